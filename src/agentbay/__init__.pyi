@@ -1,0 +1,123 @@
+# What `__init__.py` loads lazily, for type checkers.
+
+from ._async.client import AsyncAgentBay as AsyncAgentBay
+from ._async.command import AsyncCommand as AsyncCommand
+from ._async.filesystem import AsyncFileSystem as AsyncFileSystem
+from ._async.session import AsyncSession as AsyncSession
+from ._sync.client import AgentBay as AgentBay
+from ._sync.command import Command as Command
+from ._sync.filesystem import FileSystem as FileSystem
+from ._sync.session import Session as Session
+from ._version import __version__ as __version__
+from .config import Config as Config
+from .errors import (
+    AgentBayError as AgentBayError,
+    AgentError as AgentError,
+    APIError as APIError,
+    AuthenticationError as AuthenticationError,
+    BrowserError as BrowserError,
+    ClearanceTimeoutError as ClearanceTimeoutError,
+    ClientClosedError as ClientClosedError,
+    CommandError as CommandError,
+    CommandTimeoutError as CommandTimeoutError,
+    ConfigurationError as ConfigurationError,
+    ConflictError as ConflictError,
+    ConnectionFailed as ConnectionFailed,
+    ConnectionLost as ConnectionLost,
+    DeadlineExceeded as DeadlineExceeded,
+    FileError as FileError,
+    GitAuthError as GitAuthError,
+    GitConflictError as GitConflictError,
+    GitError as GitError,
+    GitNotARepoError as GitNotARepoError,
+    GitNotFoundError as GitNotFoundError,
+    InvalidArgumentError as InvalidArgumentError,
+    InvalidRequestError as InvalidRequestError,
+    NotFoundError as NotFoundError,
+    OssError as OssError,
+    PermissionDeniedError as PermissionDeniedError,
+    PtyError as PtyError,
+    PtyNotConnectedError as PtyNotConnectedError,
+    PtySessionNotFoundError as PtySessionNotFoundError,
+    RateLimitError as RateLimitError,
+    ReplyError as ReplyError,
+    ServerError as ServerError,
+    ServiceUnavailableError as ServiceUnavailableError,
+    SessionError as SessionError,
+    SessionNotFoundError as SessionNotFoundError,
+    ToolError as ToolError,
+    TransportError as TransportError,
+)
+from .models.base import (
+    ApiResponse as ApiResponse,
+    BaseResult as BaseResult,
+    BoolResult as BoolResult,
+    OperationResult as OperationResult,
+)
+from .models.browser import (
+    BrowserContext as BrowserContext,
+    BrowserFingerprintContext as BrowserFingerprintContext,
+    BrowserSyncMode as BrowserSyncMode,
+    ExtensionOption as ExtensionOption,
+)
+from .models.command import CommandResult as CommandResult
+from .models.context import (
+    BetaContextMount as BetaContextMount,
+    BetaContextMountAccessMode as BetaContextMountAccessMode,
+    BetaContextMountStrategy as BetaContextMountStrategy,
+    BWList as BWList,
+    ContextStatusData as ContextStatusData,
+    ContextSync as ContextSync,
+    DeletePolicy as DeletePolicy,
+    DownloadPolicy as DownloadPolicy,
+    DownloadStrategy as DownloadStrategy,
+    ExtractPolicy as ExtractPolicy,
+    Lifecycle as Lifecycle,
+    MappingPolicy as MappingPolicy,
+    RecyclePolicy as RecyclePolicy,
+    SyncPolicy as SyncPolicy,
+    UploadMode as UploadMode,
+    UploadPolicy as UploadPolicy,
+    UploadStrategy as UploadStrategy,
+    WhiteList as WhiteList,
+)
+from .models.filesystem import (
+    BinaryFileContentResult as BinaryFileContentResult,
+    DirectoryEntry as DirectoryEntry,
+    DirectoryListResult as DirectoryListResult,
+    FileContentResult as FileContentResult,
+    FileInfoResult as FileInfoResult,
+)
+from .models.mobile import (
+    AppManagerRule as AppManagerRule,
+    ExtraConfigs as ExtraConfigs,
+    MobileExtraConfig as MobileExtraConfig,
+    MobileSimulateConfig as MobileSimulateConfig,
+    MobileSimulateMode as MobileSimulateMode,
+)
+from .models.params import (
+    CreateSessionParams as CreateSessionParams,
+    LifecyclePolicy as LifecyclePolicy,
+    ListSessionParams as ListSessionParams,
+)
+from .models.session import (
+    DeleteResult as DeleteResult,
+    GetSessionData as GetSessionData,
+    GetSessionResult as GetSessionResult,
+    SessionInfo as SessionInfo,
+    SessionListResult as SessionListResult,
+    SessionMetrics as SessionMetrics,
+    SessionMetricsResult as SessionMetricsResult,
+    SessionPauseResult as SessionPauseResult,
+    SessionResult as SessionResult,
+    SessionResumeResult as SessionResumeResult,
+    SessionStatus as SessionStatus,
+    SessionStatusResult as SessionStatusResult,
+)
+from .models.tools import (
+    McpTool as McpTool,
+    McpToolResult as McpToolResult,
+    McpToolsResult as McpToolsResult,
+)
+
+__all__: list[str]

@@ -1,0 +1,1 @@
+"""The hand-written flavour. `build_sync.py` writes `_sync` from it."""

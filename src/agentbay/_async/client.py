@@ -1,0 +1,414 @@
+"""The client: makes sessions, finds them, lists them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .._concurrency import async_finish, async_sleep
+from .._transport.deadline import Deadline
+from .._transport.poll import delays
+from .._transport.sessions import list_session, listed_session, session_data, unready_contexts
+from .._transport.tools import mcp_tools
+from .._wire.contexts import GetContextInfo
+from .._wire.params import awaited_contexts, create_session
+from .._wire.sessions import GetSession, SessionCreated, SessionFound
+from ..config import Config, Settings, resolve
+from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
+from ..models.params import CreateSessionParams
+from ..models.session import (
+    DeleteResult,
+    GetSessionResult,
+    SessionListResult,
+    SessionPauseResult,
+    SessionResult,
+    SessionResumeResult,
+    SessionStatus,
+)
+from .door import returns
+from .session import AsyncSession
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .._launcher import Launcher
+    from .._transport.reply import Reply
+
+_CREATE_SECONDS = 180.0
+
+
+class AsyncAgentBay:
+    """A client of the service. Making one does no I/O; connections open with the first call.
+
+    One client serves any number of sessions, event loops, threads and forks. Close it with `close()`, `aclose()` or
+    by using it as a context manager.
+
+    Args:
+        api_key: The key; empty means the variable AGENTBAY_API_KEY.
+        cfg: Where the service is; None means the variables AGENTBAY_REGION_ID, AGENTBAY_ENDPOINT and
+            AGENTBAY_TIMEOUT_MS.
+        env_file: File with such variables for those that the environment lacks; needs the extra `dotenv`.
+        timeout: Seconds one operation may take, retries and pauses included; None means 60, unless `cfg` or the
+            environment says otherwise. What has a time of its own (a command, a pause) has that instead.
+        max_retries: How often a call is sent again that was never sent, was refused unprocessed, or may be repeated
+            safely; 0 is never.
+        http_client: An httpx client to send everything with; whoever made it closes it, and its own settings hold.
+        proxy: URL of a proxy for everything; None means the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
+        verify: True checks certificates against the usual authorities; or the path of a file of authorities (PEM), or
+            an `ssl.SSLContext`. False checks nothing.
+        strict: Raise where a failed result would be returned.
+
+    Raises:
+        ConfigurationError: If there is no key, or a value cannot be used.
+
+    Attributes:
+        api_key: The key in use.
+        region_id: The region in use.
+        client: The transport below; for this package's own use.
+        strict: Whether failed operations raise.
+    """
+
+    def __init__(
+        self,
+        api_key: str = "",
+        cfg: Config | None = None,
+        env_file: str | None = None,
+        *,
+        timeout: float | None = None,
+        max_retries: int = 2,
+        http_client: httpx.AsyncClient | None = None,
+        proxy: str | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+        strict: bool = False,
+    ) -> None:
+        settings = resolve(api_key, cfg, env_file, timeout)
+        self._set_up(settings, None, max_retries, http_client, proxy, verify, strict)
+
+    def _set_up(
+        self,
+        settings: Settings,
+        launcher: Launcher | None,
+        max_retries: int,
+        http_client: httpx.AsyncClient | None,
+        proxy: str | None,
+        verify: bool | str | ssl.SSLContext,
+        strict: bool,
+    ) -> None:
+        from .transport import AsyncTransport
+
+        self.api_key = settings.api_key
+        self.region_id = settings.region_id
+        self.strict = strict
+        self.client = AsyncTransport(
+            settings,
+            launcher=launcher,
+            max_retries=max_retries,
+            http_client=http_client,
+            proxy=proxy,
+            verify=verify,
+        )
+
+    @classmethod
+    def local(
+        cls,
+        *,
+        state_dir: str | None = None,
+        isolation: str = "auto",
+        timeout: float | None = None,
+        max_retries: int = 2,
+        strict: bool = False,
+    ) -> AsyncAgentBay:
+        """Make a client of a private runtime on this machine: real sessions, no account, nothing leaves the machine.
+
+        The runtime starts with the first call, in a process of its own, and ends when the client is closed or this
+        process ends. Needs Linux and the extra `local`.
+
+        Args:
+            state_dir: Directory for its files; None is a temporary one that goes with it.
+            isolation: "auto" isolates by what the machine offers and refuses if it offers too little.
+            timeout: Seconds one operation may take; None means 60.
+            max_retries: As for the class.
+            strict: As for the class.
+
+        Raises:
+            ConfigurationError: From the first call, if the runtime cannot start here; says what is missing.
+        """
+        from .._launcher import Launcher
+
+        launcher = Launcher(state_dir=state_dir, isolation=isolation)
+        made = cls.__new__(cls)
+        made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)
+        return made
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(region_id={self.region_id!r}, endpoint={self.client.settings.url!r})"
+
+    @property
+    def timeout(self) -> float:
+        """Seconds one operation may take unless it has a time of its own."""
+        return self.client.settings.timeout
+
+    async def __aenter__(self) -> AsyncAgentBay:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, and the private runtime if it has one. Calling it again does nothing."""
+        await self.client.aclose()
+
+    # ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @returns(SessionResult)
+    async def create(self, params: CreateSessionParams | None = None) -> SessionResult[AsyncSession]:
+        """Create a session, and wait for the contexts that it shall start with.
+
+        Args:
+            params: What it shall be; None is all defaults.
+
+        Returns:
+            The session in `session`. If it was made but a context did not arrive, the result is a failed one that
+            has the session all the same, so that it can be used or deleted.
+
+        Wire: CreateMcpSession, GetContextInfo
+        """
+        result = await self._create(params or CreateSessionParams())
+        if self.strict:
+            result.unwrap()
+        return result
+
+    async def _create(self, params: CreateSessionParams) -> SessionResult[AsyncSession]:
+        deadline = Deadline(_CREATE_SECONDS)
+        try:
+            action = create_session(params, self.region_id)
+        except ValueError as error:
+            raise InvalidArgumentError(f"The session cannot be created: {error}") from error
+        reply = await self.client.call(action)
+        created = reply.needed()
+        if created.success is False or not created.session_id:
+            why = "SessionId not found in response" if created.success is not False else "Session creation failed"
+            raise SessionError(created.err_msg or why, action=reply.action, request_id=reply.request_id)
+        session = self._handle(created)
+        session.image_id = params.image_id or ""
+        session.enableBrowserReplay = params.enable_browser_replay
+        lost = await self._wait_for_contexts(session, awaited_contexts(params), deadline)
+        return SessionResult(
+            request_id=reply.request_id,
+            success=lost is None,
+            error_message=lost.message if lost else "",
+            session=session,
+            exception=lost,
+        )
+
+    def _handle(self, facts: SessionCreated | SessionFound) -> AsyncSession:
+        session = AsyncSession(self, facts.session_id)
+        session.app_instance_id = facts.app_instance_id
+        session.resource_url = facts.resource_url
+        session.vpc_id, session.vpc_ip = facts.vpc_id, facts.vpc_ip
+        session.token, session.link_url, session.ws_url = facts.token, facts.link_url, facts.ws_url
+        session.mcpTools = mcp_tools(facts.tool_list)
+        return session
+
+    async def _wait_for_contexts(
+        self, session: AsyncSession, awaited: frozenset[str], deadline: Deadline
+    ) -> SessionError | None:
+        """Wait until every awaited context has arrived; return what went wrong with one."""
+        missing = awaited
+        for delay in delays(deadline, first=0.05, factor=1.5, cap=5.0):
+            if not missing:
+                return None
+            try:
+                found = await self.client.call(GetContextInfo(session_id=session.session_id))
+                missing, wrong = unready_contexts(awaited, found.needed().transfers())
+            except AgentBayError as error:
+                if not error.retryable:
+                    wrong = [str(error)]
+                else:
+                    wrong = []
+            if wrong:
+                return SessionError(f"Session {session.session_id} was created, but not its contexts: {wrong[0]}")
+            await async_sleep(delay)
+        late = ", ".join(sorted(missing))
+        return SessionError(
+            f"Session {session.session_id} was created, but contexts did not arrive in {deadline.seconds:g} s: {late}"
+        )
+
+    @asynccontextmanager
+    async def session(self, params: CreateSessionParams | None = None) -> AsyncIterator[AsyncSession]:
+        """Create a session for a `with` block, and delete it at the end whatever happens inside, cancellation included.
+
+        Args:
+            params: What it shall be; None is all defaults.
+
+        Raises:
+            AgentBayError: If it could not be created as asked, or not be deleted.
+        """
+        result = await async_finish(lambda: self._create(params or CreateSessionParams()), self._discard)
+        try:
+            made = result.unwrap().session
+            assert made is not None
+            yield made
+        finally:
+            await async_finish(lambda: self._discard(result))
+
+    async def _discard(self, result: SessionResult[AsyncSession]) -> None:
+        if result.session is None:
+            return
+        try:
+            deleted = await result.session.delete()
+        except NotFoundError:
+            return
+        if not isinstance(deleted.exception, NotFoundError):  # it may have been deleted inside the block
+            deleted.unwrap()
+
+    @returns(SessionResult)
+    async def get(self, session_id: str) -> SessionResult[AsyncSession]:
+        """Find a session by its id.
+
+        Returns:
+            The session in `session`; a failed result if it does not exist.
+
+        Wire: GetSession
+        """
+        reply = await self._find(session_id)
+        return SessionResult(request_id=reply.request_id, success=True, session=self._handle(reply.needed()))
+
+    @returns(GetSessionResult)
+    async def get_session(self, session_id: str) -> GetSessionResult:
+        """Tell everything the service knows of a session.
+
+        Wire: GetSession
+        """
+        reply = await self._find(session_id)
+        return GetSessionResult(
+            request_id=reply.request_id,
+            http_status_code=200,
+            code=reply.code,
+            success=True,
+            data=session_data(reply.needed()),
+        )
+
+    async def _find(self, session_id: str) -> Reply[SessionFound]:
+        if not isinstance(session_id, str) or not session_id.strip():
+            raise InvalidArgumentError("session_id is required")
+        try:
+            return await self.client.call(GetSession(session_id=session_id))
+        except NotFoundError as error:
+            message = f"Failed to get session {session_id}: Session {session_id} not found"
+            raise SessionNotFoundError(message, **error.context()) from error
+
+    @returns(SessionListResult)
+    async def list(
+        self,
+        labels: Mapping[str, str] | None = None,
+        page: int | None = None,
+        limit: int | None = None,
+        status: str | SessionStatus | None = None,
+        image_id: str | None = None,
+    ) -> SessionListResult:
+        """List sessions that have not ended, a page at a time.
+
+        Args:
+            labels: Only sessions that carry all of these.
+            page: Which page, from 1; every page before it costs a call as well. To read all, use `iter_sessions`.
+            limit: How many a page; None means 10.
+            status: Only sessions in this state.
+            image_id: Only sessions of this image.
+
+        Wire: ListSession
+        """
+        number = 1 if page is None else page
+        if number < 1:
+            raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
+        result = await self._page(labels, limit, status, image_id, "")
+        for _ in range(number - 1):
+            if not result.next_token:
+                result.session_ids, result.success = [], False
+                result.exception = InvalidArgumentError(f"Cannot reach page {page}: No more pages available")
+                result.error_message = result.exception.message
+                if self.strict:
+                    raise result.exception
+                return result
+            result = await self._page(labels, limit, status, image_id, result.next_token)
+        return result
+
+    async def iter_sessions(
+        self,
+        labels: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        status: str | SessionStatus | None = None,
+        image_id: str | None = None,
+    ) -> AsyncIterator[dict[str, str]]:
+        """Iterate over all sessions that have not ended, one call a page.
+
+        Args:
+            labels: Only sessions that carry all of these.
+            limit: How many a page; None means 10.
+            status: Only sessions in this state.
+            image_id: Only sessions of this image.
+
+        Yields:
+            A dict a session, as in `SessionListResult.session_ids`.
+
+        Raises:
+            AgentBayError: If a page cannot be read.
+
+        Wire: ListSession
+        """
+        token = ""
+        while True:
+            result = await self._page(labels, limit, status, image_id, token)
+            for item in result.session_ids:
+                yield item
+            token = result.next_token
+            if not token:
+                return
+
+    async def _page(
+        self,
+        labels: Mapping[str, str] | None,
+        limit: int | None,
+        status: str | SessionStatus | None,
+        image_id: str | None,
+        token: str,
+    ) -> SessionListResult:
+        reply = await self.client.call(list_session(labels, limit, status, image_id, token))
+        return SessionListResult(
+            request_id=reply.request_id,
+            success=True,
+            session_ids=[listed_session(item) for item in reply.data or ()],
+            next_token=reply.next_token,
+            max_results=reply.max_results or limit or 10,
+            total_count=reply.total_count,
+        )
+
+    async def delete(self, session: AsyncSession, sync_context: bool = False) -> DeleteResult:
+        """Delete a session; the same as `session.delete()`."""
+        return await session.delete(sync_context)
+
+    async def pause(self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+        """Pause a session and wait; the same as `session.pause()`."""
+        return await session.pause(timeout, poll_interval)
+
+    async def pause_async(self, session: AsyncSession) -> SessionPauseResult:
+        """Begin to pause a session; the same as `session.pause_async()`."""
+        return await session.pause_async()
+
+    async def resume(
+        self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0
+    ) -> SessionResumeResult:
+        """Resume a session and wait; the same as `session.resume()`."""
+        return await session.resume(timeout, poll_interval)
+
+    async def resume_async(self, session: AsyncSession) -> SessionResumeResult:
+        """Begin to resume a session; the same as `session.resume_async()`."""
+        return await session.resume_async()
+
+    beta_pause = pause
+    beta_resume = resume

@@ -1,0 +1,46 @@
+"""The public door: inside, code raises; here an error becomes the result that the contract wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, Protocol, TypeVar
+
+from .._concurrency import AsyncMethod
+from .._transport.outcome import ResultT, failed
+from ..errors import AgentBayError, ClientClosedError
+
+
+class Strictness(Protocol):
+    """Whatever knows whether its client was made with `strict=True`."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether a failed operation raises instead of returning a failed result."""
+        ...
+
+
+P = ParamSpec("P")
+OwnerT = TypeVar("OwnerT", bound=Strictness)
+
+
+def returns(
+    result: type[ResultT],
+) -> Callable[[AsyncMethod[OwnerT, P, ResultT]], AsyncMethod[OwnerT, P, ResultT]]:
+    """Make a method return a failed `result` where it would raise an `AgentBayError`, unless its client is strict."""
+
+    def decorate(method: AsyncMethod[OwnerT, P, ResultT]) -> AsyncMethod[OwnerT, P, ResultT]:
+        @wraps(method)
+        async def door(self: OwnerT, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+            try:
+                return await method(self, *args, **kwargs)
+            except ClientClosedError:
+                raise
+            except AgentBayError as error:
+                if self.strict:
+                    raise
+                return failed(result, error)
+
+        return door
+
+    return decorate

@@ -1,0 +1,150 @@
+"""Kept connections: the last one used is the next one taken, and none is ever given to two requests.
+
+httpcore's own pool scans every connection for every request and hands one idle connection to several waiting ones,
+which costs more than the request itself once a few dozen are under way. Its connections are used here as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+import httpcore
+import httpx
+
+from .._concurrency import AsyncSlots
+from .._network import AsyncNetwork
+
+_KEEP_SECONDS = 55.0
+_PORTS = {"http": 80, "https": 443}
+_CORE_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+
+
+class AsyncKept(NamedTuple):
+    """A connection and the network that bounds its waits."""
+
+    origin: httpcore.Origin
+    connection: httpcore.AsyncHTTPConnection
+    network: AsyncNetwork
+
+
+class AsyncPool(httpx.AsyncBaseTransport):
+    """Connections to any number of hosts, at most `limit` of them in use at once.
+
+    The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends.
+    """
+
+    def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int) -> None:
+        self._ssl_context = ssl_context
+        self._limit = limit
+        self._slots = AsyncSlots(limit)
+        self._idle: dict[httpcore.Origin, list[AsyncKept]] = {}
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request over a kept connection, or a new one."""
+        timeouts = request.extensions["timeout"]
+        if not await self._slots.acquire(timeouts.get("pool")):
+            raise httpx.PoolTimeout(f"all {self._limit} connections were in use", request=request)
+        kept = response = None
+        try:
+            target = _target(request.url)
+            kept = await self._take(target.origin)
+            kept.network.until = request.extensions.get("deadline", math.inf)
+            target.target = request.extensions.get("target", request.url.raw_path)
+            response = await kept.connection.handle_async_request(
+                httpcore.Request(
+                    request.method,
+                    target,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions={"timeout": timeouts},
+                )
+            )
+        except _CORE_ERRORS as error:
+            raise as_httpx(error, request) from error
+        finally:
+            if response is None:
+                await self.give_back(kept, reuse=False)
+        body = AsyncBody(self, kept, response, request)
+        return httpx.Response(response.status, headers=response.headers, stream=body, extensions=response.extensions)
+
+    async def _take(self, origin: httpcore.Origin) -> AsyncKept:
+        stack = self._idle.setdefault(origin, [])
+        while stack:
+            kept = stack.pop()
+            if kept.connection.is_available() and not kept.connection.has_expired():
+                return kept
+            await kept.connection.aclose()
+        network = AsyncNetwork()
+        connection = httpcore.AsyncHTTPConnection(
+            origin,
+            ssl_context=self._ssl_context() if origin.scheme == b"https" else None,
+            keepalive_expiry=_KEEP_SECONDS,
+            network_backend=network,
+        )
+        return AsyncKept(origin, connection, network)
+
+    async def give_back(self, kept: AsyncKept | None, *, reuse: bool) -> None:
+        """End the use of a connection: keep it for the next request, or close it."""
+        try:
+            if kept is None:
+                return
+            stack = self._idle.setdefault(kept.origin, [])
+            if reuse and kept.connection.is_idle() and not self._closed and len(stack) < self._limit:
+                stack.append(kept)
+            else:
+                await kept.connection.aclose()
+        finally:
+            self._slots.release()
+
+    async def aclose(self) -> None:
+        """Close every kept connection; those in use close when they are given back."""
+        self._closed = True
+        for stack in list(self._idle.values()):
+            while stack:
+                await stack.pop().connection.aclose()
+
+
+class AsyncBody(httpx.AsyncByteStream):
+    """The body of a response; gives its connection back when closed."""
+
+    def __init__(self, pool: AsyncPool, kept: AsyncKept, response: httpcore.Response, request: httpx.Request) -> None:
+        self._pool, self._response, self._request = pool, response, request
+        self._kept: AsyncKept | None = kept
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._response.aiter_stream():
+                yield part
+        except _CORE_ERRORS as error:
+            raise as_httpx(error, self._request) from error
+
+    async def aclose(self) -> None:
+        """Give the connection back. Calling it again does nothing."""
+        kept, self._kept = self._kept, None
+        if kept is None:
+            return
+        reuse = False
+        try:
+            await self._response.aclose()
+            reuse = True
+        finally:
+            await self._pool.give_back(kept, reuse=reuse)
+
+
+def _target(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(scheme=url.scheme.encode(), host=url.raw_host, port=url.port or _PORTS[url.scheme], target=b"")
+
+
+def as_httpx(error: Exception, request: httpx.Request) -> httpx.RequestError:
+    """Turn what httpcore raises into what httpx raises; their names are the same."""
+    kind: type[httpx.RequestError] = getattr(httpx, type(error).__name__)
+    return kind(str(error) or type(error).__name__, request=request)

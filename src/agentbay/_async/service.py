@@ -1,0 +1,39 @@
+"""What the services of a session have in common: each calls tools in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._transport.reply import Reply
+from .._wire.tools import ToolReply
+from ..errors import AgentBayError, ToolError
+
+if TYPE_CHECKING:
+    from .session import AsyncSession
+
+
+class AsyncBaseService:
+    """Something that can be done inside a session.
+
+    Attributes:
+        session: The session it is done in.
+    """
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    @property
+    def strict(self) -> bool:
+        """Whether a failed operation raises instead of returning a failed result."""
+        return self.session.strict
+
+
+def text_of(reply: Reply[ToolReply], kind: type[AgentBayError] = ToolError) -> str:
+    """Return the text a tool gave.
+
+    Raises:
+        AgentBayError: Of the given kind, with the tool's text as its message, if the tool reports a failure.
+    """
+    if reply.data.is_error:
+        raise kind(reply.data.text or "The tool reports a failure and gives no reason.", request_id=reply.request_id)
+    return reply.data.text

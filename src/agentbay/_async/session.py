@@ -1,0 +1,512 @@
+"""One session: its lifecycle, its labels and links, and the tools inside it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._concurrency import async_sleep
+from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
+from .._transport.outcome import ResultT, failed
+from .._transport.poll import delays
+from .._transport.tools import arguments, direct_call, mcp_tools, read_metrics
+from .._wire.contexts import GetContextInfo, SyncContext
+from .._wire.keys import normal_arguments
+from .._wire.schema import Action, Tool
+from .._wire.sessions import (
+    DeleteSessionAsync,
+    GetLabel,
+    GetLink,
+    GetMcpResource,
+    GetSession,
+    GetSessionDetail,
+    PauseSessionAsync,
+    RefreshSessionIdleTime,
+    ResumeSessionAsync,
+    SetLabel,
+)
+from .._wire.tools import CallMcpTool, GetMetrics, ListMcpTools, ToolReply
+from ..errors import (
+    AgentBayError,
+    APIError,
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    ReplyError,
+    SessionError,
+    SessionNotFoundError,
+    ToolError,
+    TransportError,
+)
+from ..models.base import OperationResult
+from ..models.session import (
+    DeleteResult,
+    SessionInfo,
+    SessionMetricsResult,
+    SessionPauseResult,
+    SessionResumeResult,
+    SessionStatusResult,
+)
+from ..models.tools import McpTool, McpToolResult, McpToolsResult
+from .door import returns
+
+if TYPE_CHECKING:
+    from .._transport.reply import Reply
+    from .client import AsyncAgentBay
+    from .command import AsyncCommand
+    from .filesystem import AsyncFileSystem
+    from .transport import AsyncTransport
+
+DataT = TypeVar("DataT")
+_DELETE_SECONDS = 300.0
+_ENDED = frozenset({"DELETED", "FINISH"})
+
+
+class AsyncSession:
+    """A session: an isolated machine in which commands run and files are kept.
+
+    Made by `create()`, `get()` or `session()` of a client, not by hand.
+
+    Attributes:
+        agent_bay: The client it belongs to.
+        session_id: Its id, by which any client with the same key can find it again.
+        image_id: What runs in it, or "" if not known.
+        app_instance_id, vpc_id, vpc_ip: Where the service runs it.
+        resource_url: Page that shows it; carries a token.
+        token, link_url, ws_url: How its tools are reached without the service in between; "" if they cannot be.
+        mcpTools: The tools it is known to offer.
+        enableBrowserReplay: Whether its browser is recorded; None if not known.
+    """
+
+    def __init__(self, agent_bay: AsyncAgentBay, session_id: str) -> None:
+        self.agent_bay = agent_bay
+        self.session_id = session_id
+        self.image_id = ""
+        self.app_instance_id = ""
+        self.resource_url = ""
+        self.vpc_id = ""
+        self.vpc_ip = ""
+        self.token = ""
+        self.link_url = ""
+        self.ws_url = ""
+        self.mcpTools: list[McpTool] = []
+        self.enableBrowserReplay: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(session_id={self.session_id!r}, image_id={self.image_id!r})"
+
+    @property
+    def strict(self) -> bool:
+        """Whether a failed operation raises instead of returning a failed result."""
+        return self.agent_bay.strict
+
+    @property
+    def timeout(self) -> float:
+        """Seconds one operation may take unless it has a time of its own."""
+        return self.agent_bay.timeout
+
+    # ── What can be done inside ──────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def command(self) -> AsyncCommand:
+        """Shell commands."""
+        from .command import AsyncCommand
+
+        return AsyncCommand(self)
+
+    @cached_property
+    def file_system(self) -> AsyncFileSystem:
+        """Files."""
+        from .filesystem import AsyncFileSystem
+
+        return AsyncFileSystem(self)
+
+    @property
+    def fs(self) -> AsyncFileSystem:
+        """Files; the same as `file_system`."""
+        return self.file_system
+
+    @property
+    def filesystem(self) -> AsyncFileSystem:
+        """Files; the same as `file_system`."""
+        return self.file_system
+
+    @property
+    def files(self) -> AsyncFileSystem:
+        """Files; the same as `file_system`."""
+        return self.file_system
+
+    # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def delete(self, sync_context: bool = False) -> DeleteResult:
+        """Delete the session and everything in it, and wait until it is gone.
+
+        Args:
+            sync_context: Upload its contexts first. If that fails the session is deleted all the same, and the
+                failed result says so.
+
+        Returns:
+            A failed result if the service refuses, or does not finish within 300 s.
+
+        Raises:
+            SessionError: If the request could not be made, or its answer could not be read.
+
+        Wire: SyncContext, DeleteSessionAsync, GetSessionDetail
+        """
+        deadline = Deadline(_DELETE_SECONDS)
+        lost = await self._upload_contexts(deadline) if sync_context else None
+        try:
+            reply = await self._client.call(DeleteSessionAsync(session_id=self.session_id))
+            await self._wait_until_gone(deadline)
+        except (APIError, _Unfinished) as error:
+            return self._failed(DeleteResult, error)
+        except (TransportError, ReplyError) as error:
+            raise self._error("delete", error) from error
+        if lost is not None:
+            message = f"Session {self.session_id} was deleted, but its contexts were not uploaded before: {lost}"
+            return self._failed(DeleteResult, SessionError(message, **lost.context()))
+        return DeleteResult(request_id=reply.request_id, success=True)
+
+    async def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
+        try:
+            await self._client.call(SyncContext(session_id=self.session_id))
+            for delay in delays(deadline, first=0.1, factor=1.5, cap=5.0):
+                found = await self._client.call(GetContextInfo(session_id=self.session_id))
+                transfers = [item for item in found.needed().transfers() if item.task_type in ("upload", "download")]
+                if all(item.status in ("Success", "Failed") for item in transfers):
+                    wrong = [item.error_message or item.path for item in transfers if item.status == "Failed"]
+                    return SessionError("; ".join(wrong)) if wrong else None
+                await async_sleep(delay)
+        except (APIError, TransportError, ReplyError) as error:
+            return error
+        return _Unfinished(f"the upload did not end within {deadline.seconds:g} s")
+
+    async def _wait_until_gone(self, deadline: Deadline) -> None:
+        for delay in delays(deadline, first=0.02, factor=1.6, cap=1.0):
+            try:
+                found = await self._client.call(
+                    GetSessionDetail(session_id=self.session_id), deadline.within(self.timeout)
+                )
+                if found.needed().status in _ENDED:
+                    return
+            except NotFoundError:
+                return
+            except AgentBayError as error:
+                if not error.retryable:
+                    raise
+            await async_sleep(delay)
+        raise _Unfinished(
+            f"Session {self.session_id} was still there {deadline.seconds:g} s after the request to delete it."
+        )
+
+    @returns(SessionPauseResult)
+    async def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+        """Pause the session and wait until it is paused: everything in it stands still and is kept.
+
+        Args:
+            timeout: Seconds to wait.
+            poll_interval: Longest time between two looks at the state, seconds.
+
+        Wire: PauseSessionAsync, GetSession
+        """
+        deadline = Deadline(timeout)
+        started = await self.pause_async()
+        status = await self._wait_for("PAUSED", deadline, poll_interval) if started.unwrap() else ""
+        return SessionPauseResult(request_id=started.request_id, success=True, status=status)
+
+    @returns(SessionPauseResult)
+    async def pause_async(self) -> SessionPauseResult:
+        """Begin to pause the session, and return without waiting.
+
+        Wire: PauseSessionAsync
+        """
+        reply = await self._client.call(PauseSessionAsync(session_id=self.session_id))
+        return SessionPauseResult(request_id=reply.request_id, success=True)
+
+    @returns(SessionResumeResult)
+    async def resume(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
+        """Resume the paused session and wait until it runs again, from where it stood.
+
+        Args:
+            timeout: Seconds to wait.
+            poll_interval: Longest time between two looks at the state, seconds.
+
+        Wire: ResumeSessionAsync, GetSession
+        """
+        deadline = Deadline(timeout)
+        started = await self.resume_async()
+        status = await self._wait_for("RUNNING", deadline, poll_interval) if started.unwrap() else ""
+        return SessionResumeResult(request_id=started.request_id, success=True, status=status)
+
+    @returns(SessionResumeResult)
+    async def resume_async(self) -> SessionResumeResult:
+        """Begin to resume the session, and return without waiting.
+
+        Wire: ResumeSessionAsync
+        """
+        reply = await self._client.call(ResumeSessionAsync(session_id=self.session_id))
+        return SessionResumeResult(request_id=reply.request_id, success=True)
+
+    beta_pause = pause
+    beta_resume = resume
+
+    async def _wait_for(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
+        status = "unknown"
+        for delay in delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
+            try:
+                found = await self._client.call(GetSession(session_id=self.session_id), deadline.within(self.timeout))
+                status = found.needed().status
+            except AgentBayError as error:
+                if not error.retryable:
+                    raise
+            if status == wanted:
+                return status
+            if status in _ENDED or status == "DELETING":
+                raise ConflictError(f"Session {self.session_id} is {status}, it will not be {wanted}.")
+            await async_sleep(delay)
+        raise _Unfinished(f"Session {self.session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
+
+    @returns(OperationResult)
+    async def keep_alive(self) -> OperationResult:
+        """Count as activity, so that the idle time starts anew.
+
+        Wire: RefreshSessionIdleTime
+        """
+        reply = await self._client.call(RefreshSessionIdleTime(session_id=self.session_id))
+        return OperationResult(request_id=reply.request_id, success=True)
+
+    @returns(SessionStatusResult)
+    async def get_status(self) -> SessionStatusResult:
+        """Tell the session's state; asking is no activity.
+
+        Wire: GetSessionDetail
+        """
+        try:
+            reply = await self._client.call(GetSessionDetail(session_id=self.session_id))
+        except NotFoundError as error:
+            raise self._not_found(error) from error
+        return SessionStatusResult(request_id=reply.request_id, success=True, status=reply.needed().status)
+
+    # ── Labels, information, links ───────────────────────────────────────────────────────────────────────────────────
+
+    async def set_labels(self, labels: dict[str, str]) -> OperationResult:
+        """Replace the session's labels.
+
+        Args:
+            labels: At least one; neither names nor values may be blank.
+
+        Returns:
+            A failed result if the labels cannot be used.
+
+        Raises:
+            SessionError: If they could not be set.
+
+        Wire: SetLabel
+        """
+        refused = _label_fault(labels)
+        if refused:
+            return self._failed(OperationResult, InvalidArgumentError(refused))
+        reply = await self._asked(SetLabel(session_id=self.session_id, labels=labels), "set labels for")
+        return OperationResult(request_id=reply.request_id, success=True)
+
+    async def get_labels(self) -> OperationResult:
+        """Tell the session's labels: `data` is a dict.
+
+        Raises:
+            SessionError: If they could not be read.
+
+        Wire: GetLabel
+        """
+        reply = await self._asked(GetLabel(session_id=self.session_id), "get labels for")
+        labels = reply.data.labels if reply.data is not None else {}
+        return OperationResult(request_id=reply.request_id, success=True, data=labels)
+
+    async def info(self) -> OperationResult:
+        """Tell how to look at the session from outside: `data` is a `SessionInfo`.
+
+        Returns:
+            A failed result if the session does not exist.
+
+        Raises:
+            SessionError: If it could not be asked for another reason.
+
+        Wire: GetMcpResource
+        """
+        try:
+            reply = await self._asked(GetMcpResource(session_id=self.session_id), "get info of")
+        except SessionError as error:
+            if isinstance(error.__cause__, NotFoundError):
+                return self._failed(OperationResult, self._not_found(error.__cause__))
+            raise
+        found = reply.needed()
+        desktop = found.desktop_info
+        info = SessionInfo(
+            session_id=found.session_id or self.session_id,
+            resource_url=found.resource_url,
+            app_id=desktop.app_id,
+            auth_code=desktop.auth_code,
+            connection_properties=desktop.connection_properties,
+            resource_id=desktop.resource_id,
+            resource_type=desktop.resource_type,
+            ticket=desktop.ticket,
+        )
+        return OperationResult(request_id=reply.request_id, success=True, data=info)
+
+    async def get_link(
+        self, protocol_type: str | None = None, port: int | None = None, options: str | None = None
+    ) -> OperationResult:
+        """Make a link to something that listens in the session: `data` is the URL; it carries a token.
+
+        Args:
+            protocol_type: "https" or "wss"; None is "wss".
+            port: 30100 to 30199; None is the browser's port, where the session has a browser.
+            options: Passed to the service as it is.
+
+        Raises:
+            SessionError: If the service refuses, for instance because of the port.
+
+        Wire: GetLink
+        """
+        action = GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
+        reply = await self._asked(action, "get link of")
+        return OperationResult(request_id=reply.request_id, success=True, data=reply.needed().url)
+
+    # ── Tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def list_mcp_tools(self, image_id: str | None = None) -> McpToolsResult:
+        """List the tools that an image offers.
+
+        Args:
+            image_id: The image; None is the session's own, or "linux_latest" if that is not known.
+
+        Raises:
+            APIError: If the service refuses.
+
+        Wire: ListMcpTools
+        """
+        reply = await self._client.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
+        return McpToolsResult(request_id=reply.request_id, tools=mcp_tools(reply.data or []), success=True)
+
+    @returns(McpToolResult)
+    async def call_mcp_tool(
+        self,
+        tool_name: str,
+        args: dict[str, Any],
+        read_timeout: int | None = None,
+        connect_timeout: int | None = None,
+        auto_gen_session: bool = False,
+    ) -> McpToolResult:
+        """Call a tool inside the session.
+
+        Args:
+            tool_name: The tool.
+            args: Its arguments, as JSON can carry them.
+            read_timeout: Milliseconds to wait for the answer; None is the client's time limit.
+            connect_timeout: Milliseconds to wait for a connection; None is the client's time limit.
+            auto_gen_session: Passed to the service as it is.
+
+        Returns:
+            The tool's text in `data`. A failed result if the tool reports a failure, with the tool's own text.
+
+        Wire: CallMcpTool, or callTool at the session's own link
+        """
+        patience = Patience(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
+        deadline = Deadline(patience.total(self.timeout))
+        reply = await self._send_tool(tool_name, args, deadline, patience, auto_gen_session)
+        tool = reply.data
+        if tool.is_error:
+            raise ToolError(tool.text, action=reply.action, request_id=reply.request_id)
+        content = [item if isinstance(item, dict) else {"type": "text", "text": str(item)} for item in tool.content]
+        return McpToolResult(
+            request_id=reply.request_id,
+            success=True,
+            data=tool.text,
+            content=content,
+            structured_content=tool.structured_content,
+        )
+
+    @returns(SessionMetricsResult)
+    async def get_metrics(
+        self, read_timeout: int | None = None, connect_timeout: int | None = None
+    ) -> SessionMetricsResult:
+        """Measure the session's load.
+
+        Args:
+            read_timeout: Milliseconds to wait for the answer; None is the client's time limit.
+            connect_timeout: Milliseconds to wait for a connection; None is the client's time limit.
+
+        Wire: CallMcpTool/get_metrics
+        """
+        result = (await self.call_mcp_tool(GetMetrics.tool, {}, read_timeout, connect_timeout)).unwrap()
+        raw, metrics = read_metrics(result.data)
+        return SessionMetricsResult(request_id=result.request_id, success=True, metrics=metrics, raw=raw)
+
+    async def run_tool(
+        self, tool: Tool, *, timeout: float | None = None, deadline: Deadline | None = None
+    ) -> Reply[ToolReply]:
+        """Call a tool whose arguments are known to this package; for its services, not for users.
+
+        Args:
+            tool: The tool and its arguments.
+            timeout: Seconds it may take; None is the client's time limit.
+            deadline: When it must have ended, instead of `timeout`.
+        """
+        deadline = deadline or Deadline(timeout or self.timeout)
+        return await self._send_tool(tool.tool, arguments(tool), deadline, ANY_PATIENCE)
+
+    async def _send_tool(
+        self, name: str, args: dict[str, Any], deadline: Deadline, patience: Patience, auto_gen_session: bool = False
+    ) -> Reply[ToolReply]:
+        args = normal_arguments(name, args)
+        server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
+        if self.link_url and self.token and server:
+            call = direct_call(name, args, server, self.token)
+            return await self._client.call_direct(self.link_url, call, deadline, patience)
+        action = CallMcpTool(
+            session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session
+        )
+        reply = await self._client.call(action, deadline, patience)
+        if reply.data is None:
+            raise ReplyError("Empty response data", action=reply.action, request_id=reply.request_id)
+        return reply
+
+    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _client(self) -> AsyncTransport:
+        return self.agent_bay.client
+
+    def _failed(self, result: type[ResultT], error: AgentBayError) -> ResultT:
+        if self.strict:
+            raise error
+        return failed(result, error)
+
+    async def _asked(self, action: Action[DataT], doing: str) -> Reply[DataT]:
+        try:
+            return await self._client.call(action)
+        except (APIError, TransportError, ReplyError) as error:
+            raise self._error(doing, error) from error
+
+    def _error(self, doing: str, error: AgentBayError) -> SessionError:
+        return SessionError(f"Failed to {doing} session {self.session_id}: {error.message}", **error.context())
+
+    def _not_found(self, error: AgentBayError) -> SessionNotFoundError:
+        return SessionNotFoundError(f"Session {self.session_id} not found", **error.context())
+
+
+class _Unfinished(SessionError, TimeoutError):
+    """Something that the service had begun did not end in time."""
+
+
+def _label_fault(labels: object) -> str:
+    if isinstance(labels, list):
+        return "Labels cannot be an array. Please provide a valid labels object."
+    if not isinstance(labels, dict):
+        return "Labels cannot be null, undefined, or invalid type. Please provide a valid labels object."
+    if not labels:
+        return "Labels cannot be empty. Please provide at least one label."
+    if any(not isinstance(name, str) or not name.strip() for name in labels):
+        return "Label keys cannot be empty Please provide valid keys."
+    if any(not isinstance(value, str) or not value.strip() for value in labels.values()):
+        return "Label values cannot be empty Please provide valid values."
+    return ""

@@ -1,0 +1,183 @@
+"""The seam: what truly differs by flavour, in pairs. Nothing else in the package knows which flavour it is.
+
+| asynchronous    | synchronous    | what it is                                                       |
+|-----------------|----------------|------------------------------------------------------------------|
+| `AsyncSlots`    | `SyncSlots`    | a bound on how many do something at once                         |
+| `AsyncOwner`    | `SyncOwner`    | one thing for each event loop, or for the process                |
+| `async_sleep`   | `sync_sleep`   | wait                                                             |
+| `async_gather`  | `sync_gather`  | do several things, together or in turn                           |
+| `async_finish`  | `sync_finish`  | see a call through, whatever happens meanwhile                    |
+| `async_blocking`| `sync_blocking`| run a function that blocks                                       |
+| `AsyncMethod`   | `SyncMethod`   | the type of a method                                             |
+
+The sockets, a pair too, are in `_network.py`, so that what needs none does not load them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+AsyncMethod: TypeAlias = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
+SyncMethod: TypeAlias = Callable[Concatenate[S, P], R]
+
+async_sleep = asyncio.sleep
+sync_sleep = time.sleep
+
+
+async def async_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function that blocks in a thread."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def sync_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a function that blocks."""
+    return function(*args, **kwargs)
+
+
+# ── Asynchronous ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class AsyncSlots:
+    """At most `limit` holders at once; who waits is served in order."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = asyncio.Semaphore(limit)
+
+    async def acquire(self, timeout: float | None) -> bool:
+        """Take a slot; False if none became free in time."""
+        if not self._free.locked():
+            return await self._free.acquire()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._free.acquire()
+        except TimeoutError:
+            return False
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self._free.release()
+
+
+class AsyncOwner(Generic[T]):
+    """One `T` for each running event loop and process, closed when its loop shuts down.
+
+    What asyncio makes belongs to one loop. So that one client serves repeated `asyncio.run`, threads, notebooks and
+    forks, each gets its own.
+    """
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make, self._close = make, close
+        self._owned: dict[tuple[int, asyncio.AbstractEventLoop], tuple[T, AsyncGenerator[None, None]]] = {}
+
+    async def get(self) -> T:
+        """Return the running loop's own, made if need be."""
+        key = (os.getpid(), asyncio.get_running_loop())
+        found = self._owned.get(key)
+        if found is None:
+            for stale in [other for other in list(self._owned) if other[0] != key[0] or other[1].is_closed()]:
+                self._owned.pop(stale, None)
+            thing = self._make()
+            guard = self._until_shutdown(key, thing)
+            found = self._owned.setdefault(key, (thing, guard))
+            if found[0] is thing:
+                await anext(guard)
+        return found[0]
+
+    async def _until_shutdown(self, key: tuple[int, asyncio.AbstractEventLoop], thing: T) -> AsyncGenerator[None, None]:
+        # A loop closes the generators begun in it when it shuts down: the one hook that it has for that.
+        try:
+            yield
+        finally:
+            self._owned.pop(key, None)
+            await self._close(thing)
+
+    async def aclose(self) -> None:
+        """Close the running loop's own; those of other loops close with theirs."""
+        found = self._owned.get((os.getpid(), asyncio.get_running_loop()))
+        if found is not None:
+            await found[1].aclose()
+
+
+async def async_gather(calls: Iterable[Callable[[], Awaitable[R]]]) -> list[R]:
+    """Make the calls at the same time; return their results in order. The first error cancels the rest."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_awaited(call())) for call in calls]
+    return [task.result() for task in tasks]
+
+
+async def _awaited(thing: Awaitable[R]) -> R:
+    return await thing
+
+
+async def async_finish(make: Callable[[], Awaitable[R]], undo: Callable[[R], Awaitable[object]] | None = None) -> R:
+    """See a call through to its end even if the task is cancelled meanwhile; then undo it, and let the cancel pass."""
+    task = asyncio.ensure_future(_awaited(make()))
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if undo is not None and not task.cancelled() and task.exception() is None:
+        await async_finish(lambda: undo(task.result()))
+    raise cancelled
+
+
+# ── Synchronous ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SyncSlots:
+    """At most `limit` holders at once."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = threading.Semaphore(limit)
+
+    def acquire(self, timeout: float | None) -> bool:
+        """Take a slot; False if none became free in time."""
+        return self._free.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self._free.release()
+
+
+class SyncOwner(Generic[T]):
+    """One `T` for each process: after a fork the child makes its own."""
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], None]) -> None:
+        self._make, self._close = make, close
+        self._owned: dict[int, T] = {}
+
+    def get(self) -> T:
+        """Return the process's own, made if need be."""
+        pid = os.getpid()
+        found = self._owned.get(pid)
+        return found if found is not None else self._owned.setdefault(pid, self._make())
+
+    def close(self) -> None:
+        """Close the process's own."""
+        found = self._owned.pop(os.getpid(), None)
+        if found is not None:
+            self._close(found)
+
+
+def sync_gather(calls: Iterable[Callable[[], R]]) -> list[R]:
+    """Make the calls one after the other; return their results in order."""
+    return [call() for call in calls]
+
+
+def sync_finish(make: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
+    """See a call through to its end. Nothing else can run meanwhile, so there is nothing to undo."""
+    return make()

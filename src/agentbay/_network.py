@@ -1,0 +1,247 @@
+"""Sockets for httpcore that keep to a deadline, in a pair: the other half of the seam (`_concurrency.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+
+
+class _Network:
+    """A socket layer whose every wait ends at `until`, a moment on the monotonic clock."""
+
+    until = math.inf
+
+    def left(self, timeout: float | None) -> float | None:
+        """Seconds that a wait may take: no longer than `timeout`, and not beyond `until`."""
+        if self.until == math.inf:
+            return timeout
+        left = max(self.until - time.monotonic(), 0.0)
+        return left if timeout is None else min(timeout, left)
+
+
+_UNSENT = "The connection was closed before the request was sent."
+
+
+# ── Asynchronous ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
+    """Sockets on asyncio's own transports; spares a connection the layers of a portable one."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to a host."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.left(timeout)):
+                _, stream = await loop.create_connection(
+                    lambda: _AsyncStream(self), host, port, happy_eyeballs_delay=0.25
+                )
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from error
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
+    """One connection: what has arrived, and who waits for more."""
+
+    def __init__(self, network: AsyncNetwork) -> None:
+        self._network = network
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made, start_tls
+        self._arrived = bytearray()
+        self._ended = False
+        self._failure: Exception | None = None
+        self._unsent = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        self._arrived += data
+        _wake(self._reader)
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        _wake(self._reader)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._failure = exc
+        self._unsent = self._unsent or self._transport.get_write_buffer_size() > 0
+        self.eof_received()
+        _wake(self._writer)
+
+    def pause_writing(self) -> None:
+        self._writer = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        _wake(self._writer)
+        self._writer = None
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if not self._arrived and not self._ended:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await _within(self._reader, self._network.left(timeout), httpcore.ReadTimeout)
+            finally:
+                self._reader = None
+        if not self._arrived and self._unsent:
+            raise httpcore.ConnectError(_UNSENT)
+        if not self._arrived and self._failure is not None:
+            raise httpcore.ReadError(str(self._failure)) from self._failure
+        data = bytes(self._arrived[:max_bytes])
+        del self._arrived[:max_bytes]
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not buffer:
+            return
+        if self._transport.is_closing():
+            self._unsent = True
+            raise httpcore.WriteError(_UNSENT)
+        self._transport.write(buffer)
+        if self._writer is not None:
+            await _within(self._writer, self._network.left(timeout), httpcore.WriteTimeout)
+
+    async def aclose(self) -> None:
+        self._transport.abort()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        loop = asyncio.get_running_loop()
+        secured = _AsyncStream(self._network)
+        try:
+            async with asyncio.timeout(self._network.left(timeout)):
+                transport = await loop.start_tls(self._transport, secured, ssl_context, server_hostname=server_hostname)
+        except TimeoutError as error:
+            self._transport.abort()
+            raise httpcore.ConnectTimeout("no TLS handshake in time") from error
+        except OSError as error:  # ssl.SSLError is one
+            self._transport.abort()
+            raise httpcore.ConnectError(str(error)) from error
+        assert transport is not None
+        secured.connection_made(transport)
+        return secured
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":
+            return self._ended or bool(self._arrived)
+        return self._transport.get_extra_info("sslcontext" if info == "ssl_context" else info)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+def _expire(waiter: asyncio.Future[None], late: type[Exception]) -> None:
+    if not waiter.done():
+        waiter.set_exception(late("too late"))
+
+
+async def _within(waiter: asyncio.Future[None], timeout: float | None, late: type[Exception]) -> None:
+    if timeout is None:
+        await waiter
+        return
+    timer = waiter.get_loop().call_later(timeout, _expire, waiter, late)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+
+
+# ── Synchronous ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SyncNetwork(_Network, httpcore.NetworkBackend):
+    """Blocking sockets."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to a host."""
+        keepalive = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+        stream = httpcore.SyncBackend().connect_tcp(host, port, self.left(timeout), local_address, keepalive)
+        return _SyncStream(self, stream)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class _SyncStream(httpcore.NetworkStream):
+    """One connection, every wait of which ends at the network's `until`."""
+
+    _PIECE = 1 << 16
+
+    def __init__(self, network: SyncNetwork, stream: httpcore.NetworkStream) -> None:
+        self._network, self._stream = network, stream
+        self._unsent = False
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            data = self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+        except httpcore.ReadError as error:
+            raise (httpcore.ConnectError(_UNSENT) if self._unsent else error) from error
+        if not data and self._unsent:
+            raise httpcore.ConnectError(_UNSENT)
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        view = memoryview(buffer)
+        try:
+            for start in range(0, len(view), self._PIECE):
+                left = self._left(timeout, httpcore.WriteTimeout)
+                self._stream.write(bytes(view[start : start + self._PIECE]), left)
+        except httpcore.WriteError:
+            self._unsent = True  # what was not taken whole was not executed
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = self._left(timeout, httpcore.ConnectTimeout)
+        return _SyncStream(self._network, self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _left(self, timeout: float | None, late: type[Exception]) -> float | None:
+        left = self._network.left(timeout)
+        if left is not None and left <= 0:
+            raise late("too late")
+        return left

@@ -1,0 +1,1 @@
+"""The one transport layer, without I/O: what to send, what an answer means, whether and when to send again."""

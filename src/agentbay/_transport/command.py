@@ -1,0 +1,97 @@
+"""What the text of the shell tool says: a command's exit code and output."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .._wire.tools import ToolReply
+from ..errors import CommandError, CommandTimeoutError
+from ..models.command import CommandResult
+from .reply import Reply
+
+
+def read_result(reply: Reply[ToolReply]) -> CommandResult:
+    """Read a shell reply: JSON of `exit_code`, `stdout` and `stderr`, or a raw text that is the output itself."""
+    text, failed = reply.data.text, reply.data.is_error
+    wrapped = _wrapped(text)
+    if wrapped is None:
+        return _raw(reply, text) if not failed else _not_run(reply, text)
+    facts = {**wrapped, **_structured(reply.data)}
+    stdout, stderr = _text(facts.get("stdout")), _text(facts.get("stderr"))
+    code = _exit_code(wrapped)
+    if facts.get("timedOut") or (code == -1 and failed):
+        return _timed_out(reply, _text(wrapped.get("errorMessage")), stdout, stderr)
+    if failed and code == 0:
+        code = 1
+    return CommandResult(
+        request_id=reply.request_id,
+        success=code == 0,
+        output=stdout + stderr,
+        error_message="" if code == 0 else stderr or _text(wrapped.get("errorMessage")) or _said(code, failed, text),
+        exit_code=code,
+        stdout=stdout,
+        stderr=stderr,
+        trace_id=_text(wrapped.get("traceId")),
+    )
+
+
+def _wrapped(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    streams = [isinstance(value.get(name), str) for name in ("stdout", "stderr")]
+    return value if all(streams) or (_is_int(value.get("exit_code")) and any(streams)) else None
+
+
+def _structured(reply: ToolReply) -> dict[str, Any]:
+    # Beside the text, where the service has it: the output of a command that ran out of time.
+    found = reply.structured_content or {}
+    return {name: found[name] for name in ("stdout", "stderr", "timedOut") if name in found}
+
+
+def _exit_code(wrapped: dict[str, Any]) -> int:
+    for name in ("exit_code", "errorCode"):
+        if _is_int(wrapped.get(name)):
+            return int(wrapped[name])
+    return 0
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _said(code: int, failed: bool, text: str) -> str:
+    return text if failed and text else f"The command exited with {code}."
+
+
+def _raw(reply: Reply[ToolReply], text: str) -> CommandResult:
+    return CommandResult(request_id=reply.request_id, success=True, output=text, stdout=text)
+
+
+def _not_run(reply: Reply[ToolReply], text: str) -> CommandResult:
+    message = text or "Failed to execute command"
+    if "[timeout]" in text:
+        return _timed_out(reply, message, "", "")
+    error = CommandError(message, request_id=reply.request_id)
+    return CommandResult(
+        request_id=reply.request_id, output=text, stdout=text, error_message=message, exit_code=1, exception=error
+    )
+
+
+def _timed_out(reply: Reply[ToolReply], message: str, stdout: str, stderr: str) -> CommandResult:
+    error = CommandTimeoutError(
+        message or "The command ran out of time and was killed.",
+        request_id=reply.request_id,
+        hint="Give it a longer timeout_ms.",
+        stdout=stdout,
+        stderr=stderr,
+    )
+    return CommandResult(request_id=reply.request_id, error_message=error.message, exit_code=-1, exception=error)

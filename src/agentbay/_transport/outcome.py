@@ -1,0 +1,27 @@
+"""A raised error as the result that the public contract wants."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from attrs import fields_dict
+
+from ..errors import AgentBayError
+from ..models.base import BaseResult
+
+ResultT = TypeVar("ResultT", bound=BaseResult)
+
+
+def failed(result: type[ResultT], error: AgentBayError, **values: Any) -> ResultT:
+    """Make the failed result that carries an error; `values` are further fields of it."""
+    told: dict[str, Any] = {
+        "success": False,
+        "request_id": error.request_id,
+        "error_message": str(error),
+        "exception": error,
+        "code": error.code,
+        "message": error.message,
+        "http_status_code": error.status_code or 0,
+    }
+    known = fields_dict(result)
+    return result(**{name: value for name, value in {**told, **values}.items() if name in known})

@@ -1,0 +1,15 @@
+"""When to look again at something that takes its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .deadline import Deadline
+
+
+def delays(deadline: Deadline, *, first: float, factor: float = 1.0, cap: float | None = None) -> Iterator[float]:
+    """Yield the seconds to wait after each look, growing up to a cap; ends at the deadline."""
+    delay = first
+    while (left := deadline.remaining()) > 0:
+        yield min(delay, left)
+        delay = delay * factor if cap is None else min(delay * factor, cap)

@@ -1,0 +1,260 @@
+"""What an answer means: bytes to a value or a typed error. The only reader of the envelope."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from attrs import frozen
+
+from .._wire.converter import Malformed, structure
+from .._wire.schema import Action, data_type
+from .._wire.tools import ToolReply
+from ..errors import (
+    APIError,
+    AuthenticationError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ReplyError,
+    ServerError,
+    ServiceUnavailableError,
+    SessionNotFoundError,
+)
+
+DataT = TypeVar("DataT")
+_FINE = frozenset({"", "ok", "200", "success"})
+
+
+class Answer(NamedTuple):
+    """An HTTP answer as it came; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    label: str
+
+
+@frozen(kw_only=True)
+class Reply(Generic[DataT]):
+    """What the service said; `data` is None if it said nothing more than yes."""
+
+    action: str
+    data: DataT
+    request_id: str = ""
+    code: str = ""
+    message: str = ""
+    next_token: str = ""
+    max_results: int = 0
+    total_count: int = 0
+    count: int = 0
+
+    def needed(self) -> DataT:
+        """Return the data.
+
+        Raises:
+            ReplyError: If there is none.
+        """
+        if self.data is None:
+            raise ReplyError(
+                f"The answer to {self.action} says that it succeeded, but carries no data.",
+                action=self.action,
+                request_id=self.request_id,
+            )
+        return self.data
+
+
+def read(action: Action[DataT], answer: Answer) -> Reply[DataT]:
+    """Read the answer to an action.
+
+    Raises:
+        APIError: If the service refused or failed; of the class that its code, or else the HTTP status, names.
+        ReplyError: If the answer cannot be understood.
+    """
+    body = _object(answer)
+    code, message, request_id = _text(body, "Code"), _text(body, "Message"), _text(body, "RequestId")
+    if answer.status >= 400 or _refused(body, code):
+        raise _refusal(answer, code, message, request_id)
+    if body.get("Success") is None and not (action.spec.silence_is_success or body.get("Data") is not None):
+        raise _unreadable(answer, "it does not say whether the request succeeded", request_id)
+    return Reply(
+        action=action.spec.name,
+        data=_data(action, answer, body, request_id),
+        request_id=request_id,
+        code=code,
+        message=message,
+        next_token=_text(body, "NextToken"),
+        max_results=_number(body, "MaxResults"),
+        total_count=_number(body, "TotalCount"),
+        count=_number(body, "Count"),
+    )
+
+
+def read_direct(answer: Answer, request_id: str) -> Reply[ToolReply]:
+    """Read the answer to a tool call that went to a session's own link.
+
+    Raises:
+        APIError: If the HTTP status is not one of success.
+        ReplyError: If the answer cannot be understood.
+    """
+    if not 200 <= answer.status < 300:
+        raise _refusal(answer, "", "", request_id)
+    data = _parsed(_object(answer).get("data"))
+    if data is None:
+        raise _unreadable(answer, "it has no `data`", request_id)
+    result = data.get("result", {}) if isinstance(data, dict) else None
+    if not isinstance(result, dict):
+        raise _unreadable(answer, "its `data` has no `result`", request_id)
+    tool_reply: ToolReply = _structured(answer, result, ToolReply, request_id)
+    return Reply(action=answer.label, data=tool_reply, request_id=request_id)
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    if 300 <= answer.status < 400:
+        raise _unreadable(answer, "it is a redirect, and redirects are not followed: is the endpoint right?")
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        body = None
+    if isinstance(body, dict):
+        return body
+    if answer.status >= 400:
+        raise _refusal(answer, "", "", "")
+    raise _unreadable(answer, f"its {len(answer.body)} bytes are not a JSON object")
+
+
+def _refused(body: Mapping[str, Any], code: str) -> bool:
+    success = body.get("Success")
+    if success is None:
+        return code.lower() not in _FINE
+    return success is False or str(success).lower() == "false"
+
+
+def _data(action: Action[DataT], answer: Answer, body: Mapping[str, Any], request_id: str) -> DataT:
+    kind = data_type(type(action))
+    data = body.get("Data")
+    if kind is type(None) or data is None or data == "":
+        return None  # type: ignore[return-value]  # callers that need it ask `needed()`
+    structured: DataT = _structured(answer, _parsed(data), kind, request_id)
+    return structured
+
+
+def _structured(answer: Answer, value: object, kind: Any, request_id: str) -> Any:
+    try:
+        return structure(value, kind)
+    except Malformed as error:
+        raise _unreadable(answer, str(error), request_id) from error
+
+
+def _parsed(value: object) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _unreadable(answer: Answer, why: str, request_id: str = "") -> ReplyError:
+    return ReplyError(
+        f"The answer to {answer.label} (HTTP {answer.status}) cannot be understood: {why}.",
+        action=answer.label,
+        request_id=request_id,
+        status_code=answer.status,
+    )
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key, body.get(key[0].lower() + key[1:]))
+    return "" if value is None else str(value)
+
+
+def _number(body: Mapping[str, Any], key: str) -> int:
+    value = body.get(key)
+    return value if isinstance(value, int) else 0
+
+
+# ── Which class a refusal is: exact code, then what the code ends or begins with, then the HTTP status ────────────────
+
+_BY_CODE: dict[str, type[APIError]] = {
+    "InvalidMcpSession.NotFound": SessionNotFoundError,
+    "SessionNotFound": SessionNotFoundError,
+    "NOT_LOGIN": AuthenticationError,
+    "PARAM_ERROR": InvalidRequestError,
+    "InvalidPort": InvalidRequestError,
+    "PathAlreadyBound": ConflictError,
+    "ServiceUnavailable": ServiceUnavailableError,
+}
+_BY_ENDING: dict[str, type[APIError]] = {"NotFound": NotFoundError, "NotExist": NotFoundError}
+_BY_BEGINNING: dict[str, type[APIError]] = {
+    "Throttling": RateLimitError,
+    "InvalidAccessKey": AuthenticationError,
+    "Unauthorized": AuthenticationError,
+    "Forbidden": PermissionDeniedError,
+    "NoPermission": PermissionDeniedError,
+    "IncorrectStatus": ConflictError,
+    "InvalidParameter": InvalidRequestError,
+    "MissingParameter": InvalidRequestError,
+    "Invalid": InvalidRequestError,
+}
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: InvalidRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: InvalidRequestError,
+    429: RateLimitError,
+    503: ServiceUnavailableError,
+}
+_HINTS: dict[type[APIError], str] = {
+    AuthenticationError: "Check the API key, and that it belongs to the region of this client.",
+}
+
+
+def _refusal(answer: Answer, code: str, message: str, request_id: str) -> APIError:
+    kind = _class_of(answer, code)
+    what = message or f"The service answered {answer.label} with HTTP {answer.status}"
+    facts: dict[str, Any] = {
+        "action": answer.label,
+        "code": code,
+        "request_id": request_id,
+        "hint": _HINTS.get(kind, ""),
+    }
+    if issubclass(kind, (RateLimitError, ServiceUnavailableError)):
+        facts["retry_after"] = _retry_after(answer.headers)
+    return kind(f"[{code}] {what}" if code else what, answer.status, **facts)
+
+
+def _class_of(answer: Answer, code: str) -> type[APIError]:
+    if "x-acs-retry-after" in answer.headers and answer.status >= 400:
+        return RateLimitError
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    for table, matches in ((_BY_ENDING, code.endswith), (_BY_BEGINNING, code.startswith)):
+        for part, kind in table.items():
+            if matches(part):
+                return kind
+    if answer.status in _BY_STATUS:
+        return _BY_STATUS[answer.status]
+    return ServerError if answer.status >= 500 else APIError
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    text = headers.get("x-acs-retry-after") or headers.get("retry-after")
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())

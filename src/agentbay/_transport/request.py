@@ -1,0 +1,90 @@
+"""An action as the bytes of a request."""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+import time
+from functools import cache
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from .._version import __version__
+from .._wire.converter import unstructure
+from .._wire.form import write_fields
+from .._wire.schema import Action
+from .._wire.tools import DirectToolCall
+from ..config import Settings
+
+API_VERSION = "2025-05-06"
+_AGENT = f"agentbay-sdk/{__version__} Python/{platform.python_version()} {platform.system()}".encode()
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Outgoing(NamedTuple):
+    """A request that is ready to be sent.
+
+    Attributes:
+        url: The address without what may not be shown; it names the pool's connection.
+        target: Path and query as they stand in the request line.
+        headers: Header lines in order.
+        body: The whole body.
+        label: What to call it in errors and logs.
+    """
+
+    url: str
+    target: bytes
+    headers: Headers
+    body: bytes
+    label: str
+
+
+def rpc(action: Action[Any], settings: Settings) -> Outgoing:
+    """Write an action as a request to the service."""
+    name = action.spec.name
+    query, form = write_fields(action, f"Bearer {settings.api_key}")
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    fixed, path, headers = _frame(name, settings.url, settings.host)
+    target = f"{path}?{fixed}&Timestamp={stamp.replace(':', '%3A')}&SignatureNonce={secrets.token_hex(16)}"
+    if query:
+        target += "&" + urlencode(query)
+    body = urlencode(form).encode()
+    return Outgoing(settings.url, target.encode(), [*headers, _length(body)], body, name)
+
+
+@cache
+def _frame(name: str, url: str, host: str) -> tuple[str, str, Headers]:
+    """What is the same in every request for an action: fixed query, path, and headers."""
+    path = url.partition("://")[2].partition("/")[2]
+    headers = [
+        (b"host", host.encode()),
+        (b"x-acs-version", API_VERSION.encode()),
+        (b"x-acs-action", name.encode()),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+        (b"accept", b"application/json"),
+        (b"user-agent", _AGENT),
+    ]
+    return f"Action={name}&Format=json&Version={API_VERSION}", f"/{path}" if path else "/", headers
+
+
+def direct(link_url: str, call: DirectToolCall) -> Outgoing:
+    """Write a tool call as a request to a session's own link."""
+    url = link_url.rstrip("/")
+    host, _, path = url.partition("://")[2].partition("/")
+    body = json.dumps(unstructure(call), ensure_ascii=False, separators=(",", ":")).encode()
+    headers = [
+        (b"host", host.encode()),
+        (b"content-type", b"application/json"),
+        (b"x-access-token", call.token.encode()),
+        (b"accept", b"application/json"),
+        (b"user-agent", _AGENT),
+        _length(body),
+    ]
+    target = f"/{path}/callTool" if path else "/callTool"
+    return Outgoing(url.removesuffix(path), target.encode(), headers, body, f"callTool/{call.tool}")
+
+
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return b"content-length", str(len(body)).encode()

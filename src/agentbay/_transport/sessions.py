@@ -1,0 +1,70 @@
+"""Sessions as the service tells of them, turned into what users hold, and the questions asked about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from .._wire.converter import unstructure
+from .._wire.sessions import ListedSession, ListSession, SessionFound
+from ..errors import InvalidArgumentError
+from ..models.context import ContextStatusData
+from ..models.session import GetSessionData, SessionStatus
+
+
+def list_session(
+    labels: Mapping[str, str] | None,
+    limit: int | None,
+    status: str | SessionStatus | None,
+    image_id: str | None,
+    token: str,
+) -> ListSession:
+    """Ask for one page of sessions.
+
+    Raises:
+        InvalidArgumentError: If the state is not one, or the page size is not positive.
+    """
+    names = [member.value for member in SessionStatus]
+    if status is not None and status not in names:
+        raise InvalidArgumentError(f"Invalid status '{status}'. Must be one of: {', '.join(names)}")
+    if limit is not None and limit < 1:
+        raise InvalidArgumentError(f"limit must be at least 1, not {limit}")
+    return ListSession(
+        labels=dict(labels or {}),
+        max_results=10 if limit is None else limit,
+        next_token=token or None,
+        status=None if status is None else SessionStatus(status).value,
+        image_id=image_id or None,
+    )
+
+
+def listed_session(item: ListedSession) -> dict[str, str]:
+    """One session of a page, as a `SessionListResult` holds it."""
+    return {
+        "sessionId": item.session_id,
+        "sessionStatus": item.session_status or "UNKNOWN",
+        "appInstanceId": item.app_instance_id,
+        "imageId": item.image_id,
+    }
+
+
+def session_data(found: SessionFound) -> GetSessionData:
+    """Everything the service says of one session, as users hold it."""
+    known: dict[str, Any] = {name: getattr(found, name) for name in attrs.fields_dict(GetSessionData) if hasattr(found, name)}
+    known["success"] = True
+    known["tool_list"] = json.dumps(unstructure(found.tool_list))
+    known["contexts"] = [{"id": context.id, "name": context.name} for context in found.contexts]
+    return GetSessionData(**known)
+
+
+def unready_contexts(
+    awaited: frozenset[str], transfers: Iterable[ContextStatusData]
+) -> tuple[frozenset[str], list[str]]:
+    """Which awaited contexts have not arrived, and what went wrong with those that failed."""
+    last = {item.context_id: item for item in transfers if item.context_id in awaited}
+    ended = {name for name, item in last.items() if item.status in ("Success", "Failed")}
+    wrong = [f"{name}: {last[name].error_message or 'failed'}" for name in ended if last[name].status == "Failed"]
+    return awaited - ended, sorted(wrong)

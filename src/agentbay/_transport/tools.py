@@ -1,0 +1,67 @@
+"""Tool calls as they are sent, and what the tools of every session answer."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+import attrs
+
+from .._wire.schema import Tool
+from .._wire.tools import DirectToolCall, ToolEntry
+from ..errors import ReplyError
+from ..models.session import SessionMetrics
+from ..models.tools import McpTool
+
+
+def arguments(tool: Tool) -> dict[str, Any]:
+    """The arguments of a tool as JSON carries them; None is left out."""
+    return {
+        attribute.metadata.get("wire") or attribute.name: value
+        for attribute in attrs.fields(cast(Any, type(tool)))
+        if (value := getattr(tool, attribute.name)) is not None
+    }
+
+
+def direct_call(name: str, args: dict[str, Any], server: str, token: str) -> DirectToolCall:
+    """Make a call for a session's own link, with a request id of its own."""
+    request_id = f"link-{time.time_ns() // 1_000_000}-{random.randrange(10**9):09d}"
+    return DirectToolCall(args=args, server=server, request_id=request_id, tool=name, token=token)
+
+
+def mcp_tools(entries: Iterable[ToolEntry]) -> list[McpTool]:
+    """The tools a service lists, as users hold them."""
+    return [
+        McpTool(entry.name, entry.server, description=entry.description, input_schema=entry.input_schema)
+        for entry in entries
+    ]
+
+
+_OLDER_NAMES = {
+    "rx_rate_kbyte_per_s": ("rx_rate_kbps", "rx_rate_KBps"),
+    "tx_rate_kbyte_per_s": ("tx_rate_kbps", "tx_rate_KBps"),
+    "rx_used_kbyte": ("rx_used_kb", "rx_used_KB"),
+    "tx_used_kbyte": ("tx_used_kb", "tx_used_KB"),
+}
+
+
+def read_metrics(text: str) -> tuple[dict[str, Any], SessionMetrics]:
+    """Read the text of the metrics tool, as it is and as an object.
+
+    Raises:
+        ReplyError: If it is not a JSON object of numbers.
+    """
+    try:
+        raw = json.loads(text)
+        if not isinstance(raw, dict):
+            raise ValueError("not a JSON object")
+        metrics = SessionMetrics()
+        for name, default in vars(metrics).items():
+            value = next((raw[key] for key in (name, *_OLDER_NAMES.get(name, ())) if raw.get(key) is not None), default)
+            setattr(metrics, name, type(default)(value))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ReplyError(f"Failed to parse get_metrics response: {error}") from error
+    return raw, metrics

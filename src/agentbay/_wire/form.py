@@ -1,0 +1,61 @@
+"""Actions as the form and query fields of a request, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .converter import Malformed, structure, unstructure
+from .schema import Action, Codec, fields_of, flatten
+
+Fields = list[tuple[str, str]]
+
+
+def write_fields(action: Action[Any], authorization: str) -> tuple[Fields, Fields]:
+    """Write an action as its query fields and its form fields, each sorted by name; None is left out.
+
+    `authorization` is a field like any other on this wire.
+    """
+    written = {"Authorization": authorization}
+    for name, attribute, _, codec, _ in fields_of(type(action)):
+        value = getattr(action, attribute)
+        if value is None:
+            continue
+        if codec is not None:
+            written[name] = codec.encode(value if isinstance(value, (str, int)) else unstructure(value))
+        else:
+            written.update((key, str(item)) for key, item in flatten(name, unstructure(value)).items())
+    query = action.spec.query
+    pairs = sorted(written.items())
+    return [pair for pair in pairs if pair[0] in query], [pair for pair in pairs if pair[0] not in query]
+
+
+def read_fields(cls: type[Action[Any]], fields: Mapping[str, str]) -> Action[Any]:
+    """Read an action back from the fields of a request, query and form together.
+
+    Raises:
+        Malformed: If a field is missing or cannot be read; names the field.
+    """
+    values: dict[str, Any] = {}
+    for name, attribute, kind, codec, required in fields_of(cls):
+        if codec is None:
+            values[attribute] = _read_flattened(name, fields)
+        elif name in fields:
+            values[attribute] = _read(name, kind, codec, fields[name])
+        elif required:
+            raise Malformed(f"{name}: is required")
+    return cls(**values)
+
+
+def _read(name: str, kind: Any, codec: Codec, text: str) -> Any:
+    try:
+        value = codec.decode(text)
+    except ValueError as error:
+        raise Malformed(f"{name}: {error}") from error
+    return structure(value, kind, path=name)
+
+
+def _read_flattened(name: str, fields: Mapping[str, str]) -> dict[str, Any] | None:
+    prefix = f"{name}."
+    found = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
+    return found or None

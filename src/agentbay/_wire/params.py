@@ -1,0 +1,78 @@
+"""`CreateSessionParams` as a CreateMcpSession request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..models.mobile import MobileExtraConfig
+from ..models.params import CreateSessionParams
+from .contexts import write_mount, write_sync
+from .sessions import CreateMcpSession
+
+# What the service's statistics know; the wire is that of this version of the official package.
+_STATS = {"source": "sdk", "sdk_language": "python", "sdk_version": "0.22.3", "is_release": True}
+
+
+def create_session(params: CreateSessionParams, region_id: str) -> CreateMcpSession:
+    """Write the parameters as a request.
+
+    Raises:
+        ValueError: If a nested setting is malformed.
+    """
+    if params.extra_configs is not None:
+        params.extra_configs.validate()
+    return CreateMcpSession(
+        login_region_id=region_id,
+        sdk_stats={**_STATS, "framework": params.framework},
+        image_id=params.image_id or None,
+        labels=params.labels or None,
+        persistence_data_list=_persistence(params) or None,
+        policy_id=params.policy_id or None,
+        network_id=params.beta_network_id or None,
+        enable_record=params.enable_browser_replay,
+        load_skill=params.load_skills or None,
+        skills=params.skill_names if params.load_skills else None,
+        extra_configs=_extra_configs(params),
+        **_lifetime(params),
+    )
+
+
+def awaited_contexts(params: CreateSessionParams) -> frozenset[str]:
+    """The ids of the contexts that must have arrived before the session is ready."""
+    awaited = {sync.context_id for sync in params.context_syncs if sync.beta_wait_for_completion is not False}
+    return frozenset(awaited | ({params.browser_context.context_id} if params.browser_context else set()))
+
+
+def _lifetime(params: CreateSessionParams) -> dict[str, Any]:
+    policy = params.lifecycle_policy
+    if policy is None:
+        return {"timeout": params.idle_release_timeout}
+    if policy.manual_release:
+        return {"manual_release": True}
+    return {"timeout": policy.idle_release_timeout, "max_runtime": policy.max_runtime}
+
+
+def _persistence(params: CreateSessionParams) -> list[dict[str, Any]]:
+    browser = params.browser_context
+    return [
+        *map(write_sync, params.context_syncs),
+        *map(write_mount, params.beta_context_mounts),
+        *([write_sync(browser.profile_sync())] if browser else ()),
+    ]
+
+
+def _extra_configs(params: CreateSessionParams) -> dict[str, Any] | None:
+    mobile = params.extra_configs and params.extra_configs.mobile
+    return {"Mobile": _mobile(mobile)} if mobile else None
+
+
+def _mobile(mobile: MobileExtraConfig) -> dict[str, Any]:
+    rule = mobile.app_manager_rule
+    return {
+        "LockResolution": mobile.lock_resolution,
+        "HideNavigationBar": mobile.hide_navigation_bar,
+        "AppManagerRule": {"RuleType": rule.rule_type, "AppPackageNameList": rule.app_package_name_list or []}
+        if rule
+        else None,
+        "UninstallBlacklist": mobile.uninstall_blacklist or [],
+    }

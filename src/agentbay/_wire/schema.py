@@ -1,0 +1,213 @@
+"""How a class becomes a remote action: names on the wire, and how each field is written.
+
+Names follow one rule, `session_id` -> `SessionId`; the exceptions stand in the fields' `wire(...)`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Generic, NamedTuple, TypeVar, dataclass_transform, get_args
+
+import attrs
+
+DataT = TypeVar("DataT")
+_T = TypeVar("_T")
+
+
+class Codec(NamedTuple):
+    """How a field that is not plain text is written into a form field, and read back."""
+
+    encode: Callable[[Any], str]
+    decode: Callable[[str], Any]
+
+
+def _json(**options: Any) -> Codec:
+    return Codec(lambda value: json.dumps(value, **options), json.loads)
+
+
+def _read_bool(text: str) -> bool:
+    try:
+        return {"true": True, "false": False}[text.lower()]
+    except KeyError:
+        raise ValueError(f"must be True or False, not {text!r}") from None
+
+
+TEXT = Codec(str, str)
+INTEGER = Codec(str, int)
+BOOLEAN = Codec(lambda value: "True" if value else "False", _read_bool)
+JSON = _json()
+JSON_RAW = _json(ensure_ascii=False)
+JSON_COMPACT = _json(ensure_ascii=False, separators=(",", ":"))
+
+
+def wire(name: str = "", *, codec: Codec | None = None, aliases: tuple[str, ...] = (), **options: Any) -> Any:
+    """Make a field whose name or form on the wire is not the rule's.
+
+    Args:
+        name: The name on the wire, if it is not the rule's.
+        codec: How a form field is written; a field of a JSON object that has one is JSON text inside that JSON.
+        aliases: Further names under which a reply may carry it.
+        **options: As for `attrs.field`.
+    """
+    return attrs.field(metadata={"wire": name, "codec": codec, "aliases": aliases}, **options)
+
+
+class ActionSpec(NamedTuple):
+    """What is known of an action beside its fields.
+
+    Attributes:
+        name: The action's name on the wire.
+        idempotent: Whether executing it twice does the same as once, so that it may be sent again.
+        gone_is_done: Whether "not found" on a later attempt means that an earlier one succeeded.
+        query: Names of the fields that travel in the query instead of the form.
+        silence_is_success: Whether an answer without `Success` counts as one.
+        data_as_text: Whether `Data` is JSON text inside the JSON.
+    """
+
+    name: str
+    idempotent: bool = False
+    gone_is_done: bool = False
+    query: frozenset[str] = frozenset()
+    silence_is_success: bool = False
+    data_as_text: bool = False
+
+
+class Action(Generic[DataT]):
+    """A remote call: its fields are the request, `DataT` is what the reply's `Data` holds (None: nothing)."""
+
+    __slots__ = ()
+    spec: ActionSpec
+
+
+class Tool:
+    """A call of a tool inside a session: its fields are the arguments."""
+
+    __slots__ = ()
+    tool: str
+    server: str
+
+
+ACTIONS: dict[str, type[Action[Any]]] = {}
+TOOLS: dict[str, type[Tool]] = {}
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire))
+def action(name: str, *, query: tuple[str, ...] = (), **options: bool) -> Callable[[type[_T]], type[_T]]:
+    """Make the class an attrs class and register it as the action of that name; options are `ActionSpec`'s."""
+
+    # In a decorator, not in __init_subclass__: attrs makes a second class for the slots.
+    def register(cls: type[_T]) -> type[_T]:
+        made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
+        made.spec = ActionSpec(name, query=frozenset(query), **options)
+        ACTIONS[name] = made
+        return made  # type: ignore[no-any-return]
+
+    return register
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire))
+def tool(name: str, server: str) -> Callable[[type[_T]], type[_T]]:
+    """Make the class an attrs class and register it as the arguments of that tool."""
+
+    def register(cls: type[_T]) -> type[_T]:
+        made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
+        made.tool, made.server = name, server
+        TOOLS[name] = made
+        return made  # type: ignore[no-any-return]
+
+    return register
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire))
+def payload(cls: type[_T]) -> type[_T]:
+    """Make the class an attrs class that travels as a JSON object with PascalCase keys."""
+    made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
+    made.__wire_name__ = staticmethod(pascal)
+    return made  # type: ignore[no-any-return]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire))
+def camel_payload(cls: type[_T]) -> type[_T]:
+    """Make the class an attrs class that travels as a JSON object with camelCase keys."""
+    made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
+    made.__wire_name__ = staticmethod(camel)
+    return made  # type: ignore[no-any-return]
+
+
+@cache
+def pascal(name: str) -> str:
+    """Write a Python name as the wire does: `session_id` -> `SessionId`."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+@cache
+def camel(name: str) -> str:
+    """Write a Python name in camelCase: `is_error` -> `isError`."""
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+class Field(NamedTuple):
+    """One field of an action as it is written into the request."""
+
+    wire: str
+    name: str
+    type: Any
+    codec: Codec | None
+    required: bool
+
+
+_FIELDS: dict[Any, tuple[Field, ...]] = {}
+_DATA_TYPES: dict[Any, Any] = {}
+
+
+def fields_of(cls: type[Action[Any]]) -> tuple[Field, ...]:
+    """The fields of an action, in the order of their names on the wire."""
+    if cls not in _FIELDS:
+        _FIELDS[cls] = _read_fields(cls)
+    return _FIELDS[cls]
+
+
+def _read_fields(cls: Any) -> tuple[Field, ...]:
+    attrs.resolve_types(cls)
+    found = []
+    for attribute in attrs.fields(cls):
+        name = attribute.metadata.get("wire") or pascal(attribute.name)
+        codec = attribute.metadata.get("codec") or _plain(attribute.type)
+        found.append(Field(name, attribute.name, attribute.type, codec, attribute.default is attrs.NOTHING))
+    return tuple(sorted(found))
+
+
+def _plain(kind: Any) -> Codec | None:
+    kinds = set(get_args(kind) or (kind,)) - {type(None)}
+    for plain, codec in ((bool, BOOLEAN), (int, INTEGER), (str, TEXT)):
+        if kinds == {plain}:
+            return codec
+    return None  # a nested object or a list: flattened
+
+
+def data_type(cls: type[Action[Any]]) -> Any:
+    """The type of the reply's `Data`, `NoneType` if it has none."""
+    if cls not in _DATA_TYPES:
+        _DATA_TYPES[cls] = _read_data_type(cls)
+    return _DATA_TYPES[cls]
+
+
+def _read_data_type(cls: type[Action[Any]]) -> Any:
+    for base in getattr(cls, "__orig_bases__", ()):
+        if getattr(base, "__origin__", None) is Action:
+            return get_args(base)[0]
+    raise TypeError(f"{cls.__name__} must derive from Action[...]")
+
+
+def flatten(name: str, value: Any) -> dict[str, Any]:
+    """Write a nested object as dotted names and a list with indices from 1: `A.B.1`. Empty ones vanish."""
+    if isinstance(value, Mapping):
+        pairs = [(f"{name}.{key}", item) for key, item in value.items() if item is not None]
+    elif isinstance(value, (list, tuple)):
+        pairs = [(f"{name}.{index}", item) for index, item in enumerate(value, 1)]
+    else:
+        return {name: value}
+    return {key: item for nested, inner in pairs for key, item in flatten(nested, inner).items()}

@@ -1,0 +1,232 @@
+"""Actions on sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .schema import JSON, JSON_COMPACT, Action, action, payload, wire
+from .tools import ToolEntry
+
+
+@payload
+class SessionCreated:
+    """Data of CreateMcpSession."""
+
+    session_id: str = ""
+    success: bool | None = None
+    err_msg: str = ""
+    app_instance_id: str = ""
+    resource_id: str = ""
+    resource_url: str = wire(default="", repr=False)
+    token: str = wire(default="", repr=False)
+    link_url: str = wire(default="", repr=False)
+    ws_url: str = wire(aliases=("wsUrl",), default="", repr=False)
+    tool_list: list[ToolEntry] = wire(codec=JSON, factory=list)
+    http_port: str = ""
+    network_interface_ip: str = ""
+    vpc_resource: bool = False
+    vpc_ip: str = ""
+    vpc_id: str = ""
+
+
+@action("CreateMcpSession")
+class CreateMcpSession(Action[SessionCreated]):
+    """Create a session.
+
+    `timeout` is seconds, or minutes if `max_runtime` (always minutes) is given too.
+    """
+
+    login_region_id: str | None = None
+    sdk_stats: dict[str, Any] | None = wire(codec=JSON_COMPACT, default=None)
+    image_id: str | None = None
+    labels: dict[str, str] | None = wire(codec=JSON, default=None)
+    timeout: int | None = None
+    max_runtime: int | None = None
+    manual_release: bool | None = None
+    persistence_data_list: list[dict[str, Any]] | None = wire(codec=JSON_COMPACT, default=None)
+    policy_id: str | None = wire("McpPolicyId", default=None)
+    network_id: str | None = None
+    enable_record: bool | None = None
+    load_skill: bool | None = None
+    skills: list[str] | None = wire(codec=JSON_COMPACT, default=None)
+    extra_configs: dict[str, Any] | None = None
+
+
+@payload
+class BoundContext:
+    """A context that a session uses, as GetSession names it."""
+
+    id: str = wire("id", default="")
+    name: str = wire("name", default="")
+
+
+@payload
+class SessionFound:
+    """Data of GetSession."""
+
+    session_id: str = ""
+    status: str = ""
+    app_instance_id: str = ""
+    resource_id: str = ""
+    resource_url: str = wire(default="", repr=False)
+    token: str = wire(default="", repr=False)
+    link_url: str = wire(default="", repr=False)
+    ws_url: str = wire(aliases=("wsUrl",), default="", repr=False)
+    tool_list: list[ToolEntry] = wire(codec=JSON, factory=list)
+    http_port: str = ""
+    network_interface_ip: str = ""
+    vpc_resource: bool = False
+    vpc_ip: str = ""
+    vpc_id: str = ""
+    contexts: list[BoundContext] = wire("contexts", factory=list)
+
+
+@action("GetSession", idempotent=True)
+class GetSession(Action[SessionFound]):
+    """Find a session, with all that is needed to use it."""
+
+    session_id: str
+
+
+@payload
+class SessionDetail:
+    """Data of GetSessionDetail."""
+
+    status: str = ""
+    image_id: str = ""
+    app_instance_id: str = ""
+    policy_id: str = ""
+    region_id: str = ""
+    end_reason: str = ""
+
+
+@action("GetSessionDetail", idempotent=True, query=("SessionId",))
+class GetSessionDetail(Action[SessionDetail]):
+    """Tell a session's state, also for a while after its end."""
+
+    session_id: str
+
+
+@payload
+class ListedSession:
+    """One session of a page."""
+
+    session_id: str = ""
+    session_status: str = ""
+    app_instance_id: str = ""
+    image_id: str = ""
+
+
+@action("ListSession", idempotent=True)
+class ListSession(Action[list[ListedSession]]):
+    """List the sessions that carry all the labels, a page at a time."""
+
+    labels: dict[str, str] | None = wire(codec=JSON, default=None)
+    max_results: int | None = None
+    next_token: str | None = None
+    status: str | None = None
+    image_id: str | None = None
+
+
+@action("DeleteSessionAsync", idempotent=True, gone_is_done=True, silence_is_success=True)
+class DeleteSessionAsync(Action[None]):
+    """Begin to delete a session."""
+
+    session_id: str
+
+
+@action("ReleaseMcpSession", idempotent=True, gone_is_done=True, silence_is_success=True)
+class ReleaseMcpSession(Action[None]):
+    """Begin to delete a session, in the older form that other clients still send."""
+
+    session_id: str
+
+
+@action("PauseSessionAsync")
+class PauseSessionAsync(Action[None]):
+    """Begin to pause a session."""
+
+    session_id: str
+
+
+@action("ResumeSessionAsync")
+class ResumeSessionAsync(Action[None]):
+    """Begin to resume a session."""
+
+    session_id: str
+
+
+@action("RefreshSessionIdleTime", idempotent=True)
+class RefreshSessionIdleTime(Action[None]):
+    """Count as activity, so that the idle time starts anew."""
+
+    session_id: str
+
+
+@action("SetLabel", idempotent=True, silence_is_success=True)
+class SetLabel(Action[None]):
+    """Replace the labels of a session."""
+
+    session_id: str
+    labels: dict[str, str] = wire(codec=JSON)
+
+
+@payload
+class LabelData:
+    """Data of GetLabel."""
+
+    labels: dict[str, str] = wire(codec=JSON, factory=dict)
+
+
+@action("GetLabel", idempotent=True)
+class GetLabel(Action[LabelData]):
+    """Tell the labels of a session."""
+
+    session_id: str
+    max_results: int | None = None
+    next_token: str | None = None
+
+
+@payload
+class DesktopInfo:
+    """What a desktop client needs to connect to a session."""
+
+    app_id: str = ""
+    auth_code: str = wire(default="", repr=False)
+    connection_properties: str = wire(default="", repr=False)
+    resource_id: str = ""
+    resource_type: str = ""
+    ticket: str = wire(default="", repr=False)
+
+
+@payload
+class ResourceData:
+    """Data of GetMcpResource."""
+
+    session_id: str = ""
+    resource_url: str = wire(default="", repr=False)
+    desktop_info: DesktopInfo = wire(factory=DesktopInfo)
+
+
+@action("GetMcpResource", idempotent=True)
+class GetMcpResource(Action[ResourceData]):
+    """Tell how to look at a session from outside."""
+
+    session_id: str
+
+
+@payload
+class LinkData:
+    """Data of GetLink."""
+
+    url: str = wire(default="", repr=False)
+
+
+@action("GetLink", idempotent=True)
+class GetLink(Action[LinkData]):
+    """Make a link to a port inside a session."""
+
+    session_id: str
+    protocol_type: str | None = None
+    port: int | None = None
+    option: str | None = None

@@ -1,0 +1,154 @@
+"""Where the service is and how long to wait for it; the one reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from attrs import define
+
+from .errors import ConfigurationError
+
+DEFAULT_REGION = "cn-hangzhou"
+DEFAULT_TIMEOUT = 60.0
+_KNOWN_REGIONS = frozenset({"cn-hangzhou", "ap-southeast-1", "us-east-1"})
+_PRERELEASE_ENDPOINTS = {
+    "pre-cn-hangzhou": "agentbay-pre.cn-hangzhou.aliyuncs.com",
+    "pre-ap-southeast-1": "wuyingai-pre.ap-southeast-1.aliyuncs.com",
+}
+_VARIABLES = ("AGENTBAY_API_KEY", "AGENTBAY_REGION_ID", "AGENTBAY_ENDPOINT", "AGENTBAY_TIMEOUT_MS")
+
+
+@define
+class Config:
+    """Where the service is. When given to a client, it is the whole truth: the environment is not read.
+
+    Attributes:
+        timeout_ms: Milliseconds one operation may take; None means 60,000.
+        region_id: Region, such as "cn-hangzhou" (the default); it decides the endpoint.
+        endpoint: Host, or URL with `http://` or `https://`, used as it is. Ignored if a region is given.
+    """
+
+    timeout_ms: int | None = None
+    region_id: str | None = None
+    endpoint: str | None = None
+
+
+class Settings(NamedTuple):
+    """What a client needs to know, decided. The key is kept out of `repr`."""
+
+    api_key: str
+    region_id: str
+    url: str
+    host: str
+    timeout: float
+
+    def __repr__(self) -> str:
+        return f"Settings(region_id={self.region_id!r}, url={self.url!r}, timeout={self.timeout})"
+
+
+def resolve(
+    api_key: str = "", cfg: Config | None = None, env_file: str | None = None, timeout: float | None = None
+) -> Settings:
+    """Decide key, endpoint and time limit from arguments, `cfg`, or else the environment.
+
+    Args:
+        api_key: The key; empty means the variable AGENTBAY_API_KEY.
+        cfg: Where the service is; None means the variables AGENTBAY_REGION_ID, AGENTBAY_ENDPOINT and
+            AGENTBAY_TIMEOUT_MS.
+        env_file: File with such variables for those that the environment lacks; needs the extra `dotenv`.
+        timeout: Seconds one operation may take; goes before `cfg` and the environment.
+
+    Raises:
+        ConfigurationError: If there is no key, or a value cannot be used.
+    """
+    environment = _environment(env_file)
+    key = api_key or environment.get("AGENTBAY_API_KEY", "")
+    if not key:
+        raise ConfigurationError(
+            "API key is required. Provide it as a parameter or set the AGENTBAY_API_KEY environment variable.",
+            hint="Without an account, use AgentBay.local() or AsyncAgentBay.local(): it runs sessions on this machine.",
+        )
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        raise ConfigurationError("The API key holds a blank or a character that no key has: was it copied whole?")
+    if cfg is None:
+        cfg = Config(
+            _timeout_ms(environment.get("AGENTBAY_TIMEOUT_MS")),
+            environment.get("AGENTBAY_REGION_ID"),
+            environment.get("AGENTBAY_ENDPOINT"),
+        )
+    region, endpoint = _place(cfg)
+    url, host = _locate(endpoint)
+    return Settings(key, region, url, host, _seconds(cfg, timeout))
+
+
+def _environment(env_file: str | None) -> Mapping[str, str]:
+    found = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+    if env_file is None:
+        return found
+    if not Path(env_file).is_file():
+        raise ConfigurationError(f"env_file {env_file!r} does not exist.")
+    try:
+        from dotenv import dotenv_values
+    except ImportError as error:
+        raise ConfigurationError(
+            "env_file= needs the package python-dotenv.", hint='Install it with pip install "agentbay-sdk[dotenv]".'
+        ) from error
+    return {**{name: value for name, value in dotenv_values(env_file).items() if value}, **found}
+
+
+def _timeout_ms(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    warnings.warn(f"AGENTBAY_TIMEOUT_MS is not a positive whole number: {text!r}; using 60000", stacklevel=5)
+    return None
+
+
+def _place(cfg: Config) -> tuple[str, str]:
+    region = cfg.region_id
+    if region:
+        if cfg.endpoint:
+            warnings.warn(f"region_id {region!r} goes before endpoint {cfg.endpoint!r}", stacklevel=5)
+        plain = region.removeprefix("pre-")
+        endpoint = _PRERELEASE_ENDPOINTS.get(region) or (
+            f"agentbay{'-pre' if plain != region else ''}.{plain}.aliyuncs.com"
+        )
+        if region not in _KNOWN_REGIONS and region not in _PRERELEASE_ENDPOINTS:
+            warnings.warn(f"unknown region_id {region!r}; its endpoint is taken to be {endpoint}", stacklevel=5)
+        return plain, endpoint
+    return DEFAULT_REGION, cfg.endpoint or f"agentbay.{DEFAULT_REGION}.aliyuncs.com"
+
+
+def _locate(endpoint: str) -> tuple[str, str]:
+    url = (endpoint if endpoint.startswith(("http://", "https://")) else f"https://{endpoint}").rstrip("/")
+    if not _is_plain(url):
+        raise ConfigurationError(
+            f"The endpoint {endpoint!r} is not a host or a URL.",
+            hint="Write it as host, host:port or http://host:port.",
+        )
+    return url, urlsplit(url).netloc
+
+
+def _is_plain(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        fine = bool(parts.hostname) and (parts.port is None or parts.port > 0) and not parts.username
+    except ValueError:  # the port is not a number
+        return False
+    return fine and not parts.query and not parts.fragment and not any(char.isspace() for char in url)
+
+
+def _seconds(cfg: Config, timeout: float | None) -> float:
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+            raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+        return float(timeout)
+    if isinstance(cfg.timeout_ms, int) and not isinstance(cfg.timeout_ms, bool) and cfg.timeout_ms > 0:
+        return cfg.timeout_ms / 1000
+    return DEFAULT_TIMEOUT

@@ -1,0 +1,338 @@
+"""The one exception tree.
+
+AgentBayError
+├── ConfigurationError            (also ValueError) the client cannot be set up as asked
+├── InvalidArgumentError          (also ValueError) an argument was refused before anything was sent
+├── ClientClosedError             (also RuntimeError) a client was used after close(); always raised
+├── TransportError                no answer arrived
+│   ├── ConnectionFailed          the request was never sent
+│   ├── ConnectionLost            it may have been executed, the answer was lost
+│   └── DeadlineExceeded          (also TimeoutError) time ran out
+├── ReplyError                    an answer arrived that cannot be understood
+├── APIError                      the service answered: no
+│   ├── AuthenticationError       the key is not accepted
+│   ├── PermissionDeniedError     the key may not do this
+│   ├── InvalidRequestError       the request itself is at fault
+│   ├── NotFoundError             the thing named does not exist
+│   │   └── SessionNotFoundError  (also SessionError)
+│   ├── ConflictError             the thing is in a state that forbids it
+│   ├── RateLimitError            too many requests; `retry_after` says how long to wait
+│   └── ServerError               the service failed
+│       └── ServiceUnavailableError
+├── ToolError                     a tool ran in the session and reported a failure
+├── SessionError, BrowserError, FileError, OssError, AgentError, ClearanceTimeoutError
+├── CommandError
+│   └── CommandTimeoutError       (also TimeoutError) carries the output so far
+├── GitError
+│   └── GitAuthError, GitNotFoundError, GitConflictError, GitNotARepoError
+└── PtyError
+└── PtySessionNotFoundError, PtyNotConnectedError
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+_E = TypeVar("_E", bound="AgentBayError")
+
+
+class AgentBayError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Attributes:
+        message: What happened, in one sentence.
+        hint: What to do about it, or "".
+        action: The remote call that failed, such as `GetSession`, or "".
+        request_id: The service's id of the failed request, or "".
+        code: The service's error code, or "".
+        status_code: The HTTP status of the answer, or None if there was none.
+        retryable: Whether the same call may succeed when sent again later.
+        extra: Any further keyword given to the constructor.
+    """
+
+    default_message = ""
+    retryable = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *args: object,
+        hint: str = "",
+        action: str = "",
+        request_id: str = "",
+        code: str = "",
+        status_code: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.message = message if message is not None else (self.default_message or type(self).__name__)
+        super().__init__(self.message, *args)
+        self.hint = hint
+        self.action = action
+        self.request_id = request_id
+        self.code = code
+        self.status_code = status_code
+        self.extra = kwargs
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own reduction calls cls(*args) and so loses keyword-only arguments.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+    def context(self) -> dict[str, Any]:
+        """What locates the failure, as keywords for another error that wraps this one."""
+        return {
+            "hint": self.hint,
+            "action": self.action,
+            "request_id": self.request_id,
+            "code": self.code,
+            "status_code": self.status_code,
+        }
+
+
+def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(AgentBayError, ValueError):
+    """The client cannot be set up as asked: a missing key, an unusable endpoint, a bad option."""
+
+
+class InvalidArgumentError(AgentBayError, ValueError):
+    """An argument was refused before anything was sent; the message names it and what it may be."""
+
+
+class ClientClosedError(AgentBayError, RuntimeError):
+    """A client was used after it had been closed. Raised by every method, never folded into a result."""
+
+    default_message = "This client is closed."
+
+
+# ── No answer ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TransportError(AgentBayError):
+    """No answer arrived from the service."""
+
+    retryable = True
+
+
+class ConnectionFailed(TransportError):
+    """The request was never sent: refused, unresolvable, or no connection in time. Safe to repeat."""
+
+
+class ConnectionLost(TransportError):
+    """The connection broke after the request was sent; the service may or may not have executed it."""
+
+
+class DeadlineExceeded(TransportError, TimeoutError):
+    """The time for the operation ran out; if a request was under way, it may have been executed."""
+
+
+class ReplyError(AgentBayError):
+    """An answer arrived that cannot be understood, so whether the request was executed is unknown."""
+
+
+# ── The service refused ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class APIError(AgentBayError):
+    """The service understood the request and refused it, or failed."""
+
+    default_message = "API error"
+
+    def __init__(
+        self, message: str | None = None, status_code: int | None = None, *args: object, **kwargs: Any
+    ) -> None:
+        super().__init__(message, *args, status_code=status_code, **kwargs)
+
+
+class AuthenticationError(APIError):
+    """The API key is missing, wrong, or belongs to another region."""
+
+    default_message = "Authentication failed"
+
+
+class PermissionDeniedError(APIError):
+    """The API key is valid but may not do this."""
+
+
+class InvalidRequestError(APIError):
+    """A field of the request is missing, malformed or out of range."""
+
+
+class NotFoundError(APIError):
+    """The named thing does not exist, or no longer."""
+
+
+class ConflictError(APIError):
+    """The named thing is in a state that forbids the operation."""
+
+
+class RateLimitError(APIError):
+    """Too many requests. `retry_after` is the service's advice in seconds, or None."""
+
+    retryable = True
+
+    def __init__(
+        self,
+        message: str | None = None,
+        status_code: int | None = None,
+        *args: object,
+        retry_after: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(message, status_code, *args, **kwargs)
+        self.retry_after = retry_after
+
+
+class ServerError(APIError):
+    """The service failed; the request may or may not have been executed."""
+
+    retryable = True
+
+
+class ServiceUnavailableError(ServerError):
+    """The service cannot take requests now. `retry_after` is its advice in seconds, or None."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        status_code: int | None = None,
+        *args: object,
+        retry_after: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(message, status_code, *args, **kwargs)
+        self.retry_after = retry_after
+
+
+# ── By subject ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ToolError(AgentBayError):
+    """A tool ran in the session and reported a failure; the message is the tool's own text."""
+
+
+class SessionError(AgentBayError):
+    """A session operation failed."""
+
+    default_message = "Session error"
+
+
+class SessionNotFoundError(NotFoundError, SessionError):
+    """The session does not exist, or was released."""
+
+
+class BrowserError(AgentBayError):
+    """A browser operation failed."""
+
+    default_message = "Browser error"
+
+
+class FileError(AgentBayError):
+    """A file operation failed."""
+
+    default_message = "File operation error"
+
+
+class CommandError(AgentBayError):
+    """A command could not be run, or `CommandResult.check()` found a non-zero exit code."""
+
+    default_message = "Command execution error"
+
+
+class CommandTimeoutError(CommandError, TimeoutError):
+    """A command ran into its time limit and was killed. `stdout` and `stderr` hold its output so far."""
+
+    def __init__(
+        self, message: str | None = None, *args: object, stdout: str = "", stderr: str = "", **kwargs: Any
+    ) -> None:
+        super().__init__(message, *args, **kwargs)
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class OssError(AgentBayError):
+    """An object-storage operation failed."""
+
+    default_message = "OSS operation error"
+
+
+class AgentError(AgentBayError):
+    """A natural-language agent action failed."""
+
+    default_message = "Agent action error"
+
+
+class ClearanceTimeoutError(AgentBayError):
+    """A context was not cleared within the time allowed."""
+
+    default_message = "Context clearing operation timed out"
+
+
+class GitError(AgentBayError):
+    """A git command failed. `exit_code` and `stderr` are the command's own."""
+
+    default_message = "Git operation error"
+    default_exit_code = 1
+
+    def __init__(
+        self,
+        message: str | None = None,
+        exit_code: int | None = None,
+        stderr: str = "",
+        *args: object,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(message, *args, **kwargs)
+        self.exit_code = self.default_exit_code if exit_code is None else exit_code
+        self.stderr = stderr
+
+
+class GitAuthError(GitError):
+    """The remote repository refused the credentials."""
+
+    default_message = "Git authentication error"
+
+
+class GitNotFoundError(GitError):
+    """The git program is not installed in the session."""
+
+    default_message = "Git not found"
+    default_exit_code = 127
+
+
+class GitConflictError(GitError):
+    """A merge stopped at conflicting changes."""
+
+    default_message = "Git merge conflict"
+
+
+class GitNotARepoError(GitError):
+    """The path is not inside a git repository."""
+
+    default_message = "Not a git repository"
+    default_exit_code = 128
+
+
+class PtyError(AgentBayError):
+    """A terminal operation failed."""
+
+    default_message = "PTY operation error"
+
+
+class PtySessionNotFoundError(PtyError):
+    """The terminal does not exist, or has ended."""
+
+    default_message = "PTY session not found"
+
+
+class PtyNotConnectedError(PtyError):
+    """The terminal handle is not connected any more."""
+
+    default_message = "PTY handle is not connected"

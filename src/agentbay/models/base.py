@@ -1,0 +1,97 @@
+"""What every result has in common."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from attrs import define, field
+
+from ..errors import AgentBayError
+
+_R = TypeVar("_R", bound="BaseResult")
+_URL = re.compile(r"\b([a-z]+://)(?:[^\s/@'\"]*@)?([^\s/'\"?#]+)[^\s'\"]*")
+
+
+def redacted(value: object) -> str:
+    """Show a value without what a URL may carry beside its host: tokens, signatures, passwords."""
+    return _URL.sub(r"\1\2/…", repr(value))
+
+
+def listed(value: list[Any] | None) -> list[Any]:
+    """None stands for an empty list."""
+    return [] if value is None else value
+
+
+def mapped(value: dict[str, Any] | None) -> dict[str, Any]:
+    """None stands for an empty dict."""
+    return {} if value is None else value
+
+
+@define
+class ApiResponse:
+    """Base of everything the service answers.
+
+    Attributes:
+        request_id: The service's id of the request; quote it when you report a problem. "" if no answer came.
+    """
+
+    request_id: str = ""
+
+    def get_request_id(self) -> str:
+        """Return `request_id`."""
+        return self.request_id
+
+
+@define
+class BaseResult(ApiResponse):
+    """Outcome of one operation. A failure is a flag here, not a raise; `unwrap()` turns it back into one.
+
+    Attributes:
+        success: Whether the operation did what it was asked to. `bool(result)` is the same.
+        error_message: What went wrong, or "". A refusal of the service reads `[Code] Message`.
+        exception: The typed error behind a failure, or None. Keyword only.
+    """
+
+    success: bool = False
+    error_message: str = ""
+    exception: AgentBayError | None = field(default=None, kw_only=True, eq=False, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.success
+
+    def unwrap(self: _R) -> _R:
+        """Return the result itself if it succeeded.
+
+        Raises:
+            AgentBayError: `exception`, if the operation failed.
+        """
+        if self.success:
+            return self
+        raise self.exception or AgentBayError(self.error_message or None, request_id=self.request_id)
+
+
+@define
+class OperationResult(BaseResult):
+    """Outcome of an operation whose answer is one value, `data`.
+
+    Attributes:
+        data: The value, of the type its method names; None on failure.
+        code: The service's error code, or "".
+        message: The service's own words, or "".
+        http_status_code: HTTP status of a refusal, or 0.
+    """
+
+    data: Any = field(default=None, repr=redacted)
+    error_message: str = ""
+    code: str = ""
+    message: str = ""
+    http_status_code: int = 0
+
+
+@define
+class BoolResult(BaseResult):
+    """Outcome of an operation that either happened (`data` is True) or did not."""
+
+    data: bool | None = None
+    error_message: str = ""

@@ -1,0 +1,141 @@
+"""Browser data that outlives a session."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import define, field
+
+from .context import (
+    BWList,
+    ContextSync,
+    DeletePolicy,
+    ExtractPolicy,
+    SyncPolicy,
+    UploadPolicy,
+    WhiteList,
+)
+
+BROWSER_DATA_PATH = "/tmp/agentbay_browser"
+_EXTENSIONS_PATH = "/tmp/extensions/"
+_FINGERPRINT_PATH = "/tmp/browser_fingerprint"
+
+_MINIMAL = ("/Local State", "/Default/Cookies", "/Default/Cookies-journal")
+_STANDARD = (
+    *_MINIMAL,
+    *(
+        f"/Default/{name}"
+        for name in (
+            "Local Storage",
+            "IndexedDB",
+            "Session Storage",
+            "Login Data",
+            "Login Data-journal",
+            "Login Data For Account",
+            "Login Data For Account-journal",
+            "Web Data",
+            "Web Data-journal",
+            "Preferences",
+            "Secure Preferences",
+            "TransportSecurity",
+            "Network Persistent State",
+            "GPUCache",
+            "Affiliation Database",
+            "Affiliation Database-journal",
+        )
+    ),
+)
+
+
+class BrowserSyncMode(str, Enum):
+    """How much of a browser profile is kept."""
+
+    MINIMAL = "minimal"
+    STANDARD = "standard"
+
+
+@define
+class ExtensionOption:
+    """Browser extensions to load: the context that holds them, and their ids."""
+
+    context_id: str
+    extension_ids: list[str]
+
+    def __attrs_post_init__(self) -> None:
+        if not self.context_id or not self.context_id.strip():
+            raise ValueError("context_id must name the context that holds the extensions")
+        if not self.extension_ids:
+            raise ValueError("extension_ids must name at least one extension")
+
+
+@define
+class BrowserFingerprintContext:
+    """The context that holds a browser fingerprint."""
+
+    fingerprint_context_id: str
+
+    def __attrs_post_init__(self) -> None:
+        if not self.fingerprint_context_id or not self.fingerprint_context_id.strip():
+            raise ValueError("fingerprint_context_id must name the context that holds the fingerprint")
+
+
+@define
+class BrowserContext:
+    """Keep a browser's profile in a context, so that the next session starts logged in.
+
+    Attributes:
+        context_id: The context that holds the profile.
+        auto_upload: Save the profile when the session ends.
+        sync_mode: How much of it; None means `BrowserSyncMode.STANDARD`.
+        extension_option: Extensions to load as well.
+        fingerprint_context: A fingerprint to use as well.
+    """
+
+    context_id: str
+    auto_upload: bool = True
+    sync_mode: BrowserSyncMode | None = None
+    extension_option: ExtensionOption | None = None
+    fingerprint_context: BrowserFingerprintContext | None = None
+    extension_context_id: str | None = field(init=False, default=None)
+    extension_ids: list[str] = field(init=False, factory=list)
+    extension_context_syncs: list[ContextSync] | None = field(init=False, default=None)
+    fingerprint_context_id: str | None = field(init=False, default=None)
+    fingerprint_context_sync: ContextSync | None = field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        if self.extension_option is not None:
+            self.extension_context_id = self.extension_option.context_id
+            self.extension_ids = list(self.extension_option.extension_ids)
+            self.extension_context_syncs = [
+                ContextSync(self.extension_option.context_id, _EXTENSIONS_PATH, _extension_policy(self.extension_ids))
+            ]
+        if self.fingerprint_context is not None:
+            self.fingerprint_context_id = self.fingerprint_context.fingerprint_context_id
+            policy = SyncPolicy(upload_policy=UploadPolicy(auto_upload=False), bw_list=BWList([]))
+            self.fingerprint_context_sync = ContextSync(self.fingerprint_context_id, _FINGERPRINT_PATH, policy)
+
+    def get_extension_context_syncs(self) -> list[ContextSync]:
+        """Return what must be synchronised for the extensions."""
+        return self.extension_context_syncs or []
+
+    def get_fingerprint_context_sync(self) -> ContextSync | None:
+        """Return what must be synchronised for the fingerprint, or None."""
+        return self.fingerprint_context_sync
+
+    def profile_sync(self) -> ContextSync:
+        """Return what must be synchronised for the profile itself."""
+        paths = _MINIMAL if self.sync_mode is BrowserSyncMode.MINIMAL else _STANDARD
+        policy = SyncPolicy(
+            upload_policy=UploadPolicy(auto_upload=self.auto_upload),
+            bw_list=BWList([WhiteList(path) for path in paths]),
+        )
+        return ContextSync(self.context_id, BROWSER_DATA_PATH, policy)
+
+
+def _extension_policy(extension_ids: list[str]) -> SyncPolicy:
+    return SyncPolicy(
+        upload_policy=UploadPolicy(auto_upload=False),
+        delete_policy=DeletePolicy(sync_local_file=False),
+        extract_policy=ExtractPolicy(extract=True, delete_src_file=True),
+        bw_list=BWList([WhiteList(extension_id) for extension_id in extension_ids]),
+    )

@@ -1,0 +1,82 @@
+"""Settings of mobile sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from attrs import define
+
+
+class MobileSimulateMode(str, Enum):
+    """Which part of another device is simulated."""
+
+    PROPERTIES_ONLY = "PropertiesOnly"
+    SENSORS_ONLY = "SensorsOnly"
+    PACKAGES_ONLY = "PackagesOnly"
+    SERVICES_ONLY = "ServicesOnly"
+    ALL = "All"
+
+
+def _strings(name: str, values: Iterable[object] | None) -> None:
+    for value in values or ():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} items must be strings, not {value!r}")
+
+
+@define
+class AppManagerRule:
+    """Which apps may run: `rule_type` is "White" or "Black", for the packages listed."""
+
+    rule_type: str | None = None
+    app_package_name_list: list[str] | None = None
+
+    def validate(self) -> None:
+        """Raise ValueError if a package name is not a string."""
+        _strings("app_package_name_list", self.app_package_name_list)
+
+
+@define
+class MobileSimulateConfig:
+    """Simulate another device from the data at `simulate_path` of a context."""
+
+    simulate: bool = False
+    simulate_path: str | None = None
+    simulate_mode: MobileSimulateMode | None = None
+    simulated_context_id: str | None = None
+
+    def validate(self) -> None:
+        """Raise ValueError if the path is missing."""
+        if not self.simulate_path:
+            raise ValueError("simulate_path is required")
+
+
+@define
+class MobileExtraConfig:
+    """Settings of a mobile session; None leaves a setting as the image has it."""
+
+    lock_resolution: bool | None = None
+    app_manager_rule: AppManagerRule | None = None
+    hide_navigation_bar: bool | None = None
+    uninstall_blacklist: list[str] | None = None
+    simulate_config: MobileSimulateConfig | None = None
+
+    def validate(self) -> None:
+        """Raise ValueError if a nested setting is malformed."""
+        _strings("uninstall_blacklist", self.uninstall_blacklist)
+        if self.app_manager_rule is not None:
+            self.app_manager_rule.validate()
+        if self.simulate_config is not None:
+            self.simulate_config.validate()
+
+
+@define
+class ExtraConfigs:
+    """Settings that only some images know."""
+
+    mobile: MobileExtraConfig | None = None
+
+    def validate(self) -> None:
+        """Raise ValueError if a nested setting is malformed."""
+        if self.mobile is not None:
+            self.mobile.validate()

@@ -1,0 +1,148 @@
+"""What a new session shall be."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from .browser import BrowserContext
+from .context import BetaContextMount, ContextSync
+from .mobile import ExtraConfigs
+
+
+def _positive_minutes(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{name} must be a positive integer (minutes), not {value!r}")
+
+
+class LifecyclePolicy:
+    """When a session ends by itself.
+
+    Args:
+        idle_release_timeout: Minutes without activity until release; None means 5.
+        max_runtime: Minutes until release, busy or not; None means 30.
+        manual_release: Never release by itself; excludes the other two.
+
+    Raises:
+        ValueError: If a time is not a positive integer, or given together with `manual_release`.
+    """
+
+    def __init__(
+        self,
+        idle_release_timeout: int | None = None,
+        max_runtime: int | None = None,
+        manual_release: bool = False,
+    ) -> None:
+        if manual_release and (idle_release_timeout is not None or max_runtime is not None):
+            raise ValueError("manual_release=True excludes idle_release_timeout and max_runtime: leave them out")
+        for name, value in (("idle_release_timeout", idle_release_timeout), ("max_runtime", max_runtime)):
+            if value is not None:
+                _positive_minutes(name, value)
+        self.manual_release = manual_release
+        self.idle_release_timeout = 0 if manual_release else (idle_release_timeout or 5)
+        self.max_runtime = 0 if manual_release else (max_runtime or 30)
+
+    def __repr__(self) -> str:
+        if self.manual_release:
+            return "LifecyclePolicy(manual_release=True)"
+        return f"LifecyclePolicy(idle_release_timeout={self.idle_release_timeout}, max_runtime={self.max_runtime})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LifecyclePolicy) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class CreateSessionParams:
+    """What a new session shall be; every parameter is optional.
+
+    Args:
+        labels: Names and values to find the session by.
+        image_id: What runs in it, such as "linux_latest" (the service's default), "browser_latest", "code_latest".
+        idle_release_timeout: Seconds without activity until release. Deprecated by the service; use
+            `lifecycle_policy`, which excludes it.
+        lifecycle_policy: When it ends by itself.
+        context_syncs: Contexts to copy into it.
+        beta_context_mounts: Contexts to show in it live.
+        browser_context: Context that keeps a browser's profile.
+        policy_id: Id of a policy set up on the service.
+        beta_network_id: Id of a network set up on the service.
+        enable_browser_replay: Record the browser; None leaves it to the service.
+        extra_configs: Settings that only some images know.
+        framework: Name of the framework that uses this package, for the service's statistics.
+        load_skills: Load skills into the session; `skill_names` narrows down which.
+        skill_names: Names of the skills to load.
+
+    Raises:
+        ValueError: If `idle_release_timeout` is not a positive integer, or given together with `lifecycle_policy`.
+    """
+
+    def __init__(
+        self,
+        labels: dict[str, str] | None = None,
+        image_id: str | None = None,
+        idle_release_timeout: int | None = None,
+        lifecycle_policy: LifecyclePolicy | None = None,
+        context_syncs: list[ContextSync] | None = None,
+        beta_context_mounts: list[BetaContextMount] | None = None,
+        browser_context: BrowserContext | None = None,
+        policy_id: str | None = None,
+        beta_network_id: str | None = None,
+        enable_browser_replay: bool | None = None,
+        extra_configs: ExtraConfigs | None = None,
+        framework: str | None = None,
+        load_skills: bool | None = None,
+        skill_names: list[str] | None = None,
+    ) -> None:
+        _check_idle_release(idle_release_timeout, lifecycle_policy)
+        self.labels = labels or {}
+        self.image_id = image_id
+        self.idle_release_timeout = idle_release_timeout
+        self.lifecycle_policy = lifecycle_policy
+        self.context_syncs = [*(context_syncs or ()), *_browser_syncs(browser_context)]
+        self.beta_context_mounts = list(beta_context_mounts or ())
+        self.browser_context = browser_context
+        self.policy_id = policy_id
+        self.beta_network_id = beta_network_id
+        self.enable_browser_replay = enable_browser_replay
+        self.extra_configs = extra_configs
+        self.framework = framework or ""
+        self.load_skills = load_skills
+        self.skill_names = skill_names
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if value)
+        return f"CreateSessionParams({given})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CreateSessionParams) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _check_idle_release(seconds: object, policy: LifecyclePolicy | None) -> None:
+    if seconds is None:
+        return
+    if policy is not None:
+        raise ValueError(
+            "idle_release_timeout is deprecated, use lifecycle_policy.idle_release_timeout instead. Cannot set both."
+        )
+    if not isinstance(seconds, int):
+        raise ValueError(f"idle_release_timeout must be an int (seconds), not {seconds!r}")
+    if seconds <= 0:
+        raise ValueError(f"idle_release_timeout must be > 0 (seconds), not {seconds!r}")
+
+
+def _browser_syncs(browser: BrowserContext | None) -> list[ContextSync]:
+    if browser is None:
+        return []
+    fingerprint = browser.get_fingerprint_context_sync()
+    return [*browser.get_extension_context_syncs(), *([fingerprint] if fingerprint else [])]
+
+
+@define
+class ListSessionParams:
+    """A page of sessions: how many, from where, with which labels."""
+
+    max_results: int = 10
+    next_token: str = ""
+    labels: dict[str, str] = field(factory=dict)

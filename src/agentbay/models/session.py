@@ -1,0 +1,228 @@
+"""Sessions: states, what is known of one, and the results of its operations."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from attrs import define, field
+
+from .base import BaseResult, listed, mapped
+
+SessionT = TypeVar("SessionT")
+
+
+class SessionStatus(str, Enum):
+    """States by which `AgentBay.list(status=...)` can filter."""
+
+    RUNNING = "RUNNING"
+    PAUSING = "PAUSING"
+    PAUSED = "PAUSED"
+    RESUMING = "RESUMING"
+    DELETING = "DELETING"
+    DELETED = "DELETED"
+
+
+@define
+class SessionInfo:
+    """How to look at a session from outside.
+
+    Attributes:
+        session_id: The session's id.
+        resource_url: Page that shows the session; it carries a token, so it is kept out of `repr`.
+        app_id, auth_code, connection_properties, resource_id, resource_type, ticket: What a desktop client needs
+            to connect, as the service gives it.
+    """
+
+    session_id: str = ""
+    resource_url: str = field(default="", repr=False)
+    app_id: str = ""
+    auth_code: str = field(default="", repr=False)
+    connection_properties: str = field(default="", repr=False)
+    resource_id: str = ""
+    resource_type: str = ""
+    ticket: str = field(default="", repr=False)
+
+
+@define
+class GetSessionData:
+    """Everything the service says of one session."""
+
+    app_instance_id: str = ""
+    resource_id: str = ""
+    session_id: str = ""
+    success: bool = False
+    http_port: str = ""
+    network_interface_ip: str = ""
+    token: str = field(default="", repr=False)
+    link_url: str = field(default="", repr=False)
+    ws_url: str = field(default="", repr=False)
+    vpc_resource: bool = False
+    vpc_ip: str = ""
+    vpc_id: str = ""
+    resource_url: str = field(default="", repr=False)
+    status: str = ""
+    tool_list: str = field(default="", repr=False)
+    contexts: list[dict[str, str]] = field(default=None, converter=listed)
+
+
+@define
+class GetSessionResult(BaseResult):
+    """What `get_session` found; `data` is None on failure."""
+
+    http_status_code: int = 0
+    code: str = ""
+    success: bool = False
+    data: GetSessionData | None = None
+    error_message: str = ""
+
+
+@define
+class SessionResult(BaseResult, Generic[SessionT]):
+    """Outcome of creating or finding a session; `session` is the handle, or None on failure.
+
+    When a session was made but could not be made ready, `success` is False and `session` is set, so that nothing
+    is left behind that cannot be deleted.
+    """
+
+    session: SessionT | None = None
+    code: str = ""
+    http_status_code: int = field(default=0, kw_only=True)
+
+
+@define
+class SessionListResult(BaseResult):
+    """One page of sessions.
+
+    Attributes:
+        session_ids: One dict a session: `sessionId`, `sessionStatus` ("UNKNOWN" if not told), `appInstanceId`,
+            `imageId`.
+        next_token: Cursor of the next page, or "" on the last.
+        max_results: The page size that was used.
+        total_count: How many sessions match on all pages.
+    """
+
+    session_ids: list[dict[str, str]] = field(default=None, converter=listed)
+    next_token: str = ""
+    max_results: int = 0
+    total_count: int = 0
+
+
+@define
+class SessionStatusResult(BaseResult):
+    """The state of a session now; `status` is a name such as "RUNNING", or "FINISH" for one that has ended."""
+
+    http_status_code: int = 0
+    code: str = ""
+    success: bool = False
+    status: str = ""
+    error_message: str = ""
+
+
+@define
+class DeleteResult(BaseResult):
+    """Outcome of deleting a session."""
+
+    code: str = ""
+    message: str = ""
+    http_status_code: int = 0
+
+
+@define
+class SessionPauseResult(BaseResult):
+    """Outcome of pausing a session; `status` is its state as last seen."""
+
+    code: str = ""
+    message: str = ""
+    http_status_code: int = 0
+    status: str | None = None
+
+
+@define
+class SessionResumeResult(BaseResult):
+    """Outcome of resuming a session; `status` is its state as last seen."""
+
+    code: str = ""
+    message: str = ""
+    http_status_code: int = 0
+    status: str | None = None
+
+
+class SessionMetrics:
+    """Load of a session at one moment. Sizes are bytes, rates kilobytes per second, totals kilobytes.
+
+    Attributes:
+        cpu_count: Processors the session may use.
+        cpu_used_pct: Their use now, 0 to 100.
+        disk_total, disk_used, mem_total, mem_used: Bytes.
+        rx_rate_kbyte_per_s, tx_rate_kbyte_per_s: Network traffic now (`rx_rate_kbps`, `tx_rate_kbps` are aliases).
+        rx_used_kbyte, tx_used_kbyte: Network traffic so far (`rx_used_kb`, `tx_used_kb` are aliases).
+        timestamp: When it was measured, ISO 8601.
+    """
+
+    def __init__(
+        self,
+        cpu_count: int = 0,
+        cpu_used_pct: float = 0.0,
+        disk_total: int = 0,
+        disk_used: int = 0,
+        mem_total: int = 0,
+        mem_used: int = 0,
+        rx_rate_kbyte_per_s: float = 0.0,
+        tx_rate_kbyte_per_s: float = 0.0,
+        rx_used_kbyte: float = 0.0,
+        tx_used_kbyte: float = 0.0,
+        timestamp: str = "",
+        rx_rate_kbps: float | None = None,
+        tx_rate_kbps: float | None = None,
+        rx_used_kb: float | None = None,
+        tx_used_kb: float | None = None,
+    ) -> None:
+        self.cpu_count = cpu_count
+        self.cpu_used_pct = cpu_used_pct
+        self.disk_total = disk_total
+        self.disk_used = disk_used
+        self.mem_total = mem_total
+        self.mem_used = mem_used
+        self.rx_rate_kbyte_per_s = rx_rate_kbyte_per_s if rx_rate_kbps is None else rx_rate_kbps
+        self.tx_rate_kbyte_per_s = tx_rate_kbyte_per_s if tx_rate_kbps is None else tx_rate_kbps
+        self.rx_used_kbyte = rx_used_kbyte if rx_used_kb is None else rx_used_kb
+        self.tx_used_kbyte = tx_used_kbyte if tx_used_kb is None else tx_used_kb
+        self.timestamp = timestamp
+
+    def __repr__(self) -> str:
+        return f"SessionMetrics({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SessionMetrics) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def rx_rate_kbps(self) -> float:
+        """Alias of `rx_rate_kbyte_per_s`."""
+        return self.rx_rate_kbyte_per_s
+
+    @property
+    def tx_rate_kbps(self) -> float:
+        """Alias of `tx_rate_kbyte_per_s`."""
+        return self.tx_rate_kbyte_per_s
+
+    @property
+    def rx_used_kb(self) -> float:
+        """Alias of `rx_used_kbyte`."""
+        return self.rx_used_kbyte
+
+    @property
+    def tx_used_kb(self) -> float:
+        """Alias of `tx_used_kbyte`."""
+        return self.tx_used_kbyte
+
+
+@define
+class SessionMetricsResult(BaseResult):
+    """Outcome of measuring a session; `raw` is the reply as the service gave it."""
+
+    metrics: SessionMetrics | None = None
+    error_message: str = ""
+    raw: dict[str, Any] = field(default=None, converter=mapped)

@@ -1,0 +1,44 @@
+"""Tools of a session: which there are, and what calling one gave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+
+from .base import BaseResult, listed
+
+
+@define
+class McpTool:
+    """A tool that a session offers, and the server inside the session that runs it."""
+
+    name: str = ""
+    server: str = ""
+    description: str = field(default="", kw_only=True)
+    input_schema: dict[str, Any] = field(factory=dict, kw_only=True, repr=False)
+
+
+@define
+class McpToolResult(BaseResult):
+    """Outcome of a tool call.
+
+    Attributes:
+        data: The text the tool gave, "" on failure.
+        content: The tool's whole answer, item by item, as the service sent it (`text`, `image`, ...).
+        structured_content: The machine-readable answer beside the text, if the tool gave one.
+    """
+
+    data: str = ""
+    error_message: str = ""
+    content: list[dict[str, Any]] = field(factory=list, kw_only=True, repr=False)
+    structured_content: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
+
+
+@define
+class McpToolsResult(BaseResult):
+    """The tools that are offered."""
+
+    tools: list[McpTool] = field(default=None, converter=listed)
+    success: bool = field(default=False, kw_only=True)
+    error_message: str = field(default="", kw_only=True)
