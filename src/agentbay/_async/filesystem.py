@@ -84,7 +84,7 @@ class AsyncFileSystem(AsyncBaseService):
         """
         reply = await self.session.run_tool(ListDirectory(path=path))
         text_of(reply, FileError)
-        return DirectoryListResult(request_id=reply.request_id, success=True, entries=read_listing(reply.data))
+        return DirectoryListResult(request_id=reply.request_id, success=True, entries=read_listing(reply.needed()))
 
     list = list_directory
     ls = list_directory

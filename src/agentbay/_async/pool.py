@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import httpcore
 import httpx
@@ -19,6 +19,7 @@ from .._network import AsyncNetwork
 
 _KEEP_SECONDS = 55.0
 _PORTS = {"http": 80, "https": 443}
+Place: TypeAlias = tuple[str, bytes, int]  # scheme, host, port
 _CORE_ERRORS = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
@@ -30,7 +31,7 @@ _CORE_ERRORS = (
 class AsyncKept(NamedTuple):
     """A connection and the network that bounds its waits."""
 
-    origin: httpcore.Origin
+    place: Place
     connection: httpcore.AsyncHTTPConnection
     network: AsyncNetwork
 
@@ -45,59 +46,64 @@ class AsyncPool(httpx.AsyncBaseTransport):
         self._ssl_context = ssl_context
         self._limit = limit
         self._slots = AsyncSlots(limit)
-        self._idle: dict[httpcore.Origin, list[AsyncKept]] = {}
+        self._idle: dict[Place, list[AsyncKept]] = {}
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over a kept connection, or a new one."""
-        timeouts = request.extensions["timeout"]
-        if not await self._slots.acquire(timeouts.get("pool")):
+        if not await self._slots.acquire(request.extensions["timeout"].get("pool")):
             raise httpx.PoolTimeout(f"all {self._limit} connections were in use", request=request)
-        kept = response = None
+        kept: AsyncKept | None = None
         try:
-            target = _target(request.url)
-            kept = await self._take(target.origin)
-            kept.network.until = request.extensions.get("deadline", math.inf)
-            target.target = request.extensions.get("target", request.url.raw_path)
-            response = await kept.connection.handle_async_request(
-                httpcore.Request(
-                    request.method,
-                    target,
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions={"timeout": timeouts},
-                )
-            )
+            kept = await self._take(request.url)
+            response = await self._send(kept, request)
         except _CORE_ERRORS as error:
+            await self.give_back(kept, reuse=False)
             raise as_httpx(error, request) from error
-        finally:
-            if response is None:
-                await self.give_back(kept, reuse=False)
+        except BaseException:
+            await self.give_back(kept, reuse=False)
+            raise
         body = AsyncBody(self, kept, response, request)
         return httpx.Response(response.status, headers=response.headers, stream=body, extensions=response.extensions)
 
-    async def _take(self, origin: httpcore.Origin) -> AsyncKept:
-        stack = self._idle.setdefault(origin, [])
+    async def _send(self, kept: AsyncKept, request: httpx.Request) -> httpcore.Response:
+        url, extensions = request.url, request.extensions
+        kept.network.until = extensions.get("deadline", math.inf)
+        scheme, host, port = kept.place
+        target = extensions.get("target", url.raw_path)
+        core = httpcore.Request(
+            request.method,
+            httpcore.URL(scheme=scheme.encode(), host=host, port=port, target=target),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions={"timeout": extensions["timeout"]},
+        )
+        return await kept.connection.handle_async_request(core)
+
+    async def _take(self, url: httpx.URL) -> AsyncKept:
+        place = url.scheme, url.raw_host, url.port or _PORTS[url.scheme]
+        stack = self._idle.setdefault(place, [])
         while stack:
             kept = stack.pop()
             if kept.connection.is_available() and not kept.connection.has_expired():
                 return kept
             await kept.connection.aclose()
+        scheme, host, port = place
         network = AsyncNetwork()
         connection = httpcore.AsyncHTTPConnection(
-            origin,
-            ssl_context=self._ssl_context() if origin.scheme == b"https" else None,
+            httpcore.Origin(scheme.encode(), host, port),
+            ssl_context=self._ssl_context() if scheme == "https" else None,
             keepalive_expiry=_KEEP_SECONDS,
             network_backend=network,
         )
-        return AsyncKept(origin, connection, network)
+        return AsyncKept(place, connection, network)
 
     async def give_back(self, kept: AsyncKept | None, *, reuse: bool) -> None:
         """End the use of a connection: keep it for the next request, or close it."""
         try:
             if kept is None:
                 return
-            stack = self._idle.setdefault(kept.origin, [])
+            stack = self._idle.setdefault(kept.place, [])
             if reuse and kept.connection.is_idle() and not self._closed and len(stack) < self._limit:
                 stack.append(kept)
             else:
@@ -138,10 +144,6 @@ class AsyncBody(httpx.AsyncByteStream):
             reuse = True
         finally:
             await self._pool.give_back(kept, reuse=reuse)
-
-
-def _target(url: httpx.URL) -> httpcore.URL:
-    return httpcore.URL(scheme=url.scheme.encode(), host=url.raw_host, port=url.port or _PORTS[url.scheme], target=b"")
 
 
 def as_httpx(error: Exception, request: httpx.Request) -> httpx.RequestError:

@@ -84,7 +84,7 @@ class AsyncTransport:
                 return read(action, await self._exchange(rpc(action, self.settings), deadline, patience))
             except AgentBayError as error:
                 if attempt > 1 and spec.gone_is_done and isinstance(error, NotFoundError):
-                    return Reply(action=spec.name, data=None, request_id=error.request_id)  # type: ignore[arg-type]
+                    return Reply(action=spec.name, data=None, request_id=error.request_id)
                 await self._pause(error, attempt, spec.idempotent, deadline)
 
     async def call_direct(

@@ -9,16 +9,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .._concurrency import sync_finish, sync_sleep
+from .._concurrency import sync_finish
 from .._transport.deadline import Deadline
-from .._transport.poll import delays
-from .._transport.sessions import list_session, listed_session, session_data, unready_contexts
+from .._transport.sessions import list_session, listed_session, session_data
 from .._transport.tools import mcp_tools
-from .._wire.contexts import GetContextInfo
 from .._wire.params import awaited_contexts, create_session
 from .._wire.sessions import GetSession, SessionCreated, SessionFound
 from ..config import Config, Settings, resolve
-from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
+from ..errors import InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
 from ..models.session import (
     DeleteResult,
@@ -31,6 +29,7 @@ from ..models.session import (
 )
 from .door import returns
 from .session import Session
+from .waiting import wait_for_contexts
 
 if TYPE_CHECKING:
     import httpx
@@ -198,7 +197,7 @@ class AgentBay:
         session = self._handle(created)
         session.image_id = params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
-        lost = self._wait_for_contexts(session, awaited_contexts(params), deadline)
+        lost = wait_for_contexts(self.client, session.session_id, awaited_contexts(params), deadline)
         return SessionResult(
             request_id=reply.request_id,
             success=lost is None,
@@ -215,28 +214,6 @@ class AgentBay:
         session.token, session.link_url, session.ws_url = facts.token, facts.link_url, facts.ws_url
         session.mcpTools = mcp_tools(facts.tool_list)
         return session
-
-    def _wait_for_contexts(self, session: Session, awaited: frozenset[str], deadline: Deadline) -> SessionError | None:
-        """Wait until every awaited context has arrived; return what went wrong with one."""
-        missing = awaited
-        for delay in delays(deadline, first=0.05, factor=1.5, cap=5.0):
-            if not missing:
-                return None
-            try:
-                found = self.client.call(GetContextInfo(session_id=session.session_id))
-                missing, wrong = unready_contexts(awaited, found.needed().transfers())
-            except AgentBayError as error:
-                if not error.retryable:
-                    wrong = [str(error)]
-                else:
-                    wrong = []
-            if wrong:
-                return SessionError(f"Session {session.session_id} was created, but not its contexts: {wrong[0]}")
-            sync_sleep(delay)
-        late = ", ".join(sorted(missing))
-        return SessionError(
-            f"Session {session.session_id} was created, but contexts did not arrive in {deadline.seconds:g} s: {late}"
-        )
 
     @contextmanager
     def session(self, params: CreateSessionParams | None = None) -> Iterator[Session]:

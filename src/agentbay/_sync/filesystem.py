@@ -85,7 +85,7 @@ class FileSystem(SyncBaseService):
         """
         reply = self.session.run_tool(ListDirectory(path=path))
         text_of(reply, FileError)
-        return DirectoryListResult(request_id=reply.request_id, success=True, entries=read_listing(reply.data))
+        return DirectoryListResult(request_id=reply.request_id, success=True, entries=read_listing(reply.needed()))
 
     list = list_directory
     ls = list_directory

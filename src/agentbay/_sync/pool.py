@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Iterator, Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import httpcore
 import httpx
@@ -20,6 +20,7 @@ from .._network import SyncNetwork
 
 _KEEP_SECONDS = 55.0
 _PORTS = {"http": 80, "https": 443}
+Place: TypeAlias = tuple[str, bytes, int]  # scheme, host, port
 _CORE_ERRORS = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
@@ -31,7 +32,7 @@ _CORE_ERRORS = (
 class SyncKept(NamedTuple):
     """A connection and the network that bounds its waits."""
 
-    origin: httpcore.Origin
+    place: Place
     connection: httpcore.HTTPConnection
     network: SyncNetwork
 
@@ -46,59 +47,64 @@ class SyncPool(httpx.BaseTransport):
         self._ssl_context = ssl_context
         self._limit = limit
         self._slots = SyncSlots(limit)
-        self._idle: dict[httpcore.Origin, list[SyncKept]] = {}
+        self._idle: dict[Place, list[SyncKept]] = {}
         self._closed = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over a kept connection, or a new one."""
-        timeouts = request.extensions["timeout"]
-        if not self._slots.acquire(timeouts.get("pool")):
+        if not self._slots.acquire(request.extensions["timeout"].get("pool")):
             raise httpx.PoolTimeout(f"all {self._limit} connections were in use", request=request)
-        kept = response = None
+        kept: SyncKept | None = None
         try:
-            target = _target(request.url)
-            kept = self._take(target.origin)
-            kept.network.until = request.extensions.get("deadline", math.inf)
-            target.target = request.extensions.get("target", request.url.raw_path)
-            response = kept.connection.handle_request(
-                httpcore.Request(
-                    request.method,
-                    target,
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions={"timeout": timeouts},
-                )
-            )
+            kept = self._take(request.url)
+            response = self._send(kept, request)
         except _CORE_ERRORS as error:
+            self.give_back(kept, reuse=False)
             raise as_httpx(error, request) from error
-        finally:
-            if response is None:
-                self.give_back(kept, reuse=False)
+        except BaseException:
+            self.give_back(kept, reuse=False)
+            raise
         body = SyncBody(self, kept, response, request)
         return httpx.Response(response.status, headers=response.headers, stream=body, extensions=response.extensions)
 
-    def _take(self, origin: httpcore.Origin) -> SyncKept:
-        stack = self._idle.setdefault(origin, [])
+    def _send(self, kept: SyncKept, request: httpx.Request) -> httpcore.Response:
+        url, extensions = request.url, request.extensions
+        kept.network.until = extensions.get("deadline", math.inf)
+        scheme, host, port = kept.place
+        target = extensions.get("target", url.raw_path)
+        core = httpcore.Request(
+            request.method,
+            httpcore.URL(scheme=scheme.encode(), host=host, port=port, target=target),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions={"timeout": extensions["timeout"]},
+        )
+        return kept.connection.handle_request(core)
+
+    def _take(self, url: httpx.URL) -> SyncKept:
+        place = url.scheme, url.raw_host, url.port or _PORTS[url.scheme]
+        stack = self._idle.setdefault(place, [])
         while stack:
             kept = stack.pop()
             if kept.connection.is_available() and not kept.connection.has_expired():
                 return kept
             kept.connection.close()
+        scheme, host, port = place
         network = SyncNetwork()
         connection = httpcore.HTTPConnection(
-            origin,
-            ssl_context=self._ssl_context() if origin.scheme == b"https" else None,
+            httpcore.Origin(scheme.encode(), host, port),
+            ssl_context=self._ssl_context() if scheme == "https" else None,
             keepalive_expiry=_KEEP_SECONDS,
             network_backend=network,
         )
-        return SyncKept(origin, connection, network)
+        return SyncKept(place, connection, network)
 
     def give_back(self, kept: SyncKept | None, *, reuse: bool) -> None:
         """End the use of a connection: keep it for the next request, or close it."""
         try:
             if kept is None:
                 return
-            stack = self._idle.setdefault(kept.origin, [])
+            stack = self._idle.setdefault(kept.place, [])
             if reuse and kept.connection.is_idle() and not self._closed and len(stack) < self._limit:
                 stack.append(kept)
             else:
@@ -139,10 +145,6 @@ class SyncBody(httpx.SyncByteStream):
             reuse = True
         finally:
             self._pool.give_back(kept, reuse=reuse)
-
-
-def _target(url: httpx.URL) -> httpcore.URL:
-    return httpcore.URL(scheme=url.scheme.encode(), host=url.raw_host, port=url.port or _PORTS[url.scheme], target=b"")
 
 
 def as_httpx(error: Exception, request: httpx.Request) -> httpx.RequestError:

@@ -35,6 +35,7 @@ def text_of(reply: Reply[ToolReply], kind: type[AgentBayError] = ToolError) -> s
     Raises:
         AgentBayError: Of the given kind, with the tool's text as its message, if the tool reports a failure.
     """
-    if reply.data.is_error:
-        raise kind(reply.data.text or "The tool reports a failure and gives no reason.", request_id=reply.request_id)
-    return reply.data.text
+    tool = reply.needed()
+    if tool.is_error:
+        raise kind(tool.text or "The tool reports a failure and gives no reason.", request_id=reply.request_id)
+    return tool.text

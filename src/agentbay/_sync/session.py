@@ -6,12 +6,9 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._concurrency import sync_sleep
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
 from .._transport.outcome import ResultT, failed
-from .._transport.poll import delays
 from .._transport.tools import arguments, direct_call, mcp_tools, read_metrics
-from .._wire.contexts import GetContextInfo, SyncContext
 from .._wire.keys import normal_arguments
 from .._wire.schema import Action, Tool
 from .._wire.sessions import (
@@ -19,7 +16,6 @@ from .._wire.sessions import (
     GetLabel,
     GetLink,
     GetMcpResource,
-    GetSession,
     GetSessionDetail,
     PauseSessionAsync,
     RefreshSessionIdleTime,
@@ -30,7 +26,6 @@ from .._wire.tools import CallMcpTool, GetMetrics, ListMcpTools, ToolReply
 from ..errors import (
     AgentBayError,
     APIError,
-    ConflictError,
     InvalidArgumentError,
     NotFoundError,
     ReplyError,
@@ -50,6 +45,7 @@ from ..models.session import (
 )
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .door import returns
+from .waiting import Unfinished, upload_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
@@ -60,7 +56,6 @@ if TYPE_CHECKING:
 
 DataT = TypeVar("DataT")
 _DELETE_SECONDS = 300.0
-_ENDED = frozenset({"DELETED", "FINISH"})
 
 
 class Session:
@@ -155,11 +150,11 @@ class Session:
         Wire: SyncContext, DeleteSessionAsync, GetSessionDetail
         """
         deadline = Deadline(_DELETE_SECONDS)
-        lost = self._upload_contexts(deadline) if sync_context else None
+        lost = upload_contexts(self._client, self.session_id, deadline) if sync_context else None
         try:
             reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
-            self._wait_until_gone(deadline)
-        except (APIError, _Unfinished) as error:
+            wait_until_gone(self._client, self.session_id, deadline)
+        except (APIError, Unfinished) as error:
             return self._failed(DeleteResult, error)
         except (TransportError, ReplyError) as error:
             raise self._error("delete", error) from error
@@ -167,36 +162,6 @@ class Session:
             message = f"Session {self.session_id} was deleted, but its contexts were not uploaded before: {lost}"
             return self._failed(DeleteResult, SessionError(message, **lost.context()))
         return DeleteResult(request_id=reply.request_id, success=True)
-
-    def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
-        try:
-            self._client.call(SyncContext(session_id=self.session_id))
-            for delay in delays(deadline, first=0.1, factor=1.5, cap=5.0):
-                found = self._client.call(GetContextInfo(session_id=self.session_id))
-                transfers = [item for item in found.needed().transfers() if item.task_type in ("upload", "download")]
-                if all(item.status in ("Success", "Failed") for item in transfers):
-                    wrong = [item.error_message or item.path for item in transfers if item.status == "Failed"]
-                    return SessionError("; ".join(wrong)) if wrong else None
-                sync_sleep(delay)
-        except (APIError, TransportError, ReplyError) as error:
-            return error
-        return _Unfinished(f"the upload did not end within {deadline.seconds:g} s")
-
-    def _wait_until_gone(self, deadline: Deadline) -> None:
-        for delay in delays(deadline, first=0.02, factor=1.6, cap=1.0):
-            try:
-                found = self._client.call(GetSessionDetail(session_id=self.session_id), deadline.within(self.timeout))
-                if found.needed().status in _ENDED:
-                    return
-            except NotFoundError:
-                return
-            except AgentBayError as error:
-                if not error.retryable:
-                    raise
-            sync_sleep(delay)
-        raise _Unfinished(
-            f"Session {self.session_id} was still there {deadline.seconds:g} s after the request to delete it."
-        )
 
     @returns(SessionPauseResult)
     def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
@@ -210,7 +175,7 @@ class Session:
         """
         deadline = Deadline(timeout)
         started = self.pause_async()
-        status = self._wait_for("PAUSED", deadline, poll_interval) if started.unwrap() else ""
+        status = self._reach("PAUSED", deadline, poll_interval) if started.unwrap() else ""
         return SessionPauseResult(request_id=started.request_id, success=True, status=status)
 
     @returns(SessionPauseResult)
@@ -234,7 +199,7 @@ class Session:
         """
         deadline = Deadline(timeout)
         started = self.resume_async()
-        status = self._wait_for("RUNNING", deadline, poll_interval) if started.unwrap() else ""
+        status = self._reach("RUNNING", deadline, poll_interval) if started.unwrap() else ""
         return SessionResumeResult(request_id=started.request_id, success=True, status=status)
 
     @returns(SessionResumeResult)
@@ -248,22 +213,6 @@ class Session:
 
     beta_pause = pause
     beta_resume = resume
-
-    def _wait_for(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
-        status = "unknown"
-        for delay in delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
-            try:
-                found = self._client.call(GetSession(session_id=self.session_id), deadline.within(self.timeout))
-                status = found.needed().status
-            except AgentBayError as error:
-                if not error.retryable:
-                    raise
-            if status == wanted:
-                return status
-            if status in _ENDED or status == "DELETING":
-                raise ConflictError(f"Session {self.session_id} is {status}, it will not be {wanted}.")
-            sync_sleep(delay)
-        raise _Unfinished(f"Session {self.session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
 
     @returns(OperationResult)
     def keep_alive(self) -> OperationResult:
@@ -412,7 +361,7 @@ class Session:
         patience = Patience(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
         deadline = Deadline(patience.total(self.timeout))
         reply = self._send_tool(tool_name, args, deadline, patience, auto_gen_session)
-        tool = reply.data
+        tool = reply.needed()
         if tool.is_error:
             raise ToolError(tool.text, action=reply.action, request_id=reply.request_id)
         content = [item if isinstance(item, dict) else {"type": "text", "text": str(item)} for item in tool.content]
@@ -473,6 +422,9 @@ class Session:
     def _client(self) -> SyncTransport:
         return self.agent_bay.client
 
+    def _reach(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
+        return wait_for_state(self._client, self.session_id, wanted, deadline, poll_interval)
+
     def _failed(self, result: type[ResultT], error: AgentBayError) -> ResultT:
         if self.strict:
             raise error
@@ -489,10 +441,6 @@ class Session:
 
     def _not_found(self, error: AgentBayError) -> SessionNotFoundError:
         return SessionNotFoundError(f"Session {self.session_id} not found", **error.context())
-
-
-class _Unfinished(SessionError, TimeoutError):
-    """Something that the service had begun did not end in time."""
 
 
 def _label_fault(labels: object) -> str:

@@ -85,7 +85,7 @@ class SyncTransport:
                 return read(action, self._exchange(rpc(action, self.settings), deadline, patience))
             except AgentBayError as error:
                 if attempt > 1 and spec.gone_is_done and isinstance(error, NotFoundError):
-                    return Reply(action=spec.name, data=None, request_id=error.request_id)  # type: ignore[arg-type]
+                    return Reply(action=spec.name, data=None, request_id=error.request_id)
                 self._pause(error, attempt, spec.idempotent, deadline)
 
     def call_direct(

@@ -13,11 +13,12 @@ from .reply import Reply
 
 def read_result(reply: Reply[ToolReply]) -> CommandResult:
     """Read a shell reply: JSON of `exit_code`, `stdout` and `stderr`, or a raw text that is the output itself."""
-    text, failed = reply.data.text, reply.data.is_error
+    tool = reply.needed()
+    text, failed = tool.text, tool.is_error
     wrapped = _wrapped(text)
     if wrapped is None:
         return _raw(reply, text) if not failed else _not_run(reply, text)
-    facts = {**wrapped, **_structured(reply.data)}
+    facts = {**wrapped, **_structured(tool)}
     stdout, stderr = _text(facts.get("stdout")), _text(facts.get("stderr"))
     code = _exit_code(wrapped)
     if facts.get("timedOut") or (code == -1 and failed):

@@ -45,7 +45,7 @@ class Reply(Generic[DataT]):
     """What the service said; `data` is None if it said nothing more than yes."""
 
     action: str
-    data: DataT
+    data: DataT | None
     request_id: str = ""
     code: str = ""
     message: str = ""
@@ -135,11 +135,11 @@ def _refused(body: Mapping[str, Any], code: str) -> bool:
     return success is False or str(success).lower() == "false"
 
 
-def _data(action: Action[DataT], answer: Answer, body: Mapping[str, Any], request_id: str) -> DataT:
+def _data(action: Action[DataT], answer: Answer, body: Mapping[str, Any], request_id: str) -> DataT | None:
     kind = data_type(type(action))
     data = body.get("Data")
     if kind is type(None) or data is None or data == "":
-        return None  # type: ignore[return-value]  # callers that need it ask `needed()`
+        return None
     structured: DataT = _structured(answer, _parsed(data), kind, request_id)
     return structured
 

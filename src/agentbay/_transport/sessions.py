@@ -53,7 +53,9 @@ def listed_session(item: ListedSession) -> dict[str, str]:
 
 def session_data(found: SessionFound) -> GetSessionData:
     """Everything the service says of one session, as users hold it."""
-    known: dict[str, Any] = {name: getattr(found, name) for name in attrs.fields_dict(GetSessionData) if hasattr(found, name)}
+    known: dict[str, Any] = {
+        name: getattr(found, name) for name in attrs.fields_dict(GetSessionData) if hasattr(found, name)
+    }
     known["success"] = True
     known["tool_list"] = json.dumps(unstructure(found.tool_list))
     known["contexts"] = [{"id": context.id, "name": context.name} for context in found.contexts]

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any, TypeVar
-
-import attrs
-import cattrs
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
-
-from .schema import Codec, camel
 
 _T = TypeVar("_T")
 
@@ -26,97 +17,16 @@ def structure(value: object, kind: type[_T] | Any, path: str = "Data") -> _T:
     Raises:
         Malformed: If a value has another type; names the place, starting at `path`.
     """
+    from .hooks import converter, faults  # here, since cattrs takes as long to import as the rest of the package
+
     try:
         return converter.structure(value, kind)  # type: ignore[no-any-return]
-    except cattrs.BaseValidationError as error:
-        raise Malformed("; ".join(cattrs.transform_error(error, path=path))) from error
-    except (TypeError, ValueError, KeyError) as error:
-        raise Malformed(f"{error} @ {path}") from error
+    except (ExceptionGroup, TypeError, ValueError, KeyError) as error:
+        raise Malformed(faults(error, path)) from error
 
 
 def unstructure(value: object) -> Any:
     """Write an object as a JSON value; None is left out."""
+    from .hooks import converter
+
     return converter.unstructure(value)
-
-
-def _read_text(value: object, _: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    raise TypeError(f"must be text, not {value!r:.80}")
-
-
-def _read_int(value: object, _: object) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"must be a whole number, not {value!r}")
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
-        return int(value)
-    if isinstance(value, str) and value.lstrip("-").isdigit():
-        return int(value)
-    raise TypeError(f"must be a whole number, not {value!r:.80}")
-
-
-def _read_float(value: object, _: object) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    raise TypeError(f"must be a number, not {value!r:.80}")
-
-
-def _read_bool(value: object, _: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise TypeError(f"must be true or false, not {value!r:.80}")
-
-
-def _read_json_text(kind: Any) -> Callable[[object, Any], Any]:
-    return lambda value, _: converter.structure(json.loads(value) if isinstance(value, str) else value, kind)
-
-
-def _write_json_text(codec: Codec) -> Callable[[object], str | None]:
-    return lambda value: None if value is None else codec.encode(unstructure(value))
-
-
-def _names(cls: Any) -> dict[str, str]:
-    rule: Callable[[str], str] = getattr(cls, "__wire_name__", camel)
-    return {field.name: field.metadata.get("wire") or rule(field.name) for field in attrs.fields(cls)}
-
-
-def _overrides(cls: Any) -> dict[str, Any]:
-    attrs.resolve_types(cls)
-    names, made = _names(cls), {}
-    for field in attrs.fields(cls):
-        hooks: dict[str, Any] = {}
-        codec = field.metadata.get("codec")
-        if codec is not None:
-            hooks = {"struct_hook": _read_json_text(field.type), "unstruct_hook": _write_json_text(codec)}
-        made[field.name] = override(rename=names[field.name], **hooks)
-    return made
-
-
-def _structure_hook(cls: Any) -> Callable[[Any, Any], Any]:
-    names = _names(cls)
-    aliases = {alias: names[field.name] for field in attrs.fields(cls) for alias in field.metadata.get("aliases", ())}
-    read: Callable[[Any, Any], Any] = make_dict_structure_fn(cls, converter, **_overrides(cls))
-
-    def hook(value: Any, kind: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise TypeError(f"must be an object, not {value!r:.80}")
-        return read({aliases.get(key, key): item for key, item in value.items() if item is not None}, kind)
-
-    return hook
-
-
-def _unstructure_hook(cls: Any) -> Callable[[Any], Any]:
-    write: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(cls, converter, **_overrides(cls))
-    return lambda value: {key: item for key, item in write(value).items() if item is not None}
-
-
-converter = cattrs.Converter()
-for _kind, _hook in ((str, _read_text), (int, _read_int), (float, _read_float), (bool, _read_bool)):
-    converter.register_structure_hook(_kind, _hook)
-converter.register_unstructure_hook(Enum, lambda member: member.value)
-converter.register_structure_hook_factory(attrs.has, _structure_hook)
-converter.register_unstructure_hook_factory(attrs.has, _unstructure_hook)

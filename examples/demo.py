@@ -1,0 +1,122 @@
+"""The whole life of a session, first with `await`, then without, on a runtime of its own on this machine.
+
+    scripts/demo
+
+Each line is one step and the time it took. With AGENTBAY_API_KEY set and `--cloud` given, the same runs on the cloud.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agentbay import AgentBay, AgentBayError, AsyncAgentBay, CreateSessionParams
+
+CLOUD = "--cloud" in sys.argv[1:]
+PARAMS = CreateSessionParams(labels={"story": "demo"})
+COUNT = "i=0; while :; do i=$((i+1)); echo $i > count; sleep 0.01; done"
+
+
+@contextmanager
+def step(what: str) -> Iterator[list[str]]:
+    """Time one step and print it, with whatever it notes."""
+    notes: list[str] = []
+    began = time.perf_counter()
+    yield notes
+    took = (time.perf_counter() - began) * 1000
+    print(f"  {what:<34}{took:8.1f} ms   {' '.join(notes)}", flush=True)
+
+
+async def story_with_await() -> None:
+    """Tell the story with `AsyncAgentBay`."""
+    async with AsyncAgentBay(strict=True) if CLOUD else AsyncAgentBay.local(strict=True) as bay:
+        if not CLOUD:
+            with step("start the local runtime") as notes:
+                notes.append(f"{(await bay.list()).total_count} sessions")
+        async with bay.session(PARAMS) as session:
+            with step("run a command in a new session") as notes:
+                notes.append((await session.command.run("id -un; pwd; uname -s")).output.replace("\n", " "))
+            with step("write a file") as notes:
+                await session.file_system.write_file("notes/plan.txt", "Grüße aus dem Sandkasten\n")
+            with step("read it back") as notes:
+                notes.append((await session.file_system.read_file("notes/plan.txt")).content.strip())
+            with step("list the directory") as notes:
+                notes += [entry.name for entry in (await session.file_system.list_directory("notes")).entries]
+            with step("label the session") as notes:
+                await session.set_labels({"story": "demo", "told": "with await"})
+                notes.append(str((await session.get_labels()).data))
+            await session.command.run(f"sh -c '{COUNT}' > /dev/null 2>&1 &")
+            with step("pause it") as notes:
+                notes.append((await session.pause()).status or "")
+            await asyncio.sleep(0.3)
+            with step("resume it") as notes:
+                notes.append((await session.resume()).status or "")
+            with step("see that nothing was lost") as notes:
+                counted = int((await session.command.run("cat count")).output or 0)
+                notes.append(f"a counter stood still meanwhile, at about {counted}")
+            with step("find it in the list") as notes:
+                found = [item["sessionId"] async for item in bay.iter_sessions(labels={"told": "with await"})]
+                notes.append(f"{found == [session.session_id]}")
+            with step("delete it") as notes:
+                await session.delete()
+        with step("list what is left") as notes:
+            notes.append(f"{(await bay.list(labels={'story': 'demo'})).total_count} sessions")
+
+
+def story_without() -> None:
+    """Tell the story with `AgentBay`."""
+    with AgentBay(strict=True) if CLOUD else AgentBay.local(strict=True) as bay:
+        if not CLOUD:
+            with step("start the local runtime") as notes:
+                notes.append(f"{bay.list().total_count} sessions")
+        with bay.session(PARAMS) as session:
+            with step("run a command in a new session") as notes:
+                notes.append(session.command.run("id -un; pwd; uname -s").output.replace("\n", " "))
+            with step("write a file") as notes:
+                session.file_system.write_file("notes/plan.txt", "Grüße aus dem Sandkasten\n")
+            with step("read it back") as notes:
+                notes.append(session.file_system.read_file("notes/plan.txt").content.strip())
+            with step("list the directory") as notes:
+                notes += [entry.name for entry in session.file_system.list_directory("notes").entries]
+            with step("label the session") as notes:
+                session.set_labels({"story": "demo", "told": "without"})
+                notes.append(str(session.get_labels().data))
+            session.command.run(f"sh -c '{COUNT}' > /dev/null 2>&1 &")
+            with step("pause it") as notes:
+                notes.append(session.pause().status or "")
+            time.sleep(0.3)
+            with step("resume it") as notes:
+                notes.append(session.resume().status or "")
+            with step("see that nothing was lost") as notes:
+                counted = int(session.command.run("cat count").output or 0)
+                notes.append(f"a counter stood still meanwhile, at about {counted}")
+            with step("find it in the list") as notes:
+                found = [item["sessionId"] for item in bay.iter_sessions(labels={"told": "without"})]
+                notes.append(f"{found == [session.session_id]}")
+            with step("delete it") as notes:
+                session.delete()
+        with step("list what is left") as notes:
+            notes.append(f"{bay.list(labels={'story': 'demo'}).total_count} sessions")
+
+
+def main() -> int:
+    """Tell both; return the exit code."""
+    try:
+        print("With await (AsyncAgentBay)")
+        asyncio.run(story_with_await())
+        print("Without (AgentBay)")
+        story_without()
+    except AgentBayError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the sessions and the runtime are gone.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

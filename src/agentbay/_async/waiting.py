@@ -1,0 +1,112 @@
+"""Waiting for what the service has begun: an end, a state, contexts that travel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._concurrency import async_sleep
+from .._transport.deadline import Deadline
+from .._transport.poll import delays
+from .._transport.sessions import unready_contexts
+from .._wire.contexts import GetContextInfo, SyncContext
+from .._wire.sessions import GetSession, GetSessionDetail
+from ..errors import (
+    AgentBayError,
+    APIError,
+    ConflictError,
+    NotFoundError,
+    ReplyError,
+    SessionError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from .transport import AsyncTransport
+
+_ENDED = frozenset({"DELETED", "FINISH"})
+
+
+class Unfinished(SessionError, TimeoutError):
+    """Something that the service had begun did not end in time."""
+
+
+async def wait_until_gone(client: AsyncTransport, session_id: str, deadline: Deadline) -> None:
+    """Wait until a session has ended.
+
+    Raises:
+        AgentBayError: If that cannot be found out, or takes too long.
+    """
+    for delay in delays(deadline, first=0.02, factor=1.6, cap=1.0):
+        try:
+            found = await client.call(GetSessionDetail(session_id=session_id), deadline.within(client.settings.timeout))
+            if found.needed().status in _ENDED:
+                return
+        except NotFoundError:
+            return
+        except AgentBayError as error:
+            if not error.retryable:
+                raise
+        await async_sleep(delay)
+    raise Unfinished(f"Session {session_id} was still there {deadline.seconds:g} s after the request to delete it.")
+
+
+async def wait_for_state(
+    client: AsyncTransport, session_id: str, wanted: str, deadline: Deadline, poll_interval: float
+) -> str:
+    """Wait until a session is in a state, through whatever states come before; return it.
+
+    Raises:
+        AgentBayError: If it will never be, or takes too long.
+    """
+    status = "unknown"
+    for delay in delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
+        try:
+            found = await client.call(GetSession(session_id=session_id), deadline.within(client.settings.timeout))
+            status = found.needed().status
+        except AgentBayError as error:
+            if not error.retryable:
+                raise
+        if status == wanted:
+            return status
+        if status in _ENDED or status == "DELETING":
+            raise ConflictError(f"Session {session_id} is {status}, it will not be {wanted}.")
+        await async_sleep(delay)
+    raise Unfinished(f"Session {session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
+
+
+async def upload_contexts(client: AsyncTransport, session_id: str, deadline: Deadline) -> AgentBayError | None:
+    """Upload the contexts of a session; return what went wrong with that."""
+    try:
+        await client.call(SyncContext(session_id=session_id))
+        for delay in delays(deadline, first=0.1, factor=1.5, cap=5.0):
+            found = await client.call(GetContextInfo(session_id=session_id))
+            transfers = [item for item in found.needed().transfers() if item.task_type in ("upload", "download")]
+            if all(item.status in ("Success", "Failed") for item in transfers):
+                wrong = [item.error_message or item.path for item in transfers if item.status == "Failed"]
+                return SessionError("; ".join(wrong)) if wrong else None
+            await async_sleep(delay)
+    except (APIError, TransportError, ReplyError) as error:
+        return error
+    return Unfinished(f"the upload did not end within {deadline.seconds:g} s")
+
+
+async def wait_for_contexts(
+    client: AsyncTransport, session_id: str, awaited: frozenset[str], deadline: Deadline
+) -> SessionError | None:
+    """Wait until every awaited context has arrived; return what went wrong with one."""
+    missing = awaited
+    for delay in delays(deadline, first=0.05, factor=1.5, cap=5.0):
+        if not missing:
+            return None
+        try:
+            found = await client.call(GetContextInfo(session_id=session_id))
+            missing, wrong = unready_contexts(awaited, found.needed().transfers())
+        except AgentBayError as error:
+            wrong = [] if error.retryable else [str(error)]
+        if wrong:
+            return SessionError(f"Session {session_id} was created, but not its contexts: {wrong[0]}")
+        await async_sleep(delay)
+    late = ", ".join(sorted(missing))
+    return SessionError(
+        f"Session {session_id} was created, but contexts did not arrive in {deadline.seconds:g} s: {late}"
+    )
