@@ -9,11 +9,17 @@ from importlib import import_module
 _HOMES = {
     "_async.client": "AsyncAgentBay",
     "_async.command": "AsyncCommand",
+    "_async.env": "AsyncEnv",
     "_async.filesystem": "AsyncFileSystem",
+    "_async.git": "AsyncGit",
+    "_async.oss": "AsyncOss",
     "_async.session": "AsyncSession",
     "_sync.client": "AgentBay",
     "_sync.command": "Command",
+    "_sync.env": "Env",
     "_sync.filesystem": "FileSystem",
+    "_sync.git": "Git",
+    "_sync.oss": "Oss",
     "_sync.session": "Session",
     "_version": "__version__",
     "config": "Config",
@@ -21,9 +27,10 @@ _HOMES = {
         "AgentBayError AgentError APIError AuthenticationError BrowserError ClearanceTimeoutError "
         "ClientClosedError CommandError CommandTimeoutError ConfigurationError ConflictError ConnectionFailed "
         "ConnectionLost DeadlineExceeded FileError GitAuthError GitConflictError GitError GitNotARepoError "
-        "GitNotFoundError InvalidArgumentError InvalidRequestError NotFoundError OssError PermissionDeniedError "
-        "PtyError PtyNotConnectedError PtySessionNotFoundError RateLimitError ReplyError ServerError "
-        "ServiceUnavailableError SessionError SessionNotFoundError ToolError TransportError"
+        "GitNotFoundError GitRejectedError GitTimeoutError InvalidArgumentError InvalidRequestError "
+        "NotFoundError OssError PermissionDeniedError PtyError PtyNotConnectedError PtySessionNotFoundError "
+        "RateLimitError ReplyError ServerError ServiceUnavailableError SessionError SessionNotFoundError "
+        "ToolError TransportError"
     ),
     "models.base": "ApiResponse BaseResult BoolResult OperationResult",
     "models.browser": "BrowserContext BrowserFingerprintContext BrowserSyncMode ExtensionOption",
@@ -33,8 +40,14 @@ _HOMES = {
         "ContextSync DeletePolicy DownloadPolicy DownloadStrategy ExtractPolicy Lifecycle MappingPolicy "
         "RecyclePolicy SyncPolicy UploadMode UploadPolicy UploadStrategy WhiteList"
     ),
+    "models.env": "EnvResult",
     "models.filesystem": "BinaryFileContentResult DirectoryEntry DirectoryListResult FileContentResult FileInfoResult",
+    "models.git": (
+        "GitBranchInfo GitBranchListResult GitCloneResult GitCommitResult GitDiffFile GitDiffResult GitFetchResult "
+        "GitFileStatus GitInitResult GitLogEntry GitLogResult GitPushResult GitRefUpdate GitStatusResult"
+    ),
     "models.mobile": "AppManagerRule ExtraConfigs MobileExtraConfig MobileSimulateConfig MobileSimulateMode",
+    "models.oss": "OSSClientResult OSSDownloadResult OSSUploadResult",
     "models.params": "CreateSessionParams LifecyclePolicy ListSessionParams",
     "models.session": (
         "DeleteResult GetSessionData GetSessionResult SessionInfo SessionListResult SessionMetrics "

@@ -2,11 +2,17 @@
 
 from ._async.client import AsyncAgentBay as AsyncAgentBay
 from ._async.command import AsyncCommand as AsyncCommand
+from ._async.env import AsyncEnv as AsyncEnv
 from ._async.filesystem import AsyncFileSystem as AsyncFileSystem
+from ._async.git import AsyncGit as AsyncGit
+from ._async.oss import AsyncOss as AsyncOss
 from ._async.session import AsyncSession as AsyncSession
 from ._sync.client import AgentBay as AgentBay
 from ._sync.command import Command as Command
+from ._sync.env import Env as Env
 from ._sync.filesystem import FileSystem as FileSystem
+from ._sync.git import Git as Git
+from ._sync.oss import Oss as Oss
 from ._sync.session import Session as Session
 from ._version import __version__ as __version__
 from .config import Config as Config
@@ -31,6 +37,8 @@ from .errors import (
     GitError as GitError,
     GitNotARepoError as GitNotARepoError,
     GitNotFoundError as GitNotFoundError,
+    GitRejectedError as GitRejectedError,
+    GitTimeoutError as GitTimeoutError,
     InvalidArgumentError as InvalidArgumentError,
     InvalidRequestError as InvalidRequestError,
     NotFoundError as NotFoundError,
@@ -81,6 +89,7 @@ from .models.context import (
     UploadStrategy as UploadStrategy,
     WhiteList as WhiteList,
 )
+from .models.env import EnvResult as EnvResult
 from .models.filesystem import (
     BinaryFileContentResult as BinaryFileContentResult,
     DirectoryEntry as DirectoryEntry,
@@ -88,12 +97,33 @@ from .models.filesystem import (
     FileContentResult as FileContentResult,
     FileInfoResult as FileInfoResult,
 )
+from .models.git import (
+    GitBranchInfo as GitBranchInfo,
+    GitBranchListResult as GitBranchListResult,
+    GitCloneResult as GitCloneResult,
+    GitCommitResult as GitCommitResult,
+    GitDiffFile as GitDiffFile,
+    GitDiffResult as GitDiffResult,
+    GitFetchResult as GitFetchResult,
+    GitFileStatus as GitFileStatus,
+    GitInitResult as GitInitResult,
+    GitLogEntry as GitLogEntry,
+    GitLogResult as GitLogResult,
+    GitPushResult as GitPushResult,
+    GitRefUpdate as GitRefUpdate,
+    GitStatusResult as GitStatusResult,
+)
 from .models.mobile import (
     AppManagerRule as AppManagerRule,
     ExtraConfigs as ExtraConfigs,
     MobileExtraConfig as MobileExtraConfig,
     MobileSimulateConfig as MobileSimulateConfig,
     MobileSimulateMode as MobileSimulateMode,
+)
+from .models.oss import (
+    OSSClientResult as OSSClientResult,
+    OSSDownloadResult as OSSDownloadResult,
+    OSSUploadResult as OSSUploadResult,
 )
 from .models.params import (
     CreateSessionParams as CreateSessionParams,

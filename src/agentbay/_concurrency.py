@@ -5,10 +5,13 @@
 | `AsyncSlots`    | `SyncSlots`    | a bound on how many do something at once                         |
 | `AsyncOwner`    | `SyncOwner`    | one thing for each event loop, or for the process                |
 | `async_sleep`   | `sync_sleep`   | wait                                                             |
+| `async_in_time` | `sync_in_time` | make a call that knows no deadline: only the first can end it     |
 | `async_gather`  | `sync_gather`  | do several things, together or in turn                           |
 | `async_finish`  | `sync_finish`  | see a call through, whatever happens meanwhile                    |
 | `async_blocking`| `sync_blocking`| run a function that blocks                                       |
+| `async_background` | `sync_background` | begin something that nobody waits for                         |
 | `AsyncMethod`   | `SyncMethod`   | the type of a method                                             |
+| `AsyncCall`     | `SyncCall`     | the type of a call without arguments                             |
 
 The sockets, a pair too, are in `_network.py`, so that what needs none does not load them.
 """
@@ -29,6 +32,8 @@ T = TypeVar("T")
 
 AsyncMethod: TypeAlias = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
 SyncMethod: TypeAlias = Callable[Concatenate[S, P], R]
+AsyncCall: TypeAlias = Callable[[], Coroutine[Any, Any, R]]
+SyncCall: TypeAlias = Callable[[], R]
 
 async_sleep = asyncio.sleep
 sync_sleep = time.sleep
@@ -108,6 +113,12 @@ class AsyncOwner(Generic[T]):
             await found[1].aclose()
 
 
+async def async_in_time(seconds: float, make: Callable[[], Awaitable[R]]) -> R:
+    """Make a call, and end it if it takes longer."""
+    async with asyncio.timeout(seconds):
+        return await make()
+
+
 async def async_gather(calls: Iterable[Callable[[], Awaitable[R]]]) -> list[R]:
     """Make the calls at the same time; return their results in order. The first error cancels the rest."""
     async with asyncio.TaskGroup() as group:
@@ -133,6 +144,16 @@ async def async_finish(make: Callable[[], Awaitable[R]], undo: Callable[[R], Awa
     if undo is not None and not task.cancelled() and task.exception() is None:
         await async_finish(lambda: undo(task.result()))
     raise cancelled
+
+
+_background: set[asyncio.Task[object]] = set()  # a loop holds its tasks weakly
+
+
+def async_background(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Begin something that nobody waits for, as a task of the running loop; it ends with the loop at the latest."""
+    task = asyncio.get_running_loop().create_task(make())
+    _background.add(task)
+    task.add_done_callback(_background.discard)
 
 
 # ── Synchronous ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,6 +194,11 @@ class SyncOwner(Generic[T]):
             self._close(found)
 
 
+def sync_in_time(seconds: float, make: Callable[[], R]) -> R:
+    """Make a call. It cannot be ended from outside: what it waits for must have limits of its own."""
+    return make()
+
+
 def sync_gather(calls: Iterable[Callable[[], R]]) -> list[R]:
     """Make the calls one after the other; return their results in order."""
     return [call() for call in calls]
@@ -181,3 +207,8 @@ def sync_gather(calls: Iterable[Callable[[], R]]) -> list[R]:
 def sync_finish(make: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
     """See a call through to its end. Nothing else can run meanwhile, so there is nothing to undo."""
     return make()
+
+
+def sync_background(make: Callable[[], object]) -> None:
+    """Begin something that nobody waits for, in a thread; it ends with the process at the latest."""
+    threading.Thread(target=make, name="agentbay-background", daemon=True).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
 import socket
 import ssl
 import time
@@ -26,6 +27,7 @@ class _Network:
         return left if timeout is None else min(timeout, left)
 
 
+_NO_ADDRESS = (OSError, UnicodeError, OverflowError)  # the last two of names and ports that no host can have
 _UNSENT = "The connection was closed before the request was sent."
 
 
@@ -52,7 +54,7 @@ class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
                 )
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from error
-        except OSError as error:
+        except _NO_ADDRESS as error:
             raise httpcore.ConnectError(str(error)) from error
         return stream
 
@@ -104,6 +106,8 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._writer = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._network.left(timeout) == 0:  # what arrives without a pause gives no reason to wait
+            raise httpcore.ReadTimeout("too late")
         if not self._arrived and not self._ended:
             self._reader = asyncio.get_running_loop().create_future()
             try:
@@ -151,8 +155,17 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return self._ended or bool(self._arrived)
+            return self._ended or bool(self._arrived) or _is_readable(self._transport.get_extra_info("socket"))
         return self._transport.get_extra_info("sslcontext" if info == "ssl_context" else info)
+
+
+def _is_readable(sock: Any) -> bool:
+    """Whether the system has something that the loop, which may have been kept busy, has not seen yet."""
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:
@@ -190,14 +203,34 @@ class SyncNetwork(_Network, httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to a host."""
+        """Connect to a host, trying its addresses in turn."""
+        until = time.monotonic() + (math.inf if timeout is None else timeout)
         keepalive = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-        stream = httpcore.SyncBackend().connect_tcp(host, port, self.left(timeout), local_address, keepalive)
-        return _SyncStream(self, stream)
+        failure: Exception | None = None
+        for address in _addresses(host, port):
+            left = self.left(until - time.monotonic())
+            if left is not None and left <= 0:
+                raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from failure
+            try:
+                seconds = None if left == math.inf else left
+                stream = httpcore.SyncBackend().connect_tcp(address, port, seconds, local_address, keepalive)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _SyncStream(self, stream)
+        raise failure or httpcore.ConnectError(f"{host} has no address")
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except _NO_ADDRESS as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class _SyncStream(httpcore.NetworkStream):

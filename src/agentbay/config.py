@@ -73,7 +73,7 @@ def resolve(
             "API key is required. Provide it as a parameter or set the AGENTBAY_API_KEY environment variable.",
             hint="Without an account, use AgentBay.local() or AsyncAgentBay.local(): it runs sessions on this machine.",
         )
-    if not key.isascii() or not key.isprintable() or key != key.strip():
+    if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError("The API key holds a blank or a character that no key has: was it copied whole?")
     if cfg is None:
         cfg = Config(

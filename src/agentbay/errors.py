@@ -24,7 +24,8 @@ AgentBayError
 ├── CommandError
 │   └── CommandTimeoutError       (also TimeoutError) carries the output so far
 ├── GitError
-│   └── GitAuthError, GitNotFoundError, GitConflictError, GitNotARepoError
+│   ├── GitAuthError, GitNotFoundError, GitConflictError, GitNotARepoError, GitRejectedError
+│   └── GitTimeoutError           (also TimeoutError)
 └── PtyError
 └── PtySessionNotFoundError, PtyNotConnectedError
 """
@@ -257,6 +258,16 @@ class CommandTimeoutError(CommandError, TimeoutError):
         self.stderr = stderr
 
 
+class CodeError(AgentBayError):
+    """Code could not be run, or `EnhancedCodeExecutionResult.check()` found that it had failed."""
+
+    default_message = "Code execution error"
+
+
+class CodeTimeoutError(CodeError, TimeoutError):
+    """Code ran into its time limit and was interrupted, or killed where that did not help."""
+
+
 class OssError(AgentBayError):
     """An object-storage operation failed."""
 
@@ -276,7 +287,7 @@ class ClearanceTimeoutError(AgentBayError):
 
 
 class GitError(AgentBayError):
-    """A git command failed. `exit_code` and `stderr` are the command's own."""
+    """A git command failed. `exit_code`, `stdout` and `stderr` are the command's own, without credentials."""
 
     default_message = "Git operation error"
     default_exit_code = 1
@@ -287,11 +298,13 @@ class GitError(AgentBayError):
         exit_code: int | None = None,
         stderr: str = "",
         *args: object,
+        stdout: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(message, *args, **kwargs)
         self.exit_code = self.default_exit_code if exit_code is None else exit_code
         self.stderr = stderr
+        self.stdout = stdout
 
 
 class GitAuthError(GitError):
@@ -318,6 +331,19 @@ class GitNotARepoError(GitError):
 
     default_message = "Not a git repository"
     default_exit_code = 128
+
+
+class GitRejectedError(GitError):
+    """The remote repository did not take what was pushed: it has commits that are not here, or its rules forbid it."""
+
+    default_message = "Git push rejected"
+
+
+class GitTimeoutError(GitError, TimeoutError):
+    """A git command ran into its time limit and was killed. `stdout` and `stderr` hold its output so far."""
+
+    default_message = "Git operation timed out"
+    default_exit_code = -1
 
 
 class PtyError(AgentBayError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from .._transport.tools import mcp_tools
 from .._wire.params import awaited_contexts, create_session
 from .._wire.sessions import GetSession, SessionCreated, SessionFound
 from ..config import Config, Settings, resolve
-from ..errors import InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
+from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
 from ..models.session import (
     DeleteResult,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     from .._launcher import Launcher
     from .._transport.reply import Reply
+    from .context import AsyncContextService
+    from .transport import AsyncTransport
 
 _CREATE_SECONDS = 180.0
 
@@ -69,6 +72,11 @@ class AsyncAgentBay:
         client: The transport below; for this package's own use.
         strict: Whether failed operations raise.
     """
+
+    api_key: str
+    region_id: str
+    client: AsyncTransport
+    strict: bool
 
     def __init__(
         self,
@@ -150,6 +158,13 @@ class AsyncAgentBay:
         """Seconds one operation may take unless it has a time of its own."""
         return self.client.settings.timeout
 
+    @cached_property
+    def context(self) -> AsyncContextService:
+        """Contexts: stores of files that outlive sessions."""
+        from .context import AsyncContextService
+
+        return AsyncContextService(self)
+
     async def __aenter__(self) -> AsyncAgentBay:
         return self
 
@@ -222,15 +237,21 @@ class AsyncAgentBay:
             params: What it shall be; None is all defaults.
 
         Raises:
-            AgentBayError: If it could not be created as asked, or not be deleted.
+            AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
+                goes before that, with a note about it.
         """
         result = await async_finish(lambda: self._create(params or CreateSessionParams()), self._discard)
         try:
             made = result.unwrap().session
             assert made is not None
             yield made
-        finally:
-            await async_finish(lambda: self._discard(result))
+        except BaseException as error:
+            try:
+                await async_finish(lambda: self._discard(result))
+            except AgentBayError as lost:
+                error.add_note(f"The session was not deleted either: {lost}")
+            raise
+        await async_finish(lambda: self._discard(result))
 
     async def _discard(self, result: SessionResult[AsyncSession]) -> None:
         if result.session is None:
@@ -301,7 +322,8 @@ class AsyncAgentBay:
         number = 1 if page is None else page
         if number < 1:
             raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
-        result = await self._page(labels, limit, status, image_id, "")
+        deadline = Deadline(self.timeout)
+        result = await self._page(labels, limit, status, image_id, "", deadline)
         for _ in range(number - 1):
             if not result.next_token:
                 result.session_ids, result.success = [], False
@@ -310,7 +332,7 @@ class AsyncAgentBay:
                 if self.strict:
                     raise result.exception
                 return result
-            result = await self._page(labels, limit, status, image_id, result.next_token)
+            result = await self._page(labels, limit, status, image_id, result.next_token, deadline)
         return result
 
     async def iter_sessions(
@@ -352,8 +374,9 @@ class AsyncAgentBay:
         status: str | SessionStatus | None,
         image_id: str | None,
         token: str,
+        deadline: Deadline | None = None,
     ) -> SessionListResult:
-        reply = await self.client.call(list_session(labels, limit, status, image_id, token))
+        reply = await self.client.call(list_session(labels, limit, status, image_id, token), deadline)
         return SessionListResult(
             request_id=reply.request_id,
             success=True,

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import ParamSpec, Protocol, TypeVar
 
 from .._concurrency import AsyncMethod
-from .._transport.outcome import ResultT, failed
+from .._transport.outcome import ResultT, failed, is_http_error
 from ..errors import AgentBayError, ClientClosedError
 
 
@@ -25,9 +25,13 @@ OwnerT = TypeVar("OwnerT", bound=Strictness)
 
 
 def returns(
-    result: type[ResultT],
+    result: type[ResultT], *, unless_http_error: bool = False, **values: object
 ) -> Callable[[AsyncMethod[OwnerT, P, ResultT]], AsyncMethod[OwnerT, P, ResultT]]:
-    """Make a method return a failed `result` where it would raise an `AgentBayError`, unless its client is strict."""
+    """Make a method return a failed `result` where it would raise an `AgentBayError`, unless its client is strict.
+
+    `values` are further fields of the failed result. With `unless_http_error` it raises all the same if the service
+    answered with an HTTP error or not at all: the contract of some methods turns only ordinary answers into results.
+    """
 
     def decorate(method: AsyncMethod[OwnerT, P, ResultT]) -> AsyncMethod[OwnerT, P, ResultT]:
         @wraps(method)
@@ -37,9 +41,9 @@ def returns(
             except ClientClosedError:
                 raise
             except AgentBayError as error:
-                if self.strict:
+                if self.strict or (unless_http_error and is_http_error(error)):
                     raise
-                return failed(result, error)
+                return failed(result, error, **values)
 
         return door
 

@@ -11,6 +11,7 @@ from .._transport.files import (
     decode_base64,
     read_info,
     read_listing,
+    size_of,
     split_text,
 )
 from .._wire.tools import GetFileInfo, ListDirectory, ReadFile, WriteFile
@@ -114,7 +115,7 @@ class AsyncFileSystem(AsyncBaseService):
         info = read_info(text_of(found, FileError))
         if not info or info.get("isDirectory"):
             raise FileError(f"Path does not exist or is a directory: {path}", request_id=found.request_id)
-        request_id, size = found.request_id, int(info.get("size") or 0)
+        request_id, size = found.request_id, size_of(info)
         parts = []
         for offset in range(0, size, READ_CHUNK):
             call = ReadFile(path=path, offset=offset, length=min(READ_CHUNK, size - offset), format=form)

@@ -81,10 +81,10 @@ class AsyncPool(httpx.AsyncBaseTransport):
         return await kept.connection.handle_async_request(core)
 
     async def _take(self, url: httpx.URL) -> AsyncKept:
+        if url.scheme not in _PORTS or not url.raw_host:
+            raise httpcore.UnsupportedProtocol("neither http:// nor https:// and a host")
         place = url.scheme, url.raw_host, url.port or _PORTS[url.scheme]
-        stack = self._idle.setdefault(place, [])
-        while stack:
-            kept = stack.pop()
+        while (kept := self._pop(place)) is not None:
             if kept.connection.is_available() and not kept.connection.has_expired():
                 return kept
             await kept.connection.aclose()
@@ -97,6 +97,12 @@ class AsyncPool(httpx.AsyncBaseTransport):
             network_backend=network,
         )
         return AsyncKept(place, connection, network)
+
+    def _pop(self, place: Place) -> AsyncKept | None:
+        try:
+            return self._idle[place].pop()
+        except LookupError:  # none, or another thread was quicker
+            return None
 
     async def give_back(self, kept: AsyncKept | None, *, reuse: bool) -> None:
         """End the use of a connection: keep it for the next request, or close it."""
@@ -114,9 +120,9 @@ class AsyncPool(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every kept connection; those in use close when they are given back."""
         self._closed = True
-        for stack in list(self._idle.values()):
-            while stack:
-                await stack.pop().connection.aclose()
+        for place in list(self._idle):
+            while (kept := self._pop(place)) is not None:
+                await kept.connection.aclose()
 
 
 class AsyncBody(httpx.AsyncByteStream):

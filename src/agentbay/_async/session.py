@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
 from .._transport.outcome import ResultT, failed
 from .._transport.tools import arguments, direct_call, mcp_tools, read_metrics
+from .._wire.contexts import SyncContext
 from .._wire.keys import normal_arguments
 from .._wire.schema import Action, Tool
 from .._wire.sessions import (
@@ -44,13 +45,18 @@ from ..models.session import (
 )
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .door import returns
-from .waiting import Unfinished, upload_contexts, wait_for_state, wait_until_gone
+from .waiting import Unfinished, sync_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .client import AsyncAgentBay
+    from .code import AsyncCode
     from .command import AsyncCommand
+    from .context_manager import AsyncContextManager
+    from .env import AsyncEnv
     from .filesystem import AsyncFileSystem
+    from .git import AsyncGit
+    from .oss import AsyncOss
     from .transport import AsyncTransport
 
 DataT = TypeVar("DataT")
@@ -110,11 +116,46 @@ class AsyncSession:
         return AsyncCommand(self)
 
     @cached_property
+    def code(self) -> AsyncCode:
+        """Code in Python and other languages."""
+        from .code import AsyncCode
+
+        return AsyncCode(self)
+
+    @cached_property
     def file_system(self) -> AsyncFileSystem:
         """Files."""
         from .filesystem import AsyncFileSystem
 
         return AsyncFileSystem(self)
+
+    @cached_property
+    def git(self) -> AsyncGit:
+        """Git."""
+        from .git import AsyncGit
+
+        return AsyncGit(self)
+
+    @cached_property
+    def env(self) -> AsyncEnv:
+        """Environment variables."""
+        from .env import AsyncEnv
+
+        return AsyncEnv(self)
+
+    @cached_property
+    def oss(self) -> AsyncOss:
+        """Object storage."""
+        from .oss import AsyncOss
+
+        return AsyncOss(self)
+
+    @cached_property
+    def context(self) -> AsyncContextManager:
+        """Contexts that the session has."""
+        from .context_manager import AsyncContextManager
+
+        return AsyncContextManager(self)
 
     @property
     def fs(self) -> AsyncFileSystem:
@@ -149,7 +190,7 @@ class AsyncSession:
         Wire: SyncContext, DeleteSessionAsync, GetSessionDetail
         """
         deadline = Deadline(_DELETE_SECONDS)
-        lost = await upload_contexts(self._client, self.session_id, deadline) if sync_context else None
+        lost = await self._upload_contexts(deadline) if sync_context else None
         try:
             reply = await self._client.call(DeleteSessionAsync(session_id=self.session_id))
             await wait_until_gone(self._client, self.session_id, deadline)
@@ -173,9 +214,9 @@ class AsyncSession:
         Wire: PauseSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        started = await self.pause_async()
-        status = await self._reach("PAUSED", deadline, poll_interval) if started.unwrap() else ""
-        return SessionPauseResult(request_id=started.request_id, success=True, status=status)
+        reply = await self._client.call(PauseSessionAsync(session_id=self.session_id), deadline.within(self.timeout))
+        status = await self._reach("PAUSED", deadline, poll_interval)
+        return SessionPauseResult(request_id=reply.request_id, success=True, status=status)
 
     @returns(SessionPauseResult)
     async def pause_async(self) -> SessionPauseResult:
@@ -197,9 +238,9 @@ class AsyncSession:
         Wire: ResumeSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        started = await self.resume_async()
-        status = await self._reach("RUNNING", deadline, poll_interval) if started.unwrap() else ""
-        return SessionResumeResult(request_id=started.request_id, success=True, status=status)
+        reply = await self._client.call(ResumeSessionAsync(session_id=self.session_id), deadline.within(self.timeout))
+        status = await self._reach("RUNNING", deadline, poll_interval)
+        return SessionResumeResult(request_id=reply.request_id, success=True, status=status)
 
     @returns(SessionResumeResult)
     async def resume_async(self) -> SessionResumeResult:
@@ -280,12 +321,11 @@ class AsyncSession:
         Wire: GetMcpResource
         """
         try:
-            reply = await self._asked(GetMcpResource(session_id=self.session_id), "get info of")
+            reply, found = await self._told(GetMcpResource(session_id=self.session_id), "get info of")
         except SessionError as error:
             if isinstance(error.__cause__, NotFoundError):
                 return self._failed(OperationResult, self._not_found(error.__cause__))
             raise
-        found = reply.needed()
         desktop = found.desktop_info
         info = SessionInfo(
             session_id=found.session_id or self.session_id,
@@ -315,8 +355,14 @@ class AsyncSession:
         Wire: GetLink
         """
         action = GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
-        reply = await self._asked(action, "get link of")
-        return OperationResult(request_id=reply.request_id, success=True, data=reply.needed().url)
+        reply, link = await self._told(action, "get link of")
+        if not link.url:
+            raise SessionError(
+                f"Failed to get link of session {self.session_id}: the answer has none",
+                action=reply.action,
+                request_id=reply.request_id,
+            )
+        return OperationResult(request_id=reply.request_id, success=True, data=link.url)
 
     # ── Tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -423,6 +469,13 @@ class AsyncSession:
     def _client(self) -> AsyncTransport:
         return self.agent_bay.client
 
+    async def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
+        try:
+            await sync_contexts(self._client, SyncContext(session_id=self.session_id), deadline)
+        except (APIError, TransportError, ReplyError, SessionError) as error:
+            return error
+        return None
+
     async def _reach(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
         return await wait_for_state(self._client, self.session_id, wanted, deadline, poll_interval)
 
@@ -435,6 +488,13 @@ class AsyncSession:
         try:
             return await self._client.call(action)
         except (APIError, TransportError, ReplyError) as error:
+            raise self._error(doing, error) from error
+
+    async def _told(self, action: Action[DataT], doing: str) -> tuple[Reply[DataT], DataT]:
+        reply = await self._asked(action, doing)
+        try:
+            return reply, reply.needed()
+        except ReplyError as error:
             raise self._error(doing, error) from error
 
     def _error(self, doing: str, error: AgentBayError) -> SessionError:

@@ -6,12 +6,14 @@ import logging
 import ssl
 import time
 import urllib.request
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import httpx
 
-from .._concurrency import AsyncOwner, async_blocking, async_sleep
+from .._concurrency import AsyncCall, AsyncOwner, async_blocking, async_in_time, async_sleep
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
 from .._transport.reply import Answer, Reply, read, read_direct
 from .._transport.request import Outgoing, direct, rpc
@@ -25,6 +27,7 @@ from ..errors import (
     ConfigurationError,
     ConnectionFailed,
     ConnectionLost,
+    DeadlineExceeded,
     NotFoundError,
     ReplyError,
 )
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from .._launcher import Launcher
 
 DataT = TypeVar("DataT")
+R = TypeVar("R")
 MAX_CONNECTIONS = 100
 _log = logging.getLogger("agentbay")
 _NEVER_SENT = (
@@ -104,6 +108,56 @@ class AsyncTransport:
             except AgentBayError as error:
                 await self._pause(error, attempt, False, deadline)
 
+    @asynccontextmanager
+    async def presigned(
+        self, outgoing: Outgoing, content: AsyncIterable[bytes] | None, deadline: Deadline, idle: float
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request, its body block by block, and yield the answer unread; nothing is repeated or followed.
+
+        Raises:
+            AgentBayError: Typed by what happened; `idle` is how many seconds nothing may move.
+        """
+        await self._be_ready()
+        wait = min(deadline.check(outgoing.label), idle)
+        extensions = {
+            "target": outgoing.target,  # apart from the URL, which logs may show
+            "deadline": deadline.at,
+            "timeout": {"pool": wait, "connect": wait, "read": wait, "write": wait},
+        }
+        try:
+            request = httpx.Request(
+                outgoing.method, outgoing.url, headers=outgoing.headers, content=content, extensions=extensions
+            )
+            response = await self._open(request)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)) and deadline.remaining() > 0:
+                message = f"The {outgoing.label} stood still for {wait:g} s."
+                raise DeadlineExceeded(message, action=outgoing.label) from error
+            _raise_typed(error, outgoing, deadline)
+
+    async def _open(self, request: httpx.Request) -> httpx.Response:
+        if self._http_client is not None:
+            return await self._http_client.send(request, stream=True, auth=None, follow_redirects=False)
+        return await (await self._routes.get()).route(request.url).handle_async_request(request)
+
+    async def repeat(self, attempt: AsyncCall[R], deadline: Deadline) -> R:
+        """Make an attempt, and make it again where that may help; for what does the same however often it is done.
+
+        Raises:
+            AgentBayError: That of the last attempt.
+        """
+        number = 0
+        while True:
+            number += 1
+            try:
+                return await attempt()
+            except AgentBayError as error:
+                await self._pause(error, number, True, deadline)
+
     async def aclose(self) -> None:
         """Close the connections; an `http_client` that was given stays open."""
         self._closed = True
@@ -114,6 +168,8 @@ class AsyncTransport:
     async def _be_ready(self) -> None:
         if self._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
+        if self._http_client is not None and self._http_client.is_closed:
+            raise ClientClosedError("The http_client that this client was given is closed.")
         if self._launcher is not None and not self.settings.url:
             url = await async_blocking(self._launcher.start)
             self.settings = self.settings._replace(url=url, host=url.partition("://")[2])
@@ -133,40 +189,48 @@ class AsyncTransport:
 
     async def _exchange(self, outgoing: Outgoing, deadline: Deadline, patience: Patience) -> Answer:
         left = deadline.check(outgoing.label)
-        request = httpx.Request(
-            "POST",
-            outgoing.url,
-            headers=outgoing.headers,
-            stream=httpx.ByteStream(outgoing.body),
-            extensions={
-                "target": outgoing.target,
-                "deadline": deadline.at,
-                "timeout": {
-                    "pool": left,
-                    "connect": min(left, patience.connect or left),
-                    "read": min(left, patience.read or left),
-                    "write": left,
-                },
+        extensions = {
+            "target": outgoing.target,
+            "deadline": deadline.at,
+            "timeout": {
+                "pool": left,
+                "connect": min(left, patience.connect or left),
+                "read": min(left, patience.read or left),
+                "write": left,
             },
-        )
-        began = time.monotonic()
+        }
+        body, began = httpx.ByteStream(outgoing.body), time.monotonic()
         try:
-            response = await self._send(request)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            request = httpx.Request("POST", outgoing.url, headers=outgoing.headers, stream=body, extensions=extensions)
+            response, content = await self._send(request, deadline)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
             _raise_typed(error, outgoing, deadline)
         _log.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
-        return Answer(response.status_code, response.headers, response.content, outgoing.label)
+        return Answer(response.status_code, response.headers, content, outgoing.label)
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        if self._http_client is not None:
-            return await self._http_client.send(request, follow_redirects=False)
-        route = (await self._routes.get()).route(request.url)
-        response = await route.handle_async_request(request)
+    async def _send(self, request: httpx.Request, deadline: Deadline) -> tuple[httpx.Response, bytes]:
+        route = None if self._http_client is not None else (await self._routes.get()).route(request.url)
+        if isinstance(route, AsyncPool):  # which keeps to the deadline by itself
+            return await self._receive(route, request, deadline)
+        return await async_in_time(deadline.remaining(), lambda: self._receive(route, request, deadline))
+
+    async def _receive(
+        self, route: httpx.AsyncBaseTransport | None, request: httpx.Request, deadline: Deadline
+    ) -> tuple[httpx.Response, bytes]:
+        if route is not None:
+            response = await route.handle_async_request(request)
+        else:
+            assert self._http_client is not None
+            response = await self._http_client.send(request, stream=True, follow_redirects=False)
+        parts = []
         try:
-            await response.aread()
+            async for part in response.aiter_bytes():
+                parts.append(part)
+                if deadline.remaining() <= 0:
+                    raise httpx.ReadTimeout("too late", request=request)
         finally:
             await response.aclose()
-        return response
+        return response, b"".join(parts)
 
     def _make_routes(self) -> AsyncRoutes:
         return AsyncRoutes(self._verify, self._proxy)
@@ -187,12 +251,20 @@ class AsyncRoutes:
         if proxy is None:
             return self._pool
         if proxy not in self._proxied:
-            self._proxied[proxy] = httpx.AsyncHTTPTransport(
-                proxy=httpx.Proxy(proxy),
-                verify=self._ssl_context(),
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-            )
+            self._proxied[proxy] = self._through(proxy)
         return self._proxied[proxy]
+
+    def _through(self, proxy: str) -> httpx.AsyncHTTPTransport:
+        limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+        try:
+            address = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+            if not 0 < (address.url.port or 1) < 1 << 16:
+                raise ValueError(f"its port is {address.url.port}")
+            return httpx.AsyncHTTPTransport(proxy=address, verify=self._ssl_context(), limits=limits)
+        except (ValueError, httpx.InvalidURL, ImportError) as error:  # the last for SOCKS without the package for it
+            raise ConfigurationError(
+                f"The proxy cannot be used: {error}", hint="Write it as http://host:port."
+            ) from error
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -237,7 +309,7 @@ def _raise_typed(error: Exception, outgoing: Outgoing, deadline: Deadline) -> No
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what
         ) from error
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         late = deadline.exceeded(f"{what} at {host}")
         late.action, late.hint = what, "It may have been executed all the same."
         raise late from error

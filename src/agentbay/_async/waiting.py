@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._concurrency import async_sleep
+from .._transport.contexts import standing
 from .._transport.deadline import Deadline
 from .._transport.poll import delays
 from .._transport.sessions import unready_contexts
@@ -21,6 +22,8 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
+    from .._transport.reply import Reply
+    from ..models.context import ContextStatusData
     from .transport import AsyncTransport
 
 _ENDED = frozenset({"DELETED", "FINISH"})
@@ -74,20 +77,58 @@ async def wait_for_state(
     raise Unfinished(f"Session {session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
 
 
-async def upload_contexts(client: AsyncTransport, session_id: str, deadline: Deadline) -> AgentBayError | None:
-    """Upload the contexts of a session; return what went wrong with that."""
+async def sync_contexts(client: AsyncTransport, action: SyncContext, deadline: Deadline) -> Reply[None]:
+    """Copy between contexts and a session, and wait until that has ended; upload is what is done if nothing is said.
+
+    Raises:
+        AgentBayError: If it failed, cannot be found out, or takes too long.
+    """
+    reply = await client.call(action, deadline.within(client.settings.timeout))
+    await wait_for_sync(client, action, deadline)
+    return reply
+
+
+async def wait_for_sync(client: AsyncTransport, action: SyncContext, deadline: Deadline) -> None:
+    """Wait until what the action began has ended.
+
+    Raises:
+        AgentBayError: If it failed, cannot be found out, or takes too long.
+    """
+    asked = GetContextInfo(session_id=action.session_id, context_id=action.context_id, path=action.path)
+    await wait_for_transfers(client, asked, action.mode or "upload", deadline)
+
+
+async def wait_for_transfers(client: AsyncTransport, asked: GetContextInfo, mode: str, deadline: Deadline) -> None:
+    """Wait until all transfers of one direction have ended; a few looks decide that there are none.
+
+    Raises:
+        AgentBayError: If one failed, this cannot be found out, or takes too long.
+    """
+    for looks, delay in enumerate(delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
+        transfers = await look(client, asked, deadline)
+        state = None if transfers is None else standing(transfers, mode)
+        if state is not None and state.ended(looks):
+            if state.wrong:
+                raise SessionError(f"In session {asked.session_id} {'; '.join(state.wrong)}.")
+            return
+        await async_sleep(delay)
+    what = asked.path or asked.context_id or f"the contexts of session {asked.session_id}"
+    raise Unfinished(f"The {mode} of {what} did not end within {deadline.seconds:g} s.")
+
+
+async def look(client: AsyncTransport, asked: GetContextInfo, deadline: Deadline) -> list[ContextStatusData] | None:
+    """Tell how transfers stand; None if this once it cannot be told.
+
+    Raises:
+        AgentBayError: If asking again would not help.
+    """
     try:
-        await client.call(SyncContext(session_id=session_id))
-        for delay in delays(deadline, first=0.1, factor=1.5, cap=5.0):
-            found = await client.call(GetContextInfo(session_id=session_id))
-            transfers = [item for item in found.needed().transfers() if item.task_type in ("upload", "download")]
-            if all(item.status in ("Success", "Failed") for item in transfers):
-                wrong = [item.error_message or item.path for item in transfers if item.status == "Failed"]
-                return SessionError("; ".join(wrong)) if wrong else None
-            await async_sleep(delay)
-    except (APIError, TransportError, ReplyError) as error:
-        return error
-    return Unfinished(f"the upload did not end within {deadline.seconds:g} s")
+        found = await client.call(asked, deadline.within(client.settings.timeout))
+    except AgentBayError as error:
+        if not error.retryable:
+            raise
+        return None
+    return found.data.transfers() if found.data is not None else []
 
 
 async def wait_for_contexts(
@@ -99,9 +140,9 @@ async def wait_for_contexts(
         if not missing:
             return None
         try:
-            found = await client.call(GetContextInfo(session_id=session_id))
+            found = await client.call(GetContextInfo(session_id=session_id), deadline.within(client.settings.timeout))
             missing, wrong = unready_contexts(awaited, found.needed().transfers())
-        except AgentBayError as error:
+        except (APIError, TransportError, ReplyError) as error:
             wrong = [] if error.retryable else [str(error)]
         if wrong:
             return SessionError(f"Session {session_id} was created, but not its contexts: {wrong[0]}")

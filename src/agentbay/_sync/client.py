@@ -16,7 +16,7 @@ from .._transport.tools import mcp_tools
 from .._wire.params import awaited_contexts, create_session
 from .._wire.sessions import GetSession, SessionCreated, SessionFound
 from ..config import Config, Settings, resolve
-from ..errors import InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
+from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
 from ..models.session import (
     DeleteResult,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from .._launcher import Launcher
     from .._transport.reply import Reply
+    from .transport import SyncTransport
 
 _CREATE_SECONDS = 180.0
 
@@ -70,6 +71,11 @@ class AgentBay:
         client: The transport below; for this package's own use.
         strict: Whether failed operations raise.
     """
+
+    api_key: str
+    region_id: str
+    client: SyncTransport
+    strict: bool
 
     def __init__(
         self,
@@ -223,15 +229,21 @@ class AgentBay:
             params: What it shall be; None is all defaults.
 
         Raises:
-            AgentBayError: If it could not be created as asked, or not be deleted.
+            AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
+                goes before that, with a note about it.
         """
         result = sync_finish(lambda: self._create(params or CreateSessionParams()), self._discard)
         try:
             made = result.unwrap().session
             assert made is not None
             yield made
-        finally:
-            sync_finish(lambda: self._discard(result))
+        except BaseException as error:
+            try:
+                sync_finish(lambda: self._discard(result))
+            except AgentBayError as lost:
+                error.add_note(f"The session was not deleted either: {lost}")
+            raise
+        sync_finish(lambda: self._discard(result))
 
     def _discard(self, result: SessionResult[Session]) -> None:
         if result.session is None:
@@ -302,7 +314,8 @@ class AgentBay:
         number = 1 if page is None else page
         if number < 1:
             raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
-        result = self._page(labels, limit, status, image_id, "")
+        deadline = Deadline(self.timeout)
+        result = self._page(labels, limit, status, image_id, "", deadline)
         for _ in range(number - 1):
             if not result.next_token:
                 result.session_ids, result.success = [], False
@@ -311,7 +324,7 @@ class AgentBay:
                 if self.strict:
                     raise result.exception
                 return result
-            result = self._page(labels, limit, status, image_id, result.next_token)
+            result = self._page(labels, limit, status, image_id, result.next_token, deadline)
         return result
 
     def iter_sessions(
@@ -353,8 +366,9 @@ class AgentBay:
         status: str | SessionStatus | None,
         image_id: str | None,
         token: str,
+        deadline: Deadline | None = None,
     ) -> SessionListResult:
-        reply = self.client.call(list_session(labels, limit, status, image_id, token))
+        reply = self.client.call(list_session(labels, limit, status, image_id, token), deadline)
         return SessionListResult(
             request_id=reply.request_id,
             success=True,

@@ -15,7 +15,7 @@ _MARGIN = 10.0  # how much longer than the command the answer may take, seconds
 class Command(SyncBaseService):
     """Run shell commands in a session, as its user, starting in its home directory."""
 
-    @returns(CommandResult)
+    @returns(CommandResult, exit_code=-1)
     def execute_command(
         self,
         command: str,

@@ -26,9 +26,12 @@ OwnerT = TypeVar("OwnerT", bound=Strictness)
 
 
 def returns(
-    result: type[ResultT],
+    result: type[ResultT], **values: object
 ) -> Callable[[SyncMethod[OwnerT, P, ResultT]], SyncMethod[OwnerT, P, ResultT]]:
-    """Make a method return a failed `result` where it would raise an `AgentBayError`, unless its client is strict."""
+    """Make a method return a failed `result` where it would raise an `AgentBayError`, unless its client is strict.
+
+    `values` are further fields of the failed result.
+    """
 
     def decorate(method: SyncMethod[OwnerT, P, ResultT]) -> SyncMethod[OwnerT, P, ResultT]:
         @wraps(method)
@@ -40,7 +43,7 @@ def returns(
             except AgentBayError as error:
                 if self.strict:
                     raise
-                return failed(result, error)
+                return failed(result, error, **values)
 
         return door
 

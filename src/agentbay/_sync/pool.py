@@ -82,10 +82,10 @@ class SyncPool(httpx.BaseTransport):
         return kept.connection.handle_request(core)
 
     def _take(self, url: httpx.URL) -> SyncKept:
+        if url.scheme not in _PORTS or not url.raw_host:
+            raise httpcore.UnsupportedProtocol("neither http:// nor https:// and a host")
         place = url.scheme, url.raw_host, url.port or _PORTS[url.scheme]
-        stack = self._idle.setdefault(place, [])
-        while stack:
-            kept = stack.pop()
+        while (kept := self._pop(place)) is not None:
             if kept.connection.is_available() and not kept.connection.has_expired():
                 return kept
             kept.connection.close()
@@ -98,6 +98,12 @@ class SyncPool(httpx.BaseTransport):
             network_backend=network,
         )
         return SyncKept(place, connection, network)
+
+    def _pop(self, place: Place) -> SyncKept | None:
+        try:
+            return self._idle[place].pop()
+        except LookupError:  # none, or another thread was quicker
+            return None
 
     def give_back(self, kept: SyncKept | None, *, reuse: bool) -> None:
         """End the use of a connection: keep it for the next request, or close it."""
@@ -115,9 +121,9 @@ class SyncPool(httpx.BaseTransport):
     def close(self) -> None:
         """Close every kept connection; those in use close when they are given back."""
         self._closed = True
-        for stack in list(self._idle.values()):
-            while stack:
-                stack.pop().connection.close()
+        for place in list(self._idle):
+            while (kept := self._pop(place)) is not None:
+                kept.connection.close()
 
 
 class SyncBody(httpx.SyncByteStream):

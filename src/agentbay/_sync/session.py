@@ -51,7 +51,10 @@ if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .client import AgentBay
     from .command import Command
+    from .env import Env
     from .filesystem import FileSystem
+    from .git import Git
+    from .oss import Oss
     from .transport import SyncTransport
 
 DataT = TypeVar("DataT")
@@ -117,6 +120,27 @@ class Session:
 
         return FileSystem(self)
 
+    @cached_property
+    def git(self) -> Git:
+        """Git."""
+        from .git import Git
+
+        return Git(self)
+
+    @cached_property
+    def env(self) -> Env:
+        """Environment variables."""
+        from .env import Env
+
+        return Env(self)
+
+    @cached_property
+    def oss(self) -> Oss:
+        """Object storage."""
+        from .oss import Oss
+
+        return Oss(self)
+
     @property
     def fs(self) -> FileSystem:
         """Files; the same as `file_system`."""
@@ -174,9 +198,9 @@ class Session:
         Wire: PauseSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        started = self.pause_async()
-        status = self._reach("PAUSED", deadline, poll_interval) if started.unwrap() else ""
-        return SessionPauseResult(request_id=started.request_id, success=True, status=status)
+        reply = self._client.call(PauseSessionAsync(session_id=self.session_id), deadline.within(self.timeout))
+        status = self._reach("PAUSED", deadline, poll_interval)
+        return SessionPauseResult(request_id=reply.request_id, success=True, status=status)
 
     @returns(SessionPauseResult)
     def pause_async(self) -> SessionPauseResult:
@@ -198,9 +222,9 @@ class Session:
         Wire: ResumeSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        started = self.resume_async()
-        status = self._reach("RUNNING", deadline, poll_interval) if started.unwrap() else ""
-        return SessionResumeResult(request_id=started.request_id, success=True, status=status)
+        reply = self._client.call(ResumeSessionAsync(session_id=self.session_id), deadline.within(self.timeout))
+        status = self._reach("RUNNING", deadline, poll_interval)
+        return SessionResumeResult(request_id=reply.request_id, success=True, status=status)
 
     @returns(SessionResumeResult)
     def resume_async(self) -> SessionResumeResult:
@@ -281,12 +305,11 @@ class Session:
         Wire: GetMcpResource
         """
         try:
-            reply = self._asked(GetMcpResource(session_id=self.session_id), "get info of")
+            reply, found = self._told(GetMcpResource(session_id=self.session_id), "get info of")
         except SessionError as error:
             if isinstance(error.__cause__, NotFoundError):
                 return self._failed(OperationResult, self._not_found(error.__cause__))
             raise
-        found = reply.needed()
         desktop = found.desktop_info
         info = SessionInfo(
             session_id=found.session_id or self.session_id,
@@ -316,8 +339,14 @@ class Session:
         Wire: GetLink
         """
         action = GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
-        reply = self._asked(action, "get link of")
-        return OperationResult(request_id=reply.request_id, success=True, data=reply.needed().url)
+        reply, link = self._told(action, "get link of")
+        if not link.url:
+            raise SessionError(
+                f"Failed to get link of session {self.session_id}: the answer has none",
+                action=reply.action,
+                request_id=reply.request_id,
+            )
+        return OperationResult(request_id=reply.request_id, success=True, data=link.url)
 
     # ── Tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -434,6 +463,13 @@ class Session:
         try:
             return self._client.call(action)
         except (APIError, TransportError, ReplyError) as error:
+            raise self._error(doing, error) from error
+
+    def _told(self, action: Action[DataT], doing: str) -> tuple[Reply[DataT], DataT]:
+        reply = self._asked(action, doing)
+        try:
+            return reply, reply.needed()
+        except ReplyError as error:
             raise self._error(doing, error) from error
 
     def _error(self, doing: str, error: AgentBayError) -> SessionError:

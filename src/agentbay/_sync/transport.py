@@ -7,12 +7,14 @@ import logging
 import ssl
 import time
 import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import httpx
 
-from .._concurrency import SyncOwner, sync_blocking, sync_sleep
+from .._concurrency import SyncCall, SyncOwner, sync_blocking, sync_in_time, sync_sleep
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
 from .._transport.reply import Answer, Reply, read, read_direct
 from .._transport.request import Outgoing, direct, rpc
@@ -26,6 +28,7 @@ from ..errors import (
     ConfigurationError,
     ConnectionFailed,
     ConnectionLost,
+    DeadlineExceeded,
     NotFoundError,
     ReplyError,
 )
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from .._launcher import Launcher
 
 DataT = TypeVar("DataT")
+R = TypeVar("R")
 MAX_CONNECTIONS = 100
 _log = logging.getLogger("agentbay")
 _NEVER_SENT = (
@@ -105,6 +109,56 @@ class SyncTransport:
             except AgentBayError as error:
                 self._pause(error, attempt, False, deadline)
 
+    @contextmanager
+    def presigned(
+        self, outgoing: Outgoing, content: Iterable[bytes] | None, deadline: Deadline, idle: float
+    ) -> Iterator[httpx.Response]:
+        """Send a request, its body block by block, and yield the answer unread; nothing is repeated or followed.
+
+        Raises:
+            AgentBayError: Typed by what happened; `idle` is how many seconds nothing may move.
+        """
+        self._be_ready()
+        wait = min(deadline.check(outgoing.label), idle)
+        extensions = {
+            "target": outgoing.target,  # apart from the URL, which logs may show
+            "deadline": deadline.at,
+            "timeout": {"pool": wait, "connect": wait, "read": wait, "write": wait},
+        }
+        try:
+            request = httpx.Request(
+                outgoing.method, outgoing.url, headers=outgoing.headers, content=content, extensions=extensions
+            )
+            response = self._open(request)
+            try:
+                yield response
+            finally:
+                response.close()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)) and deadline.remaining() > 0:
+                message = f"The {outgoing.label} stood still for {wait:g} s."
+                raise DeadlineExceeded(message, action=outgoing.label) from error
+            _raise_typed(error, outgoing, deadline)
+
+    def _open(self, request: httpx.Request) -> httpx.Response:
+        if self._http_client is not None:
+            return self._http_client.send(request, stream=True, auth=None, follow_redirects=False)
+        return (self._routes.get()).route(request.url).handle_request(request)
+
+    def repeat(self, attempt: SyncCall[R], deadline: Deadline) -> R:
+        """Make an attempt, and make it again where that may help; for what does the same however often it is done.
+
+        Raises:
+            AgentBayError: That of the last attempt.
+        """
+        number = 0
+        while True:
+            number += 1
+            try:
+                return attempt()
+            except AgentBayError as error:
+                self._pause(error, number, True, deadline)
+
     def close(self) -> None:
         """Close the connections; an `http_client` that was given stays open."""
         self._closed = True
@@ -115,6 +169,8 @@ class SyncTransport:
     def _be_ready(self) -> None:
         if self._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
+        if self._http_client is not None and self._http_client.is_closed:
+            raise ClientClosedError("The http_client that this client was given is closed.")
         if self._launcher is not None and not self.settings.url:
             url = sync_blocking(self._launcher.start)
             self.settings = self.settings._replace(url=url, host=url.partition("://")[2])
@@ -134,40 +190,48 @@ class SyncTransport:
 
     def _exchange(self, outgoing: Outgoing, deadline: Deadline, patience: Patience) -> Answer:
         left = deadline.check(outgoing.label)
-        request = httpx.Request(
-            "POST",
-            outgoing.url,
-            headers=outgoing.headers,
-            stream=httpx.ByteStream(outgoing.body),
-            extensions={
-                "target": outgoing.target,
-                "deadline": deadline.at,
-                "timeout": {
-                    "pool": left,
-                    "connect": min(left, patience.connect or left),
-                    "read": min(left, patience.read or left),
-                    "write": left,
-                },
+        extensions = {
+            "target": outgoing.target,
+            "deadline": deadline.at,
+            "timeout": {
+                "pool": left,
+                "connect": min(left, patience.connect or left),
+                "read": min(left, patience.read or left),
+                "write": left,
             },
-        )
-        began = time.monotonic()
+        }
+        body, began = httpx.ByteStream(outgoing.body), time.monotonic()
         try:
-            response = self._send(request)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            request = httpx.Request("POST", outgoing.url, headers=outgoing.headers, stream=body, extensions=extensions)
+            response, content = self._send(request, deadline)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
             _raise_typed(error, outgoing, deadline)
         _log.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
-        return Answer(response.status_code, response.headers, response.content, outgoing.label)
+        return Answer(response.status_code, response.headers, content, outgoing.label)
 
-    def _send(self, request: httpx.Request) -> httpx.Response:
-        if self._http_client is not None:
-            return self._http_client.send(request, follow_redirects=False)
-        route = (self._routes.get()).route(request.url)
-        response = route.handle_request(request)
+    def _send(self, request: httpx.Request, deadline: Deadline) -> tuple[httpx.Response, bytes]:
+        route = None if self._http_client is not None else (self._routes.get()).route(request.url)
+        if isinstance(route, SyncPool):  # which keeps to the deadline by itself
+            return self._receive(route, request, deadline)
+        return sync_in_time(deadline.remaining(), lambda: self._receive(route, request, deadline))
+
+    def _receive(
+        self, route: httpx.BaseTransport | None, request: httpx.Request, deadline: Deadline
+    ) -> tuple[httpx.Response, bytes]:
+        if route is not None:
+            response = route.handle_request(request)
+        else:
+            assert self._http_client is not None
+            response = self._http_client.send(request, stream=True, follow_redirects=False)
+        parts = []
         try:
-            response.read()
+            for part in response.iter_bytes():
+                parts.append(part)
+                if deadline.remaining() <= 0:
+                    raise httpx.ReadTimeout("too late", request=request)
         finally:
             response.close()
-        return response
+        return response, b"".join(parts)
 
     def _make_routes(self) -> SyncRoutes:
         return SyncRoutes(self._verify, self._proxy)
@@ -188,12 +252,20 @@ class SyncRoutes:
         if proxy is None:
             return self._pool
         if proxy not in self._proxied:
-            self._proxied[proxy] = httpx.HTTPTransport(
-                proxy=httpx.Proxy(proxy),
-                verify=self._ssl_context(),
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
-            )
+            self._proxied[proxy] = self._through(proxy)
         return self._proxied[proxy]
+
+    def _through(self, proxy: str) -> httpx.HTTPTransport:
+        limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+        try:
+            address = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+            if not 0 < (address.url.port or 1) < 1 << 16:
+                raise ValueError(f"its port is {address.url.port}")
+            return httpx.HTTPTransport(proxy=address, verify=self._ssl_context(), limits=limits)
+        except (ValueError, httpx.InvalidURL, ImportError) as error:  # the last for SOCKS without the package for it
+            raise ConfigurationError(
+                f"The proxy cannot be used: {error}", hint="Write it as http://host:port."
+            ) from error
 
     def close(self) -> None:
         """Close every connection."""
@@ -238,7 +310,7 @@ def _raise_typed(error: Exception, outgoing: Outgoing, deadline: Deadline) -> No
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what
         ) from error
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         late = deadline.exceeded(f"{what} at {host}")
         late.action, late.hint = what, "It may have been executed all the same."
         raise late from error

@@ -78,9 +78,10 @@ def wait_for_state(
 def upload_contexts(client: SyncTransport, session_id: str, deadline: Deadline) -> AgentBayError | None:
     """Upload the contexts of a session; return what went wrong with that."""
     try:
-        client.call(SyncContext(session_id=session_id))
+        limit = client.settings.timeout
+        client.call(SyncContext(session_id=session_id), deadline.within(limit))
         for delay in delays(deadline, first=0.1, factor=1.5, cap=5.0):
-            found = client.call(GetContextInfo(session_id=session_id))
+            found = client.call(GetContextInfo(session_id=session_id), deadline.within(limit))
             transfers = [item for item in found.needed().transfers() if item.task_type in ("upload", "download")]
             if all(item.status in ("Success", "Failed") for item in transfers):
                 wrong = [item.error_message or item.path for item in transfers if item.status == "Failed"]
@@ -100,9 +101,9 @@ def wait_for_contexts(
         if not missing:
             return None
         try:
-            found = client.call(GetContextInfo(session_id=session_id))
+            found = client.call(GetContextInfo(session_id=session_id), deadline.within(client.settings.timeout))
             missing, wrong = unready_contexts(awaited, found.needed().transfers())
-        except AgentBayError as error:
+        except (APIError, TransportError, ReplyError) as error:
             wrong = [] if error.retryable else [str(error)]
         if wrong:
             return SessionError(f"Session {session_id} was created, but not its contexts: {wrong[0]}")

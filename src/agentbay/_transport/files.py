@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._wire.tools import ToolReply
@@ -37,7 +37,7 @@ def decode_base64(text: str) -> bytes:
     """
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one, and so is what is raised for text that is not ASCII
         raise FileError(f"Failed to decode base64: {error}") from error
 
 
@@ -45,6 +45,12 @@ def read_info(text: str) -> dict[str, Any]:
     """Read `key: value` lines; values that look like truth values or numbers become such."""
     pairs = (line.partition(":") for line in text.split("\n") if ":" in line)
     return {key.strip(): _value(value.strip()) for key, _, value in pairs}
+
+
+def size_of(info: Mapping[str, Any]) -> int:
+    """The size that is told of a file, in bytes; 0 if none is."""
+    size = info.get("size")
+    return int(size) if isinstance(size, (int, float)) and 0 <= size < math.inf else 0
 
 
 def _value(text: str) -> Any:
@@ -61,9 +67,9 @@ def read_listing(reply: ToolReply) -> list[DirectoryEntry]:
     structured = (reply.structured_content or {}).get("entries")
     if isinstance(structured, list):
         return [
-            DirectoryEntry(str(item["name"]), bool(item.get("isDirectory")), int(item.get("size") or 0))
+            DirectoryEntry(item["name"], item.get("isDirectory") is True, size_of(item))
             for item in structured
-            if isinstance(item, dict) and "name" in item
+            if isinstance(item, dict) and isinstance(item.get("name"), str)
         ]
     return [entry for line in reply.text.split("\n") if (entry := _entry(line))]
 

@@ -6,10 +6,17 @@ from typing import Any, TypeVar
 
 from attrs import fields_dict
 
-from ..errors import AgentBayError
+from ..errors import AgentBayError, APIError, ReplyError, TransportError
 from ..models.base import BaseResult
 
 ResultT = TypeVar("ResultT", bound=BaseResult)
+
+
+def is_http_error(error: AgentBayError) -> bool:
+    """Whether no answer came, or one that is an error by its HTTP status or cannot be understood."""
+    if isinstance(error, APIError):
+        return error.status_code is not None and error.status_code >= 400
+    return isinstance(error, (TransportError, ReplyError))
 
 
 def failed(result: type[ResultT], error: AgentBayError, **values: Any) -> ResultT:
@@ -20,7 +27,7 @@ def failed(result: type[ResultT], error: AgentBayError, **values: Any) -> Result
         "error_message": str(error),
         "exception": error,
         "code": error.code,
-        "message": error.message,
+        "message": error.message.removeprefix(f"[{error.code}] "),
         "http_status_code": error.status_code or 0,
     }
     known = fields_dict(result)

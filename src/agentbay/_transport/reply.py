@@ -80,7 +80,9 @@ def read(action: Action[DataT], answer: Answer) -> Reply[DataT]:
     code, message, request_id = _text(body, "Code"), _text(body, "Message"), _text(body, "RequestId")
     if answer.status >= 400 or _refused(body, code):
         raise _refusal(answer, code, message, request_id)
-    if body.get("Success") is None and not (action.spec.silence_is_success or body.get("Data") is not None):
+    told = body.get("Success")
+    silent = told is None and (action.spec.silence_is_success or body.get("Data") is not None)
+    if _truth(told) is None and not silent:
         raise _unreadable(answer, "it does not say whether the request succeeded", request_id)
     return Reply(
         action=action.spec.name,
@@ -102,9 +104,10 @@ def read_direct(answer: Answer, request_id: str) -> Reply[ToolReply]:
         APIError: If the HTTP status is not one of success.
         ReplyError: If the answer cannot be understood.
     """
+    body = _object(answer)
     if not 200 <= answer.status < 300:
-        raise _refusal(answer, "", "", request_id)
-    data = _parsed(_object(answer).get("data"))
+        raise _refusal(answer, _text(body, "Code"), _text(body, "Message"), request_id)
+    data = _parsed(body.get("data"))
     if data is None:
         raise _unreadable(answer, "it has no `data`", request_id)
     result = data.get("result", {}) if isinstance(data, dict) else None
@@ -129,10 +132,15 @@ def _object(answer: Answer) -> dict[str, Any]:
 
 
 def _refused(body: Mapping[str, Any], code: str) -> bool:
-    success = body.get("Success")
-    if success is None:
-        return code.lower() not in _FINE
-    return success is False or str(success).lower() == "false"
+    success = _truth(body.get("Success"))
+    return code.lower() not in _FINE if success is None else not success
+
+
+def _truth(value: object) -> bool | None:
+    """True or False, also as text; None for what is neither."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())
+    return value if isinstance(value, bool) else None
 
 
 def _data(action: Action[DataT], answer: Answer, body: Mapping[str, Any], request_id: str) -> DataT | None:
@@ -171,7 +179,7 @@ def _unreadable(answer: Answer, why: str, request_id: str = "") -> ReplyError:
 
 def _text(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key, body.get(key[0].lower() + key[1:]))
-    return "" if value is None else str(value)
+    return str(value) if isinstance(value, (str, int, float)) else ""
 
 
 def _number(body: Mapping[str, Any], key: str) -> int:
@@ -255,6 +263,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+    if when.tzinfo is None:  # written with the zone -0000
+        when = when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())

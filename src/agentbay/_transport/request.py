@@ -32,6 +32,7 @@ class Outgoing(NamedTuple):
         headers: Header lines in order.
         body: The whole body.
         label: What to call it in errors and logs.
+        method: The HTTP method.
     """
 
     url: str
@@ -39,6 +40,7 @@ class Outgoing(NamedTuple):
     headers: Headers
     body: bytes
     label: str
+    method: str = "POST"
 
 
 def rpc(action: Action[Any], settings: Settings) -> Outgoing:

@@ -10,7 +10,7 @@ import attrs
 
 from .._wire.converter import unstructure
 from .._wire.sessions import ListedSession, ListSession, SessionFound
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, ReplyError
 from ..models.context import ContextStatusData
 from ..models.session import GetSessionData, SessionStatus
 
@@ -57,7 +57,10 @@ def session_data(found: SessionFound) -> GetSessionData:
         name: getattr(found, name) for name in attrs.fields_dict(GetSessionData) if hasattr(found, name)
     }
     known["success"] = True
-    known["tool_list"] = json.dumps(unstructure(found.tool_list))
+    try:
+        known["tool_list"] = json.dumps(unstructure(found.tool_list))
+    except RecursionError as error:
+        raise ReplyError("The answer to GetSession cannot be understood: its tools are nested too deeply.") from error
     known["contexts"] = [{"id": context.id, "name": context.name} for context in found.contexts]
     return GetSessionData(**known)
 

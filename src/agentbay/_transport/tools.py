@@ -6,10 +6,9 @@ import json
 import random
 import time
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
-import attrs
-
+from .._wire.converter import unstructure
 from .._wire.schema import Tool
 from .._wire.tools import DirectToolCall, ToolEntry
 from ..errors import ReplyError
@@ -19,11 +18,8 @@ from ..models.tools import McpTool
 
 def arguments(tool: Tool) -> dict[str, Any]:
     """The arguments of a tool as JSON carries them; None is left out."""
-    return {
-        attribute.metadata.get("wire") or attribute.name: value
-        for attribute in attrs.fields(cast(Any, type(tool)))
-        if (value := getattr(tool, attribute.name)) is not None
-    }
+    written: dict[str, Any] = unstructure(tool)
+    return written
 
 
 def direct_call(name: str, args: dict[str, Any], server: str, token: str) -> DirectToolCall:
@@ -62,6 +58,6 @@ def read_metrics(text: str) -> tuple[dict[str, Any], SessionMetrics]:
         for name, default in vars(metrics).items():
             value = next((raw[key] for key in (name, *_OLDER_NAMES.get(name, ())) if raw.get(key) is not None), default)
             setattr(metrics, name, type(default)(value))
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ReplyError(f"Failed to parse get_metrics response: {error}") from error
     return raw, metrics

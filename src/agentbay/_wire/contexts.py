@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..models.context import BetaContextMount, ContextStatusData, ContextSync, SyncPolicy, UploadMode
-from .converter import structure, unstructure
-from .schema import Action, action, payload
+from .converter import Malformed, structure, unstructure
+from .schema import JSON_COMPACT, Action, action, payload, wire
 
 
 @payload
@@ -18,21 +18,28 @@ class ContextInfo:
     context_status: str = ""
 
     def transfers(self) -> list[ContextStatusData]:
-        """Read the transfers out of the nested text; what cannot be read is left out."""
+        """Read the transfers out of the nested text; what is no transfer is left out."""
         return list(_transfers(self.context_status))
 
 
 def _transfers(status: str) -> Iterator[ContextStatusData]:
     for item in _listed(status):
         if isinstance(item, dict) and item.get("type") == "data":
-            for transfer in _listed(item.get("data")):
-                yield structure(transfer, ContextStatusData)
+            yield from (_transfer(found) for found in _listed(item.get("data")) if isinstance(found, dict))
+
+
+def _transfer(found: dict[str, Any]) -> ContextStatusData:
+    try:
+        return structure(found, ContextStatusData)
+    except Malformed:  # its times, most likely: leaving it out would make what failed look like nothing at all
+        texts = {key: value for key, value in found.items() if isinstance(value, str) and not key.endswith("Time")}
+        return structure(texts, ContextStatusData)
 
 
 def _listed(text: object) -> list[Any]:
     try:
         found = json.loads(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return found if isinstance(found, list) else []
 
@@ -57,6 +64,49 @@ class SyncContext(Action[None]):
     mode: str | None = None
 
 
+@action("BindContexts")
+class BindContexts(Action[None]):
+    """Give a running session contexts. Not repeatable: a path can be bound once."""
+
+    session_id: str
+    persistence_data_list: list[dict[str, Any]] = wire(codec=JSON_COMPACT)
+
+
+@payload
+class BindingFound:
+    """An item of DescribeSessionContexts."""
+
+    context_id: str = ""
+    context_name: str = ""
+    path: str = ""
+    policy: str = ""
+    bind_time: str = ""
+
+
+@action("DescribeSessionContexts", idempotent=True)
+class DescribeSessionContexts(Action[list[BindingFound]]):
+    """List the contexts that a session has."""
+
+    session_id: str
+
+
+@payload
+class InternalContext:
+    """An item of GetAndLoadInternalContext."""
+
+    context_id: str = ""
+    context_path: str = ""
+    context_type: str = ""
+
+
+@action("GetAndLoadInternalContext", idempotent=True)
+class GetAndLoadInternalContext(Action[list[InternalContext]]):
+    """Tell which contexts serve a session's own purposes, such as `file_transfer`; make them if need be."""
+
+    session_id: str
+    context_types: list[str]
+
+
 def write_policy(policy: SyncPolicy) -> dict[str, Any]:
     """Write a policy as the wire has it."""
     written: dict[str, Any] = unstructure(policy)
@@ -66,11 +116,14 @@ def write_policy(policy: SyncPolicy) -> dict[str, Any]:
     return written
 
 
-def write_sync(sync: ContextSync) -> dict[str, Any]:
-    """Write an item of PersistenceDataList that synchronises; its policy is JSON text inside the JSON."""
+def write_sync(sync: ContextSync, *, escaped: bool = False) -> dict[str, Any]:
+    """Write an item of PersistenceDataList that synchronises; its policy is JSON text inside the JSON.
+
+    BindContexts wants the policy's non-ASCII characters `escaped`, CreateMcpSession does not.
+    """
     item = {"ContextId": sync.context_id, "Path": sync.path}
     if sync.policy is not None:
-        item["Policy"] = json.dumps(write_policy(sync.policy), ensure_ascii=False)
+        item["Policy"] = json.dumps(write_policy(sync.policy), ensure_ascii=escaped)
     return item
 
 

@@ -21,7 +21,7 @@ def structure(value: object, kind: type[_T] | Any, path: str = "Data") -> _T:
 
     try:
         return converter.structure(value, kind)  # type: ignore[no-any-return]
-    except (ExceptionGroup, TypeError, ValueError, KeyError) as error:
+    except (ExceptionGroup, AttributeError, TypeError, ValueError, KeyError) as error:
         raise Malformed(faults(error, path)) from error
 
 

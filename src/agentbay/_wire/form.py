@@ -50,12 +50,14 @@ def read_fields(cls: type[Action[Any]], fields: Mapping[str, str]) -> Action[Any
 def _read(name: str, kind: Any, codec: Codec, text: str) -> Any:
     try:
         value = codec.decode(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Malformed(f"{name}: {error}") from error
     return structure(value, kind, path=name)
 
 
-def _read_flattened(name: str, fields: Mapping[str, str]) -> dict[str, Any] | None:
+def _read_flattened(name: str, fields: Mapping[str, str]) -> dict[str, Any] | list[str] | None:
     prefix = f"{name}."
     found = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
+    if found and all(key.isdecimal() for key in found):
+        return [found[key] for key in sorted(found, key=int)]
     return found or None

@@ -14,28 +14,32 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from .schema import Codec, camel
 
 
+def _shown(value: object) -> str:
+    return type(value).__name__  # not the value: it may be a token
+
+
 def _read_text(value: object, _: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    raise TypeError(f"must be text, not {value!r:.80}")
+    raise TypeError(f"must be text, not {_shown(value)}")
 
 
 def _read_int(value: object, _: object) -> int:
     if isinstance(value, bool):
-        raise TypeError(f"must be a whole number, not {value!r}")
+        raise TypeError(f"must be a whole number, not {_shown(value)}")
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     if isinstance(value, str) and value.lstrip("-").isdigit():
         return int(value)
-    raise TypeError(f"must be a whole number, not {value!r:.80}")
+    raise TypeError(f"must be a whole number, not {_shown(value)}")
 
 
 def _read_float(value: object, _: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    raise TypeError(f"must be a number, not {value!r:.80}")
+    raise TypeError(f"must be a number, not {_shown(value)}")
 
 
 def _read_bool(value: object, _: object) -> bool:
@@ -43,7 +47,7 @@ def _read_bool(value: object, _: object) -> bool:
         return value
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
-    raise TypeError(f"must be true or false, not {value!r:.80}")
+    raise TypeError(f"must be true or false, not {_shown(value)}")
 
 
 def _read_json_text(kind: Any) -> Callable[[object, Any], Any]:
@@ -78,7 +82,7 @@ def _structure_hook(cls: Any) -> Callable[[Any, Any], Any]:
 
     def hook(value: Any, kind: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise TypeError(f"must be an object, not {value!r:.80}")
+            raise TypeError(f"must be an object, not {_shown(value)}")
         given: Mapping[str, Any] = value
         present = {aliases.get(key, key): item for key, item in given.items() if item is not None}
         return read(present, kind)
@@ -102,5 +106,10 @@ converter.register_unstructure_hook_factory(attrs.has, _unstructure_hook)
 def faults(error: Exception, path: str) -> str:
     """Say what an error of the converter complains of, and where."""
     if isinstance(error, cattrs.BaseValidationError):
-        return "; ".join(cattrs.transform_error(error, path=path))
-    return f"{error} @ {path}"
+        return "; ".join(cattrs.transform_error(error, path=path, format_exception=_fault))
+    return f"{_fault(error)} @ {path}"
+
+
+def _fault(error: BaseException, kind: Any = None) -> str:
+    # What other errors say may hold the value itself.
+    return str(error) if isinstance(error, TypeError) else cattrs.v.format_exception(error, kind)

@@ -31,7 +31,7 @@ def create_session(params: CreateSessionParams, region_id: str) -> CreateMcpSess
         network_id=params.beta_network_id or None,
         enable_record=params.enable_browser_replay,
         load_skill=params.load_skills or None,
-        skills=params.skill_names if params.load_skills else None,
+        skills=(params.skill_names or None) if params.load_skills else None,
         extra_configs=_extra_configs(params),
         **_lifetime(params),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import contexts, sessions, tools
+from . import context_store, contexts, sessions, tools
 from .schema import ACTIONS, TOOLS
 
-__all__ = ["ACTIONS", "TOOLS", "contexts", "sessions", "tools"]  # importing the modules registers their classes
+__all__ = ["ACTIONS", "TOOLS", "context_store", "contexts", "sessions", "tools"]  # importing the modules registers their classes

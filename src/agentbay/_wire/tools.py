@@ -74,6 +74,15 @@ class Shell(Tool):
     envs: dict[str, str] | None = None
 
 
+@tool("run_code", "wuying_codespace")
+class RunCode(Tool):
+    """Run code; its state is kept for later code in the same language. `timeout_s` is seconds, 60 if absent."""
+
+    code: str
+    language: str
+    timeout_s: int = wire("timeout_s", default=60)
+
+
 @tool("read_file", "wuying_filesystem")
 class ReadFile(Tool):
     """Read a file. `offset` and `length` are bytes, length 0 is all the rest; format "binary" gives base64."""
@@ -107,6 +116,104 @@ class GetFileInfo(Tool):
     path: str
 
 
+@tool("create_directory", "wuying_filesystem")
+class CreateDirectory(Tool):
+    """Make a directory, and those above it."""
+
+    path: str
+
+
+@tool("delete_file", "wuying_filesystem")
+class DeleteFile(Tool):
+    """Delete a file, or a directory with all it holds."""
+
+    path: str
+
+
+@tool("move_file", "wuying_filesystem")
+class MoveFile(Tool):
+    """Move or rename a file or a directory."""
+
+    source: str
+    destination: str
+
+
+@tool("search_files", "wuying_filesystem")
+class SearchFiles(Tool):
+    """Find files by a pattern of their name with `*` and `?`; `excludePatterns` are separated by commas."""
+
+    path: str
+    pattern: str
+    exclude_patterns: str | None = wire("excludePatterns", default=None)
+
+
 @tool("get_metrics", "wuying_system")
 class GetMetrics(Tool):
     """Measure the load of the session."""
+
+
+@camel_payload
+class Variable:
+    """An environment variable."""
+
+    key: str
+    value: str = wire(repr=False)
+
+
+@tool("set_env", "wuying_system")
+class SetEnv(Tool):
+    """Set environment variables for what the session runs from now on."""
+
+    envs: list[Variable]
+
+
+@tool("get_env", "wuying_system")
+class GetEnv(Tool):
+    """Tell the session's environment variables: a JSON object of those asked for, or of all."""
+
+    keys: list[str] | None = None
+
+
+@tool("oss_env_init", "wuying_oss")
+class OssEnvInit(Tool):
+    """Give the session credentials for object storage."""
+
+    access_key_id: str = wire("access_key_id", repr=False)
+    access_key_secret: str = wire("access_key_secret", repr=False)
+    security_token: str = wire("security_token", repr=False)
+    endpoint: str | None = None
+    region: str | None = None
+
+
+@tool("oss_upload", "wuying_oss")
+class OssUpload(Tool):
+    """Put a file of the session into a bucket."""
+
+    bucket: str
+    object: str
+    path: str
+
+
+@tool("oss_upload_annon", "wuying_oss")
+class OssUploadAnonymous(Tool):
+    """Send a file of the session to a presigned URL."""
+
+    url: str = wire(repr=False)
+    path: str
+
+
+@tool("oss_download", "wuying_oss")
+class OssDownload(Tool):
+    """Fetch an object of a bucket into a file of the session."""
+
+    bucket: str
+    object: str
+    path: str
+
+
+@tool("oss_download_annon", "wuying_oss")
+class OssDownloadAnonymous(Tool):
+    """Fetch what a presigned URL names into a file of the session."""
+
+    url: str = wire(repr=False)
+    path: str

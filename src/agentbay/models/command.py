@@ -17,7 +17,8 @@ class CommandResult(BaseResult):
 
     Attributes:
         output: `stdout` followed by `stderr`.
-        exit_code: The command's own, 128 + N if signal N ended it, -1 if it was killed for running out of time.
+        exit_code: The command's own, 128 + N if signal N ended it, -1 if there is none: it ran
+            out of time and was killed, or could not be run at all.
         stdout, stderr: What the command wrote.
         trace_id: The service's trace id of a failed command, or "".
     """

@@ -1,0 +1,241 @@
+"""The contexts of a session: what travels, what is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .._concurrency import async_background, async_sleep
+from .._transport.callback import tell
+from .._transport.contexts import binding, waiting_seconds
+from .._transport.deadline import Deadline
+from .._transport.poll import delays
+from .._wire.contexts import (
+    BindContexts,
+    DescribeSessionContexts,
+    GetContextInfo,
+    SyncContext,
+    write_mount,
+    write_sync,
+)
+from ..errors import AgentBayError, InvalidArgumentError, SessionError
+from ..models.context import BetaContextMount, ContextSync
+from ..models.context_results import (
+    ContextBindingsResult,
+    ContextBindResult,
+    ContextInfoResult,
+    ContextSyncResult,
+)
+from .door import returns
+from .waiting import Unfinished, sync_contexts, wait_for_sync, wait_for_transfers
+
+if TYPE_CHECKING:
+    from .session import AsyncSession
+    from .transport import AsyncTransport
+
+_BIND_SECONDS = 120.0
+_ARRIVE_SECONDS = 675.0
+
+
+class AsyncContextManager:
+    """What contexts a session has, and how they are copied.
+
+    Its methods return a failed result if the service refuses in an ordinary answer, or if a transfer fails; they raise
+    if it answers with an HTTP error or not at all.
+
+    Attributes:
+        session: The session.
+    """
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    @property
+    def strict(self) -> bool:
+        """Whether a failed operation raises instead of returning a failed result."""
+        return self.session.strict
+
+    @returns(ContextInfoResult, unless_http_error=True)
+    async def info(
+        self, context_id: str | None = None, path: str | None = None, task_type: str | None = None
+    ) -> ContextInfoResult:
+        """Tell how the transfers between contexts and the session stand.
+
+        Args:
+            context_id: Only those of this context.
+            path: Only those of this path of the session.
+            task_type: Only "upload" or "download".
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: GetContextInfo
+        """
+        action = GetContextInfo(
+            session_id=self.session.session_id,
+            context_id=context_id or None,
+            path=path or None,
+            task_type=task_type or None,
+        )
+        reply = await self._client.call(action)
+        transfers = reply.data.transfers() if reply.data is not None else []
+        return ContextInfoResult(request_id=reply.request_id, context_status_data=transfers)
+
+    async def sync(
+        self,
+        context_id: str | None = None,
+        path: str | None = None,
+        mode: str | None = None,
+        max_retries: int = 150,
+        retry_interval: int = 500,
+        *,
+        callback: Callable[[bool], object] | None = None,
+    ) -> ContextSyncResult:
+        """Copy between contexts and the session now, and wait until that has ended.
+
+        Args:
+            context_id: The context; None is all that the session has.
+            path: The path of the session; None is all.
+            mode: "upload" to the context, or "download" from it; None is an upload.
+            max_retries: With the next one, how long to wait: the time of so many pauses.
+            retry_interval: Milliseconds of the first pause; each is a tenth longer, up to 5 s.
+            callback: Called once with whether all went well. The method then returns as soon as the copying has begun.
+                What it raises is logged.
+
+        Returns:
+            A failed result if a transfer failed or took too long; it names the path and the reason.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: SyncContext, GetContextInfo
+        """
+        if callback is None:
+            return await self._sync(context_id, path, mode, max_retries, retry_interval)
+        try:
+            begun = await self._begin(context_id, path, mode, max_retries, retry_interval, callback)
+        except BaseException:
+            tell(callback, False)
+            raise
+        if not begun.success:
+            tell(callback, False)
+        return begun
+
+    @returns(ContextSyncResult, unless_http_error=True)
+    async def _sync(
+        self, context_id: str | None, path: str | None, mode: str | None, looks: int, interval: int
+    ) -> ContextSyncResult:
+        deadline = Deadline(waiting_seconds(looks, interval / 1000))
+        reply = await sync_contexts(self._client, self._action(context_id, path, mode), deadline)
+        return ContextSyncResult(request_id=reply.request_id, success=True)
+
+    @returns(ContextSyncResult, unless_http_error=True)
+    async def _begin(
+        self,
+        context_id: str | None,
+        path: str | None,
+        mode: str | None,
+        looks: int,
+        interval: int,
+        callback: Callable[[bool], object],
+    ) -> ContextSyncResult:
+        action = self._action(context_id, path, mode)
+        reply = await self._client.call(action)
+        deadline = Deadline(waiting_seconds(looks, interval / 1000))
+
+        async def follow() -> None:
+            try:
+                await wait_for_sync(self._client, action, deadline)
+            except AgentBayError:
+                tell(callback, False)
+            else:
+                tell(callback, True)
+
+        async_background(follow)
+        return ContextSyncResult(request_id=reply.request_id, success=True)
+
+    @returns(ContextBindResult, unless_http_error=True)
+    async def bind(self, *contexts: ContextSync | BetaContextMount, wait_for_completion: bool = True) -> ContextBindResult:
+        """Give the running session contexts.
+
+        Args:
+            *contexts: What to copy or to mount, and where; each path can be used once.
+            wait_for_completion: Wait until everything is bound and what is copied has arrived.
+
+        Returns:
+            A failed result if the service refuses, or if something did not arrive; it names the path and the reason.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: BindContexts, DescribeSessionContexts, GetContextInfo
+        """
+        if not contexts:
+            raise InvalidArgumentError("No contexts provided")
+        items = [
+            write_sync(context, escaped=True) if isinstance(context, ContextSync) else write_mount(context)
+            for context in contexts
+        ]
+        session_id = self.session.session_id
+        reply = await self._client.call(BindContexts(session_id=session_id, persistence_data_list=items))
+        syncs = [context for context in contexts if isinstance(context, ContextSync)]
+        if wait_for_completion and syncs:
+            try:
+                await self._arrive(syncs)
+            except SessionError as error:
+                error.message = f"The contexts were bound, but did not arrive: {error.message}"
+                error.request_id = error.request_id or reply.request_id
+                raise
+        return ContextBindResult(request_id=reply.request_id, success=True)
+
+    async def _arrive(self, syncs: list[ContextSync]) -> None:
+        await self._registered({sync.context_id for sync in syncs})
+        deadline = Deadline(_ARRIVE_SECONDS)
+        for sync in syncs:
+            asked = GetContextInfo(session_id=self.session.session_id, context_id=sync.context_id, path=sync.path)
+            await wait_for_transfers(self._client, asked, "download", deadline)
+
+    async def _registered(self, missing: set[str]) -> None:
+        deadline = Deadline(_BIND_SECONDS)
+        for delay in delays(deadline, first=0.05, factor=1.5, cap=2.0):
+            try:
+                reply = await self._describe(deadline.within(self.session.timeout))
+                missing = missing - {item.context_id for item in reply.bindings}
+            except AgentBayError as error:
+                if not error.retryable:
+                    raise
+            if not missing:
+                return
+            await async_sleep(delay)
+        raise Unfinished(f"not listed within {_BIND_SECONDS:g} s: {', '.join(sorted(missing))}")
+
+    @returns(ContextBindingsResult, unless_http_error=True)
+    async def list_bindings(self) -> ContextBindingsResult:
+        """List the contexts that the session has.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: DescribeSessionContexts
+        """
+        return await self._describe(Deadline(self.session.timeout))
+
+    async def _describe(self, deadline: Deadline) -> ContextBindingsResult:
+        reply = await self._client.call(DescribeSessionContexts(session_id=self.session.session_id), deadline)
+        return ContextBindingsResult(
+            request_id=reply.request_id, success=True, bindings=[binding(item) for item in reply.data or ()]
+        )
+
+    def _action(self, context_id: str | None, path: str | None, mode: str | None) -> SyncContext:
+        if mode and mode not in ("upload", "download"):
+            raise InvalidArgumentError(f"mode must be 'upload' or 'download', not {mode!r}")
+        return SyncContext(
+            session_id=self.session.session_id,
+            context_id=context_id or None,
+            path=path or None,
+            mode=mode or None,
+        )
+
+    @property
+    def _client(self) -> AsyncTransport:
+        return self.session.agent_bay.client

@@ -1,0 +1,60 @@
+"""Environment variables of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._transport.env import checked, read_variables, variables
+from .._wire.schema import Tool
+from .._wire.tools import GetEnv, SetEnv
+from ..models.base import BoolResult
+from ..models.env import EnvResult
+from ..models.tools import McpTool
+from .door import returns
+from .service import AsyncBaseService, text_of
+
+
+class AsyncEnv(AsyncBaseService):
+    """Environment variables for what a session runs: they hold until it ends."""
+
+    @returns(BoolResult, data=False)
+    async def set(self, envs: dict[str, str]) -> BoolResult:
+        """Set variables for the commands and the code that run from now on; others stay as they are.
+
+        Args:
+            envs: At least one, by name.
+
+        Raises:
+            ValueError: If there is none, or anything in it is not a string.
+
+        Wire: CallMcpTool/set_env
+        """
+        wanted = variables(envs)
+        self._offer()
+        reply = await self.session.run_tool(SetEnv(envs=wanted))
+        text_of(reply)
+        return BoolResult(request_id=reply.request_id, success=True, data=True)
+
+    @returns(EnvResult)
+    async def get(self, keys: Sequence[str] | None = None) -> EnvResult:
+        """Tell variables by name; those that are not set are left out.
+
+        Args:
+            keys: The names; None or empty is all.
+
+        Raises:
+            ValueError: If anything in it is not a string, or it is one itself.
+
+        Wire: CallMcpTool/get_env
+        """
+        wanted = checked(keys)
+        self._offer()
+        reply = await self.session.run_tool(GetEnv(keys=wanted))
+        envs = read_variables(text_of(reply), reply.request_id)
+        return EnvResult(request_id=reply.request_id, success=True, envs=envs)
+
+    def _offer(self) -> None:
+        # No session lists these two, though each has them; with their server known they go the short way.
+        tools: tuple[type[Tool], ...] = (SetEnv, GetEnv)
+        known = {tool.name for tool in self.session.mcpTools}
+        self.session.mcpTools += [McpTool(kind.tool, kind.server) for kind in tools if kind.tool not in known]

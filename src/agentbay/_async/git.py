@@ -1,0 +1,483 @@
+"""Git in a session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .._transport import git as commands
+from .._transport.git import Job
+from .._transport.git_text import (
+    Output,
+    not_found,
+    read_branches,
+    read_commit,
+    read_diff,
+    read_fetch,
+    read_log,
+    read_output,
+    read_push,
+    read_status,
+    succeeded,
+)
+from ..models.git import (
+    GitBranchListResult,
+    GitCloneResult,
+    GitCommitResult,
+    GitDiffResult,
+    GitFetchResult,
+    GitInitResult,
+    GitLogResult,
+    GitPushResult,
+    GitStatusResult,
+)
+from .service import AsyncBaseService
+
+if TYPE_CHECKING:
+    from .session import AsyncSession
+
+
+class AsyncGit(AsyncBaseService):
+    """Run git in a session, with the credentials and settings that git has there; it never asks for any.
+
+    Relative paths of repositories start at the session's home directory, paths of files at `repo_path`. `timeout_ms` is
+    milliseconds until a command is killed; None or 0 is 30,000, for `clone` 300,000, for `pull`, `fetch` and `push`
+    120,000.
+
+    Every method raises where it fails: `GitNotFoundError` without git in the session, `GitNotARepoError` outside of a
+    repository, `GitTimeoutError` after `timeout_ms`, `GitError` for what git itself refuses, another `AgentBayError`
+    if the command could not be run. User names, passwords and tokens of URLs are in none of them.
+    """
+
+    def __init__(self, session: AsyncSession) -> None:
+        super().__init__(session)
+        self._is_there = False
+
+    async def clone(
+        self,
+        url: str,
+        *,
+        path: str | None = None,
+        branch: str | None = None,
+        depth: int | None = None,
+        timeout_ms: int | None = None,
+    ) -> GitCloneResult:
+        """Clone a repository.
+
+        Args:
+            url: Where it is.
+            path: Directory to make; None is the last part of the URL without `.git`.
+            branch: Fetch this branch alone, and check it out; None fetches all and checks out the remote's own.
+            depth: How many commits of history to fetch; None is all.
+
+        Raises:
+            GitAuthError: If the remote does not accept the credentials.
+
+        Wire: CallMcpTool/shell
+        """
+        target = path or commands.clone_target(url)
+        output = await self._run(commands.clone(url, target, branch, depth), timeout_ms)
+        return GitCloneResult(target, request_id=output.request_id)
+
+    async def init(
+        self, path: str, *, initial_branch: str | None = None, bare: bool = False, timeout_ms: int | None = None
+    ) -> GitInitResult:
+        """Make a repository; one that is there already is left as it is.
+
+        Args:
+            path: Its directory, made if need be.
+            initial_branch: Name of the first branch; None is what git is set to.
+            bare: Without a work tree.
+
+        Wire: CallMcpTool/shell
+        """
+        output = await self._run(commands.init(path, initial_branch, bare), timeout_ms)
+        return GitInitResult(path, request_id=output.request_id)
+
+    async def add(
+        self,
+        repo_path: str,
+        *,
+        files: Sequence[str] | None = None,
+        stage_all: bool = True,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Stage changes.
+
+        Args:
+            repo_path: The repository.
+            files: Files or directories; None or empty is everything.
+            stage_all: Without `files`: the whole work tree, not only what is below `repo_path`.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.add(repo_path, files, stage_all), timeout_ms)
+
+    async def commit(
+        self,
+        repo_path: str,
+        message: str,
+        *,
+        author_name: str | None = None,
+        author_email: str | None = None,
+        allow_empty: bool = False,
+        timeout_ms: int | None = None,
+    ) -> GitCommitResult:
+        """Commit what is staged.
+
+        Args:
+            repo_path: The repository.
+            message: What the commit says.
+            author_name, author_email: Who commits; None is who `configure_user` named.
+            allow_empty: Commit even if nothing is staged.
+
+        Raises:
+            GitConflictError: If a merge left conflicts.
+
+        Wire: CallMcpTool/shell
+        """
+        job = commands.commit(repo_path, message, author_name, author_email, allow_empty)
+        output = await self._run(job, timeout_ms)
+        return GitCommitResult(read_commit(output.stdout), request_id=output.request_id)
+
+    async def status(self, repo_path: str, *, timeout_ms: int | None = None) -> GitStatusResult:
+        """Tell the branch, and what changed since its last commit.
+
+        Wire: CallMcpTool/shell
+        """
+        return read_status(await self._run(commands.status(repo_path), timeout_ms))
+
+    async def log(self, repo_path: str, *, max_count: int | None = None, timeout_ms: int | None = None) -> GitLogResult:
+        """List commits of the current branch, newest first.
+
+        Args:
+            repo_path: The repository; it must have a commit.
+            max_count: How many; None or 0 is all.
+
+        Wire: CallMcpTool/shell
+        """
+        output = await self._run(commands.log(repo_path, max_count), timeout_ms)
+        return GitLogResult(read_log(output.stdout), request_id=output.request_id)
+
+    async def diff(
+        self,
+        repo_path: str,
+        *,
+        base: str | None = None,
+        target: str | None = None,
+        staged: bool = False,
+        paths: Sequence[str] | None = None,
+        timeout_ms: int | None = None,
+    ) -> GitDiffResult:
+        """Tell how two states differ. Untracked files are left out.
+
+        Args:
+            repo_path: The repository.
+            base: Commit or branch to compare with; None is the index, or with `staged` the last commit.
+            target: Commit or branch to compare; None is the work tree.
+            staged: Compare the index instead of the work tree.
+            paths: Files or directories to look at; None is all.
+
+        Raises:
+            ValueError: If `target` is given without `base` or with `staged`.
+
+        Wire: CallMcpTool/shell
+        """
+        output = await self._run(commands.diff(repo_path, base, target, staged, paths), timeout_ms)
+        files, patch = read_diff(output.stdout)
+        return GitDiffResult(files, patch, request_id=output.request_id)
+
+    # ── Branches ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def list_branches(self, repo_path: str, *, timeout_ms: int | None = None) -> GitBranchListResult:
+        """List the local branches by name.
+
+        Wire: CallMcpTool/shell
+        """
+        output = await self._run(commands.list_branches(repo_path), timeout_ms)
+        branches = read_branches(output.stdout)
+        current = next((branch.name for branch in branches if branch.is_current), "")
+        return GitBranchListResult(branches, current, request_id=output.request_id)
+
+    async def create_branch(
+        self, repo_path: str, branch: str, *, checkout: bool = True, timeout_ms: int | None = None
+    ) -> None:
+        """Make a branch where the current one stands, and check it out unless told not to.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.create_branch(repo_path, branch, checkout), timeout_ms)
+
+    async def checkout_branch(self, repo_path: str, branch: str, *, timeout_ms: int | None = None) -> None:
+        """Check out a branch, a tag or a commit; "-" is the branch before this one.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.checkout_branch(repo_path, branch), timeout_ms)
+
+    async def delete_branch(
+        self, repo_path: str, branch: str, *, force: bool = False, timeout_ms: int | None = None
+    ) -> None:
+        """Delete a local branch; one with commits that no other has only with `force`.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.delete_branch(repo_path, branch, force), timeout_ms)
+
+    # ── Remotes ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def remote_add(
+        self,
+        repo_path: str,
+        name: str,
+        url: str,
+        *,
+        fetch: bool = False,
+        overwrite: bool = False,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Name a remote repository.
+
+        Args:
+            repo_path: The repository.
+            name: What to call the remote, such as "origin".
+            url: Where it is.
+            fetch: Fetch from it at once.
+            overwrite: Change the URL if there is a remote of that name.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms)
+
+    async def remote_get(self, repo_path: str, name: str, *, timeout_ms: int | None = None) -> str | None:
+        """Tell the URL of a remote as it was given, credentials included; None if there is no such remote.
+
+        Wire: CallMcpTool/shell
+        """
+        job = commands.remote_get(repo_path, name)
+        output = await self._ask(job, timeout_ms)
+        if output.exit_code and "no such remote" in output.stderr.lower():
+            return None
+        return succeeded(job, output).stdout.strip() or None
+
+    async def fetch(
+        self,
+        repo_path: str,
+        *,
+        remote: str | None = None,
+        branch: str | None = None,
+        prune: bool = False,
+        tags: bool = False,
+        depth: int | None = None,
+        timeout_ms: int | None = None,
+    ) -> GitFetchResult:
+        """Fetch commits from a remote without merging them.
+
+        Args:
+            repo_path: The repository.
+            remote: Name or URL; None is the remote of the current branch, or "origin".
+            branch: The branch to fetch; None is all that the remote is set to.
+            prune: Forget branches that the remote no longer has.
+            tags: Fetch all tags, not only those of what is fetched.
+            depth: How many commits of history to fetch; None is all.
+
+        Raises:
+            GitAuthError: If the remote does not accept the credentials.
+
+        Wire: CallMcpTool/shell
+        """
+        output = await self._run(commands.fetch(repo_path, remote, branch, prune, tags, depth), timeout_ms)
+        return GitFetchResult(read_fetch(output.stderr), request_id=output.request_id)
+
+    async def pull(
+        self,
+        repo_path: str,
+        *,
+        remote: str | None = None,
+        branch: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Fetch from a remote, and merge into the current branch.
+
+        Args:
+            repo_path: The repository.
+            remote: Name or URL; None is that of the current branch.
+            branch: The branch to merge; needs `remote`, or git takes it for one.
+
+        Raises:
+            GitAuthError: If the remote does not accept the credentials.
+            GitConflictError: If the merge stopped at conflicts; they are in the work tree.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.pull(repo_path, remote, branch), timeout_ms)
+
+    async def push(
+        self,
+        repo_path: str,
+        *,
+        remote: str | None = None,
+        branch: str | None = None,
+        set_upstream: bool = False,
+        force: bool = False,
+        force_with_lease: bool = False,
+        tags: bool = False,
+        delete: bool = False,
+        timeout_ms: int | None = None,
+    ) -> GitPushResult:
+        """Push commits to a remote.
+
+        Args:
+            repo_path: The repository.
+            remote: Name or URL; None is the remote of the current branch, or "origin".
+            branch: The branch, or `local:remote`; None is the current one.
+            set_upstream: Make the remote's branch the one that the local one follows.
+            force: Replace what is there, whatever it is.
+            force_with_lease: Replace what is there unless somebody pushed since the last fetch.
+            tags: Push all tags as well.
+            delete: Delete `branch` at the remote.
+
+        Raises:
+            GitRejectedError: If the remote does not take it, as when it has commits that are not here.
+            GitAuthError: If the remote does not accept the credentials.
+            ValueError: If `delete` is given without `branch`.
+
+        Wire: CallMcpTool/shell
+        """
+        job = commands.push(
+            repo_path,
+            remote,
+            branch,
+            set_upstream=set_upstream,
+            force=force,
+            force_with_lease=force_with_lease,
+            tags=tags,
+            delete=delete,
+        )
+        output = await self._run(job, timeout_ms)
+        there, updates = read_push(output.stdout)
+        return GitPushResult(there, updates, request_id=output.request_id)
+
+    # ── Going back ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def reset(
+        self,
+        repo_path: str,
+        *,
+        mode: str | None = None,
+        target: str | None = None,
+        paths: Sequence[str] | None = None,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Move the current branch, or with `paths` only take files back in the index.
+
+        Args:
+            repo_path: The repository.
+            mode: "soft", "mixed", "hard", "merge" or "keep"; None is "mixed". "hard" discards changes.
+            target: Where to; None is the last commit.
+            paths: Files or directories to take back.
+
+        Raises:
+            ValueError: If there is no such mode.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.reset(repo_path, mode, target, paths), timeout_ms)
+
+    async def restore(
+        self,
+        repo_path: str,
+        paths: Sequence[str],
+        *,
+        staged: bool = False,
+        worktree: bool | None = None,
+        source: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> None:
+        """Discard changes of files.
+
+        Args:
+            repo_path: The repository.
+            paths: Files or directories.
+            staged: In the index.
+            worktree: In the work tree; None means unless `staged`.
+            source: Commit or branch to take them from; None is the index, or with `staged` the last commit.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms)
+
+    # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def configure_user(
+        self, repo_path: str, name: str, email: str, *, scope: str = "global", timeout_ms: int | None = None
+    ) -> None:
+        """Say who commits.
+
+        Args:
+            repo_path: The repository, or any directory if `scope` is "global".
+            name, email: Who.
+            scope: "global" for all repositories of the session, "local" for this one.
+            timeout_ms: Milliseconds for each of two commands.
+
+        Wire: CallMcpTool/shell, twice
+        """
+        await self.set_config(repo_path, "user.name", name, scope=scope, timeout_ms=timeout_ms)
+        await self.set_config(repo_path, "user.email", email, scope=scope, timeout_ms=timeout_ms)
+
+    async def set_config(
+        self, repo_path: str, key: str, value: str, *, scope: str = "global", timeout_ms: int | None = None
+    ) -> None:
+        """Change a setting of git.
+
+        Args:
+            repo_path: The repository, or any directory if `scope` is "global".
+            key: Such as "pull.rebase".
+            value: What to set it to.
+            scope: "global" for all repositories of the session, "local" for this one.
+
+        Raises:
+            ValueError: If `scope` is neither.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._run(commands.set_config(repo_path, key, value, scope), timeout_ms)
+
+    async def get_config(
+        self, repo_path: str, key: str, *, scope: str = "global", timeout_ms: int | None = None
+    ) -> str | None:
+        """Tell a setting of git; None if it is not set.
+
+        Args:
+            repo_path: The repository, or any directory if `scope` is "global".
+            key: Such as "pull.rebase".
+            scope: "global" or "local": where to look, and nowhere else.
+
+        Raises:
+            ValueError: If `scope` is neither.
+
+        Wire: CallMcpTool/shell
+        """
+        job = commands.get_config(repo_path, key, scope)
+        output = await self._ask(job, timeout_ms)
+        if output.exit_code == 1 and not output.stderr.strip():
+            return None
+        return succeeded(job, output).stdout.strip() or None
+
+    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self, job: Job, timeout_ms: int | None) -> Output:
+        return succeeded(job, await self._ask(job, timeout_ms))
+
+    async def _ask(self, job: Job, timeout_ms: int | None) -> Output:
+        if not self._is_there:
+            version = await self._execute(commands.VERSION, None)
+            if version.exit_code:
+                raise not_found(version)
+            self._is_there = True
+        return await self._execute(job, timeout_ms)
+
+    async def _execute(self, job: Job, timeout_ms: int | None) -> Output:
+        limit = timeout_ms or job.timeout_ms
+        result = await self.session.command.execute_command(job.command, limit, envs=dict(commands.ENVIRONMENT))
+        return read_output(job, result)

@@ -1,0 +1,103 @@
+"""Object storage, reached from inside a session."""
+
+from __future__ import annotations
+
+from .._transport.oss import read_done, read_init
+from .._wire.tools import OssDownload, OssDownloadAnonymous, OssEnvInit, OssUpload, OssUploadAnonymous
+from ..models.oss import OSSClientResult, OSSDownloadResult, OSSUploadResult
+from .door import returns
+from .service import AsyncBaseService
+
+
+class AsyncOss(AsyncBaseService):
+    """Move files between a session and object storage (OSS), without this machine in between.
+
+    Keys, tokens and presigned URLs are in no error and no repr.
+    """
+
+    @returns(OSSClientResult)
+    async def env_init(
+        self,
+        access_key_id: str,
+        access_key_secret: str,
+        security_token: str,
+        endpoint: str | None = None,
+        region: str | None = None,
+    ) -> OSSClientResult:
+        """Give the session the temporary credentials that `upload` and `download` use from now on.
+
+        Args:
+            access_key_id, access_key_secret, security_token: As the security token service issued them.
+            endpoint: Host of the storage; None is the one of the session's region.
+            region: Region of the storage; None is the session's.
+
+        Wire: CallMcpTool/oss_env_init
+        """
+        call = OssEnvInit(
+            access_key_id=access_key_id,
+            access_key_secret=access_key_secret,
+            security_token=security_token,
+            endpoint=endpoint or None,
+            region=region or None,
+        )
+        reply = await self.session.run_tool(call)
+        text = read_init(reply, (access_key_id, access_key_secret, security_token))
+        return OSSClientResult(request_id=reply.request_id, success=True, client_config=text)
+
+    @returns(OSSUploadResult)
+    async def upload(self, bucket: str, object: str, path: str) -> OSSUploadResult:
+        """Copy a file of the session into a bucket; needs `env_init`.
+
+        Args:
+            bucket: The bucket.
+            object: What to call it there.
+            path: The file in the session.
+
+        Wire: CallMcpTool/oss_upload
+        """
+        reply = await self.session.run_tool(OssUpload(bucket=bucket, object=object, path=path))
+        text = read_done(reply, "Failed to upload to OSS")
+        return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
+
+    @returns(OSSUploadResult)
+    async def upload_anonymous(self, url: str, path: str) -> OSSUploadResult:
+        """Send a file of the session to a presigned URL.
+
+        Args:
+            url: The URL, made for uploading.
+            path: The file in the session.
+
+        Wire: CallMcpTool/oss_upload_annon
+        """
+        reply = await self.session.run_tool(OssUploadAnonymous(url=url, path=path))
+        text = read_done(reply, "Failed to upload anonymously", url)
+        return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
+
+    @returns(OSSDownloadResult)
+    async def download(self, bucket: str, object: str, path: str) -> OSSDownloadResult:
+        """Copy an object of a bucket into a file of the session; needs `env_init`.
+
+        Args:
+            bucket: The bucket.
+            object: What it is called there.
+            path: The file in the session.
+
+        Wire: CallMcpTool/oss_download
+        """
+        reply = await self.session.run_tool(OssDownload(bucket=bucket, object=object, path=path))
+        text = read_done(reply, "Failed to download from OSS")
+        return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)
+
+    @returns(OSSDownloadResult)
+    async def download_anonymous(self, url: str, path: str) -> OSSDownloadResult:
+        """Fetch what a presigned URL names into a file of the session.
+
+        Args:
+            url: The URL, made for downloading.
+            path: The file in the session.
+
+        Wire: CallMcpTool/oss_download_annon
+        """
+        reply = await self.session.run_tool(OssDownloadAnonymous(url=url, path=path))
+        text = read_done(reply, "Failed to download anonymously", url)
+        return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)

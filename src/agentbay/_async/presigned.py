@@ -1,0 +1,161 @@
+"""Files to and from presigned URLs: a block at a time, checked, and whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from .._concurrency import async_blocking
+from .._disk import BLOCK, LocalSource, LocalTarget
+from .._transport.deadline import Deadline
+from .._transport.presigned import REDIRECTS, confirmed, get, put, redirected, refusal, told_size
+from .._transport.request import Outgoing
+from ..errors import FileError, NotFoundError, ReplyError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .transport import AsyncTransport
+
+Progress: TypeAlias = Callable[[int], object]
+_HEAD = 4096  # bytes of a refusal that are read
+
+
+class Moved(NamedTuple):
+    """What a transfer came to; `proven` if the storage's checksum is that of what was sent."""
+
+    status: int
+    size: int
+    etag: str = ""
+    proven: bool = False
+
+
+class Way(NamedTuple):
+    """How to go about a transfer.
+
+    Attributes:
+        client: What carries it.
+        deadline: When it must have ended.
+        idle: Seconds in which something must move.
+        redirects: How many may be followed.
+        progress: Told the bytes so far after each block; what it raises ends the transfer.
+    """
+
+    client: AsyncTransport
+    deadline: Deadline
+    idle: float
+    redirects: int = REDIRECTS
+    progress: Progress | None = None
+
+
+class AsyncBlocks:
+    """The blocks of a local file, on their way."""
+
+    def __init__(self, source: LocalSource, progress: Progress | None) -> None:
+        self._source, self._progress = source, progress
+
+    def __aiter__(self) -> AsyncBlocks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._progress is not None and self._source.sent:
+            self._progress(self._source.sent)
+        block = await async_blocking(self._source.read)
+        if not block:
+            raise StopAsyncIteration
+        return block
+
+    async def rewind(self) -> None:
+        """Begin anew."""
+        await async_blocking(self._source.rewind)
+
+
+async def send_file(way: Way, url: str, source: LocalSource, label: str, content_type: str | None = None) -> Moved:
+    """Send a file to a presigned URL.
+
+    Raises:
+        AgentBayError: If the storage did not take it; typed by what happened.
+    """
+    ask = partial(put, size=source.size, label=label, content_type=content_type)
+    blocks = AsyncBlocks(source, way.progress)
+
+    async def attempt() -> Moved:
+        async with _answer(way, ask, url, (200, 201, 204), blocks) as response:
+            etag = response.headers.get("etag", "")
+            return Moved(response.status_code, source.sent, etag, confirmed(etag, source.md5))
+
+    return await way.client.repeat(attempt, way.deadline)
+
+
+async def fetch_file(way: Way, url: str, target: LocalTarget, label: str, size: int | None = None) -> Moved:
+    """Fetch a file from a presigned URL into a local one, which is left uncommitted.
+
+    Raises:
+        AgentBayError: If it did not arrive whole; typed by what happened.
+        FileError: If it has not the size that it shall have.
+    """
+
+    async def attempt() -> Moved:
+        await async_blocking(target.rewind)
+        async with _answer(way, partial(get, label=label), url, (200,)) as response:
+            async for block in response.aiter_raw(BLOCK):
+                await async_blocking(target.write, block)
+                way.deadline.check(label)
+                if way.progress is not None:
+                    way.progress(target.received)
+            return Moved(response.status_code, target.received, response.headers.get("etag", ""))
+
+    moved = await way.client.repeat(attempt, way.deadline)
+    if size is not None and size != moved.size:
+        raise FileError(f"The {label} gave {moved.size} bytes, not the {size} that the file has.")
+    return moved
+
+
+async def check_size(way: Way, url: str, size: int, label: str) -> None:
+    """Make sure that the storage has a file of that size, by its first byte.
+
+    Raises:
+        FileError: If it has not.
+    """
+
+    async def attempt() -> int:
+        async with _answer(way, partial(get, label=label, first_byte=True), url, (200, 206, 416)) as response:
+            told = told_size(response.status_code, response.headers)
+            return sum([len(part) async for part in response.aiter_raw()]) if told is None else told
+
+    try:
+        found = await way.client.repeat(attempt, way.deadline)
+    except NotFoundError as error:
+        raise FileError(f"The {label} was acknowledged, but the storage does not have the file.") from error
+    if found != size:
+        raise FileError(f"The {label} was acknowledged, but the storage has {found} bytes of {size}.")
+
+
+@asynccontextmanager
+async def _answer(
+    way: Way, ask: Callable[[str], Outgoing], url: str, fine: tuple[int, ...], content: AsyncBlocks | None = None
+) -> AsyncIterator[httpx.Response]:
+    """Ask until there is an answer that is no redirect; it is yielded unread if its status is fine."""
+    for _ in range(way.redirects + 1):
+        outgoing = ask(url)
+        if content is not None:
+            await content.rewind()
+        async with way.client.presigned(outgoing, content, way.deadline, way.idle) as response:
+            if response.status_code in fine:
+                yield response
+                return
+            url = redirected(outgoing, response.status_code, response.headers)
+            if not url:
+                raise refusal(outgoing, response.status_code, response.headers, await _head(response))
+    raise ReplyError(f"The storage redirected the {outgoing.label} too often.", action=outgoing.label)
+
+
+async def _head(response: httpx.Response) -> bytes:
+    found = b""
+    async for part in response.aiter_raw():
+        found += part
+        if len(found) >= _HEAD:
+            break
+    return found[:_HEAD]

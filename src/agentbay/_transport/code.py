@@ -1,0 +1,224 @@
+"""What the text of the code tool says, in every shape in which services have been seen to say it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .._wire.tools import ToolReply
+from ..errors import CodeError, CodeTimeoutError, ReplyError
+from ..models.code import EnhancedCodeExecutionResult, ExecutionError, ExecutionLogs, ExecutionResult
+from .reply import Reply
+
+LANGUAGES = ("python", "javascript", "r", "java")
+_ALIASES = {"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "nodejs": "javascript"}
+_TEXTS = {
+    "text": ("text/plain", "text"),
+    "html": ("text/html", "html"),
+    "markdown": ("text/markdown", "markdown"),
+    "png": ("image/png", "png"),
+    "jpeg": ("image/jpeg", "jpeg"),
+    "svg": ("image/svg+xml", "svg"),
+    "latex": ("text/latex", "latex"),
+}
+_OBJECTS = {
+    "json": ("application/json", "json"),
+    "chart": ("application/vnd.vegalite.v5+json", "application/vnd.vegalite.v4+json", "chart"),
+}
+_NAMED = re.compile(r"([A-Za-z_][\w.]*): (.*)|([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt))", re.DOTALL)
+_NESTING = 4  # how often a text may be JSON of a text that is JSON
+
+
+def language_of(language: object) -> str | None:
+    """Return the service's name of a language, or None if it has none."""
+    name = str(language).strip().lower()
+    name = _ALIASES.get(name, name)
+    return name if name in LANGUAGES else None
+
+
+def unsupported(language: object) -> CodeError:
+    """Say which languages there are."""
+    return CodeError(
+        f"Unsupported language: {language}. Supported languages are 'python', 'javascript', 'r', and 'java'"
+    )
+
+
+def read_result(reply: Reply[ToolReply]) -> EnhancedCodeExecutionResult:
+    """Read a reply of the code tool.
+
+    Raises:
+        CodeError: The tool says that it could not run the code.
+        ReplyError: It says something that cannot be understood.
+    """
+    tool = reply.needed()
+    value = _object(tool.text)
+    if value is not None and "result" not in value and (inner := _object(_first_text(value))) is not None:
+        value = {**inner, "isError": inner.get("isError") or value.get("isError")}
+    if value is not None and isinstance(value.get("result"), list):
+        return _wrapped(reply, value, tool)
+    if value is not None and ("logs" in value or "results" in value):
+        return _rich(reply, value, tool)
+    if tool.is_error or (value is not None and value.get("isError")):
+        raise _not_run(reply, tool.text, value)
+    text = tool.text if value is None else _first_text(value)
+    if text is None:
+        raise ReplyError("Unknown response format", action=reply.action, request_id=reply.request_id)
+    shown = ExecutionResult(text=text, is_main_result=True, data={"text/plain": text})
+    return EnhancedCodeExecutionResult(
+        request_id=reply.request_id, success=True, logs=ExecutionLogs([text]), results=[shown]
+    )
+
+
+def _wrapped(reply: Reply[ToolReply], value: dict[str, Any], tool: ToolReply) -> EnhancedCodeExecutionResult:
+    """Read `{"result": [...], "stdout": [...], "stderr": [...], "executionError": ...}`."""
+    logs = ExecutionLogs(_texts(value.get("stdout")), _texts(value.get("stderr")))
+    beside = tool.structured_content or {}
+    failed = tool.is_error or bool(value.get("isError"))
+    error = _error(value.get("executionError"), logs.stderr, failed, beside.get("error"))
+    return EnhancedCodeExecutionResult(
+        request_id=reply.request_id,
+        success=error is None,
+        execution_count=_integer(value.get("execution_count", value.get("executionCount"))),
+        execution_time=_seconds(value.get("execution_time", value.get("executionTime"))),
+        logs=logs,
+        results=[_shown(item) for item in value["result"]],
+        error=error,
+        error_message="" if error is None else message_of(error),
+        exception=_timeout(reply, error) if error is not None and beside.get("timedOut") else None,
+        truncated=bool(beside.get("truncated")),
+    )
+
+
+def _rich(reply: Reply[ToolReply], value: dict[str, Any], tool: ToolReply) -> EnhancedCodeExecutionResult:
+    """Read the older `{"logs": {...}, "results": [...], "error": {...}}`."""
+    written = value.get("logs")
+    written = written if isinstance(written, dict) else {}
+    logs = ExecutionLogs(_texts(written.get("stdout")), _texts(written.get("stderr")))
+    failed = tool.is_error or bool(value.get("isError"))
+    error = _error(value.get("error"), logs.stderr, failed, None)
+    shown = value.get("results")
+    return EnhancedCodeExecutionResult(
+        request_id=reply.request_id,
+        success=error is None,
+        execution_count=_integer(value.get("execution_count")),
+        execution_time=_seconds(value.get("execution_time")),
+        logs=logs,
+        results=[_shown(item) for item in shown] if isinstance(shown, list) else [],
+        error=error,
+        error_message="" if error is None else message_of(error),
+    )
+
+
+def _not_run(reply: Reply[ToolReply], text: str, value: dict[str, Any] | None) -> CodeError:
+    said = text
+    if value is not None and isinstance(value.get("content"), list):
+        texts = [item.get("text") for item in value["content"] if isinstance(item, dict)]
+        said = "Error in response: " + "; ".join(text for text in texts if isinstance(text, str))
+    return CodeError(said or "Failed to run code", action=reply.action, request_id=reply.request_id)
+
+
+def _timeout(reply: Reply[ToolReply], error: ExecutionError) -> CodeTimeoutError:
+    return CodeTimeoutError(message_of(error), request_id=reply.request_id, hint="Give it a longer timeout_s.")
+
+
+def message_of(error: ExecutionError) -> str:
+    """Write an error on one line."""
+    return f"{error.name}: {error.value}" if error.value else error.name
+
+
+def _error(said: object, stderr: list[str], failed: bool, beside: object) -> ExecutionError | None:
+    if not said and not failed:
+        return None
+    written = "".join(stderr)
+    for found in (beside, said):
+        if isinstance(found, Mapping) and (found.get("name") or found.get("value")):
+            fields = (found.get(key) for key in ("name", "value", "traceback"))
+            name, value, traceback = (field if isinstance(field, str) else _text(field) for field in fields)
+            return ExecutionError(name or "ExecutionError", value, traceback)
+    text = _text(said) or (written.strip().splitlines() or ["Failed to run code"])[-1]
+    match = _NAMED.fullmatch(text)
+    name, value = (match[1] or match[3], match[2] or "") if match else ("ExecutionError", text)
+    return ExecutionError(name, value, written if "Traceback" in written else "")
+
+
+def _shown(item: object) -> ExecutionResult:
+    """Read one result: an object, its JSON, or a bare text."""
+    for _ in range(_NESTING):
+        if not isinstance(item, str):
+            break
+        try:
+            decoded = json.loads(item)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(decoded, (str, dict)):
+            break
+        item = decoded
+    return result_of(item) if isinstance(item, dict) else _plain(item)
+
+
+def _plain(item: object) -> ExecutionResult:
+    text = str(item)
+    return ExecutionResult(text=text, data={"text/plain": text})
+
+
+def result_of(item: Mapping[str, Any]) -> ExecutionResult:
+    """Read one result by its MIME types or their short names."""
+    fields: dict[str, Any] = {name: _as_text(_first(item, keys)) for name, keys in _TEXTS.items()}
+    fields |= {name: _first(item, keys) for name, keys in _OBJECTS.items()}
+    main = item.get("isMainResult", item.get("is_main_result"))
+    data = {key: value for key, value in item.items() if "/" in key}
+    for name, keys in {**_TEXTS, **_OBJECTS}.items():
+        if fields[name] is not None and not any(key in data for key in keys):
+            data[keys[0]] = fields[name]
+    return ExecutionResult(**fields, is_main_result=main is True, data=data)
+
+
+def _first(item: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    return next((item[key] for key in keys if item.get(key) is not None), None)
+
+
+def _as_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _text(value: object) -> str:
+    """Write a value as text; a list of texts, as notebooks keep long ones, is one text."""
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return "".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    return [_text(value)] if value else []
+
+
+def _object(text: object) -> dict[str, Any] | None:
+    for _ in range(_NESTING):
+        if not isinstance(text, str):
+            break
+        try:
+            text = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    return text if isinstance(text, dict) else None
+
+
+def _first_text(value: Mapping[str, Any]) -> str | None:
+    content = value.get("content")
+    first = content[0] if isinstance(content, list) and content else None
+    text = first.get("text") if isinstance(first, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0

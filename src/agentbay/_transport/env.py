@@ -1,0 +1,62 @@
+"""Environment variables: what may be set, and what the tool's text says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from .._wire.tools import Variable
+from ..errors import InvalidArgumentError, ReplyError
+
+
+def variables(envs: Mapping[str, str]) -> list[Variable]:
+    """Write variables as the tool takes them.
+
+    Raises:
+        InvalidArgumentError: If there is none, or anything is not a string.
+    """
+    if not envs:
+        raise InvalidArgumentError("envs must not be empty")
+    for name, value in envs.items():
+        if not isinstance(name, str):
+            raise InvalidArgumentError(
+                f"All environment variable keys must be strings, got {type(name).__name__} for key '{name}'"
+            )
+        if not isinstance(value, str):
+            raise InvalidArgumentError(
+                f"All environment variable values must be strings, got {type(value).__name__} for key '{name}'"
+            )
+    return [Variable(key=name, value=value) for name, value in envs.items()]
+
+
+def checked(keys: Sequence[str] | None) -> list[str] | None:
+    """The names asked for, None for all.
+
+    Raises:
+        InvalidArgumentError: If they are not a sequence of strings.
+    """
+    if isinstance(keys, str) or not all(isinstance(key, str) for key in keys or ()):
+        raise InvalidArgumentError("keys must be a list of strings")
+    return list(keys) if keys else None
+
+
+def read_variables(text: str, request_id: str) -> dict[str, str]:
+    """Read a JSON object of names and values; null is a variable that is not set.
+
+    Raises:
+        ReplyError: If it is none; quotes nothing of it, since values may be secret.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ReplyError(
+            f"The text of get_env cannot be understood: its {len(text)} characters are not a JSON object.",
+            request_id=request_id,
+        )
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in found.items()
+        if value is not None
+    }

@@ -1,0 +1,87 @@
+"""Requests to presigned URLs, and what their answers mean. The URL is a secret: no error or log names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, urljoin, urlsplit
+
+from ..errors import APIError, ReplyError
+from .reply import Answer, _refusal
+from .request import _AGENT, Headers, Outgoing
+
+IDLE_SECONDS = 60.0
+REDIRECTS = 3
+_LEFT_ALONE = "%/:=&?~+!$,;'@()*[]"
+_STORAGE_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+def put(url: str, size: int, label: str, content_type: str | None) -> Outgoing:
+    """Write the request that sends a file; its body is not in it."""
+    headers: Headers = [(b"content-length", str(size).encode())]
+    if content_type:
+        headers.append((b"content-type", content_type.encode()))
+    return _request("PUT", url, headers, label)
+
+
+def get(url: str, label: str, *, first_byte: bool = False) -> Outgoing:
+    """Write the request that fetches a file, or only its first byte, whose answer tells the size."""
+    headers: Headers = [(b"accept-encoding", b"identity")]
+    if first_byte:
+        headers.append((b"range", b"bytes=0-0"))
+    return _request("GET", url, headers, label)
+
+
+def _request(method: str, url: str, headers: Headers, label: str) -> Outgoing:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ReplyError(f"The presigned URL for the {label} is none that can be used.", action=label)
+    query = f"?{parts.query}" if parts.query else ""
+    target = quote(f"{parts.path or '/'}{query}", safe=_LEFT_ALONE).encode()
+    common: Headers = [(b"host", parts.netloc.encode("idna")), (b"accept", b"*/*"), (b"user-agent", _AGENT)]
+    return Outgoing(f"{parts.scheme}://{parts.netloc}", target, [*common, *headers], b"", label, method)
+
+
+def redirected(outgoing: Outgoing, status: int, headers: Mapping[str, str]) -> str:
+    """The URL to which an answer sends the request on, or "".
+
+    Raises:
+        ReplyError: If it cannot be followed: to nowhere, by another method, or away from TLS.
+    """
+    if status not in (301, 302, 303, 307, 308):
+        return ""
+    url = urljoin(outgoing.url + outgoing.target.decode(), headers.get("location", ""))
+    downgraded = outgoing.url.startswith("https:") and not url.startswith("https:")
+    if "location" not in headers or downgraded or (status == 303 and outgoing.method != "GET"):
+        raise ReplyError(
+            f"The storage answered the {outgoing.label} with a redirect (HTTP {status}) that cannot be followed.",
+            action=outgoing.label,
+            status_code=status,
+        )
+    return url
+
+
+def refusal(outgoing: Outgoing, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+    """The error that an answer is; of the body only the storage's code is told, since it may repeat the URL."""
+    found = _STORAGE_CODE.search(body)
+    code = found.group(1).decode() if found else ""
+    message = f"The storage answered the {outgoing.label} with HTTP {status}{f' ({code})' if code else ''}."
+    error = _refusal(Answer(status, headers, b"", outgoing.label), "", message, "")
+    error.code = code
+    error.hint = "A presigned URL ends after a while, usually an hour." if status == 403 else ""
+    return error
+
+
+def told_size(status: int, headers: Mapping[str, str]) -> int | None:
+    """The size of a whole file by an answer to a request for it or for its first byte; None if it does not tell."""
+    text = headers.get("content-range", "").rpartition("/")[2] if status in (206, 416) else ""
+    if status == 200:
+        text = headers.get("content-length", "")
+    return int(text) if text.isdecimal() else None
+
+
+def confirmed(etag: str, md5: str) -> bool:
+    """Whether a storage's checksum proves what it took. One of another kind proves nothing."""
+    plain = etag.strip('"').lower()
+    return bool(_MD5.fullmatch(plain)) and plain == md5

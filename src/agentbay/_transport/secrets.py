@@ -1,0 +1,34 @@
+"""Texts without what nobody else may read: what git and the storage tools say may quote the URL they were given."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+_HIDDEN = "***"
+_USER = re.compile(
+    r"(://)(?:"
+    r"[^\s/]+@"  # up to the last @ before the path
+    r"|[^\s/:@]+:(?!\d+(?:[/\s'\"]|$))\S*@"  # a password with a slash in it, which is not how a URL is written
+    r")"
+)
+_QUERY = re.compile(r"(://[^\s?'\"]+\?)[^\s'\"]+")
+_HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization:\s*(?:(?:basic|bearer|token)\s+)?)[^\s'\"]+")
+_GIVEN = re.compile(r"://([^\s/]+)@")
+_SHORTEST = 6  # a shorter one stands in too many words
+
+
+def masked(text: str, *secrets: str) -> str:
+    """Hide user names, passwords and queries of URLs, what an authorization header holds, and these secrets."""
+    for pattern in (_USER, _QUERY, _HEADER):
+        text = pattern.sub(rf"\1{_HIDDEN}" + ("@" if pattern is _USER else ""), text)
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, _HIDDEN)
+    return text
+
+
+def passwords(text: str) -> list[str]:
+    """The passwords, or lone tokens, that the URLs in a text carry, as they stand there and as they are meant."""
+    found = [user.rpartition(":")[2] if ":" in user else user for user in _GIVEN.findall(text)]
+    return [*found, *(unquote(password) for password in found)]

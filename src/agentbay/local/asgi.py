@@ -1,0 +1,116 @@
+"""As much of ASGI as the service needs: a request read whole, a response sent whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class BodyTooLarge(Exception):
+    """The body is longer than the service takes."""
+
+
+class Disconnected(Exception):
+    """The client is gone; nobody waits for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks; header names are lower case."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+
+    @property
+    def content_type(self) -> str:
+        """The type of the body without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the service answers."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+
+def as_json(value: object, status: int = 200) -> Response:
+    """Write an answer as JSON."""
+    # A file name that is no UTF-8 holds lone surrogates; written by backslashreplace they are JSON's own escapes.
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Response(status, text.encode("utf-8", "backslashreplace"))
+
+
+def read_head(scope: Scope) -> Request:
+    """Read everything but the body."""
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers)
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Read the body.
+
+    Raises:
+        BodyTooLarge: It has more than `limit` bytes. It is read to its end all the same, so that the client gets to
+            see the answer instead of a broken connection.
+        Disconnected: The client went away in the midst of it.
+    """
+    body, size, more = bytearray(), 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= limit:
+            body += chunk
+        more = message.get("more_body", False)
+    if size > limit:
+        raise BodyTooLarge
+    return bytes(body)
+
+
+async def while_connected(work: Coroutine[Any, Any, Response], receive: Receive) -> Response:
+    """Do the work for as long as the client waits for it; when it goes away, cancel the work.
+
+    Raises:
+        Disconnected: The client went away first.
+    """
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Disconnected
+        return task.result()
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def send_response(send: Send, response: Response) -> None:
+    """Send an answer."""
+    headers = [
+        (b"content-type", response.content_type.encode()),
+        (b"content-length", str(len(response.body)).encode()),
+        (b"cache-control", b"no-store"),  # answers carry tokens
+    ]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

@@ -1,0 +1,43 @@
+"""Which function does an action, and which a tool. A handler registers itself where it is defined."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from agentbay._wire.schema import Action, Tool
+from agentbay._wire.tools import ToolReply
+from agentbay.local.runtime import Runtime
+from agentbay.local.session import Session
+
+_A = TypeVar("_A", bound=Action[Any])
+_T = TypeVar("_T", bound=Tool)
+
+ACTION_HANDLERS: dict[str, tuple[type[Action[Any]], Callable[[Runtime, Any], Awaitable[object]]]] = {}
+TOOL_HANDLERS: dict[str, tuple[type[Tool], Callable[[Session, Any], Awaitable[ToolReply]]]] = {}
+
+
+def answers(
+    cls: type[_A],
+) -> Callable[[Callable[[Runtime, _A], Awaitable[object]]], Callable[[Runtime, _A], Awaitable[object]]]:
+    """Register the function that does an action; it returns the data of the answer, a `Page` of it, or None."""
+
+    def register(handler: Callable[[Runtime, _A], Awaitable[object]]) -> Callable[[Runtime, _A], Awaitable[object]]:
+        ACTION_HANDLERS[cls.spec.name] = (cls, handler)
+        return handler
+
+    return register
+
+
+def runs(
+    cls: type[_T],
+) -> Callable[[Callable[[Session, _T], Awaitable[ToolReply]]], Callable[[Session, _T], Awaitable[ToolReply]]]:
+    """Register the function that does a tool's work in a session."""
+
+    def register(
+        handler: Callable[[Session, _T], Awaitable[ToolReply]],
+    ) -> Callable[[Session, _T], Awaitable[ToolReply]]:
+        TOOL_HANDLERS[cls.tool] = (cls, handler)
+        return handler
+
+    return register

@@ -1,0 +1,48 @@
+"""The metrics tool."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+
+from agentbay._wire.tools import GetMetrics, ToolReply
+from agentbay.local.dispatch import runs
+from agentbay.local.session import Session
+from agentbay.local.tooling import said
+
+
+@runs(GetMetrics)
+async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
+    """Measure: processors and memory as this machine has them and as the session uses them, the disk it lies on."""
+    usage = await session.usage()
+    processors = len(os.sched_getaffinity(0))
+    disk = os.statvfs(session.directory)
+    body = {
+        "cpu_count": processors,
+        "cpu_used_pct": round(_load(session, usage.cpu_seconds) / processors * 100, 2),
+        "disk_total": disk.f_blocks * disk.f_frsize,
+        "disk_used": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
+        "mem_total": _memory_total(),
+        "mem_used": usage.memory_bytes,
+        # a session has no network but a loopback of its own, which these do not count
+        "rx_rate_kbyte_per_s": 0.0,
+        "tx_rate_kbyte_per_s": 0.0,
+        "rx_used_kbyte": 0.0,
+        "tx_used_kbyte": 0.0,
+        "timestamp": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+    }
+    return said(json.dumps(body))
+
+
+def _load(session: Session, cpu_seconds: float) -> float:
+    """Return how many processors it has kept busy since it was last asked, at first since it was made."""
+    before, earlier = session.metered
+    now = time.monotonic()
+    session.metered = (now, cpu_seconds)
+    return max(0.0, cpu_seconds - earlier) / max(now - before, 1e-3)
+
+
+def _memory_total() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

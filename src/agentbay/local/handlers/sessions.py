@@ -1,0 +1,188 @@
+"""Actions on sessions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from agentbay._wire.sessions import (
+    CreateMcpSession,
+    DeleteSessionAsync,
+    DesktopInfo,
+    GetLabel,
+    GetMcpResource,
+    GetSession,
+    GetSessionDetail,
+    LabelData,
+    ListedSession,
+    ListSession,
+    PauseSessionAsync,
+    RefreshSessionIdleTime,
+    ReleaseMcpSession,
+    ResourceData,
+    ResumeSessionAsync,
+    SessionCreated,
+    SessionDetail,
+    SessionFound,
+    SetLabel,
+)
+from agentbay.local import images
+from agentbay.local.dispatch import answers
+from agentbay.local.envelope import Page
+from agentbay.local.lifetime import Lifetime
+from agentbay.local.refusals import invalid
+from agentbay.local.runtime import Runtime
+from agentbay.local.session import Session
+from agentbay.local.tooling import catalogue
+
+_PAGE, _LARGEST_PAGE = 10, 100
+
+
+@answers(CreateMcpSession)
+async def create(runtime: Runtime, action: CreateMcpSession) -> SessionCreated:
+    _refuse_what_is_not_here(action)
+    session = await runtime.sessions.create(
+        image_id=images.choose(action.image_id),
+        labels=action.labels or {},
+        lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
+        policy_id=action.policy_id or "",
+        region_id=action.login_region_id or "",
+    )
+    return SessionCreated(success=True, **_address(runtime, session))
+
+
+def _refuse_what_is_not_here(action: CreateMcpSession) -> None:
+    # A session that lacks what was asked for is worse than none.
+    for asked, what, code in (
+        (action.persistence_data_list, "contexts", "ContextsNotSupported.Local"),
+        (action.network_id, "joining a network", "NetworkNotSupported.Local"),
+        (action.load_skill, "skills", "SkillsNotSupported.Local"),
+    ):
+        if asked:
+            raise invalid(f"The local runtime does not offer {what} yet.", code)
+
+
+def _address(runtime: Runtime, session: Session) -> dict[str, Any]:
+    """What a client needs to use a session; tokens open this one session only."""
+    host = runtime.address
+    return {
+        "session_id": session.session_id,
+        "app_instance_id": session.app_instance_id,
+        "resource_id": session.resource_id,
+        "resource_url": _view_url(runtime, session),
+        "token": session.token,
+        "link_url": f"http://{host}/link/{session.session_id}" if runtime.offers_links else "",
+        "ws_url": f"ws://{host}/ws/{session.session_id}",
+        "tool_list": catalogue(),
+    }
+
+
+def _view_url(runtime: Runtime, session: Session) -> str:
+    return f"http://{runtime.address}/view?resourceId={session.resource_id}&authcode={session.view_token}"
+
+
+@answers(GetSession)
+async def get(runtime: Runtime, action: GetSession) -> SessionFound:
+    session = runtime.sessions.find(action.session_id)
+    return SessionFound(status=session.state.value, **_address(runtime, session))
+
+
+@answers(GetSessionDetail)
+async def describe(runtime: Runtime, action: GetSessionDetail) -> SessionDetail:
+    return runtime.sessions.detail(action.session_id)
+
+
+@answers(GetMcpResource)
+async def resource(runtime: Runtime, action: GetMcpResource) -> ResourceData:
+    session = runtime.sessions.find(action.session_id)
+    return ResourceData(
+        session_id=session.session_id,
+        resource_url=_view_url(runtime, session),
+        desktop_info=DesktopInfo(
+            app_id=session.app_instance_id,
+            auth_code=session.view_token,
+            connection_properties="{}",
+            resource_id=session.resource_id,
+            resource_type="AIAgent",
+        ),
+    )
+
+
+@answers(ListSession)
+async def list_page(runtime: Runtime, action: ListSession) -> Page:
+    """List by creation. The token names the last session shown, so deletions neither skip nor repeat any."""
+    size = _PAGE if action.max_results is None else action.max_results
+    if not 1 <= size <= _LARGEST_PAGE:
+        raise invalid(f"MaxResults: must be 1 to {_LARGEST_PAGE}, not {size}.")
+    after = _read_token(action.next_token)
+    labels = (action.labels or {}).items()
+    matches = runtime.sessions.matching(
+        lambda session: (
+            labels <= session.labels.items()
+            and action.status in (None, "", session.state.value)
+            and action.image_id in (None, "", session.image_id)
+        )
+    )
+    following = [session for session in matches if session.number > after]
+    shown = following[:size]
+    token = _write_token(shown[-1].number) if len(following) > size else ""
+    return Page([_listed(session) for session in shown], token, size, len(matches))
+
+
+def _listed(session: Session) -> ListedSession:
+    return ListedSession(
+        session_id=session.session_id,
+        session_status=session.state.value,
+        app_instance_id=session.app_instance_id,
+        image_id=session.image_id,
+    )
+
+
+def _write_token(number: int) -> str:
+    return base64.urlsafe_b64encode(b"after:%d" % number).decode()
+
+
+def _read_token(token: str | None) -> int:
+    if not token:
+        return 0
+    try:
+        return int(base64.urlsafe_b64decode(token).removeprefix(b"after:"))
+    except (binascii.Error, ValueError) as error:
+        raise invalid("NextToken: is not one that this runtime has given.") from error
+
+
+@answers(DeleteSessionAsync)
+async def delete(runtime: Runtime, action: DeleteSessionAsync) -> None:
+    """Delete, a paused session too: the cloud refuses that, but here a refusal would leave it for ever."""
+    await runtime.sessions.delete(runtime.sessions.find(action.session_id))
+
+
+@answers(ReleaseMcpSession)
+async def release(runtime: Runtime, action: ReleaseMcpSession) -> None:
+    await runtime.sessions.delete(runtime.sessions.find(action.session_id))
+
+
+@answers(PauseSessionAsync)
+async def pause(runtime: Runtime, action: PauseSessionAsync) -> None:
+    await runtime.sessions.pause(runtime.sessions.find(action.session_id))
+
+
+@answers(ResumeSessionAsync)
+async def resume(runtime: Runtime, action: ResumeSessionAsync) -> None:
+    await runtime.sessions.resume(runtime.sessions.find(action.session_id))
+
+
+@answers(RefreshSessionIdleTime)
+async def keep_alive(runtime: Runtime, action: RefreshSessionIdleTime) -> None:
+    runtime.sessions.find(action.session_id).touch()
+
+
+@answers(SetLabel)
+async def set_labels(runtime: Runtime, action: SetLabel) -> None:
+    runtime.sessions.find(action.session_id).labels = dict(action.labels)
+
+
+@answers(GetLabel)
+async def get_labels(runtime: Runtime, action: GetLabel) -> LabelData:
+    return LabelData(labels=runtime.sessions.find(action.session_id).labels)

@@ -1,0 +1,53 @@
+"""The shell tool."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from agentbay._wire.tools import Shell, ToolReply
+from agentbay.local.dispatch import runs
+from agentbay.local.sandbox.host import Completed
+from agentbay.local.session import Session
+from agentbay.local.tooling import check_text, failed, said
+
+
+@runs(Shell)
+async def shell(session: Session, tool: Shell) -> ToolReply:
+    if tool.timeout_ms <= 0:
+        return failed(f"timeout_ms must be positive, not {tool.timeout_ms}")
+    envs = tool.envs or {}
+    try:
+        check_text(tool.command, tool.cwd, *envs, *envs.values())
+        completed = await session.run(
+            ["sh", "-c", tool.command], cwd=tool.cwd, env=envs, timeout=tool.timeout_ms / 1000
+        )
+    except ValueError as error:  # NUL, or text that is no Unicode: no process could be given it
+        return failed(str(error))
+    return _timed_out(completed, tool.timeout_ms) if completed.timed_out else _ended(completed)
+
+
+def _ended(completed: Completed) -> ToolReply:
+    body: dict[str, Any] = {**_output(completed), "exit_code": completed.exit_code}
+    if completed.exit_code:
+        body["traceId"] = secrets.token_hex(16)
+    structured = {"truncated": True} if completed.truncated else None
+    return said(_dump(body), structured, is_error=completed.exit_code != 0)
+
+
+def _timed_out(completed: Completed, limit: int) -> ToolReply:
+    # Clients in the field expect empty output here; what there was travels beside the text, for those that read it.
+    body = {"stdout": "", "stderr": "", "exit_code": -1, "errorMessage": f"timed out after {limit} ms"}
+    return said(_dump(body), {**_output(completed), "timedOut": True}, is_error=True)
+
+
+def _output(completed: Completed) -> dict[str, str]:
+    return {
+        "stdout": completed.stdout.decode("utf-8", "replace"),
+        "stderr": completed.stderr.decode("utf-8", "replace"),
+    }
+
+
+def _dump(body: dict[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False)

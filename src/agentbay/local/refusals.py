@@ -1,0 +1,50 @@
+"""What the service says no with: one function for each code that more than one room needs."""
+
+from __future__ import annotations
+
+from agentbay.errors import (
+    AuthenticationError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    ServerError,
+    ServiceUnavailableError,
+    SessionNotFoundError,
+)
+
+
+def not_logged_in() -> AuthenticationError:
+    """The key is missing or wrong."""
+    return AuthenticationError("You are not logged in or your login token has expired", code="NOT_LOGIN")
+
+
+def unknown_action(name: str) -> NotFoundError:
+    """There is no such action here."""
+    return NotFoundError(
+        f"Specified api is not found, please check your url and method: {name:.80}", 404, code="InvalidAction.NotFound"
+    )
+
+
+def session_not_found() -> SessionNotFoundError:
+    """There is no such session, or no longer."""
+    return SessionNotFoundError("Resource [McpSession] is not found.", code="InvalidMcpSession.NotFound")
+
+
+def wrong_state(state: str, needed: str) -> ConflictError:
+    """The session is in a state that forbids it."""
+    return ConflictError(f"The session is {state}; it must be {needed}.", code="IncorrectStatus.Session")
+
+
+def invalid(message: str, code: str = "InvalidParameter") -> InvalidRequestError:
+    """A field is malformed or out of range."""
+    return InvalidRequestError(message, code=code)
+
+
+def shutting_down() -> ServiceUnavailableError:
+    """The runtime is about to end."""
+    return ServiceUnavailableError("The local runtime is shutting down.", 503, code="ServiceUnavailable")
+
+
+def broken(message: str) -> ServerError:
+    """The runtime failed to do what it should be able to."""
+    return ServerError(message, 500, code="InternalError")

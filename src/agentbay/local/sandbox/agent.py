@@ -1,0 +1,208 @@
+"""Process 1 of a sandbox: starts commands and file operations, reaps, and dies with its host.
+
+Descriptors come with the requests, so no output passes through here. It never blocks on anything but its control
+socket, and needs no fork to kill.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+from agentbay.local.sandbox import files, processes, wire
+from agentbay.local.sandbox.plan import Plan
+from agentbay.local.sandbox.wire import Message
+
+NOT_FOUND, NOT_STARTABLE = 127, 126
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_KILL_SECONDS, _KILL_PAUSE = 0.5, 0.001
+_MARK = "AGENTBAY_COMMAND"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class NotStarted(Exception):
+    """A command could not be started; says so in the words of a shell, with a shell's exit code."""
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code, self.message = exit_code, message
+
+
+class Agent:
+    """The state of process 1."""
+
+    def __init__(self, control: socket.socket, plan: Plan) -> None:
+        self._control = control
+        self._home = plan["home"]
+        self._environment = _environment(plan)
+        self._running: dict[int, int] = {}  # request id by pid
+        self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only for its byte in the pipe
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        _detach_standard_streams()
+
+    def serve(self) -> None:
+        """Tell the host that all is ready, then serve it until it goes away."""
+        wire.send(self._control, {"event": "ready"}, [self._proc])
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._woken:
+                    os.read(fd, 4096)
+                    self._reap()
+                elif not self._handle_next():
+                    return
+
+    def _handle_next(self) -> bool:
+        message, fds = wire.receive(self._control)
+        if message is None:
+            return False
+        try:
+            self._handle(message, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def _handle(self, message: Message, fds: list[int]) -> None:
+        match message["do"]:
+            case "run":
+                self._run(message, fds)
+            case "call":
+                self._call(message, fds)
+            case "kill":
+                self._kill(message["id"])
+            case unknown:
+                raise ValueError(unknown)
+
+    def _run(self, message: Message, fds: list[int]) -> None:
+        environment = self._environment | message["env"] | {_MARK: str(message["id"])}
+        cwd = files.absolute(message["cwd"] or "", self._home)
+        try:
+            pid = _spawn(message["argv"], cwd, environment, fds)
+        except NotStarted as failure:
+            os.write(fds[2], os.fsencode(failure.message + "\n"))
+            self._tell_exit(message["id"], failure.exit_code)
+        else:
+            self._running[pid] = message["id"]
+
+    def _call(self, message: Message, fds: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:  # the process limit: let the caller see it as the file system's answer
+            files.reply(fds[1], files.failure(error, ""))
+            self._tell_exit(message["id"], 0)
+            return
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            files.work(message["operation"], message["params"], self._home, source=fds[0], sink=fds[1])
+        self._running[pid] = message["id"]
+
+    def _kill(self, request: int) -> None:
+        for root in [pid for pid, running in self._running.items() if running == request]:
+            deadline = time.monotonic() + _KILL_SECONDS
+            # a tree that forks all the while needs several rounds
+            while self._kill_family(root, _mark(request)) and time.monotonic() < deadline:
+                time.sleep(_KILL_PAUSE)
+
+    def _kill_family(self, root: int, mark: str) -> bool:
+        """Kill what belongs to a command, though it may have left its group and session; False if nothing was left."""
+        table = {pid: process for pid, process in processes.snapshot(self._proc).items() if not process.dead}
+        known = processes.marked(self._proc, table, mark.encode())
+        members = processes.family(root, table, known) - {processes.INIT}
+        for pid in sorted(members, key=lambda pid: pid != root):
+            processes.send_signal(self._proc, pid, signal.SIGKILL)
+        return bool(members)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            request = self._running.pop(pid, None)  # None: an orphan
+            if request is not None:
+                code = os.waitstatus_to_exitcode(status)
+                self._tell_exit(request, code if code >= 0 else 128 - code)
+
+    def _tell_exit(self, request: int, code: int) -> None:
+        wire.send(self._control, {"event": "exit", "id": request, "code": code})
+
+
+def _mark(request: int) -> str:
+    """The entry in the environment of a command by which a timeout finds also those that have become daemons."""
+    return f"{_MARK}={request}"
+
+
+def _detach_standard_streams() -> None:
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    home, user = plan["home"], plan["user"]
+    path = f"{home}/.local/bin:{_PATH}"
+    if not os.path.exists("/usr/bin/python3"):
+        path = ":".join([path, *(bind["target"] for bind in plan["binds"] if bind["target"].endswith("/bin"))])
+    default = {
+        "HOME": home,
+        "USER": user,
+        "LOGNAME": user,
+        "SHELL": "/bin/bash",
+        "PATH": path,
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+    }
+    return default | plan["env"]
+
+
+def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], fds: Sequence[int]) -> int:
+    """Start a command in a session of its own, with `fds` as its standard streams, and return its pid."""
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        raise NotStarted(NOT_STARTABLE, f"cd: {cwd}: {error.strerror}") from error
+    try:
+        return os.posix_spawn(
+            _locate(argv[0], environment.get("PATH", _PATH)),
+            argv,
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fds[stream], stream) for stream in range(3)],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_IGNORED_BY_PYTHON,
+        )
+    except FileNotFoundError as error:
+        reason = error.strerror if "/" in argv[0] else "command not found"
+        raise NotStarted(NOT_FOUND, f"{argv[0]}: {reason}") from error
+    except OSError as error:
+        raise NotStarted(NOT_STARTABLE, f"{argv[0]}: {error.strerror}") from error
+    finally:
+        os.chdir("/")
+
+
+def _locate(command: str, path: str) -> str:
+    """Find a command as a shell does; posix_spawnp would look along the PATH of this process."""
+    if "/" in command:
+        if os.path.isdir(command):
+            raise IsADirectoryError(21, "Is a directory")
+        return command
+    found = [os.path.join(directory or ".", command) for directory in path.split(":")]
+    present = [candidate for candidate in found if os.path.isfile(candidate)]
+    for candidate in present:
+        if os.access(candidate, os.X_OK):
+            return candidate
+    if present:
+        return present[0]  # the kernel will say why not
+    raise FileNotFoundError

@@ -1,0 +1,42 @@
+"""What can go wrong with a sandbox.
+
+SandboxError
+├── IsolationUnavailable    this machine cannot isolate; `missing` says what is in the way and the way out
+├── SandboxGone             the sandbox is closed, or its first process died
+└── FileOperationFailed     (also OSError) a file operation inside the sandbox was refused
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SandboxError(Exception):
+    """Base of what this room raises on purpose."""
+
+
+class IsolationUnavailable(SandboxError):
+    """This machine cannot isolate a sandbox; `missing` holds one sentence for each obstacle, with the way out."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(missing)
+        self.missing = list(missing)
+
+    def __str__(self) -> str:
+        return "This machine cannot isolate sandboxes. " + " ".join(self.missing)
+
+
+class SandboxGone(SandboxError):
+    """The sandbox no longer exists."""
+
+
+class FileOperationFailed(SandboxError, OSError):
+    """A file operation inside the sandbox was refused; `errno`, `strerror` and `filename` as in OSError."""
+
+    def __init__(self, errno: int, strerror: str, path: str) -> None:
+        super().__init__(errno, strerror, path)
+
+    @property
+    def path(self) -> str:
+        """The path as the sandbox saw it."""
+        return str(self.filename)

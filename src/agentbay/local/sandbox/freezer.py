@@ -1,0 +1,66 @@
+"""Stopping every process of a sandbox, and letting them go on as if nothing had happened.
+
+By signals, which need no rights: parents are stopped before their children and continued after them, so that no shell
+sees a child of its stopped. A process counts as stopped only when each of its threads is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from agentbay.local.sandbox import processes
+from agentbay.local.sandbox.errors import SandboxError
+from agentbay.local.sandbox.processes import Process
+
+_PASSES = 1000
+_PATIENCE = 0.02  # seconds for processes to stop, before those below them are looked at
+
+
+class Freezer:
+    """Freezes and thaws the processes that a sandbox's /proc shows."""
+
+    def __init__(self, proc: int) -> None:
+        self._proc = proc
+        self._stopped: set[int] = set()  # by us; who was stopped before stays so
+
+    async def freeze(self) -> None:
+        """Return when no process of the sandbox can run.
+
+        Raises:
+            SandboxError: Some process would not stop; all go on.
+        """
+        for _ in range(_PASSES):
+            table = processes.snapshot(self._proc)
+            running = [pid for pid, process in table.items() if not self._is_quiet(pid, process)]
+            if not running:
+                return
+            depths = processes.depths(table)
+            for depth in sorted({depths[pid] for pid in running}):
+                await self._stop([pid for pid in running if depths[pid] == depth])
+        await self.thaw()
+        raise SandboxError("a process of the sandbox would not stop")
+
+    async def thaw(self) -> None:
+        """Continue what `freeze` has stopped, children first; who had been stopped before stays so."""
+        table = processes.snapshot(self._proc)
+        depths = processes.depths(table)
+        for pid in sorted(self._stopped & set(table), key=depths.__getitem__, reverse=True):
+            processes.send_signal(self._proc, pid, signal.SIGCONT)
+        self._stopped.clear()
+
+    async def _stop(self, pids: list[int]) -> None:
+        """Stop processes of one level and wait until they have stopped, or for so long that something holds them."""
+        waiting = [pid for pid in pids if processes.send_signal(self._proc, pid, signal.SIGSTOP)]
+        self._stopped.update(waiting)
+        clock = asyncio.get_running_loop().time
+        patience = clock() + _PATIENCE
+        while waiting and clock() < patience:
+            waiting = [pid for pid in waiting if not processes.threads_stopped(self._proc, pid)]
+            if waiting:
+                await asyncio.sleep(0)
+
+    def _is_quiet(self, pid: int, process: Process) -> bool:
+        if process.state == "D" and pid in self._stopped:
+            return True  # waits in the kernel, for a vfork child perhaps; it stops before it returns to its program
+        return process.stopped and processes.threads_stopped(self._proc, pid)

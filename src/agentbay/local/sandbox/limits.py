@@ -1,0 +1,27 @@
+"""Limits that the kernel holds for each process, or for a user namespace, without cgroups."""
+
+from __future__ import annotations
+
+import resource
+
+from agentbay.local.sandbox.plan import LimitsPlan
+
+
+def apply(limits: LimitsPlan) -> None:
+    """Put `limits` on this process and all it starts."""
+    _lower(resource.RLIMIT_CORE, 0)
+    # counted for each user namespace (Linux 5.14 and later), hence without the user's other programs
+    _lower(resource.RLIMIT_NPROC, limits["processes"])
+    # not RLIMIT_AS: java and node reserve far more addresses than they use
+    _lower(resource.RLIMIT_DATA, limits["memory_bytes"])
+    _lower(resource.RLIMIT_NOFILE, limits["open_files"])
+    _lower(resource.RLIMIT_FSIZE, limits["file_size"])
+
+
+def _lower(kind: int, value: int | None) -> None:
+    if value is None:
+        return
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(kind, (value, value))

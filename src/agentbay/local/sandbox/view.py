@@ -1,0 +1,166 @@
+"""The file system that a sandbox sees.
+
+A small read-only tmpfs holds the mount points; programs come read-only from the host, /proc, /dev and /tmp are the
+sandbox's own, and its home lies on disk. Nothing else of the host is there.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentbay.local.sandbox import syscalls
+from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, Plan
+from agentbay.local.sandbox.syscalls import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    step,
+)
+
+_EMPTY_DIRECTORIES = (
+    "dev/pts", "dev/shm", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr",
+    "var",
+)  # fmt: skip
+# links to /usr where it is merged, directories elsewhere
+_PROGRAM_DIRECTORIES = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
+_SHOWN = (
+    "/usr", "/nix/store", "/etc/alternatives", "/etc/bash.bashrc", "/etc/ca-certificates", "/etc/chromium",
+    "/etc/chromium.d", "/etc/crypto-policies", "/etc/fonts", "/etc/inputrc", "/etc/java-17-openjdk",
+    "/etc/java-21-openjdk", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/magic",
+    "/etc/mime.types", "/etc/os-release", "/etc/perl", "/etc/pki", "/etc/profile", "/etc/profile.d", "/etc/protocols",
+    "/etc/python3", "/etc/R", "/etc/services", "/etc/ssl", "/etc/X11", "/etc/xdg", "/var/cache/fontconfig",
+)  # fmt: skip
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_LINKS = {
+    "dev/fd": "/proc/self/fd",
+    "dev/stdin": "/proc/self/fd/0",
+    "dev/stdout": "/proc/self/fd/1",
+    "dev/stderr": "/proc/self/fd/2",
+    "dev/ptmx": "pts/ptmx",
+    "etc/mtab": "/proc/self/mounts",
+    "var/run": "/run",
+    "var/tmp": "/tmp",
+}
+_READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+_WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+
+
+def build(plan: Plan) -> None:
+    """Make the view and enter it. Needs mount and pid namespaces of its own, and the rights over them."""
+    os.umask(0o022)
+    new_root = os.path.join(plan["root"], "view")
+    with step("mount"):
+        syscalls.make_mounts_private()
+        syscalls.mount("tmpfs", new_root, MS_NOSUID | MS_NODEV, "size=16m,mode=755")
+        os.chdir(new_root)
+        _make_skeleton()
+        _show_programs()
+        _show_devices()
+        _show_own_directories(plan)
+    with step("proc"):
+        syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    _write_etc(plan)
+    # Targets of the caller's binds may lie below directories that sandboxed code has written to, in an earlier life of
+    # this home: they are resolved inside the view, so that a planted link leads nowhere else.
+    with step("bind"):
+        trees = [_clone(bind["source"], bind["read_only"]) for bind in plan["binds"]]
+        kinds = [os.path.isdir(bind["source"]) for bind in plan["binds"]]
+    with step("pivot_root"):
+        syscalls.enter_root(new_root)
+    with step("bind"):
+        for bind, tree, is_directory in zip(plan["binds"], trees, kinds, strict=True):
+            _make_mount_point(bind["target"], is_directory, plan["owner"])
+            syscalls.attach_tree(tree, bind["target"])
+    with step("mount"):
+        syscalls.make_read_only("/")
+
+
+def _make_skeleton() -> None:
+    for directory in _EMPTY_DIRECTORIES:
+        os.makedirs(directory)
+    for link, target in _LINKS.items():
+        os.symlink(target, link)
+
+
+def _show_programs() -> None:
+    for name in _PROGRAM_DIRECTORIES:
+        source = "/" + name
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), name)
+        elif os.path.isdir(source):
+            os.mkdir(name)
+            syscalls.bind(source, name, _READ_ONLY)
+    for source in _SHOWN:
+        if os.path.exists(source):
+            _make_mount_point(source[1:], os.path.isdir(source), None)
+            syscalls.bind(source, source[1:], _READ_ONLY)
+
+
+def _show_devices() -> None:
+    for name in _DEVICES:
+        _touch("dev/" + name)
+        syscalls.bind("/dev/" + name, "dev/" + name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
+    syscalls.mount("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
+
+
+def _show_own_directories(plan: Plan) -> None:
+    home = plan["home"][1:]
+    os.makedirs(home)
+    syscalls.bind(os.path.join(plan["root"], "home"), home, _WRITABLE)
+    syscalls.bind(os.path.join(plan["root"], "tmp"), "tmp", _WRITABLE)
+
+
+def _clone(source: str, read_only: bool) -> int:
+    return syscalls.clone_tree(source, _READ_ONLY if read_only else _WRITABLE)
+
+
+def _make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | None) -> None:
+    """Make `target` and what is missing above it; below home and /tmp it belongs to the sandbox."""
+    parent = os.path.dirname(target)
+    if parent and not os.path.isdir(parent):
+        _make_mount_point(parent, True, owner)
+    if os.path.exists(target):
+        return
+    if is_directory:
+        os.mkdir(target)
+    else:
+        _touch(target)
+    if owner:
+        os.chown(target, *owner, follow_symlinks=False)
+
+
+def _touch(path: str, content: str = "") -> None:
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, content.encode())
+    finally:
+        os.close(fd)
+
+
+def _write_etc(plan: Plan) -> None:
+    user, home, hostname = plan["user"], plan["home"], plan["hostname"]
+    files = {
+        "passwd": "root:x:0:0:root:/root:/bin/bash\n"
+        f"{user}:x:{SANDBOX_UID}:{SANDBOX_GID}:{user}:{home}:/bin/bash\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        "group": f"root:x:0:\n{user}:x:{SANDBOX_GID}:\nnogroup:x:65534:\n",
+        "hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n",
+        "hostname": hostname + "\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n",
+        "resolv.conf": _resolver() if plan["network"] == "host" else "",
+    }
+    for name, content in files.items():
+        _touch("etc/" + name, content)
+
+
+def _resolver() -> str:
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:  # a host without name service
+        return ""

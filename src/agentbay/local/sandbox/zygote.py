@@ -1,0 +1,81 @@
+"""The single-threaded process that every sandbox is forked from.
+
+It holds the modules that an agent needs and nothing else: no keys, no environment of the host, no descriptors.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from agentbay.local.sandbox import namespaces, seccomp, syscalls, wire
+from agentbay.local.sandbox.agent import Agent
+from agentbay.local.sandbox.plan import Plan
+
+
+def main(fd: int) -> NoReturn:
+    """Serve requests for sandboxes from the socket `fd` until it closes."""
+    control = socket.socket(fileno=fd)
+    _prepare()
+    program = seccomp.build(syscalls.MACHINE)
+    wire.send(control, {"event": "ready"})
+    while True:
+        message, fds = wire.receive(control)
+        if message is None:
+            os._exit(0)
+        with socket.socket(fileno=fds[0]) as channel:
+            _fork(message["plan"], channel, control, program)
+
+
+def _prepare() -> None:
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps sandboxes that have ended
+    os.chdir("/")
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("500")  # short of memory, the sandboxes, which inherit this, go before the service
+    # In a sandbox these paths may lead to files of its user. All that is needed has been imported.
+    sys.path.clear()
+    gc.collect()
+    gc.freeze()  # so that a collection in a child does not touch, and copy, every page
+    gc.disable()
+
+
+def _fork(plan: Plan, channel: socket.socket, control: socket.socket, program: bytes) -> None:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _report(channel, {"event": "failed", "step": "fork", "code": error.errno or 0, "detail": str(error)})
+        return
+    if pid == 0:
+        control.close()
+        _live(plan, channel, program)
+
+
+def _live(plan: Plan, channel: socket.socket, program: bytes) -> NoReturn:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        namespaces.enter(plan, channel, program)
+        Agent(channel, plan).serve()
+    except syscalls.SetupFailed as failure:
+        _report(channel, {"event": "failed", "step": failure.step, "code": failure.code, "detail": failure.detail})
+    except BaseException as error:  # noqa: BLE001 - the end of a forked child: whatever it is, the host must hear of it
+        _report(channel, {"event": "failed", "step": "agent", "code": 0, "detail": repr(error)})
+    finally:
+        os._exit(1)
+
+
+def _report(channel: socket.socket, message: wire.Message) -> None:
+    try:
+        wire.send(channel, message)
+    except OSError:  # the host has gone, and with it the one who would read this
+        return

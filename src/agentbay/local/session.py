@@ -1,0 +1,195 @@
+"""One session: its state machine, and the sandbox that it is."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import string
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from agentbay._wire.sessions import SessionDetail
+from agentbay.local.lifetime import Lifetime
+from agentbay.local.refusals import broken, session_not_found, wrong_state
+from agentbay.local.sandbox.host import Completed, FileOperationFailed, Sandbox, SandboxError, SandboxGone, Usage
+
+_ALPHABET = string.digits + string.ascii_lowercase
+
+
+class State(str, Enum):
+    """Where a session stands; the values are those of the wire."""
+
+    CREATING = "CREATING"
+    RUNNING = "RUNNING"
+    PAUSING = "PAUSING"
+    PAUSED = "PAUSED"
+    RESUMING = "RESUMING"
+    DELETING = "DELETING"
+    FINISH = "FINISH"
+
+
+_BEFORE: dict[State, frozenset[State]] = {
+    State.RUNNING: frozenset({State.CREATING, State.RESUMING, State.PAUSING}),  # the last when a pause fails
+    State.PAUSING: frozenset({State.RUNNING}),
+    State.PAUSED: frozenset({State.PAUSING, State.RESUMING}),  # the last when a resumption fails
+    State.RESUMING: frozenset({State.PAUSED}),
+    State.DELETING: frozenset(State) - {State.DELETING, State.FINISH},
+    State.FINISH: frozenset({State.DELETING}),
+}
+
+
+def make_id(prefix: str, length: int) -> str:
+    """Make an id that nobody can guess, in the service's form."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+class Session:
+    """A session; made, found and ended by the `SessionTable`.
+
+    Its state changes without a pause in between, so whoever changes it first wins, and the others are refused. What
+    then takes time (freezing, thawing, killing) is done one after the other.
+    """
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        directory: Path,
+        session_id: str,
+        image_id: str,
+        labels: Mapping[str, str],
+        lifetime: Lifetime,
+        policy_id: str = "",
+        region_id: str = "",
+    ) -> None:
+        self.number, self.directory, self.session_id, self.image_id = number, directory, session_id, image_id
+        self.labels = dict(labels)
+        self.lifetime = lifetime
+        self.policy_id, self.region_id, self.end_reason = policy_id, region_id, ""
+        self.app_instance_id, self.resource_id = make_id("ai-", 17), make_id("p-", 17)
+        self.token, self.view_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        self.link_secret = secrets.token_bytes(32)
+        self.state = State.CREATING
+        self.metered = (time.monotonic(), 0.0)  # when the processor time was last asked for, and how much it was
+        self._sandbox: Sandbox | None = None
+        self._changing = asyncio.Lock()
+        self._created = self._active = time.monotonic()
+        self._busy = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether clients may still use it."""
+        return self.state not in (State.CREATING, State.DELETING, State.FINISH)
+
+    def detail(self) -> SessionDetail:
+        """Describe it, also after its end."""
+        return SessionDetail(
+            status=self.state.value,
+            image_id=self.image_id,
+            app_instance_id=self.app_instance_id,
+            policy_id=self.policy_id,
+            region_id=self.region_id,
+            end_reason=self.end_reason,
+        )
+
+    def move(self, state: State) -> None:
+        """Change the state.
+
+        Raises:
+            ConflictError: It cannot become that from what it is.
+        """
+        before = _BEFORE[state]
+        if self.state not in before:
+            needed = " or ".join(sorted(possible.value for possible in before))
+            raise wrong_state(self.state.value, needed)
+        self.state = state
+
+    def start(self, sandbox: Sandbox) -> None:
+        """Begin to run."""
+        self._sandbox = sandbox
+        self.move(State.RUNNING)
+
+    async def pause(self) -> None:
+        """Freeze every process, from PAUSING to PAUSED."""
+        await self._change(State.PAUSING, State.PAUSED, State.RUNNING)
+
+    async def resume(self) -> None:
+        """Thaw every process, from RESUMING to RUNNING."""
+        await self._change(State.RESUMING, State.RUNNING, State.PAUSED)
+
+    async def _change(self, meanwhile: State, done: State, failed: State) -> None:
+        async with self._changing:
+            if self.state is not meanwhile:  # deleted since
+                return
+            try:
+                sandbox = self._running_sandbox()
+                await (sandbox.freeze() if done is State.PAUSED else sandbox.thaw())
+            except SandboxError as error:
+                done = failed
+                raise broken(f"The session could not be changed: {error}") from error
+            finally:
+                if self.state is meanwhile:
+                    self.move(done)
+        self.touch()
+
+    async def kill(self) -> None:
+        """End every process, frozen or not, and wait until they are gone."""
+        async with self._changing:
+            if self._sandbox is not None:
+                await self._sandbox.close()
+
+    async def wait_killed(self) -> None:
+        """Return when every process is gone, whatever the reason."""
+        await self._running_sandbox().wait_closed()
+
+    async def run(self, argv: list[str], **options: Any) -> Completed:
+        """Run a command; see `Sandbox.run`."""
+        with self._at_work() as sandbox:
+            return await sandbox.run(argv, **options)
+
+    async def call(
+        self, operation: str, params: Mapping[str, object], content: bytes | None = None
+    ) -> tuple[dict[str, Any], bytes]:
+        """Do a file operation; see `Sandbox.call`."""
+        with self._at_work() as sandbox:
+            return await sandbox.call(operation, params, input=content)
+
+    async def usage(self) -> Usage:
+        """Measure what its processes use."""
+        with self._at_work() as sandbox:
+            return await sandbox.usage()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[Sandbox]:
+        if self.state is not State.RUNNING:
+            raise wrong_state(self.state.value, State.RUNNING.value) if self.known else session_not_found()
+        self._busy += 1
+        try:
+            yield self._running_sandbox()
+        except FileOperationFailed:
+            raise
+        except SandboxGone as gone:
+            raise session_not_found() from gone
+        except SandboxError as error:
+            raise broken(f"The sandbox failed: {error}") from error
+        finally:
+            self._busy -= 1
+            self.touch()
+
+    def _running_sandbox(self) -> Sandbox:
+        assert self._sandbox is not None  # as long as it is being made, nobody knows its id
+        return self._sandbox
+
+    def touch(self) -> None:
+        """Count as activity."""
+        self._active = time.monotonic()
+
+    def remaining(self) -> float | None:
+        """Return the seconds until it is to be released; while it works or is paused, no idle time passes."""
+        now = time.monotonic()
+        idle = 0.0 if self._busy or self.state is not State.RUNNING else now - self._active
+        return self.lifetime.remaining(age=now - self._created, idle=idle)

@@ -1,0 +1,158 @@
+"""Where a runtime keeps its files: a directory that it has to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from agentbay.errors import ConfigurationError
+
+_PREFIX = "agentbay-local-"
+
+
+class StateDirectory:
+    """A directory, locked for as long as this object is open; a temporary one is removed with it."""
+
+    def __init__(self, path: Path, lock: int, *, temporary: bool) -> None:
+        self.path, self._lock, self._temporary = path, lock, temporary
+        self._trash = path / "trash"
+        self._sessions = path / "sessions"
+        for directory in (self._trash, self._sessions):
+            directory.mkdir(exist_ok=True)
+        self._numbers = itertools.count()
+
+    @classmethod
+    def open(cls, path: str | None) -> StateDirectory:
+        """Take a directory for this runtime alone; without a path, a new one in the directory for temporary files.
+
+        Raises:
+            ConfigurationError: Another runtime has it, or it cannot be made.
+        """
+        try:
+            if path is None:
+                return cls._open_temporary()
+            directory = Path(path).expanduser().resolve()
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if (lock := _try_lock(directory)) is None:
+                raise ConfigurationError(
+                    f"Another runtime uses the state directory {directory}.",
+                    hint="Stop it, or choose another --state-dir.",
+                )
+            return cls(directory, lock, temporary=False)
+        except OSError as error:
+            raise ConfigurationError(f"The state directory cannot be used: {error}.") from error
+
+    @classmethod
+    def _open_temporary(cls) -> StateDirectory:
+        # It gets its name when it is locked: under that name, an unlocked one is a dead runtime's.
+        made = Path(tempfile.mkdtemp(prefix="agentbay-new-"))
+        lock = _try_lock(made)
+        assert lock is not None
+        directory = made.with_name(_PREFIX + made.name.removeprefix("agentbay-new-"))
+        made.rename(directory)
+        return cls(directory, lock, temporary=True)
+
+    def key(self) -> tuple[str, Path]:
+        """Return the key kept here, made at first, and the file (mode 0600) that holds it."""
+        file = self.path / "key"
+        try:
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return file.read_text(encoding="ascii").strip(), file
+        key = f"akl-{secrets.token_hex(32)}"
+        with open(fd, "w", encoding="ascii") as writer:
+            writer.write(key + "\n")
+        return key, file
+
+    def new_session(self, session_id: str) -> Path:
+        """Make the directory of a session."""
+        directory = self._sessions / session_id
+        directory.mkdir(mode=0o700)
+        return directory
+
+    async def discard(self, directory: Path) -> None:
+        """Take a session's directory out of sight at once, then erase it in a thread."""
+        await asyncio.to_thread(erase, self._throw_away(directory))
+
+    def leftovers(self) -> list[Path]:
+        """Put out of sight what an earlier runtime, killed, has left here, and return it; `erase` it at leisure."""
+        for directory in self._sessions.iterdir():
+            self._throw_away(directory)
+        return list(self._trash.iterdir())
+
+    def sweep(self, leftovers: list[Path]) -> None:
+        """Erase leftovers, and temporary directories of runtimes that are dead."""
+        for directory in leftovers:
+            erase(directory)
+        _sweep_temporary(Path(tempfile.gettempdir()))
+
+    def close(self) -> None:
+        """Give the directory back: a temporary one is removed, of another only what belongs to sessions."""
+        for directory in [self.path] if self._temporary else self.leftovers():
+            erase(directory)
+        os.close(self._lock)
+
+    def _throw_away(self, directory: Path) -> Path:
+        target = self._trash / f"{directory.name}-{next(self._numbers)}-{secrets.token_hex(4)}"
+        directory.rename(target)
+        return target
+
+
+def _try_lock(directory: Path) -> int | None:
+    """Lock a directory's lock file, or return None if it is locked; the lock ends with the process that holds it."""
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _sweep_temporary(parent: Path) -> None:
+    for directory in parent.glob(_PREFIX + "*"):
+        with contextlib.suppress(FileNotFoundError):  # another runtime may sweep too
+            if directory.lstat().st_uid == os.getuid() and (directory / "lock").is_file():
+                _erase_if_dead(directory)
+
+
+def _erase_if_dead(directory: Path) -> None:
+    lock = _try_lock(directory)
+    if lock is not None:
+        erase(directory)
+        os.close(lock)
+
+
+def erase(directory: Path) -> None:
+    """Remove a tree: of any depth, and with directories that forbid it.
+
+    Directories below are first moved up beside the top: no path grows long, no recursion deep.
+    """
+    numbers = itertools.count()
+    pending = [directory]
+    while pending:
+        current = pending.pop()
+        current.chmod(0o700)
+        with os.scandir(current) as entries:
+            found = list(entries)
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, 0o700)  # a directory that may not be written cannot be moved either
+            beside = directory.with_name(f"{directory.name}.{next(numbers)}")
+            os.rename(entry.path, beside)
+            pending.append(beside)
+        try:
+            current.rmdir()
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            pending.append(current)  # a process of a killed runtime, itself dying, has made another file

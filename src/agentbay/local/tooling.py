@@ -1,0 +1,80 @@
+"""What tools answer, and how the service describes and calls them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, get_args
+
+import attrs
+
+from agentbay._wire.converter import Malformed, structure
+from agentbay._wire.schema import Tool
+from agentbay._wire.tools import ToolEntry, ToolReply
+from agentbay.local.dispatch import TOOL_HANDLERS
+from agentbay.local.session import Session
+
+_INVALID_PARAMS, _NO_SUCH_TOOL = -32602, -32601  # JSON-RPC's
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def said(text: str, structured: dict[str, Any] | None = None, *, is_error: bool = False) -> ToolReply:
+    """Answer with a text, and with an object beside it for clients that read one."""
+    return ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=structured)
+
+
+def failed(message: str, code: int = _INVALID_PARAMS) -> ToolReply:
+    """Answer that the tool did not do what was asked."""
+    return said(f"Execution failed. Error code:{code} Error message: {message}", is_error=True)
+
+
+def check_text(*texts: str | None) -> None:
+    """Raise ValueError for what cannot be given to a process or name a file."""
+    for text in texts:
+        if text is not None and b"\0" in os.fsencode(text):
+            raise ValueError("text with a NUL character cannot be used here")
+
+
+async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
+    """Call a tool by its name; unknown ones and malformed arguments are answers, not errors, as with any tool."""
+    if name not in TOOL_HANDLERS:
+        return failed(f"Tool not found: {name:.80}", _NO_SUCH_TOOL)
+    cls, handler = TOOL_HANDLERS[name]
+    try:
+        arguments: Tool = structure(args, cls, path="Args")
+    except Malformed as error:
+        return failed(f"Invalid arguments: {error}")
+    return await handler(session, arguments)
+
+
+@cache
+def catalogue() -> list[ToolEntry]:
+    """The tools that every session offers."""
+    return [_entry(cls) for cls, _ in TOOL_HANDLERS.values()]
+
+
+def _entry(cls: type[Tool]) -> ToolEntry:
+    return ToolEntry(
+        name=cls.tool,
+        server=cls.server,
+        description=inspect.getdoc(cls) or "",
+        input_schema=_schema(cls),
+        tool=cls.tool,
+    )
+
+
+def _schema(cls: Any) -> dict[str, Any]:
+    attrs.resolve_types(cls)
+    fields = {field.metadata.get("wire") or field.name: field for field in attrs.fields(cls)}
+    return {
+        "type": "object",
+        "properties": {name: _property(field.type) for name, field in fields.items()},
+        "required": [name for name, field in fields.items() if field.default is attrs.NOTHING],
+    }
+
+
+def _property(kind: Any) -> dict[str, str]:
+    kinds = [part for part in get_args(kind) if part is not type(None)] or [kind]
+    return {"type": _JSON_TYPES.get(kinds[0], "object")}

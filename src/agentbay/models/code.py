@@ -1,0 +1,139 @@
+"""Code: what running a piece of it gave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+
+from ..errors import CodeError
+from .base import BaseResult
+
+_FIELDS = {
+    "text": "text/plain",
+    "html": "text/html",
+    "markdown": "text/markdown",
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "svg": "image/svg+xml",
+    "json": "application/json",
+    "latex": "text/latex",
+    "chart": "application/vnd.vegalite.v5+json",
+}
+
+
+@define
+class ExecutionResult:
+    """Something that code showed, in each form it has. The package's root calls it `CodeExecutionResult`.
+
+    Attributes:
+        text, html, markdown, svg, latex: Text.
+        png, jpeg: The image, base64.
+        json: A JSON value.
+        chart: A Vega-Lite chart, as its JSON.
+        is_main_result: Whether it is the value of the last line rather than something displayed on the way.
+        data: Every form by its MIME type, those without a field of their own too. Keyword only.
+    """
+
+    text: str | None = None
+    html: str | None = None
+    markdown: str | None = None
+    png: str | None = None
+    jpeg: str | None = None
+    svg: str | None = None
+    json: Any = None
+    latex: str | None = None
+    chart: Any = None
+    is_main_result: bool = False
+    data: dict[str, Any] = field(factory=dict, kw_only=True, repr=False, eq=False)
+
+    def formats(self) -> list[str]:
+        """Return the names of the fields that are there."""
+        return [name for name in _FIELDS if getattr(self, name) is not None]
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """Show in a notebook what the code showed."""
+        own = {mime: getattr(self, name) for name, mime in _FIELDS.items() if getattr(self, name) is not None}
+        return {**own, **self.data} or {"text/plain": repr(self)}
+
+
+@define
+class ExecutionLogs:
+    """What code wrote to its standard streams, piece by piece."""
+
+    stdout: list[str] = field(factory=list)
+    stderr: list[str] = field(factory=list)
+
+
+@define
+class ExecutionError:
+    """The error that ended a piece of code: the name of its class, its message, and how it came about."""
+
+    name: str
+    value: str
+    traceback: str
+
+
+@define
+class EnhancedCodeExecutionResult(BaseResult):
+    """Outcome of running a piece of code.
+
+    Code that fails is an answer, not a fault: `success` is False, `error` says why, nothing is raised. Call `check()`
+    to raise on it.
+
+    Attributes:
+        execution_count: How many pieces of code this language has run in the session; None if not told.
+        execution_time: Seconds.
+        logs: What the code wrote.
+        results: What it showed, in order; its value comes last.
+        error: The error that ended it, or None.
+        error_message: `Name: message` of that error, or what kept the code from being run.
+        truncated: Whether more was written or shown than the service keeps. Keyword only.
+    """
+
+    request_id: str = ""
+    success: bool = False
+    execution_count: int | None = None
+    execution_time: float = 0.0
+    logs: ExecutionLogs = field(factory=ExecutionLogs)
+    results: list[ExecutionResult] = field(factory=list)
+    error: ExecutionError | None = None
+    error_message: str = ""
+    truncated: bool = field(default=False, kw_only=True)
+
+    @property
+    def result(self) -> str:
+        """The text of the code's value; if it has none, of the first thing it showed, else what it wrote."""
+        for shown in self.results:
+            if shown.is_main_result and shown.text is not None:
+                return shown.text
+        if self.results and self.results[0].text is not None:
+            return self.results[0].text
+        return "".join(self.logs.stdout)
+
+    def check(self) -> EnhancedCodeExecutionResult:
+        """Return the result itself if the code ran to its end.
+
+        Raises:
+            CodeTimeoutError: If it ran out of time.
+            CodeError: If it ended by an error.
+            AgentBayError: If it could not be run at all.
+        """
+        if self.success:
+            return self
+        if self.exception is not None:
+            raise self.exception
+        raise CodeError(self.error_message or None, request_id=self.request_id)
+
+    def unwrap(self) -> EnhancedCodeExecutionResult:
+        """Return the result if the code was run, however it ended; raise what prevented it."""
+        if self.exception is not None:
+            raise self.exception
+        return self
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """Show in a notebook the code's value, or its error."""
+        shown = next((item for item in self.results if item.is_main_result), None)
+        if self.error is None and shown is not None:
+            return shown._repr_mimebundle_()
+        return {"text/plain": self.error.traceback or self.error_message if self.error else self.result or repr(self)}

@@ -1,0 +1,186 @@
+"""Contexts, the files in them, and the results of operations on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+
+from .base import BaseResult, OperationResult, listed
+from .context import ContextStatusData
+
+
+@define
+class Context:
+    """A store of files that outlives sessions. Times are ISO 8601, UTC.
+
+    Attributes:
+        id: Its id, by which sessions name it.
+        name: Its name, unique in the account.
+        created_at, last_used_at: When; None if not told.
+    """
+
+    id: str
+    name: str
+    created_at: str | None = None
+    last_used_at: str | None = None
+
+
+@define
+class ContextListParams:
+    """A page of contexts: how many (None is 10), from where, and of which session."""
+
+    max_results: int | None = None
+    next_token: str | None = None
+    session_id: str | None = None
+
+
+@define
+class ContextResult(BaseResult):
+    """A context that was found or made; `context` is None and `context_id` "" on failure."""
+
+    context_id: str = ""
+    context: Context | None = None
+    error_message: str = ""
+
+
+@define
+class ContextListResult(BaseResult):
+    """One page of contexts.
+
+    Attributes:
+        contexts: The contexts, in the order of the service.
+        next_token: Cursor of the next page; None or "" on the last.
+        max_results: The page size that was used.
+        total_count: How many there are on all pages.
+    """
+
+    contexts: list[Context] = field(default=None, converter=listed)
+    next_token: str | None = None
+    max_results: int | None = None
+    total_count: int | None = None
+    error_message: str = ""
+
+
+@define
+class ContextFileEntry:
+    """A file or folder of a context.
+
+    Attributes:
+        file_id: The service's id of it.
+        file_name: Its name in its folder.
+        file_path: Where it is, as the service says it: its path in the session, or a key of the storage.
+        file_type: "FOLDER" for a folder.
+        gmt_create, gmt_modified: ISO 8601, UTC.
+        size: Bytes.
+        status: "ready" when it can be read.
+    """
+
+    file_id: str
+    file_name: str
+    file_path: str
+    file_type: str | None = None
+    gmt_create: str | None = None
+    gmt_modified: str | None = None
+    size: int | None = None
+    status: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return (self.file_type or "").upper() in ("FOLDER", "DIRECTORY", "DIR")
+
+
+@define
+class ContextFileListResult(BaseResult):
+    """One page of a folder.
+
+    Attributes:
+        entries: Files and folders, in the order of the service.
+        count: How many there are on all pages, if the service tells.
+        next_token: Cursor of the next page; None or "" on the last.
+        error_message: Keyword only.
+    """
+
+    entries: list[ContextFileEntry] = field(default=None, converter=listed)
+    count: int | None = None
+    next_token: str | None = None
+    error_message: str = field(default="", kw_only=True)
+
+
+@define
+class FileUrlResult(BaseResult):
+    """A URL for one file of a context.
+
+    Attributes:
+        url: Whoever has it can use it, so it is kept out of `repr`.
+        expire_time: When it ends, as the service says it (seconds from now, or epoch seconds); usually in an hour.
+    """
+
+    url: str = field(default="", repr=False)
+    expire_time: int | None = None
+    error_message: str = ""
+
+
+@define
+class ClearContextResult(OperationResult):
+    """How the clearing of a context stands; `status` is "clearing", "available" when it is done, or another state."""
+
+    error_message: str = ""
+    status: str | None = None
+    context_id: str | None = None
+    data: Any = field(default=None, kw_only=True)
+    code: str = field(default="", kw_only=True)
+    message: str = field(default="", kw_only=True)
+    http_status_code: int = field(default=0, kw_only=True)
+
+
+@define
+class ContextInfoResult(BaseResult):
+    """The transfers between contexts and a session, running and past."""
+
+    success: bool = True
+    context_status_data: list[ContextStatusData] = field(default=None, converter=listed)
+    error_message: str = ""
+
+
+@define
+class ContextSyncResult(BaseResult):
+    """Outcome of copying between contexts and a session."""
+
+
+@define
+class ContextBindResult(BaseResult):
+    """Outcome of giving a running session contexts."""
+
+
+@define
+class ContextBinding:
+    """A context that a session has. `policy` is JSON, `bind_time` as the service writes it."""
+
+    context_id: str = ""
+    context_name: str = ""
+    path: str = ""
+    policy: str = ""
+    bind_time: str = ""
+
+
+@define
+class ContextBindingsResult(BaseResult):
+    """The contexts that a session has."""
+
+    bindings: list[ContextBinding] = field(default=None, converter=listed)
+    error_message: str = ""
+
+
+@define(frozen=True)
+class ContextTransfer:
+    """What was copied between this machine and a context.
+
+    Attributes:
+        files: Paths in the context, sorted.
+        size: Bytes of all of them.
+    """
+
+    files: tuple[str, ...]
+    size: int

@@ -1,0 +1,19 @@
+"""Environment variables of a session."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from .base import BaseResult, mapped
+
+
+def _names(envs: dict[str, str]) -> str:
+    return f"<{', '.join(sorted(envs))}>" if envs else "{}"
+
+
+@define
+class EnvResult(BaseResult):
+    """Environment variables by name; a repr shows the names alone, since values are often secret."""
+
+    envs: dict[str, str] = field(default=None, converter=mapped, repr=_names)
+    error_message: str = ""

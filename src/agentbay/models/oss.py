@@ -1,0 +1,37 @@
+"""Object storage: what the tools of a session told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+
+from .base import BaseResult, redacted
+
+
+def _told(text: Any) -> Any:
+    return {} if text is None else text
+
+
+@define
+class OSSClientResult(BaseResult):
+    """Outcome of giving credentials to a session; `client_config` is the tool's own text, {} on failure."""
+
+    client_config: Any = field(default=None, converter=_told, repr=False)
+    error_message: str = ""
+
+
+@define
+class OSSUploadResult(BaseResult):
+    """Outcome of an upload; `content` is the tool's own text."""
+
+    content: str = field(default="", repr=redacted)
+    error_message: str = ""
+
+
+@define
+class OSSDownloadResult(BaseResult):
+    """Outcome of a download; `content` is the tool's own text."""
+
+    content: str = field(default="", repr=redacted)
+    error_message: str = ""

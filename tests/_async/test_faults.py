@@ -1,0 +1,209 @@
+"""Every public method against every fault of a service, over real sockets."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from agentbay import (
+    AgentBayError,
+    APIError,
+    AsyncCommand,
+    ConnectionFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    RateLimitError,
+    ReplyError,
+    ServerError,
+    ServiceUnavailableError,
+    TransportError,
+)
+from tests.scripted import (
+    Behaviour,
+    Hangup,
+    Peer,
+    Service,
+    cut,
+    endless,
+    hang_up,
+    http,
+    message,
+    ok,
+    raw,
+    refused,
+    reset,
+    silence,
+    zipped,
+)
+
+from .calls import CALLS, Call, client, handle, outcome, root
+
+pytestmark = pytest.mark.anyio
+
+SHORT, LONG = 0.25, 5.0  # time limits, seconds: of calls that run into theirs, and of those that do not
+SLACK = 4.0  # how much later than its time limit a call may end on a busy machine, seconds
+
+_ONCE, _IF_REPEATABLE, _TWICE = "once", "once more if repeatable", "once more"
+_DEEP = b"[" * 200_000
+
+
+class Fault(NamedTuple):
+    """What a service does wrong, and what is to come of it with one retry allowed."""
+
+    name: str
+    behaviour: Behaviour
+    error: type[AgentBayError] | tuple[type[AgentBayError], ...]
+    sent: str = _ONCE
+    timeout: float = LONG
+    direct: type[AgentBayError] | None = None  # of calls by a session's own link, whose answers have another envelope
+    refusal: bool = False
+    only_data: bool = False  # harmless where the answer's data has no meaning
+
+
+FAULTS = [
+    Fault("never answers", silence, DeadlineExceeded, timeout=SHORT),
+    Fault("drips its head", endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.01), DeadlineExceeded, timeout=SHORT),
+    Fault(
+        "drips its body",
+        endless(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{", b" ", 0.01),
+        DeadlineExceeded,
+        timeout=SHORT,
+    ),
+    Fault(
+        "floods without end",
+        endless(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n", b" " * 4096, 0),
+        DeadlineExceeded,
+        timeout=SHORT,
+    ),
+    Fault(
+        "promises more than it sends",
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}"),
+        DeadlineExceeded,
+        timeout=SHORT,
+    ),
+    Fault("closes without an answer", hang_up, ConnectionLost, _IF_REPEATABLE),
+    Fault("resets without an answer", reset, ConnectionLost, _IF_REPEATABLE),
+    Fault("drops in its head", cut(b"HTTP/1.1 200 OK\r\nContent-Le"), ConnectionLost, _IF_REPEATABLE),
+    Fault("drops in its body", cut(message(200, b" " * 99)[:-50]), ConnectionLost, _IF_REPEATABLE),
+    Fault("speaks no HTTP", cut(b"SSH-2.0-OpenSSH_9.6\r\n"), ConnectionLost, _IF_REPEATABLE),
+    Fault("429, at once again", refused("Throttling", 429, {"Retry-After": "0"}), RateLimitError, _TWICE, refusal=True),
+    Fault("429, much later", refused("Throttling", 429, {"Retry-After": "99"}), RateLimitError, refusal=True),
+    Fault(
+        "503, at once again",
+        refused("ServiceUnavailable", 503, {"Retry-After": "0"}),
+        ServiceUnavailableError,
+        _TWICE,
+        refusal=True,
+    ),
+    Fault(
+        "503, no word when", refused("ServiceUnavailable", 503), ServiceUnavailableError, _IF_REPEATABLE, refusal=True
+    ),
+    Fault("502 of a gateway", http(502, b"<h1>Bad Gateway</h1>"), ServerError, _IF_REPEATABLE, refusal=True),
+    Fault("HTML", http(200, b"<!doctype html><h1>Welcome</h1>", {"Content-Type": "text/html"}), ReplyError),
+    Fault("half a document", http(200, b'{"RequestId": "R", "Success": tr'), ReplyError),
+    Fault("nothing at all", http(200, b""), ReplyError),
+    Fault("a list", http(200, b"[]"), ReplyError),
+    Fault("10 MiB of junk", http(200, b"\xa5" * (10 << 20)), ReplyError),
+    Fault("redirects", http(302, b"", {"Location": "/elsewhere"}), ReplyError, direct=APIError),
+    Fault("sends less than is there", http(200, b'{"Success": true}', {"Content-Length": "9"}), ReplyError),
+    Fault("gzip that is none", http(200, b"{}", {"Content-Encoding": "gzip"}), ReplyError),
+    Fault("gzip around nonsense", zipped("nonsense"), ReplyError),
+    Fault("no UTF-8", http(200, b'{"Success": true, "Data": "\xff\xfe"}'), ReplyError),
+    Fault("endless nesting", http(200, b'{"Success": true, "Data": ' + _DEEP), ReplyError),
+    Fault("refuses with a code", refused(), APIError, refusal=True),
+    Fault(
+        "refuses with 200", http(200, {"Success": False, "Code": "SomeCode"}), APIError, direct=ReplyError, refusal=True
+    ),
+    Fault("refuses with nothing", http(200, {"Success": False}), APIError, direct=ReplyError, refusal=True),
+    Fault("an undecided answer", http(200, {"Success": "perhaps"}), ReplyError),
+    Fault("data of another type", http(200, {"Success": True, "Data": 7, "data": 7}), ReplyError, only_data=True),
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_margin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys.modules[AsyncCommand.__module__], "_MARGIN", 0.0)
+    return
+
+
+def _called(call: Call, timeout: float) -> Call:
+    """Give a command, which has a time limit of its own, that of the others."""
+    if not call.name.endswith("execute_command"):
+        return call
+    return call._replace(make=lambda _, session: session.command.execute_command("true", int(timeout * 1000)))
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+async def test_fault(fault: Fault, call: Call) -> None:
+    """Each method ends within its time limit with the right error in the right way, and repeats only what it may."""
+    with Service(fault.behaviour) as service:
+        async with client(service.url, fault.timeout, max_retries=1) as bay:
+            session = handle(bay, service.url if call.direct else "")
+            began = time.monotonic()
+            result, error, raised = await outcome(_called(call, fault.timeout), bay, session)
+            took = time.monotonic() - began
+    assert took < fault.timeout + SLACK
+    if fault.only_data and call.acknowledged:
+        return
+    expected = (call.direct and fault.direct) or fault.error
+    assert isinstance(root(error), expected), f"{error!r} for {result!r}"
+    refusal = fault.refusal and not (call.direct and fault.direct)
+    contract = call.raises_refusal if refusal else call.raises
+    assert raised is (contract is not None)
+    if contract is not None:
+        assert isinstance(error, contract)
+    else:
+        assert result.success is False
+        assert not result
+        assert result.error_message == str(error)
+        with pytest.raises(type(error)):
+            result.unwrap()
+    again = fault.sent == _TWICE or (fault.sent == _IF_REPEATABLE and call.repeatable)
+    assert service.count(call.action) == (2 if again else 1)
+    assert service.count() == service.count(call.action)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+async def test_strict(fault: Fault) -> None:
+    """A strict client raises the error that others find in the result, from every method."""
+    for call in CALLS:
+        if (fault.only_data and call.acknowledged) or (fault.timeout == SHORT and call.name != "get"):
+            continue
+        with Service(fault.behaviour) as service:
+            async with client(service.url, fault.timeout, max_retries=0, strict=True) as bay:
+                session = handle(bay, service.url if call.direct else "")
+                result, error, raised = await outcome(_called(call, fault.timeout), bay, session)
+        assert raised, f"{call.name} returned {result!r}"
+        assert isinstance(root(error), (call.direct and fault.direct) or fault.error), call.name
+
+
+def _close_at_once(peer: Peer) -> None:
+    raise Hangup
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+async def test_closes_after_accepting(call: Call) -> None:
+    """A service that closes each connection at once is a lost or a failed connection, never a wrong answer."""
+    with Service(ok(), accepting=_close_at_once) as service:
+        async with client(service.url, max_retries=1) as bay:
+            _, error, raised = await outcome(call, bay, handle(bay, service.url if call.direct else ""))
+        assert service.count() == 0
+    assert isinstance(root(error), (ConnectionFailed, ConnectionLost))
+    assert raised is (call.raises is not None)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+async def test_nobody_listens(call: Call) -> None:
+    """A refused connection is retried, since nothing was sent, and ends as ConnectionFailed."""
+    with Service(ok()) as service:
+        pass
+    async with client(service.url, max_retries=1) as bay:
+        _, error, raised = await outcome(call, bay, handle(bay, service.url if call.direct else ""))
+    assert isinstance(root(error), ConnectionFailed)
+    assert isinstance(root(error), TransportError)
+    assert raised is (call.raises is not None)

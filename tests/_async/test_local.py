@@ -1,0 +1,170 @@
+"""Sessions on the private runtime, as a user has them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+
+from agentbay import (
+    AsyncAgentBay,
+    ClientClosedError,
+    CommandError,
+    CommandTimeoutError,
+    ConflictError,
+    CreateSessionParams,
+    FileError,
+    SessionError,
+    SessionNotFoundError,
+)
+from agentbay._concurrency import async_gather
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def bay() -> AsyncIterator[AsyncAgentBay]:
+    async with AsyncAgentBay.local() as bay:
+        yield bay
+
+
+async def test_session_is_deleted_at_the_end_of_its_block(bay: AsyncAgentBay) -> None:
+    """A session lives as long as its `with` block, also when the block raises."""
+    with pytest.raises(ZeroDivisionError):
+        async with bay.session() as session:
+            assert (await session.get_status()).status == "RUNNING"
+            raise ZeroDivisionError
+    assert (await session.get_status()).status == "FINISH"
+    assert isinstance((await bay.get(session.session_id)).exception, SessionNotFoundError)
+
+
+async def test_session_may_be_deleted_inside_its_block(bay: AsyncAgentBay) -> None:
+    """Deleting a session early does not make the end of its block fail."""
+    async with bay.session() as session:
+        assert await session.delete()
+    assert not await session.delete()
+
+
+async def test_many_sessions_through_one_client(bay: AsyncAgentBay) -> None:
+    """A hundred sessions are created, used and deleted through one client, together where the flavour can."""
+
+    async def live(number: int) -> str:
+        async with bay.session(CreateSessionParams(labels={"number": str(number)})) as session:
+            await session.file_system.write_file("number.txt", str(number))
+            return (await session.command.run("cat number.txt")).output
+
+    outputs = await async_gather([partial(live, number) for number in range(100)])
+    assert outputs == [str(number) for number in range(100)]
+    assert (await bay.list()).total_count == 0
+
+
+async def test_sessions_do_not_see_each_other(bay: AsyncAgentBay) -> None:
+    """What one session writes and runs is not there in another."""
+    async with bay.session() as one, bay.session() as other:
+        await one.file_system.write_file("/tmp/secret", "one's")
+        await one.command.run("sleep 1000 > /dev/null 2>&1 &")
+        assert not await other.file_system.read_file("/tmp/secret")
+        assert "sleep" not in (await other.command.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")).output
+
+
+async def test_pause_stops_everything_and_loses_nothing(bay: AsyncAgentBay) -> None:
+    """A counter stands still while its session is paused, and goes on from there; a paused session does no work."""
+    async with bay.session() as session:
+        await session.command.run("(while :; do echo >> count; sleep 0.01; done) > /dev/null 2>&1 &")
+        assert (await session.pause(timeout=20)).status == "PAUSED"
+        assert isinstance((await session.command.run("true")).exception, ConflictError)
+        assert isinstance((await session.pause()).exception, ConflictError)
+        assert (await session.resume(timeout=20)).status == "RUNNING"
+        before = int((await session.command.run("wc -l < count")).output)
+        after = int((await session.command.run("sleep 0.2; wc -l < count")).output)
+        assert after > before
+
+
+async def test_begun_pause_is_waited_for_by_looking(bay: AsyncAgentBay) -> None:
+    """`pause_async` and `resume_async` begin what `get_session` then shows."""
+    async with bay.session() as session:
+        assert await session.pause_async()
+        data = (await bay.get_session(session.session_id)).unwrap().data
+        assert data is not None
+        assert data.status in ("PAUSING", "PAUSED")
+
+
+async def test_command_outcomes(bay: AsyncAgentBay) -> None:
+    """Exit codes are data, `check` raises on them, and a timeout carries the output so far."""
+    async with bay.session() as session:
+        failed = await session.command.run("echo said; echo why >&2; exit 7")
+        assert (failed.exit_code, failed.stdout, failed.stderr) == (7, "said\n", "why\n")
+        assert failed.unwrap() is failed
+        with pytest.raises(CommandError, match="exited with 7: why"):
+            failed.check()
+        late = await session.command.run("echo begun; sleep 60", timeout_ms=300)
+        assert (late.exit_code, late.output) == (-1, "")
+        with pytest.raises(CommandTimeoutError) as caught:
+            late.unwrap()
+        assert caught.value.stdout == "begun\n"
+
+
+@pytest.mark.parametrize("size", [0, 1, 51 * 1024, 200_000])
+async def test_files_survive_their_size(bay: AsyncAgentBay, size: int) -> None:
+    """Text of any length, of characters of two bytes, comes back as it went, as text and as bytes."""
+    text = "é" * size
+    async with bay.session() as session:
+        assert await session.file_system.write_file("deep/er/file.txt", text)
+        assert (await session.file_system.read_file("deep/er/file.txt")).content == text
+        assert (await session.file_system.read_file("deep/er/file.txt", format="bytes")).content == text.encode()
+
+
+@pytest.mark.parametrize("name", ["[DIR] x", "[FILE]y", "a b", "---", "ünï", "new\nline", " lead"])
+async def test_names_survive(bay: AsyncAgentBay, name: str) -> None:
+    """A file's name comes back in a listing whatever it contains."""
+    async with bay.session() as session:
+        assert await session.file_system.write_file(f"names/{name}", "x")
+        listed = (await session.file_system.list_directory("names")).unwrap()
+        assert [entry.name for entry in listed.entries] == [name]
+
+
+async def test_file_failures(bay: AsyncAgentBay) -> None:
+    """A file that is not there, a directory, and a read-only place are failures that name the path."""
+    async with bay.session() as session:
+        for result, path in (
+            (await session.file_system.read_file("none.txt"), "none.txt"),
+            (await session.file_system.read_file("/tmp"), "/tmp"),
+            (await session.file_system.list_directory("/none"), "/none"),
+            (await session.file_system.write_file("/usr/x", "x"), "/usr/x"),
+        ):
+            assert isinstance(result.exception, FileError)
+            assert path in result.error_message
+
+
+async def test_pages_and_iteration(bay: AsyncAgentBay) -> None:
+    """Pages follow each other, the iterator reads them all, and a page too many is a failure."""
+    made = [(await bay.create(CreateSessionParams(labels={"n": "x"}))).unwrap().session for _ in range(5)]
+    ids = [session.session_id for session in made if session]
+    pages = [(await bay.list({"n": "x"}, page=page, limit=2)).unwrap() for page in (1, 2, 3)]
+    assert [item["sessionId"] for page in pages for item in page.session_ids] == ids
+    assert [page.total_count for page in pages] == [5, 5, 5]
+    assert [item["sessionId"] async for item in bay.iter_sessions({"n": "x"}, limit=2)] == ids
+    assert "No more pages" in (await bay.list({"n": "x"}, page=4, limit=2)).error_message
+    for session in made:
+        assert session and await session.delete()
+
+
+async def test_strict_client_raises() -> None:
+    """With `strict` every failure raises, of its own class."""
+    async with AsyncAgentBay.local(strict=True) as bay:
+        with pytest.raises(SessionNotFoundError):
+            await bay.get("session-none")
+        async with bay.session() as session:
+            with pytest.raises(SessionError):
+                await session.get_link(port=1)
+            assert (await session.command.run("exit 3")).exit_code == 3
+
+
+async def test_closed_client_says_so() -> None:
+    """A client that was closed raises from every call, and closing it again does nothing."""
+    bay = AsyncAgentBay.local()
+    await bay.aclose()
+    await bay.aclose()
+    with pytest.raises(ClientClosedError):
+        await bay.list()

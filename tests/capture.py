@@ -1,0 +1,91 @@
+"""A server on a real socket that keeps what it is sent and answers what it is told: for tests of what goes over the wire."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+
+class Captured(NamedTuple):
+    """A request as it came; `fields` are those of query and form together."""
+
+    path: str
+    query: dict[str, str]
+    form: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return {**self.query, **self.form}
+
+    @property
+    def action(self) -> str:
+        return self.query.get("Action", self.path)
+
+
+class Answered(NamedTuple):
+    """What to send back."""
+
+    body: bytes
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Capture:
+    """What came so far, and where to send it."""
+
+    def __init__(self, answer: Callable[[Captured], Answered | dict[str, Any]]) -> None:
+        self.requests: list[Captured] = []
+        self.answer = answer
+        self.url = ""
+
+    def take(self, request: Captured) -> Answered:
+        self.requests.append(request)
+        made = self.answer(request)
+        return made if isinstance(made, Answered) else Answered(json.dumps(made).encode())
+
+
+@contextmanager
+def capturing(answer: Callable[[Captured], Answered | dict[str, Any]]) -> Iterator[Capture]:
+    """Serve on a free port of this machine until the block ends."""
+    capture = Capture(answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            parts = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            is_form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+            form = dict(parse_qsl(body.decode(), keep_blank_values=True)) if is_form else {}
+            query = dict(parse_qsl(parts.query, keep_blank_values=True))
+            made = capture.take(Captured(parts.path, query, form, headers, body))
+            self.send_response(made.status)
+            for name, value in made.headers:
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(made.body)))
+            self.end_headers()
+            self.wfile.write(made.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    capture.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield capture
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

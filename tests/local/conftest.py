@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.local.raw import Wire, embedded
+
+if sys.platform != "linux":
+    pytest.skip("the local runtime needs Linux", allow_module_level=True)
+
+
+@pytest.fixture(scope="session")
+def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="session")
+def wire(state_dir: Path) -> Iterator[Wire]:
+    """A client of one runtime that the tests share; each makes sessions of its own."""
+    with embedded(state_dir) as (child, wire):
+        yield wire
+        assert child.close_lifeline() == 0
+        complaints = child.complaints()
+        assert "ERROR" not in complaints
+        assert "Traceback" not in complaints
+
+
+@pytest.fixture
+def session(wire: Wire) -> Iterator[str]:
+    with wire.session() as session:
+        yield session

@@ -1,0 +1,187 @@
+"""A runtime as a child process, and a client that speaks the bare wire to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+KEY = "the-key-of-the-tests"
+
+
+class Refused(Exception):
+    """The service answered no."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__(status, body)
+        self.status, self.code, self.message = status, body["Code"], body["Message"]
+        assert set(body) == {"RequestId", "HostId", "Code", "Message"}
+
+
+class Wire:
+    """Sends actions as forms and reads the envelope, as `protocol/actions.md` has it."""
+
+    def __init__(self, url: str, key: str = KEY) -> None:
+        self.url, self.key = url, key
+        self.http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def envelope(self, action: str, **fields: Any) -> dict[str, Any]:
+        form = {"Authorization": f"Bearer {self.key}", **{name: _form(value) for name, value in fields.items()}}
+        answer = self.http.post("/", params={"Action": action, "Format": "json"}, data=form)
+        body = answer.json()
+        if answer.status_code != 200:
+            raise Refused(answer.status_code, body)
+        assert (body["Success"], body["Code"], body["HttpStatusCode"], body["Message"]) == (True, "ok", 200, "")
+        assert body["RequestId"] == body["RequestId"].upper()
+        return body
+
+    def data(self, action: str, **fields: Any) -> Any:
+        return self.envelope(action, **fields).get("Data")
+
+    def create(self, **fields: Any) -> str:
+        return str(self.data("CreateMcpSession", **fields)["SessionId"])
+
+    @contextlib.contextmanager
+    def session(self, **fields: Any) -> Iterator[str]:
+        session = self.create(**fields)
+        try:
+            yield session
+        finally:
+            with contextlib.suppress(Refused):
+                self.data("DeleteSessionAsync", SessionId=session)
+
+    def status(self, session: str) -> str:
+        return str(self.data("GetSessionDetail", SessionId=session)["Status"])
+
+    def tool(self, session: str, name: str, **args: Any) -> dict[str, Any]:
+        reply: dict[str, Any] = self.data("CallMcpTool", SessionId=session, Name=name, Args=args, Server="")
+        return reply
+
+    def text(self, session: str, name: str, **args: Any) -> str:
+        reply = self.tool(session, name, **args)
+        assert not reply["isError"], reply
+        return str(reply["content"][0]["text"])
+
+    def sh(self, session: str, command: str, **args: Any) -> dict[str, Any]:
+        reply = self.tool(session, "shell", command=command, **{"timeout_ms": 10_000, **args})
+        result: dict[str, Any] = json.loads(reply["content"][0]["text"])
+        assert reply["isError"] == (result["exit_code"] != 0)
+        return result
+
+    def stdout(self, session: str, command: str) -> str:
+        result = self.sh(session, command)
+        assert result["exit_code"] == 0, result
+        return str(result["stdout"])
+
+
+def _form(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
+
+
+class Child:
+    """A process that serves, started as the launcher or a person starts it."""
+
+    def __init__(self, arguments: list[str], *, key: str = KEY, lifeline: bool = True, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        if lifeline:
+            assert self.process.stdin is not None
+            self.process.stdin.write(key + "\n")
+            self.process.stdin.flush()
+        assert self.process.stdout is not None
+        self.line = self.process.stdout.readline()
+        self._complaints: list[str] = []
+        self._reader = threading.Thread(target=self._read_complaints, daemon=True)
+        self._reader.start()
+
+    def _read_complaints(self) -> None:
+        assert self.process.stderr is not None
+        self._complaints.extend(self.process.stderr)
+
+    @property
+    def url(self) -> str:
+        assert self.line.startswith("agentbay local ready at http://127.0.0.1:"), self.complaints()
+        return self.line.split()[-1]
+
+    def complaints(self) -> str:
+        """What it wrote on standard error; waits for its end."""
+        self._reader.join(10)
+        return "".join(self._complaints)
+
+    def close_lifeline(self) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(10)
+
+    def send(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(10)
+
+    def release(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._reader.join(10)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@contextlib.contextmanager
+def embedded(state_dir: Path | None = None, *options: str) -> Iterator[tuple[Child, Wire]]:
+    """Run `python -m agentbay.local` and a client of it."""
+    where = ["--state-dir", str(state_dir)] if state_dir else []
+    child = Child(["-m", "agentbay.local", *where, *options])
+    try:
+        wire = Wire(child.url)
+        with wire.http:
+            yield child, wire
+    finally:
+        child.release()
+
+
+def eventually(condition: Any, seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def processes_with(marker: str) -> list[int]:
+    """Pids on this machine whose command line holds `marker`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and marker.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def mounts_with(marker: str) -> list[str]:
+    """Lines of any mount table on this machine that name `marker`."""
+    found: set[str] = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit():
+                lines = (entry / "mountinfo").read_text(errors="replace").splitlines()
+                found.update(line for line in lines if marker in line)
+    return sorted(found)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("sandboxes need Linux", allow_module_level=True)
+
+from agentbay.local.sandbox.host import Sandbox, SandboxHost, SandboxSpec
+
+
+class Lab:
+    """A host and sandboxes in directories of their own, for one test."""
+
+    def __init__(self, host: SandboxHost, directory: Path) -> None:
+        self.host, self.directory = host, directory
+        self.made = 0
+
+    async def sandbox(self, **options: Any) -> Sandbox:
+        self.made += 1
+        root = self.directory / f"sandbox-{self.made}"
+        root.mkdir(exist_ok=True)
+        return await self.host.create(SandboxSpec(root=root, **options))
+
+
+@asynccontextmanager
+async def laboratory(directory: Path) -> AsyncIterator[Lab]:
+    host = await SandboxHost.start()
+    try:
+        yield Lab(host, directory)
+    finally:
+        await host.close()
+
+
+Experiment = Callable[[Lab], Awaitable[None]]
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Callable[[Experiment], None]:
+    """Run an async function with a fresh lab."""
+
+    def conduct(body: Experiment) -> None:
+        async def whole() -> None:
+            async with laboratory(tmp_path) as lab:
+                await asyncio.wait_for(body(lab), 30)
+
+        asyncio.run(whole())
+
+    return conduct

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from agentbay.local.sandbox.host import Completed, Limits, Sandbox, SandboxError, SandboxGone
+
+
+async def sh(sandbox: Sandbox, script: str, **options: object) -> Completed:
+    return await sandbox.run(["bash", "-c", script], **options)  # type: ignore[arg-type]
+
+
+def test_output_and_exit_codes(experiment):
+    """Both streams come back whole, and exit codes are those a shell reports."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        done = await sh(sandbox, "echo out; echo err >&2; exit 3")
+        assert (done.exit_code, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+        assert (await sh(sandbox, "kill -9 $$")).exit_code == 137
+        assert (await sandbox.run(["true"])) == Completed(0, b"", b"")
+
+    experiment(body)
+
+
+@pytest.mark.parametrize(
+    ("argv", "cwd", "code", "message"),
+    [
+        (["no-such-command"], None, 127, b"no-such-command: command not found\n"),
+        (["./nothing"], None, 127, b"./nothing: No such file or directory\n"),
+        (["/etc/passwd"], None, 126, b"/etc/passwd: Permission denied\n"),
+        (["/tmp"], None, 126, b"/tmp: Is a directory\n"),
+        (["true"], "/nowhere", 126, b"cd: /nowhere: No such file or directory\n"),
+        (["true", "x" * 200_000], None, 126, b"true: Argument list too long\n"),
+    ],
+)
+def test_commands_that_cannot_start(experiment, argv, cwd, code, message):
+    """What cannot be started is a completed command with a shell's exit code and words."""
+
+    async def body(lab):
+        done = await (await lab.sandbox()).run(argv, cwd=cwd)
+        assert (done.exit_code, done.stdout, done.stderr) == (code, b"", message)
+
+    experiment(body)
+
+
+def test_environment_is_clean(experiment, monkeypatch):
+    """A command sees the documented variables, those of the sandbox, those of the call, and none of the host's."""
+    monkeypatch.setenv("AGENTBAY_API_KEY", "host-secret")
+
+    async def body(lab):
+        sandbox = await lab.sandbox(env={"A": "sandbox", "B": "sandbox"})
+        done = await sandbox.run(["env"], env={"B": "call"})
+        seen = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
+        assert seen.pop("PATH").startswith("/home/wuying/.local/bin:/usr/local/sbin:")
+        assert seen == {
+            "HOME": "/home/wuying", "USER": "wuying", "LOGNAME": "wuying", "SHELL": "/bin/bash",
+            "LANG": "C.UTF-8", "TERM": "dumb", "A": "sandbox", "B": "call", "AGENTBAY_COMMAND": "1",
+        }  # fmt: skip
+
+    experiment(body)
+
+
+def test_process_state_is_clean(experiment):
+    """A command starts as session leader with default signals, umask 022, and no descriptor but its three streams."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        program = "import os; print(os.getsid(0) == os.getpid(), oct(os.umask(0)), sorted(os.listdir('/proc/self/fd')))"
+        done = await sandbox.run(["python3", "-c", program])
+        assert done.stdout == b"True 0o22 ['0', '1', '2', '3']\n"  # 3 is the directory being listed
+        status = (await sandbox.run(["grep", "SigIgn", "/proc/self/status"])).stdout
+        # glibc's posix_spawn ignores its own signals, 32 and 33
+        assert int(status.split()[1], 16) & ~(3 << 31) == 0
+
+    experiment(body)
+
+
+@pytest.mark.parametrize("cwd", [None, "/home/wuying", "~", "below", "~/below", "/tmp"])
+def test_working_directory(experiment, cwd):
+    """A working directory is absolute, or starts at home."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(["mkdir", "below"])
+        expected = {
+            None: "/home/wuying",
+            "~": "/home/wuying",
+            "below": "/home/wuying/below",
+            "~/below": "/home/wuying/below",
+        }
+        assert (await sandbox.run(["pwd"], cwd=cwd)).stdout.decode().strip() == expected.get(cwd, cwd)
+
+    experiment(body)
+
+
+def test_input_and_large_messages(experiment):
+    """Standard input of any size arrives, without it there is none, and long arguments pass too."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        big = bytes(range(256)) * 40_000
+        assert (await sandbox.run(["cat"], stdin=big)).stdout == big
+        assert (await sandbox.run(["cat"])).stdout == b""
+        words = ["w" * 100_000] * 5
+        assert len((await sandbox.run(["echo", *words])).stdout) == 500_005
+
+    experiment(body)
+
+
+def test_timeout_kills_everything(experiment):
+    """When the time is up, children, those in other groups and those in other sessions die; output so far is kept."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        script = (
+            "echo before; sleep 91 & (sleep 92 &); (setsid sleep 93 &); set -m; sleep 94 & setsid sleep 95 &"
+            "setsid bash -c '(setsid sleep 96 &)' & sleep 97"
+        )
+        started = time.monotonic()
+        done = await sh(sandbox, script, timeout=0.4)
+        assert time.monotonic() - started < 2
+        assert (done.timed_out, done.exit_code, done.stdout) == (True, 137, b"before\n")
+        assert (await sandbox.run(["pgrep", "sleep"])).stdout == b""
+
+    experiment(body)
+
+
+def test_timeout_of_a_forking_tree(experiment):
+    """A tree that forks all the while is killed to the last process."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        forking = "f() { while :; do (sleep 0.01; sleep 30) & sleep 0.002; done; }; f & f & f"
+        done = await sh(sandbox, forking, timeout=0.5)
+        assert done.timed_out
+        assert (await sandbox.usage()).processes == 0
+
+    experiment(body)
+
+
+def test_background_children(experiment):
+    """A child that keeps the output open holds up neither the call nor, later, itself by a broken pipe."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        started = time.monotonic()
+        done = await sh(sandbox, "(for i in 1 2 3 4 5; do sleep 0.1; echo $i || exit; done; touch survived) & echo now")
+        assert time.monotonic() - started < 0.4
+        assert done.stdout == b"now\n"
+        await asyncio.sleep(0.8)
+        assert (await sandbox.run(["ls"])).stdout == b"survived\n"
+
+    experiment(body)
+
+
+def test_cancellation_kills(experiment):
+    """Cancelling the call kills its command and leaves the sandbox in use."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        task = asyncio.create_task(sh(sandbox, "sleep 97 & sleep 98"))
+        await asyncio.sleep(0.2)
+        assert (await sandbox.usage()).processes == 3
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await sandbox.run(["pgrep", "sleep"])).exit_code == 1
+
+    experiment(body)
+
+
+def test_output_limit(experiment):
+    """Output beyond the limit is dropped and said to be, and its writer runs to its end."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        done = await sh(sandbox, "head -c 3000000 /dev/zero; echo -n end >&2", output_limit=1_000_000)
+        assert (done.exit_code, len(done.stdout), done.stderr, done.truncated) == (0, 1_000_000, b"end", True)
+        whole = await sh(sandbox, "head -c 3000000 /dev/zero", output_limit=3_000_000)
+        assert (len(whole.stdout), whole.truncated) == (3_000_000, False)
+
+    experiment(body)
+
+
+def test_many_at_once(experiment):
+    """Commands of one sandbox run side by side and keep their outputs apart."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        done = await asyncio.gather(*(sh(sandbox, f"sleep 0.05; echo {i}") for i in range(60)))
+        assert [int(one.stdout) for one in done] == list(range(60))
+
+    experiment(body)
+
+
+def test_process_limit(experiment):
+    """A fork bomb stops at the limit, which holds for the sandbox alone, and the sandbox can still be used."""
+
+    async def body(lab):
+        bombed, other = await lab.sandbox(limits=Limits(processes=40)), await lab.sandbox()
+        done = await sh(bombed, "for i in {1..100}; do sleep 60 & done; wait", timeout=1)
+        assert b"Resource temporarily unavailable" in done.stderr
+        assert (await other.run(["echo", "fine"])).stdout == b"fine\n"
+        assert (await bombed.run(["echo", "again"])).stdout == b"again\n"
+
+    experiment(body)
+
+
+def test_start_at_the_process_limit(experiment):
+    """A command that the limit does not let start says so; a file operation fails with EAGAIN."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(processes=5))
+        background = asyncio.create_task(sh(sandbox, "sleep 60 & sleep 60 & sleep 60 & wait"))
+        await asyncio.sleep(0.3)
+        done = await sandbox.run(["true"])
+        assert (done.exit_code, done.stderr) == (126, b"true: Resource temporarily unavailable\n")
+        with pytest.raises(SandboxError, match="Resource temporarily unavailable"):
+            await sandbox.call("list", {"path": "~"})
+        background.cancel()
+
+    experiment(body)
+
+
+def test_memory_and_file_size_limits(experiment):
+    """Allocation and files stop at their limits."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(memory_bytes=300 << 20, file_size=1 << 20, open_files=64))
+        assert b"MemoryError" in (await sandbox.run(["python3", "-c", "bytearray(400 << 20)"])).stderr
+        assert (await sh(sandbox, "head -c 2000000 /dev/zero > big; stat -c %s big")).stdout == b"1048576\n"
+        assert (await sh(sandbox, "ulimit -n; ulimit -c")).stdout == b"64\n0\n"
+
+    experiment(body)
+
+
+def test_wrong_arguments(experiment):
+    """What no process could be given is refused before anything is sent."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        for argv, env in ([], {}), (["a\0b"], {}), (["a"], {"": "x"}), (["a"], {"a=b": "x"}), (["a"], {"b": "\0"}):
+            with pytest.raises(ValueError, match=r"NUL|name"):
+                await sandbox.run(argv, env=env)
+
+    experiment(body)
+
+
+def test_death_of_the_first_process(experiment):
+    """When process 1 dies, running calls fail at once, later ones too, and waiting for it ends."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        task = asyncio.create_task(sandbox.run(["sleep", "60"]))
+        await asyncio.sleep(0.1)
+        os.kill(sandbox.pid, 9)
+        with pytest.raises(SandboxGone):
+            await task
+        await sandbox.wait_closed()
+        assert not sandbox.alive
+        with pytest.raises(SandboxGone):
+            await sandbox.run(["true"])
+        await sandbox.close()
+
+    experiment(body)
+
+
+def test_names_that_are_not_text(experiment):
+    """Bytes that are no UTF-8 pass through arguments and file names."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        odd = b"caf\xe9 \xff".decode(errors="surrogateescape")
+        await sandbox.run(["touch", odd])
+        assert (await sandbox.run(["ls", "-N"])).stdout == b"caf\xe9 \xff\n"
+
+    experiment(body)

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+
+import pytest
+
+from agentbay.local.sandbox.host import Bind, FileOperationFailed, Limits, SandboxError
+
+
+async def refused(sandbox, operation: str, **params: object) -> str:
+    with pytest.raises(FileOperationFailed) as caught:
+        await sandbox.call(operation, params)
+    return errno.errorcode[caught.value.errno]
+
+
+def test_write_and_read(experiment):
+    """What is written comes back, whole or in part, and parents are made."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        content = os.urandom(3_000_000)
+        result, payload = await sandbox.call("write", {"path": "a/b/c"}, input=content)
+        assert (result["written"], result["created"], payload) == (len(content), True, b"")
+        assert (await sandbox.call("read", {"path": "/home/wuying/a/b/c"}))[1] == content
+        part = await sandbox.call("read", {"path": "~/a/b/c", "offset": 7, "length": 5})
+        assert part == ({"size": len(content), "read": 5}, content[7:12])
+        assert (await sandbox.call("read", {"path": "a/b/c", "offset": 9_000_000}))[1] == b""
+        await sandbox.call("write", {"path": "a/b/c", "mode": "append"}, input=b"end")
+        assert (await sandbox.call("read", {"path": "a/b/c", "offset": len(content)}))[1] == b"end"
+        await sandbox.call("write", {"path": "empty"})
+        assert (await sandbox.call("read", {"path": "empty"}))[1] == b""
+
+    experiment(body)
+
+
+def test_overwriting(experiment):
+    """An overwritten file keeps its mode, links keep leading to it, and no temporary file stays."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(
+            ["bash", "-c", "echo old > tool; chmod 750 tool; mkdir d; ln -s ../tool d/link; ln -s gone dangling"]
+        )
+        await sandbox.call("write", {"path": "d/link", "sync": True}, input=b"new")
+        await sandbox.call("write", {"path": "dangling"}, input=b"made")
+        listing = (
+            await sandbox.run(["bash", "-c", "ls -A . d; stat -c %a tool; cat tool gone; readlink d/link"])
+        ).stdout
+        assert listing == b".:\nd\ndangling\ngone\ntool\n\nd:\nlink\n750\nnewmade../tool\n"
+
+    experiment(body)
+
+
+def test_what_is_no_file_is_refused(experiment):
+    """Directories, FIFOs, devices and sockets are refused at once instead of blocking or misleading."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(
+            ["bash", "-c", "mkdir dir; mkfifo fifo; python3 -c 'import socket; socket.socket(1).bind(\"sock\")'"]
+        )
+        for operation in "read", "write":
+            assert await refused(sandbox, operation, path="dir") == "EISDIR"
+            for path in "fifo", "/dev/null", "/dev/zero", "sock":
+                assert await refused(sandbox, operation, path=path) == "EINVAL"
+        assert await refused(sandbox, "read", path="missing") == "ENOENT"
+        assert await refused(sandbox, "read", path="") == "ENOENT"
+        assert await refused(sandbox, "write", path="/usr/x") == "EROFS"
+        assert await refused(sandbox, "list", path="missing") == "ENOENT"
+        with pytest.raises(SandboxError, match="KeyError"):
+            await sandbox.call("unknown", {})
+
+    experiment(body)
+
+
+def test_links_end_in_the_view(experiment, tmp_path):
+    """A planted link leads to the sandbox's own files, never to the host's."""
+    secret = tmp_path / "secret"
+    secret.write_text("host")
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(
+            ["bash", "-c", f"ln -s {secret} a; ln -s /etc/shadow b; ln -s /proc/1/root/etc/passwd c; ln -s / d"]
+        )
+        assert await refused(sandbox, "read", path="a") == "ENOENT"
+        assert await refused(sandbox, "read", path="b") == "ENOENT"
+        assert await refused(sandbox, "read", path="c") == "EACCES"
+        assert b"wuying" in (await sandbox.call("read", {"path": "d/etc/passwd"}))[1]
+        assert await refused(sandbox, "read", path="d/../.." + str(secret)) == "ENOENT"
+
+    experiment(body)
+
+
+def test_a_home_with_planted_links_is_used_again(experiment, tmp_path):
+    """Mount points in a home that sandboxed code has written are made in the view, not where links point."""
+    (tmp_path / "context").mkdir()
+    victim = tmp_path / "victim"
+    victim.mkdir()
+
+    async def body(lab):
+        first = await lab.sandbox()
+        await first.run(["bash", "-c", f"ln -s {victim} link; ln -s {victim} /tmp/link"])
+        await first.close()
+        lab.made = 0
+        binds = [Bind(str(tmp_path / "context"), "/home/wuying/link/deep/er"), Bind(str(tmp_path), "/tmp/link/x")]
+        with pytest.raises(SandboxError, match="bind"):
+            await lab.sandbox(binds=binds)
+        assert list(victim.iterdir()) == []
+
+    experiment(body)
+
+
+def test_listing(experiment):
+    """A listing is sorted and describes links by what they lead to; odd names survive it."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        odd = b"\xff\xe9".decode(errors="surrogateescape")
+        for name in "b", " lead", "new\nline", "[DIR] x", "é", odd:
+            await sandbox.call("write", {"path": name}, input=b"123")
+        await sandbox.run(["bash", "-c", "mkdir a; ln -s a dirlink; ln -s nowhere broken"])
+        entries = (await sandbox.call("list", {"path": "."}))[0]["entries"]
+        names = [entry["name"] for entry in entries]
+        assert names == sorted([" lead", "[DIR] x", "a", "b", "broken", "dirlink", "new\nline", "é", odd])
+        kinds = {entry["name"]: (entry["is_directory"], entry["is_symlink"]) for entry in entries}
+        assert kinds["a"] == (True, False)
+        assert kinds["dirlink"] == (True, True)
+        assert kinds["broken"] == (False, True)
+        assert (await sandbox.call("read", {"path": odd}))[1] == b"123"
+
+    experiment(body)
+
+
+def test_stat(experiment):
+    """A description has size, kind, permissions and times."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(["bash", "-c", "echo 12345 > f; chmod 640 f; touch -d @1000000000.5 f"])
+        found = (await sandbox.call("stat", {"path": "f"}))[0]
+        assert {key: found[key] for key in ("size", "is_file", "is_directory", "permissions", "mtime")} == {
+            "size": 6, "is_file": True, "is_directory": False, "permissions": "640", "mtime": 1000000000.5,
+        }  # fmt: skip
+        assert (await sandbox.call("stat", {"path": "/tmp"}))[0]["permissions"] == "1777"
+
+    experiment(body)
+
+
+def test_directories(experiment):
+    """Directories are made with those above them and removed only when asked for with all they hold."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.call("mkdir", {"path": "a/b/c"})
+        await sandbox.call("mkdir", {"path": "a/b/c"})
+        await sandbox.run(
+            ["bash", "-c", "touch a/f keep; ln -s ../keep a/b/link; ln -s ../../.. a/b/c/up; chmod 500 a/b/c"]
+        )
+        assert await refused(sandbox, "mkdir", path="keep") == "EEXIST"
+        assert await refused(sandbox, "remove", path="a") == "EISDIR"
+        await sandbox.run(["chmod", "700", "a/b/c"])
+        await sandbox.call("remove", {"path": "a", "recursive": True})
+        assert (await sandbox.run(["ls", "-A"])).stdout == b"keep\n"
+        await sandbox.call("remove", {"path": "keep"})
+        assert await refused(sandbox, "remove", path="keep") == "ENOENT"
+
+    experiment(body)
+
+
+def test_a_deep_tree_is_removed(experiment):
+    """Depth is no obstacle to removal."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(["python3", "-c", "import os\nfor i in range(3000): os.mkdir('t'); os.chdir('t')"])
+        await sandbox.call("remove", {"path": "t", "recursive": True})
+        assert (await sandbox.run(["ls", "-A"])).stdout == b""
+
+    experiment(body)
+
+
+def test_moving(experiment):
+    """Moving works within a file system and across, with modes, times and links."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        script = "mkdir -p t/s; echo x > t/s/f; chmod 640 t/s/f; touch -d @5 t/s/f; ln -s f t/s/l; chmod 750 t/s"
+        await sandbox.run(["bash", "-c", script])
+        await sandbox.call("move", {"source": "t", "target": "u"})
+        await sandbox.call("move", {"source": "u", "target": "/tmp/v"})
+        listing = await sandbox.run(["bash", "-c", "ls -A; cd /tmp/v; stat -c '%n %a %Y' s s/f; readlink s/l"])
+        assert listing.stdout.startswith(b"s 750 ")
+        assert listing.stdout.endswith(b"\ns/f 640 5\nf\n")
+        await sandbox.run(["bash", "-c", "mkdir full; touch full/x; echo one > one; echo two > /tmp/two"])
+        assert await refused(sandbox, "move", source="/tmp/v", target="full") == "ENOTEMPTY"
+        assert await refused(sandbox, "move", source="missing", target="full") == "ENOENT"
+        await sandbox.call("move", {"source": "/tmp/two", "target": "one"})
+        assert (await sandbox.run(["cat", "one"])).stdout == b"two\n"
+
+    experiment(body)
+
+
+def test_searching(experiment):
+    """A search matches names by * and ?, everywhere below, without what is excluded; other signs mean themselves."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(
+            [
+                "bash",
+                "-c",
+                "mkdir -p p/q .git node/x; touch a.py p/b.py p/q/c.py .git/d.py node/x/e.py 'p/[x].py' p/A.PY",
+            ]
+        )
+
+        async def search(pattern: str, *exclude: str) -> list[str]:
+            found = await sandbox.call("search", {"path": "~", "pattern": pattern, "exclude": list(exclude)})
+            return [path.removeprefix("/home/wuying/") for path in found[0]["matches"]]
+
+        assert await search("*.py", ".git", "node*") == ["a.py", "p/[x].py", "p/b.py", "p/q/c.py"]
+        assert await search("?.py", ".git", "node/x") == ["a.py", "p/b.py", "p/q/c.py"]
+        assert await search("[x].py") == ["p/[x].py"]
+        assert await search("q") == ["p/q"]
+        assert await search("nothing") == []
+        assert await refused(sandbox, "search", path="missing", pattern="*") == "ENOENT"
+        assert await refused(sandbox, "search", path="a.py", pattern="*") == "ENOTDIR"
+
+    experiment(body)
+
+
+def test_limits_and_time_hold_for_file_operations(experiment):
+    """A write stops at the file size limit and leaves the old content; a slow operation is killed in time."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(file_size=1000))
+        await sandbox.call("write", {"path": "f"}, input=b"old")
+        with pytest.raises(FileOperationFailed) as caught:
+            await sandbox.call("write", {"path": "f"}, input=bytes(2000))
+        assert caught.value.errno == errno.EFBIG
+        assert caught.value.path == "/home/wuying/f"
+        assert (await sandbox.call("read", {"path": "f"}))[1] == b"old"
+        assert (await sandbox.run(["ls", "-A"])).stdout == b"f\n"
+        with pytest.raises(TimeoutError):
+            await sandbox.call("search", {"path": "/", "pattern": "*"}, timeout=0.01)
+        await asyncio.sleep(0.1)
+        assert (await sandbox.usage()).processes == 0
+
+    experiment(body)
+
+
+def test_many_operations_at_once(experiment):
+    """Operations run side by side."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await asyncio.gather(*(sandbox.call("write", {"path": f"f{i}"}, input=b"%d" % i) for i in range(40)))
+        found = await asyncio.gather(*(sandbox.call("read", {"path": f"f{i}"}) for i in range(40)))
+        assert [int(payload) for _, payload in found] == list(range(40))
+
+    experiment(body)

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from agentbay.local.sandbox import seccomp, syscalls
+from agentbay.local.sandbox.host import Bind, SandboxError
+
+PROBE = """
+import ctypes, errno, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def code(result):
+    return "open" if result >= 0 else errno.errorcode[ctypes.get_errno()]
+def attempt(name, action):
+    try:
+        print(name, action())
+    except OSError as error:
+        print(name, errno.errorcode[error.errno])
+attempt("user namespace", lambda: code(libc.unshare(0x10000000)))
+attempt("mount", lambda: code(libc.mount(b"none", b"/mnt", b"tmpfs", 0, None)))
+attempt("clone3", lambda: code(libc.syscall(435, None, 0)))
+attempt("clone", lambda: code(libc.syscall(CLONE, 0x10000011, 0, 0, 0, 0)))
+attempt("ptrace", lambda: code(libc.ptrace(16, 1, 0, 0)))
+attempt("io_uring", lambda: code(libc.syscall(425, 4, ctypes.create_string_buffer(256))))
+attempt("keyctl", lambda: code(libc.syscall(KEYCTL, 0, -3, 1)))
+attempt("chroot", lambda: os.chroot("/tmp"))
+attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM))
+attempt("core_pattern", lambda: os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY))
+attempt("environ of 1", lambda: open("/proc/1/environ").read())
+attempt("descriptors of 1", lambda: os.listdir("/proc/1/fd"))
+attempt("root of 1", lambda: os.listdir("/proc/1/root"))
+attempt("kill 1", lambda: os.kill(1, 9))
+attempt("setuid", lambda: os.setuid(0))
+attempt("write /usr", lambda: open("/usr/x", "w"))
+attempt("write /etc", lambda: open("/etc/passwd", "a"))
+attempt("write /", lambda: os.mkdir("/x"))
+attempt("device", lambda: os.mknod("/tmp/disk", 0o60600, os.makedev(8, 0)) or open("/tmp/disk"))
+"""
+
+
+def test_doors_are_closed(experiment):
+    """The usual ways out and into the kernel's attics are refused."""
+    numbers = seccomp._X86_64 if syscalls.MACHINE == "x86_64" else seccomp._AARCH64
+    clone = seccomp._ARCHITECTURES[syscalls.MACHINE][2]
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        program = PROBE.replace("CLONE", str(clone)).replace("KEYCTL", str(numbers["keyctl"]))
+        done = await sandbox.run(["python3", "-c", program])
+        found = dict(line.rsplit(" ", 1) for line in done.stdout.decode().splitlines())
+        assert found.pop("write /etc") in ("EACCES", "EROFS")  # the file is root's; where there is no root, read-only
+        assert found == {
+            "user namespace": "EPERM", "mount": "EPERM", "clone3": "ENOSYS", "clone": "EPERM", "ptrace": "EPERM",
+            "io_uring": "EPERM", "keyctl": "EPERM", "chroot": "EPERM", "vsock": "EAFNOSUPPORT",
+            "core_pattern": "EACCES", "environ of 1": "EACCES", "descriptors of 1": "EACCES", "root of 1": "EACCES",
+            "kill 1": "None", "setuid": "EINVAL", "write /usr": "EROFS", "write /": "EROFS",
+            "device": "EPERM",
+        }  # fmt: skip
+        assert sandbox.alive
+
+    experiment(body)
+
+
+def test_no_privilege(experiment):
+    """Every set of capabilities is empty, and neither root nor the service's groups stand behind the user."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        status = (await sandbox.run(["cat", "/proc/self/status"])).stdout.decode()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        assert {fields[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+        assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
+        owner = (lab.directory / "sandbox-1" / "home").stat().st_uid
+        assert lab.host.owner[0] == owner != 0
+        inside = (await sandbox.run(["cat", "/proc/self/uid_map", "/proc/self/gid_map"])).stdout.split()
+        assert inside == [b"1000", b"%d" % lab.host.owner[0], b"1", b"1000", b"%d" % lab.host.owner[1], b"1"]
+
+    experiment(body)
+
+
+def test_the_host_is_invisible(experiment, tmp_path, monkeypatch):
+    """Neither files nor processes nor variables of the host can be seen."""
+    monkeypatch.setenv("AGENTBAY_API_KEY", "host-secret-1")
+    (tmp_path / "host-secret-2").write_text("x")
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        done = await sandbox.run(
+            ["bash", "-c", f"ls {tmp_path}; ls -A /home /root /tmp /var /run /srv /opt /mnt; ls /proc"]
+        )
+        listing = done.stdout.decode()
+        assert "host-secret" not in listing
+        assert "/home:\nwuying\n" in listing
+        assert "/tmp:\n.X11-unix\n" in listing
+        assert "/var:\ncache\nrun\ntmp\n" in listing or "/var:\nrun\ntmp\n" in listing
+        assert [int(name) for name in listing.split() if name.isdigit()][:1] == [1]
+        assert len([name for name in listing.split() if name.isdigit()]) <= 3
+        everything = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null; env; mount; cat /etc/passwd"
+        assert b"host-secret" not in (await sandbox.run(["bash", "-c", everything])).stdout
+        assert (
+            await sandbox.run(["bash", "-c", "wc -l < /etc/passwd; id -un; hostname"])
+        ).stdout == b"3\nwuying\nagentbay\n"
+
+    experiment(body)
+
+
+def test_the_network_is_its_own(experiment):
+    """With network "none" there is a loopback without the host's services; with "host" they are there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        abstract = socket.socket(socket.AF_UNIX)
+        abstract.bind(f"\0agentbay-test-{port}")
+        abstract.listen()
+        program = (
+            "import socket\n"
+            "for address in (('127.0.0.1', PORT), '\\0agentbay-test-PORT'):\n"
+            "    s = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)\n"
+            "    print(s.connect_ex(address))\n"
+            "own = socket.create_server(('127.0.0.1', 0)); socket.create_connection(own.getsockname()); print('own')\n"
+        ).replace("PORT", str(port))
+
+        async def body(lab):
+            alone, shared = await lab.sandbox(), await lab.sandbox(network="host")
+            assert (await alone.run(["python3", "-c", program])).stdout == b"111\n111\nown\n"
+            assert (await shared.run(["python3", "-c", program])).stdout == b"0\n0\nown\n"
+            assert len((await alone.run(["cat", "/proc/net/dev"])).stdout.splitlines()) == 3
+
+        experiment(body)
+        abstract.close()
+
+
+def test_two_sandboxes_are_strangers(experiment):
+    """Files, processes, shared memory, sockets and names of one are not there in another."""
+
+    async def body(lab):
+        first, second = await lab.sandbox(), await lab.sandbox(hostname="other")
+        await first.run(
+            ["bash", "-c", "touch ~/mark /tmp/mark /dev/shm/mark; setsid sleep 4242 >&/dev/null & ipcmk -Q -p 666"]
+        )
+        look = "ls ~/mark /tmp/mark /dev/shm/mark; ps ax | grep '[4]242'; ipcs -q | grep -c 666; hostname"
+        assert (await second.run(["bash", "-c", look])).stdout == b"0\nother\n"
+        assert b"mark" in (await first.run(["bash", "-c", look])).stdout
+
+    experiment(body)
+
+
+def test_binds(experiment, tmp_path):
+    """A bind is live, at any target, writable only if asked for."""
+    shared, single = tmp_path / "shared", tmp_path / "single"
+    shared.mkdir()
+    single.write_text("one\n")
+
+    async def body(lab):
+        os.chown(shared, *lab.host.owner)
+        binds = [
+            Bind(str(shared), "/home/wuying/deep/er/data"),
+            Bind(str(shared), "/mnt/view", read_only=True),
+            Bind(str(shared), "/tmp/data"),
+            Bind(str(single), "/opt/some/file", read_only=True),
+        ]
+        sandbox = await lab.sandbox(binds=binds)
+        await sandbox.run(["bash", "-c", "echo x > deep/er/data/f; touch deep/mine"])
+        assert (shared / "f").read_text() == "x\n"
+        (shared / "g").write_text("y\n")
+        done = await sandbox.run(["bash", "-c", "cat /mnt/view/f /tmp/data/g /opt/some/file; touch /mnt/view/h"])
+        assert done.stdout == b"x\ny\none\n"
+        assert b"Read-only file system" in done.stderr
+        with pytest.raises(SandboxError, match="No such file"):
+            await lab.sandbox(binds=[Bind(str(tmp_path / "missing"), "/mnt/x")])
+
+    experiment(body)
+
+
+def test_tools_work(experiment):
+    """Shell, Python with its library, git and temporary files work out of the box."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        script = (
+            "set -e; python3 -c 'import ssl, sqlite3, tempfile, multiprocessing as m; tempfile.mkdtemp(); m.Lock();"
+            "print(m.Pool(2).map(abs, [-1]))'; if command -v git >/dev/null; then git init -q r; cd r; fi; "
+            "mktemp >/dev/null; echo x | tee /dev/null; echo <(echo y) >/dev/null; test -w /dev/shm; test -c /dev/null"
+        )
+        done = await sandbox.run(["bash", "-c", script])
+        assert (done.exit_code, done.stdout, done.stderr) == (0, b"[1]\nx\n", b"")
+        assert (await sandbox.run(["python3", "-c", "import pty; pty.spawn(['tty'])"])).stdout == b"/dev/pts/0\r\n"
+
+    experiment(body)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_filter_is_well_formed(machine):
+    """Every jump of the filter stays inside it, and it ends with a verdict."""
+    program = seccomp.build(machine)
+    steps = [program[i : i + 8] for i in range(0, len(program), 8)]
+    assert len(program) % 8 == 0
+    assert len(steps) < 4096
+    for position, step in enumerate(steps):
+        if step[0] in (0x15, 0x35, 0x45):
+            assert position + 1 + max(step[2], step[3]) < len(steps)
+    assert steps[-1][0] == 0x06

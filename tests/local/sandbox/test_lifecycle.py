@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentbay.local.sandbox import ladder
+from agentbay.local.sandbox.errors import FileOperationFailed, IsolationUnavailable
+from agentbay.local.sandbox.host import SandboxGone, SandboxHost
+from agentbay.local.sandbox.syscalls import SetupFailed
+from tests.local.sandbox.traces import eventually, mounts_with, processes_with
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+SOURCE = str(Path(ladder.__file__).resolve().parents[3])
+
+
+def test_close_leaves_nothing(experiment, tmp_path):
+    """When close returns, no process and no mount of the sandbox is left, and its directory can go."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(["bash", "-c", "for i in 1 2 3; do setsid nohup sleep 770077 >&/dev/null & done"])
+        assert eventually(lambda: len(processes_with("770077")) == 3)
+        assert mounts_with(str(tmp_path))
+        descriptors = open_descriptors()
+        await sandbox.close()
+        assert processes_with("770077") == []
+        assert mounts_with(str(tmp_path)) == []
+        assert not sandbox.alive
+        assert open_descriptors() == descriptors - 3  # its socket, its /proc and its pidfd
+        shutil.rmtree(tmp_path / "sandbox-1")
+        await sandbox.close()
+
+    experiment(body)
+
+
+def test_closing_the_host_closes_all(experiment):
+    """A closed host has closed its sandboxes and makes no more."""
+
+    async def body(lab):
+        sandboxes = [await lab.sandbox() for _ in range(3)]
+        calls = [asyncio.create_task(sandbox.run(["sleep", "770078"])) for sandbox in sandboxes]
+        await asyncio.sleep(0.2)
+        await lab.host.close()
+        assert processes_with("770078") == []
+        for result in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(result, SandboxGone)
+        with pytest.raises(SandboxGone):
+            await lab.sandbox()
+
+    experiment(body)
+
+
+def test_fifty_at_once(experiment):
+    """Fifty sandboxes made at the same time all work, and closing them all leaves no descriptor behind."""
+
+    async def body(lab):
+        before = open_descriptors()
+        sandboxes = await asyncio.gather(*(lab.sandbox() for _ in range(50)))
+        done = await asyncio.gather(
+            *(sandbox.run(["bash", "-c", f"echo {i} > f; cat f"]) for i, sandbox in enumerate(sandboxes))
+        )
+        assert [int(one.stdout) for one in done] == list(range(50))
+        await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
+        assert open_descriptors() == before
+
+    experiment(body)
+
+
+def test_cancelled_creation_leaves_nothing(experiment, tmp_path):
+    """A creation that is cancelled at any moment leaves no process."""
+
+    async def body(lab):
+        for delay in 0, 0.001, 0.003, 0.006, 0.01:
+            task = asyncio.create_task(lab.sandbox())
+            await asyncio.sleep(delay)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*(sandbox.close() for sandbox in list(lab.host._sandboxes)))
+        assert eventually(lambda: mounts_with(str(tmp_path)) == [])
+
+    experiment(body)
+
+
+SCENARIO = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox.host import SandboxHost, SandboxSpec
+
+async def main():
+    host = await SandboxHost.start()
+    for name in "running", "frozen":
+        root = Path(sys.argv[2]) / name
+        root.mkdir()
+        sandbox = await host.create(SandboxSpec(root=root))
+        asyncio.create_task(sandbox.run(["bash", "-c", "setsid sleep 770079 & sleep 770079"]))
+    await asyncio.sleep(0.3)
+    await sandbox.freeze()
+    print("up", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_death_of_the_service(tmp_path, number):
+    """When the service is killed no process and no mount is left, not even of a frozen sandbox."""
+    service = subprocess.Popen([sys.executable, "-c", SCENARIO, SOURCE, str(tmp_path)], stdout=subprocess.PIPE)
+    with service:
+        assert service.stdout
+        assert service.stdout.readline() == b"up\n"
+        assert len(processes_with("770079")) >= 4
+        service.send_signal(number)
+    assert eventually(lambda: processes_with("770079") == [], 2)
+    assert eventually(lambda: mounts_with(str(tmp_path)) == [], 2)
+    assert eventually(lambda: processes_with(str(service.pid)) == [], 2)
+
+
+def test_death_of_the_zygote(experiment):
+    """When the zygote dies its sandboxes die with it, and their host says so instead of hanging."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        os.kill(lab.host._zygote._process.pid, signal.SIGKILL)
+        await sandbox.wait_closed()
+        with pytest.raises(SandboxGone):
+            await lab.sandbox()
+
+    experiment(body)
+
+
+def test_examine():
+    """The trial of this machine says that it works, or else why not and the way out."""
+    (rung,) = ladder.examine()
+    assert (rung.name, rung.works) == ("namespaces", True)
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "words"),
+    [
+        ("unshare", 1, "seccomp=unconfined"),
+        ("unshare", 28, "user.max_user_namespaces"),
+        ("uid_map", 1, "apparmor_restrict_unprivileged_userns"),
+        ("mount", 13, "apparmor_restrict_unprivileged_userns"),
+        ("mount", 38, "too old"),
+        ("proc", 1, "systempaths=unconfined"),
+        ("pivot_root", 22, "pivot_root"),
+    ],
+)
+def test_obstacles_are_explained(step, code, words):
+    """Each known obstacle is named together with the way out."""
+    assert words in ladder.explain(SetupFailed(step, code, "detail"))
+
+
+TRY = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import ladder
+from agentbay.local.sandbox.host import IsolationUnavailable, SandboxHost
+try:
+    asyncio.run(SandboxHost.start())
+except IsolationUnavailable as obstacle:
+    print(obstacle.missing[0])
+print(ladder.examine()[0].works)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes rights away, which only root has")
+def test_refusal_in_a_container_without_rights():
+    """Where namespaces are forbidden the runtime refuses and says what to change; nothing runs without isolation."""
+    command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", TRY, SOURCE]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "--cap-add SYS_ADMIN" in said
+    assert said.endswith("False\n")
+
+
+UNPRIVILEGED = """
+import asyncio, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox.host import Bind, FileOperationFailed, Limits, SandboxHost, SandboxSpec
+
+async def main():
+    base = Path(sys.argv[2])
+    host = await SandboxHost.start()
+    root, context = base / "s", base / "context"
+    root.mkdir(), context.mkdir()
+    binds = [Bind(str(context), "/mnt/context"), Bind(str(context), "/home/wuying/c", read_only=True)]
+    sandbox = await host.create(SandboxSpec(root=root, binds=binds, limits=Limits(processes=50)))
+    done = await sandbox.run(["bash", "-c", "id -u; echo x > /mnt/context/f; cat c/f; touch c/g; ls /root; ls /home"])
+    assert done.stdout == b"1000\\nx\\nwuying\\n", done
+    assert b"Read-only" in done.stderr
+    assert (context / "f").stat().st_uid == 12345
+    bomb = await sandbox.run(["bash", "-c", "for i in {1..100}; do sleep 60 & done; wait"], timeout=0.5)
+    assert bomb.timed_out and b"temporarily unavailable" in bomb.stderr
+    await sandbox.call("write", {"path": "a/b"}, input=b"payload")
+    assert (await sandbox.call("read", {"path": "a/b"}))[1] == b"payload"
+    task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
+    await asyncio.sleep(0.2)
+    await sandbox.freeze()
+    size = (root / "home/n").stat().st_size
+    await asyncio.sleep(0.1)
+    assert (root / "home/n").stat().st_size == size > 0
+    await sandbox.thaw()
+    await asyncio.sleep(0.1)
+    assert (root / "home/n").stat().st_size > size
+    status = (await sandbox.run(["cat", "/proc/1/environ"])).stderr
+    assert b"Permission denied" in status
+    await sandbox.close()
+    await asyncio.gather(task, return_exceptions=True)
+    await host.close()
+    print("done")
+
+asyncio.run(main())
+"""
+
+
+def _python_for_everyone() -> str | None:
+    candidates = [sys.executable, *(f"/usr/bin/python3{minor}" for minor in ("", ".11", ".12", ".13"))]
+    check = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+    # twice: setpriv itself keeps its rights until after its exec
+    program = (
+        "import subprocess, sys; assert sys.version_info >= (3, 11); sys.exit(subprocess.call([sys.executable, '-V']))"
+    )
+    for candidate in candidates:
+        command = [*check, candidate, "-c", program]
+        if Path(candidate).exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
+def test_an_ordinary_user():
+    """Everything works for a user without any privilege, who then owns what the sandbox makes."""
+    python = _python_for_everyone()
+    if python is None:
+        pytest.skip("no Python 3.11 that other users can start")
+    directory = Path(f"/tmp/agentbay-test-{os.getpid()}-{time.monotonic_ns()}")
+    directory.mkdir()
+    try:
+        os.chown(directory, 12345, 12345)
+        command = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", python, "-c", UNPRIVILEGED, SOURCE]
+        done = subprocess.run([*command, str(directory)], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.stdout, done.stderr) == ("done\n", "")
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_errors_survive_pickling():
+    """Errors can be sent to another process and say the same there."""
+    import pickle
+
+    failed = pickle.loads(pickle.dumps(FileOperationFailed(2, "No such file", "/x")))
+    assert (failed.errno, failed.strerror, failed.path, str(failed)) == (
+        2,
+        "No such file",
+        "/x",
+        "[Errno 2] No such file: '/x'",
+    )
+    assert pickle.loads(pickle.dumps(IsolationUnavailable(["A.", "B."]))).missing == ["A.", "B."]
+
+
+def test_no_silent_fallback(tmp_path):
+    """Asking for no isolation is refused as long as it is not built."""
+    with pytest.raises(IsolationUnavailable):
+        asyncio.run(SandboxHost.start(isolation="none"))
+
+
+def test_a_bad_interpreter_is_reported(monkeypatch):
+    """A zygote that does not start is an error with its own words, not a hang."""
+    monkeypatch.setattr("agentbay.local.sandbox.launcher._IMPORT_ROOT", "/nowhere")
+    with pytest.raises(Exception, match="No module named 'agentbay'"):
+        asyncio.run(SandboxHost.start())

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentbay.cli import main
+from agentbay.local.lifetime import Lifetime
+from agentbay.local.state_dir import erase
+from tests.local.raw import KEY, Child, Refused, Wire, embedded, eventually, mounts_with, processes_with
+
+
+def marked(wire: Wire) -> tuple[str, str]:
+    """Make a session with a process in it that can be found; return its id and the mark."""
+    marker = f"{os.getpid()}{time.monotonic_ns()}"
+    session = wire.create()
+    wire.stdout(session, f"touch file; setsid sleep {marker} >/dev/null 2>&1 &")
+    assert eventually(lambda: len(processes_with(marker)) == 1)
+    return session, marker
+
+
+def test_end_of_the_lifeline(tmp_path: Path):
+    """When its standard input closes, the runtime ends in order and leaves no process, mount or session file."""
+    with embedded(tmp_path) as (child, wire):
+        session, marker = marked(wire)
+        wire.data("PauseSessionAsync", SessionId=wire.create())
+        started = time.monotonic()
+        assert child.close_lifeline() == 0
+        assert time.monotonic() - started < 2
+        assert processes_with(marker) == mounts_with(session) == []
+        assert not list((tmp_path / "sessions").iterdir())
+        assert not list((tmp_path / "trash").iterdir())
+        assert child.complaints() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals(number: signal.Signals):
+    """A signal ends it in order, a running command too, and its temporary directory is gone."""
+    with embedded() as (child, wire):
+        session, marker = marked(wire)
+        directory = Path(next(line for line in mounts_with(session)).split(session)[0].split()[-1])
+        assert "agentbay-local-" in str(directory)
+        assert child.send(number) == 0
+        assert processes_with(marker) == []
+        assert not directory.exists()
+
+
+def test_kill(tmp_path: Path):
+    """Killed outright, the runtime leaves no process and no mount; the next one sweeps the files."""
+    with embedded(tmp_path) as (child, wire):
+        session, marker = marked(wire)
+        wire.data("PauseSessionAsync", SessionId=session)
+        child.send(signal.SIGKILL)
+        assert eventually(lambda: processes_with(marker) == mounts_with(session) == [], 2)
+        assert list((tmp_path / "sessions").iterdir())
+    with embedded(tmp_path) as (_, wire):
+        assert not list((tmp_path / "sessions").iterdir())
+        assert eventually(lambda: not list((tmp_path / "trash").iterdir()))
+        with pytest.raises(Refused):
+            wire.data("GetSessionDetail", SessionId=session)
+
+
+def test_kill_of_a_temporary_one(tmp_path: Path):
+    """The temporary directory of a killed runtime is swept by the next."""
+    for killed in (True, False):
+        child = Child(["-m", "agentbay.local"], TMPDIR=str(tmp_path))
+        try:
+            Wire(child.url).http.close()
+            assert eventually(lambda: len(list(tmp_path.glob("agentbay-local-*"))) == 1)
+            child.send(signal.SIGKILL) if killed else child.close_lifeline()
+        finally:
+            child.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_second_runtime(tmp_path: Path):
+    """A state directory belongs to one runtime; a second says so and stops."""
+    with embedded(tmp_path) as (_, wire):
+        second = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
+        assert (second.line, second.process.wait(10)) == ("", 1)
+        assert second.complaints() == (
+            f"Another runtime uses the state directory {tmp_path}. Stop it, or choose another --state-dir.\n"
+        )
+        second.release()
+        assert wire.data("ListSession") == []
+
+
+def test_what_cannot_start(tmp_path: Path):
+    """What stands in the way is said on standard error, and nothing on standard output."""
+    with embedded() as (child, _):
+        port = child.url.rpartition(":")[2]
+        for options, text in (
+            (["--port", port], f"Port {port} of 127.0.0.1 cannot be used"),
+            (["--isolation", "none"], "cannot isolate"),
+            (["--state-dir", "/proc/x"], "The state directory cannot be used"),
+        ):
+            other = Child(["-m", "agentbay.local", *options])
+            assert (other.line, other.process.wait(10)) == ("", 1)
+            assert text in other.complaints()
+            other.release()
+
+
+def test_without_links():
+    """With --link-url off, sessions offer no direct calls, and the route is closed."""
+    with embedded(None, "--link-url", "off") as (child, wire):
+        made = wire.data("CreateMcpSession")
+        assert made["LinkUrl"] == ""
+        assert made["WsUrl"] != ""
+        url = f"{child.url}/link/{made['SessionId']}/callTool"
+        answer = wire.http.post(url, json={}, headers={"x-access-token": made["Token"]})
+        assert answer.status_code == 400
+
+
+def command(*arguments: str, **environment: str) -> Child:
+    return Child(
+        ["-c", "import sys; from agentbay.cli import main; sys.exit(main())", *arguments], lifeline=False, **environment
+    )
+
+
+def test_command_with_a_key_of_its_own(tmp_path: Path):
+    """`agentbay local` without a key makes one, keeps it readable for its user alone, and uses it again."""
+    keys = []
+    for _ in range(2):
+        child = command("local", "--port", "0", "--state-dir", str(tmp_path), AGENTBAY_API_KEY="")
+        try:
+            file = tmp_path / "key"
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            keys.append(file.read_text().strip())
+            wire = Wire(child.url, keys[-1])
+            with wire.http:
+                session, marker = marked(wire)
+                assert child.send(signal.SIGTERM) == 0
+            assert processes_with(marker) == []
+            log = child.complaints()
+            assert f"The API key is in {file}\n" in log
+            assert f"created {session}\n" in log
+            assert keys[-1] not in log
+            assert "sleep" not in log
+            assert child.process.stdout is not None
+            assert child.process.stdout.read() == ""
+        finally:
+            child.release()
+    assert keys[0] == keys[1]
+    assert len(keys[0]) > 60
+
+
+def test_command_with_a_given_key():
+    """AGENTBAY_API_KEY is the key, and sessions see nothing of it."""
+    child = command("local", AGENTBAY_API_KEY=KEY)
+    try:
+        wire = Wire(child.url)
+        with wire.http, wire.session() as session:
+            assert KEY not in wire.stdout(session, "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'")
+        assert child.send(signal.SIGINT) == 0
+    finally:
+        child.release()
+
+
+def test_doctor_and_version(capsys: pytest.CaptureFixture[str]):
+    """The command tells what this machine can do, and which version it is."""
+    assert main(["local", "doctor"]) == 0
+    assert "works  namespaces" in capsys.readouterr().out
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.count(".") >= 1
+    with pytest.raises(SystemExit) as ended:
+        main(["local", "--help"])
+    assert ended.value.code == 0
+    assert "examples:" in capsys.readouterr().out
+
+
+def test_without_the_extra():
+    """Where the web server is not installed, the command says what to install."""
+    program = (
+        "import sys; sys.modules['uvicorn'] = None\n"
+        "import importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'uvicorn' else found(name, *more)\n"
+        "from agentbay.cli import main; sys.exit(main(['local']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'The local runtime needs uvicorn: pip install "agentbay-sdk[local]"\n'
+
+
+def test_erase(tmp_path: Path):
+    """A tree is removed whatever its depth and modes, and a link in it is not followed."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "link").symlink_to(kept)
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    (top / "closed" / "deep").mkdir(parents=True)
+    (top / "closed").chmod(0)
+    erase(top)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (kept / "file").exists()
+
+
+def test_lifetime():
+    """Seconds are minutes where a maximum is given, and whichever time ends first counts."""
+    assert Lifetime.read(300, None, None) == Lifetime(300, None)
+    assert Lifetime.read(5, 30, None) == Lifetime(300, 1800)
+    assert Lifetime.read(None, None, None) == Lifetime.read(5, 30, True) == Lifetime()
+    assert Lifetime(300, 1800).remaining(age=1790, idle=10) == 10
+    assert Lifetime(300, 1800).remaining(age=100, idle=10) == 290
+    assert Lifetime().remaining(age=1, idle=1) is None

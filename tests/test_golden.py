@@ -1,0 +1,414 @@
+"""Requests and replies as they travel (`golden/`), replayed through the client's end and the service's end."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+import attrs
+import pytest
+
+from agentbay import BetaContextMount, ContextStatusData, ContextSync, CreateSessionParams
+from agentbay._transport import tools as tool_replies
+from agentbay._transport.command import read_result
+from agentbay._transport.files import read_info, read_listing
+from agentbay._transport.reply import Answer, Reply, read, read_direct
+from agentbay._transport.request import direct, rpc
+from agentbay._wire import contexts, sessions, tools
+from agentbay._wire.converter import structure, unstructure
+from agentbay._wire.form import read_fields, write_fields
+from agentbay._wire.keys import normal_arguments
+from agentbay._wire.params import create_session
+from agentbay._wire.registry import ACTIONS, TOOLS
+from agentbay._wire.schema import Action, Tool
+from agentbay.config import Settings
+from tests.official_program import MOBILE, PARAMS
+
+GOLDEN = Path(__file__).parent / "golden"
+AUTHORIZATION = "Bearer akm-EXAMPLE"
+SETTINGS = Settings("akm-EXAMPLE", "cn-hangzhou", "https://service.invalid", "service.invalid", 60.0)
+SESSION, CONTEXT = "session-04bdwexample00001", "SdkCtx-04bdvexample00001"
+
+
+class Pair(NamedTuple):
+    query: str
+    form: str
+    reply: str
+
+
+def load(path: Path) -> dict[str, Pair]:
+    found = {}
+    for block in re.split(r"^== ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        name, _, lines = block.partition("\n")
+        assert name not in found, f"{path.name} has two pairs named {name!r}"
+        parts = ("\n".join(line[2:] for line in lines.split("\n") if line.startswith(mark)) for mark in "?><")
+        found[name] = Pair(*parts)
+    return found
+
+
+FILES = {path.stem: load(path) for path in sorted(GOLDEN.glob("*.txt"))}
+DIRECT = FILES.pop("callTool")
+TOOL_FILES = {path.stem: load(path) for path in sorted(GOLDEN.glob("tools/*.txt"))}
+
+CREATIONS = {name.removeprefix("create: "): params for name, params in {**PARAMS, **MOBILE}.items()}
+DOCUMENTED_CREATION = CreateSessionParams(
+    image_id="linux_latest",
+    labels={"project": "demo"},
+    idle_release_timeout=300,
+    context_syncs=[ContextSync(CONTEXT, "/tmp/data")],
+    beta_context_mounts=[BetaContextMount(CONTEXT, "/mnt/ctx")],
+)
+NESTED = {"b": [1, None, True], "a": "é 😀", "c": {"d": 1.5}}
+REQUESTS: dict[str, dict[str, Action[Any]]] = {
+    "CreateMcpSession": {
+        "documented": create_session(DOCUMENTED_CREATION, "cn-hangzhou"),
+        **{
+            name: create_session(CREATIONS[name] or CreateSessionParams(), "cn-hangzhou")
+            for name in FILES["CreateMcpSession"]
+            if name != "documented"
+        },
+    },
+    "GetSession": {"documented": sessions.GetSession(session_id=SESSION)},
+    "GetSessionDetail": {"documented": sessions.GetSessionDetail(session_id=SESSION)},
+    "ListSession": {
+        "documented": sessions.ListSession(labels={"project": "demo"}, max_results=10, status="RUNNING"),
+        "all": sessions.ListSession(labels={}, max_results=10),
+        "all, page 2": sessions.ListSession(labels={}, max_results=10, next_token="page-2"),
+        "all, page 3": sessions.ListSession(labels={}, max_results=10, next_token="page-3"),
+        "every filter": sessions.ListSession(
+            labels={"a": "é", "b": "2"}, max_results=7, status="RUNNING", image_id="linux_latest"
+        ),
+        "filters, page 1": sessions.ListSession(labels={"a": "b"}, max_results=3, status="PAUSED"),
+        "filters, page 2": sessions.ListSession(
+            labels={"a": "b"}, max_results=3, status="PAUSED", next_token="page-2"
+        ),
+    },
+    "DeleteSessionAsync": {"documented": sessions.DeleteSessionAsync(session_id=SESSION)},
+    "ReleaseMcpSession": {"documented": sessions.ReleaseMcpSession(session_id=SESSION)},
+    "PauseSessionAsync": {"documented": sessions.PauseSessionAsync(session_id=SESSION)},
+    "ResumeSessionAsync": {"documented": sessions.ResumeSessionAsync(session_id=SESSION)},
+    "RefreshSessionIdleTime": {"documented": sessions.RefreshSessionIdleTime(session_id=SESSION)},
+    "SetLabel": {
+        "documented": sessions.SetLabel(session_id=SESSION, labels={"project": "demo"}),
+        "escaped": sessions.SetLabel(session_id="session-1", labels={"project": "demo", "é": "ü & +"}),
+    },
+    "GetLabel": {"documented": sessions.GetLabel(session_id=SESSION)},
+    "GetMcpResource": {"documented": sessions.GetMcpResource(session_id=SESSION)},
+    "GetLink": {
+        "documented": sessions.GetLink(session_id=SESSION, protocol_type="https", port=30150),
+        "nothing given": sessions.GetLink(session_id="session-1"),
+        "port": sessions.GetLink(session_id="session-1", protocol_type="https", port=30150),
+        "options": sessions.GetLink(session_id="session-1", protocol_type="wss", option='{"a": 1}'),
+    },
+    "CallMcpTool": {
+        "documented": tools.CallMcpTool(
+            session_id=SESSION, name="shell", args={"command": "echo hi", "timeout_ms": 5000}
+        ),
+        "nested": tools.CallMcpTool(session_id="session-1", name="any", args=NESTED),
+        "options": tools.CallMcpTool(session_id="session-1", name="any", args={}, auto_gen_session=True),
+        "press_keys": tools.CallMcpTool(
+            session_id="session-1",
+            name="press_keys",
+            args=normal_arguments("press_keys", {"keys": ["CTRL", "A", "esc", "é"], "hold": True}),
+        ),
+    },
+    "ListMcpTools": {
+        "documented": tools.ListMcpTools(image_id="linux_latest"),
+        "the session's image": tools.ListMcpTools(image_id="code_latest"),
+        "another image": tools.ListMcpTools(image_id="browser_latest"),
+    },
+    "GetContextInfo": {
+        "documented": contexts.GetContextInfo(
+            session_id=SESSION, context_id=CONTEXT, path="/tmp/data", task_type="upload"
+        )
+    },
+    "SyncContext": {
+        "documented": contexts.SyncContext(session_id=SESSION, context_id=CONTEXT, path="/tmp/data", mode="upload"),
+        "all contexts": contexts.SyncContext(session_id="session-1"),
+    },
+}
+
+SHELL_TOOL = tools.ToolEntry(
+    name="shell", server="wuying_shell", description="Run shell commands", input_schema={"type": "object"}, tool="shell"
+)
+DATA: dict[str, Any] = {
+    "CreateMcpSession": sessions.SessionCreated(
+        success=True,
+        session_id=SESSION,
+        app_instance_id="ai-example0001",
+        resource_id="p-example0001",
+        resource_url="https://example.invalid/view?resourceId=p-example0001&authcode=abc",
+        tool_list=[SHELL_TOOL],
+    ),
+    "GetSession": sessions.SessionFound(
+        session_id=SESSION,
+        status="RUNNING",
+        app_instance_id="ai-example0001",
+        resource_id="p-example0001",
+        resource_url="https://example.invalid/view?resourceId=p-example0001&authcode=def",
+        ws_url="wss://example.invalid/ws",
+        contexts=[sessions.BoundContext(id=CONTEXT, name="my-ctx")],
+    ),
+    "GetSessionDetail": sessions.SessionDetail(
+        status="RUNNING", image_id="linux_latest", app_instance_id="ai-example0001", region_id="cn-hangzhou"
+    ),
+    "ListSession": [
+        sessions.ListedSession(
+            session_id=f"session-04bdwexample0000{number}",
+            session_status="RUNNING",
+            app_instance_id=f"ai-example000{number}",
+            image_id="linux_latest",
+        )
+        for number in (1, 2)
+    ],
+    "GetLabel": sessions.LabelData(labels={"project": "demo"}),
+    "GetMcpResource": sessions.ResourceData(
+        session_id=SESSION,
+        resource_url="https://example.invalid/view?resourceId=p-example0001&authcode=ghi",
+        desktop_info=sessions.DesktopInfo(
+            app_id="app-1",
+            auth_code="auth-1",
+            connection_properties="{}",
+            resource_id="p-example0001",
+            resource_type="AIAgent",
+            ticket="ticket-1",
+        ),
+    ),
+    "GetLink": sessions.LinkData(url="https://gateway.example.invalid:8008/request_ai/TOKEN/path/"),
+    "CallMcpTool": tools.ToolReply(
+        content=[{"type": "text", "text": '{"stdout":"hi\\n","stderr":"","exit_code":0}'}], is_error=False
+    ),
+    "ListMcpTools": [SHELL_TOOL],
+    "GetContextInfo": contexts.ContextInfo(
+        context_status=json.dumps(
+            [
+                {
+                    "type": "data",
+                    "data": json.dumps(
+                        [
+                            {
+                                "contextId": CONTEXT,
+                                "path": "/tmp/data",
+                                "errorMessage": "",
+                                "status": "Success",
+                                "startTime": 1600000000,
+                                "finishTime": 1600000100,
+                                "taskType": "upload",
+                            }
+                        ],
+                        separators=(",", ":"),
+                    ),
+                }
+            ],
+            separators=(",", ":"),
+        )
+    ),
+}
+
+TOOL_CALLS: dict[str, dict[str, Tool]] = {
+    "shell": {
+        "wrapped": tools.Shell(command="echo hi", timeout_ms=5000),
+        "everything given": tools.Shell(command="pwd", timeout_ms=1234, cwd="/tmp", envs={"A": "b", "Ü": ""}),
+        "exit code": tools.Shell(command="cat nosuch", timeout_ms=50000),
+        "raw": tools.Shell(command="uname", timeout_ms=50000),
+        "out of time": tools.Shell(command="sleep 9", timeout_ms=100),
+    },
+    "read_file": {
+        "text": tools.ReadFile(path="/tmp/a.txt", offset=51200, length=800),
+        "bytes": tools.ReadFile(path="/tmp/a.bin", format="binary"),
+    },
+    "write_file": {
+        "overwrite": tools.WriteFile(path="/tmp/a", content="héllo"),
+        "append": tools.WriteFile(path="/tmp/a", content="x", mode="append"),
+    },
+    "list_directory": {"text": tools.ListDirectory(path="/tmp"), "empty": tools.ListDirectory(path="/empty")},
+    "get_file_info": {"file": tools.GetFileInfo(path="/tmp/a"), "missing": tools.GetFileInfo(path="/tmp/x")},
+    "get_metrics": {"documented": tools.GetMetrics()},
+    "create_directory": {"documented": tools.CreateDirectory(path="/tmp/a/b")},
+    "delete_file": {"documented": tools.DeleteFile(path="/tmp/a")},
+    "move_file": {"documented": tools.MoveFile(source="/tmp/a", destination="/tmp/b")},
+    "search_files": {
+        "plain": tools.SearchFiles(path="/tmp", pattern="*.py"),
+        "with exclusions": tools.SearchFiles(path="/tmp", pattern="*.py", exclude_patterns="venv,*.pyc"),
+    },
+}
+
+
+def pairs(files: dict[str, dict[str, Pair]]) -> list[Any]:
+    return [
+        pytest.param(name, case, pair, id=f"{name}: {case}")
+        for name, blocks in files.items()
+        for case, pair in blocks.items()
+    ]
+
+
+def answer(body: object, action: str = "") -> Answer:
+    data = body if isinstance(body, str) else json.dumps(body)
+    return Answer(200, {}, data.encode(), action)
+
+
+# ── Actions ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_action_and_tool_has_pairs() -> None:
+    """A new action or tool cannot be forgotten here, nor can a file or a pair go unused."""
+    assert {name: set(blocks) for name, blocks in FILES.items()} == {n: set(b) for n, b in REQUESTS.items()}
+    assert {name: set(blocks) for name, blocks in TOOL_FILES.items()} == {n: set(b) for n, b in TOOL_CALLS.items()}
+    assert set(FILES) == set(ACTIONS)
+    assert set(TOOL_FILES) == set(TOOLS)
+
+
+@pytest.mark.parametrize(("name", "case", "pair"), pairs(FILES))
+def test_client_writes_the_request(name: str, case: str, pair: Pair) -> None:
+    """The encoder gives the captured text to the byte, each field in query or form as captured."""
+    query, form = write_fields(REQUESTS[name][case], AUTHORIZATION)
+    assert (urlencode(query), urlencode(form)) == (pair.query, pair.form)
+
+
+@pytest.mark.parametrize(("name", "case", "pair"), pairs(FILES))
+def test_request_carries_the_fields(name: str, case: str, pair: Pair) -> None:
+    """The finished request has the fixed query, the action's own after it, the form as body, and no authorization header."""
+    made = rpc(REQUESTS[name][case], SETTINGS)
+    fixed = re.fullmatch(
+        rf"/\?Action={name}&Format=json&Version=2025-05-06&Timestamp=\d{{4}}-\d\d-\d\dT\d\d%3A\d\d%3A\d\dZ"
+        rf"&SignatureNonce=[0-9a-f]{{32}}(?:&(?P<own>.*))?",
+        made.target.decode(),
+    )
+    assert fixed is not None
+    assert (fixed["own"] or "") == pair.query
+    assert made.body == pair.form.encode()
+    headers = dict(made.headers)
+    assert headers[b"content-length"] == str(len(made.body)).encode()
+    assert headers[b"content-type"] == b"application/x-www-form-urlencoded"
+    assert (headers[b"x-acs-action"], headers[b"x-acs-version"]) == (name.encode(), b"2025-05-06")
+    assert b"authorization" not in headers
+
+
+@pytest.mark.parametrize(("name", "case", "pair"), pairs(FILES))
+def test_service_reads_the_request(name: str, case: str, pair: Pair) -> None:
+    """The decoder gives the action that the client wrote, and so again when written and read once more."""
+    fields = dict(parse_qsl(f"{pair.query}&{pair.form}", keep_blank_values=True))
+    found, expected = read_fields(ACTIONS[name], fields), REQUESTS[name][case]
+    if name == "CreateMcpSession":  # flattened fields keep their dotted names and text: their types do not travel
+        flat = {n.removeprefix("ExtraConfigs."): v for n, v in fields.items() if n.startswith("ExtraConfigs.")}
+        assert isinstance(found, sessions.CreateMcpSession)
+        assert found.extra_configs == (flat or None)
+        found = attrs.evolve(found, extra_configs=expected.extra_configs)
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_client_reads_the_reply(name: str) -> None:
+    """The documented reply gives the expected payload, request id and counts."""
+    reply = read(REQUESTS[name]["documented"], answer(FILES[name]["documented"].reply, name))
+    body = json.loads(FILES[name]["documented"].reply)
+    assert reply.data == DATA.get(name)
+    assert (reply.request_id, reply.code) == (body["RequestId"], "ok")
+    assert (reply.total_count, reply.max_results) == (body.get("TotalCount", 0), body.get("MaxResults", 0))
+
+
+@pytest.mark.parametrize("name", list(DATA))
+def test_service_writes_the_reply(name: str) -> None:
+    """What the service writes of a payload is read back as the same, and has every value of the documented reply."""
+    written: Any = unstructure(DATA[name])
+    documented = json.loads(FILES[name]["documented"].reply)["Data"]
+    sent: Any = json.dumps(written) if ACTIONS[name].spec.data_as_text else written
+    reply = read(REQUESTS[name]["documented"], answer({"Success": True, "Data": sent}, name))
+    assert reply.data == DATA[name]
+    assert type(sent) is type(documented)
+    if isinstance(written, dict) and name != "GetContextInfo":
+        known = {key: value for key, value in documented.items() if key in written}
+        assert {key: plain(value) for key, value in written.items() if key in known} == {
+            key: plain(value) for key, value in known.items()
+        }
+        assert {type(written[key]) for key in known} == {type(value) for value in known.values()}
+
+
+def plain(value: Any) -> Any:
+    """JSON text inside the JSON, without regard to its blanks."""
+    try:
+        return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
+    except ValueError:
+        return value
+
+
+def test_transfers_of_context_info() -> None:
+    """The three levels of JSON text of GetContextInfo give one transfer."""
+    assert DATA["GetContextInfo"].transfers() == [
+        ContextStatusData(CONTEXT, "/tmp/data", "", "Success", 1600000000, 1600000100, "upload")
+    ]
+
+
+# ── Tools ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("name", "case", "pair"), pairs(TOOL_FILES))
+def test_tool_arguments(name: str, case: str, pair: Pair) -> None:
+    """The arguments are written as captured, key for key in order, and read back as the same call."""
+    call = TOOL_CALLS[name][case]
+    written = tool_replies.arguments(call)
+    assert json.dumps(written, ensure_ascii=False) == pair.form
+    assert structure(json.loads(pair.form), TOOLS[name]) == call
+
+
+@pytest.mark.parametrize(("name", "case", "pair"), pairs(TOOL_FILES))
+def test_tool_reply_round_trip(name: str, case: str, pair: Pair) -> None:
+    """A tool's result is the same by way of the service, as object or as text, and straight from the session's link."""
+    result = json.loads(pair.reply)
+    call = tools.CallMcpTool(session_id=SESSION, name=name, args={})
+    by_service = [read(call, answer({"Success": True, "Data": data})).needed() for data in (result, pair.reply)]
+    straight = [
+        read_direct(answer({"data": data}), "link-1").needed()
+        for data in ({"result": result}, json.dumps({"result": result}))
+    ]
+    assert len({repr(reply) for reply in (*by_service, *straight)}) == 1
+    assert structure(unstructure(by_service[0]), tools.ToolReply) == by_service[0]
+
+
+def tool_reply(name: str, case: str) -> Reply[tools.ToolReply]:
+    data = structure(json.loads(TOOL_FILES[name][case].reply), tools.ToolReply)
+    return Reply(action="CallMcpTool", data=data, request_id="R-1")
+
+
+def test_what_the_texts_of_tools_say() -> None:
+    """Each documented text of a tool gives the documented values."""
+    wrapped, refused, late = (read_result(tool_reply("shell", case)) for case in ("wrapped", "exit code", "out of time"))
+    assert (wrapped.success, wrapped.stdout, wrapped.exit_code) == (True, "hi\n", 0)
+    assert (refused.success, refused.exit_code, refused.trace_id) == (False, 1, "0af7651916cd43dd8448eb211c80319c")
+    assert refused.error_message == refused.stderr == "cat: nosuch: No such file or directory\n"
+    assert (late.exit_code, late.error_message, late.output) == (-1, "timed out after 100 ms", "")
+    assert [(e.name, e.is_directory) for e in read_listing(tool_reply("list_directory", "text").needed())] == [
+        ("src", True),
+        ("a [FILE].txt", False),
+        ("b", False),
+    ]
+    assert read_listing(tool_reply("list_directory", "empty").needed()) == []
+    assert read_info(tool_reply("get_file_info", "file").needed().text) == {
+        "size": 12,
+        "created": "2025-12-24T10:54:23",
+        "isDirectory": False,
+        "isFile": True,
+        "permissions": 644,
+        "mode": "1.2.3",
+    }
+    _, metrics = tool_replies.read_metrics(tool_reply("get_metrics", "documented").needed().text)
+    assert (metrics.cpu_count, metrics.rx_rate_kbps, metrics.timestamp) == (4, 0.5, "2025-12-24T10:54:23+08:00")
+
+
+@pytest.mark.parametrize("case", list(DIRECT))
+def test_call_at_the_sessions_own_link(case: str) -> None:
+    """A direct call has the captured body, both tokens and no key, at the link's path; its reply is read in both forms."""
+    pair = DIRECT[case]
+    call = structure(json.loads(pair.form), tools.DirectToolCall)
+    made = direct("https://link.invalid:8443/base/", call)
+    assert made.body.decode() == pair.form
+    assert (made.url, made.target) == ("https://link.invalid:8443/", b"/base/callTool")
+    headers = dict(made.headers)
+    assert headers[b"x-access-token"] == b"TOKEN"
+    assert headers[b"host"] == b"link.invalid:8443"
+    assert headers[b"content-type"] == b"application/json"
+    reply = read_direct(answer(pair.reply), call.request_id)
+    assert (reply.needed().text, reply.request_id) == ("a\n", "link-1795339577622-948100413")

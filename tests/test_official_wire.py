@@ -1,0 +1,186 @@
+"""The published client and ours run one program; what they send must be the same."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.capture import Captured, capturing
+
+PROGRAM = Path(__file__).with_name("official_program.py")
+ACCIDENTS = {"Timestamp", "SignatureNonce"}
+HEADERS = ("content-type", "x-acs-action", "x-acs-version", "x-access-token")
+TOOLS = ("any", "press_keys", "shell", "read_file", "write_file", "list_directory", "get_file_info", "get_metrics")
+READ_SIZE = 120_000  # two whole pieces of 51,200 bytes and a rest
+CONTEXTS = ("plain", "default", "policy", "file", "browser", "extensions", "fingerprint")
+
+
+class Service:
+    """Answers as the service would, well enough for the program to go on; keeps what each step sends."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = "RUNNING"
+        self.step = ""
+        self.steps: dict[str, list[Captured]] = {}
+
+    def answer(self, request: Captured) -> dict[str, Any]:
+        if request.path == "/step":
+            self.step = request.body.decode() or next(iter(request.form))
+            self.steps[self.step] = []
+            return {}
+        self.steps[self.step].append(request)
+        if request.path.endswith("/callTool"):
+            call = json.loads(request.body)
+            return {"data": {"result": self._tool(call["tool"], call["args"])}}
+        fields = request.fields
+        data = getattr(self, f"_{request.action}", lambda _: None)(fields)
+        envelope = {"RequestId": "R-1", "Success": True, "Code": "ok", "HttpStatusCode": 200, "Message": ""}
+        if request.action == "ListSession":
+            page = int(fields.get("NextToken", "page-1").removeprefix("page-"))
+            envelope |= {"NextToken": f"page-{page + 1}", "MaxResults": 10, "TotalCount": 99}
+        return envelope if data is None else {**envelope, "Data": data}
+
+    def _session(self) -> dict[str, Any]:
+        return {"SessionId": "session-1", "AppInstanceId": "ai-1", "ResourceId": "p-1", "ResourceUrl": "https://x/y"}
+
+    def _CreateMcpSession(self, fields: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+        direct = "direct" in fields.get("Labels", "")
+        tools = json.dumps([{"name": name, "server": f"server_{name}"} for name in TOOLS]) if direct else "[]"
+        links = {"Token": "token-1", "LinkUrl": f"{self.url}/link/base/"} if direct else {}
+        return {**self._session(), "Success": True, "ToolList": tools, **links}
+
+    def _GetSession(self, _: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+        return {**self._session(), "Status": self.status, "ToolList": "[]"}
+
+    def _PauseSessionAsync(self, _: dict[str, str]) -> None:  # noqa: N802
+        self.status = "PAUSED"
+
+    def _ResumeSessionAsync(self, _: dict[str, str]) -> None:  # noqa: N802
+        self.status = "RUNNING"
+
+    def _GetSessionDetail(self, _: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+        return {"Status": "FINISH"}
+
+    def _ListSession(self, _: dict[str, str]) -> list[dict[str, str]]:  # noqa: N802
+        return [{"SessionId": "session-1", "SessionStatus": "RUNNING"}]
+
+    def _GetContextInfo(self, _: dict[str, str]) -> dict[str, str]:  # noqa: N802
+        done = [{"contextId": f"ctx-{name}", "status": "Success", "taskType": "download"} for name in CONTEXTS]
+        return {"ContextStatus": json.dumps([{"type": "data", "data": json.dumps(done)}])}
+
+    def _GetLabel(self, _: dict[str, str]) -> dict[str, str]:  # noqa: N802
+        return {"Labels": "{}"}
+
+    def _GetMcpResource(self, _: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+        return {"SessionId": "session-1", "ResourceUrl": "https://x/y", "DesktopInfo": {"AppId": "app-1"}}
+
+    def _GetLink(self, _: dict[str, str]) -> dict[str, str]:  # noqa: N802
+        return {"Url": "https://x/y"}
+
+    def _ListMcpTools(self, _: dict[str, str]) -> str:  # noqa: N802
+        return "[]"
+
+    def _CallMcpTool(self, fields: dict[str, str]) -> dict[str, Any]:  # noqa: N802
+        return self._tool(fields["Name"], json.loads(fields["Args"]))
+
+    def _tool(self, name: str, args: dict[str, Any]) -> dict[str, Any]:
+        text = "True"
+        if name == "shell":
+            text = json.dumps({"stdout": "", "stderr": "", "exit_code": 0})
+        elif name == "get_file_info":
+            text = f"size: {READ_SIZE}\nisDirectory: false\nisFile: true"
+        elif name == "read_file":
+            content = "x" * (args["length"] or READ_SIZE)
+            text = base64.b64encode(content.encode()).decode() if args.get("format") else content
+        elif name == "get_metrics":
+            text = '{"cpu_count": 4}'
+        elif name == "list_directory":
+            text = "[DIR] a\n[FILE] b"
+        return {"content": [{"type": "text", "text": text}], "isError": False}
+
+
+def run(python: str, flavour: str, cwd: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Run the program with that interpreter; return what each step sent, without what differs from call to call."""
+    cwd.mkdir()
+    service = Service()
+    environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+    with capturing(service.answer) as capture:
+        service.url = capture.url
+        command = [python, str(PROGRAM), flavour, capture.url]
+        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {name: [sent(request, service.url) for request in requests] for name, requests in service.steps.items()}
+
+
+def sent(request: Captured, url: str) -> tuple[Any, ...]:
+    """What of a request must be the same."""
+    query = {name: value for name, value in request.query.items() if name not in ACCIDENTS}
+    headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
+    body = re.sub(rb"link-\d{13}-\d{9}", b"link-MS-RANDOM", request.body).decode().replace(url, "URL")
+    return request.path, query, headers, body
+
+
+@pytest.fixture(scope="module")
+def official() -> str:
+    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
+    if python:
+        return python
+    reason = "AGENTBAY_OFFICIAL_PYTHON names no interpreter that has the published client; scripts/test makes one"
+    if os.environ.get("AGENTBAY_REQUIRE_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def sent_by(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    place = tmp_path_factory.mktemp("wire")
+    who = {"official": official, "ours": sys.executable}
+    runs = [(name, flavour) for name in who for flavour in ("sync", "async")]
+
+    async def all_at_once() -> list[dict[str, Any]]:
+        return await asyncio.gather(
+            *(asyncio.to_thread(run, who[name], flavour, place / f"{name}-{flavour}") for name, flavour in runs)
+        )
+
+    return dict(zip(runs, asyncio.run(all_at_once()), strict=True))
+
+
+@pytest.fixture(params=["sync", "async"])
+def flavour(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_both_run_the_same_steps(sent_by: dict[tuple[str, str], dict[str, Any]], flavour: str) -> None:
+    """The program runs to its end with both clients, so that the comparison below leaves nothing out."""
+    assert list(sent_by["ours", flavour]) == list(sent_by["official", flavour])
+    assert len(sent_by["ours", flavour]) > 70
+
+
+def test_every_request_is_the_published_clients(
+    sent_by: dict[tuple[str, str], dict[str, Any]], flavour: str, subtests: pytest.Subtests
+) -> None:
+    """In each step ours sends the same requests in the same order: path, query, headers, and body to the byte."""
+    for step, expected in sent_by["official", flavour].items():
+        with subtests.test(step):
+            found = sent_by["ours", flavour][step]
+            if step.startswith("create: mobile"):  # the published client goes on to set the same up by shell commands
+                expected = expected[:1]
+            assert [request[1].get("Action", request[0]) for request in found] == [
+                request[1].get("Action", request[0]) for request in expected
+            ]
+            assert found == expected
+
+
+def test_flavours_send_the_same(sent_by: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Our two flavours send the same."""
+    assert sent_by["ours", "sync"] == sent_by["ours", "async"]

@@ -1,0 +1,90 @@
+"""The main job against the local runtime: by the published client 0.22.3, and by ours, with the same outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STORY = Path(__file__).with_name("story.py")
+KEY = "akm-story"
+EXPECTED = {
+    "resource": True,
+    "command": [True, 0, "hello\n/home/wuying\nwuying\n", "oops\n", "hello\n/home/wuying\nwuying\noops\n"],
+    "failed command": [False, 3, "out\n", "err\n", "err\n"],
+    "late command": [False, "", True],
+    "environment": "moin\n",
+    "written": True,
+    "appended": True,
+    "read": [True, True],
+    "bytes": [True, True],
+    "listing": [["long.txt", False]],
+    "missing": [False, True],
+    "labelled": True,
+    "labels": {"story": "main job", "part": "two"},
+    "info": [True, True, "AIAgent"],
+    "link": True,
+    "bad link": True,
+    "tools": True,
+    "metrics": [True, True, True],
+    "kept alive": True,
+    "list": [True, 1],
+    "found again": [True, 155007],
+    "paused": [True, "PAUSED"],
+    "command while paused": False,
+    "resumed": [True, "back\n"],
+    "deleted": True,
+    "gone": [False, True],
+    "left": 0,
+}
+
+
+@pytest.fixture(scope="module", params=["on", "off"], ids=["by link", "by service"])
+def runtime(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of `agentbay local`, with and without direct links to its sessions."""
+    child = subprocess.Popen(
+        [Path(sys.executable).with_name("agentbay"), "local", "--port", "0", "--link-url", request.param],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "AGENTBAY_API_KEY": KEY},
+    )
+    assert child.stdout is not None
+    with child:
+        line = child.stdout.readline()
+        yield line.removeprefix("agentbay local ready at ").strip()
+        child.terminate()
+        assert child.wait(20) == 0
+
+
+def told_by(python: str, flavour: str, url: str, folder: Path) -> dict[str, Any]:
+    """Run the story with an interpreter, far from any `.env`; return what it saw."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
+    ran = subprocess.run(
+        [python, str(STORY), flavour, url, KEY], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
+    assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
+    seen: dict[str, Any] = json.loads(lines[0].removeprefix("SEEN "))
+    return seen
+
+
+@pytest.mark.parametrize("flavour", ["async", "sync"])
+def test_ours(runtime: str, flavour: str, tmp_path: Path) -> None:
+    """Our client lives through the main job on the runtime, by both routes of a tool call."""
+    assert told_by(sys.executable, flavour, runtime, tmp_path) == EXPECTED
+
+
+@pytest.mark.parametrize("flavour", ["async", "sync"])
+def test_published_client(runtime: str, flavour: str, tmp_path: Path) -> None:
+    """The published client, which knows nothing of us, lives through the same with the same outcome."""
+    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
+    if not python:
+        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
+        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
+    assert told_by(python, flavour, runtime, tmp_path) == EXPECTED

@@ -1,0 +1,474 @@
+"""How Python objects become what travels, and back: names, strictness, form fields, parameters, keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from agentbay import (
+    AppManagerRule,
+    BetaContextMount,
+    BrowserContext,
+    BrowserFingerprintContext,
+    BWList,
+    ContextStatusData,
+    ContextSync,
+    CreateSessionParams,
+    ExtensionOption,
+    ExtraConfigs,
+    MappingPolicy,
+    MobileExtraConfig,
+    MobileSimulateConfig,
+    SyncPolicy,
+    UploadMode,
+    UploadPolicy,
+    WhiteList,
+)
+from agentbay._wire import contexts, sessions, tools
+from agentbay._wire.contexts import ContextInfo, write_mount, write_sync
+from agentbay._wire.converter import Malformed, structure, unstructure
+from agentbay._wire.form import read_fields, write_fields
+from agentbay._wire.keys import normal_arguments, normal_key
+from agentbay._wire.params import awaited_contexts, create_session
+from agentbay._wire.schema import camel, camel_payload, flatten, pascal, payload, wire
+
+# ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "in_pascal", "in_camel"),
+    [
+        ("session_id", "SessionId", "sessionId"),
+        ("status", "Status", "status"),
+        ("is_error", "IsError", "isError"),
+        ("vpc_ip", "VpcIp", "vpcIp"),
+        ("network_interface_ip", "NetworkInterfaceIp", "networkInterfaceIp"),
+    ],
+)
+def test_names_follow_one_rule(name: str, in_pascal: str, in_camel: str) -> None:
+    """A Python name has one form on the wire for each style."""
+    assert (pascal(name), camel(name)) == (in_pascal, in_camel)
+
+
+@given(st.text("abcdefghij_", min_size=1), st.text("abcdefghij_", min_size=1))
+def test_names_do_not_change_case_of_the_first(first: str, second: str) -> None:
+    """Both styles differ in the case of the first letter only, so an alias in either can be told."""
+    name = f"a{first}_{second}"
+    assert camel(name)[1:] == pascal(name)[1:]
+
+
+# ── Strictness ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@payload
+class Sample:
+    text: str = ""
+    count: int = 0
+    share: float = 0.0
+    flag: bool = False
+    names: list[str] = wire(factory=list)
+    nested: tools.ToolEntry = wire(factory=tools.ToolEntry)
+    table: dict[str, str] = wire(factory=dict)
+    ws_url: str = wire(aliases=("wsUrl",), default="")
+
+
+@pytest.mark.parametrize(
+    ("given_", "field", "expected"),
+    [
+        ({"Text": None}, "text", ""),
+        ({"Count": None}, "count", 0),
+        ({"Flag": None}, "flag", False),
+        ({"Names": None}, "names", []),
+        ({"Flag": "false"}, "flag", False),
+        ({"Flag": "False"}, "flag", False),
+        ({"Flag": "true"}, "flag", True),
+        ({"Count": "12"}, "count", 12),
+        ({"Count": "-12"}, "count", -12),
+        ({"Count": 12.0}, "count", 12),
+        ({"Text": 8443}, "text", "8443"),
+        ({"Text": 1.5}, "text", "1.5"),
+        ({"Share": 3}, "share", 3.0),
+        ({"WsUrl": "a"}, "ws_url", "a"),
+        ({"wsUrl": "a"}, "ws_url", "a"),
+        ({"Unknown": {"a": [1]}, "Text": "x"}, "text", "x"),
+        ({"Nested": {"Name": "a", "serverName": "b"}}, "nested", tools.ToolEntry(name="a", server="b")),
+        ({"Nested": {"name": "a", "Server": "b"}}, "nested", tools.ToolEntry(name="a", server="b")),
+    ],
+)
+def test_reads_what_services_really_send(given_: dict[str, Any], field: str, expected: object) -> None:
+    """null is absent, unknown keys are ignored, aliases are known, and a value is read as another type only if exact."""
+    found = getattr(structure(given_, Sample), field)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("given_", "place"),
+    [
+        ({"Text": True}, "text"),
+        ({"Text": ["a"]}, "text"),
+        ({"Text": {"a": 1}}, "text"),
+        ({"Count": True}, "count"),
+        ({"Count": 1.5}, "count"),
+        ({"Count": "1.0"}, "count"),
+        ({"Count": ""}, "count"),
+        ({"Count": "--1"}, "count"),
+        ({"Share": "1.5"}, "share"),
+        ({"Share": True}, "share"),
+        ({"Flag": 1}, "flag"),
+        ({"Flag": "no"}, "flag"),
+        ({"Nested": "text"}, "nested"),
+        ({"Nested": {"name": ["a"]}}, "nested.name"),
+        ({"Table": {"a": [1]}}, "table"),
+    ],
+)
+def test_refuses_what_would_have_to_be_bent(given_: dict[str, Any], place: str) -> None:
+    """A value of another type is refused, not coerced, and the message names its place, never the value."""
+    with pytest.raises(Malformed, match=rf"Data\.{place}") as caught:
+        structure(given_, Sample)
+    assert "--1" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, "text", 5, [1], True])
+def test_refuses_what_is_no_object(value: object) -> None:
+    """What should be an object and is not is refused."""
+    with pytest.raises(Malformed, match="Data"):
+        structure(value, Sample)
+
+
+def test_null_is_never_the_word_none() -> None:
+    """An explicit null in a list of strings is refused rather than read as 'None'."""
+    with pytest.raises(Malformed):
+        structure({"Names": [None]}, Sample)
+
+
+def test_writes_nothing_for_none() -> None:
+    """None is left out of what is written, and empty values are not."""
+    assert unstructure(tools.ToolReply()) == {"content": [], "isError": False}
+    assert unstructure(tools.Shell(command="x", cwd="")) == {"command": "x", "timeout_ms": 1000, "cwd": ""}
+
+
+def test_json_text_inside_json_may_be_json_as_well() -> None:
+    """A ToolList is read as text or as the array itself, and written as text."""
+    entry = {"name": "shell", "server": "s"}
+    as_text = structure({"ToolList": json.dumps([entry])}, sessions.SessionCreated)
+    assert as_text == structure({"ToolList": [entry]}, sessions.SessionCreated)
+    assert as_text.tool_list == [tools.ToolEntry(name="shell", server="s")]
+    assert isinstance(unstructure(as_text)["ToolList"], str)
+
+
+def test_unknown_values_of_enums_are_harmless() -> None:
+    """A status nobody knows is a string like any other in a reply."""
+    assert structure({"Status": "HIBERNATING"}, sessions.SessionDetail).status == "HIBERNATING"
+    assert structure({"status": "Queued"}, ContextStatusData).status == "Queued"
+
+
+@camel_payload
+class Deep:
+    value: Any = None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_any_json_is_kept(value: object) -> None:
+    """What a payload holds as plain JSON goes through unchanged."""
+    assert structure({"value": value}, Deep).value == value
+
+
+@given(st.dictionaries(st.sampled_from([*(pascal(n) for n in Sample.__slots__), "wsUrl"]), json_values))
+def test_reading_fails_in_one_way(value: dict[str, Any]) -> None:
+    """Whatever a service sends, reading it gives an object or `Malformed`."""
+    try:
+        assert isinstance(structure(value, Sample), Sample)
+    except Malformed as error:
+        assert str(error)
+
+
+# ── Fields of a request ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sent(action: Any) -> dict[str, str]:
+    query, form = write_fields(action, "A")
+    return dict(query + form)
+
+
+@pytest.mark.parametrize("text", ["True", "true", "TRUE"])
+def test_truth_in_any_case(text: str) -> None:
+    """The service's end reads True and true alike; ours writes True."""
+    fields = {"SessionId": "s", "Name": "n", "Args": "{}", "AutoGenSession": text}
+    action = read_fields(tools.CallMcpTool, fields)
+    assert isinstance(action, tools.CallMcpTool)
+    assert action.auto_gen_session is True
+    assert sent(action)["AutoGenSession"] == "True"
+
+
+@pytest.mark.parametrize("text", ['{"a":"b","c":"d"}', '{"a": "b", "c": "d"}', ' {"a":\n"b", "c" : "d"}'])
+def test_json_in_any_spacing(text: str) -> None:
+    """JSON fields are read whatever their blanks."""
+    action = read_fields(sessions.SetLabel, {"SessionId": "s", "Labels": text})
+    assert action == sessions.SetLabel(session_id="s", labels={"a": "b", "c": "d"})
+
+
+@pytest.mark.parametrize(
+    ("cls", "fields", "place"),
+    [
+        (sessions.GetSession, {}, "SessionId"),
+        (sessions.SetLabel, {"SessionId": "s"}, "Labels"),
+        (sessions.SetLabel, {"SessionId": "s", "Labels": "[1]"}, "Labels"),
+        (sessions.SetLabel, {"SessionId": "s", "Labels": '{"a": [1]}'}, "Labels"),
+        (sessions.SetLabel, {"SessionId": "s", "Labels": "{"}, "Labels"),
+        (sessions.GetLink, {"SessionId": "s", "Port": "30150.5"}, "Port"),
+        (sessions.ListSession, {"MaxResults": "ten"}, "MaxResults"),
+        (tools.CallMcpTool, {"SessionId": "s", "Name": "n", "Args": "[]"}, "Args"),
+        (tools.CallMcpTool, {"SessionId": "s", "Name": "n", "Args": "{}", "AutoGenSession": "1"}, "AutoGenSession"),
+        (sessions.CreateMcpSession, {"PersistenceDataList": '{"a": 1}'}, "PersistenceDataList"),
+        (sessions.CreateMcpSession, {"Skills": "[{}]"}, "Skills"),
+    ],
+)
+def test_malformed_fields_are_named(cls: Any, fields: dict[str, str], place: str) -> None:
+    """A field that is missing or cannot be read is refused by its name."""
+    with pytest.raises(Malformed, match=place):
+        read_fields(cls, fields)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """Fields of other clients and versions do no harm."""
+    fields = {"SessionId": "s", "ExternalUserId": "u", "Timestamp": "t", "Authorization": "A"}
+    assert read_fields(sessions.GetSession, fields) == sessions.GetSession(session_id="s")
+
+
+def test_none_is_left_out_and_empty_is_not() -> None:
+    """None has no field; an empty string, list or object has one."""
+    assert sent(sessions.GetLink(session_id="s")) == {"Authorization": "A", "SessionId": "s"}
+    assert sent(tools.CallMcpTool(session_id="s", name="n", args={}))["Server"] == ""
+    assert sent(sessions.ListSession(labels={}))["Labels"] == "{}"
+    assert sent(sessions.CreateMcpSession(skills=[]))["Skills"] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"A": {"B": ["x", "y"]}}, {"N.A.B.1": "x", "N.A.B.2": "y"}),
+        ({"A": True, "B": None, "C": 5}, {"N.A": True, "N.C": 5}),
+        ({"A": [], "B": {}, "C": [[]]}, {}),
+        ([{"A": 1}, {"A": 2}], {"N.1.A": 1, "N.2.A": 2}),
+        ("x", {"N": "x"}),
+    ],
+)
+def test_flattening(value: object, expected: dict[str, Any]) -> None:
+    """Objects become dotted names, lists indices from 1, and what is empty vanishes."""
+    assert flatten("N", value) == expected
+
+
+@given(st.text(), st.dictionaries(st.text(), st.text()), st.booleans() | st.none(), st.integers() | st.none())
+def test_form_fields_round_trip(text: str, labels: dict[str, str], flag: bool | None, number: int | None) -> None:
+    """Any values of the plain and JSON fields come back as they were."""
+    action = sessions.CreateMcpSession(
+        image_id=text, labels=labels, enable_record=flag, timeout=number, skills=[text], login_region_id="r"
+    )
+    assert read_fields(sessions.CreateMcpSession, sent(action)) == action
+
+
+# ── Session parameters ───────────────────────────────────────────────────────────────────────────────────────────────
+
+DEFAULT_POLICY = (
+    '{"uploadPolicy": {"autoUpload": true, "uploadStrategy": "UploadBeforeResourceRelease", "uploadMode": "File"}, '
+    '"downloadPolicy": {"autoDownload": true, "downloadStrategy": "DownloadAsync"}, '
+    '"deletePolicy": {"syncLocalFile": true}, '
+    '"extractPolicy": {"extract": true, "deleteSrcFile": true, "extractToCurrentFolder": false}, '
+    '"recyclePolicy": {"lifecycle": "Lifecycle_Forever", "paths": [""]}, '
+    '"bwList": {"whiteLists": [{"path": "", "excludePaths": [], "isPathRegex": false, "isExcludeRegex": false}]}}'
+)
+BROWSER_PATHS = [
+    "/Local State",
+    "/Default/Cookies",
+    "/Default/Cookies-journal",
+    "/Default/Local Storage",
+    "/Default/IndexedDB",
+    "/Default/Session Storage",
+    "/Default/Login Data",
+    "/Default/Login Data-journal",
+    "/Default/Login Data For Account",
+    "/Default/Login Data For Account-journal",
+    "/Default/Web Data",
+    "/Default/Web Data-journal",
+    "/Default/Preferences",
+    "/Default/Secure Preferences",
+    "/Default/TransportSecurity",
+    "/Default/Network Persistent State",
+    "/Default/GPUCache",
+    "/Default/Affiliation Database",
+    "/Default/Affiliation Database-journal",
+]
+
+
+def test_policy_is_exact_json_text() -> None:
+    """A default policy is the documented text, blank for blank; a mapping comes last and other scripts stay raw."""
+    for policy in (SyncPolicy(), SyncPolicy.default()):
+        assert write_sync(ContextSync("c", "/p", policy)) == {"ContextId": "c", "Path": "/p", "Policy": DEFAULT_POLICY}
+    mapped = write_sync(ContextSync("c", "/p", SyncPolicy(mapping_policy=MappingPolicy("C:\\é"))))["Policy"]
+    assert mapped == DEFAULT_POLICY[:-1] + ', "mappingPolicy": {"path": "C:\\\\é"}}'
+    assert write_sync(ContextSync("c", "/p")) == {"ContextId": "c", "Path": "/p"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "paths", "written"),
+    [(UploadMode.ARCHIVE, ["/a"], True), (UploadMode.ARCHIVE, [], False), (UploadMode.FILE, ["/a"], False)],
+)
+def test_archive_exclusions_only_with_archives(mode: UploadMode, paths: list[str], written: bool) -> None:
+    """`archiveExcludePaths` travels only if there are some and the mode is Archive."""
+    policy = SyncPolicy(upload_policy=UploadPolicy(upload_mode=mode, archive_exclude_paths=paths))
+    upload = json.loads(write_sync(ContextSync("c", "/p", policy))["Policy"])["uploadPolicy"]
+    assert ("archiveExcludePaths" in upload) is written
+
+
+def test_mount_is_written_with_all_its_parts() -> None:
+    """A mount has a MountConfig with its source path even when that is empty, and no policy."""
+    assert write_mount(BetaContextMount("c", "/m")) == {
+        "ContextId": "c",
+        "Path": "/m",
+        "Type": "mount",
+        "MountConfig": {"AccessMode": "readWrite", "StorageMode": "standard", "SourcePath": ""},
+    }
+
+
+def test_order_of_what_a_session_keeps() -> None:
+    """Own syncs, extensions, fingerprint, mounts, and the browser's profile last, each at its place with its policy."""
+    params = CreateSessionParams(
+        context_syncs=[ContextSync("own", "/p")],
+        beta_context_mounts=[BetaContextMount("mount", "/m")],
+        browser_context=BrowserContext(
+            "profile",
+            extension_option=ExtensionOption("extensions", ["e1", "e2"]),
+            fingerprint_context=BrowserFingerprintContext("fingerprint"),
+        ),
+    )
+    items = create_session(params, "r").persistence_data_list or []
+    assert [(item["ContextId"], item["Path"]) for item in items] == [
+        ("own", "/p"),
+        ("extensions", "/tmp/extensions/"),
+        ("fingerprint", "/tmp/browser_fingerprint"),
+        ("mount", "/m"),
+        ("profile", "/tmp/agentbay_browser"),
+    ]
+    extensions, fingerprint, profile = (json.loads(items[place]["Policy"]) for place in (1, 2, 4))
+    assert [item["path"] for item in extensions["bwList"]["whiteLists"]] == ["e1", "e2"]
+    assert (extensions["uploadPolicy"]["autoUpload"], extensions["deletePolicy"]["syncLocalFile"]) == (False, False)
+    assert fingerprint["bwList"] == {"whiteLists": []}
+    assert [item["path"] for item in profile["bwList"]["whiteLists"]] == BROWSER_PATHS
+    assert awaited_contexts(params) == {"own", "extensions", "fingerprint", "profile"}
+
+
+def test_contexts_that_nobody_waits_for() -> None:
+    """Mounts and syncs that say so are not waited for."""
+    params = CreateSessionParams(
+        context_syncs=[
+            ContextSync("a", "/a", beta_wait_for_completion=False),
+            ContextSync("b", "/b", beta_wait_for_completion=True),
+        ],
+        beta_context_mounts=[BetaContextMount("m", "/m")],
+    )
+    assert awaited_contexts(params) == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("mobile", "message"),
+    [
+        (MobileExtraConfig(app_manager_rule=AppManagerRule("White", ["a", 5])), "app_package_name_list items must be"),  # type: ignore[list-item]
+        (MobileExtraConfig(uninstall_blacklist=[None]), "uninstall_blacklist items must be strings"),  # type: ignore[list-item]
+        (MobileExtraConfig(simulate_config=MobileSimulateConfig(simulate=True)), "simulate_path is required"),
+    ],
+)
+def test_nested_settings_are_checked(mobile: MobileExtraConfig, message: str) -> None:
+    """A malformed nested setting is refused before anything is sent."""
+    with pytest.raises(ValueError, match=message):
+        create_session(CreateSessionParams(extra_configs=ExtraConfigs(mobile)), "r")
+
+
+def test_parameters_are_not_changed_by_sending() -> None:
+    """Writing parameters twice gives the same twice."""
+    params = CreateSessionParams(
+        labels={"a": "b"},
+        context_syncs=[ContextSync("c", "/p", SyncPolicy(bw_list=BWList([WhiteList("/a")])))],
+        browser_context=BrowserContext("b", extension_option=ExtensionOption("e", ["x"])),
+    )
+    assert create_session(params, "r") == create_session(params, "r")
+    assert len(params.context_syncs) == 2
+
+
+# ── Transfers of contexts ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["", "[]", "{}", "null", "no json", '[{"type":"log","data":"x"}]', '[{"type":"data","data":"no json"}]', "[1]"]
+    + ['[{"type":"data"}]', '[{"type":"data","data":"{}"}]', '[{"type":"data","data":"[1]"}]', "[" * 100_000]
+    + ['[{"type":"data","data":"[[{}], null, true]"}]'],
+)
+def test_unreadable_transfers_are_left_out(status: str) -> None:
+    """What cannot be read in a context status is left out, and nothing is raised."""
+    assert ContextInfo(context_status=status).transfers() == []
+
+
+def test_transfers_are_read_as_far_as_they_can_be() -> None:
+    """A transfer with times that cannot be read keeps its state, and one beside what is none is found."""
+    items = [5, {"contextId": "c", "status": "Failed", "errorMessage": "no", "startTime": "noon", "more": 1}]
+    for data in (json.dumps(items), items):
+        status = json.dumps([{"type": "log", "data": "[]"}, {"type": "data", "data": data}])
+        assert contexts.ContextInfo(context_status=status).transfers() == [
+            ContextStatusData(context_id="c", status="Failed", error_message="no")
+        ]
+
+
+# ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("ctrl", "Ctrl"),
+        ("CONTROL", "Ctrl"),
+        ("esc", "Escape"),
+        ("Return", "Enter"),
+        ("pgup", "PageUp"),
+        ("ArrowLeft", "ArrowLeft"),
+        ("left", "ArrowLeft"),
+        ("f12", "F12"),
+        ("f25", "f25"),
+        ("A", "a"),
+        ("a", "a"),
+        ("1", "1"),
+        ("cmd", "Command"),
+        ("minus", "-"),
+        ("nonsense", "nonsense"),
+        (5, 5),
+        (None, None),
+    ],
+)
+def test_key_names(key: object, expected: object) -> None:
+    """Keys get the tool's spelling; what is not known stays as it is."""
+    assert normal_key(key) == expected
+
+
+@given(st.text())
+def test_key_names_settle(key: str) -> None:
+    """A name in the tool's spelling stays as it is."""
+    assert normal_key(normal_key(key)) == normal_key(key)
+
+
+def test_only_press_keys_is_touched() -> None:
+    """The caller's arguments are not changed, and other tools' not at all."""
+    args = {"keys": ["CTRL", "c"], "hold": True}
+    assert normal_arguments("press_keys", args) == {"keys": ["Ctrl", "c"], "hold": True}
+    assert args["keys"] == ["CTRL", "c"]
+    assert normal_arguments("type_keys", args) is args
+    assert normal_arguments("press_keys", {"keys": "CTRL"}) == {"keys": "CTRL"}
