@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -235,7 +236,8 @@ class Service:
     Args:
         script: What to do with each request: one behaviour; a list, played in turn, its last one for ever; or a table
             of these by action, or by tool name for tool calls.
-        tls: Speak TLS. A CONNECT request is accepted and TLS spoken after it, as if the proxy were the host.
+        tls: Speak TLS.
+        proxy: Speak TLS only after a CONNECT request, as if the proxy were the host it is asked for.
         host: Address to listen on.
         accepting: What to do with each accepted connection before anything is read from it.
     """
@@ -284,7 +286,8 @@ class Service:
     def close_all(self) -> None:
         """Close every open connection, and wait until it is."""
         for peer in list(self._open.values()):
-            peer.sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it may just have closed by itself
+                peer.sock.shutdown(socket.SHUT_RDWR)
         eventually(lambda: not self._open)
 
     def _run(self, target: Callable[..., None], *args: object) -> None:
@@ -321,7 +324,7 @@ class Service:
             del self._open[peer.number]
 
     def _next(self, request: Request) -> Behaviour:
-        if request.method == "CONNECT":
+        if self._proxy and request.method == "CONNECT":
             return self._tunnel
         script: Any = self._script
         if isinstance(script, Mapping):
@@ -336,6 +339,14 @@ class Service:
         assert self._tls is not None
         peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
         peer.secure(self._tls)
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[str]:
+    """An address of this machine that refuses every connection, and that nobody else can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def eventually(true: Callable[[], object], seconds: float = 5.0) -> None:

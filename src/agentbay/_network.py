@@ -27,7 +27,8 @@ class _Network:
         return left if timeout is None else min(timeout, left)
 
 
-_NO_ADDRESS = (OSError, UnicodeError, OverflowError)  # the last two of names and ports that no host can have
+_NO_ADDRESS = (OSError, UnicodeError)  # the latter of a name that no host can have
+_HOLD = 1 << 20  # so much may arrive before it is read, bytes; whoever sends more has to wait
 _UNSENT = "The connection was closed before the request was sent."
 
 
@@ -50,7 +51,7 @@ class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
         try:
             async with asyncio.timeout(self.left(timeout)):
                 _, stream = await loop.create_connection(
-                    lambda: _AsyncStream(self), host, port, happy_eyeballs_delay=0.25
+                    lambda: _AsyncStream(self), host, port, happy_eyeballs_delay=_head_start(host)
                 )
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from error
@@ -63,6 +64,14 @@ class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+def _head_start(host: str) -> float | None:
+    """Seconds until a further address of a host is tried as well; None for an address, which has no other.
+
+    asyncio's race between addresses may lose a socket when it is cancelled (before CPython 3.12.8 and 3.13.1).
+    """
+    return None if ":" in host or host.replace(".", "").isdigit() else 0.25
+
+
 class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     """One connection: what has arrived, and who waits for more."""
 
@@ -70,6 +79,7 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._network = network
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made, start_tls
         self._arrived = bytearray()
+        self._held = False
         self._ended = False
         self._failure: Exception | None = None
         self._unsent = False
@@ -85,6 +95,9 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     def data_received(self, data: bytes) -> None:
         self._arrived += data
+        if len(self._arrived) > _HOLD and not self._held:
+            self._held = True
+            self._transport.pause_reading()
         _wake(self._reader)
 
     def eof_received(self) -> bool:
@@ -120,6 +133,10 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(str(self._failure)) from self._failure
         data = bytes(self._arrived[:max_bytes])
         del self._arrived[:max_bytes]
+        if self._held and len(self._arrived) <= _HOLD // 2:
+            self._held = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -140,6 +157,7 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     ) -> httpcore.AsyncNetworkStream:
         loop = asyncio.get_running_loop()
         secured = _AsyncStream(self._network)
+        secured._transport = self._transport  # until the handshake is done, or fails
         try:
             async with asyncio.timeout(self._network.left(timeout)):
                 transport = await loop.start_tls(self._transport, secured, ssl_context, server_hostname=server_hostname)

@@ -81,8 +81,8 @@ class AsyncPool(httpx.AsyncBaseTransport):
         return await kept.connection.handle_async_request(core)
 
     async def _take(self, url: httpx.URL) -> AsyncKept:
-        if url.scheme not in _PORTS or not url.raw_host:
-            raise httpcore.UnsupportedProtocol("neither http:// nor https:// and a host")
+        if url.scheme not in _PORTS or not url.raw_host or (url.port or 0) >= 1 << 16:
+            raise httpcore.UnsupportedProtocol("the address is not http:// or https://, a host and perhaps a port")
         place = url.scheme, url.raw_host, url.port or _PORTS[url.scheme]
         while (kept := self._pop(place)) is not None:
             if kept.connection.is_available() and not kept.connection.has_expired():

@@ -57,7 +57,9 @@ if TYPE_CHECKING:
     from .filesystem import AsyncFileSystem
     from .git import AsyncGit
     from .oss import AsyncOss
+    from .pty import AsyncPty
     from .transport import AsyncTransport
+    from .ws import AsyncWsClient
 
 DataT = TypeVar("DataT")
 _DELETE_SECONDS = 300.0
@@ -172,6 +174,22 @@ class AsyncSession:
         """Files; the same as `file_system`."""
         return self.file_system
 
+    @cached_property
+    def pty(self) -> AsyncPty:
+        """Terminals."""
+        from .pty import AsyncPty
+
+        return AsyncPty(self)
+
+    @cached_property
+    def ws(self) -> AsyncWsClient:
+        """The session's WebSocket, over which everything streams; for this package's own use."""
+        from .ws import AsyncWsClient
+
+        made = AsyncWsClient(self)
+        self._client.close_later(made)
+        return made
+
     # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def delete(self, sync_context: bool = False) -> DeleteResult:
@@ -194,6 +212,7 @@ class AsyncSession:
         try:
             reply = await self._client.call(DeleteSessionAsync(session_id=self.session_id))
             await wait_until_gone(self._client, self.session_id, deadline)
+            await self._close_websocket()
         except (APIError, Unfinished) as error:
             return self._failed(DeleteResult, error)
         except (TransportError, ReplyError) as error:
@@ -475,6 +494,10 @@ class AsyncSession:
         except (APIError, TransportError, ReplyError, SessionError) as error:
             return error
         return None
+
+    async def _close_websocket(self) -> None:
+        if "ws" in self.__dict__:  # it was used
+            await self.ws.aclose()
 
     async def _reach(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
         return await wait_for_state(self._client, self.session_id, wanted, deadline, poll_interval)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
+from weakref import WeakSet
 
 import httpx
 
@@ -35,6 +36,8 @@ from .pool import AsyncPool
 
 if TYPE_CHECKING:
     from .._launcher import Launcher
+    from .._websocket import Place
+    from .ws import AsyncWsClient
 
 DataT = TypeVar("DataT")
 R = TypeVar("R")
@@ -64,11 +67,12 @@ class AsyncTransport:
     ) -> None:
         self.settings = settings
         self._launcher = launcher
-        self._max_retries = max_retries
+        self.max_retries = max_retries
         self._http_client = http_client
         self._proxy = proxy
         self._verify = verify
         self._routes = AsyncOwner(self._make_routes, AsyncRoutes.aclose)
+        self._websockets: WeakSet[AsyncWsClient] = WeakSet()
         self._closed = False
 
     async def call(
@@ -158,9 +162,25 @@ class AsyncTransport:
             except AgentBayError as error:
                 await self._pause(error, number, True, deadline)
 
+    async def place(self, url: str, token: str) -> Place:
+        """Say how a WebSocket gets there: by the same proxy, and with the same trust, as everything else."""
+        from .._websocket import Place
+
+        await self._be_ready()
+        address = httpx.URL(url)
+        secure = address.scheme == "wss"
+        proxy = self._proxy or environment_proxy("https" if secure else "http", address.host)
+        return Place(url, token, ssl_context(self._verify) if secure else None, proxy)
+
+    def close_later(self, websocket: AsyncWsClient) -> None:
+        """Close a session's WebSocket too when this is closed."""
+        self._websockets.add(websocket)
+
     async def aclose(self) -> None:
         """Close the connections; an `http_client` that was given stays open."""
         self._closed = True
+        for websocket in list(self._websockets):
+            await websocket.aclose()
         await self._routes.aclose()
         if self._launcher is not None:
             await async_blocking(self._launcher.stop)
@@ -179,7 +199,7 @@ class AsyncTransport:
             error,
             attempt,
             idempotent=idempotent,
-            max_retries=self._max_retries,
+            max_retries=self.max_retries,
             remaining=deadline.remaining(),
         )
         if pause is None:
@@ -190,7 +210,6 @@ class AsyncTransport:
     async def _exchange(self, outgoing: Outgoing, deadline: Deadline, patience: Patience) -> Answer:
         left = deadline.check(outgoing.label)
         extensions = {
-            "target": outgoing.target,
             "deadline": deadline.at,
             "timeout": {
                 "pool": left,
@@ -202,16 +221,21 @@ class AsyncTransport:
         body, began = httpx.ByteStream(outgoing.body), time.monotonic()
         try:
             request = httpx.Request("POST", outgoing.url, headers=outgoing.headers, stream=body, extensions=extensions)
-            response, content = await self._send(request, deadline)
+            response, content = await self._send(request, outgoing.target, deadline)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
             _raise_typed(error, outgoing, deadline)
         _log.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
         return Answer(response.status_code, response.headers, content, outgoing.label)
 
-    async def _send(self, request: httpx.Request, deadline: Deadline) -> tuple[httpx.Response, bytes]:
+    async def _send(self, request: httpx.Request, target: bytes, deadline: Deadline) -> tuple[httpx.Response, bytes]:
         route = None if self._http_client is not None else (await self._routes.get()).route(request.url)
         if isinstance(route, AsyncPool):  # which keeps to the deadline by itself
+            request.extensions["target"] = target
             return await self._receive(route, request, deadline)
+        if route is None and b"Authorization=" in target:
+            request.extensions["target"] = target  # httpx writes addresses to its log, where no key may be
+        else:
+            request.url = request.url.copy_with(raw_path=target)
         return await async_in_time(deadline.remaining(), lambda: self._receive(route, request, deadline))
 
     async def _receive(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from .._launcher import Launcher
     from .._transport.reply import Reply
+    from .context import ContextService
     from .transport import SyncTransport
 
 _CREATE_SECONDS = 180.0
@@ -156,6 +158,13 @@ class AgentBay:
     def timeout(self) -> float:
         """Seconds one operation may take unless it has a time of its own."""
         return self.client.settings.timeout
+
+    @cached_property
+    def context(self) -> ContextService:
+        """Contexts: stores of files that outlive sessions."""
+        from .context import ContextService
+
+        return ContextService(self)
 
     def __enter__(self) -> AgentBay:
         return self

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import ParamSpec, Protocol, TypeVar
 
 from .._concurrency import SyncMethod
-from .._transport.outcome import ResultT, failed
+from .._transport.outcome import ResultT, failed, is_http_error
 from ..errors import AgentBayError, ClientClosedError
 
 
@@ -26,11 +26,12 @@ OwnerT = TypeVar("OwnerT", bound=Strictness)
 
 
 def returns(
-    result: type[ResultT], **values: object
+    result: type[ResultT], *, unless_http_error: bool = False, **values: object
 ) -> Callable[[SyncMethod[OwnerT, P, ResultT]], SyncMethod[OwnerT, P, ResultT]]:
     """Make a method return a failed `result` where it would raise an `AgentBayError`, unless its client is strict.
 
-    `values` are further fields of the failed result.
+    `values` are further fields of the failed result. With `unless_http_error` it raises all the same if the service
+    answered with an HTTP error or not at all: the contract of some methods turns only ordinary answers into results.
     """
 
     def decorate(method: SyncMethod[OwnerT, P, ResultT]) -> SyncMethod[OwnerT, P, ResultT]:
@@ -41,7 +42,7 @@ def returns(
             except ClientClosedError:
                 raise
             except AgentBayError as error:
-                if self.strict:
+                if self.strict or (unless_http_error and is_http_error(error)):
                     raise
                 return failed(result, error, **values)
 

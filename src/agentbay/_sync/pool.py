@@ -82,8 +82,8 @@ class SyncPool(httpx.BaseTransport):
         return kept.connection.handle_request(core)
 
     def _take(self, url: httpx.URL) -> SyncKept:
-        if url.scheme not in _PORTS or not url.raw_host:
-            raise httpcore.UnsupportedProtocol("neither http:// nor https:// and a host")
+        if url.scheme not in _PORTS or not url.raw_host or (url.port or 0) >= 1 << 16:
+            raise httpcore.UnsupportedProtocol("the address is not http:// or https://, a host and perhaps a port")
         place = url.scheme, url.raw_host, url.port or _PORTS[url.scheme]
         while (kept := self._pop(place)) is not None:
             if kept.connection.is_available() and not kept.connection.has_expired():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
 from .._transport.outcome import ResultT, failed
 from .._transport.tools import arguments, direct_call, mcp_tools, read_metrics
+from .._wire.contexts import SyncContext
 from .._wire.keys import normal_arguments
 from .._wire.schema import Action, Tool
 from .._wire.sessions import (
@@ -45,17 +46,21 @@ from ..models.session import (
 )
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .door import returns
-from .waiting import Unfinished, upload_contexts, wait_for_state, wait_until_gone
+from .waiting import Unfinished, sync_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .client import AgentBay
+    from .code import Code
     from .command import Command
+    from .context_manager import ContextManager
     from .env import Env
     from .filesystem import FileSystem
     from .git import Git
     from .oss import Oss
+    from .pty import SyncPty
     from .transport import SyncTransport
+    from .ws import SyncWsClient
 
 DataT = TypeVar("DataT")
 _DELETE_SECONDS = 300.0
@@ -114,6 +119,13 @@ class Session:
         return Command(self)
 
     @cached_property
+    def code(self) -> Code:
+        """Code in Python and other languages."""
+        from .code import Code
+
+        return Code(self)
+
+    @cached_property
     def file_system(self) -> FileSystem:
         """Files."""
         from .filesystem import FileSystem
@@ -141,6 +153,13 @@ class Session:
 
         return Oss(self)
 
+    @cached_property
+    def context(self) -> ContextManager:
+        """Contexts that the session has."""
+        from .context_manager import ContextManager
+
+        return ContextManager(self)
+
     @property
     def fs(self) -> FileSystem:
         """Files; the same as `file_system`."""
@@ -155,6 +174,22 @@ class Session:
     def files(self) -> FileSystem:
         """Files; the same as `file_system`."""
         return self.file_system
+
+    @cached_property
+    def pty(self) -> SyncPty:
+        """Terminals."""
+        from .pty import SyncPty
+
+        return SyncPty(self)
+
+    @cached_property
+    def ws(self) -> SyncWsClient:
+        """The session's WebSocket, over which everything streams; for this package's own use."""
+        from .ws import SyncWsClient
+
+        made = SyncWsClient(self)
+        self._client.close_later(made)
+        return made
 
     # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,10 +209,11 @@ class Session:
         Wire: SyncContext, DeleteSessionAsync, GetSessionDetail
         """
         deadline = Deadline(_DELETE_SECONDS)
-        lost = upload_contexts(self._client, self.session_id, deadline) if sync_context else None
+        lost = self._upload_contexts(deadline) if sync_context else None
         try:
             reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
             wait_until_gone(self._client, self.session_id, deadline)
+            self._close_websocket()
         except (APIError, Unfinished) as error:
             return self._failed(DeleteResult, error)
         except (TransportError, ReplyError) as error:
@@ -450,6 +486,17 @@ class Session:
     @property
     def _client(self) -> SyncTransport:
         return self.agent_bay.client
+
+    def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
+        try:
+            sync_contexts(self._client, SyncContext(session_id=self.session_id), deadline)
+        except (APIError, TransportError, ReplyError, SessionError) as error:
+            return error
+        return None
+
+    def _close_websocket(self) -> None:
+        if "ws" in self.__dict__:  # it was used
+            self.ws.close()
 
     def _reach(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
         return wait_for_state(self._client, self.session_id, wanted, deadline, poll_interval)

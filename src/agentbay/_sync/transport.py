@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
+from weakref import WeakSet
 
 import httpx
 
@@ -36,6 +37,8 @@ from .pool import SyncPool
 
 if TYPE_CHECKING:
     from .._launcher import Launcher
+    from .._websocket import Place
+    from .ws import SyncWsClient
 
 DataT = TypeVar("DataT")
 R = TypeVar("R")
@@ -65,11 +68,12 @@ class SyncTransport:
     ) -> None:
         self.settings = settings
         self._launcher = launcher
-        self._max_retries = max_retries
+        self.max_retries = max_retries
         self._http_client = http_client
         self._proxy = proxy
         self._verify = verify
         self._routes = SyncOwner(self._make_routes, SyncRoutes.close)
+        self._websockets: WeakSet[SyncWsClient] = WeakSet()
         self._closed = False
 
     def call(
@@ -159,9 +163,25 @@ class SyncTransport:
             except AgentBayError as error:
                 self._pause(error, number, True, deadline)
 
+    def place(self, url: str, token: str) -> Place:
+        """Say how a WebSocket gets there: by the same proxy, and with the same trust, as everything else."""
+        from .._websocket import Place
+
+        self._be_ready()
+        address = httpx.URL(url)
+        secure = address.scheme == "wss"
+        proxy = self._proxy or environment_proxy("https" if secure else "http", address.host)
+        return Place(url, token, ssl_context(self._verify) if secure else None, proxy)
+
+    def close_later(self, websocket: SyncWsClient) -> None:
+        """Close a session's WebSocket too when this is closed."""
+        self._websockets.add(websocket)
+
     def close(self) -> None:
         """Close the connections; an `http_client` that was given stays open."""
         self._closed = True
+        for websocket in list(self._websockets):
+            websocket.close()
         self._routes.close()
         if self._launcher is not None:
             sync_blocking(self._launcher.stop)
@@ -180,7 +200,7 @@ class SyncTransport:
             error,
             attempt,
             idempotent=idempotent,
-            max_retries=self._max_retries,
+            max_retries=self.max_retries,
             remaining=deadline.remaining(),
         )
         if pause is None:
@@ -191,7 +211,6 @@ class SyncTransport:
     def _exchange(self, outgoing: Outgoing, deadline: Deadline, patience: Patience) -> Answer:
         left = deadline.check(outgoing.label)
         extensions = {
-            "target": outgoing.target,
             "deadline": deadline.at,
             "timeout": {
                 "pool": left,
@@ -203,16 +222,21 @@ class SyncTransport:
         body, began = httpx.ByteStream(outgoing.body), time.monotonic()
         try:
             request = httpx.Request("POST", outgoing.url, headers=outgoing.headers, stream=body, extensions=extensions)
-            response, content = self._send(request, deadline)
+            response, content = self._send(request, outgoing.target, deadline)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
             _raise_typed(error, outgoing, deadline)
         _log.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
         return Answer(response.status_code, response.headers, content, outgoing.label)
 
-    def _send(self, request: httpx.Request, deadline: Deadline) -> tuple[httpx.Response, bytes]:
+    def _send(self, request: httpx.Request, target: bytes, deadline: Deadline) -> tuple[httpx.Response, bytes]:
         route = None if self._http_client is not None else (self._routes.get()).route(request.url)
         if isinstance(route, SyncPool):  # which keeps to the deadline by itself
+            request.extensions["target"] = target
             return self._receive(route, request, deadline)
+        if route is None and b"Authorization=" in target:
+            request.extensions["target"] = target  # httpx writes addresses to its log, where no key may be
+        else:
+            request.url = request.url.copy_with(raw_path=target)
         return sync_in_time(deadline.remaining(), lambda: self._receive(route, request, deadline))
 
     def _receive(

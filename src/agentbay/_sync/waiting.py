@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._concurrency import sync_sleep
+from .._transport.contexts import standing
 from .._transport.deadline import Deadline
 from .._transport.poll import delays
 from .._transport.sessions import unready_contexts
@@ -22,6 +23,8 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
+    from .._transport.reply import Reply
+    from ..models.context import ContextStatusData
     from .transport import SyncTransport
 
 _ENDED = frozenset({"DELETED", "FINISH"})
@@ -75,21 +78,58 @@ def wait_for_state(
     raise Unfinished(f"Session {session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
 
 
-def upload_contexts(client: SyncTransport, session_id: str, deadline: Deadline) -> AgentBayError | None:
-    """Upload the contexts of a session; return what went wrong with that."""
+def sync_contexts(client: SyncTransport, action: SyncContext, deadline: Deadline) -> Reply[None]:
+    """Copy between contexts and a session, and wait until that has ended; upload is what is done if nothing is said.
+
+    Raises:
+        AgentBayError: If it failed, cannot be found out, or takes too long.
+    """
+    reply = client.call(action, deadline.within(client.settings.timeout))
+    wait_for_sync(client, action, deadline)
+    return reply
+
+
+def wait_for_sync(client: SyncTransport, action: SyncContext, deadline: Deadline) -> None:
+    """Wait until what the action began has ended.
+
+    Raises:
+        AgentBayError: If it failed, cannot be found out, or takes too long.
+    """
+    asked = GetContextInfo(session_id=action.session_id, context_id=action.context_id, path=action.path)
+    wait_for_transfers(client, asked, action.mode or "upload", deadline)
+
+
+def wait_for_transfers(client: SyncTransport, asked: GetContextInfo, mode: str, deadline: Deadline) -> None:
+    """Wait until all transfers of one direction have ended; a few looks decide that there are none.
+
+    Raises:
+        AgentBayError: If one failed, this cannot be found out, or takes too long.
+    """
+    for looks, delay in enumerate(delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
+        transfers = look(client, asked, deadline)
+        state = None if transfers is None else standing(transfers, mode)
+        if state is not None and state.ended(looks):
+            if state.wrong:
+                raise SessionError(f"In session {asked.session_id} {'; '.join(state.wrong)}.")
+            return
+        sync_sleep(delay)
+    what = asked.path or asked.context_id or f"the contexts of session {asked.session_id}"
+    raise Unfinished(f"The {mode} of {what} did not end within {deadline.seconds:g} s.")
+
+
+def look(client: SyncTransport, asked: GetContextInfo, deadline: Deadline) -> list[ContextStatusData] | None:
+    """Tell how transfers stand; None if this once it cannot be told.
+
+    Raises:
+        AgentBayError: If asking again would not help.
+    """
     try:
-        limit = client.settings.timeout
-        client.call(SyncContext(session_id=session_id), deadline.within(limit))
-        for delay in delays(deadline, first=0.1, factor=1.5, cap=5.0):
-            found = client.call(GetContextInfo(session_id=session_id), deadline.within(limit))
-            transfers = [item for item in found.needed().transfers() if item.task_type in ("upload", "download")]
-            if all(item.status in ("Success", "Failed") for item in transfers):
-                wrong = [item.error_message or item.path for item in transfers if item.status == "Failed"]
-                return SessionError("; ".join(wrong)) if wrong else None
-            sync_sleep(delay)
-    except (APIError, TransportError, ReplyError) as error:
-        return error
-    return Unfinished(f"the upload did not end within {deadline.seconds:g} s")
+        found = client.call(asked, deadline.within(client.settings.timeout))
+    except AgentBayError as error:
+        if not error.retryable:
+            raise
+        return None
+    return found.data.transfers() if found.data is not None else []
 
 
 def wait_for_contexts(

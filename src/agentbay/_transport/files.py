@@ -75,6 +75,7 @@ def read_listing(reply: ToolReply) -> list[DirectoryEntry]:
 
 
 def _entry(line: str) -> DirectoryEntry | None:
+    line = line.lstrip().removesuffix("\r")  # but not blanks at the end: they are the name's
     for tag, is_directory in (("[DIR]", True), ("[FILE]", False)):
         if line.startswith(tag):
             return DirectoryEntry(line.removeprefix(tag).removeprefix(" "), is_directory)

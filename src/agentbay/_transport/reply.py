@@ -192,6 +192,7 @@ def _number(body: Mapping[str, Any], key: str) -> int:
 _BY_CODE: dict[str, type[APIError]] = {
     "InvalidMcpSession.NotFound": SessionNotFoundError,
     "SessionNotFound": SessionNotFoundError,
+    "InvalidAction.NotFound": InvalidRequestError,  # says nothing of whether what the action is about exists
     "NOT_LOGIN": AuthenticationError,
     "PARAM_ERROR": InvalidRequestError,
     "InvalidPort": InvalidRequestError,

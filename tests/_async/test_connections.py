@@ -1,0 +1,399 @@
+"""Connections: kept, bounded, encrypted, by way of proxies, and with a client of the user's own."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from agentbay import (
+    AsyncAgentBay,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectionFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    ReplyError,
+)
+from agentbay._concurrency import async_blocking
+from tests.scripted import (
+    Behaviour,
+    Service,
+    endless,
+    eventually,
+    hang_up,
+    http,
+    message,
+    nobody,
+    ok,
+    raw,
+    silence,
+    then_close,
+    zipped,
+)
+
+from .calls import client, handle
+
+pytestmark = pytest.mark.anyio
+
+FOUND = ok({"SessionId": "session-x", "Status": "RUNNING"})
+DRIP = endless(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{", b" ", 0.01)
+
+
+class Tls:
+    """A server's side of TLS, and a file of the authority that vouches for it."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        authority = trustme.CA()
+        self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(*names).configure_cert(self.server)
+        self.trusted = folder / "authority.pem"
+        authority.cert_pem.write_to_path(str(self.trusted))
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return Tls(tmp_path_factory.mktemp("tls"), "127.0.0.1", "service.test")
+
+
+async def _get(bay: AsyncAgentBay) -> object:
+    return (await bay.get("session-x")).unwrap()
+
+
+# ── Kept connections ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_one_connection_after_another() -> None:
+    """Calls that follow each other share one connection, which is closed with the client."""
+    with Service(FOUND) as service:
+        async with client(service.url) as bay:
+            for _ in range(20):
+                await _get(bay)
+            assert service.connections == 1
+        await async_blocking(eventually, lambda: service.open_now == 0)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        http(200, {"Success": True, "Data": {}}, {"Connection": "close"}),
+        raw(b'HTTP/1.0 200 OK\r\nContent-Length: 29\r\n\r\n{"Success": true, "Data": {}}'),
+        then_close(raw(b'HTTP/1.1 200 OK\r\n\r\n{"Success": true, "Data": {}}')),
+    ],
+    ids=["says so", "HTTP/1.0", "no length"],
+)
+async def test_connection_that_is_not_kept(behaviour: Behaviour) -> None:
+    """A connection that the service closes after each answer is never an error."""
+    with Service(behaviour) as service:
+        async with client(service.url, max_retries=0) as bay:
+            for _ in range(10):
+                await _get(bay)
+        assert service.connections == service.count() == 10
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"],
+    ids=["100", "103"],
+)
+async def test_word_before_the_answer(head: bytes) -> None:
+    """What a service says before its answer is passed over."""
+    with Service(raw(head + message(200, b'{"Success": true, "Data": {}}'))) as service:
+        async with client(service.url) as bay:
+            await _get(bay)
+
+
+async def test_chunks() -> None:
+    """An answer in chunks is read."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with Service(raw(head + b'10\r\n{"Success": true\r\nd\r\n, "Data": {}}\r\n0\r\n\r\n')) as service:
+        async with client(service.url) as bay:
+            await _get(bay)
+            await _get(bay)
+        assert service.connections == 1
+
+
+async def test_unasked_words_on_a_kept_connection() -> None:
+    """A connection on which the service said something unasked, while it was kept, is not used again."""
+    event = threading.Event()
+
+    def behave(peer: object, request: object) -> None:
+        FOUND(peer, request)
+        event.wait(5)
+        message_408 = message(408, b"")
+        peer.send(message_408)
+
+    with Service([behave, FOUND]) as service:
+        async with client(service.url, max_retries=0) as bay:
+            await _get(bay)
+            event.set()
+            time.sleep(0.2)
+            await _get(bay)
+        assert service.connections == 2
+
+
+async def test_no_cookies() -> None:
+    """Cookies are not sent back."""
+    body = {"Success": True, "Data": {}}
+    with Service(http(200, body, {"Set-Cookie": "a=b; Path=/"})) as service:
+        async with client(service.url) as bay:
+            await _get(bay)
+            await _get(bay)
+        assert all("cookie" not in request.headers for request in service.requests)
+
+
+async def test_faults_leave_no_connection() -> None:
+    """A connection on which something went wrong is closed at once."""
+    with Service([silence, hang_up, http(200, b"{", {"Content-Length": "99"}), FOUND]) as service:
+        async with client(service.url, timeout=0.3, max_retries=0) as bay:
+            for _ in range(3):
+                assert not (await bay.get("session-x")).success
+            await async_blocking(eventually, lambda: service.open_now == 0)
+            await _get(bay)
+
+
+@pytest.mark.parametrize("addresses", [1, 3])
+async def test_connecting_keeps_to_the_time_limit(addresses: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that takes no connection is given up in time, however many addresses it has."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    host, port = listener.getsockname()
+    fillers = []
+    for _ in range(4):  # fill its queue
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex((host, port))
+        fillers.append(filler)
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{last}" if last > 1 else host, port))
+        for last in [1] * addresses
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    async with client(f"http://service.test:{port}", timeout=0.5, max_retries=0) as bay:
+        began = time.monotonic()
+        error = (await bay.create()).exception
+        assert time.monotonic() - began < 4
+    assert isinstance(error, ConnectionFailed)
+    for sock in (listener, *fillers):
+        sock.close()
+
+
+# ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_tls(tls: Tls) -> None:
+    """TLS with an authority from a file works and keeps its connection."""
+    with Service(FOUND, tls=tls.server) as service:
+        async with client(service.url, verify=str(tls.trusted)) as bay:
+            await _get(bay)
+            await _get(bay)
+        assert service.connections == 1
+
+
+async def test_tls_of_the_users_making(tls: Tls) -> None:
+    """An SSLContext of the user's is used as it is."""
+    context = ssl.create_default_context(cafile=str(tls.trusted))
+    with Service(FOUND, tls=tls.server) as service:
+        async with client(service.url, verify=context) as bay:
+            await _get(bay)
+
+
+async def test_tls_not_checked(tls: Tls) -> None:
+    """With verify=False any certificate will do."""
+    with Service(FOUND, tls=tls.server) as service:
+        async with client(service.url, verify=False) as bay:
+            await _get(bay)
+
+
+async def test_tls_of_a_stranger(tls: Tls) -> None:
+    """A certificate that nobody known vouches for is a failed connection: nothing was sent."""
+    with Service(FOUND, tls=tls.server) as service:
+        async with client(service.url, max_retries=0) as bay:
+            assert isinstance((await bay.create()).exception, ConnectionFailed)
+        assert service.count() == 0
+
+
+async def test_tls_of_another_name(tls: Tls) -> None:
+    """A certificate for another host is a failed connection."""
+    with Service(FOUND, tls=tls.server, host="127.0.0.2") as service:
+        async with client(service.url, max_retries=0, verify=str(tls.trusted)) as bay:
+            assert isinstance((await bay.create()).exception, ConnectionFailed)
+
+
+async def test_tls_where_there_is_none() -> None:
+    """A service without TLS behind an https address is a failed connection, in time."""
+    with Service(FOUND) as service:
+        async with client(service.url.replace("http:", "https:"), timeout=0.5, max_retries=0) as bay:
+            assert isinstance((await bay.create()).exception, ConnectionFailed)
+
+
+@pytest.mark.parametrize("behaviour", [silence, DRIP])
+async def test_faults_over_tls(tls: Tls, behaviour: Behaviour) -> None:
+    """The time limit holds over TLS too."""
+    with Service(behaviour, tls=tls.server) as service:
+        async with client(service.url, timeout=0.5, verify=str(tls.trusted)) as bay:
+            began = time.monotonic()
+            assert isinstance((await bay.create()).exception, DeadlineExceeded)
+        assert time.monotonic() - began < 5
+
+
+async def test_kept_tls_connection_closed(tls: Tls) -> None:
+    """A TLS connection that the service closed while it was kept is no error for the next call."""
+    with Service(ok({"SessionId": "s"}), tls=tls.server) as service:
+        async with client(service.url, verify=str(tls.trusted), max_retries=0) as bay:
+            for _ in range(5):
+                assert (await bay.create()).success
+                service.close_all()
+        assert service.connections == service.count() == 5
+
+
+async def test_one_tls_context(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the authorities takes its time and is done once for all clients."""
+    made = []
+    original = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda **options: made.append(1) or original(**options))
+    again = tls.trusted.with_name("again.pem")
+    again.write_bytes(tls.trusted.read_bytes())
+    with Service(FOUND, tls=tls.server) as service:
+        for _ in range(3):
+            async with client(service.url, verify=str(again)) as bay:
+                await _get(bay)
+    assert len(made) == 1
+
+
+async def test_authorities_that_are_not_there() -> None:
+    """A file of authorities that does not exist is a ConfigurationError."""
+    async with client("https://127.0.0.1:1", verify="/no/such/file.pem") as bay:
+        assert isinstance((await bay.get("x")).exception, ConfigurationError)
+
+
+# ── Proxies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_proxy() -> None:
+    """With proxy= every request goes through it, with the whole address in its first line."""
+    with Service(FOUND) as proxy:
+        async with client("http://service.test:81", proxy=proxy.url) as bay:
+            await _get(bay)
+            await _get(bay)
+        assert all(request.target.startswith("http://service.test:81/?Action=") for request in proxy.requests)
+        assert proxy.connections == 1
+        assert proxy.requests[0].headers["host"] == "service.test:81"
+
+
+async def test_proxy_for_tls(tls: Tls) -> None:
+    """Through a proxy, TLS is spoken with the host behind it."""
+    with Service(FOUND, tls=tls.server, proxy=True) as proxy:
+        async with client("https://service.test", proxy=proxy.url, verify=str(tls.trusted)) as bay:
+            await _get(bay)
+        assert [request.method for request in proxy.requests] == ["CONNECT", "POST"]
+        assert proxy.requests[0].target == "service.test:443"
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("bare", [False, True], ids=["address", "host and port"])
+async def test_proxy_from_the_environment(name: str, bare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual variables name a proxy, except for hosts in NO_PROXY and for this machine."""
+    with Service(FOUND, host="127.0.0.2") as service, Service(FOUND) as proxy, Service(FOUND) as near:
+        monkeypatch.setenv(name, proxy.url.removeprefix("http://") if bare else proxy.url)
+        async with client(service.url) as bay:
+            await _get(bay)
+        assert (service.count(), proxy.count()) == (0, 1)
+        async with client(near.url) as bay:
+            await _get(bay)
+        assert (near.count(), proxy.count()) == (1, 1)
+        monkeypatch.setenv("NO_PROXY", "other.test,127.0.0.2")
+        async with client(service.url) as bay:
+            await _get(bay)
+        assert (service.count(), proxy.count()) == (1, 1)
+
+
+async def test_proxy_that_is_not_there() -> None:
+    """A proxy that takes no connection is a failed connection."""
+    with nobody() as url:
+        async with client("http://service.test", proxy=url, max_retries=0) as bay:
+            assert isinstance((await bay.create()).exception, ConnectionFailed)
+
+
+@pytest.mark.parametrize("status", [403, 407, 502])
+async def test_proxy_that_refuses(status: int) -> None:
+    """A proxy that refuses to connect is a failed connection: nothing reached the service."""
+    with Service(http(status, b"")) as proxy:
+        async with client("https://service.test", proxy=proxy.url, max_retries=0) as bay:
+            assert isinstance((await bay.create()).exception, ConnectionFailed)
+        assert proxy.count() == 1
+
+
+@pytest.mark.parametrize("behaviour", [silence, DRIP], ids=["silent", "drips"])
+async def test_time_limit_through_a_proxy(behaviour: Behaviour) -> None:
+    """The time limit holds through a proxy too."""
+    with Service(behaviour) as proxy:
+        async with client("http://service.test", proxy=proxy.url, timeout=0.4) as bay:
+            began = time.monotonic()
+            assert isinstance((await bay.create()).exception, DeadlineExceeded)
+        assert time.monotonic() - began < 5
+        assert proxy.count() == 1
+
+
+# ── A client of the user's ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_http_client_of_the_user() -> None:
+    """An httpx client that is given carries every call, by either route, and is left open."""
+    with Service(
+        {"GetSession": FOUND, "CallMcpTool": ok({}), "callTool": http(200, {"data": {"result": {}}})}
+    ) as service:
+        async with httpx.AsyncClient(headers={"X-Mine": "yes"}) as mine:
+            async with client(service.url, http_client=mine) as bay:
+                await _get(bay)
+                assert (await handle(bay, service.url + "/link").call_mcp_tool("my_tool", {})).success
+            assert not mine.is_closed
+            with pytest.raises(ClientClosedError):
+                await bay.get("session-x")
+        assert service.connections == 1
+        assert service.requests[1].target == "/link/callTool"
+
+
+async def test_closed_http_client_of_the_user() -> None:
+    """A client whose httpx client was closed says so."""
+    mine = httpx.AsyncClient()
+    await mine.aclose()
+    async with client("http://127.0.0.1:1", http_client=mine) as bay:
+        with pytest.raises(ClientClosedError):
+            await bay.get("session-x")
+
+
+async def test_http_client_follows_no_redirects() -> None:
+    """Redirects are not followed, even if the client that was given would."""
+    with Service(http(302, b"", {"Location": "/elsewhere", "Set-Cookie": "a=b"})) as service:
+        async with httpx.AsyncClient(follow_redirects=True) as mine, client(service.url, http_client=mine) as bay:
+            assert isinstance((await bay.get("session-x")).exception, ReplyError)
+            assert isinstance((await bay.get("session-x")).exception, ReplyError)
+        assert service.count() == 2
+        assert "cookie" not in service.requests[1].headers
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        (silence, DeadlineExceeded),
+        (DRIP, DeadlineExceeded),
+        (hang_up, ConnectionLost),
+        (http(200, b"\xff", {"Content-Encoding": "gzip"}), ReplyError),
+        (zipped([]), ReplyError),
+    ],
+    ids=["silent", "drips", "hangs up", "broken gzip", "gzip of a list"],
+)
+async def test_faults_with_an_http_client(behaviour: Behaviour, kind: type[Exception]) -> None:
+    """Time limit and errors are the same with a client that was given."""
+    with Service(behaviour) as service:
+        async with httpx.AsyncClient() as mine, client(service.url, timeout=0.5, http_client=mine) as bay:
+            began = time.monotonic()
+            assert isinstance((await bay.create()).exception, kind)
+        assert time.monotonic() - began < 5
+        assert service.count() == 1
