@@ -17,7 +17,8 @@ from agentbay import AgentBay, AgentBayError, AsyncAgentBay, CreateSessionParams
 
 CLOUD = "--cloud" in sys.argv[1:]
 PARAMS = CreateSessionParams(labels={"story": "demo"})
-COUNT = "i=0; while :; do i=$((i+1)); echo $i > count; sleep 0.01; done"
+COUNT = "(while :; do echo >> count; sleep 0.01; done) > /dev/null 2>&1 &"
+COUNTED = "sleep 0.2; wc -l < count"
 
 
 @contextmanager
@@ -48,15 +49,17 @@ async def story_with_await() -> None:
             with step("label the session") as notes:
                 await session.set_labels({"story": "demo", "told": "with await"})
                 notes.append(str((await session.get_labels()).data))
-            await session.command.run(f"sh -c '{COUNT}' > /dev/null 2>&1 &")
+            with step("start a counter in it") as notes:
+                await session.command.run(COUNT)
+                notes.append((await session.command.run(COUNTED)).output.strip())
             with step("pause it") as notes:
                 notes.append((await session.pause()).status or "")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1)
             with step("resume it") as notes:
                 notes.append((await session.resume()).status or "")
             with step("see that nothing was lost") as notes:
-                counted = int((await session.command.run("cat count")).output or 0)
-                notes.append(f"a counter stood still meanwhile, at about {counted}")
+                counted = (await session.command.run(COUNTED)).output.strip()
+                notes.append(f"the counter stood still for a second, and goes on: {counted}")
             with step("find it in the list") as notes:
                 found = [item["sessionId"] async for item in bay.iter_sessions(labels={"told": "with await"})]
                 notes.append(f"{found == [session.session_id]}")
@@ -84,15 +87,17 @@ def story_without() -> None:
             with step("label the session") as notes:
                 session.set_labels({"story": "demo", "told": "without"})
                 notes.append(str(session.get_labels().data))
-            session.command.run(f"sh -c '{COUNT}' > /dev/null 2>&1 &")
+            with step("start a counter in it") as notes:
+                session.command.run(COUNT)
+                notes.append(session.command.run(COUNTED).output.strip())
             with step("pause it") as notes:
                 notes.append(session.pause().status or "")
-            time.sleep(0.3)
+            time.sleep(1)
             with step("resume it") as notes:
                 notes.append(session.resume().status or "")
             with step("see that nothing was lost") as notes:
-                counted = int(session.command.run("cat count").output or 0)
-                notes.append(f"a counter stood still meanwhile, at about {counted}")
+                counted = session.command.run(COUNTED).output.strip()
+                notes.append(f"the counter stood still for a second, and goes on: {counted}")
             with step("find it in the list") as notes:
                 found = [item["sessionId"] for item in bay.iter_sessions(labels={"told": "without"})]
                 notes.append(f"{found == [session.session_id]}")

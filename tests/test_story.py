@@ -66,7 +66,12 @@ def told_by(python: str, flavour: str, url: str, folder: Path) -> dict[str, Any]
     """Run the story with an interpreter, far from any `.env`; return what it saw."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
     ran = subprocess.run(
-        [python, str(STORY), flavour, url, KEY], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        [python, str(STORY), flavour, url, KEY],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
     assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]

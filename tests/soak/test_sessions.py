@@ -1,0 +1,101 @@
+"""The long figures of the runtime: `scripts/soak`. Each prints what it measured; the results are in benchmarks/results."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentbay import AsyncAgentBay, AsyncSession
+
+pytestmark = [pytest.mark.anyio, pytest.mark.soak]
+CYCLES = int(os.environ.get("AGENTBAY_SOAK_CYCLES", "10000"))
+SESSIONS = int(os.environ.get("AGENTBAY_SOAK_SESSIONS", "1000"))
+
+
+@pytest.fixture
+async def bay() -> AsyncIterator[AsyncAgentBay]:
+    async with AsyncAgentBay.local() as bay:
+        await bay.list()
+        yield bay
+
+
+def descendants() -> list[int]:
+    """All processes that descend from this one."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    found = {os.getpid()}
+    while new := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= new
+    return sorted(found - {os.getpid()})
+
+
+def measures() -> dict[str, int]:
+    """Processes below this one, their proportional memory (KiB), their descriptors, and the mounts of this machine."""
+    memory = descriptors = 0
+    pids = descendants()
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            memory += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+        except OSError:
+            continue
+    mounts = len(Path("/proc/self/mounts").read_text().splitlines())
+    return {"processes": len(pids), "memory": memory, "descriptors": descriptors, "mounts": mounts}
+
+
+async def cycle(bay: AsyncAgentBay) -> None:
+    """Create a session, use it, delete it."""
+    async with bay.session() as session:
+        assert await session.file_system.write_file("x.txt", "x")
+        assert (await session.command.run("cat x.txt")).output == "x"
+
+
+async def test_cycles_leave_nothing(bay: AsyncAgentBay, capsys: pytest.CaptureFixture[str]) -> None:
+    """After thousands of sessions, eight at a time, memory, descriptors, processes and mounts are what they were."""
+    left = iter(range(CYCLES))
+
+    async def work() -> None:
+        for _ in left:
+            await cycle(bay)
+
+    await asyncio.gather(*(cycle(bay) for _ in range(100)))
+    await asyncio.sleep(1)
+    before, began = measures(), time.monotonic()
+    await asyncio.gather(*(work() for _ in range(8)))
+    took = time.monotonic() - began
+    await asyncio.sleep(2)
+    after = measures()
+    with capsys.disabled():
+        print(f"\n{CYCLES} cycles in {took:.0f} s ({CYCLES / took:.0f}/s); before {before}, after {after}")
+    assert {**after, "memory": 0} == {**before, "memory": 0}
+    assert after["memory"] < before["memory"] * 1.2 + 4096
+
+
+async def test_many_idle_sessions(bay: AsyncAgentBay, capsys: pytest.CaptureFixture[str]) -> None:
+    """A thousand sessions live at once; each still answers, and what one costs is shown."""
+    empty = measures()
+    made: list[AsyncSession] = []
+    began = time.monotonic()
+    for _ in range(SESSIONS // 50):
+        batch = await asyncio.gather(*(bay.create() for _ in range(50)))
+        made += [session for result in batch if (session := result.unwrap().session)]
+    took = time.monotonic() - began
+    full = measures()
+    outputs = await asyncio.gather(*(session.command.run("echo up") for session in made[:: SESSIONS // 50]))
+    assert {result.output for result in outputs} == {"up\n"}
+    each = (full["memory"] - empty["memory"]) / len(made)
+    with capsys.disabled():
+        print(f"\n{len(made)} sessions created in {took:.0f} s; {each:.0f} KiB (PSS) and ", end="")
+        print(f"{(full['descriptors'] - empty['descriptors']) / len(made):.1f} descriptors a session")
+    await asyncio.gather(*(session.delete() for session in made))
