@@ -26,13 +26,21 @@ NAMES = {
     # public classes
     "AsyncAgentBay": "AgentBay",
     "AsyncCode": "Code",
+    "AsyncCodeStream": "CodeStream",
     "AsyncCommand": "Command",
+    "AsyncContextManager": "ContextManager",
+    "AsyncContextService": "ContextService",
     "AsyncEnv": "Env",
     "AsyncFileSystem": "FileSystem",
+    "AsyncFileTransfer": "FileTransfer",
     "AsyncGit": "Git",
     "AsyncOss": "Oss",
+    "AsyncPty": "Pty",
+    "AsyncPtyHandle": "PtyHandle",
     "AsyncSession": "Session",
     # the seam's functions
+    "async_background": "sync_background",
+    "async_applied": "sync_applied",
     "async_blocking": "sync_blocking",
     "async_finish": "sync_finish",
     "async_gather": "sync_gather",
@@ -45,9 +53,11 @@ NAMES = {
     "AsyncHTTPTransport": "HTTPTransport",
     "aclose": "close",
     "aiter_bytes": "iter_bytes",
+    "aiter_raw": "iter_raw",
     "aiter_stream": "iter_stream",
     "handle_async_request": "handle_request",
 }
+IDENTIFIERS = ("id", "attr", "name", "arg", "asname")  # fields of syntax nodes that hold a name
 
 
 def render(tree: Path, into: Path) -> list[Path]:
@@ -66,10 +76,12 @@ def render(tree: Path, into: Path) -> list[Path]:
 def survivors(path: Path) -> None:
     """Fail if a keyword or a class name of the asynchronous flavour is left."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        name = getattr(node, "id", getattr(node, "attr", getattr(node, "name", None)))
         asynchronous = isinstance(node, (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await))
-        if asynchronous or (isinstance(name, str) and re.match("Async[A-Z]", name)):
-            raise SystemExit(f"{path.name}:{getattr(node, 'lineno', 0)}: {name or 'await'} survives in the twin")
+        names = [value for field, value in ast.iter_fields(node) if field in IDENTIFIERS and isinstance(value, str)]
+        left = ["await"] if asynchronous or getattr(node, "is_async", False) else []
+        left += [name for name in names if re.match("Async[A-Z]", name)]
+        if left:
+            raise SystemExit(f"{path.name}:{getattr(node, 'lineno', 0)}: {left[0]} survives in the twin")
 
 
 def unused_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""A server on a real socket that keeps what it is sent and answers what it is told: for tests of what goes over the wire."""
+"""A server on a real socket that keeps what it is sent and answers what it is told."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One program that the published client and ours both run, synchronous or asynchronous: `official_program.py FLAVOUR URL`.
+"""One program for the published client and ours, in both flavours: `official_program.py FLAVOUR URL`.
 
-Both packages are imported as `agentbay`; which one it is depends on the interpreter. Before each step the server is told
-its name. Methods of the synchronous flavour return what those of the other one return when awaited.
+Both packages are imported as `agentbay`; which one it is depends on the interpreter. Before each step the server is
+told its name. Methods of the synchronous flavour return what those of the other one return when awaited.
 """
 
 import asyncio
@@ -188,7 +188,9 @@ class Program:
         calls = {
             "call_mcp_tool": lambda: session.call_mcp_tool("any", {"b": [1, None, True], "a": "é 😀", "c": {"d": 1.5}}),
             "call_mcp_tool: options": lambda: session.call_mcp_tool("any", {}, 5000, 3000, True),
-            "press_keys": lambda: session.call_mcp_tool("press_keys", {"keys": ["CTRL", "A", "esc", "é"], "hold": True}),
+            "press_keys": lambda: session.call_mcp_tool(
+                "press_keys", {"keys": ["CTRL", "A", "esc", "é"], "hold": True}
+            ),
             "execute_command": lambda: command.execute_command("echo 'hé' && ls -la"),
             "execute_command: all": lambda: command.execute_command("pwd", 1234, cwd="/tmp", envs={"A": "b", "Ü": ""}),
             "execute_command: empty envs": lambda: command.run("pwd", envs={}, cwd=""),

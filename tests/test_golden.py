@@ -17,7 +17,7 @@ from agentbay._transport.command import read_result
 from agentbay._transport.files import read_info, read_listing
 from agentbay._transport.reply import Answer, Reply, read, read_direct
 from agentbay._transport.request import direct, rpc
-from agentbay._wire import contexts, sessions, tools
+from agentbay._wire import context_store as store, contexts, sessions, tools
 from agentbay._wire.converter import structure, unstructure
 from agentbay._wire.form import read_fields, write_fields
 from agentbay._wire.keys import normal_arguments
@@ -82,9 +82,7 @@ REQUESTS: dict[str, dict[str, Action[Any]]] = {
             labels={"a": "é", "b": "2"}, max_results=7, status="RUNNING", image_id="linux_latest"
         ),
         "filters, page 1": sessions.ListSession(labels={"a": "b"}, max_results=3, status="PAUSED"),
-        "filters, page 2": sessions.ListSession(
-            labels={"a": "b"}, max_results=3, status="PAUSED", next_token="page-2"
-        ),
+        "filters, page 2": sessions.ListSession(labels={"a": "b"}, max_results=3, status="PAUSED", next_token="page-2"),
     },
     "DeleteSessionAsync": {"documented": sessions.DeleteSessionAsync(session_id=SESSION)},
     "ReleaseMcpSession": {"documented": sessions.ReleaseMcpSession(session_id=SESSION)},
@@ -129,12 +127,81 @@ REQUESTS: dict[str, dict[str, Action[Any]]] = {
         "documented": contexts.SyncContext(session_id=SESSION, context_id=CONTEXT, path="/tmp/data", mode="upload"),
         "all contexts": contexts.SyncContext(session_id="session-1"),
     },
+    "GetContext": {
+        "documented": store.GetContext(allow_create=True, name="my-ctx", login_region_id="cn-hangzhou"),
+        "by id": store.GetContext(context_id=CONTEXT),
+    },
+    "ListContexts": {"documented": store.ListContexts(max_results=20, next_token="TOKEN1")},
+    "ModifyContext": {"documented": store.ModifyContext(id=CONTEXT, name="new-name")},
+    "DeleteContext": {"documented": store.DeleteContext(id=CONTEXT)},
+    "ClearContext": {"documented": store.ClearContext(id=CONTEXT)},
+    "GetContextFileUploadUrl": {
+        "documented": store.GetContextFileUploadUrl(context_id=CONTEXT, file_path="/tmp/data/a.txt")
+    },
+    "GetContextFileDownloadUrl": {
+        "documented": store.GetContextFileDownloadUrl(context_id=CONTEXT, file_path="/tmp/data/a.txt")
+    },
+    "DeleteContextFile": {"documented": store.DeleteContextFile(context_id=CONTEXT, file_path="/tmp/data/a.txt")},
+    "DescribeContextFiles": {
+        "documented": store.DescribeContextFiles(
+            context_id=CONTEXT, parent_folder_path="/tmp/data", page_number=1, page_size=50
+        ),
+        "by token": store.DescribeContextFiles(
+            context_id=CONTEXT, parent_folder_path="/tmp/data", max_results=5, next_token="TOKEN1"
+        ),
+    },
+    "BindContexts": {
+        "documented": contexts.BindContexts(
+            session_id=SESSION, persistence_data_list=[{"ContextId": CONTEXT, "Path": "/tmp/data"}]
+        )
+    },
+    "DescribeSessionContexts": {"documented": contexts.DescribeSessionContexts(session_id=SESSION)},
+    "GetAndLoadInternalContext": {
+        "documented": contexts.GetAndLoadInternalContext(session_id=SESSION, context_types=["file_transfer"])
+    },
 }
 
 SHELL_TOOL = tools.ToolEntry(
     name="shell", server="wuying_shell", description="Run shell commands", input_schema={"type": "object"}, tool="shell"
 )
+MY_CONTEXT = store.ContextFound(
+    id=CONTEXT,
+    name="my-ctx",
+    state="available",
+    create_time="2025-05-29T12:00:00Z",
+    last_used_time="2025-05-29T12:30:00Z",
+    os_type="linux",
+)
+PRESIGNED = f"https://oss.example.invalid/contexts/{CONTEXT}/tmp/data/a.txt?sig=x"
 DATA: dict[str, Any] = {
+    "GetContext": MY_CONTEXT,
+    "ListContexts": [MY_CONTEXT],
+    "GetContextFileUploadUrl": store.PresignedUrl(url=PRESIGNED, expire_time=3600),
+    "GetContextFileDownloadUrl": store.PresignedUrl(url=PRESIGNED, expire_time=7200),
+    "DescribeContextFiles": [
+        store.ContextFileFound(
+            file_id="f-1",
+            file_name="a.txt",
+            file_path="/tmp/data/a.txt",
+            file_type="FILE",
+            gmt_create="2025-05-29T12:00:00Z",
+            gmt_modified="2025-05-29T12:00:00Z",
+            size=5,
+            status="ready",
+        )
+    ],
+    "DescribeSessionContexts": [
+        contexts.BindingFound(
+            context_id=CONTEXT,
+            context_name="my-ctx",
+            path="/tmp/data",
+            policy="{}",
+            bind_time="2025-05-29T12:00:00Z",
+        )
+    ],
+    "GetAndLoadInternalContext": [
+        contexts.InternalContext(context_id=CONTEXT, context_path="/tmp/transfer", context_type="file_transfer")
+    ],
     "CreateMcpSession": sessions.SessionCreated(
         success=True,
         session_id=SESSION,
@@ -208,6 +275,12 @@ DATA: dict[str, Any] = {
     ),
 }
 
+OSS_URL = "https://bucket.example.com/a?Expires=1&Signature=s"
+OSS_KEYS = {
+    "access_key_id": "LTAI-EXAMPLE",
+    "access_key_secret": "secret-EXAMPLE",
+    "security_token": "token-EXAMPLE",
+}
 TOOL_CALLS: dict[str, dict[str, Tool]] = {
     "shell": {
         "wrapped": tools.Shell(command="echo hi", timeout_ms=5000),
@@ -227,6 +300,24 @@ TOOL_CALLS: dict[str, dict[str, Tool]] = {
     "list_directory": {"text": tools.ListDirectory(path="/tmp"), "empty": tools.ListDirectory(path="/empty")},
     "get_file_info": {"file": tools.GetFileInfo(path="/tmp/a"), "missing": tools.GetFileInfo(path="/tmp/x")},
     "get_metrics": {"documented": tools.GetMetrics()},
+    "run_code": {"documented": tools.RunCode(code="print('hi')\n6*7", language="python", timeout_s=60)},
+    "set_env": {
+        "documented": tools.SetEnv(envs=[tools.Variable(key="A", value="b"), tools.Variable(key="É", value="")])
+    },
+    "get_env": {"all": tools.GetEnv(), "some": tools.GetEnv(keys=["A", "É"])},
+    "oss_env_init": {
+        "keys alone": tools.OssEnvInit(**OSS_KEYS),
+        "everything given": tools.OssEnvInit(
+            **OSS_KEYS, endpoint="https://oss-cn-hangzhou.aliyuncs.com", region="cn-hangzhou"
+        ),
+    },
+    "oss_upload": {
+        "documented": tools.OssUpload(bucket="bucket-EXAMPLE", object="dir/é.txt", path="/tmp/a.txt"),
+        "refused": tools.OssUpload(bucket="bucket-EXAMPLE", object="a.txt", path="/tmp/a.txt"),
+    },
+    "oss_upload_annon": {"documented": tools.OssUploadAnonymous(url=OSS_URL, path="/tmp/a.txt")},
+    "oss_download": {"documented": tools.OssDownload(bucket="bucket-EXAMPLE", object="dir/é.txt", path="/tmp/a.txt")},
+    "oss_download_annon": {"documented": tools.OssDownloadAnonymous(url=OSS_URL, path="/tmp/a.txt")},
     "create_directory": {"documented": tools.CreateDirectory(path="/tmp/a/b")},
     "delete_file": {"documented": tools.DeleteFile(path="/tmp/a")},
     "move_file": {"documented": tools.MoveFile(source="/tmp/a", destination="/tmp/b")},
@@ -270,7 +361,7 @@ def test_client_writes_the_request(name: str, case: str, pair: Pair) -> None:
 
 @pytest.mark.parametrize(("name", "case", "pair"), pairs(FILES))
 def test_request_carries_the_fields(name: str, case: str, pair: Pair) -> None:
-    """The finished request has the fixed query, the action's own after it, the form as body, and no authorization header."""
+    """The finished request has the fixed query, then the action's own, the form as body, no authorization header."""
     made = rpc(REQUESTS[name][case], SETTINGS)
     fixed = re.fullmatch(
         rf"/\?Action={name}&Format=json&Version=2025-05-06&Timestamp=\d{{4}}-\d\d-\d\dT\d\d%3A\d\d%3A\d\dZ"
@@ -375,7 +466,9 @@ def tool_reply(name: str, case: str) -> Reply[tools.ToolReply]:
 
 def test_what_the_texts_of_tools_say() -> None:
     """Each documented text of a tool gives the documented values."""
-    wrapped, refused, late = (read_result(tool_reply("shell", case)) for case in ("wrapped", "exit code", "out of time"))
+    wrapped, refused, late = (
+        read_result(tool_reply("shell", case)) for case in ("wrapped", "exit code", "out of time")
+    )
     assert (wrapped.success, wrapped.stdout, wrapped.exit_code) == (True, "hi\n", 0)
     assert (refused.success, refused.exit_code, refused.trace_id) == (False, 1, "0af7651916cd43dd8448eb211c80319c")
     assert refused.error_message == refused.stderr == "cat: nosuch: No such file or directory\n"
@@ -400,7 +493,7 @@ def test_what_the_texts_of_tools_say() -> None:
 
 @pytest.mark.parametrize("case", list(DIRECT))
 def test_call_at_the_sessions_own_link(case: str) -> None:
-    """A direct call has the captured body, both tokens and no key, at the link's path; its reply is read in both forms."""
+    """A direct call has the captured body, both tokens, no key, at the link's path; both forms of reply are read."""
     pair = DIRECT[case]
     call = structure(json.loads(pair.form), tools.DirectToolCall)
     made = direct("https://link.invalid:8443/base/", call)

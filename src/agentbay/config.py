@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from attrs import define
+from attrs import define, field
 
 from .errors import ConfigurationError
 
@@ -35,7 +36,7 @@ class Config:
 
     timeout_ms: int | None = None
     region_id: str | None = None
-    endpoint: str | None = None
+    endpoint: str | None = field(default=None, repr=lambda value: repr(value and _shown(value)))
 
 
 class Settings(NamedTuple):
@@ -114,7 +115,7 @@ def _place(cfg: Config) -> tuple[str, str]:
     region = cfg.region_id
     if region:
         if cfg.endpoint:
-            warnings.warn(f"region_id {region!r} goes before endpoint {cfg.endpoint!r}", stacklevel=5)
+            warnings.warn(f"region_id {region!r} goes before endpoint {_shown(cfg.endpoint)!r}", stacklevel=5)
         plain = region.removeprefix("pre-")
         endpoint = _PRERELEASE_ENDPOINTS.get(region) or (
             f"agentbay{'-pre' if plain != region else ''}.{plain}.aliyuncs.com"
@@ -129,10 +130,14 @@ def _locate(endpoint: str) -> tuple[str, str]:
     url = (endpoint if endpoint.startswith(("http://", "https://")) else f"https://{endpoint}").rstrip("/")
     if not _is_plain(url):
         raise ConfigurationError(
-            f"The endpoint {endpoint!r} is not a host or a URL.",
+            f"The endpoint {_shown(endpoint)!r} is not a host or a URL.",
             hint="Write it as host, host:port or http://host:port.",
         )
     return url, urlsplit(url).netloc
+
+
+def _shown(endpoint: str) -> str:
+    return re.sub(r"[^/]*@|[?#].*", "…", endpoint)  # a user's password and a query are nobody else's business
 
 
 def _is_plain(url: str) -> bool:

@@ -23,11 +23,14 @@ AgentBayError
 ├── SessionError, BrowserError, FileError, OssError, AgentError, ClearanceTimeoutError
 ├── CommandError
 │   └── CommandTimeoutError       (also TimeoutError) carries the output so far
+├── CodeError
+│   └── CodeTimeoutError          (also TimeoutError)
 ├── GitError
 │   ├── GitAuthError, GitNotFoundError, GitConflictError, GitNotARepoError, GitRejectedError
 │   └── GitTimeoutError           (also TimeoutError)
+├── WsCancelledError              a stream was cancelled from this side while somebody waited for its end
 └── PtyError
-└── PtySessionNotFoundError, PtyNotConnectedError
+    └── PtySessionNotFoundError, PtyNotConnectedError
 """
 
 from __future__ import annotations
@@ -362,3 +365,9 @@ class PtyNotConnectedError(PtyError):
     """The terminal handle is not connected any more."""
 
     default_message = "PTY handle is not connected"
+
+
+class WsCancelledError(AgentBayError):
+    """A stream was cancelled from this side while somebody waited for its end."""
+
+    default_message = "The stream was cancelled."

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar, cast
 
 from .._concurrency import AsyncMethod
-from .._transport.outcome import ResultT, failed, is_http_error
+from .._transport.outcome import failed, is_http_error
 from ..errors import AgentBayError, ClientClosedError
+from ..models.base import BaseResult
 
 
 class Strictness(Protocol):
@@ -22,10 +23,11 @@ class Strictness(Protocol):
 
 P = ParamSpec("P")
 OwnerT = TypeVar("OwnerT", bound=Strictness)
+ResultT = TypeVar("ResultT")
 
 
 def returns(
-    result: type[ResultT], *, unless_http_error: bool = False, **values: object
+    result: type[BaseResult], *, unless_http_error: bool = False, **values: object
 ) -> Callable[[AsyncMethod[OwnerT, P, ResultT]], AsyncMethod[OwnerT, P, ResultT]]:
     """Make a method return a failed `result` where it would raise an `AgentBayError`, unless its client is strict.
 
@@ -43,7 +45,8 @@ def returns(
             except AgentBayError as error:
                 if self.strict or (unless_http_error and is_http_error(error)):
                     raise
-                return failed(result, error, **values)
+                # The method says which result it returns, also where `result` is generic.
+                return cast(ResultT, failed(result, error, **values))
 
         return door
 

@@ -106,7 +106,7 @@ def read_direct(answer: Answer, request_id: str) -> Reply[ToolReply]:
     """
     body = _object(answer)
     if not 200 <= answer.status < 300:
-        raise _refusal(answer, _text(body, "Code"), _text(body, "Message"), request_id)
+        raise _refusal(answer, _text(body, "Code"), _text(body, "Message"), request_id, _TOKEN_HINT)
     data = _parsed(body.get("data"))
     if data is None:
         raise _unreadable(answer, "it has no `data`", request_id)
@@ -221,19 +221,18 @@ _BY_STATUS: dict[int, type[APIError]] = {
     429: RateLimitError,
     503: ServiceUnavailableError,
 }
-_HINTS: dict[type[APIError], str] = {
-    AuthenticationError: "Check the API key, and that it belongs to the region of this client.",
-}
+_KEY_HINT = "Check the API key, and that it belongs to the region of this client."
+_TOKEN_HINT = "The session's own token is not accepted, or no longer: find the session anew with get()."
 
 
-def _refusal(answer: Answer, code: str, message: str, request_id: str) -> APIError:
+def _refusal(answer: Answer, code: str, message: str, request_id: str, hint: str = _KEY_HINT) -> APIError:
     kind = _class_of(answer, code)
     what = message or f"The service answered {answer.label} with HTTP {answer.status}"
     facts: dict[str, Any] = {
         "action": answer.label,
         "code": code,
         "request_id": request_id,
-        "hint": _HINTS.get(kind, ""),
+        "hint": hint if kind is AuthenticationError else "",
     }
     if issubclass(kind, (RateLimitError, ServiceUnavailableError)):
         facts["retry_after"] = _retry_after(answer.headers)

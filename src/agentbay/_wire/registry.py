@@ -5,4 +5,5 @@ from __future__ import annotations
 from . import context_store, contexts, sessions, tools
 from .schema import ACTIONS, TOOLS
 
-__all__ = ["ACTIONS", "TOOLS", "context_store", "contexts", "sessions", "tools"]  # importing the modules registers their classes
+# Importing the modules registers their classes.
+__all__ = ["ACTIONS", "TOOLS", "context_store", "contexts", "sessions", "tools"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import UnionType
 from typing import Any, Generic, NamedTuple, TypeVar, dataclass_transform, get_args
 
 import attrs
@@ -181,7 +182,7 @@ def _read_fields(cls: Any) -> tuple[Field, ...]:
 
 
 def _plain(kind: Any) -> Codec | None:
-    kinds = set(get_args(kind) or (kind,)) - {type(None)}
+    kinds = set(get_args(kind) if isinstance(kind, UnionType) else (kind,)) - {type(None)}
     for plain, codec in ((bool, BOOLEAN), (int, INTEGER), (str, TEXT)):
         if kinds == {plain}:
             return codec

@@ -41,7 +41,7 @@ class CallMcpTool(Action[ToolReply]):
 
     session_id: str
     name: str
-    args: dict[str, Any] = wire(codec=JSON_RAW)
+    args: dict[str, Any] = wire(codec=JSON_RAW, repr=False)
     server: str = ""
     auto_gen_session: bool = False
 
@@ -57,7 +57,7 @@ class ListMcpTools(Action[list[ToolEntry]]):
 class DirectToolCall:
     """Body of a tool call that goes straight to a session's own link; `token` opens that session only."""
 
-    args: dict[str, Any]
+    args: dict[str, Any] = wire(repr=False)
     server: str
     request_id: str
     tool: str
@@ -71,7 +71,7 @@ class Shell(Tool):
     command: str
     timeout_ms: int = wire("timeout_ms", default=1000)
     cwd: str | None = None
-    envs: dict[str, str] | None = None
+    envs: dict[str, str] | None = wire(default=None, repr=False)
 
 
 @tool("run_code", "wuying_codespace")
@@ -145,6 +145,37 @@ class SearchFiles(Tool):
     path: str
     pattern: str
     exclude_patterns: str | None = wire("excludePatterns", default=None)
+
+
+@camel_payload
+class Edit:
+    """One replacement in a file: the first place that holds `old_text`."""
+
+    old_text: str
+    new_text: str
+
+
+@tool("edit_file", "wuying_filesystem")
+class EditFile(Tool):
+    """Replace texts in a file, each the first time it occurs, one after the other; `dryRun` only shows the change."""
+
+    path: str
+    edits: list[Edit]
+    dry_run: bool = wire("dryRun", default=False)
+
+
+@tool("read_multiple_files", "wuying_filesystem")
+class ReadMultipleFiles(Tool):
+    """Read several text files; one that cannot be read does not keep the others from it."""
+
+    paths: list[str]
+
+
+@tool("get_file_change", "wuying_filesystem")
+class GetFileChange(Tool):
+    """Tell what has changed below a directory since this was last asked; nothing the first time."""
+
+    path: str
 
 
 @tool("get_metrics", "wuying_system")

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .base import BaseResult, mapped
+from .base import BaseResult, BoolResult, listed, mapped
 
 
 @define
@@ -85,3 +85,75 @@ class FileInfoResult(BaseResult):
     def permissions(self) -> str:
         """Its permission bits in octal, such as "644"."""
         return str(self.file_info.get("permissions") or "")
+
+
+@define
+class EditResult(BoolResult):
+    """Outcome of an edit; `diff` shows it in the unified format where the service tells it. Keyword only."""
+
+    diff: str = field(default="", kw_only=True)
+
+
+@define
+class MultipleFileContentResult(BaseResult):
+    """Several files read as text.
+
+    Attributes:
+        contents: The text of each, by the path that was asked for.
+        errors: Why a file could not be read, by path. Keyword only.
+    """
+
+    contents: dict[str, str] = field(default=None, converter=mapped)
+    error_message: str = ""
+    errors: dict[str, str] = field(factory=dict, kw_only=True)
+
+
+@define
+class FileSearchResult(BaseResult):
+    """The paths that match, in the order the service gives them (the local runtime sorts them)."""
+
+    matches: list[str] = field(default=None, converter=listed)
+    error_message: str = ""
+
+
+@define
+class FileChangeEvent:
+    """Something that happened to a file or a directory.
+
+    Attributes:
+        event_type: "create", "modify" or "delete".
+        path: Where.
+        path_type: "file" or "directory".
+    """
+
+    event_type: str = ""
+    path: str = ""
+    path_type: str = ""
+
+
+@define
+class FileChangeResult(BaseResult):
+    """What has changed, in the order of the paths; `raw_data` is the service's own text."""
+
+    events: list[FileChangeEvent] = field(default=None, converter=listed)
+    raw_data: str = ""
+    error_message: str = ""
+
+    def has_changes(self) -> bool:
+        """Whether there is any event."""
+        return bool(self.events)
+
+    def get_modified_files(self) -> list[str]:
+        """The paths of files that were modified."""
+        return self._files("modify")
+
+    def get_created_files(self) -> list[str]:
+        """The paths of files that were created."""
+        return self._files("create")
+
+    def get_deleted_files(self) -> list[str]:
+        """The paths of files that were deleted."""
+        return self._files("delete")
+
+    def _files(self, kind: str) -> list[str]:
+        return [event.path for event in self.events if event.event_type == kind and event.path_type == "file"]

@@ -1,0 +1,114 @@
+"""Terminals over a session's WebSocket: requests to `PTY_SERVER`, what it answers, and what it pushes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from .converter import Malformed
+from .schema import camel_payload, wire
+
+TARGET = "PTY_SERVER"
+LARGEST = 500  # columns or rows
+OUTPUT, EXIT, ERROR = "pty.output", "pty.exit", "pty.error"
+
+
+@camel_payload
+class PtyCreate:
+    """Start a program in a new terminal.
+
+    Attributes:
+        shell: What to run; absent means the session's own shell.
+        listening: The client takes output as soon as it has the answer. Others need a moment.
+    """
+
+    cols: int = 80
+    rows: int = 24
+    cwd: str | None = None
+    envs: dict[str, str] = wire(factory=dict)
+    shell: str | None = None
+    listening: bool | None = None
+
+
+@camel_payload
+class PtyRef:
+    """Name a terminal; who is `listening` finds its recent output in the answer, others get it as a push."""
+
+    pty_session_id: str
+    listening: bool | None = None
+
+
+@camel_payload
+class PtyInput:
+    """Type something: `data` is text if the encoding is utf8, else base64."""
+
+    pty_session_id: str
+    encoding: str = "utf8"
+    data: str = ""
+
+
+@camel_payload
+class PtyResize:
+    """Change the size of a terminal."""
+
+    pty_session_id: str
+    cols: int
+    rows: int
+
+
+@camel_payload
+class PtyEntry:
+    """A terminal in a list; `status` is running or exited."""
+
+    pty_session_id: str
+    cols: int = 0
+    rows: int = 0
+    status: str = "running"
+    exit_code: int | None = None
+
+
+@camel_payload
+class PtyAnswer:
+    """What `PTY_SERVER` answers; the entries, `replay` and `exit_code` come from runtimes that know them."""
+
+    pty_session_id: str = ""
+    pty_session_ids: list[str] = wire(factory=list)
+    pty_sessions: list[PtyEntry] | None = None
+    replay: str = ""
+    exit_code: int | None = None
+
+
+@camel_payload
+class PtyPush:
+    """Output, the end, or a failure of a terminal; `event_type` says which."""
+
+    event_type: str
+    pty_session_id: str = ""
+    encoding: str | None = None
+    data: str | None = None
+    exit_code: int | None = None
+    error: str | None = None
+
+
+def to_text(data: bytes) -> tuple[str, str]:
+    """Write bytes as text if they are UTF-8, else as base64; return the encoding and the text."""
+    try:
+        return "utf8", data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "base64", base64.b64encode(data).decode("ascii")
+
+
+def to_bytes(encoding: str | None, text: str) -> bytes:
+    """Read what `to_text` has written.
+
+    Raises:
+        Malformed: It is not base64 although it should be, or has another encoding.
+    """
+    if encoding in (None, "", "utf8"):
+        return text.encode("utf-8", "surrogatepass")
+    if encoding != "base64":
+        raise Malformed(f"unknown encoding {encoding!r:.40}")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed("it is not base64") from error

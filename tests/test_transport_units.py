@@ -1,0 +1,756 @@
+"""The decisions of the transport layer, each without clock, socket or loop."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from itertools import islice, pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from agentbay import (
+    AgentBayError,
+    APIError,
+    AuthenticationError,
+    BoolResult,
+    CommandError,
+    CommandResult,
+    CommandTimeoutError,
+    ConflictError,
+    ConnectionFailed,
+    ConnectionLost,
+    ContextStatusData,
+    DeadlineExceeded,
+    DeleteResult,
+    DirectoryEntry,
+    FileError,
+    InvalidRequestError,
+    NotFoundError,
+    OperationResult,
+    PermissionDeniedError,
+    RateLimitError,
+    ReplyError,
+    ServerError,
+    ServiceUnavailableError,
+    SessionError,
+    SessionNotFoundError,
+    SessionResult,
+    ToolError,
+)
+from agentbay._transport.command import read_result
+from agentbay._transport.deadline import Deadline, Patience
+from agentbay._transport.files import decode_base64, read_info, read_listing, split_text
+from agentbay._transport.outcome import failed
+from agentbay._transport.poll import delays
+from agentbay._transport.reply import Answer, Reply, read, read_direct
+from agentbay._transport.retry import pause_before_retry
+from agentbay._transport.sessions import unready_contexts
+from agentbay._transport.tools import read_metrics
+from agentbay._wire.registry import ACTIONS
+from agentbay._wire.schema import Action, fields_of
+from agentbay._wire.sessions import DeleteSessionAsync, GetLabel, GetLink, GetSession, SetLabel
+from agentbay._wire.tools import CallMcpTool, ToolReply
+
+GET = GetSession(session_id="s")
+
+# ── Retries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+NEVER_SENT = [ConnectionFailed("refused")]
+UNPROCESSED = [RateLimitError("slow down", 429), ServiceUnavailableError("busy", 503, retry_after=0.0)]
+PERHAPS_PROCESSED = [
+    ConnectionLost("reset"),
+    DeadlineExceeded("read timeout"),
+    ServerError("oops", 500),
+    ServerError("bad gateway", 502),
+    ServiceUnavailableError("busy", 503),
+]
+FINAL = [
+    AgentBayError("any"),
+    ReplyError("garbled"),
+    APIError("no", 400),
+    NotFoundError("gone", 404),
+    AuthenticationError("who", 401),
+    ConflictError("busy", 409),
+    ToolError("failed"),
+]
+EVERY_ERROR = [*NEVER_SENT, *UNPROCESSED, *PERHAPS_PROCESSED, *FINAL]
+
+
+def pause(error: AgentBayError, attempt: int = 1, **options: Any) -> float | None:
+    known: dict[str, Any] = {"idempotent": False, "max_retries": 2, "remaining": 60.0}
+    return pause_before_retry(error, attempt, **{**known, **options})
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize(
+    ("errors", "always", "if_idempotent"),
+    [
+        pytest.param(NEVER_SENT, True, True, id="never sent"),
+        pytest.param(UNPROCESSED, True, True, id="refused unprocessed"),
+        pytest.param(PERHAPS_PROCESSED, False, True, id="perhaps processed"),
+        pytest.param(FINAL, False, False, id="final"),
+    ],
+)
+def test_table_of_retries(errors: list[AgentBayError], always: bool, if_idempotent: bool, idempotent: bool) -> None:
+    """What never reached the service is repeated, what perhaps did only if that does no harm, the rest never."""
+    expected = if_idempotent if idempotent else always
+    assert [pause(error, idempotent=idempotent) is not None for error in errors] == [expected] * len(errors)
+
+
+@pytest.mark.parametrize(("max_retries", "attempts"), [(0, 1), (1, 2), (2, 3), (5, 6)])
+def test_number_of_attempts(max_retries: int, attempts: int) -> None:
+    """`max_retries` counts repetitions, and 0 is never."""
+    tries = 1
+    while pause(NEVER_SENT[0], tries, max_retries=max_retries) is not None:
+        tries += 1
+    assert tries == attempts
+
+
+@pytest.mark.parametrize("advised", [0.0, 0.5, 7.0])
+def test_advice_is_honoured_to_the_second(advised: float) -> None:
+    """Where the service says how long to wait, that is the pause."""
+    assert pause(RateLimitError("slow", 429, retry_after=advised)) == advised
+
+
+def test_advice_beyond_the_deadline_ends_it() -> None:
+    """Advice to wait longer than there is time is not cut short but answered with the error."""
+    assert pause(RateLimitError("slow", 429, retry_after=60.0), remaining=60.0) is None
+
+
+errors = st.sampled_from(EVERY_ERROR) | st.builds(
+    lambda seconds: RateLimitError("slow", 429, retry_after=seconds), st.floats(min_value=0)
+)
+
+
+@given(errors, st.integers(1, 200), st.booleans(), st.integers(0, 200), st.floats(allow_nan=False))
+def test_pause_is_never_beyond_what_remains(
+    error: AgentBayError, attempt: int, idempotent: bool, max_retries: int, remaining: float
+) -> None:
+    """A pause is never negative, never longer than the time left, never above 8 s unless advised."""
+    found = pause(error, attempt, idempotent=idempotent, max_retries=max_retries, remaining=remaining)
+    if found is not None:
+        assert 0 <= found < remaining
+        assert attempt <= max_retries
+        assert found <= 8.0 or found == getattr(error, "retry_after", None)
+
+
+@given(st.sampled_from(PERHAPS_PROCESSED), st.integers(1, 9), st.integers(0, 99), st.floats(0, 1e6))
+def test_what_may_have_been_sent_is_not_sent_twice(
+    error: AgentBayError, attempt: int, max_retries: int, remaining: float
+) -> None:
+    """No circumstance repeats a call that may have been executed and has effects."""
+    assert pause(error, attempt, idempotent=False, max_retries=max_retries, remaining=remaining) is None
+
+
+# ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_deadline_is_passed_down() -> None:
+    """A step's deadline is never after the operation's, and what is over says so with its own length."""
+    whole = Deadline(100)
+    assert 99 < whole.remaining() <= 100
+    assert whole.within(5).remaining() <= 5
+    assert whole.within(500).at <= whole.at + 0.001
+    assert 99 < whole.check("It") <= 100
+    over = Deadline(0)
+    assert over.within(5).remaining() <= 0
+    with pytest.raises(DeadlineExceeded, match="The call did not finish within 0 s") as caught:
+        over.check("The call")
+    assert isinstance(caught.value, TimeoutError)
+
+
+@pytest.mark.parametrize(
+    ("patience", "total"), [(Patience(), 60.0), (Patience(3, 5), 8.0), (Patience(None, 5), 5.0), (Patience(3), 60.0)]
+)
+def test_patience(patience: Patience, total: float) -> None:
+    """A call with limits of its own may take both together; with none for the answer, the usual time."""
+    assert patience.total(60.0) == total
+
+
+@given(st.floats(0.01, 5), st.floats(1, 3), st.floats(0.01, 10))
+def test_delays_grow_to_the_cap(first: float, factor: float, cap: float) -> None:
+    """Delays start as told, grow by the factor, and stay at the cap."""
+    found = list(islice(delays(Deadline(1e6), first=first, factor=factor, cap=cap), 12))
+    assert found[0] == first
+    assert all(after == pytest.approx(min(before * factor, cap)) for before, after in pairwise(found))
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_delays_end_at_the_deadline(seconds: float) -> None:
+    """After the deadline there is no further look, and before it no delay that ends after it."""
+    assert list(delays(Deadline(seconds), first=1)) == []
+    assert 0 < next(delays(Deadline(0.5), first=1)) <= 0.5
+
+
+# ── What an answer means ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def answer(body: object, status: int = 200, **headers: str) -> Answer:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, data, "GetSession")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("InvalidMcpSession.NotFound", 400, SessionNotFoundError),
+        ("SessionNotFound", 400, SessionNotFoundError),
+        ("NOT_LOGIN", 400, AuthenticationError),
+        ("InvalidAction.NotFound", 404, InvalidRequestError),
+        ("PARAM_ERROR", 400, InvalidRequestError),
+        ("InvalidPort", 400, InvalidRequestError),
+        ("PathAlreadyBound", 200, ConflictError),
+        ("ServiceUnavailable", 400, ServiceUnavailableError),
+        ("ServiceUnavailable", 200, ServiceUnavailableError),
+        ("ContextNotFound", 400, NotFoundError),
+        ("InvalidContext", 400, InvalidRequestError),
+        ("InvalidSkill.NotFound", 400, NotFoundError),
+        ("Throttling", 400, RateLimitError),
+        ("Throttling.User", 503, RateLimitError),
+        ("Forbidden.RAM", 400, PermissionDeniedError),
+        ("IncorrectStatus.Session", 400, ConflictError),
+        ("InvalidParameter.Size", 500, InvalidRequestError),
+        ("InvalidAccessKeyId.Inactive", 400, AuthenticationError),
+        ("Whatever", 400, InvalidRequestError),
+        ("Whatever", 401, AuthenticationError),
+        ("Whatever", 403, PermissionDeniedError),
+        ("Whatever", 404, NotFoundError),
+        ("Whatever", 409, ConflictError),
+        ("Whatever", 418, APIError),
+        ("Whatever", 429, RateLimitError),
+        ("Whatever", 500, ServerError),
+        ("Whatever", 502, ServerError),
+        ("Whatever", 503, ServiceUnavailableError),
+        ("", 404, NotFoundError),
+        ("", 500, ServerError),
+        ("SomeCode", 200, APIError),
+    ],
+)
+def test_refusals_are_typed(code: str, status: int, kind: type[APIError]) -> None:
+    """The exact code decides, then what it ends or begins with, then the HTTP status; all facts are carried."""
+    body = {"RequestId": "R-1", "Code": code, "Message": "No.", "HostId": "h", "Success": False}
+    with pytest.raises(APIError) as caught:
+        read(GET, answer(body, status))
+    error = caught.value
+    assert type(error) is kind
+    assert (error.code, error.status_code, error.request_id) == (code, status, "R-1")
+    assert error.message == (f"[{code}] No." if code else "No.")
+    assert error.action == "GetSession"
+
+
+def test_a_session_that_is_gone_is_both() -> None:
+    """Who catches session errors and who catches what is not found both catch a session that is not found."""
+    assert issubclass(SessionNotFoundError, NotFoundError)
+    assert issubclass(SessionNotFoundError, SessionError)
+
+
+def test_key_that_is_refused_has_a_hint() -> None:
+    """A refused key says what to check."""
+    with pytest.raises(AuthenticationError, match="Check the API key"):
+        read(GET, answer({"Code": "NOT_LOGIN", "Message": "You are not logged in"}, 400))
+
+
+@pytest.mark.parametrize("style", [str.lower, str.capitalize])
+def test_refusal_in_either_case(style: Any) -> None:
+    """A gateway's lower-case keys are read as well."""
+    body = {style("code"): "X", style("message"): "No.", "requestId" if style is str.lower else "RequestId": "R-1"}
+    with pytest.raises(APIError, match=r"\[X\] No\.") as caught:
+        read(GET, answer(body, 400))
+    assert caught.value.request_id == "R-1"
+
+
+@pytest.mark.parametrize("body", [b"<html>502 Bad Gateway</html>", b"", b"[]", b"null", b'"text"', b"\xff\xfe"])
+def test_a_proxy_that_answers_for_the_service(body: bytes) -> None:
+    """An error page is the error of its status; as a success it cannot be understood, and never is one."""
+    with pytest.raises(ServerError) as caught:
+        read(GET, answer(body, 502))
+    assert (caught.value.status_code, caught.value.code) == (502, "")
+    assert "HTTP 502" in str(caught.value)
+    with pytest.raises(ReplyError, match="not a JSON object"):
+        read(GET, answer(body))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects_are_not_followed(status: int) -> None:
+    """A redirect is told as such."""
+    with pytest.raises(ReplyError, match="redirect"):
+        read(GET, answer({"Success": True}, status))
+
+
+@pytest.mark.parametrize("success", [False, "false", "False"])
+def test_success_false_is_never_success(success: object) -> None:
+    """HTTP 200 with Success false is a refusal, with or without a code, also where the published client ignores it."""
+    for action in (
+        GET,
+        SetLabel(session_id="s", labels={}),
+        GetLink(session_id="s"),
+        DeleteSessionAsync(session_id="s"),
+    ):
+        for rest in ({}, {"Code": "ok"}, {"Code": "SomeCode", "Message": "m"}, {"Data": {}}):
+            with pytest.raises(APIError):
+                read(action, answer({"Success": success, **rest}))
+
+
+@pytest.mark.parametrize("success", [5, "perhaps", [], {}])
+def test_success_that_says_nothing(success: object) -> None:
+    """A Success that is neither true nor false is not taken for either."""
+    with pytest.raises(AgentBayError):
+        read(GET, answer({"Success": success, "Data": {}}))
+
+
+@pytest.mark.parametrize("success", [True, "true", "True"])
+def test_success(success: object) -> None:
+    """Success is true as truth or as text."""
+    assert read(GET, answer({"Success": success, "Data": {"Status": "PAUSED"}})).needed().status == "PAUSED"
+
+
+def test_silence() -> None:
+    """Without Success, data or the action's own rule make it one; an error code or nothing at all never do."""
+    assert read(GET, answer({"Data": {"Status": "RUNNING"}})).needed().status == "RUNNING"
+    assert read(DeleteSessionAsync(session_id="s"), answer({"RequestId": "R"})).request_id == "R"
+    assert read(DeleteSessionAsync(session_id="s"), answer({"Success": None, "Code": "ok"})).code == "ok"
+    with pytest.raises(ReplyError, match="whether the request succeeded"):
+        read(GET, answer({"RequestId": "R"}))
+    for action in (GET, DeleteSessionAsync(session_id="s")):
+        with pytest.raises(APIError):
+            read(action, answer({"Code": "SomeCode"}))
+
+
+def test_null_is_absent() -> None:
+    """null in the envelope is as good as nothing; what needs data then says so."""
+    reply = read(GET, answer({"Success": True, "Code": None, "Message": None, "RequestId": None, "Data": None}))
+    assert (reply.code, reply.message, reply.request_id, reply.next_token) == ("", "", "", "")
+    assert reply.data is None
+    with pytest.raises(ReplyError, match="carries no data"):
+        reply.needed()
+
+
+def test_unknown_keys_and_counts() -> None:
+    """Unknown keys are ignored, and the counts beside Data are read."""
+    body = {"Success": True, "X": 1, "Data": {"Y": [1], "Labels": '{"a": "b"}'}, "NextToken": "t", "TotalCount": 7}
+    reply = read(GetLabel(session_id="s"), answer(body))
+    assert reply.needed().labels == {"a": "b"}
+    assert (reply.next_token, reply.total_count, reply.max_results, reply.count) == ("t", 7, 0, 0)
+
+
+@pytest.mark.parametrize("data", ['{"Url": "https://x"}', {"Url": "https://x"}])
+def test_data_may_be_text(data: object) -> None:
+    """Data is read as an object or as JSON text of it."""
+    assert read(GetLink(session_id="s"), answer({"Success": True, "Data": data})).needed().url == "https://x"
+
+
+@pytest.mark.parametrize("data", ["https://host/secret-token", {"Url": ["secret-token"]}, ["secret-token"], 5])
+def test_data_of_another_shape(data: object) -> None:
+    """Data that does not fit is a ReplyError that names the place and does not repeat what it was."""
+    with pytest.raises(ReplyError, match=r"GetLink|GetSession") as caught:
+        read(GetLink(session_id="s"), answer({"Success": True, "RequestId": "R-1", "Data": data}))
+    assert "secret" not in str(caught.value)
+    assert caught.value.request_id == "R-1"
+
+
+bodies = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["Success", "Code", "Message", "Data", "content", "isError", "ToolList", "Labels", "data"])
+            | st.text(max_size=3),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def sample(cls: type[Action[Any]]) -> Action[Any]:
+    values = {str: "x", int: 1, bool: True}
+    required = {f.name: values.get(f.type, [] if "list" in str(f.type) else {}) for f in fields_of(cls) if f.required}
+    return cls(**required)
+
+
+@given(st.sampled_from(sorted(ACTIONS)), bodies, st.sampled_from([200, 204, 302, 400, 404, 429, 500, 503]))
+def test_no_answer_breaks_the_reader(name: str, body: object, status: int) -> None:
+    """Whatever a service answers to whatever action, the outcome is a reply or one of our errors."""
+    try:
+        assert isinstance(read(sample(ACTIONS[name]), answer(body, status)), Reply)
+    except AgentBayError as error:
+        assert str(error)  # noqa: PT017 - either outcome is fine
+
+
+@given(bodies | st.builds(lambda x: {"data": {"result": x}}, bodies), st.sampled_from([200, 302, 401, 500]))
+def test_no_direct_answer_breaks_the_reader(body: object, status: int) -> None:
+    """Whatever a session's own link answers, the outcome is a reply or one of our errors."""
+    try:
+        assert isinstance(read_direct(answer(body, status), "link-1").needed().text, str)
+    except AgentBayError as error:
+        assert str(error)  # noqa: PT017 - either outcome is fine
+
+
+# ── Retry-After ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def advice(status: int = 429, **headers: str) -> float | None:
+    with pytest.raises((RateLimitError, ServiceUnavailableError)) as caught:
+        read(GET, answer({}, status, **headers))
+    return caught.value.retry_after  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry_after": "3"}, 3.0),
+        ({"retry_after": "1.5"}, 1.5),
+        ({"retry_after": "-3"}, 0.0),
+        ({"retry_after": ""}, None),
+        ({"retry_after": "soon"}, None),
+        ({"retry_after": "Wed, 99 Foo 2015 07:28:00 GMT"}, None),
+        ({"retry_after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry_after": "Wed, 21 Oct 2015 07:28:00 -0000"}, 0.0),
+        ({"retry_after": "Wed, 21 Oct 2015 07:28:00"}, 0.0),
+        ({"x_acs_retry_after": "2"}, 2.0),
+        ({"x_acs_retry_after": "2", "retry_after": "9"}, 2.0),
+    ],
+)
+def test_advice_of_the_service(headers: dict[str, str], expected: float | None) -> None:
+    """Retry-After is seconds or a date, x-acs-retry-after seconds; what is neither is no advice."""
+    assert advice(**headers) == advice(503, **headers) == expected
+
+
+def test_advice_as_a_date_ahead() -> None:
+    """A date ahead is the seconds until then."""
+    ahead = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    found = advice(retry_after=ahead)
+    assert found is not None
+    assert 95 < found <= 100
+
+
+def test_throttling_header_decides() -> None:
+    """With x-acs-retry-after any failure is throttling."""
+    with pytest.raises(RateLimitError):
+        read(GET, answer({"Code": "X"}, 400, x_acs_retry_after="1"))
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=40))
+def test_no_advice_breaks_the_reader(text: str) -> None:
+    """Whatever the header holds, the advice is a number that is not negative, or none."""
+    found = advice(retry_after=text)
+    assert found is None or found >= 0
+
+
+# ── A session's own link ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "is_error"),
+    [
+        ({"data": {"result": {"content": [{"type": "text", "text": "a"}]}}}, "a", False),
+        ({"data": {"result": {"isError": True, "content": [{"text": "bad"}]}}}, "bad", True),
+        ({"data": {"result": {"content": ["plain"]}}}, "plain", False),
+        ({"data": {"result": {"content": [{"type": "image", "data": "AAAA"}]}}}, "AAAA", False),
+        ({"data": {"result": {"content": [{"text": "", "blob": "B", "data": "D"}]}}}, "B", False),
+        ({"data": {"result": {"content": []}}}, "", False),
+        ({"data": {"result": {}}}, "", False),
+        ({"data": {}}, "", False),
+        ({"data": json.dumps({"result": {"content": [{"text": "t"}]}}), "code": 5, "success": False}, "t", False),
+    ],
+)
+def test_direct_answers(body: object, text: str, is_error: bool) -> None:
+    """The first item counts: bare text, else its text, blob or data; other outer keys are ignored."""
+    reply = read_direct(answer(body), "link-1")
+    assert (reply.needed().text, reply.needed().is_error, reply.request_id) == (text, is_error, "link-1")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({}, 200, ReplyError),
+        ({"data": None}, 200, ReplyError),
+        ({"data": [1]}, 200, ReplyError),
+        ({"data": 5}, 200, ReplyError),
+        ({"data": "no json"}, 200, ReplyError),
+        ({"data": {"result": None}}, 200, ReplyError),
+        ({"data": {"result": '{"content": []}'}}, 200, ReplyError),
+        (b"<html>", 200, ReplyError),
+        ({"data": {}}, 302, ReplyError),
+        ({}, 401, AuthenticationError),
+        (b"", 403, PermissionDeniedError),
+        (b"<html>", 500, ServerError),
+        ({}, 503, ServiceUnavailableError),
+    ],
+)
+def test_direct_failures(body: object, status: int, kind: type[AgentBayError]) -> None:
+    """What is no answer of a tool is an error of its kind, never an empty success."""
+    with pytest.raises(kind) as caught:
+        read_direct(answer(body, status), "link-1")
+    assert type(caught.value) is kind
+
+
+# ── Results ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", [OperationResult, DeleteResult, BoolResult, SessionResult, CommandResult])
+def test_an_error_becomes_the_result_of_the_contract(kind: Any) -> None:
+    """A failed result carries the error's facts in the fields it has, and raises the error when unwrapped."""
+    error = ConflictError("[Busy] It is paused.", 409, code="Busy", request_id="R-1", hint="Resume it.")
+    result = failed(kind, error)
+    assert not result
+    assert (result.success, result.request_id, result.exception) == (False, "R-1", error)
+    assert result.error_message == "[Busy] It is paused. Resume it."
+    for name, value in (("code", "Busy"), ("message", "It is paused."), ("http_status_code", 409)):
+        assert getattr(result, name, value) == value
+    with pytest.raises(ConflictError) as caught:
+        result.unwrap()
+    assert caught.value is error
+
+
+def test_state_of_awaited_contexts() -> None:
+    """The last transfer of a context counts; both ends are ends; contexts nobody awaits do not matter."""
+    transfers = [
+        ContextStatusData("a", "/a", status="Running"),
+        ContextStatusData("b", "/b", status="Success"),
+        ContextStatusData("a", "/a", status="Success"),
+        ContextStatusData("c", "/c", status="Failed", error_message="no room"),
+        ContextStatusData("other", "/o", status="Failed"),
+    ]
+    assert unready_contexts(frozenset("abcd"), transfers) == (frozenset("d"), ["c: no room"])
+
+
+# ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shell(text: str, *, failed: bool = False, structured: dict[str, Any] | None = None) -> CommandResult:
+    tool = ToolReply(content=[{"type": "text", "text": text}], is_error=failed, structured_content=structured)
+    return read_result(Reply(action="CallMcpTool", data=tool, request_id="R-1"))
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "code", "stdout", "stderr", "trace"),
+    [
+        ({"exit_code": 0, "stdout": "a", "stderr": "b"}, 0, "a", "b", ""),
+        ({"exit_code": 0, "stdout": "a"}, 0, "a", "", ""),
+        ({"exit_code": 3, "stderr": "b", "traceId": "t"}, 3, "", "b", "t"),
+        ({"stdout": "a", "stderr": ""}, 0, "a", "", ""),
+        ({"stdout": "a", "stderr": "", "errorCode": 2}, 2, "a", "", ""),
+        ({"exit_code": True, "stdout": "a", "stderr": "b", "errorCode": False}, 0, "a", "b", ""),
+        ({"exit_code": 137, "errorCode": 1, "stdout": "", "stderr": ""}, 137, "", "", ""),
+        ({"exit_code": 0, "stdout": "a", "stderr": None, "traceId": 5}, 0, "a", "", ""),
+    ],
+)
+def test_wrapped_output(wrapped: dict[str, Any], code: int, stdout: str, stderr: str, trace: str) -> None:
+    """JSON with an exit code and a stream, or with both streams, is a command's outcome."""
+    result = shell(json.dumps(wrapped))
+    assert (result.exit_code, result.stdout, result.stderr, result.trace_id) == (code, stdout, stderr, trace)
+    assert (result.success, result.output, result.request_id) == (code == 0, stdout + stderr, "R-1")
+    assert result.exception is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Linux\n",
+        '{"stdout":"x"}',
+        "[1,2]",
+        "5",
+        "null",
+        '{"exit_code":0}',
+        '{"exit_code":true,"stdout":"x"}',
+        '{"exit_code":"0","stdout":"x"}',
+        '{"a":{"exit_code":0,"stdout":"","stderr":""}}',
+        "{",
+        "[" * 100000,
+    ],
+)
+def test_raw_output(text: str) -> None:
+    """Anything else, other JSON included, is the output itself, verbatim."""
+    result = shell(text)
+    assert (result.success, result.stdout, result.output, result.stderr) == (True, text, text, "")
+
+
+def test_failed_commands() -> None:
+    """A failure keeps the command's code and standard error; a code of 0 becomes 1; the message is never empty."""
+    given_: list[tuple[str, int, str]] = [
+        ('{"errorCode":2,"stdout":"","stderr":"no such file"}', 2, "no such file"),
+        ('{"exit_code":0,"stdout":"x","stderr":""}', 1, '{"exit_code":0,"stdout":"x","stderr":""}'),
+        ('{"exit_code":9,"stdout":"","stderr":"","errorMessage":"why"}', 9, "why"),
+    ]
+    for text, code, message in given_:
+        result = shell(text, failed=True)
+        assert (result.success, result.exit_code, result.error_message) == (False, code, message)
+        assert result.exception is None
+        with pytest.raises(CommandError):
+            result.check()
+        assert result.unwrap() is result
+
+
+def test_commands_that_could_not_run() -> None:
+    """A plain failure text is message and output, and there is an error to raise."""
+    result = shell("Execution failed. Error code:127 Error message: sh: 1: xyz: not found", failed=True)
+    assert (result.success, result.exit_code) == (False, 1)
+    assert result.stdout == result.output == result.error_message
+    assert isinstance(result.exception, CommandError)
+    assert shell("", failed=True).error_message == "Failed to execute command"
+
+
+@pytest.mark.parametrize(
+    ("text", "structured"),
+    [
+        (
+            '{"exit_code":-1,"stdout":"","stderr":"","errorMessage":"timed out after 100 ms"}',
+            {"stdout": "so far", "stderr": "oh", "timedOut": True},
+        ),
+        ('{"exit_code":-1,"stdout":"","stderr":"","errorMessage":"timed out after 100 ms"}', None),
+        ("Execution failed. Error code:-1 Error message: [timeout]", None),
+    ],
+)
+def test_commands_that_ran_out_of_time(text: str, structured: dict[str, Any] | None) -> None:
+    """Running out of time is -1 with empty streams, a message, and an error that carries the output so far."""
+    result = shell(text, failed=True, structured=structured)
+    assert (result.success, result.exit_code, result.output, result.stdout, result.stderr) == (False, -1, "", "", "")
+    assert "time" in result.error_message
+    assert isinstance(result.exception, CommandTimeoutError)
+    assert isinstance(result.exception, TimeoutError)
+    assert result.exception.stdout == ("so far" if structured else "")
+    assert result.exception.stderr == ("oh" if structured else "")
+
+
+@given(st.text() | bodies.map(json.dumps), st.booleans(), st.none() | st.dictionaries(st.text(), bodies, max_size=3))
+def test_no_text_of_the_shell_breaks_the_reader(text: str, is_error: bool, structured: dict[str, Any] | None) -> None:
+    """Whatever the shell tool says is a result whose output is its two streams, and a failure has a message."""
+    result = shell(text, failed=is_error, structured=structured)
+    assert result.output in (result.stdout + result.stderr, result.stdout)
+    assert result.success or result.error_message
+    assert not (is_error and result.success)
+
+
+# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(4, 40))
+def test_pieces_of_a_text(text: str, limit: int) -> None:
+    """Pieces join back to the text, none is longer than the limit, none splits a character, and none is needless."""
+    pieces = list(split_text(text, limit))
+    assert "".join(pieces) == text
+    assert all(len(piece.encode()) <= limit for piece in pieces)
+    assert pieces == [""] if not text else all(pieces)
+    assert all(len((a + b[0]).encode()) > limit for a, b in pairwise(pieces))
+
+
+@given(st.binary())
+def test_base64(data: bytes) -> None:
+    """Base64 gives the bytes."""
+    assert decode_base64(base64.b64encode(data).decode()) == data
+
+
+@pytest.mark.parametrize("text", ["é", "a", "AA=A", "A A=", "\x00"])
+def test_bad_base64(text: str) -> None:
+    """What is not base64 is a FileError."""
+    with pytest.raises(FileError, match="Failed to decode base64"):
+        decode_base64(text)
+
+
+def test_info_of_a_file() -> None:
+    """Lines with a colon are read, numbers and truth become such, and all else is text."""
+    text = "size: 12\nisFile: TRUE\n isDirectory :false\nmode:0.5\nname: a: b"
+    text += "\nversion: 1.2.3\nnoise\nempty:\npermissions: 0644"
+    assert read_info(text) == {
+        "size": 12,
+        "isFile": True,
+        "isDirectory": False,
+        "mode": 0.5,
+        "name": "a: b",
+        "version": "1.2.3",
+        "empty": "",
+        "permissions": 644,
+    }
+    assert read_info("") == {}
+
+
+def listing(text: str, structured: dict[str, Any] | None = None) -> list[DirectoryEntry]:
+    return read_listing(ToolReply(content=[{"type": "text", "text": text}], structured_content=structured))
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("", []),
+        ("[DIR] a\n[FILE] b", [("a", True), ("b", False)]),
+        ("[FILE] [FILE] x [DIR]", [("[FILE] x [DIR]", False)]),
+        ("[DIR][FILE] y", [("[FILE] y", True)]),
+        ("[FILE] ends in blanks  ", [("ends in blanks  ", False)]),
+        ("  [DIR] a\r\n\r\n[FILE] b\r", [("a", True), ("b", False)]),
+        ("noise\n[OTHER] c\n[FILE] é漢", [("é漢", False)]),
+    ],
+)
+def test_listing(text: str, entries: list[tuple[str, bool]]) -> None:
+    """One tag a line says what it is; the same letters inside a name are the name's."""
+    assert [(entry.name, entry.is_directory) for entry in listing(text)] == entries
+    assert all(entry.is_file is not entry.is_directory for entry in listing(text))
+
+
+def test_structured_listing() -> None:
+    """Where the answer is structured too, that is read: names with line breaks, and sizes."""
+    items = [{"name": "a\n[DIR] b", "isDirectory": False, "size": 5}, {"name": "d", "isDirectory": True}, {"x": 1}, 5]
+    assert listing("[FILE] a\n[DIR] b", {"entries": items}) == [
+        DirectoryEntry("a\n[DIR] b", False, 5),
+        DirectoryEntry("d", True, 0),
+    ]
+
+
+@given(st.text(), st.none() | st.builds(lambda x: {"entries": x}, bodies))
+def test_no_listing_breaks_the_reader(text: str, structured: dict[str, Any] | None) -> None:
+    """Whatever a tool lists is read or left out."""
+    assert isinstance(listing(text, structured), list)
+    assert isinstance(read_info(text), dict)
+
+
+# ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("rate", ["rx_rate_kbyte_per_s", "rx_rate_kbps", "rx_rate_KBps"])
+@pytest.mark.parametrize("used", ["tx_used_kbyte", "tx_used_kb", "tx_used_KB"])
+def test_older_names_of_metrics(rate: str, used: str) -> None:
+    """Older names are read, and the newest is the attribute with the others as aliases."""
+    raw, metrics = read_metrics(json.dumps({rate: 1.5, used: 2, "cpu_count": 4, "mem_used": None, "new": [1]}))
+    assert (metrics.rx_rate_kbyte_per_s, metrics.rx_rate_kbps) == (1.5, 1.5)
+    assert (metrics.tx_used_kbyte, metrics.tx_used_kb) == (2.0, 2.0)
+    assert (metrics.cpu_count, metrics.mem_used, metrics.timestamp) == (4, 0, "")
+    assert raw["new"] == [1]
+
+
+@given(st.text() | bodies.map(json.dumps) | st.builds(lambda x: json.dumps({"cpu_count": x, "rx_used_kb": x}), bodies))
+def test_no_metrics_break_the_reader(text: str) -> None:
+    """Whatever the tool says is metrics or a ReplyError."""
+    try:
+        assert isinstance(read_metrics(text)[0], dict)
+    except ReplyError as error:
+        assert "Failed to parse get_metrics response" in str(error)  # noqa: PT017 - either outcome is fine
+
+
+# ── Tools by way of the service ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "is_error"),
+    [
+        ({"content": [{"type": "text", "text": "a"}], "isError": False}, "a", False),
+        ('{"content":[{"type":"text","text":"a"}]}', "a", False),
+        ({"content": [], "isError": False}, "", False),
+        ({"content": None, "isError": None}, "", False),
+        ({"isError": True, "content": [{"type": "text", "text": "bad"}]}, "bad", True),
+        ({"isError": True}, "", True),
+        ({"content": [{"type": "image", "data": "AAAA"}]}, "AAAA", False),
+        ({"content": [5]}, "", False),
+    ],
+)
+def test_tool_answers(data: object, text: str, is_error: bool) -> None:
+    """A tool's answer is read as an object or as text, and what it lacks is empty."""
+    call = CallMcpTool(session_id="s", name="n", args={})
+    found = read(call, answer({"Success": True, "Data": data})).needed()
+    assert (found.text, found.is_error) == (text, is_error)
