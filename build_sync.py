@@ -38,6 +38,8 @@ NAMES = {
     "AsyncPty": "Pty",
     "AsyncPtyHandle": "PtyHandle",
     "AsyncSession": "Session",
+    # packages, as tests name them
+    "_async": "_sync",
     # the seam's functions
     "async_background": "sync_background",
     "async_applied": "sync_applied",

@@ -8,32 +8,46 @@ from importlib import import_module
 
 _HOMES = {
     "_async.client": "AsyncAgentBay",
+    "_async.code": "AsyncCode AsyncCodeStream",
     "_async.command": "AsyncCommand",
     "_async.env": "AsyncEnv",
+    "_async.context": "AsyncContextService",
+    "_async.context_manager": "AsyncContextManager",
+    "_async.file_transfer": "AsyncFileTransfer",
     "_async.filesystem": "AsyncFileSystem",
     "_async.git": "AsyncGit",
     "_async.oss": "AsyncOss",
+    "_async.pty": "AsyncPty AsyncPtyHandle",
     "_async.session": "AsyncSession",
     "_sync.client": "AgentBay",
+    "_sync.code": "Code CodeStream",
     "_sync.command": "Command",
     "_sync.env": "Env",
+    "_sync.context": "ContextService",
+    "_sync.context_manager": "ContextManager",
+    "_sync.file_transfer": "FileTransfer",
     "_sync.filesystem": "FileSystem",
     "_sync.git": "Git",
     "_sync.oss": "Oss",
+    "_sync.pty": "Pty PtyHandle",
     "_sync.session": "Session",
     "_version": "__version__",
     "config": "Config",
     "errors": (
         "AgentBayError AgentError APIError AuthenticationError BrowserError ClearanceTimeoutError "
-        "ClientClosedError CommandError CommandTimeoutError ConfigurationError ConflictError ConnectionFailed "
-        "ConnectionLost DeadlineExceeded FileError GitAuthError GitConflictError GitError GitNotARepoError "
-        "GitNotFoundError GitRejectedError GitTimeoutError InvalidArgumentError InvalidRequestError "
-        "NotFoundError OssError PermissionDeniedError PtyError PtyNotConnectedError PtySessionNotFoundError "
-        "RateLimitError ReplyError ServerError ServiceUnavailableError SessionError SessionNotFoundError "
-        "ToolError TransportError"
+        "ClientClosedError CodeError CodeTimeoutError CommandError CommandTimeoutError ConfigurationError "
+        "ConflictError ConnectionFailed ConnectionLost DeadlineExceeded FileError GitAuthError "
+        "GitConflictError GitError GitNotARepoError GitNotFoundError GitRejectedError GitTimeoutError "
+        "InvalidArgumentError InvalidRequestError NotFoundError OssError PermissionDeniedError PtyError "
+        "PtyNotConnectedError PtySessionNotFoundError RateLimitError ReplyError ServerError "
+        "ServiceUnavailableError SessionError SessionNotFoundError ToolError TransportError WsCancelledError"
     ),
     "models.base": "ApiResponse BaseResult BoolResult OperationResult",
     "models.browser": "BrowserContext BrowserFingerprintContext BrowserSyncMode ExtensionOption",
+    "models.code": (
+        "CodeEnded CodeEvent CodeExecutionResult CodeFailed CodeShown CodeStderr CodeStdout "
+        "EnhancedCodeExecutionResult ExecutionError ExecutionLogs"
+    ),
     "models.command": "CommandResult",
     "models.context": (
         "BetaContextMount BetaContextMountAccessMode BetaContextMountStrategy BWList ContextStatusData "
@@ -41,7 +55,15 @@ _HOMES = {
         "RecyclePolicy SyncPolicy UploadMode UploadPolicy UploadStrategy WhiteList"
     ),
     "models.env": "EnvResult",
-    "models.filesystem": "BinaryFileContentResult DirectoryEntry DirectoryListResult FileContentResult FileInfoResult",
+    "models.context_results": (
+        "ClearContextResult Context ContextBinding ContextBindingsResult ContextBindResult ContextFileEntry "
+        "ContextFileListResult ContextInfoResult ContextListParams ContextListResult ContextResult "
+        "ContextSyncResult ContextTransfer FileUrlResult"
+    ),
+    "models.filesystem": (
+        "BinaryFileContentResult DirectoryEntry DirectoryListResult EditResult FileChangeEvent FileChangeResult "
+        "FileContentResult FileInfoResult FileSearchResult MultipleFileContentResult"
+    ),
     "models.git": (
         "GitBranchInfo GitBranchListResult GitCloneResult GitCommitResult GitDiffFile GitDiffResult GitFetchResult "
         "GitFileStatus GitInitResult GitLogEntry GitLogResult GitPushResult GitRefUpdate GitStatusResult"
@@ -49,12 +71,14 @@ _HOMES = {
     "models.mobile": "AppManagerRule ExtraConfigs MobileExtraConfig MobileSimulateConfig MobileSimulateMode",
     "models.oss": "OSSClientResult OSSDownloadResult OSSUploadResult",
     "models.params": "CreateSessionParams LifecyclePolicy ListSessionParams",
+    "models.pty": "PtySession",
     "models.session": (
         "DeleteResult GetSessionData GetSessionResult SessionInfo SessionListResult SessionMetrics "
         "SessionMetricsResult SessionPauseResult SessionResult SessionResumeResult SessionStatus "
         "SessionStatusResult"
     ),
     "models.tools": "McpTool McpToolResult McpToolsResult",
+    "models.transfer": "DownloadResult UploadResult",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -1,18 +1,28 @@
 # What `__init__.py` loads lazily, for type checkers.
 
 from ._async.client import AsyncAgentBay as AsyncAgentBay
+from ._async.code import AsyncCode as AsyncCode, AsyncCodeStream as AsyncCodeStream
 from ._async.command import AsyncCommand as AsyncCommand
+from ._async.context import AsyncContextService as AsyncContextService
+from ._async.context_manager import AsyncContextManager as AsyncContextManager
 from ._async.env import AsyncEnv as AsyncEnv
+from ._async.file_transfer import AsyncFileTransfer as AsyncFileTransfer
 from ._async.filesystem import AsyncFileSystem as AsyncFileSystem
 from ._async.git import AsyncGit as AsyncGit
 from ._async.oss import AsyncOss as AsyncOss
+from ._async.pty import AsyncPty as AsyncPty, AsyncPtyHandle as AsyncPtyHandle
 from ._async.session import AsyncSession as AsyncSession
 from ._sync.client import AgentBay as AgentBay
+from ._sync.code import Code as Code, CodeStream as CodeStream
 from ._sync.command import Command as Command
+from ._sync.context import ContextService as ContextService
+from ._sync.context_manager import ContextManager as ContextManager
 from ._sync.env import Env as Env
+from ._sync.file_transfer import FileTransfer as FileTransfer
 from ._sync.filesystem import FileSystem as FileSystem
 from ._sync.git import Git as Git
 from ._sync.oss import Oss as Oss
+from ._sync.pty import Pty as Pty, PtyHandle as PtyHandle
 from ._sync.session import Session as Session
 from ._version import __version__ as __version__
 from .config import Config as Config
@@ -24,6 +34,8 @@ from .errors import (
     BrowserError as BrowserError,
     ClearanceTimeoutError as ClearanceTimeoutError,
     ClientClosedError as ClientClosedError,
+    CodeError as CodeError,
+    CodeTimeoutError as CodeTimeoutError,
     CommandError as CommandError,
     CommandTimeoutError as CommandTimeoutError,
     ConfigurationError as ConfigurationError,
@@ -55,6 +67,7 @@ from .errors import (
     SessionNotFoundError as SessionNotFoundError,
     ToolError as ToolError,
     TransportError as TransportError,
+    WsCancelledError as WsCancelledError,
 )
 from .models.base import (
     ApiResponse as ApiResponse,
@@ -67,6 +80,18 @@ from .models.browser import (
     BrowserFingerprintContext as BrowserFingerprintContext,
     BrowserSyncMode as BrowserSyncMode,
     ExtensionOption as ExtensionOption,
+)
+from .models.code import (
+    CodeEnded as CodeEnded,
+    CodeEvent as CodeEvent,
+    CodeExecutionResult as CodeExecutionResult,
+    CodeFailed as CodeFailed,
+    CodeShown as CodeShown,
+    CodeStderr as CodeStderr,
+    CodeStdout as CodeStdout,
+    EnhancedCodeExecutionResult as EnhancedCodeExecutionResult,
+    ExecutionError as ExecutionError,
+    ExecutionLogs as ExecutionLogs,
 )
 from .models.command import CommandResult as CommandResult
 from .models.context import (
@@ -89,13 +114,34 @@ from .models.context import (
     UploadStrategy as UploadStrategy,
     WhiteList as WhiteList,
 )
+from .models.context_results import (
+    ClearContextResult as ClearContextResult,
+    Context as Context,
+    ContextBinding as ContextBinding,
+    ContextBindingsResult as ContextBindingsResult,
+    ContextBindResult as ContextBindResult,
+    ContextFileEntry as ContextFileEntry,
+    ContextFileListResult as ContextFileListResult,
+    ContextInfoResult as ContextInfoResult,
+    ContextListParams as ContextListParams,
+    ContextListResult as ContextListResult,
+    ContextResult as ContextResult,
+    ContextSyncResult as ContextSyncResult,
+    ContextTransfer as ContextTransfer,
+    FileUrlResult as FileUrlResult,
+)
 from .models.env import EnvResult as EnvResult
 from .models.filesystem import (
     BinaryFileContentResult as BinaryFileContentResult,
     DirectoryEntry as DirectoryEntry,
     DirectoryListResult as DirectoryListResult,
+    EditResult as EditResult,
+    FileChangeEvent as FileChangeEvent,
+    FileChangeResult as FileChangeResult,
     FileContentResult as FileContentResult,
     FileInfoResult as FileInfoResult,
+    FileSearchResult as FileSearchResult,
+    MultipleFileContentResult as MultipleFileContentResult,
 )
 from .models.git import (
     GitBranchInfo as GitBranchInfo,
@@ -130,6 +176,7 @@ from .models.params import (
     LifecyclePolicy as LifecyclePolicy,
     ListSessionParams as ListSessionParams,
 )
+from .models.pty import PtySession as PtySession
 from .models.session import (
     DeleteResult as DeleteResult,
     GetSessionData as GetSessionData,
@@ -149,5 +196,6 @@ from .models.tools import (
     McpToolResult as McpToolResult,
     McpToolsResult as McpToolsResult,
 )
+from .models.transfer import DownloadResult as DownloadResult, UploadResult as UploadResult
 
 __all__: list[str]

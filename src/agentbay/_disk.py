@@ -10,8 +10,9 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from .errors import FileError
 
@@ -29,24 +30,35 @@ def _local(path: Path) -> Iterator[None]:
 
 
 class LocalSource:
-    """A file to be sent. Its size is fixed when it is opened.
+    """A file to be sent. Its size is fixed when this is made; it is opened by `rewind`.
 
     Raises:
-        FileError: If it cannot be read, or is no file.
+        FileError: If it is not there, or is no file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with _local(self.path):
-            if not stat.S_ISREG(self.path.stat().st_mode):  # opening a pipe would wait for its other end
-                raise FileError(f"{self.path} is not a file.")
-            self._file = self.path.open("rb")
-            self.size = os.fstat(self._file.fileno()).st_size
-        self.rewind()
+            found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for its other end
+            raise FileError(f"{self.path} is not a file.")
+        self.size = found.st_size
+        self.sent = 0
+        self._file: BinaryIO | None = None
+        self._closed = False
+        self._lock = threading.Lock()  # a cancelled task leaves its last call to a thread
 
     def rewind(self) -> None:
-        """Begin anew."""
-        self._file.seek(0)
+        """Begin, or begin anew.
+
+        Raises:
+            FileError: If it cannot be read.
+        """
+        with _local(self.path), self._lock:
+            if self._file is None and not self._closed:
+                self._file = self.path.open("rb")
+            if self._file is not None:
+                self._file.seek(0)
         self._hash = hashlib.md5(usedforsecurity=False)
         self.sent = 0
 
@@ -56,8 +68,8 @@ class LocalSource:
         Raises:
             FileError: If it cannot be read, or became shorter.
         """
-        with _local(self.path):
-            block = self._file.read(min(BLOCK, self.size - self.sent))
+        with _local(self.path), self._lock:
+            block = b"" if self._file is None else self._file.read(min(BLOCK, self.size - self.sent))
         if not block and self.sent < self.size:
             raise FileError(f"{self.path} became shorter while it was sent.")
         self._hash.update(block)
@@ -70,33 +82,43 @@ class LocalSource:
         return self._hash.hexdigest()
 
     def close(self) -> None:
-        """Close it."""
-        self._file.close()
+        """Close it for good."""
+        with self._lock:
+            file, self._file, self._closed = self._file, None, True
+            if file is not None:
+                file.close()
 
 
 class LocalTarget:
-    """A file to be made: under a temporary name beside its own, which it gets when it is whole.
+    """A file to be made: under a temporary name beside its own, which it gets when it is whole; `rewind` makes it.
 
     Raises:
-        FileError: If it cannot be made, or is there and may not be replaced.
+        FileError: If something is there that may not be replaced.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
         self.path = Path(path)
-        self._overwrite = overwrite
-        self._lock = threading.Lock()  # a cancelled task leaves its last write to a thread
         self.received = 0
+        self._overwrite = overwrite
+        self._scratch = self.path.with_name(f".{secrets.token_hex(8)}.part")
+        self._file: FileIO | None = None
+        self._closed = False
+        self._lock = threading.Lock()  # as above
         check_target(self.path, overwrite=overwrite)
-        with _local(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._scratch = self.path.with_name(f".{secrets.token_hex(8)}.part")
-            self._file = self._scratch.open("xb", buffering=0)
 
     def rewind(self) -> None:
-        """Begin anew."""
+        """Begin, or begin anew; directories on the way are made.
+
+        Raises:
+            FileError: If it cannot be written.
+        """
         with _local(self.path), self._lock:
-            self._file.seek(0)
-            self._file.truncate()
+            if self._file is None and not self._closed:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._scratch.open("xb", buffering=0)
+            if self._file is not None:
+                self._file.seek(0)
+                self._file.truncate()
         self.received = 0
 
     def write(self, block: bytes) -> None:
@@ -107,7 +129,7 @@ class LocalTarget:
         """
         with _local(self.path), self._lock:
             rest = memoryview(block)
-            while rest:
+            while rest and self._file is not None:
                 rest = rest[self._file.write(rest) :]
         self.received += len(block)
 
@@ -119,6 +141,8 @@ class LocalTarget:
         """
         check_target(self.path, overwrite=self._overwrite)
         with _local(self.path), self._lock:
+            if self._file is None:
+                return
             os.fsync(self._file.fileno())
             if self.path.exists():
                 shutil.copymode(self.path, self._scratch)
@@ -126,10 +150,12 @@ class LocalTarget:
             self._scratch.replace(self.path)
 
     def discard(self) -> None:
-        """Remove what was not committed."""
+        """Remove what was not committed; nothing can be added any more."""
         with self._lock:
-            self._file.close()
-            self._scratch.unlink(missing_ok=True)
+            file, self._file, self._closed = self._file, None, True
+            if file is not None:
+                file.close()
+                self._scratch.unlink(missing_ok=True)
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -161,11 +187,8 @@ def local_files(path: str | os.PathLike[str]) -> list[LocalFile]:
     root = Path(path)
     if not root.is_dir():
         return [LocalFile(root, "")]
-    found = []
-    for folder, _, names in os.walk(root, onerror=_refuse):
-        for place in (Path(folder, name) for name in names):
-            if place.is_file():
-                found.append(LocalFile(place, place.relative_to(root).as_posix()))
+    places = (Path(folder, name) for folder, _, names in os.walk(root, onerror=_refuse) for name in names)
+    found = [LocalFile(place, place.relative_to(root).as_posix()) for place in places if place.is_file()]
     return sorted(found, key=lambda file: file.name)
 
 

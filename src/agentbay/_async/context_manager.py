@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._concurrency import async_background, async_sleep
 from .._transport.callback import tell
@@ -155,7 +155,9 @@ class AsyncContextManager:
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
     @returns(ContextBindResult, unless_http_error=True)
-    async def bind(self, *contexts: ContextSync | BetaContextMount, wait_for_completion: bool = True) -> ContextBindResult:
+    async def bind(
+        self, *contexts: ContextSync | BetaContextMount, wait_for_completion: bool = True
+    ) -> ContextBindResult:
         """Give the running session contexts.
 
         Args:
@@ -172,10 +174,7 @@ class AsyncContextManager:
         """
         if not contexts:
             raise InvalidArgumentError("No contexts provided")
-        items = [
-            write_sync(context, escaped=True) if isinstance(context, ContextSync) else write_mount(context)
-            for context in contexts
-        ]
+        items = [_item(context) for context in contexts]
         session_id = self.session.session_id
         reply = await self._client.call(BindContexts(session_id=session_id, persistence_data_list=items))
         syncs = [context for context in contexts if isinstance(context, ContextSync)]
@@ -183,9 +182,8 @@ class AsyncContextManager:
             try:
                 await self._arrive(syncs)
             except SessionError as error:
-                error.message = f"The contexts were bound, but did not arrive: {error.message}"
-                error.request_id = error.request_id or reply.request_id
-                raise
+                message = f"The contexts were bound, but did not arrive: {error.message}"
+                raise type(error)(message, **error.context()) from error
         return ContextBindResult(request_id=reply.request_id, success=True)
 
     async def _arrive(self, syncs: list[ContextSync]) -> None:
@@ -239,3 +237,11 @@ class AsyncContextManager:
     @property
     def _client(self) -> AsyncTransport:
         return self.session.agent_bay.client
+
+
+def _item(context: ContextSync | BetaContextMount) -> dict[str, Any]:
+    if isinstance(context, ContextSync):
+        return write_sync(context, escaped=True)
+    if isinstance(context, BetaContextMount):
+        return write_mount(context)
+    raise TypeError(f"A context to bind is a ContextSync or a BetaContextMount, not {context!r}.")

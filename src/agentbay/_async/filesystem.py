@@ -2,80 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, overload
+import builtins
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from .._transport.deadline import Deadline
-from .._transport.files import (
-    READ_CHUNK,
-    decode_base64,
-    read_info,
-    read_listing,
-    size_of,
-    split_text,
+from .._transport.files import read_changes, read_diff, read_info, read_listing, read_matches
+from .._wire.schema import Tool
+from .._wire.tools import (
+    CreateDirectory,
+    DeleteFile,
+    Edit,
+    EditFile,
+    GetFileChange,
+    GetFileInfo,
+    ListDirectory,
+    MoveFile,
+    SearchFiles,
 )
-from .._wire.tools import GetFileInfo, ListDirectory, ReadFile, WriteFile
 from ..errors import FileError, InvalidArgumentError
 from ..models.base import BoolResult
-from ..models.filesystem import BinaryFileContentResult, DirectoryListResult, FileContentResult
+from ..models.filesystem import (
+    DirectoryListResult,
+    EditResult,
+    FileChangeEvent,
+    FileChangeResult,
+    FileInfoResult,
+    FileSearchResult,
+)
 from .door import returns
-from .service import AsyncBaseService, text_of
+from .file_contents import AsyncFileContents
+from .service import text_of
+
+if TYPE_CHECKING:
+    from ..models.transfer import DownloadResult, UploadResult
+    from .file_transfer import AsyncFileTransfer
+    from .presigned import Progress
+    from .watch import AsyncWatch
+    from .watch_thread import WatchThread
 
 
-class AsyncFileSystem(AsyncBaseService):
-    """Read and write files of a session. Relative paths start at its home directory."""
-
-    @overload
-    async def read_file(self, path: str, *, format: Literal["text"] = "text") -> FileContentResult: ...
-    @overload
-    async def read_file(self, path: str, *, format: Literal["bytes"]) -> BinaryFileContentResult: ...
-    async def read_file(
-        self, path: str, *, format: Literal["text", "bytes"] = "text"
-    ) -> FileContentResult | BinaryFileContentResult:
-        """Read a whole file.
-
-        Args:
-            path: The file.
-            format: "text" gives `content` as str, "bytes" as bytes.
-
-        Raises:
-            ValueError: If `format` is neither.
-
-        Wire: CallMcpTool/read_file
-        """
-        if format == "text":
-            return await self._read_text(path)
-        if format == "bytes":
-            return await self._read_bytes(path)
-        raise ValueError(f"format must be 'text' or 'bytes', not {format!r}")
-
-    async def read(self, path: str) -> FileContentResult:
-        """Read a whole file as text; the same as `read_file(path)`."""
-        return await self._read_text(path)
+class AsyncFileSystem(AsyncFileContents):
+    """Files of a session. Relative paths start at its home directory."""
 
     @returns(BoolResult)
-    async def write_file(self, path: str, content: str, mode: str = "overwrite") -> BoolResult:
-        """Write text to a file; directories on the way are made.
+    async def create_directory(self, path: str) -> BoolResult:
+        """Make a directory, and those above it; one that is there is left as it is.
+
+        Wire: CallMcpTool/create_directory
+        """
+        return await self._do(CreateDirectory(path=path))
+
+    @returns(BoolResult)
+    async def delete_file(self, path: str) -> BoolResult:
+        """Delete a file, or a directory with all it holds.
+
+        Wire: CallMcpTool/delete_file
+        """
+        return await self._do(DeleteFile(path=path))
+
+    delete = delete_file
+    remove = delete_file
+    rm = delete_file
+
+    @returns(BoolResult)
+    async def move_file(self, source: str, destination: str) -> BoolResult:
+        """Move or rename a file or a directory.
+
+        Args:
+            source: What to move.
+            destination: What it is called then: not a directory to move it into.
+
+        Wire: CallMcpTool/move_file
+        """
+        return await self._do(MoveFile(source=source, destination=destination), "Failed to move file")
+
+    @returns(EditResult)
+    async def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
+        """Replace texts in a file; all of them, or nothing if one is not there.
 
         Args:
             path: The file.
-            content: What to write, as UTF-8.
-            mode: "overwrite" replaces what is there, "append" adds to it.
+            edits: Replacements, done in this order: `oldText`, of which the first occurrence counts, and `newText`.
+            dry_run: Change nothing; `diff` tells what would be, where the service says so.
 
-        Wire: CallMcpTool/write_file
+        Wire: CallMcpTool/edit_file
         """
-        if mode not in ("overwrite", "append"):
-            raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
-        deadline = Deadline(self.session.timeout)
-        request_id = ""
-        for piece in [content] if self._goes_direct else split_text(content):
-            call = WriteFile(path=path, content=piece, mode=mode)
-            reply = await self.session.run_tool(call, deadline=deadline)
-            text_of(reply, FileError)
-            request_id, mode = reply.request_id, "append"
-        return BoolResult(request_id=request_id, success=True, data=True)
+        reply = await self.session.run_tool(EditFile(path=path, edits=_edits(edits), dry_run=dry_run))
+        text_of(reply, FileError)
+        diff = read_diff(reply.needed())
+        return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
 
-    write = write_file
+    @returns(FileInfoResult)
+    async def get_file_info(self, path: str) -> FileInfoResult:
+        """Tell what is known of a file or a directory: its size in bytes, its times, its permissions.
+
+        Wire: CallMcpTool/get_file_info
+        """
+        reply = await self.session.run_tool(GetFileInfo(path=path))
+        info = read_info(text_of(reply, FileError))
+        return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
+
+    @returns(FileSearchResult)
+    async def search_files(
+        self, path: str, pattern: str, exclude_patterns: Sequence[str] | None = None
+    ) -> FileSearchResult:
+        """Find files and directories below a directory by name.
+
+        Args:
+            path: The directory.
+            pattern: What the name must match; `*` stands for any characters, `?` for one.
+            exclude_patterns: Patterns of names not to look at, nor below; a comma parts one pattern from the next.
+
+        Wire: CallMcpTool/search_files
+        """
+        excluded = ",".join(exclude_patterns) if exclude_patterns else None
+        reply = await self.session.run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
+        text_of(reply, FileError)
+        return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.needed()))
 
     @returns(DirectoryListResult)
     async def list_directory(self, path: str) -> DirectoryListResult:
@@ -90,36 +136,154 @@ class AsyncFileSystem(AsyncBaseService):
     list = list_directory
     ls = list_directory
 
-    @property
-    def _goes_direct(self) -> bool:
-        # A session's own link carries contents of any size; the way through the service does not.
-        return bool(self.session.link_url and self.session.token)
+    async def upload_file(
+        self,
+        local_path: str | os.PathLike[str],
+        remote_path: str,
+        *,
+        content_type: str | None = None,
+        wait: bool = True,
+        wait_timeout: float = 30.0,
+        poll_interval: float = 1.5,
+        progress_cb: Progress | None = None,
+    ) -> UploadResult:
+        """Send a file of this machine into the session; of any size, and not through its tools.
 
-    @returns(FileContentResult)
-    async def _read_text(self, path: str) -> FileContentResult:
-        request_id, parts = await self._read_parts(path, None)
-        return FileContentResult(request_id=request_id, success=True, content="".join(parts))
+        Args:
+            local_path: The file on this machine.
+            remote_path: Its absolute path in the session, below `get_file_transfer_context_path()`.
+            content_type: MIME type to store it with.
+            wait: Wait until the session has it.
+            wait_timeout: Seconds to wait for that, after the storage has it.
+            poll_interval: Longest time between two looks, seconds.
+            progress_cb: Called with the bytes so far. What it raises ends the transfer.
 
-    @returns(BinaryFileContentResult)
-    async def _read_bytes(self, path: str) -> BinaryFileContentResult:
-        request_id, parts = await self._read_parts(path, "binary")
-        content = b"".join(decode_base64(part) for part in parts)
-        return BinaryFileContentResult(request_id=request_id, success=True, content=content, size=len(content))
+        Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
+        """
+        return await self._transfer.upload(
+            local_path,
+            remote_path,
+            content_type=content_type,
+            wait=wait,
+            wait_timeout=wait_timeout,
+            poll_interval=poll_interval,
+            progress_cb=progress_cb,
+        )
 
-    async def _read_parts(self, path: str, form: str | None) -> tuple[str, Sequence[str]]:
-        deadline = Deadline(self.session.timeout)
-        if self._goes_direct:
-            reply = await self.session.run_tool(ReadFile(path=path, format=form), deadline=deadline)
-            return reply.request_id, [text_of(reply, FileError)]
-        found = await self.session.run_tool(GetFileInfo(path=path), deadline=deadline)
-        info = read_info(text_of(found, FileError))
-        if not info or info.get("isDirectory"):
-            raise FileError(f"Path does not exist or is a directory: {path}", request_id=found.request_id)
-        request_id, size = found.request_id, size_of(info)
-        parts = []
-        for offset in range(0, size, READ_CHUNK):
-            call = ReadFile(path=path, offset=offset, length=min(READ_CHUNK, size - offset), format=form)
-            reply = await self.session.run_tool(call, deadline=deadline)
-            parts.append(text_of(reply, FileError))
-            request_id = reply.request_id
-        return request_id, parts
+    async def download_file(
+        self,
+        remote_path: str,
+        local_path: str | os.PathLike[str],
+        *,
+        overwrite: bool = True,
+        wait: bool = True,
+        wait_timeout: float = 30.0,
+        poll_interval: float = 1.5,
+        progress_cb: Progress | None = None,
+    ) -> DownloadResult:
+        """Fetch a file from the session; of any size, and not through its tools. It is here whole or not at all.
+
+        Args:
+            remote_path: Its absolute path in the session, below `get_file_transfer_context_path()`.
+            local_path: What it shall be called on this machine; directories on the way are made.
+            overwrite: Whether to replace a file that is there.
+            wait: Wait until the storage has it as it is now; otherwise what it has is fetched.
+            wait_timeout: Seconds to wait for that.
+            poll_interval: Longest time between two looks, seconds.
+            progress_cb: Called with the bytes so far. What it raises ends the transfer.
+
+        Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
+        """
+        return await self._transfer.download(
+            remote_path,
+            local_path,
+            overwrite=overwrite,
+            wait=wait,
+            wait_timeout=wait_timeout,
+            poll_interval=poll_interval,
+            progress_cb=progress_cb,
+        )
+
+    async def get_file_transfer_context_path(self) -> str | None:
+        """The directory of the session into which files can be sent; None if it cannot be found out.
+
+        Wire: GetAndLoadInternalContext
+        """
+        return await self._transfer.context_path()
+
+    @cached_property
+    def _transfer(self) -> AsyncFileTransfer:
+        from .file_transfer import AsyncFileTransfer
+
+        return AsyncFileTransfer(self.session.agent_bay, self.session)
+
+    def watch(self, path: str, *, interval: float = 0.5) -> AsyncWatch:
+        """Watch a directory and all below it: an iterator of changes, each told once.
+
+            async with files.watch("src") as changes:
+                async for change in changes:
+                    print(change.event_type, change.path)
+
+        Args:
+            path: The directory.
+            interval: Seconds between two looks. Of what happens to a file in between, one event is told.
+
+        Raises:
+            FileError: From the first step, if there is no such directory.
+
+        Wire: CallMcpTool/get_file_change
+        """
+        from .watch import AsyncWatch
+
+        return AsyncWatch(self, path, interval)
+
+    def watch_directory(
+        self,
+        path: str,
+        callback: Callable[[builtins.list[FileChangeEvent]], object],
+        interval: float = 0.5,
+        stop_event: threading.Event | None = None,
+    ) -> WatchThread:
+        """Make a thread that calls a function with what changes below a directory; it is for you to start.
+
+        Args:
+            path: The directory.
+            callback: Called in that thread with a list of changes. What it raises is logged.
+            interval: Seconds between two looks.
+            stop_event: Set it to end the thread; None makes one, `stop_event` of the thread. What happens after its
+                `ready_event` is set will be told.
+
+        Wire: CallMcpTool/get_file_change
+        """
+        from .watch_thread import WatchThread
+
+        return WatchThread(self.session, path, callback, interval, stop_event)
+
+    @returns(FileChangeResult)
+    async def _get_file_change(self, path: str) -> FileChangeResult:
+        """Tell what has changed below a directory since this was last asked; nothing the first time.
+
+        Wire: CallMcpTool/get_file_change
+        """
+        reply = await self.session.run_tool(GetFileChange(path=path))
+        text = text_of(reply, FileError)
+        return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
+
+    async def _do(self, tool: Tool, fallback: str | None = None) -> BoolResult:
+        reply = await self.session.run_tool(tool)
+        if reply.needed().is_error and not reply.needed().text and fallback:
+            raise FileError(fallback, request_id=reply.request_id)
+        text_of(reply, FileError)
+        return BoolResult(request_id=reply.request_id, success=True, data=True)
+
+
+def _edits(edits: Sequence[Mapping[str, str]]) -> list[Edit]:
+    try:
+        made = [Edit(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
+    except (KeyError, TypeError) as error:
+        raise InvalidArgumentError(
+            f"Each edit must be a dict with 'oldText' and 'newText': {error} is at fault"
+        ) from None
+    if not all(isinstance(text, str) for edit in made for text in (edit.old_text, edit.new_text)):
+        raise InvalidArgumentError("oldText and newText must be strings.")
+    return made

@@ -275,7 +275,7 @@ class AsyncGit(AsyncBaseService):
 
         Args:
             repo_path: The repository.
-            remote: Name or URL; None is the remote of the current branch, or "origin".
+            remote: Name or URL; None is the remote of the current branch, or if `branch` is given "origin".
             branch: The branch to fetch; None is all that the remote is set to.
             prune: Forget branches that the remote no longer has.
             tags: Fetch all tags, not only those of what is fetched.
@@ -329,7 +329,8 @@ class AsyncGit(AsyncBaseService):
 
         Args:
             repo_path: The repository.
-            remote: Name or URL; None is the remote of the current branch, or "origin".
+            remote: Name or URL; None is "origin", or if none of `branch`, `set_upstream` and `tags` is given the remote
+                of the current branch.
             branch: The branch, or `local:remote`; None is the current one.
             set_upstream: Make the remote's branch the one that the local one follows.
             force: Replace what is there, whatever it is.

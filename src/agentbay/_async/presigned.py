@@ -138,8 +138,8 @@ async def _answer(
     way: Way, ask: Callable[[str], Outgoing], url: str, fine: tuple[int, ...], content: AsyncBlocks | None = None
 ) -> AsyncIterator[httpx.Response]:
     """Ask until there is an answer that is no redirect; it is yielded unread if its status is fine."""
+    outgoing = ask(url)
     for _ in range(way.redirects + 1):
-        outgoing = ask(url)
         if content is not None:
             await content.rewind()
         async with way.client.presigned(outgoing, content, way.deadline, way.idle) as response:
@@ -149,6 +149,7 @@ async def _answer(
             url = redirected(outgoing, response.status_code, response.headers)
             if not url:
                 raise refusal(outgoing, response.status_code, response.headers, await _head(response))
+            outgoing = ask(url)
     raise ReplyError(f"The storage redirected the {outgoing.label} too often.", action=outgoing.label)
 
 

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakSet
 
 import httpx
@@ -175,6 +175,10 @@ class AsyncTransport:
     def close_later(self, websocket: AsyncWsClient) -> None:
         """Close a session's WebSocket too when this is closed."""
         self._websockets.add(websocket)
+
+    def lend(self, bay: Any) -> None:
+        """Set up a client of either flavour that goes the same way, with connections of its own and never raising."""
+        bay._set_up(self.settings, None, self.max_retries, None, self._proxy, self._verify, False)
 
     async def aclose(self) -> None:
         """Close the connections; an `http_client` that was given stays open."""

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 class Git(SyncBaseService):
     """Run git in a session, with the credentials and settings that git has there; it never asks for any.
 
-    Relative paths of repositories start at the session's home directory, paths of files at the top of their repository.
-    `timeout_ms` is milliseconds until a command is killed; None or 0 is 30,000, for `clone` 300,000, for `pull`, `fetch`
-    and `push` 120,000.
+    Relative paths of repositories start at the session's home directory, paths of files at `repo_path`. `timeout_ms` is
+    milliseconds until a command is killed; None or 0 is 30,000, for `clone` 300,000, for `pull`, `fetch` and `push`
+    120,000.
 
     Every method raises where it fails: `GitNotFoundError` without git in the session, `GitNotARepoError` outside of a
     repository, `GitTimeoutError` after `timeout_ms`, `GitError` for what git itself refuses, another `AgentBayError`
@@ -274,7 +274,7 @@ class Git(SyncBaseService):
 
         Args:
             repo_path: The repository.
-            remote: Name or URL; None is the remote of the current branch, or "origin".
+            remote: Name or URL; None is the remote of the current branch, or if `branch` is given "origin".
             branch: The branch to fetch; None is all that the remote is set to.
             prune: Forget branches that the remote no longer has.
             tags: Fetch all tags, not only those of what is fetched.
@@ -328,7 +328,8 @@ class Git(SyncBaseService):
 
         Args:
             repo_path: The repository.
-            remote: Name or URL; None is the remote of the current branch, or "origin".
+            remote: Name or URL; None is "origin", or if none of `branch`, `set_upstream` and `tags` is given the remote
+                of the current branch.
             branch: The branch, or `local:remote`; None is the current one.
             set_upstream: Make the remote's branch the one that the local one follows.
             force: Replace what is there, whatever it is.

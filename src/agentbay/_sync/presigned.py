@@ -101,7 +101,7 @@ def fetch_file(way: Way, url: str, target: LocalTarget, label: str, size: int | 
     def attempt() -> Moved:
         sync_blocking(target.rewind)
         with _answer(way, partial(get, label=label), url, (200,)) as response:
-            for block in response.aiter_raw(BLOCK):
+            for block in response.iter_raw(BLOCK):
                 sync_blocking(target.write, block)
                 way.deadline.check(label)
                 if way.progress is not None:
@@ -124,7 +124,7 @@ def check_size(way: Way, url: str, size: int, label: str) -> None:
     def attempt() -> int:
         with _answer(way, partial(get, label=label, first_byte=True), url, (200, 206, 416)) as response:
             told = told_size(response.status_code, response.headers)
-            return sum([len(part) for part in response.aiter_raw()]) if told is None else told
+            return sum([len(part) for part in response.iter_raw()]) if told is None else told
 
     try:
         found = way.client.repeat(attempt, way.deadline)
@@ -139,8 +139,8 @@ def _answer(
     way: Way, ask: Callable[[str], Outgoing], url: str, fine: tuple[int, ...], content: SyncBlocks | None = None
 ) -> Iterator[httpx.Response]:
     """Ask until there is an answer that is no redirect; it is yielded unread if its status is fine."""
+    outgoing = ask(url)
     for _ in range(way.redirects + 1):
-        outgoing = ask(url)
         if content is not None:
             content.rewind()
         with way.client.presigned(outgoing, content, way.deadline, way.idle) as response:
@@ -150,12 +150,13 @@ def _answer(
             url = redirected(outgoing, response.status_code, response.headers)
             if not url:
                 raise refusal(outgoing, response.status_code, response.headers, _head(response))
+            outgoing = ask(url)
     raise ReplyError(f"The storage redirected the {outgoing.label} too often.", action=outgoing.label)
 
 
 def _head(response: httpx.Response) -> bytes:
     found = b""
-    for part in response.aiter_raw():
+    for part in response.iter_raw():
         found += part
         if len(found) >= _HEAD:
             break

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from .filesystem import FileSystem
     from .git import Git
     from .oss import Oss
-    from .pty import SyncPty
+    from .pty import Pty
     from .transport import SyncTransport
     from .ws import SyncWsClient
 
@@ -176,11 +176,11 @@ class Session:
         return self.file_system
 
     @cached_property
-    def pty(self) -> SyncPty:
+    def pty(self) -> Pty:
         """Terminals."""
-        from .pty import SyncPty
+        from .pty import Pty
 
-        return SyncPty(self)
+        return Pty(self)
 
     @cached_property
     def ws(self) -> SyncWsClient:

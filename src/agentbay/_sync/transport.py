@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakSet
 
 import httpx
@@ -176,6 +176,10 @@ class SyncTransport:
     def close_later(self, websocket: SyncWsClient) -> None:
         """Close a session's WebSocket too when this is closed."""
         self._websockets.add(websocket)
+
+    def lend(self, bay: Any) -> None:
+        """Set up a client of either flavour that goes the same way, with connections of its own and never raising."""
+        bay._set_up(self.settings, None, self.max_retries, None, self._proxy, self._verify, False)
 
     def close(self) -> None:
         """Close the connections; an `http_client` that was given stays open."""

@@ -76,7 +76,7 @@ def _wrapped(reply: Reply[ToolReply], value: dict[str, Any], tool: ToolReply) ->
     logs = ExecutionLogs(_texts(value.get("stdout")), _texts(value.get("stderr")))
     beside = tool.structured_content or {}
     failed = tool.is_error or bool(value.get("isError"))
-    error = _error(value.get("executionError"), logs.stderr, failed, beside.get("error"))
+    error = error_of(value.get("executionError"), logs.stderr, failed, beside.get("error"))
     return EnhancedCodeExecutionResult(
         request_id=reply.request_id,
         success=error is None,
@@ -97,7 +97,7 @@ def _rich(reply: Reply[ToolReply], value: dict[str, Any], tool: ToolReply) -> En
     written = written if isinstance(written, dict) else {}
     logs = ExecutionLogs(_texts(written.get("stdout")), _texts(written.get("stderr")))
     failed = tool.is_error or bool(value.get("isError"))
-    error = _error(value.get("error"), logs.stderr, failed, None)
+    error = error_of(value.get("error"), logs.stderr, failed, None)
     shown = value.get("results")
     return EnhancedCodeExecutionResult(
         request_id=reply.request_id,
@@ -128,7 +128,8 @@ def message_of(error: ExecutionError) -> str:
     return f"{error.name}: {error.value}" if error.value else error.name
 
 
-def _error(said: object, stderr: list[str], failed: bool, beside: object) -> ExecutionError | None:
+def error_of(said: object, stderr: list[str], failed: bool, beside: object) -> ExecutionError | None:
+    """Read the error of code, from what is said beside the text, in it, or on its standard error; None if none is."""
     if not said and not failed:
         return None
     written = "".join(stderr)

@@ -73,18 +73,15 @@ def standing(transfers: Iterable[ContextStatusData], task_type: str) -> Standing
 
 def file_standing(transfers: Iterable[ContextStatusData], task_type: str, context_id: str, path: str) -> Standing:
     """Tell how the transfer of one file stands; an error message is a failure whatever the status is."""
-    mine = [
-        item
-        for item in transfers
-        if (item.task_type, item.context_id, item.path) == (task_type, context_id, path)
-    ]
+    mine = [item for item in transfers if (item.task_type, item.context_id, item.path) == (task_type, context_id, path)]
     wrong = tuple(_failure(item) for item in mine if item.error_message or item.status.lower() == "failed")
     done = any(item.status.lower() in _DONE for item in mine)
     return Standing(bool(mine), not (done or wrong), wrong)
 
 
 def _failure(item: ContextStatusData) -> str:
-    return f"the {item.task_type} of {item.path or item.context_id} failed: {item.error_message or 'no reason is given'}"
+    what, why = item.path or item.context_id, item.error_message or "no reason is given"
+    return f"the {item.task_type} of {what} failed: {why}"
 
 
 def waiting_seconds(looks: int, interval: float) -> float:

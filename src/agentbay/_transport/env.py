@@ -6,24 +6,24 @@ import json
 from collections.abc import Mapping, Sequence
 
 from .._wire.tools import Variable
-from ..errors import InvalidArgumentError, ReplyError
+from ..errors import ReplyError
 
 
 def variables(envs: Mapping[str, str]) -> list[Variable]:
     """Write variables as the tool takes them.
 
     Raises:
-        InvalidArgumentError: If there is none, or anything is not a string.
+        ValueError: If there is none, or anything is not a string.
     """
     if not envs:
-        raise InvalidArgumentError("envs must not be empty")
+        raise ValueError("envs must not be empty")
     for name, value in envs.items():
         if not isinstance(name, str):
-            raise InvalidArgumentError(
+            raise ValueError(
                 f"All environment variable keys must be strings, got {type(name).__name__} for key '{name}'"
             )
         if not isinstance(value, str):
-            raise InvalidArgumentError(
+            raise ValueError(
                 f"All environment variable values must be strings, got {type(value).__name__} for key '{name}'"
             )
     return [Variable(key=name, value=value) for name, value in envs.items()]
@@ -33,10 +33,10 @@ def checked(keys: Sequence[str] | None) -> list[str] | None:
     """The names asked for, None for all.
 
     Raises:
-        InvalidArgumentError: If they are not a sequence of strings.
+        ValueError: If they are not a sequence of strings.
     """
     if isinstance(keys, str) or not all(isinstance(key, str) for key in keys or ()):
-        raise InvalidArgumentError("keys must be a list of strings")
+        raise ValueError("keys must be a list of strings")
     return list(keys) if keys else None
 
 

@@ -178,7 +178,7 @@ def push(repo: str, remote: str | None, branch: str | None, /, **options: bool) 
         raise InvalidArgumentError("delete needs `branch`: the branch to delete at the remote.")
     chosen = [f"--{name.replace('_', '-')}" for name, wanted in options.items() if wanted]
     # Without a name, "HEAD" is the current branch under its own name; git itself may want a setting for that.
-    named = branch or ("HEAD" if remote or options.get("set_upstream") else None)
+    named = branch or ("HEAD" if remote or options.get("set_upstream") or options.get("tags") else None)
     target = _given(remote or ("origin" if named else None), named)
     return _job("push", repo, "push", "--porcelain", *chosen, *target, timeout_ms=TRANSFER_MS)
 

@@ -69,9 +69,10 @@ _HINTS: dict[type[GitError], str] = {
     GitAuthError: "Check the user name and the token or key; git cannot ask for them in a session.",
     GitNotFoundError: "Use an image that has git, or install it in the session.",
     GitConflictError: "`status()` lists the files; resolve them, then add and commit, or reset.",
-    GitRejectedError: "Pull first, or push with force if what is there may go.",
     GitTimeoutError: "Give it a longer timeout_ms.",
 }
+_BEHIND = re.compile(r"\((?:fetch first|non-fast-forward|stale info)\)")
+_BEHIND_HINT = "Pull first, or push with force if what is there may go."
 
 
 def read_output(job: Job, result: CommandResult) -> Output:
@@ -88,7 +89,7 @@ def read_output(job: Job, result: CommandResult) -> Output:
         return _not_run(result)
     if reason is not None:
         raise reason
-    return Output(result.request_id, result.exit_code, result.stdout or result.output, result.stderr)
+    return Output(result.request_id, result.exit_code, result.stdout, result.stderr)
 
 
 def _not_run(result: CommandResult) -> Output:
@@ -143,14 +144,14 @@ def _rejection(update: GitRefUpdate) -> str:
 
 
 def _error(kind: type[_E], job: Job, output: Output, said: str) -> _E:
-    secrets = passwords(job.command)
+    secrets = passwords(job.command.replace("'\\''", "'"))
     message = f"git {job.name} failed (exit code {output.exit_code}){f': {said}' if said else '.'}"
     return kind(
         masked(message, *secrets),
         output.exit_code,
         masked(output.stderr, *secrets),
         stdout=masked(output.stdout, *secrets),
-        hint=_HINTS.get(kind, ""),
+        hint=_HINTS.get(kind, "") or (_BEHIND_HINT if _BEHIND.search(said) else ""),
         request_id=output.request_id,
     )
 
@@ -215,7 +216,7 @@ def _pieces(text: str) -> Iterator[bytes]:
 def read_status(output: Output) -> GitStatusResult:
     """Read `status --porcelain=1 -b`."""
     result = GitStatusResult(request_id=output.request_id)
-    for line in output.stdout.splitlines():
+    for line in output.stdout.split("\n"):
         if line.startswith("## "):
             _read_header(line, result)
         elif len(line) > 3:
@@ -253,7 +254,7 @@ def read_log(text: str) -> list[GitLogEntry]:
 
 def read_branches(text: str) -> list[GitBranchInfo]:
     """Read `name TAB *` lines; a name with a space is none, but says what is checked out instead of a branch."""
-    pairs = (line.partition("\t") for line in text.splitlines())
+    pairs = (line.partition("\t") for line in text.split("\n"))
     return [GitBranchInfo(name, mark.strip() == "*") for name, _, mark in pairs if name and " " not in name]
 
 
@@ -265,7 +266,7 @@ def read_commit(text: str) -> str | None:
 
 def read_fetch(text: str) -> list[GitRefUpdate]:
     """Read what `fetch` says on standard error; what it only looked at, or found up to date, is left out."""
-    found = filter(None, map(_FETCHED.fullmatch, text.splitlines()))
+    found = filter(None, map(_FETCHED.fullmatch, text.split("\n")))
     return [
         GitRefUpdate(
             status=_UPDATES[update["flag"]],
@@ -282,7 +283,7 @@ def read_fetch(text: str) -> list[GitRefUpdate]:
 def read_push(text: str) -> tuple[str, list[GitRefUpdate]]:
     """Read `push --porcelain`: the remote's URL, and what became of each branch and tag."""
     remote, updates = "", []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("To "):
             remote = masked(line[3:])
         elif len(fields := line.split("\t")) == 3 and fields[0] in _UPDATES:

@@ -34,12 +34,16 @@ def get(url: str, label: str, *, first_byte: bool = False) -> Outgoing:
 
 
 def _request(method: str, url: str, headers: Headers, label: str) -> Outgoing:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.encode("idna")
+    except ValueError:  # UnicodeError is one
+        parts, host = urlsplit(""), b""
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise ReplyError(f"The presigned URL for the {label} is none that can be used.", action=label)
     query = f"?{parts.query}" if parts.query else ""
     target = quote(f"{parts.path or '/'}{query}", safe=_LEFT_ALONE).encode()
-    common: Headers = [(b"host", parts.netloc.encode("idna")), (b"accept", b"*/*"), (b"user-agent", _AGENT)]
+    common: Headers = [(b"host", host), (b"accept", b"*/*"), (b"user-agent", _AGENT)]
     return Outgoing(f"{parts.scheme}://{parts.netloc}", target, [*common, *headers], b"", label, method)
 
 

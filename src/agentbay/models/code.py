@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import define, field
 
@@ -57,6 +57,9 @@ class ExecutionResult:
         return {**own, **self.data} or {"text/plain": repr(self)}
 
 
+CodeExecutionResult = ExecutionResult
+
+
 @define
 class ExecutionLogs:
     """What code wrote to its standard streams, piece by piece."""
@@ -85,7 +88,7 @@ class EnhancedCodeExecutionResult(BaseResult):
         execution_count: How many pieces of code this language has run in the session; None if not told.
         execution_time: Seconds.
         logs: What the code wrote.
-        results: What it showed, in order; its value comes last.
+        results: What it showed, in order.
         error: The error that ended it, or None.
         error_message: `Name: message` of that error, or what kept the code from being run.
         truncated: Whether more was written or shown than the service keeps. Keyword only.
@@ -137,3 +140,41 @@ class EnhancedCodeExecutionResult(BaseResult):
         if self.error is None and shown is not None:
             return shown._repr_mimebundle_()
         return {"text/plain": self.error.traceback or self.error_message if self.error else self.result or repr(self)}
+
+
+@define
+class CodeStdout:
+    """Running code wrote to its standard output."""
+
+    text: str
+
+
+@define
+class CodeStderr:
+    """Running code wrote to its standard error."""
+
+    text: str
+
+
+@define
+class CodeShown:
+    """Running code showed something."""
+
+    result: ExecutionResult
+
+
+@define
+class CodeFailed:
+    """Running code met its error; the end follows."""
+
+    error: ExecutionError
+
+
+@define
+class CodeEnded:
+    """Code has ended; `result` is all there is to know of it."""
+
+    result: EnhancedCodeExecutionResult
+
+
+CodeEvent: TypeAlias = CodeStdout | CodeStderr | CodeShown | CodeFailed | CodeEnded

@@ -1,0 +1,428 @@
+"""Contexts: stores of files that outlive sessions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from .._concurrency import async_sleep
+from .._transport.contexts import context_of, file_entry
+from .._transport.deadline import Deadline
+from .._wire.context_store import (
+    ClearContext,
+    DeleteContext,
+    DeleteContextFile,
+    DescribeContextFiles,
+    GetContext,
+    GetContextFileDownloadUrl,
+    GetContextFileUploadUrl,
+    ListContexts,
+    ModifyContext,
+)
+from ..errors import ClearanceTimeoutError, InvalidArgumentError, NotFoundError
+from ..models.base import OperationResult
+from ..models.context_results import (
+    ClearContextResult,
+    Context,
+    ContextFileEntry,
+    ContextFileListResult,
+    ContextListParams,
+    ContextListResult,
+    ContextResult,
+    ContextTransfer,
+    FileUrlResult,
+)
+from .context_transfer import download, upload
+from .door import returns
+
+if TYPE_CHECKING:
+    from .._transport.reply import Reply
+    from .._wire.context_store import ContextFound, PresignedUrl
+    from .client import AsyncAgentBay
+    from .presigned import Progress
+    from .transport import AsyncTransport
+
+
+class AsyncContextService:
+    """Make, find, list, change and delete contexts, and the files in them.
+
+    Paths in a context are the absolute paths that its files have in a session that has it.
+
+    Attributes:
+        agent_bay: The client.
+    """
+
+    def __init__(self, agent_bay: AsyncAgentBay) -> None:
+        self.agent_bay = agent_bay
+
+    @property
+    def strict(self) -> bool:
+        """Whether a failed operation raises instead of returning a failed result."""
+        return self.agent_bay.strict
+
+    # ── Contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @returns(ContextListResult)
+    async def list(self, params: ContextListParams | None = None) -> ContextListResult:
+        """List contexts, a page at a time. To read all, use `iter_contexts`.
+
+        Wire: ListContexts
+        """
+        return await self._page(params or ContextListParams())
+
+    async def iter_contexts(self, limit: int | None = None, session_id: str | None = None) -> AsyncIterator[Context]:
+        """Iterate over all contexts, one call a page.
+
+        Args:
+            limit: How many a page; None means 10.
+            session_id: Only those of this session.
+
+        Raises:
+            AgentBayError: If a page cannot be read.
+
+        Wire: ListContexts
+        """
+        token: str | None = None
+        while True:
+            page = await self._page(ContextListParams(limit, token, session_id))
+            for context in page.contexts:
+                yield context
+            token = page.next_token
+            if not token:
+                return
+
+    async def _page(self, params: ContextListParams) -> ContextListResult:
+        limit = 10 if params.max_results is None else params.max_results
+        if limit < 1:
+            raise InvalidArgumentError(f"max_results must be at least 1, not {limit}")
+        action = ListContexts(
+            max_results=limit, next_token=params.next_token or None, session_id=params.session_id or None
+        )
+        reply = await self._client.call(action)
+        return ContextListResult(
+            request_id=reply.request_id,
+            success=True,
+            contexts=[context_of(found) for found in reply.data or ()],
+            next_token=reply.next_token,
+            max_results=reply.max_results or limit,
+            total_count=reply.total_count,
+        )
+
+    async def get(self, name: str | None = None, create: bool = False, context_id: str | None = None) -> ContextResult:
+        """Find a context by its name or its id.
+
+        Args:
+            name: Its name.
+            create: Make one of that name if there is none.
+            context_id: Its id, instead of a name.
+
+        Returns:
+            A failed result if there is none.
+
+        Raises:
+            InvalidArgumentError: If there is neither name nor id, or an id together with `create`.
+
+        Wire: GetContext
+        """
+        if not name and not context_id:
+            raise InvalidArgumentError("Either context_id or name must be provided")
+        if create and context_id:
+            raise InvalidArgumentError("context_id cannot be used together with create=True")
+        return await self._get(name, create, context_id)
+
+    @returns(ContextResult)
+    async def create(self, name: str) -> ContextResult:
+        """Make a context, or find the one of that name if there is one.
+
+        Wire: GetContext
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidArgumentError("name is required")
+        return await self._found(name, True, None)
+
+    @returns(ContextResult)
+    async def _get(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
+        return await self._found(name, create, context_id)
+
+    async def _found(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
+        reply = await self._ask(name, create, context_id, None)
+        context = context_of(reply.needed(), name or "")
+        return ContextResult(request_id=reply.request_id, success=True, context_id=context.id, context=context)
+
+    async def _ask(
+        self, name: str | None, create: bool, context_id: str | None, deadline: Deadline | None
+    ) -> Reply[ContextFound]:
+        action = GetContext(
+            allow_create=create,
+            name=name or None,
+            context_id=context_id or None,
+            login_region_id=self.agent_bay.region_id if create else None,
+        )
+        reply = await self._client.call(action, deadline)
+        if reply.data is None or not reply.data.id:  # which some say instead of no
+            raise NotFoundError(
+                f"Context {context_id or name} not found", 200, action=reply.action, request_id=reply.request_id
+            )
+        return reply
+
+    @returns(OperationResult, unless_http_error=True, data=False)
+    async def update(self, context: Context) -> OperationResult:
+        """Give a context another name: the one that `context` has now.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: ModifyContext
+        """
+        reply = await self._client.call(ModifyContext(id=context.id, name=context.name))
+        return OperationResult(request_id=reply.request_id, success=True, data=True)
+
+    @returns(OperationResult, unless_http_error=True, data=False)
+    async def delete(self, context: Context) -> OperationResult:
+        """Delete a context and its files.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: DeleteContext
+        """
+        reply = await self._client.call(DeleteContext(id=context.id))
+        return OperationResult(request_id=reply.request_id, success=True, data=True)
+
+    # ── Clearing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def clear(self, context_id: str, timeout: int = 60, poll_interval: float = 2.0) -> ClearContextResult:
+        """Delete the files of a context, and wait until they are gone. The context stays, with its id.
+
+        Args:
+            context_id: The context.
+            timeout: Seconds to wait.
+            poll_interval: Seconds between two looks at its state.
+
+        Returns:
+            A failed result if the service refuses, or does not tell the state.
+
+        Raises:
+            ClearanceTimeoutError: If it takes too long.
+            APIError: If the service refuses to begin, with an HTTP error.
+
+        Wire: ClearContext, GetContext
+        """
+        deadline = Deadline(timeout)
+        begun = await self._clear(context_id, deadline.within(self.agent_bay.timeout))
+        while begun.success:
+            left = deadline.remaining()
+            state = await self._state(context_id, Deadline(max(1.0, min(left, self.agent_bay.timeout))))
+            if not state.success and not (state.exception and state.exception.retryable):
+                return state
+            if state.status == "available":
+                return ClearContextResult(
+                    request_id=begun.request_id, success=True, status="available", context_id=context_id
+                )
+            if left <= 0:
+                raise ClearanceTimeoutError(
+                    f"Context {context_id} is still {state.status or 'unreachable'} after {timeout:g} s.",
+                    request_id=begun.request_id,
+                )
+            await async_sleep(min(poll_interval, left))
+        return begun
+
+    async def clear_async(self, context_id: str) -> ClearContextResult:
+        """Begin to delete the files of a context, and return without waiting.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: ClearContext
+        """
+        return await self._clear(context_id, None)
+
+    start_clear = clear_async
+
+    @returns(ClearContextResult, unless_http_error=True)
+    async def _clear(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:
+        reply = await self._client.call(ClearContext(id=context_id), deadline)
+        return ClearContextResult(request_id=reply.request_id, success=True, status="clearing", context_id=context_id)
+
+    async def get_clear_status(self, context_id: str) -> ClearContextResult:
+        """Tell the state of a context: "available" when it is idle, "clearing", "in-use" or "pre-available".
+
+        Wire: GetContext
+        """
+        return await self._state(context_id, None)
+
+    @returns(ClearContextResult)
+    async def _state(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:
+        reply = await self._ask(None, False, context_id, deadline)
+        found = reply.needed()
+        return ClearContextResult(
+            request_id=reply.request_id, success=True, status=found.state or "clearing", context_id=found.id
+        )
+
+    # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @returns(ContextFileListResult, unless_http_error=True)
+    async def list_files(
+        self,
+        context_id: str,
+        parent_folder_path: str,
+        page_number: int = 1,
+        page_size: int = 50,
+        max_results: int | None = None,
+        next_token: str | None = None,
+    ) -> ContextFileListResult:
+        """List a folder of a context, a page at a time. To read all, use `iter_files`.
+
+        Args:
+            context_id: The context.
+            parent_folder_path: The folder.
+            page_number: Which page, from 1; if neither of the last two arguments is given.
+            page_size: How many a page.
+            max_results: How many a page, by cursor.
+            next_token: Cursor of the page, from the result of the one before; None is the first.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: DescribeContextFiles
+        """
+        by_number = max_results is None and next_token is None
+        action = DescribeContextFiles(
+            context_id=context_id,
+            parent_folder_path=parent_folder_path,
+            page_number=page_number if by_number else None,
+            page_size=page_size if by_number else None,
+            max_results=max_results,
+            next_token=next_token,
+        )
+        reply = await self._client.call(action)
+        return ContextFileListResult(
+            request_id=reply.request_id,
+            success=True,
+            entries=[file_entry(found) for found in reply.data or ()],
+            count=reply.count,
+            next_token=reply.next_token,
+        )
+
+    async def iter_files(
+        self, context_id: str, parent_folder_path: str, limit: int = 100
+    ) -> AsyncIterator[ContextFileEntry]:
+        """Iterate over all entries of a folder of a context, one call a page.
+
+        Args:
+            context_id: The context.
+            parent_folder_path: The folder; what its subfolders hold is not in it.
+            limit: How many a page.
+
+        Raises:
+            AgentBayError: If a page cannot be read.
+
+        Wire: DescribeContextFiles
+        """
+        token: str | None = None
+        while True:
+            page = (await self.list_files(context_id, parent_folder_path, 1, 50, limit, token)).unwrap()
+            for entry in page.entries:
+                yield entry
+            token = page.next_token
+            if not token:
+                return
+
+    @returns(OperationResult, unless_http_error=True, data=False)
+    async def delete_file(self, context_id: str, file_path: str) -> OperationResult:
+        """Delete a file of a context.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: DeleteContextFile
+        """
+        reply = await self._client.call(DeleteContextFile(context_id=context_id, file_path=file_path))
+        return OperationResult(request_id=reply.request_id, success=True, data=True)
+
+    @returns(FileUrlResult, unless_http_error=True)
+    async def get_file_upload_url(self, context_id: str, file_path: str) -> FileUrlResult:
+        """Make a URL to which the contents of a file can be sent with PUT; no key is needed with it.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: GetContextFileUploadUrl
+        """
+        return _url(await self._client.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path)))
+
+    @returns(FileUrlResult, unless_http_error=True)
+    async def get_file_download_url(self, context_id: str, file_path: str) -> FileUrlResult:
+        """Make a URL from which a file can be read with GET; no key is needed with it.
+
+        Raises:
+            APIError: If the service refuses with an HTTP error.
+
+        Wire: GetContextFileDownloadUrl
+        """
+        return _url(await self._client.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path)))
+
+    async def upload(
+        self,
+        context_id: str,
+        local_path: str | os.PathLike[str],
+        path: str,
+        *,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> ContextTransfer:
+        """Copy a file of this machine, or all files below a directory, into a context.
+
+        Args:
+            context_id: The context.
+            local_path: The file or directory. Links to directories are not followed, empty ones have no trace.
+            path: What it shall be called in the context.
+            progress: Called with the bytes so far, of all files together. What it raises ends the copying.
+            timeout: Seconds that all may take; None is no limit. Nothing may stand still for more than 60 s.
+
+        Raises:
+            FileError: If a local file cannot be read, or a copy has not the size of the original.
+            AgentBayError: If the service or its storage refuses, or cannot be reached.
+
+        Wire: GetContextFileUploadUrl, GetContextFileDownloadUrl
+        """
+        return await upload(self, context_id, local_path, path, progress, timeout)
+
+    async def download(
+        self,
+        context_id: str,
+        path: str,
+        local_path: str | os.PathLike[str],
+        *,
+        overwrite: bool = True,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> ContextTransfer:
+        """Copy a file of a context, or all files below a folder, to this machine. Each is there whole or not at all.
+
+        Args:
+            context_id: The context.
+            path: The file or folder in the context.
+            local_path: What it shall be called here; directories on the way are made.
+            overwrite: Whether to replace files that are there.
+            progress: Called with the bytes so far, of all files together. What it raises ends the copying.
+            timeout: Seconds that all may take; None is no limit. Nothing may stand still for more than 60 s.
+
+        Raises:
+            FileError: If a local file cannot be written, or a copy has not the size of the original.
+            NotFoundError: If there is no such file or folder.
+            AgentBayError: If the service or its storage refuses, or cannot be reached.
+
+        Wire: DescribeContextFiles, GetContextFileDownloadUrl
+        """
+        return await download(self, context_id, path, local_path, overwrite, progress, timeout)
+
+    @property
+    def _client(self) -> AsyncTransport:
+        return self.agent_bay.client
+
+
+def _url(reply: Reply[PresignedUrl]) -> FileUrlResult:
+    found = reply.needed()
+    return FileUrlResult(request_id=reply.request_id, success=True, url=found.url, expire_time=found.expire_time)

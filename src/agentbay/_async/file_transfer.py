@@ -1,0 +1,205 @@
+"""Single files between this machine and a session, by way of a context that the service keeps for that."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._concurrency import AsyncCall, async_blocking, async_sleep
+from .._disk import LocalSource, LocalTarget, check_target
+from .._transport.contexts import file_standing
+from .._transport.deadline import Deadline
+from .._transport.outcome import failed
+from .._transport.poll import delays
+from .._transport.presigned import REDIRECTS
+from .._wire.contexts import GetAndLoadInternalContext, GetContextInfo, InternalContext, SyncContext
+from ..errors import AgentBayError, ClientClosedError, FileError
+from ..models.transfer import DownloadResult, UploadResult
+from .presigned import Progress, Way, check_size, fetch_file, send_file
+from .waiting import Unfinished, look
+
+if TYPE_CHECKING:
+    from .client import AsyncAgentBay
+    from .session import AsyncSession
+
+ResultT = TypeVar("ResultT", UploadResult, DownloadResult)
+
+
+class AsyncFileTransfer:
+    """Send files into a session and fetch them from it, of any size.
+
+    Args:
+        agent_bay: The client.
+        session: The session.
+        http_timeout: Seconds for which a transfer may stand still.
+        follow_redirects: Whether the storage may send a transfer on to another place.
+    """
+
+    def __init__(
+        self,
+        agent_bay: AsyncAgentBay,
+        session: AsyncSession,
+        *,
+        http_timeout: float = 60.0,
+        follow_redirects: bool = True,
+    ) -> None:
+        self._agent_bay = agent_bay
+        self._session = session
+        self._idle = http_timeout
+        self._redirects = REDIRECTS if follow_redirects else 0
+        self._context: InternalContext | None = None
+
+    async def upload(
+        self,
+        local_path: str | os.PathLike[str],
+        remote_path: str,
+        *,
+        content_type: str | None = None,
+        wait: bool = True,
+        wait_timeout: float = 30.0,
+        poll_interval: float = 1.5,
+        progress_cb: Progress | None = None,
+    ) -> UploadResult:
+        """Send a file into the session.
+
+        Args:
+            local_path: The file on this machine.
+            remote_path: Its absolute path in the session.
+            content_type: MIME type to store it with.
+            wait: Wait until the session has it.
+            wait_timeout: Seconds to wait for that, after the storage has it.
+            poll_interval: Longest time between two looks, seconds.
+            progress_cb: Called with the bytes so far. What it raises ends the transfer.
+
+        Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
+        """
+        facts: dict[str, Any] = {"path": remote_path}
+
+        async def work() -> None:
+            source = await async_blocking(LocalSource, local_path)
+            try:
+                await self._put(source, remote_path, content_type, self._way(progress_cb), facts)
+            finally:
+                source.close()
+            await self._sync(remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts)
+
+        return await self._outcome(UploadResult, work, facts)
+
+    async def download(
+        self,
+        remote_path: str,
+        local_path: str | os.PathLike[str],
+        *,
+        overwrite: bool = True,
+        wait: bool = True,
+        wait_timeout: float = 300.0,
+        poll_interval: float = 1.5,
+        progress_cb: Progress | None = None,
+    ) -> DownloadResult:
+        """Fetch a file from the session. On this machine it is there whole or not at all.
+
+        Args:
+            remote_path: Its absolute path in the session.
+            local_path: What it shall be called on this machine; directories on the way are made.
+            overwrite: Whether to replace a file that is there.
+            wait: Wait until the storage has it as it is now; otherwise what it has is fetched.
+            wait_timeout: Seconds to wait for that.
+            poll_interval: Longest time between two looks, seconds.
+            progress_cb: Called with the bytes so far. What it raises ends the transfer.
+
+        Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
+        """
+        facts: dict[str, Any] = {"path": remote_path, "local_path": os.fspath(local_path)}
+
+        async def work() -> None:
+            await async_blocking(check_target, local_path, overwrite=overwrite)
+            await self._sync(remote_path, "upload", Deadline(wait_timeout) if wait else None, poll_interval, facts)
+            target = await async_blocking(LocalTarget, local_path, overwrite=overwrite)
+            try:
+                await self._get(target, remote_path, self._way(progress_cb), facts)
+                await async_blocking(target.commit)
+            finally:
+                target.discard()
+
+        return await self._outcome(DownloadResult, work, facts)
+
+    async def context_path(self) -> str | None:
+        """The directory of the session that serves transfers; None if it cannot be found out.
+
+        Wire: GetAndLoadInternalContext
+        """
+        try:
+            return (await self._internal()).context_path
+        except ClientClosedError:
+            raise
+        except AgentBayError:
+            if self._session.strict:
+                raise
+            return None
+
+    async def _put(
+        self, source: LocalSource, path: str, content_type: str | None, way: Way, facts: dict[str, Any]
+    ) -> None:
+        context_id = (await self._internal()).context_id
+        made = (await self._agent_bay.context.get_file_upload_url(context_id, path)).unwrap()
+        facts["request_id_upload_url"] = made.request_id
+        label = f"upload of {path}"
+        moved = await send_file(way, made.url, source, label, content_type)
+        facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
+        if not moved.proven:
+            made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
+            await check_size(way._replace(progress=None), made.url, moved.size, label)
+
+    async def _get(self, target: LocalTarget, path: str, way: Way, facts: dict[str, Any]) -> None:
+        context_id = (await self._internal()).context_id
+        made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
+        facts["request_id_download_url"] = made.request_id
+        moved = await fetch_file(way, made.url, target, f"download of {path}")
+        facts.update(http_status=moved.status, bytes_received=moved.size)
+
+    async def _sync(
+        self, path: str, mode: str, deadline: Deadline | None, poll_interval: float, facts: dict[str, Any]
+    ) -> None:
+        """Have the service copy the file between session and storage; wait for that if there is a deadline."""
+        context_id = (await self._internal()).context_id
+        session_id = self._session.session_id
+        action = SyncContext(session_id=session_id, context_id=context_id, path=path, mode=mode)
+        facts["request_id_sync"] = (await self._agent_bay.client.call(action)).request_id
+        if deadline is None:
+            return
+        asked = GetContextInfo(session_id=session_id, context_id=context_id, path=path, task_type=mode)
+        for delay in delays(deadline, first=min(0.05, poll_interval), factor=1.6, cap=poll_interval):
+            transfers = await look(self._agent_bay.client, asked, deadline)
+            state = file_standing(transfers or (), mode, context_id, path)
+            if state.wrong:
+                raise FileError(f"Task error: {'; '.join(state.wrong)}")
+            if state.any and not state.pending:
+                return
+            await async_sleep(delay)
+        way = "into" if mode == "download" else "out of"
+        raise Unfinished(f"The service did not copy {path} {way} the session within {deadline.seconds:g} s.")
+
+    async def _internal(self) -> InternalContext:
+        if self._context is None:
+            action = GetAndLoadInternalContext(session_id=self._session.session_id, context_types=["file_transfer"])
+            reply = await self._agent_bay.client.call(action)
+            usable = (item for item in reply.data or () if item.context_id and item.context_path)
+            self._context = next(usable, None)
+            if self._context is None:
+                raise FileError("Response contains no data", action=reply.action, request_id=reply.request_id)
+        return self._context
+
+    async def _outcome(self, result: type[ResultT], work: AsyncCall[None], facts: dict[str, Any]) -> ResultT:
+        try:
+            await work()
+        except ClientClosedError:
+            raise
+        except AgentBayError as error:
+            if self._session.strict:
+                raise
+            return failed(result, error, **{"http_status": error.status_code, **facts})
+        return result(success=True, **facts)
+
+    def _way(self, progress: Progress | None) -> Way:
+        return Way(self._agent_bay.client, Deadline(math.inf), self._idle, self._redirects, progress)
