@@ -145,14 +145,24 @@ class ReplyError(AgentBayError):
 
 
 class APIError(AgentBayError):
-    """The service understood the request and refused it, or failed."""
+    """The service understood the request and refused it, or failed.
+
+    Attributes:
+        retry_after: The service's advice how long to wait before trying again, seconds; None if it gave none.
+    """
 
     default_message = "API error"
 
     def __init__(
-        self, message: str | None = None, status_code: int | None = None, *args: object, **kwargs: Any
+        self,
+        message: str | None = None,
+        status_code: int | None = None,
+        *args: object,
+        retry_after: float | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(message, *args, status_code=status_code, **kwargs)
+        self.retry_after = retry_after
 
 
 class AuthenticationError(APIError):
@@ -178,20 +188,9 @@ class ConflictError(APIError):
 
 
 class RateLimitError(APIError):
-    """Too many requests. `retry_after` is the service's advice in seconds, or None."""
+    """Too many requests."""
 
     retryable = True
-
-    def __init__(
-        self,
-        message: str | None = None,
-        status_code: int | None = None,
-        *args: object,
-        retry_after: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(message, status_code, *args, **kwargs)
-        self.retry_after = retry_after
 
 
 class ServerError(APIError):
@@ -201,18 +200,7 @@ class ServerError(APIError):
 
 
 class ServiceUnavailableError(ServerError):
-    """The service cannot take requests now. `retry_after` is its advice in seconds, or None."""
-
-    def __init__(
-        self,
-        message: str | None = None,
-        status_code: int | None = None,
-        *args: object,
-        retry_after: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(message, status_code, *args, **kwargs)
-        self.retry_after = retry_after
+    """The service cannot take requests now."""
 
 
 # ── By subject ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from .._transport.deadline import Deadline
 from .._transport.sessions import list_session, listed_session, session_data
 from .._transport.tools import mcp_tools
 from .._wire.params import awaited_contexts, create_session
-from .._wire.sessions import GetSession, SessionCreated, SessionFound
+from .._wire.sessions import GetSession, SessionAddress, SessionFound
 from ..config import Config, Settings, resolve
 from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
@@ -220,7 +220,7 @@ class AsyncAgentBay:
             exception=lost,
         )
 
-    def _handle(self, facts: SessionCreated | SessionFound) -> AsyncSession:
+    def _handle(self, facts: SessionAddress) -> AsyncSession:
         session = AsyncSession(self, facts.session_id)
         session.app_instance_id = facts.app_instance_id
         session.resource_url = facts.resource_url

@@ -228,15 +228,15 @@ _TOKEN_HINT = "The session's own token is not accepted, or no longer: find the s
 def _refusal(answer: Answer, code: str, message: str, request_id: str, hint: str = _KEY_HINT) -> APIError:
     kind = _class_of(answer, code)
     what = message or f"The service answered {answer.label} with HTTP {answer.status}"
-    facts: dict[str, Any] = {
-        "action": answer.label,
-        "code": code,
-        "request_id": request_id,
-        "hint": hint if kind is AuthenticationError else "",
-    }
-    if issubclass(kind, (RateLimitError, ServiceUnavailableError)):
-        facts["retry_after"] = _retry_after(answer.headers)
-    return kind(f"[{code}] {what}" if code else what, answer.status, **facts)
+    return kind(
+        f"[{code}] {what}" if code else what,
+        answer.status,
+        action=answer.label,
+        code=code,
+        request_id=request_id,
+        hint=hint if kind is AuthenticationError else "",
+        retry_after=_retry_after(answer.headers),
+    )
 
 
 def _class_of(answer: Answer, code: str) -> type[APIError]:

@@ -9,12 +9,10 @@ from .tools import ToolEntry
 
 
 @payload
-class SessionCreated:
-    """Data of CreateMcpSession."""
+class SessionAddress:
+    """Where a session is and how its tools are reached."""
 
     session_id: str = ""
-    success: bool | None = None
-    err_msg: str = ""
     app_instance_id: str = ""
     resource_id: str = ""
     resource_url: str = wire(default="", repr=False)
@@ -27,6 +25,14 @@ class SessionCreated:
     vpc_resource: bool = False
     vpc_ip: str = ""
     vpc_id: str = ""
+
+
+@payload
+class SessionCreated(SessionAddress):
+    """Data of CreateMcpSession."""
+
+    success: bool | None = None
+    err_msg: str = ""
 
 
 @action("CreateMcpSession")
@@ -61,23 +67,10 @@ class BoundContext:
 
 
 @payload
-class SessionFound:
+class SessionFound(SessionAddress):
     """Data of GetSession."""
 
-    session_id: str = ""
     status: str = ""
-    app_instance_id: str = ""
-    resource_id: str = ""
-    resource_url: str = wire(default="", repr=False)
-    token: str = wire(default="", repr=False)
-    link_url: str = wire(default="", repr=False)
-    ws_url: str = wire(aliases=("wsUrl",), default="", repr=False)
-    tool_list: list[ToolEntry] = wire(codec=JSON, factory=list)
-    http_port: str = ""
-    network_interface_ip: str = ""
-    vpc_resource: bool = False
-    vpc_ip: str = ""
-    vpc_id: str = ""
     contexts: list[BoundContext] = wire("contexts", factory=list)
 
 
