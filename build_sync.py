@@ -35,11 +35,15 @@ NAMES = {
     "AsyncFileTransfer": "FileTransfer",
     "AsyncGit": "Git",
     "AsyncOss": "Oss",
+    "AsyncOutput": "Output",
+    "AsyncProcess": "Process",
     "AsyncPty": "Pty",
     "AsyncPtyHandle": "PtyHandle",
     "AsyncSession": "Session",
+    "AsyncWatch": "Watch",
     # packages, as tests name them
     "_async": "_sync",
+    "asynccontextmanager": "contextmanager",
     # the seam's functions
     "async_background": "sync_background",
     "async_applied": "sync_applied",
@@ -55,6 +59,7 @@ NAMES = {
     "AsyncHTTPTransport": "HTTPTransport",
     "aclose": "close",
     "aiter_bytes": "iter_bytes",
+    "aiter_lines": "iter_lines",
     "aiter_raw": "iter_raw",
     "aiter_stream": "iter_stream",
     "handle_async_request": "handle_request",

@@ -17,8 +17,10 @@ _HOMES = {
     "_async.filesystem": "AsyncFileSystem",
     "_async.git": "AsyncGit",
     "_async.oss": "AsyncOss",
+    "_async.process": "AsyncOutput AsyncProcess",
     "_async.pty": "AsyncPty AsyncPtyHandle",
     "_async.session": "AsyncSession",
+    "_async.watch": "AsyncWatch",
     "_sync.client": "AgentBay",
     "_sync.code": "Code CodeStream",
     "_sync.command": "Command",
@@ -29,8 +31,10 @@ _HOMES = {
     "_sync.filesystem": "FileSystem",
     "_sync.git": "Git",
     "_sync.oss": "Oss",
+    "_sync.process": "Output Process",
     "_sync.pty": "Pty PtyHandle",
     "_sync.session": "Session",
+    "_sync.watch": "Watch",
     "_version": "__version__",
     "config": "Config",
     "errors": (
@@ -79,6 +83,7 @@ _HOMES = {
     ),
     "models.tools": "McpTool McpToolResult McpToolsResult",
     "models.transfer": "DownloadResult UploadResult",
+    "models.tree": "TreeProgress TreeReport",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -10,8 +10,10 @@ from ._async.file_transfer import AsyncFileTransfer as AsyncFileTransfer
 from ._async.filesystem import AsyncFileSystem as AsyncFileSystem
 from ._async.git import AsyncGit as AsyncGit
 from ._async.oss import AsyncOss as AsyncOss
+from ._async.process import AsyncOutput as AsyncOutput, AsyncProcess as AsyncProcess
 from ._async.pty import AsyncPty as AsyncPty, AsyncPtyHandle as AsyncPtyHandle
 from ._async.session import AsyncSession as AsyncSession
+from ._async.watch import AsyncWatch as AsyncWatch
 from ._sync.client import AgentBay as AgentBay
 from ._sync.code import Code as Code, CodeStream as CodeStream
 from ._sync.command import Command as Command
@@ -22,8 +24,10 @@ from ._sync.file_transfer import FileTransfer as FileTransfer
 from ._sync.filesystem import FileSystem as FileSystem
 from ._sync.git import Git as Git
 from ._sync.oss import Oss as Oss
+from ._sync.process import Output as Output, Process as Process
 from ._sync.pty import Pty as Pty, PtyHandle as PtyHandle
 from ._sync.session import Session as Session
+from ._sync.watch import Watch as Watch
 from ._version import __version__ as __version__
 from .config import Config as Config
 from .errors import (
@@ -197,5 +201,6 @@ from .models.tools import (
     McpToolsResult as McpToolsResult,
 )
 from .models.transfer import DownloadResult as DownloadResult, UploadResult as UploadResult
+from .models.tree import TreeProgress as TreeProgress, TreeReport as TreeReport
 
 __all__: list[str]

@@ -10,6 +10,7 @@
 | `async_finish`  | `sync_finish`  | see a call through, whatever happens meanwhile                    |
 | `async_blocking`| `sync_blocking`| run a function that blocks                                       |
 | `async_background` | `sync_background` | begin something that nobody waits for                         |
+| `async_applied` | `sync_applied` | call a function of the user's, which may be a coroutine function  |
 | `AsyncMethod`   | `SyncMethod`   | the type of a method                                             |
 | `AsyncCall`     | `SyncCall`     | the type of a call without arguments                             |
 
@@ -23,6 +24,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from inspect import isawaitable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
@@ -156,6 +158,13 @@ def async_background(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
     task.add_done_callback(_background.discard)
 
 
+async def async_applied(function: Callable[..., object], *args: object) -> None:
+    """Call a function; if it is asynchronous, wait for its end."""
+    result = function(*args)
+    if isawaitable(result):
+        await result
+
+
 # ── Synchronous ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -212,3 +221,8 @@ def sync_finish(make: Callable[[], R], undo: Callable[[R], object] | None = None
 def sync_background(make: Callable[[], object]) -> None:
     """Begin something that nobody waits for, in a thread; it ends with the process at the latest."""
     threading.Thread(target=make, name="agentbay-background", daemon=True).start()
+
+
+def sync_applied(function: Callable[..., object], *args: object) -> None:
+    """Call a function."""
+    function(*args)

@@ -74,7 +74,8 @@ class Launcher:
             )
         with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
             child = subprocess.Popen(
-                [sys.executable, "-m", "agentbay.local", *self._arguments],
+                # -P: what lies in the working directory of this program must not become a module of the runtime
+                [sys.executable, "-P", "-m", "agentbay.local", *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

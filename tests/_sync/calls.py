@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from agentbay import AgentBayError, APIError, AgentBay, Session, Config, McpTool, SessionError
 
-TOOLS = ("shell", "read_file", "write_file", "list_directory", "get_file_info", "get_metrics", "my_tool")
+TOOLS = ("shell", "run_code", "read_file", "write_file", "list_directory", "get_file_info", "get_metrics", "my_tool")
 
 
 class Call(NamedTuple):
@@ -52,6 +52,7 @@ def _tool_calls(prefix: str, action: str) -> list[Call]:
         Call(f"{prefix}call_mcp_tool", action, lambda _, session: session.call_mcp_tool("my_tool", {"a": 1})),
         Call(f"{prefix}get_metrics", action, lambda _, session: session.get_metrics()),
         Call(f"{prefix}execute_command", action, lambda _, session: session.command.execute_command("true")),
+        Call(f"{prefix}run_code", action, lambda _, session: session.code.run_code("1", "python")),
         Call(f"{prefix}read_file", action, lambda _, session: session.file_system.read_file("f")),
         Call(f"{prefix}read_bytes", action, lambda _, session: session.file_system.read_file("f", format="bytes")),
         Call(f"{prefix}write_file", action, lambda _, session: session.file_system.write_file("f", "x")),

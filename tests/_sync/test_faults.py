@@ -13,6 +13,7 @@ import pytest
 from agentbay import (
     AgentBayError,
     APIError,
+    Code,
     Command,
     ConnectionFailed,
     ConnectionLost,
@@ -128,15 +129,18 @@ FAULTS = [
 
 @pytest.fixture(autouse=True)
 def _no_margin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sys.modules[Command.__module__], "_MARGIN", 0.0)
+    for service in (Command, Code):
+        monkeypatch.setattr(sys.modules[service.__module__], "_MARGIN", 0.0)
     return
 
 
 def _called(call: Call, timeout: float) -> Call:
-    """Give a command, which has a time limit of its own, that of the others."""
-    if not call.name.endswith("execute_command"):
-        return call
-    return call._replace(make=lambda _, session: session.command.execute_command("true", int(timeout * 1000)))
+    """Give commands and code, which have time limits of their own, that of the others."""
+    if call.name.endswith("execute_command"):
+        return call._replace(make=lambda _, session: session.command.execute_command("true", int(timeout * 1000)))
+    if call.name.endswith("run_code"):
+        return call._replace(make=lambda _, session: session.code.run_code("1", "python", timeout))
+    return call
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)

@@ -135,6 +135,21 @@ def test_a_client_that_leaves(wire: Wire, session: str):
     assert wire.stdout(session, "echo on") == "on\n"
 
 
+def test_clients_that_leave_while_creating(wire: Wire):
+    """A session whose client did not wait for it is not left behind."""
+    label = {"left": f"{time.monotonic_ns()}"}
+    form = str(httpx.QueryParams({**FORM, "Labels": json.dumps(label)}))
+    head = (
+        "POST /?Action=CreateMcpSession HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+        f"{len(form)}\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n"
+    )
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", int(wire.url.rpartition(":")[2]))) as connection:
+            connection.sendall((head + form).encode())
+    time.sleep(1)
+    assert wire.data("ListSession", Labels=label) == []
+
+
 def test_direct_calls(wire: Wire, session: str):
     """A session's link takes tool calls with that session's token, and no other."""
     found = wire.data("GetSession", SessionId=session)
@@ -172,7 +187,7 @@ def test_links(wire: Wire, session: str):
     assert wire.data("GetLink", SessionId=session, Port=30150)["Url"] == url
     link = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30150)["Url"]
     assert link.endswith("/path/")
-    assert wire.http.get(link + "x").status_code == 501
+    assert wire.http.get(link + "x").status_code == 502  # nothing listens there
     assert wire.http.get(link.replace(".30150.", ".30151.")).status_code == 404
     for port in (30099, 30200, "30150.5", "x", "", -1):
         with pytest.raises(Refused) as refused:

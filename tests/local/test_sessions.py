@@ -49,7 +49,6 @@ def test_images_that_cannot_be(wire: Wire, image: str):
 def test_what_is_not_offered_is_refused(wire: Wire):
     """Nothing that was asked for is silently left out."""
     for field, value, code in (
-        ("PersistenceDataList", [{"ContextId": "c", "Path": "/p"}], "ContextsNotSupported.Local"),
         ("NetworkId", "n", "NetworkNotSupported.Local"),
         ("LoadSkill", "True", "SkillsNotSupported.Local"),
     ):
@@ -126,10 +125,11 @@ def test_isolation(wire: Wire):
         assert wire.sh(two, f"bash -c '</dev/tcp/127.0.0.1/{port}'")["exit_code"] == 1
 
 
-def test_pause_and_resume(wire: Wire, session: str):
+def test_pause_and_resume(wire: Wire, session: str, state_dir: Path):
     """A paused session does nothing at all and refuses work; resumed, it goes on where it was."""
     wire.stdout(session, "(while :; do echo x >> count; sleep 0.01; done) >/dev/null 2>&1 &")
-    assert eventually(lambda: int(wire.stdout(session, "wc -l < count")) > 3)
+    count = state_dir / "sessions" / session / "home" / "count"
+    assert eventually(lambda: count.exists() and count.stat().st_size > 5)
     wire.data("PauseSessionAsync", SessionId=session)
     assert wire.data("GetSession", SessionId=session)["Status"] == wire.status(session) == "PAUSED"
     with pytest.raises(Refused) as refused:
@@ -138,12 +138,12 @@ def test_pause_and_resume(wire: Wire, session: str):
     with pytest.raises(Refused) as refused:
         wire.data("PauseSessionAsync", SessionId=session)
     assert refused.value.code == "IncorrectStatus.Session"
+    before = count.stat().st_size
     time.sleep(0.3)
+    assert count.stat().st_size == before
     wire.data("ResumeSessionAsync", SessionId=session)
     assert wire.status(session) == "RUNNING"
-    before = int(wire.stdout(session, "wc -l < count"))
-    assert before < 35  # in the pause it would have counted 30 more
-    assert eventually(lambda: int(wire.stdout(session, "wc -l < count")) > before)
+    assert eventually(lambda: count.stat().st_size > before)
     with pytest.raises(Refused):
         wire.data("ResumeSessionAsync", SessionId=session)
 
@@ -257,16 +257,16 @@ def test_death_of_a_session(wire: Wire):
 
 def test_idle_release(wire: Wire):
     """A session is released when its idle time is up; questions are no activity, commands and keep-alives are."""
-    session = wire.create(Timeout=1)
+    session = wire.create(Timeout=2)
     started = time.monotonic()
-    while time.monotonic() - started < 1.6:
+    while time.monotonic() - started < 2.5:
         wire.data("RefreshSessionIdleTime", SessionId=session)
         time.sleep(0.2)
-    wire.sh(session, "sleep 1.3")
+    wire.sh(session, "sleep 2.3")
     assert wire.status(session) == "RUNNING"
     started = time.monotonic()
     assert eventually(lambda: wire.status(session) == "FINISH")
-    assert 0.5 < time.monotonic() - started < 3
+    assert 1 < time.monotonic() - started < 4
     for timeout in 0, -1, "x":
         with pytest.raises(Refused):
             wire.create(Timeout=timeout)

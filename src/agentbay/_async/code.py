@@ -45,7 +45,8 @@ class AsyncCode(AsyncBaseService):
                 be interrupted.
             stream_beta: Call the functions below while it runs. What they raise is logged and stops nothing.
             on_stdout, on_stderr: Get each piece of output.
-            on_error: Gets the `ExecutionError` that the code meets, or the exception if it could not be run.
+            on_error: Gets the error that the code meets, a dict with `code` and `message`, or the exception if it
+                could not be run.
 
         Returns:
             What the code wrote and showed. Code that fails is an answer: `success` is False, `error` says why, and
@@ -105,7 +106,7 @@ class AsyncCode(AsyncBaseService):
                     elif isinstance(event, CodeStderr) and on_stderr is not None:
                         await call_back(on_stderr, event.text)
                     elif isinstance(event, CodeFailed) and on_error is not None:
-                        await call_back(on_error, event.error)
+                        await call_back(on_error, event.raw)
         except AgentBayError as error:
             if on_error is not None:
                 await call_back(on_error, error)

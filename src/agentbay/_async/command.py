@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from .._transport.command import read_result
+import secrets
+
+from .._transport import process as commands
+from .._transport.command import checked_environment, read_result
 from .._wire.tools import Shell
+from ..errors import TransportError
 from ..models.command import CommandResult
 from .door import returns
+from .process import AsyncProcess
 from .service import AsyncBaseService
 
+_START_MS = 15000
 _MARGIN = 10.0  # how much longer than the command the answer may take, seconds
 
 
@@ -39,22 +45,48 @@ class AsyncCommand(AsyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        _check_environment(envs)
-        call = Shell(command=command, timeout_ms=timeout_ms, cwd=cwd, envs=envs)
+        call = Shell(command=command, timeout_ms=timeout_ms, cwd=cwd, envs=checked_environment(envs))
         return read_result(await self.session.run_tool(call, timeout=timeout_ms / 1000 + _MARGIN))
 
     run = execute_command
     exec = execute_command
 
+    async def start(self, command: str, cwd: str | None = None, envs: dict[str, str] | None = None) -> AsyncProcess:
+        """Start a command in the background.
 
-def _check_environment(envs: dict[str, str] | None) -> None:
-    wrong = [
-        f"{name!r}: {value!r}"
-        for name, value in (envs or {}).items()
-        if not (isinstance(name, str) and isinstance(value, str))
-    ]
-    if wrong:
-        raise ValueError(
-            "Invalid environment variables: all keys and values must be strings. "
-            f"Found invalid entries: {', '.join(wrong)}"
-        )
+        Args:
+            command: What to run, as typed at a prompt.
+            cwd: Directory to run it in; None is the session's home.
+            envs: Environment variables beside the session's own.
+
+        Raises:
+            ValueError: If `envs` holds anything but strings.
+            CommandError: It could not be started.
+
+        Wire: CallMcpTool/shell
+        """
+        process_id = secrets.token_hex(8)
+        text = commands.start(process_id, command, cwd)
+        call = Shell(command=text, timeout_ms=_START_MS, envs=checked_environment(envs))
+        seconds = _START_MS / 1000 + _MARGIN
+        try:
+            reply = await self.session.run_tool(call, timeout=seconds)
+        except TransportError:  # perhaps it was started: under its id it is not started twice
+            reply = await self.session.run_tool(call, timeout=seconds)
+        return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))
+
+    async def attach(self, process_id: str) -> AsyncProcess:
+        """Find a process that was started before, by this program or another one.
+
+        Args:
+            process_id: Its `id`.
+
+        Raises:
+            ValueError: If that cannot be one.
+            CommandError: If the session has no such process.
+
+        Wire: CallMcpTool/shell
+        """
+        call = Shell(command=commands.find(commands.check_id(process_id)), timeout_ms=_START_MS)
+        reply = await self.session.run_tool(call)
+        return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))

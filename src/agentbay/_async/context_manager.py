@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._concurrency import async_background, async_sleep
-from .._transport.callback import tell
 from .._transport.contexts import binding, waiting_seconds
 from .._transport.deadline import Deadline
 from .._transport.poll import delays
@@ -26,6 +25,7 @@ from ..models.context_results import (
     ContextInfoResult,
     ContextSyncResult,
 )
+from .callbacks import call_back
 from .door import returns
 from .waiting import Unfinished, sync_contexts, wait_for_sync, wait_for_transfers
 
@@ -115,10 +115,10 @@ class AsyncContextManager:
         try:
             begun = await self._begin(context_id, path, mode, max_retries, retry_interval, callback)
         except BaseException:
-            tell(callback, False)
+            await call_back(callback, False)
             raise
         if not begun.success:
-            tell(callback, False)
+            await call_back(callback, False)
         return begun
 
     @returns(ContextSyncResult, unless_http_error=True)
@@ -147,9 +147,9 @@ class AsyncContextManager:
             try:
                 await wait_for_sync(self._client, action, deadline)
             except AgentBayError:
-                tell(callback, False)
+                await call_back(callback, False)
             else:
-                tell(callback, True)
+                await call_back(callback, True)
 
         async_background(follow)
         return ContextSyncResult(request_id=reply.request_id, success=True)

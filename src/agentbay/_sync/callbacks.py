@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from .._websocket import sync_applied
+from .._concurrency import sync_applied
 
 _log = logging.getLogger("agentbay")
 

@@ -46,7 +46,8 @@ class Code(SyncBaseService):
                 be interrupted.
             stream_beta: Call the functions below while it runs. What they raise is logged and stops nothing.
             on_stdout, on_stderr: Get each piece of output.
-            on_error: Gets the `ExecutionError` that the code meets, or the exception if it could not be run.
+            on_error: Gets the error that the code meets, a dict with `code` and `message`, or the exception if it
+                could not be run.
 
         Returns:
             What the code wrote and showed. Code that fails is an answer: `success` is False, `error` says why, and
@@ -106,7 +107,7 @@ class Code(SyncBaseService):
                     elif isinstance(event, CodeStderr) and on_stderr is not None:
                         call_back(on_stderr, event.text)
                     elif isinstance(event, CodeFailed) and on_error is not None:
-                        call_back(on_error, event.error)
+                        call_back(on_error, event.raw)
         except AgentBayError as error:
             if on_error is not None:
                 call_back(on_error, error)

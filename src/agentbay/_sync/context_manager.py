@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._concurrency import sync_background, sync_sleep
-from .._transport.callback import tell
 from .._transport.contexts import binding, waiting_seconds
 from .._transport.deadline import Deadline
 from .._transport.poll import delays
@@ -27,6 +26,7 @@ from ..models.context_results import (
     ContextInfoResult,
     ContextSyncResult,
 )
+from .callbacks import call_back
 from .door import returns
 from .waiting import Unfinished, sync_contexts, wait_for_sync, wait_for_transfers
 
@@ -116,10 +116,10 @@ class ContextManager:
         try:
             begun = self._begin(context_id, path, mode, max_retries, retry_interval, callback)
         except BaseException:
-            tell(callback, False)
+            call_back(callback, False)
             raise
         if not begun.success:
-            tell(callback, False)
+            call_back(callback, False)
         return begun
 
     @returns(ContextSyncResult, unless_http_error=True)
@@ -148,9 +148,9 @@ class ContextManager:
             try:
                 wait_for_sync(self._client, action, deadline)
             except AgentBayError:
-                tell(callback, False)
+                call_back(callback, False)
             else:
-                tell(callback, True)
+                call_back(callback, True)
 
         sync_background(follow)
         return ContextSyncResult(request_id=reply.request_id, success=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import builtins
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -39,9 +39,10 @@ from .service import text_of
 
 if TYPE_CHECKING:
     from ..models.transfer import DownloadResult, UploadResult
+    from ..models.tree import TreeProgress, TreeReport
     from .file_transfer import FileTransfer
     from .presigned import Progress
-    from .watch import SyncWatch
+    from .watch import Watch
     from .watch_thread import WatchThread
 
 
@@ -216,7 +217,70 @@ class FileSystem(SyncFileContents):
 
         return FileTransfer(self.session.agent_bay, self.session)
 
-    def watch(self, path: str, *, interval: float = 0.5) -> SyncWatch:
+    def push(
+        self,
+        local: str | os.PathLike[str],
+        remote: str,
+        *,
+        ignore: Iterable[str] = (),
+        delete: bool = False,
+        checksum: bool = False,
+        progress: Callable[[TreeProgress], object] | bool = False,
+    ) -> TreeReport:
+        """Make a directory of the session as one of this machine; only what is not the same is sent.
+
+        Each file is replaced at once, by renaming. After an interruption the same call goes on where it was. Needs
+        the programs of a usual Linux in the session: find, tar, gzip, base64, xargs and mv.
+
+        Args:
+            local: The directory here.
+            remote: The directory in the session; made if it is not there.
+            ignore: Patterns as in a `.gitignore`, relative to the directory.
+            delete: Remove what is there and not here, unless it is ignored.
+            checksum: Compare contents, not only sizes and times.
+            progress: Called with how far it is; True shows a bar if `rich` is installed.
+
+        Raises:
+            FileError: Something could not be read or written; what was done before stays.
+
+        Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
+        """
+        from .tree import transfer
+
+        return transfer(self, "push", local, remote, ignore, delete, checksum, progress)
+
+    def pull(
+        self,
+        remote: str,
+        local: str | os.PathLike[str],
+        *,
+        ignore: Iterable[str] = (),
+        delete: bool = False,
+        checksum: bool = False,
+        progress: Callable[[TreeProgress], object] | bool = False,
+    ) -> TreeReport:
+        """Make a directory of this machine as one of the session; the other way round the same as `push`.
+
+        Links that lead out of the directory are not made here; the report names them in `skipped`.
+
+        Args:
+            remote: The directory in the session; one that is not there counts as empty.
+            local: The directory here; made if it is not there.
+            ignore: Patterns as in a `.gitignore`, relative to the directory.
+            delete: Remove what is here and not there, unless it is ignored.
+            checksum: Compare contents, not only sizes and times.
+            progress: Called with how far it is; True shows a bar if `rich` is installed.
+
+        Raises:
+            FileError: Something could not be read or written; what was done before stays.
+
+        Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
+        """
+        from .tree import transfer
+
+        return transfer(self, "pull", local, remote, ignore, delete, checksum, progress)
+
+    def watch(self, path: str, *, interval: float = 0.5) -> Watch:
         """Watch a directory and all below it: an iterator of changes, each told once.
 
             async with files.watch("src") as changes:
@@ -232,9 +296,9 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/get_file_change
         """
-        from .watch import SyncWatch
+        from .watch import Watch
 
-        return SyncWatch(self, path, interval)
+        return Watch(self, path, interval)
 
     def watch_directory(
         self,

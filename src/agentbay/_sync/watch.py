@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .filesystem import FileSystem
 
 
-class SyncWatch:
+class Watch:
     """The changes below a directory, one after the other; made by `file_system.watch()`.
 
     As a context manager it watches from the beginning of its block, otherwise from the first step of its iteration.
@@ -42,7 +42,7 @@ class SyncWatch:
         """End the iteration, also one that waits."""
         self._stopped.put(None)
 
-    def __enter__(self) -> SyncWatch:
+    def __enter__(self) -> Watch:
         self.start()
         return self
 
@@ -51,7 +51,7 @@ class SyncWatch:
     ) -> None:
         self.stop()
 
-    def __iter__(self) -> SyncWatch:
+    def __iter__(self) -> Watch:
         return self
 
     def __next__(self) -> FileChangeEvent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from .._wire.tools import ToolReply
@@ -35,6 +36,25 @@ def read_result(reply: Reply[ToolReply]) -> CommandResult:
         stderr=stderr,
         trace_id=_text(wrapped.get("traceId")),
     )
+
+
+def checked_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Refuse an environment that is not made of strings.
+
+    Raises:
+        ValueError: Names what is wrong.
+    """
+    wrong = [
+        f"{name!r}: {value!r}"
+        for name, value in (envs or {}).items()
+        if not (isinstance(name, str) and isinstance(value, str))
+    ]
+    if wrong:
+        raise ValueError(
+            "Invalid environment variables: all keys and values must be strings. "
+            f"Found invalid entries: {', '.join(wrong)}"
+        )
+    return None if envs is None else dict(envs)
 
 
 def _wrapped(text: str) -> dict[str, Any] | None:

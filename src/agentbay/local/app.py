@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from agentbay.errors import AgentBayError
+from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local import envelope, handlers, ports
 from agentbay.local.asgi import (
     BodyTooLarge,
@@ -18,14 +20,20 @@ from agentbay.local.asgi import (
     as_json,
     read_body,
     read_head,
+    refuse_websocket,
     send_response,
     while_connected,
 )
+from agentbay.local.contexts import objects
 from agentbay.local.direct import call_directly
 from agentbay.local.guard import Guard
 from agentbay.local.refusals import shutting_down
 from agentbay.local.rpc import call_action
 from agentbay.local.runtime import Runtime
+from agentbay.local.websocket import admit, converse
+
+if TYPE_CHECKING:
+    from agentbay.local.links import Destination
 
 __all__ = ["Application", "handlers"]  # importing the handlers registers them
 
@@ -33,8 +41,8 @@ _logger = logging.getLogger(__name__)
 
 _BODY_LIMIT = 64 << 20
 _DIRECT = re.compile(r"/link/([^/]+)/callTool")
-_PORT = re.compile(r"/(?:request_ai|websocket_ai)/([^/]+)(?:/.*)?")
-_LATER = re.compile(r"/(?:ws/.*|view)")
+_PORT = re.compile(r"(/(?:request_ai/([^/]+)/path|websocket_ai/([^/]+)))(/.*)?")
+_WEBSOCKET = re.compile(r"/ws/([^/]+)")
 
 
 class Application:
@@ -44,11 +52,16 @@ class Application:
         self._runtime, self._guard = runtime, Guard(key, runtime.address)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
         request_id = envelope.new_request_id()
         try:
-            response = await self._answer(read_head(scope), receive, request_id)
+            if scope["type"] == "websocket":
+                await self._converse(scope, receive, send)
+                return
+            request = read_head(scope)
+            if link := _PORT.fullmatch(request.path):
+                await self._pass_request(request, link, scope, receive, send)
+                return
+            response = await self._answer(request, receive, request_id)
         except Disconnected:
             return
         except BodyTooLarge:
@@ -59,17 +72,59 @@ class Application:
         except Exception:  # the boundary: a bug must be an answer, and in the log, not a hanging client
             _logger.exception("request %s failed", request_id)
             response = envelope.failure(500, "InternalError", "The local runtime failed; its log says why.", request_id)
-        await send_response(send, response)
+        if scope["type"] == "websocket":
+            await refuse_websocket(receive, send, response)
+        else:
+            await send_response(send, response)
+
+    async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = read_head({**scope, "method": "GET"})
+        await receive()  # websocket.connect
+        self._check(request)
+        if wanted := _WEBSOCKET.fullmatch(request.path):
+            session = admit(self._runtime, wanted[1], request.headers)
+            with suppress(OSError):  # what the web server raises when the client has gone
+                await converse(session, receive, send)
+        elif link := _PORT.fullmatch(request.path):
+            from agentbay.local.links import pass_websocket
+
+            await pass_websocket(self._destination(scope, link), scope, receive, send)
+        else:
+            raise NotFoundError("There is no such WebSocket.", 404, code="InvalidPath.NotFound")
+
+    async def _pass_request(
+        self, request: Request, link: re.Match[str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        from agentbay.local.links import BrokenOff, pass_request  # here, since what it needs takes long to import
+
+        self._check(request)
+        with suppress(BrokenOff):  # the web server ends the connection of an answer that was not finished
+            await pass_request(self._destination(scope, link), scope, receive, send)
+
+    def _check(self, request: Request) -> None:
+        if objection := self._guard.objection(request.headers):
+            raise PermissionDeniedError(objection, 403, code="Forbidden")
+
+    def _destination(self, scope: Scope, link: re.Match[str]) -> Destination:
+        from agentbay.local.links import Destination
+
+        try:
+            session, port = ports.resolve(self._runtime.sessions, link[2] or link[3])
+        except ValueError as error:
+            raise NotFoundError("There is no such link.", 404, code="InvalidLink.NotFound") from error
+        # as it came, not as it was decoded
+        path = scope["raw_path"].decode("latin-1").removeprefix(link[1]) or "/"
+        query = scope["query_string"].decode("latin-1")
+        return Destination(session, port, f"{path}?{query}" if query else path, link[1])
 
     async def _answer(self, request: Request, receive: Receive, request_id: str) -> Response:
-        if objection := self._guard.objection(request.headers):
-            return envelope.failure(403, "Forbidden", objection, request_id)
+        self._check(request)
         if request.path == "/healthz":
             return as_json({"status": "ok"})
-        if port := _PORT.fullmatch(request.path):
-            return self._port(port[1], request_id)
-        if _LATER.fullmatch(request.path):
-            return _not_here_yet(request_id)
+        if request.path == "/view":
+            return envelope.failure(501, "NotSupported.Local", "The local runtime does not offer this yet.", request_id)
+        if request.path.startswith(objects.PREFIX):
+            return await objects.serve(self._runtime.contexts, request, receive)
         if request.method != "POST":
             return envelope.failure(405, "UnsupportedHTTPMethod", "Actions are sent with POST.", request_id)
         if self._runtime.sessions.closing:
@@ -78,14 +133,3 @@ class Application:
         if direct := _DIRECT.fullmatch(request.path):
             return await while_connected(call_directly(self._runtime, direct[1], request, body), receive)
         return await while_connected(call_action(self._runtime, self._guard, request, body, request_id), receive)
-
-    def _port(self, token: str, request_id: str) -> Response:
-        try:
-            ports.resolve(self._runtime.sessions, token)
-        except ValueError:
-            return envelope.failure(404, "InvalidLink.NotFound", "There is no such link.", request_id)
-        return _not_here_yet(request_id)
-
-
-def _not_here_yet(request_id: str) -> Response:
-    return envelope.failure(501, "NotSupported.Local", "The local runtime does not offer this yet.", request_id)

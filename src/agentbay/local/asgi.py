@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
+
+_REFUSAL = 5.0  # seconds for a client to take the refusal of a WebSocket
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -43,6 +46,9 @@ class Response:
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: AsyncGenerator[bytes, None] | None = None  # in place of the body
+    length: int | None = None  # of what the stream yields
 
 
 def as_json(value: object, status: int = 200) -> Response:
@@ -97,7 +103,7 @@ async def while_connected(work: Coroutine[Any, Any, Response], receive: Receive)
         gone.cancel()
         if not task.done():
             task.cancel()
-            await asyncio.wait({task})
+            await asyncio.gather(task, return_exceptions=True)  # nobody is left to tell how it ended
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -105,12 +111,28 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def send_response(send: Send, response: Response) -> None:
+async def send_response(send: Send, response: Response, kind: str = "http") -> None:
     """Send an answer."""
     headers = [
         (b"content-type", response.content_type.encode()),
-        (b"content-length", str(len(response.body)).encode()),
+        (b"content-length", str(len(response.body) if response.length is None else response.length).encode()),
         (b"cache-control", b"no-store"),  # answers carry tokens
+        *response.headers,
     ]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+    await send({"type": f"{kind}.response.start", "status": response.status, "headers": headers})
+    if response.stream is not None:
+        async with aclosing(response.stream):
+            async for piece in response.stream:
+                await send({"type": f"{kind}.response.body", "body": piece, "more_body": True})
+    await send({"type": f"{kind}.response.body", "body": response.body})
+
+
+async def refuse_websocket(receive: Receive, send: Send, response: Response) -> None:
+    """Send an answer instead of opening a WebSocket."""
+    await send_response(send, response, "websocket.http")
+    # uvicorn takes it for a mistake if the application is done before the connection is; it says "disconnect" for the
+    # refusal, and again for the connection
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REFUSAL):
+            for _ in range(2):
+                await receive()

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from agentbay._wire.schema import Action, Tool
 from agentbay._wire.tools import ToolReply
+from agentbay.local.hub import Exchange
 from agentbay.local.runtime import Runtime
 from agentbay.local.session import Session
 
@@ -15,6 +16,7 @@ _T = TypeVar("_T", bound=Tool)
 
 ACTION_HANDLERS: dict[str, tuple[type[Action[Any]], Callable[[Runtime, Any], Awaitable[object]]]] = {}
 TOOL_HANDLERS: dict[str, tuple[type[Tool], Callable[[Session, Any], Awaitable[ToolReply]]]] = {}
+TARGET_HANDLERS: dict[str, Callable[[Session, Exchange], Awaitable[None]]] = {}
 
 
 def answers(
@@ -38,6 +40,24 @@ def runs(
         handler: Callable[[Session, _T], Awaitable[ToolReply]],
     ) -> Callable[[Session, _T], Awaitable[ToolReply]]:
         TOOL_HANDLERS[cls.tool] = (cls, handler)
+        return handler
+
+    return register
+
+
+def serves(
+    target: str,
+) -> Callable[[Callable[[Session, Exchange], Awaitable[None]]], Callable[[Session, Exchange], Awaitable[None]]]:
+    """Register the function that does what is asked of a target over a session's WebSocket.
+
+    It runs up to its first wait before the next frame is looked at, so what does not wait is done in order. It is
+    cancelled when the client cancels the request or goes away.
+    """
+
+    def register(
+        handler: Callable[[Session, Exchange], Awaitable[None]],
+    ) -> Callable[[Session, Exchange], Awaitable[None]]:
+        TARGET_HANDLERS[target] = handler
         return handler
 
     return register

@@ -20,6 +20,7 @@ class Options:
     isolation: Literal["auto", "none"] = "auto"
     links: bool = True
     log_level: str = "warning"
+    storage_hosts: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser, log_level: str = "warning") -> None:
@@ -42,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser, log_level: str = "warning") -
         default="on",
         help="whether sessions offer to be called directly (default: on)",
     )
+    parser.add_argument(
+        "--storage-host",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="storage that sessions may copy from and to although its address is not public; may be repeated",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default=log_level)
 
 
@@ -53,6 +61,7 @@ def read(arguments: argparse.Namespace) -> Options:
         isolation=arguments.isolation,
         links=arguments.link_url == "on",
         log_level=arguments.log_level,
+        storage_hosts=tuple(arguments.storage_host),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentbay.local.contexts.desk import Desk
 from agentbay.local.sessions import SessionTable
 
 
@@ -17,5 +18,6 @@ class Runtime:
     """
 
     sessions: SessionTable
+    contexts: Desk
     address: str
     offers_links: bool = True

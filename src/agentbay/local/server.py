@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -27,6 +28,7 @@ def run(options: Options, key: str, *, lifeline: int | None = None) -> int:
         key: What clients must present; "" makes one, kept in the state directory.
         lifeline: A descriptor that says by its end that nobody needs the runtime any more.
     """
+    gc.disable()  # until it is ready: collections while modules load find nothing and take a tenth of the start
     logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     if lack := missing_packages():
@@ -77,13 +79,18 @@ async def _serve(
     # Begun first: the zygote starts in a process of its own while this one imports the rest.
     starting = asyncio.create_task(SandboxHost.start(isolation=options.isolation))
     await asyncio.sleep(0)
-    from agentbay.local.service import serving
+    from agentbay.local import egress
+    from agentbay.local.service import serving, warm_up
 
+    egress.allow(options.storage_hosts)
     host = await starting
     try:
         async with serving(host, state_dir, listener, key=key, links=options.links) as working:
             with _stopped_by(stop, lifeline):
                 _say_ready(listener)
+                gc.freeze()
+                gc.enable()
+                asyncio.get_running_loop().call_soon(warm_up)
                 stopped = asyncio.create_task(stop.wait())
                 await asyncio.wait([stopped, working], return_when=asyncio.FIRST_COMPLETED)
                 stopped.cancel()

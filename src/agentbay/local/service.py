@@ -6,17 +6,26 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
+from agentbay._wire.converter import structure
+from agentbay._wire.form import read_fields
+from agentbay._wire.sessions import CreateMcpSession, SessionCreated
+from agentbay._wire.tools import CallMcpTool, Shell, ToolReply
+from agentbay.local import envelope
 from agentbay.local.app import Application
+from agentbay.local.contexts.desk import Desk
 from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.host import SandboxHost
 from agentbay.local.sessions import SessionTable
 from agentbay.local.state_dir import StateDirectory
+from agentbay.local.tooling import catalogue
 
 _KEEP_ALIVE = 75  # seconds; clients let go of an idle connection before that
+_LARGEST_FRAME = 64 << 20
+_HEARTBEAT = 20.0  # seconds between pings to WebSocket clients, and that a pong may take
 _LAST_ANSWERS = 5  # seconds for answers still under way at the end
 
 
@@ -25,9 +34,9 @@ async def serving(
     host: SandboxHost, state_dir: StateDirectory, listener: socket.socket, *, key: str, links: bool
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Serve on `listener`; at the end all sessions are ended first. Yields a task that ends if the server does."""
-    sessions = SessionTable(host, state_dir)
+    sessions, contexts = SessionTable(host, state_dir), Desk(state_dir, host.owner)
     address, port = listener.getsockname()
-    server = _WebServer(Application(Runtime(sessions, f"{address}:{port}", links), key))
+    server = _WebServer(Application(Runtime(sessions, contexts, f"{address}:{port}", links), key))
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.sweep, state_dir.leftovers()))
     working = asyncio.create_task(server.serve([listener]))
     try:
@@ -40,6 +49,22 @@ async def serving(
         await sessions.close()
         server.stop()
         await asyncio.gather(working, sweeping)
+        await contexts.close()
+
+
+def warm_up() -> None:
+    """Do once what the first requests would otherwise wait for: converters are compiled when they are first used."""
+    envelope.success(CreateMcpSession.spec, SessionCreated(tool_list=catalogue()), "")
+    envelope.success(CallMcpTool.spec, structure({"content": []}, ToolReply), "")
+    structure({"command": ""}, Shell)
+    read_fields(CreateMcpSession, {})
+
+
+def _websocket_protocol(**options: Any) -> asyncio.Protocol:
+    # Loaded with the first WebSocket: it takes as long as all that is needed to be ready.
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**options)
 
 
 class _WebServer(uvicorn.Server):
@@ -49,7 +74,11 @@ class _WebServer(uvicorn.Server):
         config = uvicorn.Config(
             app,
             loop="none",
-            ws="none",
+            ws=cast("type[asyncio.Protocol]", _websocket_protocol),
+            ws_max_size=_LARGEST_FRAME,
+            ws_ping_interval=_HEARTBEAT,
+            ws_ping_timeout=_HEARTBEAT,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             access_log=False,

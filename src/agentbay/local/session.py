@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import string
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
+from agentbay.local.changes import Changes
+from agentbay.local.hub import Hub
+from agentbay.local.kernels.table import Kernels
+from agentbay.local.kernels.transcript import Transcript
 from agentbay.local.lifetime import Lifetime
 from agentbay.local.refusals import broken, session_not_found, wrong_state
-from agentbay.local.sandbox.host import Completed, FileOperationFailed, Sandbox, SandboxError, SandboxGone, Usage
+from agentbay.local.sandbox.host import (
+    Completed,
+    FileOperationFailed,
+    NotGiven,
+    Sandbox,
+    SandboxError,
+    SandboxGone,
+    Terminal,
+    Usage,
+)
+from agentbay.local.storage import Storage
+
+if TYPE_CHECKING:
+    from agentbay.local.contexts.bindings import SessionContexts
 
 _ALPHABET = string.digits + string.ascii_lowercase
 
@@ -65,6 +83,7 @@ class Session:
         lifetime: Lifetime,
         policy_id: str = "",
         region_id: str = "",
+        kernels: Kernels | None = None,
     ) -> None:
         self.number, self.directory, self.session_id, self.image_id = number, directory, session_id, image_id
         self.labels = dict(labels)
@@ -75,6 +94,12 @@ class Session:
         self.link_secret = secrets.token_bytes(32)
         self.state = State.CREATING
         self.metered = (time.monotonic(), 0.0)  # when the processor time was last asked for, and how much it was
+        self.kernels = kernels or Kernels()
+        self.environment: dict[str, str] = {}  # set by its user, for all that is started from then on
+        self.changes = Changes()
+        self.storage: Storage | None = None
+        self.hub = Hub()
+        self.contexts: SessionContexts | None = None
         self._sandbox: Sandbox | None = None
         self._changing = asyncio.Lock()
         self._created = self._active = time.monotonic()
@@ -141,15 +166,17 @@ class Session:
         async with self._changing:
             if self._sandbox is not None:
                 await self._sandbox.close()
+            self.hub.close()
 
     async def wait_killed(self) -> None:
         """Return when every process is gone, whatever the reason."""
         await self._running_sandbox().wait_closed()
 
     async def run(self, argv: list[str], **options: Any) -> Completed:
-        """Run a command; see `Sandbox.run`."""
+        """Run a command in the session's environment; see `Sandbox.run`."""
+        environment = {**self.environment, **(options.pop("env", None) or {})}
         with self._at_work() as sandbox:
-            return await sandbox.run(argv, **options)
+            return await sandbox.run(argv, env=environment, **options)
 
     async def call(
         self, operation: str, params: Mapping[str, object], content: bytes | None = None
@@ -157,6 +184,39 @@ class Session:
         """Do a file operation; see `Sandbox.call`."""
         with self._at_work() as sandbox:
             return await sandbox.call(operation, params, input=content)
+
+    async def peek(self, operation: str, params: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
+        """Do a file operation that is no activity of its user's."""
+        if self.state is not State.RUNNING:
+            raise wrong_state(self.state.value, State.RUNNING.value)
+        return await self._running_sandbox().call(operation, params)
+
+    async def run_code(self, language: str, code: str, *, timeout: float, transcript: Transcript) -> None:
+        """Run code in the session's kernel of that language; see `Kernels.run`."""
+        with self._at_work() as sandbox:
+            await self.kernels.run(
+                sandbox, language, code, env=self.environment, timeout=timeout, transcript=transcript
+            )
+
+    async def prepare_code(self, language: str) -> None:
+        """Start a kernel that will be needed; this is no activity."""
+        await self.kernels.prepare(self._running_sandbox(), language)
+
+    async def open_terminal(self, argv: list[str], **options: Any) -> Terminal:
+        """Start a command in a terminal; see `Sandbox.open_terminal`."""
+        with self._at_work() as sandbox:
+            environment = {**self.environment, **(options.pop("env", None) or {})}
+            return await sandbox.open_terminal(argv, env=environment, **options)
+
+    async def connect(self, port: int) -> socket.socket:
+        """Connect to a port inside; see `Sandbox.connect`."""
+        with self._at_work() as sandbox:
+            return await sandbox.connect(port)
+
+    def check_running(self) -> None:
+        """Raise what says that it cannot be used now, if so; count as activity if not."""
+        with self._at_work():
+            pass
 
     async def usage(self) -> Usage:
         """Measure what its processes use."""
@@ -170,7 +230,7 @@ class Session:
         self._busy += 1
         try:
             yield self._running_sandbox()
-        except FileOperationFailed:
+        except (FileOperationFailed, NotGiven):
             raise
         except SandboxGone as gone:
             raise session_not_found() from gone

@@ -7,14 +7,19 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
+from agentbay.local.kernels.table import Kernels
+from agentbay.local.kernels.warm import WarmPython
 from agentbay.local.lifetime import Lifetime
 from agentbay.local.refusals import broken, session_not_found, shutting_down
 from agentbay.local.sandbox.host import SandboxError, SandboxHost, SandboxSpec
 from agentbay.local.session import Session, State, make_id
 from agentbay.local.state_dir import StateDirectory
+
+if TYPE_CHECKING:
+    from agentbay.local.contexts.bindings import SessionContexts
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +38,7 @@ class SessionTable:
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._python = WarmPython()
 
     @property
     def closing(self) -> bool:
@@ -62,10 +68,20 @@ class SessionTable:
         """Return the sessions that can be used and meet the condition, in the order of their creation."""
         return [session for session in self._sessions.values() if session.known and condition(session)]
 
-    async def create(self, *, image_id: str, labels: Mapping[str, str], lifetime: Lifetime, **facts: str) -> Session:
+    async def create(
+        self,
+        *,
+        image_id: str,
+        labels: Mapping[str, str],
+        lifetime: Lifetime,
+        contexts: SessionContexts,
+        **facts: str,
+    ) -> Session:
         """Make a session; on failure or cancellation nothing of it is left."""
         if self._closing:
             raise shutting_down()
+        if image_id.startswith("code"):
+            self._python.begin()
         session_id = make_id("session-", 21)
         session = Session(
             number=next(self._numbers),
@@ -74,10 +90,15 @@ class SessionTable:
             image_id=image_id,
             labels=labels,
             lifetime=lifetime,
+            kernels=Kernels(python=self._python.start),
             **facts,
         )
         try:
-            session.start(await self._host.create(SandboxSpec(root=session.directory)))
+            spec = SandboxSpec(root=session.directory, binds=await contexts.prepare(session_id, session.directory))
+            session.contexts = contexts
+            sandbox = await self._host.create(spec)
+            session.start(sandbox)
+            await contexts.start(sandbox)
             if self._closing:
                 raise shutting_down()
         except BaseException as error:
@@ -86,6 +107,8 @@ class SessionTable:
                 raise broken(f"The session could not be made: {error}") from error
             raise
         self._sessions[session_id] = session
+        if self._python.ready and image_id.startswith("code"):
+            self._spawn(session.prepare_code("python"))
         self._spawn(self._watch(session))
         self._schedule(session)
         _logger.info("created %s", session_id)
@@ -112,6 +135,7 @@ class SessionTable:
             self._begin_end(session, "The runtime was stopped.")
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self._python.close()
 
     def _begin_end(self, session: Session, reason: str) -> asyncio.Task[None]:
         session.move(State.DELETING)
@@ -119,6 +143,8 @@ class SessionTable:
         return self._spawn(self._end(session))
 
     async def _end(self, session: Session) -> None:
+        if session.contexts is not None:
+            await session.contexts.finish(self._host.create)
         await self._abandon(session)
         session.move(State.FINISH)
         del self._sessions[session.session_id]

@@ -21,7 +21,7 @@ class StateDirectory:
     """A directory, locked for as long as this object is open; a temporary one is removed with it."""
 
     def __init__(self, path: Path, lock: int, *, temporary: bool) -> None:
-        self.path, self._lock, self._temporary = path, lock, temporary
+        self.path, self._lock, self.temporary = path, lock, temporary
         self._trash = path / "trash"
         self._sessions = path / "sessions"
         for directory in (self._trash, self._sessions):
@@ -61,15 +61,24 @@ class StateDirectory:
 
     def key(self) -> tuple[str, Path]:
         """Return the key kept here, made at first, and the file (mode 0600) that holds it."""
-        file = self.path / "key"
+        return self._kept("key", "akl-")
+
+    def secret(self, name: str) -> bytes:
+        """Return a secret kept here, made at first, that never leaves this runtime."""
+        return self._kept(f"secret-{name}", "")[0].encode()
+
+    def _kept(self, name: str, prefix: str) -> tuple[str, Path]:
+        file = self.path / name
         try:
             fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
-            return file.read_text(encoding="ascii").strip(), file
-        key = f"akl-{secrets.token_hex(32)}"
+            if kept := file.read_text(encoding="ascii").strip():
+                return kept, file
+            fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)  # its maker was killed before it had written
+        made = f"{prefix}{secrets.token_hex(32)}"
         with open(fd, "w", encoding="ascii") as writer:
-            writer.write(key + "\n")
-        return key, file
+            writer.write(made + "\n")
+        return made, file
 
     def new_session(self, session_id: str) -> Path:
         """Make the directory of a session."""
@@ -95,7 +104,7 @@ class StateDirectory:
 
     def close(self) -> None:
         """Give the directory back: a temporary one is removed, of another only what belongs to sessions."""
-        for directory in [self.path] if self._temporary else self.leftovers():
+        for directory in [self.path] if self.temporary else self.leftovers():
             erase(directory)
         os.close(self._lock)
 

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import attrs
 
@@ -76,5 +76,7 @@ def _schema(cls: Any) -> dict[str, Any]:
 
 
 def _property(kind: Any) -> dict[str, str]:
+    if get_origin(kind) is list:
+        return {"type": "array"}
     kinds = [part for part in get_args(kind) if part is not type(None)] or [kind]
     return {"type": _JSON_TYPES.get(kinds[0], "object")}

@@ -165,9 +165,10 @@ class CodeShown:
 
 @define
 class CodeFailed:
-    """Running code met its error; the end follows."""
+    """Running code met its error; the end follows. `raw` is how the service says it: `code`, `message`, ..."""
 
     error: ExecutionError
+    raw: dict[str, Any] = field(factory=dict, repr=False)
 
 
 @define

@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
-from agentbay.local.handlers import contexts, files, links, metrics, sessions, shell, tools
+from agentbay.local.handlers import (
+    bindings,
+    code,
+    contexts,
+    env,
+    files,
+    links,
+    metrics,
+    oss,
+    pty,
+    sessions,
+    shell,
+    tools,
+    watching,
+)
 
-__all__ = ["contexts", "files", "links", "metrics", "sessions", "shell", "tools"]
+__all__ = [
+    "bindings",
+    "code",
+    "contexts",
+    "env",
+    "files",
+    "links",
+    "metrics",
+    "oss",
+    "pty",
+    "sessions",
+    "shell",
+    "tools",
+    "watching",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -11,10 +12,13 @@ from typing import Any, TypeVar
 from agentbay._wire.tools import (
     CreateDirectory,
     DeleteFile,
+    EditFile,
+    GetFileChange,
     GetFileInfo,
     ListDirectory,
     MoveFile,
     ReadFile,
+    ReadMultipleFiles,
     SearchFiles,
     ToolReply,
     WriteFile,
@@ -156,4 +160,50 @@ async def move_file(session: Session, tool: MoveFile) -> ToolReply:
 async def search_files(session: Session, tool: SearchFiles) -> ToolReply:
     excluded = [pattern for pattern in (tool.exclude_patterns or "").split(",") if pattern]
     result, _ = await session.call("search", {"path": tool.path, "pattern": tool.pattern, "exclude": excluded})
-    return said("\n".join(result["matches"]) or "No matches found")
+    return said("\n".join(result["matches"]) or "No matches found", {"matches": result["matches"]})
+
+
+@runs(EditFile)
+@_failing_to("edit file")
+async def edit_file(session: Session, tool: EditFile) -> ToolReply:
+    edits = [(edit.old_text, edit.new_text) for edit in tool.edits]
+    if not all(old for old, _ in edits):
+        return failed("oldText must not be empty")
+    payload = json.dumps(edits).encode()
+    result, _ = await session.call("edit", {"path": tool.path, "dry_run": tool.dry_run}, payload)
+    return said(result["diff"] or _DONE, {"diff": result["diff"]})
+
+
+@runs(ReadMultipleFiles)
+@_failing_to("read files")
+async def read_multiple_files(session: Session, tool: ReadMultipleFiles) -> ToolReply:
+    """Read each; the structured part has the contents whole, in the text the form's own separators may occur."""
+    check_text(*tool.paths)
+    left, texts, files = _READ_LIMIT, list[str](), list[dict[str, str]]()
+    for path in tool.paths:
+        try:
+            _, data = await session.call("read", {"path": path, "length": left + 1})
+        except FileOperationFailed as error:
+            reason = f"Failed to read file: {error.path}, error: {error.strerror}"
+            texts.append(f"{path}: Error - {reason}")
+            files.append({"path": path, "error": reason})
+            continue
+        left -= len(data)
+        if left < 0:
+            return failed(f"The files are more than {_READ_LIMIT >> 20} MiB together; read them one by one")
+        texts.append(f"{path}:\n{data.decode('utf-8', 'replace')}\n")
+        files.append({"path": path, **_content(data)})
+    return said("\n---\n".join(texts), {"files": files})
+
+
+def _content(data: bytes) -> dict[str, str]:
+    try:
+        return {"content": data.decode()}
+    except UnicodeDecodeError as error:
+        return {"error": f"The file is not UTF-8 text: it has the byte {data[error.start]:#04x} at {error.start}"}
+
+
+@runs(GetFileChange)
+@_failing_to("get file change")
+async def get_file_change(session: Session, tool: GetFileChange) -> ToolReply:
+    return said(json.dumps(await session.changes.since_last(session.call, tool.path), ensure_ascii=False))

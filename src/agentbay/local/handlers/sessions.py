@@ -7,6 +7,7 @@ import binascii
 from typing import Any
 
 from agentbay._wire.sessions import (
+    BoundContext,
     CreateMcpSession,
     DeleteSessionAsync,
     DesktopInfo,
@@ -30,6 +31,7 @@ from agentbay._wire.sessions import (
 from agentbay.local import images
 from agentbay.local.dispatch import answers
 from agentbay.local.envelope import Page
+from agentbay.local.handlers.contexts import names_of
 from agentbay.local.lifetime import Lifetime
 from agentbay.local.refusals import invalid
 from agentbay.local.runtime import Runtime
@@ -46,6 +48,7 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> SessionCreated:
         image_id=images.choose(action.image_id),
         labels=action.labels or {},
         lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
+        contexts=await runtime.contexts.admit(action.persistence_data_list or []),
         policy_id=action.policy_id or "",
         region_id=action.login_region_id or "",
     )
@@ -55,7 +58,6 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> SessionCreated:
 def _refuse_what_is_not_here(action: CreateMcpSession) -> None:
     # A session that lacks what was asked for is worse than none.
     for asked, what, code in (
-        (action.persistence_data_list, "contexts", "ContextsNotSupported.Local"),
         (action.network_id, "joining a network", "NetworkNotSupported.Local"),
         (action.load_skill, "skills", "SkillsNotSupported.Local"),
     ):
@@ -85,7 +87,12 @@ def _view_url(runtime: Runtime, session: Session) -> str:
 @answers(GetSession)
 async def get(runtime: Runtime, action: GetSession) -> SessionFound:
     session = runtime.sessions.find(action.session_id)
-    return SessionFound(status=session.state.value, **_address(runtime, session))
+    contexts = await names_of(runtime, session)
+    return SessionFound(
+        status=session.state.value,
+        contexts=[BoundContext(id=context_id, name=name) for context_id, name in contexts.items()],
+        **_address(runtime, session),
+    )
 
 
 @answers(GetSessionDetail)

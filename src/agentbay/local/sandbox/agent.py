@@ -6,18 +6,26 @@ socket, and needs no fork to kill.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import socket
+import struct
+import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from agentbay.local.sandbox import files, processes, wire
-from agentbay.local.sandbox.plan import Plan
+from agentbay.local.sandbox.plan import NAMESPACES, Plan
 from agentbay.local.sandbox.wire import Message
 
+FileAction = tuple[Any, ...]  # as posix_spawn wants them
+
 NOT_FOUND, NOT_STARTABLE = 127, 126
+_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # ioctl_tty(2): unlock a terminal, tell its number
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _KILL_SECONDS, _KILL_PAUSE = 0.5, 0.001
 _MARK = "AGENTBAY_COMMAND"
@@ -38,6 +46,7 @@ class Agent:
     def __init__(self, control: socket.socket, plan: Plan) -> None:
         self._control = control
         self._home = plan["home"]
+        self._limits = plan["limits"]
         self._environment = _environment(plan)
         self._running: dict[int, int] = {}  # request id by pid
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -77,8 +86,16 @@ class Agent:
                 self._run(message, fds)
             case "call":
                 self._call(message, fds)
+            case "terminal":
+                self._open_terminal(message)
+            case "socket":
+                self._make_socket(message)
             case "kill":
                 self._kill(message["id"])
+            case "entry":
+                self._open_entry(message["id"])
+            case "kill all":
+                self._kill_all()
             case unknown:
                 raise ValueError(unknown)
 
@@ -86,12 +103,35 @@ class Agent:
         environment = self._environment | message["env"] | {_MARK: str(message["id"])}
         cwd = files.absolute(message["cwd"] or "", self._home)
         try:
-            pid = _spawn(message["argv"], cwd, environment, fds)
+            pid = _spawn(message["argv"], cwd, environment, _streams(fds))
         except NotStarted as failure:
             os.write(fds[2], os.fsencode(failure.message + "\n"))
             self._tell_exit(message["id"], failure.exit_code)
         else:
             self._running[pid] = message["id"]
+
+    def _open_terminal(self, message: Message) -> None:
+        """Start a command in a terminal of its own and pass the terminal's other side to the host."""
+        environment = self._environment | message["env"] | {_MARK: str(message["id"])}
+        cwd = files.absolute(message["cwd"] or "", self._home)
+        try:
+            with _terminal(message["cols"], message["rows"]) as (master, name):
+                pid = _spawn(message["argv"], cwd, environment, _on_terminal(name))
+                self._running[pid] = message["id"]
+                wire.send(self._control, {"event": "given", "id": message["id"]}, [master])
+        except NotStarted as failure:
+            self._refuse(message["id"], failure.exit_code, failure.message)
+
+    def _make_socket(self, message: Message) -> None:
+        """Pass an unconnected socket to the host: it belongs to this network, whoever connects it, and never blocks."""
+        try:
+            with socket.socket(message["family"], socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as made:
+                wire.send(self._control, {"event": "given", "id": message["id"]}, [made.fileno()])
+        except OSError as error:
+            self._refuse(message["id"], error.errno or 0, f"socket: {error.strerror}")
+
+    def _refuse(self, request: int, code: int, why: str) -> None:
+        wire.send(self._control, {"event": "refused", "id": request, "code": code, "message": why})
 
     def _call(self, message: Message, fds: list[int]) -> None:
         try:
@@ -111,6 +151,7 @@ class Agent:
             # a tree that forks all the while needs several rounds
             while self._kill_family(root, _mark(request)) and time.monotonic() < deadline:
                 time.sleep(_KILL_PAUSE)
+        self._reap()  # whoever asks next for processes is not to see the dead
 
     def _kill_family(self, root: int, mark: str) -> bool:
         """Kill what belongs to a command, though it may have left its group and session; False if nothing was left."""
@@ -120,6 +161,20 @@ class Agent:
         for pid in sorted(members, key=lambda pid: pid != root):
             processes.send_signal(self._proc, pid, signal.SIGKILL)
         return bool(members)
+
+    def _open_entry(self, request: int) -> None:
+        """Hand out what a process from outside needs to become one of this sandbox; only this one may open it."""
+        fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
+        entry = {"environment": self._environment, "home": self._home, "limits": self._limits}
+        wire.send(self._control, {"event": "entry", "id": request, "entry": entry}, fds)
+        for fd in fds:
+            os.close(fd)
+
+    def _kill_all(self) -> None:
+        try:
+            os.kill(-1, signal.SIGKILL)  # at one blow: everything here but this process
+        except ProcessLookupError:  # there is nothing else
+            return
 
     def _reap(self) -> None:
         while True:
@@ -167,8 +222,34 @@ def _environment(plan: Plan) -> dict[str, str]:
     return default | plan["env"]
 
 
-def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], fds: Sequence[int]) -> int:
-    """Start a command in a session of its own, with `fds` as its standard streams, and return its pid."""
+def _streams(fds: Sequence[int]) -> list[FileAction]:
+    """Make these the standard streams."""
+    return [(os.POSIX_SPAWN_DUP2, fds[stream], stream) for stream in range(3)]
+
+
+def _on_terminal(name: str) -> list[FileAction]:
+    """Make a terminal the standard streams; who opens one as the leader of a session is controlled by it."""
+    return [(os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
+
+
+@contextmanager
+def _terminal(cols: int, rows: int) -> Iterator[tuple[int, str]]:
+    """Make a terminal for the time of the block: the side from which it is driven, and the name of the other."""
+    try:
+        master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:  # there is a limit on how many
+        raise NotStarted(NOT_STARTABLE, f"terminal: {error.strerror}") from error
+    try:
+        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+        (number,) = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+        yield master, f"/dev/pts/{number}"
+    finally:
+        os.close(master)
+
+
+def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], file_actions: Sequence[FileAction]) -> int:
+    """Start a command in a session of its own and return its pid."""
     try:
         os.chdir(cwd)
     except OSError as error:
@@ -178,7 +259,7 @@ def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], fds: Seque
             _locate(argv[0], environment.get("PATH", _PATH)),
             argv,
             environment,
-            file_actions=[(os.POSIX_SPAWN_DUP2, fds[stream], stream) for stream in range(3)],
+            file_actions=file_actions,
             setsid=True,
             setsigmask=(),
             setsigdef=_IGNORED_BY_PYTHON,

@@ -3,6 +3,7 @@
 SandboxError
 ├── IsolationUnavailable    this machine cannot isolate; `missing` says what is in the way and the way out
 ├── SandboxGone             the sandbox is closed, or its first process died
+├── NotGiven                a terminal or a socket could not be made, or its program not be started
 └── FileOperationFailed     (also OSError) a file operation inside the sandbox was refused
 """
 
@@ -28,6 +29,10 @@ class IsolationUnavailable(SandboxError):
 
 class SandboxGone(SandboxError):
     """The sandbox no longer exists."""
+
+
+class NotGiven(SandboxError):
+    """A terminal or a socket could not be made, or the program for it not be started; says why in a shell's words."""
 
 
 class FileOperationFailed(SandboxError, OSError):

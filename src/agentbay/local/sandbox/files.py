@@ -6,20 +6,26 @@ be told.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import fnmatch
 import json
 import os
 import stat
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
+
+from agentbay.local.sandbox import trees, wire
 
 Params = dict[str, Any]
 Result = dict[str, Any]
 
 TRAILER = struct.Struct(">Q")
 _CHUNK = 1 << 20
+_DIFF_LIMIT = 2 << 20  # bytes of a file whose change is shown: comparing lines takes more than linear time
+TEMPORARY = ".agentbay-"  # begins the names of files that are not whole yet
 _OPEN_FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not block, nor a terminal take hold
 
 
@@ -132,7 +138,7 @@ def write_file(operation: Operation) -> Result:
 
 
 def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
-    temporary = os.path.join(os.path.dirname(path), f".agentbay-{os.urandom(8).hex()}")
+    temporary = os.path.join(os.path.dirname(path), TEMPORARY + os.urandom(8).hex())
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -156,6 +162,53 @@ def _copy(source: int, target: int, *, sync: bool = False) -> int:
     if sync:
         os.fsync(target)
     return size
+
+
+def edit_file(operation: Operation) -> Result:
+    """Replace the first occurrence of each text, all or none; the payload is JSON pairs. Return the change."""
+    path = os.path.realpath(operation.path())
+    with open(_open_regular(path), "rb") as file:
+        before, mode = file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    with open(operation.source, "rb", closefd=False) as payload:
+        edits: list[list[str]] = json.loads(payload.read())
+    after = before
+    for old, new in edits:
+        if old.encode() not in after:
+            _refuse(errno.EINVAL, path, f"The file does not hold the text to be replaced: {old!r:.200}")
+        after = after.replace(old.encode(), new.encode(), 1)
+    if not operation.params.get("dry_run") and after != before:
+        _replace(path, wire.memory_file(after), mode, sync=False)
+    return {"path": path, "diff": _diff(path, before, after)}
+
+
+def _diff(path: str, before: bytes, after: bytes) -> str:
+    if max(len(before), len(after)) > _DIFF_LIMIT:
+        return ""
+    old, new = (text.decode("utf-8", "replace").splitlines(keepends=True) for text in (before, after))
+    lines = difflib.unified_diff(old, new, path, path)
+    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+
+
+def snapshot_tree(operation: Operation) -> Result:
+    """Return what is below a directory, by path: whether it is a directory, and what changes when a file does."""
+    top = operation.path()
+    if not _is_real_directory(os.path.realpath(top)):
+        _refuse(errno.ENOTDIR, top)
+    found: dict[str, list[int]] = {}  # whether it is a directory, time, size, inode
+    for directory, directories, names in os.walk(top):
+        for name in (*directories, *names):
+            if name.startswith(TEMPORARY):
+                continue
+            path = os.path.join(directory, name)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:  # it is gone since
+                continue
+            is_directory = stat.S_ISDIR(status.st_mode)
+            facts = [0, 0, 0] if is_directory else [status.st_mtime_ns, status.st_size, status.st_ino]
+            found[path] = [is_directory, *facts]
+        directories[:] = [name for name in directories if not name.startswith(TEMPORARY)]
+    return {"path": top, "found": found, "now": time.time_ns()}
 
 
 def list_directory(operation: Operation) -> Result:
@@ -299,7 +352,22 @@ def _glob(pattern: str) -> str:
     return pattern.replace("[", "[[]")  # only * and ? are special
 
 
+def send_tree(operation: Operation) -> Result:
+    """Stream a tree to the sink; see `trees.send`. The payload says, as JSON, which files the caller has."""
+    known = json.loads(b"".join(iter(lambda: os.read(operation.source, _CHUNK), b"")) or b"{}")
+    params = operation.params
+    trees.send(operation.path(), params["only"], params["white_lists"], known, operation.sink)
+    return {}
+
+
+def receive_tree(operation: Operation) -> Result:
+    """Make the tree that the payload holds; see `trees.receive`."""
+    return trees.receive(operation.path(), operation.source)
+
+
 OPERATIONS: dict[str, Callable[[Operation], Result]] = {
+    "send tree": send_tree,
+    "receive tree": receive_tree,
     "read": read_file,
     "write": write_file,
     "list": list_directory,
@@ -308,4 +376,6 @@ OPERATIONS: dict[str, Callable[[Operation], Result]] = {
     "remove": remove_path,
     "move": move_path,
     "search": search_tree,
+    "edit": edit_file,
+    "snapshot": snapshot_tree,
 }

@@ -1,7 +1,8 @@
 """Stopping every process of a sandbox, and letting them go on as if nothing had happened.
 
-By signals, which need no rights: parents are stopped before their children and continued after them, so that no shell
-sees a child of its stopped. A process counts as stopped only when each of its threads is.
+By control group where there is one, else by signals, which need no rights: parents are then stopped before their
+children and continued after them, so that no shell sees a child of its stopped, and a process counts as stopped only
+when each of its threads is.
 """
 
 from __future__ import annotations
@@ -9,12 +10,49 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from agentbay.local.sandbox import processes
+from agentbay.local.sandbox import cgroups, processes
+from agentbay.local.sandbox.cgroups import Group
 from agentbay.local.sandbox.errors import SandboxError
 from agentbay.local.sandbox.processes import Process
 
 _PASSES = 1000
 _PATIENCE = 0.02  # seconds for processes to stop, before those below them are looked at
+
+
+def choose(proc: int, group: Group | None) -> Freezer | GroupFreezer:
+    """Return the better freezer that there is."""
+    return GroupFreezer(proc, group) if group and group.freezable else Freezer(proc)
+
+
+class GroupFreezer:
+    """Freezes by control group, which no process can notice, and by signals if a process is not in the group."""
+
+    def __init__(self, proc: int, group: Group) -> None:
+        self._proc, self._group = proc, group
+        self._signals: Freezer | None = None
+
+    async def freeze(self) -> None:
+        """Return when no process of the sandbox can run.
+
+        Raises:
+            SandboxError: Some process would not stop; all go on.
+        """
+        if not await cgroups.freeze(self._group):
+            raise SandboxError("a process of the sandbox would not stop")
+        alive = [pid for pid, process in processes.snapshot(self._proc).items() if not process.dead]
+        if len(alive) > self._group.members():  # some have come from outside
+            cgroups.thaw(self._group)
+            signals = Freezer(self._proc)
+            await signals.freeze()
+            self._signals = signals
+
+    async def thaw(self) -> None:
+        """Let go on what `freeze` has stopped."""
+        if self._signals:
+            await self._signals.thaw()
+            self._signals = None
+        else:
+            cgroups.thaw(self._group)
 
 
 class Freezer:

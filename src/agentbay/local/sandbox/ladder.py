@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentbay.local.sandbox import launcher, wire
+from agentbay.local.sandbox.cgroups import Cgroups
 from agentbay.local.sandbox.errors import IsolationUnavailable
 from agentbay.local.sandbox.spec import SandboxSpec
 from agentbay.local.sandbox.syscalls import SetupFailed
@@ -39,7 +40,15 @@ def examine() -> list[Rung]:
         return [Rung("namespaces", False, " ".join(obstacle.missing))]
     except SetupFailed as failure:
         return [Rung("namespaces", False, explain(failure))]
-    return [Rung("namespaces", True, "user, mount, pid, network, ipc, uts and cgroup namespaces, seccomp")]
+    detail = "user, mount, pid, network, ipc, uts and cgroup namespaces, seccomp"
+    return [Rung("namespaces", True, f"{detail}; {_describe_limits()}")]
+
+
+def _describe_limits() -> str:
+    groups = Cgroups.find()
+    if groups is None:
+        return "limits by rlimits and a watchdog, since no control group is writable"
+    return f"limits by control groups: {', '.join(sorted(groups.controllers)) or 'none'}"
 
 
 def explain(failure: SetupFailed) -> str:
@@ -103,7 +112,8 @@ def _try_namespaces(directory: str) -> None:
         ours.settimeout(_PATIENCE)
         with ours, theirs:
             wire.receive(zygote.socket)
-            wire.send(zygote.socket, {"plan": plan}, [theirs.fileno()])
+            wire.send(zygote.socket, {}, [theirs.fileno()])
+            wire.send(ours, {"plan": plan})
             theirs.close()
             _await_ready(ours)
     except TimeoutError as error:

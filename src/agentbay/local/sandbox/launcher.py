@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentbay.local.sandbox import seccomp, syscalls
@@ -15,7 +16,8 @@ from agentbay.local.sandbox.spec import SandboxSpec
 from agentbay.local.sandbox.syscalls import step
 
 _IMPORT_ROOT = str(Path(__file__).resolve().parents[3])
-_PROGRAM = "import sys; sys.path.insert(0, {root!r}); from agentbay.local.sandbox.zygote import main; main({fd})"
+_PROGRAM = "import sys; sys.path.insert(0, {root!r}); from {module} import main; main({fd})"
+_SANDBOXES = "agentbay.local.sandbox.zygote"
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}  # nothing of the host's: it may hold keys
 _FIRST_OWNER = 1_000_000  # host uid and gid behind the users of root's sandboxes; they own nothing else
 _PREFIX_PARTS = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share")
@@ -50,15 +52,21 @@ def check_machine() -> None:
         raise IsolationUnavailable([f"There is no system call filter for {syscalls.MACHINE} yet."]) from None
 
 
-def launch() -> Zygote:
-    """Start a zygote; it says "ready" when it is."""
+def launch(module: str = _SANDBOXES, options: Sequence[str] = ("-S",), env: Mapping[str, str] | None = None) -> Zygote:
+    """Start a zygote; it says "ready" when it is.
+
+    Args:
+        module: Where its `main` is.
+        options: Of Python; without site packages it starts in a fifth of the time.
+        env: Over an environment that holds nothing of the host's.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stderr = os.memfd_create("zygote-stderr", os.MFD_CLOEXEC)
-    program = _PROGRAM.format(root=_IMPORT_ROOT, fd=theirs.fileno())
+    program = _PROGRAM.format(root=_IMPORT_ROOT, module=module, fd=theirs.fileno())
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-X", "utf8", "-c", program],
-            env=_ENVIRONMENT,
+            [sys.executable, "-I", *options, "-X", "utf8", "-c", program],
+            env=_ENVIRONMENT | dict(env or {}),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -69,10 +77,17 @@ def launch() -> Zygote:
     return Zygote(process, ours, stderr)
 
 
-def plan(spec: SandboxSpec) -> Plan:
-    """Return what the zygote must know to make `spec`."""
+def program(module: str, argument: str) -> list[str]:
+    """Return the command line that calls the `main` of a module with an argument."""
+    text = f"import sys; sys.path.insert(0, {_IMPORT_ROOT!r}); from {module} import main; main(sys.argv[1])"
+    return [sys.executable, "-I", "-S", "-X", "utf8", "-c", text, argument]
+
+
+def plan(spec: SandboxSpec, nice: int = 0) -> Plan:
+    """Return what the zygote must know to make `spec`, whose processes are to have the niceness `nice`."""
     own: list[BindPlan] = [
-        {"source": bind.source, "target": bind.target, "read_only": bind.read_only} for bind in spec.binds
+        {"source": bind.source, "target": bind.target, "read_only": bind.read_only, "top": bind.top}
+        for bind in spec.binds
     ]
     limits = spec.limits
     return {
@@ -88,6 +103,7 @@ def plan(spec: SandboxSpec) -> Plan:
             "memory_bytes": limits.memory_bytes,
             "open_files": limits.open_files,
             "file_size": limits.file_size,
+            "nice": nice,
         },
         "owner": sandbox_owner(),
     }
@@ -122,20 +138,31 @@ def _interpreter() -> list[BindPlan]:
     """Show this Python where it lies outside /usr; parts of a prefix only, which may be the user's project."""
     prefixes = [Path(prefix) for prefix in dict.fromkeys([sys.base_prefix, sys.prefix])]
     parts = [prefix / part for prefix in prefixes if not prefix.is_relative_to("/usr") for part in _PREFIX_PARTS]
-    return [{"source": str(part), "target": str(part), "read_only": True} for part in parts if part.exists()]
+    return [{"source": str(part), "target": str(part), "read_only": True, "top": ""} for part in parts if part.exists()]
 
 
 def sandbox_owner() -> tuple[int, int] | None:
-    """Return the host uid and gid for sandboxes made by root, or None for an unprivileged user's."""
+    """Return the host uid and gid for sandboxes made by root, or None for an unprivileged user's.
+
+    Raises:
+        IsolationUnavailable: There are no such ids, and root's own are not to stand behind a sandbox.
+    """
     if os.geteuid() != 0:
         return None
-    return _usable_id("/proc/self/uid_map"), _usable_id("/proc/self/gid_map")
+    uids, gids = Path("/proc/self/uid_map").read_text(), Path("/proc/self/gid_map").read_text()
+    uid, gid = _usable_id(uids), _usable_id(gids)
+    if uid and gid:
+        return uid, gid
+    if "0" in (uids.split()[1], gids.split()[1]):
+        lack = "This user namespace has no ids for sandboxes beside root's: give it 65536 of them"
+        raise IsolationUnavailable([f"{lack}, or start the runtime as an ordinary user."])
+    return None  # outside, this root is an ordinary user
 
 
-def _usable_id(map_file: str) -> int:
+def _usable_id(id_map: str) -> int | None:
     """Return an id that nobody has: in a container with a user namespace of its own, not every number exists."""
-    ranges = [(int(line.split()[0]), int(line.split()[2])) for line in Path(map_file).read_text().splitlines()]
+    ranges = [(int(line.split()[0]), int(line.split()[2])) for line in id_map.splitlines()]
     if any(first <= _FIRST_OWNER < first + count for first, count in ranges):
         return _FIRST_OWNER
     first, count = max(ranges)
-    return first + count - 3  # leaves out 65534, nobody, of the usual 65536
+    return first + count - 3 if count > 1000 else None  # leaves out 65534, nobody, of the usual 65536

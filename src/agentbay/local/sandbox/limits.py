@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import resource
 
 from agentbay.local.sandbox.plan import LimitsPlan
@@ -16,6 +18,14 @@ def apply(limits: LimitsPlan) -> None:
     _lower(resource.RLIMIT_DATA, limits["memory_bytes"])
     _lower(resource.RLIMIT_NOFILE, limits["open_files"])
     _lower(resource.RLIMIT_FSIZE, limits["file_size"])
+    if limits["nice"]:
+        os.nice(limits["nice"])
+
+
+def niceness(share: int) -> int:
+    """Return what stands for a share of processor time, 100 being an ordinary one; only root could go above that."""
+    # kernel/sched/core.c, sched_prio_to_weight: each step is a factor of 1.25
+    return min(max(round(math.log(100 / share, 1.25)), 0), 19)
 
 
 def _lower(kind: int, value: int | None) -> None:

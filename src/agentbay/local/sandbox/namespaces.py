@@ -6,9 +6,10 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Sequence
 
 from agentbay.local.sandbox import limits, syscalls, view, wire
-from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, Plan
+from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, LimitsPlan, Plan
 from agentbay.local.sandbox.syscalls import step
 
 _ALL = (
@@ -51,8 +52,41 @@ def enter(plan: Plan, channel: socket.socket, program: bytes) -> None:
     view.build(plan)
     if owner:
         _become(*owner)
-    _give_up_rights(plan, program)
+    _give_up_rights(plan["limits"], program)
     _die_with_parent(intermediate)
+
+
+def join(fds: Sequence[int], own_limits: LimitsPlan, program: bytes) -> None:
+    """Enter the namespaces of a sandbox without any privilege; the children of this process will be seen there.
+
+    Args:
+        fds: The namespaces, in the order of `NAMESPACES`.
+        program: The system call filter.
+
+    Raises:
+        SetupFailed: Names the step and the errno.
+    """
+    root = os.geteuid() == 0
+    with step("setns"):
+        for fd in fds if root else [fds[-1], *fds[:-1]]:
+            syscalls.setns(fd)
+        if root:
+            os.setgroups([])
+            os.setresgid(SANDBOX_GID, SANDBOX_GID, SANDBOX_GID)
+            os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
+    _give_up_rights(own_limits, program)
+
+
+def enter_groups(doors: Sequence[int]) -> None:
+    """Enter the control groups whose `cgroup.procs` files these are, before anything else: all that follows counts.
+
+    Raises:
+        SetupFailed: In the step "cgroup".
+    """
+    with step("cgroup"):
+        for door in doors:
+            os.write(door, b"0")
+            os.close(door)
 
 
 def _continue_as_init(channel: socket.socket) -> int:
@@ -122,9 +156,9 @@ def _write(path: str, content: str) -> None:
         os.close(fd)
 
 
-def _give_up_rights(plan: Plan, program: bytes) -> None:
+def _give_up_rights(own_limits: LimitsPlan, program: bytes) -> None:
     with step("limits"):
-        limits.apply(plan["limits"])
+        limits.apply(own_limits)
     with step("capabilities"):
         syscalls.drop_capabilities()
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

@@ -11,6 +11,7 @@ class BindPlan(TypedDict):
     source: str
     target: str
     read_only: bool
+    top: str  # below it no link is followed; "": the source is trusted
 
 
 class LimitsPlan(TypedDict):
@@ -20,6 +21,15 @@ class LimitsPlan(TypedDict):
     memory_bytes: int | None
     open_files: int | None
     file_size: int | None
+    nice: int
+
+
+class Entry(TypedDict):
+    """What a process that joins a sandbox must take on, beside the namespaces."""
+
+    environment: dict[str, str]
+    home: str
+    limits: LimitsPlan
 
 
 class Plan(TypedDict):
@@ -35,6 +45,9 @@ class Plan(TypedDict):
     limits: LimitsPlan
     owner: tuple[int, int] | None  # host uid and gid behind the sandbox's user; None: those of an unprivileged zygote
 
+
+# what a process from outside joins, in root's order: the user namespace last, for the rights over the others
+NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
 
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000

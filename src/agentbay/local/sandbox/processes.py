@@ -14,6 +14,7 @@ from typing import NamedTuple
 Table = Mapping[int, "Process"]
 
 INIT = 1
+KILL = signal.SIGKILL
 TICKS = os.sysconf("SC_CLK_TCK")
 _DEAD = "ZX"
 _STOPPED = "Tt" + _DEAD
@@ -41,12 +42,16 @@ class Process(NamedTuple):
 def snapshot(proc: int) -> dict[int, Process]:
     """Return every process by pid."""
     table: dict[int, Process] = {}
-    for name in os.listdir(proc):
-        if name.isdigit():
-            process = look(proc, int(name))
-            if process:
-                table[int(name)] = process
+    for pid in pids(proc):
+        process = look(proc, pid)
+        if process:
+            table[pid] = process
     return table
+
+
+def pids(proc: int) -> list[int]:
+    """Return the pids there are, those of the dead who wait to be reaped too."""
+    return [int(name) for name in os.listdir(proc) if name.isdigit()]
 
 
 def look(proc: int, pid: int) -> Process | None:

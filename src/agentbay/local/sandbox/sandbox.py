@@ -12,11 +12,14 @@ from typing import Any
 
 from agentbay.local.sandbox import files, processes, wire
 from agentbay.local.sandbox.channel import Channel
-from agentbay.local.sandbox.errors import FileOperationFailed, SandboxError, SandboxGone
-from agentbay.local.sandbox.freezer import Freezer
+from agentbay.local.sandbox.errors import FileOperationFailed, NotGiven, SandboxError, SandboxGone
+from agentbay.local.sandbox.freezer import Freezer, GroupFreezer, choose
+from agentbay.local.sandbox.guard import Guard
 from agentbay.local.sandbox.pipes import PipeReader
+from agentbay.local.sandbox.plan import Entry, Plan
 from agentbay.local.sandbox.spec import MIB, Completed, Usage
 from agentbay.local.sandbox.syscalls import SetupFailed
+from agentbay.local.sandbox.terminal import Terminal, is_socket, is_terminal
 from agentbay.local.sandbox.wire import Message
 
 _PIPE_GRACE = 0.05  # seconds that output may still come after a command has ended
@@ -29,19 +32,22 @@ _ANSWER_LIMIT = 4 << 30
 class Sandbox:
     """A running sandbox; made by `SandboxHost.create`."""
 
-    def __init__(self, sock: socket.socket, on_end: Callable[[Sandbox], None]) -> None:
+    def __init__(self, sock: socket.socket, guard: Guard, on_end: Callable[[Sandbox], None]) -> None:
         loop = asyncio.get_running_loop()
         self.pid = 0  # of process 1, as the host counts
+        self.guard = guard
         self._on_end = on_end
         self._loop = loop
         self._channel = Channel(sock, self._on_message, self._on_hang_up)
         self._ready: asyncio.Future[None] = loop.create_future()
         self._exits: dict[int, asyncio.Future[int]] = {}
+        self._given: dict[int, asyncio.Future[int]] = {}  # descriptors that are awaited
+        self._entries: dict[int, asyncio.Future[tuple[Entry, list[int]]]] = {}
         self._lingering: list[PipeReader] = []
         self._requests = 0
         self._pidfd = -1
         self._proc = -1
-        self._freezer: Freezer | None = None
+        self._freezer: Freezer | GroupFreezer | None = None
         self._frozen_at: float | None = None
         self._frozen_before = 0.0  # seconds, in all earlier freezes
         self._changing = asyncio.Lock()
@@ -53,6 +59,10 @@ class Sandbox:
     def alive(self) -> bool:
         """Whether process 1 still runs."""
         return not self._gone.is_set()
+
+    def begin(self, plan: Plan) -> None:
+        """Say what the sandbox is to be."""
+        self._channel.send({"plan": plan})
 
     async def wait_ready(self) -> None:
         """Return when commands can be run.
@@ -98,7 +108,7 @@ class Sandbox:
         """
         _check_strings(argv, env or {})
         self._check_usable()
-        out, err = PipeReader(output_limit), PipeReader(output_limit)
+        out, err, kills = PipeReader(output_limit), PipeReader(output_limit), self.guard.kills()
         message = {"do": "run", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
         request, ended = self._request(message, [_source(stdin), out.writer, err.writer])
         try:
@@ -108,7 +118,128 @@ class Sandbox:
             self._abandon(request)
             stdout, stderr = bytes(out.finish()), bytes(err.finish())
             self._linger(out, err)
-        return Completed(code, stdout, stderr, timed_out, out.truncated or err.truncated)
+        return Completed(code, stdout, stderr + self.guard.explain(kills), timed_out, out.truncated or err.truncated)
+
+    def start(
+        self, argv: Sequence[str], fds: Sequence[int], *, cwd: str | None = None, env: Mapping[str, str] | None = None
+    ) -> asyncio.Future[int]:
+        """Start a command with `fds`, which are closed here, as its three standard streams; return its exit code to be.
+
+        The command leads a session of its own. The future fails with SandboxGone if the sandbox ends first.
+        """
+        try:
+            _check_strings(argv, env or {})
+            self._check_usable()
+        except BaseException:
+            for fd in fds:
+                os.close(fd)
+            raise
+        request, ended = self._request({"do": "run", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}, fds)
+
+        def forget(_: asyncio.Future[int]) -> None:
+            del self._exits[request]
+            if not ended.cancelled():
+                ended.exception()  # taken note of, whoever waited
+
+        ended.add_done_callback(forget)
+        return ended
+
+    async def entry(self) -> tuple[Entry, list[int]]:
+        """Return what a process from outside needs to become one of this sandbox: facts, and its namespaces.
+
+        The descriptors, in the order of `NAMESPACES`, are the caller's.
+        """
+        self._check_usable()
+        self._requests += 1
+        request = self._requests
+        answer: asyncio.Future[tuple[Entry, list[int]]] = self._loop.create_future()
+        self._entries[request] = answer
+        self._channel.send({"do": "entry", "id": request})
+        self.guard.wake()
+        try:
+            return await answer
+        finally:
+            del self._entries[request]
+
+    def signal(self, leader: int, number: int) -> None:
+        """Send a signal to the processes of the session that `leader` leads, a pid as the sandbox counts."""
+        self._check_alive()
+        for pid, process in processes.snapshot(self._proc).items():
+            if leader in (pid, process.session) and pid != processes.INIT:
+                processes.send_signal(self._proc, pid, number)
+
+    async def open_terminal(
+        self,
+        argv: Sequence[str],
+        *,
+        cols: int,
+        rows: int,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Terminal:
+        """Start a command in a terminal of its own; arguments as for `run`.
+
+        Raises:
+            NotGiven: It could not be started.
+            SandboxGone: The sandbox ended first.
+        """
+        _check_strings(argv, env or {})
+        self._check_usable()
+        message = {"do": "terminal", "argv": list(argv), "cols": cols, "rows": rows, "cwd": cwd, "env": dict(env or {})}
+        request, exited = self._request(message, ())
+        try:
+            fd = await self._descriptor(request, is_terminal)
+        except BaseException:
+            self._abandon(request)
+            raise
+        exited.add_done_callback(lambda _: self._exits.pop(request, None))
+        return Terminal(fd, exited, lambda: self._channel.send({"do": "kill", "id": request}))
+
+    async def connect(self, port: int) -> socket.socket:
+        """Connect to a port of the sandbox's own loopback.
+
+        Raises:
+            ConnectionRefusedError: Nobody listens there.
+            SandboxError: No socket could be made.
+            SandboxGone: The sandbox ended first.
+        """
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            made = await self._make_socket(family)
+            try:
+                await self._loop.sock_connect(made, (host, port))
+            except OSError:
+                made.close()
+            except BaseException:
+                made.close()
+                raise
+            else:
+                return made
+        raise ConnectionRefusedError(f"nobody listens on port {port}")
+
+    async def _make_socket(self, family: socket.AddressFamily) -> socket.socket:
+        self._check_usable()
+        request, ended = self._request({"do": "socket", "family": int(family)}, ())
+        ended.set_result(0)  # nothing runs
+        try:
+            return socket.socket(fileno=await self._descriptor(request, is_socket))
+        finally:
+            self._abandon(request)
+
+    async def _descriptor(self, request: int, fits: Callable[[int], bool]) -> int:
+        given: asyncio.Future[int] = self._loop.create_future()
+        self._given[request] = given
+        try:
+            fd = await given
+        except asyncio.CancelledError:
+            if given.done() and not given.cancelled() and given.exception() is None:
+                os.close(given.result())
+            raise
+        finally:
+            del self._given[request]
+        if not fits(fd):
+            os.close(fd)
+            raise SandboxError("the sandbox gave a descriptor of another kind")
+        return fd
 
     async def call(
         self,
@@ -126,6 +257,8 @@ class Sandbox:
             SandboxGone: The sandbox ended first.
         """
         self._check_usable()
+        await self.guard.admit(operation, len(input or b""), params.get("path"))
+        self._check_usable()
         answer = PipeReader(_ANSWER_LIMIT)
         message = {"do": "call", "operation": operation, "params": dict(params)}
         request, ended = self._request(message, [_source(input), answer.writer])
@@ -139,6 +272,44 @@ class Sandbox:
             content = answer.finish()
             answer.close()
         return _parse(content, operation)
+
+    def start_call(self, operation: str, params: Mapping[str, object], source: int, sink: int) -> asyncio.Future[int]:
+        """Begin a file operation on pipes of the caller's; both descriptors are closed here.
+
+        The sink gets payload and result as `call` would read them. The future is done when the process has ended, and
+        fails with SandboxGone if the sandbox ends first.
+        """
+        try:
+            self._check_usable()
+        except BaseException:
+            for fd in (source, sink):
+                os.close(fd)
+            raise
+        message = {"do": "call", "operation": operation, "params": dict(params)}
+        request, ended = self._request(message, [source, sink])
+
+        def forget(_: asyncio.Future[int]) -> None:
+            del self._exits[request]
+            if not ended.cancelled():
+                ended.exception()  # taken note of, whoever waited
+
+        ended.add_done_callback(forget)
+        return ended
+
+    async def call_from(self, operation: str, params: Mapping[str, object], source: int) -> dict[str, Any]:
+        """Do a file operation as `call` does, with input from a descriptor, which is closed here; return its result."""
+        answer = PipeReader(_ANSWER_LIMIT)
+        try:
+            await self.start_call(operation, params, source, answer.writer)
+            await answer.ended
+        finally:
+            content = answer.finish()
+            answer.close()
+        return _parse(content, operation)[0]
+
+    def kill_all(self) -> None:
+        """Kill every process but the first, frozen or not."""
+        self._channel.send({"do": "kill all"})
 
     async def freeze(self) -> None:
         """Stop every process, also those being forked; all are stopped when this returns."""
@@ -179,7 +350,7 @@ class Sandbox:
         if self._frozen_at is not None:
             raise SandboxError("the sandbox is frozen; thaw it first")
 
-    def _usable_freezer(self) -> Freezer:
+    def _usable_freezer(self) -> Freezer | GroupFreezer:
         self._check_alive()
         if self._freezer is None:
             raise SandboxError("the sandbox is not ready")
@@ -189,17 +360,19 @@ class Sandbox:
         self._requests += 1
         ended = self._exits[self._requests] = self._loop.create_future()
         self._channel.send({**message, "id": self._requests}, fds)
+        self.guard.wake()
         return self._requests, ended
 
     async def _outcome(self, request: int, ended: asyncio.Future[int], timeout: float | None) -> tuple[int, bool]:
         """Return the exit code, and whether it took a kill because the time was up."""
-        if await self._ends_within(ended, timeout):
+        if await self.ends_within(ended, timeout):
             return ended.result(), False
         self._channel.send({"do": "kill", "id": request})
         await asyncio.wait({ended}, timeout=_KILL_GRACE)
         return ended.result() if ended.done() else _KILLED, True
 
-    async def _ends_within(self, ended: asyncio.Future[int], timeout: float | None) -> bool:
+    async def ends_within(self, ended: asyncio.Future[Any], timeout: float | None) -> bool:
+        """Wait for a future; False if it is not done after `timeout` seconds, those spent frozen not counted."""
         start = self._active_time()
         while not ended.done():
             if self._frozen_at is not None:
@@ -235,18 +408,42 @@ class Sandbox:
                 ended = self._exits.get(message["id"])
                 if ended and not ended.done():
                     ended.set_result(message["code"])
+            case "entry":
+                answer = self._entries.get(message["id"])
+                if answer and not answer.done():
+                    answer.set_result((message["entry"], fds))
+                else:
+                    for fd in fds:
+                        os.close(fd)
+            case "given":
+                self._on_given(message["id"], fds)
+            case "refused":
+                self._on_refused(message["id"], NotGiven(message["message"]))
             case "forked":
                 self.pid, self._pidfd = message["pid"], fds[0]
                 self._loop.add_reader(self._pidfd, self._end)
                 self._forked.set()
             case "ready":
                 self._proc = fds[0]
-                self._freezer = Freezer(self._proc)
+                self._freezer = choose(self._proc, self.guard.group)
+                self.guard.start(self._proc, self._exits, lambda: self._channel.send({"do": "kill all"}))
                 self._ready.set_result(None)
             case "failed":
                 self._fail(SetupFailed(message["step"], message["code"], message["detail"]))
             case unknown:
                 raise ValueError(unknown)
+
+    def _on_given(self, request: int, fds: list[int]) -> None:
+        given = self._given.get(request)
+        if given is not None and not given.done() and fds:
+            given.set_result(fds.pop(0))
+        for fd in fds:  # nobody waits for it any more
+            os.close(fd)
+
+    def _on_refused(self, request: int, error: SandboxError) -> None:
+        for waiting in (self._given.get(request), self._exits.get(request)):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(error)
 
     def _fail(self, error: SetupFailed) -> None:
         if not self._ready.done():
@@ -263,12 +460,14 @@ class Sandbox:
         if self._gone.is_set():
             return
         self._gone.set()
+        self.guard.stop()
         self._forked.set()
         self._thawed.set()
         self._frozen_at = None
         self._channel.close()
         self._fail(SetupFailed("start", 0, "the process ended before it was ready"))
-        for ended in self._exits.values():
+        waiting: list[asyncio.Future[Any]] = [*self._exits.values(), *self._entries.values(), *self._given.values()]
+        for ended in waiting:
             if not ended.done():
                 ended.set_exception(SandboxGone("the sandbox ended while this ran"))
         for reader in self._lingering:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 MIB = 1 << 20
+_MACHINE_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +17,15 @@ class Bind:
     """A file or directory of the host, shown live inside the sandbox at `target` (an absolute path there).
 
     To be writable there, it must belong to `SandboxHost.owner`.
+
+    Attributes:
+        top: A directory above the source below which other sandboxes may write: no link there is followed.
     """
 
     source: str
     target: str
     read_only: bool = False
+    top: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,27 @@ class Limits:
         memory_bytes: Most private memory of each process, in bytes; allocation beyond it fails in that process.
         open_files: Most open descriptors of each process.
         file_size: Largest file that a process may write, in bytes.
+        total_memory_bytes: Most memory of all processes together, in bytes; beyond it the largest is killed. Exact
+            with control groups; without them found out up to 0.25 s later.
+        disk_bytes: Most disk space of home and /tmp together, in bytes; beyond it the commands are killed, some tenths
+            of a second later, and the file API writes nothing. What is bound into the sandbox does not count.
+        cpu_share: Weight, 1 to 10,000, by which sandboxes that compete for processors share them; 100 is an ordinary
+            one. Without control groups it is a niceness, and shares above 100 count as 100.
+        cpu_quota: Most processors used on average, as 0.5 or 2; only with control groups.
     """
 
     processes: int | None = 256
     memory_bytes: int | None = None
     open_files: int | None = 4096
     file_size: int | None = None
+    total_memory_bytes: int | None = field(default_factory=lambda: _MACHINE_MEMORY // 2)
+    disk_bytes: int | None = None
+    cpu_share: int = 100
+    cpu_quota: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cpu_share <= 10_000:
+            raise ValueError(f"cpu_share must be 1 to 10000, not {self.cpu_share}")
 
 
 @dataclass(frozen=True, slots=True)

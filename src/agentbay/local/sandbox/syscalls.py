@@ -77,6 +77,11 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(flags), "unshare")
 
 
+def setns(fd: int) -> None:
+    """Join the namespace that `fd` stands for."""
+    _checked(_libc.setns(fd, 0), "setns")
+
+
 def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
     """Mount a new file system of `kind` on `target`."""
     name = os.fsencode(kind)
@@ -119,8 +124,15 @@ def make_read_only(target: str) -> None:
     _set_attributes(_AT_FDCWD, os.fsencode(target), MOUNT_ATTR_RDONLY, 0, target)
 
 
-def _set_attributes(directory: int, path: bytes, attributes: int, flags: int, what: str) -> None:
-    request = struct.pack("QQQQ", attributes, 0, 0, 0)
+def make_writable(target: str) -> None:
+    """Take back `make_read_only`."""
+    _set_attributes(_AT_FDCWD, os.fsencode(target), 0, 0, target, cleared=MOUNT_ATTR_RDONLY)
+
+
+def _set_attributes(
+    directory: int, path: bytes, attributes: int, flags: int, what: str, *, cleared: int = 0
+) -> None:
+    request = struct.pack("QQQQ", attributes, cleared, 0, 0)
     result = _libc.syscall(
         _MOUNT_SETATTR, directory, path, ctypes.c_uint(flags), request, ctypes.c_size_t(len(request))
     )

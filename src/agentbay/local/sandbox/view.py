@@ -1,15 +1,16 @@
 """The file system that a sandbox sees.
 
 A small read-only tmpfs holds the mount points; programs come read-only from the host, /proc, /dev and /tmp are the
-sandbox's own, and its home lies on disk. Nothing else of the host is there.
+sandbox's own, and its home lies on disk. Nothing else of the host is there. What cannot be hidden: /proc/1/mountinfo
+names the directory on the host behind home, /tmp and each bind.
 """
 
 from __future__ import annotations
 
 import os
 
-from agentbay.local.sandbox import syscalls
-from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, Plan
+from agentbay.local.sandbox import dirfd, syscalls
+from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, BindPlan, Plan
 from agentbay.local.sandbox.syscalls import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -67,13 +68,13 @@ def build(plan: Plan) -> None:
     # Targets of the caller's binds may lie below directories that sandboxed code has written to, in an earlier life of
     # this home: they are resolved inside the view, so that a planted link leads nowhere else.
     with step("bind"):
-        trees = [_clone(bind["source"], bind["read_only"]) for bind in plan["binds"]]
+        trees = [clone(bind) for bind in plan["binds"]]
         kinds = [os.path.isdir(bind["source"]) for bind in plan["binds"]]
     with step("pivot_root"):
         syscalls.enter_root(new_root)
     with step("bind"):
         for bind, tree, is_directory in zip(plan["binds"], trees, kinds, strict=True):
-            _make_mount_point(bind["target"], is_directory, plan["owner"])
+            make_mount_point(bind["target"], is_directory, plan["owner"])
             syscalls.attach_tree(tree, bind["target"])
     with step("mount"):
         syscalls.make_read_only("/")
@@ -96,7 +97,7 @@ def _show_programs() -> None:
             syscalls.bind(source, name, _READ_ONLY)
     for source in _SHOWN:
         if os.path.exists(source):
-            _make_mount_point(source[1:], os.path.isdir(source), None)
+            make_mount_point(source[1:], os.path.isdir(source), None)
             syscalls.bind(source, source[1:], _READ_ONLY)
 
 
@@ -115,15 +116,24 @@ def _show_own_directories(plan: Plan) -> None:
     syscalls.bind(os.path.join(plan["root"], "tmp"), "tmp", _WRITABLE)
 
 
-def _clone(source: str, read_only: bool) -> int:
-    return syscalls.clone_tree(source, _READ_ONLY if read_only else _WRITABLE)
+def clone(bind: BindPlan) -> int:
+    """Return a descriptor of the source of a bind, to be attached somewhere."""
+    attributes = _READ_ONLY if bind["read_only"] else _WRITABLE
+    if not bind["top"]:
+        return syscalls.clone_tree(bind["source"], attributes)
+    top = os.open(bind["top"], dirfd.DIRECTORY)
+    try:
+        with dirfd.entered(top, [part for part in bind["source"][len(bind["top"]) :].split("/") if part]) as fd:
+            return syscalls.clone_tree(f"/proc/self/fd/{fd}", attributes)
+    finally:
+        os.close(top)
 
 
-def _make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | None) -> None:
+def make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | None) -> None:
     """Make `target` and what is missing above it; below home and /tmp it belongs to the sandbox."""
     parent = os.path.dirname(target)
     if parent and not os.path.isdir(parent):
-        _make_mount_point(parent, True, owner)
+        make_mount_point(parent, True, owner)
     if os.path.exists(target):
         return
     if is_directory:

@@ -13,7 +13,7 @@ Message = dict[str, Any]
 
 INLINE, ATTACHED = b"i", b"m"
 _INLINE_LIMIT = 32 << 10  # a datagram must fit the socket's buffer (208 KiB by default); larger bodies go as a memfd
-_MAX_FDS = 8
+_MAX_FDS = 16
 
 
 def pack(message: Message) -> tuple[bytes, int | None]:

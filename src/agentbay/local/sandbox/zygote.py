@@ -10,9 +10,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
-from agentbay.local.sandbox import namespaces, seccomp, syscalls, wire
+from agentbay.local.sandbox import namespaces, seccomp, syscalls, title, wire
 from agentbay.local.sandbox.agent import Agent
 from agentbay.local.sandbox.plan import Plan
 
@@ -21,6 +22,7 @@ def main(fd: int) -> NoReturn:
     """Serve requests for sandboxes from the socket `fd` until it closes."""
     control = socket.socket(fileno=fd)
     _prepare()
+    title.change("agentbay-sandbox")
     program = seccomp.build(syscalls.MACHINE)
     wire.send(control, {"event": "ready"})
     while True:
@@ -28,7 +30,9 @@ def main(fd: int) -> NoReturn:
         if message is None:
             os._exit(0)
         with socket.socket(fileno=fds[0]) as channel:
-            _fork(message["plan"], channel, control, program)
+            _fork(channel, fds[1:], control, program)
+        for fd in fds[1:]:
+            os.close(fd)
 
 
 def _prepare() -> None:
@@ -50,7 +54,7 @@ def _prepare() -> None:
     gc.disable()
 
 
-def _fork(plan: Plan, channel: socket.socket, control: socket.socket, program: bytes) -> None:
+def _fork(channel: socket.socket, groups: Sequence[int], control: socket.socket, program: bytes) -> None:
     try:
         pid = os.fork()
     except OSError as error:
@@ -58,12 +62,13 @@ def _fork(plan: Plan, channel: socket.socket, control: socket.socket, program: b
         return
     if pid == 0:
         control.close()
-        _live(plan, channel, program)
+        _live(channel, groups, program)
 
 
-def _live(plan: Plan, channel: socket.socket, program: bytes) -> NoReturn:
+def _live(channel: socket.socket, groups: Sequence[int], program: bytes) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
+        plan = _await_plan(channel, groups)
         namespaces.enter(plan, channel, program)
         Agent(channel, plan).serve()
     except syscalls.SetupFailed as failure:
@@ -72,6 +77,22 @@ def _live(plan: Plan, channel: socket.socket, program: bytes) -> NoReturn:
         _report(channel, {"event": "failed", "step": "agent", "code": 0, "detail": repr(error)})
     finally:
         os._exit(1)
+
+
+def _await_plan(channel: socket.socket, groups: Sequence[int]) -> Plan:
+    """Enter control groups, then wait to be told what to be, which may take its time: a host keeps one in reserve."""
+    failure = None
+    try:
+        namespaces.enter_groups(groups)
+    except syscalls.SetupFailed as error:
+        failure = error
+    message, _ = wire.receive(channel)  # in any case: left unread, it would reset the socket and lose what we report
+    if message is None:
+        os._exit(0)
+    if failure:
+        raise failure
+    plan: Plan = message["plan"]
+    return plan
 
 
 def _report(channel: socket.socket, message: wire.Message) -> None:

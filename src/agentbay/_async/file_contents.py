@@ -1,0 +1,173 @@
+"""Contents of files in a session: reading and writing."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Sequence
+from typing import Literal, overload
+
+from .._transport.command import read_result
+from .._transport.deadline import Deadline
+from .._transport.file_shell import place_bytes, staging_path
+from .._transport.files import (
+    READ_CHUNK,
+    decode_base64,
+    decode_text,
+    read_contents,
+    read_info,
+    size_of,
+    split_text,
+)
+from .._wire.tools import DeleteFile, GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile
+from ..errors import AgentBayError, FileError, InvalidArgumentError
+from ..models.base import BoolResult
+from ..models.filesystem import BinaryFileContentResult, FileContentResult, MultipleFileContentResult
+from .door import returns
+from .service import AsyncBaseService, text_of
+
+_DIRECT_CHUNK = 8 << 20  # characters of one call on a session's own link
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
+
+
+class AsyncFileContents(AsyncBaseService):
+    """Read and write files of a session."""
+
+    @overload
+    async def read_file(self, path: str, *, format: Literal["text"] = "text") -> FileContentResult: ...
+    @overload
+    async def read_file(self, path: str, *, format: Literal["bytes"]) -> BinaryFileContentResult: ...
+    async def read_file(
+        self, path: str, *, format: Literal["text", "bytes"] = "text"
+    ) -> FileContentResult | BinaryFileContentResult:
+        """Read a whole file.
+
+        Args:
+            path: The file.
+            format: "text" gives `content` as str, "bytes" as bytes. A file that is no UTF-8 cannot be read as text.
+
+        Raises:
+            ValueError: If `format` is neither.
+
+        Wire: CallMcpTool/read_file
+        """
+        if format == "text":
+            return await self._read_text(path)
+        if format == "bytes":
+            return await self._read_bytes(path)
+        raise ValueError(f"format must be 'text' or 'bytes', not {format!r}")
+
+    async def read(self, path: str) -> FileContentResult:
+        """Read a whole file as text; the same as `read_file(path)`."""
+        return await self._read_text(path)
+
+    @returns(BoolResult)
+    async def write_file(self, path: str, content: str | bytes, mode: str = "overwrite") -> BoolResult:
+        """Write to a file; directories on the way are made.
+
+        Args:
+            path: The file.
+            content: Text, which is written as UTF-8, or bytes.
+            mode: "overwrite" replaces what is there, "append" adds to it.
+
+        Wire: CallMcpTool/write_file; for bytes that are no UTF-8 also shell
+        """
+        if mode not in ("overwrite", "append"):
+            raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
+        deadline = Deadline(self.session.timeout)
+        if isinstance(content, str):
+            return await self._write_text(path, content, mode, deadline)
+        try:
+            return await self._write_text(path, bytes(content).decode(), mode, deadline)
+        except UnicodeDecodeError:
+            return await self._write_bytes(path, bytes(content), mode, deadline)
+
+    write = write_file
+
+    @returns(MultipleFileContentResult)
+    async def read_multiple_files(self, paths: Sequence[str]) -> MultipleFileContentResult:
+        """Read several text files in one call. One that cannot be read is in `errors`, and the others in `contents`.
+
+        Args:
+            paths: The files.
+
+        Wire: CallMcpTool/read_multiple_files
+        """
+        wanted = list(paths)
+        reply = await self.session.run_tool(ReadMultipleFiles(paths=wanted))
+        text_of(reply, FileError)
+        contents, errors = read_contents(reply.needed(), wanted)
+        return MultipleFileContentResult(request_id=reply.request_id, success=True, contents=contents, errors=errors)
+
+    @property
+    def _goes_direct(self) -> bool:
+        # A session's own link carries contents of any size; the way through the service does not.
+        return bool(self.session.link_url and self.session.token)
+
+    async def _write_text(self, path: str, content: str, mode: str, deadline: Deadline) -> BoolResult:
+        request_id = ""
+        for piece in [content] if self._goes_direct else split_text(content):
+            call = WriteFile(path=path, content=piece, mode=mode)
+            reply = await self.session.run_tool(call, deadline=deadline)
+            text_of(reply, FileError)
+            request_id, mode = reply.request_id, "append"
+        return BoolResult(request_id=request_id, success=True, data=True)
+
+    async def _write_bytes(self, path: str, content: bytes, mode: str, deadline: Deadline) -> BoolResult:
+        """Bring bytes in as base64, since tools take text, and let a command in the session make the file of it."""
+        token = secrets.token_hex(8)
+        staged = staging_path(token)
+        text = base64.b64encode(content).decode()
+        try:
+            for piece in split_text(text, _DIRECT_CHUNK) if self._goes_direct else split_text(text):
+                await self._write_text(staged, piece, "append", deadline)
+            command = place_bytes(path, staged, token, append=mode == "append")
+            limit = max(1000, int(deadline.remaining() * 1000))
+            reply = await self.session.run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
+            placed = read_result(reply)
+        except AgentBayError:
+            await self._discard(staged)
+            raise
+        if not placed:
+            reason = placed.error_message.strip()
+            raise FileError(f"Failed to write file: {path}, error: {reason}", request_id=reply.request_id)
+        return BoolResult(request_id=reply.request_id, success=True, data=True)
+
+    async def _discard(self, staged: str) -> None:
+        try:
+            await self.session.run_tool(DeleteFile(path=staged), timeout=5)
+        except AgentBayError:  # the failure before it is the one to tell
+            pass
+
+    @returns(FileContentResult)
+    async def _read_text(self, path: str) -> FileContentResult:
+        request_id, parts = await self._read_parts(path, None)
+        content = "".join(parts)
+        if _REPLACED in content:  # the file may hold that character, or the service put it for what is no UTF-8
+            request_id, parts = await self._read_parts(path, "binary")
+            content = decode_text(b"".join(map(decode_base64, parts)), path)
+        return FileContentResult(request_id=request_id, success=True, content=content)
+
+    @returns(BinaryFileContentResult)
+    async def _read_bytes(self, path: str) -> BinaryFileContentResult:
+        request_id, parts = await self._read_parts(path, "binary")
+        content = b"".join(decode_base64(part) for part in parts)
+        return BinaryFileContentResult(request_id=request_id, success=True, content=content, size=len(content))
+
+    async def _read_parts(self, path: str, form: str | None) -> tuple[str, Sequence[str]]:
+        deadline = Deadline(self.session.timeout)
+        if self._goes_direct:
+            reply = await self.session.run_tool(ReadFile(path=path, format=form), deadline=deadline)
+            return reply.request_id, [text_of(reply, FileError)]
+        found = await self.session.run_tool(GetFileInfo(path=path), deadline=deadline)
+        info = read_info(text_of(found, FileError))
+        if not info or info.get("isDirectory"):
+            raise FileError(f"Path does not exist or is a directory: {path}", request_id=found.request_id)
+        request_id, size = found.request_id, size_of(info)
+        parts = []
+        for offset in range(0, size, READ_CHUNK):
+            call = ReadFile(path=path, offset=offset, length=min(READ_CHUNK, size - offset), format=form)
+            reply = await self.session.run_tool(call, deadline=deadline)
+            parts.append(text_of(reply, FileError))
+            request_id = reply.request_id
+        return request_id, parts

@@ -1,0 +1,229 @@
+"""Background processes in a session."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import math
+import secrets
+import signal as signals
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from .._concurrency import async_sleep
+from .._transport import process as commands
+from .._transport.deadline import Deadline
+from .._transport.poll import delays
+from .._wire.tools import Shell, ToolReply, WriteFile
+from ..errors import AgentBayError, CommandError, DeadlineExceeded, FileError
+from .service import text_of
+
+if TYPE_CHECKING:
+    from .._transport.reply import Reply
+    from .session import AsyncSession
+
+_LOOK = 5.0  # seconds that one call waits inside the session for something to happen
+_MARGIN = 15.0  # seconds that the answer to a call may take beyond that
+_PATIENCE = 120.0  # seconds for which a lost connection is tried again
+_PIECE = 36 * 1024  # bytes of input in one call
+_TAKE = 2.0  # seconds that a process has to take a block of input
+
+
+class AsyncProcess:
+    """A process in the background of a session; made by `command.start()` and `command.attach()`.
+
+    It runs on whatever becomes of this program, and its output is kept in the session: it can be read from the
+    beginning as often as one likes, and a lost connection loses nothing of it.
+
+    Attributes:
+        id: By which any client of the session can find it again.
+        pid: Its process id in the session, and that of its process group.
+        exit_code: How it ended, 128 + N by signal N; None as long as that is not known here.
+        stdout, stderr: What it writes.
+    """
+
+    def __init__(self, session: AsyncSession, process_id: str, pid: int) -> None:
+        self.id, self.pid = process_id, pid
+        self.exit_code: int | None = None
+        self._session = session
+        self.stdout = AsyncOutput(self, "stdout")
+        self.stderr = AsyncOutput(self, "stderr")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r}, pid={self.pid}, exit_code={self.exit_code})"
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and return the exit code.
+
+        Args:
+            timeout: Seconds to wait; None is without limit. It runs on if they are over.
+
+        Raises:
+            DeadlineExceeded: Time ran out.
+            CommandError: It is gone and has left no exit code.
+
+        Wire: CallMcpTool/shell
+        """
+        deadline = Deadline(math.inf if timeout is None else timeout)
+        while self.exit_code is None:
+            await self.look("", 0, min(_LOOK, max(deadline.remaining(), 0.0)))
+            if self.exit_code is None and deadline.remaining() <= 0:
+                raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
+        return self.exit_code
+
+    async def poll(self) -> int | None:
+        """Return the exit code, None if it still runs.
+
+        Raises:
+            CommandError: It is gone and has left no exit code.
+
+        Wire: CallMcpTool/shell
+        """
+        if self.exit_code is None:
+            await self.look("", 0, 0.0)
+        return self.exit_code
+
+    async def send_stdin(self, data: str | bytes, timeout: float | None = None) -> None:
+        """Write to its input, and return when all of it is on the way.
+
+        Args:
+            data: Text, which is written as UTF-8, or bytes.
+            timeout: Seconds it may take; None is the client's time limit.
+
+        Raises:
+            CommandError: It has ended, or its input was closed.
+            DeadlineExceeded: It does not read; `extra["sent"]` tells how many bytes it was given.
+
+        Wire: CallMcpTool/write_file, CallMcpTool/shell
+        """
+        whole = data.encode() if isinstance(data, str) else bytes(data)
+        deadline = Deadline(self._session.timeout if timeout is None else timeout)
+        for start in range(0, len(whole), _PIECE):
+            await self._feed(whole[start : start + _PIECE], start, deadline)
+
+    async def close_stdin(self) -> None:
+        """End its input; what was sent before is still read. Calling it again does nothing.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._checked(commands.close_input(self.id))
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to it and its process group; one that has ended is left in peace.
+
+        Args:
+            number: Such as `signal.SIGINT`.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._checked(commands.send_signal(self.id, signals.Signals(number).name.removeprefix("SIG")))
+
+    async def kill(self) -> None:
+        """Kill it and its process group.
+
+        Wire: CallMcpTool/shell
+        """
+        await self.signal(signals.SIGKILL)
+
+    async def remove(self) -> None:
+        """Remove its output from the session, which otherwise stays as long as that.
+
+        Raises:
+            CommandError: It still runs.
+
+        Wire: CallMcpTool/shell
+        """
+        await self._checked(commands.remove(self.id))
+
+    async def look(self, stream: str, offset: int, seconds: float) -> commands.State:
+        """Wait for output beyond an offset, or for the end; for this package's own use.
+
+        Asking takes nothing away, so it is asked again when the answer was lost.
+        """
+        patience = Deadline(_PATIENCE)
+        for delay in delays(patience, first=0.1, factor=2.0, cap=5.0):
+            try:
+                reply = await self._run(commands.follow(self.id, stream, offset, seconds), seconds + _MARGIN)
+            except AgentBayError as error:
+                if not error.retryable or patience.remaining() <= delay:
+                    raise
+                await async_sleep(delay)
+                continue
+            state = commands.read_state(reply, self.id)
+            if state.lost and not state.data:
+                raise CommandError(f"Process {self.id} is gone and has left no exit code: it was killed from outside.")
+            if state.exit_code is not None and (not stream or offset + len(state.data) == state.size):
+                self.exit_code = state.exit_code
+            return state
+        raise patience.exceeded(f"Reading process {self.id}")
+
+    async def _feed(self, piece: bytes, before: int, deadline: Deadline) -> None:
+        staged, done = f"/tmp/.agentbay-{secrets.token_hex(8)}.b64", 0
+        call = WriteFile(path=staged, content=base64.b64encode(piece).decode())
+        text_of(await self._session.run_tool(call, deadline=deadline), FileError)
+        while done < len(piece):
+            command = commands.feed(self.id, staged, len(piece), done, _TAKE)
+            done = int(await self._checked(command))
+            if done < len(piece) and deadline.remaining() <= 0:
+                late = deadline.exceeded(f"Writing to process {self.id}")
+                raise DeadlineExceeded(late.message, hint="It does not read its input.", sent=before + done)
+
+    async def _checked(self, command: str) -> str:
+        return commands.check(await self._run(command, self._session.timeout), self.id)
+
+    async def _run(self, command: str, seconds: float) -> Reply[ToolReply]:
+        call = Shell(command=command, timeout_ms=int(seconds * 1000))
+        return await self._session.run_tool(call, timeout=seconds + _MARGIN)
+
+
+class AsyncOutput:
+    """What a process writes to one of its streams: an iterator of text, as it comes, no character ever cut in two.
+
+    What is no UTF-8 becomes a replacement character; `chunks()` gives the bytes. Each iteration starts at the
+    beginning, and ends when the process has ended and all it wrote has been given.
+    """
+
+    def __init__(self, process: AsyncProcess, stream: str) -> None:
+        self._process, self._stream = process, stream
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        async for chunk in self.chunks():
+            if text := decoder.decode(chunk):
+                yield text
+        if text := decoder.decode(b"", True):
+            yield text
+
+    async def chunks(self, offset: int = 0) -> AsyncIterator[bytes]:
+        """Iterate over its bytes.
+
+        Args:
+            offset: Where to start, in bytes from the beginning.
+
+        Raises:
+            CommandError: Output is lost, or the process is gone and has left no exit code; then all that it wrote
+                has been given before.
+        """
+        done = False
+        while not done:
+            state = await self._process.look(self._stream, offset, _LOOK)
+            offset += len(state.data)
+            done = state.exit_code is not None and offset >= state.size
+            if state.data:
+                yield state.data
+
+    async def lines(self) -> AsyncIterator[str]:
+        """Iterate over its lines, without their ends."""
+        rest = ""
+        async for text in self:
+            *whole, rest = (rest + text).split("\n")
+            for line in whole:
+                yield line
+        if rest:
+            yield rest
+
+    async def read(self) -> str:
+        """Return all of it, when the process has ended."""
+        return "".join([text async for text in self])
+
+

@@ -1,0 +1,405 @@
+"""Terminals in a session: programs that think that a person sits before them."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._transport.deadline import Deadline
+from .._websocket import AsyncFlag, AsyncMailbox, AsyncWorker
+from .._wire.converter import Malformed, structure, unstructure
+from .._wire.pty import (
+    ERROR,
+    EXIT,
+    LARGEST,
+    OUTPUT,
+    TARGET,
+    PtyAnswer,
+    PtyCreate,
+    PtyInput,
+    PtyPush,
+    PtyRef,
+    PtyResize,
+    to_bytes,
+    to_text,
+)
+from ..errors import (
+    AgentBayError,
+    DeadlineExceeded,
+    PtyError,
+    PtyNotConnectedError,
+    PtySessionNotFoundError,
+    ReplyError,
+    ToolError,
+)
+from ..models.pty import PtySession
+from .callbacks import call_back
+from .service import AsyncBaseService
+from .ws import CALL_SECONDS, Listener
+
+if TYPE_CHECKING:
+    from .ws import AsyncLink
+
+_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
+_UNREAD = 16 << 20  # bytes of output that are kept for a reader who does not read
+_EARLY = 256  # pushes kept until it is known which terminal is ours
+_log = logging.getLogger("agentbay")
+
+
+class AsyncPty(AsyncBaseService):
+    """Open terminals in a session, and find those that are open."""
+
+    async def create(
+        self,
+        cols: int = 80,
+        rows: int = 24,
+        cwd: str | None = None,
+        envs: dict[str, str] | None = None,
+        shell: str | None = None,
+        on_data: Callable[[bytes], object] | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncPtyHandle:
+        """Start a program in a new terminal.
+
+        Args:
+            cols: Width in characters, 1 to 500.
+            rows: Height in characters, 1 to 500.
+            cwd: Directory to start in; None is the session's home.
+            envs: Environment variables beside the session's own; `TERM` and `LANG` have useful defaults.
+            shell: What to run; None is the session's shell.
+            on_data: Called with each piece of output, from the first byte on, one call after the other. It may use the
+                session; an exception of it is logged and ends nothing. Without it, iterate over the handle.
+            timeout_s: Seconds it may take; None is 30.
+
+        Raises:
+            PtyError: The size is impossible, or the service refuses.
+            TransportError: There is no connection, or no answer in time.
+
+        Wire: WebSocket PTY_SERVER/pty.create
+        """
+        _check_size(cols, rows)
+        wanted = PtyCreate(
+            cols=cols, rows=rows, cwd=cwd, envs={**_ENVIRONMENT, **(envs or {})}, shell=shell, listening=True
+        )
+        deadline = Deadline(CALL_SECONDS if timeout_s is None else timeout_s)
+        return await self._attach("pty.create", wanted, AsyncPtyHandle("", self, on_data), deadline)
+
+    async def connect(self, pty_session_id: str, on_data: Callable[[bytes], object] | None = None) -> AsyncPtyHandle:
+        """Take up a terminal that is open, also one that another client has opened.
+
+        Its recent output, where the service keeps it, comes first.
+
+        Args:
+            pty_session_id: Its id, as from `list()`.
+            on_data: As for `create()`.
+
+        Raises:
+            PtySessionNotFoundError: There is no such terminal.
+            PtyError: The service refuses.
+            TransportError: There is no connection, or no answer in time.
+
+        Wire: WebSocket PTY_SERVER/pty.connect
+        """
+        wanted = PtyRef(pty_session_id=pty_session_id, listening=True)
+        handle = AsyncPtyHandle(pty_session_id, self, on_data)
+        return await self._attach("pty.connect", wanted, handle, Deadline(CALL_SECONDS))
+
+    async def list(self) -> builtins.list[PtySession]:
+        """List the session's terminals, in the order of their creation.
+
+        Raises:
+            PtyError: The service refuses.
+            TransportError: There is no connection, or no answer in time.
+
+        Wire: WebSocket PTY_SERVER/pty.list
+        """
+        answer = await self._ask("pty.list", {})
+        if answer.pty_sessions is None:
+            return [PtySession(found, 0, 0, "running") for found in answer.pty_session_ids]
+        return [
+            PtySession(found.pty_session_id, found.cols, found.rows, found.status, found.exit_code)
+            for found in answer.pty_sessions
+        ]
+
+    async def kill(self, pty_session_id: str) -> None:
+        """Kill the program in a terminal, and what it has started.
+
+        Raises:
+            PtySessionNotFoundError: There is no such terminal.
+            PtyError: The service refuses.
+            TransportError: There is no connection, or no answer in time.
+
+        Wire: WebSocket PTY_SERVER/pty.kill
+        """
+        await self._ask("pty.kill", PtyRef(pty_session_id=pty_session_id))
+
+    async def _attach(self, method: str, wanted: object, handle: AsyncPtyHandle, deadline: Deadline) -> AsyncPtyHandle:
+        link = await self.session.ws.link()
+        handle._listen(link)
+        try:
+            await self._ask(method, wanted, deadline, handle._begin)
+        except BaseException:
+            handle.disconnect()
+            raise
+        return handle
+
+    async def _ask(
+        self,
+        method: str,
+        params: object,
+        deadline: Deadline | None = None,
+        on_answer: Callable[[dict[str, Any]], None] | None = None,
+    ) -> PtyAnswer:
+        link = await self.session.ws.link()
+        data = {"method": method, "params": unstructure(params)}
+        try:
+            return _read(await link.call(TARGET, data, deadline or Deadline(CALL_SECONDS), on_answer))
+        except ToolError as error:
+            missing = "not found" in error.message.lower()
+            raise (PtySessionNotFoundError if missing else PtyError)(error.message, **error.context()) from error
+
+    async def _tell(self, method: str, params: object) -> None:
+        link = await self.session.ws.link()
+        await link.send(TARGET, {"method": method, "params": unstructure(params)})
+
+
+class AsyncPtyHandle:
+    """A terminal that this client looks at.
+
+    Iterate over it for its output, until its program ends, unless `on_data` takes it. As a context manager it kills
+    the program at the end of the block, if that still runs.
+
+    Attributes:
+        dropped: Bytes of output that are lost because nobody read them: of what is unread, the newest 16 MiB are kept.
+    """
+
+    def __init__(
+        self, pty_session_id: str, pty_module: AsyncPty, on_data: Callable[[bytes], object] | None = None
+    ) -> None:
+        self.dropped = 0
+        self._id, self._pty, self._on_data = pty_session_id, pty_module, on_data
+        self._exit_code: int | None = None
+        self._error: PtyError | None = None
+        self._begun = False
+        self._early: list[PtyPush] = []
+        self._output: AsyncMailbox[bytes | None] = AsyncMailbox()
+        self._arrived = self._taken = 0  # bytes; each is counted by one side alone
+        self._ended, self._delivered = AsyncFlag(), AsyncFlag()
+        self._unlisten: Callable[[], None] = _nothing
+        self._pump = AsyncWorker(self._deliver) if on_data is not None else None
+
+    def __repr__(self) -> str:
+        state = "connected" if self.is_connected else "not connected"
+        return f"{type(self).__name__}({self._id!r}, {state}, exit_code={self._exit_code})"
+
+    async def __aenter__(self) -> AsyncPtyHandle:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.is_connected:
+            await self.kill()
+
+    @property
+    def pty_session_id(self) -> str:
+        """The terminal's id."""
+        return self._id
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the program runs, as far as is known, and what it writes comes here."""
+        return not self._ended.is_set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """The program's exit code, 128 + N if signal N ended it; None if it has not ended, or this is not known."""
+        return self._exit_code
+
+    async def send_input(self, data: bytes | str) -> None:
+        r"""Type something; the return key is "\r" or "\n", Ctrl-C is "\x03".
+
+        Raises:
+            PtyNotConnectedError: The program has ended, or the connection.
+            TransportError: It could not be sent.
+
+        Wire: WebSocket PTY_SERVER/pty.input
+        """
+        self._check_connected()
+        encoding, text = ("utf8", data) if isinstance(data, str) else to_text(bytes(data))
+        await self._pty._tell("pty.input", PtyInput(pty_session_id=self._id, encoding=encoding, data=text))
+
+    async def resize(self, cols: int, rows: int) -> None:
+        """Change the size; the program is told.
+
+        Raises:
+            PtyNotConnectedError: The program has ended, or the connection.
+            PtyError: The size is impossible: each may be 1 to 500 characters.
+            TransportError: It could not be sent.
+
+        Wire: WebSocket PTY_SERVER/pty.resize
+        """
+        self._check_connected()
+        _check_size(cols, rows)
+        await self._pty._tell("pty.resize", PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
+
+    async def kill(self) -> None:
+        """Kill the program, and what it has started; `wait()` then tells its exit code.
+
+        Raises:
+            PtyNotConnectedError: The program has ended, or the connection.
+            PtyError: The service refuses.
+            TransportError: There is no answer.
+
+        Wire: WebSocket PTY_SERVER/pty.kill
+        """
+        self._check_connected()
+        await self._pty.kill(self._id)
+
+    async def wait(self, timeout_s: float | None = None) -> int:
+        """Wait until the program has ended, and `on_data` has had all its output; return the exit code.
+
+        Args:
+            timeout_s: Seconds to wait; None is as long as it takes.
+
+        Raises:
+            TimeoutError: It has not ended in time; it goes on.
+            PtyError: The connection was lost, or closed, or the service reports a failure: the exit code is not known.
+        """
+        deadline = Deadline(float("inf") if timeout_s is None else timeout_s)
+        done = await self._ended.wait(deadline.remaining())
+        if done and self._pump is not None and not self._pump.is_current():
+            done = await self._delivered.wait(deadline.remaining())
+        if not done:
+            raise DeadlineExceeded(f"The terminal {self._id} has not ended within {timeout_s:g} s.", action="wait")
+        if self._exit_code is None:
+            raise self._error or PtyNotConnectedError()
+        return self._exit_code
+
+    def disconnect(self) -> None:
+        """Look away: the program goes on, and `pty.connect()` finds it again. Calling it again does nothing."""
+        if self.is_connected:
+            self._end(PtyNotConnectedError(f"The terminal {self._id} was disconnected from this side."))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Iterate over the output until the program ends.
+
+        Raises:
+            PtyError: The connection was lost, or the service reports a failure; or `on_data` takes the output.
+        """
+        if self._on_data is not None:
+            raise PtyError("on_data takes the output of this terminal, so there is nothing to iterate over.")
+        while True:
+            piece = await self._output.take()
+            if piece is None:
+                self._output.put(None)  # for who iterates once more
+                break
+            self._taken += len(piece)
+            yield piece
+        if self._exit_code is None and not isinstance(self._error, PtyNotConnectedError):
+            raise self._error or PtyNotConnectedError()
+
+    async def _deliver(self) -> None:
+        assert self._on_data is not None
+        while (piece := await self._output.take()) is not None:
+            self._taken += len(piece)
+            await call_back(self._on_data, piece)
+        self._delivered.set()
+
+    def _check_connected(self) -> None:
+        if not self.is_connected:
+            hint = "" if self._exit_code is not None else "If its program still runs, pty.connect() takes it up again."
+            raise PtyNotConnectedError(hint=hint)
+
+    # ── Called where frames are read: nothing here may wait ──────────────────────────────────────────────────────────
+
+    def _listen(self, link: AsyncLink) -> None:
+        self._unlisten = link.listen(Listener(TARGET, self._on_push, self._on_lost))
+
+    def _begin(self, data: dict[str, Any]) -> None:
+        """Learn from the answer which terminal this is; nothing is lost of what came for it before."""
+        answer = _read(data)
+        self._id = answer.pty_session_id or self._id
+        if not self._id:
+            raise ReplyError("The answer to pty.create has no ptySessionId.", action=TARGET)
+        self._begun = True
+        early, self._early = self._early, []
+        if answer.replay:
+            # what came before the answer is part of it
+            early = [push for push in early if push.event_type != OUTPUT]
+            self._add(_replayed(answer.replay))
+        for push in early:
+            self._take(push)
+        if answer.exit_code is not None:
+            self._exit_code = answer.exit_code
+            self._end(None)
+
+    def _on_push(self, data: dict[str, Any]) -> None:
+        try:
+            push: PtyPush = structure(data, PtyPush, path=TARGET)
+            if self._begun:
+                self._take(push)
+            elif len(self._early) < _EARLY:
+                self._early.append(push)
+        except Malformed as error:
+            _log.warning("A push of %s was ignored: %s", TARGET, error)
+
+    def _take(self, push: PtyPush) -> None:
+        if push.pty_session_id != self._id or not self.is_connected:
+            return
+        if push.event_type == OUTPUT:
+            self._add(to_bytes(push.encoding, push.data or ""))
+        elif push.event_type == EXIT:
+            self._exit_code = -1 if push.exit_code is None else push.exit_code
+            self._end(None)
+        elif push.event_type == ERROR:
+            self._end(PtyError(push.error or "The service reports a failure and gives no reason."))
+
+    def _add(self, piece: bytes) -> None:
+        self._arrived += len(piece)
+        self._output.put(piece)
+        while self._arrived - self._taken - self.dropped > _UNREAD:
+            oldest = self._output.drop()
+            if not oldest:
+                return
+            self.dropped += len(oldest)
+
+    def _on_lost(self, error: AgentBayError) -> None:
+        if not self.is_connected:
+            return
+        message = f"The connection to the terminal {self._id} was lost, so its exit code is not known."
+        lost = PtyError(message, hint="If its program still runs, pty.connect() takes it up again.")
+        lost.__cause__ = error
+        self._end(lost)
+
+    def _end(self, error: PtyError | None) -> None:
+        self._error = error
+        self._unlisten()
+        self._ended.set()
+        self._output.put(None)
+
+
+def _nothing() -> None:
+    return
+
+
+def _check_size(cols: int, rows: int) -> None:
+    for size in (cols, rows):
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST:
+            raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{LARGEST})")
+
+
+def _replayed(text: str) -> bytes:
+    try:
+        return to_bytes("base64", text)
+    except Malformed as error:
+        raise ReplyError(f"What {TARGET} has kept of the output cannot be read: {error}.", action=TARGET) from error
+
+
+def _read(data: Mapping[str, Any]) -> PtyAnswer:
+    result = data.get("result", data)
+    try:
+        answer: PtyAnswer = structure(result if isinstance(result, dict) else {}, PtyAnswer, path=TARGET)
+    except Malformed as error:
+        raise ReplyError(f"The answer of {TARGET} cannot be read: {error}.", action=TARGET) from error
+    return answer

@@ -1,0 +1,219 @@
+"""Whole directories between this machine and a session, by way of its tools: only what is not the same travels."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from .. import _tree as disk
+from .._concurrency import async_blocking, async_sleep
+from .._transport import tree as trees
+from .._transport.command import read_result
+from .._transport.deadline import Deadline
+from .._transport.files import READ_CHUNK, WRITE_CHUNK, decode_base64
+from .._transport.poll import delays
+from .._wire.tools import DeleteFile, ReadFile, Shell, WriteFile
+from ..errors import AgentBayError, FileError
+from ..models.tree import TreeProgress, TreeReport
+from .callbacks import call_back
+from .service import text_of
+
+if TYPE_CHECKING:
+    from .._wire.schema import Tool
+    from .filesystem import AsyncFileSystem
+
+_PIECE, _DIRECT_PIECE = WRITE_CHUNK // 4 * 3, 3 << 20  # bytes of an archive in one call; multiples of 3, for base64
+_WORK = 600.0  # seconds that the session may take to list, pack or unpack
+_CALL = 60.0  # seconds that one piece may take
+_PATIENCE = 120.0  # seconds for which a lost connection is tried again
+
+
+class AsyncTreeTransfer:
+    """One push or pull."""
+
+    def __init__(
+        self,
+        files: AsyncFileSystem,
+        local: Path,
+        remote: str,
+        ignored: Callable[[str, bool], bool],
+        checksum: bool,
+        progress: disk.Progress | None,
+    ) -> None:
+        self._session = files.session
+        self._direct = bool(files.session.link_url and files.session.token)
+        self._local, self._remote = local, remote
+        self._ignored, self._checksum, self._progress = ignored, checksum, progress
+        self._told = TreeProgress(0, 0, 0, 0)
+
+    async def push(self, delete: bool) -> TreeReport:
+        """Make the session's directory as the one here."""
+        if not await async_blocking(self._local.is_dir):
+            raise FileError(f"{self._local} is not a directory.")
+        here, there = await self._look()
+        plan = trees.plan(here, there, delete=delete)
+        await self._say(0, plan, 0)
+        if plan.deleted:
+            doomed = await self._stage_names(plan.deleted)
+            await self._run(trees.delete(self._remote, doomed))
+        if not there and not plan.copied:
+            await self._run(f"mkdir -p -- {trees.quoted(self._remote)}")
+        done = 0
+        for batch in plan.batches:
+            size = sum(here[path].size for path in batch)
+            archive = await async_blocking(disk.Archive, self._local, batch)
+            try:
+                staged = await self._send(archive, plan, size)
+            finally:
+                archive.close()
+            await self._run(trees.unpack(self._remote, staged, secrets.token_hex(8)))
+            done += len(batch)
+            await self._say(done, plan, self._told.bytes_done + size)
+        return TreeReport(copied=plan.copied, deleted=plan.deleted, unchanged=plan.unchanged, bytes=plan.bytes)
+
+    async def pull(self, delete: bool) -> TreeReport:
+        """Make the directory here as the session's."""
+        here, there = await self._look()
+        plan = trees.plan(there, here, delete=delete)
+        await self._say(0, plan, 0)
+        await async_blocking(self._local.mkdir, parents=True, exist_ok=True)
+        await async_blocking(disk.delete, self._local, plan.deleted)
+        report = TreeReport(deleted=plan.deleted, unchanged=plan.unchanged, bytes=plan.bytes)
+        done = 0
+        for batch in plan.batches:
+            with tempfile.TemporaryFile() as file:
+                await self._fetch(batch, file)
+                report.skipped += await async_blocking(disk.unpack, self._local, file, set(batch))
+            done += len(batch)
+            await self._say(done, plan, self._told.bytes_done + sum(there[path].size for path in batch))
+        report.copied = sorted(set(plan.copied) - set(report.skipped))
+        return report
+
+    async def _look(self) -> tuple[trees.Tree, trees.Tree]:
+        """List the directory here and the one in the session, both without what is ignored."""
+        here: trees.Tree = {}
+        if await async_blocking(self._local.exists):
+            here = await async_blocking(disk.scan, self._local, self._ignored, digests=self._checksum)
+        out = f"/tmp/{trees.TEMPORARY}{secrets.token_hex(8)}"
+        await self._run(trees.listing(self._remote, out, digests=self._checksum))
+        with tempfile.TemporaryFile() as file:
+            await self._download(out, file)
+            file.seek(0)
+            there = trees.read_listing(await async_blocking(file.read))
+        trees.check_names(there)
+        return here, trees.without_ignored(there, self._ignored)
+
+    async def _send(self, archive: disk.Archive, plan: trees.Plan, size: int) -> str:
+        """Stage an archive; what an earlier attempt, also by another program, has brought there is not sent again."""
+        staged = f"/tmp/{trees.TEMPORARY}{archive.digest[:32]}"
+        step = _DIRECT_PIECE if self._direct else _PIECE
+        before = self._told
+        patience = Deadline(_PATIENCE)
+        wait = delays(patience, first=0.1, factor=2.0, cap=5.0)
+        offset = await self._staged(staged, step, archive.size)
+        while offset < archive.size:
+            piece = await async_blocking(archive.read, offset, step)
+            text = base64.b64encode(piece).decode()
+            call = WriteFile(path=staged, content=text, mode="append" if offset else "overwrite")
+            try:
+                await self._tool(call)
+            except AgentBayError as error:  # whether it was written is seen by looking
+                pause = next(wait, None)
+                if not error.retryable or pause is None:
+                    raise
+                await async_sleep(pause)
+                offset = await self._staged(staged, step, archive.size)
+                continue
+            offset += len(piece)
+            await self._say(before.files_done, plan, before.bytes_done + size * offset // archive.size)
+        self._told = before
+        return staged
+
+    async def _staged(self, staged: str, step: int, size: int) -> int:
+        """Tell how many bytes of an archive are there; pieces that are not whole do not count."""
+        out = await self._run(f"wc -c < {staged} 2>/dev/null || echo 0")
+        written = int(out.split()[-1])
+        if written == -(-size // 3) * 4:
+            return size
+        whole, rest = divmod(written, step // 3 * 4)
+        return whole * step if not rest and whole * step < size else 0
+
+    async def _fetch(self, batch: list[str], file: IO[bytes]) -> None:
+        out = f"/tmp/{trees.TEMPORARY}{secrets.token_hex(8)}"
+        await self._run(trees.pack(self._remote, await self._stage_names(batch), out))
+        await self._download(out, file)
+
+    async def _stage_names(self, paths: Iterable[str]) -> str:
+        staged = f"/tmp/{trees.TEMPORARY}{secrets.token_hex(8)}"
+        text = trees.names(paths)
+        step = _DIRECT_PIECE if self._direct else WRITE_CHUNK
+        for start in range(0, len(text), step):
+            await self._tool(WriteFile(path=staged, content=text[start : start + step], mode="append"))
+        return staged
+
+    async def _download(self, path: str, file: IO[bytes]) -> None:
+        """Fetch a file of the session and remove it there."""
+        offset, step = 0, _DIRECT_PIECE if self._direct else READ_CHUNK
+        while True:
+            text = await self._again(ReadFile(path=path, offset=offset, length=step, format="binary"))
+            piece = decode_base64(text)
+            await async_blocking(file.write, piece)
+            offset += len(piece)
+            if len(piece) < step:
+                break
+        await self._tool(DeleteFile(path=path))
+
+    async def _again(self, tool: Tool) -> str:
+        """Call a tool that changes nothing, and once more if the answer was lost."""
+        patience = Deadline(_PATIENCE)
+        for pause in delays(patience, first=0.1, factor=2.0, cap=5.0):
+            try:
+                return await self._tool(tool)
+            except AgentBayError as error:
+                if not error.retryable or patience.remaining() <= pause:
+                    raise
+                await async_sleep(pause)
+        raise patience.exceeded(tool.tool)
+
+    async def _tool(self, tool: Tool) -> str:
+        return text_of(await self._session.run_tool(tool, timeout=max(_CALL, self._session.timeout)), FileError)
+
+    async def _run(self, command: str) -> str:
+        reply = await self._session.run_tool(Shell(command=command, timeout_ms=int(_WORK * 1000)), timeout=_WORK + 10)
+        result = read_result(reply)
+        if not result.success:
+            if result.exception is not None:
+                raise result.exception
+            raise FileError(f"{self._remote}: {result.error_message.strip()}", request_id=reply.request_id)
+        return result.stdout
+
+    async def _say(self, files: int, plan: trees.Plan, size: int) -> None:
+        self._told = TreeProgress(files, len(plan.copied), size, plan.bytes)
+        if self._progress is not None:
+            await call_back(self._progress, self._told)
+
+
+async def transfer(
+    files: AsyncFileSystem,
+    way: str,
+    local: Any,
+    remote: str,
+    ignore: Iterable[str],
+    delete: bool,
+    checksum: bool,
+    progress: disk.Progress | bool | None,
+) -> TreeReport:
+    """Push or pull."""
+    if isinstance(ignore, str):
+        raise TypeError("ignore must be a list of patterns, not one pattern")
+    show, finish = disk.bar(f"{way} {remote}") if progress is True else (progress or None, None)
+    work = AsyncTreeTransfer(files, Path(local), remote, trees.ignoring(ignore), checksum, show)
+    try:
+        return await (work.push(delete) if way == "push" else work.pull(delete))
+    finally:
+        if finish is not None:
+            finish()

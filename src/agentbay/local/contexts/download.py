@@ -1,0 +1,174 @@
+"""From a context to a session: stream out what it holds, archives unpacked as the policy says."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agentbay.local.contexts import keys
+from agentbay.local.contexts.baseline import Baseline, within
+from agentbay.local.contexts.content import Entry
+from agentbay.local.contexts.policy import Item
+from agentbay.local.contexts.store import Store
+from agentbay.local.sandbox.trees import Writer
+
+_Members = list[tuple[str, zipfile.ZipInfo]]  # where each goes, relative to the synchronised path
+
+
+class Download:
+    """One download of an item, or of what is at `only` below it."""
+
+    def __init__(self, store: Store, item: Item, only: str = "") -> None:
+        self._store, self._item, self._only = store, item, only
+        self._key = store.locate(item.context_id, item.key)
+        self._selection = item.selection
+        self._baseline = Baseline(epoch=store.find(item.context_id).epoch)
+        self._packed: set[str] = set()
+        self._extracted: set[str] = set()
+        self.found = False
+
+    def run(self, sink: int) -> None:
+        """Stream all of it to `sink`.
+
+        Raises:
+            OSError: It cannot be read.
+            BrokenPipeError: Nobody takes it any more.
+        """
+        writer = Writer(sink)
+        with self._store.staging() as staging:
+            with self._store.reading(self._item.context_id) as content:
+                archives = {
+                    keys.below(key, self._key) for key in self._store.archives(self._item.context_id, self._key)
+                }
+                only = "" if archives else self._only
+                entries = content.snapshot(self._key, staging.directory, only)
+            self._send(
+                writer, [entry for entry in entries if self._wanted(entry.path, archives)], archives, staging.directory
+            )
+        writer.end()
+
+    def baseline(self, received: dict[str, Any], before: Baseline) -> Baseline:
+        """Return what is now in common, given what the session has said of the files that it made."""
+        new, facts = self._baseline, received["facts"]
+        new.files = {path: mine for path, mine in facts.items() if path not in self._packed | self._extracted}
+        new.packed = {path: facts[path] for path in self._packed if path in facts}
+        new.extracted = {path: facts[path] for path in self._extracted if path in facts}
+        if before.epoch != new.epoch:
+            return new
+        untouched = {path: mine for path, mine in before.extracted.items() if path not in new.files}
+        return Baseline(
+            epoch=new.epoch,
+            files={**before.files, **new.files},
+            packed={**before.packed, **new.packed},
+            extracted={**untouched, **new.extracted},
+            links={**before.links, **new.links},
+            directories={**before.directories, **new.directories},
+        )
+
+    def _wanted(self, path: str, archives: set[str | None]) -> bool:
+        if path in archives:
+            return True
+        return path in self._selection and (not self._only or within(path, [self._only]))
+
+    def _send(self, writer: Writer, entries: list[Entry], archives: set[str | None], hold: Path) -> None:
+        single = {entry.path for entry in entries if entry.path not in archives}
+        for entry in entries:
+            if entry.kind == "dir":
+                self._baseline.directories[entry.path] = entry.mode
+                self._frame(writer, entry.path, kind="dir", mode=entry.mode)
+        left = []
+        for entry in entries:
+            # first what archives hold, as a file that is there by itself is newer
+            if entry.kind == "file" and self._unpack(writer, entry, single, own=entry.path in archives, hold=hold):
+                continue
+            left.append(entry)
+        for entry in left:
+            if entry.kind == "file":
+                self._send_file(writer, entry, hold)
+            elif entry.kind == "link":
+                self._baseline.links[entry.path] = entry.target
+                self._frame(writer, entry.path, kind="link", target=entry.target)
+
+    def _frame(self, writer: Writer, path: str, **content: object) -> None:
+        self.found = True
+        writer.frame(path=path, **content)
+
+    def _send_file(self, writer: Writer, entry: Entry, hold: Path) -> None:
+        with open(hold / entry.held, "rb", buffering=0) as file:
+            self._frame(writer, entry.path, kind="file", mode=entry.mode, mtime=entry.mtime_ns)
+            writer.content(file.read)
+            writer.stands(True)
+
+    def _unpack(self, writer: Writer, entry: Entry, single: set[str], *, own: bool, hold: Path) -> bool:
+        """Send what an archive holds; True if it need not be sent itself."""
+        policy = self._item.policy.extract_policy
+        wanted = policy is None or policy.extract if own else self._item.extracts
+        if not wanted or not (own or entry.path.lower().endswith(".zip")) or policy is None:
+            return False
+        with open(hold / entry.held, "rb") as file:
+            try:
+                archive = zipfile.ZipFile(file)
+                members = list(_members(archive, self._folder(entry.path, policy.extract_current_folder, own=own)))
+            except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+                return False  # only called so: it is a file like any other
+            with archive:
+                self._send_members(writer, archive, members, single, own=own)
+        if own and self._only and entry.path != self._only:
+            return True
+        if own and not policy.delete_src_file:
+            self._extracted.add(entry.path)  # it is not the session's own, and must not go up again
+        return policy.delete_src_file
+
+    def _folder(self, path: str, current: bool, *, own: bool) -> str:
+        if own:  # mode Archive must give back what it took, where it was
+            return ""
+        return os.path.dirname(path) if current else path[: -len(".zip")]
+
+    def _send_members(
+        self, writer: Writer, archive: zipfile.ZipFile, members: _Members, single: set[str], *, own: bool
+    ) -> None:
+        for path, member in members:
+            if path in single or (own and not self._wanted(path, set())):
+                continue
+            mode = member.external_attr >> 16
+            with archive.open(member) as file:
+                self._frame(writer, path, kind="file", mode=mode & 0o777 or 0o644, mtime=_mtime(member))
+                writer.content(_Checked(file).read)
+                writer.stands(True)
+            (self._packed if own else self._extracted).add(path)
+
+
+class _Checked:
+    """A member of an archive; damage in it is an error of reading, not of programming."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        try:
+            data: bytes = self._file.read(size)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise OSError(f"The archive is damaged: {error}") from error
+        return data
+
+
+def _members(archive: zipfile.ZipFile, folder: str) -> Iterator[tuple[str, zipfile.ZipInfo]]:
+    """Yield the files of an archive that stay in `folder`; links do not come."""
+    for member in archive.infolist():
+        if member.flag_bits & 1:
+            raise NotImplementedError("encrypted")
+        parts = member.filename.split("/")
+        leaves = member.filename.startswith("/") or any(part in ("", ".", "..") for part in parts)
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if not member.is_dir() and not leaves and "\\" not in member.filename and kind in (0, stat.S_IFREG):
+            yield (f"{folder}/{member.filename}" if folder else member.filename), member
+
+
+def _mtime(member: zipfile.ZipInfo) -> int:
+    return calendar.timegm((*member.date_time, 0, 0, 0)) * 1_000_000_000

@@ -1,0 +1,110 @@
+"""The route of presigned URLs: files of contexts in and out, in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from agentbay.local.asgi import BodyTooLarge, Disconnected, Receive, Request, Response
+from agentbay.local.contexts.desk import Desk
+from agentbay.local.contexts.presigned import read_token
+from agentbay.local.contexts.refusals import no_file
+from agentbay.local.contexts.store import Staging
+from agentbay.local.refusals import invalid
+
+PREFIX = "/objects/"
+LARGEST = 5 << 30  # bytes; what object stores take in one request
+_PIECE = 1 << 20
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+async def serve(desk: Desk, request: Request, receive: Receive) -> Response:
+    """Do what a presigned URL allows.
+
+    Raises:
+        AgentBayError: It does not allow that, or there is no such file.
+        BodyTooLarge: The file is larger than object stores take.
+    """
+    token = request.path.removeprefix(PREFIX).partition("/")[0]
+    context_id, key = read_token(token, desk.secret, request.method)
+    if request.method == "PUT":
+        return await _put(desk, context_id, key, request, receive)
+    return await _get(desk, context_id, key, head=request.method == "HEAD")
+
+
+async def _put(desk: Desk, context_id: str, key: str, request: Request, receive: Receive) -> Response:
+    if int(request.headers.get("content-length") or 0) > LARGEST:
+        raise BodyTooLarge
+    await desk.run(desk.store.find, context_id)
+    with desk.store.staging() as staging:
+        name, digest = await _take(desk, staging, receive)
+        await desk.run(desk.store.commit, context_id, staging, [["put", key, name, None, False]])
+    return Response(200, b"", headers=((b"etag", f'"{digest}"'.encode()),))
+
+
+async def _take(desk: Desk, staging: Staging, receive: Receive) -> tuple[str, str]:
+    """Write the body of a request into a file; return its name and the digest of its content."""
+    name, fd = staging.create()
+    digest, size, more = hashlib.sha256(), 0, True
+    pending = bytearray()
+    try:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            pending += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(pending) >= _PIECE or not more:
+                size += len(pending)
+                if size > LARGEST:
+                    raise BodyTooLarge
+                await desk.run(_write, fd, digest, bytes(pending))
+                pending.clear()
+    except OSError as error:
+        raise invalid(f"The file cannot be kept: {error.strerror}.", "InsufficientStorage") from error
+    finally:
+        os.close(fd)
+    return name, digest.hexdigest()
+
+
+def _write(fd: int, digest: _Digest, data: bytes) -> None:
+    digest.update(data)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+async def _get(desk: Desk, context_id: str, key: str, *, head: bool) -> Response:
+    fd = await desk.run(_open, desk, context_id, key)
+    size = os.fstat(fd).st_size
+    headers = ((b"content-disposition", b"attachment"),)  # a page from here must not act as one of this runtime's
+    if head:
+        os.close(fd)
+    stream = None if head else _pieces(desk, fd, size)
+    return Response(200, b"", "application/octet-stream", headers=headers, stream=stream, length=size)
+
+
+def _open(desk: Desk, context_id: str, key: str) -> int:
+    with desk.store.reading(context_id) as content:
+        try:
+            return content.open(desk.store.locate(context_id, key))
+        except FileNotFoundError:
+            raise no_file(key) from None
+
+
+async def _pieces(desk: Desk, fd: int, size: int) -> AsyncGenerator[bytes, None]:
+    """Read `size` bytes: a file that grows, or is cut short, through a mount must not break the answer's framing."""
+    try:
+        left = size
+        while left:
+            piece = await desk.run(os.read, fd, min(_PIECE, left))
+            piece = piece or bytes(min(_PIECE, left))
+            left -= len(piece)
+            yield piece
+    finally:
+        os.close(fd)

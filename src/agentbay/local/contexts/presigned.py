@@ -1,0 +1,50 @@
+"""Presigned URLs: whoever holds one may put, or get, one file of one context, for an hour."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import time
+from urllib.parse import quote
+
+from agentbay.local.contexts.refusals import bad_signature
+
+LIFETIME = 3600  # seconds
+_MAC = 32
+
+
+def make_url(address: str, secret: bytes, method: str, context_id: str, key: str) -> str:
+    """Make a URL for a method, PUT or GET; it ends with the name of the file, for those who look there for one."""
+    facts = [method, context_id, key, int(time.time()) + LIFETIME]
+    body = json.dumps(facts, separators=(",", ":")).encode()
+    token = base64.urlsafe_b64encode(_sign(secret, body) + body).decode().rstrip("=")
+    name = quote(key.rpartition("/")[2].encode("utf-8", "surrogateescape"), safe="")
+    return f"http://{address}/objects/{token}/{name}"
+
+
+def read_token(token: str, secret: bytes, method: str) -> tuple[str, str]:
+    """Return context and key that a token opens for a method.
+
+    Raises:
+        AuthenticationError: It was not made here, or for another method, or its hour is over.
+    """
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise bad_signature("The signature of this URL is not one of this runtime's.") from None
+    mac, body = raw[:_MAC], raw[_MAC:]
+    if not hmac.compare_digest(mac, _sign(secret, body)):
+        raise bad_signature("The signature of this URL is not one of this runtime's.")
+    allowed, context_id, key, expires = json.loads(body)
+    if method != allowed and (method, allowed) != ("HEAD", "GET"):
+        raise bad_signature(f"This URL is for {allowed}.")
+    if time.time() >= expires:
+        raise bad_signature("This URL has expired.")
+    return context_id, key
+
+
+def _sign(secret: bytes, body: bytes) -> bytes:
+    return hmac.new(secret, b"object:" + body, hashlib.sha256).digest()

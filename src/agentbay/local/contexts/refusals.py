@@ -1,0 +1,40 @@
+"""What actions on contexts are refused with."""
+
+from __future__ import annotations
+
+from agentbay.errors import AuthenticationError, ConflictError, NotFoundError
+
+
+def no_context(which: str) -> NotFoundError:
+    """There is no such context."""
+    return NotFoundError(f"There is no context {which:.200}.", 400, code="ContextNotFound")
+
+
+def no_file(path: str) -> NotFoundError:
+    """The context has no such file."""
+    return NotFoundError(f"The context has no file {path:.200}.", 400, code="ContextFileNotFound")
+
+
+def name_taken(name: str) -> ConflictError:
+    """Another context has the name."""
+    return ConflictError(f"Another context has the name {name:.200}.", 400, code="ContextNameAlreadyExists")
+
+
+def not_now(context_id: str) -> ConflictError:
+    """The context is being cleared."""
+    return ConflictError(f"The context {context_id} is being cleared.", 400, code="IncorrectStatus.Context")
+
+
+def already_bound(path: str) -> ConflictError:
+    """The session has a context at that path."""
+    return ConflictError(f"The session has a context at {path:.200} already.", 400, code="PathAlreadyBound")
+
+
+def bad_signature(why: str) -> AuthenticationError:
+    """A presigned URL is not one of ours, or not for this, or not any more."""
+    return AuthenticationError(why, 403, code="SignatureDoesNotMatch")
+
+
+def no_source(path: str) -> NotFoundError:
+    """What is to be mounted is not there."""
+    return NotFoundError(f"The context has no folder {path:.200}.", 400, code="InvalidSourcePath.NotFound")

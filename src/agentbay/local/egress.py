@@ -1,0 +1,50 @@
+"""Requests that the service makes for a session: to storage that its user has named, and to nothing near this machine.
+
+The service stands where sandboxed code cannot reach. So that nobody talks through it to what trusts this machine or
+its network, it connects to public addresses only, and to those that the runtime's command line names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Iterable
+
+_allowed: set[str] = set()  # HOST or HOST:PORT, for the whole process, which is one runtime
+
+
+class Refused(Exception):
+    """A transfer was refused or failed; the message has no more of a URL than its host."""
+
+
+def allow(hosts: Iterable[str]) -> None:
+    """Let these through wherever they are."""
+    _allowed.update(hosts)
+
+
+async def choose(host: str, port: int) -> str:
+    """Return the address to connect to; it is that which was looked at, whatever the name means a moment later.
+
+    Raises:
+        Refused: The name is not known, or means an address that is not public.
+    """
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)
+    except OSError as error:
+        raise Refused(f"{host} cannot be resolved: {error.strerror}") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    if host not in _allowed and f"{host}:{port}" not in _allowed:
+        for address in addresses:
+            if not is_public(address):
+                raise Refused(
+                    f"{host} is not a public address, so the local runtime does not connect to it; "
+                    f"start it with --storage-host {host}:{port} if it shall"
+                )
+    return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Whether an address belongs to the internet, not to this machine or its network."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return (mapped or parsed).is_global and not parsed.is_multicast

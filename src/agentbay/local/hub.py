@@ -1,0 +1,115 @@
+"""What a session has going on over WebSockets: who is connected, what is asked, and what stays when they go."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from agentbay._wire.frames import CLIENT, Frame
+
+Deliver = Callable[[str], Awaitable[None]]
+
+
+class Lasting(Protocol):
+    """Something that stays when a connection goes, and ends with the session."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Peer:
+    """A connected client."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._turn = asyncio.Lock()  # whoever asks first sends first, also while the client takes nothing
+        self.gone = asyncio.Event()
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame, waiting while the client takes nothing; to one that is gone, do nothing."""
+        async with self._turn:
+            if self.gone.is_set():
+                return
+            try:
+                await self._deliver(frame.encode())
+            except OSError:  # what the web server raises when the client has gone
+                self.gone.set()
+
+
+class Hub:
+    """The peers of a session, and the things that last.
+
+    A client whose connection breaks comes back and takes up its terminals without saying so: pushes go to all peers.
+    """
+
+    def __init__(self) -> None:
+        self.peers: dict[Peer, None] = {}
+        self.lasting: dict[str, Lasting] = {}
+        self.passing = 0  # requests to ports under way
+        self.closed = asyncio.Event()
+
+    async def push(self, source: str, data: Mapping[str, Any]) -> None:
+        """Say something to every peer."""
+        frame = Frame(uuid.uuid4().hex, CLIENT, dict(data), source)
+        for peer in list(self.peers):
+            await peer.send(frame)
+
+    def close(self) -> None:
+        """End all that lasts, and let go of the peers."""
+        for thing in list(self.lasting.values()):
+            thing.close()
+        self.lasting.clear()
+        self.closed.set()
+
+
+class Exchange:
+    """A request of a peer, and the ways to answer it.
+
+    Attributes:
+        data: What is asked.
+        further: What the client says within the same request later.
+    """
+
+    def __init__(self, peer: Peer, frame: Frame) -> None:
+        self.peer, self.data = peer, frame.data or {}
+        self.further: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._id, self._target = frame.id, frame.target
+        self._sequence = itertools.count(1)
+
+    @property
+    def method(self) -> str:
+        """Which of the target's methods is asked for."""
+        method = self.data.get("method")
+        return method if isinstance(method, str) else ""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The arguments of the method."""
+        params = self.data.get("params")
+        return params if isinstance(params, dict) else {}
+
+    async def answer(self, **data: Any) -> None:
+        """Send the one answer to a call."""
+        await self._say({"method": self.method, **data})
+
+    async def event(self, kind: str, **data: Any) -> None:
+        """Send an event of a stream."""
+        await self._phase("event", {"eventType": kind, **data})
+
+    async def end(self, **data: Any) -> None:
+        """Send the end of a stream."""
+        await self._phase("end", data)
+
+    async def push(self, data: Mapping[str, Any]) -> None:
+        """Say something unasked, to this peer alone."""
+        await self.peer.send(Frame(uuid.uuid4().hex, CLIENT, dict(data), self._target))
+
+    async def _phase(self, phase: str, data: dict[str, Any]) -> None:
+        head = {"method": self.method, "mode": "stream", "phase": phase, "seq": next(self._sequence)}
+        await self._say({**head, **data})
+
+    async def _say(self, data: dict[str, Any]) -> None:
+        await self.peer.send(Frame(self._id, CLIENT, data, self._target))

@@ -1,0 +1,109 @@
+"""How the kernel of each language is started in a sandbox."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from agentbay.local.kernels.kernel import Kernel
+from agentbay.local.sandbox.host import Sandbox
+
+Starter = Callable[[Sandbox], Awaitable[Kernel]]
+
+_PROGRAMS = Path(__file__).with_name("programs")
+_PATH = "/usr/local/bin:/usr/bin:/bin"  # of sandboxes, as far as it is the machine's
+# Programs come through the socket: a file of this package need not be readable, or be there at all, in a sandbox.
+_PYTHON_LOADER = (
+    "import os\n"
+    "def read(n):\n"
+    " b=b''\n"
+    " while len(b)<n: b+=os.read(0,n-len(b)) or os._exit(1)\n"
+    " return b\n"
+    "exec(compile(read(int.from_bytes(read(4),'little')),'<kernel>','exec'))"
+)
+PYTHON_ENVIRONMENT = {"IPYTHONDIR": "/tmp/.ipython", "MPLCONFIGDIR": "/tmp/.matplotlib"}  # home is for the user's files
+
+
+_NODE_LOADER = (
+    "const fs=require('fs');"
+    "const read=(n)=>{const b=Buffer.alloc(n);let i=0;"
+    "while(i<n){const k=fs.readSync(3,b,i,n-i);if(!k)process.exit(1);i+=k}return b};"
+    "new Function('require','dynamicImport',read(read(4).readUInt32LE(0)).toString())(require,(name)=>import(name))"
+)
+# Java runs a file, which is gone once it runs; options that shorten the start
+_JAVA_LOADER = (
+    'd=$(mktemp -d) && head -c "$1" | tail -c +5 >"$d/JavaKernel.java" && '
+    "exec java -Xshare:auto -XX:TieredStopAtLevel=1 -XX:+UseSerialGC --add-modules jdk.jshell "
+    '"$d/JavaKernel.java"'
+)
+
+
+class NotInstalled(Exception):
+    """This machine lacks what a language needs; says how to get it."""
+
+    code = "LanguageNotInstalled.Local"
+
+
+async def start_python(sandbox: Sandbox) -> Kernel:
+    """Start a Python kernel from nothing."""
+    if find_spec("IPython") is None:
+        raise NotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
+    argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER]
+    return await start(sandbox, argv, PYTHON_ENVIRONMENT, _program("python_kernel.py"))
+
+
+async def start_javascript(sandbox: Sandbox) -> Kernel:
+    """Start a JavaScript kernel."""
+    if shutil.which("node", path=_PATH) is None:
+        raise NotInstalled("JavaScript kernels need Node.js 16 or later: apt-get install nodejs")
+    # the shell moves the socket away from standard input, which code may read
+    argv = ["sh", "-c", 'exec node -e "$0" 3<&0 0</dev/null', _NODE_LOADER]
+    return await start(sandbox, argv, {}, _program("node_kernel.js"), obeys_frames=True)
+
+
+async def start_java(sandbox: Sandbox) -> Kernel:
+    """Start a Java kernel; that takes seconds."""
+    if shutil.which("jshell", path=_PATH) is None:
+        raise NotInstalled(
+            "Java kernels need a JDK 17 or later, not only its runtime: apt-get install openjdk-17-jdk-headless"
+        )
+    program = _program("JavaKernel.java")
+    argv = ["sh", "-c", _JAVA_LOADER, "sh", str(len(program) + 4)]
+    return await start(sandbox, argv, {}, program, obeys_frames=True)
+
+
+async def start_r(sandbox: Sandbox) -> Kernel:
+    """Say that there is no kernel for R yet."""
+    if shutil.which("R", path=_PATH) is None:
+        raise NotInstalled("R is not installed on this machine: apt-get install r-base-core")
+    raise NotInstalled("This version of the local runtime has no kernel for R: run Rscript as a command instead")
+
+
+async def start(
+    sandbox: Sandbox, argv: Sequence[str], env: Mapping[str, str], program: bytes, *, obeys_frames: bool = False
+) -> Kernel:
+    """Start a kernel as a command of the sandbox that reads its program from its socket."""
+    kernel = Kernel(sandbox, obeys_frames=obeys_frames)
+    await kernel.link.open()
+    fds, kernel.link.theirs[:] = list(kernel.link.theirs), []
+    ended = sandbox.start(argv, fds, env=env)
+    kernel.link.send_bytes(program)
+    await kernel.born(ended)
+    return kernel
+
+
+@cache
+def _program(name: str) -> bytes:
+    return (_PROGRAMS / name).read_bytes()
+
+
+STARTERS: dict[str, Starter] = {
+    "python": start_python,
+    "javascript": start_javascript,
+    "java": start_java,
+    "r": start_r,
+}

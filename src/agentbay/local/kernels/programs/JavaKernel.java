@@ -1,0 +1,159 @@
+// The Java kernel: JShell at a socket, which is descriptor 0. Frames are as for the Python kernel: a length of 4 bytes
+// and a JSON object. What code writes is in the pipes, descriptors 1 and 2, before a frame that comes after it is sent.
+
+import java.io.*;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Locale;
+import java.util.concurrent.*;
+import java.util.regex.*;
+import java.util.stream.Collectors;
+import jdk.jshell.*;
+import jdk.jshell.Snippet.SubKind;
+
+public class JavaKernel {
+    private static final Pattern CODE = Pattern.compile("\"code\": \"((?:[^\"\\\\]|\\\\.)*+)\"");
+    private static final String[] IMPORTS = {
+        "java.io.*", "java.math.*", "java.net.*", "java.nio.file.*", "java.util.*", "java.util.concurrent.*",
+        "java.util.function.*", "java.util.regex.*", "java.util.stream.*",
+    };
+    private static final InputStream in = new BufferedInputStream(new FileInputStream(FileDescriptor.in));
+    private static final OutputStream out = new FileOutputStream(FileDescriptor.in);
+    private static int count;
+    private static volatile boolean interrupted;
+
+    public static void main(String[] arguments) throws Exception {
+        System.setIn(InputStream.nullInputStream());
+        JShell shell = JShell.builder().executionEngine("local").build();
+        for (String name : IMPORTS) shell.eval("import " + name + ";");
+        ExecutorService worker = Executors.newSingleThreadExecutor(task -> {
+            Thread thread = new Thread(task, "code");
+            thread.setDaemon(true);
+            return thread;
+        });
+        send("\"event\": \"ready\", \"pid\": " + ProcessHandle.current().pid());
+        while (true) {
+            String request = receive();
+            if (request == null) System.exit(0);
+            Matcher code = CODE.matcher(request);
+            if (code.find()) {
+                interrupted = false;
+                worker.submit(() -> run(shell, unescaped(code.group(1))));
+            } else {
+                interrupted = true;
+                shell.stop();
+            }
+        }
+    }
+
+    private static void run(JShell shell, String code) {
+        count++;
+        try {
+            evaluate(shell, code);
+        } catch (Throwable error) {
+            fail(error.getClass().getSimpleName(), String.valueOf(error.getMessage()), "");
+        }
+        System.out.flush();
+        System.err.flush();
+        send("\"event\": \"done\", \"count\": " + count);
+    }
+
+    private static void evaluate(JShell shell, String code) {
+        String rest = code;
+        while (!rest.isBlank()) {
+            SourceCodeAnalysis.CompletionInfo info = shell.sourceCodeAnalysis().analyzeCompletion(rest);
+            String source = info.completeness().isComplete() ? info.source() : rest;
+            rest = info.completeness().isComplete() ? info.remaining() : "";
+            for (SnippetEvent event : shell.eval(source)) {
+                if (event.causeSnippet() == null && !tell(shell, event, rest.isBlank())) return;
+            }
+        }
+    }
+
+    private static boolean tell(JShell shell, SnippetEvent event, boolean last) {
+        if (interrupted) {
+            fail("Interrupted", "the code was interrupted", "");
+            return false;
+        }
+        if (event.status() == Snippet.Status.REJECTED) {
+            String why = shell.diagnostics(event.snippet()).filter(Diag::isError)
+                .map(found -> found.getMessage(Locale.ROOT)).collect(Collectors.joining("\n"));
+            fail("CompileError", why, why + "\n\n" + event.snippet().source() + "\n");
+            return false;
+        }
+        if (event.exception() instanceof EvalException) {
+            EvalException thrown = (EvalException) event.exception();
+            StringWriter trace = new StringWriter();
+            thrown.printStackTrace(new PrintWriter(trace));
+            String name = thrown.getExceptionClassName();
+            String message = thrown.getMessage() == null ? "" : thrown.getMessage();
+            String head = name + (message.isEmpty() ? "" : ": " + message) + "\n";
+            fail(name.substring(name.lastIndexOf('.') + 1), message, head + trace.toString().replaceFirst("[^\n]*\n", ""));
+            return false;
+        }
+        if (event.exception() != null) {
+            fail("UnresolvedReference", String.valueOf(event.exception().getMessage()), "");
+            return false;
+        }
+        SubKind kind = event.snippet().subKind();
+        boolean shown = kind == SubKind.TEMP_VAR_EXPRESSION_SUBKIND || kind == SubKind.VAR_VALUE_SUBKIND;
+        if (last && shown && event.value() != null) {
+            send("\"event\": \"result\", \"main\": true, \"data\": {\"text/plain\": " + quoted(event.value()) + "}");
+        }
+        return true;
+    }
+
+    private static void fail(String name, String value, String traceback) {
+        send("\"event\": \"error\", \"name\": " + quoted(name) + ", \"value\": " + quoted(value)
+            + ", \"traceback\": " + quoted(traceback));
+    }
+
+    private static synchronized void send(String fields) {
+        byte[] body = ("{" + fields + "}").getBytes(StandardCharsets.UTF_8);
+        ByteBuffer frame = ByteBuffer.allocate(4 + body.length).order(ByteOrder.LITTLE_ENDIAN).putInt(body.length).put(body);
+        try {
+            out.write(frame.array());
+        } catch (IOException gone) {
+            Runtime.getRuntime().halt(1);
+        }
+    }
+
+    private static String receive() throws IOException {
+        byte[] head = in.readNBytes(4);
+        if (head.length < 4) return null;
+        int size = ByteBuffer.wrap(head).order(ByteOrder.LITTLE_ENDIAN).getInt();
+        return new String(in.readNBytes(size), StandardCharsets.UTF_8);
+    }
+
+    private static String quoted(String text) {
+        StringBuilder json = new StringBuilder("\"");
+        for (char c : text.toCharArray()) {
+            if (c == '"' || c == '\\') json.append('\\').append(c);
+            else if (c < ' ' || c > '~') json.append(String.format("\\u%04x", (int) c));
+            else json.append(c);
+        }
+        return json.append('"').toString();
+    }
+
+    private static String unescaped(String json) {
+        StringBuilder text = new StringBuilder();
+        for (int i = 0; i < json.length(); i++) {
+            char c = json.charAt(i);
+            if (c != '\\') {
+                text.append(c);
+                continue;
+            }
+            char kind = json.charAt(++i);
+            if (kind == 'u') {
+                text.append((char) Integer.parseInt(json.substring(i + 1, i + 5), 16));
+                i += 4;
+            } else {
+                int known = "bfnrt".indexOf(kind);
+                text.append(known < 0 ? kind : "\b\f\n\r\t".charAt(known));
+            }
+        }
+        return text.toString();
+    }
+}

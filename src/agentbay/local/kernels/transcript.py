@@ -1,0 +1,162 @@
+"""What one piece of code wrote, showed and ended by, within bounds, and the answer that tells it."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import time
+from typing import Any
+
+MIB = 1 << 20
+STREAM_LIMIT = 8 * MIB  # bytes kept of each stream
+_SHOWN_LIMIT = 32 * MIB  # characters kept of all that is shown
+_MOST_SHOWN = 1000
+
+
+class Stream:
+    """Text of one stream as it comes: bytes that are no UTF-8 are replaced, what is beyond the limit is counted."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._left = STREAM_LIMIT
+        self.parts: list[str] = []
+        self.lost = 0
+
+    def feed(self, data: bytes) -> str:
+        """Add bytes; return the text that they bring."""
+        kept = data[: self._left]
+        self._left -= len(kept)
+        self.lost += len(data) - len(kept)
+        return self._add(self._decoder.decode(kept))
+
+    def finish(self) -> str:
+        """Return what is left to say: half a character, and how much is missing."""
+        text = self._add(self._decoder.decode(b"", final=True))
+        if self.lost:
+            text += self._add(f"\n[cut: {self.lost} bytes more than the {STREAM_LIMIT // MIB} MiB that are kept]\n")
+        return text
+
+    def _add(self, text: str) -> str:
+        if text:
+            self.parts.append(text)
+        return text
+
+
+class Transcript:
+    """Collects; whoever wants to tell it as it happens overrides `tell`.
+
+    Attributes:
+        timed_out: Whether the code was stopped because its time was up.
+    """
+
+    def __init__(self) -> None:
+        self._streams = {"stdout": Stream(), "stderr": Stream()}
+        self._shown: list[tuple[str | None, dict[str, Any]]] = []
+        self._room = _SHOWN_LIMIT
+        self._cut = False
+        self._began = time.monotonic()
+        self._seconds = 0.0
+        self._count: int | None = None
+        self._error: dict[str, str] | None = None
+        self.timed_out = False
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Hear of something the moment it happens."""
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def wrote(self, stream: str, data: bytes) -> None:
+        """Add output."""
+        if text := self._streams[stream].feed(data):
+            self.tell(stream, chunk=text)
+
+    def showed(self, data: dict[str, Any], *, main: bool, display: str | None = None, update: bool = False) -> None:
+        """Add something shown; an update takes the place of what was shown under the same id."""
+        size = len(json.dumps(data))
+        if size > self._room or len(self._shown) >= _MOST_SHOWN:
+            self._cut = True
+            return
+        self._room -= size
+        item = {**data, "isMainResult": main}
+        if update and display is not None:
+            self._shown = [(known, item if known == display else old) for known, old in self._shown]
+        else:
+            self._shown.append((display, item))
+        self.tell("result", result=item)
+
+    def clear(self) -> None:
+        """Forget what was shown."""
+        self._shown.clear()
+
+    def fail(self, name: str, value: str, traceback: str = "") -> None:
+        """Say how the code ended; a later word counts more."""
+        earlier = self._error["traceback"] if self._error else ""
+        self._error = {"name": name, "value": value, "traceback": earlier + traceback}
+
+    def end(self, count: int | None) -> None:
+        """Stop the clock and say the last."""
+        self._seconds = time.monotonic() - self._began
+        self._count = count
+        for name, stream in self._streams.items():
+            if text := stream.finish():
+                self.tell(name, chunk=text)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the code ended by an error."""
+        return self._error is not None
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        """Name, value and traceback of the error."""
+        return self._error
+
+    @property
+    def message(self) -> str:
+        """The error on one line, or ""."""
+        if self._error is None:
+            return ""
+        return f"{self._error['name']}: {self._error['value']}" if self._error["value"] else self._error["name"]
+
+    @property
+    def count(self) -> int | None:
+        """How many pieces of code the kernel has run."""
+        return self._count
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self._seconds
+
+    @property
+    def truncated(self) -> bool:
+        """Whether something is missing."""
+        return self._cut or any(stream.lost for stream in self._streams.values())
+
+    def text(self, trace_id: str) -> str:
+        """Write the answer; the traceback stands in `stderr`."""
+        traceback = [self._error["traceback"]] if self._error and self._error["traceback"] else []
+        body: dict[str, Any] = {
+            "result": [json.dumps(item, ensure_ascii=False) for _, item in self._shown],
+            "stdout": _joined(self._streams["stdout"]),
+            "stderr": [*_joined(self._streams["stderr"]), *traceback],
+            "executionError": self.message,
+            "execution_time": round(self._seconds, 6),
+            "traceId": trace_id,
+        }
+        if self._count is not None:
+            body["execution_count"] = self._count
+        return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace").decode()
+
+    def beside(self) -> dict[str, Any] | None:
+        """Say what the text has no field for."""
+        facts: dict[str, Any] = {"truncated": True} if self.truncated else {}
+        if self._error is not None:
+            facts["error"] = {name: text.encode("utf-8", "replace").decode() for name, text in self._error.items()}
+        return facts | ({"timedOut": True} if self.timed_out else {}) or None
+
+
+def _joined(stream: Stream) -> list[str]:
+    return ["".join(stream.parts)] if stream.parts else []

@@ -1,0 +1,157 @@
+"""How much of the disk a sandbox has taken.
+
+Measuring means walking over its files, so it is done only when there is cause: the free space of the file system tells
+at once how much all its users together can have written since the last time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import subprocess
+import time
+
+from agentbay.local.sandbox import processes
+from agentbay.local.sandbox.spec import MIB
+
+RESERVE_BYTES, RESERVE_SHARE = 1 << 30, 0.05  # kept free on the machine's disk: the smaller of both
+_CALM, _ALERT = 0.25, 0.05  # seconds between two looks
+_STALE = 10.0  # seconds after which a measurement is repeated, as others may have freed what this sandbox took
+_STEP = 16 * MIB  # growth not worth a measurement
+_GROWTH = MIB  # growth, short of the reserve, that is not forgiven
+_DU = shutil.which("du")
+
+
+class DiskWatch:
+    """The watch over the files below one directory, and over those that its sandbox holds open but has deleted."""
+
+    def __init__(self, root: str, limit: int | None) -> None:
+        self._root, self._limit = root, limit
+        self._free, self._reserve = _space(root)
+        self._used = 0  # when last measured
+        self._since = 0  # bytes that file operations have brought since then
+        self._measured = time.monotonic()
+        self._free_then = self._free
+        self._pardoned = 0  # use at which nothing is killed any more, so that files can be removed
+        self._baseline: int | None = None  # use when the machine's disk came near its reserve
+        self.due = False
+        self.reason = ""
+
+    def look(self) -> float:
+        """Look at the free space; `due` then says whether to measure. Return the seconds to the next look."""
+        self._free, self._reserve = _space(self._root)
+        if self._free < 2 * self._reserve:
+            self.due = True
+            return _ALERT if self._free < self._reserve else _CALM
+        self._baseline = None
+        self.due = self._limit is not None and self._may_exceed(self._limit)
+        return _ALERT if self.due and self._pardoned == 0 else _CALM
+
+    async def exceeded(self, proc: int) -> bool:
+        """Measure; True if what runs there must be stopped."""
+        await self._measure(proc)
+        if self._limit is not None and self._used > self._limit:
+            self.reason = f"the session may use {self._limit // MIB} MiB of disk and uses {self._used // MIB}"
+            grown = self._used > max(self._limit, self._pardoned)
+            self._pardoned = self._used + _GROWTH
+            return grown
+        self._pardoned = 0
+        if self._free >= 2 * self._reserve:
+            return False
+        baseline, self._baseline = self._baseline, self._used
+        if baseline is None or self._free >= self._reserve or self._used - baseline < _GROWTH:
+            return False
+        self.reason = f"the machine's disk has only {self._free // MIB} MiB left"
+        return True
+
+    async def has_room(self, size: int, proc: int) -> bool:
+        """Say whether `size` bytes more may be written, and count them."""
+        self._free, self._reserve = _space(self._root)
+        if self._free - size < self._reserve:
+            self.reason = f"the machine's disk has only {self._free // MIB} MiB left"
+            return False
+        if self._limit is not None and self._estimate() + size > self._limit:
+            await self._measure(proc)
+            if self._used + size > self._limit:
+                self.reason = f"the session may use {self._limit // MIB} MiB of disk and uses {self._used // MIB}"
+                return False
+        self._since += size
+        return True
+
+    def _estimate(self) -> int:
+        return self._used + self._since
+
+    def _may_exceed(self, limit: int) -> bool:
+        """Whether enough has been written to bring this sandbox over its limit, or it has not been measured for long.
+
+        Half the distance is the trigger, since the disk goes on filling while one measures.
+        """
+        written = self._free_then - self._free
+        if self._used > limit:
+            return True
+        return written > max((limit - self._used) // 2, min(_STEP, limit // 8)) or self._age() > _STALE
+
+    def _age(self) -> float:
+        return time.monotonic() - self._measured
+
+    async def _measure(self, proc: int) -> None:
+        own = os.dup(proc)  # the sandbox may end, and its descriptor be used for something else
+        free = _space(self._root)[0]
+        try:
+            self._used = await asyncio.to_thread(measure, self._root, own)
+        finally:
+            os.close(own)
+        self._since, self._measured, self._free_then = 0, time.monotonic(), free
+        self.due = False
+
+
+def measure(root: str, proc: int) -> int:
+    """Return the bytes on disk below `root` and in deleted files that processes of `proc` still have open."""
+    device = os.stat(root).st_dev
+    inodes: dict[int, int] = {}
+    for pid in processes.pids(proc):
+        inodes.update(_deleted(proc, pid, device))
+    return _below(root) + sum(inodes.values())
+
+
+def _below(root: str) -> int:
+    """Walk with du, in a process of its own: a walk in Python would hold up every other thread."""
+    if _DU is None:
+        return 0
+    done = subprocess.run(
+        [_DU, "-skx", "--", f"{root}/home", f"{root}/tmp"],
+        env={"LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,  # complaints about files that vanish meanwhile are of no interest
+        check=False,
+    )
+    return sum(int(line.split(b"\t")[0]) for line in done.stdout.splitlines()) << 10
+
+
+def _deleted(proc: int, pid: int, device: int) -> dict[int, int]:
+    found: dict[int, int] = {}
+    try:
+        directory = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+    except OSError:  # gone, or it has made itself unreadable
+        return found
+    try:
+        for name in os.listdir(directory):
+            try:
+                status = os.stat(name, dir_fd=directory)
+            except OSError:  # closed since
+                continue
+            if status.st_nlink == 0 and status.st_dev == device and stat.S_ISREG(status.st_mode):
+                found[status.st_ino] = status.st_blocks * 512
+    except OSError:  # the process has ended
+        pass
+    finally:
+        os.close(directory)
+    return found
+
+
+def _space(root: str) -> tuple[int, int]:
+    """Return the bytes that are free where `root` lies, and how many of them are to stay so."""
+    status = os.statvfs(root)
+    return status.f_bavail * status.f_frsize, min(RESERVE_BYTES, int(status.f_blocks * status.f_frsize * RESERVE_SHARE))

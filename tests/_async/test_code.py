@@ -1,0 +1,438 @@
+"""Code in real kernels of the private runtime."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentbay import (
+    AsyncAgentBay,
+    AsyncSession,
+    CodeEnded,
+    CodeError,
+    CodeFailed,
+    CodeShown,
+    CodeStderr,
+    CodeStdout,
+    CodeTimeoutError,
+    CreateSessionParams,
+    EnhancedCodeExecutionResult,
+)
+from agentbay._concurrency import async_blocking, async_gather, async_sleep
+
+pytestmark = pytest.mark.anyio
+
+PROGRAM = Path(__file__).parent.parent / "official_code.py"
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+async def bay() -> AsyncIterator[AsyncAgentBay]:
+    async with AsyncAgentBay.local() as bay:
+        yield bay
+
+
+@pytest.fixture(scope="module")
+async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
+    """A session for tests that do not mind what others have defined in it."""
+    async with bay.session(CreateSessionParams(image_id="code_latest")) as session:
+        yield session
+
+
+async def run(session: AsyncSession, code: str, language: str = "python") -> EnhancedCodeExecutionResult:
+    result = await session.code.run_code(code, language)
+    assert result.success, result
+    return result
+
+
+async def test_state_is_kept(session: AsyncSession) -> None:
+    """What a piece of code defines is there for the next one; its count goes up."""
+    first = await run(session, "import math\nkept = 6")
+    second = await session.code.execute("print('hello')\nkept * 7", "PY ")
+    assert (second.result, second.logs.stdout, second.logs.stderr) == ("42", ["hello\n"], [])
+    assert second.results[0].is_main_result
+    assert (first.execution_count or 0) + 1 == second.execution_count
+    assert 0 < second.execution_time < 60
+
+
+async def test_place(session: AsyncSession) -> None:
+    """Code runs as the session's user, at home, isolated as commands are, with its files and modules."""
+    await session.file_system.write_file("mymodule.py", "answer = 42\n")
+    assert (await run(session, "import os, mymodule; (os.getcwd(), os.getuid(), mymodule.answer)")).result == (
+        "('/home/wuying', 1000, 42)"
+    )
+    assert (await run(session, "print(open('/proc/1/cmdline').read() != '', os.path.exists('/work'))")).logs.stdout
+    refused = await session.code.run("open('/proc/sys/kernel/core_pattern', 'w')", "python")
+    assert refused.error is not None
+    assert refused.error.name == "PermissionError"
+    status = (await run(session, "print(open('/proc/self/status').read())")).logs.stdout[0]
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert facts["NoNewPrivs"] == "1"
+    assert facts["Seccomp"] == "2"
+    assert int(facts["CapEff"], 16) == int(facts["CapBnd"], 16) == 0
+
+
+async def test_environment(session: AsyncSession) -> None:
+    """Code sees what is set with `session.env`, in a kernel that runs already too."""
+    await run(session, "import os")
+    assert await session.env.set({"GREETING": "moin"})
+    assert (await run(session, "os.environ['GREETING']")).result == "'moin'"
+    assert (await run(session, "!echo $GREETING")).logs.stdout == ["moin\n"]
+    assert (await run(session, "process.env.GREETING", "js")).result == "'moin'"
+
+
+async def test_rich_results(session: AsyncSession) -> None:
+    """Every form comes through, displays in their order."""
+    shown = (
+        await run(
+            session,
+            "from IPython.display import *\n"
+            "display(HTML('<b>x</b>'), Latex('$x$'), JSON({'a': 1}), Markdown('# x'), SVG('<svg/>'))\n"
+            "display({'application/vnd.vegalite.v5+json': {'mark': 'bar'}}, raw=True)\n"
+            "display({'application/x-own': 'y'}, raw=True)\n"
+            "'end'",
+        )
+    ).results
+    assert (shown[0].html, shown[1].latex, shown[2].json, shown[3].markdown) == ("<b>x</b>", "$x$", {"a": 1}, "# x")
+    assert "svg" in (shown[4].svg or "")
+    assert shown[5].chart == {"mark": "bar"}
+    assert shown[6].data == {"application/x-own": "y"}
+    assert [item.is_main_result for item in shown] == [False] * 7 + [True]
+
+
+async def test_plot(session: AsyncSession) -> None:
+    """A plot arrives as an image, without asking for it."""
+    result = await run(session, "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.title('$x^2$');")
+    (image,) = [item.png for item in result.results if item.png]
+    assert base64.b64decode(image).startswith(b"\x89PNG\r\n")
+
+
+async def test_pandas(session: AsyncSession) -> None:
+    """A table arrives as text and as HTML."""
+    (table,) = (await run(session, "import pandas as pd\npd.DataFrame({'a': [1, 2]})")).results
+    assert "<table" in (table.html or "")
+    assert "a" in (table.text or "")
+
+
+async def test_update_display(session: AsyncSession) -> None:
+    """A display that is updated is one result, in its last state."""
+    code = "handle = display('old', display_id=True)\nhandle.update('new')"
+    assert [item.text for item in (await run(session, code)).results] == ["'new'"]
+
+
+async def test_traceback(session: AsyncSession) -> None:
+    """Code that fails tells where; nothing is raised, and what came before is there."""
+    result = await session.code.run_code("print('before')\n1 / 0", "python")
+    assert not result.success
+    assert result.error is not None
+    assert (result.error.name, result.error.value) == ("ZeroDivisionError", "division by zero")
+    assert result.error_message == "ZeroDivisionError: division by zero"
+    assert "----> 2 1 / 0" in result.error.traceback
+    assert "----> 2 1 / 0" in "".join(result.logs.stderr)
+    assert result.logs.stdout == ["before\n"]
+    syntax = await session.code.run_code("def f(:", "python")
+    assert syntax.error is not None
+    assert syntax.error.name == "SyntaxError"
+
+
+async def test_top_level_await_and_commands(session: AsyncSession) -> None:
+    """A cell may await, and run commands with `!`; what processes write is output like any other."""
+    assert (await run(session, "import asyncio\nawait asyncio.sleep(0.01, 5)")).result == "5"
+    result = await run(session, "!echo out\nimport subprocess; subprocess.run('echo err >&2', shell=True);")
+    assert (result.logs.stdout, result.logs.stderr) == (["out\n"], ["err\n"])
+
+
+async def test_input_says_what_to_do(session: AsyncSession) -> None:
+    """Nobody can be asked: that is an error at once, not a wait."""
+    result = await session.code.run_code("input('name? ')", "python")
+    assert "nobody to ask" in result.error_message
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["while True: pass", "import time; time.sleep(100)", "!sleep 100", "import asyncio; await asyncio.sleep(99)"],
+)
+async def test_timeout_keeps_the_state(session: AsyncSession, code: str) -> None:
+    """Code without an end is interrupted, and what was defined before is still there."""
+    await run(session, "before = 1")
+    result = await session.code.run_code(code, "python", timeout_s=1)
+    assert isinstance(result.exception, CodeTimeoutError)
+    assert "interrupted" in result.error_message
+    with pytest.raises(CodeTimeoutError):
+        result.check()
+    assert (await run(session, "before")).result == "1"
+
+
+async def test_timeout_of_code_that_will_not_end(bay: AsyncAgentBay) -> None:
+    """Code that ignores the interrupt is killed with its kernel; the next call gets a new one."""
+    stubborn = (
+        "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\nwhile True: time.sleep(1)"
+    )
+    async with bay.session() as session:
+        result = await session.code.run_code(stubborn, "python", timeout_s=1)
+        assert isinstance(result.exception, CodeTimeoutError)
+        assert "killed" in result.error_message
+        assert (await run(session, "1")).execution_count == 1
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(3)", "exit()", "raise SystemExit"])
+async def test_exit(session: AsyncSession, code: str) -> None:
+    """Leaving ends the code, not the kernel."""
+    await run(session, "still = 'here'")
+    result = await session.code.run_code(code, "python")
+    assert result.error is not None
+    assert result.error.name == "SystemExit"
+    assert (await run(session, "still")).result == "'here'"
+
+
+@pytest.mark.parametrize(
+    ("code", "fate"),
+    [
+        ("import os; os._exit(3)", "exited with 3"),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
+        ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+    ],
+)
+async def test_dead_kernel(bay: AsyncAgentBay, code: str, fate: str) -> None:
+    """A kernel that dies says how, and the next call gets a new one."""
+    async with bay.session() as session:
+        result = await session.code.run_code(f"print('last words')\n{code}", "python")
+        assert result.error is not None
+        assert result.error.name == "KernelDied"
+        assert fate in result.error.value
+        assert result.logs.stdout == ["last words\n"]
+        assert (await run(session, "40 + 2")).result == "42"
+
+
+async def test_want_of_memory(session: AsyncSession) -> None:
+    """Code that wants more memory than there is for it meets a MemoryError."""
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, resource.RLIM_INFINITY))\n"
+    result = await session.code.run_code(f"{limited}hoard = bytearray(2 << 30)", "python")
+    assert result.error is not None
+    assert result.error.name in ("MemoryError", "KernelDied")
+    assert (await run(session, "1")).result == "1"
+
+
+async def test_endless_output(session: AsyncSession) -> None:
+    """What is written beyond the limit is counted, not kept, and the result says so."""
+    result = await run(session, "print('x' * 30_000_000)")
+    text = "".join(result.logs.stdout)
+    assert result.truncated
+    assert text.startswith("xxx")
+    assert "[cut:" in text[-200:]
+    assert len(text) < 9 * MIB
+    endless = await session.code.run_code("while True: print('y' * 1000)", "python", timeout_s=1)
+    assert isinstance(endless.exception, CodeTimeoutError)
+    assert endless.truncated
+    quiet = await run(session, "print('z')")
+    assert "".join(quiet.logs.stdout) == "z\n"
+
+
+async def test_output_that_is_no_text(session: AsyncSession) -> None:
+    """Bytes that are no UTF-8 are replaced, and harm nothing."""
+    result = await run(session, r"import os; os.write(1, b'a\xff\x00\xfe\n'); print('\ud800')")
+    assert result.logs.stdout == ["a\ufffd\x00\ufffd\n\\ud800\n"]
+    shown = await run(session, r"'\ud800'")
+    assert shown.result
+
+
+async def test_nonsense_from_the_kernel(bay: AsyncAgentBay) -> None:
+    """Code that writes into its kernel's own socket ends the kernel, nothing else."""
+    meddling = "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'nonsense' * 9)\n    except OSError: pass"
+    async with bay.session() as session:
+        result = await session.code.run_code(meddling, "python")
+        assert "socket of its own kernel" in result.error_message
+        assert (await run(session, "1")).result == "1"
+
+
+async def test_sessions_are_apart(bay: AsyncAgentBay) -> None:
+    """Two sessions have a kernel each, with its own dice, and see nothing of each other."""
+
+    async def one(name: str) -> tuple[str, str]:
+        async with bay.session() as session:
+            await run(session, f"mine = {name!r}; open('/tmp/mine', 'x').write(mine)")
+            dice = (await run(session, "import random; import numpy; (random.random(), numpy.random.rand())")).result
+            return (await run(session, "mine + open('/tmp/mine').read()")).result, dice
+
+    def of(name: str) -> object:
+        return lambda: one(name)
+
+    results = await async_gather([of("a"), of("b"), of("c")])  # type: ignore[list-item]
+    assert [result for result, _ in results] == ["'aa'", "'bb'", "'cc'"]
+    assert len({dice for _, dice in results}) == 3
+
+
+async def test_calls_of_one_session_take_turns(session: AsyncSession) -> None:
+    """Code that comes while other code runs waits for its turn."""
+    await run(session, "trace = []")
+    code = "trace.append('begin'); import time; time.sleep(0.05); trace.append('end')"
+    await async_gather([lambda: run(session, code)] * 3)
+    assert (await run(session, "trace == ['begin', 'end'] * 3")).result == "True"
+
+
+async def test_pause_stops_the_clock(bay: AsyncAgentBay) -> None:
+    """A kernel is frozen with its session and goes on with it."""
+    async with bay.session() as session:
+        await run(session, "kept = 1")
+        assert await session.pause()
+        assert not await session.code.run_code("kept", "python")
+        assert await session.resume()
+        assert (await run(session, "kept")).result == "1"
+
+
+async def test_deletion_ends_the_code(bay: AsyncAgentBay) -> None:
+    """Code that runs when its session is deleted ends with it, and whoever waits hears of it."""
+    async with bay.session() as session:
+        await run(session, "1")
+
+        async def delete() -> object:
+            await async_sleep(0.3)
+            return await session.delete()
+
+        async def endless() -> object:
+            return await session.code.run_code("import time; time.sleep(60)", "python")
+
+        ended, deleted = await async_gather([endless, delete])
+        assert deleted
+        assert not ended
+
+
+async def test_languages_that_are_not_there(session: AsyncSession) -> None:
+    """A language that is unknown, or not installed, is a failed result that says what to do."""
+    unknown = await session.code.run_code("1", "cobol")
+    assert unknown.error_message.startswith("Unsupported language: cobol. Supported languages are")
+    assert isinstance(unknown.exception, CodeError)
+    if shutil.which("R") is None:
+        lacking = await session.code.run_code("1", "r")
+        assert lacking.error is not None
+        assert lacking.error.name == "LanguageNotInstalled.Local"
+        assert "apt-get install r-base-core" in lacking.error.value
+
+
+async def test_javascript(session: AsyncSession) -> None:
+    """JavaScript keeps its state, awaits, shows rich results and can be interrupted."""
+    await run(session, "const kept = 20; function twice(x) { return 2 * x }", "javascript")
+    result = await run(session, "console.log('hi'); console.error('oh'); const kept = 21; twice(kept)", "js")
+    assert (result.result, result.logs.stdout, result.logs.stderr) == ("42", ["hi\n"], ["oh\n"])
+    waited = await run(session, "await new Promise(done => setTimeout(done, 10, {a: [1, {b: 2}]}))", "node")
+    assert waited.result == "{ a: [ 1, { b: 2 } ] }"
+    shown = (
+        await run(session, "display(html('<b>x</b>')); display({'text/latex': '$x$'}); json({a: 1})", "js")
+    ).results
+    assert (shown[0].html, shown[1].latex, shown[2].json, shown[2].is_main_result) == (
+        "<b>x</b>",
+        "$x$",
+        {"a": 1},
+        True,
+    )
+    failed = await session.code.run_code("throw new TypeError('boo')", "js")
+    assert failed.error_message == "TypeError: boo"
+    assert (await run(session, "(await import('node:os')).userInfo().username", "js")).result == "'wuying'"
+    for endless in ("while (true) {}", "await new Promise(() => {})"):
+        result = await session.code.run_code(endless, "js", timeout_s=1)
+        assert isinstance(result.exception, CodeTimeoutError)
+        assert (await run(session, "kept", "js")).result == "21"
+    dead = await session.code.run_code("process.exit(3)", "js")
+    assert "exited with 3" in dead.error_message
+    assert (await run(session, "typeof kept", "js")).result == "'undefined'"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("jshell") is None, reason="there is no JDK here")
+async def test_java(session: AsyncSession) -> None:
+    """Java keeps its state, shows values, and tells errors of both kinds."""
+    await run(session, 'int kept = 20;\nint twice(int x) { return 2 * x; }\nSystem.out.println("höh");', "java")
+    result = await run(session, "System.err.println(1); kept += 1; twice(kept)", "Java")
+    assert (result.result, result.logs.stderr) == ("42", ["1\n"])
+    failed = await session.code.run_code('throw new IllegalStateException("boo");', "java")
+    assert failed.error_message == "IllegalStateException: boo"
+    wrong = await session.code.run_code("int x = true;", "java")
+    assert wrong.error is not None
+    assert wrong.error.name == "CompileError"
+    late = await session.code.run_code("while (true) { }", "java", timeout_s=1)
+    assert isinstance(late.exception, CodeTimeoutError)
+    if "is kept" in late.error_message:
+        assert (await run(session, "kept", "java")).result == "21"
+
+
+async def test_streaming_with_callbacks(session: AsyncSession) -> None:
+    """The functions are called while the code runs; what they raise stops nothing."""
+    written: list[str] = []
+    errors: list[dict[str, str]] = []
+
+    def broken(text: str) -> None:
+        raise ValueError(text)
+
+    code = "import sys, time\nfor i in range(3): print(i); time.sleep(0.02)\nsys.stderr.write('w')\n1 / 0"
+    result = await session.code.run_code(code, "python", 10, True, written.append, broken, errors.append)
+    assert "".join(written) == "0\n1\n2\n"
+    assert len(written) > 1
+    assert [(error["code"], error["message"]) for error in errors] == [("ZeroDivisionError", "division by zero")]
+    assert result.error_message == "ZeroDivisionError: division by zero"
+    assert "".join(result.logs.stdout) == "0\n1\n2\n"
+    assert result.logs.stderr[0] == "w"
+
+
+async def test_streaming_events(session: AsyncSession) -> None:
+    """Events come in their order, the end last, with everything in it."""
+    code = "print('a')\ndisplay({'text/html': '<b>'}, raw=True)\nimport sys; sys.stderr.write('b')\n42"
+    async with session.code.stream(code, "python") as stream:
+        events = [event async for event in stream]
+    assert [type(event) for event in events] == [CodeStdout, CodeShown, CodeStderr, CodeShown, CodeEnded]
+    assert stream.result.result == "42"
+    assert stream.result.success
+    assert events[-1] == CodeEnded(stream.result)
+    plain = await session.code.run_code(code, "python")
+    assert [item.data for item in stream.result.results] == [item.data for item in plain.results]
+
+
+async def test_interrupt(session: AsyncSession) -> None:
+    """Code that runs can be interrupted, by the one who runs it or by somebody else; the kernel stays."""
+    await run(session, "kept = 5")
+    async with session.code.stream("print('on')\nwhile True: pass", "python", 30) as stream:
+        events = []
+        async for event in stream:
+            events.append(event)
+            if isinstance(event, CodeStdout):
+                assert await stream.interrupt()
+    assert any(isinstance(event, CodeFailed) for event in events)
+    assert stream.result.error_message == "KeyboardInterrupt"
+    assert not await session.code.interrupt()
+    assert (await run(session, "kept")).result == "5"
+
+
+async def test_leaving_a_stream_interrupts_the_code(session: AsyncSession) -> None:
+    """Code that nobody follows any more does not go on."""
+    async with session.code.stream("count = 0\nwhile True: count += 1", "python", 30) as stream:
+        await async_sleep(0.1)
+    with pytest.raises(CodeError):
+        _ = stream.result
+    assert int((await run(session, "count")).result) > 0
+
+
+async def test_large_image_in_a_stream(session: AsyncSession) -> None:
+    """An image of several megabytes arrives as a whole."""
+    code = "from IPython.display import Image\nImage(data=b'\\x89PNG\\r\\n' + bytes(3 << 20), format='png')"
+    async with session.code.stream(code, "python", 30) as stream:
+        shown = [event.result async for event in stream if isinstance(event, CodeShown)]
+    assert len(base64.b64decode(shown[0].png or "")) > 3 * MIB
+
+
+async def test_published_client(bay: AsyncAgentBay, tmp_path: Path) -> None:
+    """The published client runs code, streams it, and understands failures."""
+    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
+    if not python:
+        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
+        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
+    await bay.list()  # begins the runtime
+    arguments = [python, str(PROGRAM), bay.client.settings.url, bay.api_key]
+    done = await async_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1])["ok"]

@@ -1,0 +1,144 @@
+"""Environment variables and object storage on the runtime: what a session's user sets, and who sees it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from agentbay import AsyncAgentBay, AsyncSession, Config, OssError
+from agentbay.local.egress import is_public
+from tests import cutting
+
+pytestmark = pytest.mark.anyio
+
+
+class Storage(ThreadingHTTPServer):
+    """What a presigned URL leads to: it keeps what is put into it."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[str, bytes] = {}
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}?Signature=c2lnbmF0dXJl"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Storage
+
+    def do_PUT(self) -> None:
+        self.server.objects[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, b"")
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/moved"):
+            self.answer(302, b"", "/other")
+        elif self.path in self.server.objects:
+            self.answer(200, self.server.objects[self.path])
+        else:
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def answer(self, status: int, body: bytes, location: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        if location:
+            self.send_header("Location", location)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator[Storage]:
+    with Storage() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+async def session(storage: Storage) -> AsyncIterator[AsyncSession]:
+    with cutting.runtime("--storage-host", f"127.0.0.1:{storage.server_port}") as port:
+        config = Config(endpoint=f"http://127.0.0.1:{port}")
+        async with AsyncAgentBay(cutting.KEY, config) as bay, bay.session() as session:
+            yield session
+
+
+async def test_variables_hold_for_what_begins_afterwards(session: AsyncSession) -> None:
+    """Commands, background processes, terminals and code see them; what one command was given is its own."""
+    values = {"PLAIN": "x", "ODD": "two\nlines = 'ü'", "EMPTY": ""}
+    assert await session.env.set(values)
+    assert (await session.env.get(["PLAIN", "ODD", "EMPTY", "NOT_SET"])).envs == values
+    assert {"PLAIN", "HOME", "PATH"} <= set((await session.env.get()).envs)
+    assert (await session.command.run('printf "$ODD"')).output == values["ODD"]
+    assert (await session.command.run("echo $PLAIN", envs={"PLAIN": "y"})).output == "y\n"
+    assert (await session.command.run("echo $PLAIN")).output == "x\n"
+    process = await session.command.start("echo $PLAIN")
+    assert await process.stdout.read() == "x\n"
+    for text in ("one", "two"):
+        assert await session.env.set({"PLAIN": text})
+        ran = await session.code.run_code("import os; os.environ['PLAIN']", "python")
+        assert ran.results[0].text == f"'{text}'"
+    handle = await session.pty.create(shell="/bin/sh -c 'test $PLAIN = two && exit 7'")
+    assert await handle.wait(timeout_s=20) == 7
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A\0", "AGENTBAY_COMMAND"])
+async def test_what_is_no_variable(session: AsyncSession, name: str) -> None:
+    """What no process could be given is refused, and the rest of the call with it."""
+    assert not await session.env.set({"GOOD": "1", name: "2"})
+    assert (await session.env.get(["GOOD"])).envs == {}
+
+
+async def test_presigned_copies(session: AsyncSession, storage: Storage) -> None:
+    """A file of several blocks goes out and comes in as it is, and replaces what was there at once."""
+    await session.command.run("head -c 9000001 /dev/urandom > big; echo old > back")
+    assert (await session.oss.upload_anonymous(storage.url("big"), "big")).content == "Upload success"
+    assert (await session.oss.download_anonymous(storage.url("big"), "back")).content == "Download success"
+    assert (await session.command.run("cmp big back && ls")).output == "back\nbig\n"
+    assert await session.oss.download_anonymous(storage.url("big"), "/tmp/new/deep")
+
+
+async def test_copies_that_fail(session: AsyncSession, storage: Storage) -> None:
+    """A refusal, a redirection, a missing file and a place that cannot be written leave nothing behind."""
+    oss = session.oss
+    for result, why in (
+        (await oss.download_anonymous(storage.url("none"), "x"), "HTTP 404 NoSuchKey"),
+        (await oss.download_anonymous(storage.url("moved"), "x"), "HTTP 302"),
+        (await oss.upload_anonymous(storage.url("x"), "none"), "No such file"),
+        (await oss.upload_anonymous(storage.url("x"), "/tmp"), "not a file"),
+        (await oss.upload_anonymous("ftp://127.0.0.1/x", "/etc/passwd"), "http"),
+    ):
+        assert isinstance(result.exception, OssError)
+        assert why in result.error_message
+        assert "c2lnbmF0dXJl" not in result.error_message
+    assert (await session.command.run("find / -name '.agentbay-*' 2>/dev/null; ls x")).stdout == ""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost:1", "[::1]:1", "169.254.169.254", "0.0.0.0:1", "10.0.0.1"])
+async def test_nobody_talks_through_the_service_to_this_machine(session: AsyncSession, host: str) -> None:
+    """What is not public, and not named on the command line, is not connected to."""
+    result = await session.oss.download_anonymous(f"http://{host}/x", "x")
+    assert "not a public address" in result.error_message
+
+
+@pytest.mark.parametrize("address", ["::ffff:127.0.0.1", "fe80::1%eth0", "224.0.0.1", "100.64.0.1", "::"])
+def test_addresses_in_disguise(address: str) -> None:
+    """An address is looked at as what it means."""
+    assert not is_public(address)
+
+
+async def test_credentials_come_first(session: AsyncSession) -> None:
+    """Without credentials there is nothing to copy with, and incomplete ones are refused."""
+    assert "oss_env_init first" in (await session.oss.upload("b", "o", "/etc/passwd")).error_message
+    assert not await session.oss.env_init("", "", "")

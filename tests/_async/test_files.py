@@ -1,0 +1,260 @@
+"""Files of a session, whatever they are called and whatever they hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given, strategies as st
+
+from agentbay import AsyncAgentBay, AsyncFileSystem, AsyncSession, FileError, InvalidArgumentError
+from agentbay._transport.files import read_changes, read_contents, read_diff, read_info, read_listing, read_matches
+from agentbay._wire.tools import ToolReply
+from agentbay.local.changes import compare
+from tests._async.scripted_files import client_of
+from tests.scripted import Service, tool_says
+
+pytestmark = pytest.mark.anyio
+NAMES = ["---", "[FILE]", "[DIR] x", "a: b", "new\nline", " blanks ", "ünï", "-rf", "*", "a,b", "'\"$(x)`"]
+TEXTS = ["", "\n", "---", "a\n---\nb: c\n---\n", "  blanks  \n\n", "no end", "crlf\r\n", "\N{REPLACEMENT CHARACTER}"]
+
+
+@pytest.fixture(scope="module")
+async def home() -> AsyncIterator[AsyncSession]:
+    async with AsyncAgentBay.local() as bay, bay.session() as session:
+        yield session
+
+
+@pytest.fixture(params=["by link", "by service"])
+async def files(home: AsyncSession, request: pytest.FixtureRequest) -> AsyncIterator[AsyncFileSystem]:
+    await home.command.run("rm -rf ~/* ~/.[a-z]*")
+    link = home.link_url
+    if request.param == "by service":
+        home.link_url = ""
+    yield home.file_system
+    home.link_url = link
+
+
+# ── On the runtime ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_any_name(files: AsyncFileSystem, name: str) -> None:
+    """A file can be made, found, listed, read, edited, moved and deleted whatever it is called."""
+    path = f"/home/wuying/d/{name}"
+    assert await files.write_file(f"d/{name}", "one two")
+    assert [entry.name for entry in (await files.list_directory("d")).entries] == [name]
+    assert path in (await files.search_files("d", "*")).matches
+    assert (await files.read_multiple_files([f"d/{name}"])).contents == {f"d/{name}": "one two"}
+    assert await files.edit_file(f"d/{name}", [{"oldText": "one", "newText": "three"}])
+    assert (await files.get_file_info(f"d/{name}")).size == 9
+    assert await files.write_file(f"d/{name}", b"\xff\xfe")
+    assert (await files.read_file(f"d/{name}", format="bytes")).content == b"\xff\xfe"
+    assert await files.move_file(f"d/{name}", f"e {name}")
+    assert await files.delete_file(f"e {name}")
+    assert (await files.list_directory("d")).entries == []
+
+
+async def test_any_text(files: AsyncFileSystem) -> None:
+    """Every text comes back as it went, one by one and all at once."""
+    for number, text in enumerate(TEXTS):
+        assert await files.write_file(f"d/{number}", text)
+        assert (await files.read_file(f"d/{number}")).content == text
+    paths = [f"d/{number}" for number in range(len(TEXTS))]
+    read = (await files.read_multiple_files([*paths, "d/none"])).unwrap()
+    assert read.contents == dict(zip(paths, TEXTS, strict=True))
+    assert list(read.errors) == ["d/none"]
+
+
+async def test_bytes(files: AsyncFileSystem) -> None:
+    """Bytes that are no text are written, replaced and added to at once, through links, and keep the permissions."""
+    data = bytes(range(256)) * 500
+    assert await files.write_file("deep/er/x", data)
+    await files.session.command.run("chmod 751 deep/er/x; ln -s deep/er/x link")
+    assert await files.write_file("link", data[::-1])
+    assert await files.write_file("~/deep/er/x", data, mode="append")
+    assert (await files.read_file("deep/er/x", format="bytes")).content == data[::-1] + data
+    assert (await files.get_file_info("deep/er/x")).permissions == "751"
+    assert [entry.name for entry in (await files.list_directory("deep/er")).entries] == ["x"]
+    assert (await files.session.command.run("find / -name '.agentbay-*' 2>/dev/null")).output == ""
+    assert await files.write_file("t", "grüße".encode())
+    assert (await files.read_file("t")).content == "grüße"
+
+
+async def test_bytes_that_cannot_be_written(files: AsyncFileSystem) -> None:
+    """What cannot be written is a failure that names the path, and nothing is left behind."""
+    for path in ("/usr/x", "/tmp"):
+        result = await files.write_file(path, b"\xff")
+        assert isinstance(result.exception, FileError)
+        assert path in result.error_message
+    assert (await files.session.command.run("find / -name '.agentbay-*' 2>/dev/null")).output == ""
+
+
+async def test_what_is_no_text_is_not_read_as_one(files: AsyncFileSystem) -> None:
+    """Instead of a damaged text there is an error that says where and what to do."""
+    await files.write_file("x", b"text\xff")
+    result = await files.read_file("x")
+    assert isinstance(result.exception, FileError)
+    assert "0xff at position 4" in result.error_message
+    assert 'format="bytes"' in result.error_message
+    assert "not UTF-8" in (await files.read_multiple_files(["x"])).errors["x"]
+
+
+async def test_edit(files: AsyncFileSystem) -> None:
+    """Edits are made in order, each once, all or none; a dry run shows the same change and makes none."""
+    await files.write_file("x", "a a\r\nb\n")
+    edits = [{"oldText": "a", "newText": "b"}, {"oldText": "b", "newText": "ü"}]
+    shown = await files.edit_file("x", edits, dry_run=True)
+    assert "-a a" in shown.diff
+    assert "+ü a" in shown.diff
+    assert (await files.read_file("x")).content == "a a\r\nb\n"
+    assert (await files.edit_file("x", edits)).diff == shown.diff
+    assert (await files.read_file("x")).content == "ü a\r\nb\n"
+    failed = await files.edit_file("x", [{"oldText": "ü", "newText": "u"}, {"oldText": "none", "newText": ""}])
+    assert isinstance(failed.exception, FileError)
+    assert "none" in failed.error_message
+    assert (await files.read_file("x")).content == "ü a\r\nb\n"
+    assert isinstance((await files.edit_file("x", [{"old": "a"}])).exception, InvalidArgumentError)
+    assert not await files.edit_file("nothing", edits)
+
+
+async def test_search(files: AsyncFileSystem) -> None:
+    """Names are matched by `*` and `?`, at any depth; what is excluded is not looked into."""
+    await files.session.command.run("mkdir -p a/b skip/b; touch a/b/x.py a/y.py skip/b/z.py a/[x].py")
+    found = (await files.search_files("~", "*.py", ["skip", "y*"])).matches
+    assert found == ["/home/wuying/a/[x].py", "/home/wuying/a/b/x.py"]
+    assert (await files.search_files("a", "[x].py")).matches == ["/home/wuying/a/[x].py"]
+    assert (await files.search_files("a", "none")).matches == []
+    assert isinstance((await files.search_files("none", "*")).exception, FileError)
+
+
+async def test_directories(files: AsyncFileSystem) -> None:
+    """Directories are made with those above, moved whole and deleted with all they hold."""
+    assert (await files.create_directory("a/b/c")).data is True
+    assert await files.create_directory("a/b/c")
+    assert (await files.get_file_info("a/b")).is_directory
+    assert await files.move_file("a", "z")
+    assert await files.rm("z")
+    for result in (await files.remove("z"), await files.move_file("a", "z"), await files.get_file_info("a")):
+        assert isinstance(result.exception, FileError)
+
+
+# ── Formats ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def said(text: str) -> ToolReply:
+    return ToolReply(content=[{"type": "text", "text": text}])
+
+
+LINE = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]))
+NAME = st.text(st.characters(exclude_characters="\0\n\r/", exclude_categories=["Cs"]), min_size=1)
+PATHS = st.lists(NAME.map(lambda name: f"/d/{name}"), min_size=1, max_size=5, unique=True)
+
+
+@given(st.data())
+def test_contents_in_a_text(data: st.DataObject) -> None:
+    """Contents come out of the text form as they went in, or where that is ambiguous, as the reference reads them."""
+    paths = data.draw(PATHS)
+    contents = {path: data.draw(st.one_of(st.sampled_from(TEXTS), st.text())) for path in paths}
+    text = "\n---\n".join(f"{path}:\n{content}\n" for path, content in contents.items())
+    marks = [f"\n---\n{path}:" for path in paths[1:]]
+    if all(text.count(mark) == 1 for mark in marks):
+        assert read_contents(said(text), paths) == (contents, {})
+    else:
+        read_contents(said(text), paths)
+
+
+@given(LINE, st.lists(NAME, max_size=3))
+def test_contents_of_any_text(text: str, paths: list[str]) -> None:
+    """No text makes the reader fail."""
+    read_contents(said(text), paths)
+
+
+def test_contents_as_the_reference_has_them() -> None:
+    """A text of other paths is read by lines; a failure on the path's own line is one."""
+    assert read_contents(said("a: one\ntwo\n---\nb:\n x \n---\n"), ["c"]) == ({"a": "one\ntwo", "b": "x"}, {})
+    assert read_contents(said("/a: Error - no\n---\n/b:\nError - x\n"), ["/a", "/b"]) == (
+        {"/b": "Error - x"},
+        {"/a": "no"},
+    )
+    structured = ToolReply(
+        structured_content={"files": [{"path": "a", "content": "---"}, {"path": "b", "error": "no"}]}
+    )
+    assert read_contents(structured, ["a", "b"]) == ({"a": "---"}, {"b": "no"})
+
+
+@given(st.lists(st.tuples(NAME.filter(lambda name: not name[0].isspace()), st.booleans())))
+def test_listing_in_a_text(entries: list[tuple[str, bool]]) -> None:
+    """Names come out of a listing as they are, blanks at their ends and tags in them too."""
+    text = "\n".join(f"{'[DIR]' if is_directory else '[FILE]'} {name}" for name, is_directory in entries)
+    assert [(entry.name, entry.is_directory) for entry in read_listing(said(text))] == entries
+
+
+@given(st.lists(NAME.map(lambda name: f"/d/{name}")))
+def test_matches_in_a_text(paths: list[str]) -> None:
+    """Paths come out of a search as they are, one a line."""
+    assert read_matches(said("\n".join(paths) or "No matches found")) == paths
+
+
+@given(st.dictionaries(LINE.filter(lambda key: key.strip() == key and ":" not in key), st.one_of(st.integers(), LINE)))
+def test_info_in_a_text(info: dict[str, object]) -> None:
+    """What is told of a file is split at the first colon; nothing makes the reader fail."""
+    found = read_info("\n".join(f"{key}: {value}" for key, value in info.items()))
+    assert set(found) == set(info)
+    assert all(found[key] == value for key, value in info.items() if isinstance(value, int))
+
+
+@given(st.text())
+def test_changes_of_any_text(text: str) -> None:
+    """No text makes the readers of changes fail."""
+    assert isinstance(read_changes(text), list)
+    assert isinstance(read_diff(said(text)), str)
+
+
+STATE = st.dictionaries(
+    st.sampled_from(["/a", "/b", "/c"]), st.tuples(st.booleans(), st.integers(0, 1), st.just(0), st.just(0)).map(list)
+)
+
+
+@given(STATE, STATE)
+def test_changes_lead_from_one_state_to_the_other(before: dict[str, list[int]], now: dict[str, list[int]]) -> None:
+    """Each path has one event, or a deletion and a creation, and together they say which paths there are."""
+    paths = set(before)
+    for event in compare(before, now):
+        if event["eventType"] == "create":
+            paths.add(event["path"])
+        elif event["eventType"] == "delete":
+            paths.discard(event["path"])
+        else:
+            assert event["path"] in paths
+    assert paths == set(now)
+    assert compare(now, now) == []
+
+
+# ── On the wire ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_arguments() -> None:
+    """Tools get their arguments as the reference sends them."""
+    with Service(tool_says("True")) as service:
+        async with client_of(service) as (files, sent):
+            await files.search_files("/a", "*", ["x", "y"])
+            assert sent() == ("search_files", {"path": "/a", "pattern": "*", "excludePatterns": "x,y"})
+            await files.search_files("/a", "*", [])
+            assert sent() == ("search_files", {"path": "/a", "pattern": "*"})
+            await files.edit_file("/a", [{"oldText": "x", "newText": "y"}])
+            edit = {"path": "/a", "edits": [{"oldText": "x", "newText": "y"}], "dryRun": False}
+            assert sent() == ("edit_file", edit)
+            await files.read_multiple_files(["/a", "/b"])
+            assert sent() == ("read_multiple_files", {"paths": ["/a", "/b"]})
+            await files.move_file("/a", "/b")
+            assert sent() == ("move_file", {"source": "/a", "destination": "/b"})
+            await files._get_file_change("/a")
+            assert sent() == ("get_file_change", {"path": "/a"})
+
+
+async def test_move_that_fails_without_a_word() -> None:
+    """A failure without a text has one of ours."""
+    with Service(tool_says("", is_error=True)) as service:
+        async with client_of(service) as (files, _):
+            assert (await files.move_file("/a", "/b")).error_message == "Failed to move file"

@@ -1,0 +1,157 @@
+"""Background processes: what they write, read and leave behind."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agentbay import AsyncAgentBay, AsyncOutput, AsyncSession, CommandError, Config, DeadlineExceeded
+from tests import cutting
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def session() -> AsyncIterator[AsyncSession]:
+    async with AsyncAgentBay.local() as bay, bay.session() as session:
+        yield session
+
+
+async def test_streams_and_exit_code(session: AsyncSession) -> None:
+    """Both streams come apart, as text and as bytes, as often as one likes; the exit code is the process's own."""
+    process = await session.command.start("echo ü; sleep 0.2; printf last; echo why >&2; exit 7")
+    assert [line async for line in process.stdout.lines()] == ["ü", "last"]
+    assert await process.stderr.read() == "why\n"
+    assert (await process.wait(), process.exit_code) == (7, 7)
+    assert b"".join([chunk async for chunk in process.stdout.chunks(2)]) == b"\nlast"
+
+
+async def test_place_and_environment(session: AsyncSession) -> None:
+    """It starts where and with what it was told, and with what the session's environment has."""
+    await session.env.set({"OF_THE_SESSION": "2"})
+    process = await session.command.start("pwd; echo $ONE $OF_THE_SESSION", cwd="/tmp", envs={"ONE": "1"})
+    assert await process.stdout.read() == "/tmp\n1 2\n"
+    with pytest.raises(CommandError, match="/none"):
+        await session.command.start("true", cwd="/none")
+    with pytest.raises(ValueError, match="must be strings"):
+        await session.command.start("true", envs={"A": 1})  # type: ignore[dict-item]
+
+
+async def test_output_comes_while_it_runs(session: AsyncSession) -> None:
+    """What is written is there before the end."""
+    process = await session.command.start("echo now; sleep 300")
+    async for text in process.stdout:
+        assert text == "now\n"
+        break
+    assert await process.poll() is None
+    await process.kill()
+    assert await process.wait(10) == 137
+
+
+async def test_characters_are_never_cut(session: AsyncSession) -> None:
+    """Text whose characters arrive in halves is whole; what is no text becomes replacement characters."""
+    process = await session.command.start(r"printf '\303'; sleep 0.3; printf '\274 \377'")
+    texts = [text async for text in process.stdout]
+    assert "".join(texts) == "ü \N{REPLACEMENT CHARACTER}"
+
+
+async def test_input(session: AsyncSession) -> None:
+    """Input of any size and kind arrives whole, and ends when it is closed."""
+    process = await session.command.start("sha256sum; echo done")
+    data = bytes(range(256)) * 700
+    await process.send_stdin("text\n")
+    await process.send_stdin(data)
+    await process.close_stdin()
+    await process.close_stdin()
+    assert (await process.stdout.read()).split()[0] == hashlib.sha256(b"text\n" + data).hexdigest()
+    with pytest.raises(CommandError, match="input"):
+        await process.send_stdin("too late")
+
+
+async def test_input_that_nobody_reads(session: AsyncSession) -> None:
+    """A process that does not read takes what a pipe holds, and the error says how much that was."""
+    process = await session.command.start("sleep 300")
+    with pytest.raises(DeadlineExceeded, match="does not read") as caught:
+        await process.send_stdin(b"x" * 200_000, timeout=0.5)
+    assert caught.value.extra["sent"] == 65536
+    await process.kill()
+
+
+async def test_attach_and_signal(session: AsyncSession) -> None:
+    """Who knows the id finds it again, and a signal reaches what it has started too."""
+    process = await session.command.start("trap 'echo caught; exit 5' TERM; sleep 300 & wait")
+    again = await session.command.attach(process.id)
+    assert again.pid == process.pid
+    assert (await session.command.run("pgrep -x sleep | wc -l")).output != "0\n"
+    await again.signal(signal.SIGTERM)
+    assert await process.wait(10) == 5
+    assert await again.stdout.read() == "caught\n"
+    await again.signal(signal.SIGTERM)
+    with pytest.raises(CommandError, match="no process"):
+        await session.command.attach("0" * 16)
+    with pytest.raises(ValueError, match="id of a process"):
+        await session.command.attach("; rm -rf /")
+
+
+async def test_wait_ends_in_time(session: AsyncSession) -> None:
+    """A wait that is over is a timeout, and the process runs on."""
+    process = await session.command.start("sleep 300")
+    with pytest.raises(TimeoutError, match="still runs"):
+        await process.wait(0.2)
+    assert await process.poll() is None
+    with pytest.raises(CommandError, match="still runs"):
+        await process.remove()
+    await process.kill()
+    await process.wait(10)
+
+
+async def test_no_exit_code_is_invented(session: AsyncSession) -> None:
+    """What is killed together with its keeper has no exit code, and what it wrote is given all the same."""
+    texts: list[str] = []
+    process = await session.command.start("echo before; sleep 300")
+    async for _ in process.stdout:
+        break
+    await session.command.run(f"read -r child keeper < ~/.agentbay/processes/{process.id}/pid; kill -9 $keeper $child")
+    with pytest.raises(CommandError, match="no exit code"):
+        await seen(process.stdout, texts)
+    assert texts == ["before\n"]
+    with pytest.raises(CommandError, match="no exit code"):
+        await process.wait(5)
+
+
+async def seen(output: AsyncOutput, texts: list[str]) -> None:
+    async for text in output:
+        texts.append(text)  # noqa: PERF401 - what came before an error counts
+
+
+async def test_lost_output_is_told(session: AsyncSession) -> None:
+    """Output that is not there any more is an error, not a shorter output."""
+    process = await session.command.start("seq 1000")
+    await process.wait(10)
+    await session.command.run(f": > ~/.agentbay/processes/{process.id}/stdout")
+    with pytest.raises(CommandError, match="lost"):
+        _ = [chunk async for chunk in process.stdout.chunks(100)]
+    await process.remove()
+    with pytest.raises(CommandError, match="no process"):
+        await process.stdout.read()
+
+
+async def test_hundred_thousand_lines_over_a_stream_that_is_cut() -> None:
+    """A hundred thousand lines arrive complete and in order although the connection is cut five times."""
+    wanted = "".join(f"line {number}\n" for number in range(1, 100_001))
+    with cutting.runtime("--link-url", "off") as port:
+        proxy = cutting.CuttingProxy(port, [200_000, 400_000, 600_000, 800_000, 1_000_000])
+        try:
+            async with (
+                AsyncAgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
+                bay.session() as session,
+            ):
+                process = await session.command.start("seq -f 'line %.0f' 100000")
+                assert await process.stdout.read() == wanted
+                assert await process.wait() == 0
+        finally:
+            proxy.close()
+        assert proxy.cuts == 5

@@ -1,0 +1,339 @@
+"""Terminals, on the local runtime and against a service that breaks off."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from agentbay import (
+    AsyncAgentBay,
+    AsyncPtyHandle,
+    AsyncSession,
+    ClientClosedError,
+    Config,
+    ConnectionLost,
+    PtyError,
+    PtyNotConnectedError,
+    PtySession,
+    PtySessionNotFoundError,
+    ReplyError,
+)
+from agentbay._concurrency import async_sleep
+from tests.scripted_ws import Talk, WsServer
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux"),
+]
+
+
+@pytest.fixture(scope="module")
+async def bay() -> AsyncIterator[AsyncAgentBay]:
+    async with AsyncAgentBay.local(strict=True) as made:
+        yield made
+
+
+@pytest.fixture
+async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
+    async with bay.session() as made:
+        yield made
+
+
+async def read_until(handle: AsyncPtyHandle, wanted: bytes, seconds: float = 10.0) -> bytes:
+    """Read output until something stands in it."""
+    seen, end = b"", time.monotonic() + seconds
+    while wanted not in seen:
+        seen += await handle._output.take(end - time.monotonic()) or b""
+    return seen
+
+
+async def rest(handle: AsyncPtyHandle) -> bytes:
+    """Read output to its end."""
+    return b"".join([piece async for piece in handle])
+
+
+async def broken_rest(handle: AsyncPtyHandle) -> tuple[bytes, PtyError | None]:
+    """Read output to its end; return also the error that ended it."""
+    seen = bytearray()
+    try:
+        async for piece in handle:
+            seen += piece
+    except PtyError as error:
+        return bytes(seen), error
+    return bytes(seen), None
+
+
+async def test_shell(session: AsyncSession) -> None:
+    """A terminal has the size, the environment and the controlling terminal of a real one; its exit code arrives."""
+    handle = await session.pty.create(cols=91, rows=37, cwd="/tmp", envs={"MINE": "ä ö"})
+    assert handle.is_connected
+    assert handle.exit_code is None
+    await handle.send_input("stty size; tty; pwd; echo $TERM/$MINE; test -t 0 -a -t 2 && echo yes; exit 3\n")
+    output = (await rest(handle)).decode()
+    for wanted in ("37 91", "/dev/pts/", "\r\n/tmp\r\n", "xterm-256color/ä ö", "yes"):
+        assert wanted in output
+    assert await handle.wait(5) == 3
+    assert handle.exit_code == 3
+    assert not handle.is_connected
+
+
+async def test_nothing_is_lost(session: AsyncSession) -> None:
+    """Output of a program that ends at once is whole, from its first byte to its last, as text or as bytes."""
+    for _ in range(20):
+        got: list[bytes] = []
+        handle = await session.pty.create(shell="sh -c 'printf first; printf last; exit 7'", on_data=got.append)
+        assert await handle.wait(10) == 7
+        assert b"".join(got) == b"firstlast"
+    handle = await session.pty.create(shell="sh -c 'stty -opost; seq 200000'")
+    assert await rest(handle) == b"".join(b"%d\n" % number for number in range(1, 200_001))
+    handle = await session.pty.create(shell=r"""sh -c 'printf "\377\376\303"; sleep 0.1; printf "\244\303(x"'""")
+    assert await rest(handle) == b"\xff\xfe\xc3\xa4\xc3(x"
+
+
+async def test_utf8_is_never_split(session: AsyncSession) -> None:
+    """Pieces of text end at whole characters."""
+    got: list[bytes] = []
+    handle = await session.pty.create(
+        shell="sh -c 'i=0; while [ $i -lt 4000 ]; do printf 漢; i=$((i+1)); done'", on_data=got.append
+    )
+    await handle.wait(20)
+    assert b"".join(got).decode() == "漢" * 4000
+    for piece in got:
+        piece.decode()
+
+
+async def test_input_and_signals(session: AsyncSession) -> None:
+    """Bytes that are no text arrive as they are; Ctrl-C interrupts; a new size is noticed."""
+    handle = await session.pty.create(shell="sh -c 'stty raw -echo; printf ready; head -c 4 | od -An -tx1'")
+    await read_until(handle, b"ready")
+    await handle.send_input(b"\xff\x00a\xfe")
+    assert b"ff 00 61 fe" in await rest(handle)
+    handle = await session.pty.create(
+        shell="sh -c 'trap \"stty size\" WINCH; printf ready; while :; do sleep 0.05; done'"
+    )
+    await read_until(handle, b"ready")
+    await handle.resize(101, 11)
+    await read_until(handle, b"11 101")
+    await handle.send_input("\x03")
+    assert await handle.wait(10) == 130
+
+
+async def test_list_connect_kill(session: AsyncSession) -> None:
+    """The list tells true sizes and states; who connects later sees what was; a killed program says so."""
+    first = await session.pty.create(cols=50, rows=10)
+    await read_until(first, b"$ ")
+    second = await session.pty.create(shell="sh -c 'exit 4'")
+    await second.wait(5)
+    await first.resize(60, 20)
+    await first.send_input("echo remem'ber'\n")
+    await read_until(first, b"remember")
+    assert await session.pty.list() == [
+        PtySession(first.pty_session_id, 60, 20, "running"),
+        PtySession(second.pty_session_id, 80, 24, "exited", 4),
+    ]
+    first.disconnect()
+    assert not first.is_connected
+    with pytest.raises(PtyNotConnectedError):
+        await first.send_input("x")
+    with pytest.raises(PtyNotConnectedError):
+        await first.wait()
+    again = await session.pty.connect(first.pty_session_id)
+    assert b"remember" in await read_until(again, b"remember")
+    await again.kill()
+    assert await again.wait(10) == 137
+    ended = await session.pty.connect(second.pty_session_id)
+    assert await ended.wait(1) == 4
+    for call in (session.pty.connect, session.pty.kill):
+        with pytest.raises(PtySessionNotFoundError):
+            await call("pty-unknown")
+
+
+async def test_terminal_outlives_the_client(bay: AsyncAgentBay, session: AsyncSession) -> None:
+    """A terminal belongs to its session: another client finds it, with what it has said meanwhile."""
+    other = (await bay.get(session.session_id)).session
+    assert other is not None
+    handle = await other.pty.create()
+    await read_until(handle, b"$ ")
+    await handle.send_input("sleep 0.2; echo still'here'\n")
+    await read_until(handle, b"sleep")
+    await other.ws.aclose()
+    with pytest.raises(PtyError, match="lost"):
+        await handle.wait(5)
+    await async_sleep(0.5)
+    again = await session.pty.connect(handle.pty_session_id)
+    await read_until(again, b"stillhere")
+    await again.send_input("exit\n")
+    assert await again.wait(5) == 0
+
+
+async def test_callbacks(session: AsyncSession, caplog: pytest.LogCaptureFixture) -> None:
+    """A callback may use the session, and raise: nothing stands still, nobody else suffers."""
+    calm: list[bytes] = []
+    listed: list[list[PtySession]] = []
+
+    async def list_them(_: bytes) -> None:
+        listed.append(await session.pty.list())
+        raise ValueError("a fault of the user's")
+
+    other = await session.pty.create(on_data=calm.append)
+    handle = await session.pty.create(shell="sh -c 'echo one; sleep 0.2; echo two'", on_data=list_them)
+    with caplog.at_level(logging.ERROR):
+        assert await handle.wait(10) == 0
+    assert len(listed) >= 2
+    assert "a fault of the user's" in caplog.text
+    await other.send_input("exit 5\n")
+    assert await other.wait(5) == 5
+    assert b"exit" in b"".join(calm)
+    with pytest.raises(PtyError, match="on_data"):
+        await rest(handle)
+
+
+async def test_wait_has_a_limit(session: AsyncSession) -> None:
+    """Waiting ends in time, and the program goes on; leaving the block kills it."""
+    async with await session.pty.create() as handle:
+        with pytest.raises(TimeoutError):
+            await handle.wait(0.1)
+        assert handle.is_connected
+    assert await handle.wait(5) == 137
+
+
+@pytest.mark.parametrize("size", [(0, 24), (80, 0), (501, 24), (80, 501), (-1, 1), (True, 24), ("80", 24)])
+async def test_impossible_sizes(session: AsyncSession, size: tuple[Any, Any]) -> None:
+    """A size that cannot be is refused before anything is sent."""
+    with pytest.raises(PtyError, match="Invalid terminal size"):
+        await session.pty.create(*size)
+    handle = await session.pty.create(500, 500)
+    with pytest.raises(PtyError, match="Invalid terminal size"):
+        await handle.resize(*size)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shell": "no-such-program"}, "command not found"),
+        ({"shell": "/etc/profile"}, "Permission denied"),
+        ({"shell": "'"}, "quotation"),
+        ({"cwd": "/no/such/directory"}, "No such file"),
+        ({"envs": {"A": "\0"}}, "NUL"),
+    ],
+)
+async def test_cannot_start(session: AsyncSession, options: dict[str, Any], message: str) -> None:
+    """What cannot be started is an error that says why, and leaves no terminal."""
+    with pytest.raises(PtyError, match=message):
+        await session.pty.create(**options)
+    assert await session.pty.list() == []
+
+
+async def test_paused_and_deleted(bay: AsyncAgentBay) -> None:
+    """A terminal stands still with its session, and ends with it, with an error and no exit code."""
+    async with bay.session() as session:
+        handle = await session.pty.create()
+        await read_until(handle, b"$ ")
+        await session.pause()
+        with pytest.raises(PtyError, match="PAUSED"):
+            await session.pty.list()
+        await handle.send_input("echo a'wake'\n")
+        await session.resume()
+        await read_until(handle, b"awake")
+    with pytest.raises(PtyError, match="not known"):
+        await handle.wait(5)
+    assert handle.exit_code is None
+    with pytest.raises(ClientClosedError):
+        await session.pty.list()
+
+
+@asynccontextmanager
+async def scripted(server: WsServer) -> AsyncIterator[AsyncSession]:
+    """A session whose terminals are those of a script."""
+    async with AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=0) as bay:
+        session = AsyncSession(bay, "session-x")
+        session.ws_url, session.token = server.url, "token-x"
+        yield session
+
+
+async def test_connection_lost() -> None:
+    """A lost connection ends the waiting, at once and without an invented exit code, and the reading."""
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear()
+        talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", data="early ")
+        talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p2", data="another's")
+        talk.reply(asked, result={"ptySessionId": "p1"})
+        talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", encoding="base64", data="!")
+        talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", encoding="base64", data="bGF0ZQ==")
+        talk.drop()
+
+    with WsServer(script) as server:
+        async with scripted(server) as session:
+            handle = await session.pty.create()
+            with pytest.raises(PtyError, match=r"lost.*not known.*pty.connect") as caught:
+                await handle.wait(5)
+            assert isinstance(caught.value.__cause__, ConnectionLost)
+            seen, error = await broken_rest(handle)
+            assert seen == b"early late"
+            assert "lost" in str(error)
+            assert handle.exit_code is None
+            with pytest.raises(PtyNotConnectedError, match=r"pty\.connect"):
+                await handle.send_input("x")
+
+
+async def test_published_answers() -> None:
+    """A service that tells no more than the published one does is understood."""
+
+    def script(talk: Talk) -> None:
+        created = talk.hear()
+        assert created["data"]["params"]["envs"] == {"TERM": "vt100", "LANG": "en_US.UTF-8"}
+        talk.reply(created, result={"ptySessionId": "p1"})
+        talk.reply(talk.hear(), result={"ptySessionIds": ["p1"]})
+        assert talk.hear()["data"] == {
+            "method": "pty.input",
+            "params": {"ptySessionId": "p1", "encoding": "base64", "data": "/w=="},
+        }
+        killed = talk.hear()
+        talk.push("PTY_SERVER", eventType="pty.exit", ptySessionId="p1", exitCode=9)
+        talk.reply(killed)
+        talk.reply(talk.hear(), result={})
+        talk.push("PTY_SERVER", eventType="pty.error", ptySessionId="p1", error="it broke")
+        talk.reply(talk.hear(), result={})
+        talk.reply(talk.hear(), result={"ptySessionId": []})
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with scripted(server) as session:
+            handle = await session.pty.create(envs={"TERM": "vt100"})
+            assert await session.pty.list() == [PtySession("p1", 0, 0, "running")]
+            await handle.send_input(b"\xff")
+            await handle.kill()
+            assert await handle.wait(5) == 9
+            again = await session.pty.connect("p1")
+            with pytest.raises(PtyError, match="it broke"):
+                await again.wait(5)
+            with pytest.raises(ReplyError, match="ptySessionId"):
+                await session.pty.create()
+            with pytest.raises(ReplyError):
+                await session.pty.create()
+
+
+async def test_unread_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that nobody reads is kept up to a limit; what is lost is counted."""
+    monkeypatch.setattr(sys.modules[AsyncPtyHandle.__module__], "_UNREAD", 100)
+
+    def script(talk: Talk) -> None:
+        talk.reply(talk.hear(), result={"ptySessionId": "p1"})
+        for number in range(30):
+            talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", data=f"{number:010}")
+        talk.push("PTY_SERVER", eventType="pty.exit", ptySessionId="p1", exitCode=0)
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with scripted(server) as session:
+            handle = await session.pty.create()
+            await handle.wait(5)
+            assert handle.dropped == 200
+            assert await rest(handle) == b"".join(b"%010d" % number for number in range(20, 30))

@@ -1,0 +1,172 @@
+"""Changes of files: asked for, called back and iterated over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agentbay import AsyncAgentBay, AsyncSession, FileChangeEvent, FileError, ToolError
+from agentbay._async.ws import Listener
+from agentbay._concurrency import async_blocking, async_sleep
+from agentbay._websocket import AsyncMailbox
+
+pytestmark = pytest.mark.anyio
+HOME = "/home/wuying"
+
+
+@pytest.fixture(scope="module")
+async def bay() -> AsyncIterator[AsyncAgentBay]:
+    async with AsyncAgentBay.local() as bay:
+        yield bay
+
+
+@pytest.fixture
+async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
+    async with bay.session() as session:
+        await session.file_system.create_directory("w")
+        yield session
+
+
+async def kinds(session: AsyncSession) -> list[tuple[str, str, str]]:
+    result = (await session.file_system._get_file_change("w")).unwrap()
+    return [(event.event_type, event.path.removeprefix(f"{HOME}/w/"), event.path_type) for event in result.events]
+
+
+async def test_each_change_is_told_once(session: AsyncSession) -> None:
+    """A new file is one create event, each later write one modify event, and nothing is told twice."""
+    files = session.file_system
+    assert await kinds(session) == []
+    await files.write_file("w/new", "1")
+    assert await kinds(session) == [("create", "new", "file")]
+    for _ in range(10):  # the same size, and perhaps within one tick of the clock
+        await files.write_file("w/new", "2")
+        assert await kinds(session) == [("modify", "new", "file")]
+        await session.command.run("echo x > w/new; printf 2 > w/new")
+        assert await kinds(session) == [("modify", "new", "file")]
+    assert await kinds(session) == []
+
+
+async def test_directories_and_moves(session: AsyncSession) -> None:
+    """Directories are created and deleted; a move is both, and a file in place of a directory too."""
+    files = session.file_system
+    await files.write_file("w/old/file", "1")
+    assert await kinds(session) == []
+    await files.move_file("w/old", "w/young")
+    assert await kinds(session) == [
+        ("delete", "old", "directory"),
+        ("delete", "old/file", "file"),
+        ("create", "young", "directory"),
+        ("create", "young/file", "file"),
+    ]
+    await files.delete_file("w/young")
+    await files.write_file("w/young", "1")
+    assert await kinds(session) == [
+        ("delete", "young", "directory"),
+        ("create", "young", "file"),
+        ("delete", "young/file", "file"),
+    ]
+
+
+async def test_results(session: AsyncSession) -> None:
+    """The result sorts files by what happened to them; a directory that is not there is a failure."""
+    files = session.file_system
+    await session.command.run("touch w/a w/b")
+    await files._get_file_change("w")
+    await session.command.run("echo x > w/a; rm w/b; touch w/c; mkdir w/d")
+    result = (await files._get_file_change("w")).unwrap()
+    assert result.has_changes()
+    assert result.get_modified_files() == [f"{HOME}/w/a"]
+    assert result.get_deleted_files() == [f"{HOME}/w/b"]
+    assert result.get_created_files() == [f"{HOME}/w/c"]
+    missing = await files._get_file_change("none")
+    assert isinstance(missing.exception, FileError)
+    await files.delete_file("w")
+    assert len((await files._get_file_change("w")).events) == 3
+    assert not await files._get_file_change("w")
+
+
+async def test_watch_loses_nothing_at_its_start(session: AsyncSession) -> None:
+    """What happens right after the block has begun is told, in order, and `stop` ends the iteration."""
+    async with session.file_system.watch("w", interval=0.02) as changes:
+        for number in range(10):
+            await session.file_system.write_file(f"w/{number}", "x")
+        seen = []
+        async for change in changes:
+            seen.append(change.path)
+            if len(seen) == 10:
+                changes.stop()
+        assert seen == [f"{HOME}/w/{number}" for number in range(10)]
+        assert [change async for change in changes] == []
+
+
+async def test_watch_says_when_there_is_nothing_to_watch(session: AsyncSession) -> None:
+    """A directory that is not there is an error from the first step."""
+    with pytest.raises(FileError, match="none"):
+        async for _ in session.file_system.watch("none"):
+            pass
+
+
+async def test_watch_directory(session: AsyncSession) -> None:
+    """The thread tells every change after `ready_event`, survives its callback's errors and ends when it is told to."""
+    seen: list[FileChangeEvent] = []
+
+    def note(events: list[FileChangeEvent]) -> None:
+        seen.extend(events)
+        raise RuntimeError("of the user's")
+
+    stop = threading.Event()
+    thread = session.file_system.watch_directory("w", note, 0.05, stop)
+    assert (thread.is_alive(), thread.daemon, thread.stop_event) == (False, True, stop)
+    thread.start()
+    assert await async_blocking(thread.ready_event.wait, 20)
+    await session.file_system.write_file("w/one", "1")
+    while len(seen) < 1:
+        await async_sleep(0.02)
+    await session.file_system.write_file("w/one", "2")
+    while len(seen) < 2:
+        await async_sleep(0.02)
+    stop.set()
+    await async_blocking(thread.join, 20)
+    assert not thread.is_alive()
+    assert [(event.event_type, event.path) for event in seen] == [
+        ("create", f"{HOME}/w/one"),
+        ("modify", f"{HOME}/w/one"),
+    ]
+
+
+async def test_watch_directory_ends_with_the_session(bay: AsyncAgentBay) -> None:
+    """When its session is gone, the thread ends by itself."""
+    async with bay.session() as session:
+        thread = session.file_system.watch_directory("/tmp", print, 0.05)
+        thread.start()
+        assert await async_blocking(thread.ready_event.wait, 20)
+    await async_blocking(thread.join, 20)
+    assert thread.stop_event.is_set()
+    assert not thread.is_alive()
+
+
+async def test_changes_are_pushed_to_who_subscribes(session: AsyncSession) -> None:
+    """Over the WebSocket each change comes once, beside a tool that finds nothing left; until it is unsubscribed."""
+    target, path = "wuying_filesystem", f"{HOME}/w"
+    pushes: AsyncMailbox[dict[str, Any]] = AsyncMailbox()
+    link = await session.ws.link()
+    link.listen(Listener(target, pushes.put, lambda _: None))
+    stream = await session.ws.stream(target, {"method": "subscribe_file_change", "params": {"path": path}}, 20)
+    assert (await stream.wait_end())["status"] == "finished"
+    for kind in ("create", "modify"):
+        await session.file_system.write_file(f"{path}/x", kind)
+        event = {"eventType": kind, "path": f"{path}/x", "pathType": "file"}
+        assert await pushes.take(20) == {"eventType": "file_change", "path": path, "events": [event]}
+    assert await kinds(session) == []
+    await link.send(target, {"method": "unsubscribe_file_change", "params": {"path": path}})
+    await async_sleep(0.5)
+    await session.file_system.write_file(f"{path}/y", "1")
+    await async_sleep(0.5)
+    assert pushes.drop() is None
+    for wrong in ({"path": "/none"}, {"path": 1}, {}):
+        stream = await session.ws.stream(target, {"method": "subscribe_file_change", "params": wrong}, 20)
+        with pytest.raises(ToolError):
+            await stream.wait_end()

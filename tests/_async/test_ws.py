@@ -1,0 +1,539 @@
+"""The WebSocket of a session against a server that misbehaves, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+import pytest
+import trustme
+
+from agentbay import (
+    AgentBayError,
+    AsyncAgentBay,
+    AsyncSession,
+    AuthenticationError,
+    ClientClosedError,
+    Config,
+    ConnectionFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    InvalidArgumentError,
+    NotFoundError,
+    ReplyError,
+    ServiceUnavailableError,
+    SessionError,
+    ToolError,
+    WsCancelledError,
+    _websocket as seam,
+)
+from agentbay._async.ws import AsyncLink, Listener
+from agentbay._concurrency import async_sleep
+from agentbay._transport.deadline import Deadline
+from agentbay._websocket import AsyncFlag, AsyncMailbox, AsyncWorker
+from tests.scripted_ws import MuteServer, Talk, WsServer
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "token-that-nobody-may-see"
+ASK = {"method": "m", "params": {"a": 1}}
+
+
+def client(max_retries: int = 0) -> AsyncAgentBay:
+    """A client whose service is of no matter."""
+    return AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=max_retries)
+
+
+def session(bay: AsyncAgentBay, url: str) -> AsyncSession:
+    """A session with a WebSocket there."""
+    made = AsyncSession(bay, "session-x")
+    made.ws_url, made.token = url, TOKEN
+    return made
+
+
+def echo(talk: Talk) -> None:
+    """Answer every call with what was asked."""
+    while True:
+        asked = talk.hear()
+        talk.reply(asked, result=asked["data"])
+
+
+async def pending(made: AsyncSession) -> int:
+    """How much the connection still remembers of what was asked."""
+    connection = (await made.ws.link())._connection
+    return 0 if connection is None else len(connection)
+
+
+async def test_call() -> None:
+    """A call is one frame with exactly four keys and the token in a header; the connection is kept for the next."""
+    seen: list[Any] = []
+
+    def script(talk: Talk) -> None:
+        seen.append(talk.headers)
+        while True:
+            asked = talk.hear()
+            seen.append(asked)
+            talk.reply(asked, result={"n": len(seen)})
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            assert server.opened == 0
+            assert await made.ws.call("T", ASK) == {"result": {"n": 2}}
+            assert await made.ws.call("T", {"ü": "漢\ud800"}) == {"result": {"n": 3}}
+            assert await pending(made) == 0
+    assert seen[0]["X-Access-Token"] == TOKEN
+    assert "Origin" not in seen[0]
+    first = seen[1]
+    assert first == {"invocationId": first["invocationId"], "source": "SDK", "target": "T", "data": ASK}
+    assert len(first["invocationId"]) == 32
+    assert seen[2]["data"] == {"ü": "漢\ud800"}
+    assert server.opened == 1
+
+
+async def test_garbage_is_ignored() -> None:
+    """What is no frame, or belongs to nothing, ends nothing."""
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear()
+        for junk in ("", "nonsense", "[]", "7", "null", b"\xff\xfe", "{}", '{"invocationId": 7}', "[" * 100_000):
+            talk.say(junk)
+        talk.say({"invocationId": "nobody's", "target": "SDK", "data": {}})
+        talk.say({"type": "pong"})
+        talk.say({"requestId": asked["invocationId"], "target": "SDK", "data": json.dumps({"result": 1})})
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            assert await session(bay, server.url).ws.call("T", ASK) == {"result": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"data": {"error": "it went wrong"}}, ToolError),
+        ({"data": {"error": {"code": 7, "message": "it went wrong"}}}, ToolError),
+        ({"source": "WEBSOCKET_SERVER", "data": {"error": "it went wrong"}}, ToolError),
+        ({"source": "WEBSOCKET_SERVER", "error": "it went wrong"}, ToolError),
+        ({"data": "it went wrong"}, ReplyError),
+        ({"data": [1]}, ReplyError),
+        ({}, ReplyError),
+        ({"target": "", "data": {}}, ReplyError),
+    ],
+)
+async def test_refusals(answer: dict[str, Any], error: type[AgentBayError]) -> None:
+    """A refusal in any of its forms, and an answer that cannot be read, end the call with the right error."""
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear()
+        talk.say({"invocationId": asked["invocationId"], "target": "SDK", **answer})
+        echo(talk)
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            with pytest.raises(error, match="it went wrong" if error is ToolError else "answer of T"):
+                await made.ws.call("T", ASK)
+            assert await pending(made) == 0
+            assert await made.ws.call("T", ASK) == {"result": ASK}
+
+
+async def test_refusal_shows_no_password() -> None:
+    """What the service says may quote a URL with a password; an error does not."""
+
+    def script(talk: Talk) -> None:
+        talk.reply(talk.hear(), error="cannot clone https://user:hunter2hunter2@host/x" + "y" * 5000)
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            with pytest.raises(ToolError) as caught:
+                await session(bay, server.url).ws.call("T", ASK)
+    assert "hunter2" not in str(caught.value)
+    assert len(str(caught.value)) <= 2000
+
+
+async def test_lost_while_waiting() -> None:
+    """A connection that breaks off fails what waits, which may have been executed; the next call connects."""
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear()
+        if talk.number == 1:
+            talk.drop()
+            return
+        talk.reply(asked, result=talk.number)
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            with pytest.raises(ConnectionLost, match="may have been executed"):
+                await made.ws.call("T", ASK)
+            assert await pending(made) == 0
+            assert await made.ws.call("T", ASK) == {"result": 2}
+
+
+async def test_never_answers() -> None:
+    """A call ends in time and is forgotten; an answer that comes too late means nothing."""
+
+    def script(talk: Talk) -> None:
+        late = talk.hear()
+        asked = talk.hear()
+        talk.reply(late, result="late")
+        talk.reply(asked, result="in time")
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceeded):
+                await made.ws.call("T", ASK, timeout=0.2)
+            assert time.monotonic() - began < 2.0
+            assert await pending(made) == 0
+            assert await made.ws.call("T", ASK) == {"result": "in time"}
+
+
+async def test_large_frames() -> None:
+    """Frames of up to 64 MiB pass both ways; a larger one is refused here, or ends the connection there."""
+    text = "x" * (63 << 20)
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear(60)
+        talk.reply(asked, result=len(asked["data"]["text"]))
+        talk.reply(talk.hear(), result=text)
+        talk.reply(talk.hear(), result="x" * (65 << 20))
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            assert await made.ws.call("T", {"text": text}, timeout=60) == {"result": len(text)}
+            assert (await made.ws.call("T", ASK, timeout=60))["result"] == text
+            with pytest.raises(InvalidArgumentError):
+                await made.ws.call("T", {"text": "x" * (65 << 20)})
+            with pytest.raises(ConnectionLost, match="1009"):
+                await made.ws.call("T", ASK, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(401, AuthenticationError), (404, NotFoundError), (302, AgentBayError), (503, ServiceUnavailableError)],
+)
+async def test_refused(status: int, error: type[AgentBayError]) -> None:
+    """A refused connection is an error by its status, and not tried again where that makes no sense."""
+    with WsServer(echo, refuse=lambda _: status) as server:
+        async with client(max_retries=1) as bay:
+            with pytest.raises(error) as caught:
+                await session(bay, server.url).ws.call("T", ASK)
+    assert caught.value.status_code == status
+    assert server.opened == (2 if status == 503 else 1)
+
+
+async def test_refused_at_first() -> None:
+    """A service that is not there yet is tried again, since nothing was sent."""
+    with WsServer(echo, refuse=lambda number: 503 if number == 1 else None) as server:
+        async with client(max_retries=1) as bay:
+            assert await session(bay, server.url).ws.call("T", ASK) == {"result": ASK}
+
+
+async def test_no_redirect() -> None:
+    """The token is not taken to wherever the service points."""
+    with WsServer(echo) as other, WsServer(echo, lambda _: 302, {"Location": other.url}) as server:
+        async with client() as bay:
+            with pytest.raises(AgentBayError):
+                await session(bay, server.url).ws.call("T", ASK)
+    assert other.opened == 0
+
+
+async def test_nobody_listens() -> None:
+    """No connection is `ConnectionFailed`, in time."""
+    with WsServer(echo) as server:
+        url = server.url
+    async with client() as bay:
+        with pytest.raises(ConnectionFailed, match="Nothing was sent"):
+            await session(bay, url).ws.call("T", ASK)
+    with MuteServer(handshake=False) as mute:
+        async with client() as bay:
+            with pytest.raises(ConnectionFailed, match="in time"):
+                await session(bay, mute.url).ws.call("T", ASK, timeout=0.3)
+
+
+async def test_tls() -> None:
+    """Certificates are checked as for everything else: by the usual authorities or those that are given."""
+    authority, server_side = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    client_side = ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server_side)
+    authority.configure_trust(client_side)
+    endpoint = Config(endpoint="http://127.0.0.1:9")
+    with WsServer(echo, tls=server_side) as server:
+        async with AsyncAgentBay("akm-test", endpoint, verify=client_side) as bay:
+            assert await session(bay, server.url).ws.call("T", ASK) == {"result": ASK}
+        async with client() as bay:
+            with pytest.raises(ConnectionFailed, match="certificate"):
+                await session(bay, server.url).ws.call("T", ASK)
+
+
+async def test_proxy() -> None:
+    """The client's proxy is asked for the way, and no other is tried."""
+    asked: list[bytes] = []
+
+    def accept() -> None:
+        accepted, _ = listener.accept()
+        asked.append(accepted.recv(4096))
+        accepted.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        accepted.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        proxy = f"http://user:secret-password@127.0.0.1:{listener.getsockname()[1]}"
+        endpoint = Config(endpoint="http://127.0.0.1:9")
+        async with AsyncAgentBay("akm-test", endpoint, proxy=proxy, max_retries=0) as bay:
+            with pytest.raises(ConnectionFailed) as caught:
+                await session(bay, "ws://service.example/ws").ws.call("T", ASK)
+        thread.join()
+    assert asked[0].startswith(b"CONNECT service.example:80 HTTP/1.1")
+    assert "secret-password" not in f"{caught.value}{caught.value.__cause__!r}"
+
+
+async def test_no_websocket() -> None:
+    """A session without one says so, as the contract has it."""
+    async with client() as bay:
+        with pytest.raises(SessionError, match="ws_url is not available for this session"):
+            await AsyncSession(bay, "session-x").ws.call("T", ASK)
+        made = session(bay, "ws://127.0.0.1:9")
+        made.token = ""
+        with pytest.raises(SessionError, match="token is not available for WS connection"):
+            await made.ws.call("T", ASK)
+
+
+async def test_no_pong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that answers no ping is gone; what waits for it fails."""
+    monkeypatch.setattr(seam, "_HEARTBEAT", 0.2)
+    with MuteServer() as mute:
+        async with client() as bay:
+            began = time.monotonic()
+            with pytest.raises(ConnectionLost):
+                await session(bay, mute.url).ws.call("T", ASK)
+    assert time.monotonic() - began < 10.0
+
+
+async def test_stream() -> None:
+    """A stream gives its events in order, and then its end."""
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear()
+        for number in range(3):
+            talk.reply(asked, phase="event", seq=number, eventType="stdout", chunk=str(number))
+        more = talk.hear()
+        assert more["invocationId"] == asked["invocationId"]
+        talk.reply(asked, phase="end", status="finished", heard=more["data"])
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            stream = await made.ws.stream("T", ASK, 10)
+            async with stream:
+                assert (await stream.next_event() or {})["chunk"] == "0"
+                await stream.write({"more": 1})
+                assert [event["chunk"] async for event in stream] == ["1", "2"]
+                assert (await stream.wait_end())["heard"] == {"more": 1}
+                with pytest.raises(WsCancelledError):
+                    await stream.write({"more": 2})
+            assert await pending(made) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"phase": "error", "error": {"code": "Kernel", "message": "it died"}}, ToolError),
+        ({"phase": "event", "error": "it died"}, ToolError),
+        ({"phase": "never heard of"}, ReplyError),
+        ({}, ReplyError),
+    ],
+)
+async def test_stream_fails(answer: dict[str, Any], error: type[AgentBayError]) -> None:
+    """A stream that fails, or makes no sense, ends with the right error, for everyone who asks."""
+
+    def script(talk: Talk) -> None:
+        talk.reply(talk.hear(), **answer)
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            stream = await made.ws.stream("T", ASK, 10)
+            for _ in range(2):
+                with pytest.raises(error):
+                    await stream.wait_end()
+            assert await pending(made) == 0
+
+
+async def test_stream_cancelled() -> None:
+    """Cancelling tells the service, wakes who waits, and hurts no other stream."""
+
+    def script(talk: Talk) -> None:
+        first, second = talk.hear(), talk.hear()
+        server.heard.put(talk.hear())
+        talk.reply(first, phase="event", chunk="too late")
+        talk.reply(second, phase="end")
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            stream = await made.ws.stream("T", {"method": "m"}, 10)
+            other = await made.ws.stream("T", ASK, 10)
+            outcome: AsyncMailbox[AgentBayError] = AsyncMailbox()
+
+            async def wait() -> None:
+                try:
+                    await stream.wait_end()
+                except AgentBayError as error:
+                    outcome.put(error)
+
+            waiting = AsyncWorker(wait)
+            await async_sleep(0.05)
+            await stream.cancel()
+            await stream.cancel()
+            assert isinstance(await outcome.take(5), WsCancelledError)
+            assert await other.wait_end() == {"phase": "end"}
+            await waiting.stop()
+            assert await pending(made) == 0
+    told = server.heard.get(timeout=5)
+    assert told["invocationId"] == stream.id
+    assert told["data"] == {"method": "m", "mode": "stream", "phase": "cancel"}
+
+
+async def test_stream_takes_too_long() -> None:
+    """A stream keeps to its time, tells the service to stop, and leaves nothing behind."""
+
+    def script(talk: Talk) -> None:
+        talk.reply(talk.hear(), phase="event", chunk="x")
+        server.heard.put(talk.hear())
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            stream = await made.ws.stream("T", ASK, 0.3)
+            with pytest.raises(DeadlineExceeded):
+                await stream.wait_end()
+            assert await pending(made) == 0
+            assert server.heard.get(timeout=5)["data"]["phase"] == "cancel"
+
+
+async def listening(link: AsyncLink, pushes: AsyncMailbox[Any], ups: AsyncMailbox[Any] | None = None) -> None:
+    """Put what the target W says into a mailbox, and into another that there is a connection again."""
+
+    async def on_up() -> None:
+        assert ups is not None
+        ups.put(await link.call("W", {"method": "subscribe"}, Deadline(5)))
+
+    link.listen(Listener("W", pushes.put, pushes.put, None if ups is None else on_up))
+
+
+async def test_subscriptions_come_back() -> None:
+    """After a loss the connection is made again for those who listen, and they ask again for what they want."""
+
+    def script(talk: Talk) -> None:
+        if talk.number == 1:
+            talk.reply(talk.hear(), result=1)
+            talk.push("W", n=1)
+            talk.push("another", n=0)
+            talk.say({"requestId": "push-9", "target": "W", "data": {"n": 2}})
+            talk.drop()
+            return
+        talk.reply(talk.hear(), result=talk.number)
+        talk.push("W", n=3)
+        talk.hear()
+
+    with WsServer(script, refuse=lambda number: 503 if number == 2 else None) as server:
+        async with client() as bay:
+            link = await session(bay, server.url).ws.link()
+            pushes: AsyncMailbox[Any] = AsyncMailbox()
+            ups: AsyncMailbox[Any] = AsyncMailbox()
+            await listening(link, pushes, ups)
+            await link.call("W", {"method": "subscribe"}, Deadline(5))
+            assert [await pushes.take(5), await pushes.take(5)] == [{"n": 1}, {"n": 2}]
+            assert isinstance(await pushes.take(5), ConnectionLost)
+            assert await ups.take(10) == {"result": 3}
+            assert await pushes.take(5) == {"n": 3}
+
+
+async def test_gives_up_when_the_session_is_gone() -> None:
+    """Connecting again ends when the service says that there is no such session any more."""
+
+    def script(talk: Talk) -> None:
+        talk.reply(talk.hear(), result=1)
+        talk.drop()
+
+    with WsServer(script, refuse=lambda number: 404 if number > 1 else None) as server:
+        async with client() as bay:
+            link = await session(bay, server.url).ws.link()
+            pushes: AsyncMailbox[Any] = AsyncMailbox()
+            await listening(link, pushes, AsyncMailbox())
+            await link.call("W", ASK, Deadline(5))
+            assert isinstance(await pushes.take(5), ConnectionLost)
+            assert isinstance(await pushes.take(5), NotFoundError)
+            await async_sleep(1.2)
+    assert server.opened == 2
+
+
+async def test_use_after_close() -> None:
+    """Closing the client ends what waits, and further use is an error that says so."""
+
+    def script(talk: Talk) -> None:
+        talk.hear()
+        server.heard.put("asked")
+        talk.hear()
+
+    with WsServer(script) as server:
+        bay = client()
+        made = session(bay, server.url)
+        outcome: AsyncMailbox[AgentBayError] = AsyncMailbox()
+        begun = AsyncFlag()
+
+        async def wait() -> None:
+            begun.set()
+            try:
+                await made.ws.call("T", ASK)
+            except AgentBayError as error:
+                outcome.put(error)
+
+        waiting = AsyncWorker(wait)
+        assert await begun.wait(5)
+        while server.heard.empty():
+            await async_sleep(0.01)
+        await bay.aclose()
+        assert isinstance(await outcome.take(5), ClientClosedError)
+        await waiting.stop()
+        with pytest.raises(ClientClosedError):
+            await made.ws.call("T", ASK)
+        await bay.aclose()
+
+
+async def test_nothing_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither token nor URL stands in an error or in the log, whatever goes wrong and however much is logged."""
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "agentbay.websocket")
+    errors: list[AgentBayError] = []
+    with WsServer(lambda talk: talk.drop()) as server, WsServer(echo, refuse=lambda _: 401) as refusing:
+        urls = [server.url, refusing.url, "ws://user:secret-path@127.0.0.1:9/secret-path", "ws://[/secret-path"]
+        for url in [*urls, "http://127.0.0.1:9/secret-path"]:
+            async with client() as bay:
+                try:
+                    await session(bay, url).ws.call("T", ASK)
+                except AgentBayError as error:
+                    errors.append(error)
+    assert len(errors) == 5
+    shown = "".join(str(error) + repr(error) + repr(error.__cause__) for error in errors)
+    # the server of this test logs too, what it gets
+    shown += "".join(record.getMessage() for record in caplog.records if record.name != "websockets.server")
+    assert "secret-path" not in shown
+    assert TOKEN not in shown

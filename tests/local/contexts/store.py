@@ -1,0 +1,99 @@
+"""What the tests of contexts share: files in contexts, and sessions that have them, by the bare wire."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from tests.local.raw import Wire
+
+
+def made(wire: Wire) -> str:
+    """Make a context."""
+    return str(wire.data("GetContext", Name=f"ctx-{os.urandom(6).hex()}", AllowCreate="True")["Id"])
+
+
+def upload_url(wire: Wire, context: str, path: str) -> str:
+    return str(wire.data("GetContextFileUploadUrl", ContextId=context, FilePath=path)["Url"])
+
+
+def put(wire: Wire, context: str, path: str, content: bytes) -> None:
+    answer = wire.http.put(upload_url(wire, context, path), content=content)
+    assert answer.status_code == 200, answer.text
+
+
+def get(wire: Wire, context: str, path: str) -> bytes | None:
+    """What a file of a context holds, None if there is none."""
+    url = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath=path)["Url"]
+    answer = wire.http.get(url)
+    return answer.content if answer.status_code == 200 else None
+
+
+def tree(wire: Wire, context: str, path: str) -> dict[str, bytes]:
+    """All files below a path of a context, by their paths relative to it."""
+    found: dict[str, bytes] = {}
+    for entry in wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath=path, PageNumber=1, PageSize=1000):
+        if entry["FileType"] == "FOLDER":
+            below = tree(wire, context, entry["FilePath"])
+            found |= {f"{entry['FileName']}/{name}": content for name, content in below.items()}
+        else:
+            found[entry["FileName"]] = get(wire, context, entry["FilePath"]) or b""
+    return found
+
+
+def item(context: str, path: str, **policy: Any) -> dict[str, str]:
+    """An item that synchronises; the parts of its policy as the wire has them."""
+    return {"ContextId": context, "Path": path, **({"Policy": json.dumps(policy)} if policy else {})}
+
+
+def mount(context: str, path: str, source: str = "", mode: str = "readWrite") -> dict[str, Any]:
+    config = {"AccessMode": mode, "StorageMode": "standard", "SourcePath": source}
+    return {"ContextId": context, "Path": path, "Type": "mount", "MountConfig": config}
+
+
+def statuses(wire: Wire, session: str, **fields: str) -> list[dict[str, Any]]:
+    status = json.loads(wire.data("GetContextInfo", SessionId=session, **fields)["ContextStatus"])
+    return [one for part in status for one in json.loads(part["data"])]
+
+
+def settled(wire: Wire, session: str, seconds: float = 60, **fields: str) -> list[dict[str, Any]]:
+    """Wait for the transfers to end, and return how they did."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = statuses(wire, session, **fields)
+        if all(one["status"] != "Running" for one in found):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
+def sync(wire: Wire, session: str, **fields: str) -> None:
+    """Synchronise, and see that it went well."""
+    wire.data("SyncContext", SessionId=session, **fields)
+    wanted = {name: value for name, value in fields.items() if name != "Mode"}
+    for one in settled(wire, session, **wanted):
+        assert one["status"] == "Success", one
+
+
+def ended(wire: Wire, session: str) -> None:
+    """Delete a session and wait for its end, and so for what it uploads."""
+    wire.data("DeleteSessionAsync", SessionId=session)
+    deadline = time.monotonic() + 60
+    while wire.status(session) != "FINISH":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def files(wire: Wire, session: str, path: str) -> dict[str, str]:
+    """What the files below a path of a session hold, by their relative paths."""
+    program = (
+        "import json,os,sys;top=sys.argv[1];"
+        "print(json.dumps({os.path.relpath(os.path.join(d,n),top):"
+        "'->'+os.readlink(os.path.join(d,n)) if os.path.islink(os.path.join(d,n)) else open(os.path.join(d,n)).read()"
+        " for d,_,ns in os.walk(top) for n in ns"
+        " if os.path.islink(os.path.join(d,n)) or os.path.isfile(os.path.join(d,n))}))"
+    )
+    found: dict[str, str] = json.loads(wire.stdout(session, f"python3 -c \"{program}\" {path}"))
+    return found

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import httpx
+import pytest
+
+from tests.local.contexts.store import made, put, upload_url
+from tests.local.raw import Refused, Wire, eventually
+
+
+def test_get_and_create(wire: Wire):
+    """Creating is getting: a name has one context; what is not there is refused."""
+    name = f"ctx-{os.urandom(4).hex()}"
+    with pytest.raises(Refused) as refused:
+        wire.data("GetContext", Name=name, AllowCreate="False")
+    assert (refused.value.status, refused.value.code) == (400, "ContextNotFound")
+    context = wire.data("GetContext", Name=name, AllowCreate="True", LoginRegionId="cn-hangzhou")
+    assert re.fullmatch(r"SdkCtx-[0-9a-z]{21}", context["Id"])
+    assert (context["Name"], context["State"]) == (name, "available")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", context["CreateTime"])
+    for fields in ({"Name": name, "AllowCreate": "True"}, {"Name": name}, {"ContextId": context["Id"]}):
+        assert wire.data("GetContext", **fields)["Id"] == context["Id"]
+    with pytest.raises(Refused):
+        wire.data("GetContext", ContextId="SdkCtx-nosuch")
+    with pytest.raises(Refused):
+        wire.data("GetContext", ContextId=context["Id"], Name="other")
+
+
+def test_list_rename_delete(wire: Wire):
+    """Pages follow the order of creation; a name is one context's only; a deleted context is gone with its files."""
+    ids = [made(wire) for _ in range(3)]
+    listed, token = [], ""
+    while True:
+        page = wire.envelope("ListContexts", MaxResults=2, **({"NextToken": token} if token else {}))
+        listed += [item["Id"] for item in page["Data"]]
+        if not (token := page["NextToken"]):
+            break
+    assert [item for item in listed if item in ids] == ids
+    assert page["TotalCount"] == len(listed)
+    wire.data("ModifyContext", Id=ids[0], Name=f"new-{ids[0]}")
+    assert wire.data("GetContext", ContextId=ids[0])["Name"] == f"new-{ids[0]}"
+    with pytest.raises(Refused) as refused:
+        wire.data("ModifyContext", Id=ids[1], Name=f"new-{ids[0]}")
+    assert refused.value.code == "ContextNameAlreadyExists"
+    put(wire, ids[2], "/d/f", b"x")
+    wire.data("DeleteContext", Id=ids[2])
+    for action, field in (("DeleteContext", "Id"), ("ClearContext", "Id"), ("GetContext", "ContextId")):
+        with pytest.raises(Refused) as refused:
+            wire.data(action, **{field: ids[2]})
+        assert refused.value.code == "ContextNotFound"
+
+
+def test_files(wire: Wire):
+    """Files are listed one level at a time, by page and by token; a deleted one, or a folder, is gone."""
+    context = made(wire)
+    for name in ("b.txt", "a.txt", "sub/x", "sub/y", "ü 漢"):
+        put(wire, context, f"/tmp/data/{name}", name.encode())
+
+    def listed(path: str, **fields: object) -> dict[str, object]:
+        return wire.envelope("DescribeContextFiles", ContextId=context, ParentFolderPath=path, **fields)
+
+    entries = listed("/tmp/data", PageNumber=1, PageSize=50)["Data"]
+    assert [(entry["FileName"], entry["FileType"], entry["Size"]) for entry in entries] == [
+        ("a.txt", "FILE", 5), ("b.txt", "FILE", 5), ("sub", "FOLDER", 0), ("ü 漢", "FILE", 6),
+    ]  # fmt: skip
+    assert entries[0]["FilePath"] == "/tmp/data/a.txt"
+    assert entries[0]["Status"] == "ready"
+    assert listed("/tmp/data/", PageNumber=1, PageSize=50)["TotalCount"] == 4
+    second = listed("/tmp/data", PageNumber=2, PageSize=3)
+    assert [entry["FileName"] for entry in second["Data"]] == ["ü 漢"]
+    names, token = [], ""
+    while True:
+        page = listed("/tmp/data", MaxResults=1, **({"NextToken": token} if token else {}))
+        names += [entry["FileName"] for entry in page["Data"]]
+        if not (token := str(page["NextToken"])):
+            break
+    assert names == ["a.txt", "b.txt", "sub", "ü 漢"]
+    assert listed("/nowhere")["Data"] == []
+    wire.data("DeleteContextFile", ContextId=context, FilePath="/tmp/data/a.txt")
+    wire.data("DeleteContextFile", ContextId=context, FilePath="/tmp/data/sub")
+    assert [entry["FileName"] for entry in listed("/tmp/data")["Data"]] == ["b.txt", "ü 漢"]
+    with pytest.raises(Refused) as refused:
+        wire.data("DeleteContextFile", ContextId=context, FilePath="/tmp/data/a.txt")
+    assert refused.value.code == "ContextFileNotFound"
+
+
+def test_clear(wire: Wire):
+    """Clearing keeps the context and its id, and takes its files."""
+    context = made(wire)
+    put(wire, context, "/tmp/data/f", b"x")
+    wire.data("ClearContext", Id=context)
+    assert eventually(lambda: wire.data("GetContext", ContextId=context)["State"] == "available")
+    assert wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/")  == []
+
+
+@pytest.mark.parametrize("path", ["/a/../b", "..", "/a/\0", "/" + "n" * 256, "/", "/a/", "/" + "a/" * 251 + "f"])
+def test_paths_that_leave(wire: Wire, path: str):
+    """No path leads out of the context, or to where no file can be."""
+    context = made(wire)
+    with pytest.raises(Refused) as refused:
+        upload_url(wire, context, path)
+    assert refused.value.code == "InvalidParameter.Path"
+
+
+@pytest.mark.parametrize(
+    "path", ["/" + "n" * 255, "/" + "d" * 200 + "/" + "e/" * 240 + "f", "/a b/\n%2e%2e/ü\u200b;?#&=", "C:\\Users\\x\\f.txt", "rel"]
+)
+def test_long_and_odd_names(wire: Wire, path: str):
+    """What Linux can name, a context can keep."""
+    context = made(wire)
+    put(wire, context, path, b"content")
+    url = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath=path)["Url"]
+    assert httpx.get(url, trust_env=False).content == b"content"
+
+
+def test_presigned_urls(wire: Wire):
+    """A URL opens one file for one method; no other file, no other method, nothing when it is changed."""
+    context, content = made(wire), os.urandom(3 << 20)
+    url = upload_url(wire, context, "/tmp/x/big.bin")
+    assert wire.key not in url
+    assert url.endswith("/big.bin")
+    answer = httpx.put(url, content=content, trust_env=False)
+    assert answer.status_code == 200
+    assert re.fullmatch(r'"[0-9a-f]{64}"', answer.headers["etag"])
+    chunked = httpx.put(url, content=iter([content[:100], content[100:]]), trust_env=False)
+    assert (chunked.status_code, chunked.headers["etag"]) == (200, answer.headers["etag"])
+    link = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath="/tmp/x/big.bin")
+    assert link["ExpireTime"] == 3600
+    got = httpx.get(link["Url"], trust_env=False)
+    assert (got.status_code, got.headers["content-length"], got.content) == (200, str(len(content)), content)
+    assert httpx.head(link["Url"], trust_env=False).headers["content-length"] == str(len(content))
+    for method, wrong in (("PUT", link["Url"]), ("GET", url), ("DELETE", url), ("POST", url), ("PUT", _other_token(url))):
+        refused = httpx.request(method, wrong, content=b"x", trust_env=False)
+        assert (refused.status_code, refused.json()["Code"]) == (403, "SignatureDoesNotMatch")
+    missing = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath="/tmp/x/none")["Url"]
+    assert httpx.get(missing, trust_env=False).json()["Code"] == "ContextFileNotFound"
+    # what stands behind the token is of no account
+    assert httpx.get(link["Url"].replace("big.bin", "other"), trust_env=False).content == content
+
+
+def _other_token(url: str) -> str:
+    parts = url.split("/")
+    parts[4] = ("A" if parts[4][0] != "A" else "B") + parts[4][1:]
+    return "/".join(parts)
+
+
+def test_an_upload_that_breaks_off(wire: Wire):
+    """Half a file is none: the one that was there stays."""
+    context = made(wire)
+    put(wire, context, "/f", b"whole")
+    url = upload_url(wire, context, "/f")
+
+    def breaking() -> object:
+        yield b"x" * 100_000
+        raise RuntimeError("gone")
+
+    with pytest.raises(RuntimeError):
+        httpx.put(url, content=breaking(), trust_env=False)
+    assert wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/")[0]["Size"] == 5
+
+
+def test_a_session_and_its_contexts(wire: Wire):
+    """A session's contexts are told by GetSession, DescribeSessionContexts and ListContexts; they are in use meanwhile."""
+    context = made(wire)
+    item = {"ContextId": context, "Path": "/tmp/data"}
+    with wire.session(PersistenceDataList=[item]) as session:
+        name = wire.data("GetContext", ContextId=context)["Name"]
+        assert wire.data("GetContext", ContextId=context)["State"] == "in-use"
+        assert wire.data("GetSession", SessionId=session)["contexts"] == [{"id": context, "name": name}]
+        [bound] = wire.data("DescribeSessionContexts", SessionId=session)
+        assert (bound["ContextId"], bound["ContextName"], bound["Path"]) == (context, name, "/tmp/data")
+        assert json.loads(bound["Policy"])["uploadPolicy"]["uploadMode"] == "File"
+        assert [one["Id"] for one in wire.data("ListContexts", SessionId=session)] == [context]
+        with pytest.raises(Refused) as refused:
+            wire.data("BindContexts", SessionId=session, PersistenceDataList=[{**item, "Path": "/tmp/data/"}])
+        assert refused.value.code == "PathAlreadyBound"
+    assert eventually(lambda: wire.data("GetContext", ContextId=context)["State"] == "available")
+
+
+@pytest.mark.parametrize(
+    ("item", "code"),
+    [
+        ({"Path": "/tmp/x"}, "InvalidParameter"),
+        ({"ContextId": "c", "Path": "rel"}, "InvalidParameter"),
+        ({"ContextId": "c", "Path": "/tmp/../etc"}, "InvalidParameter.Path"),
+        ({"ContextId": "c", "Path": "/"}, "InvalidParameter.Path"),
+        ({"ContextId": "c", "Path": "/usr/bin"}, "InvalidParameter.Path"),
+        ({"ContextId": "c", "Path": "/tmp/x", "Policy": "{"}, "InvalidParameter.Policy"),
+        ({"ContextId": "c", "Path": "/tmp/x", "Policy": '{"uploadPolicy": {"uploadMode": "X"}}'}, "InvalidParameter.Policy"),
+        (
+            {"ContextId": "c", "Path": "/p", "Policy": '{"bwList":{"whiteLists":[{"path":"(","isPathRegex":true}]}}'},
+            "InvalidParameter.Policy",
+        ),
+        ({"ContextId": "c", "Path": "/mnt/x", "Type": "mount"}, "ContextNotFound"),
+    ],
+)
+def test_items_that_cannot_be(wire: Wire, item: dict[str, str], code: str):
+    """What cannot be is refused before a session is made."""
+    with pytest.raises(Refused) as refused:
+        wire.create(PersistenceDataList=[item])
+    assert (refused.value.status, refused.value.code) == (400, code)

@@ -1,0 +1,67 @@
+"""Contexts by the published client 0.22.3, and by ours, with the same outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.local.raw import Wire
+
+STORY = Path(__file__).parents[2] / "contexts_story.py"
+EXPECTED = {
+    "made": [True, True],
+    "listed": True,
+    "missing": [False, True],
+    "renamed": True,
+    "upload url": [True, 200],
+    "files": [["del.txt", "FILE", 1], ["up.txt", "FILE", 8]],
+    "deleted file": True,
+    "came down": "uploaded",
+    "synced": True,
+    "info": [["/tmp/data", "download", "Success"], ["/tmp/data", "upload", "Success"]],
+    "bound": [True, ""],
+    "bindings": ["/mnt/live", "/tmp/data"],
+    "ended": True,
+    "kept": ["late.txt", "new.txt", "up.txt"],
+    "kept live": ["f"],
+    "next session": ["late.txt", "new.txt", "up.txt"],
+    "archived": ["data.zip"],
+    "up": [True, 200_000, True],
+    "down": [True, True],
+    "path": "/tmp/file-transfer",
+    "cleared": [True, "available"],
+    "empty": True,
+    "deleted": True,
+}
+
+
+def told_by(python: str, flavour: str, wire: Wire, folder: Path) -> dict[str, Any]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
+    command = [python, str(STORY), flavour, wire.url, wire.key]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
+    assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
+    seen: dict[str, Any] = json.loads(lines[0].removeprefix("SEEN "))
+    return seen
+
+
+@pytest.mark.parametrize("flavour", ["async", "sync"])
+def test_ours(wire: Wire, flavour: str, tmp_path: Path):
+    """Our client does with contexts all that there is to do."""
+    assert told_by(sys.executable, flavour, wire, tmp_path) == EXPECTED
+
+
+@pytest.mark.parametrize("flavour", ["async", "sync"])
+def test_published_client(wire: Wire, flavour: str, tmp_path: Path):
+    """The published client, which knows nothing of us, does the same with the same outcome."""
+    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
+    if not python:
+        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
+        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
+    assert told_by(python, flavour, wire, tmp_path) == EXPECTED

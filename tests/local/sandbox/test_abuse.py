@@ -1,0 +1,222 @@
+"""One sandbox at its worst, and another that must not notice; machines that lack what isolation needs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentbay.local.sandbox import launcher
+from agentbay.local.sandbox.host import IsolationUnavailable, Limits, Sandbox
+from agentbay.local.sandbox.spec import MIB
+from tests.local.sandbox.conftest import Lab
+from tests.local.sandbox.test_lifecycle import SOURCE
+
+SLOWEST, MEDIAN = 2.0, 0.5  # seconds that `true` may take meanwhile; a few milliseconds on a quiet machine
+
+BOMB = "bomb() { bomb | bomb & }; while :; do bomb; done 2>/dev/null"
+ALLOCATION = "b = bytearray(10 << 30)\nfor i in range(0, len(b), 4096): b[i] = 1"
+PIECES = "import os\nwhile os.fork(): pass\nb = bytearray(10 << 30)\nfor i in range(0, len(b), 4096): b[i] = 1"
+FLOOD = "cat /dev/zero & cat /dev/zero >&2 & cat /dev/zero | tee /dev/stderr"
+DISK = "i=0; while :; do head -c 20000000 /dev/zero > f$i; i=$((i+1)); done"
+FILES = """
+import os, time
+opened = []
+try:
+    while len(opened) < 10_000:
+        opened.append(os.open(f"/tmp/{len(opened)}", os.O_CREAT | os.O_RDWR))
+except OSError as error:
+    print(len(opened), error.strerror, flush=True)
+for i in range(10_000):
+    open(f"/tmp/many-{i}", "w").close()
+time.sleep(1)
+"""
+SPIN = "for i in $(seq 50); do while :; do :; done & done; wait"
+
+ABUSES = [
+    ("fork bomb", ["bash", "-c", BOMB]),
+    ("10 GiB at once", ["python3", "-c", ALLOCATION]),
+    ("10 GiB in each of many", ["python3", "-c", PIECES]),
+    ("flood of output", ["bash", "-c", FLOOD]),
+    ("full disk", ["bash", "-c", DISK]),
+    ("10,000 open files", ["python3", "-c", FILES]),
+    ("all processors", ["bash", "-c", SPIN]),
+]
+
+
+async def answer_times(sandbox: Sandbox, seconds: float) -> list[float]:
+    times, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        started = time.monotonic()
+        assert (await sandbox.run(["true"])).exit_code == 0
+        times.append(time.monotonic() - started)
+        await asyncio.sleep(0.02)
+    return sorted(times)
+
+
+@pytest.mark.parametrize("groups", [True, False], ids=["groups", "no groups"])
+@pytest.mark.parametrize(("name", "argv"), ABUSES, ids=[name for name, _ in ABUSES])
+def test_others_keep_answering(experiment, name, argv, groups):
+    """Another sandbox and the runtime stay responsive, and the abused sandbox is of use again when it is over."""
+
+    async def body(lab: Lab) -> None:
+        if not groups:
+            lab.host._drop_reserve()
+            if lab.host.cgroups:
+                lab.host.cgroups.close()
+                lab.host.cgroups = None
+        elif lab.host.cgroups is None:
+            pytest.skip("no control groups can be made here")
+        limits = Limits(processes=200, total_memory_bytes=512 * MIB, disk_bytes=200 * MIB)
+        abused, other = await lab.sandbox(limits=limits), await lab.sandbox()
+        abuse = asyncio.create_task(abused.run(argv, timeout=3, output_limit=MIB))
+        times = await answer_times(other, 3.2)
+        done = await abuse
+        print(f"{name}: median {times[len(times) // 2] * 1e3:.1f} ms, worst {times[-1] * 1e3:.0f} ms, {done.exit_code}")
+        assert times[len(times) // 2] < MEDIAN
+        assert times[-1] < SLOWEST
+        assert len(done.stdout) + len(done.stderr) < 3 * MIB
+        assert sum(path.stat().st_size for path in (lab.directory / "sandbox-1/home").iterdir()) < 2000 * MIB
+        assert abused.alive
+        assert (await abused.run(["echo", "fine"])).stdout == b"fine\n"
+
+    experiment(body)
+
+
+def test_open_files_are_limited(experiment):
+    """The limit of open files is each process's own."""
+
+    async def body(lab):
+        done = await (await lab.sandbox()).run(["python3", "-c", FILES])
+        assert done.stdout == b"4093 Too many open files\n"
+
+    experiment(body)
+
+
+TRY = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import ladder
+from agentbay.local.sandbox.host import IsolationUnavailable, SandboxHost
+async def main():
+    try:
+        host = await SandboxHost.start()
+    except IsolationUnavailable as obstacle:
+        print("refused:", obstacle.missing[0])
+    else:
+        print("works, control groups:", host.cgroups is not None)
+        await host.close()
+asyncio.run(main())
+print(ladder.examine()[0].works)
+"""
+MACHINES = {
+    # as Docker does by default: no capability for it, and namespaces forbidden by a filter
+    "container": """
+import struct, sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import syscalls
+numbers = {"x86_64": (165, 272, 308, 166, 155), "aarch64": (40, 97, 268, 39, 41)}[syscalls.MACHINE]
+program = struct.pack("HBBI", 0x20, 0, 0, 0)
+for number in numbers:
+    program += struct.pack("HBBI", 0x15, 0, 1, number) + struct.pack("HBBI", 6, 0, 0, 0x50001)
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+syscalls.install_filter(program + struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+""",
+    # the sysctl, which is counted for each user namespace, so that the machine's own need not be touched
+    "no user namespaces": """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import syscalls
+user, group, count = os.geteuid(), os.getegid(), 1 if os.geteuid() else 1 << 31
+entered, tell = os.pipe()
+helper = os.fork()
+if helper == 0:
+    os.read(entered, 1)
+    maps = ("gid_map", f"{group} {group} {count}"), ("uid_map", f"{user} {user} {count}")
+    for name, text in (("setgroups", "deny"), *maps):
+        with open(f"/proc/{os.getppid()}/{name}", "w") as file:
+            file.write(text)
+    os._exit(0)
+syscalls.unshare(syscalls.CLONE_NEWUSER)
+os.write(tell, b"x")
+os.waitpid(helper, 0)
+os.close(entered), os.close(tell)
+open("/proc/sys/user/max_user_namespaces", "w").write("0")
+if os.geteuid():
+    syscalls.drop_capabilities()
+""",
+    # a kernel from before mount_setattr, 5.12
+    "old kernel": """
+import struct, sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import syscalls
+program = struct.pack("HBBI", 0x20, 0, 0, 0) + struct.pack("HBBI", 0x15, 0, 1, 442)
+program += struct.pack("HBBI", 6, 0, 0, 0x50026) + struct.pack("HBBI", 6, 0, 0, 0x7fff0000)
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+syscalls.install_filter(program)
+""",
+    # no control group is mounted
+    "no control groups": """
+import sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import cgroups
+cgroups._discover = lambda mountinfo, membership: iter(())
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("machine", "said"),
+    [
+        ("container", "refused: This container may not make namespaces"),
+        ("no user namespaces", "refused: User namespaces are switched off: set the sysctl user.max_user_namespaces"),
+        ("old kernel", "refused: The kernel is too old"),
+        ("no control groups", "works, control groups: False"),
+    ],
+)
+def test_machines_that_lack_something(machine, said):
+    """Each gets its rung, or a refusal that names what is missing and the way out; nothing runs without isolation."""
+    done = subprocess.run(
+        [sys.executable, "-c", MACHINES[machine] + TRY, SOURCE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith(said)
+    assert done.stdout.endswith(f"{said.startswith('works')}\n")
+
+
+@pytest.mark.parametrize(
+    ("id_map", "expected"),
+    [
+        ("0 0 4294967295", (1_000_000, 1_000_000)),
+        ("0 100000 65536", (65533, 65533)),
+        ("0 1000 1\n1 100000 65536", (65534, 65534)),
+        ("0 1000 1", None),
+        ("0 0 1", "no ids for sandboxes"),
+    ],
+)
+def test_owners_where_ids_are_few(monkeypatch, id_map, expected):
+    """Root in a container gives its sandboxes an id that it has, never its own if that is root's outside too."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(Path, "read_text", lambda path: id_map)
+    if isinstance(expected, str):
+        with pytest.raises(IsolationUnavailable, match=expected):
+            launcher.sandbox_owner()
+    else:
+        assert launcher.sandbox_owner() == expected
+
+
+def test_the_first_process_shows_no_path_of_the_host(experiment):
+    """The command line of process 1 is a name; where the package lies on the host is nowhere to be read in it."""
+
+    async def body(lab):
+        done = await (await lab.sandbox()).run(["cat", "/proc/1/cmdline"])
+        assert done.stdout.rstrip(b"\0") == b"agentbay-sandbox"
+        zygote = Path(f"/proc/{lab.host._zygote._process.pid}/cmdline").read_bytes()
+        assert os.fsencode(SOURCE) not in zygote
+
+    experiment(body)

@@ -1,0 +1,161 @@
+"""The table of `attempts.py`, made as root and as an ordinary user, and what the file API could be tricked into."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentbay.local.sandbox.host import FileOperationFailed
+from tests.local.sandbox.attempts import ATTEMPTS
+from tests.local.sandbox.test_lifecycle import SOURCE, _python_for_everyone
+
+PROGRAM = Path(__file__).with_name("trials.py")
+ROOT = os.geteuid() == 0
+# the way out does not exist on this machine, closed or open: no such device, system call or family
+ABSENT = {"closed ENOSYS", "closed ENOENT", "closed EAFNOSUPPORT"}
+# what even root may lack where it is in a container
+PERHAPS_DENIED_TO_ROOT = {
+    "raise a limit",
+    "spare oneself from the memory killer",
+    "the machine's disk",
+    "make a device",
+}
+
+Table = dict[str, dict[str, str]]
+
+
+@functools.cache
+def table(user: str) -> Table:
+    """Make every attempt as `user` and return what came of it, by name."""
+    directory = Path(f"/tmp/agentbay-test-{os.getpid()}-{time.monotonic_ns()}")
+    directory.mkdir(mode=0o755)
+    command = [sys.executable]
+    if user == "ordinary" and ROOT:
+        python = _python_for_everyone()
+        if python is None:
+            pytest.skip("no Python 3.11 that other users can start")
+        os.chown(directory, 12345, 12345)
+        command = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", python]
+    try:
+        done = subprocess.run(
+            [*command, str(PROGRAM), SOURCE, str(directory)],
+            env={"PATH": os.environ["PATH"], "AGENTBAY_SECRET": "host-secret"},
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        shutil.rmtree(directory)
+    assert done.stderr == b""
+    return {row["name"]: row for row in json.loads(done.stdout)}
+
+
+USERS = ["root", "ordinary"] if ROOT else ["ordinary"]
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("name", [attempt.name for attempt in ATTEMPTS])
+def test_attempt(user, name):
+    """It fails inside, and where the layer that stops it is missing it succeeds."""
+    row = table(user)[name]
+    assert row["inside"].startswith("closed"), row
+    control = table("root")[name]["control"] if row["control"].startswith("skipped") and ROOT else row["control"]
+    if control.startswith("skipped"):
+        pytest.skip(f"refused; to show it open {control.removeprefix('skipped: ')}")
+    if control in ABSENT or (name in PERHAPS_DENIED_TO_ROOT and control in ("closed EPERM", "closed EACCES")):
+        pytest.skip(f"refused; not to be shown open on this machine: {control}")
+    assert control == "OPEN", row
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_most_are_shown_open(user):
+    """The table proves something: nearly all its attempts are possible on this machine without their layer."""
+    shown = [row for row in table(user).values() if row["control"] == "OPEN"]
+    assert len(shown) >= (55 if user == "root" else 40)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory of the host with a secret in it, which all may write to."""
+    directory = tmp_path / "outside"
+    directory.mkdir()
+    directory.chmod(0o777)
+    (directory / "secret").write_text("host-secret")
+    (directory / "secret").chmod(0o666)
+    return directory
+
+
+def test_file_api_and_planted_links(experiment, outside):
+    """Reading, writing, listing, moving and removing through planted links reaches nothing of the host."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(["bash", "-c", f"ln -s {outside}/secret file; ln -s {outside} directory; ln -s / root"])
+        home = lab.directory / "sandbox-1" / "home"
+        # without the layer: whoever opens the same path from the host side is led out
+        assert (home / "file").read_text() == "host-secret"
+        assert list((home / "directory").iterdir()) == [outside / "secret"] or (home / "directory/secret").exists()
+        for operation, path in ("read", "file"), ("read", "directory/secret"), ("list", "directory"):
+            with pytest.raises(FileOperationFailed, match="No such file"):
+                await sandbox.call(operation, {"path": path})
+        with pytest.raises(FileOperationFailed):
+            await sandbox.call("read", {"path": f"root{outside}/secret"})
+        with pytest.raises(FileOperationFailed):
+            await sandbox.call("move", {"source": f"{outside}/secret", "target": "mine"})
+        with pytest.raises(FileOperationFailed):
+            await sandbox.call("remove", {"path": "directory/secret", "recursive": True})
+        # writing follows links, as a program would, and ends where they lead inside the sandbox, or nowhere
+        for path in "file", "directory/new":
+            try:
+                await sandbox.call("write", {"path": path}, input=b"stolen")
+            except FileOperationFailed:
+                continue
+        assert (outside / "secret").read_text() == "host-secret"
+        assert sorted(path.name for path in outside.iterdir()) == ["secret"]
+
+    experiment(body)
+
+
+SWAP = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+os.mkdir("a"), os.symlink({outside!r}, "b")
+while True:
+    libc.renameat2(-100, b"a", -100, b"b", 2)  # RENAME_EXCHANGE: neither is missing at any moment
+"""
+
+
+def test_file_api_and_links_swapped_in_a_race(experiment, outside):
+    """Whoever checks first and opens then is led out by a directory that becomes a link in between; the API is not."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        swapping = asyncio.create_task(sandbox.run(["python3", "-c", SWAP.format(outside=str(outside))], timeout=20))
+        await asyncio.sleep(0.2)
+        for number in range(100):
+            try:
+                await sandbox.call("write", {"path": f"a/{number}"}, input=b"x")
+            except FileOperationFailed:
+                continue
+        assert sorted(path.name for path in outside.iterdir()) == ["secret"]
+        home = lab.directory / "sandbox-1" / "home"
+        deadline = time.monotonic() + 10
+        while not (outside / "escaped").exists() and time.monotonic() < deadline:  # the control
+            try:
+                if not (home / "a").is_symlink():
+                    (home / "a" / "escaped").write_text("x")
+            except OSError:
+                continue
+        assert (outside / "escaped").exists()
+        swapping.cancel()
+
+    experiment(body)

@@ -1,0 +1,339 @@
+"""Limits of a whole sandbox: control groups where they can be made, the guard where they cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentbay.local.sandbox import cgroups, disk, limits
+from agentbay.local.sandbox.cgroups import Cgroups, Hierarchy
+from agentbay.local.sandbox.host import FileOperationFailed, Limits
+from agentbay.local.sandbox.spec import MIB
+from tests.local.sandbox.conftest import Lab, laboratory
+from tests.local.sandbox.test_lifecycle import SOURCE
+from tests.local.sandbox.traces import eventually, processes_with
+
+ALLOCATE = "b = bytearray({size} << 20)\nfor i in range(0, len(b), 4096): b[i] = 1\nprint('all', flush=True)"
+SHARED = "import mmap, time\nm = mmap.mmap(-1, {size} << 20)\nfor i in range(0, len(m), 4096): m[i] = 1\nprint('all')"
+
+
+@pytest.fixture(params=["groups", "no groups"])
+def tried(request, experiment):
+    """An experiment on this machine as it is, and as one where no control group can be made."""
+
+    def conduct(body):
+        async def without(lab: Lab) -> None:
+            lab.host._drop_reserve()
+            if lab.host.cgroups:
+                lab.host.cgroups.close()
+                lab.host.cgroups = None
+            await body(lab)
+
+        async def with_groups(lab: Lab) -> None:
+            if lab.host.cgroups is None:
+                pytest.skip("no control groups can be made here")
+            await body(lab)
+
+        experiment(with_groups if request.param == "groups" else without)
+
+    return conduct
+
+
+@pytest.mark.parametrize("program", [ALLOCATE, SHARED])
+def test_memory_of_the_whole(tried, program):
+    """Who goes over the memory of the whole sandbox is killed, and the command says why; others go on."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(total_memory_bytes=256 * MIB))
+        bystander = asyncio.create_task(sandbox.run(["bash", "-c", "sleep 3; echo survived"]))
+        done = await sandbox.run(["python3", "-c", program.format(size=2000)])
+        assert done.exit_code == 137
+        assert b"agentbay: killed: the session may use 256 MiB of memory" in done.stderr
+        assert b"all" not in done.stdout
+        again = await sandbox.run(["python3", "-c", program.format(size=50)])
+        assert (again.stdout, again.stderr) == (b"all\n", b"")
+        assert b"survived" in (await bystander).stdout
+
+    tried(body)
+
+
+def test_memory_of_many(tried):
+    """Small processes that are too much together are killed too, the largest first."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(total_memory_bytes=200 * MIB))
+        program = ALLOCATE.format(size=60) + "\nimport time; time.sleep(1.5)"
+        all_done = await asyncio.gather(*(sandbox.run(["python3", "-c", program]) for _ in range(5)))
+        assert 137 in {done.exit_code for done in all_done}
+        assert 0 in {done.exit_code for done in all_done}
+        assert (await sandbox.run(["true"])).exit_code == 0
+
+    tried(body)
+
+
+def test_disk_of_the_whole(tried):
+    """Who fills the disk of a sandbox is killed and told so; the file API writes no more; removing helps."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(disk_bytes=40 * MIB))
+        fill = "i=0; while :; do head -c 4000000 /dev/zero > f$i; i=$((i+1)); sleep 0.02; done"
+        done = await sandbox.run(["bash", "-c", fill], timeout=20)
+        assert (done.exit_code, done.timed_out) == (137, False)
+        assert b"agentbay: killed: the session may use 40 MiB of disk" in done.stderr
+        with pytest.raises(FileOperationFailed, match="No space left on device") as refused:
+            await sandbox.call("write", {"path": "more"}, input=b"x" * 1000)
+        assert refused.value.errno == 28
+        assert (await sandbox.run(["bash", "-c", "rm f*; sleep 0.5; echo removed"])).stdout == b"removed\n"
+        await sandbox.call("write", {"path": "more"}, input=b"x" * 1000)
+        with pytest.raises(FileOperationFailed, match="No space left"):
+            await sandbox.call("write", {"path": "more"}, input=bytes(41 * MIB))
+
+    tried(body)
+
+
+def test_deleted_files_count(experiment):
+    """A file that is deleted but open takes space, and counts."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(disk_bytes=20 * MIB))
+        program = (
+            "import os, time\nf = open('x', 'wb')\nos.unlink('x')\n"
+            "while True: f.write(bytes(1 << 20)); time.sleep(0.02)"
+        )
+        done = await sandbox.run(["python3", "-c", program], timeout=20)
+        assert b"of disk" in done.stderr
+
+    experiment(body)
+
+
+def test_the_reserve_of_the_machine(experiment, monkeypatch):
+    """Near the end of the machine's disk those who go on filling it are killed, and those who do not are left alone."""
+
+    async def body(lab):
+        filler, quiet = await lab.sandbox(), await lab.sandbox()
+        sleeping = asyncio.create_task(quiet.run(["bash", "-c", "sleep 2; echo fine"]))
+        monkeypatch.setattr(disk, "RESERVE_BYTES", 1 << 60)
+        monkeypatch.setattr(disk, "RESERVE_SHARE", 1.0)
+        fill = "while :; do head -c 1000000 /dev/zero >> f; sleep 0.02; done"
+        done = await filler.run(["bash", "-c", fill], timeout=20)
+        assert b"the machine's disk has only" in done.stderr
+        with pytest.raises(FileOperationFailed, match="No space left"):
+            await quiet.call("write", {"path": "more"}, input=b"x")
+        assert (await sleeping).stdout == b"fine\n"
+
+    experiment(body)
+
+
+def test_the_guard_sleeps(experiment):
+    """A sandbox in which nothing runs is not looked at."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(disk_bytes=MIB))
+        await sandbox.run(["true"])
+        sandbox.guard._awake_until = 0
+        await asyncio.sleep(0.7)
+        assert sandbox.guard._timer is None
+        task = asyncio.create_task(sandbox.run(["sleep", "60"]))
+        await asyncio.sleep(1)
+        assert sandbox.guard._timer is not None
+        task.cancel()
+
+    experiment(body)
+
+
+def need_groups(lab: Lab) -> Cgroups:
+    if lab.host.cgroups is None:
+        pytest.skip("no control groups can be made here")
+    return lab.host.cgroups
+
+
+def places(lab: Lab) -> list[Path]:
+    found = need_groups(lab)
+    return [Path(tree.base) / found._name for tree in found._hierarchies]
+
+
+def test_groups_hold_everything_from_the_start(experiment):
+    """Process 1 and all that follow are in the sandbox's groups, with its limits; closing removes them."""
+
+    async def body(lab):
+        need_groups(lab)
+        sandbox = await lab.sandbox(
+            limits=Limits(processes=50, total_memory_bytes=64 * MIB, cpu_share=50, cpu_quota=0.5)
+        )
+        group = sandbox.guard.group
+        task = asyncio.create_task(sandbox.run(["sleep", "60"]))
+        await asyncio.sleep(0.2)
+        for path, tree in group._places.items():
+            pids = (Path(path) / "cgroup.procs").read_text().split()
+            assert len(pids) == 2
+            assert str(sandbox.pid) in pids
+            if not tree.unified:
+                expected = {"pids": ("pids.max", "53"), "memory": ("memory.limit_in_bytes", str(64 * MIB)),
+                            "cpu": ("cpu.cfs_quota_us", "50000")}  # fmt: skip
+                for controller in tree.controllers:
+                    name, value = expected[controller]
+                    assert (Path(path) / name).read_text().strip() == value
+        paths = list(group._places)
+        task.cancel()
+        await sandbox.close()
+        assert eventually(lambda: not any(map(os.path.exists, paths)), 1) or lab.host.cgroups._leaving
+        tops = places(lab)
+        await lab.host.close()
+        assert not any(top.exists() for top in tops)
+
+    experiment(body)
+
+
+def test_two_hosts_in_one_process(tmp_path):
+    """Two hosts of one process keep their groups apart, and one does not take the other's away."""
+
+    async def whole():
+        (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+        async with laboratory(tmp_path / "a") as first:
+            need_groups(first)
+            async with laboratory(tmp_path / "b") as second:
+                sandboxes = [await lab.sandbox() for lab in (first, second, first, second)]
+                assert all(sandbox.guard.group for sandbox in sandboxes)
+                assert len({path for sandbox in sandboxes for path in sandbox.guard.group._places}) == 4 * len(
+                    first.host.cgroups._hierarchies
+                )
+            assert (await (await first.sandbox()).run(["true"])).exit_code == 0
+
+    asyncio.run(whole())
+
+
+def test_cpu_quota(experiment):
+    """A quota is what a sandbox gets of the processors."""
+
+    async def body(lab):
+        if "cpu" not in need_groups(lab).controllers:
+            pytest.skip("no processor groups")
+        sandbox = await lab.sandbox(limits=Limits(cpu_quota=0.2))
+        await sandbox.run(["timeout", "1", "bash", "-c", "while :; do :; done"])
+        assert (await sandbox.usage()).cpu_seconds < 0.45
+
+    experiment(body)
+
+
+def test_leftovers_are_swept(tmp_path):
+    """Groups of a runtime that was killed are removed by the next one."""
+    program = (
+        "import asyncio, os, signal, sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\n"
+        "from agentbay.local.sandbox.host import SandboxHost, SandboxSpec\n"
+        "async def main():\n"
+        "    host = await SandboxHost.start()\n"
+        "    sandbox = await host.create(SandboxSpec(root=Path(sys.argv[2])))\n"
+        "    for tree in host.cgroups._hierarchies if host.cgroups else []: print(tree.base, host.cgroups._name)\n"
+        "    sys.stdout.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, SOURCE, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    left = [Path(*line.split()) for line in done.stdout.splitlines()]
+    if not left:
+        pytest.skip("no control groups can be made here")
+    assert all(path.exists() for path in left)
+    assert eventually(lambda: processes_with(str(tmp_path)) == [])
+    assert eventually(lambda: bool(Cgroups.find()) and not any(path.exists() for path in left))
+
+
+def test_where_groups_cannot_be_entered(tmp_path, monkeypatch):
+    """Groups that can be made but not entered are given up, and the runtime works without them."""
+
+    async def whole():
+        async with laboratory(tmp_path) as lab:
+            assert lab.host.cgroups is None
+            assert (await (await lab.sandbox()).run(["echo", "fine"])).stdout == b"fine\n"
+
+    if Cgroups.find() is None:
+        pytest.skip("no control groups can be made here")
+    monkeypatch.setattr(cgroups.Group, "doors", lambda group: [os.open("/dev/null", os.O_RDONLY)])
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "membership", "expected"),
+    [
+        ("", "0::/\n", None),
+        ("31 23 0:28 / {top} rw - cgroup2 none rw\n", "0::/below\n", Hierarchy("{top}/below", frozenset(), True)),
+        ("31 23 0:28 /box {top} rw - cgroup2 none rw\n", "0::/box/below\n",
+         Hierarchy("{top}/below", frozenset(), True)),
+        ("31 23 0:28 /box {top} rw - cgroup2 none rw\n", "0::/other\n", None),
+        ("31 23 0:28 / {top} rw - cgroup2 none rw\n", "0::/../outside\n", None),
+        ("31 23 0:28 / {top} rw - cgroup cgroup rw,cpu,cpuacct\n", "4:cpu,cpuacct:/below\n",
+         Hierarchy("{top}/below", frozenset({"cpu"}), False)),
+        ("31 23 0:28 / {top} rw - cgroup cgroup rw,pids\n", "4:cpu:/below\n", None),
+    ],
+)  # fmt: skip
+def test_hierarchies_are_found(tmp_path, mountinfo, membership, expected):
+    """The directory of this process's group is found, whatever part of a tree a container shows."""
+    (tmp_path / "below").mkdir()
+    for place in tmp_path, tmp_path / "below":
+        (place / "cgroup.procs").touch()
+    found = list(cgroups._discover(mountinfo.format(top=tmp_path), membership))
+    if expected is not None:
+        expected = Hierarchy(expected.base.format(top=tmp_path), expected.controllers, expected.unified)
+    assert found == [expected] * (expected is not None)
+
+
+def test_version_2_controllers(tmp_path):
+    """A group that has controllers for those below it is preferred, also above one's own."""
+    own = tmp_path / "app" / "own"
+    own.mkdir(parents=True)
+    for place, offered in (own, ""), (own.parent, "memory pids\n"), (tmp_path, "cpu memory pids\n"):
+        (place / "cgroup.procs").touch()
+        (place / "cgroup.controllers").write_text("memory pids\n")
+        (place / "cgroup.subtree_control").write_text(offered)
+    (own / "cgroup.controllers").write_text("")
+    assert cgroups._unified(str(tmp_path), str(own)) == Hierarchy(str(own.parent), frozenset({"memory", "pids"}), True)
+    settings = dict(
+        cgroups._settings(Limits(total_memory_bytes=9, cpu_quota=2), Hierarchy("", frozenset(cgroups._WANTED), True))
+    )
+    assert settings == {
+        "pids.max": "259", "memory.max": "9", "memory.swap.max": "0", "cpu.weight": "100", "cpu.max": "200000 100000",
+    }  # fmt: skip
+
+
+def test_niceness():
+    """Without groups a share becomes a niceness, never above an ordinary one."""
+    assert [limits.niceness(share) for share in (10_000, 100, 80, 50, 10, 1)] == [0, 0, 1, 3, 10, 19]
+    with pytest.raises(ValueError, match="cpu_share"):
+        Limits(cpu_share=0)
+
+
+def test_freeze_by_group_and_with_a_stranger(experiment):
+    """The group freezes; a process that came into the sandbox without its group makes signals take over."""
+
+    async def body(lab):
+        if "freezer" not in need_groups(lab).controllers:
+            pytest.skip("no freezer")
+        sandbox = await lab.sandbox()
+        group = sandbox.guard.group
+        task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> count; done"]))
+        await asyncio.sleep(0.2)
+        count = lab.directory / "sandbox-1" / "home" / "count"
+        for outside in False, True:
+            if outside:
+                (busy,) = {int(pid) for pid in Path(group.freezable, "cgroup.procs").read_text().split()} - {
+                    sandbox.pid
+                }
+                Path(group.freezable).parent.parent.joinpath("cgroup.procs").write_text(str(busy))
+            await sandbox.freeze()
+            size = count.stat().st_size
+            await asyncio.sleep(0.1)
+            assert count.stat().st_size == size
+            assert ("frozen 1" in Path(group.freezable, "cgroup.events").read_text()) is not outside
+            await sandbox.thaw()
+            time.sleep(0.1)
+            assert count.stat().st_size > size
+        task.cancel()
+
+    experiment(body)

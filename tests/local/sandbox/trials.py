@@ -1,0 +1,240 @@
+"""Makes every attempt as the user who runs this, inside a sandbox and where it must succeed; prints a table as JSON.
+
+    python trials.py SOURCE DIRECTORY
+
+The process itself plays the service that the attempts are aimed at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [sys.argv[1], str(Path(__file__).parent)]
+
+from attempts import ATTEMPTS, Attempt, source  # noqa: E402 - found beside this program
+
+from agentbay.local.sandbox import launcher, seccomp, syscalls  # noqa: E402
+from agentbay.local.sandbox.host import Bind, Sandbox, SandboxHost, SandboxSpec  # noqa: E402
+
+ROOT = os.geteuid() == 0
+PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+NOBODY = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"] if ROOT else []
+PATIENCE = 20.0
+# what a zygote does without one of its layers
+LEFT_OUT = {
+    "seccomp": "from agentbay.local.sandbox import seccomp; "
+    "seccomp.build = lambda machine: bytes.fromhex('060000000000ff7f'); ",  # allow all
+    # not just left alone: the change of uid has made root's sandboxes undumpable before
+    "dumpable": "from agentbay.local.sandbox import syscalls as s; real = s.prctl; "
+    "s.prctl = lambda option, value: real(option, 1 if option == s.PR_SET_DUMPABLE else value); ",
+}
+EXTRA = {"reboot": (169, 142), "clone": (56, 220), "swapon": (167, 224)}
+
+
+class Target:
+    """What there is to be reached on the host."""
+
+    def __init__(self, directory: Path) -> None:
+        self.hidden, self.scratch, self.shown = (directory / name for name in ("hidden", "scratch", "shown"))
+        for path in (self.hidden, self.scratch, self.shown):
+            path.mkdir(mode=0o755)
+        os.chdir(self.hidden)
+        (self.hidden / "secret").write_text("host-secret")
+        (self.shown / "file").write_text("host-file")
+        (self.shown / "file").chmod(0o666)
+        self.shm = Path(f"/dev/shm/agentbay-{os.getpid()}")
+        self.shm.write_text("host-secret")
+        self.fd = os.open("secret", os.O_RDONLY)
+        os.set_inheritable(self.fd, True)
+        self.memory = ctypes.create_string_buffer(b"secrets!")
+        self.segment = 0x5000000 + os.getpid()
+        self.libc = ctypes.CDLL(None)
+        self.segment_id = self.libc.shmget(self.segment, 4096, 0o1600)
+        if ROOT:
+            os.chown(self.scratch, 12345, 12345)
+
+    async def facts(self, stack: AsyncExitStack) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        abstract, path = f"agentbay-{os.getpid()}", str(self.hidden / "socket")
+        for address in ("\0" + abstract, path):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.bind(address)
+            sock.listen()
+        transport, _ = await loop.create_datagram_endpoint(Echo, ("127.0.0.1", 0))
+        stack.callback(transport.close)
+        disk = self.hidden.stat().st_dev
+        return {
+            "secret": str(self.hidden / "secret"),
+            "directory": str(self.hidden),
+            "bind": str(self.shown / "file"),
+            "shm": str(self.shm),
+            "pid": os.getpid(),
+            "fd": self.fd,
+            "address": ctypes.addressof(self.memory),
+            "segment": self.segment,
+            "port": listener.getsockname()[1],
+            "datagrams": transport.get_extra_info("sockname")[1],
+            "abstract": abstract,
+            "socket": path,
+            "disk_path": next((str(node) for node in Path("/dev").iterdir() if _is_disk(node, disk)), "/dev/none"),
+            "cgroup": next(map(str, sorted(Path("/sys/fs/cgroup").glob("**/cgroup.procs"))), "/nowhere"),
+            "numbers": _numbers(),
+        }
+
+    def close(self) -> None:
+        self.shm.unlink()
+        self.libc.shmctl(self.segment_id, 0, None)
+
+
+class Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self.transport.sendto(data, address)
+
+
+class Laboratory:
+    """Sandboxes, whole ones and some that lack a layer."""
+
+    def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
+        self.directory, self.stack = directory, stack
+        self.sandboxes: dict[str, Sandbox] = {}
+
+    async def sandbox(self, lacking: str, **options: Any) -> Sandbox:
+        if lacking not in self.sandboxes:
+            host = await self._host(lacking)
+            root = self.directory / f"sandbox-{lacking}"
+            root.mkdir()
+            network = "host" if lacking == "network" else "none"
+            self.sandboxes[lacking] = await host.create(SandboxSpec(root=root, network=network, **options))
+        return self.sandboxes[lacking]
+
+    async def _host(self, lacking: str) -> SandboxHost:
+        program, owner = launcher._PROGRAM, launcher.sandbox_owner
+        start, rest = program.split("from {module}")
+        launcher._PROGRAM = start + LEFT_OUT.get(lacking, "").replace("{", "{{") + "from {module}" + rest
+        if lacking == "owner":
+            launcher.sandbox_owner = lambda: None
+        try:
+            host = await SandboxHost.start()
+            self.stack.push_async_callback(host.close)
+            return host
+        finally:
+            # the plan of the sandbox to come is the only one that is made without an owner
+            launcher._PROGRAM = program
+            if lacking != "owner":
+                launcher.sandbox_owner = owner
+
+
+async def inside(sandbox: Sandbox, attempt: Attempt, facts: dict[str, Any]) -> str:
+    done = await sandbox.run(["python3", "-c", source(attempt), json.dumps(facts)], timeout=PATIENCE)
+    return _verdict(done.exit_code, done.stdout, done.stderr)
+
+
+async def outside(prefix: list[str], attempt: Attempt, facts: dict[str, Any], target: Target) -> str:
+    command = [*prefix, PYTHON, "-c", source(attempt), json.dumps(facts)]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=target.scratch,
+        pass_fds=[target.fd],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    return _verdict(process.returncode or 0, out, err)
+
+
+def _verdict(code: int, out: bytes, err: bytes) -> str:
+    lines = out.decode().split("\n")
+    return lines[-2] if len(lines) > 1 else f"died {code} {err.decode()[-300:]}"
+
+
+async def watched(canary: asyncio.subprocess.Process, verdict: str) -> str:
+    """For signals to everyone the verdict is the canary's."""
+    assert canary.stdout
+    try:
+        return "OPEN" if await asyncio.wait_for(canary.stdout.readline(), 0.5) == b"hit\n" else verdict
+    except TimeoutError:
+        return "closed, nobody else was hit"
+
+
+async def whole(directory: Path) -> list[dict[str, str]]:
+    target, results = Target(directory), []
+    async with AsyncExitStack() as stack:
+        stack.callback(target.close)
+        facts = await target.facts(stack)
+        laboratory = Laboratory(directory, stack)
+        stranger = await laboratory.sandbox("nothing")
+        await stranger.call("write", {"path": "secret"}, input=b"host-secret")
+        facts |= {"other_pid": stranger.pid, "other_file": str(directory / "sandbox-nothing/home/secret")}
+        canary = await _canary(stack)
+        subject = await laboratory.sandbox("", binds=[Bind(str(target.shown), str(target.shown), read_only=True)])
+        for attempt in ATTEMPTS:
+            verdict = await inside(subject, attempt, facts)
+            if attempt.name == "signal everyone":
+                verdict = await watched(canary, verdict)
+            control = await _control(laboratory, attempt, facts, target)
+            if attempt.name == "signal everyone":
+                control = await watched(canary, control)
+            results.append({"name": attempt.name, "inside": verdict, "without": attempt.control, "control": control})
+    return results
+
+
+async def _control(laboratory: Laboratory, attempt: Attempt, facts: dict[str, Any], target: Target) -> str:
+    if attempt.control in ("root", "owner") and not ROOT:
+        return "skipped: takes root"
+    if attempt.control in ("user", "root", "nobody"):
+        return await outside(NOBODY if attempt.control == "nobody" else [], attempt, facts, target)
+    return await inside(await laboratory.sandbox(attempt.control), attempt, facts)
+
+
+async def _canary(stack: AsyncExitStack) -> asyncio.subprocess.Process:
+    # another run of this table may signal everyone too: only a sender that was told of this process counts
+    program = (
+        "import signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])\n"
+        "print('up', flush=True)\n"
+        "while True:\n"
+        "    sender = signal.sigwaitinfo([signal.SIGWINCH]).si_pid\n"
+        "    if sys.argv[1] in open(f'/proc/{sender}/cmdline').read(): print('hit', flush=True)\n"
+    )
+    told = f'"pid": {os.getpid()},'
+    canary = await asyncio.create_subprocess_exec(
+        *NOBODY, PYTHON, "-c", program, told, cwd="/", stdout=asyncio.subprocess.PIPE
+    )
+    assert canary.stdout
+    await canary.stdout.readline()
+
+    async def end() -> None:
+        canary.send_signal(signal.SIGKILL)
+        await canary.wait()
+
+    stack.push_async_callback(end)
+    return canary
+
+
+def _is_disk(node: Path, device: int) -> bool:
+    status = node.stat(follow_symlinks=False)
+    return stat.S_ISBLK(status.st_mode) and status.st_rdev == device
+
+
+def _numbers() -> dict[str, int]:
+    x86 = syscalls.MACHINE == "x86_64"
+    table = seccomp._X86_64 if x86 else seccomp._AARCH64
+    return {**seccomp._COMMON, **table, **{name: both[not x86] for name, both in EXTRA.items()}}
+
+
+if __name__ == "__main__":
+    json.dump(asyncio.run(whole(Path(sys.argv[2]))), sys.stdout)

@@ -1,0 +1,127 @@
+"""The WebSocket of the runtime: who gets in, what is answered, and what happens at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.local.raw import Wire
+
+
+@contextmanager
+def talking(wire: Wire, session: str, **headers: str) -> Iterator[ClientConnection]:
+    """A connection to the session's WebSocket."""
+    found = wire.data("GetSession", SessionId=session)
+    sent = {"X-Access-Token": found["Token"], **headers}
+    with connect(found["WsUrl"], additional_headers=sent, proxy=None, max_size=70 << 20) as made:
+        yield made
+
+
+def ask(connection: ClientConnection, target: str, **data: Any) -> dict[str, Any]:
+    """Ask, and return the answer."""
+    asked = uuid.uuid4().hex
+    connection.send(json.dumps({"invocationId": asked, "source": "SDK", "target": target, "data": data}))
+    while True:
+        frame = json.loads(connection.recv(10))
+        if frame["invocationId"] == asked:
+            assert (frame["source"], frame["target"]) == (target, "SDK")
+            answer: dict[str, Any] = frame["data"]
+            return answer
+
+
+def until_closed(connection: ClientConnection, first: str = "") -> None:
+    """Say something, and then only listen, for as long as that works."""
+    if first:
+        connection.send(first)
+    while True:
+        connection.recv(10)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"X-Access-Token": "wrong"}, 401),
+        ({"X-Access-Token": ""}, 401),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_refused(wire: Wire, session: str, headers: dict[str, str], status: int) -> None:
+    """Nobody gets in without this session's token, and no web page."""
+    with pytest.raises(InvalidStatus) as caught, talking(wire, session, **headers):
+        pass
+    assert caught.value.response.status_code == status
+
+
+def test_no_such_thing(wire: Wire, session: str) -> None:
+    """A WebSocket that is not there, or of a session that cannot be used, is refused."""
+    found = wire.data("GetSession", SessionId=session)
+    token = {"X-Access-Token": found["Token"]}
+    for url in (found["WsUrl"] + "x", found["WsUrl"].replace("/ws/", "/other/")):
+        with pytest.raises(InvalidStatus) as caught, connect(url, additional_headers=token, proxy=None):
+            pass
+        assert caught.value.response.status_code in (400, 404)
+    wire.data("PauseSessionAsync", SessionId=session)
+    with pytest.raises(InvalidStatus), talking(wire, session):
+        pass
+    wire.data("ResumeSessionAsync", SessionId=session)
+    with talking(wire, session):
+        pass
+
+
+def test_answers(wire: Wire, session: str) -> None:
+    """What makes no sense is answered or ignored, and ends nothing; so are the heartbeats of other clients."""
+    with talking(wire, session) as made:
+        for junk in ('{"type":"ping"}', "nonsense", "[]", "", b"\xff", '{"invocationId": 3}', "[" * 100_000):
+            made.send(junk)
+        assert "no target" in ask(made, "NOBODY", method="x")["error"]
+        assert "no method" in ask(made, "PTY_SERVER", method="x")["error"]
+        assert "no method" in ask(made, "PTY_SERVER")["error"]
+        assert "cols" in ask(made, "PTY_SERVER", method="pty.create", params={"cols": "wide"})["error"]
+        assert "Invalid terminal size" in ask(made, "PTY_SERVER", method="pty.create", params={"cols": 501})["error"]
+        assert "not found" in ask(made, "PTY_SERVER", method="pty.kill", params={"ptySessionId": "x"})["error"]
+        assert ask(made, "PTY_SERVER", method="pty.list")["result"] == {"ptySessionId": "", "replay": "", **_NONE}
+
+
+_NONE = {"ptySessionIds": [], "ptySessions": []}
+
+
+def test_large_frames(wire: Wire, session: str) -> None:
+    """Frames of up to 64 MiB are taken."""
+    with talking(wire, session) as made:
+        assert "no method" in ask(made, "PTY_SERVER", method="x", params={"text": "x" * (63 << 20)})["error"]
+        with pytest.raises(ConnectionClosed):
+            until_closed(made, "x" * (65 << 20))
+
+
+def test_most_terminals(wire: Wire, session: str) -> None:
+    """A session has a bound on its terminals; those that have ended do not count, and only the last are remembered."""
+    with talking(wire, session) as made:
+        create = {"method": "pty.create", "params": {"shell": "sleep 60", "listening": True}}
+        ids = [ask(made, "PTY_SERVER", **create)["result"]["ptySessionId"] for _ in range(64)]
+        assert "64 terminals" in ask(made, "PTY_SERVER", **create)["error"]
+        for pty in ids:
+            ask(made, "PTY_SERVER", method="pty.kill", params={"ptySessionId": pty})
+        deadline = time.monotonic() + 20
+        while (listed := ask(made, "PTY_SERVER", method="pty.list")["result"])["ptySessionIds"]:
+            assert time.monotonic() < deadline
+        assert [item["exitCode"] for item in listed["ptySessions"]] == [137] * 16
+
+
+def test_end_of_the_session(wire: Wire, session: str) -> None:
+    """When the session ends, so do its connections."""
+    with talking(wire, session) as made:
+        ask(made, "PTY_SERVER", method="pty.create", params={})
+        wire.data("DeleteSessionAsync", SessionId=session)
+        with pytest.raises(ConnectionClosed) as caught:
+            until_closed(made)
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1001

@@ -1,0 +1,89 @@
+"""Files, environment and watching: by the published client 0.22.3, and by ours, with the same outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import cutting
+
+PROGRAM = Path(__file__).with_name("work_program.py")
+EXPECTED: dict[str, Any] = {
+    "files": {
+        "directory": True,
+        "info": [True, True, False, 7, 644],
+        "info of a directory": True,
+        "several": [True, {"/tmp/w/a.txt": "one\ntwo", "/tmp/w/deep/c.txt": "three"}],
+        "found": ["/tmp/w/a.txt", "/tmp/w/deep/c.txt"],
+        "found but": ["/tmp/w/a.txt"],
+        "not found": [],
+        "dry": True,
+        "still": "one\ntwo",
+        "edited": True,
+        "then": "ONE\ntwo",
+        "not edited": False,
+        "moved": True,
+        "deleted": True,
+        "listing": [["a.txt", False], ["far", True]],
+        "missing": [False, True],
+        "aliases": [False, False, False],
+        "whole": "ONE\ntwothree",
+    },
+    "env": {
+        "set": True,
+        "got": {"GREETING": "moin moin"},
+        "all": True,
+        "command": "moin moin\n",
+        "code": "moin moin\n",
+    },
+    "watch": [
+        ["create", "/tmp/watched/x.txt", "file"],
+        ["modify", "/tmp/watched/x.txt", "file"],
+        ["modify", "/tmp/watched/x.txt", "file"],
+    ],
+}
+
+
+@pytest.fixture(scope="module", params=["on", "off"], ids=["by link", "by service"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a runtime with and without direct links to its sessions."""
+    with cutting.runtime("--link-url", request.param) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def told_by(python: str, flavour: str, url: str, folder: Path) -> Any:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
+    ran = subprocess.run(
+        [python, str(PROGRAM), flavour, url, cutting.KEY],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
+    assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
+    return json.loads(lines[0].removeprefix("SEEN "))
+
+
+@pytest.mark.parametrize("flavour", ["async", "sync"])
+def test_ours(url: str, flavour: str, tmp_path: Path) -> None:
+    """Our client works inside a session, by both routes of a tool call."""
+    assert told_by(sys.executable, flavour, url, tmp_path) == EXPECTED
+
+
+@pytest.mark.parametrize("flavour", ["async", "sync"])
+def test_published_client(url: str, flavour: str, tmp_path: Path) -> None:
+    """The published client, which knows nothing of us, does the same with the same outcome."""
+    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
+    if not python:
+        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
+        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
+    assert told_by(python, flavour, url, tmp_path) == EXPECTED
