@@ -225,5 +225,3 @@ class AsyncOutput:
     async def read(self) -> str:
         """Return all of it, when the process has ended."""
         return "".join([text async for text in self])
-
-

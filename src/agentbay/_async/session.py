@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
@@ -45,27 +44,19 @@ from ..models.session import (
 )
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .door import returns
+from .services import AsyncSessionServices
 from .waiting import Unfinished, sync_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .client import AsyncAgentBay
-    from .code import AsyncCode
-    from .command import AsyncCommand
-    from .context_manager import AsyncContextManager
-    from .env import AsyncEnv
-    from .filesystem import AsyncFileSystem
-    from .git import AsyncGit
-    from .oss import AsyncOss
-    from .pty import AsyncPty
     from .transport import AsyncTransport
-    from .ws import AsyncWsClient
 
 DataT = TypeVar("DataT")
 _DELETE_SECONDS = 300.0
 
 
-class AsyncSession:
+class AsyncSession(AsyncSessionServices):
     """A session: an isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.
@@ -99,6 +90,10 @@ class AsyncSession:
         return f"{type(self).__name__}(session_id={self.session_id!r}, image_id={self.image_id!r})"
 
     @property
+    def _session(self) -> AsyncSession:
+        return self
+
+    @property
     def strict(self) -> bool:
         """Whether a failed operation raises instead of returning a failed result."""
         return self.agent_bay.strict
@@ -107,88 +102,6 @@ class AsyncSession:
     def timeout(self) -> float:
         """Seconds one operation may take unless it has a time of its own."""
         return self.agent_bay.timeout
-
-    # ── What can be done inside ──────────────────────────────────────────────────────────────────────────────────────
-
-    @cached_property
-    def command(self) -> AsyncCommand:
-        """Shell commands."""
-        from .command import AsyncCommand
-
-        return AsyncCommand(self)
-
-    @cached_property
-    def code(self) -> AsyncCode:
-        """Code in Python and other languages."""
-        from .code import AsyncCode
-
-        return AsyncCode(self)
-
-    @cached_property
-    def file_system(self) -> AsyncFileSystem:
-        """Files."""
-        from .filesystem import AsyncFileSystem
-
-        return AsyncFileSystem(self)
-
-    @cached_property
-    def git(self) -> AsyncGit:
-        """Git."""
-        from .git import AsyncGit
-
-        return AsyncGit(self)
-
-    @cached_property
-    def env(self) -> AsyncEnv:
-        """Environment variables."""
-        from .env import AsyncEnv
-
-        return AsyncEnv(self)
-
-    @cached_property
-    def oss(self) -> AsyncOss:
-        """Object storage."""
-        from .oss import AsyncOss
-
-        return AsyncOss(self)
-
-    @cached_property
-    def context(self) -> AsyncContextManager:
-        """Contexts that the session has."""
-        from .context_manager import AsyncContextManager
-
-        return AsyncContextManager(self)
-
-    @property
-    def fs(self) -> AsyncFileSystem:
-        """Files; the same as `file_system`."""
-        return self.file_system
-
-    @property
-    def filesystem(self) -> AsyncFileSystem:
-        """Files; the same as `file_system`."""
-        return self.file_system
-
-    @property
-    def files(self) -> AsyncFileSystem:
-        """Files; the same as `file_system`."""
-        return self.file_system
-
-    @cached_property
-    def pty(self) -> AsyncPty:
-        """Terminals."""
-        from .pty import AsyncPty
-
-        return AsyncPty(self)
-
-    @cached_property
-    def ws(self) -> AsyncWsClient:
-        """The session's WebSocket, over which everything streams; for this package's own use."""
-        from .ws import AsyncWsClient
-
-        made = AsyncWsClient(self)
-        self._client.close_later(made)
-        return made
 
     # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
 

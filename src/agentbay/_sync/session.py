@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
@@ -46,27 +45,19 @@ from ..models.session import (
 )
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .door import returns
+from .services import SyncSessionServices
 from .waiting import Unfinished, sync_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .client import AgentBay
-    from .code import Code
-    from .command import Command
-    from .context_manager import ContextManager
-    from .env import Env
-    from .filesystem import FileSystem
-    from .git import Git
-    from .oss import Oss
-    from .pty import Pty
     from .transport import SyncTransport
-    from .ws import SyncWsClient
 
 DataT = TypeVar("DataT")
 _DELETE_SECONDS = 300.0
 
 
-class Session:
+class Session(SyncSessionServices):
     """A session: an isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.
@@ -100,6 +91,10 @@ class Session:
         return f"{type(self).__name__}(session_id={self.session_id!r}, image_id={self.image_id!r})"
 
     @property
+    def _session(self) -> Session:
+        return self
+
+    @property
     def strict(self) -> bool:
         """Whether a failed operation raises instead of returning a failed result."""
         return self.agent_bay.strict
@@ -108,88 +103,6 @@ class Session:
     def timeout(self) -> float:
         """Seconds one operation may take unless it has a time of its own."""
         return self.agent_bay.timeout
-
-    # ── What can be done inside ──────────────────────────────────────────────────────────────────────────────────────
-
-    @cached_property
-    def command(self) -> Command:
-        """Shell commands."""
-        from .command import Command
-
-        return Command(self)
-
-    @cached_property
-    def code(self) -> Code:
-        """Code in Python and other languages."""
-        from .code import Code
-
-        return Code(self)
-
-    @cached_property
-    def file_system(self) -> FileSystem:
-        """Files."""
-        from .filesystem import FileSystem
-
-        return FileSystem(self)
-
-    @cached_property
-    def git(self) -> Git:
-        """Git."""
-        from .git import Git
-
-        return Git(self)
-
-    @cached_property
-    def env(self) -> Env:
-        """Environment variables."""
-        from .env import Env
-
-        return Env(self)
-
-    @cached_property
-    def oss(self) -> Oss:
-        """Object storage."""
-        from .oss import Oss
-
-        return Oss(self)
-
-    @cached_property
-    def context(self) -> ContextManager:
-        """Contexts that the session has."""
-        from .context_manager import ContextManager
-
-        return ContextManager(self)
-
-    @property
-    def fs(self) -> FileSystem:
-        """Files; the same as `file_system`."""
-        return self.file_system
-
-    @property
-    def filesystem(self) -> FileSystem:
-        """Files; the same as `file_system`."""
-        return self.file_system
-
-    @property
-    def files(self) -> FileSystem:
-        """Files; the same as `file_system`."""
-        return self.file_system
-
-    @cached_property
-    def pty(self) -> Pty:
-        """Terminals."""
-        from .pty import Pty
-
-        return Pty(self)
-
-    @cached_property
-    def ws(self) -> SyncWsClient:
-        """The session's WebSocket, over which everything streams; for this package's own use."""
-        from .ws import SyncWsClient
-
-        made = SyncWsClient(self)
-        self._client.close_later(made)
-        return made
 
     # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
 

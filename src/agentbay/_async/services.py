@@ -1,0 +1,106 @@
+"""What can be done inside a session, each service loaded when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .code import AsyncCode
+    from .command import AsyncCommand
+    from .context_manager import AsyncContextManager
+    from .env import AsyncEnv
+    from .filesystem import AsyncFileSystem
+    from .git import AsyncGit
+    from .oss import AsyncOss
+    from .pty import AsyncPty
+    from .session import AsyncSession
+    from .ws import AsyncWsClient
+
+
+class AsyncSessionServices:
+    """The services of a session."""
+
+    @cached_property
+    def command(self) -> AsyncCommand:
+        """Shell commands."""
+        from .command import AsyncCommand
+
+        return AsyncCommand(self._session)
+
+    @cached_property
+    def code(self) -> AsyncCode:
+        """Code in Python and other languages."""
+        from .code import AsyncCode
+
+        return AsyncCode(self._session)
+
+    @cached_property
+    def file_system(self) -> AsyncFileSystem:
+        """Files."""
+        from .filesystem import AsyncFileSystem
+
+        return AsyncFileSystem(self._session)
+
+    @cached_property
+    def git(self) -> AsyncGit:
+        """Git."""
+        from .git import AsyncGit
+
+        return AsyncGit(self._session)
+
+    @cached_property
+    def env(self) -> AsyncEnv:
+        """Environment variables."""
+        from .env import AsyncEnv
+
+        return AsyncEnv(self._session)
+
+    @cached_property
+    def oss(self) -> AsyncOss:
+        """Object storage."""
+        from .oss import AsyncOss
+
+        return AsyncOss(self._session)
+
+    @cached_property
+    def context(self) -> AsyncContextManager:
+        """Contexts that the session has."""
+        from .context_manager import AsyncContextManager
+
+        return AsyncContextManager(self._session)
+
+    @property
+    def fs(self) -> AsyncFileSystem:
+        """Files; the same as `file_system`."""
+        return self.file_system
+
+    @property
+    def filesystem(self) -> AsyncFileSystem:
+        """Files; the same as `file_system`."""
+        return self.file_system
+
+    @property
+    def files(self) -> AsyncFileSystem:
+        """Files; the same as `file_system`."""
+        return self.file_system
+
+    @cached_property
+    def pty(self) -> AsyncPty:
+        """Terminals."""
+        from .pty import AsyncPty
+
+        return AsyncPty(self._session)
+
+    @cached_property
+    def ws(self) -> AsyncWsClient:
+        """The session's WebSocket, over which everything streams; for this package's own use."""
+        from .ws import AsyncWsClient
+
+        made = AsyncWsClient(self._session)
+        self._session.agent_bay.client.close_later(made)
+        return made
+
+    @property
+    def _session(self) -> AsyncSession:
+        raise NotImplementedError
