@@ -1,4 +1,4 @@
-"""Contexts as a program: `contexts_story.py FLAVOUR URL KEY`. The published client and ours both run it, as `story.py`."""
+"""Contexts as a program: `contexts_story.py FLAVOUR URL KEY`. Like `story.py`, it is run by both clients."""
 
 import asyncio
 import inspect
@@ -69,7 +69,9 @@ async def tell_of_sessions(bay, seen, context_id):
     files = await settled(bay.context.list_files(context_id, "/mnt/live"))
     seen["kept live"] = [one.file_name for one in files.entries]
     policy = SyncPolicy(upload_policy=UploadPolicy(upload_mode=UploadMode.ARCHIVE))
-    made = await settled(bay.create(CreateSessionParams(context_syncs=[ContextSync.new(context_id, "/tmp/data", policy)])))
+    made = await settled(
+        bay.create(CreateSessionParams(context_syncs=[ContextSync.new(context_id, "/tmp/data", policy)]))
+    )
     listing = await settled(made.session.command.execute_command("ls /tmp/data"))
     seen["next session"] = listing.output.split()
     await settled(bay.delete(made.session, sync_context=True))

@@ -94,15 +94,15 @@ class SessionTable:
             **facts,
         )
         try:
-            spec = SandboxSpec(root=session.directory, binds=await contexts.prepare(session_id, session.directory))
             session.contexts = contexts
+            spec = SandboxSpec(root=session.directory, binds=await contexts.prepare(session_id, session.directory))
             sandbox = await self._host.create(spec)
             session.start(sandbox)
             await contexts.start(sandbox)
             if self._closing:
                 raise shutting_down()
         except BaseException as error:
-            self._spawn(self._abandon(session))
+            self._spawn(self._release(session))
             if isinstance(error, SandboxError):
                 raise broken(f"The session could not be made: {error}") from error
             raise
@@ -143,13 +143,16 @@ class SessionTable:
         return self._spawn(self._end(session))
 
     async def _end(self, session: Session) -> None:
-        if session.contexts is not None:
-            await session.contexts.finish(self._host.create)
-        await self._abandon(session)
+        await self._release(session)
         session.move(State.FINISH)
         del self._sessions[session.session_id]
         self._remember(session)
         _logger.info("ended %s", session.session_id)
+
+    async def _release(self, session: Session) -> None:
+        if session.contexts is not None:
+            await session.contexts.finish(self._host.create)
+        await self._abandon(session)
 
     async def _abandon(self, session: Session) -> None:
         await session.kill()

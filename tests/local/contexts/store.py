@@ -34,7 +34,9 @@ def get(wire: Wire, context: str, path: str) -> bytes | None:
 def tree(wire: Wire, context: str, path: str) -> dict[str, bytes]:
     """All files below a path of a context, by their paths relative to it."""
     found: dict[str, bytes] = {}
-    for entry in wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath=path, PageNumber=1, PageSize=1000):
+    for entry in wire.data(
+        "DescribeContextFiles", ContextId=context, ParentFolderPath=path, PageNumber=1, PageSize=1000
+    ):
         if entry["FileType"] == "FOLDER":
             below = tree(wire, context, entry["FilePath"])
             found |= {f"{entry['FileName']}/{name}": content for name, content in below.items()}
@@ -73,14 +75,14 @@ def sync(wire: Wire, session: str, **fields: str) -> None:
     """Synchronise, and see that it went well."""
     wire.data("SyncContext", SessionId=session, **fields)
     wanted = {name: value for name, value in fields.items() if name != "Mode"}
-    for one in settled(wire, session, **wanted):
+    for one in settled(wire, session, 1800, **wanted):
         assert one["status"] == "Success", one
 
 
 def ended(wire: Wire, session: str) -> None:
     """Delete a session and wait for its end, and so for what it uploads."""
     wire.data("DeleteSessionAsync", SessionId=session)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while wire.status(session) != "FINISH":
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -95,5 +97,5 @@ def files(wire: Wire, session: str, path: str) -> dict[str, str]:
         " for d,_,ns in os.walk(top) for n in ns"
         " if os.path.islink(os.path.join(d,n)) or os.path.isfile(os.path.join(d,n))}))"
     )
-    found: dict[str, str] = json.loads(wire.stdout(session, f"python3 -c \"{program}\" {path}"))
+    found: dict[str, str] = json.loads(wire.stdout(session, f'python3 -c "{program}" {path}'))
     return found

@@ -93,7 +93,7 @@ def test_clear(wire: Wire):
     put(wire, context, "/tmp/data/f", b"x")
     wire.data("ClearContext", Id=context)
     assert eventually(lambda: wire.data("GetContext", ContextId=context)["State"] == "available")
-    assert wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/")  == []
+    assert wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/") == []
 
 
 @pytest.mark.parametrize("path", ["/a/../b", "..", "/a/\0", "/" + "n" * 256, "/", "/a/", "/" + "a/" * 251 + "f"])
@@ -106,7 +106,14 @@ def test_paths_that_leave(wire: Wire, path: str):
 
 
 @pytest.mark.parametrize(
-    "path", ["/" + "n" * 255, "/" + "d" * 200 + "/" + "e/" * 240 + "f", "/a b/\n%2e%2e/ü\u200b;?#&=", "C:\\Users\\x\\f.txt", "rel"]
+    "path",
+    [
+        "/" + "n" * 255,
+        "/" + "d" * 200 + "/" + "e/" * 240 + "f",
+        "/a b/\n%2e%2e/ü\u200b;?#&=",
+        "C:\\Users\\x\\f.txt",
+        "rel",
+    ],
 )
 def test_long_and_odd_names(wire: Wire, path: str):
     """What Linux can name, a context can keep."""
@@ -132,7 +139,13 @@ def test_presigned_urls(wire: Wire):
     got = httpx.get(link["Url"], trust_env=False)
     assert (got.status_code, got.headers["content-length"], got.content) == (200, str(len(content)), content)
     assert httpx.head(link["Url"], trust_env=False).headers["content-length"] == str(len(content))
-    for method, wrong in (("PUT", link["Url"]), ("GET", url), ("DELETE", url), ("POST", url), ("PUT", _other_token(url))):
+    for method, wrong in (
+        ("PUT", link["Url"]),
+        ("GET", url),
+        ("DELETE", url),
+        ("POST", url),
+        ("PUT", _other_token(url)),
+    ):
         refused = httpx.request(method, wrong, content=b"x", trust_env=False)
         assert (refused.status_code, refused.json()["Code"]) == (403, "SignatureDoesNotMatch")
     missing = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath="/tmp/x/none")["Url"]
@@ -163,7 +176,7 @@ def test_an_upload_that_breaks_off(wire: Wire):
 
 
 def test_a_session_and_its_contexts(wire: Wire):
-    """A session's contexts are told by GetSession, DescribeSessionContexts and ListContexts; they are in use meanwhile."""
+    """A session's contexts are told by GetSession, DescribeSessionContexts and ListContexts; they are in use."""
     context = made(wire)
     item = {"ContextId": context, "Path": "/tmp/data"}
     with wire.session(PersistenceDataList=[item]) as session:
@@ -189,7 +202,10 @@ def test_a_session_and_its_contexts(wire: Wire):
         ({"ContextId": "c", "Path": "/"}, "InvalidParameter.Path"),
         ({"ContextId": "c", "Path": "/usr/bin"}, "InvalidParameter.Path"),
         ({"ContextId": "c", "Path": "/tmp/x", "Policy": "{"}, "InvalidParameter.Policy"),
-        ({"ContextId": "c", "Path": "/tmp/x", "Policy": '{"uploadPolicy": {"uploadMode": "X"}}'}, "InvalidParameter.Policy"),
+        (
+            {"ContextId": "c", "Path": "/tmp/x", "Policy": '{"uploadPolicy": {"uploadMode": "X"}}'},
+            "InvalidParameter.Policy",
+        ),
         (
             {"ContextId": "c", "Path": "/p", "Policy": '{"bwList":{"whiteLists":[{"path":"(","isPathRegex":true}]}}'},
             "InvalidParameter.Policy",

@@ -18,7 +18,8 @@ def generation(number: int) -> str:
     """A command that makes a new state of all files: each is changed, one comes and one goes."""
     return (
         f"mkdir -p {TOP}/d && cd {TOP} && rm -f only-*; for f in $(seq {FILES}); do echo {number} > f$f; done; "
-        f"echo {number} > d/only-{number}; echo {number} > only-{number}; find d -name 'only-*' ! -name only-{number} -delete"
+        f"echo {number} > d/only-{number}; echo {number} > only-{number}; "
+        f"find d -name 'only-*' ! -name only-{number} -delete"
     )
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +25,10 @@ def test_live(wire: Wire, path: str, *, bound: bool):
         having(two)
         assert [entry["ContextId"] for entry in wire.data("DescribeSessionContexts", SessionId=one)] == [context]
         assert wire.stdout(one, f"cat {path}/before; mkdir {path}/d; echo live > {path}/d/f") == "b"
-        assert wire.stdout(two, f"cat {path}/d/f; echo x >> {path}/d/f; stat -c %U {path}/d/f {path}/before") == "live\nwuying\nwuying\n"
+        assert (
+            wire.stdout(two, f"cat {path}/d/f; echo x >> {path}/d/f; stat -c %U {path}/d/f {path}/before")
+            == "live\nwuying\nwuying\n"
+        )
         assert get(wire, context, f"{path}/d/f") == b"live\nx\n"
         put(wire, context, f"{path}/after", b"a")
         assert wire.stdout(one, f"cat {path}/after") == "a"
@@ -61,7 +64,11 @@ def test_source_path(wire: Wire):
     put(wire, context, "/datasets/train/f.csv", b"1,2")
     with wire.session(PersistenceDataList=[mount(context, "/mnt/train", "/datasets/train")]) as session:
         assert wire.stdout(session, "cat /mnt/train/f.csv") == "1,2"
-    for source, code in (("/nosuch", "InvalidSourcePath.NotFound"), ("../x", "InvalidParameter.Path"), ("a*", "InvalidParameter.Path")):
+    for source, code in (
+        ("/nosuch", "InvalidSourcePath.NotFound"),
+        ("../x", "InvalidParameter.Path"),
+        ("a*", "InvalidParameter.Path"),
+    ):
         with pytest.raises(Refused) as refused:
             wire.create(PersistenceDataList=[mount(context, "/mnt/x", source)])
         assert refused.value.code == code
@@ -73,12 +80,12 @@ def test_links_in_a_mount(wire: Wire):
     with wire.session(PersistenceDataList=[mount(context, "/mnt/c")]) as session:
         wire.stdout(session, "cd /mnt/c; ln -s /etc up; ln -s /etc/passwd pw; mkdir real; echo 1 > real/f")
         put(wire, context, "/mnt/c/up/new", b"x")  # replaces the link
-        assert wire.stdout(session, "cat /mnt/c/up/new; ls /etc/new 2>&1 | cat") .startswith("x")
+        assert wire.stdout(session, "cat /mnt/c/up/new; ls /etc/new 2>&1 | cat").startswith("x")
         assert get(wire, context, "/mnt/c/pw") is None
         wire.stdout(session, "cd /mnt/c; mv real gone; ln -s /etc real")
         with pytest.raises(Refused):
             wire.create(PersistenceDataList=[mount(context, "/mnt/d", "real")])
-    assert not os.path.exists("/etc/new")
+    assert not Path("/etc/new").exists()
     assert tree(wire, context, "/mnt/c") == {"up/new": b"x", "gone/f": b"1\n"}
 
 

@@ -49,10 +49,15 @@ def test_from_session_to_session(wire: Wire, top: str):
     in_next(wire, item(context, top), program)
     with wire.session(PersistenceDataList=[item(context, top)]) as session:
         settled(wire, session)
-        shown = wire.stdout(session, f"cd {top} && cat a.txt sub/run.sh && stat -c '%a %Y %n' a.txt sub/run.sh && readlink link")
+        shown = wire.stdout(
+            session, f"cd {top} && cat a.txt sub/run.sh && stat -c '%a %Y %n' a.txt sub/run.sh && readlink link"
+        )
         assert shown.startswith("hello\nrun\n644 1000000000 a.txt\n750 ")
         assert shown.endswith("\na.txt\n")
-        assert wire.stdout(session, f"cd {top} && ls -d sub/empty && ls | wc -l; ls out up pipe 2>/dev/null; true") == "sub/empty\n6\n"  # one of the names has two lines
+        assert (
+            wire.stdout(session, f"cd {top} && ls -d sub/empty && ls | wc -l; ls out up pipe 2>/dev/null; true")
+            == "sub/empty\n6\n"
+        )  # one of the names has two lines
     assert get(wire, context, f"{top}/a.txt") == b"hello\n"
     assert get(wire, context, f"{top}/link") is None
 
@@ -64,7 +69,10 @@ def test_status_tells_of_transfers(wire: Wire):
     unknown = item("SdkCtx-made-up", "/tmp/other")
     with wire.session(PersistenceDataList=[item(context, TOP), unknown]) as session:
         first = {one["contextId"]: one for one in settled(wire, session)}
-        assert first[context].items() >= {"path": TOP, "status": "Success", "taskType": "download", "errorMessage": ""}.items()
+        assert (
+            first[context].items()
+            >= {"path": TOP, "status": "Success", "taskType": "download", "errorMessage": ""}.items()
+        )
         assert 0 < first[context]["startTime"] <= first[context]["finishTime"] <= time.time() + 1
         assert first["SdkCtx-made-up"]["status"] == "Failed"
         assert "SdkCtx-made-up" in first["SdkCtx-made-up"]["errorMessage"]
@@ -87,7 +95,9 @@ def test_sync_up_and_down(wire: Wire):
     one, two = made(wire), made(wire)
     listed = [item(one, "/tmp/one"), item(two, "/tmp/two")]
     with wire.session(PersistenceDataList=listed) as session:
-        wire.stdout(session, "mkdir -p /tmp/one /tmp/two; echo 1 > /tmp/one/f; echo 2 > /tmp/two/f; echo 3 > /tmp/two/g")
+        wire.stdout(
+            session, "mkdir -p /tmp/one /tmp/two; echo 1 > /tmp/one/f; echo 2 > /tmp/two/f; echo 3 > /tmp/two/g"
+        )
         sync(wire, session, ContextId=two, Path="/tmp/two/f")
         assert (tree(wire, one, "/"), tree(wire, two, "/")) == ({}, {"tmp/two/f": b"2\n"})
         sync(wire, session)
@@ -143,7 +153,10 @@ WHITE = {"path": "", "excludePaths": [], "isPathRegex": False, "isExcludeRegex":
             "project-1/f project-2/h",
         ),
         ([{"path": r".*\.py", "isPathRegex": True}], "src/x.py src/lib/y.py"),
-        ([{"path": "/tmp/data/project-.", "isPathRegex": True, "excludePaths": ["f"]}], "project-1/record1/g project-2/h"),
+        (
+            [{"path": "/tmp/data/project-.", "isPathRegex": True, "excludePaths": ["f"]}],
+            "project-1/record1/g project-2/h",
+        ),
         ([{"path": "", "excludePaths": [r".*\.py", "pro.*"], "isExcludeRegex": True}], "a.txt src/node_modules/z"),
         ([{"path": "sr"}], ""),
     ],
@@ -157,7 +170,9 @@ def test_white_lists(wire: Wire, white_lists: list[dict[str, Any]], chosen: str)
     in_next(wire, item(context, TOP, bwList={"whiteLists": lists}), make)
     assert sorted(tree(wire, context, TOP)) == sorted(chosen.split())
     in_next(wire, item(other, TOP), make)
-    assert sorted(in_next(wire, item(other, TOP, bwList={"whiteLists": lists}), f"mkdir -p {TOP}")) == sorted(chosen.split())
+    assert sorted(in_next(wire, item(other, TOP, bwList={"whiteLists": lists}), f"mkdir -p {TOP}")) == sorted(
+        chosen.split()
+    )
     assert sorted(tree(wire, other, TOP)) == sorted(every.split())
 
 
@@ -168,7 +183,10 @@ def test_archive(wire: Wire):
     """Mode Archive keeps one archive, but for what it excludes; the next session finds all as it was."""
     context = made(wire)
     listed = item(context, TOP, uploadPolicy={**ARCHIVE, "archiveExcludePaths": ["output/", "config.json"]})
-    make = f"mkdir -p {TOP}/a {TOP}/output && cd {TOP} && echo 1 > a/f && echo 2 > run && chmod 755 run && echo 3 > output/o && echo 4 > config.json"
+    make = (
+        f"mkdir -p {TOP}/a {TOP}/output && cd {TOP} && echo 1 > a/f && echo 2 > run && chmod 755 run && "
+        "echo 3 > output/o && echo 4 > config.json"
+    )
     in_next(wire, listed, make)
     kept = tree(wire, context, TOP)
     assert set(kept) == {"data.zip", "output/o", "config.json"}
@@ -192,7 +210,9 @@ def test_archive_not_extracted(wire: Wire):
     """Where nothing is to be extracted, the archive itself comes; where it is to be kept, both do."""
     context = made(wire)
     in_next(wire, item(context, TOP, uploadPolicy=ARCHIVE), f"mkdir -p {TOP}; echo 1 > {TOP}/f")
-    with wire.session(PersistenceDataList=[item(context, TOP, uploadPolicy={"autoUpload": False}, extractPolicy={"extract": False})]) as session:
+    with wire.session(
+        PersistenceDataList=[item(context, TOP, uploadPolicy={"autoUpload": False}, extractPolicy={"extract": False})]
+    ) as session:
         settled(wire, session)
         assert wire.stdout(session, f"ls {TOP}") == "data.zip\n"
     both = item(context, TOP, uploadPolicy=ARCHIVE, extractPolicy={"deleteSrcFile": False})
@@ -248,7 +268,9 @@ def test_recycling(wire: Wire, state_dir: Path):
     """What was uploaded under a lifecycle is gone when its days are over, only in the paths that the policy names."""
     context = made(wire)
     listed = item(context, TOP, recyclePolicy={"lifecycle": "Lifecycle_3Days", "paths": ["cache", f"{TOP}/logs"]})
-    in_next(wire, listed, f"mkdir -p {TOP}/cache {TOP}/logs; cd {TOP}; for f in cache/f logs/f keep; do echo > $f; done")
+    in_next(
+        wire, listed, f"mkdir -p {TOP}/cache {TOP}/logs; cd {TOP}; for f in cache/f logs/f keep; do echo > $f; done"
+    )
     with sqlite3.connect(state_dir / "contexts" / "contexts.db") as db:
         due = dict(db.execute("SELECT key, expires FROM objects WHERE context = ?", (context,)).fetchall())
         assert {key: round((when - time.time()) / 86400, 1) for key, when in due.items()} == {
@@ -284,7 +306,10 @@ def test_links_in_the_way(wire: Wire):
     put(wire, context, f"{TOP}/d/f", b"x")
     put(wire, context, f"{TOP}/g", b"y")
     with wire.session(PersistenceDataList=[item(context, TOP, downloadPolicy={"autoDownload": False})]) as session:
-        wire.stdout(session, f"mkdir -p {TOP} ~/victim; echo safe > ~/victim/f; ln -s ~/victim {TOP}/d; ln -s ~/victim/f {TOP}/g")
+        wire.stdout(
+            session,
+            f"mkdir -p {TOP} ~/victim; echo safe > ~/victim/f; ln -s ~/victim {TOP}/d; ln -s ~/victim/f {TOP}/g",
+        )
         sync(wire, session, Mode="download")
         assert wire.stdout(session, f"cat ~/victim/f {TOP}/d/f {TOP}/g; ls ~/victim") == "safe\nxyf\n"
 
@@ -306,7 +331,9 @@ def test_bind_while_running(wire: Wire):
     put(wire, context, f"{TOP}/f", b"1")
     put(wire, other, "/srv/other/g", b"2")
     with wire.session() as session:
-        wire.data("BindContexts", SessionId=session, PersistenceDataList=[item(context, TOP), item(other, "/srv/other")])
+        wire.data(
+            "BindContexts", SessionId=session, PersistenceDataList=[item(context, TOP), item(other, "/srv/other")]
+        )
         assert [one["ContextId"] for one in wire.data("DescribeSessionContexts", SessionId=session)] == [context, other]
         assert {one["status"] for one in settled(wire, session)} == {"Success"}
         assert wire.stdout(session, f"cat {TOP}/f /srv/other/g; echo 3 > {TOP}/h; echo 4 > /srv/other/i") == "12"
@@ -340,7 +367,11 @@ def test_files_on_their_way(wire: Wire):
         [own] = wire.data("GetAndLoadInternalContext", SessionId=session, **{"ContextTypes.1": "file_transfer"})
         assert (own["ContextPath"], own["ContextType"]) == ("/tmp/file-transfer", "file_transfer")
         context = own["ContextId"]
-        for path, shown in (("/tmp/file-transfer/a", "/tmp/file-transfer/a"), ("b/c", "/home/wuying/b/c"), ("~/d", "/home/wuying/d")):
+        for path, shown in (
+            ("/tmp/file-transfer/a", "/tmp/file-transfer/a"),
+            ("b/c", "/home/wuying/b/c"),
+            ("~/d", "/home/wuying/d"),
+        ):
             put(wire, context, path, path.encode())
             sync(wire, session, ContextId=context, Path=path, Mode="download")
             [one] = statuses(wire, session, ContextId=context, Path=path, TaskType="download")
@@ -361,15 +392,22 @@ def test_extensions_and_browser_items(wire: Wire):
     put(wire, extensions, "/tmp/extensions/ext_1.zip", packed(**{"manifest.json": "{}"}))
     listed = [
         item(extensions, "/tmp/extensions/", uploadPolicy={"autoUpload": False}, deletePolicy={"syncLocalFile": False},
-             extractPolicy={"extract": True, "deleteSrcFile": True}, bwList={"whiteLists": [{**WHITE, "path": "ext_1.zip"}]}),
+             extractPolicy={"extract": True, "deleteSrcFile": True},
+             bwList={"whiteLists": [{**WHITE, "path": "ext_1.zip"}]}),
         item(profile, "/tmp/agentbay_browser", bwList={"whiteLists": [{**WHITE, "path": "/Default/Cookies"}]}),
     ]  # fmt: skip
     with wire.session(PersistenceDataList=listed) as session:
         assert [one["path"] for one in settled(wire, session)] == ["/tmp/extensions/", "/tmp/agentbay_browser"]
-        wire.stdout(session, "cat /tmp/extensions/ext_1/manifest.json; cd /tmp/agentbay_browser || mkdir -p /tmp/agentbay_browser")
-        wire.stdout(session, "mkdir -p /tmp/agentbay_browser/Default; cd /tmp/agentbay_browser/Default; echo c > Cookies; echo h > History")
+        wire.stdout(
+            session,
+            "cat /tmp/extensions/ext_1/manifest.json; cd /tmp/agentbay_browser || mkdir -p /tmp/agentbay_browser",
+        )
+        wire.stdout(
+            session,
+            "mkdir -p /tmp/agentbay_browser/Default; cd /tmp/agentbay_browser/Default; echo > Cookies; echo > History",
+        )
         ended(wire, session)
-    assert tree(wire, profile, "/tmp/agentbay_browser") == {"Default/Cookies": b"c\n"}
+    assert tree(wire, profile, "/tmp/agentbay_browser") == {"Default/Cookies": b"\n"}
 
 
 def test_cleared_while_bound(wire: Wire):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -179,15 +180,16 @@ async def whole(directory: Path) -> list[dict[str, str]]:
         stranger = await laboratory.sandbox("nothing")
         await stranger.call("write", {"path": "secret"}, input=b"host-secret")
         facts |= {"other_pid": stranger.pid, "other_file": str(directory / "sandbox-nothing/home/secret")}
-        canary = await _canary(stack)
         subject = await laboratory.sandbox("", binds=[Bind(str(target.shown), str(target.shown), read_only=True)])
         for attempt in ATTEMPTS:
-            verdict = await inside(subject, attempt, facts)
             if attempt.name == "signal everyone":
-                verdict = await watched(canary, verdict)
-            control = await _control(laboratory, attempt, facts, target)
-            if attempt.name == "signal everyone":
-                control = await watched(canary, control)
+                async with AsyncExitStack() as meanwhile:
+                    canary = await _canary(meanwhile)
+                    verdict = await watched(canary, await inside(subject, attempt, facts))
+                    control = await watched(canary, await _control(laboratory, attempt, facts, target))
+            else:
+                verdict = await inside(subject, attempt, facts)
+                control = await _control(laboratory, attempt, facts, target)
             results.append({"name": attempt.name, "inside": verdict, "without": attempt.control, "control": control})
     return results
 
@@ -201,18 +203,16 @@ async def _control(laboratory: Laboratory, attempt: Attempt, facts: dict[str, An
 
 
 async def _canary(stack: AsyncExitStack) -> asyncio.subprocess.Process:
-    # another run of this table may signal everyone too: only a sender that was told of this process counts
+    # One run of this table at a time: the signal of another, which may end where it is sent, is not to be told apart.
+    lock = os.open(__file__, os.O_RDONLY)
+    stack.callback(os.close, lock)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     program = (
-        "import signal, sys\n"
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])\n"
-        "print('up', flush=True)\n"
-        "while True:\n"
-        "    sender = signal.sigwaitinfo([signal.SIGWINCH]).si_pid\n"
-        "    if sys.argv[1] in open(f'/proc/{sender}/cmdline').read(): print('hit', flush=True)\n"
+        "import signal; signal.signal(signal.SIGWINCH, lambda *_: print('hit', flush=True)); print('up', flush=True)\n"
+        "while True: signal.pause()"
     )
-    told = f'"pid": {os.getpid()},'
     canary = await asyncio.create_subprocess_exec(
-        *NOBODY, PYTHON, "-c", program, told, cwd="/", stdout=asyncio.subprocess.PIPE
+        *NOBODY, PYTHON, "-c", program, cwd="/", stdout=asyncio.subprocess.PIPE
     )
     assert canary.stdout
     await canary.stdout.readline()

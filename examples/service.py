@@ -1,0 +1,64 @@
+"""A web service that runs strangers' Python, each request in a session of its own. Needs Starlette and uvicorn.
+
+    python examples/service.py 8000
+    curl -d 'print(6 * 7)' http://127.0.0.1:8000/run
+
+With FastAPI it is the same: the lifespan makes the one client, which all requests share.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from agentbay import AgentBayError, AsyncAgentBay, CommandTimeoutError
+
+LARGEST = 64 * 1024  # bytes of a program
+SECONDS = 5
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Make the client when the service starts, and close it when that ends."""
+    async with AsyncAgentBay.local() as bay:
+        app.state.bay = bay
+        yield
+
+
+async def run(request: Request) -> JSONResponse:
+    """Run the body of a request, and tell what it wrote."""
+    bay: AsyncAgentBay = request.app.state.bay
+    program = await request.body()
+    if len(program) > LARGEST:
+        return JSONResponse({"error": "The program is too long."}, 413)
+    # If the caller goes away and the request is cancelled, the session is deleted all the same.
+    async with bay.session() as session:
+        (await session.file_system.write_file("program.py", program)).unwrap()
+        result = await session.command.run("python3 program.py", timeout_ms=SECONDS * 1000)
+    if isinstance(result.exception, CommandTimeoutError):
+        return JSONResponse({"error": f"It ran for more than {SECONDS} s.", "stdout": result.exception.stdout}, 422)
+    result.unwrap()
+    return JSONResponse({"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr})
+
+
+async def failed(_: Request, error: Exception) -> JSONResponse:
+    """Say what went wrong with the sessions, and whether it is worth another try."""
+    assert isinstance(error, AgentBayError)
+    return JSONResponse({"error": error.message}, 503 if error.retryable else 500)
+
+
+app = Starlette(
+    routes=[Route("/run", run, methods=["POST"])],
+    lifespan=lifespan,
+    exception_handlers={AgentBayError: failed},
+)
+
+if __name__ == "__main__":
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000)

@@ -1,0 +1,161 @@
+"""`agentbay context`: stores of files that outlive sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentbay.cli.screen import Progress, screen
+from agentbay.cli.shared import Endpoint, Json, connected, examples, group
+from agentbay.cli.transfer import Place
+from agentbay.errors import InvalidArgumentError, NotFoundError
+
+if TYPE_CHECKING:
+    from agentbay import AgentBay, Context
+
+_EXAMPLES = examples(
+    "agentbay context create memory",
+    "agentbay context cp notes.md memory:/home/wuying/memory/notes.md",
+    "agentbay session create --context memory:/home/wuying/memory",
+    "agentbay context ls memory /home/wuying/memory",
+)
+_ABOUT = """
+Contexts: stores of files that outlive sessions.
+
+A context is given by its name or its id. Paths in it are those that its files have in a session.
+"""
+
+app = group(_ABOUT, _EXAMPLES)
+
+Name = Annotated[str, typer.Argument(metavar="CONTEXT", help="Its name or its id.")]
+
+
+def resolve(bay: AgentBay, name: str) -> Context:
+    """Find a context by its name, or else by its id.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    result = bay.context.get(name)
+    if isinstance(result.exception, NotFoundError):
+        result = bay.context.get(context_id=name)
+    if isinstance(result.exception, NotFoundError):
+        raise NotFoundError(f"There is no context {name!r}.", hint=f"Make it with: agentbay context create {name}")
+    context = result.unwrap().context
+    assert context is not None
+    return context
+
+
+@contextmanager
+def _found(name: str, endpoint: str) -> Iterator[tuple[AgentBay, Context]]:
+    with connected(endpoint) as bay:
+        yield bay, resolve(bay, name)
+
+
+@app.command("list")
+def list_contexts(
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 1000,
+    endpoint: Endpoint = "",
+    json: Json = False,
+) -> None:
+    """List contexts."""
+    with connected(endpoint) as bay:
+        rows = [
+            {"context_id": context.id, "name": context.name, "last_used": context.last_used_at}
+            for context in islice(bay.context.iter_contexts(min(limit, 100)), limit)
+        ]
+    screen.rows(rows, "There are no contexts. Make one with: agentbay context create NAME")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it shall be called.")],
+    endpoint: Endpoint = "",
+    json: Json = False,
+) -> None:
+    """Make a context, or find the one of that name, and print its id."""
+    with connected(endpoint) as bay:
+        made = bay.context.create(name).unwrap()
+    screen.show({"context_id": made.context_id, "name": name}, made.context_id)
+
+
+@app.command()
+def ls(
+    context: Name,
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder in it.")] = "/",
+    endpoint: Endpoint = "",
+    json: Json = False,
+) -> None:
+    """List a folder of a context."""
+    with _found(context, endpoint) as (bay, store):
+        rows = [
+            {
+                "name": entry.file_name + ("/" if entry.is_folder else ""),
+                "size": entry.size,
+                "modified": entry.gmt_modified,
+                "path": entry.file_path,
+            }
+            for entry in bay.context.iter_files(store.id, path)
+        ]
+    screen.rows(rows, f"{path} is empty.")
+
+
+@app.command()
+def cp(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path, or CONTEXT:PATH.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A path, or CONTEXT:PATH.")],
+    endpoint: Endpoint = "",
+    json: Json = False,
+) -> None:
+    """Copy a file or a directory between this machine and a context."""
+    here, there = Place.read(source), Place.read(target)
+    if bool(here.name) == bool(there.name):
+        raise InvalidArgumentError("One of SOURCE and TARGET must be CONTEXT:PATH, the other a path on this machine.")
+    with _found(here.name or there.name, endpoint) as (bay, store):
+        if there.name:
+            with _moved(f"sending {source}", _size(here.local)) as progress:
+                moved = bay.context.upload(store.id, here.local, _into(there.path, here.local.name), progress=progress)
+        else:
+            place = here.local.name and there.local / here.local.name if there.local.is_dir() else there.local
+            with _moved(f"fetching {source}", None) as progress:
+                moved = bay.context.download(store.id, here.path, place, progress=progress)
+    screen.show({"files": list(moved.files), "bytes": moved.size}, "\n".join(moved.files))
+
+
+@contextmanager
+def _moved(what: str, total: int | None) -> Iterator[Progress]:
+    with screen.progress(what, total) as progress:
+        yield progress
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _into(path: str, name: str) -> str:
+    return path + name if path.endswith("/") else path
+
+
+@app.command()
+def rm(
+    what: Annotated[str, typer.Argument(metavar="CONTEXT[:PATH]", help="A context, or a file in it.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    endpoint: Endpoint = "",
+    json: Json = False,
+) -> None:
+    """Delete a file of a context, or a whole context with its files."""
+    place = Place.read(what)
+    name = place.name or what
+    with _found(name, endpoint) as (bay, store):
+        if place.name:
+            bay.context.delete_file(store.id, place.path).unwrap()
+        else:
+            if not yes:
+                typer.confirm(f"Delete the context {store.name} and all its files?", abort=True, err=True)
+            bay.context.delete(store).unwrap()
+    screen.show({"deleted": what}, what)

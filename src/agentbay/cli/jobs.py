@@ -1,0 +1,165 @@
+"""Programs that run in a session by themselves, and whose output is followed from here."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from threading import Thread, Timer
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentbay._transport.process import FILES
+from agentbay.errors import AgentBayError, CommandError, DeadlineExceeded, NotFoundError
+
+if TYPE_CHECKING:
+    from agentbay import Process, Session
+
+Write = Callable[[bytes], object]
+
+_GRACE = 3.0  # seconds that a program has to end by itself when it is asked to
+_DAY = 86400.0  # seconds that a program may leave its input unread
+_PIECE = 36 * 1024  # bytes of input, which travel in one call
+_LIST = f"""\
+cd {FILES} 2>/dev/null || exit 0
+for job in $(ls -tr); do
+  state=$(cat "$job/exit" 2>/dev/null) || state=running
+  printf '%s\\t%s\\t%s\\n' "$job" "$state" "$(head -n 1 "$job/command" 2>/dev/null)"
+done"""
+
+
+class Listed(NamedTuple):
+    """A job as a list shows it: `state` is its exit code, or "running" if it has none."""
+
+    job: str
+    state: str
+    command: str
+
+
+def start(session: Session, line: str, *, cwd: str, envs: dict[str, str], stdin: bool = False) -> Process:
+    """Start a command, as typed at a prompt; it does not end with this program.
+
+    Args:
+        session: Where.
+        line: The command.
+        cwd: Directory to run it in; "" is the session's home.
+        envs: Environment variables beside the session's own.
+        stdin: Whether it has an input; otherwise that is empty.
+    """
+    shell = f'exec "$(command -v bash || command -v sh)" -c {shlex.quote(line)}'
+    process = session.command.start(shell if stdin else f"{shell} </dev/null", cwd or None, envs or None)
+    session.file_system.write_file(f".agentbay/processes/{process.id}/command", line + "\n")
+    return process
+
+
+def find(session: Session, name: str) -> Process:
+    """Find a job.
+
+    Raises:
+        NotFoundError: There is none of that name.
+    """
+    try:
+        return session.command.attach(name)
+    except (ValueError, CommandError) as error:
+        raise NotFoundError(
+            f"There is no job {name!r} in this session.", hint="To see which there are: agentbay session logs ID --list"
+        ) from error
+
+
+def jobs(session: Session) -> Iterator[Listed]:
+    """The jobs of a session, the newest last."""
+    for line in session.command.run(_LIST).check().stdout.splitlines():
+        yield Listed(*line.split("\t", 2))
+
+
+def show(process: Process, out: Write, err: Write) -> int | None:
+    """Pass on what a job has written so far; return its exit code if it has ended."""
+    for stream, write in (("stdout", out), ("stderr", err)):
+        done = 0
+        while piece := process.look(stream, done, 0.0).data:
+            write(piece)
+            done += len(piece)
+    return process.poll()
+
+
+def follow(process: Process, out: Write, err: Write) -> int:
+    """Pass on what a job writes, until it ends; return its exit code.
+
+    Raises:
+        CommandError: It was killed from outside, so there is none.
+    """
+    lost: list[BaseException] = []
+    beside = Thread(target=_pass_on, args=(process.stderr.chunks(), err, lost), daemon=True)
+    beside.start()
+    for piece in process.stdout.chunks():
+        out(piece)
+    beside.join()
+    if lost:
+        raise lost[0]
+    return process.wait()
+
+
+def attend(process: Process, out: Write, err: Write, *, timeout: float | None, stdin: bool = False) -> int:
+    """Follow a job that belongs to this program: it does not outlive it.
+
+    Args:
+        process: The job.
+        out, err: Get its output.
+        timeout: Seconds after which it is ended; None is never.
+        stdin: Whether to give it this program's input.
+
+    Raises:
+        CommandError: It ran out of time, or was killed from outside.
+    """
+    wrong: list[AgentBayError] = []
+    if stdin:
+        Thread(target=_feed, args=(process, wrong), daemon=True).start()
+    watch = Timer(timeout or 0, _end_late, (process, timeout, wrong))
+    watch.daemon = True
+    if timeout is not None:
+        watch.start()
+    try:
+        code = follow(process, out, err)
+    except (KeyboardInterrupt, BrokenPipeError):
+        end(process)
+        raise
+    finally:
+        watch.cancel()
+    process.remove()
+    if wrong:
+        raise wrong[0]
+    return code
+
+
+def end(process: Process) -> None:
+    """End a job: asked first, then forced."""
+    process.signal(signal.SIGTERM)
+    try:
+        process.wait(_GRACE)
+    except DeadlineExceeded:
+        process.kill()
+
+
+def _end_late(process: Process, timeout: float, wrong: list[AgentBayError]) -> None:
+    wrong.append(CommandError(f"The command was ended: it ran for more than {timeout:g} s."))
+    end(process)
+
+
+def _pass_on(pieces: Iterable[bytes], write: Write, lost: list[BaseException]) -> None:
+    try:
+        for piece in pieces:
+            write(piece)
+    except (AgentBayError, OSError) as error:
+        lost.append(error)
+
+
+def _feed(process: Process, wrong: list[AgentBayError]) -> None:
+    """Give a job what comes on this program's input, as it comes; it may end before that does."""
+    try:
+        while piece := sys.stdin.buffer.read1(_PIECE):  # type: ignore[union-attr]  # only a replaced one has none
+            process.send_stdin(piece, timeout=_DAY)
+        process.close_stdin()
+    except AgentBayError as error:
+        if process.poll() is None:  # otherwise it had no need of more
+            wrong.append(error)
+            end(process)

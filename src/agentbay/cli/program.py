@@ -1,0 +1,120 @@
+"""`agentbay run`: a script in a fresh session, and its outputs back here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentbay.cli.command import attended
+from agentbay.cli.jobs import start
+from agentbay.cli.screen import screen
+from agentbay.cli.shared import Endpoint, Json, Seconds, Variables, connected, examples, pairs
+from agentbay.cli.transfer import fetch_packed, send
+from agentbay.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from agentbay import AgentBay, Session
+
+_EXAMPLES = examples(
+    "agentbay run analysis.py                         # what it writes comes to ./analysis-output",
+    "agentbay run train.py --with data.csv --out result -- --epochs 3",
+    "agentbay run hello.sh --local                    # on this machine, without a key",
+)
+_RUNNERS = {".py": "python3", ".sh": "bash", ".js": "node", ".mjs": "node", ".r": "Rscript", ".pl": "perl"}
+_WORK = "agentbay-run"
+_MARK = ".agentbay-run-began"
+# What is newer than the mark was made or changed by the script; find says so file by file.
+_COUNT = f"find {_WORK} -type f -newer {_MARK} | wc -l"
+_PACK = (
+    f"cd {_WORK} && find . -type f -newer ../{_MARK} -not -path '*/__pycache__/*' -print0 "
+    "| tar --null -T - -czf {archive}"
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to its group."""
+    app.command(epilog=_EXAMPLES)(run)
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The script.")],
+    arguments: Annotated[list[str], typer.Argument(metavar="[ARGUMENT...]", help="For it, best after `--`.")] = [],  # noqa: B006
+    with_files: Annotated[
+        list[Path],
+        typer.Option("--with", metavar="PATH", exists=True, help="A file or directory it needs; may be repeated."),
+    ] = [],  # noqa: B006  # typer copies it
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", show_default="FILE-output", help="Where its outputs go.")
+    ] = None,
+    env: Variables = [],  # noqa: B006
+    timeout: Seconds = None,
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="What runs in the session.")] = "",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the session, and say which it is.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="On a runtime of its own on this machine; no key.")] = False,
+    endpoint: Endpoint = "",
+    json: Json = False,
+) -> int:
+    """Run a script in a fresh session, show its output, and bring the files that it made or changed back here."""
+    if local and keep:
+        raise InvalidArgumentError("--local ends with this command, so there is nothing to keep.")
+    line = shlex.join([*_runner(file), *arguments])
+    with _client(endpoint, local=local) as bay, _session(bay, image, keep=keep) as session:
+        session.file_system.create_directory(_WORK).unwrap()
+        for path in [file, *with_files]:
+            send(session, path, f"{_WORK}/")
+        # The clock behind "newer" ticks in milliseconds.
+        session.command.run(f"touch {_MARK}; sleep 0.02").check()
+        code = attended(start(session, line, cwd=_WORK, envs=pairs(env, "--env")), timeout)
+        _bring_back(session, out or Path(f"{file.stem}-output"))
+    return code
+
+
+def _runner(file: Path) -> list[str]:
+    with file.open("rb") as reader:
+        if reader.read(2) == b"#!" and file.stat().st_mode & 0o100:
+            return [f"./{file.name}"]
+    runner = _RUNNERS.get(file.suffix.lower())
+    if runner is None:
+        raise InvalidArgumentError(
+            f"It is not known how to run {file.name}.",
+            hint=f"Give it one of {', '.join(_RUNNERS)}, or a first line #!... and make it executable.",
+        )
+    return [runner, file.name]
+
+
+@contextmanager
+def _client(endpoint: str, *, local: bool) -> Iterator[AgentBay]:
+    if not local:
+        with connected(endpoint) as bay:
+            yield bay
+        return
+    from agentbay import AgentBay
+
+    with AgentBay.local() as bay:
+        yield bay
+
+
+@contextmanager
+def _session(bay: AgentBay, image: str, *, keep: bool) -> Iterator[Session]:
+    from agentbay import CreateSessionParams
+
+    params = CreateSessionParams(image_id=image or None)
+    if not keep:
+        with bay.session(params) as session:
+            yield session
+        return
+    kept = bay.create(params).unwrap().session
+    assert kept is not None
+    screen.note(f"session {kept.session_id}")
+    yield kept
+
+
+def _bring_back(session: Session, target: Path) -> None:
+    if int(session.command.run(_COUNT).check().stdout):
+        fetch_packed(session, _PACK, target)
+        screen.note(f"outputs in {target}")

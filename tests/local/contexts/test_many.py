@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.local.contexts.store import ended, item, made, settled, sync
+from tests.local.raw import Wire
+
+TOP = "/tmp/many"
+MAKE = (
+    "import os,sys\n"
+    "for i in range(int(sys.argv[1])):\n"
+    "    if i % 100 == 0: os.mkdir(f'd{i // 100}')\n"
+    "    open(f'd{i // 100}/f{i}', 'w').write(f'{i} ' * 20)\n"
+)
+COUNT = "cat d*/f* big 2>/dev/null | sha256sum; find . -type f | wc -l"
+
+
+@pytest.mark.parametrize(
+    ("number", "mebibytes"),
+    [
+        (500, 20),
+        pytest.param(10_000, 1, marks=pytest.mark.slow),
+        pytest.param(100_000, 1, marks=pytest.mark.soak),
+        pytest.param(100, 2048, marks=pytest.mark.soak),
+    ],
+)
+def test_many_and_large(wire: Wire, number: int, mebibytes: int):
+    """Many files, and large ones, go up and come down whole."""
+    context = made(wire)
+
+    def told(session: str, command: str) -> str:
+        result = wire.sh(session, f"mkdir -p {TOP} && cd {TOP} && {command}", timeout_ms=1_800_000)
+        assert result["exit_code"] == 0, result
+        return str(result["stdout"])
+
+    wire.http.timeout = 1800
+    with wire.session(PersistenceDataList=[item(context, TOP)]) as session:
+        told(session, f'python3 -c "{MAKE}" {number} && head -c {mebibytes}M /dev/urandom > big')
+        expected = told(session, COUNT)
+        sync(wire, session)
+        ended(wire, session)
+    with wire.session(PersistenceDataList=[item(context, TOP)]) as session:
+        assert [one["status"] for one in settled(wire, session, 1800)] == ["Success"]
+        assert told(session, COUNT) == expected
+    wire.data("DeleteContext", Id=context)

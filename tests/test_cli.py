@@ -1,0 +1,400 @@
+"""The `agentbay` command, on a runtime of its own; what ends or is typed at, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agentbay import AgentBay, Session
+from agentbay.cli import main
+from agentbay.cli.transfer import Place
+from agentbay.local import options
+from agentbay.testing import LocalRuntime
+from tests.scripted_contexts import ContextService, serving
+
+if sys.platform != "linux":
+    pytest.skip("the local runtime needs Linux", allow_module_level=True)
+
+COMMAND = [sys.executable, "-c", "import sys; from agentbay.cli import main; sys.exit(main())"]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process: exit status, standard output, standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = main(arguments)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        return status, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def here(agentbay_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command finds the runtime, and works in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ── Without a service ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_version_loads_nothing() -> None:
+    """`agentbay version` loads neither typer nor the client, and works where typer is not installed."""
+    for hidden in ("", "sys.modules['typer'] = sys.modules['rich'] = None; "):
+        program = f"import sys; {hidden}from agentbay.cli import main; main(['version']); print(sorted(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+        version, modules = done.stdout.splitlines()
+        assert re.fullmatch(r"\d+\.\d+.*", version)
+        assert "'httpx'" not in modules
+        assert hidden or "'typer'" not in modules
+
+
+def test_without_the_extra() -> None:
+    """Everything else says what to install where the extra is not."""
+    program = (
+        "import sys, importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name in ('typer', 'rich') else found(name, *more)\n"
+        "from agentbay.cli import main; sys.exit(main(['session', 'list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'The command line needs typer and rich: pip install "agentbay-sdk[local]"\n'
+
+
+def test_no_key(run: Run) -> None:
+    """Without a key, both ways to one are told, and nothing is tried."""
+    status, out, err = run("session", "list")
+    assert (status, out) == (2, "")
+    assert "export AGENTBAY_API_KEY" in err
+    assert "agentbay local" in err
+    status, _, err = run("session", "list", "--json")
+    assert (status, json.loads(err)["error"]["type"]) == (2, "ConfigurationError")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["session"], ["session", "nonsense"], ["local", "--port", "x"], ["session", "exec"], ["--nonsense"]]
+)
+def test_wrong_usage(arguments: list[str], run: Run) -> None:
+    """Wrong usage ends with 2 and says on standard error what was wrong."""
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "Usage: agentbay" in err
+
+
+def test_help_has_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every page of help that has examples shows them whole; `local` offers every option that the runtime has."""
+    monkeypatch.setenv("COLUMNS", "120")
+    for page in ([], ["local"], ["session"], ["context"], ["run"], *(["session", n] for n in ("exec", "logs", "cp"))):
+        status, out, _ = run(*page, "--help")
+        assert status == 0
+        assert "examples:" in out
+        assert " ".join(["agentbay", *page]) in out.split("examples:")[1]
+    import argparse
+
+    parser = argparse.ArgumentParser(add_help=False)
+    options.add_arguments(parser)
+    _, out, _ = run("local", "--help")
+    assert set(re.findall(r"--[a-z-]+", parser.format_help())) <= set(re.findall(r"--[a-z-]+", out))
+
+
+def test_completion() -> None:
+    """Shells can complete commands and options."""
+    asked = {"_AGENTBAY_COMPLETE": "complete_bash", "COMP_WORDS": "agentbay session de", "COMP_CWORD": "2"}
+    done = subprocess.run(COMMAND, env={**os.environ, **asked}, capture_output=True, text=True, timeout=30)
+    assert done.stdout.split() == ["delete"]
+
+
+def test_places() -> None:
+    """A place in a session is told from a path of this machine."""
+    assert Place.read("session-1:/a:b") == ("session-1", "/a:b")
+    assert Place.read("session-1:") == ("session-1", ".")
+    assert Place.read("./a:b") == ("", "./a:b")
+    assert Place.read("/a:b") == ("", "/a:b")
+
+
+# ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("here")
+def test_life_of_a_session(run: Run) -> None:
+    """Created, listed, described, paused, resumed and deleted; programs get ids, tabs or JSON."""
+    status, out, _ = run("session", "create", "--label", "a=b", "--max-runtime", "5")
+    name = out.strip()
+    assert (status, out) == (0, f"{name}\n")
+    assert run("session", "list", "-l", "a=b") == (0, f"{name}\tRUNNING\tlinux_latest\n", "")
+    assert run("session", "list", "-l", "a=c") == (
+        0,
+        "",
+        "There are no sessions. Make one with: agentbay session create\n",
+    )
+    status, out, _ = run("session", "get", name, "--json")
+    assert json.loads(out)["labels"] == {"a": "b"}
+    assert json.loads(run("session", "pause", name, "--json")[1]) == {"session_id": name, "status": "PAUSED"}
+    assert run("session", "resume", name)[:2] == (0, "RUNNING\n")
+    status, out, err = run("session", "delete", "nobody", name)
+    assert (status, out) == (1, f"{name}\n")
+    assert "Session nobody not found" in err
+    assert json.loads(run("session", "list", "--json")[1]) == []
+
+
+@pytest.mark.usefixtures("here")
+def test_refusals(session: Session, run: Run) -> None:
+    """What the service refuses ends with 1, in one line with the request's id; what we refuse, with 2."""
+    status, out, err = run("session", "url", session.session_id, "--port", "80")
+    assert (status, out) == (1, "")
+    assert "InvalidPort" in err
+    assert "(request " in err
+    assert "Traceback" not in err
+    status, _, err = run("session", "get", "nobody", "--json")
+    assert (status, json.loads(err)["error"]["type"]) == (1, "SessionNotFoundError")
+    assert run("session", "create", "--label", "nonsense")[0] == 2
+    assert run("session", "exec", session.session_id, "--endpoint", "http://127.0.0.1:9", "--", "true")[0] == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_exec(session: Session, run: Run) -> None:
+    """A command's streams and exit status are its own; nothing of it is left in the session."""
+    name = session.session_id
+    assert run("session", "exec", name, "--", "sh", "-c", "echo out; echo err >&2; exit 7") == (7, "out\n", "err\n")
+    assert run("session", "exec", name, "-e", "A=b c", "--cwd", "/tmp", 'echo "$A" $PWD | rev') == (0, "pmt/ c b\n", "")
+    assert run("session", "exec", name, "--", "cat") == (0, "", "")
+    status, out, _ = run("session", "exec", name, "--json", "--", "printf", r"\303\274\377")
+    assert (status, json.loads(out)) == (0, {"exit_code": 0, "stdout": "ü\N{REPLACEMENT CHARACTER}", "stderr": ""})
+    status, _, err = run("session", "exec", name, "--timeout", "0.3", "--", "sleep", "60")
+    assert (status, "ran for more than 0.3 s" in err) == (1, True)
+    assert session.command.run("ls .agentbay/processes; pgrep -x sleep").stdout.split() == []
+
+
+def test_exec_with_input(session: Session, here: Path) -> None:
+    """With --stdin, the input goes to the command, bytes as they are."""
+    data = bytes(range(256)) * 400
+    done = subprocess.run(
+        [*COMMAND, "session", "exec", session.session_id, "-i", "--", "cat"],
+        input=data,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
+
+
+@pytest.mark.usefixtures("here")
+def test_interrupted(session: Session) -> None:
+    """Ctrl-C ends the command in the session too, and the status is 130."""
+    line = [*COMMAND, "session", "exec", session.session_id, "--", "sh", "-c", "echo go; exec sleep 77"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == b"go\n"
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+        assert child.stderr.read() == b""
+    assert session.command.run("pgrep -x sleep").stdout == ""
+
+
+@pytest.mark.usefixtures("here")
+def test_jobs(session: Session, run: Run) -> None:
+    """A detached command goes on; its output can be read meanwhile, followed to its end, and read again."""
+    name = session.session_id
+    assert run("session", "logs", name)[0] == 1
+    script = "echo one; until [ -e go ]; do sleep 0.05; done; echo two; exit 4"
+    job = run("session", "exec", name, "--detach", script)[1].strip()
+    session.command.run("until grep -q one .agentbay/processes/*/stdout; do sleep 0.05; done").check()
+    assert run("session", "logs", name) == (0, "one\n", "")
+    assert run("session", "logs", name, "--list") == (0, f"{job}\trunning\t{script}\n", "")
+    session.command.run("touch go").check()
+    assert run("session", "logs", name, job, "--follow") == (4, "one\ntwo\n", "")
+    assert json.loads(run("session", "logs", name, "--json")[1])["exit_code"] == 4
+    status, _, err = run("session", "logs", name, "nonsense")
+    assert (status, "no job 'nonsense'" in err) == (1, True)
+
+
+def test_cp(session: Session, here: Path, run: Run) -> None:
+    """Files and directories arrive whole, as `cp -r` would put them, with their modes; nothing is left half."""
+    name, tree = session.session_id, here / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "big").write_bytes(os.urandom(5 << 20))
+    (tree / "sub/run.sh").write_text("echo ran\n")
+    (tree / "sub/run.sh").chmod(0o750)
+    (tree / "empty").touch()
+    assert run("session", "cp", "tree", f"{name}:up") == (0, "", "")
+    assert run("session", "exec", name, "--", "up/sub/run.sh") == (0, "ran\n", "")
+    assert run("session", "cp", f"{name}:up", "back")[0] == 0
+    assert subprocess.run(["diff", "-r", "tree", "back"]).returncode == 0
+    assert (here / "back/sub/run.sh").stat().st_mode & 0o777 == 0o750
+    assert run("session", "cp", "tree/big", f"{name}:new/")[0] == 0
+    assert json.loads(run("session", "cp", f"{name}:~/new/big", ".", "--json")[1])["bytes"] == 5 << 20
+    assert (here / "big").read_bytes() == (tree / "big").read_bytes()
+    assert run("session", "cp", "tree/empty", f"{name}:.")[0] == 0
+    assert run("session", "cp", f"{name}:up/sub/run.sh", "-") == (0, "echo ran\n", "")
+    for wrong, status in (([f"{name}:nope", "."], 1), (["nope", f"{name}:."], 1), (["a", "b"], 2)):
+        assert run("session", "cp", *wrong)[0] == status
+    assert session.command.run("ls /tmp | grep agentbay").stdout == ""
+    assert sorted(path.name for path in here.iterdir()) == ["back", "big", "tree"]
+
+
+def test_cp_of_a_malicious_archive(session: Session, here: Path, run: Run) -> None:
+    """Nothing that a session packs lands outside the target."""
+    session.command.run("mkdir evil; ln -s /etc evil/etc; ln -s ../../outside evil/up").check()
+    assert run("session", "cp", f"{session.session_id}:evil", "got")[0] == 1
+    assert not (here.parent / "outside").exists()
+
+
+def test_url(session: Session, here: Path, run: Run) -> None:
+    """A URL leads to what listens in the session."""
+    name = session.session_id
+    run("session", "exec", name, "-d", "mkdir w; cd w; echo hello > page; exec python3 -m http.server 30100")
+    session.command.run("until grep -q 76 /proc/net/tcp && ls w/page; do sleep 0.1; done", 10_000)
+    status, out, _ = run("session", "url", name, "--port", "30100")
+    assert (status, out.startswith("http://127.0.0.1:")) == (0, True)
+    assert run("session", "url", name)[1].startswith("http")
+
+
+# ── Running a script ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_run(here: Path, run: Run, agent_bay: AgentBay) -> None:
+    """A script runs with its files and arguments, what it made comes back, and its session is gone."""
+    (here / "in.txt").write_text("input")
+    (here / "job.py").write_text(
+        "import pathlib, sys\nprint(sys.argv[1:], open('in.txt').read())\n"
+        "pathlib.Path('o').mkdir(); pathlib.Path('o/result').write_text('42'); sys.exit(3)\n"
+    )
+    status, out, err = run("run", "job.py", "--with", "in.txt", "--", "--epochs", "3")
+    assert (status, out, err) == (3, "['--epochs', '3'] input\n", "outputs in job-output\n")
+    assert [str(path.relative_to(here)) for path in (here / "job-output").rglob("*") if path.is_file()] == [
+        "job-output/o/result"
+    ]
+    assert agent_bay.list().total_count == 0
+    assert run("run", "in.txt")[0] == 2
+    (here / "kept.sh").write_text("echo kept\n")
+    status, out, err = run("run", "kept.sh", "--keep")
+    assert (status, out) == (0, "kept\n")
+    assert run("session", "delete", err.split()[1])[0] == 0
+
+
+def test_run_locally(tmp_path: Path) -> None:
+    """With --local there is no need of a key or a service."""
+    (tmp_path / "hello.sh").write_text("echo hello from $(whoami)\n")
+    done = subprocess.run(
+        [*COMMAND, "run", "hello.sh", "--local"], cwd=tmp_path, capture_output=True, text=True, timeout=90
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello from wuying\n", "")
+
+
+# ── Contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def contexts(monkeypatch: pytest.MonkeyPatch) -> Iterator[ContextService]:
+    with serving() as service:
+        monkeypatch.setenv("AGENTBAY_ENDPOINT", service.url)
+        monkeypatch.setenv("AGENTBAY_API_KEY", "k")
+        yield service
+
+
+@pytest.mark.usefixtures("contexts")
+def test_contexts(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contexts are made, filled, listed, read and deleted, by name or by id."""
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run("context", "create", "memory")
+    name = out.strip()
+    assert status == 0
+    assert run("context", "list")[1].split("\t")[:2] == [name, "memory"]
+    Path("note.md").write_text("remember\n")
+    assert run("context", "cp", "note.md", "memory:/data/")[:2] == (0, "/data/note.md\n")
+    assert "note.md\t9" in run("context", "ls", name, "/data")[1]
+    assert run("context", "cp", "memory:/data/note.md", "back.md")[0] == 0
+    assert Path("back.md").read_text() == "remember\n"
+    assert run("context", "rm", "memory:/data/note.md")[0] == 0
+    assert run("context", "ls", "memory", "/data", "--json")[1] == "[]\n"
+    assert run("context", "rm", "memory", "--yes")[0] == 0
+    status, _, err = run("context", "ls", "memory")
+    assert (status, "agentbay context create memory" in err) == (1, True)
+
+
+# ── A terminal ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+pexpect = pytest.importorskip("pexpect")
+
+
+def attached(session: Session, runtime: LocalRuntime, *more: str):  # type: ignore[no-untyped-def]
+    """The command in a real terminal, with a shell behind it that shows how the terminal is left."""
+    line = " ".join(
+        [
+            f"{sys.executable} -c 'import sys; from agentbay.cli import main; sys.exit(main())'",
+            "session attach",
+            session.session_id,
+            *more,
+        ]
+    )
+    script = f"a=$(stty -g); {line}; echo status $?; [ $a = $(stty -g) ] && echo as it was"
+    environment = {**os.environ, **runtime.environment, "TERM": "xterm"}
+    return pexpect.spawn("sh", ["-c", script], env=environment, dimensions=(25, 90), timeout=30, encoding="utf-8")
+
+
+def test_attach(session: Session, agentbay_local: LocalRuntime) -> None:
+    """Keys, Ctrl-C and the window's size get there, and the terminal is left as it was, with the shell's status."""
+    child = attached(session, agentbay_local)
+    child.expect(r"wuying@.*\$ ")
+    child.sendline("stty size; tty")
+    child.expect("25 90\r\n/dev/pts/")
+    child.setwinsize(40, 120)
+    child.sendline("sleep 0.3; stty size; cat")
+    child.expect("40 120\r\n")
+    child.send("\x03")
+    child.sendline("echo grün $?")
+    child.expect("grün 130\r\n")
+    child.sendline("exit 9")
+    child.expect("status 9\r\nas it was")
+    child.expect(pexpect.EOF)
+
+
+def test_attach_leaves_and_takes_up(session: Session, agentbay_local: LocalRuntime) -> None:
+    """Ctrl-] leaves a program that goes on, and it can be taken up again."""
+    child = attached(session, agentbay_local, "--shell", "python3")
+    child.expect(">>> ")
+    child.sendline("x = 41 + 1")
+    child.expect(">>> ")
+    child.send("\x1d")
+    child.expect(r"--terminal (\S+)")
+    terminal = child.match[1]
+    child.expect("status 0\r\nas it was")
+    again = attached(session, agentbay_local, "--terminal", terminal)
+    again.sendline("print('x is', x)")
+    again.expect("x is 42")
+    again.sendline("raise SystemExit(5)")
+    again.expect("status 5\r\nas it was")
+
+
+def test_attach_restores_the_terminal(session: Session, agentbay_local: LocalRuntime) -> None:
+    """The terminal is put back when the session goes away, and when the command is killed."""
+    child = attached(session, agentbay_local)
+    child.expect(r"\$ ")
+    session.delete().unwrap()
+    child.expect("status [1-9][0-9]*\r\n.*as it was")
+
+
+def test_attach_needs_a_terminal(session: Session, here: Path, run: Run) -> None:
+    """In a script, the way out is told."""
+    done = subprocess.run(
+        [*COMMAND, "session", "attach", session.session_id],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "agentbay session exec" in done.stderr

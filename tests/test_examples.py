@@ -1,0 +1,79 @@
+"""Every example runs, on the local runtime, and says what it should."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("the local runtime needs Linux", allow_module_level=True)
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SAYS = {
+    "faults": [r"\['refused', 'busy'\]: 1 session, 3 requests", r"1 line was written", r"not there: True"],
+    "git_workflow": [r"the test passes", r"rejected: fetch first", r"Note of shop\n.*Note of colleague"],
+    "parallel_sessions": [r"600851475143: 71 839 1471 6857", r"8 sessions in", r"^0 sessions left"],
+    "pipeline": [r"stage: read\n.*stage: add up\n.*stage: write", r'"Lima": \d+'],
+    "tool_loop": [r"NameError", r"\[2, 3, 5, 7", r"^The primes"],
+}
+ELSEWHERE = {"demo", "service", "test_agent"}
+
+
+def test_each_is_here() -> None:
+    """No example is without a test, none is long, and each says what it is."""
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*SAYS, *ELSEWHERE}
+    for path in EXAMPLES.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path.stem == "demo" or len(text.splitlines()) <= 80, path
+        assert f"examples/{path.name}" in text or path.stem == "demo"
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_runs(name: str, tmp_path: Path) -> None:
+    """It ends well, complains of nothing and leaves nothing."""
+    line = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stderr) == (0, "")
+    for pattern in SAYS[name]:
+        assert re.search(pattern, done.stdout, re.MULTILINE), done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_test_of_an_agent() -> None:
+    """The example of a test is one that passes."""
+    line = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", EXAMPLES / "test_agent.py"]
+    done = subprocess.run(line, cwd=EXAMPLES, capture_output=True, text=True, timeout=90)
+    assert "5 passed" in done.stdout, done.stdout
+
+
+def test_service() -> None:
+    """The service runs what it is sent, tells of what fails, and ends in order."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    line = [sys.executable, str(EXAMPLES / "service.py"), str(port)]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as child, httpx.Client(timeout=60) as http:
+        url = f"http://127.0.0.1:{port}/run"
+        deadline = time.monotonic() + 30
+        answer = None
+        while answer is None and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.ConnectError):
+                answer = http.post(url, content="print(6 * 7)")
+            time.sleep(0.1)
+        assert answer is not None
+        assert answer.json() == {"exit_code": 0, "stdout": "42\n", "stderr": ""}
+        assert http.post(url, content="1 / 0").json()["exit_code"] == 1
+        assert http.post(url, content="x" * 70000).status_code == 413
+        late = http.post(url, content="print('so far', flush=True)\nwhile True: pass")
+        assert (late.status_code, late.json()["stdout"]) == (422, "so far\n")
+        child.terminate()
+        child.wait(30)
+        assert child.stderr is not None
+        assert "Traceback" not in child.stderr.read()

@@ -1,0 +1,111 @@
+"""The pytest plugin `agentbay`, in suites of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentbay.testing import LocalRuntime, local_runtime
+
+if sys.platform != "linux":
+    pytest.skip("the local runtime needs Linux", allow_module_level=True)
+
+SUITE = """
+import asyncio, os
+import pytest
+from agentbay import AgentBay, CreateSessionParams
+
+def test_session(session, agent_bay):
+    assert session.command.run("echo hi").stdout == "hi\\n"
+    assert session.get_labels().data == {"of": "the suite"}
+    assert agent_bay.list().total_count == 1
+
+def test_deleted_by_the_test(session):
+    assert session.delete()
+
+@pytest.mark.xfail(strict=True)
+def test_that_fails(session):
+    assert not session.command.run("true")
+
+def test_environment(agentbay_environment):
+    with AgentBay() as bay, bay.session() as session:
+        assert session.command.run("true")
+
+def test_environment_is_put_back(agent_bay):
+    assert "AGENTBAY_ENDPOINT" not in os.environ
+
+@pytest.mark.anyio
+async def test_await(async_session, async_agent_bay):
+    assert (await async_session.command.run("echo hi")).stdout == "hi\\n"
+    assert (await async_agent_bay.list()).total_count == 1
+
+@pytest.mark.anyio
+async def test_terminal(async_session):
+    handle = await async_session.pty.create(shell="/bin/true")
+    assert await handle.wait(10) == 0
+
+def test_own_loop(async_session):
+    async def work():
+        return (await async_session.code.run("6 * 7", "python")).result
+    assert asyncio.run(work()) == "42"
+
+def test_nothing_is_left(agent_bay):
+    assert agent_bay.list().total_count == 0
+"""
+CONFTEST = """
+import pytest
+from agentbay import CreateSessionParams
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.fixture
+def agentbay_session_params():
+    return CreateSessionParams(labels={"of": "the suite"})
+"""
+
+
+def suite(directory: Path, *arguments: str, **files: str) -> str:
+    """Run a suite as its own process; every warning is an error."""
+    for name, text in files.items():
+        (directory / f"{name}.py").write_text(text)
+    line = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(line, cwd=directory, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_fixtures(tmp_path: Path) -> None:
+    """Each test has a fresh session, in either flavour, and none is left, whatever the test does."""
+    assert "9 passed, 1 xfailed" in suite(tmp_path, test_it=SUITE, conftest=CONFTEST)
+
+
+def test_suite_without(tmp_path: Path) -> None:
+    """A suite that uses none of it loads neither the client nor the runtime, and starts nothing."""
+    text = "import sys\ndef test(): print(*sys.modules)"
+    loaded = suite(tmp_path, "-s", test_it=text).split()
+    ours = {name for name in loaded if name.startswith("agentbay")}
+    assert ours <= {"agentbay", "agentbay.testing", "agentbay.testing.plugin"}
+    assert "httpx" not in loaded
+
+
+def test_own_fixtures_go_first(tmp_path: Path) -> None:
+    """A suite that has a fixture called `session` keeps it."""
+    text = "import pytest\n@pytest.fixture\ndef session(): return 5\ndef test(session): assert session == 5"
+    assert "1 passed" in suite(tmp_path, test_it=text)
+
+
+def test_runtime_by_hand() -> None:
+    """Without pytest: the runtime is there for the block, and its key is not shown."""
+    with local_runtime() as runtime:
+        assert isinstance(runtime, LocalRuntime)
+        assert runtime.api_key not in repr(runtime)
+        assert runtime.environment["AGENTBAY_ENDPOINT"] == runtime.endpoint
+        with runtime.agent_bay(strict=True) as bay, bay.session() as session:
+            assert session.command.run("true")
+    with runtime.agent_bay() as bay:
+        assert not bay.list()
