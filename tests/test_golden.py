@@ -325,6 +325,16 @@ TOOL_CALLS: dict[str, dict[str, Tool]] = {
         "plain": tools.SearchFiles(path="/tmp", pattern="*.py"),
         "with exclusions": tools.SearchFiles(path="/tmp", pattern="*.py", exclude_patterns="venv,*.pyc"),
     },
+    "edit_file": {
+        "documented": tools.EditFile(path="/tmp/a.txt", edits=[tools.Edit(old_text="old", new_text="new")]),
+        "dry run of two": tools.EditFile(
+            path="/tmp/a.txt",
+            edits=[tools.Edit(old_text="a", new_text="b"), tools.Edit(old_text="é", new_text="")],
+            dry_run=True,
+        ),
+    },
+    "read_multiple_files": {"documented": tools.ReadMultipleFiles(paths=["/tmp/a.txt", "/tmp/b.txt"])},
+    "get_file_change": {"documented": tools.GetFileChange(path="/tmp/w")},
 }
 
 
