@@ -35,7 +35,7 @@ def main() -> None:
     for program in PROGRAMS.values():
         seconds(program)  # write the byte code, fill the caches
     taken = [{name: seconds(program) for name, program in PROGRAMS.items()} for _ in range(rounds)]
-    print(f"Python {sys.version.split()[0]}, {rounds} rounds; ms are medians, less the bare start; ratio to httpx, in pairs")
+    print(f"Python {sys.version.split()[0]}, {rounds} rounds; medians, less the bare start; ratio to httpx in pairs")
     for name in list(PROGRAMS)[1:]:
         own = [row[name] - row["bare"] for row in taken]
         ratios = [mine / (row["httpx"] - row["bare"]) for mine, row in zip(own, taken, strict=True)]

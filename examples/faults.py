@@ -38,6 +38,9 @@ class Faulty(httpx.BaseTransport):
             raise httpx.ReadError("connection reset", request=request)
         return response
 
+    def close(self) -> None:
+        self._network.close()
+
 
 def main() -> None:
     """Play one fault after the other."""

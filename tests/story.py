@@ -1,4 +1,4 @@
-"""The main job as a program: `story.py FLAVOUR URL KEY`. The published client and ours both run it; it prints what it saw.
+"""The main job as a program: `story.py FLAVOUR URL KEY`, for the published client and ours. It prints what it saw.
 
 Both packages are imported as `agentbay`; which one it is depends on the interpreter. Methods of the synchronous flavour
 return what those of the other one return when awaited.

@@ -81,7 +81,7 @@ def suite(directory: Path, *arguments: str, **files: str) -> str:
 
 def test_fixtures(tmp_path: Path) -> None:
     """Each test has a fresh session, in either flavour, and none is left, whatever the test does."""
-    assert "9 passed, 1 xfailed" in suite(tmp_path, test_it=SUITE, conftest=CONFTEST)
+    assert "8 passed, 1 xfailed" in suite(tmp_path, test_it=SUITE, conftest=CONFTEST)
 
 
 def test_suite_without(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agentbay import (
     AsyncAgentBay,
+    AsyncSession,
     ClientClosedError,
     CommandError,
     CommandTimeoutError,
@@ -31,12 +32,19 @@ async def bay() -> AsyncIterator[AsyncAgentBay]:
 
 async def test_session_is_deleted_at_the_end_of_its_block(bay: AsyncAgentBay) -> None:
     """A session lives as long as its `with` block, also when the block raises."""
-    with pytest.raises(ZeroDivisionError):
+
+    seen: list[AsyncSession] = []
+
+    async def live() -> None:
         async with bay.session() as session:
+            seen.append(session)
             assert (await session.get_status()).status == "RUNNING"
             raise ZeroDivisionError
-    assert (await session.get_status()).status == "FINISH"
-    assert isinstance((await bay.get(session.session_id)).exception, SessionNotFoundError)
+
+    with pytest.raises(ZeroDivisionError):
+        await live()
+    assert (await seen[0].get_status()).status == "FINISH"
+    assert isinstance((await bay.get(seen[0].session_id)).exception, SessionNotFoundError)
 
 
 async def test_session_may_be_deleted_inside_its_block(bay: AsyncAgentBay) -> None:
@@ -147,7 +155,8 @@ async def test_pages_and_iteration(bay: AsyncAgentBay) -> None:
     assert [item["sessionId"] async for item in bay.iter_sessions({"n": "x"}, limit=2)] == ids
     assert "No more pages" in (await bay.list({"n": "x"}, page=4, limit=2)).error_message
     for session in made:
-        assert session and await session.delete()
+        assert session
+        assert await session.delete()
 
 
 async def test_strict_client_raises() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agentbay import (
     AgentBay,
+    Session,
     ClientClosedError,
     CommandError,
     CommandTimeoutError,
@@ -32,12 +33,19 @@ def bay() -> Iterator[AgentBay]:
 
 def test_session_is_deleted_at_the_end_of_its_block(bay: AgentBay) -> None:
     """A session lives as long as its `with` block, also when the block raises."""
-    with pytest.raises(ZeroDivisionError):
+
+    seen: list[Session] = []
+
+    def live() -> None:
         with bay.session() as session:
+            seen.append(session)
             assert (session.get_status()).status == "RUNNING"
             raise ZeroDivisionError
-    assert (session.get_status()).status == "FINISH"
-    assert isinstance((bay.get(session.session_id)).exception, SessionNotFoundError)
+
+    with pytest.raises(ZeroDivisionError):
+        live()
+    assert (seen[0].get_status()).status == "FINISH"
+    assert isinstance((bay.get(seen[0].session_id)).exception, SessionNotFoundError)
 
 
 def test_session_may_be_deleted_inside_its_block(bay: AgentBay) -> None:
@@ -148,7 +156,8 @@ def test_pages_and_iteration(bay: AgentBay) -> None:
     assert [item["sessionId"] for item in bay.iter_sessions({"n": "x"}, limit=2)] == ids
     assert "No more pages" in (bay.list({"n": "x"}, page=4, limit=2)).error_message
     for session in made:
-        assert session and session.delete()
+        assert session
+        assert session.delete()
 
 
 def test_strict_client_raises() -> None:

@@ -151,12 +151,12 @@ def test_pause_and_resume(wire: Wire, session: str, state_dir: Path):
 def test_pause_during_a_command(wire: Wire, session: str):
     """A command that is paused for longer than its time limit ends as if nothing had happened."""
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(wire.sh, session, "echo a; sleep 0.4; echo b", timeout_ms=800)
-        time.sleep(0.2)
+        running = pool.submit(wire.sh, session, "echo a; sleep 1.5; echo b", timeout_ms=3000)
+        time.sleep(0.5)
         other = Wire(wire.url)
         with other.http:
             other.data("PauseSessionAsync", SessionId=session)
-            time.sleep(1.0)
+            time.sleep(3.5)
             assert not running.done()
             other.data("ResumeSessionAsync", SessionId=session)
         assert running.result()["stdout"] == "a\nb\n"

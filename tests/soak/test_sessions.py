@@ -1,4 +1,4 @@
-"""The long figures of the runtime: `scripts/soak`. Each prints what it measured; the results are in benchmarks/results."""
+"""The long figures of the runtime: `scripts/soak`. Each prints what it measured; benchmarks/results keeps it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def measures() -> dict[str, int]:
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             memory += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+            descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
         except OSError:
             continue
     mounts = len(Path("/proc/self/mounts").read_text().splitlines())

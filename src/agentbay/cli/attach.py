@@ -153,7 +153,7 @@ def _raw() -> Iterator[None]:
     stdin = sys.stdin.fileno()
     before = termios.tcgetattr(stdin)
     try:
-        tty.setraw(stdin)
+        tty.setraw(stdin, termios.TCSADRAIN)  # what was typed ahead is not lost
         yield
     finally:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)

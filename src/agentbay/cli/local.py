@@ -45,6 +45,13 @@ def local(
     link_url: Annotated[
         Literal["on", "off"], typer.Option(help="Whether sessions offer to be called directly.")
     ] = "on",
+    storage_host: Annotated[
+        list[str],
+        typer.Option(
+            metavar="HOST[:PORT]",
+            help="Storage that sessions may copy from and to although its address is not public; may be repeated.",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
     log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What it logs.")] = "info",
 ) -> int:
     if context.invoked_subcommand is not None:
@@ -53,7 +60,12 @@ def local(
     from agentbay.local.server import run
 
     chosen = options.Options(
-        port=port, state_dir=state_dir, isolation=isolation, links=link_url == "on", log_level=log_level
+        port=port,
+        state_dir=state_dir,
+        isolation=isolation,
+        links=link_url == "on",
+        log_level=log_level,
+        storage_hosts=tuple(storage_host),
     )
     return run(chosen, os.environ.get("AGENTBAY_API_KEY", ""))
 

@@ -129,9 +129,7 @@ def make_writable(target: str) -> None:
     _set_attributes(_AT_FDCWD, os.fsencode(target), 0, 0, target, cleared=MOUNT_ATTR_RDONLY)
 
 
-def _set_attributes(
-    directory: int, path: bytes, attributes: int, flags: int, what: str, *, cleared: int = 0
-) -> None:
+def _set_attributes(directory: int, path: bytes, attributes: int, flags: int, what: str, *, cleared: int = 0) -> None:
     request = struct.pack("QQQQ", attributes, cleared, 0, 0)
     result = _libc.syscall(
         _MOUNT_SETATTR, directory, path, ctypes.c_uint(flags), request, ctypes.c_size_t(len(request))
