@@ -10,7 +10,16 @@ import time
 import urllib.request
 
 import agentbay
-from agentbay import BetaContextMount, Config, ContextSync, CreateSessionParams, SyncPolicy, UploadMode, UploadPolicy
+from agentbay import (
+    BetaContextMount,
+    Config,
+    ContextListParams,
+    ContextSync,
+    CreateSessionParams,
+    SyncPolicy,
+    UploadMode,
+    UploadPolicy,
+)
 
 
 async def settled(value):
@@ -31,7 +40,7 @@ async def tell_of_contexts(bay, seen, name):
     context = (await settled(contexts.create(name))).context
     again = await settled(contexts.get(name, create=True))
     seen["made"] = [context.id.startswith("SdkCtx-"), again.context_id == context.id]
-    listed = await settled(contexts.list())
+    listed = await settled(contexts.list(ContextListParams(max_results=100)))
     seen["listed"] = name in [one.name for one in listed.contexts]
     missing = await settled(contexts.get(name + "-no"))
     seen["missing"] = [missing.success, bool(missing.error_message)]

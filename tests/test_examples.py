@@ -54,26 +54,36 @@ def test_test_of_an_agent() -> None:
     assert "5 passed" in done.stdout, done.stdout
 
 
-def test_service() -> None:
-    """The service runs what it is sent, tells of what fails, and ends in order."""
+UVLOOP = pytest.mark.xfail(strict=True, reason="_network.py gives create_connection what uvloop's does not know")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=UVLOOP)])
+def test_service(loop: str) -> None:
+    """The service runs what it is sent, tells of what fails, and ends in order; on either event loop."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
-    line = [sys.executable, str(EXAMPLES / "service.py"), str(port)]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as child, httpx.Client(timeout=60) as http:
-        url = f"http://127.0.0.1:{port}/run"
-        deadline = time.monotonic() + 30
-        answer = None
-        while answer is None and time.monotonic() < deadline:
-            with contextlib.suppress(httpx.ConnectError):
-                answer = http.post(url, content="print(6 * 7)")
-            time.sleep(0.1)
-        assert answer is not None
-        assert answer.json() == {"exit_code": 0, "stdout": "42\n", "stderr": ""}
-        assert http.post(url, content="1 / 0").json()["exit_code"] == 1
-        assert http.post(url, content="x" * 70000).status_code == 413
-        late = http.post(url, content="print('so far', flush=True)\nwhile True: pass")
-        assert (late.status_code, late.json()["stdout"]) == (422, "so far\n")
-        child.terminate()
-        child.wait(30)
-        assert child.stderr is not None
-        assert "Traceback" not in child.stderr.read()
+    line = [sys.executable, "-m", "uvicorn", "--app-dir", EXAMPLES, "service:app", "--port", str(port), "--loop", loop]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as child, httpx.Client(timeout=30) as http:
+        try:
+            _use(http, f"http://127.0.0.1:{port}/run")
+        finally:
+            http.close()  # uvicorn waits for open connections
+            child.terminate()
+            _, said = child.communicate(timeout=30)
+    assert "Traceback" not in said
+
+
+def _use(http: httpx.Client, url: str) -> None:
+    deadline = time.monotonic() + 30
+    answer = None
+    while answer is None and time.monotonic() < deadline:
+        with contextlib.suppress(httpx.ConnectError):
+            answer = http.post(url, content="print(6 * 7)")
+        time.sleep(0.1)
+    assert answer is not None
+    assert answer.status_code == 200
+    assert answer.json() == {"exit_code": 0, "stdout": "42\n", "stderr": ""}
+    assert http.post(url, content="1 / 0").json()["exit_code"] == 1
+    assert http.post(url, content="x" * 70000).status_code == 413
+    late = http.post(url, content="print('so far', flush=True)\nwhile True: pass")
+    assert (late.status_code, late.json()["stdout"]) == (422, "so far\n")

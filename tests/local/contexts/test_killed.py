@@ -58,7 +58,7 @@ def kill_after(child: Child, seconds: float) -> threading.Timer:
     return timer
 
 
-@pytest.mark.parametrize("rounds", [6, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_at_any_moment(tmp_path: Path, rounds: int):
     """Whenever a runtime is killed: what it had acknowledged is there, and no state is a mixture of two."""
     seed = random.randrange(1 << 30)

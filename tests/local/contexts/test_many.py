@@ -19,7 +19,7 @@ COUNT = "cat d*/f* big 2>/dev/null | sha256sum; find . -type f | wc -l"
     ("number", "mebibytes"),
     [
         (500, 20),
-        pytest.param(10_000, 1, marks=pytest.mark.slow),
+        pytest.param(10_000, 1, marks=pytest.mark.soak),
         pytest.param(100_000, 1, marks=pytest.mark.soak),
         pytest.param(100, 2048, marks=pytest.mark.soak),
     ],
