@@ -54,10 +54,7 @@ def test_test_of_an_agent() -> None:
     assert "5 passed" in done.stdout, done.stdout
 
 
-UVLOOP = pytest.mark.xfail(strict=True, reason="_network.py gives create_connection what uvloop's does not know")
-
-
-@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=UVLOOP)])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_service(loop: str) -> None:
     """The service runs what it is sent, tells of what fails, and ends in order; on either event loop."""
     with socket.create_server(("127.0.0.1", 0)) as found:

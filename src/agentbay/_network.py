@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import httpcore
 
@@ -51,7 +51,7 @@ class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
         try:
             async with asyncio.timeout(self.left(timeout)):
                 _, stream = await loop.create_connection(
-                    lambda: _AsyncStream(self), host, port, happy_eyeballs_delay=_head_start(host)
+                    lambda: _AsyncStream(self), host, port, **_racing(loop, host)
                 )
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from error
@@ -64,12 +64,13 @@ class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-def _head_start(host: str) -> float | None:
-    """Seconds until a further address of a host is tried as well; None for an address, which has no other.
+def _racing(loop: asyncio.AbstractEventLoop, host: str) -> dict[str, Any]:
+    """Have the addresses of a host tried side by side, a quarter of a second apart, where the loop can do that.
 
-    asyncio's race between addresses may lose a socket when it is cancelled (before CPython 3.12.8 and 3.13.1).
+    Only asyncio's own can. An address has no other beside it, and that race may lose a socket when it is cancelled.
     """
-    return None if ":" in host or host.replace(".", "").isdigit() else 0.25
+    is_address = ":" in host or host.replace(".", "").isdigit()
+    return {} if is_address or not isinstance(loop, asyncio.BaseEventLoop) else {"happy_eyeballs_delay": 0.25}
 
 
 class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
@@ -87,8 +88,7 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._writer: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # no subclass of it on uvloop
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

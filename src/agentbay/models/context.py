@@ -175,7 +175,7 @@ class WhiteList:
 
 @define
 class BWList:
-    """The white lists of a policy; none at all means that nothing is synchronised."""
+    """The white lists of a policy; an empty list means everything."""
 
     white_lists: list[WhiteList] = field(factory=list)
 
