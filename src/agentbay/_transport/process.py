@@ -94,7 +94,7 @@ u=$(umask); umask 077; mkdir -p {FILES} || exit
 if mkdir "$D" 2>/dev/null; then
   mkfifo "$D/stdin" && : > "$D/stdout" && : > "$D/stderr" || exit
   umask "$u"
-  setsid sh -c {shlex.quote(_KEEPER)} keeper "$D" {where} {shlex.quote(command)} </dev/null >/dev/null 2>&1 &
+  setsid sh -c {shlex.quote(_KEEPER)} sh "$D" {where} {shlex.quote(command)} </dev/null >/dev/null 2>&1 &
 fi
 n=0
 until [ -f "$D/pid" ] || [ -f "$D/exit" ]; do n=$((n+1)); [ "$n" -lt 400 ] || exit 70; sleep 0.02; done
