@@ -296,7 +296,7 @@ async def test_deletion_ends_the_code(bay: AsyncAgentBay) -> None:
             return await session.delete()
 
         async def endless() -> object:
-            return await session.code.run_code("import time; time.sleep(60)", "python")
+            return await session.code.run_code("import time; time.sleep(60)", "python", 3)
 
         ended, deleted = await async_gather([endless, delete])
         assert deleted

@@ -297,7 +297,7 @@ def test_deletion_ends_the_code(bay: AgentBay) -> None:
             return session.delete()
 
         def endless() -> object:
-            return session.code.run_code("import time; time.sleep(60)", "python")
+            return session.code.run_code("import time; time.sleep(60)", "python", 3)
 
         ended, deleted = sync_gather([endless, delete])
         assert deleted
