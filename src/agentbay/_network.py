@@ -50,9 +50,7 @@ class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.left(timeout)):
-                _, stream = await loop.create_connection(
-                    lambda: _AsyncStream(self), host, port, **_racing(loop, host)
-                )
+                _, stream = await loop.create_connection(lambda: _AsyncStream(self), host, port, **_racing(loop, host))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from error
         except _NO_ADDRESS as error:
