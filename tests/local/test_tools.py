@@ -75,8 +75,9 @@ def test_files(wire: Wire, session: str):
     wire.text(session, "create_directory", path="a/d/e")
     wire.text(session, "move_file", source="a/b/c.txt", destination="/tmp/[FILE] c")
     reply = wire.tool(session, "list_directory", path="/tmp")
-    assert reply["content"][0]["text"] == "[DIR] .X11-unix\n[FILE] [FILE] c"
-    assert reply["structuredContent"]["entries"][1] == {"name": "[FILE] c", "isDirectory": False, "size": 11}
+    # a runtime whose own Python lies below /tmp shows that there too
+    assert {"[DIR] .X11-unix", "[FILE] [FILE] c"} <= set(reply["content"][0]["text"].split("\n"))
+    assert {"name": "[FILE] c", "isDirectory": False, "size": 11} in reply["structuredContent"]["entries"]
     assert wire.text(session, "list_directory", path="a/d/e") == ""
     assert (
         wire.text(session, "search_files", path="a", pattern="?")

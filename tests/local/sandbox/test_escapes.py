@@ -16,7 +16,7 @@ import pytest
 
 from agentbay.local.sandbox.host import FileOperationFailed
 from tests.local.sandbox.attempts import ATTEMPTS
-from tests.local.sandbox.test_lifecycle import SOURCE, _python_for_everyone
+from tests.local.sandbox.test_lifecycle import SOURCE, _python_for_everyone, copied_for_everyone
 
 PROGRAM = Path(__file__).with_name("trials.py")
 ROOT = os.geteuid() == 0
@@ -38,6 +38,7 @@ def table(user: str) -> Table:
     """Make every attempt as `user` and return what came of it, by name."""
     directory = Path(f"/tmp/agentbay-test-{os.getpid()}-{time.monotonic_ns()}")
     directory.mkdir(mode=0o755)
+    copied = copied_for_everyone(Path(SOURCE), PROGRAM.parent)
     command = [sys.executable]
     if user == "ordinary" and ROOT:
         python = _python_for_everyone()
@@ -47,13 +48,19 @@ def table(user: str) -> Table:
         command = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", python]
     try:
         done = subprocess.run(
-            [*command, str(PROGRAM), SOURCE, str(directory)],
+            [
+                *command,
+                str(copied / PROGRAM.parent.name / PROGRAM.name),
+                str(copied / Path(SOURCE).name),
+                str(directory),
+            ],
             env={"PATH": os.environ["PATH"], "AGENTBAY_SECRET": "host-secret"},
             capture_output=True,
             timeout=120,
             check=False,
         )
     finally:
+        shutil.rmtree(copied)
         shutil.rmtree(directory)
     assert done.stderr == b""
     return {row["name"]: row for row in json.loads(done.stdout)}

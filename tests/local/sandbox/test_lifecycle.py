@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -242,6 +243,15 @@ def _python_for_everyone() -> str | None:
     return None
 
 
+def copied_for_everyone(*trees: Path) -> Path:
+    """Copy folders to where every user can read them: a checkout may lie where only its owner can look."""
+    place = Path(tempfile.mkdtemp(prefix="agentbay-test-", dir="/tmp"))
+    place.chmod(0o755)
+    for tree in trees:
+        shutil.copytree(tree, place / tree.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return place
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
 def test_an_ordinary_user():
     """Everything works for a user without any privilege, who then owns what the sandbox makes."""
@@ -250,12 +260,17 @@ def test_an_ordinary_user():
         pytest.skip("no Python 3.11 that other users can start")
     directory = Path(f"/tmp/agentbay-test-{os.getpid()}-{time.monotonic_ns()}")
     directory.mkdir()
+    copied = copied_for_everyone(Path(SOURCE))
     try:
         os.chown(directory, 12345, 12345)
-        command = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", python, "-c", UNPRIVILEGED, SOURCE]
-        done = subprocess.run([*command, str(directory)], capture_output=True, text=True, timeout=60, check=False)
+        command = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", python, "-c", UNPRIVILEGED]
+        source = str(copied / Path(SOURCE).name)
+        done = subprocess.run(
+            [*command, source, str(directory)], capture_output=True, text=True, timeout=60, check=False
+        )
         assert (done.stdout, done.stderr) == ("done\n", "")
     finally:
+        shutil.rmtree(copied)
         shutil.rmtree(directory)
 
 
