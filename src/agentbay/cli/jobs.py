@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from threading import Thread, Timer
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -125,6 +126,8 @@ def attend(process: Process, out: Write, err: Write, *, timeout: float | None, s
         raise
     finally:
         watch.cancel()
+    if timeout is not None:
+        watch.join()  # it may be at ending the job, and looks at what is removed next
     process.remove()
     if wrong:
         raise wrong[0]
@@ -142,7 +145,8 @@ def end(process: Process) -> None:
 
 def _end_late(process: Process, timeout: float, wrong: list[AgentBayError]) -> None:
     wrong.append(CommandError(f"The command was ended: it ran for more than {timeout:g} s."))
-    end(process)
+    with suppress(AgentBayError):  # what is wrong with it, the one who follows it is told too
+        end(process)
 
 
 def _pass_on(pieces: Iterable[bytes], write: Write, lost: list[BaseException]) -> None:
@@ -160,6 +164,7 @@ def _feed(process: Process, wrong: list[AgentBayError]) -> None:
             process.send_stdin(piece, timeout=_DAY)
         process.close_stdin()
     except AgentBayError as error:
-        if process.poll() is None:  # otherwise it had no need of more
-            wrong.append(error)
-            end(process)
+        with suppress(CommandError):  # it was removed just now
+            if process.poll() is None:  # otherwise it had no need of more
+                wrong.append(error)
+                end(process)
