@@ -227,6 +227,12 @@ def endless(start: bytes, piece: bytes, pause: float) -> Behaviour:
     return behave
 
 
+def _wake(sock: socket.socket) -> None:
+    """End what a thread waits for at a socket."""
+    with contextlib.suppress(OSError):  # it may just have closed by itself
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 # ── The service ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -270,6 +276,8 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
+        for sock in (self._listener, *(peer.sock for peer in list(self._open.values()))):
+            _wake(sock)
         for thread in self._threads:
             thread.join(10)
         self._listener.close()
@@ -286,8 +294,7 @@ class Service:
     def close_all(self) -> None:
         """Close every open connection, and wait until it is."""
         for peer in list(self._open.values()):
-            with contextlib.suppress(OSError):  # it may just have closed by itself
-                peer.sock.shutdown(socket.SHUT_RDWR)
+            _wake(peer.sock)
         eventually(lambda: not self._open)
 
     def _run(self, target: Callable[..., None], *args: object) -> None:
@@ -301,6 +308,8 @@ class Service:
                 sock, _ = self._listener.accept()
             except TimeoutError:
                 continue
+            except OSError:  # as it is woken for the end
+                break
             self.connections += 1
             self._run(self._serve, Peer(self, sock, self.connections))
 
