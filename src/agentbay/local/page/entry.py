@@ -1,0 +1,94 @@
+"""Who may see the page: whoever has the key sees every session, whoever has a session's code, from its URL, that one.
+
+Code and key are exchanged for a cookie, and the cookie gets the document, which carries a pass; its script shows the
+pass with all it asks. So the cookie alone gets no data: what a program inside a session serves through a link has the
+same origin as this page, and could otherwise ask in the name of whoever looks at it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agentbay.local.session import Session
+
+LIFETIME = 12 * 3600  # seconds, of a code and of a login
+_MOST = 1000  # logins
+
+
+def make_code(session: Session) -> str:
+    """Make the code that opens the page of a session, for some hours."""
+    expires = int(time.time()) + LIFETIME
+    return f"{expires}-{_seal(session, expires)}"
+
+
+def opens(code: str, session: Session) -> bool:
+    """Whether this is a code of that session, and still good."""
+    expires, _, seal = code.partition("-")
+    if not (expires.isascii() and expires.isdigit() and len(expires) < 20):
+        return False
+    genuine = hmac.compare_digest(seal.encode("utf-8", "replace"), _seal(session, int(expires)).encode())
+    return genuine and time.time() < int(expires)
+
+
+def _seal(session: Session, expires: int) -> str:
+    return hmac.new(session.link_secret, b"page until %d" % expires, hashlib.sha256).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Somebody who may see the page.
+
+    Attributes:
+        scope: The id of the one session that they may see; "" is every session.
+    """
+
+    cookie: str
+    page_pass: str
+    scope: str
+    expires: float
+
+    def sees(self, session_id: str) -> bool:
+        """Whether they may see a session; "" is the list of all."""
+        return self.scope in ("", session_id)
+
+
+class Logins:
+    """Who is logged in."""
+
+    def __init__(self) -> None:
+        self._logins: dict[str, Login] = {}  # by cookie and by pass, the oldest first
+
+    def open(self, scope: str) -> Login:
+        """Log somebody in."""
+        login = Login(secrets.token_urlsafe(32), secrets.token_urlsafe(32), scope, time.monotonic() + LIFETIME)
+        self._logins |= {login.cookie: login, login.page_pass: login}
+        while len(self._logins) > 2 * _MOST:
+            self.close(next(iter(self._logins.values())))
+        return login
+
+    def close(self, login: Login) -> None:
+        """Log somebody out."""
+        self._logins.pop(login.cookie, None)
+        self._logins.pop(login.page_pass, None)
+
+    def with_cookie(self, cookies: Iterable[str], session_id: str) -> Login | None:
+        """Return the login by one of these cookies that may see a session."""
+        found = (self._find(cookie) for cookie in cookies)
+        return next((login for login in found if login and login.cookie in cookies and login.sees(session_id)), None)
+
+    def with_pass(self, page_pass: str) -> Login | None:
+        """Return the login whose document carries this pass."""
+        login = self._find(page_pass)
+        return login if login and login.page_pass == page_pass else None
+
+    def _find(self, secret: str) -> Login | None:
+        login = self._logins.get(secret)
+        if login and time.monotonic() >= login.expires:
+            self.close(login)
+            return None
+        return login

@@ -1,0 +1,314 @@
+"""The page by HTTP: who may see what, and what it tells."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agentbay import AgentBay, Config
+from agentbay._wire.tools import aside
+from agentbay.local.journal import Journal
+from tests.local.raw import KEY, Wire, embedded, eventually
+
+HOME = "/home/wuying"
+
+
+class Visitor:
+    """A browser without a window: keeps cookies, follows nothing."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.http = httpx.Client(base_url=wire.url, timeout=30, trust_env=False)
+        self.page_pass = "none"
+
+    def log_in(self, key: str = KEY) -> httpx.Response:
+        return self.http.post("/view", data={"key": key})
+
+    def open(self, path: str = "/view", **headers: str) -> httpx.Response:
+        answer = self.http.get(path, headers=headers)
+        if found := re.search(r'name="agentbay-pass" content="([^"]+)"', answer.text):
+            self.page_pass = found[1]
+        return answer
+
+    def ask(self, where: str = "", /, page_pass: str | None = None, **body: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.page_pass if page_pass is None else page_pass}"}
+        return self.http.post(f"/view/data{where}", headers=headers, content=json.dumps(body))
+
+    def follow(self, path: str = "") -> Iterator[dict[str, Any]]:
+        headers = {"authorization": f"Bearer {self.page_pass}"}
+        with self.http.stream("POST", f"/view/data{path}", headers=headers) as answer:
+            assert answer.status_code == 200
+            yield from map(json.loads, answer.iter_lines())
+
+    def log(self, session: str) -> list[dict[str, Any]]:
+        """Whatever was run, the oldest first."""
+        lines = self.follow(f"/{session}")
+        entries: list[dict[str, Any]] = next(lines).get("log", [])
+        lines.close()  # type: ignore[attr-defined]
+        return entries
+
+
+@pytest.fixture
+def visitor(wire: Wire) -> Iterator[Visitor]:
+    made = Visitor(wire)
+    with made.http:
+        yield made
+
+
+@pytest.fixture
+def known(visitor: Visitor) -> Visitor:
+    """A visitor who has logged in with the key."""
+    assert visitor.log_in().status_code == 303
+    assert visitor.open().status_code == 200
+    return visitor
+
+
+def resource_url(wire: Wire, session: str) -> str:
+    return str(wire.data("GetSession", SessionId=session)["ResourceUrl"])
+
+
+def test_without_a_login(visitor: Visitor, session: str):
+    """A stranger gets a form and nothing else; what the documents are made of is no secret."""
+    assert visitor.open("/").headers["location"] == "/view"
+    for path in ("/view", f"/view/sessions/{session}", "/view/sessions/none"):
+        answer = visitor.open(path)
+        assert (answer.status_code, visitor.page_pass) == (401, "none")
+        assert session not in answer.text
+    for path in ("", f"/{session}", f"/{session}/list", f"/{session}/delete"):
+        assert visitor.ask(path).status_code == 401
+        assert visitor.ask(path, page_pass=KEY).status_code == 401
+    for name in ("page.css", "page.js", "icon.svg"):
+        assert visitor.open(f"/view/{name}").status_code == 200
+    for path in ("/view/none.js", "/view/page.html", "/view/%2e%2e/app.py", "/view/x/y", "/view/data"):
+        assert visitor.open(path).status_code == 404
+
+
+def test_headers(known: Visitor):
+    """Every answer forbids what is not from here, inline, in a frame or kept; also refusals."""
+    for answer in (known.open(), known.open("/view/page.js"), known.log_in("wrong"), known.ask("", page_pass="x")):
+        if answer.status_code == 401:  # said by the boundary that all requests have
+            continue
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    for document in (known.open().text, known.log_in("wrong").text):
+        assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|https?:", document)
+
+
+def test_log_in(wire: Wire, visitor: Visitor):
+    """The key becomes a cookie that is not the key and that no script can read; the cookie alone gets no data."""
+    for key in ("", "wrong", KEY + "x", f"Bearer {KEY}"):
+        refused = visitor.log_in(key)
+        assert (refused.status_code, "not the key" in refused.text) == (403, True)
+        assert "set-cookie" not in refused.headers
+    entered = visitor.log_in()
+    cookie = entered.headers["set-cookie"]
+    assert (entered.status_code, entered.headers["location"]) == (303, "/view")
+    assert KEY not in cookie
+    port = wire.url.rpartition(":")[2]
+    assert re.fullmatch(rf"agentbay-{port}=[\w-]{{43}}; Path=/view; HttpOnly; SameSite=Strict", cookie)
+    document = visitor.open()
+    assert (document.status_code, KEY in document.text) == (200, False)
+    assert visitor.page_pass not in cookie
+    assert visitor.ask("", page_pass="x").status_code == 401
+    assert visitor.ask("", page_pass=visitor.http.cookies[f"agentbay-{port}"]).status_code == 401
+    assert "sessions" in next(visitor.follow())
+    assert visitor.http.post("/view/logout").status_code == 303
+    assert visitor.open().status_code == 401
+    assert visitor.ask().status_code == 401
+
+
+def test_who_asks(known: Visitor):
+    """Other sites and other names are refused; a document goes to a window, not to a script or into a frame."""
+    for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"host": "evil.example"}):
+        assert known.open(**headers).status_code == 403
+        assert known.http.post("/view", data={"key": KEY}, headers=headers).status_code == 403
+    for destination in ("empty", "iframe", "script", "object"):
+        answer = known.open(**{"sec-fetch-dest": destination})
+        assert (answer.status_code, "agentbay-pass" in answer.text) == (403, False)
+    assert known.open(**{"sec-fetch-dest": "document"}).status_code == 200
+
+
+def test_resource_url(wire: Wire, visitor: Visitor, session: str):
+    """A session's URL becomes a cookie for its page alone, and leads to an address that holds no secret."""
+    url = resource_url(wire, session)
+    assert KEY not in url
+    clean = f"/view/sessions/{session}"
+    entered = visitor.open(url)
+    assert f'content="0;url={clean}"' in entered.text
+    assert f"Path={clean}; HttpOnly; SameSite=Strict" in entered.headers["set-cookie"]
+    assert visitor.open(clean).status_code == 200
+    assert next(visitor.follow(f"/{session}"))["session"]["id"] == session
+    with wire.session() as other:
+        assert visitor.open("/view").status_code == 401
+        assert visitor.open(f"/view/sessions/{other}").status_code == 401
+        for path in ("", f"/{other}", f"/{other}/list", f"/{other}/delete"):
+            assert visitor.ask(path, path=HOME).status_code == 403
+        for change in ("pause", "resume", "delete"):
+            assert visitor.ask(f"/{session}/{change}").status_code == 403
+        assert wire.status(session) == "RUNNING"
+        code, strange = (found.partition("authcode=")[2] for found in (url, resource_url(wire, other)))
+        expires, _, seal = code.partition("-")
+        for wrong in (
+            "",
+            "x",
+            strange,
+            seal,
+            f"1-{seal}",
+            f"{int(expires) + 1}-{seal}",
+            f"{expires}-{'0' * 32}",
+            "9" * 30,
+        ):
+            assert visitor.open(url.replace(code, wrong)).status_code == 403
+    wire.data("DeleteSessionAsync", SessionId=session)
+    assert visitor.open(url).status_code == 404
+    assert visitor.ask(f"/{session}").json()["Code"] == "InvalidMcpSession.NotFound"
+
+
+def test_files(wire: Wire, known: Visitor, session: str):
+    """Directories and texts are shown, within bounds, and whole files given; nothing outside the user's places."""
+    wire.stdout(session, "mkdir sub; printf '\\303\\244b' > sub/a; head -c 700000 /dev/zero | tr '\\0' x > long")
+    wire.stdout(session, "head -c 9000000 /dev/urandom > blob; ln -s / root; touch \"$(printf 'bad\\377name')\"")
+    listed = known.ask(f"/{session}/list", path=HOME).json()
+    names = [(entry["name"], entry["is_directory"]) for entry in listed["entries"]]
+    assert names == [("root", True), ("sub", True), ("bad\udcffname", False), ("blob", False), ("long", False)]
+    assert known.ask(f"/{session}/text", path=f"{HOME}/sub/../sub/a").json() == {"size": 3, "text": "äb", "more": 0}
+    assert known.ask(f"/{session}/text", path=f"{HOME}/bad\udcffname").json()["text"] == ""
+    long = known.ask(f"/{session}/text", path=f"{HOME}/long").json()
+    assert (len(long["text"]), long["more"]) == (256 << 10, 700_000 - (256 << 10))
+    assert known.ask(f"/{session}/text", path=f"{HOME}/blob").json()["text"] is None
+    given = known.ask(f"/{session}/file", path=f"{HOME}/blob")
+    assert given.headers["content-disposition"] == "attachment"
+    assert len(given.content) == 9_000_000
+    wire.data("PauseSessionAsync", SessionId=session)
+    assert "PAUSED" in known.ask(f"/{session}/list", path=HOME).json()["Message"]
+    wire.data("ResumeSessionAsync", SessionId=session)
+    for path in ("", "/", "/etc", f"{HOME}/../..", f"{HOME}x", "tmp", f"{HOME}/\0", f"{HOME}/none", f"{HOME}/sub"):
+        refused = known.ask(f"/{session}/text", path=path)
+        assert (refused.status_code, refused.json()["Code"][:7]) in ((400, "Invalid"), (400, "FileNot"))
+    for body in (b"[", b"[]", b'{"path": 1}', b"\xff", b"[" * 60_000):
+        headers = {"authorization": f"Bearer {known.page_pass}"}
+        assert known.http.post(f"/view/data/{session}/list", content=body, headers=headers).status_code == 400
+    assert known.ask(f"/{session}/nothing").status_code == 404
+
+
+def test_what_was_run(wire: Wire, known: Visitor, session: str):
+    """Commands and code are told with their ends; environments, contents of files and passwords in URLs are not."""
+    wire.sh(session, "echo out; echo err >&2; exit 3", envs={"TOKEN": "hidden-1"})
+    wire.tool(session, "write_file", path="secret", content="hidden-2")
+    wire.tool(session, "set_env", envs=[{"key": "OTHER", "value": "hidden-3"}])
+    wire.tool(session, "get_env")
+    wire.sh(session, "echo https://me:hidden-4@example.invalid/x # https://hidden-5@host/")
+    wire.sh(session, aside("cat secret"))
+    wire.sh(session, aside("sleep 300 >/dev/null 2>&1 &", starts="sleep 300"))
+    wire.sh(session, "sleep 30", timeout_ms=100)
+    wire.tool(session, "run_code", code="print('a'); 6 * 7", language="python", timeout_s=60)
+    wire.tool(session, "run_code", code="1/0", language="python", timeout_s=60)
+    wire.sh(session, "printf 'x%.0s' $(seq 5000); printf tail")
+    entries = known.log(session)
+    assert "hidden" not in json.dumps(entries)
+    kinds = ["shell", "shell", "background", "shell", "python", "python", "shell"]
+    assert [entry["kind"] for entry in entries] == kinds
+    first, _, background, late, code, failing, long = entries
+    assert [first[name] for name in ("exit_code", "failed", "stdout", "stderr")] == [3, True, "out\n", "err\n"]
+    assert background["text"] == "sleep 300"
+    assert "timed out" in late["note"]
+    assert (code["stdout"], code["failed"]) == ("a\n42", False)
+    assert (failing["failed"], failing["note"]) == (True, "ZeroDivisionError: division by zero")
+    assert (len(long["stdout"]), long["stdout"][-4:]) == (2000, "tail")
+    assert all(entry["seconds"] is not None for entry in entries)
+
+
+def test_work_of_the_client(wire: Wire, known: Visitor, tmp_path: Path):
+    """By how many commands the client follows a process, or carries bytes, is not told; what the user ran is."""
+    (tmp_path / "file").write_bytes(b"\xff")
+    with AgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay, bay.session() as session:
+        process = session.command.start("read line; echo got $line")
+        process.send_stdin("hidden\n")
+        assert process.wait() == 0
+        assert process.stdout.read() == "got hidden\n"
+        assert session.command.attach(process.id).pid == process.pid
+        session.file_system.write_file("raw", b"\xff\xfe")
+        session.file_system.push(tmp_path, "tree")
+        session.command.run("echo last")
+        told = [(entry["kind"], entry["text"]) for entry in known.log(session.session_id)]
+    assert told == [("background", "read line; echo got $line"), ("shell", "echo last")]
+
+
+def test_how_much_is_kept():
+    """The log is bounded, in entries and in what each holds."""
+    journal = Journal()
+    for number in range(105):
+        with journal.record_shell(f"{number} {'x' * 3000}") as entry:
+            entry.end(stdout="é".encode() * 5000, stderr="y" * 5000)
+    entries = journal.since(0)
+    assert [entry.number for entry in entries] == list(range(6, 106))
+    assert {(len(entry.text), entry.stdout, len(entry.stderr)) for entry in entries} == {(2000, "é" * 2000, 2000)}
+
+
+def test_what_runs(wire: Wire, known: Visitor, session: str):
+    """A session is told with its processes, as they come and go, also while it is paused."""
+    lines = known.follow(f"/{session}")
+    assert next(lines)["processes"] == []
+    wire.sh(session, "sleep 1234 >/dev/null 2>&1 &")
+    running = next(line["processes"] for line in lines if line.get("processes"))
+    assert [process["command"] for process in running] == ["sleep 1234"]
+    assert 0 <= running[0]["seconds"] < 60
+    assert known.ask(f"/{session}/pause").status_code == 200
+    assert next(line["session"]["state"] for line in lines if "session" in line) == "PAUSED"
+    assert known.ask(f"/{session}/pause").json()["Code"] == "IncorrectStatus.Session"
+    assert known.ask(f"/{session}/resume").status_code == 200
+    assert known.ask(f"/{session}/delete").status_code == 200
+    assert list(lines)[-1] == {"ended": True}
+
+
+def test_looking_is_no_activity(wire: Wire, known: Visitor):
+    """A session whose idle time is up ends although its page, and the list, are open."""
+    with wire.session(Timeout=2) as session:
+        lines = known.follow(f"/{session}")
+        next(lines)
+        assert known.ask(f"/{session}/list", path=HOME).status_code == 200
+        assert list(lines)[-1] == {"ended": True}
+        assert "time" in wire.data("GetSessionDetail", SessionId=session)["EndReason"]
+
+
+def test_the_end_of_the_runtime(tmp_path: Path):
+    """A runtime that stops does not wait for those who look."""
+    with embedded(tmp_path) as (child, wire):
+        visitor = Visitor(wire)
+        with visitor.http:
+            visitor.log_in()
+            visitor.open()
+            lines = visitor.follow()
+            next(lines)
+            assert child.close_lifeline() == 0
+            list(lines)
+        assert "ERROR" not in child.complaints()
+
+
+def test_workers_of_other_pages(wire: Wire, session: str):
+    """What a session's program serves cannot install itself before the rest of this origin."""
+    program = (
+        "from http.server import *\n"
+        "class Handler(BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200)\n"
+        "        self.send_header('Service-Worker-Allowed', '/')\n"
+        "        self.send_header('Content-Length', '0')\n"
+        "        self.end_headers()\n"
+        "HTTPServer(('127.0.0.1', 30101), Handler).serve_forever()\n"
+    )
+    wire.text(session, "write_file", path="serve.py", content=program)
+    wire.sh(session, "python3 serve.py >/dev/null 2>&1 &")
+    link = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30101)["Url"]
+    assert eventually(lambda: wire.http.get(link).status_code == 200, 30)
+    assert "service-worker-allowed" not in wire.http.get(link).headers

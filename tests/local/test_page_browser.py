@@ -1,0 +1,208 @@
+"""The page as a person meets it, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright import sync_api
+
+from tests.local.raw import KEY, Wire
+
+PATIENCE = 30_000  # milliseconds
+HOSTILE = "<img src=x onerror='window.hacked=1'>"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    program = shutil.which("chromium")
+    if program is None:
+        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "there is no chromium"
+        pytest.skip("there is no chromium: apt-get install chromium")
+    sync_api.expect.set_options(timeout=PATIENCE)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser held against the page, such as something that its policy forbids."""
+    return []
+
+
+@pytest.fixture
+def page(chromium: Any, complaints: list[str]) -> Iterator[Any]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    yield page
+    context.close()
+
+
+def log_in(page: Any, wire: Wire) -> None:
+    page.goto(wire.url)
+    page.get_by_label("API key").fill(KEY)
+    page.keyboard.press("Enter")
+    sync_api.expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+    sync_api.expect(page.locator("#connection")).to_have_text("live")
+
+
+def link(page: Any, session: str) -> Any:
+    return page.get_by_role("link", name=session)
+
+
+def entry(page: Any, text: str) -> Any:
+    return page.locator("#log li").filter(has_text=text)
+
+
+def test_the_keyboard(wire: Wire, page: Any, complaints: list[str]):
+    """From the login to a file and back, without a mouse and without loading anything anew."""
+    expect = sync_api.expect
+    with wire.session(Labels={"task": HOSTILE}, ImageId="code_latest") as session, wire.session() as other:
+        page.goto(wire.url)
+        expect(page.get_by_label("API key")).to_be_focused()
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("That is not the key of this runtime.")
+        complaints.clear()  # the browser counts 401 and 403
+        log_in(page, wire)
+        complaints.clear()
+        expect(page).to_have_url(f"{wire.url}/view")
+        expect(link(page, session)).to_be_visible()
+        page.evaluate("window.notLoadedAnew = true")
+
+        page.keyboard.press("/")
+        page.keyboard.type("onerror")
+        expect(link(page, other)).to_be_hidden()
+        page.keyboard.press("ArrowDown")
+        expect(link(page, session)).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{wire.url}/view/sessions/{session}")
+        expect(page.get_by_role("heading", name=session)).to_be_focused()
+        expect(page.locator("#facts")).to_contain_text(HOSTILE)
+
+        wire.sh(session, "sleep 1234 >/dev/null 2>&1 &")
+        expect(page.locator("#processes")).to_contain_text("sleep 1234")
+        wire.sh(session, f'echo "{HOSTILE}"; echo text > "{HOSTILE.replace("/", "")}.txt"; exit 3')
+        expect(page.locator("#log li")).to_have_count(2)
+        expect(entry(page, "exit 3").locator(".out")).to_have_text(HOSTILE)  # the newest is open
+        expect(page.locator("#news")).to_contain_text("exit 3")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        expect(entry(page, "exit 0").locator("summary")).to_be_focused()
+        expect(entry(page, "exit 0").locator(".text")).to_be_hidden()
+        page.keyboard.press("Enter")
+        expect(entry(page, "exit 0").locator(".text")).to_be_visible()
+
+        file = page.locator("#files button", has_text=".txt")
+        expect(file).to_contain_text(HOSTILE)
+        file.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_contain_text("text")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        page.keyboard.press("Escape")
+        expect(link(page, session)).to_be_visible()
+        assert page.evaluate("[window.notLoadedAnew, window.hacked, document.images.length]") == [True, None, 1]
+    assert complaints == []
+
+
+def test_it_is_live(wire: Wire, page: Any, complaints: list[str]):
+    """Sessions appear, change and disappear by themselves, and what runs is seen while it runs."""
+    expect = sync_api.expect
+    log_in(page, wire)
+    complaints.clear()
+    with wire.session() as session:
+        row = page.get_by_role("row").filter(has=link(page, session))
+        expect(row).to_contain_text("running")
+        wire.data("PauseSessionAsync", SessionId=session)
+        expect(row).to_contain_text("paused")
+        wire.data("ResumeSessionAsync", SessionId=session)
+        row.click()
+        expect(page.locator("#state")).to_have_text("running")
+        wire.text(session, "write_file", path="waits.sh", content="until [ -e go ]; do sleep 0.05; done; echo gone")
+        process = wire.sh(session, "sh waits.sh > out 2>&1 & echo $!")["stdout"].strip()
+        expect(page.locator("#processes")).to_contain_text("sh waits.sh")
+        expect(page.locator(f'#processes tr[data-key="{process}"]')).to_be_visible()
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator("#state")).to_have_text("paused")
+        page.get_by_role("button", name="Resume").click()
+        expect(page.locator("#state")).to_have_text("running")
+        wire.sh(session, "touch go")
+        expect(page.locator("#processes")).not_to_contain_text("waits.sh")
+        page.locator("#files button", has_text="out").click()
+        expect(page.get_by_role("dialog")).to_contain_text("gone")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download").click()
+        assert (download.value.suggested_filename, download.value.path().read_text()) == ("out", "gone\n")
+        page.get_by_role("button", name="Close").click()
+        page.go_back()
+        expect(row).to_be_visible()
+        row.click()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Keep it").click()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(page.get_by_text("This session has ended.")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+        expect(link(page, session)).to_have_count(0)
+    with wire.session() as session:
+        expect(link(page, session)).to_be_visible()
+    expect(link(page, session)).to_have_count(0)
+    assert complaints == []
+
+
+def test_resource_url(wire: Wire, page: Any):
+    """A session's URL opens its page, which stays when it is loaded anew, and nothing else; its end is told."""
+    expect = sync_api.expect
+    with wire.session() as session:
+        page.goto(wire.data("GetSession", SessionId=session)["ResourceUrl"])
+        expect(page).to_have_url(f"{wire.url}/view/sessions/{session}")
+        expect(page.locator("#state")).to_have_text("running")
+        page.reload()
+        expect(page.locator("#state")).to_have_text("running")
+        expect(page.get_by_role("button", name="Delete")).to_be_hidden()
+        expect(page.get_by_role("link", name="All sessions")).to_be_hidden()
+        for width in (1280, 700, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        wire.data("DeleteSessionAsync", SessionId=session)
+        expect(page.get_by_role("alert")).to_have_text("This session has ended.")
+        page.goto(f"{wire.url}/view")
+        expect(page.get_by_label("API key")).to_be_visible()
+
+
+def test_programs_in_sessions(wire: Wire, page: Any, session: str):
+    """What a session serves has the page's origin: even so it gets nothing in the name of who looks at it."""
+    log_in(page, wire)
+    wire.text(session, "write_file", path="site/index.html", content="<title>hostile</title>")
+    wire.sh(session, "python3 -m http.server -b 127.0.0.1 -d site 30102 >/dev/null 2>&1 &")
+    url = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30102)["Url"]
+    wire.sh(session, "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 30102))' 2>/dev/null; "
+                     "do sleep 0.1; done", timeout_ms=30_000)  # fmt: skip
+    page.goto(url)
+    sync_api.expect(page).to_have_title("hostile")
+    assert page.evaluate("fetch('/view', {credentials: 'include'}).then((answer) => answer.status)") == 403
+    assert page.evaluate("fetch('/view/data', {method: 'POST', body: '{}'}).then((answer) => answer.status)") == 401
+    with page.context.expect_page() as opened:
+        page.evaluate("void (window.victim = open('/view'))")
+    sync_api.expect(opened.value.get_by_role("heading", name="Sessions")).to_be_visible()  # for whoever looks
+    page.wait_for_function("victim.closed || !victim.document")  # but out of reach of who has opened it
+    framed = """new Promise((resolve) => {
+      const frame = Object.assign(document.createElement('iframe'), {src: '/view', onload: () => {
+        let text = '';
+        try { text = frame.contentDocument.documentElement.outerHTML } catch {}
+        resolve(text);
+      }});
+      document.body.append(frame);
+    })"""
+    assert not re.search("agentbay-pass", page.evaluate(framed))
