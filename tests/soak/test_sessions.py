@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from agentbay import AsyncAgentBay, AsyncSession
+from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
 
 pytestmark = [pytest.mark.anyio, pytest.mark.soak]
 CYCLES = int(os.environ.get("AGENTBAY_SOAK_CYCLES", "10000"))
@@ -63,16 +63,19 @@ async def cycle(bay: AsyncAgentBay) -> None:
 
 async def test_cycles_leave_nothing(bay: AsyncAgentBay, capsys: pytest.CaptureFixture[str]) -> None:
     """After thousands of sessions, eight at a time, memory, descriptors, processes and mounts are what they were."""
-    left = iter(range(CYCLES))
 
-    async def work() -> None:
+    async def work(left: Iterator[int]) -> None:
         for _ in left:
             await cycle(bay)
 
-    await asyncio.gather(*(cycle(bay) for _ in range(100)))
+    async def cycles(number: int) -> None:
+        left = iter(range(number))
+        await asyncio.gather(*(work(left) for _ in range(8)))
+
+    await cycles(100)  # by as many tasks, so that as many connections are kept before as after
     await asyncio.sleep(1)
     before, began = measures(), time.monotonic()
-    await asyncio.gather(*(work() for _ in range(8)))
+    await cycles(CYCLES)
     took = time.monotonic() - began
     await asyncio.sleep(2)
     after = measures()
@@ -99,3 +102,26 @@ async def test_many_idle_sessions(bay: AsyncAgentBay, capsys: pytest.CaptureFixt
         print(f"\n{len(made)} sessions created in {took:.0f} s; {each:.0f} KiB (PSS) and ", end="")
         print(f"{(full['descriptors'] - empty['descriptors']) / len(made):.1f} descriptors a session")
     await asyncio.gather(*(session.delete() for session in made))
+
+
+async def test_python_kernels_at_once(bay: AsyncAgentBay, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twenty sessions with a Python kernel each, at once: every one keeps its own state, within 25 MiB each."""
+    async with bay.session(CreateSessionParams(image_id="code_latest")) as session:
+        await session.code.run_code("1", "python")
+    await asyncio.sleep(10)  # for the zygote
+    before = measures()["memory"]
+
+    async def one(number: int) -> AsyncSession:
+        session = (await bay.create()).unwrap().session
+        assert session is not None
+        (await session.code.run_code(f"import numpy, pandas; mine = {number}", "python")).check()
+        return session
+
+    sessions = await asyncio.gather(*(one(number) for number in range(20)))
+    for number, session in enumerate(sessions):
+        assert (await session.code.run_code("mine", "python")).result == str(number)
+    each = (measures()["memory"] - before) / 1024 / 20
+    with capsys.disabled():
+        print(f"\n20 sessions with a Python kernel each: {each:.1f} MiB a session")
+    assert each < 25
+    await asyncio.gather(*(session.delete() for session in sessions))

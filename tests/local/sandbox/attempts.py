@@ -13,7 +13,8 @@ class Attempt(NamedTuple):
     """One way out.
 
     `control` is where it must succeed: "user" a plain process of this user, "nobody" one of an ordinary user, "root"
-    one of root, "seccomp", "dumpable", "owner" or "network" a sandbox with that one layer left out.
+    one of root, "seccomp", "dumpable", "owner" or "network" a sandbox with that one layer left out, "proxy" one whose
+    proxy checks nothing.
     """
 
     name: str
@@ -57,6 +58,11 @@ def in_child(action):
     if 0 < code < 255:
         raise OSError(code, "")
     return code == 0
+def tunnel(host, port=None):
+    "Whether the proxy connects to a port, that of the service if no other is said."
+    with socket.create_connection(("127.0.0.1", 3128), 5) as proxy:
+        proxy.sendall(f"CONNECT {host}:{port or c['port']} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
+        return proxy.recv(4096).split()[1:2] == [b"200"]
 def attempt():
 """
 
@@ -140,6 +146,24 @@ _SOCKETS = [
     Attempt("raw socket", "root", "return socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)"),
     Attempt("vsock", "seccomp", "return socket.socket(40, socket.SOCK_STREAM)"),
     Attempt("kernel crypto socket", "seccomp", "return socket.socket(38, socket.SOCK_SEQPACKET)"),
+]  # fmt: skip
+
+_PROXY = [
+    Attempt(f"control port through the proxy as {host}", "proxy", f"return tunnel({host!r})")
+    for host in ("localhost", "127.0.0.1", "127.1", "0x7f000001", "2130706433", "017700000001", "127.0.0.1.",
+                 "0.0.0.0", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]")
+] + [
+    Attempt("another port through the proxy", "proxy", "return tunnel('127.0.0.1', c['other_port'])"),
+    Attempt("the control port by its name in upper case", "proxy", "return tunnel('LOCALHOST')"),
+    Attempt("control port through the proxy by a plain request", "proxy", """
+    with socket.create_connection(("127.0.0.1", 3128), 5) as proxy:
+        proxy.sendall(f"GET http://127.0.0.1:{c['answering_port']}/ HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
+        return proxy.recv(4096).split()[1:2] == [b"204"]"""),
+    Attempt("control port through an upgraded request", "proxy", """
+    with socket.create_connection(("127.0.0.1", 3128), 5) as proxy:
+        head = f"GET http://localhost:{c['answering_port']}/ws HTTP/1.1\\r\\nHost: x\\r\\n"
+        proxy.sendall((head + "Connection: upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n").encode())
+        return proxy.recv(4096).split()[1:2] == [b"204"]"""),
 ]  # fmt: skip
 
 _RIGHTS = [
@@ -269,7 +293,7 @@ _KERNEL = [
     return in_child(action)"""),
 ]  # fmt: skip
 
-ATTEMPTS = [*_FILES, *_PROCESSES, *_SOCKETS, *_RIGHTS, *_KERNEL]
+ATTEMPTS = [*_FILES, *_PROCESSES, *_SOCKETS, *_PROXY, *_RIGHTS, *_KERNEL]
 
 
 def source(attempt: Attempt) -> str:

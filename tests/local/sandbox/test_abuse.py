@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox import launcher
+from agentbay.local.sandbox import landlock, launcher
 from agentbay.local.sandbox.host import IsolationUnavailable, Limits, Sandbox
 from agentbay.local.sandbox.spec import MIB
 from tests.local.sandbox.conftest import Lab
@@ -112,7 +112,8 @@ async def main():
         print("works, control groups:", host.cgroups is not None)
         await host.close()
 asyncio.run(main())
-print(ladder.examine()[0].works)
+for rung in ladder.examine()[:3]:
+    print(rung.name, rung.works, rung.detail)
 """
 MACHINES = {
     # as Docker does by default: no capability for it, and namespaces forbidden by a filter
@@ -160,6 +161,27 @@ program += struct.pack("HBBI", 6, 0, 0, 0x50026) + struct.pack("HBBI", 6, 0, 0, 
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
 syscalls.install_filter(program)
 """,
+    # a kernel before Landlock's ABI 6: it does not know all that it is asked for
+    "old landlock": """
+import struct, sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import landlock, syscalls
+landlock.version = lambda: 2
+program = struct.pack("HBBI", 0x20, 0, 0, 0) + struct.pack("HBBI", 0x15, 0, 1, 444)
+program += struct.pack("HBBI", 6, 0, 0, 0x50007) + struct.pack("HBBI", 6, 0, 0, 0x7fff0000)
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+syscalls.install_filter(program)
+""",
+    # a kernel without it
+    "no landlock": """
+import struct, sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import syscalls
+program = struct.pack("HBBI", 0x20, 0, 0, 0) + struct.pack("HBBI", 0x15, 0, 1, 444)
+program += struct.pack("HBBI", 6, 0, 0, 0x50026) + struct.pack("HBBI", 6, 0, 0, 0x7fff0000)
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+syscalls.install_filter(program)
+""",
     # no control group is mounted
     "no control groups": """
 import sys
@@ -171,22 +193,36 @@ cgroups._discover = lambda mountinfo, membership: iter(())
 
 
 @pytest.mark.parametrize(
-    ("machine", "said"),
+    ("machine", "said", "landlock_says"),
     [
-        ("container", "refused: This container may not make namespaces"),
-        ("no user namespaces", "refused: User namespaces are switched off: set the sysctl user.max_user_namespaces"),
-        ("old kernel", "refused: The kernel is too old"),
-        ("no control groups", "works, control groups: False"),
+        ("container", "refused: This container may not make namespaces", ""),
+        (
+            "no user namespaces",
+            "refused: User namespaces are switched off: set the sysctl user.max_user",
+            "",
+        ),
+        ("old kernel", "refused: The kernel is too old", ""),
+        ("no control groups", "works, control groups: False", ""),
+        ("no landlock", "works", "The kernel offers no Landlock"),
+        ("old landlock", "works", "The kernel offers Landlock ABI 2: 6 is needed, which Linux 6.12 brought"),
     ],
 )
-def test_machines_that_lack_something(machine, said):
-    """Each gets its rung, or a refusal that names what is missing and the way out; nothing runs without isolation."""
+def test_machines_that_lack_something(machine, said, landlock_says):
+    """Each gets its rung, or a refusal that names what is missing and the way out.
+
+    Nothing runs with less isolation unasked; asked, the rungs below work as far as the kernel goes.
+    """
     done = subprocess.run(
         [sys.executable, "-c", MACHINES[machine] + TRY, SOURCE], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stderr == ""
     assert done.stdout.startswith(said)
-    assert done.stdout.endswith(f"{said.startswith('works')}\n")
+    rungs = {line.split()[0]: line.split(" ", 2)[1:] for line in done.stdout.splitlines()[1:]}
+    assert rungs["namespaces"][0] == str(said.startswith("works"))
+    if landlock.version() >= landlock.NEEDED or landlock_says:
+        assert rungs["landlock"][0] == str(not landlock_says)
+        assert rungs["landlock"][1].startswith(landlock_says)
+    assert rungs["none"][0] == "True"
 
 
 @pytest.mark.parametrize(

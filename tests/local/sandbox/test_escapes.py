@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import h11
 import pytest
 
 from agentbay.local.sandbox.host import FileOperationFailed
@@ -38,7 +39,7 @@ def table(user: str) -> Table:
     """Make every attempt as `user` and return what came of it, by name."""
     directory = Path(f"/tmp/agentbay-test-{os.getpid()}-{time.monotonic_ns()}")
     directory.mkdir(mode=0o755)
-    copied = copied_for_everyone(Path(SOURCE), PROGRAM.parent)
+    copied = copied_for_everyone(Path(SOURCE), PROGRAM.parent, Path(h11.__file__).parent)
     command = [sys.executable]
     if user == "ordinary" and ROOT:
         python = _python_for_everyone()

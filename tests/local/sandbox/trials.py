@@ -20,10 +20,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [sys.argv[1], str(Path(__file__).parent)]
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent), str(Path(__file__).parent)]
 
 from attempts import ATTEMPTS, Attempt, source  # noqa: E402 - found beside this program
 
+from agentbay.local.network.proxy import Door  # noqa: E402
+from agentbay.local.network.reach import Reach  # noqa: E402
+from agentbay.local.network.rules import Place, Rule  # noqa: E402
 from agentbay.local.sandbox import launcher, seccomp, syscalls  # noqa: E402
 from agentbay.local.sandbox.host import Bind, Sandbox, SandboxHost, SandboxSpec  # noqa: E402
 
@@ -36,6 +39,7 @@ LEFT_OUT = {
     "seccomp": "from agentbay.local.sandbox import seccomp; "
     "seccomp.build = lambda machine: bytes.fromhex('060000000000ff7f'); ",  # allow all
     # not just left alone: the change of uid has made root's sandboxes undumpable before
+    "network": "from agentbay.local.sandbox import landlock; landlock.close_abstract_sockets = bool; ",
     "dumpable": "from agentbay.local.sandbox import syscalls as s; real = s.prctl; "
     "s.prctl = lambda option, value: real(option, 1 if option == s.PR_SET_DUMPABLE else value); ",
 }
@@ -67,6 +71,9 @@ class Target:
     async def facts(self, stack: AsyncExitStack) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        other = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        answering = await asyncio.start_server(_answer, "127.0.0.1", 0)
+        stack.callback(answering.close)
         abstract, path = f"agentbay-{os.getpid()}", str(self.hidden / "socket")
         for address in ("\0" + abstract, path):
             sock = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -85,6 +92,8 @@ class Target:
             "address": ctypes.addressof(self.memory),
             "segment": self.segment,
             "port": listener.getsockname()[1],
+            "other_port": other.getsockname()[1],
+            "answering_port": answering.sockets[0].getsockname()[1],
             "datagrams": transport.get_extra_info("sockname")[1],
             "abstract": abstract,
             "socket": path,
@@ -98,6 +107,22 @@ class Target:
         self.libc.shmctl(self.segment_id, 0, None)
 
 
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    writer.close()
+
+
+class Unchecked(Reach):
+    """What a proxy reaches that lets everything through."""
+
+    async def _rule(self, place: Place) -> Rule:
+        return Rule(place.host, (place.port,))
+
+    def _check_address(self, place: Place, address: str, rule: Rule) -> None:
+        """Anything goes."""
+
+
 class Echo(asyncio.DatagramProtocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -109,8 +134,8 @@ class Echo(asyncio.DatagramProtocol):
 class Laboratory:
     """Sandboxes, whole ones and some that lack a layer."""
 
-    def __init__(self, directory: Path, stack: AsyncExitStack) -> None:
-        self.directory, self.stack = directory, stack
+    def __init__(self, directory: Path, stack: AsyncExitStack, facts: dict[str, Any]) -> None:
+        self.directory, self.stack, self.facts = directory, stack, facts
         self.sandboxes: dict[str, Sandbox] = {}
 
     async def sandbox(self, lacking: str, **options: Any) -> Sandbox:
@@ -118,9 +143,19 @@ class Laboratory:
             host = await self._host(lacking)
             root = self.directory / f"sandbox-{lacking}"
             root.mkdir()
-            network = "host" if lacking == "network" else "none"
-            self.sandboxes[lacking] = await host.create(SandboxSpec(root=root, network=network, **options))
+            network = "host" if lacking == "network" else "proxy"
+            sandbox = await host.create(SandboxSpec(root=root, network=network, **options))
+            if listener := sandbox.take_listener():
+                self.stack.callback(Door(listener, self._reach(lacking)).close)
+            self.sandboxes[lacking] = sandbox
         return self.sandboxes[lacking]
+
+    def _reach(self, lacking: str) -> Reach:
+        """All that is public may be reached, by the ports of these services, and one of them by name."""
+        if lacking == "proxy":
+            return Unchecked([], own_port=0)
+        ports = self.facts["port"], self.facts["answering_port"]
+        return Reach([Rule("*", ports), Rule("localhost", ports[:1])], own_port=ports[0])
 
     async def _host(self, lacking: str) -> SandboxHost:
         program, owner = launcher._PROGRAM, launcher.sandbox_owner
@@ -176,7 +211,7 @@ async def whole(directory: Path) -> list[dict[str, str]]:
     async with AsyncExitStack() as stack:
         stack.callback(target.close)
         facts = await target.facts(stack)
-        laboratory = Laboratory(directory, stack)
+        laboratory = Laboratory(directory, stack, facts)
         stranger = await laboratory.sandbox("nothing")
         await stranger.call("write", {"path": "secret"}, input=b"host-secret")
         facts |= {"other_pid": stranger.pid, "other_file": str(directory / "sandbox-nothing/home/secret")}

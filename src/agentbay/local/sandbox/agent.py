@@ -15,7 +15,7 @@ import struct
 import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from agentbay.local.sandbox import files, processes, wire
@@ -29,6 +29,8 @@ _TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # ioctl_tty(2): unlock a termin
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _KILL_SECONDS, _KILL_PAUSE = 0.5, 0.001
 _MARK = "AGENTBAY_COMMAND"
+PROXY_ADDRESS = ("127.0.0.1", 3128)  # the port that proxies are usually found at
+_PROXY = f"http://{PROXY_ADDRESS[0]}:{PROXY_ADDRESS[1]}"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -48,16 +50,24 @@ class Agent:
         self._home = plan["home"]
         self._limits = plan["limits"]
         self._environment = _environment(plan)
+        self._network = plan["network"]
         self._running: dict[int, int] = {}  # request id by pid
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if plan["isolation"] != "namespaces":
+            self._proc = processes.Proc(self._proc, os.getpid())
         self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only for its byte in the pipe
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         _detach_standard_streams()
 
     def serve(self) -> None:
-        """Tell the host that all is ready, then serve it until it goes away."""
-        wire.send(self._control, {"event": "ready"}, [self._proc])
+        """Tell the host that all is ready, serve it until it goes away, and leave nothing behind."""
+        self._serve()
+        self._kill_all()
+
+    def _serve(self) -> None:
+        with _proxy_listener() if self._network == "proxy" else nullcontext() as listener:
+            wire.send(self._control, {"event": "ready"}, [self._proc, *([listener.fileno()] if listener else [])])
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
@@ -165,16 +175,22 @@ class Agent:
     def _open_entry(self, request: int) -> None:
         """Hand out what a process from outside needs to become one of this sandbox; only this one may open it."""
         fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
-        entry = {"environment": self._environment, "home": self._home, "limits": self._limits}
+        entry = {"environment": self._environment, "home": self._home, "network": self._network, "limits": self._limits}
         wire.send(self._control, {"event": "entry", "id": request, "entry": entry}, fds)
         for fd in fds:
             os.close(fd)
 
     def _kill_all(self) -> None:
-        try:
-            os.kill(-1, signal.SIGKILL)  # at one blow: everything here but this process
-        except ProcessLookupError:  # there is nothing else
+        if isinstance(self._proc, processes.Proc):
+            while found := processes.snapshot(self._proc):
+                for pid, process in found.items():
+                    if not process.dead:
+                        processes.send_signal(self._proc, pid, signal.SIGKILL)
+                self._reap()
+                time.sleep(_KILL_PAUSE)
             return
+        with suppress(ProcessLookupError):  # there is nothing else
+            os.kill(-1, signal.SIGKILL)  # at one blow: everything here but this process
 
     def _reap(self) -> None:
         while True:
@@ -219,7 +235,18 @@ def _environment(plan: Plan) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TERM": "dumb",
     }
+    if plan["network"] == "proxy":
+        local = f"localhost,127.0.0.1,::1,0.0.0.0,{plan['hostname']}"
+        proxied = {"HTTP_PROXY": _PROXY, "HTTPS_PROXY": _PROXY, "NO_PROXY": local}
+        default |= proxied | {name.lower(): value for name, value in proxied.items()} | {"NODE_USE_ENV_PROXY": "1"}
+    if plan["isolation"] != "namespaces":
+        default["TMPDIR"] = os.path.join(plan["root"], "tmp")
     return default | plan["env"]
+
+
+def _proxy_listener() -> socket.socket:
+    """Listen where programs look for their proxy; the host accepts, so its proxy sees nothing but this network."""
+    return socket.create_server(PROXY_ADDRESS, backlog=128)
 
 
 def _streams(fds: Sequence[int]) -> list[FileAction]:
@@ -236,7 +263,7 @@ def _on_terminal(name: str) -> list[FileAction]:
 def _terminal(cols: int, rows: int) -> Iterator[tuple[int, str]]:
     """Make a terminal for the time of the block: the side from which it is driven, and the name of the other."""
     try:
-        master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:  # there is a limit on how many
         raise NotStarted(NOT_STARTABLE, f"terminal: {error.strerror}") from error
     try:

@@ -8,6 +8,7 @@ alone: what it has frozen cannot be killed, and would outlive a killed runtime (
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -107,6 +108,16 @@ class Cgroups:
         """What is limited, and "freezer" if that is offered."""
         limited = frozenset[str]().union(*(tree.controllers for tree in self._hierarchies))
         return limited | {"freezer"} if any(tree.unified for tree in self._hierarchies) else limited
+
+    def bound(self, limits: Limits) -> None:
+        """Set limits of all sandboxes together, once a group has been made.
+
+        Raises:
+            OSError: This user may not, after all.
+        """
+        for tree in self._hierarchies:
+            for name, value in _settings(limits, tree):
+                _write(f"{tree.base}/{self._name}/{name}", value)
 
     def make(self) -> Group:
         """Make the groups of one sandbox, without limits so far.
@@ -254,11 +265,18 @@ def _sweep(base: str) -> None:
         pid, _, started = name.removeprefix(_PREFIX).partition("-")
         if not name.startswith(_PREFIX) or not pid.isdigit() or _started(int(pid)) == started:
             continue
-        runtime = f"{base}/{name}"
-        for child in os.listdir(runtime):
-            if os.path.isdir(f"{runtime}/{child}"):
-                _remove(f"{runtime}/{child}")
-        _remove(runtime)
+        deadline = time.monotonic() + _PATIENCE  # what was killed a moment ago may be dying yet
+        while not _remove_all(f"{base}/{name}") and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+def _remove_all(runtime: str) -> bool:
+    """Remove the groups of a runtime; False if something is still in one."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(runtime) as entries:  # another runtime may sweep too
+        for entry in entries:
+            if entry.is_dir():
+                _remove(entry.path)
+    return _remove(runtime)
 
 
 def _started(pid: int) -> str:

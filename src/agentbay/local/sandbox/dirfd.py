@@ -6,13 +6,15 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 TEMPORARY = ".agentbay-"  # how the names of what is just being written or removed begin
 DEEPEST = 250  # levels of directories that are walked
 _IN_THE_WAY = (errno.ENOTDIR, errno.ELOOP)
+_CHANGED = (*_IN_THE_WAY, errno.ENOENT, errno.ENOTEMPTY)  # since it was looked at
+_ATTEMPTS = 1000  # until whoever keeps changing it has won
 
 
 @contextmanager
@@ -35,52 +37,84 @@ def entered(top: int, parts: Sequence[str], make: Callable[[str, int], None] | N
 
 
 def _open(name: str, above: int, make: Callable[[str, int], None] | None) -> int:
-    try:
-        return os.open(name, DIRECTORY, dir_fd=above)
-    except OSError as error:
-        if make is None or (error.errno != errno.ENOENT and error.errno not in _IN_THE_WAY):
-            raise
-        if error.errno in _IN_THE_WAY:
-            os.unlink(name, dir_fd=above)
-    make(name, above)
-    return os.open(name, DIRECTORY, dir_fd=above)
+    for _ in range(_ATTEMPTS):
+        try:
+            return os.open(name, DIRECTORY, dir_fd=above)
+        except OSError as error:
+            if make is None or (error.errno != errno.ENOENT and error.errno not in _IN_THE_WAY):
+                raise
+            in_the_way = error.errno in _IN_THE_WAY
+        with suppress(FileExistsError, FileNotFoundError, IsADirectoryError):  # somebody else changes it too
+            if in_the_way:
+                os.unlink(name, dir_fd=above)
+            make(name, above)
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
 
 
 def remove(name: str, above: int) -> None:
     """Remove a file, a link, or a directory with all that is in it; what is not there is as good as removed.
 
-    Directories below are first moved up: however deep it is, this needs few descriptors and no recursion.
+    Directories below are first moved up: however deep it is, this needs few descriptors and no recursion. What others
+    change meanwhile is looked at again.
     """
-    pending = [name]
+    pending, attempts = [name], 0
     while pending:
         current = pending.pop()
         try:
-            status = os.stat(current, dir_fd=above, follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            os.chmod(current, 0o700, dir_fd=above)  # one that forbids it cannot be emptied
-            pending += _move_up(current, above)
-            os.rmdir(current, dir_fd=above)
-        else:
-            os.unlink(current, dir_fd=above)
+            _remove_one(current, above, pending)
+        except OSError as error:
+            attempts += 1
+            if error.errno not in _CHANGED or attempts > _ATTEMPTS:
+                raise
+            pending.append(current)
 
 
-def _move_up(name: str, above: int) -> list[str]:
-    """Empty a directory: its files are removed, its directories moved up to where it is; return their names there."""
-    moved: list[str] = []
+def _remove_one(name: str, above: int, moved: list[str]) -> None:
+    try:
+        os.unlink(name, dir_fd=above)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        _move_up(name, above, moved)
+        os.rmdir(name, dir_fd=above)
+
+
+def _move_up(name: str, above: int, moved: list[str]) -> None:
+    """Empty a directory: its files are removed, its directories moved up to where it is, and their names noted."""
+    _permit(name, above)
     fd = os.open(name, DIRECTORY, dir_fd=above)
     try:
         for entry in os.listdir(fd):
-            if stat.S_ISDIR(os.stat(entry, dir_fd=fd, follow_symlinks=False).st_mode):
-                os.chmod(entry, 0o700, dir_fd=fd)
-                moved.append(TEMPORARY + os.urandom(8).hex())
-                os.rename(entry, moved[-1], src_dir_fd=fd, dst_dir_fd=above)
-            else:
+            try:
                 os.unlink(entry, dir_fd=fd)
+            except FileNotFoundError:
+                continue
+            except IsADirectoryError:
+                _permit(entry, fd)
+                aside = TEMPORARY + os.urandom(8).hex()
+                os.rename(entry, aside, src_dir_fd=fd, dst_dir_fd=above)
+                moved.append(aside)
     finally:
         os.close(fd)
-    return moved
+
+
+def _permit(name: str, above: int) -> None:
+    """Let a directory be emptied and moved that forbids it; chmod by name would follow a link put there since."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
+
+
+def replace(source: str, name: str, above: int) -> None:
+    """Move the file `source` to a name, whatever is there."""
+    for _ in range(_ATTEMPTS):
+        make_way(name, above)
+        with suppress(IsADirectoryError):  # put there since
+            os.rename(source, name, dst_dir_fd=above)
+            return
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
 
 
 def make_way(name: str, above: int) -> None:

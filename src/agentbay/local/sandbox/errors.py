@@ -24,7 +24,7 @@ class IsolationUnavailable(SandboxError):
         self.missing = list(missing)
 
     def __str__(self) -> str:
-        return "This machine cannot isolate sandboxes. " + " ".join(self.missing)
+        return " ".join(["This machine cannot isolate sandboxes.", *self.missing, "See also: agentbay local doctor."])
 
 
 class SandboxGone(SandboxError):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from agentbay.local.sandbox import trees, wire
+from agentbay.local.sandbox.plan import HOME
 
 Params = dict[str, Any]
 Result = dict[str, Any]
@@ -44,7 +45,9 @@ class Operation:
 
 
 def absolute(path: str, home: str) -> str:
-    """Return `path` with what is relative, or begins with `~`, put below `home`."""
+    """Return `path` with what is relative, or begins with `~` or the home that clients know, put below `home`."""
+    if path == HOME or path.startswith(HOME + "/"):
+        return home + path.removeprefix(HOME)
     return os.path.join(home, path[2:] if path == "~" or path.startswith("~/") else path)
 
 

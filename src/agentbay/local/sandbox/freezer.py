@@ -20,8 +20,9 @@ _PATIENCE = 0.02  # seconds for processes to stop, before those below them are l
 
 
 def choose(proc: int, group: Group | None) -> Freezer | GroupFreezer:
-    """Return the better freezer that there is."""
-    return GroupFreezer(proc, group) if group and group.freezable else Freezer(proc)
+    """Return the better freezer that there is. One by group would freeze a first process that is not init, too."""
+    usable = group and group.freezable and not isinstance(proc, processes.Proc)
+    return GroupFreezer(proc, group) if group and usable else Freezer(proc)
 
 
 class GroupFreezer:

@@ -30,7 +30,7 @@ class Guard:
 
     def __init__(self, spec: SandboxSpec, group: Group | None = None) -> None:
         self.group = group
-        self._limits = spec.limits
+        self.limits = spec.limits
         self._watched_memory = None if group and group.limits_memory else spec.limits.total_memory_bytes
         self._disk = DiskWatch(os.fspath(spec.root), spec.limits.disk_bytes)
         self._loop = asyncio.get_running_loop()
@@ -73,7 +73,7 @@ class Guard:
         for_memory, for_disk = (now > then for now, then in zip(self.kills(), before, strict=True))
         text = ""
         if for_memory:
-            text += f"agentbay: killed: the session may use {_mib(self._limits.total_memory_bytes)} of memory\n"
+            text += f"agentbay: killed: the session may use {_mib(self.limits.total_memory_bytes)} of memory\n"
         if for_disk:
             text += f"agentbay: killed: {self._disk.reason}\n"
         return text.encode()

@@ -10,7 +10,7 @@ import socket
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from agentbay.local.sandbox import ladder, launcher, limits
 from agentbay.local.sandbox.cgroups import Cgroups, Group
@@ -24,8 +24,9 @@ from agentbay.local.sandbox.errors import (
 )
 from agentbay.local.sandbox.guard import Guard
 from agentbay.local.sandbox.launcher import Zygote
+from agentbay.local.sandbox.processes import Running
 from agentbay.local.sandbox.sandbox import Sandbox
-from agentbay.local.sandbox.spec import Bind, Completed, Limits, SandboxSpec, Usage
+from agentbay.local.sandbox.spec import Bind, Completed, Isolation, Limits, Network, SandboxSpec, Usage
 from agentbay.local.sandbox.syscalls import SetupFailed, step
 from agentbay.local.sandbox.terminal import Terminal
 from agentbay.local.sandbox.wire import Message
@@ -34,9 +35,12 @@ __all__ = [
     "Bind",
     "Completed",
     "FileOperationFailed",
+    "Isolation",
     "IsolationUnavailable",
     "Limits",
+    "Network",
     "NotGiven",
+    "Running",
     "Sandbox",
     "SandboxError",
     "SandboxGone",
@@ -57,11 +61,11 @@ class _Embryo(NamedTuple):
 class SandboxHost:
     """Makes sandboxes; everything it has made dies with it, or with this process."""
 
-    isolation = "namespaces"
-
-    def __init__(self, zygote: Zygote) -> None:
+    def __init__(self, zygote: Zygote, isolation: Isolation = "namespaces") -> None:
         loop = asyncio.get_running_loop()
-        self.owner = launcher.sandbox_owner() or (os.geteuid(), os.getegid())
+        self.isolation: Isolation = isolation
+        owner = launcher.sandbox_owner() if isolation == "namespaces" else None
+        self.owner = owner or (os.geteuid(), os.getegid())
         self._zygote = zygote
         self._sandboxes: set[Sandbox] = set()
         self._closed = False
@@ -71,17 +75,19 @@ class SandboxHost:
         self._channel = Channel(zygote.socket, self._on_message, self._on_hang_up)
 
     @classmethod
-    async def start(cls, *, isolation: Literal["auto", "none"] = "auto") -> Self:
+    async def start(cls, *, isolation: Isolation = "namespaces") -> Self:
         """Start a zygote and try out one sandbox.
 
+        Args:
+            isolation: "namespaces" for everything; "landlock" and "none" for machines without them, see `exposure`.
+                Sandboxes of these have the host's network, whatever their spec says.
+
         Raises:
-            IsolationUnavailable: This machine cannot isolate; says what is missing.
+            IsolationUnavailable: This machine cannot isolate so; says what is missing.
         """
-        if isolation == "none":
-            raise IsolationUnavailable(["Sandboxes without isolation are not offered by this version."])
         launcher.check_machine()
         zygote = launcher.launch()
-        host = cls(zygote)
+        host = cls(zygote, isolation)
         try:
             if not await host._ready:
                 raise SandboxError(f"the zygote did not start: {zygote.complaint()}")
@@ -116,7 +122,7 @@ class SandboxHost:
         if self._closed:
             raise SandboxGone("the sandbox host is closed")
         shared = self.cgroups is not None and "cpu" in self.cgroups.controllers
-        plan = launcher.plan(spec, nice=0 if shared else limits.niceness(spec.limits.cpu_share))
+        plan = launcher.plan(spec, 0 if shared else limits.niceness(spec.limits.cpu_share), self.isolation)
         launcher.prepare(plan)
         embryo = self._take_embryo(spec.limits)
         sandbox = Sandbox(embryo.socket, Guard(spec, embryo.group), self._forget)

@@ -10,10 +10,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentbay.local.sandbox import launcher, wire
+from agentbay.local.sandbox import landlock, launcher, wire
 from agentbay.local.sandbox.cgroups import Cgroups
 from agentbay.local.sandbox.errors import IsolationUnavailable
-from agentbay.local.sandbox.spec import SandboxSpec
+from agentbay.local.sandbox.spec import Isolation, SandboxSpec
 from agentbay.local.sandbox.syscalls import SetupFailed
 from agentbay.local.sandbox.wire import Message
 
@@ -23,32 +23,81 @@ _PATIENCE = 10.0  # seconds for a trial
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A way to isolate, and whether a real trial of it worked."""
+    """A way to isolate, or a layer that adds to one, and whether a real trial of it worked."""
 
     name: str
     works: bool
     detail: str
+    by_request: bool = False  # only if asked for by name: it leaves something open
+
+
+_OFFERS: dict[Isolation, str] = {
+    "namespaces": "user, mount, pid, network, ipc, uts and cgroup namespaces, no capabilities, a system call filter",
+    "landlock": "files, signals and abstract sockets by Landlock, no capabilities, a system call filter",
+    "none": "plain processes in directories of their own",
+}
+_EXPOSES: dict[str, str] = {
+    "landlock": "session code has this machine's network, with all that listens on it, the runtime's port too; it "
+    "reaches unix sockets by path, a container engine's for one; it sees the command lines of all processes; only "
+    "control groups limit how many it starts; /home/wuying is known to the file API only, and /tmp is not its own.",
+    "none": "session code can do all that {user} can: read and change files, see, signal and trace processes, the "
+    "runtime with its key among them, use this machine's network, and outlive its session.",
+}
+_HOST_NETWORK = (
+    "with --network host, session code reaches all that listens on this machine, the runtime's port too, and all that "
+    "this machine can reach."
+)
 
 
 def examine() -> list[Rung]:
-    """Try each way to isolate on this machine."""
+    """Try each way to isolate on this machine, and each layer that adds to them; the best comes first."""
+    return [*(_examine(isolation) for isolation in _OFFERS), _examine_landlock(), _examine_groups()]
+
+
+def exposure(isolation: str, network: str) -> str:
+    """Say what is not defended; "" if nothing that one would expect to be."""
+    if isolation in _EXPOSES:
+        said = _EXPOSES[isolation].format(user="root" if os.geteuid() == 0 else "this user")
+        return f"--isolation {isolation}: {said}"
+    return _HOST_NETWORK if network == "host" else ""
+
+
+def _examine(isolation: Isolation) -> Rung:
     try:
         launcher.check_machine()
         with tempfile.TemporaryDirectory(prefix="agentbay-trial-") as directory:
-            _try_namespaces(directory)
+            _try(isolation, directory)
     except IsolationUnavailable as obstacle:
-        return [Rung("namespaces", False, " ".join(obstacle.missing))]
+        return Rung(isolation, False, " ".join(obstacle.missing))
     except SetupFailed as failure:
-        return [Rung("namespaces", False, explain(failure))]
-    detail = "user, mount, pid, network, ipc, uts and cgroup namespaces, seccomp"
-    return [Rung("namespaces", True, f"{detail}; {_describe_limits()}")]
+        return Rung(isolation, False, explain(failure))
+    risk = exposure(isolation, "")
+    return Rung(isolation, True, f"{_OFFERS[isolation]}. {risk}" if risk else _OFFERS[isolation], bool(risk))
 
 
-def _describe_limits() -> str:
+def _examine_landlock() -> Rung:
+    found = landlock.version()
+    if found >= landlock.NEEDED:
+        return Rung("layer landlock", True, f"ABI {found}: also with --network host, no abstract sockets of the host")
+    return Rung(
+        "layer landlock",
+        False,
+        f"{_lack_of_landlock(found)} With --network host, abstract sockets of the host are open.",
+    )
+
+
+def _lack_of_landlock(found: int) -> str:
+    if found == 0:
+        return "The kernel offers no Landlock: it must be built with it, and have it in its boot parameter lsm."
+    return f"The kernel offers Landlock ABI {found}: {landlock.NEEDED} is needed, which Linux 6.12 brought."
+
+
+def _examine_groups() -> Rung:
     groups = Cgroups.find()
-    if groups is None:
-        return "limits by rlimits and a watchdog, since no control group is writable"
-    return f"limits by control groups: {', '.join(sorted(groups.controllers)) or 'none'}"
+    if groups is None or not groups.controllers:
+        lack = "no control group is writable: limits by rlimits and a watchdog, none on processors"
+        return Rung("layer cgroups", False, f"{lack}. Start the runtime as root, or in a group delegated to its user.")
+    return Rung("layer cgroups", True, f"limits by control groups: {', '.join(sorted(groups.controllers))}")
 
 
 def explain(failure: SetupFailed) -> str:
@@ -57,6 +106,8 @@ def explain(failure: SetupFailed) -> str:
 
 
 def _reason(step: str, code: int) -> str:
+    if step == "landlock":
+        return _lack_of_landlock(landlock.version())
     if code == errno.ENOSYS:
         return "The kernel is too old: Linux 5.14 or later is needed."
     if step == "unshare" and code == errno.ENOSPC:
@@ -101,11 +152,11 @@ def _sysctl(name: str) -> str:
         return ""
 
 
-def _try_namespaces(directory: str) -> None:
+def _try(isolation: Isolation, directory: str) -> None:
     """Make a sandbox and kill it, without an event loop."""
     zygote = launcher.launch()
     try:
-        plan = launcher.plan(SandboxSpec(root=Path(directory)))
+        plan = launcher.plan(SandboxSpec(root=Path(directory)), isolation=isolation)
         launcher.prepare(plan)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         zygote.socket.settimeout(_PATIENCE)

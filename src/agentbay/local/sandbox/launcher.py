@@ -12,7 +12,7 @@ from pathlib import Path
 from agentbay.local.sandbox import seccomp, syscalls
 from agentbay.local.sandbox.errors import IsolationUnavailable
 from agentbay.local.sandbox.plan import BindPlan, Plan
-from agentbay.local.sandbox.spec import SandboxSpec
+from agentbay.local.sandbox.spec import Isolation, SandboxSpec
 from agentbay.local.sandbox.syscalls import step
 
 _IMPORT_ROOT = str(Path(__file__).resolve().parents[3])
@@ -83,18 +83,19 @@ def program(module: str, argument: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-X", "utf8", "-c", text, argument]
 
 
-def plan(spec: SandboxSpec, nice: int = 0) -> Plan:
+def plan(spec: SandboxSpec, nice: int = 0, isolation: Isolation = "namespaces") -> Plan:
     """Return what the zygote must know to make `spec`, whose processes are to have the niceness `nice`."""
     own: list[BindPlan] = [
         {"source": bind.source, "target": bind.target, "read_only": bind.read_only, "top": bind.top}
         for bind in spec.binds
     ]
-    limits = spec.limits
+    limits, root, isolated = spec.limits, str(spec.root.resolve()), isolation == "namespaces"
     return {
-        "root": str(spec.root.resolve()),
-        "home": spec.home,
+        "root": root,
+        "home": spec.home if isolated else os.path.join(root, "home"),
         "user": spec.user,
         "hostname": spec.hostname,
+        "isolation": isolation,
         "network": spec.network,
         "env": dict(spec.env),
         "binds": [*_interpreter(), *own],
@@ -105,7 +106,7 @@ def plan(spec: SandboxSpec, nice: int = 0) -> Plan:
             "file_size": limits.file_size,
             "nice": nice,
         },
-        "owner": sandbox_owner(),
+        "owner": sandbox_owner() if isolated else None,
     }
 
 

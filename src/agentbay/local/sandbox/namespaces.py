@@ -8,8 +8,8 @@ import signal
 import socket
 from collections.abc import Sequence
 
-from agentbay.local.sandbox import limits, syscalls, view, wire
-from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, LimitsPlan, Plan
+from agentbay.local.sandbox import landlock, limits, syscalls, view, wire
+from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, Entry, LimitsPlan, Plan
 from agentbay.local.sandbox.syscalls import step
 
 _ALL = (
@@ -34,7 +34,7 @@ def enter(plan: Plan, channel: socket.socket, program: bytes) -> None:
     Raises:
         SetupFailed: Names the step and the errno. Raised in whichever process met it.
     """
-    flags = _ALL if plan["network"] == "none" else _ALL & ~syscalls.CLONE_NEWNET
+    flags = _ALL & ~syscalls.CLONE_NEWNET if plan["network"] == "host" else _ALL
     owner = plan["owner"]
     uid, gid = os.geteuid(), os.getegid()  # in a new user namespace they read as nobody's
     with step("unshare"):
@@ -44,7 +44,7 @@ def enter(plan: Plan, channel: socket.socket, program: bytes) -> None:
             _write("/proc/self/setgroups", "deny")
             _write_maps("/proc/self", uid, gid)
     intermediate = _continue_as_init(channel)
-    if plan["network"] == "none":
+    if plan["network"] != "host":
         with step("loopback"):
             syscalls.raise_loopback()
     with step("hostname"):
@@ -52,15 +52,16 @@ def enter(plan: Plan, channel: socket.socket, program: bytes) -> None:
     view.build(plan)
     if owner:
         _become(*owner)
-    _give_up_rights(plan["limits"], program)
+    _give_up_rights(plan["limits"], program, plan["network"])
     _die_with_parent(intermediate)
 
 
-def join(fds: Sequence[int], own_limits: LimitsPlan, program: bytes) -> None:
+def join(fds: Sequence[int], entry: Entry, program: bytes) -> None:
     """Enter the namespaces of a sandbox without any privilege; the children of this process will be seen there.
 
     Args:
         fds: The namespaces, in the order of `NAMESPACES`.
+        entry: What the sandbox has told of itself.
         program: The system call filter.
 
     Raises:
@@ -74,7 +75,7 @@ def join(fds: Sequence[int], own_limits: LimitsPlan, program: bytes) -> None:
             os.setgroups([])
             os.setresgid(SANDBOX_GID, SANDBOX_GID, SANDBOX_GID)
             os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
-    _give_up_rights(own_limits, program)
+    _give_up_rights(entry["limits"], program, entry["network"])
 
 
 def enter_groups(doors: Sequence[int]) -> None:
@@ -156,12 +157,15 @@ def _write(path: str, content: str) -> None:
         os.close(fd)
 
 
-def _give_up_rights(own_limits: LimitsPlan, program: bytes) -> None:
+def _give_up_rights(own_limits: LimitsPlan, program: bytes, network: str) -> None:
     with step("limits"):
         limits.apply(own_limits)
     with step("capabilities"):
         syscalls.drop_capabilities()
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    if network == "host":
+        with step("landlock"):
+            landlock.close_abstract_sockets()  # in addition, where the kernel can: that network is the host's
     with step("seccomp"):
         syscalls.install_filter(program)
     with step("prctl"):

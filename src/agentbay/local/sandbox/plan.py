@@ -29,6 +29,7 @@ class Entry(TypedDict):
 
     environment: dict[str, str]
     home: str
+    network: str
     limits: LimitsPlan
 
 
@@ -39,6 +40,7 @@ class Plan(TypedDict):
     home: str
     user: str
     hostname: str
+    isolation: str
     network: str
     env: dict[str, str]
     binds: list[BindPlan]
@@ -49,5 +51,6 @@ class Plan(TypedDict):
 # what a process from outside joins, in root's order: the user namespace last, for the rights over the others
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
 
+HOME = "/home/wuying"  # the home that clients know; below it paths mean the sandbox's own, wherever that is
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping, Set
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ INIT = 1
 KILL = signal.SIGKILL
 TICKS = os.sysconf("SC_CLK_TCK")
 _DEAD = "ZX"
+_SHOWN = 2000  # bytes of a command line
 _STOPPED = "Tt" + _DEAD
 
 
@@ -39,6 +41,51 @@ class Process(NamedTuple):
         return self.state in _DEAD
 
 
+class Running(NamedTuple):
+    """One process as a person wants to see it.
+
+    Attributes:
+        command: Its command line; in brackets the name of one that has none.
+        seconds: Since it was started.
+    """
+
+    pid: int
+    parent: int
+    state: str
+    command: str
+    memory_bytes: int
+    cpu_seconds: float
+    seconds: float
+
+
+def running(proc: int) -> list[Running]:
+    """Describe every process but the first, and those it has forked that have not become another program."""
+    agent = read(proc, f"{INIT}/cmdline")
+    return [
+        found
+        for pid in sorted(pids(proc))
+        if pid != INIT and (line := read(proc, f"{pid}/cmdline")) != agent and (found := _describe(proc, pid, line))
+    ]
+
+
+def _describe(proc: int, pid: int, line: bytes) -> Running | None:
+    text = read(proc, f"{pid}/stat")
+    name, _, rest = text.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    if not fields:
+        return None
+    command = line[:_SHOWN].rstrip(b"\0").replace(b"\0", b" ") or b"[" + name + b"]"
+    return Running(
+        pid=pid,
+        parent=int(fields[1]),
+        state=fields[0].decode(),
+        command=command.decode("utf-8", "replace"),
+        memory_bytes=memory(proc, pid),
+        cpu_seconds=sum(map(int, fields[11:13])) / TICKS,
+        seconds=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / TICKS),
+    )
+
+
 def snapshot(proc: int) -> dict[int, Process]:
     """Return every process by pid."""
     table: dict[int, Process] = {}
@@ -49,9 +96,37 @@ def snapshot(proc: int) -> dict[int, Process]:
     return table
 
 
+class Proc(int):
+    """A descriptor of the host's own /proc; a sandbox without a pid namespace is what descends from the process `top`.
+
+    Any other integer stands for the /proc of a pid namespace.
+    """
+
+    top: int
+
+    def __new__(cls, fd: int, top: int) -> Proc:
+        made = super().__new__(cls, fd)
+        made.top = top
+        return made
+
+
 def pids(proc: int) -> list[int]:
-    """Return the pids there are, those of the dead who wait to be reaped too."""
+    """Return the pids there are, those of the dead who wait to be reaped too; without a namespace, not the first."""
+    if isinstance(proc, Proc):
+        return _descendants(proc, proc.top)
     return [int(name) for name in os.listdir(proc) if name.isdigit()]
+
+
+def _descendants(proc: int, top: int) -> list[int]:
+    found = [top]
+    for pid in found:  # which grows meanwhile
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+        except OSError:  # it has ended, and its children are another's
+            continue
+        for thread in threads:
+            found += map(int, read(proc, f"{pid}/task/{thread}/children").split())
+    return found[1:]
 
 
 def look(proc: int, pid: int) -> Process | None:

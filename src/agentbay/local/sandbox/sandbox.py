@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agentbay.local.sandbox import files, processes, wire
+from agentbay.local.sandbox import processes, wire
 from agentbay.local.sandbox.channel import Channel
-from agentbay.local.sandbox.errors import FileOperationFailed, NotGiven, SandboxError, SandboxGone
+from agentbay.local.sandbox.errors import SandboxError, SandboxGone
 from agentbay.local.sandbox.freezer import Freezer, GroupFreezer, choose
 from agentbay.local.sandbox.guard import Guard
 from agentbay.local.sandbox.pipes import PipeReader
 from agentbay.local.sandbox.plan import Entry, Plan
-from agentbay.local.sandbox.spec import MIB, Completed, Usage
+from agentbay.local.sandbox.requests import Requests, read_answer
+from agentbay.local.sandbox.spec import Completed, Usage
 from agentbay.local.sandbox.syscalls import SetupFailed
 from agentbay.local.sandbox.terminal import Terminal, is_socket, is_terminal
 from agentbay.local.sandbox.wire import Message
@@ -36,17 +36,16 @@ class Sandbox:
         loop = asyncio.get_running_loop()
         self.pid = 0  # of process 1, as the host counts
         self.guard = guard
+        self.isolated = True  # in namespaces of its own
         self._on_end = on_end
         self._loop = loop
         self._channel = Channel(sock, self._on_message, self._on_hang_up)
         self._ready: asyncio.Future[None] = loop.create_future()
-        self._exits: dict[int, asyncio.Future[int]] = {}
-        self._given: dict[int, asyncio.Future[int]] = {}  # descriptors that are awaited
-        self._entries: dict[int, asyncio.Future[tuple[Entry, list[int]]]] = {}
+        self._requests = Requests(self._channel, guard.wake)
         self._lingering: list[PipeReader] = []
-        self._requests = 0
         self._pidfd = -1
         self._proc = -1
+        self._listener: socket.socket | None = None
         self._freezer: Freezer | GroupFreezer | None = None
         self._frozen_at: float | None = None
         self._frozen_before = 0.0  # seconds, in all earlier freezes
@@ -62,6 +61,7 @@ class Sandbox:
 
     def begin(self, plan: Plan) -> None:
         """Say what the sandbox is to be."""
+        self.isolated = plan["isolation"] == "namespaces"
         self._channel.send({"plan": plan})
 
     async def wait_ready(self) -> None:
@@ -72,6 +72,11 @@ class Sandbox:
         """
         await asyncio.shield(self._ready)
 
+    def take_listener(self) -> socket.socket | None:
+        """Return, once, the socket on which programs look for their proxy; None unless its network is "proxy"."""
+        listener, self._listener = self._listener, None
+        return listener
+
     async def wait_closed(self) -> None:
         """Return when every process of the sandbox is dead, whatever the reason."""
         await self._gone.wait()
@@ -79,12 +84,23 @@ class Sandbox:
     async def close(self) -> None:
         """Kill every process; all are dead, and the mounts gone, when this returns."""
         await self._forked.wait()
+        if not self.isolated:
+            await self._close_plain()
         if self._pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             except ProcessLookupError:  # it died by itself, and the loop has not heard of it yet
                 pass
         await self._gone.wait()
+
+    async def _close_plain(self) -> None:
+        """Have the first process end the others; without a namespace the kernel does not do it."""
+        self._channel.close()
+        try:
+            await asyncio.wait_for(self._gone.wait(), _KILL_GRACE)
+        except TimeoutError:  # it was stopped by those whom it should end
+            for pid in processes.pids(self._proc):
+                processes.send_signal(self._proc, pid, processes.KILL)
 
     async def run(
         self,
@@ -94,28 +110,29 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         stdin: bytes | None = None,
         timeout: float | None = None,
-        output_limit: int = 64 * MIB,
+        output_limit: int | None = None,
     ) -> Completed:
         """Run a command to its end, or until `timeout` seconds have passed, those spent frozen not counted.
 
         Args:
             cwd: Relative to home, which is the default.
             env: Over the sandbox's environment.
-            output_limit: Bytes kept of each stream.
+            output_limit: Bytes kept of each stream; None means as the sandbox's limits have it.
 
         Raises:
             SandboxGone: The sandbox ended first.
         """
         _check_strings(argv, env or {})
         self._check_usable()
-        out, err, kills = PipeReader(output_limit), PipeReader(output_limit), self.guard.kills()
+        limit = self.guard.limits.output_bytes if output_limit is None else output_limit
+        out, err, kills = PipeReader(limit), PipeReader(limit), self.guard.kills()
         message = {"do": "run", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
-        request, ended = self._request(message, [_source(stdin), out.writer, err.writer])
+        request, ended = self._requests.begin(message, [_source(stdin), out.writer, err.writer])
         try:
             code, timed_out = await self._outcome(request, ended, timeout)
             await asyncio.wait({out.ended, err.ended}, timeout=_PIPE_GRACE)
         finally:
-            self._abandon(request)
+            self._requests.abandon(request)
             stdout, stderr = bytes(out.finish()), bytes(err.finish())
             self._linger(out, err)
         return Completed(code, stdout, stderr + self.guard.explain(kills), timed_out, out.truncated or err.truncated)
@@ -134,15 +151,8 @@ class Sandbox:
             for fd in fds:
                 os.close(fd)
             raise
-        request, ended = self._request({"do": "run", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}, fds)
-
-        def forget(_: asyncio.Future[int]) -> None:
-            del self._exits[request]
-            if not ended.cancelled():
-                ended.exception()  # taken note of, whoever waited
-
-        ended.add_done_callback(forget)
-        return ended
+        message = {"do": "run", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
+        return self._requests.start(message, fds)
 
     async def entry(self) -> tuple[Entry, list[int]]:
         """Return what a process from outside needs to become one of this sandbox: facts, and its namespaces.
@@ -150,16 +160,9 @@ class Sandbox:
         The descriptors, in the order of `NAMESPACES`, are the caller's.
         """
         self._check_usable()
-        self._requests += 1
-        request = self._requests
-        answer: asyncio.Future[tuple[Entry, list[int]]] = self._loop.create_future()
-        self._entries[request] = answer
-        self._channel.send({"do": "entry", "id": request})
-        self.guard.wake()
-        try:
-            return await answer
-        finally:
-            del self._entries[request]
+        if not self.isolated:
+            raise SandboxError("the sandbox has no namespaces that could be entered")
+        return await self._requests.entry()
 
     def signal(self, leader: int, number: int) -> None:
         """Send a signal to the processes of the session that `leader` leads, a pid as the sandbox counts."""
@@ -186,14 +189,14 @@ class Sandbox:
         _check_strings(argv, env or {})
         self._check_usable()
         message = {"do": "terminal", "argv": list(argv), "cols": cols, "rows": rows, "cwd": cwd, "env": dict(env or {})}
-        request, exited = self._request(message, ())
+        request, exited = self._requests.begin(message)
         try:
-            fd = await self._descriptor(request, is_terminal)
+            fd = await self._requests.descriptor(request, is_terminal)
         except BaseException:
-            self._abandon(request)
+            self._requests.abandon(request)
             raise
-        exited.add_done_callback(lambda _: self._exits.pop(request, None))
-        return Terminal(fd, exited, lambda: self._channel.send({"do": "kill", "id": request}))
+        self._requests.release(request)
+        return Terminal(fd, exited, lambda: self._requests.kill(request))
 
     async def connect(self, port: int) -> socket.socket:
         """Connect to a port of the sandbox's own loopback.
@@ -218,28 +221,12 @@ class Sandbox:
 
     async def _make_socket(self, family: socket.AddressFamily) -> socket.socket:
         self._check_usable()
-        request, ended = self._request({"do": "socket", "family": int(family)}, ())
+        request, ended = self._requests.begin({"do": "socket", "family": int(family)})
         ended.set_result(0)  # nothing runs
         try:
-            return socket.socket(fileno=await self._descriptor(request, is_socket))
+            return socket.socket(fileno=await self._requests.descriptor(request, is_socket))
         finally:
-            self._abandon(request)
-
-    async def _descriptor(self, request: int, fits: Callable[[int], bool]) -> int:
-        given: asyncio.Future[int] = self._loop.create_future()
-        self._given[request] = given
-        try:
-            fd = await given
-        except asyncio.CancelledError:
-            if given.done() and not given.cancelled() and given.exception() is None:
-                os.close(given.result())
-            raise
-        finally:
-            del self._given[request]
-        if not fits(fd):
-            os.close(fd)
-            raise SandboxError("the sandbox gave a descriptor of another kind")
-        return fd
+            self._requests.abandon(request)
 
     async def call(
         self,
@@ -261,17 +248,17 @@ class Sandbox:
         self._check_usable()
         answer = PipeReader(_ANSWER_LIMIT)
         message = {"do": "call", "operation": operation, "params": dict(params)}
-        request, ended = self._request(message, [_source(input), answer.writer])
+        request, ended = self._requests.begin(message, [_source(input), answer.writer])
         try:
             _, timed_out = await self._outcome(request, ended, timeout)
             if timed_out:
                 raise TimeoutError(f"{operation} took longer than {timeout} seconds")
             await answer.ended
         finally:
-            self._abandon(request)
+            self._requests.abandon(request)
             content = answer.finish()
             answer.close()
-        return _parse(content, operation)
+        return read_answer(content, operation)
 
     def start_call(self, operation: str, params: Mapping[str, object], source: int, sink: int) -> asyncio.Future[int]:
         """Begin a file operation on pipes of the caller's; both descriptors are closed here.
@@ -286,15 +273,7 @@ class Sandbox:
                 os.close(fd)
             raise
         message = {"do": "call", "operation": operation, "params": dict(params)}
-        request, ended = self._request(message, [source, sink])
-
-        def forget(_: asyncio.Future[int]) -> None:
-            del self._exits[request]
-            if not ended.cancelled():
-                ended.exception()  # taken note of, whoever waited
-
-        ended.add_done_callback(forget)
-        return ended
+        return self._requests.start(message, [source, sink])
 
     async def call_from(self, operation: str, params: Mapping[str, object], source: int) -> dict[str, Any]:
         """Do a file operation as `call` does, with input from a descriptor, which is closed here; return its result."""
@@ -305,7 +284,7 @@ class Sandbox:
         finally:
             content = answer.finish()
             answer.close()
-        return _parse(content, operation)[0]
+        return read_answer(content, operation)[0]
 
     def kill_all(self) -> None:
         """Kill every process but the first, frozen or not."""
@@ -334,12 +313,20 @@ class Sandbox:
         """Return what the sandbox uses now."""
         self._check_alive()
         table = processes.snapshot(self._proc)
-        own = [pid for pid, process in table.items() if pid != processes.INIT and not process.dead]
+        first = processes.INIT if self.isolated else self.pid
+        if first not in table and (process := processes.look(self._proc, first)):
+            table[first] = process
+        own = [pid for pid, process in table.items() if pid != first and not process.dead]
         return Usage(
             cpu_seconds=sum(process.ticks for process in table.values()) / processes.TICKS,
             memory_bytes=sum(processes.memory(self._proc, pid) for pid in own),
             processes=len(own),
         )
+
+    def running(self) -> list[processes.Running]:
+        """Describe what runs, the first process and its file operations left out; also while it is frozen."""
+        self._check_alive()
+        return processes.running(self._proc)
 
     def _check_alive(self) -> None:
         if self._gone.is_set():
@@ -356,18 +343,11 @@ class Sandbox:
             raise SandboxError("the sandbox is not ready")
         return self._freezer
 
-    def _request(self, message: Message, fds: Sequence[int]) -> tuple[int, asyncio.Future[int]]:
-        self._requests += 1
-        ended = self._exits[self._requests] = self._loop.create_future()
-        self._channel.send({**message, "id": self._requests}, fds)
-        self.guard.wake()
-        return self._requests, ended
-
     async def _outcome(self, request: int, ended: asyncio.Future[int], timeout: float | None) -> tuple[int, bool]:
         """Return the exit code, and whether it took a kill because the time was up."""
         if await self.ends_within(ended, timeout):
             return ended.result(), False
-        self._channel.send({"do": "kill", "id": request})
+        self._requests.kill(request)
         await asyncio.wait({ended}, timeout=_KILL_GRACE)
         return ended.result() if ended.done() else _KILLED, True
 
@@ -388,14 +368,6 @@ class Sandbox:
         """A clock that stands still while the sandbox is frozen."""
         return (self._loop.time() if self._frozen_at is None else self._frozen_at) - self._frozen_before
 
-    def _abandon(self, request: int) -> None:
-        """Forget a request; kill what it started if that still runs, as after a cancellation."""
-        ended = self._exits.pop(request)
-        if not ended.done():
-            self._channel.send({"do": "kill", "id": request})
-        elif not ended.cancelled():
-            ended.exception()  # taken note of, whoever waited
-
     def _linger(self, *readers: PipeReader) -> None:
         still = [reader for reader in (*self._lingering, *readers) if not reader.ended.done()]
         for reader in still[:-_LINGERING]:
@@ -404,46 +376,20 @@ class Sandbox:
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
         match message["event"]:
-            case "exit":
-                ended = self._exits.get(message["id"])
-                if ended and not ended.done():
-                    ended.set_result(message["code"])
-            case "entry":
-                answer = self._entries.get(message["id"])
-                if answer and not answer.done():
-                    answer.set_result((message["entry"], fds))
-                else:
-                    for fd in fds:
-                        os.close(fd)
-            case "given":
-                self._on_given(message["id"], fds)
-            case "refused":
-                self._on_refused(message["id"], NotGiven(message["message"]))
             case "forked":
                 self.pid, self._pidfd = message["pid"], fds[0]
                 self._loop.add_reader(self._pidfd, self._end)
                 self._forked.set()
             case "ready":
-                self._proc = fds[0]
+                self._proc = fds[0] if self.isolated else processes.Proc(fds[0], self.pid)
+                self._listener = socket.socket(fileno=fds[1]) if fds[1:] else None
                 self._freezer = choose(self._proc, self.guard.group)
-                self.guard.start(self._proc, self._exits, lambda: self._channel.send({"do": "kill all"}))
+                self.guard.start(self._proc, self._requests, lambda: self._channel.send({"do": "kill all"}))
                 self._ready.set_result(None)
             case "failed":
                 self._fail(SetupFailed(message["step"], message["code"], message["detail"]))
-            case unknown:
-                raise ValueError(unknown)
-
-    def _on_given(self, request: int, fds: list[int]) -> None:
-        given = self._given.get(request)
-        if given is not None and not given.done() and fds:
-            given.set_result(fds.pop(0))
-        for fd in fds:  # nobody waits for it any more
-            os.close(fd)
-
-    def _on_refused(self, request: int, error: SandboxError) -> None:
-        for waiting in (self._given.get(request), self._exits.get(request)):
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(error)
+            case _:
+                self._requests.answer(message, fds)
 
     def _fail(self, error: SetupFailed) -> None:
         if not self._ready.done():
@@ -466,12 +412,11 @@ class Sandbox:
         self._frozen_at = None
         self._channel.close()
         self._fail(SetupFailed("start", 0, "the process ended before it was ready"))
-        waiting: list[asyncio.Future[Any]] = [*self._exits.values(), *self._entries.values(), *self._given.values()]
-        for ended in waiting:
-            if not ended.done():
-                ended.set_exception(SandboxGone("the sandbox ended while this ran"))
+        self._requests.end()
         for reader in self._lingering:
             reader.close()
+        if listener := self.take_listener():
+            listener.close()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
         for fd in (self._pidfd, self._proc):
@@ -495,17 +440,3 @@ def _check_strings(argv: Sequence[str], env: Mapping[str, str]) -> None:
     for name in env:
         if not name or "=" in name:
             raise ValueError(f"not a name for an environment variable: {name!r}")
-
-
-def _parse(content: bytearray, operation: str) -> tuple[dict[str, Any], bytes]:
-    trailer = files.TRAILER.size
-    if len(content) < trailer:
-        raise SandboxError(f"{operation} was killed before it could answer")
-    (length,) = files.TRAILER.unpack(content[-trailer:])
-    end = len(content) - trailer - length
-    result: dict[str, Any] = json.loads(content[end:-trailer])
-    if failure := result.get("failure"):
-        raise FileOperationFailed(failure["errno"], failure["strerror"], failure["path"])
-    if "crash" in result:
-        raise SandboxError(f"{operation} failed: {result['crash']}")
-    return result, bytes(memoryview(content)[:end])

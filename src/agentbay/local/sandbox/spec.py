@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from agentbay.local.sandbox.plan import HOME
+
+Isolation = Literal["namespaces", "landlock", "none"]
+Network = Literal["none", "proxy", "host"]
+
 MIB = 1 << 20
 _MACHINE_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -44,6 +49,7 @@ class Limits:
         cpu_share: Weight, 1 to 10,000, by which sandboxes that compete for processors share them; 100 is an ordinary
             one. Without control groups it is a niceness, and shares above 100 count as 100.
         cpu_quota: Most processors used on average, as 0.5 or 2; only with control groups.
+        output_bytes: Bytes kept of each output stream of a command.
     """
 
     processes: int | None = 256
@@ -54,6 +60,7 @@ class Limits:
     disk_bytes: int | None = None
     cpu_share: int = 100
     cpu_quota: float | None = None
+    output_bytes: int = 64 * MIB
 
     def __post_init__(self) -> None:
         if not 1 <= self.cpu_share <= 10_000:
@@ -66,15 +73,16 @@ class SandboxSpec:
 
     Attributes:
         root: An existing private directory on disk; `home` and `tmp` below it become the sandbox's own.
-        network: "none" is a loopback of its own and nothing else, "host" the host's network.
+        network: "none" is a loopback of its own and nothing else; "proxy" the same with a proxy's port on it, which the
+            host serves (`Sandbox.take_listener`); "host" the host's network, with all that listens there.
         env: Environment of every command, over the default one.
     """
 
     root: Path
-    home: str = "/home/wuying"
+    home: str = HOME
     user: str = "wuying"
     hostname: str = "agentbay"
-    network: Literal["none", "host"] = "none"
+    network: Network = "none"
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     binds: Sequence[Bind] = ()
     limits: Limits = Limits()

@@ -146,6 +146,11 @@ def enter_root(new_root: str) -> None:
     os.chdir("/")
 
 
+def call(what: str, number: int, *arguments: int | bytes | None) -> int:
+    """Make a system call that needs nothing but numbers and buffers; `what` says in a failure on what."""
+    return _checked(_libc.syscall(number, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)), what)
+
+
 def prctl(option: int, argument: int) -> None:
     """Call prctl(2) with one argument."""
     _checked(_libc.prctl(option, ctypes.c_ulong(argument), *_ZEROS), "prctl")

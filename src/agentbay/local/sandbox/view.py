@@ -35,7 +35,8 @@ _SHOWN = (
     "/etc/mime.types", "/etc/os-release", "/etc/perl", "/etc/pki", "/etc/profile", "/etc/profile.d", "/etc/protocols",
     "/etc/python3", "/etc/R", "/etc/services", "/etc/ssl", "/etc/X11", "/etc/xdg", "/var/cache/fontconfig",
 )  # fmt: skip
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+PROGRAMS = (*(f"/{name}" for name in _PROGRAM_DIRECTORIES), *_SHOWN)
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _LINKS = {
     "dev/fd": "/proc/self/fd",
     "dev/stdin": "/proc/self/fd/0",
@@ -102,7 +103,7 @@ def _show_programs() -> None:
 
 
 def _show_devices() -> None:
-    for name in _DEVICES:
+    for name in DEVICES:
         _touch("dev/" + name)
         syscalls.bind("/dev/" + name, "dev/" + name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     syscalls.mount("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")

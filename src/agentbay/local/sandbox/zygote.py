@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from agentbay.local.sandbox import namespaces, seccomp, syscalls, title, wire
+from agentbay.local.sandbox import namespaces, plain, seccomp, syscalls, title, wire
 from agentbay.local.sandbox.agent import Agent
 from agentbay.local.sandbox.plan import Plan
 
@@ -69,7 +69,8 @@ def _live(channel: socket.socket, groups: Sequence[int], program: bytes) -> NoRe
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         plan = _await_plan(channel, groups)
-        namespaces.enter(plan, channel, program)
+        enter = namespaces.enter if plan["isolation"] == "namespaces" else plain.enter
+        enter(plan, channel, program)
         Agent(channel, plan).serve()
     except syscalls.SetupFailed as failure:
         _report(channel, {"event": "failed", "step": failure.step, "code": failure.code, "detail": failure.detail})

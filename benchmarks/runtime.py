@@ -1,0 +1,103 @@
+"""What a session of the local runtime costs, in one run with plain subprocesses and with bubblewrap.
+
+    python benchmarks/runtime.py [rounds [live ...]]
+
+All is measured through the HTTP client, at 1, 50 and 1,000 live sessions. Bubblewrap, if it is installed, starts a
+sandbox for each command, as it is mostly used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from agentbay import AsyncAgentBay, AsyncSession
+
+TARGETS = {"create": 8.0, "first command": 3.0, "overhead": 0.7, "pause": 2.0, "resume": 2.0, "delete": 5.0}
+BUBBLEWRAP = [
+    "bwrap", "--unshare-all", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind", "/usr", "/usr",
+    "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
+]  # fmt: skip
+
+
+async def timed(call: Callable[[], Awaitable[object]]) -> float:
+    """Milliseconds of a call."""
+    began = time.perf_counter()
+    await call()
+    return (time.perf_counter() - began) * 1000
+
+
+def spawned(command: list[str], rounds: int) -> list[float]:
+    """Milliseconds of a command as a plain subprocess with its output read."""
+    found = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        found.append((time.perf_counter() - began) * 1000)
+    return found
+
+
+async def life(bay: AsyncAgentBay, found: dict[str, list[float]]) -> None:
+    """One session from its creation to its end."""
+    made: list[AsyncSession] = []
+
+    async def create() -> None:
+        made.append((await bay.create()).unwrap().session)  # type: ignore[arg-type]
+
+    found["create"].append(await timed(create))
+    session = made[0]
+    found["first command"].append(await timed(lambda: session.command.run("true")))
+    found["command"].extend([await timed(lambda: session.command.run("true")) for _ in range(5)])
+    found["pause"].append(await timed(session.pause))
+    found["resume"].append(await timed(session.resume))
+    found["delete"].append(await timed(session.delete))
+
+
+def show(name: str, values: list[float], target: float | None = None) -> None:
+    """Print a line: median, quickest, and 95 of 100."""
+    values = sorted(values)
+    median, late = statistics.median(values), values[min(len(values) - 1, int(len(values) * 0.95))]
+    verdict = "" if target is None else f"{target:>9.1f}  {'met' if median <= target else 'MISSED'}"
+    print(f"{name:<34}{median:>9.2f}{values[0]:>9.2f}{late:>9.2f}{verdict}", flush=True)
+
+
+async def main() -> None:
+    """Measure and print."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    stages = [int(text) for text in sys.argv[2:]] or [1, 50, 1000]
+    print(f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, ", end="")
+    print(f"user {os.geteuid()}, load {os.getloadavg()[0]:.1f}; milliseconds, {rounds} rounds")
+    print(f"{'':<34}{'median':>9}{'min':>9}{'p95':>9}{'target':>9}")
+    plain = spawned(["bash", "-c", "true"], rounds * 5)
+    show("plain subprocess: bash -c true", plain)
+    if shutil.which("bwrap"):
+        show("bubblewrap: bash -c true", spawned([*BUBBLEWRAP, "bash", "-c", "true"], rounds * 5))
+    async with AsyncAgentBay.local() as bay:
+        show("runtime: start, first answer", [await timed(bay.list)])
+        alive = 0
+        for stage in stages:
+            while alive < stage - 1:
+                batch = min(25, stage - 1 - alive)
+                await asyncio.gather(*(bay.create() for _ in range(batch)))
+                alive += batch
+            found: dict[str, list[float]] = {
+                name: [] for name in ("create", "first command", "command", "pause", "resume", "delete")
+            }
+            for _ in range(rounds):
+                await life(bay, found)
+            print(f"-- {stage} live")
+            for name, values in found.items():
+                show(name, values, TARGETS.get(name))
+            baseline = statistics.median(spawned(["bash", "-c", "true"], rounds))
+            show("overhead of a command", [value - baseline for value in found["command"]], TARGETS["overhead"])
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

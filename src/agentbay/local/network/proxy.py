@@ -1,0 +1,230 @@
+"""An HTTP proxy for one sandbox, which accepts on a socket that belongs to the sandbox's own network.
+
+CONNECT makes a tunnel. Of any other request the head is read strictly and written anew, one request a connection, so
+that no two readers can differ about where it goes or where it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+import h11
+
+from agentbay.local.network.reach import Reach, Refusal, Route
+from agentbay.local.network.rules import Place, parse_place
+
+_logger = logging.getLogger(__name__)
+
+_MOST = 128  # connections of one sandbox under way; more wait to be accepted
+_HEAD_SECONDS = 30.0
+_IDLE_SECONDS = 600.0  # for which a connection may stand still
+_HALF_CLOSED_SECONDS = 30.0  # the same, when one side has said its last
+_LARGEST_HEAD = 64 << 10
+_CHUNK = 1 << 16
+_RETRY_SECONDS = 0.5  # until it accepts again when descriptors have run out
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer upgrade".split()
+)
+_OVER = (h11.EndOfMessage, h11.ConnectionClosed, h11.PAUSED)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Door:
+    """The proxy of one sandbox, until it is closed; `listener` is closed with it."""
+
+    def __init__(self, listener: socket.socket, reach: Reach) -> None:
+        self._listener, self._reach = listener, reach
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        listener.setblocking(False)
+        self._loop.add_reader(listener, self._accept)
+
+    def close(self) -> None:
+        """Accept no more, and break off what is under way."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_RETRY_SECONDS, self._go_on)
+            return
+        task = self._loop.create_task(_serve(connection, self._reach))
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+        if len(self._tasks) >= _MOST:
+            self._loop.remove_reader(self._listener)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._closed and len(self._tasks) < _MOST:
+            self._loop.add_reader(self._listener, self._accept)
+
+
+async def _serve(connection: socket.socket, reach: Reach) -> None:
+    """Answer what comes through a connection, then close it."""
+    writer: StreamWriter | None = None
+    try:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=_LARGEST_HEAD)
+        async with asyncio.timeout(_IDLE_SECONDS) as idle:
+            await _Exchange(reader, writer, reach, idle).run()
+    except (OSError, TimeoutError):  # one side has gone, or stood still for too long
+        pass
+    finally:
+        connection.close() if writer is None else _finish(writer)
+
+
+def _finish(writer: StreamWriter) -> None:
+    """Close when what is to be sent has been; not for ever, if nobody takes it."""
+    writer.close()
+    if writer.transport.get_write_buffer_size():
+        asyncio.get_running_loop().call_later(_HALF_CLOSED_SECONDS, writer.transport.abort)
+
+
+class _Exchange:
+    """A request and its answer."""
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter, reach: Reach, idle: asyncio.Timeout) -> None:
+        self._reader, self._writer, self._reach, self._idle = reader, writer, reach, idle
+        self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
+        self._loop = asyncio.get_running_loop()
+        self._patience = _IDLE_SECONDS
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.timeout(_HEAD_SECONDS):
+                request = await self._next(self._client, self._reader)
+        except (TimeoutError, h11.RemoteProtocolError) as error:
+            await self._refuse(Refusal(400, f"no request that could be read: {str(error) or 'it took too long'}"))
+            return
+        if not isinstance(request, h11.Request):  # nothing came
+            return
+        route: Route | None = None
+        try:
+            place, target = _read_target(request)
+            tunnel = request.method == b"CONNECT"
+            route = await self._reach.connect(place, scheme="https" if tunnel else "http")
+            await (self._tunnel(route) if tunnel else self._pass_on(request, place, target, route))
+        except Refusal as refusal:
+            _logger.info("refused: %s", refusal)
+            await self._refuse(refusal)
+        finally:
+            if route is not None:
+                _finish(route.writer)
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        # In the status line too: of an answer to CONNECT many programs show nothing else.
+        text = f"agentbay: {refusal}"
+        body = f"{text}.\n".encode()
+        head = f"HTTP/1.1 {refusal.status} {text}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self._writer.write(head.encode("ascii", "replace") + body)
+        await self._writer.drain()
+
+    async def _tunnel(self, route: Route) -> None:
+        self._writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        early, _ = self._client.trailing_data
+        route.writer.write(early)
+        await asyncio.gather(self._pump(self._reader, route.writer), self._pump(route.reader, self._writer))
+
+    async def _pump(self, reader: StreamReader, writer: StreamWriter) -> None:
+        while data := await reader.read(_CHUNK):
+            self._touch()
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+        self._patience = _HALF_CLOSED_SECONDS
+        self._touch()
+
+    async def _pass_on(self, request: h11.Request, place: Place, target: str, route: Route) -> None:
+        server = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
+        headers: Headers = [(b"host", str(place).encode().removesuffix(b":80")), *_forwarded(request.headers)]
+        if route.authorization:
+            headers.append((b"proxy-authorization", route.authorization))
+        if route.proxied:
+            target = f"http://{place}{target}"
+        head = h11.Request(method=request.method, target=target, headers=headers)
+        route.writer.write(server.send(head) or b"")
+        sending = self._loop.create_task(self._send_body(server, route.writer))
+        try:
+            await self._send_answer(server, route.reader)
+        except h11.RemoteProtocolError as error:
+            raise Refusal(502, f"the answer of {place} could not be read: {error}") from error
+        finally:  # some servers answer before they have read all
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send_body(self, server: h11.Connection, writer: StreamWriter) -> None:
+        while not isinstance(event := await self._next(self._client, self._reader), _OVER):
+            writer.write(server.send(event) or b"")
+            await writer.drain()
+        writer.write(server.send(h11.EndOfMessage()) or b"")
+        await writer.drain()
+
+    async def _send_answer(self, server: h11.Connection, reader: StreamReader) -> None:
+        while not isinstance(event := await self._next(server, reader), _OVER):
+            if isinstance(event, h11.Response | h11.InformationalResponse):
+                event = type(event)(
+                    status_code=event.status_code, reason=event.reason, headers=_forwarded(event.headers)
+                )
+            self._writer.write(self._client.send(event) or b"")
+            await self._writer.drain()
+        self._writer.write(self._client.send(h11.EndOfMessage()) or b"")
+        await self._writer.drain()
+
+    async def _next(self, parser: h11.Connection, reader: StreamReader) -> Any:
+        while (event := parser.next_event()) is h11.NEED_DATA:
+            parser.receive_data(await reader.read(_CHUNK))
+            self._touch()
+        return event
+
+    def _touch(self) -> None:
+        self._idle.reschedule(self._loop.time() + self._patience)
+
+
+def _read_target(request: h11.Request) -> tuple[Place, str]:
+    """Return where a request is to go, and what it is to ask for there."""
+    target = request.target.decode("ascii", "replace")
+    framing = [name for name, _ in request.headers if name in (b"content-length", b"transfer-encoding")]
+    if len(framing) > 1:
+        raise Refusal(400, "a request with more than one length is not passed on")
+    try:
+        if request.method == b"CONNECT":
+            return parse_place(target), ""
+        parts = urlsplit(target)
+        if parts.scheme == "http":
+            path = target.partition("://")[2].partition("#")[0].removeprefix(parts.netloc)
+            return parse_place(parts.netloc, 80), path if path.startswith("/") else f"/{path}"
+    except ValueError as error:
+        raise Refusal(400, str(error)) from error
+    raise Refusal(400, "this is a proxy: it takes CONNECT HOST:PORT, and http:// URLs")
+
+
+def _forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Return what is meant for the other end of a message; each connection carries one."""
+    headers = list(headers)
+    listed = {name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")}
+    drop = (_HOP_BY_HOP | listed | {b"host"}) - {b"content-length", b"transfer-encoding"}
+    return [*((name, value) for name, value in headers if name not in drop), (b"connection", b"close")]

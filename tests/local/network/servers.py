@@ -1,0 +1,89 @@
+"""Servers on this machine for what goes through a proxy: HTTP, HTTPS, and an index with one package."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import ssl
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import trustme
+
+WHEEL = "agentbay_trial-1.0-py3-none-any.whl"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Tells what it got; `/simple/agentbay-trial/` is an index page."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/simple/"):
+            digest = hashlib.sha256(wheel()).hexdigest()
+            self._send(
+                f'<html><body><a href="/{WHEEL}#sha256={digest}">{WHEEL}</a></body></html>'.encode(), "text/html"
+            )
+        elif self.path == f"/{WHEEL}":
+            self._send(wheel(), "application/zip")
+        else:
+            lines = [f"{name.lower()}: {value}" for name, value in self.headers.items()]
+            self._send("\n".join([f"GET {self.path}", *lines, ""]).encode())
+
+    def do_POST(self) -> None:
+        if self.headers.get("transfer-encoding") == "chunked":
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers["content-length"]))
+        self._send(f"{len(body)} bytes, {hashlib.sha256(body).hexdigest()}\n".encode())
+
+    def _send(self, body: bytes, kind: str = "text/plain") -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Keep quiet."""
+
+
+def wheel() -> bytes:
+    """A package that holds next to nothing."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        info = "agentbay_trial-1.0.dist-info"
+        for name, text in (
+            ("agentbay_trial.py", "here = True\n"),
+            (f"{info}/METADATA", "Metadata-Version: 2.1\nName: agentbay-trial\nVersion: 1.0\n"),
+            (f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+            (f"{info}/RECORD", ""),
+        ):
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return content.getvalue()
+
+
+@contextmanager
+def serving(authority: trustme.CA | None = None, address: str = "127.0.0.1") -> Iterator[int]:
+    """Serve, under TLS as `localhost` with a certificate of `authority`; yields the port."""
+    server = ThreadingHTTPServer((address, 0), Handler)
+    server.daemon_threads = True
+    if authority is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,58 @@
+"""What a rule covers, and what is no rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentbay.local.egress import is_public
+from agentbay.local.network.rules import Place, Rules, parse_place, parse_rule
+
+
+@pytest.mark.parametrize(
+    ("text", "covered", "not_covered"),
+    [
+        ("example.test", ["example.test:80", "EXAMPLE.test.:443"], ["example.test:22", "a.example.test:80"]),
+        ("example.test:8080", ["example.test:8080"], ["example.test:80", "xexample.test:8080"]),
+        ("*.example.test", ["a.example.test:443", "a.b.example.test:80"], ["example.test:443", "a.example.test:22"]),
+        ("*:443", ["anything.test:443"], ["anything.test:80"]),
+        ("[::1]:8000", ["[::1]:8000"], ["127.0.0.1:8000"]),
+        ("::1", ["[::1]:80"], ["[::1]:8000"]),
+        ("127.0.0.1:8000", ["127.0.0.1:8000"], ["localhost:8000", "127.1:8000"]),
+    ],
+)  # fmt: skip
+def test_what_a_rule_covers(text, covered, not_covered):
+    """A name covers itself, without a port on the ports of the web; a pattern what is below it."""
+    rules = Rules([parse_rule(text)])
+    assert all(rules.matching(parse_place(place)) for place in covered)
+    assert not any(rules.matching(parse_place(place)) for place in not_covered)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "https://example.test", "example.test/path", "user@example.test", "a b", "exa*mple.test", "example.test:0",
+     "example.test:99999", "example.test:x", "%31.test", "-", "a\\b"],
+)  # fmt: skip
+def test_what_is_no_rule(text):
+    """What cannot be meant is refused."""
+    with pytest.raises(ValueError, match=r"is not HOST|[Pp]ort"):
+        parse_rule(text)
+
+
+def test_the_name_wins_over_the_pattern():
+    """Who has named a host means it wherever it is; a pattern stands for public addresses only."""
+    rules = Rules([parse_rule("*"), parse_rule("registry.test")])
+    found = rules.matching(Place("registry.test", 443))
+    assert found is not None
+    assert not found.is_pattern
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [("1.1.1.1", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("::1", False), ("10.0.0.1", False),
+     ("169.254.169.254", False), ("100.100.100.200", False), ("fd00:ec2::254", False), ("0.0.0.0", False),
+     ("::ffff:127.0.0.1", False), ("64:ff9b::7f00:1", False), ("64:ff9b::101:101", True), ("2002:7f00:1::", False),
+     ("224.0.0.1", False), ("fe80::1%lo", False)],
+)  # fmt: skip
+def test_public_addresses(address, public):
+    """An address in disguise is what it leads to."""
+    assert is_public(address) == public

@@ -1,0 +1,199 @@
+"""Sandboxes without namespaces: what works, what ends with them, and what Landlock closes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from agentbay.local.sandbox import landlock
+from agentbay.local.sandbox.host import Bind, FileOperationFailed, Sandbox, SandboxError, SandboxHost, SandboxSpec
+from tests.local.sandbox.test_lifecycle import SOURCE
+from tests.local.sandbox.traces import eventually, processes_with
+
+ISOLATIONS = ["none", *(["landlock"] if landlock.version() >= landlock.NEEDED else [])]
+Body = Callable[[Sandbox, SandboxHost], Awaitable[None]]
+
+
+@pytest.fixture(params=ISOLATIONS)
+def conduct(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
+    """Run an async function with a sandbox without namespaces."""
+
+    def run(body: Body, **options: object) -> None:
+        async def whole() -> None:
+            host = await SandboxHost.start(isolation=request.param)
+            assert host.isolation == request.param
+            try:
+                root = tmp_path / "sandbox"
+                root.mkdir()
+                await asyncio.wait_for(body(await host.create(SandboxSpec(root=root, **options)), host), 30)
+            finally:
+                await host.close()
+
+        asyncio.run(whole())
+
+    return run
+
+
+def test_tools_work(conduct, tmp_path):
+    """Commands, files by the paths that clients know, terminals and ports work as ever."""
+
+    async def body(sandbox: Sandbox, host: SandboxHost) -> None:
+        done = await sandbox.run(["bash", "-c", "pwd; echo x > f; mktemp; cat <(echo y); id -u"])
+        home, temporary, *rest = done.stdout.decode().splitlines()
+        assert (home, rest) == (str(tmp_path / "sandbox/home"), ["y", str(os.geteuid())])
+        assert temporary.startswith(str(tmp_path / "sandbox/tmp/"))
+        assert host.owner == (os.geteuid(), os.getegid())
+        await sandbox.call("write", {"path": "/home/wuying/a/b"}, input=b"payload")
+        assert (await sandbox.call("read", {"path": "a/b"}))[1] == b"payload"
+        assert (await sandbox.run(["cat", "b"], cwd="/home/wuying/a")).stdout == b"payload"
+        terminal = await sandbox.open_terminal(["sh", "-c", "tty; exit 3"], cols=80, rows=24)
+        assert await terminal.exited == 3
+        terminal.close()
+        server = asyncio.create_task(sandbox.run(["python3", "-m", "http.server", "--bind", "127.0.0.1", "38917"]))
+        for _ in range(300):
+            try:
+                connection = await sandbox.connect(38917)
+                break
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.05)
+        connection.close()
+        server.cancel()
+
+    conduct(body)
+
+
+def test_all_of_it_ends(conduct):
+    """A timeout kills what the command has left behind; closing kills everything, also what is stopped or a daemon."""
+
+    async def body(sandbox: Sandbox, host: SandboxHost) -> None:
+        daemon = "setsid nohup sleep 770101 >&/dev/null & (setsid sh -c 'setsid sleep 770101 >&/dev/null &') ; wait"
+        done = await sandbox.run(["bash", "-c", daemon], timeout=0.5)
+        assert done.timed_out
+        assert processes_with("770101") == []
+        await sandbox.run(["bash", "-c", "(setsid sleep 770102 >&/dev/null &) ; (sleep 770102 & kill -STOP $!) ; true"])
+        assert len(processes_with("770102")) == 2
+        assert (await sandbox.usage()).processes == 2
+        await sandbox.close()
+        assert processes_with("770102") == []
+        assert not sandbox.alive
+
+    conduct(body)
+
+
+def test_pause(conduct, tmp_path):
+    """Freezing stops all of it, the first process aside, and it goes on after."""
+
+    async def body(sandbox: Sandbox, host: SandboxHost) -> None:
+        task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
+        file = tmp_path / "sandbox/home/n"
+        while not file.exists():
+            await asyncio.sleep(0.02)
+        await sandbox.freeze()
+        size = file.stat().st_size
+        await asyncio.sleep(0.2)
+        assert file.stat().st_size == size
+        await sandbox.thaw()
+        while file.stat().st_size == size:
+            await asyncio.sleep(0.02)
+        task.cancel()
+
+    conduct(body)
+
+
+def test_binds(conduct, tmp_path):
+    """What is to be seen below home is linked there; what is to be seen elsewhere cannot be, and that is said."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+
+    async def body(sandbox: Sandbox, host: SandboxHost) -> None:
+        await sandbox.run(["bash", "-c", "echo x > deep/data/f"])
+        assert (shared / "f").read_text() == "x\n"
+        with pytest.raises(SandboxError, match="without namespaces, only what is below /home/wuying"):
+            await host.create(SandboxSpec(root=tmp_path / "sandbox", binds=[Bind(str(shared), "/mnt/data")]))
+        with pytest.raises(SandboxError, match="no namespaces"):
+            await sandbox.entry()
+
+    conduct(body, binds=[Bind(str(shared), "/home/wuying/deep/data")])
+
+
+HOST = """
+import asyncio, os, sys, time
+from contextlib import nullcontext
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox.host import SandboxHost, SandboxSpec
+async def main():
+    host = await SandboxHost.start(isolation=sys.argv[3])
+    sandbox = await host.create(SandboxSpec(root=Path(sys.argv[2])))
+    await sandbox.run(["bash", "-c", "(setsid sleep 770103 >&/dev/null &)"])
+    asyncio.create_task(sandbox.run(["sleep", "770103"]))
+    while len(sandbox.running()) < 2:
+        await asyncio.sleep(0.02)
+    await sandbox.freeze()
+    print("frozen", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_killed_host(tmp_path, isolation):
+    """When the service is killed, all that its sandboxes run ends, frozen or not."""
+    host = subprocess.Popen([sys.executable, "-c", HOST, SOURCE, str(tmp_path), isolation], stdout=subprocess.PIPE)
+    assert host.stdout is not None
+    with host.stdout:
+        assert host.stdout.readline() == b"frozen\n"
+        assert len(processes_with("770103")) >= 2
+        host.send_signal(signal.SIGKILL)
+        host.wait()
+    assert eventually(lambda: processes_with("770103") == [], 30)
+
+
+@pytest.mark.skipif("landlock" not in ISOLATIONS, reason="takes Landlock of ABI 6; what is said without it is tested")
+def test_what_landlock_closes(tmp_path):
+    """Files, processes and abstract sockets of the host are closed; without it, the same program reaches them."""
+    (tmp_path / "secret").write_text("host-secret")
+    with socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(f"\0agentbay-test-{os.getpid()}")
+        abstract.listen()
+        program = f"""
+import os, socket
+def attempt(action):
+    try:
+        action()
+        print("open", end=" ")
+    except OSError as error:
+        print(error.errno, end=" ")
+attempt(lambda: open({str(tmp_path / "secret")!r}).read())
+attempt(lambda: open({str(tmp_path / "new")!r}, "w"))
+attempt(lambda: os.listdir({str(tmp_path)!r}))
+attempt(lambda: os.truncate({str(tmp_path / "secret")!r}, 20))
+attempt(lambda: os.rename({str(tmp_path / "secret")!r}, "mine"))
+attempt(lambda: os.kill({os.getpid()}, 0))
+attempt(lambda: open("/proc/{os.getpid()}/environ").read())
+attempt(lambda: socket.socket(socket.AF_UNIX).connect("\\0agentbay-test-{os.getpid()}"))
+"""
+
+        async def attempts(isolation: str) -> list[str]:
+            host = await SandboxHost.start(isolation=isolation)  # type: ignore[arg-type]
+            try:
+                root = tmp_path / isolation
+                root.mkdir()
+                sandbox = await host.create(SandboxSpec(root=root))
+                with pytest.raises(FileOperationFailed) if isolation == "landlock" else nullcontext():
+                    await sandbox.call("read", {"path": str(tmp_path / "secret")})
+                return (await sandbox.run(["python3", "-c", program])).stdout.decode().split()
+            finally:
+                await host.close()
+
+        assert asyncio.run(attempts("landlock")) == ["13", "13", "13", "13", "13", "1", "13", "1"]
+        assert set(asyncio.run(attempts("none"))) == {"open"}
