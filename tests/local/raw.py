@@ -145,10 +145,10 @@ class Child:
 
 
 @contextlib.contextmanager
-def embedded(state_dir: Path | None = None, *options: str) -> Iterator[tuple[Child, Wire]]:
+def embedded(state_dir: Path | None = None, *options: str, **environment: str) -> Iterator[tuple[Child, Wire]]:
     """Run `python -m agentbay.local` and a client of it."""
     where = ["--state-dir", str(state_dir)] if state_dir else []
-    child = Child(["-m", "agentbay.local", *where, *options])
+    child = Child(["-m", "agentbay.local", *where, *options], **environment)
     try:
         wire = Wire(child.url)
         with wire.http:

@@ -39,7 +39,7 @@ def test_terminals(python: str, flavour: str, tmp_path: Path) -> None:
             cwd=tmp_path,  # the published client writes a log file where it is
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -13,6 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from agentbay.local.hub import Hub, Peer
 from tests.local.raw import Wire
 
 
@@ -125,3 +127,26 @@ def test_end_of_the_session(wire: Wire, session: str) -> None:
             until_closed(made)
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1001
+
+
+@pytest.mark.anyio
+async def test_peer_that_is_going_keeps_nothing_from_others() -> None:
+    """What the web server raises for a client that is just going, or a client that takes nothing, harms that one."""
+    hub, taken = Hub(), list[str]()
+
+    async def going(_: str) -> None:
+        raise RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
+
+    async def stuck(_: str) -> None:
+        await asyncio.sleep(60)
+
+    async def fine(text: str) -> None:
+        taken.append(text)
+
+    peers = [Peer(going), Peer(stuck), Peer(fine)]
+    hub.peers = dict.fromkeys(peers)
+    push = asyncio.create_task(hub.push("PTY_SERVER", {"eventType": "pty.exit"}))
+    while not taken:
+        await asyncio.sleep(0)
+    assert [peer.gone.is_set() for peer in peers] == [True, False, False]
+    push.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,7 +19,8 @@ _EXAMPLES = examples(
     "agentbay local doctor                     # can this machine isolate sessions? if not, what is missing?",
 )
 _ABOUT = """
-Run isolated sessions on this machine, for clients on this machine, until it is stopped.
+Run isolated sessions on this machine, until it is stopped: for clients on this machine, unless --host names another
+way in. A signal stops it: calls under way may finish; a second one does not wait for them.
 
 AGENTBAY_API_KEY, if set, is the key that clients must present.
 """
@@ -27,47 +28,105 @@ AGENTBAY_API_KEY, if set, is the key that clients must present.
 app = group(_ABOUT, _EXAMPLES, invoke_without_command=True, no_args_is_help=False)
 
 
+def _given(metavar: str, about: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=about, **more)
+
+
 @app.callback()
 def local(
     context: typer.Context,
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port on 127.0.0.1; 0 is any.")] = 0,
+    host: Annotated[
+        str, _given("NAME", "By what name or address clients reach it; other than loopback only with TLS and a key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, _given("N", "Its port; 0 is any.", min=0, max=65535)] = 0,
+    socket: Annotated[
+        str | None, _given("PATH", "Serve on a unix socket that only you can open, and on no port.")
+    ] = None,
+    tls_cert: Annotated[str | None, _given("FILE", "Certificate with its chain, PEM.")] = None,
+    tls_key: Annotated[str | None, _given("FILE", "The certificate's key, PEM.")] = None,
     state_dir: Annotated[
         str | None,
-        typer.Option(
-            metavar="DIR",
+        _given(
+            "DIR",
+            "Where it keeps its files; one runtime at a time.",
             show_default="a temporary one, removed at the end",
-            help="Where it keeps its files; one runtime at a time.",
+        ),
+    ] = None,
+    context_store: Annotated[
+        str | None,
+        _given(
+            "URL",
+            "Bucket that keeps the files of contexts, as s3://BUCKET/PREFIX?endpoint=https://... or oss://...; "
+            "credentials come from the environment.",
+            show_default="the state directory",
         ),
     ] = None,
     isolation: Annotated[
-        Literal["auto", "none"], typer.Option(help="auto isolates each session or refuses to start.")
+        Literal["auto", "landlock", "none"],
+        typer.Option(
+            help="auto isolates each session or refuses to start; landlock and none are for machines that forbid "
+            "namespaces, and say what they leave open."
+        ),
     ] = "auto",
+    network: Annotated[
+        Literal["none", "proxy", "host"] | None,
+        typer.Option(
+            help="Of sessions that do not say: none, a proxy to what is allowed, or this machine's own.",
+            show_default="proxy",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str],
+        _given(
+            "HOST[:PORT]",
+            "What sessions may reach through the proxy, beside what pip, npm, apt and git of this machine are set "
+            "up for. *.DOMAIN and * stand for public addresses; without a port, 80 and 443. May be repeated.",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    storage_host: Annotated[
+        list[str],
+        _given(
+            "HOST[:PORT]",
+            "Storage that sessions may copy from and to although its address is not public; may be repeated.",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
     link_url: Annotated[
         Literal["on", "off"], typer.Option(help="Whether sessions offer to be called directly.")
     ] = "on",
-    storage_host: Annotated[
-        list[str],
-        typer.Option(
-            metavar="HOST[:PORT]",
-            help="Storage that sessions may copy from and to although its address is not public; may be repeated.",
-        ),
-    ] = [],  # noqa: B006  # typer copies it
+    max_sessions: Annotated[str | None, _given("N", "Sessions at a time.", show_default="no limit")] = None,
+    session_memory: Annotated[
+        str | None, _given("SIZE", "Memory of a session, as 2GiB.", show_default="half of the machine's")
+    ] = None,
+    session_processes: Annotated[str, _given("N", "Processes and threads of a session.")] = "256",
+    session_disk: Annotated[
+        str | None, _given("SIZE", "Disk space of a session.", show_default="what the machine can spare")
+    ] = None,
+    session_cpus: Annotated[
+        str | None, _given("N", "Processors of a session, as 0.5; needs control groups.", show_default="no limit")
+    ] = None,
+    session_open_files: Annotated[str, _given("N", "Open files of each process of a session.")] = "4096",
+    output_limit: Annotated[str, _given("SIZE", "Kept of each output stream of a command.")] = "64MiB",
+    memory: Annotated[
+        str | None, _given("SIZE", "Memory of all sessions; needs control groups.", show_default="no limit")
+    ] = None,
+    processes: Annotated[
+        str | None, _given("N", "Processes of all sessions; needs control groups.", show_default="no limit")
+    ] = None,
+    cpus: Annotated[
+        str | None, _given("N", "Processors of all sessions; needs control groups.", show_default="no limit")
+    ] = None,
+    drain: Annotated[str, _given("SECONDS", "For calls under way to finish when it is stopped.")] = "10",
     log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What it logs.")] = "info",
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="Lines for people, or one JSON object a line.")
+    ] = "text",
 ) -> int:
     if context.invoked_subcommand is not None:
         return 0
     # The start is what users wait for: the server is imported only here.
     from agentbay.local.server import run
 
-    chosen = options.Options(
-        port=port,
-        state_dir=state_dir,
-        isolation=isolation,
-        links=link_url == "on",
-        log_level=log_level,
-        storage_hosts=tuple(storage_host),
-    )
-    return run(chosen, os.environ.get("AGENTBAY_API_KEY", ""))
+    return run(options.Options.read(context.params), os.environ.get("AGENTBAY_API_KEY", ""))
 
 
 @app.command()
@@ -76,7 +135,7 @@ def doctor(json: Json = False) -> int:
     from agentbay.local.sandbox.ladder import examine
 
     rungs = examine()
-    usable, lack = any(rung.works for rung in rungs), options.missing_packages()
+    usable, lack = any(rung.works and not rung.by_request for rung in rungs[:3]), options.missing_packages()
     said = [f"{'works' if rung.works else 'fails'}  {rung.name}: {rung.detail}" for rung in rungs]
     verdict = f"This machine {'can' if usable else 'cannot'} isolate sessions."
     facts = [{"name": rung.name, "works": rung.works, "detail": rung.detail} for rung in rungs]

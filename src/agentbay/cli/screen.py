@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from agentbay.errors import AgentBayError
@@ -77,27 +77,20 @@ class Screen:
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
         """Show that something goes on, to a person."""
-        if self.json or not sys.stderr.isatty():
-            yield
-            return
-        from rich.console import Console
-
-        with Console(stderr=True).status(what):
+        with self.progress(what, None):
             yield
 
     @contextmanager
     def progress(self, what: str, total: int | None) -> Iterator[Progress]:
         """Show how many bytes have been moved, to a person; the function is called with the bytes so far."""
-        if self.json or not sys.stderr.isatty():
-            yield lambda done: None
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+        from agentbay import progress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what.replace("[", r"\["), total=total)
-            yield lambda done: bar.update(task, completed=done)
+        with nullcontext(_tell_nobody) if self.json else progress(what, total) as tell:
+            yield tell
+
+
+def _tell_nobody(done: int) -> None:
+    pass
 
 
 def _described(error: AgentBayError | OSError) -> dict[str, Any]:

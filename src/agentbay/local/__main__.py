@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import sys
 
+from agentbay.errors import ConfigurationError
 from agentbay.local.options import parse
 
 
 def main() -> int:
-    options = parse(sys.argv[1:], "python -m agentbay.local")
+    try:
+        options = parse(sys.argv[1:], "python -m agentbay.local")
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     key = sys.stdin.readline().strip()
     if not key:
         sys.stderr.write("The first line of standard input must be the key. To start one by hand: agentbay local\n")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
@@ -27,6 +29,7 @@ from agentbay.local.asgi import (
 from agentbay.local.contexts import objects
 from agentbay.local.direct import call_directly
 from agentbay.local.guard import Guard
+from agentbay.local.page.routes import Page
 from agentbay.local.refusals import shutting_down
 from agentbay.local.rpc import call_action
 from agentbay.local.runtime import Runtime
@@ -49,7 +52,11 @@ class Application:
     """The service as an ASGI application."""
 
     def __init__(self, runtime: Runtime, key: str) -> None:
-        self._runtime, self._guard = runtime, Guard(key, runtime.address)
+        self._runtime, self._guard = runtime, Guard(key, runtime.place)
+        self._page = Page(runtime, self._guard)
+        self._calls = 0  # under way
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = envelope.new_request_id()
@@ -120,16 +127,35 @@ class Application:
     async def _answer(self, request: Request, receive: Receive, request_id: str) -> Response:
         self._check(request)
         if request.path == "/healthz":
-            return as_json({"status": "ok"})
-        if request.path == "/view":
-            return envelope.failure(501, "NotSupported.Local", "The local runtime does not offer this yet.", request_id)
+            return as_json({"status": "ok", **self._runtime.facts()})
+        if self._page.owns(request):
+            return await self._page.serve(request, receive)
         if request.path.startswith(objects.PREFIX):
             return await objects.serve(self._runtime.contexts, request, receive)
         if request.method != "POST":
             return envelope.failure(405, "UnsupportedHTTPMethod", "Actions are sent with POST.", request_id)
+        with self._counted():
+            return await self._act(request, receive, request_id)
+
+    async def _act(self, request: Request, receive: Receive, request_id: str) -> Response:
+        body = await read_body(receive, _BODY_LIMIT)
         if self._runtime.sessions.closing:
             raise shutting_down()
-        body = await read_body(receive, _BODY_LIMIT)
         if direct := _DIRECT.fullmatch(request.path):
             return await while_connected(call_directly(self._runtime, direct[1], request, body), receive)
         return await while_connected(call_action(self._runtime, self._guard, request, body, request_id), receive)
+
+    async def drained(self) -> None:
+        """Return when no call is under way."""
+        await self._idle.wait()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if self._calls == 0:
+                self._idle.set()

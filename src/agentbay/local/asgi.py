@@ -48,7 +48,7 @@ class Response:
     content_type: str = "application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     stream: AsyncGenerator[bytes, None] | None = None  # in place of the body
-    length: int | None = None  # of what the stream yields
+    length: int | None = None  # of what the stream yields, if that is known
 
 
 def as_json(value: object, status: int = 200) -> Response:
@@ -93,7 +93,7 @@ async def while_connected(work: Coroutine[Any, Any, Response], receive: Receive)
     Raises:
         Disconnected: The client went away first.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(receive))
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(disconnected(receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -106,7 +106,8 @@ async def while_connected(work: Coroutine[Any, Any, Response], receive: Receive)
             await asyncio.gather(task, return_exceptions=True)  # nobody is left to tell how it ended
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -115,10 +116,12 @@ async def send_response(send: Send, response: Response, kind: str = "http") -> N
     """Send an answer."""
     headers = [
         (b"content-type", response.content_type.encode()),
-        (b"content-length", str(len(response.body) if response.length is None else response.length).encode()),
         (b"cache-control", b"no-store"),  # answers carry tokens
         *response.headers,
     ]
+    if response.stream is None or response.length is not None:
+        length = len(response.body) if response.length is None else response.length
+        headers.append((b"content-length", str(length).encode()))
     await send({"type": f"{kind}.response.start", "status": response.status, "headers": headers})
     if response.stream is not None:
         async with aclosing(response.stream):

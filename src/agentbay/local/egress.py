@@ -10,6 +10,8 @@ import asyncio
 import ipaddress
 from collections.abc import Iterable
 
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
 _allowed: set[str] = set()  # HOST or HOST:PORT, for the whole process, which is one runtime
 
 
@@ -46,5 +48,10 @@ async def choose(host: str, port: int) -> str:
 def is_public(address: str) -> bool:
     """Whether an address belongs to the internet, not to this machine or its network."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_global and not parsed.is_multicast
+    if isinstance(parsed, ipaddress.IPv6Address):
+        # an IPv4 address in disguise is what it leads to
+        if parsed in _NAT64:
+            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        else:
+            parsed = parsed.ipv4_mapped or parsed.sixtofour or parsed
+    return parsed.is_global and not parsed.is_multicast

@@ -1,9 +1,11 @@
-"""Who may talk to a service on the loopback: no web page, by whatever name it comes, and nobody without the key."""
+"""Who may talk to the service: no web page, by whatever name it comes, and nobody without the key."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+
+from agentbay.local.listening import Place
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -11,16 +13,18 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 class Guard:
     """Checks requests."""
 
-    def __init__(self, key: str, address: str) -> None:
+    def __init__(self, key: str, place: Place) -> None:
         self._key = f"Bearer {key}".encode()
-        port = address.rpartition(":")[2]
-        self._origins = {f"http://{host}:{port}" for host in _LOOPBACK}
+        self._hosts = _LOOPBACK | {place.host}
+        scheme, usual = ("https", 443) if place.secure else ("http", 80)
+        port = "" if place.port in (0, usual) else f":{place.port}"
+        self._origins = {f"{scheme}://{host}{port}" for host in self._hosts}
 
     def objection(self, headers: Mapping[str, str]) -> str:
         """Say what is wrong with the headers of a request, or ""."""
         # Under a name of its own that leads to 127.0.0.1, a web page could otherwise read what is served here.
-        if _host_name(headers.get("host", "")) not in _LOOPBACK:
-            return "The Host header must name the loopback."
+        if _host_name(headers.get("host", "")) not in self._hosts:
+            return "The Host header must name the loopback, or the host that this runtime serves."
         if headers.get("origin", "") not in {"", *self._origins}:
             return "Requests from web pages are not accepted."
         return ""

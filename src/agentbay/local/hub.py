@@ -35,7 +35,7 @@ class Peer:
                 return
             try:
                 await self._deliver(frame.encode())
-            except OSError:  # what the web server raises when the client has gone
+            except (OSError, RuntimeError):  # what the web server raises when the client has gone, or is just going
                 self.gone.set()
 
 
@@ -52,10 +52,9 @@ class Hub:
         self.closed = asyncio.Event()
 
     async def push(self, source: str, data: Mapping[str, Any]) -> None:
-        """Say something to every peer."""
+        """Say something to every peer; one that is slow to take it does not keep the others from it."""
         frame = Frame(uuid.uuid4().hex, CLIENT, dict(data), source)
-        for peer in list(self.peers):
-            await peer.send(frame)
+        await asyncio.gather(*(peer.send(frame) for peer in self.peers))
 
     def close(self) -> None:
         """End all that lasts, and let go of the peers."""

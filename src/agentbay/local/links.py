@@ -27,6 +27,7 @@ _HOP_BY_HOP = frozenset(
     b"upgrade".split()
 )
 _OURS = frozenset({b"host", b"origin", b"expect", b"content-length"})
+_TOO_FAR = frozenset({b"service-worker-allowed"})  # would let a session's program answer for the runtime's own page
 _UNSENDABLE = frozenset({1004, 1005, 1006, 1015})  # close codes that say how no code came
 # websockets logs headers, tokens too; nobody shall switch this on
 _SILENT = logging.Logger("agentbay.local.links")  # noqa: LOG001
@@ -171,7 +172,7 @@ def _request_headers(to: Destination, scope: Scope, body: _Body) -> Headers:
 
 
 def _response_headers(to: Destination, response: httpcore.Response) -> Headers:
-    headers = _end_to_end([(name.lower(), value) for name, value in response.headers], frozenset())
+    headers = _end_to_end([(name.lower(), value) for name, value in response.headers], _TOO_FAR)
     return [(name, _relocated(to, value) if name == b"location" else value) for name, value in headers]
 
 

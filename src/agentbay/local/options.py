@@ -3,73 +3,173 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from importlib.util import find_spec
-from typing import Literal
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
+from agentbay.errors import ConfigurationError
+from agentbay.local.network.rules import Rule, parse_rule
+
+Isolation = Literal["auto", "landlock", "none"]
+Network = Literal["none", "proxy", "host"]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _NEEDED = ("uvicorn",)
+_UNITS = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]IB|)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+def size(text: str) -> int:
+    """Read bytes: 536870912, 512MiB, 1.5GiB."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or not (amount := int(float(found[1]) * _UNITS[found[2].upper()])):
+        raise ValueError(f"{text!r} is no size; write bytes, or KiB, MiB, GiB, TiB, as 512MiB")
+    return amount
+
+
+def count(text: str) -> int:
+    """Read a number from 1 on."""
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise ValueError(f"must be a whole number, at least 1, not {text!r}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Read a number of processors: 2, 0.5."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.01 <= number < 10_000:
+        raise ValueError(f"must be a number of processors, as 2 or 0.5, not {text!r}")
+    return number
+
+
+def port_number(text: str) -> int:
+    """Read a port; 0 is any."""
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ValueError(f"must be 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a time."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise ValueError(f"must be seconds, 0 or more, not {text!r}")
+    return number
+
+
+Size = Annotated[int, size]
+Count = Annotated[int, count]
+Processors = Annotated[float, share]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to run; see `agentbay local --help`."""
+    """How to run; `agentbay local --help` says what each means. A field `a_b` is the option `--a-b`."""
 
-    port: int = 0
+    host: str = LOOPBACK[0]
+    port: Annotated[int, port_number] = 0
+    socket: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
     state_dir: str | None = None
-    isolation: Literal["auto", "none"] = "auto"
-    links: bool = True
-    log_level: str = "warning"
-    storage_hosts: tuple[str, ...] = ()
+    context_store: str | None = None
+    isolation: Isolation = "auto"
+    link_url: Literal["on", "off"] = "on"
+    storage_host: tuple[str, ...] = ()
+    network: Network | None = None
+    allow_host: tuple[Annotated[Rule, parse_rule], ...] = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    log_format: Literal["text", "json"] = "text"
+    drain: Annotated[float, seconds] = 10.0
+    max_sessions: Count | None = None
+    session_processes: Count = 256
+    session_memory: Size | None = None
+    session_disk: Size | None = None
+    session_cpus: Processors | None = None
+    session_open_files: Count = 4096
+    output_limit: Size = 64 << 20
+    processes: Count | None = None
+    memory: Size | None = None
+    cpus: Processors | None = None
+
+    def __post_init__(self) -> None:
+        if self.socket is not None and (self.port or self.host != LOOPBACK[0] or self.tls_cert):
+            raise ConfigurationError("--socket stands alone: without --host, --port and TLS.")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigurationError("--tls-cert and --tls-key belong together; one of them is missing.")
+        if self.host in ("", "0.0.0.0", "::"):
+            raise ConfigurationError(
+                f"--host: {self.host!r} is no host that clients could name.",
+                hint="Give the name or the address by which they reach this machine.",
+            )
+        if self.host not in LOOPBACK and self.tls_cert is None:
+            raise ConfigurationError(
+                f"--host {self.host} would serve other machines in the clear: keys and files could be read on the way.",
+                hint="Give --tls-cert and --tls-key too, or stay on 127.0.0.1 behind a tunnel, as ssh -L.",
+            )
+        if self.isolation != "auto" and self.network not in (None, "host"):
+            raise ConfigurationError(
+                f"--network {self.network} takes namespaces, which --isolation {self.isolation} does without.",
+                hint="Leave it out: sessions then have this machine's network.",
+            )
+
+    @property
+    def session_network(self) -> Network:
+        """The network of sessions that do not say."""
+        return self.network or ("proxy" if self.isolation == "auto" else "host")
+
+    @classmethod
+    def read(cls, given: Mapping[str, object]) -> Self:
+        """Read options that were given as text, by their fields' names; what is None was not given.
+
+        Raises:
+            ConfigurationError: One of them cannot be; says which, and what it may be.
+        """
+        hints = get_type_hints(cls, include_extras=True)
+        return cls(**{name: _read(name, hints[name], value) for name, value in given.items() if value is not None})
 
 
-def add_arguments(parser: argparse.ArgumentParser, log_level: str = "warning") -> None:
-    """Add the runtime's options to a parser."""
-    parser.add_argument("--port", type=_port, default=0, metavar="N", help="port on 127.0.0.1; 0, the default, is any")
-    parser.add_argument(
-        "--state-dir",
-        metavar="DIR",
-        help="where it keeps its files; one runtime at a time. Default: a temporary one, removed at the end",
-    )
-    parser.add_argument(
-        "--isolation",
-        choices=("auto", "none"),
-        default="auto",
-        help="auto, the default, isolates each session or refuses to start",
-    )
-    parser.add_argument(
-        "--link-url",
-        choices=("on", "off"),
-        default="on",
-        help="whether sessions offer to be called directly (default: on)",
-    )
-    parser.add_argument(
-        "--storage-host",
-        action="append",
-        default=[],
-        metavar="HOST[:PORT]",
-        help="storage that sessions may copy from and to although its address is not public; may be repeated",
-    )
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default=log_level)
+def _read(name: str, hint: Any, value: object) -> Any:
+    if isinstance(value, list):
+        return tuple(_read(name, hint, item) for item in value)
+    try:
+        return _reader(hint)(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ConfigurationError(f"--{name.replace('_', '-')}: {error}.") from error
 
 
-def read(arguments: argparse.Namespace) -> Options:
-    """Read the options that a parser has found."""
-    return Options(
-        port=arguments.port,
-        state_dir=arguments.state_dir,
-        isolation=arguments.isolation,
-        links=arguments.link_url == "on",
-        log_level=arguments.log_level,
-        storage_hosts=tuple(arguments.storage_host),
-    )
+def _reader(hint: Any) -> Callable[[str], object]:
+    """Return what reads a text for a field: the function that its type names, or its choices."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is Annotated:
+            read: Callable[[str], object] = get_args(part)[1]
+            return read
+        if get_origin(part) is Literal:
+            return partial(_choose, get_args(part))
+    return str
+
+
+def _choose(choices: Sequence[str], text: str) -> str:
+    if text not in choices:
+        raise ValueError(f"must be {' or '.join(choices)}, not {text!r}")
+    return text
 
 
 def parse(arguments: Sequence[str], program: str) -> Options:
-    """Read a command line that holds nothing but the runtime's options."""
+    """Read a command line that holds nothing but options, each with a value; people use `agentbay local`."""
     parser = argparse.ArgumentParser(program, allow_abbrev=False)
-    add_arguments(parser)
-    return read(parser.parse_args(arguments))
+    for option in fields(Options):
+        action = "append" if isinstance(option.default, tuple) else "store"
+        parser.add_argument("--" + option.name.replace("_", "-"), action=action)
+    return Options.read(vars(parser.parse_args(arguments)))
 
 
 def missing_packages() -> str:
@@ -78,10 +178,3 @@ def missing_packages() -> str:
     if not missing:
         return ""
     return f'The local runtime needs {", ".join(missing)}: pip install "agentbay-sdk[local]"'
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"must be 0 to 65535, not {port}")
-    return port

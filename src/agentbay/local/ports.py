@@ -1,19 +1,25 @@
-"""Links to ports inside sessions: who holds one may use that port, nothing else, for as long as the session lives."""
+"""Links to ports inside sessions: who holds one may use that port, nothing else, for a day at least, two at most.
+
+And for no longer than the session lives. All of a day end together, so that who asks again gets the same link.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 
 from agentbay.local.session import Session
 from agentbay.local.sessions import SessionTable
 
 FIRST, LAST = 30100, 30199
+_DAY = 24 * 3600
 
 
 def make_token(session: Session, port: int) -> str:
-    """Make the token of a port; it says where it leads and proves that this runtime has made it."""
-    return f"{session.session_id}.{port}.{_seal(session, port)}"
+    """Make the token of a port; it says where it leads, until when, and proves that this runtime has made it."""
+    expires = (int(time.time()) // _DAY + 2) * _DAY
+    return f"{session.session_id}.{port}.{expires}.{_seal(session, port, expires)}"
 
 
 def resolve(sessions: SessionTable, token: str) -> tuple[Session, int]:
@@ -21,14 +27,16 @@ def resolve(sessions: SessionTable, token: str) -> tuple[Session, int]:
 
     Raises:
         SessionNotFoundError: The session has ended.
-        ValueError: The token is not one of ours.
+        ValueError: The token is not one of ours, or its time is over.
     """
-    session_id, port, seal = token.split(".")
+    session_id, port, expires, seal = token.split(".")
     session = sessions.find(session_id)
-    if not hmac.compare_digest(seal.encode(), _seal(session, int(port)).encode()):
+    if not hmac.compare_digest(seal.encode("utf-8", "replace"), _seal(session, int(port), int(expires)).encode()):
         raise ValueError("forged")
+    if time.time() >= int(expires):
+        raise ValueError("expired")
     return session, int(port)
 
 
-def _seal(session: Session, port: int) -> str:
-    return hmac.new(session.link_secret, str(port).encode(), hashlib.sha256).hexdigest()
+def _seal(session: Session, port: int, expires: int) -> str:
+    return hmac.new(session.link_secret, f"{port} {expires}".encode(), hashlib.sha256).hexdigest()

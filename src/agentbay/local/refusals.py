@@ -7,6 +7,7 @@ from agentbay.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
+    QuotaExceededError,
     ServerError,
     ServiceUnavailableError,
     SessionNotFoundError,
@@ -48,3 +49,19 @@ def shutting_down() -> ServiceUnavailableError:
 def broken(message: str) -> ServerError:
     """The runtime failed to do what it should be able to."""
     return ServerError(message, 500, code="InternalError")
+
+
+def no_space(error: Exception) -> ServerError:
+    """The disk of the state directory takes no more."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ServerError(f"The state directory cannot be written: {why}.", 507, code="InsufficientStorage")
+
+
+def too_many_sessions(limit: int) -> QuotaExceededError:
+    """The runtime has as many sessions as it may have."""
+    return QuotaExceededError(
+        f"The runtime has {limit} sessions, as many as it may have (--max-sessions).",
+        400,
+        code="QuotaExceeded.Session",
+        hint="Delete one, or give sessions an idle_release_timeout.",
+    )

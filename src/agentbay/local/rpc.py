@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,8 @@ from agentbay.local.guard import Guard
 from agentbay.local.handlers.links import invalid_port
 from agentbay.local.refusals import invalid, not_logged_in, unknown_action
 from agentbay.local.runtime import Runtime
+
+_logger = logging.getLogger(__name__)
 
 _MOST_FIELDS = 1000
 _FORM = "application/x-www-form-urlencoded"
@@ -33,6 +36,7 @@ async def call_action(runtime: Runtime, guard: Guard, request: Request, body: by
     if name not in ACTION_HANDLERS:
         raise unknown_action(name)
     cls, handler = ACTION_HANDLERS[name]
+    _logger.debug("request=%s action=%s", request_id, name)
     result = await handler(runtime, _read(cls, fields))
     return envelope.success(cls.spec, result, request_id)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentbay.local.contexts.desk import Desk
+from agentbay.local.listening import Place
+from agentbay.local.network.policy import Networks
 from agentbay.local.sessions import SessionTable
 
 
@@ -13,11 +15,16 @@ class Runtime:
     """A runtime at work.
 
     Attributes:
-        address: Host and port under which it serves, `127.0.0.1:PORT`.
+        place: Where clients reach it.
         offers_links: Whether sessions say where tools can be called directly.
     """
 
     sessions: SessionTable
     contexts: Desk
-    address: str
+    networks: Networks
+    place: Place
     offers_links: bool = True
+
+    def facts(self) -> dict[str, str]:
+        """What anybody may know: how sessions are isolated, and the network of those that do not say."""
+        return {"isolation": self.sessions.isolation, "network": self.networks.default}

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 
-from agentbay.errors import ConfigurationError
-from agentbay.local.options import Options, missing_packages
+from agentbay.errors import AgentBayError, ConfigurationError
+from agentbay.local import listening, logs
+from agentbay.local.listening import Place
+from agentbay.local.options import LOOPBACK, Options, missing_packages
 from agentbay.local.sandbox.host import SandboxError, SandboxHost
+from agentbay.local.sandbox.ladder import exposure
 from agentbay.local.state_dir import StateDirectory
 
-_LOOPBACK = "127.0.0.1"
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -29,19 +29,23 @@ def run(options: Options, key: str, *, lifeline: int | None = None) -> int:
         lifeline: A descriptor that says by its end that nobody needs the runtime any more.
     """
     gc.disable()  # until it is ready: collections while modules load find nothing and take a tenth of the start
-    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logs.configure(options.log_level, options.log_format)
     if lack := missing_packages():
         _tell(lack)
         return 1
     try:
+        if not key and options.host not in LOOPBACK:
+            raise ConfigurationError(
+                f"--host {options.host} serves other machines, and needs a key that you have chosen.",
+                hint="Set AGENTBAY_API_KEY.",
+            )
         state_dir = StateDirectory.open(options.state_dir)
         try:
-            with _listen(options.port) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(options, key or _kept_key(state_dir), state_dir, listener, lifeline))
+            with listening.at(options) as place, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_serve(options, key or _kept_key(state_dir), state_dir, place, lifeline))
         finally:
             state_dir.close()
-    except (ConfigurationError, SandboxError) as error:
+    except (AgentBayError, SandboxError) as error:
         _tell(error)
         return 1
     return 0
@@ -57,13 +61,6 @@ def _kept_key(state_dir: StateDirectory) -> str:
     return key
 
 
-def _listen(port: int) -> socket.socket:
-    try:
-        return socket.create_server((_LOOPBACK, port), backlog=1024)
-    except OSError as error:
-        raise ConfigurationError(f"Port {port} of {_LOOPBACK} cannot be used: {error.strerror}.") from error
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
@@ -72,22 +69,23 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(
-    options: Options, key: str, state_dir: StateDirectory, listener: socket.socket, lifeline: int | None
-) -> None:
-    stop = asyncio.Event()
+async def _serve(options: Options, key: str, state_dir: StateDirectory, place: Place, lifeline: int | None) -> None:
+    stop, hurry = asyncio.Event(), asyncio.Event()
     # Begun first: the zygote starts in a process of its own while this one imports the rest.
-    starting = asyncio.create_task(SandboxHost.start(isolation=options.isolation))
+    isolation = "namespaces" if options.isolation == "auto" else options.isolation
+    starting = asyncio.create_task(SandboxHost.start(isolation=isolation))
     await asyncio.sleep(0)
     from agentbay.local import egress
     from agentbay.local.service import serving, warm_up
 
-    egress.allow(options.storage_hosts)
+    if risk := exposure(options.isolation, options.session_network):
+        _tell(f"WARNING: {risk}")
+    egress.allow(options.storage_host)
     host = await starting
     try:
-        async with serving(host, state_dir, listener, key=key, links=options.links) as working:
-            with _stopped_by(stop, lifeline):
-                _say_ready(listener)
+        with _stopped_by(stop, hurry, lifeline):
+            async with serving(host, state_dir, place, options, key, hurry) as working:
+                _say_ready(place)
                 gc.freeze()
                 gc.enable()
                 asyncio.get_running_loop().call_soon(warm_up)
@@ -98,20 +96,31 @@ async def _serve(
         await host.close()
 
 
-def _say_ready(listener: socket.socket) -> None:
+def _say_ready(place: Place) -> None:
     with contextlib.suppress(BrokenPipeError):  # who started it is gone already, and its lifeline with it
-        sys.stdout.write(f"agentbay local ready at http://{_LOOPBACK}:{listener.getsockname()[1]}\n")
+        sys.stdout.write(f"agentbay local ready at {place}\n")
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def _stopped_by(stop: asyncio.Event, lifeline: int | None) -> Iterator[None]:
-    """Set `stop` when a signal or the end of the lifeline asks for it."""
+def _stopped_by(stop: asyncio.Event, hurry: asyncio.Event, lifeline: int | None) -> Iterator[None]:
+    """Set `stop` when a signal asks for it, `hurry` with the second one; a third ends this process outright.
+
+    The end of the lifeline sets both: nobody waits for answers any more.
+    """
     loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            hurry.set()
+            for number in _STOPPING:
+                loop.remove_signal_handler(number)
+        stop.set()
+
     for number in _STOPPING:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_signal)
     if lifeline is not None:
-        loop.add_reader(lifeline, _on_lifeline, lifeline, stop)
+        loop.add_reader(lifeline, _on_lifeline, lifeline, stop, hurry)
     try:
         yield
     finally:
@@ -119,7 +128,8 @@ def _stopped_by(stop: asyncio.Event, lifeline: int | None) -> Iterator[None]:
             loop.remove_reader(lifeline)
 
 
-def _on_lifeline(lifeline: int, stop: asyncio.Event) -> None:
+def _on_lifeline(lifeline: int, *ending: asyncio.Event) -> None:
     if not os.read(lifeline, 4096):
         asyncio.get_running_loop().remove_reader(lifeline)
-        stop.set()
+        for event in ending:
+            event.set()

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import uvicorn
@@ -14,11 +15,15 @@ from agentbay._wire.converter import structure
 from agentbay._wire.form import read_fields
 from agentbay._wire.sessions import CreateMcpSession, SessionCreated
 from agentbay._wire.tools import CallMcpTool, Shell, ToolReply
+from agentbay.errors import ConfigurationError
 from agentbay.local import envelope
 from agentbay.local.app import Application
 from agentbay.local.contexts.desk import Desk
+from agentbay.local.listening import Place
+from agentbay.local.network.policy import Networks
+from agentbay.local.options import Options
 from agentbay.local.runtime import Runtime
-from agentbay.local.sandbox.host import SandboxHost
+from agentbay.local.sandbox.host import Limits, SandboxHost
 from agentbay.local.sessions import SessionTable
 from agentbay.local.state_dir import StateDirectory
 from agentbay.local.tooling import catalogue
@@ -31,14 +36,21 @@ _LAST_ANSWERS = 5  # seconds for answers still under way at the end
 
 @asynccontextmanager
 async def serving(
-    host: SandboxHost, state_dir: StateDirectory, listener: socket.socket, *, key: str, links: bool
+    host: SandboxHost, state_dir: StateDirectory, place: Place, options: Options, key: str, hurry: asyncio.Event
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve on `listener`; at the end all sessions are ended first. Yields a task that ends if the server does."""
-    sessions, contexts = SessionTable(host, state_dir), Desk(state_dir, host.owner)
-    address, port = listener.getsockname()
-    server = _WebServer(Application(Runtime(sessions, contexts, f"{address}:{port}", links), key))
+    """Serve at a place. Yields a task that ends if the server does.
+
+    At the end new calls are refused, those under way may finish within `options.drain` seconds or until `hurry`, and
+    then all sessions are ended.
+    """
+    _bound(host, options)
+    networks = Networks(options.session_network, options.allow_host, place.port, isolated=options.isolation == "auto")
+    sessions = SessionTable(host, state_dir, _limits(options), options.max_sessions, networks=networks)
+    contexts = Desk(state_dir, host.owner, options.context_store)
+    application = Application(Runtime(sessions, contexts, networks, place, options.link_url == "on"), key)
+    server = _WebServer(application, options)
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.sweep, state_dir.leftovers()))
-    working = asyncio.create_task(server.serve([listener]))
+    working = asyncio.create_task(server.serve([place.listener]))
     try:
         await asyncio.wait(
             [working, started := asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED"
@@ -46,10 +58,51 @@ async def serving(
         started.cancel()
         yield working
     finally:
+        sessions.begin_close()
+        await _drain(application, options.drain, hurry)
         await sessions.close()
         server.stop()
         await asyncio.gather(working, sweeping)
         await contexts.close()
+
+
+async def _drain(application: Application, seconds: float, hurry: asyncio.Event) -> None:
+    waits = {asyncio.create_task(application.drained()), asyncio.create_task(hurry.wait())}
+    _, waiting = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+def _bound(host: SandboxHost, options: Options) -> None:
+    """Hold what all sessions together may use.
+
+    Raises:
+        ConfigurationError: A limit was asked for that nothing on this machine could hold.
+    """
+    offered = host.cgroups.controllers if host.cgroups else frozenset[str]()
+    for name, controller in (("session_cpus", "cpu"), ("cpus", "cpu"), ("memory", "memory"), ("processes", "pids")):
+        if getattr(options, name) is not None and controller not in offered:
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')} needs control groups ({controller}), which this user cannot make here.",
+                hint="What holds without them: --max-sessions, --session-memory, --session-processes, --session-disk.",
+            )
+    if host.cgroups:
+        together = Limits(options.processes, total_memory_bytes=options.memory, cpu_quota=options.cpus)
+        host.cgroups.bound(together)
+
+
+def _limits(options: Options) -> Limits:
+    """Return what one session may use; what is not said is as `Limits` has it."""
+    limits = Limits(
+        processes=options.session_processes,
+        open_files=options.session_open_files,
+        disk_bytes=options.session_disk,
+        cpu_quota=options.session_cpus,
+        output_bytes=options.output_limit,
+    )
+    if options.session_memory is None:
+        return limits
+    return replace(limits, total_memory_bytes=options.session_memory)
 
 
 def warm_up() -> None:
@@ -70,10 +123,12 @@ def _websocket_protocol(**options: Any) -> asyncio.Protocol:
 class _WebServer(uvicorn.Server):
     """A uvicorn server that leaves signals alone and, when there is nothing to do, does nothing."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, options: Options) -> None:
         config = uvicorn.Config(
             app,
             loop="none",
+            ssl_certfile=options.tls_cert,
+            ssl_keyfile=options.tls_key,
             ws=cast("type[asyncio.Protocol]", _websocket_protocol),
             ws_max_size=_LARGEST_FRAME,
             ws_ping_interval=_HEARTBEAT,

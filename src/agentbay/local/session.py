@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 import socket
 import string
 import time
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from agentbay._wire.sessions import SessionDetail
 from agentbay.local.changes import Changes
 from agentbay.local.hub import Hub
-from agentbay.local.kernels.table import Kernels
+from agentbay.local.journal import Journal
+from agentbay.local.kernels.table import ContextFacts, Kernels
 from agentbay.local.kernels.transcript import Transcript
 from agentbay.local.lifetime import Lifetime
 from agentbay.local.refusals import broken, session_not_found, wrong_state
@@ -24,6 +26,7 @@ from agentbay.local.sandbox.host import (
     Completed,
     FileOperationFailed,
     NotGiven,
+    Running,
     Sandbox,
     SandboxError,
     SandboxGone,
@@ -34,6 +37,7 @@ from agentbay.local.storage import Storage
 
 if TYPE_CHECKING:
     from agentbay.local.contexts.bindings import SessionContexts
+    from agentbay.local.network.proxy import Door
 
 _ALPHABET = string.digits + string.ascii_lowercase
 
@@ -75,7 +79,6 @@ class Session:
     def __init__(
         self,
         *,
-        number: int,
         directory: Path,
         session_id: str,
         image_id: str,
@@ -85,24 +88,29 @@ class Session:
         region_id: str = "",
         kernels: Kernels | None = None,
     ) -> None:
-        self.number, self.directory, self.session_id, self.image_id = number, directory, session_id, image_id
+        self.number = 0  # given when it is ready: the order in which clients see sessions
+        self.directory, self.session_id, self.image_id = directory, session_id, image_id
         self.labels = dict(labels)
         self.lifetime = lifetime
         self.policy_id, self.region_id, self.end_reason = policy_id, region_id, ""
         self.app_instance_id, self.resource_id = make_id("ai-", 17), make_id("p-", 17)
-        self.token, self.view_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-        self.link_secret = secrets.token_bytes(32)
+        self.token = secrets.token_urlsafe(32)
+        self.link_secret = secrets.token_bytes(32)  # signs what leads to a port of it, and to its page
         self.state = State.CREATING
         self.metered = (time.monotonic(), 0.0)  # when the processor time was last asked for, and how much it was
         self.kernels = kernels or Kernels()
         self.environment: dict[str, str] = {}  # set by its user, for all that is started from then on
         self.changes = Changes()
+        self.journal = Journal()
         self.storage: Storage | None = None
         self.hub = Hub()
         self.contexts: SessionContexts | None = None
         self._sandbox: Sandbox | None = None
+        self._door: Door | None = None
         self._changing = asyncio.Lock()
+        self.created_at = time.time()
         self._created = self._active = time.monotonic()
+        self._paused_at: float | None = None
         self._busy = 0
 
     @property
@@ -133,9 +141,9 @@ class Session:
             raise wrong_state(self.state.value, needed)
         self.state = state
 
-    def start(self, sandbox: Sandbox) -> None:
-        """Begin to run."""
-        self._sandbox = sandbox
+    def start(self, sandbox: Sandbox, door: Door | None = None) -> None:
+        """Begin to run; `door` is its way to the network, closed with it."""
+        self._sandbox, self._door = sandbox, door
         self.move(State.RUNNING)
 
     async def pause(self) -> None:
@@ -159,11 +167,22 @@ class Session:
             finally:
                 if self.state is meanwhile:
                     self.move(done)
+                    self._hold_time()
         self.touch()
+
+    def _hold_time(self) -> None:
+        """Let no time pass for the session while it is paused."""
+        if self.state is State.PAUSED:
+            self._paused_at = self._paused_at or time.monotonic()
+        elif self._paused_at is not None:
+            self._created += time.monotonic() - self._paused_at
+            self._paused_at = None
 
     async def kill(self) -> None:
         """End every process, frozen or not, and wait until they are gone."""
         async with self._changing:
+            if self._door is not None:
+                self._door.close()
             if self._sandbox is not None:
                 await self._sandbox.close()
             self.hub.close()
@@ -187,26 +206,42 @@ class Session:
 
     async def peek(self, operation: str, params: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
         """Do a file operation that is no activity of its user's."""
-        if self.state is not State.RUNNING:
-            raise wrong_state(self.state.value, State.RUNNING.value)
+        self.require_running()
         return await self._running_sandbox().call(operation, params)
 
-    async def run_code(self, language: str, code: str, *, timeout: float, transcript: Transcript) -> None:
-        """Run code in the session's kernel of that language; see `Kernels.run`."""
-        with self._at_work() as sandbox:
-            await self.kernels.run(
-                sandbox, language, code, env=self.environment, timeout=timeout, transcript=transcript
-            )
+    async def run_code(self, context: str, code: str, *, timeout: float, transcript: Transcript) -> None:
+        """Run code in a context, which may be a language; see `Kernels.run`."""
+        with self._at_work() as sandbox, self.journal.record(context, code) as entry:
+            await self.kernels.run(sandbox, context, code, env=self.environment, timeout=timeout, transcript=transcript)
+            stdout, stderr = transcript.told()
+            entry.end(failed=transcript.failed, note=transcript.message, stdout=stdout, stderr=stderr)
 
     async def prepare_code(self, language: str) -> None:
         """Start a kernel that will be needed; this is no activity."""
-        await self.kernels.prepare(self._running_sandbox(), language)
+        await self.kernels.prepare(self._running_sandbox(), language, self.environment)
+
+    async def create_code_context(self, language: str, name: str | None) -> ContextFacts:
+        """Make a context for code; see `Kernels.create`."""
+        with self._at_work() as sandbox:
+            return await self.kernels.create(sandbox, language, name, self.environment)
+
+    async def restart_code_context(self, name: str) -> None:
+        """End the kernel of a context; see `Kernels.restart`."""
+        with self._at_work():
+            await self.kernels.restart(name)
+
+    async def remove_code_context(self, name: str) -> None:
+        """Remove a context; see `Kernels.remove`."""
+        with self._at_work():
+            await self.kernels.remove(name)
 
     async def open_terminal(self, argv: list[str], **options: Any) -> Terminal:
         """Start a command in a terminal; see `Sandbox.open_terminal`."""
         with self._at_work() as sandbox:
             environment = {**self.environment, **(options.pop("env", None) or {})}
-            return await sandbox.open_terminal(argv, env=environment, **options)
+            terminal = await sandbox.open_terminal(argv, env=environment, **options)
+            self.journal.follow("terminal", shlex.join(argv), terminal.exited)
+            return terminal
 
     async def connect(self, port: int) -> socket.socket:
         """Connect to a port inside; see `Sandbox.connect`."""
@@ -218,15 +253,27 @@ class Session:
         with self._at_work():
             pass
 
+    async def glance(self) -> Usage:
+        """Measure what its processes use, which is no activity of its user's."""
+        return await self._running_sandbox().usage()
+
+    def processes(self) -> list[Running]:
+        """Describe its processes, which is no activity of its user's."""
+        return self._running_sandbox().running()
+
     async def usage(self) -> Usage:
         """Measure what its processes use."""
         with self._at_work() as sandbox:
             return await sandbox.usage()
 
-    @contextmanager
-    def _at_work(self) -> Iterator[Sandbox]:
+    def require_running(self) -> None:
+        """Raise what says that it cannot be used now, if so."""
         if self.state is not State.RUNNING:
             raise wrong_state(self.state.value, State.RUNNING.value) if self.known else session_not_found()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[Sandbox]:
+        self.require_running()
         self._busy += 1
         try:
             yield self._running_sandbox()
@@ -249,7 +296,7 @@ class Session:
         self._active = time.monotonic()
 
     def remaining(self) -> float | None:
-        """Return the seconds until it is to be released; while it works or is paused, no idle time passes."""
+        """Return the seconds until it is to be released; it is not idle while it works, nor older while paused."""
         now = time.monotonic()
         idle = 0.0 if self._busy or self.state is not State.RUNNING else now - self._active
-        return self.lifetime.remaining(age=now - self._created, idle=idle)
+        return self.lifetime.remaining(age=(self._paused_at or now) - self._created, idle=idle)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +11,10 @@ from agentbay._wire.sessions import SessionDetail
 from agentbay.local.kernels.table import Kernels
 from agentbay.local.kernels.warm import WarmPython
 from agentbay.local.lifetime import Lifetime
-from agentbay.local.refusals import broken, session_not_found, shutting_down
-from agentbay.local.sandbox.host import SandboxError, SandboxHost, SandboxSpec
+from agentbay.local.network.policy import Networks
+from agentbay.local.records import Records
+from agentbay.local.refusals import broken, no_space, session_not_found, shutting_down, too_many_sessions
+from agentbay.local.sandbox.host import Limits, SandboxError, SandboxHost, SandboxSpec
 from agentbay.local.session import Session, State, make_id
 from agentbay.local.state_dir import StateDirectory
 
@@ -23,22 +23,41 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_REMEMBERED = 300.0  # seconds for which an ended session is still known as such; clients ask once a second
 _PATIENCE = 0.25  # seconds that a deletion may hold its answer, which spares the client a second question
 _TICK = 0.05  # seconds between two looks at a session that is about to be released
 
 
 class SessionTable:
-    """Makes sessions, finds them and ends them."""
+    """Makes sessions, finds them and ends them.
 
-    def __init__(self, host: SandboxHost, state_dir: StateDirectory) -> None:
-        self._host, self._state_dir = host, state_dir
+    Args:
+        limits: Of each session.
+        most: Sessions at a time; None is no limit.
+        networks: What networks they can have.
+    """
+
+    def __init__(
+        self,
+        host: SandboxHost,
+        state_dir: StateDirectory,
+        limits: Limits | None = None,
+        most: int | None = None,
+        *,
+        networks: Networks,
+    ) -> None:
+        self._host, self._state_dir, self._networks = host, state_dir, networks
+        self._limits, self._most = limits or Limits(), most
+        self._records = Records(state_dir.path / "sessions.db", durable=not state_dir.temporary)
         self._sessions: dict[str, Session] = {}
-        self._ended: dict[str, tuple[float, SessionDetail]] = {}
-        self._numbers = itertools.count(1)
+        self._being_made = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._python = WarmPython()
+
+    @property
+    def isolation(self) -> str:
+        """What keeps sessions apart; see `SandboxHost`."""
+        return self._host.isolation
 
     @property
     def closing(self) -> bool:
@@ -57,11 +76,11 @@ class SessionTable:
         return session
 
     def detail(self, session_id: str) -> SessionDetail:
-        """Describe a session, also while it is deleted and for some minutes after."""
+        """Describe a session, also while it is deleted and for a day after; one of an earlier runtime has ended."""
         if session_id in self._sessions:
             return self._sessions[session_id].detail()
-        if session_id in self._ended:
-            return self._ended[session_id][1]
+        if ended := self._records.ended(session_id):
+            return ended
         raise session_not_found()
 
     def matching(self, condition: Callable[[Session], bool]) -> list[Session]:
@@ -77,76 +96,110 @@ class SessionTable:
         contexts: SessionContexts,
         **facts: str,
     ) -> Session:
-        """Make a session; on failure or cancellation nothing of it is left."""
+        """Make a session; on failure or cancellation nothing of it is left.
+
+        Raises:
+            QuotaExceededError: There are as many as there may be.
+            ServerError: It could not be made.
+        """
         if self._closing:
             raise shutting_down()
+        if self._most is not None and len(self._sessions) + self._being_made >= self._most:
+            raise too_many_sessions(self._most)
+        self._being_made += 1
+        try:
+            session = await self._make(image_id=image_id, labels=labels, lifetime=lifetime, contexts=contexts, **facts)
+        finally:
+            self._being_made -= 1
+        if self._python.ready and image_id.startswith("code"):
+            self._spawn(session.prepare_code("python"))
+        self._spawn(self._watch(session))
+        self._schedule(session)
+        _logger.info("created %s", session.session_id)
+        return session
+
+    async def _make(self, *, image_id: str, contexts: SessionContexts, **facts: Any) -> Session:
         if image_id.startswith("code"):
             self._python.begin()
         session_id = make_id("session-", 21)
-        session = Session(
-            number=next(self._numbers),
-            directory=self._state_dir.new_session(session_id),
-            session_id=session_id,
-            image_id=image_id,
-            labels=labels,
-            lifetime=lifetime,
-            kernels=Kernels(python=self._python.start),
-            **facts,
-        )
+        try:
+            directory = self._state_dir.new_session(session_id)
+        except OSError as error:
+            raise no_space(error) from error
+        kernels = Kernels(python=self._python.start)
+        session = Session(directory=directory, session_id=session_id, image_id=image_id, kernels=kernels, **facts)
         try:
             session.contexts = contexts
-            spec = SandboxSpec(root=session.directory, binds=await contexts.prepare(session_id, session.directory))
+            binds = await contexts.prepare(session_id, directory)
+            network = self._networks.choose(session.policy_id)
+            env = await self._networks.environment(network)
+            spec = SandboxSpec(root=directory, binds=binds, limits=self._limits, network=network, env=env)
             sandbox = await self._host.create(spec)
-            session.start(sandbox)
+            listener = sandbox.take_listener()
+            session.start(sandbox, self._networks.open(listener) if listener else None)
             await contexts.start(sandbox)
             if self._closing:
                 raise shutting_down()
+            session.number = self._records.add(session)
         except BaseException as error:
             self._spawn(self._release(session))
             if isinstance(error, SandboxError):
                 raise broken(f"The session could not be made: {error}") from error
             raise
         self._sessions[session_id] = session
-        if self._python.ready and image_id.startswith("code"):
-            self._spawn(session.prepare_code("python"))
-        self._spawn(self._watch(session))
-        self._schedule(session)
-        _logger.info("created %s", session_id)
         return session
+
+    def set_labels(self, session: Session, labels: Mapping[str, str]) -> None:
+        """Replace the labels of a session."""
+        self._records.set_labels(session.session_id, labels)
+        session.labels = dict(labels)
 
     async def pause(self, session: Session) -> None:
         """Freeze a session; it is done, or goes on, even if the client does not wait."""
         session.move(State.PAUSING)
-        await asyncio.shield(self._spawn(session.pause()))
+        await asyncio.shield(self._spawn(self._settle(session, session.pause)))
 
     async def resume(self, session: Session) -> None:
         """Thaw a session."""
         session.move(State.RESUMING)
-        await asyncio.shield(self._spawn(session.resume()))
+        await asyncio.shield(self._spawn(self._settle(session, session.resume)))
 
     async def delete(self, session: Session) -> None:
         """Begin to end a session, paused or not; mostly it has ended when this returns, which takes milliseconds."""
         await asyncio.wait({self._begin_end(session, "")}, timeout=_PATIENCE)
 
+    def begin_close(self) -> None:
+        """Take no more calls; what is under way goes on."""
+        self._closing = True
+
     async def close(self) -> None:
         """Make no more sessions and end all there are."""
-        self._closing = True
+        self.begin_close()
         for session in self.matching(lambda _: True):
             self._begin_end(session, "The runtime was stopped.")
         while self._tasks:
             await asyncio.wait(self._tasks)
         self._python.close()
+        self._records.close()
+
+    async def _settle(self, session: Session, change: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await change()
+        finally:
+            if session.known:
+                self._records.note(session)
 
     def _begin_end(self, session: Session, reason: str) -> asyncio.Task[None]:
         session.move(State.DELETING)
         session.end_reason = reason
+        self._records.note(session)
         return self._spawn(self._end(session))
 
     async def _end(self, session: Session) -> None:
         await self._release(session)
         session.move(State.FINISH)
         del self._sessions[session.session_id]
-        self._remember(session)
+        self._records.note(session)
         _logger.info("ended %s", session.session_id)
 
     async def _release(self, session: Session) -> None:
@@ -160,12 +213,6 @@ class SessionTable:
             await self._state_dir.discard(session.directory)
         except OSError as error:
             _logger.warning("files of %s are left: %s", session.session_id, error)
-
-    def _remember(self, session: Session) -> None:
-        now = time.monotonic()
-        while self._ended and now - next(iter(self._ended.values()))[0] > _REMEMBERED:
-            del self._ended[next(iter(self._ended))]
-        self._ended[session.session_id] = (now, session.detail())
 
     async def _watch(self, session: Session) -> None:
         await session.wait_killed()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import itertools
 import os
@@ -13,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from agentbay.errors import ConfigurationError
+from agentbay.local.sandbox import dirfd
 
 _PREFIX = "agentbay-local-"
 
@@ -140,28 +140,11 @@ def _erase_if_dead(directory: Path) -> None:
 
 
 def erase(directory: Path) -> None:
-    """Remove a tree: of any depth, and with directories that forbid it.
-
-    Directories below are first moved up beside the top: no path grows long, no recursion deep.
-    """
-    numbers = itertools.count()
-    pending = [directory]
-    while pending:
-        current = pending.pop()
-        current.chmod(0o700)
-        with os.scandir(current) as entries:
-            found = list(entries)
-        for entry in found:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-                continue
-            os.chmod(entry.path, 0o700)  # a directory that may not be written cannot be moved either
-            beside = directory.with_name(f"{directory.name}.{next(numbers)}")
-            os.rename(entry.path, beside)
-            pending.append(beside)
-        try:
-            current.rmdir()
-        except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            pending.append(current)  # a process of a killed runtime, itself dying, has made another file
+    """Remove a tree of ours, of any depth, though directories below forbid it and killed processes are still dying."""
+    fd = os.open(directory, dirfd.DIRECTORY)
+    try:
+        for name in os.listdir(fd):
+            dirfd.remove(name, fd)
+    finally:
+        os.close(fd)
+    directory.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from attrs import field, frozen
 from agentbay.local.egress import Refused, choose
 
 _BLOCK = 4 << 20
+_BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{1,62}", re.ASCII)
 
 
 class NoLibrary(Exception):
@@ -28,13 +30,13 @@ class Storage:
     region: str
 
     async def put(self, bucket: str, key: str, blocks: AsyncIterator[bytes]) -> None:
-        """Write an object.
+        """Write an object, which is there whole or not at all.
 
         Raises:
             Refused: It could not be done.
             NoLibrary: obstore is not installed.
         """
-        obstore, store = await self._open(bucket)
+        obstore, store = await self._open(bucket, key)
         try:
             async with obstore.open_writer_async(store, key) as writer:
                 async for block in blocks:
@@ -49,7 +51,7 @@ class Storage:
             Refused: It could not be done.
             NoLibrary: obstore is not installed.
         """
-        obstore, store = await self._open(bucket)
+        obstore, store = await self._open(bucket, key)
         try:
             found = await obstore.get_async(store, key)
             async for block in found.stream(min_chunk_size=_BLOCK):
@@ -64,7 +66,7 @@ class Storage:
         place = self.endpoint or f"oss-{self.region.removeprefix('oss-')}.aliyuncs.com"
         return place if "://" in place else f"https://{place}"
 
-    async def _open(self, bucket: str) -> tuple[Any, Any]:
+    async def _open(self, bucket: str, key: str) -> tuple[Any, Any]:
         try:
             import obstore
             from obstore.store import S3Store
@@ -72,24 +74,40 @@ class Storage:
             raise NoLibrary(
                 'the local runtime needs obstore for storage with credentials: pip install "agentbay-sdk[objectstore]"'
             ) from error
-        url = urlsplit(self.url())
-        port = url.port or (80 if url.scheme == "http" else 443)
+        if not key:
+            raise Refused("the name of the object must not be empty")
+        if not _BUCKET.fullmatch(bucket):
+            raise Refused(f"{bucket!r:.80} cannot be the name of a bucket")
+        try:
+            url = urlsplit(self.url())
+            port = url.port or (80 if url.scheme == "http" else 443)
+        except ValueError as error:
+            raise Refused(f"the endpoint {self.endpoint!r:.80} cannot be used: {error}") from None
         host = url.hostname or ""
         await choose(host, port)  # a name that changes its meaning in between is not caught here
         by_name = "." in host and not host.replace(".", "").isdigit()  # then a bucket is a host below it
-        store = S3Store(
-            bucket,
-            endpoint=f"{url.scheme}://{bucket}.{url.netloc}" if by_name else f"{url.scheme}://{url.netloc}",
-            region=self.region or "oss",
-            access_key_id=self.access_key_id,
-            secret_access_key=self.access_key_secret,
-            token=self.security_token or None,
-            virtual_hosted_style_request=by_name,
-            client_options={"allow_http": url.scheme == "http"},
-            retry_config={"max_retries": 2},
-        )
+        options: dict[str, Any] = {
+            "endpoint": f"{url.scheme}://{bucket}.{url.netloc}" if by_name else f"{url.scheme}://{url.netloc}",
+            "region": self.region or "oss",
+            "access_key_id": self.access_key_id,
+            "secret_access_key": self.access_key_secret,
+            "virtual_hosted_style_request": by_name,
+            "client_options": {"allow_http": url.scheme == "http"},
+            "retry_config": {"max_retries": 2},
+        }
+        if self.security_token:  # keys that last have none
+            options["session_token"] = self.security_token
+        store = S3Store(bucket, **options)
         return obstore, store
 
 
+def refusal(status: object, body: str) -> str:
+    """Say what a storage says that refuses, such as `HTTP 404 NoSuchKey`."""
+    code = re.search(r"<Code>([\w.]+)</Code>", body)
+    return f"HTTP {status}{' ' + code[1] if code else ''}"
+
+
 def _told(error: Exception) -> str:
-    return str(error).splitlines()[0][:300]
+    text = str(error)
+    status = re.search(r"status code: (\d{3})", text)
+    return refusal(status[1], text) if status else text.splitlines()[0][:300]

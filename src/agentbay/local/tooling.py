@@ -39,6 +39,7 @@ def check_text(*texts: str | None) -> None:
 
 async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
     """Call a tool by its name; unknown ones and malformed arguments are answers, not errors, as with any tool."""
+    session.require_running()
     if name not in TOOL_HANDLERS:
         return failed(f"Tool not found: {name:.80}", _NO_SUCH_TOOL)
     cls, handler = TOOL_HANDLERS[name]

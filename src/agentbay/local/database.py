@@ -1,0 +1,51 @@
+"""How a database of the runtime is opened: SQLite with a write-ahead log, so that a kill leaves no half of a change."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Literal
+
+from agentbay.errors import ConfigurationError
+
+
+def connect(
+    path: Path, tables: str, version: int, *, synchronous: Literal["OFF", "NORMAL", "FULL"]
+) -> sqlite3.Connection:
+    """Open a database, made at first.
+
+    Args:
+        tables: The statements that make it.
+        synchronous: FULL: what is acknowledged survives a power failure; NORMAL: the end of this process, at any
+            moment, and the database a power failure too; OFF: only the former.
+
+    Raises:
+        ConfigurationError: It is damaged, of a version that this one does not know, or the disk is full.
+    """
+    # isolation_level None: transactions begin where the code says so
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {version}; COMMIT;")
+        elif found != version:
+            raise _unusable(path, f"it has version {found}, and this runtime knows {version}")
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise _unusable(path, verdict)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _unusable(path, str(error)) from error
+    except ConfigurationError:
+        connection.close()
+        raise
+    return connection
+
+
+def _unusable(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The database {path} cannot be used: {why}.",
+        hint="Free space on its disk, move its directory away, or choose another --state-dir.",
+    )

@@ -1,0 +1,129 @@
+"""Where a runtime is reached: a port of the loopback, a unix socket, or, under TLS, a host that others can name."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentbay.errors import ConfigurationError
+from agentbay.local.options import Options
+
+_BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A socket that listens, and what clients call it.
+
+    Attributes:
+        host: Name or address, as in a URL.
+        port: 0 if there is none, but a unix socket at `path`; URLs then say `localhost`, and lead nowhere else.
+        secure: It speaks TLS.
+    """
+
+    listener: socket.socket
+    host: str
+    port: int = 0
+    secure: bool = False
+    path: str = ""
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"{self.host}:{self.port}" if self.port else self.host
+
+    @property
+    def http(self) -> str:
+        """The URL, without a slash at its end."""
+        return f"http{'s' * self.secure}://{self.address}"
+
+    @property
+    def ws(self) -> str:
+        """The URL of its WebSockets."""
+        return f"ws{'s' * self.secure}://{self.address}"
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else self.http
+
+
+@contextlib.contextmanager
+def at(options: Options) -> Iterator[Place]:
+    """Listen where the options say.
+
+    Raises:
+        ConfigurationError: That cannot be.
+    """
+    if options.socket is not None:
+        with _unix(Path(options.socket).expanduser().absolute()) as place:
+            yield place
+        return
+    if options.tls_cert and options.tls_key:
+        _check_certificate(options.tls_cert, options.tls_key)
+    try:
+        family, _, _, _, found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(found[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ConfigurationError(f"Port {options.port} of {options.host} cannot be used: {why}.") from error
+    host = f"[{options.host}]" if ":" in options.host else options.host.lower()
+    with listener:
+        yield Place(listener, host, listener.getsockname()[1], secure=options.tls_cert is not None)
+
+
+@contextlib.contextmanager
+def _unix(path: Path) -> Iterator[Place]:
+    """Listen on a socket that only this user can open; a path where nobody listens any more is taken over."""
+    listener = socket.socket(socket.AF_UNIX)
+    with listener:
+        try:
+            if _is_left_behind(path):
+                path.unlink()
+            mask = os.umask(0o177)
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(mask)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            why = "somebody listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise ConfigurationError(f"--socket {path} cannot be used: {why}.") from error
+        try:
+            yield Place(listener, "localhost", path=str(path))
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _is_left_behind(path: Path) -> bool:
+    if not path.is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
+def _check_certificate(certificate: str, key: str) -> None:
+    for name, file in (("cert", certificate), ("key", key)):
+        try:
+            Path(file).read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"--tls-{name} {file} cannot be read: {error.strerror}.") from error
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(
+            f"--tls-cert {certificate} and --tls-key {key} are no certificate and its key: {error}.",
+            hint="Both must be PEM, the certificate with its chain, the key without a password.",
+        ) from error
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")

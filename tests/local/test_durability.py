@@ -1,0 +1,268 @@
+"""What a runtime that ends without warning leaves behind, and what the next one knows of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from agentbay.local import records
+from agentbay.local.sandbox import cgroups
+from tests.local.raw import KEY, Child, Refused, Wire, embedded, eventually, mounts_with, processes_with
+
+PATIENCE = 30.0  # seconds in which what a kill has left must be gone
+
+
+def rows(state_dir: Path) -> list[dict[str, Any]]:
+    """The records of all sessions, once the database has been found whole."""
+    with contextlib.closing(sqlite3.connect(state_dir / "sessions.db")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        db.row_factory = sqlite3.Row
+        return [dict(row) for row in db.execute("SELECT * FROM sessions")]
+
+
+def groups_of_the_dead() -> list[str]:
+    """Control groups of runtimes that do not run any more."""
+    trees = cgroups._discover(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    found = []
+    for tree in trees:
+        for place in Path(tree.base).glob("agentbay-*-*"):
+            _, pid, started = place.name.split("-")
+            if cgroups._started(int(pid)) != started:
+                found.append(str(place))
+    return found
+
+
+class Told:
+    """What clients have been told: by session, its labels, and those of a call whose answer never came."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, list[dict[str, str]]] = {}
+        self.marker = f"{os.getpid()}{time.monotonic_ns()}"
+
+
+def use(url: str, told: Told, seed: int) -> None:
+    """Make, label, use, pause and delete sessions until nobody answers."""
+    choices, wire = random.Random(seed), Wire(url)
+    with wire.http, contextlib.suppress(httpx.TransportError, ValueError):
+        for number in range(1_000_000):
+            session = wire.create(Labels={"n": str(number)})
+            told.labels[session] = [{"n": str(number)}]
+            wire.stdout(session, f"setsid sleep {told.marker} >/dev/null 2>&1 & echo x > file")
+            told.labels[session].append({"again": str(number)})
+            wire.data("SetLabel", SessionId=session, Labels={"again": str(number)})
+            del told.labels[session][0]
+            if choices.random() < 0.5:
+                wire.data("PauseSessionAsync", SessionId=session)
+            if choices.random() < 0.3:
+                wire.data("ResumeSessionAsync", SessionId=session) if wire.status(session) == "PAUSED" else None
+            if choices.random() < 0.5:
+                wire.data("DeleteSessionAsync", SessionId=session)
+
+
+def check(state_dir: Path, wire: Wire, told: Told) -> None:
+    """Nothing is left of the sessions that died, and all that was told of them is known."""
+    assert wire.data("ListSession", MaxResults=100) == []
+    assert not list((state_dir / "sessions").iterdir())
+    assert eventually(lambda: processes_with(told.marker) == [], PATIENCE)
+    assert eventually(lambda: mounts_with(f"{state_dir}/") == [], PATIENCE)
+    assert eventually(lambda: groups_of_the_dead() == [], PATIENCE)
+    assert eventually(lambda: not list((state_dir / "trash").iterdir()), PATIENCE)
+    kept = {row["id"]: row for row in rows(state_dir)}
+    assert {row["state"] for row in kept.values()} <= {"FINISH"}
+    assert all(row["ended"] for row in kept.values())
+    for session, labels in told.labels.items():
+        assert json.loads(kept[session]["labels"]) in labels
+        assert wire.status(session) == "FINISH"
+    for session in list(told.labels)[-2:]:
+        for action in ("GetSession", "CallMcpTool", "GetLabel", "PauseSessionAsync"):
+            more = {"Name": "shell", "Args": {"command": "true"}} if action == "CallMcpTool" else {}
+            with pytest.raises(Refused) as refused:
+                wire.data(action, SessionId=session, **more)
+            assert refused.value.code == "InvalidMcpSession.NotFound"
+
+
+def kill_while_it_starts(state_dir: Path, seconds: float) -> None:
+    command = [sys.executable, "-m", "agentbay.local", "--state-dir", str(state_dir)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        assert child.stdin is not None
+        child.stdin.write(f"{KEY}\n".encode())
+        child.stdin.flush()
+        time.sleep(seconds)
+        child.kill()
+
+
+@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.soak)])
+def test_killed_at_any_moment(tmp_path: Path, rounds: int):
+    """Whenever a runtime is killed, at work or as it starts, the next finds nothing left, and knows who has died."""
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    moments, told = random.Random(seed), Told()
+    for _ in range(rounds):
+        if moments.random() < 0.3:
+            kill_while_it_starts(tmp_path, moments.uniform(0.1, 0.5))
+        with embedded(tmp_path) as (child, wire):
+            check(tmp_path, wire, told)
+            told = Told()
+            users = [threading.Thread(target=use, args=(wire.url, told, moments.random())) for _ in range(4)]
+            for user in users:
+                user.start()
+            time.sleep(moments.uniform(0.0, 0.4))
+            child.process.kill()
+            for user in users:
+                user.join(60)
+                assert not user.is_alive()
+    with embedded(tmp_path) as (child, wire):
+        check(tmp_path, wire, told)
+        assert child.close_lifeline() == 0
+        assert "Traceback" not in child.complaints()
+
+
+def test_pages_go_on_after_a_restart(tmp_path: Path):
+    """Sessions of a later runtime come after those of an earlier one, also for a client in the midst of pages."""
+    with embedded(tmp_path) as (child, wire):
+        for _ in range(3):
+            wire.create()
+        token = wire.envelope("ListSession", MaxResults=2)["NextToken"]
+        child.send(signal.SIGKILL)
+    with embedded(tmp_path) as (_, wire):
+        made = wire.create()
+        page = wire.envelope("ListSession", MaxResults=2, NextToken=token)
+        assert [item["SessionId"] for item in page["Data"]] == [made]
+
+
+def test_records_are_pruned(tmp_path: Path):
+    """Ended sessions are forgotten after a day, and those beyond the newest ten thousand before."""
+    with embedded(tmp_path) as (child, wire):
+        old, middle = wire.create(), wire.create()
+        for session in old, middle:
+            wire.data("DeleteSessionAsync", SessionId=session)
+        assert child.close_lifeline() == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db")) as db, db:
+        db.execute("UPDATE sessions SET ended = ended - ? WHERE id = ?", (records.KEPT_SECONDS, old))
+    with embedded(tmp_path) as (child, wire):
+        assert wire.status(old) == "FINISH"
+        new = wire.create()
+        wire.data("DeleteSessionAsync", SessionId=new)
+        assert eventually(lambda: [row["id"] for row in rows(tmp_path)] == [middle, new], PATIENCE)
+        with pytest.raises(Refused):
+            wire.status(old)
+        assert child.close_lifeline() == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db")) as db, db:
+        db.execute("UPDATE sqlite_sequence SET seq = seq + ?", (records.KEPT_ROWS,))
+    with embedded(tmp_path) as (_, wire):
+        newest = wire.create()
+        wire.data("DeleteSessionAsync", SessionId=newest)
+        assert eventually(lambda: [row["id"] for row in rows(tmp_path)] == [newest], PATIENCE)
+
+
+@pytest.mark.parametrize("damage", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_database(tmp_path: Path, damage: bytes):
+    """A database that cannot be read is named, with a way out, and is left as it is."""
+    (tmp_path / "sessions.db").write_bytes(damage)
+    child = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
+    try:
+        assert (child.line, child.process.wait(30)) == ("", 1)
+        assert f"The database {tmp_path}/sessions.db cannot be used: " in child.complaints()
+        assert "another --state-dir" in child.complaints()
+        assert "Traceback" not in child.complaints()
+    finally:
+        child.release()
+    assert (tmp_path / "sessions.db").read_bytes() == damage
+
+
+class SmallDisk:
+    """A state directory on a disk of a few MiB, which only the runtime sees; filled and emptied through its root."""
+
+    SIZE = 24 << 20
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        script = f'mount -t tmpfs -o size={self.SIZE} none "$0" && exec "$@"'
+        # a user that is not root keeps its id, and with it the rights over its own mounts
+        own = [] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
+        command = [sys.executable, "-m", "agentbay.local", "--state-dir", str(directory)]
+        self.command = ["unshare", *own, "--mount", "sh", "-c", script, str(directory), *command]
+
+    @contextlib.contextmanager
+    def runtime(self) -> Any:
+        program = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+        child = Child(["-c", program, *self.command])
+        try:
+            wire = Wire(child.url)
+            self.seen = Path(f"/proc/{child.process.pid}/root{self.directory}")
+            with wire.http:
+                yield child, wire
+        finally:
+            child.release()
+
+    def fill(self) -> None:
+        with (self.seen / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 12))
+
+    def empty(self) -> None:
+        (self.seen / "filler").unlink()
+
+
+def test_a_full_disk(tmp_path: Path):
+    """On a full disk nothing new is taken, each call says why; what is there can be used, ended, and goes on later."""
+    disk = SmallDisk(tmp_path)
+    with disk.runtime() as (child, wire):
+        session, other = wire.create(Labels={"a": "1"}), wire.create()
+        disk.fill()
+        for action, fields in (
+            ("CreateMcpSession", {}),
+            ("SetLabel", {"SessionId": session, "Labels": {"b": "x" * 50_000}}),
+        ):
+            with pytest.raises(Refused) as refused:
+                wire.data(action, **fields)
+            assert (refused.value.status, refused.value.code) == (507, "InsufficientStorage"), refused.value.message
+            assert "The state directory cannot be written" in refused.value.message
+        assert json.loads(wire.data("GetLabel", SessionId=session)["Labels"]) == {"a": "1"}
+        assert wire.stdout(session, "echo on") == "on\n"
+        wire.data("PauseSessionAsync", SessionId=session)
+        assert wire.status(session) == "PAUSED"
+        wire.data("ResumeSessionAsync", SessionId=session)
+        wire.data("DeleteSessionAsync", SessionId=other)
+        assert eventually(lambda: wire.status(other) == "FINISH", PATIENCE)
+        disk.empty()
+        wire.data("SetLabel", SessionId=session, Labels={"b": "2"})
+        assert wire.status(wire.create()) == "RUNNING"
+        for name in "sessions.db", "sessions.db-wal":  # SQLite would go to where the path leads outside of that disk
+            shutil.copy(disk.seen / name, tmp_path)
+        assert {row["id"]: json.loads(row["labels"]) for row in rows(tmp_path)}[session] == {"b": "2"}
+        assert child.close_lifeline() == 0
+        complaints = child.complaints()
+        assert "Traceback" not in complaints
+        assert f"the state of {other} could not be kept" in complaints or "ERROR" not in complaints
+
+
+def test_a_disk_that_is_full_at_the_start(tmp_path: Path):
+    """A runtime that cannot begin to keep its state says so in one line."""
+    disk = SmallDisk(tmp_path)
+    disk.command = [
+        part.replace("&& exec", '&& head -c 99999999 /dev/zero > "$0/filler"; exec') for part in disk.command
+    ]
+    child = Child(["-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])", *disk.command])
+    try:
+        assert (child.line, child.process.wait(30)) == ("", 1)
+        complaints = [line for line in child.complaints().splitlines() if not line.startswith("head:")]
+        assert len(complaints) == 1
+        assert "cannot be" in complaints[0]
+    finally:
+        child.release()

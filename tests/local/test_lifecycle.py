@@ -1,0 +1,238 @@
+"""The states of a session: every way from one to another, those that are refused, and those that race."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import websockets.exceptions
+from websockets.sync.client import connect
+
+from agentbay.errors import ConflictError
+from agentbay.local.lifetime import Lifetime
+from agentbay.local.session import Session, State
+from tests.local.raw import Refused, Wire, eventually, mounts_with, processes_with
+
+WAYS = {
+    ("CREATING", "RUNNING"), ("CREATING", "DELETING"),
+    ("RUNNING", "PAUSING"), ("RUNNING", "DELETING"),
+    ("PAUSING", "PAUSED"), ("PAUSING", "RUNNING"), ("PAUSING", "DELETING"),
+    ("PAUSED", "RESUMING"), ("PAUSED", "DELETING"),
+    ("RESUMING", "RUNNING"), ("RESUMING", "PAUSED"), ("RESUMING", "DELETING"),
+    ("DELETING", "FINISH"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(State, list(State)[1:])))
+def test_every_way(tmp_path: Path, before: State, after: State):
+    """Each way there is can be gone, and each other one is refused and changes nothing."""
+    session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime())
+    session.state = before
+    if (before.value, after.value) in WAYS:
+        session.move(after)
+        assert session.state is after
+        return
+    with pytest.raises(ConflictError) as refused:
+        session.move(after)
+    assert refused.value.code == "IncorrectStatus.Session"
+    assert before.value in str(refused.value)
+    assert session.state is before
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(Refused) as refused:
+        call()
+    return refused.value.code
+
+
+@pytest.fixture(scope="module")
+def paused(wire: Wire) -> Iterator[str]:
+    with wire.session() as session:
+        wire.data("PauseSessionAsync", SessionId=session)
+        yield session
+
+
+def test_any_tool_of_a_paused_session(wire: Wire, paused: str):
+    """Every tool there is, named rightly or not, is refused, by both ways to call it."""
+    found = wire.data("GetSession", SessionId=paused)
+    names = [tool["name"] for tool in json.loads(found["ToolList"])]
+    assert len(names) > 20
+    for name in (*names, "no_such_tool"):
+        assert refusal(lambda name=name: wire.tool(paused, name)) == "IncorrectStatus.Session"
+        call = {"tool": name, "args": {}, "server": "", "requestId": "r", "token": found["Token"]}
+        headers = {"x-access-token": found["Token"]}
+        answer = wire.http.post(found["LinkUrl"] + "/callTool", json=call, headers=headers)
+        assert (answer.status_code, answer.json()["Code"]) == (400, "IncorrectStatus.Session")
+
+
+def test_any_other_call_on_a_paused_session(wire: Wire, paused: str):
+    """What would work in it is refused, also by links and WebSockets; what is asked about it is answered."""
+    for action, fields in (
+        ("PauseSessionAsync", {}),
+        ("SyncContext", {}),
+        ("BindContexts", {"PersistenceDataList": [{"ContextId": "c", "Path": "/p"}]}),
+    ):
+        assert refusal(lambda a=action, f=fields: wire.data(a, SessionId=paused, **f)) == "IncorrectStatus.Session"
+    found = wire.data("GetSession", SessionId=paused)
+    token = {"x-access-token": found["Token"]}
+    with (
+        pytest.raises(websockets.exceptions.InvalidStatus) as refused,
+        connect(found["WsUrl"], additional_headers=token),
+    ):
+        pass
+    assert refused.value.response.status_code == 400
+    link = wire.data("GetLink", SessionId=paused, ProtocolType="https", Port=30150)["Url"]
+    assert wire.http.get(link).status_code == 400
+    for action in ("GetSessionDetail", "GetMcpResource", "GetLabel", "RefreshSessionIdleTime", "GetContextInfo"):
+        wire.data(action, SessionId=paused)
+    wire.data("SetLabel", SessionId=paused, Labels={"a": "b"})
+    assert wire.status(paused) == "PAUSED"
+
+
+def test_pause_holds_all_timers(wire: Wire):
+    """Neither the idle time nor the longest run of a session goes on while it is paused."""
+    minutes = {"Timeout": 1, "MaxRuntime": 1}
+    idle, longest, awake = wire.create(Timeout=3), wire.create(**minutes), wire.create(Timeout=3)
+    for session in idle, longest:
+        wire.data("PauseSessionAsync", SessionId=session)
+    assert eventually(lambda: wire.status(awake) == "FINISH", 60)
+    assert [wire.status(session) for session in (idle, longest)] == ["PAUSED", "PAUSED"]
+    wire.data("ResumeSessionAsync", SessionId=idle)
+    assert wire.status(idle) == "RUNNING"
+    assert eventually(lambda: wire.status(idle) == "FINISH", 60)
+    wire.data("DeleteSessionAsync", SessionId=longest)
+
+
+def test_pause_holds_the_longest_run(tmp_path: Path):
+    """The longest run ends later by as long as the session was paused."""
+    session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime(None, 100.0))
+    for state in State.RUNNING, State.PAUSING, State.PAUSED:
+        session.move(state)
+    session._hold_time()
+    left = session.remaining()
+    time.sleep(0.05)
+    assert session.remaining() == left
+    session.move(State.RESUMING)
+    session.move(State.RUNNING)
+    session._hold_time()
+    assert left is not None
+    assert 0 <= left - (session.remaining() or 0.0) < 50
+    assert session.remaining() != left
+
+
+def at_once(wire: Wire, *actions: tuple[str, str]) -> list[str]:
+    """Send actions on sessions at the same time; return their codes, "" for those that were done."""
+    start = threading.Barrier(len(actions))
+
+    def send(action: str, session: str) -> str:
+        other = Wire(wire.url)
+        with other.http:
+            start.wait(60)
+            try:
+                other.data(action, SessionId=session)
+            except Refused as refused:
+                return refused.code
+        return ""
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return list(pool.map(send, *zip(*actions, strict=True)))
+
+
+@pytest.mark.parametrize("first", ["PauseSessionAsync", "ResumeSessionAsync"])
+def test_deletion_races_with_a_change(wire: Wire, first: str):
+    """A deletion that meets a pause or a resumption wins, whichever came first, and nothing is left."""
+    for _ in range(8):
+        marker = f"{os.getpid()}{time.monotonic_ns()}"
+        session = wire.create()
+        wire.stdout(session, f"setsid sleep {marker} >/dev/null 2>&1 &")
+        if first == "ResumeSessionAsync":
+            wire.data("PauseSessionAsync", SessionId=session)
+        change, deletion = at_once(wire, (first, session), ("DeleteSessionAsync", session))
+        assert deletion == ""
+        assert change in ("", "InvalidMcpSession.NotFound", "IncorrectStatus.Session")
+        assert eventually(lambda s=session: wire.status(s) == "FINISH", 30)
+        assert eventually(lambda m=marker: processes_with(m) == [], 30)
+        assert mounts_with(session) == []
+
+
+def test_two_pauses_at_once(wire: Wire, session: str):
+    """Of two pauses one is done, and the other told what is in its way; so of two resumptions."""
+    for action, state in (("PauseSessionAsync", "PAUSED"), ("ResumeSessionAsync", "RUNNING")):
+        assert sorted(at_once(wire, (action, session), (action, session))) == ["", "IncorrectStatus.Session"]
+        assert wire.status(session) == state
+
+
+def test_pauses_while_sessions_are_made(wire: Wire):
+    """Sessions that others pause and delete as soon as they are listed are whole to those who make them."""
+    label = {"race": os.urandom(6).hex()}
+    stop = threading.Event()
+
+    def disturb() -> None:
+        other = Wire(wire.url)
+        with other.http:
+            while not stop.is_set():
+                for item in other.data("ListSession", Labels=label, MaxResults=100):
+                    for action in ("PauseSessionAsync", "ResumeSessionAsync", "PauseSessionAsync"):
+                        with contextlib.suppress(Refused):
+                            other.data(action, SessionId=item["SessionId"])
+
+    def make(_: int) -> str:
+        other = Wire(wire.url)
+        with other.http:
+            return other.create(Labels=label)
+
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            made = list(pool.map(make, range(12)))
+    finally:
+        stop.set()
+        disturbing.join(60)
+    for session in made:
+        if wire.status(session) == "PAUSED":
+            wire.data("ResumeSessionAsync", SessionId=session)
+        assert wire.stdout(session, "echo whole") == "whole\n"
+        wire.data("DeleteSessionAsync", SessionId=session)
+
+
+def test_deletion_closes_streams_and_links(wire: Wire):
+    """With a session its WebSockets end, its links and tokens open nothing, and its sockets are gone."""
+    session = wire.create()
+    found = wire.data("GetSession", SessionId=session)
+    serve = "python3 -m http.server 30150 --bind 127.0.0.1"
+    wire.stdout(session, f"setsid {serve} >/dev/null 2>&1 &")
+    link = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30150)["Url"]
+    assert eventually(lambda: wire.http.get(link).status_code == 200, 30)
+    with connect(found["WsUrl"], additional_headers={"x-access-token": found["Token"]}) as stream:
+        wire.data("DeleteSessionAsync", SessionId=session)
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+            stream.recv(60)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+    assert wire.http.get(link).status_code == 400
+    with (
+        pytest.raises(websockets.exceptions.InvalidStatus),
+        connect(found["WsUrl"], additional_headers={"x-access-token": found["Token"]}),
+    ):
+        pass
+    answer = wire.http.post(found["LinkUrl"] + "/callTool", json={}, headers={"x-access-token": found["Token"]})
+    assert (answer.status_code, answer.json()["Code"]) == (400, "InvalidMcpSession.NotFound")
+
+
+def test_links_end(wire: Wire, session: str):
+    """A link says until when it opens its port; another time in it is a forgery."""
+    link = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30150)["Url"]
+    _, port, expires, _ = link.split("/")[4].split(".")
+    assert (port, 24 * 3600 <= int(expires) - time.time() <= 48 * 3600) == ("30150", True)
+    assert wire.http.get(link).status_code == 502  # nobody listens there
+    for other in (str(int(expires) + 1), "0", "x", "²"):
+        assert wire.http.get(link.replace(f".{expires}.", f".{other}.")).status_code == 404

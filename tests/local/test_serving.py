@@ -1,0 +1,255 @@
+"""Where a runtime serves, whom, what it logs, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import stat
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from agentbay import AgentBay, AsyncAgentBay, AuthenticationError, Config, ConfigurationError
+from agentbay.local import listening
+from agentbay.local.options import Options, parse, size
+from tests.local.raw import KEY, Child, Refused, Wire, embedded, eventually, processes_with
+
+NAME = socket.gethostname()  # leads to this machine, and is not the loopback's
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files of an authority, a certificate and its key."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    issued = authority.issue_cert(NAME, "localhost", "127.0.0.1", common_name=NAME)
+    files = {name: str(directory / f"{name}.pem") for name in ("ca", "cert", "key")}
+    authority.cert_pem.write_to_path(files["ca"])
+    issued.private_key_pem.write_to_path(files["key"])
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(files["cert"], append=True)
+    return files
+
+
+def command(*arguments: str, key: str = KEY) -> Child:
+    program = "import sys; from agentbay.cli import main; sys.exit(main())"
+    return Child(["-c", program, "local", *arguments], lifeline=False, AGENTBAY_API_KEY=key)
+
+
+def complaint(*arguments: str, key: str = KEY) -> str:
+    """What a command says that does not start."""
+    child = command(*arguments, key=key)
+    try:
+        assert (child.line, child.process.wait(30)) == ("", 1)
+        return child.complaints()
+    finally:
+        child.release()
+
+
+def test_for_other_machines(certificate: dict[str, str]):
+    """Under its name, with TLS and a key, all ways lead to it by that name; pages of other names do not."""
+    child = command("--host", NAME, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"])
+    try:
+        assert child.line.startswith(f"agentbay local ready at https://{NAME.lower()}:")
+        url = child.line.split()[-1]
+        with AgentBay(KEY, cfg=Config(endpoint=url), verify=certificate["ca"]) as bay, bay.session() as session:
+            assert session.command.run("echo over TLS").output == "over TLS\n"
+            wire = Wire(url)
+            wire.http = httpx.Client(base_url=url, verify=ssl.create_default_context(cafile=certificate["ca"]))
+            with wire.http:
+                found = wire.data("GetSession", SessionId=session.session_id)
+                link = wire.data("GetLink", SessionId=session.session_id, ProtocolType="https", Port=30150)["Url"]
+                for name, scheme in (("ResourceUrl", "https"), ("LinkUrl", "https"), ("WsUrl", "wss")):
+                    assert found[name].startswith(url.replace("https", scheme) + "/")
+                assert link.startswith(url + "/")
+                for headers, status in (
+                    ({"host": NAME}, 200),
+                    ({"host": "localhost"}, 200),
+                    ({"origin": url}, 200),
+                    ({"host": "evil.example"}, 403),
+                    ({"host": f"{NAME}.evil.example"}, 403),
+                    ({"origin": "https://evil.example"}, 403),
+                    ({"origin": url.replace("https", "http")}, 403),
+                ):
+                    assert wire.http.get("/healthz", headers=headers).status_code == status
+        with AgentBay("another-key", cfg=Config(endpoint=url), verify=certificate["ca"]) as stranger:
+            assert isinstance(stranger.create().exception, AuthenticationError)
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(url.replace("https", "http") + "/healthz", trust_env=False)
+        assert child.send(signal.SIGTERM) == 0
+    finally:
+        child.release()
+
+
+def test_streams_over_tls(certificate: dict[str, str]):
+    """WebSockets too go under TLS."""
+
+    async def body(url: str) -> None:
+        async with AsyncAgentBay(KEY, cfg=Config(endpoint=url), verify=certificate["ca"]) as bay, bay.session() as one:
+            terminal = await one.pty.create(cols=80, rows=24)
+            await terminal.send_input("echo $((40+2))\n")
+            seen = b""
+            async for piece in terminal:
+                seen += piece
+                if b"42" in seen:
+                    break
+
+    child = command("--tls-cert", certificate["cert"], "--tls-key", certificate["key"])
+    try:
+        asyncio.run(asyncio.wait_for(body(child.line.split()[-1]), 60))
+    finally:
+        child.release()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", NAME], "--tls-cert and --tls-key"),
+        (["--host", "0.0.0.0"], "no host that clients could name"),
+        (["--host", NAME, "--tls-cert", "{cert}"], "one of them is missing"),
+        (["--tls-cert", "/none", "--tls-key", "{key}"], "--tls-cert /none cannot be read: No such file"),
+        (["--tls-cert", "{key}", "--tls-key", "{key}"], "are no certificate and its key"),
+        (["--host", "no.such.host.invalid", "--tls-cert", "{cert}", "--tls-key", "{key}"], "no.such.host.invalid"),
+        (["--socket", "/tmp/x", "--port", "80"], "--socket stands alone"),
+        (["--socket", "/none/x"], "--socket /none/x cannot be used: No such file"),
+        (["--socket", "/tmp/" + "x" * 200], "cannot be used"),
+        (["--session-memory", "2 apples"], "--session-memory: '2 apples' is no size; write bytes, or KiB, MiB"),
+        (["--session-memory", "0"], "--session-memory: '0' is no size"),
+        (["--max-sessions", "0"], "--max-sessions: must be a whole number, at least 1, not '0'"),
+        (["--session-cpus", "-1"], "--session-cpus: must be a number of processors"),
+        (["--drain", "nan"], "--drain: must be seconds"),
+    ],
+)
+def test_options_that_cannot_be(certificate: dict[str, str], arguments: list[str], said: str):
+    """What is unsafe or malformed is refused before anything listens, with the option, its value and the way out."""
+    given = [argument.format(**certificate) for argument in arguments]
+    with pytest.raises(ConfigurationError, match=re.escape(said)), listening.at(parse(given, "x")):
+        pass
+
+
+def test_other_machines_need_a_chosen_key(certificate: dict[str, str]):
+    """A key that only this machine's files hold is no key for other machines."""
+    arguments = ["--host", NAME, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"]]
+    assert "Set AGENTBAY_API_KEY" in complaint(*arguments, key="")
+
+
+def test_sizes():
+    """Sizes are bytes, or have a unit of 1024."""
+    assert [size(text) for text in ("1", "512MiB", "1.5gib", "2 KiB")] == [1, 512 << 20, 3 << 29, 2048]
+    assert parse([], "x") == Options()
+    assert parse(["--allow-host", "a.example", "--allow-host", "b.example:8"], "x").allow_host[1].ports == (8,)
+    with pytest.raises(ConfigurationError, match="--isolation: must be auto or "):
+        parse(["--isolation", "some"], "x")
+
+
+def test_a_unix_socket(tmp_path: Path):
+    """On a unix socket it serves its user alone, and no port; a client reaches it through httpx's own transport."""
+    path = tmp_path / "agentbay.sock"
+    for killed in True, False:
+        child = command("--socket", str(path), "--state-dir", str(tmp_path / "state"))
+        try:
+            assert child.line == f"agentbay local ready at unix:{path}\n"
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert "somebody listens there" in complaint("--socket", str(path))
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=60) as http:
+                bay = AgentBay(KEY, cfg=Config(endpoint="http://localhost"), http_client=http)
+                with bay.session() as session:
+                    assert session.command.run("echo through").output == "through\n"
+                    assert session.file_system.write_file("x", "y").success
+            child.send(signal.SIGKILL if killed else signal.SIGTERM)
+            assert path.exists() is killed  # and the next one takes it over
+        finally:
+            child.release()
+
+
+def slow_call(wire: Wire, session: str, seconds: float, marker: str) -> dict[str, object]:
+    other = Wire(wire.url)
+    other.http.timeout = httpx.Timeout(120)
+    with other.http:
+        return other.sh(session, f": {marker}; sleep {seconds}; echo done", timeout_ms=100_000)
+
+
+@contextmanager
+def stopping(seconds: float, *options: str) -> Iterator[tuple[Child, Future[dict[str, object]]]]:
+    """A runtime that has been told to stop while a call is under way."""
+    marker = f"{os.getpid()}{time.monotonic_ns()}"
+    with embedded(None, *options) as (child, wire), ThreadPoolExecutor(1) as pool:
+        session = wire.create()
+        call = pool.submit(slow_call, wire, session, seconds, marker)
+        assert eventually(lambda: processes_with(marker) != [], 30)
+        child.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: refused(wire) == (503, "ServiceUnavailable"), 30)
+        yield child, call
+        assert child.process.wait(60) == 0
+        assert processes_with(marker) == []
+        assert "Traceback" not in child.complaints()
+
+
+def refused(wire: Wire) -> tuple[int, str]:
+    try:
+        wire.data("ListSession")
+    except Refused as error:
+        return error.status, error.code
+    return 200, ""
+
+
+def test_calls_under_way_finish():
+    """Told to stop, it refuses new calls, and lets those under way come to their end."""
+    with stopping(3, "--drain", "60") as (_, call):
+        assert call.result(60)["stdout"] == "done\n"
+
+
+def test_not_for_longer_than_that():
+    """Calls that take too long are ended with their sessions."""
+    with stopping(600, "--drain", "0.5") as (_, call), pytest.raises(Refused):
+        call.result(60)
+
+
+def test_a_second_signal():
+    """Told twice, it waits for nobody."""
+    with stopping(600, "--drain", "600") as (child, call):
+        child.process.send_signal(signal.SIGINT)
+        with pytest.raises(Refused):
+            call.result(60)
+
+
+def test_logs_hold_no_secret(tmp_path: Path):
+    """Even at its most talkative it tells no key, token, command or file; as JSON, each line is an object."""
+    child = command("--log-level", "debug", "--log-format", "json", "--state-dir", str(tmp_path))
+    try:
+        wire = Wire(child.url)
+        with wire.http:
+            context = wire.data("GetContext", Name="names", AllowCreate="true")["Id"]
+            made = wire.data("CreateMcpSession", ImageId="code_latest")
+            session = made["SessionId"]
+            link = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30150)["Url"]
+            put = wire.data("GetContextFileUploadUrl", ContextId=context, FilePath="/p/secret-name")["Url"]
+            assert wire.http.get(link).status_code == 502
+            assert wire.http.put(put, content=b"secret-content").status_code == 200
+            assert wire.http.get(put).status_code >= 400
+            wire.sh(session, "echo secret-command >&2; exit 3", envs={"secret-variable": "x"})
+            wire.tool(session, "write_file", path="/secret-place/x", content="secret-content")
+            wire.http.post("/", data={"Action": "ListSession", "Authorization": "Bearer secret-attempt"})
+            wire.http.post(made["LinkUrl"] + "/callTool", json={}, headers={"x-access-token": "secret-attempt"})
+        assert child.send(signal.SIGTERM) == 0
+        lines = [json.loads(line) for line in child.complaints().splitlines()]
+    finally:
+        child.release()
+    assert {"time", "level", "logger", "message"} <= set(lines[0])
+    assert {f"created {session}", f"ended {session}"} <= {line["message"] for line in lines}
+    assert any(re.search(r"action=GetLink\b", line["message"]) for line in lines)
+    text = json.dumps(lines)
+    tokens = [KEY, made["Token"], *re.findall(r"authcode=([^&]+)", made["ResourceUrl"])]
+    tokens += [link.split("/")[4], put.split("/")[4], "secret-"]
+    assert [token for token in tokens if token in text] == []
