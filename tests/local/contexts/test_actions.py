@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -7,7 +8,9 @@ import re
 import httpx
 import pytest
 
-from tests.local.contexts.store import made, put, upload_url
+from agentbay.local.contexts import presigned
+from tests.local.contexts.places import Place
+from tests.local.contexts.store import get, made, put, tree, upload_url
 from tests.local.raw import Refused, Wire, eventually
 
 
@@ -96,6 +99,10 @@ def test_clear(wire: Wire):
     assert wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/") == []
 
 
+ON_ONE = pytest.mark.parametrize("place", ["disk"], indirect=True)  # what never gets as far as the contents
+
+
+@ON_ONE
 @pytest.mark.parametrize("path", ["/a/../b", "..", "/a/\0", "/" + "n" * 256, "/", "/a/", "/" + "a/" * 251 + "f"])
 def test_paths_that_leave(wire: Wire, path: str):
     """No path leads out of the context, or to where no file can be."""
@@ -139,25 +146,62 @@ def test_presigned_urls(wire: Wire):
     got = httpx.get(link["Url"], trust_env=False)
     assert (got.status_code, got.headers["content-length"], got.content) == (200, str(len(content)), content)
     assert httpx.head(link["Url"], trust_env=False).headers["content-length"] == str(len(content))
-    for method, wrong in (
-        ("PUT", link["Url"]),
-        ("GET", url),
-        ("DELETE", url),
-        ("POST", url),
-        ("PUT", _other_token(url)),
-    ):
-        refused = httpx.request(method, wrong, content=b"x", trust_env=False)
-        assert (refused.status_code, refused.json()["Code"]) == (403, "SignatureDoesNotMatch")
+    assert httpx.get(link["Url"], trust_env=False).content == content
     missing = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath="/tmp/x/none")["Url"]
     assert httpx.get(missing, trust_env=False).json()["Code"] == "ContextFileNotFound"
     # what stands behind the token is of no account
     assert httpx.get(link["Url"].replace("big.bin", "other"), trust_env=False).content == content
 
 
-def _other_token(url: str) -> str:
+def _tampered(url: str, place: int) -> str:
+    """Change one letter of the token."""
     parts = url.split("/")
-    parts[4] = ("A" if parts[4][0] != "A" else "B") + parts[4][1:]
+    parts[4] = parts[4][:place] + ("A" if parts[4][place] != "A" else "B") + parts[4][place + 1 :]
     return "/".join(parts)
+
+
+def _of_another_file(url: str) -> str:
+    """Put another file into what was signed, under the signature of the first."""
+    parts = url.split("/")
+    raw = base64.urlsafe_b64decode(parts[4] + "=" * (-len(parts[4]) % 4))
+    assert b"/tmp/x/mine" in raw
+    parts[4] = base64.urlsafe_b64encode(raw.replace(b"/tmp/x/mine", b"/tmp/x/hers")).decode().rstrip("=")
+    return "/".join(parts)
+
+
+def test_presigned_urls_refused(wire: Wire):
+    """Another method, another file, a signature that was tampered with: each is refused, and changes nothing."""
+    context = made(wire)
+    put(wire, context, "/tmp/x/mine", b"mine")
+    put(wire, context, "/tmp/x/hers", b"hers")
+    down = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath="/tmp/x/mine")["Url"]
+    up = upload_url(wire, context, "/tmp/x/mine")
+    tampered = [("GET", _tampered(down, place)) for place in (0, 20, 45, 60)]
+    for method, url in (
+        ("PUT", down), ("GET", up), ("HEAD", up), ("DELETE", up), ("DELETE", down), ("POST", up),
+        ("GET", _of_another_file(down)), ("PUT", _of_another_file(up)), ("GET", _of_another_file(up)),
+        ("GET", down.replace("/objects/", "/objects/x")), ("GET", f"{wire.url}/objects//mine"), *tampered,
+    ):  # fmt: skip
+        refused = httpx.request(method, url, content=b"x", trust_env=False)
+        assert refused.status_code == 403, (method, url)
+        if method != "HEAD":
+            assert refused.json()["Code"] == "SignatureDoesNotMatch"
+            assert context not in refused.text
+    assert tree(wire, context, "/tmp/x") == {"mine": b"mine", "hers": b"hers"}
+
+
+def test_presigned_urls_expire(wire: Wire, place: Place):
+    """A URL is refused when its time is over; until then it is not."""
+    context, secret = made(wire), (place.state_dir / "secret-objects").read_text().strip().encode()
+    put(wire, context, "/f", b"x")
+    short = presigned.make_url(wire.url, secret, "GET", context, "/f", lifetime=1)
+    long = presigned.make_url(wire.url, secret, "GET", context, "/f")
+    assert httpx.get(long, trust_env=False).content == b"x"
+    assert eventually(lambda: httpx.get(short, trust_env=False).status_code == 403, 30)
+    assert httpx.get(short, trust_env=False).json()["Message"] == "This URL has expired."
+    over = presigned.make_url(wire.url, secret, "PUT", context, "/f", lifetime=-1)
+    assert httpx.put(over, content=b"y", trust_env=False).status_code == 403
+    assert get(wire, context, "/f") == b"x"
 
 
 def test_an_upload_that_breaks_off(wire: Wire):
@@ -193,6 +237,7 @@ def test_a_session_and_its_contexts(wire: Wire):
     assert eventually(lambda: wire.data("GetContext", ContextId=context)["State"] == "available")
 
 
+@ON_ONE
 @pytest.mark.parametrize(
     ("item", "code"),
     [

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from agentbay import AgentBay, Config, ContextSync, CreateSessionParams
+from tests.local.contexts.places import Place
 from tests.local.raw import Wire
 
 STORY = Path(__file__).parents[2] / "contexts_story.py"
@@ -41,9 +43,20 @@ EXPECTED = {
 }
 
 
-def told_by(python: str, flavour: str, wire: Wire, folder: Path) -> dict[str, Any]:
+def expected(place: Place) -> dict[str, Any]:
+    """What is to be seen: where contexts cannot be mounted, nothing of that."""
+    if place.mounts:
+        return EXPECTED
+    return {
+        **{name: seen for name, seen in EXPECTED.items() if name != "bound"},
+        "bindings": ["/tmp/data"],
+        "kept live": [],
+    }
+
+
+def told_by(python: str, flavour: str, wire: Wire, place: Place, folder: Path) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
-    command = [python, str(STORY), flavour, wire.url, wire.key]
+    command = [python, str(STORY), flavour, wire.url, wire.key, str(int(place.mounts))]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
     assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
@@ -52,16 +65,37 @@ def told_by(python: str, flavour: str, wire: Wire, folder: Path) -> dict[str, An
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_ours(wire: Wire, flavour: str, tmp_path: Path):
+def test_ours(wire: Wire, place: Place, flavour: str, tmp_path: Path):
     """Our client does with contexts all that there is to do."""
-    assert told_by(sys.executable, flavour, wire, tmp_path) == EXPECTED
+    assert told_by(sys.executable, flavour, wire, place, tmp_path) == expected(place)
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_published_client(wire: Wire, flavour: str, tmp_path: Path):
+def test_published_client(wire: Wire, place: Place, flavour: str, tmp_path: Path):
     """The published client, which knows nothing of us, does the same with the same outcome."""
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
     if not python:
         assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
-    assert told_by(python, flavour, wire, tmp_path) == EXPECTED
+    assert told_by(python, flavour, wire, place, tmp_path) == expected(place)
+
+
+def test_what_fails_is_said(wire: Wire):
+    """A session without its context, or whose upload failed, is told of as such; one found again has all it had."""
+    with AgentBay(wire.key, Config(endpoint=wire.url)) as bay:
+        made = bay.create(CreateSessionParams(context_syncs=[ContextSync("SdkCtx-made-up", "/tmp/x")]))
+        assert (made.success, "SdkCtx-made-up" in made.error_message) == (False, True)
+        assert bay.delete(made.session).success
+        context = bay.context.create("to-be-deleted").unwrap().context
+        session = bay.create(CreateSessionParams(context_syncs=[ContextSync(context.id, "/tmp/x")])).unwrap().session
+        session.file_system.write_file("/tmp/x/f", "1").unwrap()
+        assert session.file_system.get_file_transfer_context_path() == "/tmp/file-transfer"
+        again = bay.get(session.session_id).unwrap().session
+        assert again.file_system.get_file_transfer_context_path() == "/tmp/file-transfer"
+        assert [one.path for one in again.context.list_bindings().bindings] == ["/tmp/x"]
+        bay.context.delete(context).unwrap()
+        ended = again.delete(sync_context=True)
+        assert (ended.success, "was deleted" in ended.error_message, context.id in ended.error_message) == (
+            False, True, True,
+        )  # fmt: skip
+        assert not bay.get(session.session_id)

@@ -16,13 +16,15 @@ COUNT = "cat d*/f* big 2>/dev/null | sha256sum; find . -type f | wc -l"
 
 
 @pytest.mark.parametrize(
-    ("number", "mebibytes"),
+    ("place", "number", "mebibytes"),
     [
-        (500, 20),
-        pytest.param(10_000, 1, marks=pytest.mark.soak),
-        pytest.param(100_000, 1, marks=pytest.mark.soak),
-        pytest.param(100, 2048, marks=pytest.mark.soak),
+        ("disk", 500, 20),
+        ("bucket", 200, 20),
+        pytest.param("disk", 100_000, 1, marks=pytest.mark.soak),
+        pytest.param("disk", 100, 2048, marks=pytest.mark.soak),
+        pytest.param("bucket", 10_000, 256, marks=pytest.mark.soak),
     ],
+    indirect=["place"],
 )
 def test_many_and_large(wire: Wire, number: int, mebibytes: int):
     """Many files, and large ones, go up and come down whole."""

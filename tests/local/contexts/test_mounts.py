@@ -7,6 +7,8 @@ import pytest
 from tests.local.contexts.store import ended, get, item, made, mount, put, settled, tree
 from tests.local.raw import Refused, Wire, mounts_with
 
+pytestmark = pytest.mark.parametrize("place", ["disk"], indirect=True)  # `test_bucket` has what a bucket says to it
+
 
 @pytest.mark.parametrize("bound", [False, True])
 @pytest.mark.parametrize("path", ["/mnt/ctx", "/tmp/shared", "/home/wuying/m/n"])

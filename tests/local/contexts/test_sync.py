@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import io
 import json
-import sqlite3
 import stat
 import time
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.local.contexts.places import Place
 from tests.local.contexts.store import ended, files, get, item, made, put, settled, statuses, sync, tree
 from tests.local.raw import Wire, eventually
 
@@ -264,20 +263,19 @@ def test_mapping(wire: Wire):
     assert get(wire, context, "c:\\Users\\Administrator\\Downloads\\b.txt") == b"linux\n"
 
 
-def test_recycling(wire: Wire, state_dir: Path):
+def test_recycling(wire: Wire, place: Place):
     """What was uploaded under a lifecycle is gone when its days are over, only in the paths that the policy names."""
     context = made(wire)
     listed = item(context, TOP, recyclePolicy={"lifecycle": "Lifecycle_3Days", "paths": ["cache", f"{TOP}/logs"]})
     in_next(
         wire, listed, f"mkdir -p {TOP}/cache {TOP}/logs; cd {TOP}; for f in cache/f logs/f keep; do echo > $f; done"
     )
-    with sqlite3.connect(state_dir / "contexts" / "contexts.db") as db:
-        due = dict(db.execute("SELECT key, expires FROM objects WHERE context = ?", (context,)).fetchall())
-        assert {key: round((when - time.time()) / 86400, 1) for key, when in due.items()} == {
-            f"{TOP}/cache/f".encode(): 3.0, f"{TOP}/logs/f".encode(): 3.0,
-        }  # fmt: skip
-        db.execute("UPDATE objects SET expires = 1 WHERE context = ? AND key = ?", (context, f"{TOP}/cache/f".encode()))
-    db.close()
+    due = place.due(context)
+    assert {key: round((when - time.time()) / 86400, 1) for key, when in due.items()} == {
+        f"{TOP}/cache/f": 3.0, f"{TOP}/logs/f": 3.0,
+    }  # fmt: skip
+    place.make_overdue(context, f"{TOP}/cache/f")
+    assert get(wire, context, f"{TOP}/cache/f") is None
     assert set(tree(wire, context, TOP)) == {"logs/f", "keep"}
 
 
@@ -340,25 +338,6 @@ def test_bind_while_running(wire: Wire):
         ended(wire, session)
     assert tree(wire, context, TOP)["h"] == b"3\n"
     assert tree(wire, other, "/srv/other")["i"] == b"4\n"
-
-
-def test_end_of_a_paused_session(wire: Wire):
-    """A session that is deleted while it is paused is uploaded like any other."""
-    context = made(wire)
-    with wire.session(PersistenceDataList=[item(context, TOP)]) as session:
-        wire.stdout(session, f"mkdir -p {TOP}; echo 1 > {TOP}/f; nohup sleep 100 >/dev/null 2>&1 &")
-        wire.data("PauseSessionAsync", SessionId=session)
-        ended(wire, session)
-    assert tree(wire, context, TOP) == {"f": b"1\n"}
-
-
-def test_end_by_time(wire: Wire):
-    """A session whose time is up is uploaded too."""
-    context = made(wire)
-    session = wire.create(PersistenceDataList=[item(context, TOP)], Timeout=1)
-    wire.stdout(session, f"mkdir -p {TOP}; echo 1 > {TOP}/f")
-    assert eventually(lambda: wire.status(session) == "FINISH", 20)
-    assert tree(wire, context, TOP) == {"f": b"1\n"}
 
 
 def test_files_on_their_way(wire: Wire):

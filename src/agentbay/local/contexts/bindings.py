@@ -194,16 +194,15 @@ class SessionContexts:
     def _mount(self, item: Item) -> Bind:
         assert item.mount is not None
         store, wanted = self._desk.store, item.mount.source
-        with store.reading(item.context_id) as content:
-            key = store.mount_key(item.context_id, item.path)
+        with store.mounting(item.context_id, item.path) as (tree, key):
             # relative to the mounted folder, where an earlier mount has it, or as a path that files were uploaded to
             places = [keys.join(key, wanted), "/" + wanted] if wanted else [key]
-            if wanted and not any(map(content.exists, places)):
+            if wanted and not any(map(tree.exists, places)):
                 raise no_source(wanted)
-            place = next(filter(content.exists, places), key)
-            source = content.make_directory(place)
+            place = next(filter(tree.exists, places), key)
+            source = tree.make_directory(place)
             self._places[item.path] = place
-        return Bind(str(source), item.path, item.mount.read_only, top=str(content.top))
+        return Bind(str(source), item.path, item.mount.read_only, top=str(tree.top))
 
     async def _note(self, item: Item) -> None:
         shown = self._places.get(item.path)

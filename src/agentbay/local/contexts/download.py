@@ -8,12 +8,11 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.baseline import Baseline, within
-from agentbay.local.contexts.content import Entry
+from agentbay.local.contexts.contents import Entry, Snapshot
 from agentbay.local.contexts.policy import Item
 from agentbay.local.contexts.store import Store
 from agentbay.local.sandbox.trees import Writer
@@ -28,7 +27,7 @@ class Download:
         self._store, self._item, self._only = store, item, only
         self._key = store.locate(item.context_id, item.key)
         self._selection = item.selection
-        self._baseline = Baseline(epoch=store.find(item.context_id).epoch)
+        self._baseline = Baseline(epoch=store.epoch(item.context_id))
         self._packed: set[str] = set()
         self._extracted: set[str] = set()
         self.found = False
@@ -42,15 +41,10 @@ class Download:
         """
         writer = Writer(sink)
         with self._store.staging() as staging:
-            with self._store.reading(self._item.context_id) as content:
-                archives = {
-                    keys.below(key, self._key) for key in self._store.archives(self._item.context_id, self._key)
-                }
-                only = "" if archives else self._only
-                entries = content.snapshot(self._key, staging.directory, only)
-            self._send(
-                writer, [entry for entry in entries if self._wanted(entry.path, archives)], archives, staging.directory
-            )
+            with self._store.reading(self._item.context_id) as view:
+                archives = {keys.below(key, self._key) for key in view.archives(self._key)}
+                snapshot = view.snapshot(self._key, staging, "" if archives else self._only)
+            self._send(writer, snapshot, archives)
         writer.end()
 
     def baseline(self, received: dict[str, Any], before: Baseline) -> Baseline:
@@ -76,22 +70,20 @@ class Download:
             return True
         return path in self._selection and (not self._only or within(path, [self._only]))
 
-    def _send(self, writer: Writer, entries: list[Entry], archives: set[str | None], hold: Path) -> None:
+    def _send(self, writer: Writer, snapshot: Snapshot, archives: set[str | None]) -> None:
+        entries = [entry for entry in snapshot.entries if self._wanted(entry.path, archives)]
         single = {entry.path for entry in entries if entry.path not in archives}
         for entry in entries:
             if entry.kind == "dir":
                 self._baseline.directories[entry.path] = entry.mode
                 self._frame(writer, entry.path, kind="dir", mode=entry.mode)
-        left = []
+        files = [entry for entry in entries if entry.kind == "file"]
+        # first what archives hold, as a file that is there by itself is newer
+        left = [entry for entry in files if not self._unpack(writer, entry, single, snapshot, entry.path in archives)]
+        for entry, file in snapshot.each(left):
+            self._send_file(writer, entry, file)
         for entry in entries:
-            # first what archives hold, as a file that is there by itself is newer
-            if entry.kind == "file" and self._unpack(writer, entry, single, own=entry.path in archives, hold=hold):
-                continue
-            left.append(entry)
-        for entry in left:
-            if entry.kind == "file":
-                self._send_file(writer, entry, hold)
-            elif entry.kind == "link":
+            if entry.kind == "link":
                 self._baseline.links[entry.path] = entry.target
                 self._frame(writer, entry.path, kind="link", target=entry.target)
 
@@ -99,19 +91,18 @@ class Download:
         self.found = True
         writer.frame(path=path, **content)
 
-    def _send_file(self, writer: Writer, entry: Entry, hold: Path) -> None:
-        with open(hold / entry.held, "rb", buffering=0) as file:
-            self._frame(writer, entry.path, kind="file", mode=entry.mode, mtime=entry.mtime_ns)
-            writer.content(file.read)
-            writer.stands(True)
+    def _send_file(self, writer: Writer, entry: Entry, file: IO[bytes]) -> None:
+        self._frame(writer, entry.path, kind="file", mode=entry.mode, mtime=entry.mtime_ns)
+        writer.content(file.read)
+        writer.stands(True)
 
-    def _unpack(self, writer: Writer, entry: Entry, single: set[str], *, own: bool, hold: Path) -> bool:
+    def _unpack(self, writer: Writer, entry: Entry, single: set[str], snapshot: Snapshot, own: bool) -> bool:
         """Send what an archive holds; True if it need not be sent itself."""
         policy = self._item.policy.extract_policy
         wanted = policy is None or policy.extract if own else self._item.extracts
         if not wanted or not (own or entry.path.lower().endswith(".zip")) or policy is None:
             return False
-        with open(hold / entry.held, "rb") as file:
+        with snapshot.open(entry) as file:
             try:
                 archive = zipfile.ZipFile(file)
                 members = list(_members(archive, self._folder(entry.path, policy.extract_current_folder, own=own)))

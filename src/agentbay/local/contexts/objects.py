@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import IO, Protocol
 
 from agentbay.local.asgi import BodyTooLarge, Disconnected, Receive, Request, Response
+from agentbay.local.contexts.contents import Staging
 from agentbay.local.contexts.desk import Desk
 from agentbay.local.contexts.presigned import read_token
 from agentbay.local.contexts.refusals import no_file
-from agentbay.local.contexts.store import Staging
 from agentbay.local.refusals import invalid
 
 PREFIX = "/objects/"
@@ -80,31 +80,33 @@ def _write(fd: int, digest: _Digest, data: bytes) -> None:
 
 
 async def _get(desk: Desk, context_id: str, key: str, *, head: bool) -> Response:
-    fd = await desk.run(_open, desk, context_id, key)
-    size = os.fstat(fd).st_size
+    file, size = await desk.run(_open, desk, context_id, key)
     headers = ((b"content-disposition", b"attachment"),)  # a page from here must not act as one of this runtime's
     if head:
-        os.close(fd)
-    stream = None if head else _pieces(desk, fd, size)
+        file.close()
+    stream = None if head else _pieces(desk, file, size)
     return Response(200, b"", "application/octet-stream", headers=headers, stream=stream, length=size)
 
 
-def _open(desk: Desk, context_id: str, key: str) -> int:
-    with desk.store.reading(context_id) as content:
+def _open(desk: Desk, context_id: str, key: str) -> tuple[IO[bytes], int]:
+    with desk.store.reading(context_id) as view:
         try:
-            return content.open(desk.store.locate(context_id, key))
+            file = view.open(desk.store.locate(context_id, key))
         except FileNotFoundError:
             raise no_file(key) from None
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return file, size
 
 
-async def _pieces(desk: Desk, fd: int, size: int) -> AsyncGenerator[bytes, None]:
+async def _pieces(desk: Desk, file: IO[bytes], size: int) -> AsyncGenerator[bytes, None]:
     """Read `size` bytes: a file that grows, or is cut short, through a mount must not break the answer's framing."""
     try:
         left = size
         while left:
-            piece = await desk.run(os.read, fd, min(_PIECE, left))
+            piece = await desk.run(file.read, min(_PIECE, left))
             piece = piece or bytes(min(_PIECE, left))
             left -= len(piece)
             yield piece
     finally:
-        os.close(fd)
+        file.close()

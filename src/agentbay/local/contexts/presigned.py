@@ -16,13 +16,13 @@ LIFETIME = 3600  # seconds
 _MAC = 32
 
 
-def make_url(address: str, secret: bytes, method: str, context_id: str, key: str) -> str:
+def make_url(base: str, secret: bytes, method: str, context_id: str, key: str, lifetime: int = LIFETIME) -> str:
     """Make a URL for a method, PUT or GET; it ends with the name of the file, for those who look there for one."""
-    facts = [method, context_id, key, int(time.time()) + LIFETIME]
+    facts = [method, context_id, key, int(time.time()) + lifetime]
     body = json.dumps(facts, separators=(",", ":")).encode()
     token = base64.urlsafe_b64encode(_sign(secret, body) + body).decode().rstrip("=")
     name = quote(key.rpartition("/")[2].encode("utf-8", "surrogateescape"), safe="")
-    return f"http://{address}/objects/{token}/{name}"
+    return f"{base}/objects/{token}/{name}"
 
 
 def read_token(token: str, secret: bytes, method: str) -> tuple[str, str]:

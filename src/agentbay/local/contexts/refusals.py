@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from agentbay.errors import AuthenticationError, ConflictError, NotFoundError
+from agentbay.errors import (
+    AuthenticationError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    ServiceUnavailableError,
+)
 
 
 def no_context(which: str) -> NotFoundError:
@@ -38,3 +44,30 @@ def bad_signature(why: str) -> AuthenticationError:
 def no_source(path: str) -> NotFoundError:
     """What is to be mounted is not there."""
     return NotFoundError(f"The context has no folder {path:.200}.", 400, code="InvalidSourcePath.NotFound")
+
+
+def no_mounts() -> InvalidRequestError:
+    """A bucket has no directories to show."""
+    return InvalidRequestError(
+        "This runtime keeps its contexts in a bucket, where none can be mounted; synchronise it (ContextSync).",
+        code="NotSupported.ContextMount",
+    )
+
+
+def bucket_failed(why: str) -> ServiceUnavailableError:
+    """The bucket did not do what it was asked to."""
+    return ServiceUnavailableError(f"The bucket of contexts failed: {why}.", 503, code="ContextStoreUnavailable")
+
+
+def bucket_busy(context_id: str) -> ServiceUnavailableError:
+    """Other runtimes change the context all the time."""
+    return ServiceUnavailableError(
+        f"Other runtimes change {context_id} all the time.", 503, code="ContextStoreUnavailable"
+    )
+
+
+def bucket_damaged(context_id: str, why: str) -> ServiceUnavailableError:
+    """A manifest cannot be read."""
+    return ServiceUnavailableError(
+        f"The manifest of {context_id} in the bucket cannot be read: {why}.", 503, code="ContextStoreUnavailable"
+    )

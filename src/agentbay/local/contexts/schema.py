@@ -1,11 +1,14 @@
-"""The database of contexts: its tables, and how it is opened."""
+"""The database of contexts."""
 
 from __future__ import annotations
 
-import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from agentbay.errors import ConfigurationError
+from agentbay.local import database
 
 VERSION = 1
 _TABLES = """
@@ -19,7 +22,7 @@ CREATE TABLE contexts (
     cleared INTEGER NOT NULL DEFAULT 0, -- and neither bound nor written to since
     epoch INTEGER NOT NULL DEFAULT 0    -- how often it has been cleared
 );
-CREATE TABLE objects (                  -- only of objects of which there is more to say than the tree does
+CREATE TABLE objects (                  -- on this disk: objects of which there is more to say than the tree does
     context TEXT NOT NULL REFERENCES contexts (id) ON DELETE CASCADE,
     key BLOB NOT NULL,
     expires REAL,
@@ -41,7 +44,7 @@ CREATE TABLE bindings (                 -- of sessions that live
     shown BLOB,                         -- the key of the directory that is mounted there; NULL: it is a copy
     PRIMARY KEY (session, path)
 ) WITHOUT ROWID;
-CREATE TABLE commits (                  -- decided but perhaps not carried out; see `Store.commit`
+CREATE TABLE commits (                  -- on this disk: decided but perhaps not carried out; see `disk.py`
     number INTEGER PRIMARY KEY,
     context TEXT NOT NULL REFERENCES contexts (id) ON DELETE CASCADE,
     staging TEXT NOT NULL,
@@ -50,36 +53,49 @@ CREATE TABLE commits (                  -- decided but perhaps not carried out; 
 """
 
 
-def connect(path: Path, *, durable: bool) -> sqlite3.Connection:
-    """Open the database, made at first.
+class Database:
+    """The database, for threads: one connection, and one that writes at a time."""
 
-    Raises:
-        ConfigurationError: It is damaged, or of a version that this one does not know.
-    """
-    # isolation_level None: transactions begin where the code says so
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        # FULL: what is acknowledged survives a power failure; NORMAL: the end of this process, at any moment
-        for pragma in ("journal_mode = WAL", f"synchronous = {'FULL' if durable else 'NORMAL'}", "foreign_keys = ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-        elif version != VERSION:
-            raise _unusable(path, f"it has version {version}, and this runtime knows {VERSION}")
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise _unusable(path, verdict)
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _unusable(path, str(error)) from error
-    except ConfigurationError:
-        connection.close()
-        raise
-    return connection
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        """Open it, made at first.
 
+        Raises:
+            ConfigurationError: It is damaged, or of a version that this one does not know.
+        """
+        self._connection = database.connect(path, _TABLES, VERSION, synchronous="FULL" if durable else "NORMAL")
+        self._lock = threading.RLock()
 
-def _unusable(path: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"The contexts in {path} cannot be used: {why}.", hint="Move the directory away, or choose another --state-dir."
-    )
+    def close(self) -> None:
+        """Close."""
+        with self._lock:
+            self._connection.close()
+
+    def select(self, query: str, *values: object) -> list[Any]:
+        """Return the rows that a query finds."""
+        with self._lock:
+            return self._connection.execute(query, values).fetchall()
+
+    def execute(self, statement: str, *values: object) -> None:
+        """Change rows."""
+        with self._lock:
+            self._connection.execute(statement, values)
+
+    def execute_many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Change rows, once for each of `rows`."""
+        with self._lock:
+            self._connection.executemany(statement, rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make what is done meanwhile one step; within another, a part of that."""
+        with self._lock:
+            if self._connection.in_transaction:
+                yield
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")

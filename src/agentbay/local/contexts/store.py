@@ -1,39 +1,23 @@
-"""The contexts there are: names, states and bindings in SQLite, contents as trees on disk.
-
-A commit changes many files of a context at once. They are first written to a staging directory and flushed; then one
-row in the database decides it; then the files are renamed into the tree, and the row is removed. Killed before the row,
-nothing has happened; killed after it, the next start carries it out again, which does no harm.
+"""The contexts there are: names, states, mounts and bindings in SQLite; what they hold is kept by `Contents`.
 
 All of this blocks; it is meant for threads.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import os
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from agentbay.local.contexts import keys, schema
-from agentbay.local.contexts.content import Content, Owner
+from agentbay.local.contexts import keys
+from agentbay.local.contexts.contents import Contents, Staging, Step, View
+from agentbay.local.contexts.names import Named
 from agentbay.local.contexts.refusals import name_taken, no_context, not_now
+from agentbay.local.contexts.schema import Database
+from agentbay.local.contexts.tree import Tree
 from agentbay.local.session import make_id
-from agentbay.local.state_dir import erase
-
-_FEW, _FLUSHES = 500, 16  # files that are flushed one by one, so many at a time; beyond, the file system as a whole
-_libc = ctypes.CDLL(None, use_errno=True)
-
-Step = list[
-    Any
-]  # ["put", key, staged, expires, archive] | ["dir", key, mode] | ["link", key, target] | ["delete", key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,65 +30,26 @@ class Context:
     created: float
     used: float
     state: str
-    epoch: int
-
-
-class Staging:
-    """A directory for files that are on their way into a context."""
-
-    def __init__(self, directory: Path, owner: Owner) -> None:
-        self.directory, self._owner, self._made = directory, owner, 0
-
-    def create(self, mode: int = 0o644, mtime_ns: int | None = None) -> tuple[str, int]:
-        """Make a file; return its name and a descriptor for the caller to fill and close."""
-        self._made += 1
-        name = str(self._made)
-        fd = os.open(self.directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.fchown(fd, *self._owner)
-        os.fchmod(fd, (mode & 0o777) | 0o600)  # one that its owner could not read would be lost
-        if mtime_ns is not None:
-            os.utime(fd, ns=(mtime_ns, mtime_ns))
-        return name, fd
-
-    def path(self, name: str) -> str:
-        """Where a file is."""
-        return str(self.directory / name)
 
 
 class Store:
-    """The contexts in one directory."""
+    """The contexts in one database, and what they hold."""
 
-    def __init__(
-        self, directory: Path, owner: Owner, *, durable: bool = True, clock: Callable[[], float] = time.time
-    ) -> None:
-        """Open the store, and carry out or undo what a killed runtime has left half done.
-
-        Args:
-            owner: Who files in contexts belong to: the user that sandboxes run as.
-            durable: Wait for the disk, so that even a power failure loses nothing that was acknowledged.
-
-        Raises:
-            ConfigurationError: The store is damaged.
-        """
-        directory.mkdir(mode=0o700, exist_ok=True)
-        self._directory, self._owner, self._durable, self._clock = directory, owner, durable, clock
-        self._staging, self._trash = directory / "staging", directory / "trash"
-        for made in (self._staging, self._trash):
-            made.mkdir(exist_ok=True)
-        self._db = schema.connect(directory / "contexts.db", durable=durable)
-        self._writing = threading.RLock()  # one connection, one writer
+    def __init__(self, db: Database, contents: Contents) -> None:
+        """Take over, and carry out or undo what a killed runtime has left half done."""
+        self._db, self._contents = db, contents
+        self._naming = threading.RLock()  # names are made, given and learnt one after the other
         self._locks: dict[str, threading.RLock] = {}
         self._recover()
 
     def close(self) -> None:
         """Close."""
-        with self._writing:
-            self._db.close()
+        self._db.close()
 
     @property
     def now(self) -> float:
-        """The time by the store's clock."""
-        return self._clock()
+        """The time by this machine's clock, in seconds since 1970."""
+        return time.time()
 
     # contexts
 
@@ -114,26 +59,41 @@ class Store:
         Raises:
             NotFoundError: There is none.
         """
+        if found := self._rows("id = ?", context_id):
+            return found[0]
+        self._learn()
         return self._one("id = ?", context_id)
 
     def named(self, name: str) -> Context:
         """Return the context of that name."""
+        if self._contents.names is not None:
+            self._know(name, self._contents.names.find(name))
         return self._one("name = ?", name)
 
     def obtain(self, name: str) -> Context:
         """Return the context of that name, made if there is none."""
-        with self._transaction():
-            if self._rows("name = ?", name):
-                return self.named(name)
-            return self._make(name)
+        with self._naming:
+            if self._contents.names is not None:
+                self._know(name, self._contents.names.find(name))
+            if found := self._rows("name = ?", name):
+                return found[0]
+            named = mine = Named(self._make(), self.now)
+            if self._contents.names is not None:
+                named = self._contents.names.give(name, mine)
+            if named != mine:  # another runtime was faster
+                self._contents.delete(mine.id)
+            self._know(name, named)
+            return self._one("name = ?", name)
 
     def make_internal(self) -> Context:
         """Make a context without a name, for a session's own purposes."""
-        with self._transaction():
-            return self._make(None)
+        made = Named(self._make(), self.now)
+        self._insert(made, None)
+        return self._one("id = ?", made.id)
 
     def page(self, after: int, size: int, session: str | None) -> tuple[list[Context], int]:
         """Return up to `size` contexts made after the one of that number, and how many there are in all."""
+        self._learn()
         condition, values = "name IS NOT NULL", []
         if session:
             condition += " AND id IN (SELECT context FROM bindings WHERE session = ?)"
@@ -147,66 +107,57 @@ class Store:
         Raises:
             ConflictError: Another one has it.
         """
-        with self._transaction():
-            self.find(context_id)
-            if any(context.id != context_id for context in self._rows("name = ?", name)):
+        with self._naming:
+            context, names = self.find(context_id), self._contents.names
+            taken = any(other.id != context_id for other in self._rows("name = ?", name))
+            if taken or (names is not None and names.give(name, Named(context_id, context.created)).id != context_id):
                 raise name_taken(name)
-            self._db.execute("UPDATE contexts SET name = ? WHERE id = ?", (name, context_id))
+            if names is not None and name != context.name:
+                names.take(context.name)
+            self._db.execute("UPDATE contexts SET name = ? WHERE id = ?", name, context_id)
 
     def delete(self, context_id: str) -> None:
-        """Delete a context and all it holds."""
+        """Delete a context and all it holds; begun, it is finished at the next start at the latest."""
         with self._locked(context_id):
-            with self._transaction():
-                self.find(context_id)
-                self._db.execute("DELETE FROM contexts WHERE id = ?", (context_id,))
-            trash = self._trash / f"{context_id}-{secrets.token_hex(4)}"
-            self._place(context_id).rename(trash)
-        erase(trash)
+            context = self.find(context_id)
+            if self._contents.names is not None and context.name:
+                self._contents.names.take(context.name)
+            self._db.execute("UPDATE contexts SET name = NULL WHERE id = ?", context_id)
+            self._contents.delete(context_id)
+            self._db.execute("DELETE FROM contexts WHERE id = ?", context_id)
 
     def begin_clear(self, context_id: str) -> None:
         """Say that a context is being cleared; `clear` must follow, and does at the next start at the latest."""
-        with self._transaction():
-            self.find(context_id)
-            self._db.execute("UPDATE contexts SET clearing = 1 WHERE id = ?", (context_id,))
+        self.find(context_id)
+        self._db.execute("UPDATE contexts SET clearing = 1 WHERE id = ?", context_id)
 
     def clear(self, context_id: str) -> None:
         """Delete all files of a context."""
         with self._locked(context_id):
-            mounted = self._select("SELECT shown FROM bindings WHERE context = ? AND shown IS NOT NULL", context_id)
-            self.content(context_id).clear([keys.decode(key) for (key,) in mounted])
-            with self._transaction():
-                self._db.execute("DELETE FROM objects WHERE context = ?", (context_id,))
-                if not mounted:
-                    self._db.execute("DELETE FROM mounts WHERE context = ?", (context_id,))
-                self._db.execute(
-                    "UPDATE contexts SET clearing = 0, cleared = 1, epoch = epoch + 1 WHERE id = ?", (context_id,)
-                )
+            if self.find(context_id).state != "clearing":  # somebody else has done it
+                return
+            self._contents.clear(context_id)
+            self._db.execute("UPDATE contexts SET clearing = 0, cleared = 1 WHERE id = ?", context_id)
 
     # files
 
-    def content(self, context_id: str) -> Content:
-        """Return the tree of a context."""
-        return Content(self._place(context_id) / "tree", self._owner)
+    def epoch(self, context_id: str) -> int:
+        """Return how often a context has been cleared."""
+        self.find(context_id)
+        return self._contents.epoch(context_id)
 
     @contextmanager
-    def reading(self, context_id: str) -> Iterator[Content]:
-        """Keep commits out while files are looked for; those that are overdue are gone before."""
+    def reading(self, context_id: str) -> Iterator[View]:
+        """Keep commits out while files are looked for."""
         with self._locked(context_id):
             self.find(context_id)
-            self._carry_out(context_id)
-            self._expire(context_id)
-            yield self.content(context_id)
+            yield self._contents.view(context_id)
 
     @contextmanager
     def staging(self) -> Iterator[Staging]:
         """Make a staging directory, removed at the end."""
-        directory = self._staging / secrets.token_hex(8)
-        directory.mkdir()
-        try:
-            yield Staging(directory, self._owner)
-        finally:
-            if not self._select("SELECT 1 FROM commits WHERE staging = ?", directory.name):  # as when a disk was full
-                erase(directory)
+        with self._contents.staging() as staging:
+            yield staging
 
     def commit(self, context_id: str, staging: Staging, steps: Sequence[Step]) -> None:
         """Do all of the steps or none of them, whatever happens; when this returns, they are done.
@@ -215,48 +166,50 @@ class Store:
             NotFoundError: The context has been deleted.
             ConflictError: It is being cleared.
         """
-        self._flush(staging, steps)
+        self._contents.prepare(context_id, staging, steps)
         with self._locked(context_id):
-            with self._transaction():
-                if self.find(context_id).state == "clearing":
-                    raise not_now(context_id)
-                self._db.execute(
-                    "INSERT INTO commits (context, staging, steps) VALUES (?, ?, ?)",
-                    (context_id, staging.directory.name, json.dumps(list(steps))),
-                )
-            self._carry_out(context_id)
+            self._contents.commit(context_id, staging, steps, lambda: self._check(context_id))
+            self._touch(context_id)
 
-    def archives(self, context_id: str, top: str) -> list[str]:
-        """Return the keys below `top` that upload mode Archive has made."""
-        rows = self._select("SELECT key FROM objects WHERE context = ? AND archive", context_id)
-        return [key for key in (keys.decode(row[0]) for row in rows) if keys.below(key, top)]
+    def remove(self, context_id: str, key: str) -> bool:
+        """Delete a file, or a folder with all that is in it; False if there is none."""
+        with self._locked(context_id):
+            self._check(context_id)
+            return self._contents.remove(context_id, key)
 
-    def expire_all(self) -> None:
-        """Delete what is overdue, in all contexts."""
-        due = "SELECT DISTINCT context FROM objects WHERE expires <= ?"
-        for (context_id,) in self._select(due, self.now):
+    def tidy(self) -> None:
+        """Delete what is overdue, in all contexts, and clear those of which that has failed."""
+        self._clear_begun()
+        for context_id in self._contents.overdue():
             with self._locked(context_id):
-                self._expire(context_id)
+                self._contents.tidy(context_id)
 
     # mounts and bindings
 
-    def mount_key(self, context_id: str, path: str) -> str:
-        """Return the key that a mount at `path` shows: `path` itself if the context has files there or has never been
-        mounted, else that of its first mount, so that a context shows the same wherever it is mounted.
+    def check_mount(self, context_id: str) -> None:
+        """Raise if a context cannot be mounted."""
+        self.find(context_id)
+        self._contents.tree(context_id)
+
+    @contextmanager
+    def mounting(self, context_id: str, path: str) -> Iterator[tuple[Tree, str]]:
+        """Keep commits out; yield the tree of a context, and the key that a mount at `path` shows: `path` itself if
+        the context has files there or has never been mounted, else that of its first mount, so that a context shows
+        the same wherever it is mounted.
         """
         own = keys.encode(path)
-        with self._transaction():
-            self.find(context_id)
-            rows = dict(self._select("SELECT path, key FROM mounts WHERE context = ? ORDER BY path <> key", context_id))
-            key: bytes = rows.get(own) or (
-                own if not rows or self.content(context_id).exists(path) else next(iter(rows.values()))
-            )
-            self._db.execute("INSERT OR IGNORE INTO mounts VALUES (?, ?, ?)", (context_id, own, key))
-        return keys.decode(key)
+        with self.reading(context_id):
+            tree = self._contents.tree(context_id)
+            with self._db.transaction():
+                shown = "SELECT path, key FROM mounts WHERE context = ? ORDER BY path <> key"
+                rows = dict(self._db.select(shown, context_id))
+                key: bytes = rows.get(own) or (own if not rows or tree.exists(path) else next(iter(rows.values())))
+                self._db.execute("INSERT OR IGNORE INTO mounts VALUES (?, ?, ?)", context_id, own, key)
+            yield tree, keys.decode(key)
 
     def locate(self, context_id: str, key: str) -> str:
         """Return where a key really is: below the path of a mount, it is in the directory that is mounted there."""
-        rows = self._select("SELECT path, key FROM mounts WHERE context = ?", context_id)
+        rows = self._db.select("SELECT path, key FROM mounts WHERE context = ?", context_id)
         for path, target in sorted(rows, key=lambda row: -len(row[0])):
             if (rest := keys.below(key, keys.decode(path))) is not None:
                 return keys.join(keys.decode(target), rest)
@@ -266,30 +219,50 @@ class Store:
         """Note that a session has a context, mounted if `shown` is the key of a directory; return when."""
         now = self.now
         row = (session, context_id, keys.encode(path), now, None if shown is None else keys.encode(shown))
-        with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO bindings VALUES (?, ?, ?, ?, ?)", row)
-            self._db.execute("UPDATE contexts SET used = ?, cleared = 0 WHERE id = ?", (now, context_id))
+        with self._db.transaction():
+            self._db.execute("INSERT OR REPLACE INTO bindings VALUES (?, ?, ?, ?, ?)", *row)
+            self._touch(context_id)
         return now
 
     def unbind(self, session: str) -> None:
         """Forget what a session had."""
-        with self._transaction():
-            self._db.execute("DELETE FROM bindings WHERE session = ?", (session,))
+        self._db.execute("DELETE FROM bindings WHERE session = ?", session)
 
     # within
 
-    def _place(self, context_id: str) -> Path:
-        return self._directory / context_id
-
-    def _make(self, name: str | None) -> Context:
+    def _make(self) -> str:
         context_id = make_id("SdkCtx-", 21)
-        self._place(context_id).mkdir(mode=0o700)
-        self.content(context_id).create()
-        now = self.now
+        self._contents.create(context_id)
+        return context_id
+
+    def _insert(self, named: Named, name: str | None) -> None:
         self._db.execute(
-            "INSERT INTO contexts (id, name, created, used) VALUES (?, ?, ?, ?)", (context_id, name, now, now)
+            "INSERT INTO contexts (id, name, created, used) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+            named.id,
+            name,
+            named.created,
+            named.created,
         )
-        return self.find(context_id)
+
+    def _know(self, name: str, named: Named | None) -> None:
+        """Take over what is true of a name."""
+        with self._db.transaction():
+            self._db.execute("DELETE FROM contexts WHERE name = ? AND id <> ?", name, named.id if named else "")
+            if named is not None:
+                self._insert(named, name)
+
+    def _learn(self) -> None:
+        """Take over what those who share the contents have made of all names."""
+        if self._contents.names is None:
+            return
+        with self._naming:
+            known = {context.name for context in self._rows("name IS NOT NULL")}
+            names = self._contents.names.all()
+            for name in known - set(names):
+                self._know(name, None)
+            for name, named in sorted(names.items(), key=lambda item: item[1].created):
+                self._know(name, named)
 
     def _one(self, condition: str, value: str) -> Context:
         found = self._rows(condition, value)
@@ -302,128 +275,30 @@ class Store:
             "CASE WHEN clearing THEN 'clearing' WHEN NOT cleared AND EXISTS "
             "(SELECT 1 FROM bindings WHERE context = contexts.id) THEN 'in-use' ELSE 'available' END"
         )
-        fields = f"number, id, coalesce(name, ''), created, used, {state}, epoch"
+        fields = f"number, id, coalesce(name, ''), created, used, {state}"
         query = f"SELECT {fields} FROM contexts WHERE {condition} ORDER BY number"  # noqa: S608 - all of it stands above
-        return [Context(*row) for row in self._select(query, *values)]
+        return [Context(*row) for row in self._db.select(query, *values)]
 
-    def _select(self, query: str, *values: object) -> list[Any]:
-        with self._writing:
-            return self._db.execute(query, values).fetchall()
+    def _check(self, context_id: str) -> None:
+        if self.find(context_id).state == "clearing":
+            raise not_now(context_id)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._writing:
-            if self._db.in_transaction:
-                yield
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+    def _touch(self, context_id: str) -> None:
+        self._db.execute("UPDATE contexts SET used = ?, cleared = 0 WHERE id = ?", self.now, context_id)
 
     @contextmanager
     def _locked(self, context_id: str) -> Iterator[None]:
-        with self._writing:
-            lock = self._locks.setdefault(context_id, threading.RLock())
-        with lock:
+        with self._locks.setdefault(context_id, threading.RLock()):
             yield
-
-    def _carry_out(self, context_id: str) -> None:
-        """Do what has been decided for a context."""
-        rows = self._select("SELECT number, staging, steps FROM commits WHERE context = ? ORDER BY number", context_id)
-        for number, staging, text in rows:
-            steps: list[Step] = json.loads(text)
-            content = self.content(context_id)
-            for step in steps:
-                self._do(content, self._staging / staging, step)
-            self._flush_all([f"{content.top}{above}" for above in {os.path.dirname(step[1]) for step in steps}])
-            with self._transaction():
-                self._db.executemany(*self._facts(context_id, steps))
-                self._db.execute("DELETE FROM commits WHERE number = ?", (number,))
-                self._db.execute("UPDATE contexts SET used = ?, cleared = 0 WHERE id = ?", (self.now, context_id))
-
-    def _do(self, content: Content, staging: Path, step: Step) -> None:
-        match step:
-            case ["put", key, name, *_]:
-                content.put(key, str(staging / name))
-            case ["dir", key, mode]:
-                content.make_directory(key, mode)
-            case ["link", key, target]:
-                content.link(key, target)
-            case ["delete", key]:
-                content.delete(key)
-            case unknown:
-                raise ValueError(unknown)
-
-    def _facts(self, context_id: str, steps: Sequence[Step]) -> tuple[str, list[tuple[object, ...]]]:
-        """Return the statement, and its values, that keeps what the tree does not tell of objects."""
-        forgotten = [(context_id, keys.encode(step[1])) for step in steps if step[0] in ("put", "delete", "link")]
-        self._db.executemany("DELETE FROM objects WHERE context = ? AND key = ?", forgotten)
-        told = [step for step in steps if step[0] == "put" and (step[3] is not None or step[4])]
-        values: list[tuple[object, ...]] = [
-            (context_id, keys.encode(key), expires, archive) for _, key, _, expires, archive in told
-        ]
-        return "INSERT INTO objects VALUES (?, ?, ?, ?)", values
-
-    def _expire(self, context_id: str) -> None:
-        due = "FROM objects WHERE context = ? AND expires <= ?"
-        moment = self.now
-        rows = self._select(f"SELECT key {due}", context_id, moment)
-        for (key,) in rows:
-            self.content(context_id).delete(keys.decode(key))
-        if rows:
-            with self._transaction():
-                self._db.execute(f"DELETE {due}", (context_id, moment))
-
-    def _flush(self, staging: Staging, steps: Sequence[Step]) -> None:
-        """Wait until staged files are on the disk."""
-        paths = [staging.path(step[2]) for step in steps if step[0] == "put"]
-        self._flush_all([*paths, str(staging.directory)])
-
-    def _flush_all(self, paths: Sequence[str]) -> None:
-        if not self._durable:
-            return
-        if len(paths) > _FEW:
-            self._sync()
-            return
-        with ThreadPoolExecutor(_FLUSHES) as threads:  # the disk takes many at a time
-            list(threads.map(_flush_one, paths))
-
-    def _sync(self) -> None:
-        fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if _libc.syncfs(fd):
-                raise OSError(ctypes.get_errno(), "syncfs")
-        finally:
-            os.close(fd)
 
     def _recover(self) -> None:
         """Carry out what was decided, drop what was not; sessions of an earlier runtime are gone."""
-        known = {context.id for context in self._rows("1")}
-        with self._transaction():
-            self._db.execute("DELETE FROM bindings")
-        for (context_id,) in self._select("SELECT DISTINCT context FROM commits"):
-            self._carry_out(context_id)
-        for (context_id,) in self._select("SELECT id FROM contexts WHERE clearing"):
-            self.clear(context_id)
-        for (context_id,) in self._select("SELECT id FROM contexts WHERE name IS NULL"):
+        self._db.execute("DELETE FROM bindings")
+        self._contents.recover({context.id for context in self._rows("1")})
+        self._clear_begun()
+        for (context_id,) in self._db.select("SELECT id FROM contexts WHERE name IS NULL"):
             self.delete(context_id)
-        for place in self._directory.glob("SdkCtx-*"):
-            if place.name not in known:  # made or deleted when the runtime was killed
-                erase(place)
-        for left in (*self._staging.iterdir(), *self._trash.iterdir()):
-            erase(left)
 
-
-def _flush_one(path: str) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # a directory that went with what was in it, or whose path is too long
-        return
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    def _clear_begun(self) -> None:
+        for (context_id,) in self._db.select("SELECT id FROM contexts WHERE clearing"):
+            self.clear(context_id)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.baseline import Baseline, Facts, within
+from agentbay.local.contexts.contents import Staging, Step
 from agentbay.local.contexts.policy import Item, archive_name
-from agentbay.local.contexts.store import Staging, Step, Store
+from agentbay.local.contexts.store import Store
 from agentbay.local.sandbox.trees import Frame, Reader
 
 _PIECE = 1 << 20
@@ -44,7 +45,7 @@ class Upload:
 
     def __init__(self, store: Store, item: Item, baseline: Baseline, only: str = "") -> None:
         self._store, self._item, self._only = store, item, only
-        cleared = store.find(item.context_id).epoch != baseline.epoch
+        cleared = store.epoch(item.context_id) != baseline.epoch
         self._baseline = Baseline() if cleared else baseline
         self._key = store.locate(item.context_id, item.key)
         # a single path is asked for to have it there as a file of its own
@@ -118,12 +119,12 @@ class Upload:
 
     def _keep_members(self, archive: zipfile.ZipFile, taken: Taken) -> None:
         """Keep what the archive in the context holds and this session neither has nor has deleted."""
-        with self._store.reading(self._item.context_id) as content:
+        with self._store.reading(self._item.context_id) as view:
             try:
-                fd = content.open(keys.join(self._key, self._archive))
+                kept = view.open(keys.join(self._key, self._archive))
             except FileNotFoundError:
                 return
-        with open(fd, "rb") as file:
+        with kept as file:
             if not zipfile.is_zipfile(file):
                 return
             with zipfile.ZipFile(file) as old:
@@ -159,9 +160,10 @@ class Upload:
         elif self._baseline.packed and not self._only:
             # and the other way round: all that the archive held has come one by one
             key = self._where(archive_name(self._item.key))
-            yield from (
-                ["delete", key] for kept in self._store.archives(self._item.context_id, self._key) if kept == key
-            )
+            with self._store.reading(self._item.context_id) as view:
+                kept = view.archives(self._key)
+            if key in kept:
+                yield ["delete", key]
 
     def _archive_steps(self, taken: Taken, gone: list[str], staging: Staging) -> Iterator[Step]:
         if not self._archive:
@@ -189,7 +191,7 @@ class Upload:
     def _next_baseline(self, taken: Taken, gone: list[str]) -> Baseline:
         old = self._baseline
         new = Baseline(
-            epoch=self._store.find(self._item.context_id).epoch,
+            epoch=self._store.epoch(self._item.context_id),
             files={**old.files, **{path: facts for path, (_, facts) in taken.files.items() if facts}},
             packed=dict(old.packed) if self._only else self._packed_now(taken),
             extracted=dict(old.extracted),

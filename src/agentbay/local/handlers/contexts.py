@@ -24,7 +24,7 @@ from agentbay._wire.context_store import (
 from agentbay.errors import NotFoundError
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.bindings import in_session
-from agentbay.local.contexts.content import Entry
+from agentbay.local.contexts.contents import Entry
 from agentbay.local.contexts.presigned import LIFETIME, make_url
 from agentbay.local.contexts.refusals import no_context, no_file
 from agentbay.local.contexts.store import Context
@@ -169,8 +169,8 @@ async def list_files(runtime: Runtime, action: DescribeContextFiles) -> Page:
 
 def _children(runtime: Runtime, context_id: str, folder: str) -> list[Entry]:
     store = runtime.contexts.store
-    with store.reading(context_id) as content:
-        return content.children(store.locate(context_id, folder))
+    with store.reading(context_id) as view:
+        return view.children(store.locate(context_id, folder))
 
 
 def _describe_file(context_id: str, folder: str, entry: Entry) -> ContextFileFound:
@@ -201,9 +201,8 @@ async def delete_file(runtime: Runtime, action: DeleteContextFile) -> None:
 
 def _delete(runtime: Runtime, context_id: str, key: str) -> None:
     store = runtime.contexts.store
-    with store.reading(context_id) as content:
-        if key == "/" or not content.delete(store.locate(context_id, key), folder=True):
-            raise no_file(key)
+    if key == "/" or not store.remove(context_id, store.locate(context_id, key)):
+        raise no_file(key)
 
 
 @answers(GetContextFileUploadUrl)
@@ -224,5 +223,5 @@ async def _presign(runtime: Runtime, method: str, context_id: str, path: str) ->
     if key == "/" or path.endswith("/"):
         raise invalid("FilePath: must name a file.", "InvalidParameter.Path")
     where = await desk.run(desk.store.locate, context_id, key)
-    url = make_url(runtime.address, desk.secret, method, context_id, where)
+    url = make_url(runtime.place.http, desk.secret, method, context_id, where)
     return PresignedUrl(url=url, expire_time=LIFETIME)

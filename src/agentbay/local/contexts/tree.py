@@ -1,4 +1,4 @@
-"""What one context holds: a plain directory tree, a key being the path below its top.
+"""What one context holds on this disk: a plain directory tree, a key being the path below its top.
 
 A tree, not blobs and an index, because a mount needs one: what a session writes to a mounted context is in it at once,
 and there is no second copy that could differ. Sessions may change a mounted tree while it is read here, and plant
@@ -12,37 +12,16 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from agentbay.local.contexts import keys
+from agentbay.local.contexts.contents import Entry, Owner
 from agentbay.local.sandbox import dirfd
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
-Owner = tuple[int, int]
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file, link or directory below some top.
-
-    Attributes:
-        path: Relative to that top.
-        kind: "file", "link" or "dir".
-        held: The name under which a snapshot holds the file.
-    """
-
-    path: str
-    kind: str
-    mode: int
-    size: int
-    mtime_ns: int
-    target: str = ""
-    held: str = ""
-
-
-class Content:
+class Tree:
     """The tree of one context; files in it belong to the user that sandboxes run as."""
 
     def __init__(self, top: Path, owner: Owner) -> None:
@@ -58,8 +37,7 @@ class Content:
         with self._parent(key, make=True) as (above, name):
             if not os.path.lexists(source):
                 return
-            dirfd.make_way(name, above)
-            os.rename(source, name, dst_dir_fd=above)
+            dirfd.replace(source, name, above)
 
     def link(self, key: str, target: str) -> None:
         """Make a symbolic link."""
