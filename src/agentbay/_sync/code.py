@@ -7,47 +7,64 @@ from collections.abc import Iterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .._transport.code import language_of, read_result, unsupported
+from .._transport.code import call_of, read_result
+from .._transport.code_contexts import name_of, read_context, read_contexts, read_done
 from .._transport.code_stream import Recording, interruption, request
 from .._websocket import LARGEST_FRAME
-from .._wire.tools import RunCode
+from .._wire.tools import CreateCodeContext, ListCodeContexts, RemoveCodeContext, RestartCodeContext, RunCode
 from ..errors import AgentBayError, CodeError, ToolError
-from ..models.code import CodeEnded, CodeEvent, CodeFailed, CodeStderr, CodeStdout, EnhancedCodeExecutionResult
+from ..models.code import (
+    CodeContext,
+    CodeEnded,
+    CodeEvent,
+    CodeFailed,
+    CodeStderr,
+    CodeStdout,
+    EnhancedCodeExecutionResult,
+)
 from .callbacks import call_back
 from .door import returns
 from .service import SyncBaseService
 
 if TYPE_CHECKING:
-    from .ws import SyncStream
+    from .ws_connection import SyncStream
 
 _MARGIN = 10.0  # how much longer than the code the answer may take, seconds
+_BIRTH = 60.0  # a kernel may take to start, seconds
 
 
 class Code(SyncBaseService):
-    """Run code in a session; what it defines is there for the code that comes after it, in each language apart."""
+    """Run code in a session; what it defines is there for the code that comes after it, in each language apart.
+
+    Contexts keep apart what runs in one language: `create_context` and the rest of them are the local runtime's own.
+    """
 
     @returns(EnhancedCodeExecutionResult)
     def run_code(
         self,
         code: str,
-        language: str,
-        timeout_s: int = 60,
+        language: str = "",
+        timeout_s: float = 60,
         stream_beta: bool = False,
         on_stdout: Callable[[str], object] | None = None,
         on_stderr: Callable[[str], object] | None = None,
         on_error: Callable[[object], object] | None = None,
+        *,
+        context: CodeContext | str | None = None,
     ) -> EnhancedCodeExecutionResult:
         """Run a piece of code and wait for its end.
 
         Args:
             code: What to run, as in the cell of a notebook: the value of its last line is a result.
-            language: "python", "javascript", "r" or "java" ("py", "js" and the like are understood).
-            timeout_s: Seconds until the code is interrupted. What was defined before is kept, if the code lets itself
-                be interrupted.
+            language: "python", "javascript", "r" or "java" ("py", "js" and the like are understood); in the local
+                runtime also "jupyter:" and the name of a kernelspec. Not given beside a context.
+            timeout_s: Seconds, rounded up to whole ones, until the code is interrupted. What was defined before is
+                kept, if the code lets itself be interrupted.
             stream_beta: Call the functions below while it runs. What they raise is logged and stops nothing.
             on_stdout, on_stderr: Get each piece of output.
             on_error: Gets the error that the code meets, a dict with `code` and `message`, or the exception if it
                 could not be run.
+            context: The context to run it in, or its name, instead of the one of a language.
 
         Returns:
             What the code wrote and showed. Code that fails is an answer: `success` is False, `error` says why, and
@@ -56,25 +73,84 @@ class Code(SyncBaseService):
         Wire: CallMcpTool/run_code, or WebSocket run_code if streaming
         """
         if stream_beta:
-            return self._run_telling(self.stream(code, language, timeout_s), on_stdout, on_stderr, on_error)
-        call = _call(code, language, timeout_s)
-        return read_result(self.session.run_tool(call, timeout=timeout_s + _MARGIN))
+            stream = self.stream(code, language, timeout_s, context=context)
+            return self._run_telling(stream, on_stdout, on_stderr, on_error)
+        call = call_of(code, language, timeout_s, context)
+        return read_result(self.session.run_tool(call, timeout=call.timeout_s + _MARGIN))
 
     run = run_code
     execute = run_code
 
-    def stream(self, code: str, language: str, timeout_s: int = 60) -> CodeStream:
+    def stream(
+        self, code: str, language: str = "", timeout_s: float = 60, *, context: CodeContext | str | None = None
+    ) -> CodeStream:
         """Run a piece of code and follow it as it runs; see `AsyncCodeStream`. Arguments are those of `run_code`.
 
         Raises:
-            CodeError: The language is not known.
+            CodeError: The language is not known, or is given beside a context.
+            InvalidArgumentError: The time limit is no positive number of seconds, or the context is none.
 
         Wire: WebSocket run_code
         """
-        return CodeStream(self, _call(code, language, timeout_s))
+        return CodeStream(self, call_of(code, language, timeout_s, context))
 
-    def interrupt(self, language: str = "python") -> bool:
-        """Interrupt the code that runs in a language, whoever has started it; what was defined before is kept.
+    def create_context(self, language: str = "python", name: str | None = None) -> CodeContext:
+        """Make a context, with a kernel of its own that runs when this returns.
+
+        Args:
+            language: As for `run_code`.
+            name: What to call it; None gives it the language's name and a number.
+
+        Raises:
+            NotSupportedError: The service has no contexts.
+            CodeError: The language is not known or not installed, or the name is taken.
+
+        Wire: CallMcpTool/create_code_context, a tool of the local runtime's own
+        """
+        call = CreateCodeContext(language=call_of("", language).language or "", name=name and name_of(name))
+        return read_context(self.session.run_tool(call, timeout=_BIRTH + _MARGIN))
+
+    def list_contexts(self) -> list[CodeContext]:
+        """List the contexts that were made, and those of languages that were used, in the order of their beginning.
+
+        Raises:
+            NotSupportedError: The service has no contexts.
+
+        Wire: CallMcpTool/list_code_contexts, a tool of the local runtime's own
+        """
+        return read_contexts(self.session.run_tool(ListCodeContexts()))
+
+    def restart_context(self, context: CodeContext | str) -> None:
+        """Restart a context: what was defined is lost, code that runs ends, the next code gets a new kernel.
+
+        Args:
+            context: A context or its name. The name of a language is its own context.
+
+        Raises:
+            NotSupportedError: The service has no contexts.
+            CodeError: There is no such context.
+
+        Wire: CallMcpTool/restart_code_context, a tool of the local runtime's own
+        """
+        read_done(self.session.run_tool(RestartCodeContext(name=name_of(context))))
+
+    def remove_context(self, context: CodeContext | str) -> None:
+        """Remove a context; code that runs in it ends.
+
+        Raises:
+            NotSupportedError: The service has no contexts.
+            CodeError: There is no such context, or it is the one of a language, which is always there.
+
+        Wire: CallMcpTool/remove_code_context, a tool of the local runtime's own
+        """
+        read_done(self.session.run_tool(RemoveCodeContext(name=name_of(context))))
+
+    def interrupt(self, language: str = "", *, context: CodeContext | str | None = None) -> bool:
+        """Interrupt the code that runs in a context, whoever has started it; what was defined before is kept.
+
+        Args:
+            language: Means the context of a language. Python's, if nothing is given.
+            context: Another context, or its name.
 
         Returns:
             False if nothing was running.
@@ -85,10 +161,14 @@ class Code(SyncBaseService):
 
         Wire: WebSocket interrupt_code, a word of the local runtime's own
         """
+        call = call_of("", language or (None if context else "python"), context=context)
+        return self._interrupt(call)
+
+    def _interrupt(self, call: RunCode) -> bool:
         try:
-            answer = self.session.ws.call(RunCode.server, interruption(_canonical(language)))
+            answer = self.session.ws.call(RunCode.server, interruption(call))
         except ToolError as error:
-            raise CodeError(f"The service cannot interrupt code: {error.message}", **error.context()) from error
+            raise CodeError(f"The code cannot be interrupted: {error.message}", **error.context()) from error
         result = answer.get("result")
         return isinstance(result, dict) and result.get("interrupted") is True
 
@@ -158,9 +238,21 @@ class CodeStream:
             self._result = self._recording.finish(stream.end or {}, stream.id)
             yield CodeEnded(self._result)
 
+    def show(self) -> None:
+        """Follow the code to its end, and show what happens as it happens: in a notebook's cell, or on a terminal.
+
+        Raises:
+            AgentBayError: The code could not be run. Code that fails is no fault here: see `result`.
+        """
+        from .._display import show
+
+        with self:
+            for event in self:
+                show(event)
+
     def interrupt(self) -> bool:
         """Interrupt the code; what was defined before is kept, and the events go on to the end. See `interrupt()`."""
-        return self._owner.interrupt(self._call.language)
+        return self._owner._interrupt(self._call)
 
     def _begin(self) -> SyncStream:
         if self._stream is None:
@@ -168,14 +260,3 @@ class CodeStream:
             limit = self._call.timeout_s + _MARGIN
             self._stream = self._owner.session.ws.stream(RunCode.server, wanted, limit)
         return self._stream
-
-
-def _call(code: str, language: str, timeout_s: int) -> RunCode:
-    return RunCode(code=code, language=_canonical(language), timeout_s=timeout_s)
-
-
-def _canonical(language: str) -> str:
-    name = language_of(language)
-    if name is None:
-        raise unsupported(language)
-    return name

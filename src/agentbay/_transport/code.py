@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .._wire.tools import ToolReply
-from ..errors import CodeError, CodeTimeoutError, ReplyError
-from ..models.code import EnhancedCodeExecutionResult, ExecutionError, ExecutionLogs, ExecutionResult
+from .._wire.tools import RunCode, ToolReply
+from ..errors import CodeError, CodeTimeoutError, InvalidArgumentError, ReplyError
+from ..models.code import CodeContext, EnhancedCodeExecutionResult, ExecutionError, ExecutionLogs, ExecutionResult
+from .code_contexts import name_of
 from .reply import Reply
 
 LANGUAGES = ("python", "javascript", "r", "java")
 _ALIASES = {"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "nodejs": "javascript"}
+_JUPYTER = re.compile(r"jupyter:[a-z0-9._-]+")  # the name of a kernelspec; for services that take such
 _TEXTS = {
     "text": ("text/plain", "text"),
     "html": ("text/html", "html"),
@@ -28,6 +31,7 @@ _OBJECTS = {
     "chart": ("application/vnd.vegalite.v5+json", "application/vnd.vegalite.v4+json", "chart"),
 }
 _NAMED = re.compile(r"([A-Za-z_][\w.]*): (.*)|([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt))", re.DOTALL)
+_LONGEST = 1 << 31  # seconds
 _NESTING = 4  # how often a text may be JSON of a text that is JSON
 
 
@@ -35,7 +39,36 @@ def language_of(language: object) -> str | None:
     """Return the service's name of a language, or None if it has none."""
     name = str(language).strip().lower()
     name = _ALIASES.get(name, name)
-    return name if name in LANGUAGES else None
+    return name if name in LANGUAGES or _JUPYTER.fullmatch(name) else None
+
+
+def call_of(
+    code: str, language: str | None, timeout_s: float = 60, context: CodeContext | str | None = None
+) -> RunCode:
+    """Make the call that runs code.
+
+    Raises:
+        CodeError: The language is not known, or it is given beside a context.
+        InvalidArgumentError: The time limit is no positive number of seconds, or the context is none.
+    """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < _LONGEST:
+        raise InvalidArgumentError(
+            f"timeout_s must be a positive number of seconds below {_LONGEST}, not {timeout_s!r}",
+            hint="There is no time without end: give a long one.",
+        )
+    seconds = math.ceil(timeout_s)  # the service counts whole ones
+    if context is None:
+        return RunCode(code=code, language=_canonical(language), timeout_s=seconds)
+    if language:
+        raise CodeError("Give a language or a context, not both: a context has its language.")
+    return RunCode(code=code, context=name_of(context), timeout_s=seconds)
+
+
+def _canonical(language: str | None) -> str:
+    name = language_of(language)
+    if name is None:
+        raise unsupported(language)
+    return name
 
 
 def unsupported(language: object) -> CodeError:

@@ -23,13 +23,17 @@ from .code import _integer, _seconds, _text, error_of, message_of, result_of
 
 def request(call: RunCode, largest: int) -> dict[str, Any]:
     """What to send to run code; `largest` is the longest frame that is understood here, in bytes."""
-    params = {"language": call.language, "timeoutS": call.timeout_s, "code": call.code, "largestFrame": largest}
+    params = {**_place(call), "timeoutS": call.timeout_s, "code": call.code, "largestFrame": largest}
     return {"method": "run_code", "mode": "stream", "params": params}
 
 
-def interruption(language: str) -> dict[str, Any]:
-    """What to send to interrupt the code that runs."""
-    return {"method": "interrupt_code", "params": {"language": language}}
+def interruption(call: RunCode) -> dict[str, Any]:
+    """What to send to interrupt the code that runs where a call's does."""
+    return {"method": "interrupt_code", "params": _place(call)}
+
+
+def _place(call: RunCode) -> dict[str, Any]:
+    return {"language": call.language} if call.context is None else {"context": call.context}
 
 
 class Recording:

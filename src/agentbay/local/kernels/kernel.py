@@ -37,7 +37,7 @@ class Kernel:
         self._loop = asyncio.get_running_loop()
         self.link = Link(self._on_frame, self._on_output, self._on_nonsense)
         self._pid = 0
-        self._meddled = False
+        self._killed_because = ""
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._cell: _Cell | None = None
@@ -102,8 +102,10 @@ class Kernel:
             return False
         if self._obeys_frames:
             self.link.send({"interrupt": True})
-        else:
+        elif self._cell.begun:
             self._sandbox.signal(self._pid, signal.SIGINT)
+        else:  # a signal may overtake the code itself, and would then be for nobody
+            self._cell.unwanted = True
         return True
 
     def give_up(self) -> None:
@@ -111,10 +113,16 @@ class Kernel:
         if self._cell is not None and not self._cell.turn.done():
             self._cell.turn.set_result(None)
 
-    def kill(self) -> None:
-        """Kill it and its processes."""
+    def kill(self, because: str = "") -> None:
+        """Kill it and its processes; the code that runs is told why."""
         if self._pid and self.alive:
+            self._killed_because = because
             self._sandbox.signal(self._pid, signal.SIGKILL)
+
+    async def end(self, because: str) -> None:
+        """Kill it, and wait until it is dead."""
+        self.kill(because)
+        await self._sandbox.ends_within(self._ended, _GRACE)
 
     async def _stop(self, cell: _Cell) -> None:
         self.interrupt()
@@ -124,7 +132,7 @@ class Kernel:
 
     async def _check_sandbox(self) -> None:
         """Raise SandboxGone if it was not the kernel alone that died; the news of the two come in any order."""
-        if self._ended.result() == 128 + signal.SIGKILL and not self._meddled:
+        if self._ended.result() == 128 + signal.SIGKILL and not self._killed_because:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_NEWS):
                     await self._sandbox.wait_closed()
@@ -137,8 +145,8 @@ class Kernel:
         return f"the code ran longer than {timeout:g} s and could not be interrupted; its kernel was killed"
 
     def _fate(self) -> str:
-        if self._meddled:
-            return "the code wrote to the socket of its own kernel, which was killed"
+        if self._killed_because:
+            return self._killed_because
         code = self._ended.result()
         if code <= 128:
             return f"the kernel exited with {code}"
@@ -161,8 +169,11 @@ class Kernel:
 
     def _on_frame(self, frame: dict[str, Any]) -> None:
         if not self._ready.done():
-            self._pid = frame.get("pid", 0)
-            self._ready.set_result(None)
+            if frame.get("event") == "ready":
+                self._pid = frame.get("pid", 0)
+                self._ready.set_result(None)
+            else:
+                _fail(self._ready, KernelFailed(str(frame.get("message"))))
             return
         if self._cell is None:
             return
@@ -172,6 +183,10 @@ class Kernel:
                 main, display, update = frame.get("main"), frame.get("display"), frame.get("update")
                 identity = display if isinstance(display, str) else None
                 transcript.showed(data, main=main is True, display=identity, update=update is True)
+            case {"event": "begin"}:
+                self._cell.begun = True
+                if self._cell.unwanted:
+                    self.interrupt()
             case {"event": "clear"}:
                 transcript.clear()
             case {"event": "error", "name": str(name), "value": str(value), "traceback": str(traceback)}:
@@ -183,8 +198,7 @@ class Kernel:
                 raise BadFrame
 
     def _on_nonsense(self) -> None:
-        self._meddled = True
-        self.kill()
+        self.kill("the code wrote to the socket of its own kernel, which was killed")
 
     def _on_end(self, ended: asyncio.Future[int]) -> None:
         self.link.drain()
@@ -208,10 +222,16 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
 
 
 class _Cell:
-    """A piece of code that runs: `turn` is done when it ended or nobody waits for it, `ended` when it ended."""
+    """A piece of code that runs: `turn` is done when it ended or nobody waits for it, `ended` when it ended.
+
+    Attributes:
+        begun: Whether its kernel has begun with it, so that a signal reaches it.
+        unwanted: Whether it is to be interrupted as soon as it has begun.
+    """
 
     def __init__(self, transcript: Transcript, loop: asyncio.AbstractEventLoop) -> None:
         self.transcript = transcript
+        self.begun = self.unwanted = False
         self.turn: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[int | None] = loop.create_future()
 

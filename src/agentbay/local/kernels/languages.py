@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from agentbay.local.kernels.kernel import Kernel
 from agentbay.local.sandbox.host import Sandbox
 
-Starter = Callable[[Sandbox], Awaitable[Kernel]]
+Starter = Callable[[Sandbox, Mapping[str, str]], Awaitable[Kernel]]
 
 _PROGRAMS = Path(__file__).with_name("programs")
+_JUPYTER = re.compile(r"jupyter:([a-z0-9._-]+)")  # and the name of a kernelspec
 _PATH = "/usr/local/bin:/usr/bin:/bin"  # of sandboxes, as far as it is the machine's
 # Programs come through the socket: a file of this package need not be readable, or be there at all, in a sandbox.
 _PYTHON_LOADER = (
@@ -38,7 +40,12 @@ _NODE_LOADER = (
 _JAVA_LOADER = (
     'd=$(mktemp -d) && head -c "$1" | tail -c +5 >"$d/JavaKernel.java" && '
     "exec java -Xshare:auto -XX:TieredStopAtLevel=1 -XX:+UseSerialGC --add-modules jdk.jshell "
+    "--add-opens java.base/java.lang=ALL-UNNAMED "  # for the environment
     '"$d/JavaKernel.java"'
+)
+_R_LOADER = (
+    "local({incoming<-pipe(\"trap '' INT;exec cat<&3\",'rb');"
+    "eval(parse(text=readChar(incoming,readBin(incoming,'integer',1,4,endian='little'),TRUE),keep.source=FALSE))})"
 )
 
 
@@ -48,24 +55,24 @@ class NotInstalled(Exception):
     code = "LanguageNotInstalled.Local"
 
 
-async def start_python(sandbox: Sandbox) -> Kernel:
+async def start_python(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
     """Start a Python kernel from nothing."""
     if find_spec("IPython") is None:
         raise NotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
     argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER]
-    return await start(sandbox, argv, PYTHON_ENVIRONMENT, _program("python_kernel.py"))
+    return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("python_kernel.py"))
 
 
-async def start_javascript(sandbox: Sandbox) -> Kernel:
+async def start_javascript(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
     """Start a JavaScript kernel."""
     if shutil.which("node", path=_PATH) is None:
         raise NotInstalled("JavaScript kernels need Node.js 16 or later: apt-get install nodejs")
     # the shell moves the socket away from standard input, which code may read
     argv = ["sh", "-c", 'exec node -e "$0" 3<&0 0</dev/null', _NODE_LOADER]
-    return await start(sandbox, argv, {}, _program("node_kernel.js"), obeys_frames=True)
+    return await start(sandbox, argv, env, _program("node_kernel.js"), obeys_frames=True)
 
 
-async def start_java(sandbox: Sandbox) -> Kernel:
+async def start_java(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
     """Start a Java kernel; that takes seconds."""
     if shutil.which("jshell", path=_PATH) is None:
         raise NotInstalled(
@@ -73,14 +80,23 @@ async def start_java(sandbox: Sandbox) -> Kernel:
         )
     program = _program("JavaKernel.java")
     argv = ["sh", "-c", _JAVA_LOADER, "sh", str(len(program) + 4)]
-    return await start(sandbox, argv, {}, program, obeys_frames=True)
+    return await start(sandbox, argv, env, program, obeys_frames=True)
 
 
-async def start_r(sandbox: Sandbox) -> Kernel:
-    """Say that there is no kernel for R yet."""
+async def start_r(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
+    """Start an R kernel."""
     if shutil.which("R", path=_PATH) is None:
-        raise NotInstalled("R is not installed on this machine: apt-get install r-base-core")
-    raise NotInstalled("This version of the local runtime has no kernel for R: run Rscript as a command instead")
+        raise NotInstalled("R kernels need R 4.0 or later: apt-get install r-base-core")
+    argv = ["sh", "-c", 'exec R --no-echo --no-save --no-restore --no-environ -e "$0" 3<&0 0</dev/null', _R_LOADER]
+    return await start(sandbox, argv, env, _program("r_kernel.R"))
+
+
+async def start_jupyter(spec: str, sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
+    """Start a kernel that a kernelspec describes, one that can be found inside the sandbox."""
+    if find_spec("jupyter_client") is None:
+        raise NotInstalled('Kernels of Jupyter need jupyter_client: pip install "agentbay-sdk[jupyter]"')
+    argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER, spec]
+    return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("jupyter_kernel.py"), obeys_frames=True)
 
 
 async def start(
@@ -101,9 +117,23 @@ def _program(name: str) -> bytes:
     return (_PROGRAMS / name).read_bytes()
 
 
-STARTERS: dict[str, Starter] = {
+_STARTERS: dict[str, Starter] = {
     "python": start_python,
     "javascript": start_javascript,
     "java": start_java,
     "r": start_r,
 }
+
+
+NAMES = tuple(_STARTERS)
+
+
+def known(language: str) -> bool:
+    """Whether there is such a language, installed or not."""
+    return language in _STARTERS or _JUPYTER.fullmatch(language) is not None
+
+
+def starter(language: str) -> Starter:
+    """Return what starts the kernel of a known language."""
+    spec = _JUPYTER.fullmatch(language)
+    return partial(start_jupyter, spec[1]) if spec else _STARTERS[language]

@@ -135,13 +135,21 @@ class Transcript:
         """Whether something is missing."""
         return self._cut or any(stream.lost for stream in self._streams.values())
 
+    def told(self) -> tuple[str, str]:
+        """Return what it wrote to stdout, with the plain text of what it showed, and to stderr, with the traceback."""
+        shown = [str(item["text/plain"]) for _, item in self._shown if "text/plain" in item]
+        stdout, stderr = (
+            [*_joined(self._streams["stdout"]), *shown],
+            [*_joined(self._streams["stderr"]), *self._trace()],
+        )
+        return "\n".join(text.rstrip("\n") for text in stdout), "\n".join(stderr)
+
     def text(self, trace_id: str) -> str:
         """Write the answer; the traceback stands in `stderr`."""
-        traceback = [self._error["traceback"]] if self._error and self._error["traceback"] else []
         body: dict[str, Any] = {
             "result": [json.dumps(item, ensure_ascii=False) for _, item in self._shown],
             "stdout": _joined(self._streams["stdout"]),
-            "stderr": [*_joined(self._streams["stderr"]), *traceback],
+            "stderr": [*_joined(self._streams["stderr"]), *self._trace()],
             "executionError": self.message,
             "execution_time": round(self._seconds, 6),
             "traceId": trace_id,
@@ -149,6 +157,9 @@ class Transcript:
         if self._count is not None:
             body["execution_count"] = self._count
         return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace").decode()
+
+    def _trace(self) -> list[str]:
+        return [self._error["traceback"]] if self._error and self._error["traceback"] else []
 
     def beside(self) -> dict[str, Any] | None:
         """Say what the text has no field for."""

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,15 +50,15 @@ class WarmPython:
         self._zygote = launcher.launch(_MODULE, (), _environment())
         self._channel = Channel(self._zygote.socket, self._on_message, self._on_hang_up)
 
-    async def start(self, sandbox: Sandbox) -> Kernel:
+    async def start(self, sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
         """Start a kernel in a sandbox."""
         self.begin()
-        if self._ready:
+        if self._ready and sandbox.isolated:
             try:
                 return await self._fork(sandbox)
             except KernelFailed as failure:
                 _logger.warning("no warm kernel: %s", failure)
-        return await languages.start_python(sandbox)
+        return await languages.start_python(sandbox, env)
 
     def close(self) -> None:
         """End the zygote; kernels go with their sandboxes."""

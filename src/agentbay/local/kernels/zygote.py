@@ -98,7 +98,7 @@ class Zygote:
             streams = len(NAMESPACES)
             for door in fds[streams + 3 :]:
                 os.write(door, b"0")  # into the sandbox's control groups
-            namespaces.join(fds[:streams], entry["limits"], self._program)
+            namespaces.join(fds[:streams], entry, self._program)
             pid = os.fork()
             if pid == 0:
                 _live(self._shell, entry, fds[streams : streams + 3])

@@ -2,11 +2,14 @@
 // and a JSON object. What code writes is in the pipes, descriptors 1 and 2, before a frame that comes after it is sent.
 
 import java.io.*;
+import java.lang.reflect.Constructor;
+import java.lang.reflect.Field;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.concurrent.*;
 import java.util.regex.*;
 import java.util.stream.Collectors;
@@ -14,7 +17,7 @@ import jdk.jshell.*;
 import jdk.jshell.Snippet.SubKind;
 
 public class JavaKernel {
-    private static final Pattern CODE = Pattern.compile("\"code\": \"((?:[^\"\\\\]|\\\\.)*+)\"");
+    private static final Pattern TEXT = Pattern.compile("\"((?:[^\"\\\\]|\\\\.)*+)\"");
     private static final String[] IMPORTS = {
         "java.io.*", "java.math.*", "java.net.*", "java.nio.file.*", "java.util.*", "java.util.concurrent.*",
         "java.util.function.*", "java.util.regex.*", "java.util.stream.*",
@@ -22,6 +25,7 @@ public class JavaKernel {
     private static final InputStream in = new BufferedInputStream(new FileInputStream(FileDescriptor.in));
     private static final OutputStream out = new FileOutputStream(FileDescriptor.in);
     private static int count;
+    private static boolean running;
     private static volatile boolean interrupted;
 
     public static void main(String[] arguments) throws Exception {
@@ -37,14 +41,44 @@ public class JavaKernel {
         while (true) {
             String request = receive();
             if (request == null) System.exit(0);
-            Matcher code = CODE.matcher(request);
-            if (code.find()) {
-                interrupted = false;
-                worker.submit(() -> run(shell, unescaped(code.group(1))));
+            // every value in a request to run code is a text: "code", the code, "env", then names and values
+            List<String> texts = TEXT.matcher(request).results().map(text -> unescaped(text.group(1))).toList();
+            if (texts.get(0).equals("code")) {
+                setRunning(true);
+                for (int i = 3; i < texts.size(); i += 2) environment().put(texts.get(i), texts.get(i + 1));
+                worker.submit(() -> run(shell, texts.get(1)));
             } else {
                 interrupted = true;
-                shell.stop();
+                new Thread(() -> { while (stop(shell)) pause(); }).start();
             }
+        }
+    }
+
+    /** The map behind System.getenv(), which Java keeps from being changed. */
+    @SuppressWarnings("unchecked")
+    private static Map<String, String> environment() throws ReflectiveOperationException {
+        Field known = Class.forName("java.lang.ProcessEnvironment").getDeclaredField("theEnvironment");
+        Constructor<?> view = Class.forName("java.lang.ProcessEnvironment$StringEnvironment").getConstructor(Map.class);
+        known.setAccessible(true);
+        view.setAccessible(true);
+        return (Map<String, String>) view.newInstance(known.get(null));
+    }
+
+    private static synchronized void setRunning(boolean now) {
+        running = now;
+        if (now) interrupted = false;
+    }
+
+    /** Stop what runs; false if nothing does. While JShell compiles, this does nothing: it takes another try. */
+    private static synchronized boolean stop(JShell shell) {
+        if (running && interrupted) shell.stop();
+        return running && interrupted;
+    }
+
+    private static void pause() {
+        try {
+            Thread.sleep(50);
+        } catch (InterruptedException ignored) { // nobody does that
         }
     }
 
@@ -57,6 +91,7 @@ public class JavaKernel {
         }
         System.out.flush();
         System.err.flush();
+        setRunning(false);
         send("\"event\": \"done\", \"count\": " + count);
     }
 

@@ -25,17 +25,22 @@ function controller() {
   }
 
   function interrupt(id) {
-    if (!running) return;
+    if (!running || id !== count) return;
+    process.kill(0, 'SIGINT'); // the processes that the code waits for
     const session = new inspector.Session(); // only now: a process with a debugger does not end before that has left
     session.connectToMainThread();
     session.post('Runtime.terminateExecution', () => {});
     setTimeout(() => {
       session.disconnect();
-      if (running && id === count) {
-        send({ event: 'error', name: 'Interrupted', value: 'the code was interrupted', traceback: '' });
-        end();
-      }
+      parentPort.postMessage({ answer: id }); // which it can if it only waits for something
+      setTimeout(interrupt, PATIENCE, id); // perhaps it had not begun
     }, PATIENCE);
+  }
+
+  function giveUp(id) {
+    if (!running || id !== count) return;
+    send({ event: 'error', name: 'Interrupted', value: 'the code was interrupted', traceback: '' });
+    end();
   }
 
   function end() {
@@ -59,7 +64,8 @@ function controller() {
     }
   });
   socket.on('close', () => process.kill(workerData.pid, 'SIGKILL'));
-  parentPort.on('message', ({ id, ...message }) => {
+  parentPort.on('message', ({ id, answered, ...message }) => {
+    if (answered !== undefined) return giveUp(answered); // it waits for what does not come
     if (id !== undefined && (id !== count || !running)) return; // of code that was given up
     if (message.event === 'done') end();
     else send(message);
@@ -163,7 +169,8 @@ function fetch(remote) {
 
 function finish(id, failure, outcome) {
   if (failure) {
-    tell({ id, event: 'error', name: 'Interrupted', value: failure.message, traceback: '' });
+    const value = /terminated/.test(failure.message) ? 'the code was interrupted' : failure.message;
+    tell({ id, event: 'error', name: 'Interrupted', value, traceback: '' });
   } else if (outcome.exceptionDetails) {
     const { exception, text } = outcome.exceptionDetails;
     tell({ id, event: 'error', ...explain(exception ? fetch(exception) : text) });
@@ -175,7 +182,8 @@ function finish(id, failure, outcome) {
   tell({ id, event: 'done' });
 }
 
-worker.on('message', ({ id, code, env }) => {
+worker.on('message', ({ id, code, env, answer }) => {
+  if (answer !== undefined) return tell({ answered: answer });
   Object.assign(process.env, env);
   // the inspector's scripts have no loader of their own
   const expression = code.replace(/(?<![\w$.])import\s*(?=\()/g, 'globalThis[Symbol.for("agentbay")].load');

@@ -296,6 +296,7 @@ def _run(shell: Any, request: dict[str, Any]) -> None:
     error: BaseException | None = None
     try:
         with _Interrupts.let_through():
+            LINE.send("begin")
             outcome = shell.run_cell(request["code"], store_history=True)
             error = outcome.error_before_exec or outcome.error_in_exec
     except KeyboardInterrupt as interrupt:

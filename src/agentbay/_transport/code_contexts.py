@@ -1,0 +1,70 @@
+"""What the tools for code contexts say, and what it means that a service has no such tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NoReturn
+
+from .._wire.converter import Malformed, structure
+from .._wire.tools import CodeContextEntry, ToolReply
+from ..errors import CodeError, InvalidArgumentError, NotSupportedError, ReplyError
+from ..models.code import CodeContext
+from .reply import Reply
+
+# "Tool not found" is what its documentation says of tools that a session lacks
+_LACKING = re.compile(r"tool\b.*\b(not found|not supported|does not exist)|(unknown|no such) tool|-32601", re.I | re.S)
+
+
+def name_of(context: CodeContext | str) -> str:
+    """Return the name that is sent for a context.
+
+    Raises:
+        InvalidArgumentError: It is neither a context nor a name.
+    """
+    name = context.name if isinstance(context, CodeContext) else context
+    if not isinstance(name, str) or not name:
+        raise InvalidArgumentError(f"A context is a CodeContext or its name, not {context!r}")
+    return name
+
+
+def read_context(reply: Reply[ToolReply]) -> CodeContext:
+    """Read the context that was made."""
+    (context,) = _read(f"[{_said(reply)}]", reply)
+    return context
+
+
+def read_contexts(reply: Reply[ToolReply]) -> list[CodeContext]:
+    """Read a list of contexts."""
+    return _read(_said(reply), reply)
+
+
+def read_done(reply: Reply[ToolReply]) -> None:
+    """Raise what the tool says, if it did not do what it was to."""
+    _said(reply)
+
+
+def _said(reply: Reply[ToolReply]) -> str:
+    tool = reply.needed()
+    if tool.is_error:
+        _refuse(tool.text, reply.request_id)
+    return tool.text
+
+
+def _refuse(text: str, request_id: str) -> NoReturn:
+    if _LACKING.search(text):
+        raise NotSupportedError(
+            f"This service has no named contexts for code: {text}",
+            hint="Each session has one context for each language: use a session of its own for what is to be apart, "
+            "or the local runtime.",
+            request_id=request_id,
+        )
+    raise CodeError(text or "The context tool reports a failure and gives no reason.", request_id=request_id)
+
+
+def _read(text: str, reply: Reply[ToolReply]) -> list[CodeContext]:
+    try:
+        entries: list[CodeContextEntry] = [structure(item, CodeContextEntry) for item in json.loads(text)]
+    except (ValueError, TypeError, RecursionError, Malformed) as error:
+        raise ReplyError(f"A list of code contexts cannot be read: {error}", request_id=reply.request_id) from error
+    return [CodeContext(entry.name, entry.language) for entry in entries]

@@ -1,0 +1,176 @@
+"""What code may do to its kernel, in each language: it ends in a clear result, and the session goes on."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from agentbay.local.kernels import kernel
+from tests.local.kernels.conftest import LIMITS, Bench, written
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+KEEP = {"python": "kept = 1", "javascript": "var kept = 1", "r": "kept <- 1", "java": "int kept = 1;"}
+ENDLESS = {
+    "python": ["while True: pass", "!sleep 60"],
+    "javascript": ["while (true) {}", "require('child_process').execSync('sleep 60')"],
+    "r": ["repeat {}", "system('sleep 60')"],
+    "java": ["while (true) {}"],
+}
+STUBBORN = {
+    "python": "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\nwhile True: pass",
+    "r": "suspendInterrupts(repeat {})",
+}
+HOARD = {
+    "python": "hoard = []\nwhile True: hoard.append(b'x' * 50_000_000)",
+    "javascript": "const hoard = []; while (true) hoard.push(Buffer.alloc(50_000_000, 1))",
+    "r": "hoard <- list(); repeat hoard[[length(hoard) + 1]] <- numeric(6e6) + 1",
+    "java": "var hoard = new ArrayList<byte[]>(); while (true) { hoard.add(new byte[50_000_000]); }",
+}
+EXIT = {
+    "python": "import sys; sys.exit(3)",
+    "javascript": "process.exit(3)",
+    "r": "quit(status = 3)",
+    "java": "System.exit(3);",
+}
+SUICIDE = {
+    "python": "import os; os.kill(os.getpid(), 9)",
+    "javascript": "process.kill(process.pid, 'SIGKILL')",
+    "r": "tools::pskill(Sys.getpid(), 9)",
+}
+FLOOD = {
+    "python": "for _ in range(1600): print('x' * 65535)",
+    "javascript": "for (let i = 0; i < 1600; i++) console.log('x'.repeat(65535))",
+    "r": "for (i in 1:1600) cat(strrep('x', 65535), '\\n', sep = '')",
+    "java": 'for (int i = 0; i < 1600; i++) System.out.println("x".repeat(65535));',
+}
+BYTES = {  # all there are, twice over: no text in any encoding
+    "python": "import os\nos.write(1, bytes(range(256)) * 2);",
+    "javascript": "require('fs').writeSync(1, Buffer.from([...Array(512).keys()])); undefined",
+    "r": "system(\"printf '\\\\377\\\\376\\\\0é\\\\n'\")",
+    "java": "System.out.write(new byte[] {-1, -2, 0, -61, -87, 10}, 0, 6);",
+}
+ENVIRONMENT = {
+    "python": "import os; print(os.environ['WORD'])",
+    "javascript": "console.log(process.env.WORD)",
+    "r": "cat(Sys.getenv('WORD'), '\\n', sep = '')",
+    "java": 'System.out.println(System.getenv("WORD"));',
+}
+
+
+async def check_usable(bench: Bench) -> None:
+    assert "42" in await bench.value("40 + 2")
+
+
+async def test_endless_code(bench: Bench) -> None:
+    """What does not end is interrupted; what was defined is kept."""
+    await bench.run(KEEP[bench.language])
+    for code in ENDLESS[bench.language]:
+        transcript = await bench.run(code, timeout=0.5)
+        assert transcript.timed_out
+        assert "was interrupted; what was defined is kept" in transcript.message, code
+    assert "1" in await bench.value("kept")
+
+
+@pytest.mark.parametrize("bench", ["warm", "cold", "r"], indirect=True)  # of the others, none has found a way
+async def test_code_that_cannot_be_interrupted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an interrupt does not help, the kernel is killed."""
+    monkeypatch.setattr(kernel, "_GRACE", 0.5)
+    transcript = await bench.run(STUBBORN[bench.language], timeout=0.5)
+    assert transcript.timed_out
+    assert "could not be interrupted; its kernel was killed" in transcript.message
+    await check_usable(bench)
+
+
+async def test_want_of_memory(bench: Bench) -> None:
+    """Code that wants more than its session may have meets its language's own error, or ends with its kernel."""
+    transcript = await bench.run(HOARD[bench.language])
+    assert transcript.failed
+    assert not transcript.timed_out
+    said = f"the session may use {(LIMITS.total_memory_bytes or 0) // MIB} MiB of memory"
+    assert said in transcript.message or "memory" in transcript.message.lower()
+    await check_usable(bench)
+
+
+async def test_exit(bench: Bench) -> None:
+    """Code that leaves says so; a Python kernel goes on."""
+    transcript = await bench.run(EXIT[bench.language])
+    died = "KernelDied: the kernel exited with 3; what was defined is lost, the next call gets a new kernel"
+    assert transcript.message == ("SystemExit: 3" if bench.language == "python" else died)
+    await check_usable(bench)
+
+
+@pytest.mark.parametrize("bench", ["warm", "cold", "javascript", "r"], indirect=True)
+async def test_killed_kernel(bench: Bench) -> None:
+    """A kernel that is killed says by what."""
+    transcript = await bench.run(SUICIDE[bench.language])
+    assert transcript.message.startswith("KernelDied: the kernel was killed by SIGKILL")
+    await check_usable(bench)
+
+
+async def test_flood(bench: Bench) -> None:
+    """Of 100 MiB of output, 8 are kept, the rest is counted, and the result says so."""
+    transcript = await bench.run(FLOOD[bench.language])
+    assert not transcript.failed, transcript.message
+    assert transcript.truncated
+    text = written(transcript)
+    assert len(text) < 9 * MIB
+    assert f"[cut: {1600 * 65536 - 8 * MIB} bytes more than the 8 MiB that are kept]" in text
+    await check_usable(bench)
+
+
+async def test_bytes_that_are_no_text(bench: Bench) -> None:
+    """Output that is no UTF-8 comes as text all the same, with a mark for each byte that is none."""
+    transcript = await bench.run(BYTES[bench.language])
+    assert not transcript.failed, transcript.message
+    text = written(transcript)
+    assert "\ufffd" in text
+    assert "\0" in text or bench.language == "r"  # no text of R's, such as its commands, has one
+    await check_usable(bench)
+
+
+async def test_environment(bench: Bench) -> None:
+    """A kernel that runs already sees the session's variables as they are now."""
+    await check_usable(bench)
+    for word in ("one", "zwö"):
+        bench.environment["WORD"] = word
+        assert await bench.output(ENVIRONMENT[bench.language]) == f"{word}\n"
+
+
+async def test_interrupt(bench: Bench) -> None:
+    """Only code that runs is interrupted, and only its context's."""
+    assert not bench.kernels.interrupt(bench.language)
+    ended: list[str] = []
+
+    async def endless() -> None:
+        ended.append((await bench.run(ENDLESS[bench.language][0], timeout=60)).message)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(endless)
+        with anyio.fail_after(30):
+            while not ended:
+                bench.kernels.interrupt(bench.language)
+                await anyio.sleep(0.1)
+    assert "nterrupt" in ended[0]
+    assert "Timeout" not in ended[0]
+    await check_usable(bench)
+
+
+async def test_limits_hold_for_kernels(bench: Bench) -> None:
+    """A kernel is in its sandbox's control groups, has its limits and no way out."""
+    code = {
+        "python": "print(open('/proc/self/cgroup').read(), open('/proc/self/limits').read(), sep='')",
+        "javascript": "for (const name of ['cgroup', 'limits']) "
+        "process.stdout.write(require('fs').readFileSync(`/proc/self/${name}`))",
+        "r": "for (name in c('cgroup', 'limits')) writeLines(readLines(file.path('/proc/self', name)))",
+        "java": 'for (var name : List.of("cgroup", "limits")) '
+        'System.out.print(Files.readString(Path.of("/proc/self", name)));',
+    }[bench.language]
+    command = await bench.sandbox.run(["cat", "/proc/self/cgroup", "/proc/self/limits"])
+    told = await bench.output(code)
+    groups = [line for line in told.splitlines() if line[:1].isdigit()]
+    assert groups == [line for line in command.stdout.decode().splitlines() if line[:1].isdigit()]
+    assert all(line.endswith(":/") for line in groups)  # the group that its namespace shows as the top
+    processes = next(line for line in told.splitlines() if line.startswith("Max processes"))
+    assert str(LIMITS.processes) in processes

@@ -1,0 +1,52 @@
+"""Code whose caller is cancelled, which only the asynchronous flavour has: it does not go on in the session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agentbay import AsyncAgentBay, AsyncSession
+
+pytestmark = pytest.mark.anyio
+COUNTING = "import pathlib\ncount = 0\npathlib.Path('begun').touch()\nwhile True: count += 1"
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[AsyncSession]:
+    async with AsyncAgentBay.local() as bay, bay.session() as session:
+        yield session
+
+
+async def begun(session: AsyncSession) -> None:
+    """Wait until the code runs."""
+    async with asyncio.timeout(30):
+        while not (await session.command.run("rm begun")).success:
+            await asyncio.sleep(0.02)
+
+
+async def test_cancelled_code_is_interrupted(session: AsyncSession) -> None:
+    """Cancelling the call interrupts the cell, streamed or not, and keeps the kernel: the next call need not wait."""
+    for streamed in (False, True):
+        call = asyncio.ensure_future(session.code.run_code(COUNTING, "python", 600, streamed))
+        await begun(session)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        after = await session.code.run_code("count", "python", 30)
+        assert after.success, after.error_message
+        assert int(after.result) > 0
+        assert (await session.code.run_code("count", "python")).result == after.result
+
+
+async def test_cancelled_code_that_waits_never_begins(session: AsyncSession) -> None:
+    """Code that waits for its turn when its caller is cancelled is not run at all."""
+    first = asyncio.ensure_future(session.code.run_code(COUNTING, "python", 600))
+    await begun(session)
+    second = asyncio.ensure_future(session.code.run_code("second = 1", "python", 600))
+    await asyncio.sleep(0.1)
+    second.cancel()
+    assert await session.code.interrupt()
+    assert (await first).error_message == "KeyboardInterrupt"
+    assert not await session.code.run_code("second", "python")
