@@ -1,0 +1,209 @@
+"""HTML for notebooks, and bars on terminals, without a session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from agentbay import CodeExecutionResult, CommandResult, DirectoryListResult, SessionMetrics, progress
+from agentbay._html import document, octets, size, table, text
+from agentbay._html.ansi import coloured, plain
+from agentbay._html.foreign import markup
+
+# ── Pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949, "999.9 kB"), (999_960, "1.0 MB"), (5e15, "5000.0 TB")],
+)
+def test_sizes(number: float, written: str) -> None:
+    """Sizes have three to four digits and a unit."""
+    assert size(number) == written
+
+
+@pytest.mark.parametrize(
+    ("written", "without", "page"),
+    [
+        ("a<b", "a<b", "a&lt;b"),
+        ("\x1b[31mr\x1b[0m.", "r.", '<span style="color:#d9534f">r</span>.'),
+        ("\x1b[1;92mg\x1b[22mn\x1b[39m.", "gn.",
+         '<span style="font-weight:bold;color:#3f9b52">g</span><span style="color:#3f9b52">n</span>.'),
+        ("\x1b[38;5;31mx\x1b[m", "x", "x"),
+        ("\x1b]0;title\x07\x1b[2Jx\x1b(B", "x\x1b(B", "x\x1b(B"),
+        ("10%\r20%\rdone\r\nnext", "done\nnext", "done\nnext"),
+    ],
+)  # fmt: skip
+def test_terminal_text(written: str, without: str, page: str) -> None:
+    """Colours come through or are left out; what a line has written over is gone."""
+    assert plain(written) == without
+    assert coloured(written) == page
+
+
+@given(st.text("\x1b[]0;134m8\r\n<&>\"'abc", max_size=60))
+def test_any_terminal_text(written: str) -> None:
+    """Whatever a command writes, the page has no other tags than ours."""
+    assert _tags(coloured(written)) <= {"span"}
+
+
+def test_long_things_are_cut() -> None:
+    """What is too long for a page says how much is left out."""
+    assert "50 characters before this" in text("x" * 50 + "y" * 100_000)
+    assert "50 characters after this" in document("x" * 100_050)
+    assert "3 more are not shown" in table(("a",), [(number,) for number in range(203)])
+    assert "1.0 kB, of which the first 256" in octets(b"\x01" * 1000)
+    assert "(nothing)" in (DirectoryListResult(success=True)._repr_html_() or "")
+
+
+def test_results_made_by_hand() -> None:
+    """A result without the parts that the service gives is shown all the same."""
+    assert "only output" in (CommandResult(success=True, output="only output")._repr_html_() or "")
+    assert "broken" in (CommandResult(exit_code=-1, error_message="broken")._repr_html_() or "")
+    assert "0 B of 0 B" in SessionMetrics()._repr_html_()
+    assert CodeExecutionResult()._repr_mimebundle_() == {"text/plain": repr(CodeExecutionResult())}
+
+
+# ── What comes from a session ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, attrs))
+
+
+def _tags(page: str) -> set[str]:
+    reader = _Reader()
+    reader.feed(page)
+    reader.close()
+    return {tag for tag, _ in reader.tags}
+
+
+@pytest.mark.parametrize(
+    ("html", "page"),
+    [
+        ("<b>x</b>", "<b>x</b>"),
+        ("a &amp; b<br/>", "a &amp; b<br>"),
+        ("<table border=1><tr style='text-align: right;'><td>1",
+         '<table border="1"><tr style="text-align: right;"><td>1</td></tr></table>'),
+        ("<style scoped>td {color: red}</style><i>x</i></div>", "<i>x</i>"),
+        ("<a href='https://a.b/?c=1&d=2'>x</a>", '<a href="https://a.b/?c=1&amp;d=2">x</a>'),
+        ("<!-- c --><p>x", "<p>x</p>"),
+    ],
+)  # fmt: skip
+def test_plain_markup_is_written_anew(html: str, page: str) -> None:
+    """Markup that cannot do anything is part of the page, and what it opens it closes."""
+    assert markup(html) == page
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<script>x</script>",
+        "<b onclick=x>",
+        "<a href='javascript:x'>",
+        "<img src='https://a.b/c.png'>",
+        "<img src='data:image/svg+xml;base64,x'>",
+        "<b style='background: url(x)'>",
+        "<b style='position: fixed'>",
+        "<b style='color: red; " + "color: red " * 2000 + "!'>",
+        "<button data-commandlinker-command=x>",
+        "<svg><circle/></svg>",
+        "<style>b {color: red}</style>",
+        "<iframe src=x>",
+        "<SCRIPT/x>",
+    ],
+)
+def test_everything_else_is_kept_apart(html: str) -> None:
+    """Anything that could act, load, or cover the page is in a frame of its own origin."""
+    reader = _Reader()
+    reader.feed(markup(html))
+    ((tag, attrs),) = reader.tags
+    assert tag == "iframe"
+    assert dict(attrs)["sandbox"] == "allow-scripts"
+    assert dict(attrs)["srcdoc"] == html
+
+
+PIECES = [
+    "<",
+    ">",
+    "</",
+    "b",
+    "script",
+    "style scoped",
+    "!--",
+    "-->",
+    "<![CDATA[",
+    "]]>",
+    "'",
+    '"',
+    "=",
+    " ",
+    "on",
+    "&lt;",
+]
+
+
+@given(st.lists(st.sampled_from([*PIECES, "svg", "/", "x", "\x00", "&#60;", "img src"]), max_size=30).map("".join))
+def test_any_markup(html: str) -> None:
+    """However broken it is, the page gets known tags without events, or the frame."""
+    reader = _Reader()
+    reader.feed(markup(html))
+    reader.close()
+    for tag, attrs in reader.tags:
+        assert tag in ("iframe", "b", "img")
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+
+# ── Bars ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PROGRAM = """
+from agentbay import progress
+with progress("copying [1]", 4_000_000) as tell:
+    tell(1_500_000)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a terminal")
+def test_a_bar_on_a_terminal() -> None:
+    """A person sees what goes on and how far it is; then the bar is gone."""
+    import pty
+
+    ours, its = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
+        os.close(its)
+        seen = b""
+        while True:
+            try:
+                seen += os.read(ours, 4096)
+            except OSError:  # how Linux says that the other end is closed
+                break
+        assert process.wait() == 0
+    os.close(ours)
+    assert b"copying [1]" in seen
+    assert b"1.5 MB of 4.0 MB" in seen
+
+
+def test_no_bar_elsewhere(tmp_path: Path) -> None:
+    """A pipe, a file or a log gets nothing."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_a_bar_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal that shall have a bar, the missing package is named."""
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with pytest.raises(ValueError, match=r"agentbay-sdk\[local\]"), progress("x"):
+        pass
