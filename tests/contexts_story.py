@@ -1,4 +1,4 @@
-"""Contexts as a program: `contexts_story.py FLAVOUR URL KEY`. Like `story.py`, it is run by both clients."""
+"""Contexts as a program that both clients run: `contexts_story.py FLAVOUR URL KEY MOUNTS`; MOUNTS is 1 or 0."""
 
 import asyncio
 import inspect
@@ -56,7 +56,14 @@ async def tell_of_contexts(bay, seen, name):
     return context.id
 
 
-async def tell_of_sessions(bay, seen, context_id):
+async def tell_of_mounts(session, seen, context_id):
+    """Mount a context in a session that has it."""
+    bound = await settled(session.context.bind(BetaContextMount.new(context_id, "/mnt/live")))
+    seen["bound"] = [bound.success, bound.error_message]
+    await settled(session.command.execute_command("echo live > /mnt/live/f"))
+
+
+async def tell_of_sessions(bay, seen, context_id, mounts):
     """Bring the files into sessions, and others back."""
     sync = ContextSync.new(context_id, "/tmp/data")
     made = await settled(bay.create(CreateSessionParams(context_syncs=[sync])))
@@ -67,11 +74,11 @@ async def tell_of_sessions(bay, seen, context_id):
     seen["synced"] = (await settled(session.context.sync())).success
     info = await settled(session.context.info())
     seen["info"] = sorted((one.path, one.task_type, one.status) for one in info.context_status_data)
-    bound = await settled(session.context.bind(BetaContextMount.new(context_id, "/mnt/live")))
-    seen["bound"] = [bound.success, bound.error_message]
+    if mounts:
+        await tell_of_mounts(session, seen, context_id)
     listed = await settled(session.context.list_bindings())
     seen["bindings"] = sorted(one.path for one in listed.bindings)
-    await settled(session.command.execute_command("echo late > /tmp/data/late.txt; echo live > /mnt/live/f"))
+    await settled(session.command.execute_command("echo late > /tmp/data/late.txt"))
     seen["ended"] = (await settled(bay.delete(session, sync_context=True))).success
     files = await settled(bay.context.list_files(context_id, "/tmp/data"))
     seen["kept"] = [one.file_name for one in files.entries]
@@ -102,11 +109,11 @@ async def tell_of_files(bay, seen, folder):
     await settled(bay.delete(session))
 
 
-async def tell(bay):
+async def tell(bay, mounts):
     """Live through it all; return what was seen."""
     seen = {}
     context_id = await tell_of_contexts(bay, seen, f"story-{time.time_ns()}")
-    await tell_of_sessions(bay, seen, context_id)
+    await tell_of_sessions(bay, seen, context_id, mounts)
     with tempfile.TemporaryDirectory() as folder:
         await tell_of_files(bay, seen, pathlib.Path(folder))
     cleared = await settled(bay.context.clear(context_id, timeout=10, poll_interval=0.2))
@@ -119,9 +126,9 @@ async def tell(bay):
 
 def main():
     """Run one flavour."""
-    flavour, url, key = sys.argv[1:4]
+    flavour, url, key, mounts = sys.argv[1:5]
     client = agentbay.AsyncAgentBay if flavour == "async" else agentbay.AgentBay
-    seen = asyncio.run(tell(client(api_key=key, cfg=Config(endpoint=url))))
+    seen = asyncio.run(tell(client(api_key=key, cfg=Config(endpoint=url)), mounts == "1"))
     print("SEEN", json.dumps(seen))
 
 

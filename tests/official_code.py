@@ -2,10 +2,17 @@
 
 import asyncio
 import json
+import shutil
 import sys
 import warnings
 
 from agentbay import AsyncAgentBay, Config, CreateSessionParams
+
+RICH = """from IPython.display import *
+display(HTML("<b>x</b>"), Latex("$x$"), Markdown("# x"), SVG("<svg/>"), JSON({"a": 1}))
+display({"application/vnd.vegalite.v5+json": {"mark": "bar"}}, raw=True)
+Image(data=b"\\x89PNG", format="png")"""
+FORMS = ["html", "latex", "markdown", "svg", "json", "chart", "png"]
 
 
 async def main(endpoint: str, key: str) -> None:
@@ -24,7 +31,20 @@ async def main(endpoint: str, key: str) -> None:
         failed = await run("1 / 0", "python")
         assert not failed.success, failed
         assert "ZeroDivisionError" in failed.error_message, failed
-        assert (await run("1 + 1", "js")).result == "2"
+        assert (await session.code.execute("1 + 1", "js")).result == "2"
+        assert (await session.code.run("1 + 1", "JavaScript")).result == "2"
+        assert not (await run("1", "cobol")).success
+        late = await run("while True: pass", "python", timeout_s=1)
+        assert not late.success, late
+        assert "TimeoutError" in late.error_message, late
+        assert (await run("x", "python")).result == "6"
+        for streamed in (False, True):
+            rich = (await run(RICH, "python", stream_beta=streamed)).results
+            assert [form for item in rich for form in item.formats() if form != "text"] == FORMS, rich
+            assert rich[4].json == {"a": 1}, rich
+            assert rich[-1].is_main_result, rich
+        if shutil.which("R"):
+            assert (await run("y <- 6; y * 7", "r")).result == "[1] 42"
         out, errors = [], []
         streamed = await run(
             "print('a')\nprint('b')\nx", "python", stream_beta=True, on_stdout=out.append, on_error=errors.append

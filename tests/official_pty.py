@@ -19,7 +19,7 @@ async def finished(value: object) -> object:
     return await value if inspect.isawaitable(value) else value
 
 
-async def until(condition: object, seconds: float = 20.0) -> None:
+async def until(condition: object, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         await asyncio.sleep(0.02)
@@ -38,12 +38,12 @@ async def main(flavour: str, url: str) -> None:
         found["prompt"] = seen.decode()
         await finished(handle.resize(70, 20))
         await finished(handle.send_input(b"stty size; printf 'h\\303\\244\\377'; echo; exit 3\n"))
-        found["exit"] = await finished(handle.wait(20))
+        found["exit"] = await finished(handle.wait(60))
         found["output"] = seen.decode(errors="replace")
 
         quick = bytearray()
         handle = await finished(session.pty.create(shell="sh -c 'printf quick; exit 7'", on_data=quick.extend))
-        found["quick"] = [await finished(handle.wait(20)), quick.decode()]
+        found["quick"] = [await finished(handle.wait(60)), quick.decode()]
 
         handle = await finished(session.pty.create())
         await finished(handle.send_input(b"echo kept\n"))

@@ -26,7 +26,7 @@ class Talk:
         assert connection.request is not None
         self.headers = dict(connection.request.headers.raw_items())
 
-    def hear(self, timeout: float = 10.0) -> dict[str, Any]:
+    def hear(self, timeout: float = 60.0) -> dict[str, Any]:
         """Return the next frame."""
         frame: dict[str, Any] = json.loads(self.connection.recv(timeout))
         return frame

@@ -1,4 +1,7 @@
-"""Every Python block of the README and the documentation runs, on the local runtime."""
+"""Every Python block of the README and the documentation runs, on the local runtime.
+
+The examples of `docs/api` are bodies of tests: `tests/_async/test_reference.py` and its twin.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
+import agentbay
+
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "llms.txt", *sorted((ROOT / "docs").glob("*.md"))]
 SYBIL = Sybil(parsers=[PythonCodeBlockParser()], path=str(ROOT))
 
 
@@ -24,3 +29,11 @@ def test_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_pages_have_blocks() -> None:
     """The pages are really read: the README alone has two programs."""
     assert len(list(SYBIL.parse(PAGES[0]).examples())) >= 2
+
+
+def test_every_error_has_a_row() -> None:
+    """The page of errors says of each what happened and what to do."""
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    public = {name: getattr(agentbay, name) for name in agentbay.__all__}
+    errors = {name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert {name for name in errors if f"`{name}`" not in text} == set()

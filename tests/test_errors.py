@@ -58,6 +58,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "ServerError": ("APIError",),
     "ServiceUnavailableError": ("ServerError",),
     "ToolError": ("AgentBayError",),
+    "NotSupportedError": ("AgentBayError",),
     "SessionError": ("AgentBayError",),
     "BrowserError": ("AgentBayError",),
     "FileError": ("AgentBayError",),

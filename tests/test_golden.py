@@ -300,7 +300,17 @@ TOOL_CALLS: dict[str, dict[str, Tool]] = {
     "list_directory": {"text": tools.ListDirectory(path="/tmp"), "empty": tools.ListDirectory(path="/empty")},
     "get_file_info": {"file": tools.GetFileInfo(path="/tmp/a"), "missing": tools.GetFileInfo(path="/tmp/x")},
     "get_metrics": {"documented": tools.GetMetrics()},
-    "run_code": {"documented": tools.RunCode(code="print('hi')\n6*7", language="python", timeout_s=60)},
+    "run_code": {
+        "documented": tools.RunCode(code="print('hi')\n6*7", language="python", timeout_s=60),
+        "in a context": tools.RunCode(code="6*7", context="analysis"),
+    },
+    "create_code_context": {
+        "documented": tools.CreateCodeContext(language="python"),
+        "named": tools.CreateCodeContext(language="r", name="Ü 1"),
+    },
+    "list_code_contexts": {"documented": tools.ListCodeContexts()},
+    "restart_code_context": {"documented": tools.RestartCodeContext(name="python")},
+    "remove_code_context": {"documented": tools.RemoveCodeContext(name="Ü 1")},
     "set_env": {
         "documented": tools.SetEnv(envs=[tools.Variable(key="A", value="b"), tools.Variable(key="É", value="")])
     },

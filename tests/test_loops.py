@@ -164,10 +164,29 @@ SCENARIOS = {
         assert sockets() == 0
         """,
     "sync inside a running loop": """
+        import warnings
+        from agentbay import BlockingCallWarning
+        def blocking(bay):
+            for _ in range(3):
+                bay.get("session-x").unwrap()
         async def main():
             with AgentBay("k", cfg) as bay:
-                bay.get("session-x").unwrap()
-        asyncio.run(main())
+                blocking(bay)
+                blocking(bay)
+                with warnings.catch_warnings(action="error"):
+                    await asyncio.to_thread(blocking, bay)
+                    await get(AsyncAgentBay("k", cfg))
+        def run(runner):
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("default")
+                runner(main())
+            return [(item.category, item.filename, item.lineno) for item in told]
+        line = blocking.__code__.co_firstlineno + 2
+        assert run(asyncio.run) == [(BlockingCallWarning, "<string>", line)], line
+        if sys.platform != "win32":
+            import uvloop
+            del __warningregistry__
+            assert run(uvloop.run) == [(BlockingCallWarning, "<string>", line)]
         assert sockets() == 0
         """,
 }
@@ -175,7 +194,7 @@ SCENARIOS = {
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario(name: str) -> None:
-    """Each use works every time, without a warning, and leaves no socket open."""
+    """Each use works every time, with no other warning than one that it wants, and leaves no socket open."""
     program = _PRELUDE + textwrap.dedent(SCENARIOS[name])
     with Service(late(0.005, FOUND)) as service:
         forking = "ignore:This process:DeprecationWarning"  # beside threads, which is what some of these are about

@@ -1,4 +1,4 @@
-"""Files, environment and watching: by the published client 0.22.3, and by ours, with the same outcome."""
+"""Files, environment, watching, git, transfers and metrics: by the published client and ours, with the same outcome."""
 
 from __future__ import annotations
 
@@ -48,6 +48,24 @@ EXPECTED: dict[str, Any] = {
         ["modify", "/tmp/watched/x.txt", "file"],
         ["modify", "/tmp/watched/x.txt", "file"],
     ],
+    "git": {
+        "made": "/tmp/first",
+        "status": ["main", False, True, 1],
+        "commit": True,
+        "branches": [["main", "side"], "side"],
+        "cloned": "/tmp/second",
+        "log": [["A B", "a@example.com", "it's a start"]],
+        "remote": "/tmp/first",
+        "no remote": None,
+        "config": "A B",
+        "no repository": True,
+    },
+    "transfer": {
+        "sent": [True, 200, 1_280_000, True],
+        "there": True,
+        "fetched": [True, 1_280_004, True],
+    },
+    "metrics": [True, True],
 }
 
 
@@ -66,7 +84,7 @@ def told_by(python: str, flavour: str, url: str, folder: Path) -> Any:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
     assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]

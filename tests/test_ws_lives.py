@@ -20,7 +20,7 @@ PROGRAM = textwrap.dedent(
         session = found.setdefault("session", None) or (await bay.create()).session
         found["session"] = session
         handle = await session.pty.create(shell="sh -c 'echo hi; exit 2'")
-        print(b"".join([piece async for piece in handle]), await handle.wait(10))
+        print(b"".join([piece async for piece in handle]), await handle.wait(60))
         await session.pty.create()  # left open
 
     async def end():
@@ -35,11 +35,11 @@ PROGRAM = textwrap.dedent(
     handle = session.pty.create(on_data=lambda _: None)
     child = os.fork()
     if child == 0:
-        print("child", session.pty.create(shell="sh -c 'exit 4'").wait(10), flush=True)
+        print("child", session.pty.create(shell="sh -c 'exit 4'").wait(60), flush=True)
         os._exit(0)
     os.waitpid(child, 0)
     handle.send_input("exit 6\\n")
-    print("parent", handle.wait(10))
+    print("parent", handle.wait(60))
     session.pty.create(on_data=lambda _: None)
     print("end", flush=True)  # with all left open
     """
@@ -54,7 +54,7 @@ def test_lives(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.stdout.split("\n") == ["b'hi\\r\\n' 2", "b'hi\\r\\n' 2", "child 4", "parent 6", "end", ""], done.stderr

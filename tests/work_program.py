@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from pathlib import Path
 
 import agentbay
 from agentbay import Config
@@ -81,12 +82,59 @@ async def watch(session):
     return [(event.event_type, event.path, event.path_type) for event in events]
 
 
+async def work_with_git(session):
+    """Make two repositories and work in them; return what was seen."""
+    git, files = session.git, session.file_system
+    first = await settled(git.init("/tmp/first", initial_branch="main"))
+    seen = {"made": first.path}
+    await settled(git.configure_user("/tmp/first", "A B", "a@example.com", scope="local"))
+    await settled(files.write_file("/tmp/first/a ü.txt", "one\n"))
+    status = await settled(git.status("/tmp/first"))
+    seen["status"] = [status.current_branch, status.is_clean, status.has_untracked, len(status.files)]
+    await settled(git.add("/tmp/first"))
+    seen["commit"] = bool((await settled(git.commit("/tmp/first", "it's a start"))).commit_hash)
+    await settled(git.create_branch("/tmp/first", "side"))
+    branches = await settled(git.list_branches("/tmp/first"))
+    seen["branches"] = [sorted(branch.name for branch in branches.branches), branches.current]
+    seen["cloned"] = (await settled(git.clone("/tmp/first", path="/tmp/second", branch="side"))).path
+    await settled(git.checkout_branch("/tmp/first", "main"))
+    log = await settled(git.log("/tmp/second", max_count=5))
+    seen["log"] = [(entry.author_name, entry.author_email, entry.message) for entry in log.entries]
+    seen["remote"] = await settled(git.remote_get("/tmp/second", "origin"))
+    seen["no remote"] = await settled(git.remote_get("/tmp/second", "none"))
+    await settled(git.pull("/tmp/second"))
+    seen["config"] = await settled(git.get_config("/tmp/first", "user.name", scope="local"))
+    try:
+        await settled(git.status("/tmp"))
+    except agentbay.GitNotARepoError:
+        seen["no repository"] = True
+    return seen
+
+
+async def transfer(session, folder):
+    """Send a file and fetch it again; return what was seen."""
+    files, data = session.file_system, bytes(range(256)) * 5000
+    (folder / "sent").write_bytes(data)
+    there = f"{await settled(files.get_file_transfer_context_path())}/a b.bin"
+    sent = await settled(files.upload_file(str(folder / "sent"), there))
+    seen = {"sent": [sent.success, sent.http_status, sent.bytes_sent, sent.path == there]}
+    seen["there"] = (await settled(files.read_file(there, format="bytes"))).content == data
+    await settled(session.command.execute_command(f"printf more >> '{there}'"))
+    fetched = await settled(files.download_file(there, str(folder / "fetched")))
+    seen["fetched"] = [fetched.success, fetched.bytes_received, (folder / "fetched").read_bytes() == data + b"more"]
+    return seen
+
+
 async def tell(bay):
     """Do all of it in one session."""
     session = (await settled(bay.create())).session
     seen = {"files": await work_with_files(session.file_system, session.command)}
     seen["env"] = await work_with_env(session)
     seen["watch"] = await watch(session)
+    seen["git"] = await work_with_git(session)
+    seen["transfer"] = await transfer(session, Path.cwd())
+    metrics = (await settled(session.get_metrics())).metrics
+    seen["metrics"] = [metrics.cpu_count > 0, 0 < metrics.mem_used <= metrics.mem_total]
     await settled(bay.delete(session))
     return seen
 

@@ -35,21 +35,22 @@ _HOMES = {
     "_sync.pty": "Pty PtyHandle",
     "_sync.session": "Session",
     "_sync.watch": "Watch",
+    "_display": "progress",
     "_version": "__version__",
     "config": "Config",
     "errors": (
-        "AgentBayError AgentError APIError AuthenticationError BrowserError ClearanceTimeoutError "
+        "AgentBayError AgentError APIError AuthenticationError BlockingCallWarning BrowserError ClearanceTimeoutError "
         "ClientClosedError CodeError CodeTimeoutError CommandError CommandTimeoutError ConfigurationError "
-        "ConflictError ConnectionFailed ConnectionLost DeadlineExceeded FileError GitAuthError "
-        "GitConflictError GitError GitNotARepoError GitNotFoundError GitRejectedError GitTimeoutError "
-        "InvalidArgumentError InvalidRequestError NotFoundError OssError PermissionDeniedError PtyError "
-        "PtyNotConnectedError PtySessionNotFoundError RateLimitError ReplyError ServerError "
+        "ConflictError ConnectionFailed ConnectionLost DeadlineExceeded FileError GitAuthError GitConflictError "
+        "GitError GitNotARepoError GitNotFoundError GitRejectedError GitTimeoutError InvalidArgumentError "
+        "InvalidRequestError NotFoundError NotSupportedError OssError PermissionDeniedError PtyError "
+        "PtyNotConnectedError PtySessionNotFoundError QuotaExceededError RateLimitError ReplyError ServerError "
         "ServiceUnavailableError SessionError SessionNotFoundError ToolError TransportError WsCancelledError"
     ),
     "models.base": "ApiResponse BaseResult BoolResult OperationResult",
     "models.browser": "BrowserContext BrowserFingerprintContext BrowserSyncMode ExtensionOption",
     "models.code": (
-        "CodeEnded CodeEvent CodeExecutionResult CodeFailed CodeShown CodeStderr CodeStdout "
+        "CodeContext CodeEnded CodeEvent CodeExecutionResult CodeFailed CodeShown CodeStderr CodeStdout "
         "EnhancedCodeExecutionResult ExecutionError ExecutionLogs"
     ),
     "models.command": "CommandResult",

@@ -14,6 +14,7 @@ from ._async.process import AsyncOutput as AsyncOutput, AsyncProcess as AsyncPro
 from ._async.pty import AsyncPty as AsyncPty, AsyncPtyHandle as AsyncPtyHandle
 from ._async.session import AsyncSession as AsyncSession
 from ._async.watch import AsyncWatch as AsyncWatch
+from ._display import progress as progress
 from ._sync.client import AgentBay as AgentBay
 from ._sync.code import Code as Code, CodeStream as CodeStream
 from ._sync.command import Command as Command
@@ -35,6 +36,7 @@ from .errors import (
     AgentError as AgentError,
     APIError as APIError,
     AuthenticationError as AuthenticationError,
+    BlockingCallWarning as BlockingCallWarning,
     BrowserError as BrowserError,
     ClearanceTimeoutError as ClearanceTimeoutError,
     ClientClosedError as ClientClosedError,
@@ -58,11 +60,13 @@ from .errors import (
     InvalidArgumentError as InvalidArgumentError,
     InvalidRequestError as InvalidRequestError,
     NotFoundError as NotFoundError,
+    NotSupportedError as NotSupportedError,
     OssError as OssError,
     PermissionDeniedError as PermissionDeniedError,
     PtyError as PtyError,
     PtyNotConnectedError as PtyNotConnectedError,
     PtySessionNotFoundError as PtySessionNotFoundError,
+    QuotaExceededError as QuotaExceededError,
     RateLimitError as RateLimitError,
     ReplyError as ReplyError,
     ServerError as ServerError,
@@ -86,6 +90,7 @@ from .models.browser import (
     ExtensionOption as ExtensionOption,
 )
 from .models.code import (
+    CodeContext as CodeContext,
     CodeEnded as CodeEnded,
     CodeEvent as CodeEvent,
     CodeExecutionResult as CodeExecutionResult,

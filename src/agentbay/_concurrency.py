@@ -11,6 +11,7 @@
 | `async_blocking`| `sync_blocking`| run a function that blocks                                       |
 | `async_background` | `sync_background` | begin something that nobody waits for                         |
 | `async_applied` | `sync_applied` | call a function of the user's, which may be a coroutine function  |
+| `async_mind`    | `sync_mind`    | warn before a running event loop is stalled                      |
 | `AsyncMethod`   | `SyncMethod`   | the type of a method                                             |
 | `AsyncCall`     | `SyncCall`     | the type of a call without arguments                             |
 
@@ -21,11 +22,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
+import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from inspect import isawaitable
+from types import FrameType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+
+from .errors import BlockingCallWarning
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -165,6 +171,10 @@ async def async_applied(function: Callable[..., object], *args: object) -> None:
         await result
 
 
+def async_mind() -> None:
+    """Nothing is stalled."""
+
+
 # ── Synchronous ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -226,3 +236,26 @@ def sync_background(make: Callable[[], object]) -> None:
 def sync_applied(function: Callable[..., object], *args: object) -> None:
     """Call a function."""
     function(*args)
+
+
+def sync_mind() -> None:
+    """Warn if an event loop runs in this thread: whatever else it has to do waits for the call.
+
+    The cell of a notebook is such a place too, but there it is meant: nothing else runs in its loop unless the cell has
+    made tasks, and from those this warns.
+    """
+    if asyncio._get_running_loop() is None:
+        return
+    frame: FrameType | None = sys._getframe(1)
+    depth, place = 1, 0
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module == "IPython.core.interactiveshell":
+            return
+        if module.startswith("asyncio."):
+            break
+        if not place and not module.startswith(("agentbay.", "contextlib")):
+            place = depth
+        frame, depth = frame.f_back, depth + 1
+    message = "This blocks the running event loop. Use AsyncAgentBay here, or make the call in asyncio.to_thread()."
+    warnings.warn(message, BlockingCallWarning, stacklevel=place + 1)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 
 from .config import DEFAULT_REGION, DEFAULT_TIMEOUT, Settings
 from .errors import ConfigurationError
@@ -25,8 +26,14 @@ class Launcher:
     key is in no argument and no environment, and nothing is left when this process dies, however it dies.
     """
 
-    def __init__(self, *, state_dir: str | None, isolation: str) -> None:
+    def __init__(
+        self, *, state_dir: str | None, isolation: str, network: str | None = None, allow_hosts: Sequence[str] = ()
+    ) -> None:
         self._arguments = ["--isolation", isolation, *(["--state-dir", state_dir] if state_dir else [])]
+        self._arguments += [
+            *(["--network", network] if network else []),
+            *(f"--allow-host={host}" for host in allow_hosts),
+        ]
         self._key = secrets.token_hex(32)
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None

@@ -20,13 +20,12 @@ class _Network:
     until = math.inf
 
     def left(self, timeout: float | None) -> float | None:
-        """Seconds that a wait may take: no longer than `timeout`, and not beyond `until`."""
-        if self.until == math.inf:
-            return timeout
-        left = max(self.until - time.monotonic(), 0.0)
-        return left if timeout is None else min(timeout, left)
+        """Seconds that a wait may take: no longer than `timeout`, and not beyond `until`; None without a limit."""
+        left = min(math.inf if timeout is None else timeout, max(self.until - time.monotonic(), 0.0))
+        return None if left > _FOREVER else left
 
 
+_FOREVER = 1e9  # seconds; sockets take no number without end
 _NO_ADDRESS = (OSError, UnicodeError)  # the latter of a name that no host can have
 _HOLD = 1 << 20  # so much may arrive before it is read, bytes; whoever sends more has to wait
 _UNSENT = "The connection was closed before the request was sent."

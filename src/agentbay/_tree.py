@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ._transport.tree import DIRECTORY, FILE, LINK, TEMPORARY, Entry, Tree
 from .errors import FileError
@@ -192,19 +192,3 @@ def delete(root: Path, paths: Iterable[str]) -> None:
                 place.unlink(missing_ok=True)
         except OSError as error:
             raise FileError(f"{place}: {error.strerror or error}") from error
-
-
-def bar(title: str) -> tuple[Progress, Callable[[], None]]:
-    """Make a progress bar, and what ends it; without `rich` it is none."""
-    try:
-        from rich.progress import BarColumn, DownloadColumn, Progress as Bars, TextColumn, TimeRemainingColumn
-    except ImportError:
-        return (lambda _: None), (lambda: None)
-    bars = Bars(TextColumn(title), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    task: Any = bars.add_task(title, total=None)
-    bars.start()
-
-    def show(progress: TreeProgress) -> None:
-        bars.update(task, completed=progress.bytes_done, total=progress.bytes_total)
-
-    return show, bars.stop

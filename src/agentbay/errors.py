@@ -16,10 +16,12 @@ AgentBayError
 │   ├── NotFoundError             the thing named does not exist
 │   │   └── SessionNotFoundError  (also SessionError)
 │   ├── ConflictError             the thing is in a state that forbids it
+│   ├── QuotaExceededError        as many of the thing exist as there may be
 │   ├── RateLimitError            too many requests; `retry_after` says how long to wait
 │   └── ServerError               the service failed
 │       └── ServiceUnavailableError
 ├── ToolError                     a tool ran in the session and reported a failure
+├── NotSupportedError             the service does not offer this at all
 ├── SessionError, BrowserError, FileError, OssError, AgentError, ClearanceTimeoutError
 ├── CommandError
 │   └── CommandTimeoutError       (also TimeoutError) carries the output so far
@@ -187,6 +189,10 @@ class ConflictError(APIError):
     """The named thing is in a state that forbids the operation."""
 
 
+class QuotaExceededError(APIError):
+    """As many of the thing exist as there may be; it helps to delete one, not to wait."""
+
+
 class RateLimitError(APIError):
     """Too many requests."""
 
@@ -208,6 +214,10 @@ class ServiceUnavailableError(ServerError):
 
 class ToolError(AgentBayError):
     """A tool ran in the session and reported a failure; the message is the tool's own text."""
+
+
+class NotSupportedError(AgentBayError):
+    """The service does not offer this at all; the message says what does instead."""
 
 
 class SessionError(AgentBayError):
@@ -353,6 +363,10 @@ class PtyNotConnectedError(PtyError):
     """The terminal handle is not connected any more."""
 
     default_message = "PTY handle is not connected"
+
+
+class BlockingCallWarning(RuntimeWarning):
+    """A blocking call stalls the event loop that runs in its thread. Each place in a program is told once."""
 
 
 class WsCancelledError(AgentBayError):

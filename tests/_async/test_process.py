@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import signal
 from collections.abc import AsyncIterator
 
@@ -48,7 +49,7 @@ async def test_output_comes_while_it_runs(session: AsyncSession) -> None:
         break
     assert await process.poll() is None
     await process.kill()
-    assert await process.wait(10) == 137
+    assert await process.wait(60) == 137
 
 
 async def test_characters_are_never_cut(session: AsyncSession) -> None:
@@ -87,7 +88,7 @@ async def test_attach_and_signal(session: AsyncSession) -> None:
     assert again.pid == process.pid
     assert (await session.command.run("pgrep -x sleep | wc -l")).output != "0\n"
     await again.signal(signal.SIGTERM)
-    assert await process.wait(10) == 5
+    assert await process.wait(60) == 5
     assert await again.stdout.read() == "caught\n"
     await again.signal(signal.SIGTERM)
     with pytest.raises(CommandError, match="no process"):
@@ -105,7 +106,31 @@ async def test_wait_ends_in_time(session: AsyncSession) -> None:
     with pytest.raises(CommandError, match="still runs"):
         await process.remove()
     await process.kill()
-    await process.wait(10)
+    await process.wait(60)
+
+
+async def test_waits_without_a_limit(session: AsyncSession) -> None:
+    """Infinity is a time limit like any other, for every handle."""
+    process = await session.command.start("cat")
+    await process.send_stdin("x", timeout=math.inf)
+    await process.close_stdin()
+    assert await process.wait(timeout=math.inf) == 0
+    terminal = await session.pty.create(shell="sh -c 'exit 2'", timeout_s=math.inf)
+    assert await terminal.wait(math.inf) == 2
+    assert await session.ws.call("PTY_SERVER", {"method": "pty.list", "params": {}}, math.inf)
+    assert (await session.get_metrics(read_timeout=math.inf)).success
+    assert (await session.pause(timeout=math.inf)).success
+    assert (await session.resume(timeout=math.inf)).success
+
+
+async def test_client_without_a_limit() -> None:
+    """A client may wait for ever, and commands that must be given a limit get a day."""
+    async with AsyncAgentBay.local(timeout=math.inf) as bay, bay.session() as session:
+        assert await session.file_system.write_file("bytes", b"\xff")
+        process = await session.command.start("cat")
+        await process.send_stdin("x")
+        await process.kill()
+        assert await process.wait() == 137
 
 
 async def test_no_exit_code_is_invented(session: AsyncSession) -> None:
@@ -119,7 +144,7 @@ async def test_no_exit_code_is_invented(session: AsyncSession) -> None:
         await seen(process.stdout, texts)
     assert texts == ["before\n"]
     with pytest.raises(CommandError, match="no exit code"):
-        await process.wait(5)
+        await process.wait(60)
 
 
 async def seen(output: AsyncOutput, texts: list[str]) -> None:
@@ -130,7 +155,7 @@ async def seen(output: AsyncOutput, texts: list[str]) -> None:
 async def test_lost_output_is_told(session: AsyncSession) -> None:
     """Output that is not there any more is an error, not a shorter output."""
     process = await session.command.start("seq 1000")
-    await process.wait(10)
+    await process.wait(60)
     await session.command.run(f": > ~/.agentbay/processes/{process.id}/stdout")
     with pytest.raises(CommandError, match="lost"):
         _ = [chunk async for chunk in process.stdout.chunks(100)]

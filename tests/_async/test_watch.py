@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from agentbay import AsyncAgentBay, AsyncSession, FileChangeEvent, FileError, ToolError
+from agentbay import AsyncAgentBay, AsyncSession, AsyncWatch, Config, FileChangeEvent, FileError, ToolError
 from agentbay._async.ws import Listener
 from agentbay._concurrency import async_blocking, async_sleep
 from agentbay._websocket import AsyncMailbox
+from tests import cutting
+from tests.scripted import Service, tool_says
+from tests.scripted_ws import Talk, WsServer
 
 pytestmark = pytest.mark.anyio
 HOME = "/home/wuying"
+NEVER = 3600.0  # seconds between two looks, for a watch that shall live of pushes alone
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ async def test_results(session: AsyncSession) -> None:
 
 async def test_watch_loses_nothing_at_its_start(session: AsyncSession) -> None:
     """What happens right after the block has begun is told, in order, and `stop` ends the iteration."""
-    async with session.file_system.watch("w", interval=0.02) as changes:
+    async with session.file_system.watch("w", interval=NEVER) as changes:
         for number in range(10):
             await session.file_system.write_file(f"w/{number}", "x")
         seen = []
@@ -100,6 +106,101 @@ async def test_watch_loses_nothing_at_its_start(session: AsyncSession) -> None:
                 changes.stop()
         assert seen == [f"{HOME}/w/{number}" for number in range(10)]
         assert [change async for change in changes] == []
+
+
+async def test_watches_of_one_directory(session: AsyncSession) -> None:
+    """Several who watch the same directory are each told everything from their own beginning on, to their own end."""
+    files = session.file_system
+    async with files.watch("w", interval=NEVER) as first:
+        await files.write_file("w/1", "x")
+        async with files.watch("w", interval=NEVER) as second:
+            await files.write_file("w/2", "x")
+            assert await told(second, 1) == ["2"]
+        await files.write_file("w/3", "x")
+        assert await told(first, 3) == ["1", "2", "3"]
+    await files.write_file("w/4", "x")
+    async with files.watch("w", interval=NEVER) as third:
+        await files.write_file("w/5", "x")
+        assert await told(third, 1) == ["5"]
+
+
+async def told(changes: AsyncWatch, count: int) -> list[str]:
+    """The names that the next changes are about."""
+    end = time.monotonic() + 60
+    while len(changes._pending) < count:
+        found = await changes.take(end - time.monotonic())
+        assert found is not None, "it has ended"
+        assert found or time.monotonic() < end, "nothing more came"
+        changes._pending.extend(found)
+    return [changes._pending.popleft().path.rpartition("/")[2] for _ in range(count)]
+
+
+@pytest.mark.parametrize("place", ["", "/none"], ids=["none", "refused"])
+async def test_watch_without_a_websocket(session: AsyncSession, place: str) -> None:
+    """Where there is no WebSocket, or it is refused, changes are asked for; from the beginning of the block as well."""
+    session.ws_url = session.ws_url + place if place else ""
+    async with session.file_system.watch("w", interval=0.05) as changes:
+        for number in range(3):
+            await session.file_system.write_file(f"w/{number}", "x")
+            assert await told(changes, 1) == [f"{number}"]
+
+
+async def test_watch_over_a_connection_that_is_cut() -> None:
+    """Nothing is lost and nothing told twice although the connection breaks again and again meanwhile."""
+    writing = 'for i in $(seq 1000 1119); do : > "w/$i"; sleep 0.01; done'
+    with cutting.runtime() as port:
+        proxy = cutting.CuttingProxy(port, [])
+        try:
+            async with (
+                AsyncAgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
+                bay.session() as session,
+            ):
+                await session.file_system.create_directory("w")
+                async with session.file_system.watch("w", interval=NEVER) as changes:
+                    await session.command.start(writing)
+                    seen = []
+                    for number in range(120):
+                        if number in (10, 40, 70):
+                            proxy.cut()
+                        seen += await told(changes, 1)
+                    assert seen == [f"{number}" for number in range(1000, 1120)]
+                    proxy.cut()
+                    await session.file_system.delete_file("w/1000")
+                    assert await told(changes, 1) == ["1000"]
+        finally:
+            proxy.close()
+
+
+async def test_service_that_numbers_nothing() -> None:
+    """It is subscribed to again after a loss, and asked once for what has changed meanwhile."""
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear()
+        assert asked["data"]["method"] == "subscribe_file_change"
+        assert asked["data"]["params"]["path"] == "w"
+        talk.reply(asked, method="subscribe_file_change", phase="end", status="finished")
+        talk.push("wuying_filesystem", eventType="file_change", path="w", events=[{"path": f"pushed {talk.number}"}])
+        if talk.number == 1:
+            talk.drop()
+        assert talk.hear()["data"]["method"] == "unsubscribe_file_change"
+
+    with WsServer(script) as server, Service(tool_says('[{"path": "asked for"}]')) as service:
+        async with AsyncAgentBay("akm-test", Config(endpoint=service.url)) as bay:
+            session = AsyncSession(bay, "session-x")
+            session.ws_url, session.token = server.url, "token-x"
+            async with session.file_system.watch("w", interval=NEVER) as changes:
+                seen = await told(changes, 3)
+            assert sorted(seen) == ["asked for", "pushed 1", "pushed 2"]
+            assert service.count() == 2
+
+
+async def test_watch_that_is_never_asked(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pushed is kept up to a limit, beyond which it is lost, and this is said."""
+    monkeypatch.setattr(sys.modules[AsyncWatch.__module__], "_UNREAD", 100)
+    async with session.file_system.watch("w", interval=NEVER) as changes:
+        await session.command.run("cd w; touch $(seq 101)")
+        with pytest.raises(FileError, match="more than 100"):
+            await told(changes, 101)
 
 
 async def test_watch_says_when_there_is_nothing_to_watch(session: AsyncSession) -> None:
@@ -121,7 +222,7 @@ async def test_watch_directory(session: AsyncSession) -> None:
     thread = session.file_system.watch_directory("w", note, 0.05, stop)
     assert (thread.is_alive(), thread.daemon, thread.stop_event) == (False, True, stop)
     thread.start()
-    assert await async_blocking(thread.ready_event.wait, 20)
+    assert await async_blocking(thread.ready_event.wait, 60)
     await session.file_system.write_file("w/one", "1")
     while len(seen) < 1:
         await async_sleep(0.02)
@@ -129,7 +230,7 @@ async def test_watch_directory(session: AsyncSession) -> None:
     while len(seen) < 2:
         await async_sleep(0.02)
     stop.set()
-    await async_blocking(thread.join, 20)
+    await async_blocking(thread.join, 60)
     assert not thread.is_alive()
     assert [(event.event_type, event.path) for event in seen] == [
         ("create", f"{HOME}/w/one"),
@@ -142,8 +243,8 @@ async def test_watch_directory_ends_with_the_session(bay: AsyncAgentBay) -> None
     async with bay.session() as session:
         thread = session.file_system.watch_directory("/tmp", print, 0.05)
         thread.start()
-        assert await async_blocking(thread.ready_event.wait, 20)
-    await async_blocking(thread.join, 20)
+        assert await async_blocking(thread.ready_event.wait, 60)
+    await async_blocking(thread.join, 60)
     assert thread.stop_event.is_set()
     assert not thread.is_alive()
 
@@ -154,12 +255,13 @@ async def test_changes_are_pushed_to_who_subscribes(session: AsyncSession) -> No
     pushes: AsyncMailbox[dict[str, Any]] = AsyncMailbox()
     link = await session.ws.link()
     link.listen(Listener(target, pushes.put, lambda _: None))
-    stream = await session.ws.stream(target, {"method": "subscribe_file_change", "params": {"path": path}}, 20)
+    stream = await session.ws.stream(target, {"method": "subscribe_file_change", "params": {"path": path}}, 60)
     assert (await stream.wait_end())["status"] == "finished"
     for kind in ("create", "modify"):
         await session.file_system.write_file(f"{path}/x", kind)
         event = {"eventType": kind, "path": f"{path}/x", "pathType": "file"}
-        assert await pushes.take(20) == {"eventType": "file_change", "path": path, "events": [event]}
+        push = await pushes.take(60)
+        assert (push["eventType"], push["path"], push["events"]) == ("file_change", path, [event])
     assert await kinds(session) == []
     await link.send(target, {"method": "unsubscribe_file_change", "params": {"path": path}})
     await async_sleep(0.5)
@@ -167,6 +269,6 @@ async def test_changes_are_pushed_to_who_subscribes(session: AsyncSession) -> No
     await async_sleep(0.5)
     assert pushes.drop() is None
     for wrong in ({"path": "/none"}, {"path": 1}, {}):
-        stream = await session.ws.stream(target, {"method": "subscribe_file_change", "params": wrong}, 20)
+        stream = await session.ws.stream(target, {"method": "subscribe_file_change", "params": wrong}, 60)
         with pytest.raises(ToolError):
             await stream.wait_end()

@@ -402,7 +402,7 @@ async def test_stream_cancelled() -> None:
             await async_sleep(0.05)
             await stream.cancel()
             await stream.cancel()
-            assert isinstance(await outcome.take(5), WsCancelledError)
+            assert isinstance(await outcome.take(60), WsCancelledError)
             assert await other.wait_end() == {"phase": "end"}
             await waiting.stop()
             assert await pending(made) == 0
@@ -460,10 +460,10 @@ async def test_subscriptions_come_back() -> None:
             ups: AsyncMailbox[Any] = AsyncMailbox()
             await listening(link, pushes, ups)
             await link.call("W", {"method": "subscribe"}, Deadline(5))
-            assert [await pushes.take(5), await pushes.take(5)] == [{"n": 1}, {"n": 2}]
-            assert isinstance(await pushes.take(5), ConnectionLost)
-            assert await ups.take(10) == {"result": 3}
-            assert await pushes.take(5) == {"n": 3}
+            assert [await pushes.take(60), await pushes.take(60)] == [{"n": 1}, {"n": 2}]
+            assert isinstance(await pushes.take(60), ConnectionLost)
+            assert await ups.take(60) == {"result": 3}
+            assert await pushes.take(60) == {"n": 3}
 
 
 async def test_gives_up_when_the_session_is_gone() -> None:
@@ -479,8 +479,8 @@ async def test_gives_up_when_the_session_is_gone() -> None:
             pushes: AsyncMailbox[Any] = AsyncMailbox()
             await listening(link, pushes, AsyncMailbox())
             await link.call("W", ASK, Deadline(5))
-            assert isinstance(await pushes.take(5), ConnectionLost)
-            assert isinstance(await pushes.take(5), NotFoundError)
+            assert isinstance(await pushes.take(60), ConnectionLost)
+            assert isinstance(await pushes.take(60), NotFoundError)
             await async_sleep(1.2)
     assert server.opened == 2
 
@@ -507,11 +507,11 @@ async def test_use_after_close() -> None:
                 outcome.put(error)
 
         waiting = AsyncWorker(wait)
-        assert await begun.wait(5)
+        assert await begun.wait(60)
         while server.heard.empty():
             await async_sleep(0.01)
         await bay.aclose()
-        assert isinstance(await outcome.take(5), ClientClosedError)
+        assert isinstance(await outcome.take(60), ClientClosedError)
         await waiting.stop()
         with pytest.raises(ClientClosedError):
             await made.ws.call("T", ASK)

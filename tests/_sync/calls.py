@@ -6,7 +6,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from agentbay import AgentBayError, APIError, AgentBay, Session, Config, McpTool, SessionError
+from agentbay import (
+    AgentBayError,
+    APIError,
+    AgentBay,
+    Session,
+    Config,
+    Context,
+    ContextSync,
+    McpTool,
+    SessionError,
+)
 
 TOOLS = ("shell", "run_code", "read_file", "write_file", "list_directory", "get_file_info", "get_metrics", "my_tool")
 
@@ -22,6 +32,7 @@ class Call(NamedTuple):
         raises: What it raises where others return a failed result.
         raises_refusal: The same for a refusal of the service.
         acknowledged: Whether `Data` of the answer has no meaning.
+        folds_ordinary: Whether it returns a failed result all the same for a refusal that is no HTTP error.
     """
 
     name: str
@@ -31,6 +42,7 @@ class Call(NamedTuple):
     raises: type[AgentBayError] | None = None
     raises_refusal: type[AgentBayError] | None = None
     acknowledged: bool = False
+    folds_ordinary: bool = False
 
     @property
     def direct(self) -> bool:
@@ -57,6 +69,40 @@ def _tool_calls(prefix: str, action: str) -> list[Call]:
         Call(f"{prefix}read_bytes", action, lambda _, session: session.file_system.read_file("f", format="bytes")),
         Call(f"{prefix}write_file", action, lambda _, session: session.file_system.write_file("f", "x")),
         Call(f"{prefix}list_directory", action, lambda _, session: session.file_system.list_directory(".")),
+    ]
+
+
+def _context_calls() -> list[Call]:
+    """Of the methods of contexts, one of each kind: by their result, and by what the contract has them raise."""
+    context = Context("SdkCtx-x", "x")
+    raises: dict[str, Any] = {"raises": AgentBayError, "raises_refusal": APIError}
+    return [
+        Call("context.create", "GetContext", lambda bay, _: bay.context.create("x"), True),
+        Call(
+            "context.delete",
+            "DeleteContext",
+            lambda bay, _: bay.context.delete(context),
+            True,
+            **raises,
+            acknowledged=True,
+            folds_ordinary=True,
+        ),
+        Call(
+            "context.list_files",
+            "DescribeContextFiles",
+            lambda bay, _: bay.context.list_files("SdkCtx-x", "/"),
+            True,
+            **raises,
+            folds_ordinary=True,
+        ),
+        Call(
+            "context.bind",
+            "BindContexts",
+            lambda _, session: session.context.bind(ContextSync("SdkCtx-x", "/x"), wait_for_completion=False),
+            **raises,
+            acknowledged=True,
+            folds_ordinary=True,
+        ),
     ]
 
 
@@ -96,6 +142,7 @@ CALLS = [
     Call("info", "GetMcpResource", lambda _, session: session.info(), True, SessionError, SessionError),
     Call("get_link", "GetLink", lambda _, session: session.get_link(), True, SessionError, SessionError),
     Call("list_mcp_tools", "ListMcpTools", lambda _, session: session.list_mcp_tools(), True, AgentBayError, APIError),
+    *_context_calls(),
     *_tool_calls("", "CallMcpTool"),
     *_tool_calls("direct ", "callTool"),
 ]

@@ -64,6 +64,7 @@ class Fault(NamedTuple):
     timeout: float = LONG
     direct: type[AgentBayError] | None = None  # of calls by a session's own link, whose answers have another envelope
     refusal: bool = False
+    ordinary: bool = False  # a refusal that is no HTTP error
     only_data: bool = False  # harmless where the answer's data has no meaning
 
 
@@ -119,9 +120,16 @@ FAULTS = [
     Fault("endless nesting", http(200, b'{"Success": true, "Data": ' + _DEEP), ReplyError),
     Fault("refuses with a code", refused(), APIError, refusal=True),
     Fault(
-        "refuses with 200", http(200, {"Success": False, "Code": "SomeCode"}), APIError, direct=ReplyError, refusal=True
+        "refuses with 200",
+        http(200, {"Success": False, "Code": "SomeCode"}),
+        APIError,
+        direct=ReplyError,
+        refusal=True,
+        ordinary=True,
     ),
-    Fault("refuses with nothing", http(200, {"Success": False}), APIError, direct=ReplyError, refusal=True),
+    Fault(
+        "refuses with nothing", http(200, {"Success": False}), APIError, direct=ReplyError, refusal=True, ordinary=True
+    ),
     Fault("an undecided answer", http(200, {"Success": "perhaps"}), ReplyError),
     Fault("data of another type", http(200, {"Success": True, "Data": 7, "data": 7}), ReplyError, only_data=True),
 ]
@@ -160,6 +168,8 @@ def test_fault(fault: Fault, call: Call) -> None:
     assert isinstance(root(error), expected), f"{error!r} for {result!r}"
     refusal = fault.refusal and not (call.direct and fault.direct)
     contract = call.raises_refusal if refusal else call.raises
+    if fault.ordinary and call.folds_ordinary:
+        contract = None
     assert raised is (contract is not None)
     if contract is not None:
         assert isinstance(error, contract)

@@ -48,6 +48,29 @@ def test_session_is_deleted_at_the_end_of_its_block(bay: AgentBay) -> None:
     assert isinstance((bay.get(seen[0].session_id)).exception, SessionNotFoundError)
 
 
+def test_networks() -> None:
+    """The network of sessions is chosen for the runtime, and by a policy for one; what is none is refused by name."""
+    with AgentBay.local(network="none", allow_hosts=["registry.test", "10.0.0.7:8080"]) as bay:
+        with bay.session() as session:
+            assert (session.command.run("echo $HTTP_PROXY; curl -s http://127.0.0.1:3128; echo $?")).output == "\n7\n"
+        with bay.session(CreateSessionParams(policy_id="proxy")) as session:
+            result = session.command.run("curl -s http://other.test")
+            assert "agentbay: other.test:80 is not allowed" in result.output
+        refused = bay.create(CreateSessionParams(policy_id="lan"))
+        assert not refused
+        assert "none, proxy, host" in refused.error_message
+
+
+def test_without_namespaces() -> None:
+    """Where that is asked for by name, sessions are plain processes, and still end with their block."""
+    with AgentBay.local(isolation="none") as bay, bay.session() as session:
+        assert session.file_system.write_file("/home/wuying/a.txt", "text")
+        assert (session.command.run("cat a.txt")).output == "text"
+        assert (session.pause_async()).success
+        assert (session.resume_async()).success
+        assert (session.command.run("cat ~/a.txt")).output == "text"
+
+
 def test_session_may_be_deleted_inside_its_block(bay: AgentBay) -> None:
     """Deleting a session early does not make the end of its block fail."""
     with bay.session() as session:

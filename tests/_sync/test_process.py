@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import signal
 from collections.abc import Iterator
 
@@ -49,7 +50,7 @@ def test_output_comes_while_it_runs(session: Session) -> None:
         break
     assert process.poll() is None
     process.kill()
-    assert process.wait(10) == 137
+    assert process.wait(60) == 137
 
 
 def test_characters_are_never_cut(session: Session) -> None:
@@ -88,7 +89,7 @@ def test_attach_and_signal(session: Session) -> None:
     assert again.pid == process.pid
     assert (session.command.run("pgrep -x sleep | wc -l")).output != "0\n"
     again.signal(signal.SIGTERM)
-    assert process.wait(10) == 5
+    assert process.wait(60) == 5
     assert again.stdout.read() == "caught\n"
     again.signal(signal.SIGTERM)
     with pytest.raises(CommandError, match="no process"):
@@ -106,7 +107,31 @@ def test_wait_ends_in_time(session: Session) -> None:
     with pytest.raises(CommandError, match="still runs"):
         process.remove()
     process.kill()
-    process.wait(10)
+    process.wait(60)
+
+
+def test_waits_without_a_limit(session: Session) -> None:
+    """Infinity is a time limit like any other, for every handle."""
+    process = session.command.start("cat")
+    process.send_stdin("x", timeout=math.inf)
+    process.close_stdin()
+    assert process.wait(timeout=math.inf) == 0
+    terminal = session.pty.create(shell="sh -c 'exit 2'", timeout_s=math.inf)
+    assert terminal.wait(math.inf) == 2
+    assert session.ws.call("PTY_SERVER", {"method": "pty.list", "params": {}}, math.inf)
+    assert (session.get_metrics(read_timeout=math.inf)).success
+    assert (session.pause(timeout=math.inf)).success
+    assert (session.resume(timeout=math.inf)).success
+
+
+def test_client_without_a_limit() -> None:
+    """A client may wait for ever, and commands that must be given a limit get a day."""
+    with AgentBay.local(timeout=math.inf) as bay, bay.session() as session:
+        assert session.file_system.write_file("bytes", b"\xff")
+        process = session.command.start("cat")
+        process.send_stdin("x")
+        process.kill()
+        assert process.wait() == 137
 
 
 def test_no_exit_code_is_invented(session: Session) -> None:
@@ -120,7 +145,7 @@ def test_no_exit_code_is_invented(session: Session) -> None:
         seen(process.stdout, texts)
     assert texts == ["before\n"]
     with pytest.raises(CommandError, match="no exit code"):
-        process.wait(5)
+        process.wait(60)
 
 
 def seen(output: Output, texts: list[str]) -> None:
@@ -131,7 +156,7 @@ def seen(output: Output, texts: list[str]) -> None:
 def test_lost_output_is_told(session: Session) -> None:
     """Output that is not there any more is an error, not a shorter output."""
     process = session.command.start("seq 1000")
-    process.wait(10)
+    process.wait(60)
     session.command.run(f": > ~/.agentbay/processes/{process.id}/stdout")
     with pytest.raises(CommandError, match="lost"):
         _ = [chunk for chunk in process.stdout.chunks(100)]

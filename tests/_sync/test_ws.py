@@ -403,7 +403,7 @@ def test_stream_cancelled() -> None:
             sync_sleep(0.05)
             stream.cancel()
             stream.cancel()
-            assert isinstance(outcome.take(5), WsCancelledError)
+            assert isinstance(outcome.take(60), WsCancelledError)
             assert other.wait_end() == {"phase": "end"}
             waiting.stop()
             assert pending(made) == 0
@@ -461,10 +461,10 @@ def test_subscriptions_come_back() -> None:
             ups: SyncMailbox[Any] = SyncMailbox()
             listening(link, pushes, ups)
             link.call("W", {"method": "subscribe"}, Deadline(5))
-            assert [pushes.take(5), pushes.take(5)] == [{"n": 1}, {"n": 2}]
-            assert isinstance(pushes.take(5), ConnectionLost)
-            assert ups.take(10) == {"result": 3}
-            assert pushes.take(5) == {"n": 3}
+            assert [pushes.take(60), pushes.take(60)] == [{"n": 1}, {"n": 2}]
+            assert isinstance(pushes.take(60), ConnectionLost)
+            assert ups.take(60) == {"result": 3}
+            assert pushes.take(60) == {"n": 3}
 
 
 def test_gives_up_when_the_session_is_gone() -> None:
@@ -480,8 +480,8 @@ def test_gives_up_when_the_session_is_gone() -> None:
             pushes: SyncMailbox[Any] = SyncMailbox()
             listening(link, pushes, SyncMailbox())
             link.call("W", ASK, Deadline(5))
-            assert isinstance(pushes.take(5), ConnectionLost)
-            assert isinstance(pushes.take(5), NotFoundError)
+            assert isinstance(pushes.take(60), ConnectionLost)
+            assert isinstance(pushes.take(60), NotFoundError)
             sync_sleep(1.2)
     assert server.opened == 2
 
@@ -508,11 +508,11 @@ def test_use_after_close() -> None:
                 outcome.put(error)
 
         waiting = SyncWorker(wait)
-        assert begun.wait(5)
+        assert begun.wait(60)
         while server.heard.empty():
             sync_sleep(0.01)
         bay.close()
-        assert isinstance(outcome.take(5), ClientClosedError)
+        assert isinstance(outcome.take(60), ClientClosedError)
         waiting.stop()
         with pytest.raises(ClientClosedError):
             made.ws.call("T", ASK)

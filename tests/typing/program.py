@@ -16,6 +16,12 @@ from agentbay import (
     AsyncSession,
     BinaryFileContentResult,
     BoolResult,
+    CodeContext,
+    CodeEnded,
+    CodeFailed,
+    CodeShown,
+    CodeStderr,
+    CodeStdout,
     Command,
     CommandResult,
     Config,
@@ -67,6 +73,9 @@ async def asynchronous() -> None:
             assert_type(result.check(), CommandResult)
             assert_type(result.exit_code, int)
             assert_type(await session.command.run("ls"), CommandResult)
+            assert_type(await session.code.create_context("r"), CodeContext)
+            async for event in session.code.stream("1", "python"):
+                assert_type(event, CodeStdout | CodeStderr | CodeShown | CodeFailed | CodeEnded)
             files = session.file_system
             assert_type(await files.read_file("a"), FileContentResult)
             assert_type(await files.read_file("a", format="text"), FileContentResult)
@@ -96,6 +105,9 @@ def synchronous() -> None:
             assert_type(session.command, Command)
             assert_type(session.file_system, FileSystem)
             assert_type(session.command.execute_command("ls"), CommandResult)
+            assert_type(session.code.list_contexts(), list[CodeContext])
+            for event in session.code.stream("1", context="mine"):
+                assert_type(event, CodeStdout | CodeStderr | CodeShown | CodeFailed | CodeEnded)
             assert_type(session.file_system.read_file("a"), FileContentResult)
             assert_type(session.file_system.read_file("a", format="bytes"), BinaryFileContentResult)
             assert_type(session.delete(), DeleteResult)

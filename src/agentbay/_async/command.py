@@ -6,7 +6,7 @@ import secrets
 
 from .._transport import process as commands
 from .._transport.command import checked_environment, read_result
-from .._wire.tools import Shell
+from .._wire.tools import Shell, aside
 from ..errors import TransportError
 from ..models.command import CommandResult
 from .door import returns
@@ -66,7 +66,7 @@ class AsyncCommand(AsyncBaseService):
         Wire: CallMcpTool/shell
         """
         process_id = secrets.token_hex(8)
-        text = commands.start(process_id, command, cwd)
+        text = aside(commands.start(process_id, command, cwd), starts=command)
         call = Shell(command=text, timeout_ms=_START_MS, envs=checked_environment(envs))
         seconds = _START_MS / 1000 + _MARGIN
         try:
@@ -87,6 +87,6 @@ class AsyncCommand(AsyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        call = Shell(command=commands.find(commands.check_id(process_id)), timeout_ms=_START_MS)
+        call = Shell(command=aside(commands.find(commands.check_id(process_id))), timeout_ms=_START_MS)
         reply = await self.session.run_tool(call)
         return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))

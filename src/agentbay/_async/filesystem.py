@@ -239,7 +239,7 @@ class AsyncFileSystem(AsyncFileContents):
             ignore: Patterns as in a `.gitignore`, relative to the directory.
             delete: Remove what is there and not here, unless it is ignored.
             checksum: Compare contents, not only sizes and times.
-            progress: Called with how far it is; True shows a bar if `rich` is installed.
+            progress: Called with how far it is; True shows a bar; see `agentbay.progress`.
 
         Raises:
             FileError: Something could not be read or written; what was done before stays.
@@ -270,7 +270,7 @@ class AsyncFileSystem(AsyncFileContents):
             ignore: Patterns as in a `.gitignore`, relative to the directory.
             delete: Remove what is here and not there, unless it is ignored.
             checksum: Compare contents, not only sizes and times.
-            progress: Called with how far it is; True shows a bar if `rich` is installed.
+            progress: Called with how far it is; True shows a bar; see `agentbay.progress`.
 
         Raises:
             FileError: Something could not be read or written; what was done before stays.
@@ -290,12 +290,13 @@ class AsyncFileSystem(AsyncFileContents):
 
         Args:
             path: The directory.
-            interval: Seconds between two looks. Of what happens to a file in between, one event is told.
+            interval: Seconds between two looks, where the service does not push what happens. Of what happens to a
+                file in between, one event is told.
 
         Raises:
-            FileError: From the first step, if there is no such directory.
+            FileError: From the first step, if there is no such directory; later, if changes are lost.
 
-        Wire: CallMcpTool/get_file_change
+        Wire: WebSocket wuying_filesystem/subscribe_file_change; CallMcpTool/get_file_change
         """
         from .watch import AsyncWatch
 
@@ -313,11 +314,11 @@ class AsyncFileSystem(AsyncFileContents):
         Args:
             path: The directory.
             callback: Called in that thread with a list of changes. What it raises is logged.
-            interval: Seconds between two looks.
+            interval: Seconds between two looks, where the service does not push what happens.
             stop_event: Set it to end the thread; None makes one, `stop_event` of the thread. What happens after its
                 `ready_event` is set will be told.
 
-        Wire: CallMcpTool/get_file_change
+        Wire: WebSocket wuying_filesystem/subscribe_file_change; CallMcpTool/get_file_change
         """
         from .watch_thread import WatchThread
 

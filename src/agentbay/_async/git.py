@@ -6,17 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._transport import git as commands
-from .._transport.git import Job
 from .._transport.git_text import (
-    Output,
-    not_found,
     read_branches,
     read_commit,
     read_diff,
-    read_fetch,
     read_log,
-    read_output,
-    read_push,
     read_status,
     succeeded,
 )
@@ -25,19 +19,17 @@ from ..models.git import (
     GitCloneResult,
     GitCommitResult,
     GitDiffResult,
-    GitFetchResult,
     GitInitResult,
     GitLogResult,
-    GitPushResult,
     GitStatusResult,
 )
-from .service import AsyncBaseService
+from .git_remotes import AsyncGitRemotes
 
 if TYPE_CHECKING:
-    from .session import AsyncSession
+    pass
 
 
-class AsyncGit(AsyncBaseService):
+class AsyncGit(AsyncGitRemotes):
     """Run git in a session, with the credentials and settings that git has there; it never asks for any.
 
     Relative paths of repositories start at the session's home directory, paths of files at `repo_path`. `timeout_ms` is
@@ -48,10 +40,6 @@ class AsyncGit(AsyncBaseService):
     repository, `GitTimeoutError` after `timeout_ms`, `GitError` for what git itself refuses, another `AgentBayError`
     if the command could not be run. User names, passwords and tokens of URLs are in none of them.
     """
-
-    def __init__(self, session: AsyncSession) -> None:
-        super().__init__(session)
-        self._is_there = False
 
     async def clone(
         self,
@@ -226,141 +214,6 @@ class AsyncGit(AsyncBaseService):
 
     # ── Remotes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def remote_add(
-        self,
-        repo_path: str,
-        name: str,
-        url: str,
-        *,
-        fetch: bool = False,
-        overwrite: bool = False,
-        timeout_ms: int | None = None,
-    ) -> None:
-        """Name a remote repository.
-
-        Args:
-            repo_path: The repository.
-            name: What to call the remote, such as "origin".
-            url: Where it is.
-            fetch: Fetch from it at once.
-            overwrite: Change the URL if there is a remote of that name.
-
-        Wire: CallMcpTool/shell
-        """
-        await self._run(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms)
-
-    async def remote_get(self, repo_path: str, name: str, *, timeout_ms: int | None = None) -> str | None:
-        """Tell the URL of a remote as it was given, credentials included; None if there is no such remote.
-
-        Wire: CallMcpTool/shell
-        """
-        job = commands.remote_get(repo_path, name)
-        output = await self._ask(job, timeout_ms)
-        if output.exit_code and "no such remote" in output.stderr.lower():
-            return None
-        return succeeded(job, output).stdout.strip() or None
-
-    async def fetch(
-        self,
-        repo_path: str,
-        *,
-        remote: str | None = None,
-        branch: str | None = None,
-        prune: bool = False,
-        tags: bool = False,
-        depth: int | None = None,
-        timeout_ms: int | None = None,
-    ) -> GitFetchResult:
-        """Fetch commits from a remote without merging them.
-
-        Args:
-            repo_path: The repository.
-            remote: Name or URL; None is the remote of the current branch, or if `branch` is given "origin".
-            branch: The branch to fetch; None is all that the remote is set to.
-            prune: Forget branches that the remote no longer has.
-            tags: Fetch all tags, not only those of what is fetched.
-            depth: How many commits of history to fetch; None is all.
-
-        Raises:
-            GitAuthError: If the remote does not accept the credentials.
-
-        Wire: CallMcpTool/shell
-        """
-        output = await self._run(commands.fetch(repo_path, remote, branch, prune, tags, depth), timeout_ms)
-        return GitFetchResult(read_fetch(output.stderr), request_id=output.request_id)
-
-    async def pull(
-        self,
-        repo_path: str,
-        *,
-        remote: str | None = None,
-        branch: str | None = None,
-        timeout_ms: int | None = None,
-    ) -> None:
-        """Fetch from a remote, and merge into the current branch.
-
-        Args:
-            repo_path: The repository.
-            remote: Name or URL; None is that of the current branch.
-            branch: The branch to merge; needs `remote`, or git takes it for one.
-
-        Raises:
-            GitAuthError: If the remote does not accept the credentials.
-            GitConflictError: If the merge stopped at conflicts; they are in the work tree.
-
-        Wire: CallMcpTool/shell
-        """
-        await self._run(commands.pull(repo_path, remote, branch), timeout_ms)
-
-    async def push(
-        self,
-        repo_path: str,
-        *,
-        remote: str | None = None,
-        branch: str | None = None,
-        set_upstream: bool = False,
-        force: bool = False,
-        force_with_lease: bool = False,
-        tags: bool = False,
-        delete: bool = False,
-        timeout_ms: int | None = None,
-    ) -> GitPushResult:
-        """Push commits to a remote.
-
-        Args:
-            repo_path: The repository.
-            remote: Name or URL; None is "origin", or if none of `branch`, `set_upstream` and `tags` is given the remote
-                of the current branch.
-            branch: The branch, or `local:remote`; None is the current one.
-            set_upstream: Make the remote's branch the one that the local one follows.
-            force: Replace what is there, whatever it is.
-            force_with_lease: Replace what is there unless somebody pushed since the last fetch.
-            tags: Push all tags as well.
-            delete: Delete `branch` at the remote.
-
-        Raises:
-            GitRejectedError: If the remote does not take it, as when it has commits that are not here.
-            GitAuthError: If the remote does not accept the credentials.
-            ValueError: If `delete` is given without `branch`.
-
-        Wire: CallMcpTool/shell
-        """
-        job = commands.push(
-            repo_path,
-            remote,
-            branch,
-            set_upstream=set_upstream,
-            force=force,
-            force_with_lease=force_with_lease,
-            tags=tags,
-            delete=delete,
-        )
-        output = await self._run(job, timeout_ms)
-        there, updates = read_push(output.stdout)
-        return GitPushResult(there, updates, request_id=output.request_id)
-
-    # ── Going back ───────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def reset(
         self,
         repo_path: str,
@@ -466,19 +319,3 @@ class AsyncGit(AsyncBaseService):
         return succeeded(job, output).stdout.strip() or None
 
     # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _run(self, job: Job, timeout_ms: int | None) -> Output:
-        return succeeded(job, await self._ask(job, timeout_ms))
-
-    async def _ask(self, job: Job, timeout_ms: int | None) -> Output:
-        if not self._is_there:
-            version = await self._execute(commands.VERSION, None)
-            if version.exit_code:
-                raise not_found(version)
-            self._is_there = True
-        return await self._execute(job, timeout_ms)
-
-    async def _execute(self, job: Job, timeout_ms: int | None) -> Output:
-        limit = timeout_ms or job.timeout_ms
-        result = await self.session.command.execute_command(job.command, limit, envs=dict(commands.ENVIRONMENT))
-        return read_output(job, result)

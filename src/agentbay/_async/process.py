@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from .._concurrency import async_sleep
 from .._transport import process as commands
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, milliseconds
 from .._transport.poll import delays
-from .._wire.tools import Shell, ToolReply, WriteFile
+from .._wire.tools import Shell, ToolReply, WriteFile, aside
 from ..errors import AgentBayError, CommandError, DeadlineExceeded, FileError
 from .service import text_of
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .session import AsyncSession
 
 _LOOK = 5.0  # seconds that one call waits inside the session for something to happen
+_SHOW = 0.5  # the same while its output is shown: for so long, what it writes to standard error may have to wait
 _MARGIN = 15.0  # seconds that the answer to a call may take beyond that
 _PATIENCE = 120.0  # seconds for which a lost connection is tried again
 _PIECE = 36 * 1024  # bytes of input in one call
@@ -70,6 +71,27 @@ class AsyncProcess:
             if self.exit_code is None and deadline.remaining() <= 0:
                 raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
         return self.exit_code
+
+    async def show(self) -> None:
+        """Follow it to its end, and show what it writes as it is written: in a notebook's cell, or on a terminal.
+
+        Raises:
+            CommandError: Output is lost, or the process is gone and has left no exit code.
+
+        Wire: CallMcpTool/shell
+        """
+        from .._display import write
+
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+        shown = dict.fromkeys(decoders, 0)
+        while decoders:
+            for number, name in enumerate(list(decoders)):  # only for the first one is waited
+                state = await self.look(name, shown[name], 0.0 if number else _SHOW)
+                shown[name] += len(state.data)
+                done = state.exit_code is not None and shown[name] >= state.size
+                write(name, decoders[name].decode(state.data, done))
+                if done:
+                    del decoders[name]
 
     async def poll(self) -> int | None:
         """Return the exit code, None if it still runs.
@@ -172,7 +194,7 @@ class AsyncProcess:
         return commands.check(await self._run(command, self._session.timeout), self.id)
 
     async def _run(self, command: str, seconds: float) -> Reply[ToolReply]:
-        call = Shell(command=command, timeout_ms=int(seconds * 1000))
+        call = Shell(command=aside(command), timeout_ms=milliseconds(seconds))
         return await self._session.run_tool(call, timeout=seconds + _MARGIN)
 
 

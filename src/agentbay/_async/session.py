@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
 from .._transport.outcome import ResultT, failed
+from .._transport.sessions import label_fault
 from .._transport.tools import arguments, direct_call, mcp_tools, read_metrics
 from .._wire.contexts import SyncContext
 from .._wire.keys import normal_arguments
@@ -88,6 +89,12 @@ class AsyncSession(AsyncSessionServices):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, image_id={self.image_id!r})"
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook, without a call and without what would let others in."""
+        from .. import _html
+
+        return _html.facts("Session", {"id": self.session_id, "image": self.image_id})
 
     @property
     def _session(self) -> AsyncSession:
@@ -223,7 +230,7 @@ class AsyncSession(AsyncSessionServices):
 
         Wire: SetLabel
         """
-        refused = _label_fault(labels)
+        refused = label_fault(labels)
         if refused:
             return self._failed(OperationResult, InvalidArgumentError(refused))
         reply = await self._asked(SetLabel(session_id=self.session_id, labels=labels), "set labels for")
@@ -438,17 +445,3 @@ class AsyncSession(AsyncSessionServices):
 
     def _not_found(self, error: AgentBayError) -> SessionNotFoundError:
         return SessionNotFoundError(f"Session {self.session_id} not found", **error.context())
-
-
-def _label_fault(labels: object) -> str:
-    if isinstance(labels, list):
-        return "Labels cannot be an array. Please provide a valid labels object."
-    if not isinstance(labels, dict):
-        return "Labels cannot be null, undefined, or invalid type. Please provide a valid labels object."
-    if not labels:
-        return "Labels cannot be empty. Please provide at least one label."
-    if any(not isinstance(name, str) or not name.strip() for name in labels):
-        return "Label keys cannot be empty Please provide valid keys."
-    if any(not isinstance(value, str) or not value.strip() for value in labels.values()):
-        return "Label values cannot be empty Please provide valid values."
-    return ""

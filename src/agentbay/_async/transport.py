@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import httpx
 
-from .._concurrency import AsyncCall, AsyncOwner, async_blocking, async_in_time, async_sleep
+from .._concurrency import AsyncCall, AsyncOwner, async_blocking, async_in_time, async_mind, async_sleep
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
 from .._transport.reply import Answer, Reply, read, read_direct
 from .._transport.request import Outgoing, direct, rpc
@@ -190,6 +190,7 @@ class AsyncTransport:
             await async_blocking(self._launcher.stop)
 
     async def _be_ready(self) -> None:
+        async_mind()
         if self._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
         if self._http_client is not None and self._http_client.is_closed:

@@ -6,17 +6,19 @@ import base64
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .. import _tree as disk
 from .._concurrency import async_blocking, async_sleep
+from .._display import progress as show_progress
 from .._transport import tree as trees
 from .._transport.command import read_result
 from .._transport.deadline import Deadline
 from .._transport.files import READ_CHUNK, WRITE_CHUNK, decode_base64
 from .._transport.poll import delays
-from .._wire.tools import DeleteFile, ReadFile, Shell, WriteFile
+from .._wire.tools import DeleteFile, ReadFile, Shell, WriteFile, aside
 from ..errors import AgentBayError, FileError
 from ..models.tree import TreeProgress, TreeReport
 from .callbacks import call_back
@@ -183,7 +185,8 @@ class AsyncTreeTransfer:
         return text_of(await self._session.run_tool(tool, timeout=max(_CALL, self._session.timeout)), FileError)
 
     async def _run(self, command: str) -> str:
-        reply = await self._session.run_tool(Shell(command=command, timeout_ms=int(_WORK * 1000)), timeout=_WORK + 10)
+        call = Shell(command=aside(command), timeout_ms=int(_WORK * 1000))
+        reply = await self._session.run_tool(call, timeout=_WORK + 10)
         result = read_result(reply)
         if not result.success:
             if result.exception is not None:
@@ -210,10 +213,6 @@ async def transfer(
     """Push or pull."""
     if isinstance(ignore, str):
         raise TypeError("ignore must be a list of patterns, not one pattern")
-    show, finish = disk.bar(f"{way} {remote}") if progress is True else (progress or None, None)
-    work = AsyncTreeTransfer(files, Path(local), remote, trees.ignoring(ignore), checksum, show)
-    try:
+    with show_progress(f"{way} {remote}") if progress is True else nullcontext(progress or None) as tell:
+        work = AsyncTreeTransfer(files, Path(local), remote, trees.ignoring(ignore), checksum, tell)
         return await (work.push(delete) if way == "push" else work.pull(delete))
-    finally:
-        if finish is not None:
-            finish()

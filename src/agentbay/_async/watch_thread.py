@@ -7,17 +7,18 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SessionNotFoundError
-from ..models.filesystem import FileChangeEvent, FileChangeResult
+from ..errors import AgentBayError, SessionNotFoundError
+from ..models.filesystem import FileChangeEvent
 
 if TYPE_CHECKING:
     from .session import AsyncSession
 
+_GLANCE = 0.5  # longest time between two looks at whether to stop, seconds
 _log = logging.getLogger("agentbay")
 
 
 class WatchThread(threading.Thread):
-    """Asks for changes at intervals and tells a function of them, until it is stopped or the session is gone.
+    """Tells a function of changes as they come, until it is stopped or the session is gone.
 
     Attributes:
         stop_event: Set it to end the thread.
@@ -39,24 +40,27 @@ class WatchThread(threading.Thread):
 
     def run(self) -> None:
         """Watch."""
-        from .._sync.callbacks import call_back
-
         bay, session = _twin(self._session)
         with bay:
-            self._look(session)
-            self.ready_event.set()
-            while not self.stop_event.wait(self._interval):
-                result = self._look(session)
-                if result.events and not self.stop_event.is_set():
-                    call_back(self._callback, result.events)
+            while not self.stop_event.is_set():
+                try:
+                    with session.file_system.watch(self._path, interval=self._interval) as watch:
+                        self.ready_event.set()
+                        self._tell(watch)
+                except SessionNotFoundError:
+                    self.stop_event.set()
+                except AgentBayError as error:
+                    _log.warning("Cannot tell the changes of %s: %s", self._path, error)
+                    self.stop_event.wait(self._interval)
+                self.ready_event.set()  # also if there is nothing to watch yet
 
-    def _look(self, session: Any) -> FileChangeResult:
-        result: FileChangeResult = session.file_system._get_file_change(self._path)
-        if isinstance(result.exception, SessionNotFoundError):
-            self.stop_event.set()
-        elif not result:
-            _log.warning("Cannot tell the changes of %s: %s", self._path, result.error_message)
-        return result
+    def _tell(self, watch: Any) -> None:
+        from .._sync.callbacks import call_back
+
+        while not self.stop_event.is_set():
+            found = watch.take(min(self._interval, _GLANCE))
+            if found and not self.stop_event.is_set():
+                call_back(self._callback, found)
 
 
 def _twin(session: AsyncSession) -> tuple[Any, Any]:
@@ -67,5 +71,6 @@ def _twin(session: AsyncSession) -> tuple[Any, Any]:
     bay = AgentBay.__new__(AgentBay)
     session.agent_bay.client.lend(bay)
     twin = Session(bay, session.session_id)
-    twin.link_url, twin.token, twin.mcpTools = session.link_url, session.token, list(session.mcpTools)
+    twin.link_url, twin.ws_url, twin.token = session.link_url, session.ws_url, session.token
+    twin.mcpTools = list(session.mcpTools)
     return bay, twin

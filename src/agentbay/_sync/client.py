@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
@@ -125,6 +125,8 @@ class AgentBay:
         *,
         state_dir: str | None = None,
         isolation: str = "auto",
+        network: str | None = None,
+        allow_hosts: Sequence[str] = (),
         timeout: float | None = None,
         max_retries: int = 2,
         strict: bool = False,
@@ -136,7 +138,12 @@ class AgentBay:
 
         Args:
             state_dir: Directory for its files; None is a temporary one that goes with it.
-            isolation: "auto" isolates by what the machine offers and refuses if it offers too little.
+            isolation: "auto" isolates by namespaces, and refuses where a machine forbids them. "landlock" and "none"
+                leave more or less open; `agentbay local doctor` says what.
+            network: Of sessions that do not say by `policy_id`: "none"; "proxy", a proxy to what this machine's
+                package clients are set up to reach; "host", this machine's own. None means "proxy", or "host" without
+                namespaces.
+            allow_hosts: HOST or HOST:PORT each, which the proxy allows too. Without a port: 80 and 443.
             timeout: Seconds one operation may take; None means 60.
             max_retries: As for the class.
             strict: As for the class.
@@ -146,7 +153,7 @@ class AgentBay:
         """
         from .._launcher import Launcher
 
-        launcher = Launcher(state_dir=state_dir, isolation=isolation)
+        launcher = Launcher(state_dir=state_dir, isolation=isolation, network=network, allow_hosts=allow_hosts)
         made = cls.__new__(cls)
         made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)
         return made

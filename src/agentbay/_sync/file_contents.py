@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 from collections.abc import Sequence
 from typing import Literal, overload
 
 from .._transport.command import read_result
-from .._transport.deadline import Deadline
+from .._transport.deadline import Deadline, milliseconds
 from .._transport.file_shell import place_bytes, staging_path
 from .._transport.files import (
     READ_CHUNK,
+    WRITE_CHUNK,
     decode_base64,
     decode_text,
     read_contents,
@@ -20,7 +22,7 @@ from .._transport.files import (
     size_of,
     split_text,
 )
-from .._wire.tools import DeleteFile, GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile
+from .._wire.tools import DeleteFile, GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile, aside
 from ..errors import AgentBayError, FileError, InvalidArgumentError
 from ..models.base import BoolResult
 from ..models.filesystem import BinaryFileContentResult, FileContentResult, MultipleFileContentResult
@@ -66,22 +68,26 @@ class SyncFileContents(SyncBaseService):
     def write_file(self, path: str, content: str | bytes, mode: str = "overwrite") -> BoolResult:
         """Write to a file; directories on the way are made.
 
+        A file that is replaced is the old one or the new one whatever happens, with one exception: more than 51 KiB of
+        text, in a session without a link of its own, are written piece by piece, as the published client does.
+
         Args:
             path: The file.
             content: Text, which is written as UTF-8, or bytes.
             mode: "overwrite" replaces what is there, "append" adds to it.
 
-        Wire: CallMcpTool/write_file; for bytes that are no UTF-8 also shell
+        Wire: CallMcpTool/write_file; for bytes that are no UTF-8, or many, also shell
         """
         if mode not in ("overwrite", "append"):
             raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
         deadline = Deadline(self.session.timeout)
         if isinstance(content, str):
             return self._write_text(path, content, mode, deadline)
-        try:
-            return self._write_text(path, bytes(content).decode(), mode, deadline)
-        except UnicodeDecodeError:
-            return self._write_bytes(path, bytes(content), mode, deadline)
+        data = bytes(content)
+        if self._goes_direct or len(data) <= WRITE_CHUNK:  # in one call
+            with contextlib.suppress(UnicodeDecodeError):
+                return self._write_text(path, data.decode(), mode, deadline)
+        return self._write_bytes(path, data, mode, deadline)
 
     write = write_file
 
@@ -122,8 +128,8 @@ class SyncFileContents(SyncBaseService):
         try:
             for piece in split_text(text, _DIRECT_CHUNK) if self._goes_direct else split_text(text):
                 self._write_text(staged, piece, "append", deadline)
-            command = place_bytes(path, staged, token, append=mode == "append")
-            limit = max(1000, int(deadline.remaining() * 1000))
+            command = aside(place_bytes(path, staged, token, append=mode == "append"))
+            limit = milliseconds(deadline.remaining())
             reply = self.session.run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
             placed = read_result(reply)
         except AgentBayError:

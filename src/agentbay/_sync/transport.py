@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 import httpx
 
-from .._concurrency import SyncCall, SyncOwner, sync_blocking, sync_in_time, sync_sleep
+from .._concurrency import SyncCall, SyncOwner, sync_blocking, sync_in_time, sync_mind, sync_sleep
 from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
 from .._transport.reply import Answer, Reply, read, read_direct
 from .._transport.request import Outgoing, direct, rpc
@@ -191,6 +191,7 @@ class SyncTransport:
             sync_blocking(self._launcher.stop)
 
     def _be_ready(self) -> None:
+        sync_mind()
         if self._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
         if self._http_client is not None and self._http_client.is_closed:

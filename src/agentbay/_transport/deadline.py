@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from ..errors import DeadlineExceeded
 
+_DAY = 86400.0
+
 
 class Deadline:
     """A moment on the monotonic clock, made at the door of an operation and passed down.
@@ -43,6 +45,11 @@ class Deadline:
     def exceeded(self, doing: str) -> DeadlineExceeded:
         """Make the error that says that time ran out."""
         return DeadlineExceeded(f"{doing} did not finish within {self.seconds:g} s.")
+
+
+def milliseconds(seconds: float) -> int:
+    """Whole milliseconds, as they travel: at least one second, and a day where there is no limit."""
+    return int(min(max(seconds, 1.0), _DAY) * 1000)
 
 
 class Patience(NamedTuple):

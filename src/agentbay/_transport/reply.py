@@ -20,6 +20,7 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
     PermissionDeniedError,
+    QuotaExceededError,
     RateLimitError,
     ReplyError,
     ServerError,
@@ -202,6 +203,7 @@ _BY_CODE: dict[str, type[APIError]] = {
 _BY_ENDING: dict[str, type[APIError]] = {"NotFound": NotFoundError, "NotExist": NotFoundError}
 _BY_BEGINNING: dict[str, type[APIError]] = {
     "Throttling": RateLimitError,
+    "Quota": QuotaExceededError,  # QuotaExceeded.*, QuotaExceed.*
     "InvalidAccessKey": AuthenticationError,
     "Unauthorized": AuthenticationError,
     "Forbidden": PermissionDeniedError,

@@ -73,3 +73,18 @@ def unready_contexts(
     ended = {name for name, item in last.items() if item.status in ("Success", "Failed")}
     wrong = [f"{name}: {last[name].error_message or 'failed'}" for name in ended if last[name].status == "Failed"]
     return awaited - ended, sorted(wrong)
+
+
+def label_fault(labels: object) -> str:
+    """Say why labels cannot be used, or ""."""
+    if isinstance(labels, list):
+        return "Labels cannot be an array. Please provide a valid labels object."
+    if not isinstance(labels, dict):
+        return "Labels cannot be null, undefined, or invalid type. Please provide a valid labels object."
+    if not labels:
+        return "Labels cannot be empty. Please provide at least one label."
+    if any(not isinstance(name, str) or not name.strip() for name in labels):
+        return "Label keys cannot be empty Please provide valid keys."
+    if any(not isinstance(value, str) or not value.strip() for value in labels.values()):
+        return "Label values cannot be empty Please provide valid values."
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .schema import JSON_RAW, Action, Tool, action, camel_payload, tool, wire
@@ -64,6 +65,19 @@ class DirectToolCall:
     token: str = wire(repr=False)
 
 
+ASIDE = "#agentbay: "
+_TOLD = 2000  # characters
+
+
+def aside(script: str, starts: str | None = None) -> str:
+    """Mark a command by which a client does work of its own, such as reading a process's output.
+
+    A comment in its first line says so; where a service tells what was run, it may leave the command out, or tell in
+    its place what it starts.
+    """
+    return f"{ASIDE}{'' if starts is None else json.dumps(starts[:_TOLD])}\n{script}"
+
+
 @tool("shell", "wuying_shell")
 class Shell(Tool):
     """Run a command with the session's shell. `timeout_ms` is milliseconds, 1000 if absent."""
@@ -76,11 +90,50 @@ class Shell(Tool):
 
 @tool("run_code", "wuying_codespace")
 class RunCode(Tool):
-    """Run code; its state is kept for later code in the same language. `timeout_s` is seconds, 60 if absent."""
+    """Run code; its state is kept for later code in the same language, or the same context, of which one is named.
+
+    `timeout_s` is seconds, 60 if absent. Contexts are the local runtime's own.
+    """
 
     code: str
-    language: str
+    language: str | None = None
     timeout_s: int = wire("timeout_s", default=60)
+    context: str | None = None
+
+
+@camel_payload
+class CodeContextEntry:
+    """A place in which code of one language runs."""
+
+    name: str
+    language: str
+
+
+@tool("create_code_context", "wuying_codespace")
+class CreateCodeContext(Tool):
+    """Make a context for code, with a kernel of its own; tells it as JSON. The local runtime's own."""
+
+    language: str
+    name: str | None = None
+
+
+@tool("list_code_contexts", "wuying_codespace")
+class ListCodeContexts(Tool):
+    """Tell the contexts for code as a JSON list. The local runtime's own."""
+
+
+@tool("restart_code_context", "wuying_codespace")
+class RestartCodeContext(Tool):
+    """Give a context for code a new kernel; what was defined is lost. The local runtime's own."""
+
+    name: str
+
+
+@tool("remove_code_context", "wuying_codespace")
+class RemoveCodeContext(Tool):
+    """Remove a context for code, and end its kernel. The local runtime's own."""
+
+    name: str
 
 
 @tool("read_file", "wuying_filesystem")

@@ -70,6 +70,19 @@ class BaseResult(ApiResponse):
             return self
         raise self.exception or AgentBayError(self.error_message or None, request_id=self.request_id)
 
+    def _repr_html_(self) -> str | None:
+        """Show in a notebook what was found, or what went wrong; None leaves it to `repr`."""
+        if self.success:
+            return self._shown()
+        from .. import _html
+
+        hint = self.exception.hint if self.exception is not None else ""
+        return _html.failure(self.error_message or "", hint, self.request_id)
+
+    def _shown(self) -> str | None:
+        """The HTML of a result that succeeded."""
+        return None
+
 
 @define
 class OperationResult(BaseResult):
@@ -87,6 +100,14 @@ class OperationResult(BaseResult):
     code: str = ""
     message: str = ""
     http_status_code: int = 0
+
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        if isinstance(self.data, dict):
+            return _html.facts("", {str(name): _URL.sub(r"\1\2/…", str(value)) for name, value in self.data.items()})
+        show = getattr(self.data, "_repr_html_", None)
+        return str(show()) if show is not None else None
 
 
 @define

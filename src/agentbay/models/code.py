@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ..errors import CodeError
 from .base import BaseResult
@@ -52,9 +52,14 @@ class ExecutionResult:
         return [name for name in _FIELDS if getattr(self, name) is not None]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """Show in a notebook what the code showed."""
+        """Show in a notebook what the code showed, except what could act on the notebook's page."""
+        from .._html.foreign import bundle
+
+        return bundle(self._forms()) or {"text/plain": repr(self)}
+
+    def _forms(self) -> dict[str, Any]:
         own = {mime: getattr(self, name) for name, mime in _FIELDS.items() if getattr(self, name) is not None}
-        return {**own, **self.data} or {"text/plain": repr(self)}
+        return {**own, **self.data}
 
 
 CodeExecutionResult = ExecutionResult
@@ -135,11 +140,42 @@ class EnhancedCodeExecutionResult(BaseResult):
         return self
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """Show in a notebook the code's value, or its error."""
-        shown = next((item for item in self.results if item.is_main_result), None)
-        if self.error is None and shown is not None:
-            return shown._repr_mimebundle_()
-        return {"text/plain": self.error.traceback or self.error_message if self.error else self.result or repr(self)}
+        """Show in a notebook what the code showed, if that is one thing; else see `_repr_html_`."""
+        if self.success and len(self.results) == 1 and not (self.logs.stdout or self.logs.stderr or self.truncated):
+            return self.results[0]._repr_mimebundle_()
+        return {}
+
+    def _repr_html_(self) -> str | None:
+        """Show in a notebook what the code wrote and showed, and how it failed."""
+        if self._repr_mimebundle_():
+            return None
+        from .. import _html
+        from .._html import foreign
+
+        errors = "".join(self.logs.stderr)
+        trace = self.error.traceback.strip() if self.error is not None else ""
+        trace = "" if trace in errors else trace
+        return _html.joined(
+            _html.text("".join(self.logs.stdout)),
+            _html.text(errors, wrong=True),
+            *(f"<div>{foreign.shown(item._forms())}</div>" for item in self.results),
+            _html.text(trace, wrong=True),
+            "" if self.success or self.error_message in errors + trace else _html.failure(self.error_message),
+            _html.note("More was written or shown than the service keeps." if self.truncated else ""),
+        )
+
+
+@frozen
+class CodeContext:
+    """A place in a session in which code of one language runs; what it defines is its own.
+
+    Attributes:
+        name: What it is called, in its session.
+        language: What it runs. The context of a language that is there without being made has this as its name.
+    """
+
+    name: str
+    language: str
 
 
 @define

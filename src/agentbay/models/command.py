@@ -51,3 +51,12 @@ class CommandResult(BaseResult):
         if self.exception is not None:
             raise self.exception
         return self
+
+    def _repr_html_(self) -> str | None:
+        """Show in a notebook what the command wrote, and how it ended."""
+        from .. import _html
+
+        end = super()._repr_html_() if self.exit_code < 0 else None
+        end = end or _html.note(f"exit code {self.exit_code}" if self.exit_code or not self.output else "")
+        written = self.stdout if self.stdout or self.stderr else self.output
+        return _html.joined(_html.text(written), _html.text(self.stderr, wrong=True), end)

@@ -25,6 +25,13 @@ class Context:
     created_at: str | None = None
     last_used_at: str | None = None
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from .. import _html
+
+        known = {"name": self.name, "id": self.id, "created": self.created_at, "last used": self.last_used_at}
+        return _html.facts("Context", known)
+
 
 @define
 class ContextListParams:
@@ -43,6 +50,9 @@ class ContextResult(BaseResult):
     context: Context | None = None
     error_message: str = ""
 
+    def _shown(self) -> str | None:
+        return self.context._repr_html_() if self.context is not None else None
+
 
 @define
 class ContextListResult(BaseResult):
@@ -60,6 +70,12 @@ class ContextListResult(BaseResult):
     max_results: int | None = None
     total_count: int | None = None
     error_message: str = ""
+
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        rows = [(item.name, item.id, item.created_at, item.last_used_at) for item in self.contexts]
+        return _html.table(("name", "id", "created", "last used"), rows, _html.page(len(rows), self.total_count))
 
 
 @define
@@ -107,6 +123,17 @@ class ContextFileListResult(BaseResult):
     next_token: str | None = None
     error_message: str = field(default="", kw_only=True)
 
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        rows = [
+            (f"{item.file_name}/", "", item.gmt_modified)
+            if item.is_folder
+            else (item.file_name, _html.size(item.size or 0), item.gmt_modified)
+            for item in self.entries
+        ]
+        return _html.table(("name", "size", "modified"), rows, _html.page(len(rows), self.count))
+
 
 @define
 class FileUrlResult(BaseResult):
@@ -143,6 +170,12 @@ class ContextInfoResult(BaseResult):
     context_status_data: list[ContextStatusData] = field(default=None, converter=listed)
     error_message: str = ""
 
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        rows = [(item.path, item.task_type, item.status, item.error_message) for item in self.context_status_data]
+        return _html.table(("path", "transfer", "state", "error"), rows)
+
 
 @define
 class ContextSyncResult(BaseResult):
@@ -171,6 +204,12 @@ class ContextBindingsResult(BaseResult):
 
     bindings: list[ContextBinding] = field(default=None, converter=listed)
     error_message: str = ""
+
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        rows = [(item.path, item.context_name, item.context_id, item.bind_time) for item in self.bindings]
+        return _html.table(("path", "context", "id", "since"), rows)
 
 
 @define(frozen=True)

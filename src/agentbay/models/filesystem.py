@@ -17,6 +17,11 @@ class FileContentResult(BaseResult):
     content: str = ""
     error_message: str = ""
 
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        return _html.document(self.content)
+
 
 @define
 class BinaryFileContentResult(BaseResult):
@@ -26,6 +31,11 @@ class BinaryFileContentResult(BaseResult):
     error_message: str = ""
     content_type: str | None = None
     size: int | None = None
+
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        return _html.octets(self.content)
 
 
 @define(frozen=True)
@@ -58,6 +68,15 @@ class DirectoryListResult(BaseResult):
     entries: list[DirectoryEntry] = field(default=None, converter=_entries)
     error_message: str = ""
 
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        rows = [
+            (f"{entry.name}/", "") if entry.is_directory else (entry.name, _html.size(entry.size))
+            for entry in self.entries
+        ]
+        return _html.table(("name", "size"), rows)
+
 
 @define
 class FileInfoResult(BaseResult):
@@ -86,6 +105,12 @@ class FileInfoResult(BaseResult):
         """Its permission bits in octal, such as "644"."""
         return str(self.file_info.get("permissions") or "")
 
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        size = {"size": _html.size(self.size)} if "size" in self.file_info else {}
+        return _html.facts("", {**self.file_info, **size})
+
 
 @define
 class EditResult(BoolResult):
@@ -107,6 +132,14 @@ class MultipleFileContentResult(BaseResult):
     error_message: str = ""
     errors: dict[str, str] = field(factory=dict, kw_only=True)
 
+    def _repr_html_(self) -> str | None:
+        """Show in a notebook each file, or why it could not be read."""
+        from .. import _html
+
+        read = (_html.note(path) + _html.document(content) for path, content in self.contents.items())
+        unread = (_html.note(path) + _html.failure(why) for path, why in self.errors.items())
+        return _html.joined(*read, *unread) if self.contents or self.errors else super()._repr_html_()
+
 
 @define
 class FileSearchResult(BaseResult):
@@ -114,6 +147,11 @@ class FileSearchResult(BaseResult):
 
     matches: list[str] = field(default=None, converter=listed)
     error_message: str = ""
+
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        return _html.table(("path",), [(path,) for path in self.matches])
 
 
 @define
@@ -138,6 +176,12 @@ class FileChangeResult(BaseResult):
     events: list[FileChangeEvent] = field(default=None, converter=listed)
     raw_data: str = ""
     error_message: str = ""
+
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        rows = [(event.event_type, event.path, event.path_type) for event in self.events]
+        return _html.table(("change", "path", "kind"), rows)
 
     def has_changes(self) -> bool:
         """Whether there is any event."""

@@ -43,6 +43,13 @@ class SessionInfo:
     resource_type: str = ""
     ticket: str = field(default="", repr=False)
 
+    def _repr_html_(self) -> str:
+        """Show in a notebook what is no secret."""
+        from .. import _html
+
+        known = {"id": self.session_id, "application": self.app_id, "resource": self.resource_id}
+        return _html.facts("Session", {**known, "kind": self.resource_type})
+
 
 @define
 class GetSessionData:
@@ -65,6 +72,13 @@ class GetSessionData:
     tool_list: str = field(default="", repr=False)
     contexts: list[dict[str, str]] = field(default=None, converter=listed)
 
+    def _repr_html_(self) -> str:
+        """Show in a notebook what is no secret."""
+        from .. import _html
+
+        known = {"id": self.session_id, "state": self.status, "resource": self.resource_id}
+        return _html.facts("Session", {**known, "address": self.vpc_ip or self.network_interface_ip})
+
 
 @define
 class GetSessionResult(BaseResult):
@@ -75,6 +89,9 @@ class GetSessionResult(BaseResult):
     success: bool = False
     data: GetSessionData | None = None
     error_message: str = ""
+
+    def _shown(self) -> str | None:
+        return self.data._repr_html_() if self.data is not None else None
 
 
 @define
@@ -88,6 +105,10 @@ class SessionResult(BaseResult, Generic[SessionT]):
     session: SessionT | None = None
     code: str = ""
     http_status_code: int = field(default=0, kw_only=True)
+
+    def _shown(self) -> str | None:
+        show = getattr(self.session, "_repr_html_", None)
+        return str(show()) if show is not None else None
 
 
 @define
@@ -106,6 +127,13 @@ class SessionListResult(BaseResult):
     next_token: str = ""
     max_results: int = 0
     total_count: int = 0
+
+    def _shown(self) -> str | None:
+        from .. import _html
+
+        names = ("sessionId", "sessionStatus", "imageId")
+        rows = [[item.get(name, "") for name in names] for item in self.session_ids]
+        return _html.table(("session", "state", "image"), rows, _html.page(len(rows), self.total_count))
 
 
 @define
@@ -198,6 +226,21 @@ class SessionMetrics:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _repr_html_(self) -> str:
+        """Plot it in a notebook."""
+        from .. import _html
+
+        def share(used: float, total: float) -> tuple[float, str]:
+            return used / total if total else 0.0, f"{_html.size(used)} of {_html.size(total)}"
+
+        bars = {
+            "CPU": (self.cpu_used_pct / 100, f"{self.cpu_used_pct:.1f} % of {self.cpu_count}"),
+            "memory": share(self.mem_used, self.mem_total),
+            "disk": share(self.disk_used, self.disk_total),
+        }
+        received, sent = _html.size(self.rx_used_kbyte * 1000), _html.size(self.tx_used_kbyte * 1000)
+        return _html.meters("Load", bars, f"received {received}, sent {sent}; measured {self.timestamp}")
+
     @property
     def rx_rate_kbps(self) -> float:
         """Alias of `rx_rate_kbyte_per_s`."""
@@ -226,3 +269,6 @@ class SessionMetricsResult(BaseResult):
     metrics: SessionMetrics | None = None
     error_message: str = ""
     raw: dict[str, Any] = field(default=None, converter=mapped)
+
+    def _shown(self) -> str | None:
+        return self.metrics._repr_html_() if self.metrics is not None else None

@@ -30,8 +30,8 @@ async def get_link(runtime: Runtime, action: GetLink) -> LinkData:
         raise invalid_port(action.port)
     token = make_token(session, action.port)
     if protocol == "https":
-        return LinkData(url=f"http://{runtime.address}/request_ai/{token}/path/")
-    return LinkData(url=f"ws://{runtime.address}/websocket_ai/{token}")
+        return LinkData(url=f"{runtime.place.http}/request_ai/{token}/path/")
+    return LinkData(url=f"{runtime.place.ws}/websocket_ai/{token}")
 
 
 def _no_port(session: Session, protocol: str) -> InvalidRequestError:

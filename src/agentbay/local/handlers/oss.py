@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -21,7 +20,7 @@ from agentbay.local import egress
 from agentbay.local.dispatch import runs
 from agentbay.local.sandbox.host import FileOperationFailed
 from agentbay.local.session import Session
-from agentbay.local.storage import NoLibrary, Storage
+from agentbay.local.storage import NoLibrary, Storage, refusal
 from agentbay.local.tooling import check_text, failed, said
 
 _BLOCK = 4 << 20
@@ -70,9 +69,10 @@ async def download_anonymous(session: Session, tool: OssDownloadAnonymous) -> To
 @runs(OssUpload)
 async def upload(session: Session, tool: OssUpload) -> ToolReply:
     try:
+        storage = _storage(session)
         size = await _size(session, tool.path)
         async with aclosing(_blocks(session, tool.path, size)) as blocks:
-            await _storage(session).put(tool.bucket, tool.object, blocks)
+            await storage.put(tool.bucket, tool.object, blocks)
     except (egress.Refused, NoLibrary, FileOperationFailed, ValueError) as error:
         return _failed("Upload", error)
     return said(_UPLOADED)
@@ -118,7 +118,6 @@ async def _save(session: Session, path: str, blocks: AsyncIterator[bytes]) -> No
     scratch = os.path.join(os.path.dirname(path), f".agentbay-{secrets.token_hex(8)}")
     try:
         pending = bytearray()
-        await session.call("write", {"path": scratch, "mode": "append"}, b"")
         async for block in blocks:
             pending += block
             if len(pending) >= _BLOCK:
@@ -146,8 +145,7 @@ async def _accept(response: Any) -> None:
         said_why += part
         if len(said_why) > 4096:
             break
-    found = re.search(rb"<Code>([\w.]+)</Code>", bytes(said_why))
-    raise egress.Refused(f"HTTP {response.status}{' ' + found[1].decode() if found else ''}")
+    raise egress.Refused(refusal(response.status, said_why.decode("utf-8", "replace")))
 
 
 def _failed(what: str, error: Exception) -> ToolReply:

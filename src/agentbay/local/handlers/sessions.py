@@ -33,6 +33,7 @@ from agentbay.local.dispatch import answers
 from agentbay.local.envelope import Page
 from agentbay.local.handlers.contexts import names_of
 from agentbay.local.lifetime import Lifetime
+from agentbay.local.page.entry import make_code
 from agentbay.local.refusals import invalid
 from agentbay.local.runtime import Runtime
 from agentbay.local.session import Session
@@ -49,7 +50,7 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> SessionCreated:
         labels=action.labels or {},
         lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
         contexts=await runtime.contexts.admit(action.persistence_data_list or []),
-        policy_id=action.policy_id or "",
+        policy_id=runtime.networks.choose(action.policy_id),
         region_id=action.login_region_id or "",
     )
     return SessionCreated(success=True, **_address(runtime, session))
@@ -67,21 +68,21 @@ def _refuse_what_is_not_here(action: CreateMcpSession) -> None:
 
 def _address(runtime: Runtime, session: Session) -> dict[str, Any]:
     """What a client needs to use a session; tokens open this one session only."""
-    host = runtime.address
+    place = runtime.place
     return {
         "session_id": session.session_id,
         "app_instance_id": session.app_instance_id,
         "resource_id": session.resource_id,
         "resource_url": _view_url(runtime, session),
         "token": session.token,
-        "link_url": f"http://{host}/link/{session.session_id}" if runtime.offers_links else "",
-        "ws_url": f"ws://{host}/ws/{session.session_id}",
+        "link_url": f"{place.http}/link/{session.session_id}" if runtime.offers_links else "",
+        "ws_url": f"{place.ws}/ws/{session.session_id}",
         "tool_list": catalogue(),
     }
 
 
 def _view_url(runtime: Runtime, session: Session) -> str:
-    return f"http://{runtime.address}/view?resourceId={session.resource_id}&authcode={session.view_token}"
+    return f"{runtime.place.http}/view?resourceId={session.resource_id}&authcode={make_code(session)}"
 
 
 @answers(GetSession)
@@ -108,7 +109,7 @@ async def resource(runtime: Runtime, action: GetMcpResource) -> ResourceData:
         resource_url=_view_url(runtime, session),
         desktop_info=DesktopInfo(
             app_id=session.app_instance_id,
-            auth_code=session.view_token,
+            auth_code=make_code(session),
             connection_properties="{}",
             resource_id=session.resource_id,
             resource_type="AIAgent",
@@ -187,7 +188,7 @@ async def keep_alive(runtime: Runtime, action: RefreshSessionIdleTime) -> None:
 
 @answers(SetLabel)
 async def set_labels(runtime: Runtime, action: SetLabel) -> None:
-    runtime.sessions.find(action.session_id).labels = dict(action.labels)
+    runtime.sessions.set_labels(runtime.sessions.find(action.session_id), action.labels)
 
 
 @answers(GetLabel)

@@ -20,12 +20,20 @@ async def shell(session: Session, tool: Shell) -> ToolReply:
     envs = tool.envs or {}
     try:
         check_text(tool.command, tool.cwd, *envs, *envs.values())
-        completed = await session.run(
-            ["sh", "-c", tool.command], cwd=tool.cwd, env=envs, timeout=tool.timeout_ms / 1000
-        )
+        completed = await _run(session, tool, envs)
     except ValueError as error:  # NUL, or text that is no Unicode: no process could be given it
         return failed(str(error))
     return _timed_out(completed, tool.timeout_ms) if completed.timed_out else _ended(completed)
+
+
+async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed:
+    with session.journal.record_shell(tool.command) as entry:
+        completed = await session.run(
+            ["sh", "-c", tool.command], cwd=tool.cwd, env=envs, timeout=tool.timeout_ms / 1000
+        )
+        late = f"timed out after {tool.timeout_ms} ms" if completed.timed_out else ""
+        entry.end(exit_code=completed.exit_code, note=late, stdout=completed.stdout, stderr=completed.stderr)
+    return completed
 
 
 def _ended(completed: Completed) -> ToolReply:

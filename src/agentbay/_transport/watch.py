@@ -1,0 +1,78 @@
+"""A subscription to what changes below a directory: which pushes are meant for it, and none of them twice.
+
+| the service         | where a subscription begins      | after a lost connection                        |
+|---------------------|----------------------------------|------------------------------------------------|
+| numbers its pushes  | behind the number in its answer  | it is told the last number, and sends the rest |
+| does not            | with its answer                  | it is asked once what has changed              |
+
+The local runtime is one of the first kind.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import FileError, ToolError
+from ..models.filesystem import FileChangeEvent
+from .files import changes
+
+
+class Subscription:
+    """One subscription, over as many connections as it takes.
+
+    Attributes:
+        path: The directory, exactly as the service was told.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._subscriber = secrets.token_hex(8)  # two that watch the same path do not end each other's subscription
+        self._last: int | None = None
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the service numbers its pushes."""
+        return self._last is not None
+
+    def beginning(self) -> dict[str, Any]:
+        """What to ask, the first time and after each loss of the connection."""
+        since = {} if self._last is None else {"since": self._last}
+        return self._request("subscribe_file_change", **since)
+
+    def ending(self) -> dict[str, Any]:
+        """What to say when it is over."""
+        return self._request("unsubscribe_file_change")
+
+    def begin(self, answer: Mapping[str, Any]) -> None:
+        """Take the answer.
+
+        Raises:
+            ToolError: The service refuses.
+            FileError: Changes are lost for good.
+        """
+        if answer.get("phase") == "error":
+            raise ToolError(f"The service does not push changes of {self.path}.")
+        number = answer.get("number")
+        if isinstance(number, int) and (self._last is None or answer.get("lost")):
+            self._last = number
+        if answer.get("lost"):
+            raise FileError(
+                f"Changes below {self.path} are lost: there were too many while the connection was away.",
+                hint="Look at the directory itself; what changes from now on is told.",
+            )
+
+    def read(self, push: Mapping[str, Any]) -> list[FileChangeEvent]:
+        """Return the changes in a push; none in one that is another's, was told before, or will be told in its turn."""
+        if push.get("eventType") != "file_change" or push.get("path") != self.path:
+            return []
+        number = push.get("number")
+        if isinstance(number, int):
+            if self._last is None or number != self._last + 1:
+                return []
+            self._last = number
+        return changes(push.get("events"))
+
+    def _request(self, method: str, **more: Any) -> dict[str, Any]:
+        return {"method": method, "params": {"path": self.path, "subscriber": self._subscriber, **more}}

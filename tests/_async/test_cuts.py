@@ -1,0 +1,96 @@
+"""Whatever moment a connection breaks off for good: a file that was being replaced is the old one or the new one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentbay import AgentBayError, AsyncAgentBay, AsyncFileSystem, AsyncSession, Config
+from agentbay._async import tree as tree_module
+from tests import cutting
+
+pytestmark = pytest.mark.anyio
+
+FOLDER = "/tmp/file-transfer"  # into which files can be sent
+OLD, NEW = b"old " * 20_000, "new ü".encode() * 25_000  # through the service each goes in several pieces
+PLACES = 5  # at which requests are cut, and answers
+
+
+@pytest.fixture(scope="module", params=["on", "off"], ids=["by link", "by service"])
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    with cutting.runtime("--link-url", request.param) as port:
+        yield port
+
+
+@asynccontextmanager
+async def session_by(port: int, session_id: str = "") -> AsyncIterator[AsyncSession]:
+    """A session by way of a port: a new one, or one that there is."""
+    config = Config(endpoint=f"http://127.0.0.1:{port}")
+    async with AsyncAgentBay(cutting.KEY, config, max_retries=0, strict=False) as bay:
+        if not session_id:
+            async with bay.session() as session:
+                yield session
+            return
+        found = (await bay.get(session_id)).unwrap().session
+        assert found is not None
+        yield found
+
+
+async def write(files: AsyncFileSystem, place: Path, patience: float) -> bool:
+    return bool(await files.write_file(f"{FOLDER}/file", place.read_bytes()))
+
+
+async def upload(files: AsyncFileSystem, place: Path, patience: float) -> bool:
+    return bool(await files.upload_file(place, f"{FOLDER}/file", wait_timeout=patience, poll_interval=0.05))
+
+
+async def push(files: AsyncFileSystem, place: Path, patience: float) -> bool:
+    try:
+        await files.push(place.parent, FOLDER)
+    except AgentBayError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("way", [write, push, upload], ids=lambda way: way.__name__)
+async def test_old_or_new(port: int, way: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut in the midst of any request or any answer, the file is one of the two, and who says it is new is right."""
+    monkeypatch.setattr(tree_module, "_PATIENCE", 0.3)
+    place = tmp_path / "file"
+    async with session_by(port) as session:
+        for of_requests in (True, False):
+            done, whole = await replace(session, way, place, of_requests, sys.maxsize)
+            assert done
+            outcomes = set()
+            for number in range(PLACES):
+                done, _ = await replace(session, way, place, of_requests, 1 + whole * number // PLACES)
+                content = (await session.file_system.read_file(f"{FOLDER}/file", format="bytes")).content
+                assert content in ((NEW,) if done else (OLD, NEW))
+                listed = (await session.file_system.list_directory(FOLDER)).entries
+                assert [entry.name for entry in listed] == ["file"]
+                outcomes.add(done)
+            assert False in outcomes
+
+
+async def replace(
+    session: AsyncSession, way: Callable[..., Any], place: Path, of_requests: bool, limit: int
+) -> tuple[bool, int]:
+    """Replace the file by way of a proxy that breaks; return whether it is said to be done, and what has passed."""
+    files = session.file_system
+    assert await files.write_file(f"{FOLDER}/file", OLD)
+    place.write_bytes(NEW)
+    port = int(session.agent_bay.client.settings.url.rpartition(":")[2])
+    proxy = cutting.CuttingProxy(port, [], of_requests=of_requests, for_good=True)
+    try:
+        async with session_by(proxy.port, session.session_id) as broken:
+            before = proxy.passed
+            proxy.cut_in(limit)
+            done = await way(broken.file_system, place, 30.0 if limit == sys.maxsize else 0.3)
+            return done, proxy.passed - before
+    finally:
+        proxy.close()

@@ -1,0 +1,64 @@
+"""What a client is told by a runtime that has been killed since, or that is full."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentbay import (
+    AsyncAgentBay,
+    Config,
+    CreateSessionParams,
+    QuotaExceededError,
+    RateLimitError,
+    SessionError,
+    SessionNotFoundError,
+)
+from tests.local.raw import KEY, embedded
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux"),
+]
+
+
+async def test_a_runtime_that_was_killed(tmp_path: Path) -> None:
+    """A client that goes on with the next runtime is told, in classes of its own, that the session was released."""
+    with embedded(tmp_path) as (child, wire):
+        port = wire.url.rpartition(":")[2]
+        async with AsyncAgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay:
+            session = (await bay.create(CreateSessionParams(labels={"a": "b"}))).unwrap().session
+            assert session is not None
+            child.send(signal.SIGKILL)
+            with embedded(tmp_path, "--port", port) as (_, later):
+                assert (await bay.list()).unwrap().session_ids == []
+                assert isinstance((await bay.get(session.session_id)).exception, SessionNotFoundError)
+                assert isinstance((await session.command.run("true")).exception, SessionNotFoundError)
+                assert isinstance((await session.file_system.read_file("x")).exception, SessionNotFoundError)
+                with pytest.raises(SessionError) as refused:
+                    await session.get_labels()
+                assert isinstance(refused.value.__cause__, SessionNotFoundError)
+                found = later.data("GetSessionDetail", SessionId=session.session_id)
+                assert (found["Status"], found["EndReason"]) == (
+                    "FINISH",
+                    "The runtime ended while the session was RUNNING.",
+                )
+                assert isinstance((await session.delete()).exception, SessionNotFoundError)
+
+
+async def test_as_many_sessions_as_there_may_be() -> None:
+    """One more is refused with an error of its own, at once; when one is deleted there is room again."""
+    with embedded(None, "--max-sessions", "2") as (_, wire):
+        async with AsyncAgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay:
+            made = [(await bay.create()).unwrap().session for _ in range(2)]
+            failure = (await bay.create()).exception
+            assert isinstance(failure, QuotaExceededError)
+            assert not isinstance(failure, RateLimitError)
+            assert failure.code == "QuotaExceeded.Session"
+            assert "--max-sessions" in str(failure)
+            assert made[0] is not None
+            assert (await made[0].delete()).success
+            assert (await bay.create()).success

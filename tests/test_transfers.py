@@ -1,0 +1,51 @@
+"""What the transfer of a large file costs the client: time, and next to no memory, whatever the size."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import cutting
+
+PROGRAM = Path(__file__).with_name("transfer_program.py")
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with cutting.runtime() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+@pytest.mark.parametrize("flavour", ["async", "sync"])
+@pytest.mark.parametrize("mib", [48, pytest.param(1024, marks=pytest.mark.soak)])
+def test_memory_is_flat(url: str, flavour: str, mib: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that goes up and comes down is the same, and in between the client holds no more than a little of it."""
+    file = tmp_path / "file"
+    with file.open("wb") as made:
+        for _ in range(mib // 16):
+            made.write(os.urandom(16 << 20))
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", str(PROGRAM), flavour, url, cutting.KEY, str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seen = json.loads(ran.stdout)
+    assert filecmp.cmp(file, tmp_path / "back", shallow=False)
+    for each in (file, tmp_path / "back"):
+        each.unlink()
+    (up, after_up), (down, after_down) = seen["up"], seen["down"]
+    if mib > 1000:
+        with capsys.disabled():
+            print(f"\n{flavour}: {mib} MiB up in {up:.0f} s, down in {down:.0f} s; ", end="")
+            print(f"peak memory {seen['before']:.0f} MiB before, {after_up:.0f} after up, {after_down:.0f} after down")
+    assert after_down - seen["before"] < 16
+    assert after_down < 100
