@@ -1,60 +1,68 @@
-"""A job that takes longer than one call: data in, three stages in the background, progress, the result back.
+"""A data pipeline: each stage in a session of its own, the data in a context that outlives them.
 
     python examples/pipeline.py
 
-The job goes on by itself in the session. So this program could end, and another one look after it: all that is
-needed are the ids of the session and of the job.
+What a stage writes below /tmp/data is in the context when its session ends, and there when the next one starts. A stage
+that fails stops the pipeline; it can be run again from there, since the data of the earlier ones is kept.
 """
 
 from __future__ import annotations
 
 import random
-import tempfile
-from pathlib import Path
 
-from agentbay import AgentBay, AgentBayError, Session
+from agentbay import AgentBay, Context, ContextSync, CreateSessionParams
 
-STAGES = """\
-import collections, json, pathlib, time
-
-def stage(name):
-    print(name)
-    time.sleep(0.3)  # the hard work
-
-stage("read")
-rows = [line.split(",") for line in pathlib.Path("sales.csv").read_text().splitlines()]
-stage("add up")
+DATA = "/tmp/data"
+STAGES = {
+    "clean": """
+rows = [line.split(",") for line in open("raw.csv").read().splitlines()]
+good = [row for row in rows if len(row) == 2 and row[1].isdigit()]
+open("clean.csv", "w").write("\\n".join(map(",".join, good)))
+print(f"{len(rows) - len(good)} of {len(rows)} rows dropped")
+""",
+    "add up": """
+import collections, json
 total = collections.Counter()
-for city, amount in rows:
+for line in open("clean.csv").read().splitlines():
+    city, amount = line.split(",")
     total[city] += int(amount)
-stage("write")
-pathlib.Path("out").mkdir()
-pathlib.Path("out/total.json").write_text(json.dumps(total, sort_keys=True))
-"""
+json.dump(total, open("total.json", "w"), sort_keys=True)
+print(f"{len(total)} cities")
+""",
+    "report": """
+import json
+total = json.load(open("total.json"))
+best = max(total, key=total.get)
+open("report.md", "w").write(f"# Sales\\n\\nBest: {best}, with {total[best]}.\\n")
+print("report.md written")
+""",
+}
 
 
-def follow(session: Session, process_id: str) -> None:
-    """Follow the job to its end, from its beginning; raise if it failed."""
-    job = session.command.attach(process_id)
-    for line in job.stdout.lines():
-        print(f"  stage: {line}")
-    if job.wait(timeout=60) != 0:
-        raise AgentBayError(f"The job failed:\n{job.stderr.read()}")
+def run_stage(bay: AgentBay, context: Context, name: str) -> None:
+    """Run one stage in a fresh session; the client is strict, so that what fails, raises."""
+    params = CreateSessionParams(labels={"stage": name}, context_syncs=[ContextSync(context.id, DATA)])
+    session = bay.create(params).session
+    assert session is not None
+    try:
+        session.file_system.write_file("stage.py", STAGES[name])
+        print(f"stage {name}:", session.command.run("python3 ~/stage.py", cwd=DATA).check().stdout.strip())
+    finally:
+        session.delete(sync_context=True)  # returns when the files are in the context
 
 
 def main() -> None:
-    """Make some data, have it added up in a session, and keep the result here."""
-    cities = random.Random(7)
-    data = "".join(f"{cities.choice(['Oslo', 'Lima', 'Pune'])},{cities.randint(1, 99)}\n" for _ in range(50_000))
-    with AgentBay.local(strict=True) as bay, bay.session() as session:  # strict: what fails, raises
-        session.file_system.write_file("sales.csv", data)
-        session.file_system.write_file("stages.py", STAGES)
-        job = session.command.start("python3 -u stages.py")
-        follow(session, job.id)
-        result = session.file_system.read_file("out/total.json", format="bytes").content
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "total.json").write_bytes(result)
-        print(Path(folder, "total.json").read_text(encoding="utf-8"))
+    """Put the raw data into a context, run the stages, read the report from it."""
+    rows = [f"{random.choice(['Lima', 'Oslo', 'Pune'])},{random.randrange(100)}" for _ in range(500)]
+    with AgentBay.local(strict=True) as bay:
+        context = bay.context.create("sales").context
+        assert context is not None
+        with bay.session(CreateSessionParams(context_syncs=[ContextSync(context.id, DATA)])) as session:
+            session.file_system.write_file(f"{DATA}/raw.csv", "\n".join([*rows, "Lima,many", "nonsense"]))
+            session.context.sync()
+        for name in STAGES:
+            run_stage(bay, context, name)
+        print("kept:", ", ".join(sorted(entry.file_name for entry in bay.context.list_files(context.id, DATA).entries)))
 
 
 if __name__ == "__main__":

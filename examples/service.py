@@ -1,9 +1,9 @@
-"""A web service that runs strangers' Python, each request in a session of its own. Needs Starlette and uvicorn.
+"""A web service that runs strangers' Python, each request in a session of its own. Needs FastAPI and uvicorn.
 
     python examples/service.py 8000
     curl -d 'print(6 * 7)' http://127.0.0.1:8000/run
 
-With FastAPI it is the same: the lifespan makes the one client, which all requests share.
+The lifespan makes the one client, which all requests share.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
 from agentbay import AgentBayError, AsyncAgentBay, CommandTimeoutError
 
@@ -25,13 +23,17 @@ SECONDS = 5
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Make the client when the service starts, and close it when that ends."""
     async with AsyncAgentBay.local() as bay:
         app.state.bay = bay
         yield
 
 
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/run")
 async def run(request: Request) -> JSONResponse:
     """Run the body of a request, and tell what it wrote."""
     bay: AsyncAgentBay = request.app.state.bay
@@ -48,17 +50,12 @@ async def run(request: Request) -> JSONResponse:
     return JSONResponse({"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr})
 
 
+@app.exception_handler(AgentBayError)
 async def failed(_: Request, error: Exception) -> JSONResponse:
     """Say what went wrong with the sessions, and whether it is worth another try."""
     assert isinstance(error, AgentBayError)
     return JSONResponse({"error": error.message}, 503 if error.retryable else 500)
 
-
-app = Starlette(
-    routes=[Route("/run", run, methods=["POST"])],
-    lifespan=lifespan,
-    exception_handlers={AgentBayError: failed},
-)
 
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000)

@@ -65,11 +65,8 @@ def scripted() -> Iterator[Message]:
         ("shell", {"command": "sed -i '1i def is_prime(n): return all(n % d for d in range(2, n))' primes.py"}),
         ("shell", {"command": "python3 primes.py"}),
     ):
-        asked = {
-            "id": f"call_{name}",
-            "type": "function",
-            "function": {"name": name, "arguments": json.dumps(arguments)},
-        }
+        function = {"name": name, "arguments": json.dumps(arguments)}
+        asked = {"id": f"call_{name}", "type": "function", "function": function}
         yield {"role": "assistant", "content": None, "tool_calls": [asked]}
     yield {"role": "assistant", "content": "The primes below 30 are in the output above."}
 

@@ -1,0 +1,102 @@
+"""Signatures as the reference shows them: without `self`, one parameter a line where one line is too short."""
+
+from __future__ import annotations
+
+import griffe
+from sections import quoted
+
+WIDTH = 100
+SHOWN_DECORATORS = ("property", "classmethod", "staticmethod", "asynccontextmanager", "contextmanager")
+
+
+def signature(member: griffe.Object) -> str:
+    """The head of a function, method or property."""
+    if isinstance(member, griffe.Attribute):  # a property; a cached one too
+        return f"@property\ndef {member.name}() -> {member.annotation}"
+    assert isinstance(member, griffe.Function)
+    decorators = [str(decorator.value) for decorator in member.decorators]
+    lines = [f"@{name}" for name in decorators if name in SHOWN_DECORATORS]
+    head = f"{'async ' * ('async' in member.labels)}def {member.name}("
+    shown = parameters(member, keep_self=member.name == "__init__")
+    returns = f" -> {member.returns}" if member.returns is not None and member.name != "__init__" else ""
+    return "\n".join([*lines, folded(head, shown, f"){returns}")])
+
+
+def folded(head: str, parts: list[str], tail: str) -> str:
+    """On one line, or with one part a line below the first."""
+    line = head + ", ".join(parts) + tail
+    if len(line) <= WIDTH:
+        return line
+    return head + f",\n{' ' * len(head)}".join(parts) + tail
+
+
+def parameters(function: griffe.Function, *, keep_self: bool = False) -> list[str]:
+    """Parameters as they are written, with `/` and `*` where they belong."""
+    shown, kinds = [], griffe.ParameterKind
+    starred = False
+    for parameter in function.parameters:
+        if parameter.name in ("self", "cls") and not keep_self:
+            continue
+        if parameter.kind is kinds.keyword_only and not starred:
+            shown.append("*")
+            starred = True
+        name = parameter.name
+        if parameter.kind is kinds.var_positional:
+            name, starred = f"*{name}", True
+        if parameter.kind is kinds.var_keyword:
+            name = f"**{name}"
+        shown.append(_parameter(name, parameter.annotation, parameter.default))
+    return shown
+
+
+def _parameter(name: str, annotation: object, default: object) -> str:
+    typed = f"{name}: {quoted(annotation)}" if annotation is not None else name
+    if default is None or name.startswith("*"):
+        return typed
+    return f"{typed} = {quoted(default)}" if annotation is not None else f"{typed}={quoted(default)}"
+
+
+def fields(found: griffe.Class) -> dict[str, griffe.Attribute]:
+    """The fields of an attrs class, bases first, as `attrs` orders them; empty for any other class."""
+    if not any("define" in str(decorator.value) or "frozen" in str(decorator.value) for decorator in found.decorators):
+        return {}
+    ordered: dict[str, griffe.Attribute] = {}
+    for room in [*reversed(found.mro()), found]:
+        for name, member in room.members.items():
+            if (
+                isinstance(member, griffe.Attribute)
+                and member.annotation is not None
+                and "property" not in member.labels
+            ):
+                if "ClassVar" in str(member.annotation):
+                    continue
+                ordered.pop(name, None)
+                ordered[name] = member
+    return ordered
+
+
+def init_line(found: griffe.Class) -> str:
+    """How an attrs class is made: keyword-only fields last."""
+    plain, keyword = ["self"], []
+    for name, member in fields(found).items():
+        default, keyword_only = _default(member.value)
+        (keyword if keyword_only else plain).append(_parameter(name.lstrip("_"), member.annotation, default))
+    return folded("def __init__(", [*plain, *(["*"] * bool(keyword)), *keyword], ")")
+
+
+def _default(value: object) -> tuple[str | None, bool]:
+    """The default of a field, from what stands behind its `=`, and whether it is keyword only."""
+    if not isinstance(value, griffe.ExprCall) or str(value.function) != "field":
+        return (None if value is None else str(value)), False
+    given = {
+        argument.name: str(argument.value) for argument in value.arguments if isinstance(argument, griffe.ExprKeyword)
+    }
+    default = given.get("default")
+    if "factory" in given:
+        default = {"list": "[]", "dict": "{}", "set": "set()"}.get(given["factory"], f"{given['factory']}()")
+    return default, given.get("kw_only") == "True"
+
+
+def attribute_line(name: str, thing: griffe.Object) -> str:
+    """A type alias or a value."""
+    return f"{name} = {thing.value}" if isinstance(thing, griffe.Attribute) else name
