@@ -51,6 +51,7 @@ NAMES = {
     "async_finish": "sync_finish",
     "async_gather": "sync_gather",
     "async_in_time": "sync_in_time",
+    "async_mind": "sync_mind",
     "async_sleep": "sync_sleep",
     # httpx and httpcore
     "AsyncBaseTransport": "BaseTransport",
