@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DEMO = [sys.executable, str(ROOT / "examples" / "demo.py")]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[dict[str, str]]:

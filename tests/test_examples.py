@@ -34,6 +34,8 @@ SAYS = {
 }
 ELSEWHERE = {"demo", "service", "test_agent"}
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_is_here() -> None:
     """No example is without a test, none is long, and each says what it is."""

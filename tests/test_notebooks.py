@@ -17,6 +17,8 @@ if sys.platform != "linux":
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "docs" / "notebooks").glob("*.ipynb"))
 SECONDS = 300  # for one cell
 
+pytestmark = pytest.mark.slow
+
 
 def execute(notebook: Any, folder: Path) -> Any:
     """Execute every cell in a kernel of its own; a cell that fails raises."""

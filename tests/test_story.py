@@ -85,6 +85,7 @@ def test_ours(runtime: str, flavour: str, tmp_path: Path) -> None:
     assert told_by(sys.executable, flavour, runtime, tmp_path) == EXPECTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_published_client(runtime: str, flavour: str, tmp_path: Path) -> None:
     """The published client, which knows nothing of us, lives through the same with the same outcome."""

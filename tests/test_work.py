@@ -97,6 +97,7 @@ def test_ours(url: str, flavour: str, tmp_path: Path) -> None:
     assert told_by(sys.executable, flavour, url, tmp_path) == EXPECTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_published_client(url: str, flavour: str, tmp_path: Path) -> None:
     """The published client, which knows nothing of us, does the same with the same outcome."""

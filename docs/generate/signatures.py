@@ -79,22 +79,29 @@ def init_line(found: griffe.Class) -> str:
     """How an attrs class is made: keyword-only fields last."""
     plain, keyword = ["self"], []
     for name, member in fields(found).items():
-        default, keyword_only = _default(member.value)
-        (keyword if keyword_only else plain).append(_parameter(name.lstrip("_"), member.annotation, default))
+        given = _given(member.value)
+        if given.get("init") == "False":
+            continue
+        default = _default(member.value, given)
+        (keyword if given.get("kw_only") == "True" else plain).append(
+            _parameter(name.lstrip("_"), member.annotation, default)
+        )
     return folded("def __init__(", [*plain, *(["*"] * bool(keyword)), *keyword], ")")
 
 
-def _default(value: object) -> tuple[str | None, bool]:
-    """The default of a field, from what stands behind its `=`, and whether it is keyword only."""
+def _given(value: object) -> dict[str, str]:
+    """What `field(...)` is given; empty for any other value."""
     if not isinstance(value, griffe.ExprCall) or str(value.function) != "field":
-        return (None if value is None else str(value)), False
-    given = {
-        argument.name: str(argument.value) for argument in value.arguments if isinstance(argument, griffe.ExprKeyword)
-    }
-    default = given.get("default")
+        return {}
+    named = [argument for argument in value.arguments if isinstance(argument, griffe.ExprKeyword)]
+    return {argument.name: str(argument.value) for argument in named}
+
+
+def _default(value: object, given: dict[str, str]) -> str | None:
+    """The default of a field, from what stands behind its `=`."""
     if "factory" in given:
-        default = {"list": "[]", "dict": "{}", "set": "set()"}.get(given["factory"], f"{given['factory']}()")
-    return default, given.get("kw_only") == "True"
+        return {"list": "[]", "dict": "{}", "set": "set()"}.get(given["factory"], f"{given['factory']}()")
+    return given.get("default") if given or value is None else str(value)
 
 
 def attribute_line(name: str, thing: griffe.Object) -> str:

@@ -54,9 +54,11 @@ async def test_networks() -> None:
             assert (
                 await session.command.run("echo $HTTP_PROXY; curl -s http://127.0.0.1:3128; echo $?")
             ).output == "\n7\n"
+            assert (await session.info()).unwrap().data.policy_id == "none"
         async with bay.session(CreateSessionParams(policy_id="proxy")) as session:
             result = await session.command.run("curl -s http://other.test")
             assert "agentbay: other.test:80 is not allowed" in result.output
+            assert (await session.info()).unwrap().data.policy_id == "proxy"
         refused = await bay.create(CreateSessionParams(policy_id="lan"))
         assert not refused
         assert "none, proxy, host" in refused.error_message

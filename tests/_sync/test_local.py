@@ -53,9 +53,11 @@ def test_networks() -> None:
     with AgentBay.local(network="none", allow_hosts=["registry.test", "10.0.0.7:8080"]) as bay:
         with bay.session() as session:
             assert (session.command.run("echo $HTTP_PROXY; curl -s http://127.0.0.1:3128; echo $?")).output == "\n7\n"
+            assert (session.info()).unwrap().data.policy_id == "none"
         with bay.session(CreateSessionParams(policy_id="proxy")) as session:
             result = session.command.run("curl -s http://other.test")
             assert "agentbay: other.test:80 is not allowed" in result.output
+            assert (session.info()).unwrap().data.policy_id == "proxy"
         refused = bay.create(CreateSessionParams(policy_id="lan"))
         assert not refused
         assert "none, proxy, host" in refused.error_message

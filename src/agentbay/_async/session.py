@@ -276,6 +276,7 @@ class AsyncSession(AsyncSessionServices):
             resource_type=desktop.resource_type,
             ticket=desktop.ticket,
         )
+        info.policy_id = found.policy_id
         return OperationResult(request_id=reply.request_id, success=True, data=info)
 
     async def get_link(

@@ -277,6 +277,7 @@ class Session(SyncSessionServices):
             resource_type=desktop.resource_type,
             ticket=desktop.ticket,
         )
+        info.policy_id = found.policy_id
         return OperationResult(request_id=reply.request_id, success=True, data=info)
 
     def get_link(

@@ -199,6 +199,7 @@ class ResourceData:
     session_id: str = ""
     resource_url: str = wire(default="", repr=False)
     desktop_info: DesktopInfo = wire(factory=DesktopInfo)
+    policy_id: str = ""
 
 
 @action("GetMcpResource", idempotent=True)

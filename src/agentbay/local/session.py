@@ -206,8 +206,12 @@ class Session:
 
     async def peek(self, operation: str, params: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
         """Do a file operation that is no activity of its user's."""
+        return await self.unnoticed().call(operation, params)
+
+    def unnoticed(self) -> Sandbox:
+        """Return its sandbox, which runs, for what is no activity of its user's."""
         self.require_running()
-        return await self._running_sandbox().call(operation, params)
+        return self._running_sandbox()
 
     async def run_code(self, context: str, code: str, *, timeout: float, transcript: Transcript) -> None:
         """Run code in a context, which may be a language; see `Kernels.run`."""

@@ -32,6 +32,8 @@ class SessionInfo:
         resource_url: Page that shows the session; it carries a token, so it is kept out of `repr`.
         app_id, auth_code, connection_properties, resource_id, resource_type, ticket: What a desktop client needs
             to connect, as the service gives it.
+        policy_id: Under which policy it runs, "" if the service does not say; on the local runtime its network:
+            "none", "proxy" or "host".
     """
 
     session_id: str = ""
@@ -42,13 +44,14 @@ class SessionInfo:
     resource_id: str = ""
     resource_type: str = ""
     ticket: str = field(default="", repr=False)
+    policy_id: str = field(default="", init=False)
 
     def _repr_html_(self) -> str:
         """Show in a notebook what is no secret."""
         from .. import _html
 
         known = {"id": self.session_id, "application": self.app_id, "resource": self.resource_id}
-        return _html.facts("Session", {**known, "kind": self.resource_type})
+        return _html.facts("Session", {**known, "kind": self.resource_type, "policy": self.policy_id})
 
 
 @define

@@ -114,6 +114,7 @@ async def resource(runtime: Runtime, action: GetMcpResource) -> ResourceData:
             resource_id=session.resource_id,
             resource_type="AIAgent",
         ),
+        policy_id=session.policy_id,
     )
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from agentbay._wire.tools import GetFileChange
 from agentbay.errors import AgentBayError
+from agentbay.local.alarm import PAUSE, Alarm
 from agentbay.local.dispatch import serves
 from agentbay.local.hub import Exchange
 from agentbay.local.sandbox.host import FileOperationFailed, SandboxError
 from agentbay.local.session import Session
 
-_PAUSE = 0.2  # seconds between two looks
 _AT_ONCE = 200  # events of one push, since the published client takes no frame of more than 1 MiB
 _KEPT = 10_000  # events kept for who comes back
 _MOST = 64  # directories of a session that are watched in this way
@@ -21,7 +23,7 @@ _FAILURES = (AgentBayError, FileOperationFailed, SandboxError)  # as while it is
 
 
 class Watcher:
-    """Looks at a directory as long as anybody is connected, and pushes what has changed.
+    """Looks at a directory when it may have changed, as long as anybody is connected, and pushes what has.
 
     It shares what is known with the tool, so that each change is told once, by the one or the other. Pushes bear
     numbers: a subscriber who was away says which was the last that came, and gets those behind it.
@@ -33,6 +35,7 @@ class Watcher:
         self._number = self._held = 0
         self._kept: deque[dict[str, Any]] = deque()
         self._turn = asyncio.Lock()
+        self.alarm = Alarm(session)
         self._task = asyncio.create_task(self._watch())
 
     def close(self) -> None:
@@ -42,7 +45,8 @@ class Watcher:
     async def admit(self, exchange: Exchange, since: int | None) -> None:
         """Answer a subscriber, for whom it begins here, or goes on behind the push of a number."""
         async with self._turn:
-            await self._look(self._session.call)
+            self._session.check_running()
+            await self._look()
             lost = False
             if since is not None:
                 oldest = self._number - len(self._kept)
@@ -53,18 +57,24 @@ class Watcher:
             await exchange.end(status="finished", number=self._number, lost=lost)
 
     async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE)
-            if not self._session.hub.peers:  # what changes meanwhile is told to who comes back
-                continue
-            try:
-                async with self._turn:
-                    await self._look(self._session.peek)
-            except _FAILURES:
-                continue
+        try:
+            while True:
+                await self.alarm.wait()
+                if not self._session.hub.peers:  # what changes meanwhile is told to who comes back
+                    await asyncio.sleep(PAUSE)
+                    continue
+                began = time.monotonic()
+                with suppress(*_FAILURES):
+                    async with self._turn:
+                        await self._look()
+                await asyncio.sleep(min(PAUSE, time.monotonic() - began))  # no more than half of the time is for looks
+        finally:
+            self.alarm.close()
 
-    async def _look(self, call: Any) -> None:
-        events = await self._session.changes.since_last(call, self._path)
+    async def _look(self) -> None:
+        events = await self._session.changes.since_last(self.alarm.look, self._path)
+        if any((event["eventType"], event["pathType"]) == ("delete", "directory") for event in events):
+            self.alarm.forget()
         for start in range(0, len(events), _AT_ONCE):
             part = events[start : start + _AT_ONCE]
             self._number += 1

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from agentbay.local.sandbox import files, processes, wire
+from agentbay.local.sandbox import files, processes, syscalls, wire
 from agentbay.local.sandbox.plan import NAMESPACES, Plan
 from agentbay.local.sandbox.wire import Message
 
@@ -100,6 +100,8 @@ class Agent:
                 self._open_terminal(message)
             case "socket":
                 self._make_socket(message)
+            case "inotify":
+                self._make_inotify(message["id"])
             case "kill":
                 self._kill(message["id"])
             case "entry":
@@ -139,6 +141,16 @@ class Agent:
                 wire.send(self._control, {"event": "given", "id": message["id"]}, [made.fileno()])
         except OSError as error:
             self._refuse(message["id"], error.errno or 0, f"socket: {error.strerror}")
+
+    def _make_inotify(self, request: int) -> None:
+        """Pass an inotify descriptor to the host; operations that it comes back with add what it tells of."""
+        try:
+            fd = syscalls.make_inotify()
+        except OSError as error:  # there is a limit on how many
+            self._refuse(request, error.errno or 0, f"inotify: {error.strerror}")
+            return
+        wire.send(self._control, {"event": "given", "id": request}, [fd])
+        os.close(fd)
 
     def _refuse(self, request: int, code: int, why: str) -> None:
         wire.send(self._control, {"event": "refused", "id": request, "code": code, "message": why})

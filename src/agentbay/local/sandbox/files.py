@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from agentbay.local.sandbox import trees, wire
 from agentbay.local.sandbox.plan import HOME
+from agentbay.local.sandbox.watches import Watches
 
 Params = dict[str, Any]
 Result = dict[str, Any]
@@ -193,10 +194,14 @@ def _diff(path: str, before: bytes, after: bytes) -> str:
 
 
 def snapshot_tree(operation: Operation) -> Result:
-    """Return what is below a directory, by path: whether it is a directory, and what changes when a file does."""
+    """Return what is below a directory, by path: whether it is a directory, and what changes when a file does.
+
+    With `watch`, the source is an inotify descriptor, which tells from then on of changes; `watched` says if of all.
+    """
     top = operation.path()
     if not _is_real_directory(os.path.realpath(top)):
         _refuse(errno.ENOTDIR, top)
+    watches = Watches(operation.source if operation.params.get("watch") else None, top)
     found: dict[str, list[int]] = {}  # whether it is a directory, time, size, inode
     for directory, directories, names in os.walk(top):
         for name in (*directories, *names):
@@ -210,8 +215,10 @@ def snapshot_tree(operation: Operation) -> Result:
             is_directory = stat.S_ISDIR(status.st_mode)
             facts = [0, 0, 0] if is_directory else [status.st_mtime_ns, status.st_size, status.st_ino]
             found[path] = [is_directory, *facts]
+            if is_directory:
+                watches.add(path)
         directories[:] = [name for name in directories if not name.startswith(TEMPORARY)]
-    return {"path": top, "found": found, "now": time.time_ns()}
+    return {"path": top, "found": found, "now": time.time_ns(), "watched": watches.whole}
 
 
 def list_directory(operation: Operation) -> Result:

@@ -19,7 +19,7 @@ from agentbay.local.sandbox.plan import Entry, Plan
 from agentbay.local.sandbox.requests import Requests, read_answer
 from agentbay.local.sandbox.spec import Completed, Usage
 from agentbay.local.sandbox.syscalls import SetupFailed
-from agentbay.local.sandbox.terminal import Terminal, is_socket, is_terminal
+from agentbay.local.sandbox.terminal import Terminal, is_inotify, is_socket, is_terminal
 from agentbay.local.sandbox.wire import Message
 
 _PIPE_GRACE = 0.05  # seconds that output may still come after a command has ended
@@ -220,11 +220,18 @@ class Sandbox:
         raise ConnectionRefusedError(f"nobody listens on port {port}")
 
     async def _make_socket(self, family: socket.AddressFamily) -> socket.socket:
+        return socket.socket(fileno=await self._made({"do": "socket", "family": int(family)}, is_socket))
+
+    async def make_inotify(self) -> int:
+        """Return an inotify descriptor, to which "snapshot" adds what it finds; NotGiven if the kernel has no more."""
+        return await self._made({"do": "inotify"}, is_inotify)
+
+    async def _made(self, message: Message, fits: Callable[[int], bool]) -> int:
         self._check_usable()
-        request, ended = self._requests.begin({"do": "socket", "family": int(family)})
+        request, ended = self._requests.begin(message)
         ended.set_result(0)  # nothing runs
         try:
-            return socket.socket(fileno=await self._requests.descriptor(request, is_socket))
+            return await self._requests.descriptor(request, fits)
         finally:
             self._requests.abandon(request)
 

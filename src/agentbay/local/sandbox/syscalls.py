@@ -151,6 +151,17 @@ def call(what: str, number: int, *arguments: int | bytes | None) -> int:
     return _checked(_libc.syscall(number, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)), what)
 
 
+def make_inotify() -> int:
+    """Return a descriptor, never blocking, that has something to read when what is added to it changes; inotify(7)."""
+    return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1")
+
+
+def add_watch(inotify: int, path: str, mask: int) -> None:
+    """Watch `path` for the events in `mask`, in place of those it was watched for before."""
+    result = _libc.inotify_add_watch(inotify, os.fsencode(path), ctypes.c_uint32(mask))
+    _checked(result, f"inotify_add_watch {path}")
+
+
 def prctl(option: int, argument: int) -> None:
     """Call prctl(2) with one argument."""
     _checked(_libc.prctl(option, ctypes.c_ulong(argument), *_ZEROS), "prctl")

@@ -106,3 +106,8 @@ def is_terminal(fd: int) -> bool:
 def is_socket(fd: int) -> bool:
     """Whether a descriptor that came out of a sandbox is what it should be."""
     return stat.S_ISSOCK(os.fstat(fd).st_mode)
+
+
+def is_inotify(fd: int) -> bool:
+    """Whether a descriptor that came out of a sandbox is what it should be."""
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:inotify"
