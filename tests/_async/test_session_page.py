@@ -81,12 +81,15 @@ async def test_delete_uploads_contexts_when_asked(bay: AsyncAgentBay) -> None:
 async def test_delete_that_fails() -> None:
     """A refusal is a result with the reason and the request's id; no answer, or none to be read, is a SessionError."""
     with Service(refused("Forbidden.Session", 403)) as service:
-        result = await handle(client(service.url)).delete()
+        async with client(service.url) as bay:
+            result = await handle(bay).delete()
     assert (result.success, bool(result.request_id)) == (False, True)
     assert "Forbidden.Session" in result.error_message
     for fault in (hang_up, http(200, b"<html>")):
-        with Service(fault) as service, pytest.raises(SessionError):
-            await handle(client(service.url)).delete()
+        with Service(fault) as service:
+            async with client(service.url) as bay:
+                with pytest.raises(SessionError):
+                    await handle(bay).delete()
 
 
 async def test_labels(session: AsyncSession) -> None:
@@ -135,8 +138,9 @@ async def test_pause_and_resume_do_not_wait() -> None:
     """`pause_async` and `resume_async` ask once, and look at no state."""
     for name, action in (("pause_async", "PauseSessionAsync"), ("resume_async", "ResumeSessionAsync")):
         with Service(ok()) as service:
-            begin: Callable[[], Awaitable[object]] = getattr(handle(client(service.url)), name)
-            assert await begin()
+            async with client(service.url) as bay:
+                begin: Callable[[], Awaitable[object]] = getattr(handle(bay), name)
+                assert await begin()
             assert [request.action for request in service.requests] == [action]
 
 

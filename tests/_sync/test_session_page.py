@@ -82,12 +82,15 @@ def test_delete_uploads_contexts_when_asked(bay: AgentBay) -> None:
 def test_delete_that_fails() -> None:
     """A refusal is a result with the reason and the request's id; no answer, or none to be read, is a SessionError."""
     with Service(refused("Forbidden.Session", 403)) as service:
-        result = handle(client(service.url)).delete()
+        with client(service.url) as bay:
+            result = handle(bay).delete()
     assert (result.success, bool(result.request_id)) == (False, True)
     assert "Forbidden.Session" in result.error_message
     for fault in (hang_up, http(200, b"<html>")):
-        with Service(fault) as service, pytest.raises(SessionError):
-            handle(client(service.url)).delete()
+        with Service(fault) as service:
+            with client(service.url) as bay:
+                with pytest.raises(SessionError):
+                    handle(bay).delete()
 
 
 def test_labels(session: Session) -> None:
@@ -136,8 +139,9 @@ def test_pause_and_resume_do_not_wait() -> None:
     """`pause_async` and `resume_async` ask once, and look at no state."""
     for name, action in (("pause_async", "PauseSessionAsync"), ("resume_async", "ResumeSessionAsync")):
         with Service(ok()) as service:
-            begin: Callable[[], Awaitable[object]] = getattr(handle(client(service.url)), name)
-            assert begin()
+            with client(service.url) as bay:
+                begin: Callable[[], Awaitable[object]] = getattr(handle(bay), name)
+                assert begin()
             assert [request.action for request in service.requests] == [action]
 
 

@@ -24,7 +24,6 @@ class Alarm:
     """
 
     def __init__(self, session: Session) -> None:
-        self.looks = 0
         self._session = session
         self._loop = asyncio.get_running_loop()
         self._inotify = -1
@@ -45,7 +44,6 @@ class Alarm:
 
     async def look(self, operation: str, params: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
         """Do a "snapshot" of the sandbox's, and be the alarm for what changes from then on."""
-        self.looks += 1
         self._ring()  # a look of somebody else's may find that waiting will not do any more
         self._armed = False
         sandbox = self._session.unnoticed()

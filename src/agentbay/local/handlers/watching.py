@@ -35,7 +35,7 @@ class Watcher:
         self._number = self._held = 0
         self._kept: deque[dict[str, Any]] = deque()
         self._turn = asyncio.Lock()
-        self.alarm = Alarm(session)
+        self._alarm = Alarm(session)
         self._task = asyncio.create_task(self._watch())
 
     def close(self) -> None:
@@ -57,9 +57,11 @@ class Watcher:
             await exchange.end(status="finished", number=self._number, lost=lost)
 
     async def _watch(self) -> None:
+        async with self._turn:
+            pass  # the first look is that of who subscribes
         try:
             while True:
-                await self.alarm.wait()
+                await self._alarm.wait()
                 if not self._session.hub.peers:  # what changes meanwhile is told to who comes back
                     await asyncio.sleep(PAUSE)
                     continue
@@ -69,12 +71,12 @@ class Watcher:
                         await self._look()
                 await asyncio.sleep(min(PAUSE, time.monotonic() - began))  # no more than half of the time is for looks
         finally:
-            self.alarm.close()
+            self._alarm.close()
 
     async def _look(self) -> None:
-        events = await self._session.changes.since_last(self.alarm.look, self._path)
+        events = await self._session.changes.since_last(self._alarm.look, self._path)
         if any((event["eventType"], event["pathType"]) == ("delete", "directory") for event in events):
-            self.alarm.forget()
+            self._alarm.forget()
         for start in range(0, len(events), _AT_ONCE):
             part = events[start : start + _AT_ONCE]
             self._number += 1

@@ -1,0 +1,169 @@
+"""Changes that the kernel tells of: the local runtime does not look at a tree in which nothing changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentbay import AsyncAgentBay, AsyncSession, AsyncWatch
+from agentbay._concurrency import async_sleep
+
+pytestmark = pytest.mark.anyio
+HOME = "/home/wuying"
+NEVER = 3600.0  # seconds between two looks, for a watch that shall live of pushes alone
+SET_LIMIT = """
+import os, sys
+from agentbay.local.sandbox.syscalls import setns
+setns(os.open(sys.argv[1], os.O_RDONLY))
+open("/proc/sys/user/max_inotify_watches", "w").write(sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+async def bay() -> AsyncIterator[AsyncAgentBay]:
+    async with AsyncAgentBay.local() as bay:
+        yield bay
+
+
+@pytest.fixture
+async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
+    async with bay.session() as session:
+        await session.file_system.create_directory("w")
+        yield session
+
+
+async def run(session: AsyncSession, script: str) -> str:
+    return (await session.command.run(script, timeout_ms=60_000)).output.strip()
+
+
+async def until(changes: AsyncWatch, wanted: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What is told, as kinds and paths below the directory, until all that is wanted was."""
+    seen: list[tuple[str, str]] = []
+    end = time.monotonic() + 60
+    while not wanted <= set(seen):
+        found = await changes.take(end - time.monotonic())
+        assert found is not None, "it has ended"
+        assert found or time.monotonic() < end, f"this never came: {wanted - set(seen)}"
+        seen += [(change.event_type, change.path.removeprefix(f"{HOME}/w/")) for change in found]
+    return seen
+
+
+async def looked_at(session: AsyncSession) -> bool:
+    """Whether trees are looked at although nothing changes: each look is a process, and so takes a number."""
+    first, second = [int(await run(session, "echo $$")) for _ in range(2)]
+    await async_sleep(1)
+    return int(await run(session, "echo $$")) - second > second - first
+
+
+async def becomes(session: AsyncSession, busy: bool) -> None:
+    end = time.monotonic() + 60
+    while await looked_at(session) is not busy:
+        assert time.monotonic() < end
+
+
+async def test_idle_tree(session: AsyncSession) -> None:
+    """A tree in which nothing changes is not looked at, before and after something has; nor one that has left it."""
+    await run(session, "mkdir -p w/a/b/c; (cd w/a/b/c; touch $(seq 100))")
+    async with session.file_system.watch("w", interval=NEVER) as changes:
+        await becomes(session, False)
+        await run(session, "echo x > w/a/b/c/7")
+        assert await until(changes, {("modify", "a/b/c/7")}) == [("modify", "a/b/c/7")]
+        await becomes(session, False)
+        await run(
+            session, "mv w/a gone; rmdir w/none; (while sleep 0.1; do date > gone/b/c/8; done) > /dev/null 2>&1 &"
+        )
+        await until(changes, {("delete", "a")})
+        await run(session, "touch w/new")
+        assert await until(changes, {("create", "new")}) == [("create", "new")]
+
+
+async def test_new_directories(session: AsyncSession) -> None:
+    """Directories that are filled as soon as they are made, and those renamed, are watched like the first."""
+    async with session.file_system.watch("w", interval=NEVER) as changes:
+        await run(session, "for i in $(seq 20); do mkdir -p w/$i/x/y; touch w/$i/x/y/z; done")
+        wanted = {("create", f"{i}{below}") for i in range(1, 21) for below in ("", "/x", "/x/y", "/x/y/z")}
+        assert sorted(await until(changes, wanted)) == sorted(wanted)
+        await run(session, "mv w/1 w/one")
+        await until(changes, {("create", "one/x/y/z"), ("delete", "1/x/y/z"), ("delete", "1")})
+        await becomes(session, False)
+        await run(session, "echo x > w/one/x/y/z; touch w/2/x/y/new")
+        await until(changes, {("modify", "one/x/y/z"), ("create", "2/x/y/new")})
+
+
+async def test_directory_that_goes(session: AsyncSession) -> None:
+    """A watched directory that is deleted, or led away with one above it, is watched again when it comes back."""
+    await run(session, "mkdir -p above/w; touch above/w/old")
+    async with session.file_system.watch("above/w", interval=NEVER) as changes:
+        for number, parting in enumerate(("rm -r above/w", "mv above elsewhere", "mv above/w above/v")):
+            old = f"{HOME}/above/w/{number}"
+            await run(session, f"touch {old}")
+            await until(changes, {("create", old)})
+            await becomes(session, False)
+            await run(session, parting)
+            await until(changes, {("delete", old)})
+            await run(session, "mkdir -p above/w")
+
+
+async def test_path_through_a_link(session: AsyncSession) -> None:
+    """What a link leads to is looked at all the same, also when the link comes to lead elsewhere."""
+    await run(session, "mkdir one two; touch two/second; ln -s one link")
+    async with session.file_system.watch("link", interval=NEVER) as changes:
+        await run(session, "touch one/first")
+        await until(changes, {("create", f"{HOME}/link/first")})
+        await run(session, "ln -sfn two link")
+        await until(changes, {("create", f"{HOME}/link/second"), ("delete", f"{HOME}/link/first")})
+
+
+async def test_limit_of_the_kernel(session: AsyncSession) -> None:
+    """Where the kernel allows no more watches, the tree is looked at again and again, until it does."""
+    await session.command.start("exec sleep 918273")
+    limited = await namespace_of(b"sleep\x00918273\x00")
+    set_limit(limited, 8)
+    await run(session, "cd w; mkdir $(seq 9)")
+    async with session.file_system.watch("w", interval=NEVER) as changes:
+        await becomes(session, True)
+        await run(session, "for i in $(seq 9); do touch w/$i/new; done")
+        await until(changes, {("create", f"{number}/new") for number in range(1, 10)})
+        set_limit(limited, 1000)
+        await becomes(session, False)
+        await run(session, "touch w/9/newer")
+        await until(changes, {("create", "9/newer")})
+
+
+async def namespace_of(command_line: bytes) -> Path:
+    """The user namespace in which a command of a session runs."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "cmdline").read_bytes() == command_line:
+                    return process / "ns/user"
+            except OSError:  # it has ended
+                continue
+        await async_sleep(0.05)
+    raise AssertionError("it does not run")
+
+
+def set_limit(namespace: Path, limit: int) -> None:
+    subprocess.run([sys.executable, "-c", SET_LIMIT, str(namespace), str(limit)], check=True)
+
+
+async def test_storm(session: AsyncSession) -> None:
+    """More changes at once than the kernel keeps word of end in the right picture."""
+    kept = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    storm = (
+        f"cd w; python3 -c \"for i in range({kept}): open(f'{{i % 4999}}', 'a').write('x')\"; rm -f [1-9]*; touch end"
+    )
+    async with session.file_system.watch("w", interval=NEVER) as changes:
+        await run(session, storm)
+        seen = await until(changes, {("create", "end")})
+        held: set[str] = set()
+        for kind, path in seen:
+            held = held - {path} if kind == "delete" else held | {path}
+        assert held == {"0", "end"}
+        await becomes(session, False)
