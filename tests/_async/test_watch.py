@@ -198,9 +198,9 @@ async def test_watch_that_is_never_asked(session: AsyncSession, monkeypatch: pyt
     """What is pushed is kept up to a limit, beyond which it is lost, and this is said."""
     monkeypatch.setattr(sys.modules[AsyncWatch.__module__], "_UNREAD", 100)
     async with session.file_system.watch("w", interval=NEVER) as changes:
-        await session.command.run("cd w; touch $(seq 101)")
+        await session.command.run("cd w; touch $(seq 3000)")
         with pytest.raises(FileError, match="more than 100"):
-            await told(changes, 101)
+            await told(changes, 3000)
 
 
 async def test_watch_says_when_there_is_nothing_to_watch(session: AsyncSession) -> None:

@@ -199,9 +199,9 @@ def test_watch_that_is_never_asked(session: Session, monkeypatch: pytest.MonkeyP
     """What is pushed is kept up to a limit, beyond which it is lost, and this is said."""
     monkeypatch.setattr(sys.modules[Watch.__module__], "_UNREAD", 100)
     with session.file_system.watch("w", interval=NEVER) as changes:
-        session.command.run("cd w; touch $(seq 101)")
+        session.command.run("cd w; touch $(seq 3000)")
         with pytest.raises(FileError, match="more than 100"):
-            told(changes, 101)
+            told(changes, 3000)
 
 
 def test_watch_says_when_there_is_nothing_to_watch(session: Session) -> None:

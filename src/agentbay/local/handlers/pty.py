@@ -85,8 +85,8 @@ class Screen:
         if self.terminal.exited.exception() is not None:  # the session has ended
             return
         self.exit_code = self.terminal.exited.result()
-        await self._push(PtyPush(event_type=EXIT, pty_session_id=self.id, exit_code=self.exit_code))
         _forget_oldest(self._hub)
+        await self._push(PtyPush(event_type=EXIT, pty_session_id=self.id, exit_code=self.exit_code))
 
     async def _read_all(self) -> None:
         while data := await self.terminal.read():
