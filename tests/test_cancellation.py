@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -233,10 +232,9 @@ async def test_the_loop_is_not_blocked() -> None:
     with Service(late(0.3, FOUND)) as service:
         async with client(service.url) as bay:
             calls = asyncio.gather(*(bay.get("x") for _ in range(100)))
-            worst, last = 0.0, time.monotonic()
+            turns = 0
             while not calls.done():
                 await asyncio.sleep(0.005)
-                now = time.monotonic()
-                worst, last = max(worst, now - last), now
+                turns += 1
             await calls
-    assert worst < 0.5
+    assert turns > 5, "each of a hundred calls that blocks takes all turns while it waits"
