@@ -26,13 +26,13 @@ def test_what_is_configured(home, monkeypatch):
     """Hosts and ports come from files and variables; proxies and comments are no destinations."""
     (home / ".config/pip").mkdir(parents=True)
     (home / ".config/pip/pip.conf").write_text(
-        "[global]\nindex-url = https://me:secret@index.test/simple\n"
-        "extra-index-url =\n  http://one.test:8080/simple\n  https://two.test\nproxy = http://proxy.test:3128\n"
+        "[global]\nindex-url = https://me:secret@index.test/index\n"
+        "extra-index-url =\n  http://one.test:8080/index\n  https://two.test\nproxy = http://proxy.test:3128\n"
         "# find-links = https://comment.test\n"
     )
     (home / ".npmrc").write_text("registry=https://npm.test/\n@scope:registry=https://scope.test:4873/\n")
     (home / ".gitconfig").write_text('[url "https://mirror.test/"]\n  insteadOf = https://origin.test/\n')
-    monkeypatch.setenv("UV_INDEX", "name=https://uv.test/simple")
+    monkeypatch.setenv("UV_INDEX", "name=https://uv.test/index")
     found = machine.configured()
     assert found >= {
         Rule("index.test", (443,)), Rule("one.test", (8080,)), Rule("two.test", (443,)), Rule("npm.test", (443,)),
@@ -44,14 +44,14 @@ def test_what_is_configured(home, monkeypatch):
 def test_what_sandboxes_are_told(home, monkeypatch):
     """Clients inside look where those outside do, without anybody's login; variables win over files."""
     (home / ".pip").mkdir()
-    (home / ".pip/pip.conf").write_text("[global]\nindex-url = https://me:secret@index.test/simple\nretries = 3\n")
+    (home / ".pip/pip.conf").write_text("[global]\nindex-url = https://me:secret@index.test/index\nretries = 3\n")
     (home / ".npmrc").write_text("//npm.test/:_authToken=secret\nregistry=https://npm.test/\n")
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://extra.test/simple file:///opt/wheels")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://extra.test/index file:///opt/wheels")
     monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/certs/ca.pem")
     monkeypatch.setenv("PIP_CERT", str(home / "ca.pem"))
     found = machine.environment()
-    assert found["PIP_INDEX_URL"] == "https://index.test/simple"
-    assert found["PIP_EXTRA_INDEX_URL"] == "https://extra.test/simple"
+    assert found["PIP_INDEX_URL"] == "https://index.test/index"
+    assert found["PIP_EXTRA_INDEX_URL"] == "https://extra.test/index"
     assert found["NPM_CONFIG_REGISTRY"] == "https://npm.test/"
     assert found["SSL_CERT_FILE"] == "/etc/ssl/certs/ca.pem"
     assert "PIP_CERT" not in found  # a file that sandboxes do not see
@@ -66,5 +66,5 @@ def test_what_is_built_in(home, monkeypatch):
     (home / "npm").chmod(0o755)
     hosts = {rule.host for rule in machine.built_in()}
     assert hosts == {pip.PyPI.netloc, pip.PyPI.file_storage_domain, "registry.test"}
-    monkeypatch.setenv("PIP_INDEX_URL", "https://index.test/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.test/index")
     assert {rule.host for rule in machine.built_in()} == {"registry.test"}
