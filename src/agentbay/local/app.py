@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
@@ -28,7 +29,8 @@ from agentbay.local.asgi import (
 )
 from agentbay.local.contexts import objects
 from agentbay.local.direct import call_directly
-from agentbay.local.guard import Guard
+from agentbay.local.guard import Guard, authority
+from agentbay.local.listening import LOGIN
 from agentbay.local.page.routes import Page
 from agentbay.local.refusals import shutting_down
 from agentbay.local.rpc import call_action
@@ -109,7 +111,7 @@ class Application:
             await pass_request(self._destination(scope, link), scope, receive, send)
 
     def _check(self, request: Request) -> None:
-        if objection := self._guard.objection(request.headers):
+        if objection := self._guard.objection(request.headers, request.reached):
             raise PermissionDeniedError(objection, 403, code="Forbidden")
 
     def _destination(self, scope: Scope, link: re.Match[str]) -> Destination:
@@ -143,7 +145,20 @@ class Application:
             raise shutting_down()
         if direct := _DIRECT.fullmatch(request.path):
             return await while_connected(call_directly(self._runtime, direct[1], request, body), receive)
-        return await while_connected(call_action(self._runtime, self._guard, request, body, request_id), receive)
+        runtime = self._seen_by(request)
+        return await while_connected(call_action(runtime, self._guard, request, body, request_id), receive)
+
+    def _seen_by(self, request: Request) -> Runtime:
+        """Return the runtime at the address by which a client came: URLs made for that client must name it."""
+        runtime, seen = self._runtime, request.headers["host"]
+        if seen == runtime.place.address:
+            return runtime
+        host, port = authority(seen)
+        return replace(runtime, place=replace(runtime.place, host=host, port=port))
+
+    def invite(self) -> str:
+        """Return a URL that logs a browser in to the page: once, within minutes."""
+        return f"{self._runtime.place.http}{LOGIN}#{self._page.tickets.make()}"
 
     async def drained(self) -> None:
         """Return when no call is under way."""

@@ -26,12 +26,13 @@ class Disconnected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks; header names are lower case."""
+    """What a client asks; header names are lower case, and `reached` is the address of this machine that it came to."""
 
     method: str
     path: str
     query: str
     headers: Mapping[str, str]
+    reached: str = ""
 
     @property
     def content_type(self) -> str:
@@ -61,7 +62,8 @@ def as_json(value: object, status: int = 200) -> Response:
 def read_head(scope: Scope) -> Request:
     """Read everything but the body."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers)
+    reached = (scope.get("server") or ("",))[0]
+    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, reached)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from agentbay.local.listening import Place
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+# The published client sends its endpoint as it stands, scheme and path included.
+_HOST = re.compile(r"(?:https?://)?(\[[^\]]*\]|[^:/]*)(?::(\d{0,5}))?(?:/.*)?")
 
 
 class Guard:
@@ -15,17 +20,20 @@ class Guard:
 
     def __init__(self, key: str, place: Place) -> None:
         self._key = f"Bearer {key}".encode()
-        self._hosts = _LOOPBACK | {place.host}
-        scheme, usual = ("https", 443) if place.secure else ("http", 80)
+        self._hosts = _LOOPBACK | place.names
+        self._scheme, usual = ("https", 443) if place.secure else ("http", 80)
         port = "" if place.port in (0, usual) else f":{place.port}"
-        self._origins = {f"{scheme}://{host}{port}" for host in self._hosts}
+        self._origins = {"", *(f"{self._scheme}://{host}{port}" for host in self._hosts)}
 
-    def objection(self, headers: Mapping[str, str]) -> str:
-        """Say what is wrong with the headers of a request, or ""."""
+    def objection(self, headers: Mapping[str, str], reached: str) -> str:
+        """Say what is wrong with the headers of a request to an address of this machine, or ""."""
+        host = headers.get("host", "")
+        name, _ = authority(host)
         # Under a name of its own that leads to 127.0.0.1, a web page could otherwise read what is served here.
-        if _host_name(headers.get("host", "")) not in self._hosts:
-            return "The Host header must name the loopback, or the host that this runtime serves."
-        if headers.get("origin", "") not in {"", *self._origins}:
+        if name not in self._hosts and not _is_address(name, reached):
+            return "The Host header must name the loopback, or the host that this runtime serves (--server-name)."
+        origin = headers.get("origin", "")
+        if origin not in self._origins and origin != f"{self._scheme}://{host}":
             return "Requests from web pages are not accepted."
         return ""
 
@@ -39,9 +47,16 @@ def same(given: str, secret: bytes) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret)
 
 
-def _host_name(host: str) -> str:
-    # The published client sends its endpoint as it stands, scheme and path included.
-    authority = host.lower().removeprefix("http://").removeprefix("https://").partition("/")[0]
-    if authority.startswith("["):
-        return authority.partition("]")[0] + "]"
-    return authority.partition(":")[0]
+def authority(host: str) -> tuple[str, int]:
+    """Return name and port of a Host header: 0 if it has none, and no name if it cannot be read."""
+    found = _HOST.fullmatch(host.lower())
+    return (found[1], int(found[2] or 0)) if found else ("", 0)
+
+
+def _is_address(name: str, reached: str) -> bool:
+    """Whether a host is the very address that a connection has reached."""
+    with suppress(ValueError):
+        address = ipaddress.ip_address(reached)
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return ipaddress.ip_address(name.strip("[]")) == (mapped or address)
+    return False

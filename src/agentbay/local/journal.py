@@ -1,26 +1,33 @@
 """What a session was told to run, and how it ended: the last of it, in memory, for whoever looks at the session's page.
 
-Environments and contents of files are not in it; user names and passwords in URLs are taken out.
+Nothing is copied while a command runs: the journal knows where its output lies, and takes the end of it when somebody
+looks. Environments and contents of files are not in it; user names and passwords in URLs are taken out.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import re
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from agentbay._wire.tools import ASIDE
 
 _MOST = 100  # entries
-_LONGEST = 2000  # characters kept of a command, and of the end of each stream
+_LONGEST = 4000  # characters kept of a command, and of the end of each stream
 _WIDEST = 4  # bytes of a character
+_SPARE = 500  # characters beyond the cut that are looked through for a password that it would halve
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+_TOLD = (
+    "number", "kind", "text", "began", "changed", "seconds", "exit_code", "failed", "note", "stdout", "stderr"
+)  # fmt: skip
+
+Text = bytes | str
+Recent = Callable[[int], tuple[Text, Text]]
 
 
 @dataclass(slots=True)
@@ -33,7 +40,11 @@ class Entry:
         seconds: How long it took; None as long as it runs.
         exit_code: None for what has none, such as code.
         note: How it ended, if not by itself.
+        stdout, stderr: The end of what it has written, when somebody last looked.
         changed: Grows with each change of any entry.
+        recent: Returns the end of what it has written so far, about so many bytes of each stream; None when it has
+            ended, or where that cannot be told.
+        directory: Where, below the home, something in the background keeps what it writes; "" for all else.
     """
 
     number: int
@@ -47,21 +58,37 @@ class Entry:
     note: str = ""
     stdout: str = ""
     stderr: str = ""
+    recent: Recent | None = None
+    directory: str = ""
 
-    def end(
-        self, *, exit_code: int | None = None, failed: bool = False, note: str = "", stdout: bytes | str = b"",
-        stderr: bytes | str = b"",
-    ) -> None:  # fmt: skip
-        """Note how it ended."""
-        self.exit_code, self.failed, self.note = exit_code, failed or bool(exit_code), _masked(note)[:_LONGEST]
+    def follow(self, recent: Recent) -> None:
+        """Say where its output can be looked at while it runs."""
+        self.recent = recent
+
+    def look(self) -> bool:
+        """Take the end of what it has written so far; tell whether there was anything new."""
+        return self.recent is not None and self.wrote(*self.recent((_LONGEST + _SPARE) * _WIDEST))
+
+    def wrote(self, stdout: Text, stderr: Text) -> bool:
+        """Note the end of what it has written; tell whether it is anything new."""
+        before = self.stdout, self.stderr
         self.stdout, self.stderr = _tail(stdout), _tail(stderr)
+        return before != (self.stdout, self.stderr)
+
+    def end(self, *, exit_code: int | None = None, failed: bool = False, note: str = "") -> None:
+        """Note how it ended."""
+        self.exit_code, self.failed, self.note = exit_code, failed or bool(exit_code), _head(note)
+
+    def told(self) -> dict[str, Any]:
+        """Return what the page shows of it."""
+        return {name: getattr(self, name) for name in _TOLD}
 
 
 class Journal:
-    """The last things that were run in one session."""
+    """The last things that were run in one session; what still runs is kept longest."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=_MOST)
+        self._entries: dict[int, Entry] = {}
         self._numbers, self._changes = itertools.count(1), itertools.count(1)
 
     @contextmanager
@@ -74,7 +101,13 @@ class Journal:
             entry.end(failed=True, note=str(error) or "nobody waited for its end")
             raise
         finally:
-            self._finish(entry)
+            entry.look()
+            entry.recent = None
+            if entry.directory and not entry.failed:  # it runs on; what is known so far is only how it was started
+                entry.end()
+                entry.wrote("", "")
+            else:
+                self.finish(entry, time.time())
 
     @contextmanager
     def record_shell(self, command: str) -> Iterator[Entry]:
@@ -82,47 +115,63 @@ class Journal:
         first = command.partition("\n")[0]
         if first == ASIDE:
             yield Entry(0, "", "", 0.0, 0)
-            return
-        own = first.startswith(ASIDE)
-        with self.record(*(("background", _read_text(first[len(ASIDE) :])) if own else ("shell", command))) as entry:
-            yield entry
+        elif first.startswith(ASIDE):
+            text, directory = _read_start(first[len(ASIDE) :])
+            with self.record("background", text) as entry:
+                entry.directory = directory
+                yield entry
+        else:
+            with self.record("shell", command) as entry:
+                yield entry
 
-    def follow(self, kind: str, text: str, exited: asyncio.Future[int]) -> None:
-        """Note something that runs until a future has its exit code."""
-        entry = self._begin(kind, text)
+    def finish(self, entry: Entry, now: float) -> None:
+        """Note when something has ended."""
+        entry.seconds = max(0.0, now - entry.began)
+        self.note_change(entry)
 
-        def finish(_: object) -> None:
-            if not exited.cancelled() and exited.exception() is None:
-                entry.end(exit_code=exited.result())
-            self._finish(entry)
-
-        exited.add_done_callback(finish)
-
-    def since(self, change: int) -> list[Entry]:
-        """Return the entries that changed after `change`, the oldest first."""
-        return [entry for entry in self._entries if entry.changed > change]
-
-    def _begin(self, kind: str, text: str) -> Entry:
-        entry = Entry(next(self._numbers), kind, _masked(text[:_LONGEST]), time.time(), next(self._changes))
-        self._entries.append(entry)
-        return entry
-
-    def _finish(self, entry: Entry) -> None:
-        entry.seconds = max(0.0, time.time() - entry.began)
+    def note_change(self, entry: Entry) -> None:
+        """Have an entry told to whoever looks."""
         entry.changed = next(self._changes)
 
+    def in_background(self) -> list[Entry]:
+        """Return what was started in the background, and of whose end nothing is known yet."""
+        return [entry for entry in self._entries.values() if entry.directory and entry.seconds is None]
 
-def _read_text(literal: str) -> str:
+    def since(self, change: int) -> list[Entry]:
+        """Return the entries that changed after `change`, the oldest first, with what they have written by now."""
+        for entry in self._entries.values():
+            if entry.look():
+                self.note_change(entry)
+        return [entry for entry in self._entries.values() if entry.changed > change]
+
+    def _begin(self, kind: str, text: str) -> Entry:
+        if len(self._entries) >= _MOST:
+            ended = (number for number, entry in self._entries.items() if entry.seconds is not None)
+            del self._entries[next(ended, next(iter(self._entries)))]
+        entry = Entry(next(self._numbers), kind, _head(text), time.time(), next(self._changes))
+        self._entries[entry.number] = entry
+        return entry
+
+
+def _read_start(line: str) -> tuple[str, str]:
+    """Read what a client says that it starts: the command, and the directory; a line of another form is the command."""
     try:
-        return str(json.loads(literal))
-    except (ValueError, RecursionError):
-        return literal
+        said = json.loads(line)
+        return str(said["starts"]), str(said["directory"])
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return line, ""
 
 
-def _tail(output: bytes | str) -> str:
-    if isinstance(output, bytes):
-        output = output[-_LONGEST * _WIDEST :].decode("utf-8", "replace")
-    return _masked(output[-_LONGEST:])
+def _head(text: str) -> str:
+    text = _masked(text[: _LONGEST + _SPARE])
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _tail(output: Text) -> str:
+    if not isinstance(output, str):
+        output = output[-(_LONGEST + _SPARE) * _WIDEST :].decode("utf-8", "replace")
+    text = _masked(output[-(_LONGEST + _SPARE) :])
+    return text if len(text) <= _LONGEST else "…" + text[1 - _LONGEST :]
 
 
 def _masked(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +63,7 @@ async def pass_request(to: Destination, scope: Scope, receive: Receive, send: Se
         AgentBayError: There is no answer.
         Disconnected: The client has gone.
     """
-    with _counted(to.session):
+    with _counted(to.session), to.session.at_work():
         body = _Body(scope, receive)
         work = asyncio.ensure_future(_exchange(to, scope, body, send))
         gone = asyncio.ensure_future(body.disconnected())
@@ -159,7 +159,7 @@ def _request_headers(to: Destination, scope: Scope, body: _Body) -> Headers:
         (b"host", to.host),
         (b"connection", b"close"),
         (b"x-forwarded-host", host),
-        (b"x-forwarded-proto", b"http"),
+        (b"x-forwarded-proto", scope["scheme"].encode()),
         (b"x-forwarded-prefix", to.prefix.encode("ascii")),
     ]
     if any(name == b"origin" for name, _ in scope["headers"]):
@@ -239,9 +239,24 @@ async def pass_websocket(to: Destination, scope: Scope, receive: Receive, send: 
         inner = await _connect(to, scope)
         try:
             with suppress(OSError):  # the client has gone
-                await _pass_both_ways(inner, receive, send)
+                await _pass_both_ways(inner, *_noticed(to.session, receive, send))
         finally:
             await inner.close()
+
+
+def _noticed(session: Session, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Have each message count as activity of the session: a connection alone is none."""
+
+    async def take() -> MutableMapping[str, Any]:
+        message = await receive()
+        session.touch()
+        return message
+
+    async def give(message: MutableMapping[str, Any]) -> None:
+        session.touch()
+        await send(message)
+
+    return take, give
 
 
 async def _pass_both_ways(inner: ClientConnection, receive: Receive, send: Send) -> None:

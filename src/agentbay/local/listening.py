@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentbay.errors import ConfigurationError
-from agentbay.local.options import Options
+from agentbay.local.options import EVERYWHERE, Options
 
+LOGIN = "/view/login"  # where a browser logs in; what stands behind a "#" there logs it in once
+TICKETS = "/view/tickets"  # gives that for the key
 _BACKLOG = 1024
 
 
@@ -24,6 +26,7 @@ class Place:
     Attributes:
         host: Name or address, as in a URL.
         port: 0 if there is none, but a unix socket at `path`; URLs then say `localhost`, and lead nowhere else.
+        names: All by which clients may come, beside the loopback's and the address that they reach.
         secure: It speaks TLS.
     """
 
@@ -32,6 +35,7 @@ class Place:
     port: int = 0
     secure: bool = False
     path: str = ""
+    names: frozenset[str] = frozenset()
 
     @property
     def address(self) -> str:
@@ -67,13 +71,22 @@ def at(options: Options) -> Iterator[Place]:
         _check_certificate(options.tls_cert, options.tls_key)
     try:
         family, _, _, _, found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(found[:2], family=family, backlog=_BACKLOG)
+        both = options.host == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(found[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         why = error.strerror or str(error)
         raise ConfigurationError(f"Port {options.port} of {options.host} cannot be used: {why}.") from error
-    host = f"[{options.host}]" if ":" in options.host else options.host.lower()
+    names = _names(options)
     with listener:
-        yield Place(listener, host, listener.getsockname()[1], secure=options.tls_cert is not None)
+        port, secure = listener.getsockname()[1], options.tls_cert is not None
+        yield Place(listener, names[0], port, secure=secure, names=frozenset(names))
+
+
+def _names(options: Options) -> list[str]:
+    """Return the names by which clients may come; the first is what the runtime calls itself."""
+    if options.host in EVERYWHERE:
+        return [*options.server_name, socket.gethostname().lower()]
+    return [f"[{options.host}]" if ":" in options.host else options.host.lower(), *options.server_name]
 
 
 @contextlib.contextmanager

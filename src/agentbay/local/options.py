@@ -16,8 +16,10 @@ from agentbay.local.network.rules import Rule, parse_rule
 Isolation = Literal["auto", "landlock", "none"]
 Network = Literal["none", "proxy", "host"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")  # every address of this machine; the latter those of IPv4 too
 _NEEDED = ("uvicorn",)
 _UNITS = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]IB|)", re.IGNORECASE)
 
 
@@ -54,6 +56,13 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+def host_name(text: str) -> str:
+    """Read a name or an address as it stands in a URL, without a port: sandbox.example, [2001:db8::1]."""
+    if not _NAME.fullmatch(text.lower()):
+        raise ValueError(f"must be a name or an address, without a port and IPv6 in brackets, not {text!r}")
+    return text.lower()
+
+
 def seconds(text: str) -> float:
     """Read a time."""
     try:
@@ -76,6 +85,7 @@ class Options:
 
     host: str = LOOPBACK[0]
     port: Annotated[int, port_number] = 0
+    server_name: tuple[Annotated[str, host_name], ...] = ()
     socket: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -101,14 +111,13 @@ class Options:
     cpus: Processors | None = None
 
     def __post_init__(self) -> None:
-        if self.socket is not None and (self.port or self.host != LOOPBACK[0] or self.tls_cert):
-            raise ConfigurationError("--socket stands alone: without --host, --port and TLS.")
+        if self.socket is not None and (self.port or self.host != LOOPBACK[0] or self.tls_cert or self.server_name):
+            raise ConfigurationError("--socket stands alone: without --host, --port, --server-name and TLS.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("--tls-cert and --tls-key belong together; one of them is missing.")
-        if self.host in ("", "0.0.0.0", "::"):
+        if not self.host:
             raise ConfigurationError(
-                f"--host: {self.host!r} is no host that clients could name.",
-                hint="Give the name or the address by which they reach this machine.",
+                "--host: '' is no host.", hint="Give a name or an address of this machine, or 0.0.0.0 for all."
             )
         if self.host not in LOOPBACK and self.tls_cert is None:
             raise ConfigurationError(

@@ -60,7 +60,7 @@ def no_space(error: Exception) -> ServerError:
 def too_many_sessions(limit: int) -> QuotaExceededError:
     """The runtime has as many sessions as it may have."""
     return QuotaExceededError(
-        f"The runtime has {limit} sessions, as many as it may have (--max-sessions).",
+        f"The runtime has {limit} sessions, as many as it may have (--max-sessions, or --processes).",
         400,
         code="QuotaExceeded.Session",
         hint="Delete one, or give sessions an idle_release_timeout.",

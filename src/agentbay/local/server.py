@@ -84,8 +84,11 @@ async def _serve(options: Options, key: str, state_dir: StateDirectory, place: P
     host = await starting
     try:
         with _stopped_by(stop, hurry, lifeline):
-            async with serving(host, state_dir, place, options, key, hurry) as working:
+            async with serving(host, state_dir, place, options, key, hurry) as (application, working):
                 _say_ready(place)
+                if sys.stderr.isatty() and place.port and lifeline is None:  # somebody reads it, and no log keeps it
+                    _tell(f"Its page, by this link once: {application.invite()}")
+                    _tell(f"For another link: agentbay local login --endpoint {place}")
                 gc.freeze()
                 gc.enable()
                 asyncio.get_running_loop().call_soon(warm_up)

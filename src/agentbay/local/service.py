@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -37,15 +38,15 @@ _LAST_ANSWERS = 5  # seconds for answers still under way at the end
 @asynccontextmanager
 async def serving(
     host: SandboxHost, state_dir: StateDirectory, place: Place, options: Options, key: str, hurry: asyncio.Event
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve at a place. Yields a task that ends if the server does.
+) -> AsyncIterator[tuple[Application, asyncio.Task[None]]]:
+    """Serve at a place. Yields what answers, and a task that ends if the server does.
 
     At the end new calls are refused, those under way may finish within `options.drain` seconds or until `hurry`, and
     then all sessions are ended.
     """
-    _bound(host, options)
+    most = _bound(host, options)
     networks = Networks(options.session_network, options.allow_host, place.port, isolated=options.isolation == "auto")
-    sessions = SessionTable(host, state_dir, _limits(options), options.max_sessions, networks=networks)
+    sessions = SessionTable(host, state_dir, _limits(options), most, networks=networks)
     contexts = Desk(state_dir, host.owner, options.context_store)
     application = Application(Runtime(sessions, contexts, networks, place, options.link_url == "on"), key)
     server = _WebServer(application, options)
@@ -56,7 +57,7 @@ async def serving(
             [working, started := asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED"
         )
         started.cancel()
-        yield working
+        yield application, working
     finally:
         sessions.begin_close()
         await _drain(application, options.drain, hurry)
@@ -73,22 +74,39 @@ async def _drain(application: Application, seconds: float, hurry: asyncio.Event)
         task.cancel()
 
 
-def _bound(host: SandboxHost, options: Options) -> None:
-    """Hold what all sessions together may use.
+def _bound(host: SandboxHost, options: Options) -> int | None:
+    """Hold what all sessions together may use; return how many there may be.
 
     Raises:
         ConfigurationError: A limit was asked for that nothing on this machine could hold.
     """
-    offered = host.cgroups.controllers if host.cgroups else frozenset[str]()
-    for name, controller in (("session_cpus", "cpu"), ("cpus", "cpu"), ("memory", "memory"), ("processes", "pids")):
-        if getattr(options, name) is not None and controller not in offered:
+    for name in ("session_cpus", "cpus"):
+        if getattr(options, name) is not None and "cpu" not in host.controllers:
             raise ConfigurationError(
-                f"--{name.replace('_', '-')} needs control groups ({controller}), which this user cannot make here.",
-                hint="What holds without them: --max-sessions, --session-memory, --session-processes, --session-disk.",
+                f"--{name.replace('_', '-')} needs control groups (cpu), which this user cannot make here.",
+                hint="What holds without them: --max-sessions, and limits of memory, processes and disk.",
             )
-    if host.cgroups:
-        together = Limits(options.processes, total_memory_bytes=options.memory, cpu_quota=options.cpus)
-        host.cgroups.bound(together)
+    host.bound(Limits(options.processes, total_memory_bytes=options.memory, cpu_quota=options.cpus))
+    if options.processes is None or "pids" in host.controllers:
+        return options.max_sessions
+    return min(_that_fit(options, options.processes), options.max_sessions or sys.maxsize)
+
+
+def _that_fit(options: Options, processes: int) -> int:
+    """Count the sessions that have no more processes together, if each has all that the kernel gives it."""
+    if options.isolation != "auto":
+        raise ConfigurationError(
+            f"--processes needs control groups (pids) or namespaces, and --isolation {options.isolation} has neither "
+            "here.",
+            hint="Leave it out, or start the runtime as root.",
+        )
+    if processes < options.session_processes:
+        raise ConfigurationError(
+            f"--processes {processes} is less than one session may have (--session-processes "
+            f"{options.session_processes}); without control groups, each counts with all of them.",
+            hint="Lower --session-processes too.",
+        )
+    return processes // options.session_processes
 
 
 def _limits(options: Options) -> Limits:

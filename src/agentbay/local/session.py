@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import shlex
 import socket
 import string
 import time
@@ -216,9 +215,10 @@ class Session:
     async def run_code(self, context: str, code: str, *, timeout: float, transcript: Transcript) -> None:
         """Run code in a context, which may be a language; see `Kernels.run`."""
         with self._at_work() as sandbox, self.journal.record(context, code) as entry:
+            entry.follow(transcript.recent)
             await self.kernels.run(sandbox, context, code, env=self.environment, timeout=timeout, transcript=transcript)
-            stdout, stderr = transcript.told()
-            entry.end(failed=transcript.failed, note=transcript.message, stdout=stdout, stderr=stderr)
+            entry.follow(lambda _: transcript.told())
+            entry.end(failed=transcript.failed, note=transcript.message)
 
     async def prepare_code(self, language: str) -> None:
         """Start a kernel that will be needed; this is no activity."""
@@ -243,9 +243,7 @@ class Session:
         """Start a command in a terminal; see `Sandbox.open_terminal`."""
         with self._at_work() as sandbox:
             environment = {**self.environment, **(options.pop("env", None) or {})}
-            terminal = await sandbox.open_terminal(argv, env=environment, **options)
-            self.journal.follow("terminal", shlex.join(argv), terminal.exited)
-            return terminal
+            return await sandbox.open_terminal(argv, env=environment, **options)
 
     async def connect(self, port: int) -> socket.socket:
         """Connect to a port inside; see `Sandbox.connect`."""
@@ -254,8 +252,18 @@ class Session:
 
     def check_running(self) -> None:
         """Raise what says that it cannot be used now, if so; count as activity if not."""
-        with self._at_work():
+        with self.at_work():
             pass
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count as at work until the end of the block.
+
+        Raises:
+            AgentBayError: It cannot be used now.
+        """
+        with self._at_work():
+            yield
 
     async def glance(self) -> Usage:
         """Measure what its processes use, which is no activity of its user's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
@@ -16,7 +17,7 @@ from agentbay.local.records import Records
 from agentbay.local.refusals import broken, no_space, session_not_found, shutting_down, too_many_sessions
 from agentbay.local.sandbox.host import Limits, SandboxError, SandboxHost, SandboxSpec
 from agentbay.local.session import Session, State, make_id
-from agentbay.local.state_dir import StateDirectory
+from agentbay.local.state_dir import StateDirectory, erase
 
 if TYPE_CHECKING:
     from agentbay.local.contexts.bindings import SessionContexts
@@ -210,9 +211,17 @@ class SessionTable:
     async def _abandon(self, session: Session) -> None:
         await session.kill()
         try:
-            await self._state_dir.discard(session.directory)
+            discarded = self._state_dir.throw_away(session.directory)
         except OSError as error:
             _logger.warning("files of %s are left: %s", session.session_id, error)
+        else:
+            self._spawn(self._erase(discarded))
+
+    async def _erase(self, directory: Path) -> None:
+        try:
+            await asyncio.to_thread(erase, directory)
+        except OSError as error:
+            _logger.warning("%s is left: %s", directory, error)
 
     async def _watch(self, session: Session) -> None:
         await session.wait_killed()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import itertools
@@ -86,14 +85,10 @@ class StateDirectory:
         directory.mkdir(mode=0o700)
         return directory
 
-    async def discard(self, directory: Path) -> None:
-        """Take a session's directory out of sight at once, then erase it in a thread."""
-        await asyncio.to_thread(erase, self._throw_away(directory))
-
     def leftovers(self) -> list[Path]:
         """Put out of sight what an earlier runtime, killed, has left here, and return it; `erase` it at leisure."""
         for directory in self._sessions.iterdir():
-            self._throw_away(directory)
+            self.throw_away(directory)
         return list(self._trash.iterdir())
 
     def sweep(self, leftovers: list[Path]) -> None:
@@ -108,7 +103,8 @@ class StateDirectory:
             erase(directory)
         os.close(self._lock)
 
-    def _throw_away(self, directory: Path) -> Path:
+    def throw_away(self, directory: Path) -> Path:
+        """Put the directory of a session out of sight, and return it; `erase` it at leisure."""
         target = self._trash / f"{directory.name}-{next(self._numbers)}-{secrets.token_hex(4)}"
         directory.rename(target)
         return target

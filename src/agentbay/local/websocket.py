@@ -97,6 +97,7 @@ class _Conversation:
             if not _is_ping(text):
                 _logger.warning("a frame was ignored: %s", error)
             return
+        self._session.touch()
         if frame.id in self._under_way:
             self._take_further(frame, *self._under_way[frame.id])
         elif (frame.data or {}).get("phase") != "cancel":  # one that comes too late cancels nothing

@@ -59,6 +59,7 @@ class SessionContexts:
         self._shown: list[Bind] = []
         self._places: dict[str, str] = {}  # keys of what is mounted, by path
         self._bindings: dict[str, Binding] = {}
+        self._noted = False  # anything in the store
         self._internal = ""
         self._transfers = Transfers()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,7 +73,8 @@ class SessionContexts:
     async def prepare(self, session: str, directory: Path) -> list[Bind]:
         """Return what the sandbox must show from its beginning."""
         self._session, self._directory = session, directory
-        self._shown = await self._desk.run(self._binds, self._wanted)
+        if self._wanted:
+            self._shown = await self._desk.run(self._binds, self._wanted)
         for item in self._wanted:
             await self._note(item)
         return self._shown
@@ -139,7 +141,8 @@ class SessionContexts:
             await asyncio.wait_for(self._last_uploads(remake), _LONGEST_END)
         except (SandboxError, TimeoutError) as error:
             _logger.error("%s: its contexts are not up to date: %r", self._session, error)
-        await self._desk.run(self._desk.store.unbind, self._session)
+        if self._noted:
+            await self._desk.run(self._desk.store.unbind, self._session)
         if self._internal:
             del self._desk.internals[self._internal]
             await self._desk.run(self._desk.store.delete, self._internal)
@@ -205,7 +208,7 @@ class SessionContexts:
         return Bind(str(source), item.path, item.mount.read_only, top=str(tree.top))
 
     async def _note(self, item: Item) -> None:
-        shown = self._places.get(item.path)
+        self._noted, shown = True, self._places.get(item.path)
         bound = await self._desk.run(self._desk.store.bind, self._session, item.context_id, item.path, shown)
         self._bindings[item.path] = Binding(item, bound)
 

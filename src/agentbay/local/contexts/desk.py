@@ -68,7 +68,8 @@ class Desk:
             NotFoundError: A context to be mounted does not exist. One to be copied may: the copy will have failed.
         """
         items = read_items(listed)
-        await self.run(self.check, items, ())
+        if items:
+            await self.run(self.check, items, ())
         return SessionContexts(self, items)
 
     def check(self, items: Sequence[Item], taken: Container[str]) -> None:

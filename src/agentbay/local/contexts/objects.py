@@ -93,7 +93,7 @@ def _open(desk: Desk, context_id: str, key: str) -> tuple[IO[bytes], int]:
         try:
             file = view.open(desk.store.locate(context_id, key))
         except FileNotFoundError:
-            raise no_file(key) from None
+            raise no_file(key, 404) from None  # as object stores do
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return file, size

@@ -16,9 +16,9 @@ def no_context(which: str) -> NotFoundError:
     return NotFoundError(f"There is no context {which:.200}.", 400, code="ContextNotFound")
 
 
-def no_file(path: str) -> NotFoundError:
+def no_file(path: str, status: int = 400) -> NotFoundError:
     """The context has no such file."""
-    return NotFoundError(f"The context has no file {path:.200}.", 400, code="ContextFileNotFound")
+    return NotFoundError(f"The context has no file {path:.200}.", status, code="ContextFileNotFound")
 
 
 def name_taken(name: str) -> ConflictError:

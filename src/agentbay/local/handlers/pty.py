@@ -30,6 +30,7 @@ from agentbay._wire.pty import (
 from agentbay.errors import PtyError, PtySessionNotFoundError
 from agentbay.local.dispatch import serves
 from agentbay.local.hub import Exchange, Hub
+from agentbay.local.journal import Journal
 from agentbay.local.sandbox.host import NotGiven, Terminal
 from agentbay.local.session import Session, make_id
 
@@ -58,22 +59,34 @@ class Screen:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._pump: asyncio.Task[None] | None = None
 
-    def start(self, pause: float) -> None:
+    def start(self, pause: float, journal: Journal, command: str) -> None:
         """Begin to pass on its output after so many seconds."""
-        self._pump = asyncio.create_task(self._pass_on(pause))
+        self._pump = asyncio.create_task(self._record(pause, journal, command))
 
     def entry(self) -> PtyEntry:
         """Describe it."""
         status = "running" if self.exit_code is None else "exited"
         return PtyEntry(pty_session_id=self.id, cols=self.cols, rows=self.rows, status=status, exit_code=self.exit_code)
 
-    def recent(self) -> bytes:
-        """Return the last of its output."""
-        return b"".join(self._recent)
+    def recent(self, size: int = _SCROLLBACK) -> bytes:
+        """Return the last of its output, at least `size` bytes if there are as many."""
+        found, length = list[bytes](), 0
+        for data in reversed(self._recent):
+            if length >= size:
+                break
+            found.append(data)
+            length += len(data)
+        return b"".join(reversed(found))
 
     def close(self) -> None:
         """End it."""
         self.terminal.close()
+
+    async def _record(self, pause: float, journal: Journal, command: str) -> None:
+        with journal.record("terminal", command) as entry:
+            entry.follow(lambda size: (self.recent(size), b""))
+            await self._pass_on(pause)
+            entry.end(exit_code=self.exit_code)
 
     async def _pass_on(self, pause: float) -> None:
         await asyncio.sleep(pause)
@@ -139,7 +152,7 @@ async def _create(session: Session, exchange: Exchange) -> None:
     screen = Screen(session.hub, terminal, wanted.cols, wanted.rows)
     session.hub.lasting[screen.id] = screen
     await _answer(exchange, PtyAnswer(pty_session_id=screen.id))
-    screen.start(0.0 if wanted.listening else _MOMENT)
+    screen.start(0.0 if wanted.listening else _MOMENT, session.journal, shlex.join(argv))
 
 
 async def _list(session: Session, exchange: Exchange) -> None:

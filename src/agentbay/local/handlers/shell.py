@@ -28,11 +28,11 @@ async def shell(session: Session, tool: Shell) -> ToolReply:
 
 async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed:
     with session.journal.record_shell(tool.command) as entry:
-        completed = await session.run(
-            ["sh", "-c", tool.command], cwd=tool.cwd, env=envs, timeout=tool.timeout_ms / 1000
-        )
+        argv, limit = ["sh", "-c", tool.command], tool.timeout_ms / 1000
+        completed = await session.run(argv, cwd=tool.cwd, env=envs, timeout=limit, follow=entry.follow)
         late = f"timed out after {tool.timeout_ms} ms" if completed.timed_out else ""
-        entry.end(exit_code=completed.exit_code, note=late, stdout=completed.stdout, stderr=completed.stderr)
+        entry.follow(lambda _: (completed.stdout, completed.stderr))
+        entry.end(exit_code=completed.exit_code, note=late)
     return completed
 
 

@@ -36,6 +36,16 @@ class Stream:
             text += self._add(f"\n[cut: {self.lost} bytes more than the {STREAM_LIMIT // MIB} MiB that are kept]\n")
         return text
 
+    def recent(self, size: int) -> str:
+        """Return the last `size` characters."""
+        found, length = list[str](), 0
+        for part in reversed(self.parts):
+            if length >= size:
+                break
+            found.append(part)
+            length += len(part)
+        return "".join(reversed(found))[-size:]
+
     def _add(self, text: str) -> str:
         if text:
             self.parts.append(text)
@@ -134,6 +144,10 @@ class Transcript:
     def truncated(self) -> bool:
         """Whether something is missing."""
         return self._cut or any(stream.lost for stream in self._streams.values())
+
+    def recent(self, size: int) -> tuple[str, str]:
+        """Return the last `size` characters of what it has written so far to stdout and to stderr."""
+        return self._streams["stdout"].recent(size), self._streams["stderr"].recent(size)
 
     def told(self) -> tuple[str, str]:
         """Return what it wrote to stdout, with the plain text of what it showed, and to stderr, with the traceback."""

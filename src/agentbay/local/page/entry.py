@@ -1,8 +1,9 @@
 """Who may see the page: whoever has the key sees every session, whoever has a session's code, from its URL, that one.
 
-Code and key are exchanged for a cookie, and the cookie gets the document, which carries a pass; its script shows the
-pass with all it asks. So the cookie alone gets no data: what a program inside a session serves through a link has the
-same origin as this page, and could otherwise ask in the name of whoever looks at it.
+Code and key, or a ticket that stands for the key once, are exchanged for a cookie, and the cookie gets the document,
+which carries a pass; its script shows the pass with all it asks. So the cookie alone gets no data: what a program
+inside a session serves through a link has the same origin as this page, and could otherwise ask in the name of whoever
+looks at it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import hashlib
 import hmac
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from agentbay.local.guard import same
 from agentbay.local.session import Session
 
 LIFETIME = 12 * 3600  # seconds, of a code and of a login
+TICKET_LIFETIME = 300  # seconds
 _MOST = 1000  # logins
+_MOST_TICKETS = 16  # a further one takes the place of the oldest
 
 
 def make_code(session: Session) -> str:
@@ -31,8 +36,7 @@ def opens(code: str, session: Session) -> bool:
     expires, _, seal = code.partition("-")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 20):
         return False
-    genuine = hmac.compare_digest(seal.encode("utf-8", "replace"), _seal(session, int(expires)).encode())
-    return genuine and time.time() < int(expires)
+    return same(seal, _seal(session, int(expires)).encode()) and time.time() < int(expires)
 
 
 def _seal(session: Session, expires: int) -> str:
@@ -55,6 +59,26 @@ class Login:
     def sees(self, session_id: str) -> bool:
         """Whether they may see a session; "" is the list of all."""
         return self.scope in ("", session_id)
+
+
+class Tickets:
+    """What logs a browser in once, soon after it was made; so it may stand in a URL, which browsers remember."""
+
+    def __init__(self) -> None:
+        self._tickets: deque[tuple[bytes, float]] = deque(maxlen=_MOST_TICKETS)
+
+    def make(self) -> str:
+        """Make one."""
+        ticket = secrets.token_urlsafe(32)
+        self._tickets.append((ticket.encode(), time.monotonic() + TICKET_LIFETIME))
+        return ticket
+
+    def take(self, given: str) -> bool:
+        """Whether this is a ticket and still good; it is not any more."""
+        found = [ticket for ticket in self._tickets if same(given, ticket[0])]
+        for ticket in found:
+            self._tickets.remove(ticket)
+        return any(time.monotonic() < expires for _, expires in found)
 
 
 class Logins:

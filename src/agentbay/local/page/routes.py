@@ -13,8 +13,10 @@ from urllib.parse import parse_qs
 from agentbay.errors import AuthenticationError, NotFoundError, PermissionDeniedError, ServiceUnavailableError
 from agentbay.local.asgi import Receive, Request, Response, as_json, read_body
 from agentbay.local.guard import Guard
+from agentbay.local.listening import LOGIN, TICKETS
 from agentbay.local.page import browse
-from agentbay.local.page.entry import Login, Logins, opens
+from agentbay.local.page.board import Board
+from agentbay.local.page.entry import TICKET_LIFETIME, Login, Logins, Tickets, opens
 from agentbay.local.page.feed import Watch, WatchAll, WatchOne, lines
 from agentbay.local.refusals import invalid
 from agentbay.local.runtime import Runtime
@@ -56,7 +58,8 @@ class Page:
 
     def __init__(self, runtime: Runtime, guard: Guard) -> None:
         self._runtime, self._guard = runtime, guard
-        self._logins = Logins()
+        self.tickets, self._logins = Tickets(), Logins()
+        self._board = Board(runtime)
         self._watchers = 0
         self._cookie = f"agentbay-{runtime.place.port}"  # to browsers, all ports of a host are one place
 
@@ -83,9 +86,15 @@ class Page:
             return _static(named[1], named[2])
         if request.path == "/view/logout" and request.method == "POST":
             return self._log_out(request)
+        if request.path == TICKETS and request.method == "POST":
+            return self._make_ticket(request)
+        if request.path == LOGIN and request.method == "GET":
+            return _html("login.html", 200, message="")
+        if request.path == LOGIN and request.method == "POST":
+            return await self._log_in(request, receive, _HOME)
         if wanted := _DOCUMENT.fullmatch(request.path):
             if request.method == "POST":
-                return await self._log_in(request, receive)
+                return await self._log_in(request, receive, request.path)
             if request.method == "GET" and "authcode=" in request.query:
                 return self._admit(request)
             if request.method == "GET":
@@ -101,11 +110,25 @@ class Page:
             return _html("login.html", 401, message="")
         return _html("page.html", 200, page_pass=login.page_pass, scope=login.scope)
 
-    async def _log_in(self, request: Request, receive: Receive) -> Response:
-        form = parse_qs((await read_body(receive, _BODY_LIMIT)).decode("utf-8", "replace"))
-        if not self._guard.knows("Bearer " + form.get("key", [""])[0].strip()):
-            return _html("login.html", 403, message="That is not the key of this runtime.")
-        return _redirect(request.path, self._set(self._logins.open("")))
+    async def _log_in(self, request: Request, receive: Receive, path: str) -> Response:
+        """Exchange the key, or a ticket, for a cookie, and lead to `path`."""
+        body = (await read_body(receive, _BODY_LIMIT)).decode("utf-8", "replace")
+        form = parse_qs(body, keep_blank_values=True)
+        if "ticket" in form:
+            good = self.tickets.take(form["ticket"][0])
+            wrong = "That link is no longer good: it opens the page once, within five minutes of when it was made."
+        else:
+            good = self._guard.knows("Bearer " + form.get("key", [""])[0].strip())
+            wrong = "That is not the key of this runtime."
+        if not good:
+            return _html("login.html", 403, message=wrong)
+        return _redirect(path, self._set(self._logins.open("")))
+
+    def _make_ticket(self, request: Request) -> Response:
+        """Give a ticket for the key."""
+        if not self._guard.knows(request.headers.get("authorization", "")):
+            raise AuthenticationError("That is not the key of this runtime.", 401, code="NOT_LOGIN")
+        return as_json({"ticket": self.tickets.make(), "seconds": TICKET_LIFETIME})
 
     def _admit(self, request: Request) -> Response:
         """Exchange the code of a session for a cookie, and lead away from the URL that holds it."""
@@ -146,7 +169,7 @@ class Page:
             raise PermissionDeniedError("You may see one session, not this.", 403, code="Forbidden")
         path = _path(await read_body(receive, _BODY_LIMIT))
         if not session_id:
-            return self._watch(WatchAll(self._runtime), receive)
+            return self._watch(WatchAll(self._board), receive)
         session = self._runtime.sessions.find(session_id)
         if not what:
             return self._watch(WatchOne(session), receive)

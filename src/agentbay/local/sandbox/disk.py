@@ -7,6 +7,7 @@ at once how much all its users together can have written since the last time.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import stat
@@ -34,7 +35,7 @@ class DiskWatch:
         self._since = 0  # bytes that file operations have brought since then
         self._measured = time.monotonic()
         self._free_then = self._free
-        self._pardoned = 0  # use at which nothing is killed any more, so that files can be removed
+        self._pardoned = 0.0  # use up to which nothing is killed any more, so that files can be removed
         self._baseline: int | None = None  # use when the machine's disk came near its reserve
         self.due = False
         self.reason = ""
@@ -55,9 +56,10 @@ class DiskWatch:
         if self._limit is not None and self._used > self._limit:
             self.reason = f"the session may use {self._limit // MIB} MiB of disk and uses {self._used // MIB}"
             grown = self._used > max(self._limit, self._pardoned)
-            self._pardoned = self._used + _GROWTH
+            # What is written until the kill takes effect is pardoned too: the next measurement tells how much that is.
+            self._pardoned = math.inf if grown else min(self._pardoned, self._used + _GROWTH)
             return grown
-        self._pardoned = 0
+        self._pardoned = 0.0
         if self._free >= 2 * self._reserve:
             return False
         baseline, self._baseline = self._baseline, self._used

@@ -95,7 +95,7 @@ def _lack_of_landlock(found: int) -> str:
 def _examine_groups() -> Rung:
     groups = Cgroups.find()
     if groups is None or not groups.controllers:
-        lack = "no control group is writable: limits by rlimits and a watchdog, none on processors"
+        lack = "no control group is writable: limits by rlimits and a watch, none on processors"
         return Rung("layer cgroups", False, f"{lack}. Start the runtime as root, or in a group delegated to its user.")
     return Rung("layer cgroups", True, f"limits by control groups: {', '.join(sorted(groups.controllers))}")
 
@@ -156,14 +156,17 @@ def _try(isolation: Isolation, directory: str) -> None:
     """Make a sandbox and kill it, without an event loop."""
     zygote = launcher.launch()
     try:
-        plan = launcher.plan(SandboxSpec(root=Path(directory)), isolation=isolation)
+        spec = SandboxSpec(root=Path(directory))
+        owner = launcher.sandbox_owner() if isolation == "namespaces" else None
+        frame = launcher.frame(isolation, spec.network, owner)
+        plan = launcher.plan(spec, frame)
         launcher.prepare(plan)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         zygote.socket.settimeout(_PATIENCE)
         ours.settimeout(_PATIENCE)
         with ours, theirs:
             wire.receive(zygote.socket)
-            wire.send(zygote.socket, {}, [theirs.fileno()])
+            wire.send(zygote.socket, {"frame": frame}, [theirs.fileno()])
             wire.send(ours, {"plan": plan})
             theirs.close()
             _await_ready(ours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from agentbay.local.sandbox import seccomp, syscalls
 from agentbay.local.sandbox.errors import IsolationUnavailable
-from agentbay.local.sandbox.plan import BindPlan, Plan
-from agentbay.local.sandbox.spec import Isolation, SandboxSpec
+from agentbay.local.sandbox.plan import BindPlan, Frame, Plan
+from agentbay.local.sandbox.spec import Isolation, Network, SandboxSpec
 from agentbay.local.sandbox.syscalls import step
 
 _IMPORT_ROOT = str(Path(__file__).resolve().parents[3])
@@ -83,19 +84,24 @@ def program(module: str, argument: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-X", "utf8", "-c", text, argument]
 
 
-def plan(spec: SandboxSpec, nice: int = 0, isolation: Isolation = "namespaces") -> Plan:
+def frame(isolation: Isolation, network: Network, owner: tuple[int, int] | None) -> Frame:
+    """Return what sandboxes of this kind have in common."""
+    return {"isolation": isolation, "host_network": network == "host", "owner": owner}
+
+
+def plan(spec: SandboxSpec, frame: Frame, nice: int = 0) -> Plan:
     """Return what the zygote must know to make `spec`, whose processes are to have the niceness `nice`."""
     own: list[BindPlan] = [
         {"source": bind.source, "target": bind.target, "read_only": bind.read_only, "top": bind.top}
         for bind in spec.binds
     ]
-    limits, root, isolated = spec.limits, str(spec.root.resolve()), isolation == "namespaces"
+    limits, root, isolated = spec.limits, str(spec.root.resolve()), frame["isolation"] == "namespaces"
     return {
+        **frame,
         "root": root,
         "home": spec.home if isolated else os.path.join(root, "home"),
         "user": spec.user,
         "hostname": spec.hostname,
-        "isolation": isolation,
         "network": spec.network,
         "env": dict(spec.env),
         "binds": [*_interpreter(), *own],
@@ -106,7 +112,6 @@ def plan(spec: SandboxSpec, nice: int = 0, isolation: Isolation = "namespaces") 
             "file_size": limits.file_size,
             "nice": nice,
         },
-        "owner": sandbox_owner() if isolated else None,
     }
 
 
@@ -121,7 +126,6 @@ def prepare(plan: Plan) -> None:
 
 
 def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
-    (root / "view").mkdir(exist_ok=True)
     for name, mode in (("home", 0o755), ("tmp", 0o1777)):
         directory = root / name
         directory.mkdir(exist_ok=True)
@@ -135,6 +139,7 @@ def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
         sockets.chmod(0o1777)
 
 
+@functools.cache
 def _interpreter() -> list[BindPlan]:
     """Show this Python where it lies outside /usr; parts of a prefix only, which may be the user's project."""
     prefixes = [Path(prefix) for prefix in dict.fromkeys([sys.base_prefix, sys.prefix])]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agentbay.local.sandbox import landlock, limits, syscalls, view, wire
-from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, Entry, LimitsPlan, Plan
+from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, Entry, Frame, LimitsPlan, Plan
 from agentbay.local.sandbox.syscalls import step
 
 _ALL = (
@@ -22,38 +24,61 @@ _ALL = (
 )
 
 
-def enter(plan: Plan, channel: socket.socket, program: bytes) -> None:
-    """Return as process 1 of a new sandbox, without any privilege; the calling process ends.
+@dataclass(frozen=True, slots=True)
+class Embryo:
+    """Process 1 of a sandbox that is to be told which.
+
+    Attributes:
+        intermediate: A pidfd of the process between this one and the zygote, which goes away.
+        mapper: A socket to that process, which writes the maps of the user namespace; None where that has been done.
+    """
+
+    intermediate: int
+    mapper: socket.socket | None
+
+
+def conceive(frame: Frame, channel: socket.socket) -> Embryo:
+    """Return as process 1 of new namespaces, with all prepared that does not depend on the plan.
 
     Root makes the namespaces as itself and enters a user namespace last, with a host uid that owns nothing: behind a
     sandbox's uid 1000 must never stand root. Anyone else enters the user namespace first, for the rights over the rest.
 
-    Args:
-        program: The system call filter.
-
     Raises:
         SetupFailed: Names the step and the errno. Raised in whichever process met it.
     """
-    flags = _ALL & ~syscalls.CLONE_NEWNET if plan["network"] == "host" else _ALL
-    owner = plan["owner"]
+    owner = frame["owner"]
     uid, gid = os.geteuid(), os.getegid()  # in a new user namespace they read as nobody's
     with step("unshare"):
+        flags = _ALL & ~syscalls.CLONE_NEWNET if frame["host_network"] else _ALL
         syscalls.unshare(flags if owner else flags | syscalls.CLONE_NEWUSER)
     if not owner:
         with step("uid_map"):
             _write("/proc/self/setgroups", "deny")
             _write_maps("/proc/self", uid, gid)
-    intermediate = _continue_as_init(channel)
-    if plan["network"] != "host":
+    embryo = _continue_as_init(channel, owner)
+    if not frame["host_network"]:
         with step("loopback"):
             syscalls.raise_loopback()
+    view.begin()
+    return embryo
+
+
+def enter(embryo: Embryo, plan: Plan, program: bytes) -> None:
+    """Make this process the first of the sandbox that is planned, without any privilege.
+
+    Args:
+        program: The system call filter.
+
+    Raises:
+        SetupFailed: Names the step and the errno.
+    """
     with step("hostname"):
         socket.sethostname(plan["hostname"])
-    view.build(plan)
-    if owner:
-        _become(*owner)
+    view.finish(plan)
+    if embryo.mapper:
+        _become_user(embryo.mapper)
     _give_up_rights(plan["limits"], program, plan["network"])
-    _die_with_parent(intermediate)
+    _die_with_parent(embryo.intermediate)
 
 
 def join(fds: Sequence[int], entry: Entry, program: bytes) -> None:
@@ -90,16 +115,23 @@ def enter_groups(doors: Sequence[int]) -> None:
             os.close(door)
 
 
-def _continue_as_init(channel: socket.socket) -> int:
-    """Fork process 1, tell the host its pid, and return in it; the result is a pidfd of the process that goes away."""
+def _continue_as_init(channel: socket.socket, owner: tuple[int, int] | None) -> Embryo:
+    """Fork process 1, tell the host its pid, and return in it; this process stays outside until it is not needed."""
     intermediate = os.pidfd_open(os.getpid())
+    ours, theirs = socket.socketpair() if owner else (None, None)
     with step("fork"):
         pid = os.fork()
-    if pid:
-        pidfd = os.pidfd_open(pid)
-        wire.send(channel, {"event": "forked", "pid": pid}, [pidfd])
-        os._exit(0)
-    return intermediate
+    if pid == 0:
+        if theirs:
+            theirs.close()
+        return Embryo(intermediate, ours)
+    pidfd = os.pidfd_open(pid)
+    wire.send(channel, {"event": "forked", "pid": pid}, [pidfd])
+    if ours and theirs and owner:
+        for done_with in (ours, channel):
+            done_with.close()
+        _map_init(theirs, *owner)
+    os._exit(0)
 
 
 def _die_with_parent(intermediate: int) -> None:
@@ -113,35 +145,30 @@ def _die_with_parent(intermediate: int) -> None:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _become(uid: int, gid: int) -> None:
-    """Enter a user namespace whose only user is the host's `uid`; a helper that stays outside writes the map."""
-    entered, tell = os.pipe()
-    with step("fork"):
-        helper = os.fork()
-    if helper == 0:
-        os._exit(_map_init(entered, uid, gid))
+def _become_user(mapper: socket.socket) -> None:
+    """Enter a user namespace whose only user is a host uid that owns nothing; whoever stays outside writes the map."""
     with step("unshare"):
         syscalls.unshare(syscalls.CLONE_NEWUSER)
-    os.write(tell, b"x")
-    _, status = os.waitpid(helper, 0)
-    os.close(entered)
-    os.close(tell)
-    with step("uid_map"):
-        if status:
-            code = os.waitstatus_to_exitcode(status)
-            raise OSError(code, os.strerror(code), f"map uid {uid}")
+    with step("uid_map"), mapper:
+        mapper.send(b"?")
+        answer = mapper.recv(4)
+        if code := int.from_bytes(answer) if answer else errno.ESRCH:
+            raise OSError(code, os.strerror(code), "map the sandbox's uid")
         os.setgroups([])
         os.setresgid(SANDBOX_GID, SANDBOX_GID, SANDBOX_GID)
         os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
 
 
-def _map_init(entered: int, uid: int, gid: int) -> int:
-    os.read(entered, 1)
+def _map_init(asked: socket.socket, uid: int, gid: int) -> None:
+    """Write the maps of process 1 when it asks for them, unless it ends before."""
+    if not asked.recv(1):
+        return
+    code = 0
     try:
         _write_maps("/proc/1", uid, gid)
     except OSError as error:
-        return error.errno or 1
-    return 0
+        code = error.errno or errno.EIO
+    asked.send(code.to_bytes(4))
 
 
 def _write_maps(process: str, uid: int, gid: int) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import Callable
 
 _CHUNK = 1 << 18
 _CAPACITY = 1 << 20  # bytes; the default of 64 KiB costs a switch of processes each
+
+Recent = Callable[[int], tuple[bytes, bytes]]  # the last so many bytes of two streams
 
 
 class PipeReader:
@@ -28,6 +31,10 @@ class PipeReader:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(self._fd, self._read)
+
+    def recent(self, size: int) -> bytes:
+        """Return the last `size` bytes of what has come so far."""
+        return bytes(self._data[-size:])
 
     def finish(self) -> bytearray:
         """Return what has come and keep nothing of what is still to come."""

@@ -33,19 +33,25 @@ class Entry(TypedDict):
     limits: LimitsPlan
 
 
-class Plan(TypedDict):
+class Frame(TypedDict):
+    """What many sandboxes have in common: most of the work is done by this alone, before one is asked for."""
+
+    isolation: str
+    host_network: bool
+    owner: tuple[int, int] | None  # host uid and gid behind the sandbox's user; None: those of an unprivileged zygote
+
+
+class Plan(Frame):
     """A sandbox to be made."""
 
     root: str
     home: str
     user: str
     hostname: str
-    isolation: str
     network: str
     env: dict[str, str]
     binds: list[BindPlan]
     limits: LimitsPlan
-    owner: tuple[int, int] | None  # host uid and gid behind the sandbox's user; None: those of an unprivileged zygote
 
 
 # what a process from outside joins, in root's order: the user namespace last, for the rights over the others

@@ -14,7 +14,7 @@ from agentbay.local.sandbox.channel import Channel
 from agentbay.local.sandbox.errors import SandboxError, SandboxGone
 from agentbay.local.sandbox.freezer import Freezer, GroupFreezer, choose
 from agentbay.local.sandbox.guard import Guard
-from agentbay.local.sandbox.pipes import PipeReader
+from agentbay.local.sandbox.pipes import PipeReader, Recent
 from agentbay.local.sandbox.plan import Entry, Plan
 from agentbay.local.sandbox.requests import Requests, read_answer
 from agentbay.local.sandbox.spec import Completed, Usage
@@ -111,6 +111,7 @@ class Sandbox:
         stdin: bytes | None = None,
         timeout: float | None = None,
         output_limit: int | None = None,
+        follow: Callable[[Recent], None] | None = None,
     ) -> Completed:
         """Run a command to its end, or until `timeout` seconds have passed, those spent frozen not counted.
 
@@ -118,6 +119,7 @@ class Sandbox:
             cwd: Relative to home, which is the default.
             env: Over the sandbox's environment.
             output_limit: Bytes kept of each stream; None means as the sandbox's limits have it.
+            follow: Called at once with what returns, at any time, the last bytes of both streams so far.
 
         Raises:
             SandboxGone: The sandbox ended first.
@@ -126,6 +128,8 @@ class Sandbox:
         self._check_usable()
         limit = self.guard.limits.output_bytes if output_limit is None else output_limit
         out, err, kills = PipeReader(limit), PipeReader(limit), self.guard.kills()
+        if follow is not None:
+            follow(lambda size: (out.recent(size), err.recent(size)))
         message = {"do": "run", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
         request, ended = self._requests.begin(message, [_source(stdin), out.writer, err.writer])
         try:
@@ -207,7 +211,7 @@ class Sandbox:
             SandboxGone: The sandbox ended first.
         """
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-            made = await self._make_socket(family)
+            made = socket.socket(fileno=await self._made({"do": "socket", "family": int(family)}, is_socket))
             try:
                 await self._loop.sock_connect(made, (host, port))
             except OSError:
@@ -218,9 +222,6 @@ class Sandbox:
             else:
                 return made
         raise ConnectionRefusedError(f"nobody listens on port {port}")
-
-    async def _make_socket(self, family: socket.AddressFamily) -> socket.socket:
-        return socket.socket(fileno=await self._made({"do": "socket", "family": int(family)}, is_socket))
 
     async def make_inotify(self) -> int:
         """Return an inotify descriptor, to which "snapshot" adds what it finds; NotGiven if the kernel has no more."""

@@ -21,7 +21,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE, MS_SLAVE = 2, 4, 8, 1 << 14, 1 << 18, 1 << 19
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
@@ -34,7 +34,7 @@ _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 _CAPABILITY_VERSION_3 = 0x20080522
-_EINVAL = 22
+_EPERM, _EINVAL = 1, 22
 
 MACHINE = os.uname().machine
 # numbers above 423 are the same on every architecture
@@ -89,9 +89,9 @@ def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
     _checked(result, f"mount {kind} on {target}")
 
 
-def make_mounts_private() -> None:
-    """Cut this mount namespace off from the mounts and unmounts of others."""
-    _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "make / private")
+def spread_mounts(propagation: int) -> None:
+    """Say for all mounts of this namespace how they follow those of others: not (MS_PRIVATE), or one way (MS_SLAVE)."""
+    _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | propagation), None), "change propagation of /")
 
 
 def clone_tree(source: str, attributes: int) -> int:
@@ -168,15 +168,16 @@ def prctl(option: int, argument: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability, and with them any way to get one back."""
+    """Give up every capability; that none comes back needs PR_SET_NO_NEW_PRIVS too."""
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for capability in range(64):
         try:
             prctl(_PR_CAPBSET_DROP, capability)
         except OSError as error:
-            if error.errno == _EINVAL:  # beyond the last capability of this kernel
-                break
-            raise
+            # beyond the last capability of this kernel; or an ordinary user, who has none to keep programs from
+            if error.errno not in (_EINVAL, _EPERM):
+                raise
+            break
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _checked(_libc.syscall(_NUMBERS["capset"], header, struct.pack("6I", *[0] * 6)), "capset")
 

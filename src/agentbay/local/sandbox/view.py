@@ -19,6 +19,8 @@ from agentbay.local.sandbox.syscalls import (
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
+    MS_SLAVE,
     step,
 )
 
@@ -51,20 +53,27 @@ _READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 
-def build(plan: Plan) -> None:
-    """Make the view and enter it. Needs mount and pid namespaces of its own, and the rights over them."""
+_PLACE = "/sys"  # where the view lies until it is entered: nothing that is shown comes from there
+
+
+def begin() -> None:
+    """Make what every view has. Needs mount and pid namespaces of its own, and the rights over them."""
     os.umask(0o022)
-    new_root = os.path.join(plan["root"], "view")
     with step("mount"):
-        syscalls.make_mounts_private()
-        syscalls.mount("tmpfs", new_root, MS_NOSUID | MS_NODEV, "size=16m,mode=755")
-        os.chdir(new_root)
+        syscalls.spread_mounts(MS_SLAVE)  # what the host mounts until the view is finished is to be found
+        syscalls.mount("tmpfs", _PLACE, MS_NOSUID | MS_NODEV, "size=16m,mode=755")
+        os.chdir(_PLACE)
         _make_skeleton()
         _show_programs()
         _show_devices()
-        _show_own_directories(plan)
     with step("proc"):
         syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def finish(plan: Plan) -> None:
+    """Add what is this sandbox's own to what `begin` has made, and enter it."""
+    with step("mount"):
+        _show_own_directories(plan)
     _write_etc(plan)
     # Targets of the caller's binds may lie below directories that sandboxed code has written to, in an earlier life of
     # this home: they are resolved inside the view, so that a planted link leads nowhere else.
@@ -72,12 +81,13 @@ def build(plan: Plan) -> None:
         trees = [clone(bind) for bind in plan["binds"]]
         kinds = [os.path.isdir(bind["source"]) for bind in plan["binds"]]
     with step("pivot_root"):
-        syscalls.enter_root(new_root)
+        syscalls.enter_root(_PLACE)
     with step("bind"):
         for bind, tree, is_directory in zip(plan["binds"], trees, kinds, strict=True):
             make_mount_point(bind["target"], is_directory, plan["owner"])
             syscalls.attach_tree(tree, bind["target"])
     with step("mount"):
+        syscalls.spread_mounts(MS_PRIVATE)
         syscalls.make_read_only("/")
 
 

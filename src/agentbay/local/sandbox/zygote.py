@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from agentbay.local.sandbox import namespaces, plain, seccomp, syscalls, title, wire
 from agentbay.local.sandbox.agent import Agent
-from agentbay.local.sandbox.plan import Plan
+from agentbay.local.sandbox.plan import Frame, Plan
 
 
 def main(fd: int) -> NoReturn:
@@ -30,7 +30,7 @@ def main(fd: int) -> NoReturn:
         if message is None:
             os._exit(0)
         with socket.socket(fileno=fds[0]) as channel:
-            _fork(channel, fds[1:], control, program)
+            _fork(channel, fds[1:], message["frame"], control, program)
         for fd in fds[1:]:
             os.close(fd)
 
@@ -54,7 +54,7 @@ def _prepare() -> None:
     gc.disable()
 
 
-def _fork(channel: socket.socket, groups: Sequence[int], control: socket.socket, program: bytes) -> None:
+def _fork(channel: socket.socket, groups: Sequence[int], frame: Frame, control: socket.socket, program: bytes) -> None:
     try:
         pid = os.fork()
     except OSError as error:
@@ -62,15 +62,23 @@ def _fork(channel: socket.socket, groups: Sequence[int], control: socket.socket,
         return
     if pid == 0:
         control.close()
-        _live(channel, groups, program)
+        _live(channel, groups, frame, program)
 
 
-def _live(channel: socket.socket, groups: Sequence[int], program: bytes) -> NoReturn:
+def _live(channel: socket.socket, groups: Sequence[int], frame: Frame, program: bytes) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        plan = _await_plan(channel, groups)
-        enter = namespaces.enter if plan["isolation"] == "namespaces" else plain.enter
-        enter(plan, channel, program)
+        embryo = _conceive(frame, groups, channel)
+        plan = _await_plan(
+            channel
+        )  # even if that has failed: left unread, it would reset the socket, and lose the report
+        match embryo:
+            case syscalls.SetupFailed():
+                raise embryo
+            case namespaces.Embryo():
+                namespaces.enter(embryo, plan, program)
+            case None:
+                plain.enter(plan, channel, program)
         Agent(channel, plan).serve()
     except syscalls.SetupFailed as failure:
         _report(channel, {"event": "failed", "step": failure.step, "code": failure.code, "detail": failure.detail})
@@ -80,18 +88,22 @@ def _live(channel: socket.socket, groups: Sequence[int], program: bytes) -> NoRe
         os._exit(1)
 
 
-def _await_plan(channel: socket.socket, groups: Sequence[int]) -> Plan:
-    """Enter control groups, then wait to be told what to be, which may take its time: a host keeps one in reserve."""
-    failure = None
+def _conceive(
+    frame: Frame, groups: Sequence[int], channel: socket.socket
+) -> namespaces.Embryo | syscalls.SetupFailed | None:
+    """Do what can be done before the plan is known; a sandbox without namespaces only enters its control groups."""
     try:
         namespaces.enter_groups(groups)
-    except syscalls.SetupFailed as error:
-        failure = error
-    message, _ = wire.receive(channel)  # in any case: left unread, it would reset the socket and lose what we report
+        return namespaces.conceive(frame, channel) if frame["isolation"] == "namespaces" else None
+    except syscalls.SetupFailed as failure:
+        return failure
+
+
+def _await_plan(channel: socket.socket) -> Plan:
+    """Wait to be told what to be, which may take its time: a host keeps one in reserve."""
+    message, _ = wire.receive(channel)
     if message is None:
         os._exit(0)
-    if failure:
-        raise failure
     plan: Plan = message["plan"]
     return plan
 

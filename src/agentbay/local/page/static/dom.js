@@ -13,6 +13,30 @@ export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+// The same for text that grows: what is new is added, and whoever looks at the end of it goes on to see the end.
+export function extend(node, text) {
+  const before = node.textContent;
+  if (before === text) return;
+  const atEnd = node.scrollHeight - node.scrollTop - node.clientHeight < 8;
+  if (before && text.startsWith(before)) node.firstChild.appendData(text.slice(before.length));
+  else node.textContent = text;
+  if (atEnd) node.scrollTop = node.scrollHeight;
+}
+
+const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)/g;
+
+// What a terminal would show of an output, without colours: what was written over or rubbed out is left out.
+export function plain(output) {
+  const lines = output.replace(ESCAPES, "").replace(/\r+\n/g, "\n").split("\n");
+  const last = (text) => text.replace(/\r+$/, "").replace(/^.*\r/s, "");
+  return lines.map((text) => rubbed(last(text)).replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "")).join("\n").trimEnd();
+}
+
+function rubbed(text) {
+  for (let before = ""; before !== text; ) [before, text] = [text, text.replace(/[^\x08]\x08/g, "")];
+  return text;
+}
+
 // Make the children of `parent` those of `items`, in their order, and keep the ones that are there already.
 export function keep(parent, items, key, make, update) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
@@ -79,7 +103,6 @@ export function stateMark(state) {
 }
 
 export function labelMarks(labels) {
-  return Object.entries(labels).map(([name, value]) =>
-    element("span", { className: "label" }, value ? `${name}=${value}` : name),
-  );
+  const texts = Object.entries(labels).map(([name, value]) => (value ? `${name}=${value}` : name));
+  return texts.map((text) => element("span", { className: "label", title: text }, text));
 }

@@ -91,6 +91,8 @@ function idParts(id) {
 }
 
 function updateRow(row, session) {
+  if (row.shown === session) return;
+  row.shown = session;
   const [first, state, image, processes, load, memory] = row.children;
   const labels = JSON.stringify(session.labels);
   if (row.dataset.labels !== labels) {

@@ -1,11 +1,12 @@
 // The page of one session: what it is, what runs in it, what was run.
 
-import { age, announce, arrows, duration, element, find, keep, labelMarks, percent, size, stateMark, write } from "./dom.js";
+import { age, announce, arrows, duration, element, extend, find, keep, labelMarks, percent, plain, size, stateMark, write } from "./dom.js";
 import { ask, follow, scope, showConnection, showProblem } from "./ask.js";
 import { showFiles } from "./files.js";
 
 const STATES = { R: "running", S: "sleeping", D: "waiting", T: "stopped", t: "traced", Z: "ended", I: "idle" };
-const ESCAPES = /\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/g; // colours and such, meant for terminals
+const PARTS = { text: "Command", out: "Output", err: "Errors", note: "End" };
+const KEPT = 100; // entries of the log, beside those that still run
 
 let id = "";
 let session = null;
@@ -20,6 +21,9 @@ find("log").addEventListener("click", (event) => {
   const entry = event.target.closest("summary")?.parentElement;
   if (entry) entry.dataset.touched = "yes";
 });
+find("log").addEventListener("toggle", ({ target }) => {
+  for (const output of target.querySelectorAll(".out, .err")) output.scrollTop = output.scrollHeight;
+}, true);
 find("hold").addEventListener("click", () => change(session.state === "PAUSED" ? "resume" : "pause"));
 find("delete").addEventListener("click", () => find("sure").showModal());
 find("sure").addEventListener("close", () => {
@@ -65,10 +69,7 @@ function take(line) {
   skew = line.now - Date.now() / 1000;
   if (line.session) drawSession(line.session);
   if (line.processes) drawProcesses(line.processes);
-  if (line.log) {
-    drawLog(line.log);
-    refreshFiles();
-  }
+  if (line.log && drawLog(line.log)) refreshFiles();
   loaded = true;
   drawAges();
   return true;
@@ -135,17 +136,23 @@ function makeProcess() {
   return element("tr", {}, cell("number"), cell("command"), cell("wide"), cell("number"), cell("number wide"), cell("number"));
 }
 
+// Show what changed; tell whether anything began or ended.
 function drawLog(changed) {
+  let turned = false;
   for (const entry of changed) {
     const before = entries.get(entry.number);
-    if (loaded && entry.seconds !== null && (!before || before.seconds === null)) announce(`${line(entry.text)}: ${outcome(entry)}`);
+    const ended = entry.seconds !== null && (before?.seconds ?? null) === null;
+    if (loaded && ended) announce(`${line(entry.text)}: ${outcome(entry)}`);
+    turned ||= ended || !before;
     entries.set(entry.number, entry);
   }
-  const newest = [...entries.values()].sort((one, other) => other.number - one.number).slice(0, 100);
-  entries = new Map(newest.map((entry) => [entry.number, entry]));
-  keep(find("log"), newest, (entry) => entry.number, makeEntry, updateEntry);
-  find("log-none").hidden = newest.length > 0;
+  const newest = [...entries.values()].sort((one, other) => other.number - one.number);
+  const kept = newest.filter((entry, place) => place < KEPT || entry.seconds === null);
+  entries = new Map(kept.map((entry) => [entry.number, entry]));
+  keep(find("log"), kept, (entry) => entry.number, makeEntry, updateEntry);
+  find("log-none").hidden = kept.length > 0;
   openNewest(find("log").querySelector("details"));
+  return turned;
 }
 
 function openNewest(newest) {
@@ -166,29 +173,30 @@ function makeEntry(entry) {
     element("code", {}, line(entry.text)),
     element("span", { className: "outcome" }),
   );
-  const parts = ["text", "out", "err", "note"].map((name) => element("pre", { className: name }));
+  const parts = Object.entries(PARTS).map(([name, label]) =>
+    element("pre", { className: name, role: "group", ariaLabel: label }),
+  );
   return element("li", {}, element("details", {}, summary, ...parts));
 }
 
 function updateEntry(item, entry) {
+  if (item.dataset.changed === String(entry.changed)) return;
+  item.dataset.changed = entry.changed;
+  item.dataset.state = entry.seconds === null ? "running" : entry.failed ? "failed" : "done";
   const [summary, text, out, err, note] = item.firstChild.children;
-  const state = entry.seconds === null ? "running" : entry.failed ? "failed" : "done";
-  if (item.dataset.state === state) return;
-  item.dataset.state = state;
   write(summary.lastChild, outcome(entry));
   write(text, entry.text);
-  write(out, entry.stdout.replace(ESCAPES, "").trimEnd());
-  write(err, entry.stderr.replace(ESCAPES, "").trimEnd());
+  extend(out, plain(entry.stdout));
+  extend(err, plain(entry.stderr));
   write(note, entry.note);
 }
 
 function outcome(entry) {
-  if (entry.seconds === null) return "running";
-  const took = entry.kind === "background" ? "" : ` · ${duration(entry.seconds)}`;
-  if (entry.kind === "background" && !entry.failed) return "started";
-  if (entry.note) return `failed${took}`;
-  if (entry.exit_code === null) return (entry.failed ? "failed" : "done") + took;
-  return `exit ${entry.exit_code}${took}`;
+  if (entry.seconds === null) return `running · ${age(Date.now() / 1000 + skew - entry.began)}`;
+  const took = duration(entry.seconds);
+  if (entry.note) return `${entry.failed ? "failed" : "ended"} · ${took}`;
+  if (entry.exit_code === null) return `${entry.failed ? "failed" : "done"} · ${took}`;
+  return `exit ${entry.exit_code} · ${took}`;
 }
 
 function line(text) {
@@ -201,6 +209,6 @@ function drawAges() {
   if (old && session) write(old, age(now - session.created));
   for (const item of find("log").children) {
     const entry = entries.get(Number(item.dataset.key));
-    if (entry?.seconds === null) write(item.querySelector(".outcome"), `running · ${age(now - entry.began)}`);
+    if (entry?.seconds === null) write(item.querySelector(".outcome"), outcome(entry));
   }
 }

@@ -1,0 +1,160 @@
+"""What the page of the local runtime costs: with many sessions in its list, and for commands while somebody looks.
+
+    python benchmarks/page.py [SECONDS [SESSIONS ...]]
+
+Processor time is the runtime's own, as a share of one core. Of the sessions in the list one in fifty runs a program
+that takes and gives back memory all the time; the others rest. The result is `results/page.txt`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+
+from agentbay import AgentBay, Config, Session
+
+TICKS = os.sysconf("SC_CLK_TCK")
+RESTLESS = """
+import mmap, time
+while True:
+    with mmap.mmap(-1, 10 << 20) as some:
+        some.write(bytes(len(some)))
+        time.sleep(0.7)
+    time.sleep(0.7)
+"""
+ROUNDS = 300
+
+
+class Visitor(threading.Thread):
+    """Somebody who looks at the page: reads what the runtime tells, and counts it."""
+
+    def __init__(self, url: str, key: str, path: str = "") -> None:
+        super().__init__(daemon=True)
+        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+        self.http.post("/view", data={"key": key})
+        found = re.search('name="agentbay-pass" content="([^"]+)"', self.http.get("/view").text)
+        assert found is not None
+        self._pass, self._path, self._leaves = found[1], path, threading.Event()
+        self.first, self.later = threading.Event(), 0
+        self.first_bytes = 0
+
+    def run(self) -> None:
+        headers = {"authorization": f"Bearer {self._pass}"}
+        with self.http.stream("POST", f"/view/data{self._path}", headers=headers) as answer:
+            for line in answer.iter_lines():
+                if not self.first.is_set():
+                    self.first_bytes = len(line)
+                    self.first.set()
+                else:
+                    self.later += len(line)
+                if self._leaves.is_set():
+                    return
+
+    def __enter__(self) -> Visitor:
+        self.start()
+        assert self.first.wait(60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaves.set()
+        self.join()
+        self.http.close()
+
+
+def processor_seconds(process: int) -> float:
+    """What a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / TICKS
+
+
+def share(process: int, seconds: float) -> float:
+    """Per cent of a core that a process takes from now on."""
+    began, before = time.monotonic(), processor_seconds(process)
+    time.sleep(seconds)
+    return 100 * (processor_seconds(process) - before) / (time.monotonic() - began)
+
+
+def of_the_list(url: str, key: str, process: int, seconds: float, pages: int) -> str:
+    """A row: what so many open pages cost."""
+    with ExitStack() as stack:
+        visitors = [stack.enter_context(Visitor(url, key)) for _ in range(pages)]
+        time.sleep(2)
+        before = [visitor.later for visitor in visitors]
+        load = share(process, seconds)
+        rate = [(visitor.later - then) / seconds for visitor, then in zip(visitors, before, strict=True)]
+        first = f"{visitors[0].first_bytes / 1024:12.1f}{statistics.mean(rate) / 1024:12.2f}" if visitors else ""
+        return f"{pages:8}{load:10.1f}{first}"
+
+
+def of_commands(session: Session) -> str:
+    """Median and quickest of a command, in milliseconds."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        session.command.run("true")
+        times.append((time.perf_counter() - began) * 1000)
+    return f"{statistics.median(times):10.2f}{min(times):10.2f}"
+
+
+def made(bay: AgentBay) -> Session:
+    """Make a session."""
+    session = bay.create().unwrap().session
+    assert session is not None
+    return session
+
+
+@contextmanager
+def runtime() -> Iterator[tuple[AgentBay, str, str, int]]:
+    """Run a runtime; yield a client, its URL and key, and its process id."""
+    key = secrets.token_hex(16)
+    with subprocess.Popen(
+        [sys.executable, "-m", "agentbay.local"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(f"{key}\n")
+        child.stdin.flush()
+        url = child.stdout.readline().split()[-1]
+        with AgentBay(key, Config(endpoint=url)) as bay:
+            yield bay, url, key, child.pid
+        child.stdin.close()
+
+
+def main() -> None:
+    """Measure and print."""
+    seconds, *stages = [float(text) for text in sys.argv[1:]] or [20.0, 1.0, 50.0, 1000.0]
+    print(f"$ python {' '.join(sys.argv)}")
+    print(f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, ", end="")
+    print(f"load {os.getloadavg()[0]:.1f}\n")
+    with runtime() as (bay, url, key, process):
+        print(f"{'sessions':>10}{'pages':>8}{'% of core':>10}{'first KiB':>12}{'then KiB/s':>12}")
+        sessions: list[Session] = []
+        for stage in stages:
+            while len(sessions) < stage:
+                sessions.append(made(bay))
+                if len(sessions) % 50 == 1:
+                    sessions[-1].file_system.write_file("restless.py", RESTLESS)
+                    sessions[-1].command.start("python3 restless.py")
+            for pages in (0, 1, 8):
+                print(f"{int(stage):10,}{of_the_list(url, key, process, seconds, pages)}", flush=True)
+        print(f"\n{'a command, milliseconds':34}{'median':>10}{'min':>10}")
+        session = made(bay)
+        print(f"{'nobody looks':34}{of_commands(session)}", flush=True)
+        with Visitor(url, key, f"/{session.session_id}"):
+            print(f"{'the page of its session is open':34}{of_commands(session)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
