@@ -19,6 +19,10 @@ class _Network:
 
     until = math.inf
 
+    def __init__(self, path: str = "") -> None:
+        """Lead to any host; or, given the path of a unix socket, to that whatever the host."""
+        self.path = path
+
     def left(self, timeout: float | None) -> float | None:
         """Seconds that a wait may take: no longer than `timeout`, and not beyond `until`; None without a limit."""
         left = min(math.inf if timeout is None else timeout, max(self.until - time.monotonic(), 0.0))
@@ -49,11 +53,20 @@ class AsyncNetwork(_Network, httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.left(timeout)):
+                if self.path:
+                    return await self._connect_unix(loop)
                 _, stream = await loop.create_connection(lambda: _AsyncStream(self), host, port, **_racing(loop, host))
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from error
+            raise httpcore.ConnectTimeout(f"no connection to {self.path or f'{host}:{port}'} in time") from error
         except _NO_ADDRESS as error:
             raise httpcore.ConnectError(str(error)) from error
+        return stream
+
+    async def _connect_unix(self, loop: asyncio.AbstractEventLoop) -> httpcore.AsyncNetworkStream:
+        try:
+            _, stream = await loop.create_unix_connection(lambda: _AsyncStream(self), self.path)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{self.path}: {error.strerror}") from error
         return stream
 
     async def sleep(self, seconds: float) -> None:
@@ -221,6 +234,8 @@ class SyncNetwork(_Network, httpcore.NetworkBackend):
         """Connect to a host, trying its addresses in turn."""
         until = time.monotonic() + (math.inf if timeout is None else timeout)
         keepalive = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+        if self.path:
+            return self._connect_unix(timeout)
         failure: Exception | None = None
         for address in _addresses(host, port):
             left = self.left(until - time.monotonic())
@@ -235,6 +250,17 @@ class SyncNetwork(_Network, httpcore.NetworkBackend):
                 return _SyncStream(self, stream)
         raise failure or httpcore.ConnectError(f"{host} has no address")
 
+    def _connect_unix(self, timeout: float | None) -> httpcore.NetworkStream:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(self.left(timeout))
+            sock.connect(self.path)
+        except OSError as error:
+            sock.close()  # which httpcore's own backend does not do
+            late = isinstance(error, TimeoutError)
+            raise (httpcore.ConnectTimeout if late else httpcore.ConnectError)(f"{self.path}: {error}") from error
+        return _SyncStream(self, _UnixStream(sock))
+
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
@@ -246,6 +272,37 @@ def _addresses(host: str, port: int) -> list[str]:
     except _NO_ADDRESS as error:
         raise httpcore.ConnectError(str(error)) from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class _UnixStream(httpcore.NetworkStream):
+    """A connection to a unix socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            self._sock.settimeout(timeout)
+            return self._sock.recv(max_bytes)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout("too late") from error
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            self._sock.settimeout(timeout)
+            self._sock.sendall(buffer)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout("too late") from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return _is_readable(self._sock) if info == "is_readable" else None
 
 
 class _SyncStream(httpcore.NetworkStream):

@@ -24,6 +24,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from websockets.asyncio import client as asynchronous
@@ -48,12 +49,13 @@ _STALLED = 10  # seconds in which a blocking connection must take at least some 
 
 
 class Place(NamedTuple):
-    """Where to connect, with what trust and by which way."""
+    """Where to connect, with what trust and by which way: straight, by a proxy, or through the unix socket `path`."""
 
     url: str
     token: str
     tls: ssl.SSLContext | None
     proxy: str | None
+    path: str = ""
 
     def __repr__(self) -> str:
         return f"Place({self.host!r})"
@@ -166,8 +168,8 @@ class AsyncSocket:
             ConnectionFailed: There is no connection, for another reason or in time.
         """
         with _opening(place):
-            options = place.options(timeout)
-            return cls(await asynchronous.connect(place.url, create_connection=_AsyncConnection, **options))
+            way = partial(asynchronous.unix_connect, place.path) if place.path else asynchronous.connect
+            return cls(await way(place.url, create_connection=_AsyncConnection, **place.options(timeout)))
 
     async def send(self, text: str, timeout: float) -> None:
         """Send a frame.
@@ -306,8 +308,8 @@ class SyncSocket:
         """
         stack = ExitStack()
         with _opening(place):
-            options = place.options(timeout)
-            connection = synchronous.connect(place.url, create_connection=_SyncConnection, **options)
+            way = partial(synchronous.unix_connect, place.path) if place.path else synchronous.connect
+            connection = way(place.url, create_connection=_SyncConnection, **place.options(timeout))
             return cls(stack, stack.enter_context(connection))
 
     def send(self, text: str, timeout: float) -> None:

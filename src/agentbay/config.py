@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,8 @@ class Config:
     Attributes:
         timeout_ms: Milliseconds one operation may take; None means 60,000.
         region_id: Region, such as "cn-hangzhou" (the default); it decides the endpoint.
-        endpoint: Host, or URL with `http://` or `https://`, used as it is. Ignored if a region is given.
+        endpoint: Host, or URL with `http://` or `https://`, used as it is; or `unix:PATH`, the socket of a local
+            runtime. Ignored if a region is given.
     """
 
     timeout_ms: int | None = None
@@ -40,16 +42,22 @@ class Config:
 
 
 class Settings(NamedTuple):
-    """What a client needs to know, decided. The key is kept out of `repr`."""
+    """What a client needs to know, decided. The key is kept out of `repr`.
+
+    Attributes:
+        socket: Path of the unix socket through which `http://localhost` is reached, or "".
+    """
 
     api_key: str
     region_id: str
     url: str
     host: str
     timeout: float
+    socket: str = ""
 
     def __repr__(self) -> str:
-        return f"Settings(region_id={self.region_id!r}, url={self.url!r}, timeout={self.timeout})"
+        where = f"unix:{self.socket}" if self.socket else self.url
+        return f"Settings(region_id={self.region_id!r}, url={where!r}, timeout={self.timeout})"
 
 
 def resolve(
@@ -83,8 +91,11 @@ def resolve(
             environment.get("AGENTBAY_ENDPOINT"),
         )
     region, endpoint = _place(cfg)
-    url, host = _locate(endpoint)
-    return Settings(key, region, url, host, _seconds(cfg, timeout))
+    if endpoint.startswith("unix:"):
+        url, host, path = "http://localhost", "localhost", _socket_path(endpoint)
+    else:
+        (url, host), path = _locate(endpoint), ""
+    return Settings(key, region, url, host, _seconds(cfg, timeout), path)
 
 
 def _environment(env_file: str | None) -> Mapping[str, str]:
@@ -131,9 +142,18 @@ def _locate(endpoint: str) -> tuple[str, str]:
     if not _is_plain(url):
         raise ConfigurationError(
             f"The endpoint {_shown(endpoint)!r} is not a host or a URL.",
-            hint="Write it as host, host:port or http://host:port.",
+            hint="Write it as host, host:port, http://host:port or unix:/path.",
         )
     return url, urlsplit(url).netloc
+
+
+def _socket_path(endpoint: str) -> str:
+    path = endpoint.removeprefix("unix:")
+    if not hasattr(socket, "AF_UNIX"):
+        raise ConfigurationError(f"The endpoint {endpoint!r} needs unix sockets, which Python has none of here.")
+    if not path.startswith("/"):
+        raise ConfigurationError(f"The endpoint {endpoint!r} names no socket.", hint="Write it as unix:/the/path.")
+    return path
 
 
 def _shown(endpoint: str) -> str:

@@ -66,7 +66,8 @@ class AsyncCommand(AsyncBaseService):
         Wire: CallMcpTool/shell
         """
         process_id = secrets.token_hex(8)
-        text = aside(commands.start(process_id, command, cwd), starts=command)
+        directory = commands.directory(process_id)
+        text = aside(commands.start(process_id, command, cwd), starts=command, directory=directory)
         call = Shell(command=text, timeout_ms=_START_MS, envs=checked_environment(envs))
         seconds = _START_MS / 1000 + _MARGIN
         try:

@@ -39,11 +39,14 @@ class AsyncKept(NamedTuple):
 class AsyncPool(httpx.AsyncBaseTransport):
     """Connections to any number of hosts, at most `limit` of them in use at once.
 
+    What has the address `http://localhost` is reached through the unix socket `socket`, if that is not "".
+
     The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends.
     """
 
-    def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int) -> None:
+    def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int, socket: str = "") -> None:
         self._ssl_context = ssl_context
+        self._socket = socket
         self._limit = limit
         self._slots = AsyncSlots(limit)
         self._idle: dict[Place, list[AsyncKept]] = {}
@@ -89,7 +92,7 @@ class AsyncPool(httpx.AsyncBaseTransport):
                 return kept
             await kept.connection.aclose()
         scheme, host, port = place
-        network = AsyncNetwork()
+        network = AsyncNetwork(self._socket if is_local_socket(url) else "")
         connection = httpcore.AsyncHTTPConnection(
             httpcore.Origin(scheme.encode(), host, port),
             ssl_context=self._ssl_context() if scheme == "https" else None,
@@ -150,6 +153,11 @@ class AsyncBody(httpx.AsyncByteStream):
             reuse = True
         finally:
             await self._pool.give_back(kept, reuse=reuse)
+
+
+def is_local_socket(url: httpx.URL) -> bool:
+    """Whether an address is that of a runtime which is reached through a unix socket."""
+    return url.scheme in ("http", "ws") and url.host == "localhost" and url.port is None
 
 
 def as_httpx(error: Exception, request: httpx.Request) -> httpx.RequestError:

@@ -32,7 +32,7 @@ from ..errors import (
     NotFoundError,
     ReplyError,
 )
-from .pool import AsyncPool
+from .pool import AsyncPool, is_local_socket
 
 if TYPE_CHECKING:
     from .._launcher import Launcher
@@ -169,8 +169,9 @@ class AsyncTransport:
         await self._be_ready()
         address = httpx.URL(url)
         secure = address.scheme == "wss"
+        path = self.settings.socket if is_local_socket(address) else ""
         proxy = self._proxy or environment_proxy("https" if secure else "http", address.host)
-        return Place(url, token, ssl_context(self._verify) if secure else None, proxy)
+        return Place(url, token, ssl_context(self._verify) if secure else None, proxy, path)
 
     def close_later(self, websocket: AsyncWsClient) -> None:
         """Close a session's WebSocket too when this is closed."""
@@ -262,22 +263,22 @@ class AsyncTransport:
         return response, b"".join(parts)
 
     def _make_routes(self) -> AsyncRoutes:
-        return AsyncRoutes(self._verify, self._proxy)
+        return AsyncRoutes(self._verify, self._proxy, self.settings.socket)
 
 
 class AsyncRoutes:
     """By which way a host is reached: straight through the pool, or through a proxy."""
 
-    def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None) -> None:
+    def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None, socket: str) -> None:
         self._ssl_context = partial(ssl_context, verify)
-        self._proxy = proxy
-        self._pool = AsyncPool(self._ssl_context, MAX_CONNECTIONS)
+        self._proxy, self._socket = proxy, socket
+        self._pool = AsyncPool(self._ssl_context, MAX_CONNECTIONS, socket)
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
 
     def route(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         """Return what carries requests to that URL."""
         proxy = self._proxy or environment_proxy(url.scheme, url.host)
-        if proxy is None:
+        if proxy is None or (self._socket and is_local_socket(url)):
             return self._pool
         if proxy not in self._proxied:
             self._proxied[proxy] = self._through(proxy)

@@ -40,11 +40,14 @@ class SyncKept(NamedTuple):
 class SyncPool(httpx.BaseTransport):
     """Connections to any number of hosts, at most `limit` of them in use at once.
 
+    What has the address `http://localhost` is reached through the unix socket `socket`, if that is not "".
+
     The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends.
     """
 
-    def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int) -> None:
+    def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int, socket: str = "") -> None:
         self._ssl_context = ssl_context
+        self._socket = socket
         self._limit = limit
         self._slots = SyncSlots(limit)
         self._idle: dict[Place, list[SyncKept]] = {}
@@ -90,7 +93,7 @@ class SyncPool(httpx.BaseTransport):
                 return kept
             kept.connection.close()
         scheme, host, port = place
-        network = SyncNetwork()
+        network = SyncNetwork(self._socket if is_local_socket(url) else "")
         connection = httpcore.HTTPConnection(
             httpcore.Origin(scheme.encode(), host, port),
             ssl_context=self._ssl_context() if scheme == "https" else None,
@@ -151,6 +154,11 @@ class SyncBody(httpx.SyncByteStream):
             reuse = True
         finally:
             self._pool.give_back(kept, reuse=reuse)
+
+
+def is_local_socket(url: httpx.URL) -> bool:
+    """Whether an address is that of a runtime which is reached through a unix socket."""
+    return url.scheme in ("http", "ws") and url.host == "localhost" and url.port is None
 
 
 def as_httpx(error: Exception, request: httpx.Request) -> httpx.RequestError:

@@ -25,7 +25,8 @@ from .command import read_result
 from .file_shell import quoted
 from .reply import Reply
 
-FILES = '"$HOME"/.agentbay/processes'
+_BELOW_HOME = ".agentbay/processes"
+FILES = f'"$HOME"/{_BELOW_HOME}'
 CHUNK = 48 * 1024  # bytes of output in one answer, which base64 makes a third longer
 INPUT_BLOCK = 4096  # bytes that a FIFO takes whole or not at all
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -98,9 +99,14 @@ if mkdir "$D" 2>/dev/null; then
 fi
 n=0
 until [ -f "$D/pid" ] || [ -f "$D/exit" ]; do n=$((n+1)); [ "$n" -lt 400 ] || exit 70; sleep 0.02; done
-[ -f "$D/pid" ] || {{ cat "$D/stderr" >&2; exit 126; }}
+[ -f "$D/pid" ] || {{ cat "$D/stderr" >&2; rm -r "$D"; exit 126; }}
 cat "$D/pid"
 """
+
+
+def directory(process_id: str) -> str:
+    """Where a process has its directory, below the session's home."""
+    return f"{_BELOW_HOME}/{process_id}"
 
 
 def find(process_id: str) -> str:

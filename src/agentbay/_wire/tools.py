@@ -69,13 +69,18 @@ ASIDE = "#agentbay: "
 _TOLD = 2000  # characters
 
 
-def aside(script: str, starts: str | None = None) -> str:
+def aside(script: str, starts: str | None = None, directory: str = "") -> str:
     """Mark a command by which a client does work of its own, such as reading a process's output.
 
     A comment in its first line says so; where a service tells what was run, it may leave the command out, or tell in
     its place what it starts.
+
+    Args:
+        starts: What goes on in the background when the command has ended.
+        directory: Where, below the home, that keeps the files `stdout` and `stderr`, and at its end `exit`.
     """
-    return f"{ASIDE}{'' if starts is None else json.dumps(starts[:_TOLD])}\n{script}"
+    told = "" if starts is None else json.dumps({"starts": starts[:_TOLD], "directory": directory})
+    return f"{ASIDE}{told}\n{script}"
 
 
 @tool("shell", "wuying_shell")
