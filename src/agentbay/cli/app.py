@@ -22,12 +22,12 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C; `exec`, `attach`, `log
 status of what they ran.
 """
 _EXAMPLES = examples(
-    "agentbay run hello.py --local               # try it, without an account",
-    "agentbay local --state-dir ~/.agentbay      # a runtime for several programs",
-    "agentbay session create                     # prints the id of a new session",
+    "agentbay run hello.py --local            # try it, without an account",
+    "agentbay local --state-dir ~/.agentbay   # a runtime for several programs",
+    "agentbay session create                  # prints the id of a new session",
     "agentbay session exec ID -- uname -a",
-    "agentbay session attach ID                  # a terminal in it",
-    "agentbay --install-completion               # completion for your shell",
+    "agentbay session attach ID               # a terminal in it",
+    "agentbay --install-completion            # completion for your shell",
 )
 
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 _EXEC = examples(
     "agentbay session exec ID -- ls -la",
-    "agentbay session exec ID 'echo $HOME | rev'          # one argument is a line for the shell",
+    "agentbay session exec ID 'echo $HOME | rev'      # one argument is a line",
     "cat data.csv | agentbay session exec ID --stdin -- wc -l",
-    "agentbay session exec ID --detach -- make test       # prints a job; see: agentbay session logs",
+    "agentbay session exec ID --detach -- make test   # prints a job; see logs",
 )
 _LOGS = examples(
-    "agentbay session logs ID             # what the newest job has written so far",
-    "agentbay session logs ID --follow    # ... and writes, until it ends; the status is the job's",
-    "agentbay session logs ID --list      # all jobs",
+    "agentbay session logs ID            # what the newest job has written so far",
+    "agentbay session logs ID --follow   # ... and writes, until it ends",
+    "agentbay session logs ID --list     # all jobs",
 )
 _CP = examples(
-    "agentbay session cp data.csv ID:data/         # a file or a directory into the session",
+    "agentbay session cp data.csv ID:data/         # a file or a directory, there",
     "agentbay session cp ID:/tmp/report .          # and back",
     "agentbay session cp ID:result.json - | jq .   # to standard output",
 )
@@ -44,7 +44,7 @@ def add_to(app: typer.Typer) -> None:
 
 def run_command(
     session: SessionId,
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", help="What to run, best after `--`.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, best after `--`.")],
     cwd: Directory = "",
     env: Variables = [],  # noqa: B006  # typer copies it
     timeout: Seconds = None,
@@ -95,7 +95,7 @@ def _to_stderr(piece: bytes) -> None:
 
 def logs(
     session: SessionId,
-    job: Annotated[str, typer.Argument(metavar="[JOB]", help="Which job; the newest by default.")] = "",
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Which job; the newest by default.")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends, with its status.")] = False,
     all_jobs: Annotated[bool, typer.Option("--list", help="List the jobs instead.")] = False,
     endpoint: Endpoint = "",
@@ -145,4 +145,4 @@ def cp(
         else:
             moved = fetch(handle, here.path, there.local)
     if target != "-":
-        screen.data({"source": source, "target": target, "bytes": moved})
+        screen.data({"source": source, "target": target, "bytes": moved.bytes, "skipped": moved.skipped})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentbay.cli.screen import Progress, screen
+from agentbay.cli.screen import screen
 from agentbay.cli.shared import Endpoint, Json, connected, examples, group
 from agentbay.cli.transfer import Place
 from agentbay.errors import InvalidArgumentError, NotFoundError
 
 if TYPE_CHECKING:
     from agentbay import AgentBay, Context
+    from agentbay.cli.screen import Progress
 
 _EXAMPLES = examples(
     "agentbay context create memory",
@@ -54,7 +56,12 @@ def resolve(bay: AgentBay, name: str) -> Context:
 @contextmanager
 def _found(name: str, endpoint: str) -> Iterator[tuple[AgentBay, Context]]:
     with connected(endpoint) as bay:
-        yield bay, resolve(bay, name)
+        context = resolve(bay, name)
+        try:
+            yield bay, context
+        except NotFoundError as error:
+            error.hint = f"To see what it holds: agentbay context ls {name}"
+            raise
 
 
 @app.command("list")
@@ -87,7 +94,7 @@ def create(
 @app.command()
 def ls(
     context: Name,
-    path: Annotated[str, typer.Argument(metavar="[PATH]", help="A folder in it.")] = "/",
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder in it.")] = "/",
     endpoint: Endpoint = "",
     json: Json = False,
 ) -> None:
@@ -124,6 +131,8 @@ def cp(
             place = here.local.name and there.local / here.local.name if there.local.is_dir() else there.local
             with _moved(f"fetching {source}", None) as progress:
                 moved = bay.context.download(store.id, here.path, place, progress=progress)
+    if not moved.files:
+        screen.note(f"There are no files in {source}.")
     screen.show({"files": list(moved.files), "bytes": moved.size}, "\n".join(moved.files))
 
 
@@ -155,6 +164,10 @@ def rm(
         if place.name:
             bay.context.delete_file(store.id, place.path).unwrap()
         else:
+            if not yes and not sys.stdin.isatty():
+                raise InvalidArgumentError(
+                    f"Nobody can be asked whether to delete {store.name}.", hint="If it shall be deleted: --yes"
+                )
             if not yes:
                 typer.confirm(f"Delete the context {store.name} and all its files?", abort=True, err=True)
             bay.context.delete(store).unwrap()

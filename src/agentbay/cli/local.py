@@ -9,18 +9,22 @@ from typing import Annotated, Any, Literal
 import typer
 
 from agentbay.cli.screen import screen
-from agentbay.cli.shared import Json, examples, group
+from agentbay.cli.shared import Endpoint, Json, examples, group
+from agentbay.config import Config, Settings, resolve
+from agentbay.errors import AuthenticationError, ConfigurationError, ConnectionFailed
 from agentbay.local import options
 
 _EXAMPLES = examples(
-    "agentbay local                            # a runtime on a free port, with a key of its own",
-    "agentbay local --port 8790 --state-dir ~/.agentbay",
-    "                                          # one that keeps its key, for several programs",
-    "agentbay local doctor                     # can this machine isolate sessions? if not, what is missing?",
+    "agentbay local                           # on a free port, with its own key",
+    "agentbay local --state-dir ~/.agentbay   # its key and contexts stay",
+    "agentbay local login --endpoint URL      # a link to its page, good once",
+    "agentbay local doctor                    # can this machine isolate sessions?",
 )
 _ABOUT = """
-Run isolated sessions on this machine, until it is stopped: for clients on this machine, unless --host names another
-way in. A signal stops it: calls under way may finish; a second one does not wait for them.
+Run isolated sessions on this machine.
+
+It serves clients on this machine, unless --host names another way in, until it is stopped by a signal: calls under way
+may finish; a second one does not wait for them.
 
 AGENTBAY_API_KEY, if set, is the key that clients must present.
 """
@@ -36,8 +40,16 @@ def _given(metavar: str, about: str, **more: Any) -> Any:
 def local(
     context: typer.Context,
     host: Annotated[
-        str, _given("NAME", "By what name or address clients reach it; other than loopback only with TLS and a key.")
+        str,
+        _given(
+            "NAME",
+            "By what name or address clients reach it; other than loopback only with TLS and a key. 0.0.0.0 is every "
+            "address of this machine, :: those of IPv6 too.",
+        ),
     ] = "127.0.0.1",
+    server_name: Annotated[
+        list[str], _given("NAME", "Further name or address by which clients may come; may be repeated.")
+    ] = [],  # noqa: B006  # typer copies it
     port: Annotated[int, _given("N", "Its port; 0 is any.", min=0, max=65535)] = 0,
     socket: Annotated[
         str | None, _given("PATH", "Serve on a unix socket that only you can open, and on no port.")
@@ -106,14 +118,17 @@ def local(
     ] = None,
     session_open_files: Annotated[str, _given("N", "Open files of each process of a session.")] = "4096",
     output_limit: Annotated[str, _given("SIZE", "Kept of each output stream of a command.")] = "64MiB",
-    memory: Annotated[
-        str | None, _given("SIZE", "Memory of all sessions; needs control groups.", show_default="no limit")
-    ] = None,
+    memory: Annotated[str | None, _given("SIZE", "Memory of all sessions together.", show_default="no limit")] = None,
     processes: Annotated[
-        str | None, _given("N", "Processes of all sessions; needs control groups.", show_default="no limit")
+        str | None,
+        _given(
+            "N",
+            "Processes of all sessions together; without control groups, each counts with all that it may have.",
+            show_default="no limit",
+        ),
     ] = None,
     cpus: Annotated[
-        str | None, _given("N", "Processors of all sessions; needs control groups.", show_default="no limit")
+        str | None, _given("N", "Processors of all sessions together; needs control groups.", show_default="no limit")
     ] = None,
     drain: Annotated[str, _given("SECONDS", "For calls under way to finish when it is stopped.")] = "10",
     log_level: Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="What it logs.")] = "info",
@@ -127,6 +142,43 @@ def local(
     from agentbay.local.server import run
 
     return run(options.Options.read(context.params), os.environ.get("AGENTBAY_API_KEY", ""))
+
+
+@app.command(epilog=examples("agentbay local login --endpoint http://127.0.0.1:8790"))
+def login(endpoint: Endpoint = "", json: Json = False) -> None:
+    """Print a link to the page of a runtime, which logs a browser in: once, within five minutes.
+
+    AGENTBAY_API_KEY must hold the runtime's key; the link does not.
+    """
+    if not endpoint:
+        raise ConfigurationError("Which runtime? Say it by --endpoint or AGENTBAY_ENDPOINT.")
+    settings = resolve(cfg=Config(endpoint=endpoint))
+    if settings.socket:
+        raise ConfigurationError("That runtime serves on a unix socket, where no browser can open its page.")
+    from agentbay.local.listening import LOGIN, TICKETS
+
+    url = f"{settings.url}{LOGIN}#{_ticket(settings, TICKETS)}"
+    screen.show({"url": url}, url)
+
+
+def _ticket(settings: Settings, path: str) -> str:
+    import httpx
+
+    from agentbay._sync.transport import environment_proxy, ssl_context
+
+    target = httpx.URL(settings.url + path)
+    proxy = environment_proxy(target.scheme, target.host)
+    try:
+        with httpx.Client(proxy=proxy, trust_env=False, verify=ssl_context(True), timeout=settings.timeout) as http:
+            answer = http.post(target, headers={"authorization": f"Bearer {settings.api_key}"})
+    except httpx.HTTPError as error:
+        raise ConnectionFailed(f"{settings.url} does not answer: {error}") from error
+    if answer.status_code == 401:
+        raise AuthenticationError("AGENTBAY_API_KEY is not the key of that runtime.", 401)
+    try:
+        return str(answer.json()["ticket"])
+    except (ValueError, TypeError, KeyError):
+        raise ConfigurationError(f"{settings.url} is no local runtime: it has no page.") from None
 
 
 @app.command()

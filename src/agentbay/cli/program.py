@@ -14,25 +14,25 @@ from agentbay.cli.command import attended
 from agentbay.cli.jobs import start
 from agentbay.cli.screen import screen
 from agentbay.cli.shared import Endpoint, Json, Seconds, Variables, connected, examples, pairs
-from agentbay.cli.transfer import fetch_packed, send
+from agentbay.cli.transfer import fetch_tree, send
 from agentbay.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from agentbay import AgentBay, Session
 
 _EXAMPLES = examples(
-    "agentbay run analysis.py                         # what it writes comes to ./analysis-output",
+    "agentbay run analysis.py        # what it writes comes to ./analysis-output",
     "agentbay run train.py --with data.csv --out result -- --epochs 3",
-    "agentbay run hello.sh --local                    # on this machine, without a key",
+    "agentbay run hello.sh --local   # on this machine, without a key",
 )
 _RUNNERS = {".py": "python3", ".sh": "bash", ".js": "node", ".mjs": "node", ".r": "Rscript", ".pl": "perl"}
 _WORK = "agentbay-run"
 _MARK = ".agentbay-run-began"
+_OUTPUTS = ".agentbay-run-outputs"
 # What is newer than the mark was made or changed by the script; find says so file by file.
-_COUNT = f"find {_WORK} -type f -newer {_MARK} | wc -l"
-_PACK = (
-    f"cd {_WORK} && find . -type f -newer ../{_MARK} -not -path '*/__pycache__/*' -print0 "
-    "| tar --null -T - -czf {archive}"
+_COLLECT = (
+    f"cd {_WORK} && find . -type f -newer ../{_MARK} -not -path '*/__pycache__/*' "
+    f"-exec sh -c 'mkdir -p ../{_OUTPUTS} && cp -l --parents -t ../{_OUTPUTS} \"$@\"' - {{}} +"
 )
 
 
@@ -43,7 +43,7 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The script.")],
-    arguments: Annotated[list[str], typer.Argument(metavar="[ARGUMENT...]", help="For it, best after `--`.")] = [],  # noqa: B006
+    arguments: Annotated[list[str], typer.Argument(metavar="ARGUMENT", help="For it, best after `--`.")] = [],  # noqa: B006
     with_files: Annotated[
         list[Path],
         typer.Option("--with", metavar="PATH", exists=True, help="A file or directory it needs; may be repeated."),
@@ -62,6 +62,11 @@ def run(
     """Run a script in a fresh session, show its output, and bring the files that it made or changed back here."""
     if local and keep:
         raise InvalidArgumentError("--local ends with this command, so there is nothing to keep.")
+    target = out or Path(f"{file.stem}-output")
+    if target.exists() and not target.is_dir():
+        raise InvalidArgumentError(
+            f"{target} is a file, so no outputs can go there.", hint="Name a directory with --out."
+        )
     line = shlex.join([*_runner(file), *arguments])
     with _client(endpoint, local=local) as bay, _session(bay, image, keep=keep) as session:
         session.file_system.create_directory(_WORK).unwrap()
@@ -70,7 +75,7 @@ def run(
         # The clock behind "newer" ticks in milliseconds.
         session.command.run(f"touch {_MARK}; sleep 0.02").check()
         code = attended(start(session, line, cwd=_WORK, envs=pairs(env, "--env")), timeout)
-        _bring_back(session, out or Path(f"{file.stem}-output"))
+        _bring_back(session, target)
     return code
 
 
@@ -115,6 +120,8 @@ def _session(bay: AgentBay, image: str, *, keep: bool) -> Iterator[Session]:
 
 
 def _bring_back(session: Session, target: Path) -> None:
-    if int(session.command.run(_COUNT).check().stdout):
-        fetch_packed(session, _PACK, target)
+    session.command.run(_COLLECT).check()
+    if session.command.run(f"[ -d {_OUTPUTS} ]").unwrap().exit_code == 0:
+        fetch_tree(session, _OUTPUTS, target)
+        session.command.run(f"rm -r {_OUTPUTS}").check()
         screen.note(f"outputs in {target}")

@@ -6,11 +6,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentbay.errors import AgentBayError
 
-Progress = Callable[[int], None]
+if TYPE_CHECKING:
+    from agentbay import TreeProgress
+
+    Progress = Callable[[int | TreeProgress], None]
+
 _FACTS = ("code", "request_id", "status_code", "retryable")
 
 
@@ -29,7 +33,7 @@ class Screen:
     def show(self, value: object, text: str) -> None:
         """Show a result: as JSON, or as text."""
         self.data(value)
-        if not self.json:
+        if text and not self.json:
             print(text)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
@@ -89,7 +93,7 @@ class Screen:
             yield tell
 
 
-def _tell_nobody(done: int) -> None:
+def _tell_nobody(done: int | TreeProgress) -> None:
     pass
 
 

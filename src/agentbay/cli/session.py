@@ -18,6 +18,7 @@ from agentbay.cli.shared import (
     connected,
     examples,
     found,
+    get_session,
     group,
     pairs,
 )
@@ -37,7 +38,7 @@ _EXAMPLES = examples(
 app = group("Sessions: isolated machines in which commands run and files are kept.", _EXAMPLES)
 
 Sessions = Annotated[
-    list[str], typer.Argument(metavar="SESSION...", help="Ids of sessions.", autocompletion=complete_session)
+    list[str], typer.Argument(metavar="SESSION", help="Ids of sessions.", autocompletion=complete_session)
 ]
 Wait = Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait.")]
 
@@ -112,10 +113,9 @@ def list_sessions(
 def get(session: SessionId, endpoint: Endpoint = "", json: Json = False) -> None:
     """Tell what is known of a session."""
     with connected(endpoint) as bay:
+        handle = get_session(bay, session)
         data = bay.get_session(session).unwrap().data
         assert data is not None
-        handle = bay.get(session).unwrap().session
-        assert handle is not None
         facts: dict[str, Any] = {
             "session_id": data.session_id or session,
             "status": data.status or handle.get_status().unwrap().status,
@@ -139,9 +139,7 @@ def delete(
         for name in session:
             try:
                 with screen.working(f"deleting {name}"):
-                    handle = bay.get(name).unwrap().session
-                    assert handle is not None
-                    handle.delete(sync).unwrap()
+                    get_session(bay, name).delete(sync).unwrap()
             except AgentBayError as error:
                 screen.error(error)
                 failed += 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentbay.cli.screen import screen
-from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError
+from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError, SessionNotFoundError
 
 if TYPE_CHECKING:
     from agentbay import AgentBay, Session
@@ -26,13 +26,14 @@ Or, for a single program on this machine:  agentbay run FILE --local"""
 
 
 def examples(*lines: str) -> str:
-    """Lay out examples for the end of a help page, where an empty line is what keeps lines apart."""
+    """Lay out examples for the end of a help page."""
     shown = [re.sub(r"#.*", lambda comment: f"[dim]{comment[0]}[/dim]", line) for line in lines]
-    return "\n\n".join(["examples:", *shown])
+    return "\n".join(["examples:", *shown])
 
 
 def group(about: str, epilog: str = "", **more: Any) -> typer.Typer:
-    """Make a group of commands."""
+    """Make a group of commands; the first paragraph of `about` stands in the list of those above it too."""
+    about = "\n\n".join(" ".join(paragraph.split()) for paragraph in about.split("\n\n"))
     settings = {"help_option_names": ["-h", "--help"]}
     more.setdefault("no_args_is_help", True)
     return typer.Typer(help=about, epilog=epilog, context_settings=settings, rich_markup_mode="rich", **more)
@@ -63,9 +64,22 @@ def connected(endpoint: str) -> Iterator[AgentBay]:
 def found(session_id: str, endpoint: str) -> Iterator[Session]:
     """Find a session by its id."""
     with connected(endpoint) as bay:
+        yield get_session(bay, session_id)
+
+
+def get_session(bay: AgentBay, session_id: str) -> Session:
+    """Find a session by its id.
+
+    Raises:
+        SessionNotFoundError: There is none.
+    """
+    try:
         session = bay.get(session_id).unwrap().session
-        assert session is not None
-        yield session
+    except SessionNotFoundError as error:
+        error.hint = "To see which there are: agentbay session list"
+        raise
+    assert session is not None
+    return session
 
 
 def pairs(given: list[str], what: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Files and directories between this machine and a session, of any size: in pieces, a directory as an archive."""
+"""Files and directories between this machine and a session, of any size, placed as `cp -r` would."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import os
 import secrets
 import shlex
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from agentbay.cli.screen import Progress, screen
+from agentbay.cli.screen import screen
 from agentbay.errors import FileError
 
 if TYPE_CHECKING:
-    from agentbay import Session
+    from agentbay import Session, TreeReport
+    from agentbay.cli.screen import Progress
 
 _PIECE = 4 << 20  # bytes
-_SECONDS = 600  # that packing and unpacking may take
+_SECONDS = 600  # that placing a file may take
 
 _LOOK = """\
 [ -e {path} ] || exit 44
@@ -29,9 +29,6 @@ _PLACE_FILE = """\
 set -e; to={path}; case $to in */) mkdir -p "$to";; esac
 [ ! -d "$to" ] || to=$to/{name}
 mkdir -p "$(dirname "$to")"; chmod {mode} {staged}; mv -fT {staged} "$to\""""
-_PLACE_TREE = """\
-set -e; to={path}; [ ! -d "$to" ] || to=$to/{name}
-mkdir -p "$to"; tar -xzf {staged} -C "$to"; rm {staged}"""
 
 
 class Place(NamedTuple):
@@ -54,28 +51,30 @@ class Place(NamedTuple):
 # ── Into the session ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def send(session: Session, source: Path, target: str) -> int:
-    """Copy a file or a directory into a session, as `cp -r` would; return the bytes that were sent."""
+def send(session: Session, source: Path, target: str) -> TreeReport:
+    """Copy a file or a directory into a session."""
+    from agentbay import TreeReport
+
+    if source.is_dir():
+        return _send_tree(session, source, target)
     staged = _staged()
-    here = source.resolve()
-    facts = {"path": _quoted(target), "name": shlex.quote(here.name), "staged": staged}
+    facts = {"path": _quoted(target), "name": shlex.quote(source.resolve().name), "staged": staged}
     try:
-        if source.is_dir():
-            with tempfile.TemporaryFile() as archive:
-                with screen.working(f"packing {source}"), tarfile.open(fileobj=archive, mode="w:gz") as writer:
-                    writer.add(here, ".")
-                size = _send(session, archive, staged, source.name)
-            place = _PLACE_TREE.format(**facts)
-        else:
-            with source.open("rb") as reader:
-                size = _send(session, reader, staged, source.name)
-                mode = f"{os.fstat(reader.fileno()).st_mode & 0o777:o}"
-            place = _PLACE_FILE.format(**facts, mode=mode)
-        session.command.run(place, _SECONDS * 1000).check()
+        with source.open("rb") as reader:
+            size = _send(session, reader, staged, source.name)
+            mode = f"{os.fstat(reader.fileno()).st_mode & 0o777:o}"
+        session.command.run(_PLACE_FILE.format(**facts, mode=mode), _SECONDS * 1000).check()
     except BaseException:
         session.command.run(f"rm -f {staged}")
         raise
-    return size
+    return TreeReport(copied=[source.name], bytes=size)
+
+
+def _send_tree(session: Session, source: Path, target: str) -> TreeReport:
+    if session.command.run(f"[ -d {_quoted(target)} ]").unwrap().exit_code == 0:
+        target = f"{target.rstrip('/')}/{source.resolve().name}"
+    with screen.progress(f"sending {source}", None) as progress:
+        return session.file_system.push(source, target, progress=progress)
 
 
 def _send(session: Session, reader: IO[bytes], staged: str, name: str) -> int:
@@ -96,12 +95,14 @@ def _send(session: Session, reader: IO[bytes], staged: str, name: str) -> int:
 # ── Out of the session ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fetch(session: Session, source: str, target: Path) -> int:
-    """Copy a file or a directory out of a session, as `cp -r` would; return the bytes that came.
+def fetch(session: Session, source: str, target: Path) -> TreeReport:
+    """Copy a file or a directory out of a session.
 
     Raises:
         FileError: There is no such thing, or "-", standard output, was asked to take a directory.
     """
+    from agentbay import TreeReport
+
     look = session.command.run(_LOOK.format(path=_quoted(source))).unwrap()
     if look.exit_code == 44:
         raise FileError(f"There is no {source!r} in the session.", hint="Relative paths start at its home directory.")
@@ -111,39 +112,26 @@ def fetch(session: Session, source: str, target: Path) -> int:
         if str(target) == "-":
             raise FileError(f"{source!r} is a directory: it cannot go to standard output.")
         place = target / name if target.is_dir() and name not in ("", ".") else target
-        return fetch_packed(session, f"cd {_quoted(source)} && tar -czf {{archive}} .", place)
+        return fetch_tree(session, source, place)
     size = int(told[0])
     with screen.progress(f"fetching {name}", size) as progress:
         if str(target) == "-":
             _fetch(session, source, sys.stdout.buffer, size, progress)
             sys.stdout.buffer.flush()
-            return size
-        place = target / name if target.is_dir() else target
-        with _whole(place, int(told[1], 8)) as writer:
-            _fetch(session, source, writer, size, progress)
-    return size
+        else:
+            place = target / name if target.is_dir() else target
+            with _whole(place, int(told[1], 8)) as writer:
+                _fetch(session, source, writer, size, progress)
+    return TreeReport(copied=[name], bytes=size)
 
 
-def fetch_packed(session: Session, pack: str, target: Path) -> int:
-    """Have a command in the session make `{archive}`, a .tar.gz, and unpack that here."""
-    staged = _staged()
-    try:
-        with screen.working("packing"):
-            session.command.run(pack.format(archive=staged), _SECONDS * 1000).check()
-        size = int(session.command.run(f"stat -c %s {staged}").check().stdout)
-        with tempfile.TemporaryFile() as archive:
-            with screen.progress("fetching", size) as progress:
-                _fetch(session, staged, archive, size, progress)
-            archive.seek(0)
-            target.mkdir(parents=True, exist_ok=True)
-            with tarfile.open(fileobj=archive, mode="r:gz") as reader:
-                # what a session packed may have been made by anyone: nothing lands outside the target
-                reader.extractall(target, filter="data")
-    except tarfile.TarError as error:
-        raise FileError(f"What the session packed cannot be unpacked: {error}.") from error
-    finally:
-        session.command.run(f"rm -f {staged}")
-    return size
+def fetch_tree(session: Session, source: str, target: Path) -> TreeReport:
+    """Make a directory here as one of the session; what was there and is not in it stays."""
+    with screen.progress(f"fetching {source}", None) as progress:
+        report = session.file_system.pull(source, target, progress=progress)
+    if report.skipped:
+        screen.note(f"Left out, since they lead out of {source}: {', '.join(report.skipped)}")
+    return report
 
 
 def _fetch(session: Session, path: str, writer: IO[bytes], size: int, progress: Progress) -> None:
