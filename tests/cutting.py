@@ -120,4 +120,4 @@ def runtime(*arguments: str, log: IO[str] | None = None) -> Iterator[int]:
         child.stdin.flush()
         yield int(child.stdout.readline().rstrip().rpartition(":")[2])
         child.stdin.close()
-        assert child.wait(20) == 0
+        assert child.wait(60) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import random
 import socket
 import ssl
 import threading
@@ -53,7 +54,7 @@ class Peer:
     def send(self, data: bytes) -> None:
         """Send everything."""
         try:
-            self.sock.settimeout(10)
+            self.sock.settimeout(60)
             self.sock.sendall(data)
         except OSError as error:
             raise Hangup from error
@@ -89,7 +90,7 @@ class Peer:
 
     def secure(self, context: ssl.SSLContext) -> None:
         """Become a TLS connection."""
-        self.sock.settimeout(5)
+        self.sock.settimeout(60)
         try:
             self.sock = context.wrap_socket(self.sock, server_side=True)
         except OSError as error:
@@ -358,7 +359,15 @@ def nobody() -> Iterator[str]:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
-def eventually(true: Callable[[], object], seconds: float = 5.0) -> None:
+def quiet_port() -> int:
+    """A free port of this machine that nobody is given who asks for any, so that it can be left and taken again."""
+    while True:
+        port = random.randrange(10_000, 30_000)  # below those that the kernel gives
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def eventually(true: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until something is true; fail if it does not become so."""
     until = time.monotonic() + seconds
     while not true():

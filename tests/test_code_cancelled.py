@@ -21,7 +21,7 @@ async def session() -> AsyncIterator[AsyncSession]:
 
 async def begun(session: AsyncSession) -> None:
     """Wait until the code runs."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (await session.command.run("rm begun")).success:
             await asyncio.sleep(0.02)
 
@@ -34,7 +34,7 @@ async def test_cancelled_code_is_interrupted(session: AsyncSession) -> None:
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        after = await session.code.run_code("count", "python", 30)
+        after = await session.code.run_code("count", "python", 60)
         assert after.success, after.error_message
         assert int(after.result) > 0
         assert (await session.code.run_code("count", "python")).result == after.result

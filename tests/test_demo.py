@@ -42,7 +42,7 @@ def marked(marker: str) -> list[str]:
 def test_tells_the_story_twice(home: dict[str, str]) -> None:
     """It prints each step of both flavours with its time, exits with 0, and does so again."""
     for _ in range(2):
-        ran = subprocess.run(DEMO, env=home, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(DEMO, env=home, capture_output=True, text=True, timeout=300)
         assert (ran.returncode, ran.stderr) == (0, "")
         steps = re.findall(r"^  (.+?)  +[\d.]+ ms   (.*)$", ran.stdout, re.MULTILINE)
         assert len(steps) == 26
@@ -56,6 +56,6 @@ def test_ctrl_c_leaves_nothing(home: dict[str, str]) -> None:
         while "write a file" not in child.stdout.readline():
             assert child.poll() is None
         child.send_signal(signal.SIGINT)
-        assert child.wait(20) == 130
+        assert child.wait(60) == 130
         assert child.stderr is not None
         assert "Interrupted" in child.stderr.read()

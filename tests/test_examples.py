@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.scripted import quiet_port
 
 if sys.platform != "linux":
     pytest.skip("the local runtime needs Linux", allow_module_level=True)
@@ -50,7 +51,7 @@ def test_each_is_here() -> None:
 def test_runs(name: str, tmp_path: Path) -> None:
     """It ends well, complains of nothing and leaves nothing."""
     line = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     for pattern in SAYS[name]:
         assert re.search(pattern, done.stdout, re.MULTILINE), done.stdout
@@ -60,28 +61,27 @@ def test_runs(name: str, tmp_path: Path) -> None:
 def test_test_of_an_agent() -> None:
     """The example of a test is one that passes."""
     line = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", EXAMPLES / "test_agent.py"]
-    done = subprocess.run(line, cwd=EXAMPLES, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(line, cwd=EXAMPLES, capture_output=True, text=True, timeout=300)
     assert "5 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_service(loop: str) -> None:
     """The service runs what it is sent, tells of what fails, and ends in order; on either event loop."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
+    port = quiet_port()
     line = [sys.executable, "-m", "uvicorn", "--app-dir", EXAMPLES, "service:app", "--port", str(port), "--loop", loop]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as child, httpx.Client(timeout=30) as http:
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as child, httpx.Client(timeout=60) as http:
         try:
             _use(http, f"http://127.0.0.1:{port}/run")
         finally:
             http.close()  # uvicorn waits for open connections
             child.terminate()
-            _, said = child.communicate(timeout=30)
+            _, said = child.communicate(timeout=60)
     assert "Traceback" not in said
 
 
 def _use(http: httpx.Client, url: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     answer = None
     while answer is None and time.monotonic() < deadline:
         with contextlib.suppress(httpx.ConnectError):

@@ -202,7 +202,7 @@ def test_scenario(name: str) -> None:
             [sys.executable, "-W", "error", "-W", forking, "-c", program, service.url],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert (ran.returncode, ran.stderr) == (0, "")

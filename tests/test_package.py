@@ -90,7 +90,7 @@ def state():
     loggers = [logging.root, *(logger for logger in known if isinstance(logger, logging.Logger))]
     return {
         "threads": threading.active_count(),
-        "files": sorted(os.listdir("/proc/self/fd")),
+        "files": sorted(os.listdir("/proc/self/fd")) if sys.platform == "linux" else [],
         "handlers": sum(len(logger.handlers) for logger in loggers),
         "filters": [str(entry) for entry in warnings.filters],
         "environment": dict(os.environ),
@@ -111,7 +111,7 @@ print(json.dumps({"before": before, "after": after, "events": events, "modules":
 def probe(program: str, cwd: Path) -> dict[str, Any]:
     """Run a program in a fresh interpreter; tell what it left behind."""
     command = [sys.executable, "-c", PROBE + program + REPORT]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=180, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     assert done.stderr == ""
     return found

@@ -20,7 +20,7 @@ PROGRAM = textwrap.dedent(
         session = found.setdefault("session", None) or (await bay.create()).session
         found["session"] = session
         handle = await session.pty.create(shell="sh -c 'echo hi; exit 2'")
-        print(b"".join([piece async for piece in handle]), await handle.wait(60))
+        print(b"".join([piece async for piece in handle]), await handle.wait(60), flush=True)
         await session.pty.create()  # left open
 
     async def end():
@@ -39,7 +39,7 @@ PROGRAM = textwrap.dedent(
         os._exit(0)
     os.waitpid(child, 0)
     handle.send_input("exit 6\\n")
-    print("parent", handle.wait(60))
+    print("parent", handle.wait(60), flush=True)
     session.pty.create(on_data=lambda _: None)
     print("end", flush=True)  # with all left open
     """

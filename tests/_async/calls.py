@@ -147,7 +147,7 @@ CALLS = [
 ]
 
 
-def client(url: str, timeout: float = 5.0, **options: Any) -> AsyncAgentBay:
+def client(url: str, timeout: float = 60.0, **options: Any) -> AsyncAgentBay:
     """A client of the scripted service."""
     return AsyncAgentBay("akm-test", Config(endpoint=url), timeout=timeout, **options)
 

@@ -33,12 +33,6 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    async with AsyncAgentBay.local() as bay:
-        yield bay
-
-
-@pytest.fixture(scope="module")
 async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
     """A session for tests that do not mind what others have defined in it."""
     async with bay.session(CreateSessionParams(image_id="code_latest")) as session:
@@ -175,7 +169,7 @@ async def test_timeout_of_code_that_will_not_end(bay: AsyncAgentBay) -> None:
         "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\nwhile True: time.sleep(1)"
     )
     async with bay.session() as session:
-        result = await session.code.run_code(stubborn, "python", timeout_s=1)
+        result = await session.code.run_code(stubborn, "python", timeout_s=3)
         assert isinstance(result.exception, CodeTimeoutError)
         assert "killed" in result.error_message
         assert (await run(session, "1")).execution_count == 1
@@ -227,7 +221,7 @@ async def test_endless_output(session: AsyncSession) -> None:
     assert text.startswith("xxx")
     assert "[cut:" in text[-200:]
     assert len(text) < 9 * MIB
-    endless = await session.code.run_code("while True: print('y' * 1000)", "python", timeout_s=1)
+    endless = await session.code.run_code("while True: print('y' * 1000)", "python", timeout_s=2)
     assert isinstance(endless.exception, CodeTimeoutError)
     assert endless.truncated
     quiet = await run(session, "print('z')")
@@ -333,8 +327,8 @@ async def test_streaming_with_callbacks(session: AsyncSession) -> None:
     def broken(text: str) -> None:
         raise ValueError(text)
 
-    code = "import sys, time\nfor i in range(3): print(i); time.sleep(0.02)\nsys.stderr.write('w')\n1 / 0"
-    result = await session.code.run_code(code, "python", 10, True, written.append, broken, errors.append)
+    code = "import sys, time\nfor i in range(3): print(i); time.sleep(0.5)\nsys.stderr.write('w')\n1 / 0"
+    result = await session.code.run_code(code, "python", 60, True, written.append, broken, errors.append)
     assert "".join(written) == "0\n1\n2\n"
     assert len(written) > 1
     assert [(error["code"], error["message"]) for error in errors] == [("ZeroDivisionError", "division by zero")]
@@ -360,7 +354,7 @@ async def test_streaming_events(session: AsyncSession) -> None:
 async def test_interrupt(session: AsyncSession) -> None:
     """Code that runs can be interrupted, by the one who runs it or by somebody else; the kernel stays."""
     await run(session, "kept = 5")
-    async with session.code.stream("print('on')\nwhile True: pass", "python", 30) as stream:
+    async with session.code.stream("print('on')\nwhile True: pass", "python", 60) as stream:
         events = []
         async for event in stream:
             events.append(event)
@@ -374,17 +368,19 @@ async def test_interrupt(session: AsyncSession) -> None:
 
 async def test_leaving_a_stream_interrupts_the_code(session: AsyncSession) -> None:
     """Code that nobody follows any more does not go on."""
-    async with session.code.stream("count = 0\nwhile True: count += 1", "python", 30) as stream:
-        await async_sleep(0.1)
+    async with session.code.stream("count = 0\nprint('on')\nwhile True: count += 1", "python", 60) as stream:
+        async for event in stream:
+            if isinstance(event, CodeStdout):
+                break
     with pytest.raises(CodeError):
         _ = stream.result
-    assert int((await run(session, "count")).result) > 0
+    assert (await run(session, "count")).result == (await run(session, "count")).result
 
 
 async def test_large_image_in_a_stream(session: AsyncSession) -> None:
     """An image of several megabytes arrives as a whole."""
     code = "from IPython.display import Image\nImage(data=b'\\x89PNG\\r\\n' + bytes(3 << 20), format='png')"
-    async with session.code.stream(code, "python", 30) as stream:
+    async with session.code.stream(code, "python", 60) as stream:
         shown = [event.result async for event in stream if isinstance(event, CodeShown)]
     assert len(base64.b64decode(shown[0].png or "")) > 3 * MIB
 
@@ -397,6 +393,6 @@ async def test_published_client(bay: AsyncAgentBay, tmp_path: Path) -> None:
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
     await bay.list()  # begins the runtime
     arguments = [python, str(PROGRAM), bay.client.settings.url, bay.api_key]
-    done = await async_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = await async_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1])["ok"]

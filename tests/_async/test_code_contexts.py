@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -22,18 +22,6 @@ from tests._async.calls import handle
 from tests.scripted import Service, tool_says
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    async with AsyncAgentBay.local() as bay:
-        yield bay
-
-
-@pytest.fixture
-async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
-    async with bay.session() as session:
-        yield session
 
 
 async def value(session: AsyncSession, code: str, context: CodeContext | str) -> str:
@@ -132,7 +120,7 @@ async def test_refusals(session: AsyncSession) -> None:
 async def test_service_without_contexts() -> None:
     """Where the service has no such tools, the error says so and what to do; other failures are told as they are."""
     with Service(tool_says("Tool not found: list_code_contexts", is_error=True)) as service:
-        async with AsyncAgentBay("akm-test", Config(endpoint=service.url), timeout=5.0) as bay:
+        async with AsyncAgentBay("akm-test", Config(endpoint=service.url), timeout=60.0) as bay:
             code = handle(bay).code
             for call in (
                 lambda: code.create_context(),
@@ -144,7 +132,7 @@ async def test_service_without_contexts() -> None:
                     await call()
     for text, is_error in (("out of order", True), ("[1]", False), ("nonsense", False), ('{"a": 1}', False)):
         with Service(tool_says(text, is_error=is_error)) as service:
-            async with AsyncAgentBay("akm-test", Config(endpoint=service.url), timeout=5.0) as bay:
+            async with AsyncAgentBay("akm-test", Config(endpoint=service.url), timeout=60.0) as bay:
                 with pytest.raises(AgentBayError) as caught:
                     await handle(bay).code.list_contexts()
                 assert type(caught.value).__name__ == ("CodeError" if is_error else "ReplyError")

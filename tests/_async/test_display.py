@@ -22,12 +22,6 @@ SAFE = "&lt;script&gt;alert(1)"
 
 
 @pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    async with AsyncAgentBay.local() as bay:
-        yield bay
-
-
-@pytest.fixture(scope="module")
 async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
     async with bay.session(CreateSessionParams(image_id="code_latest", labels={EVIL: EVIL})) as session:
         yield session

@@ -90,7 +90,7 @@ async def test_variables_hold_for_what_begins_afterwards(session: AsyncSession) 
         ran = await session.code.run_code("import os; os.environ['PLAIN']", "python")
         assert ran.results[0].text == f"'{text}'"
     handle = await session.pty.create(shell="/bin/sh -c 'test $PLAIN = two && exit 7'")
-    assert await handle.wait(timeout_s=20) == 7
+    assert await handle.wait(timeout_s=60) == 7
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", "AGENTBAY_COMMAND"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -28,17 +27,10 @@ from tests.scripted import Behaviour, Service, hang_up, refused, tool_says
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-async def local_bay() -> AsyncIterator[AsyncAgentBay]:
-    async with AsyncAgentBay.local() as bay:
-        yield bay
-
-
 @pytest.fixture
-async def session(local_bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
-    async with local_bay.session() as session:
-        await session.git.configure_user(".", "Ünïcode Näme", "n@example.com")
-        yield session
+async def session(session: AsyncSession) -> AsyncSession:
+    await session.git.configure_user(".", "Ünïcode Näme", "n@example.com")
+    return session
 
 
 async def write(session: AsyncSession, path: str, text: str) -> None:
@@ -266,9 +258,9 @@ async def test_what_is_not_git_keeps_its_class(strict: bool) -> None:
     }
 
 
-async def test_no_git(session: AsyncSession, local_bay: AsyncAgentBay) -> None:
+async def test_no_git(session: AsyncSession, bay: AsyncAgentBay) -> None:
     """Without git the first call says so, and asks again the next time."""
-    async with local_bay.session() as bare:
+    async with bay.session() as bare:
         run = bare.command.execute_command
 
         async def without_git(command: str, timeout_ms: int, envs: dict[str, str]) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
@@ -22,12 +21,6 @@ from agentbay import (
 from agentbay._concurrency import async_gather
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    async with AsyncAgentBay.local() as bay:
-        yield bay
 
 
 async def test_session_is_deleted_at_the_end_of_its_block(bay: AsyncAgentBay) -> None:
@@ -107,13 +100,13 @@ async def test_pause_stops_everything_and_loses_nothing(bay: AsyncAgentBay) -> N
     """A counter stands still while its session is paused, and goes on from there; a paused session does no work."""
     async with bay.session() as session:
         await session.command.run("(while :; do echo >> count; sleep 0.01; done) > /dev/null 2>&1 &")
-        assert (await session.pause(timeout=20)).status == "PAUSED"
+        await session.command.run("until [ -s count ]; do sleep 0.05; done", timeout_ms=60_000)
+        assert (await session.pause(timeout=60)).status == "PAUSED"
         assert isinstance((await session.command.run("true")).exception, ConflictError)
         assert isinstance((await session.pause()).exception, ConflictError)
-        assert (await session.resume(timeout=20)).status == "RUNNING"
-        before = int((await session.command.run("wc -l < count")).output)
-        after = int((await session.command.run("sleep 0.2; wc -l < count")).output)
-        assert after > before
+        assert (await session.resume(timeout=60)).status == "RUNNING"
+        grows = "before=$(wc -l < count); until [ $(wc -l < count) -gt $before ]; do sleep 0.05; done"
+        assert (await session.command.run(grows, timeout_ms=60_000)).success
 
 
 async def test_begun_pause_is_waited_for_by_looking(bay: AsyncAgentBay) -> None:
@@ -133,7 +126,7 @@ async def test_command_outcomes(bay: AsyncAgentBay) -> None:
         assert failed.unwrap() is failed
         with pytest.raises(CommandError, match="exited with 7: why"):
             failed.check()
-        late = await session.command.run("echo begun; sleep 60", timeout_ms=300)
+        late = await session.command.run("echo begun; sleep 600", timeout_ms=3000)
         assert (late.exit_code, late.output) == (-1, "")
         with pytest.raises(CommandTimeoutError) as caught:
             late.unwrap()

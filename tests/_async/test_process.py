@@ -76,17 +76,18 @@ async def test_input_that_nobody_reads(session: AsyncSession) -> None:
     """A process that does not read takes what a pipe holds, and the error says how much that was."""
     process = await session.command.start("sleep 300")
     with pytest.raises(DeadlineExceeded, match="does not read") as caught:
-        await process.send_stdin(b"x" * 200_000, timeout=0.5)
+        await process.send_stdin(b"x" * 200_000, timeout=4)
     assert caught.value.extra["sent"] == 65536
     await process.kill()
 
 
 async def test_attach_and_signal(session: AsyncSession) -> None:
     """Who knows the id finds it again, and a signal reaches what it has started too."""
-    process = await session.command.start("trap 'echo caught; exit 5' TERM; sleep 300 & wait")
+    process = await session.command.start("trap 'echo caught; exit 5' TERM; sleep 301 & wait")
     again = await session.command.attach(process.id)
     assert again.pid == process.pid
-    assert (await session.command.run("pgrep -x sleep | wc -l")).output != "0\n"
+    sleeps = "until pgrep -x -f 'sleep 301'; do sleep 0.05; done"
+    assert (await session.command.run(sleeps, timeout_ms=60_000)).success
     await again.signal(signal.SIGTERM)
     assert await process.wait(60) == 5
     assert await again.stdout.read() == "caught\n"

@@ -179,10 +179,12 @@ async def test_callbacks(session: AsyncSession, caplog: pytest.LogCaptureFixture
 
     async def list_them(_: bytes) -> None:
         listed.append(await session.pty.list())
+        await session.command.run("touch seen")
         raise ValueError("a fault of the user's")
 
     other = await session.pty.create(on_data=calm.append)
-    handle = await session.pty.create(shell="sh -c 'echo one; sleep 0.2; echo two'", on_data=list_them)
+    shell = "sh -c 'echo one; until [ -e seen ]; do sleep 0.05; done; echo two'"
+    handle = await session.pty.create(shell=shell, on_data=list_them)
     with caplog.at_level(logging.ERROR):
         assert await handle.wait(60) == 0
     assert len(listed) >= 2

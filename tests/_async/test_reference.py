@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession, BetaContextMount, ContextSync, CreateSessionParams
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    async with AsyncAgentBay.local() as bay:
-        yield bay
-
-
-@pytest.fixture
-async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
-    async with bay.session() as session:
-        yield session
 
 
 async def test_client() -> None:

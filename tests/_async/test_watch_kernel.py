@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from agentbay import AsyncAgentBay, AsyncSession, AsyncWatch
+from agentbay import AsyncSession, AsyncWatch
 from agentbay._concurrency import async_sleep
+from tests.local.traces import unique_seconds
 
 pytestmark = pytest.mark.anyio
 HOME = "/home/wuying"
@@ -24,27 +24,20 @@ open("/proc/sys/user/max_inotify_watches", "w").write(sys.argv[2])
 """
 
 
-@pytest.fixture(scope="module")
-async def bay() -> AsyncIterator[AsyncAgentBay]:
-    async with AsyncAgentBay.local() as bay:
-        yield bay
-
-
 @pytest.fixture
-async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
-    async with bay.session() as session:
-        await session.file_system.create_directory("w")
-        yield session
+async def session(session: AsyncSession) -> AsyncSession:
+    await session.file_system.create_directory("w")
+    return session
 
 
 async def run(session: AsyncSession, script: str) -> str:
-    return (await session.command.run(script, timeout_ms=60_000)).output.strip()
+    return (await session.command.run(script, timeout_ms=300_000)).output.strip()
 
 
 async def until(changes: AsyncWatch, wanted: set[tuple[str, str]]) -> list[tuple[str, str]]:
     """What is told, as kinds and paths below the directory, until all that is wanted was."""
     seen: list[tuple[str, str]] = []
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not wanted <= set(seen):
         found = await changes.take(end - time.monotonic())
         assert found is not None, "it has ended"
@@ -72,14 +65,15 @@ async def test_idle_tree(session: AsyncSession) -> None:
     async with session.file_system.watch("w", interval=NEVER) as changes:
         await becomes(session, False)
         await run(session, "echo x > w/a/b/c/7")
-        assert await until(changes, {("modify", "a/b/c/7")}) == [("modify", "a/b/c/7")]
+        assert set(await until(changes, {("modify", "a/b/c/7")})) == {("modify", "a/b/c/7")}
         await becomes(session, False)
         await run(
             session, "mv w/a gone; rmdir w/none; (while sleep 0.1; do date > gone/b/c/8; done) > /dev/null 2>&1 &"
         )
         await until(changes, {("delete", "a")})
         await run(session, "touch w/new")
-        assert await until(changes, {("create", "new")}) == [("create", "new")]
+        told = await until(changes, {("create", "new")})
+        assert {path for _, path in told if not path.startswith("a/")} == {"new"}
 
 
 async def test_new_directories(session: AsyncSession) -> None:
@@ -87,7 +81,9 @@ async def test_new_directories(session: AsyncSession) -> None:
     async with session.file_system.watch("w", interval=NEVER) as changes:
         await run(session, "for i in $(seq 20); do mkdir -p w/$i/x/y; touch w/$i/x/y/z; done")
         wanted = {("create", f"{i}{below}") for i in range(1, 21) for below in ("", "/x", "/x/y", "/x/y/z")}
-        assert sorted(await until(changes, wanted)) == sorted(wanted)
+        told = await until(changes, wanted)
+        # a look may fall into a touch
+        assert sorted(change for change in told if change[0] != "modify") == sorted(wanted)
         await run(session, "mv w/1 w/one")
         await until(changes, {("create", "one/x/y/z"), ("delete", "1/x/y/z"), ("delete", "1")})
         await becomes(session, False)
@@ -121,8 +117,9 @@ async def test_path_through_a_link(session: AsyncSession) -> None:
 
 async def test_limit_of_the_kernel(session: AsyncSession) -> None:
     """Where the kernel allows no more watches, the tree is looked at again and again, until it does."""
-    await session.command.start("exec sleep 918273")
-    limited = await namespace_of(b"sleep\x00918273\x00")
+    seconds = unique_seconds()
+    await session.command.start(f"exec sleep {seconds}")
+    limited = await namespace_of(f"sleep\0{seconds}\0".encode())
     set_limit(limited, 8)
     await run(session, "cd w; mkdir $(seq 9)")
     async with session.file_system.watch("w", interval=NEVER) as changes:

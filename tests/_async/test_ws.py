@@ -7,7 +7,6 @@ import logging
 import socket
 import ssl
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -181,8 +180,8 @@ async def test_never_answers() -> None:
     """A call ends in time and is forgotten; an answer that comes too late means nothing."""
 
     def script(talk: Talk) -> None:
-        late = talk.hear()
-        asked = talk.hear()
+        talk.reply(talk.hear())
+        late, asked = talk.hear(), talk.hear()
         talk.reply(late, result="late")
         talk.reply(asked, result="in time")
         talk.hear()
@@ -190,10 +189,9 @@ async def test_never_answers() -> None:
     with WsServer(script) as server:
         async with client() as bay:
             made = session(bay, server.url)
-            began = time.monotonic()
+            await made.ws.call("T", ASK)  # connects
             with pytest.raises(DeadlineExceeded):
-                await made.ws.call("T", ASK, timeout=0.2)
-            assert time.monotonic() - began < 2.0
+                await made.ws.call("T", ASK, timeout=1)
             assert await pending(made) == 0
             assert await made.ws.call("T", ASK) == {"result": "in time"}
 
@@ -317,10 +315,8 @@ async def test_no_pong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seam, "_HEARTBEAT", 0.2)
     with MuteServer() as mute:
         async with client() as bay:
-            began = time.monotonic()
             with pytest.raises(ConnectionLost):
                 await session(bay, mute.url).ws.call("T", ASK)
-    assert time.monotonic() - began < 10.0
 
 
 async def test_stream() -> None:
@@ -338,7 +334,7 @@ async def test_stream() -> None:
     with WsServer(script) as server:
         async with client() as bay:
             made = session(bay, server.url)
-            stream = await made.ws.stream("T", ASK, 10)
+            stream = await made.ws.stream("T", ASK, 60)
             async with stream:
                 assert (await stream.next_event() or {})["chunk"] == "0"
                 await stream.write({"more": 1})
@@ -368,7 +364,7 @@ async def test_stream_fails(answer: dict[str, Any], error: type[AgentBayError]) 
     with WsServer(script) as server:
         async with client() as bay:
             made = session(bay, server.url)
-            stream = await made.ws.stream("T", ASK, 10)
+            stream = await made.ws.stream("T", ASK, 60)
             for _ in range(2):
                 with pytest.raises(error):
                     await stream.wait_end()
@@ -388,8 +384,8 @@ async def test_stream_cancelled() -> None:
     with WsServer(script) as server:
         async with client() as bay:
             made = session(bay, server.url)
-            stream = await made.ws.stream("T", {"method": "m"}, 10)
-            other = await made.ws.stream("T", ASK, 10)
+            stream = await made.ws.stream("T", {"method": "m"}, 60)
+            other = await made.ws.stream("T", ASK, 60)
             outcome: AsyncMailbox[AgentBayError] = AsyncMailbox()
 
             async def wait() -> None:
@@ -406,7 +402,7 @@ async def test_stream_cancelled() -> None:
             assert await other.wait_end() == {"phase": "end"}
             await waiting.stop()
             assert await pending(made) == 0
-    told = server.heard.get(timeout=5)
+    told = server.heard.get(timeout=60)
     assert told["invocationId"] == stream.id
     assert told["data"] == {"method": "m", "mode": "stream", "phase": "cancel"}
 
@@ -415,17 +411,19 @@ async def test_stream_takes_too_long() -> None:
     """A stream keeps to its time, tells the service to stop, and leaves nothing behind."""
 
     def script(talk: Talk) -> None:
+        talk.reply(talk.hear())
         talk.reply(talk.hear(), phase="event", chunk="x")
         server.heard.put(talk.hear())
 
     with WsServer(script) as server:
         async with client() as bay:
             made = session(bay, server.url)
-            stream = await made.ws.stream("T", ASK, 0.3)
+            await made.ws.call("T", ASK)  # connects
+            stream = await made.ws.stream("T", ASK, 1)
             with pytest.raises(DeadlineExceeded):
                 await stream.wait_end()
             assert await pending(made) == 0
-            assert server.heard.get(timeout=5)["data"]["phase"] == "cancel"
+            assert server.heard.get(timeout=60)["data"]["phase"] == "cancel"
 
 
 async def listening(link: AsyncLink, pushes: AsyncMailbox[Any], ups: AsyncMailbox[Any] | None = None) -> None:
@@ -433,7 +431,7 @@ async def listening(link: AsyncLink, pushes: AsyncMailbox[Any], ups: AsyncMailbo
 
     async def on_up() -> None:
         assert ups is not None
-        ups.put(await link.call("W", {"method": "subscribe"}, Deadline(5)))
+        ups.put(await link.call("W", {"method": "subscribe"}, Deadline(60)))
 
     link.listen(Listener("W", pushes.put, pushes.put, None if ups is None else on_up))
 
@@ -459,7 +457,7 @@ async def test_subscriptions_come_back() -> None:
             pushes: AsyncMailbox[Any] = AsyncMailbox()
             ups: AsyncMailbox[Any] = AsyncMailbox()
             await listening(link, pushes, ups)
-            await link.call("W", {"method": "subscribe"}, Deadline(5))
+            await link.call("W", {"method": "subscribe"}, Deadline(60))
             assert [await pushes.take(60), await pushes.take(60)] == [{"n": 1}, {"n": 2}]
             assert isinstance(await pushes.take(60), ConnectionLost)
             assert await ups.take(60) == {"result": 3}
@@ -478,7 +476,7 @@ async def test_gives_up_when_the_session_is_gone() -> None:
             link = await session(bay, server.url).ws.link()
             pushes: AsyncMailbox[Any] = AsyncMailbox()
             await listening(link, pushes, AsyncMailbox())
-            await link.call("W", ASK, Deadline(5))
+            await link.call("W", ASK, Deadline(60))
             assert isinstance(await pushes.take(60), ConnectionLost)
             assert isinstance(await pushes.take(60), NotFoundError)
             await async_sleep(1.2)

@@ -148,7 +148,7 @@ CALLS = [
 ]
 
 
-def client(url: str, timeout: float = 5.0, **options: Any) -> AgentBay:
+def client(url: str, timeout: float = 60.0, **options: Any) -> AgentBay:
     """A client of the scripted service."""
     return AgentBay("akm-test", Config(endpoint=url), timeout=timeout, **options)
 

@@ -34,12 +34,6 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    with AgentBay.local() as bay:
-        yield bay
-
-
-@pytest.fixture(scope="module")
 def session(bay: AgentBay) -> Iterator[Session]:
     """A session for tests that do not mind what others have defined in it."""
     with bay.session(CreateSessionParams(image_id="code_latest")) as session:
@@ -176,7 +170,7 @@ def test_timeout_of_code_that_will_not_end(bay: AgentBay) -> None:
         "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\nwhile True: time.sleep(1)"
     )
     with bay.session() as session:
-        result = session.code.run_code(stubborn, "python", timeout_s=1)
+        result = session.code.run_code(stubborn, "python", timeout_s=3)
         assert isinstance(result.exception, CodeTimeoutError)
         assert "killed" in result.error_message
         assert (run(session, "1")).execution_count == 1
@@ -228,7 +222,7 @@ def test_endless_output(session: Session) -> None:
     assert text.startswith("xxx")
     assert "[cut:" in text[-200:]
     assert len(text) < 9 * MIB
-    endless = session.code.run_code("while True: print('y' * 1000)", "python", timeout_s=1)
+    endless = session.code.run_code("while True: print('y' * 1000)", "python", timeout_s=2)
     assert isinstance(endless.exception, CodeTimeoutError)
     assert endless.truncated
     quiet = run(session, "print('z')")
@@ -334,8 +328,8 @@ def test_streaming_with_callbacks(session: Session) -> None:
     def broken(text: str) -> None:
         raise ValueError(text)
 
-    code = "import sys, time\nfor i in range(3): print(i); time.sleep(0.02)\nsys.stderr.write('w')\n1 / 0"
-    result = session.code.run_code(code, "python", 10, True, written.append, broken, errors.append)
+    code = "import sys, time\nfor i in range(3): print(i); time.sleep(0.5)\nsys.stderr.write('w')\n1 / 0"
+    result = session.code.run_code(code, "python", 60, True, written.append, broken, errors.append)
     assert "".join(written) == "0\n1\n2\n"
     assert len(written) > 1
     assert [(error["code"], error["message"]) for error in errors] == [("ZeroDivisionError", "division by zero")]
@@ -361,7 +355,7 @@ def test_streaming_events(session: Session) -> None:
 def test_interrupt(session: Session) -> None:
     """Code that runs can be interrupted, by the one who runs it or by somebody else; the kernel stays."""
     run(session, "kept = 5")
-    with session.code.stream("print('on')\nwhile True: pass", "python", 30) as stream:
+    with session.code.stream("print('on')\nwhile True: pass", "python", 60) as stream:
         events = []
         for event in stream:
             events.append(event)
@@ -375,17 +369,19 @@ def test_interrupt(session: Session) -> None:
 
 def test_leaving_a_stream_interrupts_the_code(session: Session) -> None:
     """Code that nobody follows any more does not go on."""
-    with session.code.stream("count = 0\nwhile True: count += 1", "python", 30) as stream:
-        sync_sleep(0.1)
+    with session.code.stream("count = 0\nprint('on')\nwhile True: count += 1", "python", 60) as stream:
+        for event in stream:
+            if isinstance(event, CodeStdout):
+                break
     with pytest.raises(CodeError):
         _ = stream.result
-    assert int((run(session, "count")).result) > 0
+    assert (run(session, "count")).result == (run(session, "count")).result
 
 
 def test_large_image_in_a_stream(session: Session) -> None:
     """An image of several megabytes arrives as a whole."""
     code = "from IPython.display import Image\nImage(data=b'\\x89PNG\\r\\n' + bytes(3 << 20), format='png')"
-    with session.code.stream(code, "python", 30) as stream:
+    with session.code.stream(code, "python", 60) as stream:
         shown = [event.result for event in stream if isinstance(event, CodeShown)]
     assert len(base64.b64decode(shown[0].png or "")) > 3 * MIB
 
@@ -398,6 +394,6 @@ def test_published_client(bay: AgentBay, tmp_path: Path) -> None:
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
     bay.list()  # begins the runtime
     arguments = [python, str(PROGRAM), bay.client.settings.url, bay.api_key]
-    done = sync_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = sync_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1])["ok"]

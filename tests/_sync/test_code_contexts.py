@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -23,18 +23,6 @@ from tests._sync.calls import handle
 from tests.scripted import Service, tool_says
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    with AgentBay.local() as bay:
-        yield bay
-
-
-@pytest.fixture
-def session(bay: AgentBay) -> Iterator[Session]:
-    with bay.session() as session:
-        yield session
 
 
 def value(session: Session, code: str, context: CodeContext | str) -> str:
@@ -133,7 +121,7 @@ def test_refusals(session: Session) -> None:
 def test_service_without_contexts() -> None:
     """Where the service has no such tools, the error says so and what to do; other failures are told as they are."""
     with Service(tool_says("Tool not found: list_code_contexts", is_error=True)) as service:
-        with AgentBay("akm-test", Config(endpoint=service.url), timeout=5.0) as bay:
+        with AgentBay("akm-test", Config(endpoint=service.url), timeout=60.0) as bay:
             code = handle(bay).code
             for call in (
                 lambda: code.create_context(),
@@ -145,7 +133,7 @@ def test_service_without_contexts() -> None:
                     call()
     for text, is_error in (("out of order", True), ("[1]", False), ("nonsense", False), ('{"a": 1}', False)):
         with Service(tool_says(text, is_error=is_error)) as service:
-            with AgentBay("akm-test", Config(endpoint=service.url), timeout=5.0) as bay:
+            with AgentBay("akm-test", Config(endpoint=service.url), timeout=60.0) as bay:
                 with pytest.raises(AgentBayError) as caught:
                     handle(bay).code.list_contexts()
                 assert type(caught.value).__name__ == ("CodeError" if is_error else "ReplyError")

@@ -23,12 +23,6 @@ SAFE = "&lt;script&gt;alert(1)"
 
 
 @pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    with AgentBay.local() as bay:
-        yield bay
-
-
-@pytest.fixture(scope="module")
 def session(bay: AgentBay) -> Iterator[Session]:
     with bay.session(CreateSessionParams(image_id="code_latest", labels={EVIL: EVIL})) as session:
         yield session

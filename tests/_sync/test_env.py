@@ -91,7 +91,7 @@ def test_variables_hold_for_what_begins_afterwards(session: Session) -> None:
         ran = session.code.run_code("import os; os.environ['PLAIN']", "python")
         assert ran.results[0].text == f"'{text}'"
     handle = session.pty.create(shell="/bin/sh -c 'test $PLAIN = two && exit 7'")
-    assert handle.wait(timeout_s=20) == 7
+    assert handle.wait(timeout_s=60) == 7
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", "AGENTBAY_COMMAND"])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -29,17 +28,10 @@ from tests.scripted import Behaviour, Service, hang_up, refused, tool_says
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def local_bay() -> Iterator[AgentBay]:
-    with AgentBay.local() as bay:
-        yield bay
-
-
 @pytest.fixture
-def session(local_bay: AgentBay) -> Iterator[Session]:
-    with local_bay.session() as session:
-        session.git.configure_user(".", "Ünïcode Näme", "n@example.com")
-        yield session
+def session(session: Session) -> Session:
+    session.git.configure_user(".", "Ünïcode Näme", "n@example.com")
+    return session
 
 
 def write(session: Session, path: str, text: str) -> None:
@@ -267,9 +259,9 @@ def test_what_is_not_git_keeps_its_class(strict: bool) -> None:
     }
 
 
-def test_no_git(session: Session, local_bay: AgentBay) -> None:
+def test_no_git(session: Session, bay: AgentBay) -> None:
     """Without git the first call says so, and asks again the next time."""
-    with local_bay.session() as bare:
+    with bay.session() as bare:
         run = bare.command.execute_command
 
         def without_git(command: str, timeout_ms: int, envs: dict[str, str]) -> object:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -23,12 +22,6 @@ from agentbay import (
 from agentbay._concurrency import sync_gather
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    with AgentBay.local() as bay:
-        yield bay
 
 
 def test_session_is_deleted_at_the_end_of_its_block(bay: AgentBay) -> None:
@@ -106,13 +99,13 @@ def test_pause_stops_everything_and_loses_nothing(bay: AgentBay) -> None:
     """A counter stands still while its session is paused, and goes on from there; a paused session does no work."""
     with bay.session() as session:
         session.command.run("(while :; do echo >> count; sleep 0.01; done) > /dev/null 2>&1 &")
-        assert (session.pause(timeout=20)).status == "PAUSED"
+        session.command.run("until [ -s count ]; do sleep 0.05; done", timeout_ms=60_000)
+        assert (session.pause(timeout=60)).status == "PAUSED"
         assert isinstance((session.command.run("true")).exception, ConflictError)
         assert isinstance((session.pause()).exception, ConflictError)
-        assert (session.resume(timeout=20)).status == "RUNNING"
-        before = int((session.command.run("wc -l < count")).output)
-        after = int((session.command.run("sleep 0.2; wc -l < count")).output)
-        assert after > before
+        assert (session.resume(timeout=60)).status == "RUNNING"
+        grows = "before=$(wc -l < count); until [ $(wc -l < count) -gt $before ]; do sleep 0.05; done"
+        assert (session.command.run(grows, timeout_ms=60_000)).success
 
 
 def test_begun_pause_is_waited_for_by_looking(bay: AgentBay) -> None:
@@ -132,7 +125,7 @@ def test_command_outcomes(bay: AgentBay) -> None:
         assert failed.unwrap() is failed
         with pytest.raises(CommandError, match="exited with 7: why"):
             failed.check()
-        late = session.command.run("echo begun; sleep 60", timeout_ms=300)
+        late = session.command.run("echo begun; sleep 600", timeout_ms=3000)
         assert (late.exit_code, late.output) == (-1, "")
         with pytest.raises(CommandTimeoutError) as caught:
             late.unwrap()

@@ -77,17 +77,18 @@ def test_input_that_nobody_reads(session: Session) -> None:
     """A process that does not read takes what a pipe holds, and the error says how much that was."""
     process = session.command.start("sleep 300")
     with pytest.raises(DeadlineExceeded, match="does not read") as caught:
-        process.send_stdin(b"x" * 200_000, timeout=0.5)
+        process.send_stdin(b"x" * 200_000, timeout=4)
     assert caught.value.extra["sent"] == 65536
     process.kill()
 
 
 def test_attach_and_signal(session: Session) -> None:
     """Who knows the id finds it again, and a signal reaches what it has started too."""
-    process = session.command.start("trap 'echo caught; exit 5' TERM; sleep 300 & wait")
+    process = session.command.start("trap 'echo caught; exit 5' TERM; sleep 301 & wait")
     again = session.command.attach(process.id)
     assert again.pid == process.pid
-    assert (session.command.run("pgrep -x sleep | wc -l")).output != "0\n"
+    sleeps = "until pgrep -x -f 'sleep 301'; do sleep 0.05; done"
+    assert (session.command.run(sleeps, timeout_ms=60_000)).success
     again.signal(signal.SIGTERM)
     assert process.wait(60) == 5
     assert again.stdout.read() == "caught\n"

@@ -178,10 +178,12 @@ def test_callbacks(session: Session, caplog: pytest.LogCaptureFixture) -> None:
 
     def list_them(_: bytes) -> None:
         listed.append(session.pty.list())
+        session.command.run("touch seen")
         raise ValueError("a fault of the user's")
 
     other = session.pty.create(on_data=calm.append)
-    handle = session.pty.create(shell="sh -c 'echo one; sleep 0.2; echo two'", on_data=list_them)
+    shell = "sh -c 'echo one; until [ -e seen ]; do sleep 0.05; done; echo two'"
+    handle = session.pty.create(shell=shell, on_data=list_them)
     with caplog.at_level(logging.ERROR):
         assert handle.wait(60) == 0
     assert len(listed) >= 2

@@ -3,25 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from agentbay import AgentBay, Session, BetaContextMount, ContextSync, CreateSessionParams
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    with AgentBay.local() as bay:
-        yield bay
-
-
-@pytest.fixture
-def session(bay: AgentBay) -> Iterator[Session]:
-    with bay.session() as session:
-        yield session
 
 
 def test_client() -> None:

@@ -19,6 +19,7 @@ from agentbay import (
     SessionNotFoundError,
 )
 from tests.local.raw import KEY, embedded
+from tests.scripted import quiet_port
 
 pytestmark = [
     pytest.mark.anyio,
@@ -28,8 +29,8 @@ pytestmark = [
 
 def test_a_runtime_that_was_killed(tmp_path: Path) -> None:
     """A client that goes on with the next runtime is told, in classes of its own, that the session was released."""
-    with embedded(tmp_path) as (child, wire):
-        port = wire.url.rpartition(":")[2]
+    port = str(quiet_port())
+    with embedded(tmp_path, "--port", port) as (child, wire):
         with AgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay:
             session = (bay.create(CreateSessionParams(labels={"a": "b"}))).unwrap().session
             assert session is not None

@@ -6,13 +6,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agentbay import AgentBay, Session, Watch
+from agentbay import Session, Watch
 from agentbay._concurrency import sync_sleep
+from tests.local.traces import unique_seconds
 
 pytestmark = pytest.mark.anyio
 HOME = "/home/wuying"
@@ -25,27 +25,20 @@ open("/proc/sys/user/max_inotify_watches", "w").write(sys.argv[2])
 """
 
 
-@pytest.fixture(scope="module")
-def bay() -> Iterator[AgentBay]:
-    with AgentBay.local() as bay:
-        yield bay
-
-
 @pytest.fixture
-def session(bay: AgentBay) -> Iterator[Session]:
-    with bay.session() as session:
-        session.file_system.create_directory("w")
-        yield session
+def session(session: Session) -> Session:
+    session.file_system.create_directory("w")
+    return session
 
 
 def run(session: Session, script: str) -> str:
-    return (session.command.run(script, timeout_ms=60_000)).output.strip()
+    return (session.command.run(script, timeout_ms=300_000)).output.strip()
 
 
 def until(changes: Watch, wanted: set[tuple[str, str]]) -> list[tuple[str, str]]:
     """What is told, as kinds and paths below the directory, until all that is wanted was."""
     seen: list[tuple[str, str]] = []
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not wanted <= set(seen):
         found = changes.take(end - time.monotonic())
         assert found is not None, "it has ended"
@@ -73,12 +66,13 @@ def test_idle_tree(session: Session) -> None:
     with session.file_system.watch("w", interval=NEVER) as changes:
         becomes(session, False)
         run(session, "echo x > w/a/b/c/7")
-        assert until(changes, {("modify", "a/b/c/7")}) == [("modify", "a/b/c/7")]
+        assert set(until(changes, {("modify", "a/b/c/7")})) == {("modify", "a/b/c/7")}
         becomes(session, False)
         run(session, "mv w/a gone; rmdir w/none; (while sleep 0.1; do date > gone/b/c/8; done) > /dev/null 2>&1 &")
         until(changes, {("delete", "a")})
         run(session, "touch w/new")
-        assert until(changes, {("create", "new")}) == [("create", "new")]
+        told = until(changes, {("create", "new")})
+        assert {path for _, path in told if not path.startswith("a/")} == {"new"}
 
 
 def test_new_directories(session: Session) -> None:
@@ -86,7 +80,9 @@ def test_new_directories(session: Session) -> None:
     with session.file_system.watch("w", interval=NEVER) as changes:
         run(session, "for i in $(seq 20); do mkdir -p w/$i/x/y; touch w/$i/x/y/z; done")
         wanted = {("create", f"{i}{below}") for i in range(1, 21) for below in ("", "/x", "/x/y", "/x/y/z")}
-        assert sorted(until(changes, wanted)) == sorted(wanted)
+        told = until(changes, wanted)
+        # a look may fall into a touch
+        assert sorted(change for change in told if change[0] != "modify") == sorted(wanted)
         run(session, "mv w/1 w/one")
         until(changes, {("create", "one/x/y/z"), ("delete", "1/x/y/z"), ("delete", "1")})
         becomes(session, False)
@@ -120,8 +116,9 @@ def test_path_through_a_link(session: Session) -> None:
 
 def test_limit_of_the_kernel(session: Session) -> None:
     """Where the kernel allows no more watches, the tree is looked at again and again, until it does."""
-    session.command.start("exec sleep 918273")
-    limited = namespace_of(b"sleep\x00918273\x00")
+    seconds = unique_seconds()
+    session.command.start(f"exec sleep {seconds}")
+    limited = namespace_of(f"sleep\0{seconds}\0".encode())
     set_limit(limited, 8)
     run(session, "cd w; mkdir $(seq 9)")
     with session.file_system.watch("w", interval=NEVER) as changes:

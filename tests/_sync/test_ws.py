@@ -8,7 +8,6 @@ import logging
 import socket
 import ssl
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -182,8 +181,8 @@ def test_never_answers() -> None:
     """A call ends in time and is forgotten; an answer that comes too late means nothing."""
 
     def script(talk: Talk) -> None:
-        late = talk.hear()
-        asked = talk.hear()
+        talk.reply(talk.hear())
+        late, asked = talk.hear(), talk.hear()
         talk.reply(late, result="late")
         talk.reply(asked, result="in time")
         talk.hear()
@@ -191,10 +190,9 @@ def test_never_answers() -> None:
     with WsServer(script) as server:
         with client() as bay:
             made = session(bay, server.url)
-            began = time.monotonic()
+            made.ws.call("T", ASK)  # connects
             with pytest.raises(DeadlineExceeded):
-                made.ws.call("T", ASK, timeout=0.2)
-            assert time.monotonic() - began < 2.0
+                made.ws.call("T", ASK, timeout=1)
             assert pending(made) == 0
             assert made.ws.call("T", ASK) == {"result": "in time"}
 
@@ -318,10 +316,8 @@ def test_no_pong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seam, "_HEARTBEAT", 0.2)
     with MuteServer() as mute:
         with client() as bay:
-            began = time.monotonic()
             with pytest.raises(ConnectionLost):
                 session(bay, mute.url).ws.call("T", ASK)
-    assert time.monotonic() - began < 10.0
 
 
 def test_stream() -> None:
@@ -339,7 +335,7 @@ def test_stream() -> None:
     with WsServer(script) as server:
         with client() as bay:
             made = session(bay, server.url)
-            stream = made.ws.stream("T", ASK, 10)
+            stream = made.ws.stream("T", ASK, 60)
             with stream:
                 assert (stream.next_event() or {})["chunk"] == "0"
                 stream.write({"more": 1})
@@ -369,7 +365,7 @@ def test_stream_fails(answer: dict[str, Any], error: type[AgentBayError]) -> Non
     with WsServer(script) as server:
         with client() as bay:
             made = session(bay, server.url)
-            stream = made.ws.stream("T", ASK, 10)
+            stream = made.ws.stream("T", ASK, 60)
             for _ in range(2):
                 with pytest.raises(error):
                     stream.wait_end()
@@ -389,8 +385,8 @@ def test_stream_cancelled() -> None:
     with WsServer(script) as server:
         with client() as bay:
             made = session(bay, server.url)
-            stream = made.ws.stream("T", {"method": "m"}, 10)
-            other = made.ws.stream("T", ASK, 10)
+            stream = made.ws.stream("T", {"method": "m"}, 60)
+            other = made.ws.stream("T", ASK, 60)
             outcome: SyncMailbox[AgentBayError] = SyncMailbox()
 
             def wait() -> None:
@@ -407,7 +403,7 @@ def test_stream_cancelled() -> None:
             assert other.wait_end() == {"phase": "end"}
             waiting.stop()
             assert pending(made) == 0
-    told = server.heard.get(timeout=5)
+    told = server.heard.get(timeout=60)
     assert told["invocationId"] == stream.id
     assert told["data"] == {"method": "m", "mode": "stream", "phase": "cancel"}
 
@@ -416,17 +412,19 @@ def test_stream_takes_too_long() -> None:
     """A stream keeps to its time, tells the service to stop, and leaves nothing behind."""
 
     def script(talk: Talk) -> None:
+        talk.reply(talk.hear())
         talk.reply(talk.hear(), phase="event", chunk="x")
         server.heard.put(talk.hear())
 
     with WsServer(script) as server:
         with client() as bay:
             made = session(bay, server.url)
-            stream = made.ws.stream("T", ASK, 0.3)
+            made.ws.call("T", ASK)  # connects
+            stream = made.ws.stream("T", ASK, 1)
             with pytest.raises(DeadlineExceeded):
                 stream.wait_end()
             assert pending(made) == 0
-            assert server.heard.get(timeout=5)["data"]["phase"] == "cancel"
+            assert server.heard.get(timeout=60)["data"]["phase"] == "cancel"
 
 
 def listening(link: SyncLink, pushes: SyncMailbox[Any], ups: SyncMailbox[Any] | None = None) -> None:
@@ -434,7 +432,7 @@ def listening(link: SyncLink, pushes: SyncMailbox[Any], ups: SyncMailbox[Any] | 
 
     def on_up() -> None:
         assert ups is not None
-        ups.put(link.call("W", {"method": "subscribe"}, Deadline(5)))
+        ups.put(link.call("W", {"method": "subscribe"}, Deadline(60)))
 
     link.listen(Listener("W", pushes.put, pushes.put, None if ups is None else on_up))
 
@@ -460,7 +458,7 @@ def test_subscriptions_come_back() -> None:
             pushes: SyncMailbox[Any] = SyncMailbox()
             ups: SyncMailbox[Any] = SyncMailbox()
             listening(link, pushes, ups)
-            link.call("W", {"method": "subscribe"}, Deadline(5))
+            link.call("W", {"method": "subscribe"}, Deadline(60))
             assert [pushes.take(60), pushes.take(60)] == [{"n": 1}, {"n": 2}]
             assert isinstance(pushes.take(60), ConnectionLost)
             assert ups.take(60) == {"result": 3}
@@ -479,7 +477,7 @@ def test_gives_up_when_the_session_is_gone() -> None:
             link = session(bay, server.url).ws.link()
             pushes: SyncMailbox[Any] = SyncMailbox()
             listening(link, pushes, SyncMailbox())
-            link.call("W", ASK, Deadline(5))
+            link.call("W", ASK, Deadline(60))
             assert isinstance(pushes.take(60), ConnectionLost)
             assert isinstance(pushes.take(60), NotFoundError)
             sync_sleep(1.2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.local.raw import Wire, embedded
+from tests.local.users import USERS, User, the_user
 
 if sys.platform != "linux":
     pytest.skip("the local runtime needs Linux", allow_module_level=True)
@@ -32,3 +34,18 @@ def wire(state_dir: Path) -> Iterator[Wire]:
 def session(wire: Wire) -> Iterator[str]:
     with wire.session() as session:
         yield session
+
+
+@pytest.fixture(scope="module", params=USERS)
+def somebody(request: pytest.FixtureRequest) -> Iterator[User]:
+    """Who runs the tests and, if that is root, an ordinary user."""
+    with the_user(request.param) as user:
+        yield user
+
+
+@pytest.fixture
+def who(somebody: User) -> Iterator[User]:
+    """The same, with an empty directory."""
+    yield somebody
+    for left in somebody.directory.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()

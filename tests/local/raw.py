@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.local.traces import PATIENCE
 
 KEY = "the-key-of-the-tests"
 
@@ -33,7 +34,7 @@ class Wire:
 
     def __init__(self, url: str, key: str = KEY) -> None:
         self.url, self.key = url, key
-        self.http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=url, timeout=2 * PATIENCE, trust_env=False)
 
     def envelope(self, action: str, **fields: Any) -> dict[str, Any]:
         form = {"Authorization": f"Bearer {self.key}", **{name: _form(value) for name, value in fields.items()}}
@@ -73,7 +74,7 @@ class Wire:
         return str(reply["content"][0]["text"])
 
     def sh(self, session: str, command: str, **args: Any) -> dict[str, Any]:
-        reply = self.tool(session, "shell", command=command, **{"timeout_ms": 10_000, **args})
+        reply = self.tool(session, "shell", command=command, **{"timeout_ms": int(PATIENCE * 1000), **args})
         result: dict[str, Any] = json.loads(reply["content"][0]["text"])
         assert reply["isError"] == (result["exit_code"] != 0)
         return result
@@ -91,9 +92,17 @@ def _form(value: Any) -> str:
 class Child:
     """A process that serves, started as the launcher or a person starts it."""
 
-    def __init__(self, arguments: list[str], *, key: str = KEY, lifeline: bool = True, **environment: str) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        *,
+        key: str = KEY,
+        lifeline: bool = True,
+        python: Sequence[str] = (sys.executable,),
+        **environment: str,
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [*python, *arguments],
             stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -122,66 +131,36 @@ class Child:
 
     def complaints(self) -> str:
         """What it wrote on standard error; waits for its end."""
-        self._reader.join(10)
+        self._reader.join(PATIENCE)
         return "".join(self._complaints)
 
     def close_lifeline(self) -> int:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE)
 
     def send(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE)
 
     def release(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
-        self._reader.join(10)
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
 
 
 @contextlib.contextmanager
-def embedded(state_dir: Path | None = None, *options: str, **environment: str) -> Iterator[tuple[Child, Wire]]:
-    """Run `python -m agentbay.local` and a client of it."""
+def embedded(state_dir: Path | None = None, *options: str, **more: Any) -> Iterator[tuple[Child, Wire]]:
+    """Run `python -m agentbay.local` and a client of it; `more` is as for `Child`."""
     where = ["--state-dir", str(state_dir)] if state_dir else []
-    child = Child(["-m", "agentbay.local", *where, *options], **environment)
+    child = Child(["-m", "agentbay.local", *where, *options], **more)
     try:
         wire = Wire(child.url)
         with wire.http:
             yield child, wire
     finally:
         child.release()
-
-
-def eventually(condition: Any, seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def processes_with(marker: str) -> list[int]:
-    """Pids on this machine whose command line holds `marker`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and marker.encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
-
-
-def mounts_with(marker: str) -> list[str]:
-    """Lines of any mount table on this machine that name `marker`."""
-    found: set[str] = set()
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit():
-                lines = (entry / "mountinfo").read_text(errors="replace").splitlines()
-                found.update(line for line in lines if marker in line)
-    return sorted(found)

@@ -10,7 +10,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -21,9 +20,9 @@ import pytest
 
 from agentbay.local import records
 from agentbay.local.sandbox import cgroups
-from tests.local.raw import KEY, Child, Refused, Wire, embedded, eventually, mounts_with, processes_with
-
-PATIENCE = 30.0  # seconds in which what a kill has left must be gone
+from tests.local.raw import KEY, Child, Refused, Wire, embedded
+from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
+from tests.local.users import User
 
 
 def rows(state_dir: Path) -> list[dict[str, Any]]:
@@ -34,14 +33,14 @@ def rows(state_dir: Path) -> list[dict[str, Any]]:
         return [dict(row) for row in db.execute("SELECT * FROM sessions")]
 
 
-def groups_of_the_dead() -> list[str]:
-    """Control groups of runtimes that do not run any more."""
+def groups_of(pids: set[int]) -> list[str]:
+    """Control groups of runtimes that do not run any more, by the pids that they had."""
     trees = cgroups._discover(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
     found = []
     for tree in trees:
         for place in Path(tree.base).glob("agentbay-*-*"):
             _, pid, started = place.name.split("-")
-            if cgroups._started(int(pid)) != started:
+            if int(pid) in pids and cgroups._started(int(pid)) != started:
                 found.append(str(place))
     return found
 
@@ -51,7 +50,8 @@ class Told:
 
     def __init__(self) -> None:
         self.labels: dict[str, list[dict[str, str]]] = {}
-        self.marker = f"{os.getpid()}{time.monotonic_ns()}"
+        self.marker = unique_seconds()
+        self.pids: set[int] = set()  # of runtimes that were killed
 
 
 def use(url: str, told: Told, seed: int) -> None:
@@ -77,10 +77,10 @@ def check(state_dir: Path, wire: Wire, told: Told) -> None:
     """Nothing is left of the sessions that died, and all that was told of them is known."""
     assert wire.data("ListSession", MaxResults=100) == []
     assert not list((state_dir / "sessions").iterdir())
-    assert eventually(lambda: processes_with(told.marker) == [], PATIENCE)
-    assert eventually(lambda: mounts_with(f"{state_dir}/") == [], PATIENCE)
-    assert eventually(lambda: groups_of_the_dead() == [], PATIENCE)
-    assert eventually(lambda: not list((state_dir / "trash").iterdir()), PATIENCE)
+    assert eventually(lambda: processes_with(told.marker) == [])
+    assert eventually(lambda: mounts_with(f"{state_dir}/") == [])
+    assert eventually(lambda: groups_of(told.pids) == [])
+    assert eventually(lambda: not list((state_dir / "trash").iterdir()))
     kept = {row["id"]: row for row in rows(state_dir)}
     assert {row["state"] for row in kept.values()} <= {"FINISH"}
     assert all(row["ended"] for row in kept.values())
@@ -95,39 +95,42 @@ def check(state_dir: Path, wire: Wire, told: Told) -> None:
             assert refused.value.code == "InvalidMcpSession.NotFound"
 
 
-def kill_while_it_starts(state_dir: Path, seconds: float) -> None:
-    command = [sys.executable, "-m", "agentbay.local", "--state-dir", str(state_dir)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+def kill_while_it_starts(who: User, seconds: float) -> int:
+    """Begin a runtime and kill it so many seconds later; return the pid that it had."""
+    command = [*who.become, who.interpreter, "-m", "agentbay.local", "--state-dir", str(who.directory)]
+    pipe, null, environment = subprocess.PIPE, subprocess.DEVNULL, {**os.environ, **who.environment}
+    with subprocess.Popen(command, stdin=pipe, stdout=null, stderr=null, env=environment) as child:
         assert child.stdin is not None
         child.stdin.write(f"{KEY}\n".encode())
         child.stdin.flush()
         time.sleep(seconds)
         child.kill()
+    return child.pid
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.soak)])
-def test_killed_at_any_moment(tmp_path: Path, rounds: int):
+@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.soak)])
+def test_killed_at_any_moment(who: User, rounds: int):
     """Whenever a runtime is killed, at work or as it starts, the next finds nothing left, and knows who has died."""
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
-    moments, told = random.Random(seed), Told()
+    moments, told, state_dir = random.Random(seed), Told(), who.directory
     for _ in range(rounds):
         if moments.random() < 0.3:
-            kill_while_it_starts(tmp_path, moments.uniform(0.1, 0.5))
-        with embedded(tmp_path) as (child, wire):
-            check(tmp_path, wire, told)
+            told.pids.add(kill_while_it_starts(who, moments.uniform(0.1, 0.5)))
+        with embedded(state_dir, **who.starts()) as (child, wire):
+            check(state_dir, wire, told)
             told = Told()
             users = [threading.Thread(target=use, args=(wire.url, told, moments.random())) for _ in range(4)]
             for user in users:
                 user.start()
             time.sleep(moments.uniform(0.0, 0.4))
             child.process.kill()
+            told.pids.add(child.process.pid)
             for user in users:
                 user.join(60)
                 assert not user.is_alive()
-    with embedded(tmp_path) as (child, wire):
-        check(tmp_path, wire, told)
+    with embedded(state_dir, **who.starts()) as (child, wire):
+        check(state_dir, wire, told)
         assert child.close_lifeline() == 0
         assert "Traceback" not in child.complaints()
 
@@ -158,7 +161,7 @@ def test_records_are_pruned(tmp_path: Path):
         assert wire.status(old) == "FINISH"
         new = wire.create()
         wire.data("DeleteSessionAsync", SessionId=new)
-        assert eventually(lambda: [row["id"] for row in rows(tmp_path)] == [middle, new], PATIENCE)
+        assert eventually(lambda: [row["id"] for row in rows(tmp_path)] == [middle, new])
         with pytest.raises(Refused):
             wire.status(old)
         assert child.close_lifeline() == 0
@@ -167,7 +170,7 @@ def test_records_are_pruned(tmp_path: Path):
     with embedded(tmp_path) as (_, wire):
         newest = wire.create()
         wire.data("DeleteSessionAsync", SessionId=newest)
-        assert eventually(lambda: [row["id"] for row in rows(tmp_path)] == [newest], PATIENCE)
+        assert eventually(lambda: [row["id"] for row in rows(tmp_path)] == [newest])
 
 
 @pytest.mark.parametrize("damage", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
@@ -176,7 +179,7 @@ def test_a_damaged_database(tmp_path: Path, damage: bytes):
     (tmp_path / "sessions.db").write_bytes(damage)
     child = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
     try:
-        assert (child.line, child.process.wait(30)) == ("", 1)
+        assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
         assert f"The database {tmp_path}/sessions.db cannot be used: " in child.complaints()
         assert "another --state-dir" in child.complaints()
         assert "Traceback" not in child.complaints()
@@ -190,38 +193,43 @@ class SmallDisk:
 
     SIZE = 24 << 20
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        script = f'mount -t tmpfs -o size={self.SIZE} none "$0" && exec "$@"'
+    def __init__(self, who: User) -> None:
+        self._who = who
+
+    def start(self, *, full: bool = False) -> Child:
+        directory = str(self._who.directory)
+        fill = '; head -c 99999999 /dev/zero > "$0/filler" || true' if full else ""
+        script = f'mount -t tmpfs -o size={self.SIZE} none "$0" {fill}; exec "$@"'
         # a user that is not root keeps its id, and with it the rights over its own mounts
-        own = [] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
-        command = [sys.executable, "-m", "agentbay.local", "--state-dir", str(directory)]
-        self.command = ["unshare", *own, "--mount", "sh", "-c", script, str(directory), *command]
+        own = [] if self._who.is_root else ["--user", "--map-current-user", "--keep-caps"]
+        within = self._who.starts("unshare", *own, "--mount", "sh", "-ec", script, directory)
+        return Child(["-m", "agentbay.local", "--state-dir", directory], **within)
 
     @contextlib.contextmanager
     def runtime(self) -> Any:
-        program = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-        child = Child(["-c", program, *self.command])
+        child = self.start()
         try:
             wire = Wire(child.url)
-            self.seen = Path(f"/proc/{child.process.pid}/root{self.directory}")
+            self.seen = Path(f"/proc/{child.process.pid}/root{self._who.directory}")
             with wire.http:
                 yield child, wire
         finally:
             child.release()
 
     def fill(self) -> None:
-        with (self.seen / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1 << 12))
+        # as its user: to root of another namespace, nothing here can belong
+        command = [*self._who.become, "sh", "-c", 'cat /dev/zero > "$0"', str(self.seen / "filler")]
+        environment = {**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert "No space left" in done.stderr
 
     def empty(self) -> None:
         (self.seen / "filler").unlink()
 
 
-def test_a_full_disk(tmp_path: Path):
+def test_a_full_disk(who: User, tmp_path: Path):
     """On a full disk nothing new is taken, each call says why; what is there can be used, ended, and goes on later."""
-    disk = SmallDisk(tmp_path)
+    disk = SmallDisk(who)
     with disk.runtime() as (child, wire):
         session, other = wire.create(Labels={"a": "1"}), wire.create()
         disk.fill()
@@ -239,7 +247,7 @@ def test_a_full_disk(tmp_path: Path):
         assert wire.status(session) == "PAUSED"
         wire.data("ResumeSessionAsync", SessionId=session)
         wire.data("DeleteSessionAsync", SessionId=other)
-        assert eventually(lambda: wire.status(other) == "FINISH", PATIENCE)
+        assert eventually(lambda: wire.status(other) == "FINISH")
         disk.empty()
         wire.data("SetLabel", SessionId=session, Labels={"b": "2"})
         assert wire.status(wire.create()) == "RUNNING"
@@ -252,15 +260,11 @@ def test_a_full_disk(tmp_path: Path):
         assert f"the state of {other} could not be kept" in complaints or "ERROR" not in complaints
 
 
-def test_a_disk_that_is_full_at_the_start(tmp_path: Path):
+def test_a_disk_that_is_full_at_the_start(who: User):
     """A runtime that cannot begin to keep its state says so in one line."""
-    disk = SmallDisk(tmp_path)
-    disk.command = [
-        part.replace("&& exec", '&& head -c 99999999 /dev/zero > "$0/filler"; exec') for part in disk.command
-    ]
-    child = Child(["-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])", *disk.command])
+    child = SmallDisk(who).start(full=True)
     try:
-        assert (child.line, child.process.wait(30)) == ("", 1)
+        assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
         complaints = [line for line in child.complaints().splitlines() if not line.startswith("head:")]
         assert len(complaints) == 1
         assert "cannot be" in complaints[0]

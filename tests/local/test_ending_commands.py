@@ -19,9 +19,15 @@ pytestmark = pytest.mark.anyio
 FAMILY = "sleep 4711 & sh -c 'sleep 4712; :' & setsid sleep 4713 & (setsid sleep 4714 &) ; wait"
 
 
+@pytest.fixture(scope="module")
+async def bay() -> AsyncIterator[AsyncAgentBay]:
+    async with AsyncAgentBay.local() as bay:
+        yield bay
+
+
 @pytest.fixture(params=["by link", "by service"])
-async def session(request: pytest.FixtureRequest) -> AsyncIterator[AsyncSession]:
-    async with AsyncAgentBay.local() as bay, bay.session() as session:
+async def session(bay: AsyncAgentBay, request: pytest.FixtureRequest) -> AsyncIterator[AsyncSession]:
+    async with bay.session() as session:
         if request.param == "by service":
             session.link_url = ""
         yield session

@@ -19,7 +19,8 @@ from websockets.sync.client import connect
 from agentbay.errors import ConflictError
 from agentbay.local.lifetime import Lifetime
 from agentbay.local.session import Session, State
-from tests.local.raw import Refused, Wire, eventually, mounts_with, processes_with
+from tests.local.raw import Refused, Wire
+from tests.local.traces import eventually, mounts_with, processes_with, unique_seconds
 
 WAYS = {
     ("CREATING", "RUNNING"), ("CREATING", "DELETING"),
@@ -99,15 +100,17 @@ def test_any_other_call_on_a_paused_session(wire: Wire, paused: str):
 
 def test_pause_holds_all_timers(wire: Wire):
     """Neither the idle time nor the longest run of a session goes on while it is paused."""
-    minutes = {"Timeout": 1, "MaxRuntime": 1}
-    idle, longest, awake = wire.create(Timeout=3), wire.create(**minutes), wire.create(Timeout=3)
-    for session in idle, longest:
-        wire.data("PauseSessionAsync", SessionId=session)
-    assert eventually(lambda: wire.status(awake) == "FINISH", 60)
+    paused = []
+    for times in {"Timeout": 4}, {"Timeout": 1, "MaxRuntime": 1}:  # the second pair in minutes
+        paused.append(wire.create(**times))
+        wire.data("PauseSessionAsync", SessionId=paused[-1])
+    idle, longest = paused
+    awake = wire.create(Timeout=4)
+    assert eventually(lambda: wire.status(awake) == "FINISH")
     assert [wire.status(session) for session in (idle, longest)] == ["PAUSED", "PAUSED"]
     wire.data("ResumeSessionAsync", SessionId=idle)
     assert wire.status(idle) == "RUNNING"
-    assert eventually(lambda: wire.status(idle) == "FINISH", 60)
+    assert eventually(lambda: wire.status(idle) == "FINISH")
     wire.data("DeleteSessionAsync", SessionId=longest)
 
 
@@ -149,8 +152,8 @@ def at_once(wire: Wire, *actions: tuple[str, str]) -> list[str]:
 @pytest.mark.parametrize("first", ["PauseSessionAsync", "ResumeSessionAsync"])
 def test_deletion_races_with_a_change(wire: Wire, first: str):
     """A deletion that meets a pause or a resumption wins, whichever came first, and nothing is left."""
-    for _ in range(8):
-        marker = f"{os.getpid()}{time.monotonic_ns()}"
+    for _ in range(5):
+        marker = unique_seconds()
         session = wire.create()
         wire.stdout(session, f"setsid sleep {marker} >/dev/null 2>&1 &")
         if first == "ResumeSessionAsync":
@@ -158,8 +161,8 @@ def test_deletion_races_with_a_change(wire: Wire, first: str):
         change, deletion = at_once(wire, (first, session), ("DeleteSessionAsync", session))
         assert deletion == ""
         assert change in ("", "InvalidMcpSession.NotFound", "IncorrectStatus.Session")
-        assert eventually(lambda s=session: wire.status(s) == "FINISH", 30)
-        assert eventually(lambda m=marker: processes_with(m) == [], 30)
+        assert eventually(lambda s=session: wire.status(s) == "FINISH")
+        assert eventually(lambda m=marker: processes_with(m) == [])
         assert mounts_with(session) == []
 
 
@@ -211,7 +214,7 @@ def test_deletion_closes_streams_and_links(wire: Wire):
     serve = "python3 -m http.server 30150 --bind 127.0.0.1"
     wire.stdout(session, f"setsid {serve} >/dev/null 2>&1 &")
     link = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30150)["Url"]
-    assert eventually(lambda: wire.http.get(link).status_code == 200, 30)
+    assert eventually(lambda: wire.http.get(link).status_code == 200)
     with connect(found["WsUrl"], additional_headers={"x-access-token": found["Token"]}) as stream:
         wire.data("DeleteSessionAsync", SessionId=session)
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.local.network.servers import serving
 from tests.local.raw import Child, Refused, Wire, embedded
+from tests.local.traces import PATIENCE
 
-GET = "curl -sS -m 20 --noproxy '' {} http://localhost:{}/; true"
+GET = "curl -sS -m 60 --noproxy '' {} http://localhost:{}/; true"
 
 
 def test_networks_of_sessions(wire: Wire):
@@ -49,7 +50,7 @@ def test_allowed_hosts():
                 "import os, urllib.request as u; os.environ['no_proxy'] = ''\n"
                 f"print(u.urlopen('http://localhost:{port}/').read().decode()[:5])"
             )
-            reply = wire.tool(session, "run_code", language="python", code=code, timeout_s=30)
+            reply = wire.tool(session, "run_code", language="python", code=code, timeout_s=60)
             assert "GET /" in json.dumps(reply), reply
             control = wire.url.rsplit(":", 1)[1]
             assert "is not allowed" in wire.stdout(session, GET.format("-x $http_proxy", control))
@@ -100,7 +101,7 @@ def test_bad_options(options, said):
     """What cannot be is refused with its name and what it may be."""
     child = Child(["-m", "agentbay.local", *options])
     try:
-        assert child.process.wait(30) != 0
+        assert child.process.wait(PATIENCE) != 0
         assert said in child.complaints()
     finally:
         child.release()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from agentbay.local.sandbox import cgroups
-from tests.local.raw import Child, Wire, embedded
+from tests.local.raw import Child, Refused, Wire, embedded
+from tests.local.traces import eventually
 
 EACH = {
     "--session-processes": "40",
@@ -19,7 +22,8 @@ EACH = {
     "--session-open-files": "100",
     "--output-limit": "1MiB",
 }
-TOGETHER = {"--session-cpus": "0.5", "--cpus": "1.5", "--memory": "300MiB", "--processes": "60"}
+TOGETHER = {"--memory": "300MiB", "--processes": "80"}
+PROCESSORS = {"--session-cpus": "0.5", "--cpus": "1.5"}
 FORKS = """
 import os, signal, time
 made = []
@@ -50,11 +54,11 @@ def groups() -> frozenset[str]:
 @pytest.fixture(scope="module", params=["groups", "no groups"])
 def limited(request: pytest.FixtureRequest) -> Iterator[tuple[Wire, Child]]:
     """A runtime with limits, where control groups can be made and where they cannot."""
-    given = dict(EACH)
+    given = EACH | TOGETHER
     if request.param == "groups":
         if not {"pids", "memory", "cpu"} <= groups():
             pytest.skip("no control groups can be made here")
-        given |= TOGETHER
+        given |= PROCESSORS | {"--processes": "60"}
     options = [word for pair in given.items() for word in pair]
     start = ["-m", "agentbay.local"] if request.param == "groups" else ["-c", WITHOUT_GROUPS]
     child = Child([*start, *options])
@@ -73,7 +77,9 @@ def test_of_a_session(limited: tuple[Wire, Child]):
         count = int(wire.stdout(session, f"python3 -c '{FORKS}'"))
         assert 20 < count < 40
         assert wire.stdout(session, "ulimit -n") == "100\n"
-        large = wire.sh(session, "python3 -c 'bytearray(b\"x\") * (600 << 20)'", timeout_ms=60_000)
+        large = wire.sh(
+            session, "python3 -c 'x = bytearray(b\"x\") * (600 << 20); import time; time.sleep(50)'", timeout_ms=60_000
+        )
         assert large["exit_code"] != 0
         assert "the session may use 200 MiB of memory" in large["stderr"]
         reply = wire.tool(session, "shell", command="head -c 3000000 /dev/zero | tr '\\0' x", timeout_ms=60_000)
@@ -88,20 +94,36 @@ def test_of_a_session(limited: tuple[Wire, Child]):
         assert wire.stdout(other, "echo fine") == "fine\n"
 
 
-@pytest.mark.parametrize("limited", ["groups"], indirect=True)
-def test_of_all_sessions(limited: tuple[Wire, Child]):
-    """What all sessions have together ends where the options say, whichever of them asks for more."""
+def test_memory_of_all_sessions(limited: tuple[Wire, Child]):
+    """What all sessions have together ends where the option says: one is killed and, if the kernel did not, told."""
     wire, child = limited
-    places = list(Path("/sys/fs/cgroup").rglob(f"agentbay-{child.process.pid}-*"))
-    hold = "python3 -c 'x = bytearray(b\"x\") * (170 << 20); import time; time.sleep(2)'"
+    hold = "python3 -c 'x = bytearray(b\"x\") * (170 << 20); import time; time.sleep(60)'"
     with wire.session() as one, wire.session() as two, ThreadPoolExecutor(2) as pool:
 
-        def use(session: str) -> int:
+        def use(session: str) -> dict[str, object]:
             other = Wire(wire.url)
             with other.http:
-                return int(other.sh(session, hold, timeout_ms=60_000)["exit_code"])
+                return other.sh(session, hold, timeout_ms=60_000)
 
-        assert 137 in set(pool.map(use, [one, two]))
+        killed, kept = wait([pool.submit(use, session) for session in (one, two)], return_when=FIRST_COMPLETED)
+        assert len(kept) == 1
+        ended = killed.pop().result()
+        assert ended["exit_code"] == 137
+        if WITHOUT_GROUPS in child.process.args:
+            assert "all sessions together may use 300 MiB of memory" in str(ended["stderr"])
+        for session in one, two:
+            wire.stdout(session, "pkill python3 || true")
+        assert kept.pop().result()["exit_code"] == 143  # it was there until now
+
+
+@pytest.mark.parametrize("limited", ["groups"], indirect=True)
+def test_processes_and_processors_of_all_sessions(limited: tuple[Wire, Child]):
+    """What all sessions have together ends where the options say, whichever of them asks for more."""
+    wire, child = limited
+    # not by rglob, which fails where groups of others vanish meanwhile
+    find = ["find", "/sys/fs/cgroup", "-name", f"agentbay-{child.process.pid}-*"]
+    places = [Path(line) for line in subprocess.run(find, stdout=PIPE, text=True, check=False).stdout.splitlines()]
+    with wire.session() as one, wire.session() as two:
         for session in one, two:
             wire.stdout(session, "for i in $(seq 25); do sleep 60 >/dev/null 2>&1 & done")
         count = int(wire.stdout(one, "cat /proc/[0-9]*/comm | grep -c sleep"))
@@ -117,14 +139,35 @@ def test_of_all_sessions(limited: tuple[Wire, Child]):
         assert "50000" in {value.split()[0] for (name, _), value in limits.items() if name.isdigit()}
 
 
-@pytest.mark.parametrize("option", TOGETHER)
-def test_what_needs_groups(option: str):
-    """Where nothing could hold a limit, the runtime refuses to start rather than to pretend."""
-    child = Child(["-c", WITHOUT_GROUPS, option, TOGETHER[option]])
+@pytest.mark.parametrize("limited", ["no groups"], indirect=True)
+def test_processes_of_all_sessions_without_groups(limited: tuple[Wire, Child]):
+    """There are as many sessions as cannot have more processes together, and a deletion makes room."""
+    wire, _ = limited
+    with wire.session() as one, wire.session():
+        with pytest.raises(Refused, match="--processes") as refused:
+            wire.create()
+        assert refused.value.code == "QuotaExceeded.Session"
+        wire.data("DeleteSessionAsync", SessionId=one)
+        assert eventually(lambda: wire.status(one) == "FINISH", 30)
+        with wire.session() as other:
+            assert wire.status(other) == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "way_out"),
+    [
+        *((pair, f"{pair[0]} needs control groups (cpu)", "What holds without") for pair in PROCESSORS.items()),
+        (("--processes", "100"), "100 is less than one session may have", "Lower --session-processes"),
+        (("--processes", "100", "--isolation", "none"), "needs control groups (pids) or namespaces", "Leave it out"),
+    ],
+)
+def test_what_nothing_could_hold(options: tuple[str, ...], said: str, way_out: str):
+    """Where nothing could hold a limit, the runtime refuses to start rather than to pretend, and says the way out."""
+    child = Child(["-c", WITHOUT_GROUPS, *options])
     try:
         assert (child.line, child.process.wait(30)) == ("", 1)
-        assert f"{option} needs control groups" in child.complaints()
-        assert "--max-sessions" in child.complaints()
+        assert said in child.complaints()
+        assert way_out in child.complaints()
     finally:
         child.release()
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from agentbay import AgentBay, Config
+from agentbay import AgentBay, CommandError, Config
 from agentbay._wire.tools import aside
 from agentbay.local.journal import Journal
-from tests.local.raw import KEY, Wire, embedded, eventually
+from agentbay.local.page import entry as entering
+from agentbay.local.page.entry import Tickets
+from tests.local.raw import KEY, Wire, embedded
+from tests.local.traces import PATIENCE, eventually
 
 HOME = "/home/wuying"
 
@@ -40,10 +48,19 @@ class Visitor:
         return self.http.post(f"/view/data{where}", headers=headers, content=json.dumps(body))
 
     def follow(self, path: str = "") -> Iterator[dict[str, Any]]:
+        """What the page is told, as it comes; whoever waits in vain fails after a while."""
+        deadline = time.monotonic() + PATIENCE
         headers = {"authorization": f"Bearer {self.page_pass}"}
         with self.http.stream("POST", f"/view/data{path}", headers=headers) as answer:
             assert answer.status_code == 200
-            yield from map(json.loads, answer.iter_lines())
+            for line in answer.iter_lines():
+                assert time.monotonic() < deadline, "it did not come"
+                yield json.loads(line)
+
+    def entries(self, session: str) -> Iterator[dict[str, Any]]:
+        """What is told of the log, as it comes."""
+        for line in self.follow(f"/{session}"):
+            yield from line.get("log", [])
 
     def log(self, session: str) -> list[dict[str, Any]]:
         """Whatever was run, the oldest first."""
@@ -224,7 +241,7 @@ def test_what_was_run(wire: Wire, known: Visitor, session: str):
     assert "timed out" in late["note"]
     assert (code["stdout"], code["failed"]) == ("a\n42", False)
     assert (failing["failed"], failing["note"]) == (True, "ZeroDivisionError: division by zero")
-    assert (len(long["stdout"]), long["stdout"][-4:]) == (2000, "tail")
+    assert (len(long["stdout"]), long["stdout"][0], long["stdout"][-4:]) == (4000, "…", "tail")
     assert all(entry["seconds"] is not None for entry in entries)
 
 
@@ -245,14 +262,117 @@ def test_work_of_the_client(wire: Wire, known: Visitor, tmp_path: Path):
 
 
 def test_how_much_is_kept():
-    """The log is bounded, in entries and in what each holds."""
+    """The log is bounded, in entries and in what each holds; what still runs goes last, and no password is halved."""
     journal = Journal()
-    for number in range(105):
-        with journal.record_shell(f"{number} {'x' * 3000}") as entry:
-            entry.end(stdout="é".encode() * 5000, stderr="y" * 5000)
-    entries = journal.since(0)
-    assert [entry.number for entry in entries] == list(range(6, 106))
-    assert {(len(entry.text), entry.stdout, len(entry.stderr)) for entry in entries} == {(2000, "é" * 2000, 2000)}
+    with journal.record_shell("runs") as running:
+        for number in range(105):
+            with journal.record_shell(f"{number} {'x' * 5000}") as entry:
+                entry.follow(lambda _: ("é".encode() * 5000, f"https://user:password@host/{'y' * 3985}"))
+        entries = journal.since(0)
+    assert [entry.number for entry in entries] == [running.number, *range(8, 107)]
+    assert {len(entry.text) for entry in entries[1:]} == {4000}
+    assert {entry.stdout for entry in entries[1:]} == {"…" + "é" * 3999}
+    assert {entry.stderr for entry in entries[1:]} == {f"https://…@host/{'y' * 3985}"}
+
+
+WAITS = "echo begins; echo wrong >&2; until [ -e go ]; do sleep 0.05; done; echo ends; exit 3"
+CODE = "import os, time\nprint('begins', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.05)\nprint('ends')"
+
+
+@pytest.mark.parametrize("kind", ["shell", "background", "terminal", "python"])
+def test_what_is_written_while_it_runs(wire: Wire, known: Visitor, kind: str):
+    """Output is told while a command, a process, a terminal's program or code still runs, and how it ended after."""
+    with AgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay, bay.session() as session, ThreadPoolExecutor() as pool:
+        if kind == "background":
+            session.command.start(WAITS)
+        elif kind == "terminal":
+            session.pty.create(shell=f"sh -c '{WAITS}'")
+        elif kind == "shell":
+            pool.submit(session.command.run, WAITS, timeout_ms=int(PATIENCE * 1000))
+        else:
+            pool.submit(session.code.run, CODE, "python", timeout_s=int(PATIENCE))
+        try:
+            lines = known.entries(session.session_id)
+            running = next(entry for entry in lines if "begins" in entry["stdout"])
+            assert (running["kind"], running["seconds"], running["exit_code"]) == (kind, None, None)
+            assert "ends" not in running["stdout"]
+        finally:
+            session.file_system.write_file("go", "")
+        ended = next(entry for entry in lines if entry["seconds"] is not None)
+        assert ended["stdout"].split() == (["begins", "wrong", "ends"] if kind == "terminal" else ["begins", "ends"])
+        assert ended["stderr"] == ("wrong\n" if kind in ("shell", "background") else "")
+        assert (ended["exit_code"], ended["failed"]) == ((None, False) if kind == "python" else (3, True))
+
+
+def test_the_end_of_what_runs_in_the_background(wire: Wire, known: Visitor):
+    """Processes that were killed with their keeper, whose files were spoilt or removed, or never began have ended."""
+    with AgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay, bay.session() as session:
+        killed = session.command.start("sleep 1000")
+        session.command.run(f"read child keeper < .agentbay/processes/{killed.id}/pid; kill -9 $keeper $child").check()
+        odd = session.command.start("sleep 1000")
+        session.command.run(f"echo nonsense > .agentbay/processes/{odd.id}/exit").check()
+        removed = session.command.start("true")
+        assert removed.wait(PATIENCE) == 0
+        removed.remove()
+        with pytest.raises(CommandError):
+            session.command.start("true", cwd="none")
+        ends: dict[str, tuple[Any, ...]] = {}
+        for entry in known.entries(session.session_id):
+            if entry["kind"] == "background" and entry["seconds"] is not None:
+                ends[entry["number"]] = (entry["exit_code"], entry["note"] or entry["stderr"].rpartition(": ")[2])
+            if len(ends) == 4:
+                break
+        assert list(dict(sorted(ends.items())).values()) == [
+            (None, "it was killed from outside, and left no exit code"),
+            (None, "it left no exit code"),
+            (None, "its output was removed"),
+            (126, "can't cd to none\n"),
+        ]
+
+
+def test_ticket(wire: Wire, visitor: Visitor, monkeypatch: pytest.MonkeyPatch):
+    """A ticket, for whoever has the key, logs in once and soon; nothing else is one."""
+    for key in ("", "Bearer wrong", KEY):
+        assert visitor.http.post("/view/tickets", headers={"authorization": key}).status_code == 401
+    given = visitor.http.post("/view/tickets", headers={"authorization": f"Bearer {KEY}"}).json()
+    ticket = given["ticket"]
+    assert (given, KEY in ticket) == ({"ticket": ticket, "seconds": 300}, False)
+    for wrong in ("", "x", ticket[:-1], ticket + "x", "é", "\0"):
+        refused = visitor.http.post("/view/login", data={"ticket": wrong})
+        assert (refused.status_code, "no longer good" in refused.text) == (403, True)
+        assert "set-cookie" not in refused.headers
+    assert visitor.http.post("/view/login", data={"ticket": ticket}, headers={"origin": "null"}).status_code == 403
+    entered = visitor.http.post("/view/login", data={"ticket": ticket})
+    assert (entered.status_code, entered.headers["location"]) == (303, "/view")
+    assert ticket not in entered.headers["set-cookie"]
+    assert "; HttpOnly; SameSite=Strict" in entered.headers["set-cookie"]
+    assert visitor.open().status_code == 200
+    assert visitor.http.post("/view/login", data={"ticket": ticket}).status_code == 403
+    tickets = Tickets()
+    oldest, *_ = [tickets.make() for _ in range(17)]
+    assert [tickets.take(oldest), tickets.take(tickets.make())] == [False, True]
+    monkeypatch.setattr(entering, "TICKET_LIFETIME", 0)
+    assert not tickets.take(tickets.make())
+
+
+def test_link_at_the_start():
+    """`agentbay local` says how to log in to whoever starts it at a terminal."""
+    screen, theirs = os.openpty()
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("agentbay"), "local"],
+        stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "AGENTBAY_API_KEY": KEY},
+    ) as child:  # fmt: skip
+        os.close(theirs)
+        assert child.stdout is not None
+        url = child.stdout.readline().decode().split()[-1]
+        said = b""
+        while b"agentbay local login" not in said:
+            said += os.read(screen, 4096)
+        ticket = said.decode().partition(f"{url}/view/login#")[2].split()[0]
+        assert httpx.post(f"{url}/view/login", data={"ticket": ticket}, trust_env=False).status_code == 303
+        child.terminate()
+        assert child.wait(PATIENCE) == 0
+    os.close(screen)
 
 
 def test_what_runs(wire: Wire, known: Visitor, session: str):
@@ -269,6 +389,22 @@ def test_what_runs(wire: Wire, known: Visitor, session: str):
     assert known.ask(f"/{session}/resume").status_code == 200
     assert known.ask(f"/{session}/delete").status_code == 200
     assert list(lines)[-1] == {"ended": True}
+
+
+def test_several_who_look(wire: Wire, known: Visitor, session: str):
+    """All who look at the list are told the same, from when they came: what is there first, then what changes."""
+    lines = [known.follow()]
+    assert session in next(lines[0])["sessions"]
+    lines.append(known.follow())
+    assert session in next(lines[1])["sessions"]
+    wire.sh(session, "sleep 1000 >/dev/null 2>&1 &")
+    for told in lines:
+        changes = (line.get("sessions", {}).get(session) for line in told)
+        facts = next(facts for facts in changes if facts and facts["processes"])
+        assert (facts["state"], facts["memory"] > 0) == ("RUNNING", True)
+    wire.data("DeleteSessionAsync", SessionId=session)
+    for told in lines:
+        assert any(session in line.get("gone", ()) for line in told)
 
 
 def test_looking_is_no_activity(wire: Wire, known: Visitor):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -159,6 +160,57 @@ def test_it_is_live(wire: Wire, page: Any, complaints: list[str]):
         expect(link(page, session)).to_be_visible()
     expect(link(page, session)).to_have_count(0)
     assert complaints == []
+
+
+def test_output_is_live(wire: Wire, page: Any, session: str, complaints: list[str]):
+    """What a command writes is seen while it runs, as a terminal would show it, with how long it runs; then its end."""
+    expect = sync_api.expect
+    log_in(page, wire)
+    complaints.clear()
+    link(page, session).click()
+    command = (
+        "printf '\\033[1;31mred\\033[m\\n10%%\\r2\\b20%%\\n'; until [ -e go ]; do sleep 0.1; done; echo ends; exit 3"
+    )
+    with ThreadPoolExecutor() as pool:
+        pool.submit(wire.sh, session, command)
+        try:
+            shown = entry(page, "until")
+            expect(shown.locator(".out")).to_have_text("red\n20%", use_inner_text=True)
+            expect(shown.locator(".outcome")).to_have_text(re.compile(r"running · [1-9]"))
+            expect(shown).to_have_attribute("data-state", "running")
+            page.get_by_role("heading", name=session).focus()
+            page.keyboard.press("ArrowDown")
+            expect(shown.locator("summary")).to_be_focused()
+        finally:
+            wire.text(session, "write_file", path="go", content="")
+    expect(shown.locator(".out")).to_have_text("red\n20%\nends", use_inner_text=True)
+    expect(shown.locator(".outcome")).to_have_text(re.compile(r"exit 3 · \d"))
+    expect(shown.locator("summary")).to_be_focused()
+    expect(page.locator("#news")).to_contain_text("exit 3")
+    assert complaints == []
+
+
+def test_log_in_by_a_link(wire: Wire, page: Any, complaints: list[str]):
+    """A link logs in once, without a form; no address, request or cookie has the ticket after."""
+    expect = sync_api.expect
+    answer = wire.http.post("/view/tickets", headers={"authorization": f"Bearer {KEY}"})
+    ticket = answer.json()["ticket"]
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{wire.url}/view/login#{ticket}")
+    expect(page.locator("#connection")).to_have_text("live")
+    expect(page).to_have_url(f"{wire.url}/view")
+    (cookie,) = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/view")
+    page.go_back()
+    assert not any(ticket in url for url in [page.url, cookie["value"], *asked])
+    assert complaints == []
+    page.context.clear_cookies()
+    page.goto("about:blank")
+    page.goto(f"{wire.url}/view/login#{ticket}")
+    expect(page.get_by_role("alert")).to_contain_text("no longer good")
+    expect(page.get_by_label("API key")).to_be_focused()
+    assert page.context.cookies() == []
 
 
 def test_resource_url(wire: Wire, page: Any):

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.local.contexts.store import made, mount, put, upload_url
-from tests.local.raw import Refused, Wire, embedded, eventually
+from tests.local.raw import Refused, Wire, embedded
+from tests.local.traces import eventually
 
 CANARY = b"what nobody in a session may read"
 MOUNT = "/mnt/ctx"
@@ -106,7 +107,7 @@ def asked(ground: Ground, action: str, **fields: Any) -> bytes:
     return answer.content
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(path=paths(), target=paths())
 def test_file_tools(ground: Ground, path: str, target: str):
     """No file tool reads, lists, changes, moves or removes what is the host's or another session's or context's."""
@@ -131,7 +132,7 @@ def test_file_tools(ground: Ground, path: str, target: str):
     assert ground.strangers() == strangers
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(path=paths())
 def test_files_of_contexts(ground: Ground, path: str):
     """No key of a context, and no URL made for one, leads out of it; links in it that sessions have made neither."""
@@ -173,7 +174,7 @@ def test_links_swapped_in_a_race(ground: Ground):
             naive.add((real / "secret").read_bytes())
         return naive >= {CANARY, b"harmless\n"}
 
-    assert eventually(read_naively, 60)
+    assert eventually(read_naively)
     before, stop, seen = ground.kept(), threading.Event(), set()
 
     def download() -> None:
@@ -209,7 +210,8 @@ def test_links_swapped_in_a_race(ground: Ground):
         thread.start()
     try:
         deadline = time.monotonic() + 3
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or len(seen) < 2:
+            assert any(thread.is_alive() for thread in threads)
             assert ground.kept() == before
             time.sleep(0.05)
     finally:
@@ -217,6 +219,5 @@ def test_links_swapped_in_a_race(ground: Ground):
         for thread in threads:
             thread.join(60)
     assert not any(ground.betrays(answer) for answer in seen)
-    assert len(seen) > 1
     assert ground.kept() == before
     assert [path.name for path in ground.outside.iterdir()] == ["secret"]

@@ -5,7 +5,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,13 @@ import pytest
 from agentbay.cli import main
 from agentbay.local.lifetime import Lifetime
 from agentbay.local.state_dir import erase
-from tests.local.raw import KEY, Child, Wire, embedded, eventually, mounts_with, processes_with
+from tests.local.raw import KEY, Child, Wire, embedded
+from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
 
 
 def marked(wire: Wire) -> tuple[str, str]:
     """Make a session with a process in it that can be found; return its id and the mark."""
-    marker = f"{os.getpid()}{time.monotonic_ns()}"
-    session = wire.create()
+    marker, session = unique_seconds(), wire.create()
     wire.stdout(session, f"touch file; setsid sleep {marker} >/dev/null 2>&1 &")
     assert eventually(lambda: len(processes_with(marker)) == 1)
     return session, marker
@@ -30,9 +29,7 @@ def test_end_of_the_lifeline(tmp_path: Path):
     with embedded(tmp_path) as (child, wire):
         session, marker = marked(wire)
         wire.data("PauseSessionAsync", SessionId=wire.create())
-        started = time.monotonic()
         assert child.close_lifeline() == 0
-        assert time.monotonic() - started < 2
         assert processes_with(marker) == mounts_with(session) == []
         assert not list((tmp_path / "sessions").iterdir())
         assert not list((tmp_path / "trash").iterdir())
@@ -57,7 +54,7 @@ def test_kill(tmp_path: Path):
         session, marker = marked(wire)
         wire.data("PauseSessionAsync", SessionId=session)
         child.send(signal.SIGKILL)
-        assert eventually(lambda: processes_with(marker) == mounts_with(session) == [], 2)
+        assert eventually(lambda: processes_with(marker) == mounts_with(session) == [])
         assert list((tmp_path / "sessions").iterdir())
     with embedded(tmp_path) as (_, wire):
         assert not list((tmp_path / "sessions").iterdir())
@@ -84,7 +81,7 @@ def test_second_runtime(tmp_path: Path):
     """A state directory belongs to one runtime; a second says so and stops."""
     with embedded(tmp_path) as (_, wire):
         second = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
-        assert (second.line, second.process.wait(10)) == ("", 1)
+        assert (second.line, second.process.wait(PATIENCE)) == ("", 1)
         assert second.complaints() == (
             f"Another runtime uses the state directory {tmp_path}. Stop it, or choose another --state-dir.\n"
         )
@@ -101,7 +98,7 @@ def test_what_cannot_start(tmp_path: Path):
             (["--state-dir", "/proc/x"], "The state directory cannot be used"),
         ):
             other = Child(["-m", "agentbay.local", *options])
-            assert (other.line, other.process.wait(10)) == ("", 1)
+            assert (other.line, other.process.wait(PATIENCE)) == ("", 1)
             assert text in other.complaints()
             other.release()
 
@@ -142,6 +139,7 @@ def test_command_with_a_key_of_its_own(tmp_path: Path):
             assert f"created {session}\n" in log
             assert keys[-1] not in log
             assert "sleep" not in log
+            assert "/view/login" not in log  # that is for terminals
             assert child.process.stdout is not None
             assert child.process.stdout.read() == ""
         finally:
@@ -182,7 +180,7 @@ def test_without_the_extra():
         "u.find_spec = lambda name, *more: None if name == 'uvicorn' else found(name, *more)\n"
         "from agentbay.cli import main; sys.exit(main(['local']))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == 'The local runtime needs uvicorn: pip install "agentbay-sdk[local]"\n'
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
 import ssl
 import stat
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,9 +21,21 @@ import trustme
 from agentbay import AgentBay, AsyncAgentBay, AuthenticationError, Config, ConfigurationError
 from agentbay.local import listening
 from agentbay.local.options import Options, parse, size
-from tests.local.raw import KEY, Child, Refused, Wire, embedded, eventually, processes_with
+from tests.local.raw import KEY, Child, Refused, Wire, embedded
+from tests.local.traces import PATIENCE, eventually, processes_with, unique_seconds
 
 NAME = socket.gethostname()  # leads to this machine, and is not the loopback's
+SECOND = "second.example"
+
+
+def own_address() -> str:
+    """An address of this machine that is not 127.0.0.1: where a packet to another machine would come from."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:  # no network at all
+            return "127.0.0.2"
+        return str(probe.getsockname()[0])
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Files of an authority, a certificate and its key."""
     directory = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
-    issued = authority.issue_cert(NAME, "localhost", "127.0.0.1", common_name=NAME)
+    issued = authority.issue_cert(NAME, "localhost", "127.0.0.1", "::1", own_address(), SECOND, common_name=NAME)
     files = {name: str(directory / f"{name}.pem") for name in ("ca", "cert", "key")}
     authority.cert_pem.write_to_path(files["ca"])
     issued.private_key_pem.write_to_path(files["key"])
@@ -51,7 +61,7 @@ def complaint(*arguments: str, key: str = KEY) -> str:
     """What a command says that does not start."""
     child = command(*arguments, key=key)
     try:
-        assert (child.line, child.process.wait(30)) == ("", 1)
+        assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
         return child.complaints()
     finally:
         child.release()
@@ -92,6 +102,48 @@ def test_for_other_machines(certificate: dict[str, str]):
         child.release()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"] if socket.has_dualstack_ipv6() else ["0.0.0.0"])
+def test_every_address(certificate: dict[str, str], host: str):
+    """On all addresses, URLs name the one by which a client came; names that are not this machine's are refused."""
+    tls = ["--tls-cert", certificate["cert"], "--tls-key", certificate["key"]]
+    child = command("--host", host, "--server-name", SECOND, *tls)
+    trust = ssl.create_default_context(cafile=certificate["ca"])
+    try:
+        assert child.line.startswith(f"agentbay local ready at https://{SECOND}:")
+        port = child.line.split()[-1].rpartition(":")[2]
+        for address in (own_address(), "localhost", *(["[::1]"] if host == "::" else [])):
+            url = f"https://{address}:{port}"
+            with AgentBay(KEY, cfg=Config(endpoint=url), verify=certificate["ca"]) as bay, bay.session() as session:
+                for found in session.resource_url, session.link_url, session.get_link("https", 30150).unwrap().data:
+                    assert found.startswith(url + "/")
+                assert session.ws_url.startswith(f"wss://{address}:{port}/")
+                assert session.code.run_code("print(6 * 7)", "python", stream_beta=True).result == "42\n"
+        wire = Wire(f"https://{own_address()}:{port}")
+        wire.http = httpx.Client(base_url=wire.url, verify=trust, trust_env=False, timeout=60)
+        with wire.http:
+            for headers, status in (
+                ({"host": SECOND}, 200),
+                ({"host": f"{NAME.upper()}:1234"}, 200),
+                ({"host": f"{SECOND}:77", "origin": f"https://{SECOND}:77"}, 200),
+                ({"host": SECOND, "origin": f"https://{SECOND}.evil.example"}, 403),
+                ({"host": SECOND, "origin": "https://198.51.100.7"}, 403),
+                ({"host": "evil.example"}, 403),
+                ({"host": f"evil.example:{port}", "origin": f"https://evil.example:{port}"}, 403),
+                ({"host": "0.0.0.0"}, 403),
+                ({"host": "198.51.100.7"}, 403),
+            ):
+                assert wire.http.get("/healthz", headers=headers).status_code == status, headers
+            wire.http.headers["host"] = f"{SECOND}:77"  # as behind a forwarded port
+            made = wire.data("CreateMcpSession")
+            assert made["WsUrl"].startswith(f"wss://{SECOND}:77/ws/")
+            assert wire.data("GetLink", SessionId=made["SessionId"], Port=30150)["Url"].startswith(
+                f"wss://{SECOND}:77/"
+            )
+        assert child.send(signal.SIGTERM) == 0
+    finally:
+        child.release()
+
+
 def test_streams_over_tls(certificate: dict[str, str]):
     """WebSockets too go under TLS."""
 
@@ -107,7 +159,7 @@ def test_streams_over_tls(certificate: dict[str, str]):
 
     child = command("--tls-cert", certificate["cert"], "--tls-key", certificate["key"])
     try:
-        asyncio.run(asyncio.wait_for(body(child.line.split()[-1]), 60))
+        asyncio.run(asyncio.wait_for(body(child.line.split()[-1]), PATIENCE))
     finally:
         child.release()
 
@@ -116,7 +168,10 @@ def test_streams_over_tls(certificate: dict[str, str]):
     ("arguments", "said"),
     [
         (["--host", NAME], "--tls-cert and --tls-key"),
-        (["--host", "0.0.0.0"], "no host that clients could name"),
+        (["--host", "0.0.0.0"], "--host 0.0.0.0 would serve other machines in the clear"),
+        (["--host", "::"], "--tls-cert and --tls-key"),
+        (["--host", ""], "--host: '' is no host"),
+        (["--server-name", "a:80"], "--server-name: must be a name or an address"),
         (["--host", NAME, "--tls-cert", "{cert}"], "one of them is missing"),
         (["--tls-cert", "/none", "--tls-key", "{key}"], "--tls-cert /none cannot be read: No such file"),
         (["--tls-cert", "{key}", "--tls-key", "{key}"], "are no certificate and its key"),
@@ -138,9 +193,10 @@ def test_options_that_cannot_be(certificate: dict[str, str], arguments: list[str
         pass
 
 
-def test_other_machines_need_a_chosen_key(certificate: dict[str, str]):
+@pytest.mark.parametrize("host", [NAME, "0.0.0.0"])
+def test_other_machines_need_a_chosen_key(certificate: dict[str, str], host: str):
     """A key that only this machine's files hold is no key for other machines."""
-    arguments = ["--host", NAME, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"]]
+    arguments = ["--host", host, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"]]
     assert "Set AGENTBAY_API_KEY" in complaint(*arguments, key="")
 
 
@@ -162,7 +218,7 @@ def test_a_unix_socket(tmp_path: Path):
             assert child.line == f"agentbay local ready at unix:{path}\n"
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             assert "somebody listens there" in complaint("--socket", str(path))
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=60) as http:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=PATIENCE) as http:
                 bay = AgentBay(KEY, cfg=Config(endpoint="http://localhost"), http_client=http)
                 with bay.session() as session:
                     assert session.command.run("echo through").output == "through\n"
@@ -173,25 +229,23 @@ def test_a_unix_socket(tmp_path: Path):
             child.release()
 
 
-def slow_call(wire: Wire, session: str, seconds: float, marker: str) -> dict[str, object]:
+def slow_call(wire: Wire, session: str, marker: str) -> dict[str, object]:
     other = Wire(wire.url)
-    other.http.timeout = httpx.Timeout(120)
     with other.http:
-        return other.sh(session, f": {marker}; sleep {seconds}; echo done", timeout_ms=100_000)
+        return other.sh(session, f": {marker}; until [ -e go ]; do sleep 0.05; done; echo done")
 
 
 @contextmanager
-def stopping(seconds: float, *options: str) -> Iterator[tuple[Child, Future[dict[str, object]]]]:
-    """A runtime that has been told to stop while a call is under way."""
-    marker = f"{os.getpid()}{time.monotonic_ns()}"
-    with embedded(None, *options) as (child, wire), ThreadPoolExecutor(1) as pool:
+def stopping(state_dir: Path, drain: str) -> Iterator[tuple[Child, Wire, Future[dict[str, object]]]]:
+    """A runtime that has been told to stop while a call is under way, which ends when there is a file "go"."""
+    marker = unique_seconds()
+    with embedded(state_dir, "--drain", drain) as (child, wire), ThreadPoolExecutor(1) as pool:
         session = wire.create()
-        call = pool.submit(slow_call, wire, session, seconds, marker)
-        assert eventually(lambda: processes_with(marker) != [], 30)
+        call = pool.submit(slow_call, wire, session, marker)
+        assert eventually(lambda: processes_with(marker) != [])
         child.process.send_signal(signal.SIGTERM)
-        assert eventually(lambda: refused(wire) == (503, "ServiceUnavailable"), 30)
-        yield child, call
-        assert child.process.wait(60) == 0
+        yield child, wire, call
+        assert child.process.wait(PATIENCE) == 0
         assert processes_with(marker) == []
         assert "Traceback" not in child.complaints()
 
@@ -204,24 +258,28 @@ def refused(wire: Wire) -> tuple[int, str]:
     return 200, ""
 
 
-def test_calls_under_way_finish():
+def test_calls_under_way_finish(tmp_path: Path):
     """Told to stop, it refuses new calls, and lets those under way come to their end."""
-    with stopping(3, "--drain", "60") as (_, call):
-        assert call.result(60)["stdout"] == "done\n"
+    with stopping(tmp_path, "600") as (_, wire, call):
+        assert eventually(lambda: refused(wire) == (503, "ServiceUnavailable"))
+        (home,) = tmp_path.glob("sessions/*/home")
+        (home / "go").touch()
+        assert call.result(PATIENCE)["stdout"] == "done\n"
 
 
-def test_not_for_longer_than_that():
+def test_not_for_longer_than_that(tmp_path: Path):
     """Calls that take too long are ended with their sessions."""
-    with stopping(600, "--drain", "0.5") as (_, call), pytest.raises(Refused):
-        call.result(60)
+    with stopping(tmp_path, "0.5") as (_, _, call), pytest.raises(Refused):
+        call.result(PATIENCE)
 
 
-def test_a_second_signal():
+def test_a_second_signal(tmp_path: Path):
     """Told twice, it waits for nobody."""
-    with stopping(600, "--drain", "600") as (child, call):
+    with stopping(tmp_path, "600") as (child, wire, call):
+        assert eventually(lambda: refused(wire) == (503, "ServiceUnavailable"))
         child.process.send_signal(signal.SIGINT)
         with pytest.raises(Refused):
-            call.result(60)
+            call.result(PATIENCE)
 
 
 def test_logs_hold_no_secret(tmp_path: Path):

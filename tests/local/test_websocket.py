@@ -16,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from agentbay.local.hub import Hub, Peer
 from tests.local.raw import Wire
+from tests.local.traces import PATIENCE
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def ask(connection: ClientConnection, target: str, **data: Any) -> dict[str, Any
     asked = uuid.uuid4().hex
     connection.send(json.dumps({"invocationId": asked, "source": "SDK", "target": target, "data": data}))
     while True:
-        frame = json.loads(connection.recv(10))
+        frame = json.loads(connection.recv(PATIENCE))
         if frame["invocationId"] == asked:
             assert (frame["source"], frame["target"]) == (target, "SDK")
             answer: dict[str, Any] = frame["data"]
@@ -44,7 +45,7 @@ def until_closed(connection: ClientConnection, first: str = "") -> None:
     if first:
         connection.send(first)
     while True:
-        connection.recv(10)
+        connection.recv(PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +108,12 @@ def test_large_frames(wire: Wire, session: str) -> None:
 def test_most_terminals(wire: Wire, session: str) -> None:
     """A session has a bound on its terminals; those that have ended do not count, and only the last are remembered."""
     with talking(wire, session) as made:
-        create = {"method": "pty.create", "params": {"shell": "sleep 60", "listening": True}}
+        create = {"method": "pty.create", "params": {"shell": "sleep 600", "listening": True}}
         ids = [ask(made, "PTY_SERVER", **create)["result"]["ptySessionId"] for _ in range(64)]
         assert "64 terminals" in ask(made, "PTY_SERVER", **create)["error"]
         for pty in ids:
             ask(made, "PTY_SERVER", method="pty.kill", params={"ptySessionId": pty})
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while (listed := ask(made, "PTY_SERVER", method="pty.list")["result"])["ptySessionIds"]:
             assert time.monotonic() < deadline
         assert [item["exitCode"] for item in listed["ptySessions"]] == [137] * 16

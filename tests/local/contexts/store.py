@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from tests.local.raw import Wire
+from tests.local.traces import PATIENCE
 
 
 def made(wire: Wire) -> str:
@@ -60,7 +61,7 @@ def statuses(wire: Wire, session: str, **fields: str) -> list[dict[str, Any]]:
     return [one for part in status for one in json.loads(part["data"])]
 
 
-def settled(wire: Wire, session: str, seconds: float = 60, **fields: str) -> list[dict[str, Any]]:
+def settled(wire: Wire, session: str, seconds: float = 2 * PATIENCE, **fields: str) -> list[dict[str, Any]]:
     """Wait for the transfers to end, and return how they did."""
     deadline = time.monotonic() + seconds
     while True:

@@ -11,7 +11,8 @@ import pytest
 from agentbay.local.contexts import presigned
 from tests.local.contexts.places import Place
 from tests.local.contexts.store import get, made, put, tree, upload_url
-from tests.local.raw import Refused, Wire, eventually
+from tests.local.raw import Refused, Wire
+from tests.local.traces import eventually
 
 
 def test_get_and_create(wire: Wire):
@@ -197,7 +198,7 @@ def test_presigned_urls_expire(wire: Wire, place: Place):
     short = presigned.make_url(wire.url, secret, "GET", context, "/f", lifetime=1)
     long = presigned.make_url(wire.url, secret, "GET", context, "/f")
     assert httpx.get(long, trust_env=False).content == b"x"
-    assert eventually(lambda: httpx.get(short, trust_env=False).status_code == 403, 30)
+    assert eventually(lambda: httpx.get(short, trust_env=False).status_code == 403)
     assert httpx.get(short, trust_env=False).json()["Message"] == "This URL has expired."
     over = presigned.make_url(wire.url, secret, "PUT", context, "/f", lifetime=-1)
     assert httpx.put(over, content=b"y", trust_env=False).status_code == 403

@@ -17,6 +17,7 @@ from agentbay.local.contexts.remote import Remote, read_url
 from tests.local.contexts.places import BUCKET, CREDENTIALS, InBucket, Place, Server, serving
 from tests.local.contexts.store import ended, item, made, mount, put, settled, sync, tree
 from tests.local.raw import Child, Refused, Wire, embedded
+from tests.scripted import quiet_port
 
 TOP = "/tmp/data"
 in_bucket = pytest.mark.parametrize("place", ["bucket"], indirect=True)
@@ -114,7 +115,7 @@ def test_another_machine_goes_on(object_store: Server, tmp_path: Path):
 
 def test_a_bucket_that_fails(tmp_path: Path):
     """While the bucket cannot be reached, or is damaged, a sync has failed, says why, and has changed nothing."""
-    with serving() as server:
+    with serving(quiet_port()) as server:
         place = InBucket(server, "failing", tmp_path)
         with embedded(None, *place.options, **place.environment) as (child, wire):
             _fail(wire, place, server)

@@ -57,7 +57,7 @@ def expected(place: Place) -> dict[str, Any]:
 def told_by(python: str, flavour: str, wire: Wire, place: Place, folder: Path) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
     command = [python, str(STORY), flavour, wire.url, wire.key, str(int(place.mounts))]
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
     assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
     seen: dict[str, Any] = json.loads(lines[0].removeprefix("SEEN "))

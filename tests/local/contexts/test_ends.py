@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 from tests.local.contexts.store import ended, item, made, put, settled, tree
-from tests.local.raw import Wire, eventually, processes_with
+from tests.local.raw import Wire
+from tests.local.traces import eventually, processes_with, unique_seconds
 
 TOP = "/tmp/data"
 
@@ -32,16 +32,16 @@ def test_end_by_death(wire: Wire):
         put(wire, one["ContextId"], f"{one['Path']}/gone", b"gone")
     session = wire.create(PersistenceDataList=listed)
     settled(wire, session)
-    marker = f"{os.getpid()}{time.monotonic_ns()}"
+    marker = unique_seconds()
     tops = " ".join(one["Path"] for one in listed)
     wire.stdout(
         session,
         f"for d in {tops}; do echo 1 > $d/f; rm $d/gone; done; cd /tmp; setsid sleep {marker} >/dev/null 2>&1 &",
     )
-    assert eventually(lambda: len(processes_with(marker)) == 1, 30)
+    assert eventually(lambda: len(processes_with(marker)) == 1)
     status = Path(f"/proc/{processes_with(marker)[0]}/status").read_text()
     os.kill(int(re.search(r"PPid:\s+(\d+)", status)[1]), signal.SIGKILL)  # type: ignore[index]
-    assert eventually(lambda: wire.status(session) == "FINISH", 60)
+    assert eventually(lambda: wire.status(session) == "FINISH")
     for one in listed:
         assert tree(wire, one["ContextId"], one["Path"]) == {"old": b"old", "f": b"1\n"}
 
@@ -51,5 +51,5 @@ def test_end_by_time(wire: Wire):
     context = made(wire)
     session = wire.create(PersistenceDataList=[item(context, TOP)], Timeout=1)
     wire.stdout(session, f"mkdir -p {TOP}; echo 1 > {TOP}/f")
-    assert eventually(lambda: wire.status(session) == "FINISH", 20)
+    assert eventually(lambda: wire.status(session) == "FINISH")
     assert tree(wire, context, TOP) == {"f": b"1\n"}

@@ -3,7 +3,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.local.contexts.conftest import make_place
 from tests.local.contexts.store import get, item, made, put, settled, statuses, tree
 from tests.local.raw import Wire, embedded
+from tests.local.users import USERS, User
 
 TOP = "/tmp/data"
 FILES = 30
@@ -59,29 +59,32 @@ class Life:
 
 
 @pytest.mark.parametrize(
-    ("kind", "rounds"),
+    ("somebody", "kind", "rounds"),
     [
-        ("disk", 5),
-        pytest.param("disk", 50, marks=pytest.mark.soak),
-        ("bucket", 2),
-        pytest.param("bucket", 50, marks=pytest.mark.soak),
+        ("own", "disk", 3),
+        *(("ordinary", "disk", 1) for _ in USERS[1:]),
+        pytest.param("own", "disk", 50, marks=pytest.mark.soak),
+        ("own", "bucket", 2),
+        pytest.param("own", "bucket", 50, marks=pytest.mark.soak),
     ],
+    indirect=["somebody"],
 )
-def test_killed_at_any_moment(request: pytest.FixtureRequest, tmp_path: Path, kind: str, rounds: int):
+def test_killed_at_any_moment(request: pytest.FixtureRequest, who: User, kind: str, rounds: int):
     """Whenever a runtime is killed: what it had acknowledged is there, and no state is a mixture of two."""
     seed = random.randrange(1 << 30)
     moments = random.Random(seed)
     context, number, stored = "", 0, 0
-    place = make_place(request, kind, f"killed-{seed}", tmp_path)
+    place = make_place(request, kind, f"killed-{seed}", who.directory)
+    more = {**place.environment, **who.starts()}
     for _ in range(rounds):
-        with embedded(None, *place.options, **place.environment) as (child, wire):
+        with embedded(None, *place.options, **more) as (child, wire):
             context = context or made(wire)
             life = Life(wire, context, number)
             timer = threading.Timer(moments.uniform(0.0, 0.5), child.process.kill)
             with pytest.raises((httpx.TransportError, ValueError)):
                 life.go_on(timer.start)
             timer.join()
-        with embedded(None, *place.options, **place.environment) as (child, wire):
+        with embedded(None, *place.options, **more) as (child, wire):
             found = tree(wire, context, TOP)
             number = int(next(iter(found.values()), b"0"))
             assert found == expected(number), seed
@@ -100,4 +103,4 @@ def test_killed_at_any_moment(request: pytest.FixtureRequest, tmp_path: Path, ki
             assert child.close_lifeline() == 0
             assert "Traceback" not in child.complaints()
     assert number >= rounds  # each life had a sync acknowledged
-    assert not list(tmp_path.glob("contexts*/staging/*"))
+    assert not list(who.directory.glob("contexts*/staging/*"))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.local.contexts.store import ended, get, item, made, mount, put, settled, tree
-from tests.local.raw import Refused, Wire, mounts_with
+from tests.local.raw import Refused, Wire
+from tests.local.traces import mounts_with
 
 pytestmark = pytest.mark.parametrize("place", ["disk"], indirect=True)  # `test_bucket` has what a bucket says to it
 

@@ -17,6 +17,7 @@ from agentbay.local.kernels.table import Kernels
 from agentbay.local.kernels.transcript import MIB, Transcript
 from agentbay.local.kernels.warm import WarmPython
 from agentbay.local.sandbox.host import Limits, Sandbox, SandboxHost, SandboxSpec
+from tests.local.traces import PATIENCE
 
 LIMITS = Limits(total_memory_bytes=512 * MIB, processes=128)
 PROGRAMS = {"javascript": "node", "r": "R", "java": "jshell"}
@@ -31,7 +32,7 @@ class Bench:
     kernels: Kernels
     environment: dict[str, str] = field(default_factory=dict)
 
-    async def run(self, code: str, timeout: float = 60, context: str = "") -> Transcript:
+    async def run(self, code: str, timeout: float = 2 * PATIENCE, context: str = "") -> Transcript:
         transcript = Transcript()
         await self.kernels.run(
             self.sandbox,
@@ -73,7 +74,7 @@ async def warm() -> AsyncIterator[WarmPython]:
     """The zygote, ready to fork."""
     warm = WarmPython()
     warm.begin()
-    with anyio.fail_after(60):
+    with anyio.fail_after(PATIENCE):
         while not warm.ready:
             await anyio.sleep(0.02)
     yield warm

@@ -19,7 +19,7 @@ from agentbay.local.network.rules import Rule, parse_rule
 from agentbay.local.sandbox.host import Completed, Sandbox
 from tests.local.network.servers import WHEEL, serving
 from tests.local.sandbox.conftest import laboratory
-from tests.local.sandbox.traces import eventually
+from tests.local.traces import PATIENCE, eventually
 
 CURL = "curl -sS -m 30 --noproxy '' "
 Conduct = Callable[[Iterable[str], Callable[["Way"], Awaitable[None]]], None]
@@ -32,14 +32,14 @@ class Way:
         self.sandbox, self.door, self.directory = sandbox, door, directory
 
     async def sh(self, command: str) -> Completed:
-        return await self.sandbox.run(["bash", "-c", command], timeout=40)
+        return await self.sandbox.run(["bash", "-c", command], timeout=PATIENCE)
 
     async def raw(self, data: bytes) -> bytes:
         """Send bytes to the proxy and return what comes back until it hangs up."""
         connection = await self.sandbox.connect(3128)
         reader, writer = await asyncio.open_connection(sock=connection)
         writer.write(data)
-        answer = await asyncio.wait_for(reader.read(), 30)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
         return answer
 
@@ -59,7 +59,7 @@ def conduct(tmp_path: Path) -> Conduct:
                 assert sandbox.take_listener() is None
                 door = Door(listener, Reach(map(parse_rule, rules), own_port=own_port, more=lambda: more))
                 try:
-                    await asyncio.wait_for(body(Way(sandbox, door, tmp_path / "sandbox-1")), 60)
+                    await asyncio.wait_for(body(Way(sandbox, door, tmp_path / "sandbox-1")), 2 * PATIENCE)
                 finally:
                     door.close()
 
@@ -275,7 +275,7 @@ def test_its_end(conduct, monkeypatch):
             held.pop()[1].close()
             assert (await waiting).stdout.startswith(b"GET /")
             way.door.close()
-            await asyncio.wait_for(asyncio.gather(*(reader.read() for reader, _ in held)), 30)
+            await asyncio.wait_for(asyncio.gather(*(reader.read() for reader, _ in held)), PATIENCE)
             assert (await way.sh(f"{CURL} http://localhost:{port}/; echo $?")).stdout == b"7\n"
             for _, writer in held:
                 writer.close()

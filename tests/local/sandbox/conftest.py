@@ -13,6 +13,7 @@ if sys.platform != "linux":
     pytest.skip("sandboxes need Linux", allow_module_level=True)
 
 from agentbay.local.sandbox.host import Sandbox, SandboxHost, SandboxSpec
+from tests.local.traces import PATIENCE
 
 
 class Lab:
@@ -38,6 +39,19 @@ async def laboratory(directory: Path) -> AsyncIterator[Lab]:
         await host.close()
 
 
+async def becomes(condition: Callable[[], Awaitable[object]]) -> None:
+    """Wait until something in a sandbox is true; the limit is that of the whole experiment."""
+    while not await condition():
+        await asyncio.sleep(0.02)
+
+
+async def grows(file: Path, size: int = 0) -> int:
+    """Wait until a file has more than `size` bytes; return how many."""
+    while not file.exists() or (found := file.stat().st_size) <= size:
+        await asyncio.sleep(0.02)
+    return found
+
+
 Experiment = Callable[[Lab], Awaitable[None]]
 
 
@@ -48,7 +62,7 @@ def experiment(tmp_path: Path) -> Callable[[Experiment], None]:
     def conduct(body: Experiment) -> None:
         async def whole() -> None:
             async with laboratory(tmp_path) as lab:
-                await asyncio.wait_for(body(lab), 30)
+                await asyncio.wait_for(body(lab), 2 * PATIENCE)
 
         asyncio.run(whole())
 

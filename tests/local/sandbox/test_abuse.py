@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from agentbay.local.sandbox.host import IsolationUnavailable, Limits, Sandbox
 from agentbay.local.sandbox.spec import MIB
 from tests.local.sandbox.conftest import Lab
 from tests.local.sandbox.test_lifecycle import SOURCE
+from tests.local.traces import PATIENCE
 
-SLOWEST, MEDIAN = 2.0, 0.5  # seconds that `true` may take meanwhile; a few milliseconds on a quiet machine
+ANSWERS = 10  # that another sandbox must give meanwhile, however long that takes on this machine
 
 BOMB = "bomb() { bomb | bomb & }; while :; do bomb; done 2>/dev/null"
 ALLOCATION = "b = bytearray(10 << 30)\nfor i in range(0, len(b), 4096): b[i] = 1"
@@ -25,7 +27,7 @@ PIECES = "import os\nwhile os.fork(): pass\nb = bytearray(10 << 30)\nfor i in ra
 FLOOD = "cat /dev/zero & cat /dev/zero >&2 & cat /dev/zero | tee /dev/stderr"
 DISK = "i=0; while :; do head -c 20000000 /dev/zero > f$i; i=$((i+1)); done"
 FILES = """
-import os, time
+import os
 opened = []
 try:
     while len(opened) < 10_000:
@@ -34,53 +36,48 @@ except OSError as error:
     print(len(opened), error.strerror, flush=True)
 for i in range(10_000):
     open(f"/tmp/many-{i}", "w").close()
-time.sleep(1)
 """
 SPIN = "for i in $(seq 50); do while :; do :; done & done; wait"
 
-ABUSES = [
-    ("fork bomb", ["bash", "-c", BOMB]),
-    ("10 GiB at once", ["python3", "-c", ALLOCATION]),
-    ("10 GiB in each of many", ["python3", "-c", PIECES]),
-    ("flood of output", ["bash", "-c", FLOOD]),
-    ("full disk", ["bash", "-c", DISK]),
-    ("10,000 open files", ["python3", "-c", FILES]),
-    ("all processors", ["bash", "-c", SPIN]),
-]
+ABUSES = {
+    "fork bomb": ["bash", "-c", BOMB],
+    "10 GiB at once": ["python3", "-c", ALLOCATION],
+    "10 GiB in each of many": ["python3", "-c", PIECES],
+    "flood of output": ["bash", "-c", FLOOD],
+    "full disk": ["bash", "-c", DISK],
+    "10,000 open files": ["python3", "-c", FILES],
+    "all processors": ["bash", "-c", SPIN],
+}
 
 
-async def answer_times(sandbox: Sandbox, seconds: float) -> list[float]:
-    times, end = [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        started = time.monotonic()
-        assert (await sandbox.run(["true"])).exit_code == 0
-        times.append(time.monotonic() - started)
-        await asyncio.sleep(0.02)
-    return sorted(times)
+async def abuse(sandbox: Sandbox, argv: list[str]) -> None:
+    """Do it again and again: what a limit ends at once is to be no relief for the others."""
+    while True:
+        done = await sandbox.run(argv, output_limit=MIB)
+        assert len(done.stdout) + len(done.stderr) < 3 * MIB
 
 
 @pytest.mark.parametrize("groups", [True, False], ids=["groups", "no groups"])
-@pytest.mark.parametrize(("name", "argv"), ABUSES, ids=[name for name, _ in ABUSES])
-def test_others_keep_answering(experiment, name, argv, groups):
+@pytest.mark.parametrize("argv", ABUSES.values(), ids=ABUSES)
+def test_others_keep_answering(experiment, argv, groups):
     """Another sandbox and the runtime stay responsive, and the abused sandbox is of use again when it is over."""
 
     async def body(lab: Lab) -> None:
         if not groups:
-            lab.host._drop_reserve()
-            if lab.host.cgroups:
-                lab.host.cgroups.close()
-                lab.host.cgroups = None
+            lab.host.give_up_groups()
         elif lab.host.cgroups is None:
             pytest.skip("no control groups can be made here")
         limits = Limits(processes=200, total_memory_bytes=512 * MIB, disk_bytes=200 * MIB)
         abused, other = await lab.sandbox(limits=limits), await lab.sandbox()
-        abuse = asyncio.create_task(abused.run(argv, timeout=3, output_limit=MIB))
-        times = await answer_times(other, 3.2)
-        done = await abuse
-        print(f"{name}: median {times[len(times) // 2] * 1e3:.1f} ms, worst {times[-1] * 1e3:.0f} ms, {done.exit_code}")
-        assert times[len(times) // 2] < MEDIAN
-        assert times[-1] < SLOWEST
-        assert len(done.stdout) + len(done.stderr) < 3 * MIB
+        abusing, began, answers = asyncio.create_task(abuse(abused, argv)), time.monotonic(), 0
+        while answers < ANSWERS or time.monotonic() < began + 1.5:  # to do its worst takes it a while
+            assert not abusing.done(), abusing
+            assert (await other.run(["true"])).exit_code == 0
+            answers += 1
+            await asyncio.sleep(0.02)
+        abusing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await abusing
         assert sum(path.stat().st_size for path in (lab.directory / "sandbox-1/home").iterdir()) < 2000 * MIB
         assert abused.alive
         assert (await abused.run(["echo", "fine"])).stdout == b"fine\n"
@@ -213,7 +210,11 @@ def test_machines_that_lack_something(machine, said, landlock_says):
     Nothing runs with less isolation unasked; asked, the rungs below work as far as the kernel goes.
     """
     done = subprocess.run(
-        [sys.executable, "-c", MACHINES[machine] + TRY, SOURCE], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", MACHINES[machine] + TRY, SOURCE],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
     )
     assert done.stderr == ""
     assert done.stdout.startswith(said)

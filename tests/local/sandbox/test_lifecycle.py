@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from agentbay.local.sandbox import ladder
 from agentbay.local.sandbox.errors import FileOperationFailed, IsolationUnavailable
 from agentbay.local.sandbox.host import SandboxGone, SandboxHost
 from agentbay.local.sandbox.syscalls import SetupFailed
-from tests.local.sandbox.traces import eventually, mounts_with, processes_with
+from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
+from tests.local.users import copied_for_everyone, python_for_everyone
 
 
 def open_descriptors() -> int:
+    gc.collect()  # what another test has left open is not to be closed between two counts
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
@@ -31,12 +34,15 @@ def test_close_leaves_nothing(experiment, tmp_path):
 
     async def body(lab):
         sandbox = await lab.sandbox()
-        await sandbox.run(["bash", "-c", "for i in 1 2 3; do setsid nohup sleep 770077 >&/dev/null & done"])
-        assert eventually(lambda: len(processes_with("770077")) == 3)
+        seconds = unique_seconds()
+        await sandbox.run(["bash", "-c", f"for i in 1 2 3; do setsid nohup sleep {seconds} >&/dev/null & done"])
+        assert eventually(lambda: len(processes_with(seconds)) == 3)
         assert mounts_with(str(tmp_path))
+        lab.host._reserve.drop()  # it comes when it likes
+        lab.host._reserve.drop()
         descriptors = open_descriptors()
         await sandbox.close()
-        assert processes_with("770077") == []
+        assert processes_with(seconds) == []
         assert mounts_with(str(tmp_path)) == []
         assert not sandbox.alive
         assert open_descriptors() == descriptors - 3  # its socket, its /proc and its pidfd
@@ -50,11 +56,12 @@ def test_closing_the_host_closes_all(experiment):
     """A closed host has closed its sandboxes and makes no more."""
 
     async def body(lab):
-        sandboxes = [await lab.sandbox() for _ in range(3)]
-        calls = [asyncio.create_task(sandbox.run(["sleep", "770078"])) for sandbox in sandboxes]
-        await asyncio.sleep(0.2)
+        seconds, sandboxes = unique_seconds(), [await lab.sandbox() for _ in range(3)]
+        calls = [asyncio.create_task(sandbox.run(["sleep", seconds])) for sandbox in sandboxes]
+        while len(processes_with(seconds)) < 3:
+            await asyncio.sleep(0.02)
         await lab.host.close()
-        assert processes_with("770078") == []
+        assert processes_with(seconds) == []
         for result in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(result, SandboxGone)
         with pytest.raises(SandboxGone):
@@ -67,6 +74,7 @@ def test_fifty_at_once(experiment):
     """Fifty sandboxes made at the same time all work, and closing them all leaves no descriptor behind."""
 
     async def body(lab):
+        lab.host._reserve.drop()  # it comes when it likes
         before = open_descriptors()
         sandboxes = await asyncio.gather(*(lab.sandbox() for _ in range(50)))
         done = await asyncio.gather(
@@ -74,6 +82,7 @@ def test_fifty_at_once(experiment):
         )
         assert [int(one.stdout) for one in done] == list(range(50))
         await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
+        lab.host._reserve.drop()
         assert open_descriptors() == before
 
     experiment(body)
@@ -106,8 +115,9 @@ async def main():
         root = Path(sys.argv[2]) / name
         root.mkdir()
         sandbox = await host.create(SandboxSpec(root=root))
-        asyncio.create_task(sandbox.run(["bash", "-c", "setsid sleep 770079 & sleep 770079"]))
-    await asyncio.sleep(0.3)
+        asyncio.create_task(sandbox.run(["bash", "-c", f"setsid sleep {sys.argv[3]} & sleep {sys.argv[3]}"]))
+        while (await sandbox.usage()).processes < 3:
+            await asyncio.sleep(0.02)
     await sandbox.freeze()
     print("up", flush=True)
     await asyncio.sleep(60)
@@ -119,15 +129,28 @@ asyncio.run(main())
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_death_of_the_service(tmp_path, number):
     """When the service is killed no process and no mount is left, not even of a frozen sandbox."""
-    service = subprocess.Popen([sys.executable, "-c", SCENARIO, SOURCE, str(tmp_path)], stdout=subprocess.PIPE)
+    seconds = unique_seconds()
+    service = subprocess.Popen([sys.executable, "-c", SCENARIO, SOURCE, str(tmp_path), seconds], stdout=subprocess.PIPE)
     with service:
         assert service.stdout
         assert service.stdout.readline() == b"up\n"
-        assert len(processes_with("770079")) >= 4
+        assert len(processes_with(seconds)) >= 5  # it has them in its own command line as well
+        zygotes = children(service.pid)
+        assert zygotes
         service.send_signal(number)
-    assert eventually(lambda: processes_with("770079") == [], 2)
-    assert eventually(lambda: mounts_with(str(tmp_path)) == [], 2)
-    assert eventually(lambda: processes_with(str(service.pid)) == [], 2)
+    assert eventually(lambda: processes_with(seconds) == [])
+    assert eventually(lambda: mounts_with(str(tmp_path)) == [])
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in zygotes))
+
+
+def children(pid: int) -> list[int]:
+    """Pids of the processes that a process has started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if f"\nPPid:\t{pid}\n" in (entry / "status").read_text():
+                found.append(int(entry.name))
+    return found
 
 
 def test_death_of_the_zygote(experiment):
@@ -194,6 +217,16 @@ def test_refusal_in_a_container_without_rights():
     assert said.endswith("False\n")
 
 
+FORKS = """
+import os, signal, time
+made = []
+try:
+    while len(made) < 100:
+        made.append(os.fork() or time.sleep(600))
+finally:  # the error comes out
+    for child in made:
+        os.kill(child, signal.SIGKILL)
+"""
 UNPRIVILEGED = """
 import asyncio, os, sys
 from pathlib import Path
@@ -211,19 +244,21 @@ async def main():
     assert done.stdout == b"1000\\nx\\nwuying\\n", done
     assert b"Read-only" in done.stderr
     assert (context / "f").stat().st_uid == 12345
-    bomb = await sandbox.run(["bash", "-c", "for i in {1..100}; do sleep 60 & done; wait"], timeout=0.5)
-    assert bomb.timed_out and b"temporarily unavailable" in bomb.stderr
+    bomb = await sandbox.run(["python3", "-c", sys.argv[3]])
+    assert b"temporarily unavailable" in bomb.stderr, bomb
     await sandbox.call("write", {"path": "a/b"}, input=b"payload")
     assert (await sandbox.call("read", {"path": "a/b"}))[1] == b"payload"
     task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
-    await asyncio.sleep(0.2)
+    count = root / "home/n"
+    while not count.exists():
+        await asyncio.sleep(0.02)
     await sandbox.freeze()
-    size = (root / "home/n").stat().st_size
+    size = count.stat().st_size
     await asyncio.sleep(0.1)
-    assert (root / "home/n").stat().st_size == size > 0
+    assert count.stat().st_size == size
     await sandbox.thaw()
-    await asyncio.sleep(0.1)
-    assert (root / "home/n").stat().st_size > size
+    while count.stat().st_size == size:
+        await asyncio.sleep(0.02)
     status = (await sandbox.run(["cat", "/proc/1/environ"])).stderr
     assert b"Permission denied" in status
     await sandbox.close()
@@ -235,33 +270,10 @@ asyncio.run(main())
 """
 
 
-def _python_for_everyone() -> str | None:
-    candidates = [sys.executable, *(f"/usr/bin/python3{minor}" for minor in ("", ".11", ".12", ".13"))]
-    check = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
-    # twice: setpriv itself keeps its rights until after its exec
-    program = (
-        "import subprocess, sys; assert sys.version_info >= (3, 11); sys.exit(subprocess.call([sys.executable, '-V']))"
-    )
-    for candidate in candidates:
-        command = [*check, candidate, "-c", program]
-        if Path(candidate).exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            return candidate
-    return None
-
-
-def copied_for_everyone(*trees: Path) -> Path:
-    """Copy folders to where every user can read them: a checkout may lie where only its owner can look."""
-    place = Path(tempfile.mkdtemp(prefix="agentbay-test-", dir="/tmp"))
-    place.chmod(0o755)
-    for tree in trees:
-        shutil.copytree(tree, place / tree.name, ignore=shutil.ignore_patterns("__pycache__"))
-    return place
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
 def test_an_ordinary_user():
     """Everything works for a user without any privilege, who then owns what the sandbox makes."""
-    python = _python_for_everyone()
+    python = python_for_everyone()
     if python is None:
         pytest.skip("no Python 3.11 that other users can start")
     directory = Path(f"/tmp/agentbay-test-{os.getpid()}-{time.monotonic_ns()}")
@@ -271,9 +283,8 @@ def test_an_ordinary_user():
         os.chown(directory, 12345, 12345)
         command = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", python, "-c", UNPRIVILEGED]
         source = str(copied / Path(SOURCE).name)
-        done = subprocess.run(
-            [*command, source, str(directory)], capture_output=True, text=True, timeout=60, check=False
-        )
+        command += [source, str(directory), FORKS]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
         assert (done.stdout, done.stderr) == ("done\n", "")
     finally:
         shutil.rmtree(copied)

@@ -16,8 +16,9 @@ import pytest
 
 from agentbay.local.sandbox import landlock
 from agentbay.local.sandbox.host import Bind, FileOperationFailed, Sandbox, SandboxError, SandboxHost, SandboxSpec
+from tests.local.sandbox.conftest import grows
 from tests.local.sandbox.test_lifecycle import SOURCE
-from tests.local.sandbox.traces import eventually, processes_with
+from tests.local.traces import PATIENCE, eventually, processes_with, unique_seconds
 
 ISOLATIONS = ["none", *(["landlock"] if landlock.version() >= landlock.NEEDED else [])]
 Body = Callable[[Sandbox, SandboxHost], Awaitable[None]]
@@ -34,13 +35,23 @@ def conduct(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Non
             try:
                 root = tmp_path / "sandbox"
                 root.mkdir()
-                await asyncio.wait_for(body(await host.create(SandboxSpec(root=root, **options)), host), 30)
+                await asyncio.wait_for(body(await host.create(SandboxSpec(root=root, **options)), host), PATIENCE)
             finally:
                 await host.close()
 
         asyncio.run(whole())
 
     return run
+
+
+# the ports are the machine's own: which one is free, the kernel knows
+SERVER = """
+import os, socket, time
+server = socket.create_server(("127.0.0.1", 0))
+open("new", "w").write(str(server.getsockname()[1]))
+os.rename("new", "port")
+time.sleep(600)
+"""
 
 
 def test_tools_work(conduct, tmp_path):
@@ -58,14 +69,10 @@ def test_tools_work(conduct, tmp_path):
         terminal = await sandbox.open_terminal(["sh", "-c", "tty; exit 3"], cols=80, rows=24)
         assert await terminal.exited == 3
         terminal.close()
-        server = asyncio.create_task(sandbox.run(["python3", "-m", "http.server", "--bind", "127.0.0.1", "38917"]))
-        for _ in range(300):
-            try:
-                connection = await sandbox.connect(38917)
-                break
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.05)
-        connection.close()
+        server = asyncio.create_task(sandbox.run(["python3", "-c", SERVER]))
+        port = tmp_path / "sandbox/home/port"
+        await grows(port)
+        (await sandbox.connect(int(port.read_text()))).close()
         server.cancel()
 
     conduct(body)
@@ -75,15 +82,17 @@ def test_all_of_it_ends(conduct):
     """A timeout kills what the command has left behind; closing kills everything, also what is stopped or a daemon."""
 
     async def body(sandbox: Sandbox, host: SandboxHost) -> None:
-        daemon = "setsid nohup sleep 770101 >&/dev/null & (setsid sh -c 'setsid sleep 770101 >&/dev/null &') ; wait"
+        late, left = unique_seconds(), unique_seconds()
+        daemon = f"setsid nohup sleep {late} >&/dev/null & (setsid sh -c 'setsid sleep {late} >&/dev/null &') ; wait"
         done = await sandbox.run(["bash", "-c", daemon], timeout=0.5)
         assert done.timed_out
-        assert processes_with("770101") == []
-        await sandbox.run(["bash", "-c", "(setsid sleep 770102 >&/dev/null &) ; (sleep 770102 & kill -STOP $!) ; true"])
-        assert len(processes_with("770102")) == 2
+        assert eventually(lambda: processes_with(late) == [])
+        stopped = f"(setsid sleep {left} >&/dev/null &) ; (sleep {left} & kill -STOP $!) ; true"
+        await sandbox.run(["bash", "-c", stopped])
+        assert eventually(lambda: len(processes_with(left)) == 2)
         assert (await sandbox.usage()).processes == 2
         await sandbox.close()
-        assert processes_with("770102") == []
+        assert eventually(lambda: processes_with(left) == [])
         assert not sandbox.alive
 
     conduct(body)
@@ -95,15 +104,13 @@ def test_pause(conduct, tmp_path):
     async def body(sandbox: Sandbox, host: SandboxHost) -> None:
         task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
         file = tmp_path / "sandbox/home/n"
-        while not file.exists():
-            await asyncio.sleep(0.02)
+        await grows(file)
         await sandbox.freeze()
         size = file.stat().st_size
         await asyncio.sleep(0.2)
         assert file.stat().st_size == size
         await sandbox.thaw()
-        while file.stat().st_size == size:
-            await asyncio.sleep(0.02)
+        await grows(file, size)
         task.cancel()
 
     conduct(body)
@@ -126,16 +133,15 @@ def test_binds(conduct, tmp_path):
 
 
 HOST = """
-import asyncio, os, sys, time
-from contextlib import nullcontext
+import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from agentbay.local.sandbox.host import SandboxHost, SandboxSpec
 async def main():
     host = await SandboxHost.start(isolation=sys.argv[3])
     sandbox = await host.create(SandboxSpec(root=Path(sys.argv[2])))
-    await sandbox.run(["bash", "-c", "(setsid sleep 770103 >&/dev/null &)"])
-    asyncio.create_task(sandbox.run(["sleep", "770103"]))
+    await sandbox.run(["bash", "-c", f"(setsid sleep {sys.argv[4]} >&/dev/null &)"])
+    asyncio.create_task(sandbox.run(["sleep", sys.argv[4]]))
     while len(sandbox.running()) < 2:
         await asyncio.sleep(0.02)
     await sandbox.freeze()
@@ -148,14 +154,16 @@ asyncio.run(main())
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_a_killed_host(tmp_path, isolation):
     """When the service is killed, all that its sandboxes run ends, frozen or not."""
-    host = subprocess.Popen([sys.executable, "-c", HOST, SOURCE, str(tmp_path), isolation], stdout=subprocess.PIPE)
+    seconds = unique_seconds()
+    command = [sys.executable, "-c", HOST, SOURCE, str(tmp_path), isolation, seconds]
+    host = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert host.stdout is not None
     with host.stdout:
         assert host.stdout.readline() == b"frozen\n"
-        assert len(processes_with("770103")) >= 2
+        assert len(processes_with(seconds)) >= 3  # it has them in its own command line as well
         host.send_signal(signal.SIGKILL)
         host.wait()
-    assert eventually(lambda: processes_with("770103") == [], 30)
+    assert eventually(lambda: processes_with(seconds) == [])
 
 
 @pytest.mark.skipif("landlock" not in ISOLATIONS, reason="takes Landlock of ABI 6; what is said without it is tested")
@@ -197,3 +205,19 @@ attempt(lambda: socket.socket(socket.AF_UNIX).connect("\\0agentbay-test-{os.getp
 
         assert asyncio.run(attempts("landlock")) == ["13", "13", "13", "13", "13", "1", "13", "1"]
         assert set(asyncio.run(attempts("none"))) == {"open"}
+
+
+def test_capabilities_of_an_ordinary_user():
+    """One who has no right to drop capabilities for later programs has none himself, and is let through."""
+    program = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox import syscalls
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+syscalls.drop_capabilities()
+print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapInh", "CapPrm", "CapEff"))))
+"""
+    done = subprocess.run([sys.executable, "-c", program, SOURCE], capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.stdout.split()) == ("", ["0" * 16] * 3)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import fcntl
 import json
 import os
 import signal
@@ -33,7 +32,7 @@ from agentbay.local.sandbox.host import Bind, Sandbox, SandboxHost, SandboxSpec 
 ROOT = os.geteuid() == 0
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
 NOBODY = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"] if ROOT else []
-PATIENCE = 20.0
+PATIENCE = 60.0
 # what a zygote does without one of its layers
 LEFT_OUT = {
     "seccomp": "from agentbay.local.sandbox import seccomp; "
@@ -98,7 +97,7 @@ class Target:
             "abstract": abstract,
             "socket": path,
             "disk_path": next((str(node) for node in Path("/dev").iterdir() if _is_disk(node, disk)), "/dev/none"),
-            "cgroup": next(map(str, sorted(Path("/sys/fs/cgroup").glob("**/cgroup.procs"))), "/nowhere"),
+            "cgroup": _first_group(),
             "numbers": _numbers(),
         }
 
@@ -168,10 +167,7 @@ class Laboratory:
             self.stack.push_async_callback(host.close)
             return host
         finally:
-            # the plan of the sandbox to come is the only one that is made without an owner
-            launcher._PROGRAM = program
-            if lacking != "owner":
-                launcher.sandbox_owner = owner
+            launcher._PROGRAM, launcher.sandbox_owner = program, owner
 
 
 async def inside(sandbox: Sandbox, attempt: Attempt, facts: dict[str, Any]) -> str:
@@ -197,11 +193,11 @@ def _verdict(code: int, out: bytes, err: bytes) -> str:
     return lines[-2] if len(lines) > 1 else f"died {code} {err.decode()[-300:]}"
 
 
-async def watched(canary: asyncio.subprocess.Process, verdict: str) -> str:
+async def watched(canary: asyncio.subprocess.Process, verdict: str, seconds: float) -> str:
     """For signals to everyone the verdict is the canary's."""
     assert canary.stdout
     try:
-        return "OPEN" if await asyncio.wait_for(canary.stdout.readline(), 0.5) == b"hit\n" else verdict
+        return "OPEN" if await asyncio.wait_for(canary.stdout.readline(), seconds) == b"hit\n" else verdict
     except TimeoutError:
         return "closed, nobody else was hit"
 
@@ -220,8 +216,8 @@ async def whole(directory: Path) -> list[dict[str, str]]:
             if attempt.name == "signal everyone":
                 async with AsyncExitStack() as meanwhile:
                     canary = await _canary(meanwhile)
-                    verdict = await watched(canary, await inside(subject, attempt, facts))
-                    control = await watched(canary, await _control(laboratory, attempt, facts, target))
+                    verdict = await watched(canary, await inside(subject, attempt, facts), 0.5)
+                    control = await watched(canary, await _control(laboratory, attempt, facts, target), PATIENCE)
             else:
                 verdict = await inside(subject, attempt, facts)
                 control = await _control(laboratory, attempt, facts, target)
@@ -238,10 +234,6 @@ async def _control(laboratory: Laboratory, attempt: Attempt, facts: dict[str, An
 
 
 async def _canary(stack: AsyncExitStack) -> asyncio.subprocess.Process:
-    # One run of this table at a time: the signal of another, which may end where it is sent, is not to be told apart.
-    lock = os.open(__file__, os.O_RDONLY)
-    stack.callback(os.close, lock)
-    fcntl.flock(lock, fcntl.LOCK_EX)
     program = (
         "import signal; signal.signal(signal.SIGWINCH, lambda *_: print('hit', flush=True)); print('up', flush=True)\n"
         "while True: signal.pause()"
@@ -258,6 +250,12 @@ async def _canary(stack: AsyncExitStack) -> asyncio.subprocess.Process:
 
     stack.push_async_callback(end)
     return canary
+
+
+def _first_group() -> str:
+    """The list of members of the first control group; others come and go meanwhile."""
+    walk = os.walk("/sys/fs/cgroup")
+    return next((f"{folder}/cgroup.procs" for folder, _, names in walk if "cgroup.procs" in names), "/nowhere")
 
 
 def _is_disk(node: Path, device: int) -> bool:

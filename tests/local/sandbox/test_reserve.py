@@ -1,0 +1,87 @@
+"""What is made in advance is as good as what is made when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentbay.local.sandbox import ladder
+from tests.local.sandbox.conftest import Lab, becomes
+from tests.local.traces import eventually
+
+SOURCE = str(Path(ladder.__file__).resolve().parents[3])
+MOUNTED_SINCE = """
+import asyncio, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from agentbay.local.sandbox.host import Bind, SandboxHost, SandboxSpec
+
+async def main():
+    host = await SandboxHost.start()
+    directory = Path(sys.argv[2])
+    while host._reserve._kept is None:
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)
+    subprocess.run(["mount", "-t", "tmpfs", "none", directory / "late"], check=True)
+    (directory / "late/file").write_text("mounted since")
+    spec = SandboxSpec(root=directory / "root", binds=[Bind(str(directory / "late"), "/mnt/late", read_only=True)])
+    print((await (await host.create(spec)).run(["cat", "/mnt/late/file"])).stdout.decode())
+    await host.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("propagation", ["private", "shared"])
+def test_mounts_of_the_host(tmp_path: Path, propagation: str):
+    """A sandbox shows what the host has mounted until it is asked for, not until it was made in advance."""
+    for name in ("late", "root"):
+        (tmp_path / name).mkdir()
+    own = ["unshare", "--mount", "--propagation", propagation]
+    if os.geteuid() != 0:
+        own += ["--user", "--map-root-user"]
+    command = [*own, sys.executable, "-c", MOUNTED_SINCE, SOURCE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "mounted since\n", done.stderr
+
+
+def test_one_that_has_died(experiment):
+    """What was killed in reserve is replaced."""
+
+    async def body(lab: Lab) -> None:
+        async def waits() -> bool:
+            return lab.host._reserve._kept is not None
+
+        await becomes(waits)
+        embryo = lab.host._reserve._kept
+        assert embryo
+        kill_below(lab.host._zygote._process.pid)
+        assert eventually(lambda: not embryo.fresh)
+        assert (await (await lab.sandbox()).run(["echo", "well"])).stdout == b"well\n"
+
+    experiment(body)
+
+
+def test_one_for_another_network(experiment):
+    """What was made in advance for one network does not become a sandbox of another."""
+
+    async def body(lab: Lab) -> None:
+        networks = [
+            (await (await lab.sandbox(network=network)).run(["readlink", "/proc/self/ns/net"])).stdout.decode().strip()
+            for network in ("none", "host", "none", "host")
+        ]
+        own = str(Path("/proc/self/ns/net").readlink())
+        assert [network == own for network in networks] == [False, True, False, True]
+
+    experiment(body)
+
+
+def kill_below(pid: int) -> None:
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        kill_below(int(child))
+        os.kill(int(child), signal.SIGKILL)

@@ -1,0 +1,151 @@
+"""The `agentbay` command as a person meets it: in a real terminal, with a shell that completes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect  # type: ignore[import-untyped]
+import pytest
+
+import agentbay
+from agentbay import Session
+from agentbay.testing import LocalRuntime
+
+if sys.platform != "linux":
+    pytest.skip("the local runtime needs Linux", allow_module_level=True)
+
+BIN = Path(sys.executable).parent  # where `agentbay` is
+
+
+@pytest.fixture
+def environment(agentbay_local: LocalRuntime, tmp_path: Path) -> dict[str, str]:
+    """That of a person with a home of his own, for whom the runtime is the service."""
+    path = f"{BIN}:{os.environ['PATH']}"
+    return {**os.environ, **agentbay_local.environment, "HOME": str(tmp_path), "PATH": path, "TERM": "xterm"}
+
+
+def spawn(line: str, environment: dict[str, str], columns: int = 80) -> pexpect.spawn:
+    """Run a line of the shell in a terminal."""
+    home = environment["HOME"]
+    size = (25, columns)
+    return pexpect.spawn(
+        "bash", ["-c", line], env=environment, cwd=home, dimensions=size, timeout=120, encoding="utf-8"
+    )
+
+
+def test_module() -> None:
+    """`python -m agentbay` is the command too."""
+    done = subprocess.run([sys.executable, "-m", "agentbay", "version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{agentbay.__version__}\n")
+
+
+def test_completion_in_bash(session: Session, environment: dict[str, str], tmp_path: Path) -> None:
+    """After `--install-completion`, Tab completes commands, ids of sessions that run, and files."""
+    installing = spawn("agentbay --install-completion; true", environment)
+    installing.expect("bash completion installed")
+    installing.expect(pexpect.EOF)
+    (tmp_path / "a-script-of-mine.py").touch()
+    shell = spawn("exec bash --rcfile ~/.bashrc -i", environment, 200)
+    shell.sendline("PS1='ready: '; cd")
+    shell.expect("ready: ")
+    shell.send("agentbay sess\t")
+    shell.expect_exact("session ")
+    shell.send("exe\t")
+    shell.expect_exact("exec ")
+    shell.send(f"{session.session_id[:-4]}\t")
+    shell.expect_exact(f"{session.session_id} ")
+    shell.send("\x15agentbay run a-scr\t")
+    shell.expect_exact("a-script-of-mine.py")
+    shell.close(force=True)
+
+
+def test_lists_are_tables(session: Session, environment: dict[str, str]) -> None:
+    """On a terminal a list has a head, and what goes wrong is red."""
+    listing = spawn("agentbay session list; agentbay session get nobody", environment)
+    listing.expect(r"session_id +.*status +.*image_id")
+    listing.expect(rf"{session.session_id} +RUNNING +linux_latest")
+    listing.expect_exact("\x1b[31mError:\x1b[0m")
+    listing.expect("agentbay session list")
+    listing.expect(pexpect.EOF)
+
+
+def test_progress(session: Session, environment: dict[str, str], tmp_path: Path) -> None:
+    """Long work shows how far it is, files and directories alike."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/big").write_bytes(os.urandom(6 << 20))
+    name = session.session_id
+    copying = spawn(f"agentbay session cp tree/big {name}: && agentbay session cp {name}:big back", environment)
+    for what in ("sending big", "fetching big"):
+        copying.expect_exact(what)
+        copying.expect(r"6\.3 MB of 6\.3 MB")
+    copying.expect(pexpect.EOF)
+    whole = spawn(f"agentbay session cp tree {name}:there && agentbay session cp {name}:there again", environment)
+    for what in ("sending tree", "fetching there"):
+        whole.expect_exact(what)
+        whole.expect(r"6\.3 MB of 6\.3 MB")
+    whole.expect(pexpect.EOF)
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "again/big").read_bytes()
+
+
+# ── attach ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def attached(session: Session, runtime: LocalRuntime, *more: str):  # type: ignore[no-untyped-def]
+    """The command in a real terminal, with a shell behind it that shows how the terminal is left."""
+    line = " ".join(
+        [
+            f"{sys.executable} -c 'import sys; from agentbay.cli import main; sys.exit(main())'",
+            "session attach",
+            session.session_id,
+            *more,
+        ]
+    )
+    script = f"a=$(stty -g); {line}; echo status $?; [ $a = $(stty -g) ] && echo as it was"
+    environment = {**os.environ, **runtime.environment, "TERM": "xterm"}
+    return pexpect.spawn("sh", ["-c", script], env=environment, dimensions=(25, 90), timeout=120, encoding="utf-8")
+
+
+def test_attach(session: Session, agentbay_local: LocalRuntime) -> None:
+    """Keys, Ctrl-C and the window's size get there, and the terminal is left as it was, with the shell's status."""
+    child = attached(session, agentbay_local)
+    child.expect(r"wuying@.*\$ ")
+    child.sendline("stty size; tty")
+    child.expect("25 90\r\n/dev/pts/")
+    child.setwinsize(40, 120)
+    child.sendline("sleep 0.3; stty size; cat")
+    child.expect("40 120\r\n")
+    child.send("\x03")
+    child.sendline("echo grün $?")
+    child.expect("grün 130\r\n")
+    child.sendline("exit 9")
+    child.expect("status 9\r\nas it was")
+    child.expect(pexpect.EOF)
+
+
+def test_attach_leaves_and_takes_up(session: Session, agentbay_local: LocalRuntime) -> None:
+    """Ctrl-] leaves a program that goes on, and it can be taken up again."""
+    child = attached(session, agentbay_local, "--shell", "python3")
+    child.expect(">>> ")
+    child.sendline("x = 41 + 1")
+    child.expect(">>> ")
+    child.send("\x1d")
+    child.expect(r"--terminal (\S+)")
+    terminal = child.match[1]
+    child.expect("status 0\r\nas it was")
+    again = attached(session, agentbay_local, "--terminal", terminal)
+    again.expect(">>> ")  # what the terminal showed before comes first
+    again.sendline("print('x is', x)")
+    again.expect("x is 42")
+    again.sendline("raise SystemExit(5)")
+    again.expect("status 5\r\nas it was")
+
+
+def test_attach_restores_the_terminal(session: Session, agentbay_local: LocalRuntime) -> None:
+    """The terminal is put back when the session goes away, and when the command is killed."""
+    child = attached(session, agentbay_local)
+    child.expect(r"\$ ")
+    session.delete().unwrap()
+    child.expect("status [1-9][0-9]*\r\n.*as it was")

@@ -1,0 +1,62 @@
+"""What the README says of the published client beside ours beyond figures, seen by running both."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.scripted import Service, hang_up, http, ok
+
+PROGRAM = Path(__file__).with_name("peer_program.py")
+REFUSAL = {
+    "RequestId": "R-NO",
+    "Success": False,
+    "Code": "NoPermission",
+    "Message": "it says no",
+    "HttpStatusCode": 200,
+}
+SCRIPT = {
+    "GetSession": ok({"SessionId": "session-1", "Status": "RUNNING", "ToolList": "[]"}),
+    "SetLabel": http(200, REFUSAL),
+    "GetLink": http(200, REFUSAL),
+    "GetLabel": [hang_up, ok({"Labels": "{}"})],
+}
+OURS = {
+    "runs offline": "True",
+    "pytest plugin": "True",
+    "refused labels are a success": "False",
+    "a refused link is a success": "False",
+    "an answer lost once is a failure": "False",
+    "a command is found again": "True",
+    "with": "True",
+    "py.typed": "True",
+}
+
+
+def facts(python: str, cwd: Path) -> dict[str, str]:
+    """What the program tells by that interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+    with Service(SCRIPT) as service:
+        command = [python, str(PROGRAM), service.url]
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return dict(line.split("\t") for line in done.stdout.splitlines() if "\t" in line)
+
+
+def test_ours(tmp_path: Path) -> None:
+    """Ours has what the table says."""
+    assert facts(sys.executable, tmp_path) == OURS
+
+
+@pytest.mark.slow
+def test_published_client(tmp_path: Path) -> None:
+    """The published client differs in every row."""
+    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
+    if not python:
+        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
+        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
+    assert facts(python, tmp_path) == {name: str(found == "False") for name, found in OURS.items()}

@@ -1,0 +1,43 @@
+"""The client on machines that are not Linux: nothing in it needs what only Linux, or only POSIX, has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import os, pkgutil, signal, socket, sys
+
+import asyncio, subprocess, multiprocessing.util, pathlib, shutil, tempfile  # the standard library asks for itself
+
+for name in ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty", "uvloop"):
+    sys.modules[name] = None
+for module, names in (
+    (os, "fork geteuid getuid killpg mkfifo memfd_create pidfd_open register_at_fork setsid sched_getaffinity uname"),
+    (signal, "SIGALRM SIGCHLD SIGHUP SIGKILL SIGSTOP SIGTSTP SIGUSR1 SIGWINCH pthread_sigmask"),
+    (socket, "AF_UNIX AF_NETLINK SCM_RIGHTS send_fds recv_fds"),
+):
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+
+import agentbay
+
+for found in pkgutil.walk_packages(agentbay.__path__, "agentbay."):
+    if not found.name.startswith("agentbay.local.") and not found.name.endswith("__main__"):
+        __import__(found.name)
+        print(found.name)
+for name in agentbay.__all__:
+    getattr(agentbay, name)
+for make in (agentbay.AgentBay, agentbay.AsyncAgentBay):
+    make("key"), make.local()
+"""
+
+
+def test_every_module_of_the_client_is_imported(tmp_path: Path) -> None:
+    """All but the runtime is imported where neither such modules nor such functions and signals are."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    imported = set(done.stdout.split())
+    assert {"agentbay._async.session", "agentbay._sync.pty", "agentbay.cli.attach", "agentbay.testing"} <= imported
