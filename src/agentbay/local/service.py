@@ -157,6 +157,7 @@ class _WebServer(uvicorn.Server):
             access_log=False,
             date_header=False,
             server_header=False,
+            proxy_headers=False,  # who forwards a port says nothing that counts here
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_LAST_ANSWERS,
         )
