@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from threading import Lock
+from typing import Any, Protocol
 
 import httpx
 import obstore
@@ -113,11 +114,25 @@ class InBucket:
         obstore.put(self.objects, f"contexts/{context}/manifest", manifest.write())
 
 
+class _Atomic:
+    """Lets conditional writes in one after the other: moto looks at the condition first, and then writes, unlike S3."""
+
+    def __init__(self, application: Any) -> None:
+        self._application, self._lock = application, Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        conditional = environ.keys() & {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} and environ["REQUEST_METHOD"] == "PUT"
+        with self._lock if conditional else nullcontext():
+            return self._application(environ, start_response)
+
+
 @contextmanager
 def serving(port: int = 0) -> Iterator[Server]:
     """Run an object store on this machine; in one process, all of them have the same objects."""
     moto = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     moto.start()
+    assert moto._server
+    moto._server.app = _Atomic(moto._server.app)
     try:
         server = Server(moto, moto.get_host_and_port()[1])
         httpx.put(f"{server.endpoint}/{BUCKET}", trust_env=False).raise_for_status()
