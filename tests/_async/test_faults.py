@@ -46,11 +46,8 @@ from .calls import CALLS, Call, client, handle, outcome, root
 
 pytestmark = pytest.mark.anyio
 
-SHORT, LONG = 1.0, 60.0  # time limits, seconds: of calls that run into theirs, and of those that do not
-SLACK = 60.0  # how much later than its time limit a call may end on a busy machine, seconds
-
-ANY = "never answers"  # of the faults that take their time, the one that every method meets
-KINDS = ("create", "get", "delete", "context.list_files", "call_mcp_tool", "direct call_mcp_tool", "direct read_file")
+SHORT, LONG = 0.5, 60.0  # time limits, seconds: of calls that run into theirs, and of those that do not
+SLACK = 20.0  # how much later than its time limit a call may end on a busy machine, seconds; the default limit is 60
 
 _ONCE, _IF_REPEATABLE, _TWICE = "once", "once more if repeatable", "once more"
 _DEEP = b"[" * 200_000
@@ -71,7 +68,7 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault(ANY, silence, DeadlineExceeded, timeout=SHORT),
+    Fault("never answers", silence, DeadlineExceeded, timeout=SHORT),
     Fault("drips its head", endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.01), DeadlineExceeded, timeout=SHORT),
     Fault(
         "drips its body",
@@ -153,16 +150,8 @@ def _called(call: Call, timeout: float) -> Call:
     return call
 
 
-@pytest.mark.parametrize(
-    ("fault", "call"),
-    [
-        (fault, call)
-        for fault in FAULTS
-        for call in CALLS
-        if fault.timeout == LONG or fault.name == ANY or call.name in KINDS
-    ],
-    ids=lambda one: one.name,
-)
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 async def test_fault(fault: Fault, call: Call) -> None:
     """Each method ends within its time limit with the right error in the right way, and repeats only what it may."""
     with Service(fault.behaviour) as service:

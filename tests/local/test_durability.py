@@ -108,7 +108,7 @@ def kill_while_it_starts(who: User, seconds: float) -> int:
     return child.pid
 
 
-@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.soak)])
 def test_killed_at_any_moment(who: User, rounds: int):
     """Whenever a runtime is killed, at work or as it starts, the next finds nothing left, and knows who has died."""
     seed = random.randrange(1 << 30)

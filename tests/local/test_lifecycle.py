@@ -152,7 +152,7 @@ def at_once(wire: Wire, *actions: tuple[str, str]) -> list[str]:
 @pytest.mark.parametrize("first", ["PauseSessionAsync", "ResumeSessionAsync"])
 def test_deletion_races_with_a_change(wire: Wire, first: str):
     """A deletion that meets a pause or a resumption wins, whichever came first, and nothing is left."""
-    for _ in range(5):
+    for _ in range(8):
         marker = unique_seconds()
         session = wire.create()
         wire.stdout(session, f"setsid sleep {marker} >/dev/null 2>&1 &")

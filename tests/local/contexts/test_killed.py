@@ -61,7 +61,7 @@ class Life:
 @pytest.mark.parametrize(
     ("somebody", "kind", "rounds"),
     [
-        ("own", "disk", 3),
+        ("own", "disk", 5),
         *(("ordinary", "disk", 1) for _ in USERS[1:]),
         pytest.param("own", "disk", 50, marks=pytest.mark.soak),
         ("own", "bucket", 2),

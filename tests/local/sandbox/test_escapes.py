@@ -96,8 +96,10 @@ def test_attempt(tables, user, name):
 @pytest.mark.parametrize("user", USERS)
 def test_most_are_shown_open(tables, user):
     """The table proves something: nearly all its attempts are possible on this machine without their layer."""
+    if not tables[user]:
+        pytest.skip("no Python 3.11 that other users can start")
     shown = [row for row in tables[user].values() if row["control"] == "OPEN"]
-    assert not tables[user] or len(shown) >= (55 if user == "root" else 40)
+    assert len(shown) >= (55 if user == "root" else 40)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentbay.local.sandbox import ladder
+from agentbay.local.sandbox.host import SandboxError
 from tests.local.sandbox.conftest import Lab, becomes
 from tests.local.traces import eventually
 
@@ -79,6 +81,31 @@ def test_one_for_another_network(experiment):
         assert [network == own for network in networks] == [False, True, False, True]
 
     experiment(body)
+
+
+@pytest.mark.parametrize("spare", range(3))
+def test_no_descriptors(experiment, spare):
+    """Where the service may open no more, a sandbox is refused with the reason, and nothing of it stays open."""
+
+    async def body(lab: Lab) -> None:
+        lab.host._reserve.drop()
+        before, limits = open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
+        try:
+            with pytest.raises(SandboxError, match="Too many open files"):
+                await lab.sandbox()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert open_descriptors() == before
+        assert (await (await lab.sandbox()).run(["echo", "well"])).stdout == b"well\n"
+
+    experiment(body)
+
+
+def open_descriptors() -> set[str]:
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
 
 
 def kill_below(pid: int) -> None:
