@@ -150,7 +150,10 @@ def _locate(endpoint: str) -> tuple[str, str]:
 def _socket_path(endpoint: str) -> str:
     path = endpoint.removeprefix("unix:")
     if not hasattr(socket, "AF_UNIX"):
-        raise ConfigurationError(f"The endpoint {endpoint!r} needs unix sockets, which Python has none of here.")
+        raise ConfigurationError(
+            f"The endpoint {endpoint!r} needs unix sockets, which Python has none of here.",
+            hint="Start the runtime with --port, and give its http:// address.",
+        )
     if not path.startswith("/"):
         raise ConfigurationError(f"The endpoint {endpoint!r} names no socket.", hint="Write it as unix:/the/path.")
     return path

@@ -151,10 +151,16 @@ def login(endpoint: Endpoint = "", json: Json = False) -> None:
     AGENTBAY_API_KEY must hold the runtime's key; the link does not.
     """
     if not endpoint:
-        raise ConfigurationError("Which runtime? Say it by --endpoint or AGENTBAY_ENDPOINT.")
+        raise ConfigurationError(
+            "Which runtime? Say it by --endpoint or AGENTBAY_ENDPOINT.",
+            hint="`agentbay local` prints it when it is ready.",
+        )
     settings = resolve(cfg=Config(endpoint=endpoint))
     if settings.socket:
-        raise ConfigurationError("That runtime serves on a unix socket, where no browser can open its page.")
+        raise ConfigurationError(
+            "That runtime serves on a unix socket, where no browser can open its page.",
+            hint="Start it with --port in place of --socket.",
+        )
     from agentbay.local.listening import LOGIN, TICKETS
 
     url = f"{settings.url}{LOGIN}#{_ticket(settings, TICKETS)}"
@@ -174,7 +180,11 @@ def _ticket(settings: Settings, path: str) -> str:
     except httpx.HTTPError as error:
         raise ConnectionFailed(f"{settings.url} does not answer: {error}") from error
     if answer.status_code == 401:
-        raise AuthenticationError("AGENTBAY_API_KEY is not the key of that runtime.", 401)
+        raise AuthenticationError(
+            "AGENTBAY_API_KEY is not the key of that runtime.",
+            401,
+            hint="`agentbay local` says at its start where it is.",
+        )
     try:
         return str(answer.json()["ticket"])
     except (ValueError, TypeError, KeyError):

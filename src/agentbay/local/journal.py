@@ -10,10 +10,10 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Reversible
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, AnyStr
 
 from agentbay._wire.tools import ASIDE
 
@@ -151,6 +151,17 @@ class Journal:
         entry = Entry(next(self._numbers), kind, _head(text), time.time(), next(self._changes))
         self._entries[entry.number] = entry
         return entry
+
+
+def last(pieces: Reversible[AnyStr], size: int) -> list[AnyStr]:
+    """Return the last pieces, in order, that have `size` characters or bytes between them, if all have as many."""
+    found: list[AnyStr] = []
+    for piece in reversed(pieces):
+        if size <= 0:
+            break
+        found.append(piece)
+        size -= len(piece)
+    return found[::-1]
 
 
 def _read_start(line: str) -> tuple[str, str]:

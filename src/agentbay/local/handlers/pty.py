@@ -30,7 +30,7 @@ from agentbay._wire.pty import (
 from agentbay.errors import PtyError, PtySessionNotFoundError
 from agentbay.local.dispatch import serves
 from agentbay.local.hub import Exchange, Hub
-from agentbay.local.journal import Journal
+from agentbay.local.journal import Journal, last
 from agentbay.local.sandbox.host import NotGiven, Terminal
 from agentbay.local.session import Session, make_id
 
@@ -70,13 +70,7 @@ class Screen:
 
     def recent(self, size: int = _SCROLLBACK) -> bytes:
         """Return the last of its output, at least `size` bytes if there are as many."""
-        found, length = list[bytes](), 0
-        for data in reversed(self._recent):
-            if length >= size:
-                break
-            found.append(data)
-            length += len(data)
-        return b"".join(reversed(found))
+        return b"".join(last(self._recent, size))
 
     def close(self) -> None:
         """End it."""

@@ -7,6 +7,8 @@ import json
 import time
 from typing import Any
 
+from agentbay.local.journal import last
+
 MIB = 1 << 20
 STREAM_LIMIT = 8 * MIB  # bytes kept of each stream
 _SHOWN_LIMIT = 32 * MIB  # characters kept of all that is shown
@@ -38,13 +40,7 @@ class Stream:
 
     def recent(self, size: int) -> str:
         """Return the last `size` characters."""
-        found, length = list[str](), 0
-        for part in reversed(self.parts):
-            if length >= size:
-                break
-            found.append(part)
-            length += len(part)
-        return "".join(reversed(found))[-size:]
+        return "".join(last(self.parts, size))[-size:]
 
     def _add(self, text: str) -> str:
         if text:

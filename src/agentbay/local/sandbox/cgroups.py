@@ -65,7 +65,14 @@ class Group:
 
     def doors(self) -> list[int]:
         """Return descriptors for the caller to own: a process that writes "0" to each is in the group."""
-        return [os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in self._places]
+        doors: list[int] = []
+        with contextlib.ExitStack() as undo:
+            for path in self._places:
+                door = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                undo.callback(os.close, door)
+                doors.append(door)
+            undo.pop_all()
+        return doors
 
     def memory_kills(self) -> int:
         """Return how many processes the kernel has killed for want of memory."""

@@ -58,7 +58,7 @@ class Reserve:
         """Return the socket and the control groups of an embryo for such a sandbox, with the limits set.
 
         Raises:
-            SetupFailed: In the step "cgroup".
+            SetupFailed: In the step "descriptors" or "cgroup"; nothing is left then.
         """
         if self._kept and not (self._kept.frame == frame and self._kept.fresh):
             self.drop()
@@ -99,11 +99,18 @@ class Reserve:
             self.cgroups = None
 
     def _conceive(self, frame: Frame) -> Embryo:
-        with step("cgroup"):
-            group = self.cgroups.make() if self.cgroups else None
-            doors = group.doors() if group else []
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        mounts = os.open("/proc/self/mounts", os.O_RDONLY | os.O_CLOEXEC)
+        with contextlib.ExitStack() as undo:
+            with step("descriptors"):
+                mounts = os.open("/proc/self/mounts", os.O_RDONLY | os.O_CLOEXEC)
+                undo.callback(os.close, mounts)
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                undo.callback(ours.close)
+                undo.callback(theirs.close)
+            with step("cgroup"):
+                group = self.cgroups.make() if self.cgroups else None
+                undo.callback(self.discard, group)
+                doors = group.doors() if group else []
+            undo.pop_all()
         self._send({"frame": frame}, [theirs.detach(), *doors])
         return Embryo(ours, group, frame, mounts)
 
@@ -114,5 +121,5 @@ class Reserve:
 
     def _restock(self, frame: Frame) -> None:
         self._timer = None
-        with contextlib.suppress(SetupFailed, OSError):  # the next sandbox will meet it again, and say so
+        with contextlib.suppress(SetupFailed):  # the next sandbox will meet it again, and say so
             self._kept = self._conceive(frame)

@@ -51,8 +51,6 @@ _LINKS = {
 }
 _READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-
-
 _PLACE = "/sys"  # where the view lies until it is entered: nothing that is shown comes from there
 
 

@@ -69,9 +69,7 @@ def _live(channel: socket.socket, groups: Sequence[int], frame: Frame, program: 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         embryo = _conceive(frame, groups, channel)
-        plan = _await_plan(
-            channel
-        )  # even if that has failed: left unread, it would reset the socket, and lose the report
+        plan = _await_plan(channel)  # also after a failure: left unread, it would reset the socket and lose the report
         match embryo:
             case syscalls.SetupFailed():
                 raise embryo
