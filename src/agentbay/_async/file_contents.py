@@ -44,6 +44,9 @@ class AsyncFileContents(AsyncBaseService):
     ) -> FileContentResult | BinaryFileContentResult:
         """Read a whole file.
 
+        In a session without a link of its own it is read in pieces of 50 KiB, as the published client does; if it is
+        replaced meanwhile, they may be of both files. To read one version of it there, copy it first, or `pull` it.
+
         Args:
             path: The file.
             format: "text" gives `content` as str, "bytes" as bytes. A file that is no UTF-8 cannot be read as text.
