@@ -44,12 +44,13 @@ NAMES = {
     # packages, as tests name them
     "_async": "_sync",
     "asynccontextmanager": "contextmanager",
+    # of tests
+    "async_at_once": "sync_at_once",
     # the seam's functions
     "async_background": "sync_background",
     "async_applied": "sync_applied",
     "async_blocking": "sync_blocking",
     "async_finish": "sync_finish",
-    "async_gather": "sync_gather",
     "async_in_time": "sync_in_time",
     "async_mind": "sync_mind",
     "async_sleep": "sync_sleep",

@@ -6,7 +6,6 @@
 | `AsyncOwner`    | `SyncOwner`    | one thing for each event loop, or for the process                |
 | `async_sleep`   | `sync_sleep`   | wait                                                             |
 | `async_in_time` | `sync_in_time` | make a call that knows no deadline: only the first can end it     |
-| `async_gather`  | `sync_gather`  | do several things, together or in turn                           |
 | `async_finish`  | `sync_finish`  | see a call through, whatever happens meanwhile                    |
 | `async_blocking`| `sync_blocking`| run a function that blocks                                       |
 | `async_background` | `sync_background` | begin something that nobody waits for                         |
@@ -26,7 +25,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from types import FrameType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
@@ -127,13 +126,6 @@ async def async_in_time(seconds: float, make: Callable[[], Awaitable[R]]) -> R:
         return await make()
 
 
-async def async_gather(calls: Iterable[Callable[[], Awaitable[R]]]) -> list[R]:
-    """Make the calls at the same time; return their results in order. The first error cancels the rest."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_awaited(call())) for call in calls]
-    return [task.result() for task in tasks]
-
-
 async def _awaited(thing: Awaitable[R]) -> R:
     return await thing
 
@@ -216,11 +208,6 @@ class SyncOwner(Generic[T]):
 def sync_in_time(seconds: float, make: Callable[[], R]) -> R:
     """Make a call. It cannot be ended from outside: what it waits for must have limits of its own."""
     return make()
-
-
-def sync_gather(calls: Iterable[Callable[[], R]]) -> list[R]:
-    """Make the calls one after the other; return their results in order."""
-    return [call() for call in calls]
 
 
 def sync_finish(make: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:

@@ -21,10 +21,12 @@ from agentbay import (
     CodeStdout,
     CodeTimeoutError,
     CreateSessionParams,
+    DeleteResult,
     EnhancedCodeExecutionResult,
     InvalidArgumentError,
 )
-from agentbay._concurrency import async_blocking, async_gather, async_sleep
+from agentbay._concurrency import async_blocking, async_sleep
+from tests.at_once import async_at_once
 
 pytestmark = pytest.mark.anyio
 
@@ -257,7 +259,7 @@ async def test_sessions_are_apart(bay: AsyncAgentBay) -> None:
     def of(name: str) -> Callable[[], Awaitable[tuple[str, str]]]:
         return lambda: one(name)
 
-    results = await async_gather([of(name) for name in "abcdef"])
+    results = await async_at_once([of(name) for name in "abcdef"])
     assert [result for result, _ in results] == [repr(name * 2) for name in "abcdef"]
     assert len({dice for _, dice in results}) == 6
 
@@ -266,7 +268,7 @@ async def test_calls_of_one_session_take_turns(session: AsyncSession) -> None:
     """Code that comes while other code runs waits for its turn."""
     await run(session, "trace = []")
     code = "trace.append('begin'); import time; time.sleep(0.05); trace.append('end')"
-    await async_gather([lambda: run(session, code)] * 3)
+    await async_at_once([lambda: run(session, code)] * 3)
     assert (await run(session, "trace == ['begin', 'end'] * 3")).result == "True"
 
 
@@ -285,16 +287,17 @@ async def test_deletion_ends_the_code(bay: AsyncAgentBay) -> None:
     async with bay.session() as session:
         await run(session, "1")
 
-        async def delete() -> object:
+        async def delete() -> DeleteResult:
             await async_sleep(0.3)
             return await session.delete()
 
-        async def endless() -> object:
-            return await session.code.run_code("import time; time.sleep(60)", "python", 3)
+        async def endless() -> EnhancedCodeExecutionResult:
+            return await session.code.run_code("import time; time.sleep(60)", "python", 60)
 
-        ended, deleted = await async_gather([endless, delete])
+        ended, deleted = await async_at_once([endless, delete])
         assert deleted
         assert not ended
+        assert not isinstance(ended.exception, CodeTimeoutError)
 
 
 async def test_unknown_language(session: AsyncSession) -> None:

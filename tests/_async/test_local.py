@@ -18,7 +18,7 @@ from agentbay import (
     SessionError,
     SessionNotFoundError,
 )
-from agentbay._concurrency import async_gather
+from tests.at_once import async_at_once
 
 pytestmark = pytest.mark.anyio
 
@@ -75,14 +75,14 @@ async def test_session_may_be_deleted_inside_its_block(bay: AsyncAgentBay) -> No
 
 
 async def test_many_sessions_through_one_client(bay: AsyncAgentBay) -> None:
-    """A hundred sessions are created, used and deleted through one client, together where the flavour can."""
+    """A hundred sessions are created, used and deleted through one client, all at once."""
 
     async def live(number: int) -> str:
         async with bay.session(CreateSessionParams(labels={"number": str(number)})) as session:
             await session.file_system.write_file("number.txt", str(number))
             return (await session.command.run("cat number.txt")).output
 
-    outputs = await async_gather([partial(live, number) for number in range(100)])
+    outputs = await async_at_once([partial(live, number) for number in range(100)])
     assert outputs == [str(number) for number in range(100)]
     assert (await bay.list()).total_count == 0
 

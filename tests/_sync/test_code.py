@@ -22,10 +22,12 @@ from agentbay import (
     CodeStdout,
     CodeTimeoutError,
     CreateSessionParams,
+    DeleteResult,
     EnhancedCodeExecutionResult,
     InvalidArgumentError,
 )
-from agentbay._concurrency import sync_blocking, sync_gather, sync_sleep
+from agentbay._concurrency import sync_blocking, sync_sleep
+from tests.at_once import sync_at_once
 
 pytestmark = pytest.mark.anyio
 
@@ -258,7 +260,7 @@ def test_sessions_are_apart(bay: AgentBay) -> None:
     def of(name: str) -> Callable[[], Awaitable[tuple[str, str]]]:
         return lambda: one(name)
 
-    results = sync_gather([of(name) for name in "abcdef"])
+    results = sync_at_once([of(name) for name in "abcdef"])
     assert [result for result, _ in results] == [repr(name * 2) for name in "abcdef"]
     assert len({dice for _, dice in results}) == 6
 
@@ -267,7 +269,7 @@ def test_calls_of_one_session_take_turns(session: Session) -> None:
     """Code that comes while other code runs waits for its turn."""
     run(session, "trace = []")
     code = "trace.append('begin'); import time; time.sleep(0.05); trace.append('end')"
-    sync_gather([lambda: run(session, code)] * 3)
+    sync_at_once([lambda: run(session, code)] * 3)
     assert (run(session, "trace == ['begin', 'end'] * 3")).result == "True"
 
 
@@ -286,16 +288,17 @@ def test_deletion_ends_the_code(bay: AgentBay) -> None:
     with bay.session() as session:
         run(session, "1")
 
-        def delete() -> object:
+        def delete() -> DeleteResult:
             sync_sleep(0.3)
             return session.delete()
 
-        def endless() -> object:
-            return session.code.run_code("import time; time.sleep(60)", "python", 3)
+        def endless() -> EnhancedCodeExecutionResult:
+            return session.code.run_code("import time; time.sleep(60)", "python", 60)
 
-        ended, deleted = sync_gather([endless, delete])
+        ended, deleted = sync_at_once([endless, delete])
         assert deleted
         assert not ended
+        assert not isinstance(ended.exception, CodeTimeoutError)
 
 
 def test_unknown_language(session: Session) -> None:

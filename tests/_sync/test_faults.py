@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -24,6 +25,7 @@ from agentbay import (
     ServiceUnavailableError,
     TransportError,
 )
+from tests.at_once import sync_at_once
 from tests.scripted import (
     Behaviour,
     Hangup,
@@ -133,6 +135,7 @@ FAULTS = [
     Fault("an undecided answer", http(200, {"Success": "perhaps"}), ReplyError),
     Fault("data of another type", http(200, {"Success": True, "Data": 7, "data": 7}), ReplyError, only_data=True),
 ]
+STALLS = [fault for fault in FAULTS if fault.timeout == SHORT]
 
 
 @pytest.fixture(autouse=True)
@@ -152,16 +155,27 @@ def _called(call: Call, timeout: float) -> Call:
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in STALLS], ids=lambda fault: fault.name)
 def test_fault(fault: Fault, call: Call) -> None:
     """Each method ends within its time limit with the right error in the right way, and repeats only what it may."""
+    check(fault, call)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+def test_stalls(call: Call) -> None:
+    """So it is with faults that use up the whole time limit; they are waited for at once."""
+    sync_at_once([partial(check, fault, call) for fault in STALLS])
+
+
+def check(fault: Fault, call: Call) -> None:
+    """Make a call of a service that has the fault."""
     with Service(fault.behaviour) as service:
         with client(service.url, fault.timeout, max_retries=1) as bay:
             session = handle(bay, service.url if call.direct else "")
             began = time.monotonic()
             result, error, raised = outcome(_called(call, fault.timeout), bay, session)
             took = time.monotonic() - began
-    assert took < fault.timeout + SLACK
+    assert took < fault.timeout + SLACK, fault.name
     if fault.only_data and call.acknowledged:
         return
     expected = (call.direct and fault.direct) or fault.error
@@ -188,7 +202,7 @@ def test_fault(fault: Fault, call: Call) -> None:
 def test_strict(fault: Fault) -> None:
     """A strict client raises the error that others find in the result, from every method."""
     for call in CALLS:
-        if (fault.only_data and call.acknowledged) or (fault.timeout == SHORT and call.name != "get"):
+        if (fault.only_data and call.acknowledged) or (fault in STALLS and call.name != "get"):
             continue
         with Service(fault.behaviour) as service:
             with client(service.url, fault.timeout, max_retries=0, strict=True) as bay:

@@ -19,7 +19,7 @@ from agentbay import (
     SessionError,
     SessionNotFoundError,
 )
-from agentbay._concurrency import sync_gather
+from tests.at_once import sync_at_once
 
 pytestmark = pytest.mark.anyio
 
@@ -74,14 +74,14 @@ def test_session_may_be_deleted_inside_its_block(bay: AgentBay) -> None:
 
 
 def test_many_sessions_through_one_client(bay: AgentBay) -> None:
-    """A hundred sessions are created, used and deleted through one client, together where the flavour can."""
+    """A hundred sessions are created, used and deleted through one client, all at once."""
 
     def live(number: int) -> str:
         with bay.session(CreateSessionParams(labels={"number": str(number)})) as session:
             session.file_system.write_file("number.txt", str(number))
             return (session.command.run("cat number.txt")).output
 
-    outputs = sync_gather([partial(live, number) for number in range(100)])
+    outputs = sync_at_once([partial(live, number) for number in range(100)])
     assert outputs == [str(number) for number in range(100)]
     assert (bay.list()).total_count == 0
 
