@@ -148,6 +148,7 @@ def test_clients_that_leave_while_creating(wire: Wire):
     )
     for _ in range(10):
         with socket.create_connection(("127.0.0.1", int(wire.url.rpartition(":")[2]))) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # what is sent goes out with the end
             connection.sendall((head + form).encode())
     time.sleep(1)
     assert eventually(lambda: wire.data("ListSession", Labels=label) == [])

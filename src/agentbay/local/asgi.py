@@ -50,6 +50,7 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     stream: AsyncGenerator[bytes, None] | None = None  # in place of the body
     length: int | None = None  # of what the stream yields, if that is known
+    undo: Callable[[], object] | None = None  # what is to be done if the client has gone before it could be answered
 
 
 def as_json(value: object, status: int = 200) -> Response:
@@ -90,22 +91,26 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 async def while_connected(work: Coroutine[Any, Any, Response], receive: Receive) -> Response:
-    """Do the work for as long as the client waits for it; when it goes away, cancel the work.
+    """Do the work for as long as the client waits for it; when it goes away, cancel the work, or undo it.
 
     Raises:
         Disconnected: The client went away first.
     """
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(disconnected(receive))
+    wanted = False
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Disconnected
-        return task.result()
+        wanted = not gone.done()
     finally:
         gone.cancel()
-        if not task.done():
+        if not wanted:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)  # nobody is left to tell how it ended
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)  # nobody is left to tell of an error
+            if isinstance(outcome, Response) and outcome.undo:
+                outcome.undo()
+    if not wanted:
+        raise Disconnected
+    return task.result()
 
 
 async def disconnected(receive: Receive) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 from agentbay._wire.converter import Malformed
 from agentbay._wire.form import read_fields
 from agentbay._wire.schema import Action
+from agentbay._wire.sessions import SessionCreated
 from agentbay.local import envelope
 from agentbay.local.asgi import Request, Response
 from agentbay.local.dispatch import ACTION_HANDLERS
@@ -38,7 +41,10 @@ async def call_action(runtime: Runtime, guard: Guard, request: Request, body: by
     cls, handler = ACTION_HANDLERS[name]
     _logger.debug("request=%s action=%s", request_id, name)
     result = await handler(runtime, _read(cls, fields))
-    return envelope.success(cls.spec, result, request_id)
+    response = envelope.success(cls.spec, result, request_id)
+    if isinstance(result, SessionCreated):
+        return replace(response, undo=partial(runtime.sessions.forsake, result.session_id))
+    return response
 
 
 def _fields(request: Request, body: bytes) -> dict[str, str]:

@@ -169,6 +169,10 @@ class SessionTable:
         """Begin to end a session, paused or not; mostly it has ended when this returns, which takes milliseconds."""
         await asyncio.wait({self._begin_end(session, "")}, timeout=_PATIENCE)
 
+    def forsake(self, session_id: str) -> None:
+        """Begin to end a session that its client has not waited for."""
+        self._begin_end(self.find(session_id), "Its client went away before it was ready.")
+
     def begin_close(self) -> None:
         """Take no more calls; what is under way goes on."""
         self._closing = True
