@@ -143,7 +143,7 @@ async def test_random_cancelling(monkeypatch: pytest.MonkeyPatch) -> None:
                 await asyncio.gather(*tasks, return_exceptions=True)
             peak = await asyncio.gather(*(bay.get("x") for _ in range(9)))
             assert all(result.success for result in peak)
-            assert service.open_now <= 3
+            await asyncio.to_thread(eventually, lambda: service.open_now <= 3)  # it may not have seen the last end yet
 
 
 async def test_as_many_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
