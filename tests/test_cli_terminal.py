@@ -14,6 +14,8 @@ import agentbay
 from agentbay import Session
 from agentbay.testing import LocalRuntime
 
+pytestmark = pytest.mark.slow
+
 if sys.platform != "linux":
     pytest.skip("the local runtime needs Linux", allow_module_level=True)
 

@@ -10,6 +10,8 @@ import pytest
 
 from agentbay.testing import LocalRuntime, local_runtime
 
+pytestmark = pytest.mark.slow
+
 if sys.platform != "linux":
     pytest.skip("the local runtime needs Linux", allow_module_level=True)
 

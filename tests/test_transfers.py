@@ -14,6 +14,8 @@ import pytest
 
 from tests import cutting
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("transfer_program.py")
 
 

@@ -165,6 +165,7 @@ async def test_timeout_keeps_the_state(session: AsyncSession, code: str) -> None
     assert (await run(session, "before")).result == "1"
 
 
+@pytest.mark.slow
 async def test_timeout_of_code_that_will_not_end(bay: AsyncAgentBay) -> None:
     """Code that ignores the interrupt is killed with its kernel; the next call gets a new one."""
     stubborn = (
@@ -388,6 +389,7 @@ async def test_large_image_in_a_stream(session: AsyncSession) -> None:
     assert len(base64.b64decode(shown[0].png or "")) > 3 * MIB
 
 
+@pytest.mark.slow
 async def test_published_client(bay: AsyncAgentBay, tmp_path: Path) -> None:
     """The published client runs code, streams it, and understands failures."""
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")

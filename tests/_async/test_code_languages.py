@@ -11,7 +11,7 @@ import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession, CodeShown, CodeTimeoutError, EnhancedCodeExecutionResult
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,6 @@ async def test_javascript(session: AsyncSession) -> None:
     assert (await run(session, "typeof kept", "js")).result == "'undefined'"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("jshell") is None, reason="there is no JDK here")
 async def test_java(session: AsyncSession) -> None:
     """Java keeps its state, shows values, and tells errors of both kinds."""

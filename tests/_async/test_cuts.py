@@ -14,7 +14,7 @@ from agentbay import AgentBayError, AsyncAgentBay, AsyncFileSystem, AsyncSession
 from agentbay._async import tree as tree_module
 from tests import cutting
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FOLDER = "/tmp/file-transfer"  # into which files can be sent
 OLD, NEW = b"old " * 20_000, "new ü".encode() * 25_000  # through the service each goes in several pieces

@@ -153,6 +153,7 @@ def _called(call: Call, timeout: float) -> Call:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in STALLS], ids=lambda fault: fault.name)
 async def test_fault(fault: Fault, call: Call) -> None:
@@ -160,6 +161,7 @@ async def test_fault(fault: Fault, call: Call) -> None:
     await check(fault, call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 async def test_stalls(call: Call) -> None:
     """So it is with faults that use up the whole time limit; they are waited for at once."""

@@ -14,7 +14,7 @@ from agentbay import AsyncAgentBay, AsyncFileSystem, AsyncSession, Config, Conne
 from agentbay._transport.tree import Entry, ignoring, plan, read_listing
 from tests import cutting
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

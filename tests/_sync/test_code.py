@@ -166,6 +166,7 @@ def test_timeout_keeps_the_state(session: Session, code: str) -> None:
     assert (run(session, "before")).result == "1"
 
 
+@pytest.mark.slow
 def test_timeout_of_code_that_will_not_end(bay: AgentBay) -> None:
     """Code that ignores the interrupt is killed with its kernel; the next call gets a new one."""
     stubborn = (
@@ -389,6 +390,7 @@ def test_large_image_in_a_stream(session: Session) -> None:
     assert len(base64.b64decode(shown[0].png or "")) > 3 * MIB
 
 
+@pytest.mark.slow
 def test_published_client(bay: AgentBay, tmp_path: Path) -> None:
     """The published client runs code, streams it, and understands failures."""
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")

@@ -12,7 +12,7 @@ import pytest
 
 from agentbay import AgentBay, Session, CodeShown, CodeTimeoutError, EnhancedCodeExecutionResult
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,6 @@ def test_javascript(session: Session) -> None:
     assert (run(session, "typeof kept", "js")).result == "'undefined'"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("jshell") is None, reason="there is no JDK here")
 def test_java(session: Session) -> None:
     """Java keeps its state, shows values, and tells errors of both kinds."""

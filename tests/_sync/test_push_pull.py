@@ -15,7 +15,7 @@ from agentbay import AgentBay, FileSystem, Session, Config, ConnectionLost, File
 from agentbay._transport.tree import Entry, ignoring, plan, read_listing
 from tests import cutting
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
