@@ -47,6 +47,7 @@ EXPECTED: dict[str, Any] = {
         ["create", "/tmp/watched/x.txt", "file"],
         ["modify", "/tmp/watched/x.txt", "file"],
         ["modify", "/tmp/watched/x.txt", "file"],
+        ["modify", "/tmp/watched/x.txt", "file"],
     ],
     "git": {
         "made": "/tmp/first",

@@ -36,6 +36,7 @@ _HOMES = {
     "_sync.session": "Session",
     "_sync.watch": "Watch",
     "_display": "progress",
+    "_logging": "AgentBayLogger get_logger",
     "_version": "__version__",
     "config": "Config",
     "errors": (

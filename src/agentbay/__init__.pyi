@@ -15,6 +15,7 @@ from ._async.pty import AsyncPty as AsyncPty, AsyncPtyHandle as AsyncPtyHandle
 from ._async.session import AsyncSession as AsyncSession
 from ._async.watch import AsyncWatch as AsyncWatch
 from ._display import progress as progress
+from ._logging import AgentBayLogger as AgentBayLogger, get_logger as get_logger
 from ._sync.client import AgentBay as AgentBay
 from ._sync.code import Code as Code, CodeStream as CodeStream
 from ._sync.command import Command as Command

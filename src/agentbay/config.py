@@ -25,7 +25,7 @@ _PRERELEASE_ENDPOINTS = {
 _VARIABLES = ("AGENTBAY_API_KEY", "AGENTBAY_REGION_ID", "AGENTBAY_ENDPOINT", "AGENTBAY_TIMEOUT_MS")
 
 
-@define
+@define(slots=False)
 class Config:
     """Where the service is. When given to a client, it is the whole truth: the environment is not read.
 

@@ -40,6 +40,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 _E = TypeVar("_E", bound="AgentBayError")
+_ENDS = (".", "!", "?", ":")  # of sentences
 
 
 class AgentBayError(Exception):
@@ -80,7 +81,9 @@ class AgentBayError(Exception):
         self.extra = kwargs
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        return f"{self.message}{'' if self.message.endswith(_ENDS) else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own reduction calls cls(*args) and so loses keyword-only arguments.

@@ -56,6 +56,13 @@ async def test_javascript(session: AsyncSession) -> None:
 
 
 @pytest.mark.skipif(shutil.which("jshell") is None, reason="there is no JDK here")
+async def test_names_of_the_kernel(session: AsyncSession) -> None:
+    """Names that the kernel uses are free for code, from its first piece on."""
+    for code in ("const fs = require('fs'); const read = fs; typeof read.readFileSync", "const process = 1", "process"):
+        assert await session.code.run_code(code, "javascript")
+    assert (await session.code.run_code("fs.existsSync('/') && process", "javascript")).result == "1"
+
+
 async def test_java(session: AsyncSession) -> None:
     """Java keeps its state, shows values, and tells errors of both kinds."""
     await run(session, 'int kept = 20;\nint twice(int x) { return 2 * x; }\nSystem.out.println("höh");', "java")

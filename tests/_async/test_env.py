@@ -93,6 +93,22 @@ async def test_variables_hold_for_what_begins_afterwards(session: AsyncSession) 
     assert await handle.wait(timeout_s=60) == 7
 
 
+async def test_search_path(bay: AsyncAgentBay) -> None:
+    """`$PATH` in a new PATH is the one before; whatever PATH is, commands can be run and variables told."""
+    async with bay.session() as session:
+        await _search_path(session)
+
+
+async def _search_path(session: AsyncSession) -> None:
+    before = (await session.env.get(["PATH"])).envs["PATH"]
+    assert await session.env.set({"PATH": "/mine:$PATH:${PATH}:$PATHS"})
+    assert (await session.command.run("echo $PATH; ls -d /")).output == f"/mine:{before}:{before}:$PATHS\n/\n"
+    assert await session.env.set({"PATH": "/none"})
+    assert (await session.command.run("echo here")).output == "here\n"
+    assert (await session.env.get(["PATH"])).envs == {"PATH": "/none"}
+    assert (await session.command.run("ls")).exit_code == 127
+
+
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", "AGENTBAY_COMMAND"])
 async def test_what_is_no_variable(session: AsyncSession, name: str) -> None:
     """What no process could be given is refused, and the rest of the call with it."""

@@ -67,6 +67,25 @@ async def test_without_namespaces() -> None:
         assert (await session.command.run("cat ~/a.txt")).output == "text"
 
 
+async def test_places_that_programs_know(bay: AsyncAgentBay) -> None:
+    """`/workspace` and other homes that programs for the cloud use are the session's home."""
+    async with bay.session() as session:
+        for number, place in enumerate(("/workspace", "/home/user", "/home/guest")):
+            assert await session.file_system.create_directory(f"{place}/{number}")
+            assert await session.file_system.write_file(f"{place}/{number}/file", place)
+        assert (await session.command.run("cat ?/file")).output == "/workspace/home/user/home/guest"
+
+
+async def test_what_takes_no_time_limit(bay: AsyncAgentBay) -> None:
+    """None as a time limit is the default; what is no number is refused."""
+    async with bay.session() as session:
+        assert await session.command.run("true", timeout_ms=None)
+        refused = await session.command.run("true", timeout_ms="5")  # type: ignore[arg-type]
+        assert refused.error_message == "timeout_ms must be a number of milliseconds, not '5'"
+    assert "no CreateSessionParams" in (await bay.create("linux_latest")).error_message  # type: ignore[arg-type]
+    assert "limit must be a whole number" in (await bay.list(limit="5")).error_message  # type: ignore[arg-type]
+
+
 async def test_session_may_be_deleted_inside_its_block(bay: AsyncAgentBay) -> None:
     """Deleting a session early does not make the end of its block fail."""
     async with bay.session() as session:

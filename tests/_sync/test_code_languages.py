@@ -55,6 +55,13 @@ def test_javascript(session: Session) -> None:
 
 
 @pytest.mark.skipif(shutil.which("jshell") is None, reason="there is no JDK here")
+def test_names_of_the_kernel(session: Session) -> None:
+    """Names that the kernel uses are free for code, from its first piece on."""
+    for code in ("const fs = require('fs'); const read = fs; typeof read.readFileSync", "const process = 1", "process"):
+        assert session.code.run_code(code, "javascript")
+    assert (session.code.run_code("fs.existsSync('/') && process", "javascript")).result == "1"
+
+
 def test_java(session: Session) -> None:
     """Java keeps its state, shows values, and tells errors of both kinds."""
     run(session, 'int kept = 20;\nint twice(int x) { return 2 * x; }\nSystem.out.println("höh");', "java")

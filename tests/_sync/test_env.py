@@ -94,6 +94,22 @@ def test_variables_hold_for_what_begins_afterwards(session: Session) -> None:
     assert handle.wait(timeout_s=60) == 7
 
 
+def test_search_path(bay: AgentBay) -> None:
+    """`$PATH` in a new PATH is the one before; whatever PATH is, commands can be run and variables told."""
+    with bay.session() as session:
+        _search_path(session)
+
+
+def _search_path(session: Session) -> None:
+    before = (session.env.get(["PATH"])).envs["PATH"]
+    assert session.env.set({"PATH": "/mine:$PATH:${PATH}:$PATHS"})
+    assert (session.command.run("echo $PATH; ls -d /")).output == f"/mine:{before}:{before}:$PATHS\n/\n"
+    assert session.env.set({"PATH": "/none"})
+    assert (session.command.run("echo here")).output == "here\n"
+    assert (session.env.get(["PATH"])).envs == {"PATH": "/none"}
+    assert (session.command.run("ls")).exit_code == 127
+
+
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", "AGENTBAY_COMMAND"])
 def test_what_is_no_variable(session: Session, name: str) -> None:
     """What no process could be given is refused, and the rest of the call with it."""

@@ -66,6 +66,25 @@ def test_without_namespaces() -> None:
         assert (session.command.run("cat ~/a.txt")).output == "text"
 
 
+def test_places_that_programs_know(bay: AgentBay) -> None:
+    """`/workspace` and other homes that programs for the cloud use are the session's home."""
+    with bay.session() as session:
+        for number, place in enumerate(("/workspace", "/home/user", "/home/guest")):
+            assert session.file_system.create_directory(f"{place}/{number}")
+            assert session.file_system.write_file(f"{place}/{number}/file", place)
+        assert (session.command.run("cat ?/file")).output == "/workspace/home/user/home/guest"
+
+
+def test_what_takes_no_time_limit(bay: AgentBay) -> None:
+    """None as a time limit is the default; what is no number is refused."""
+    with bay.session() as session:
+        assert session.command.run("true", timeout_ms=None)
+        refused = session.command.run("true", timeout_ms="5")  # type: ignore[arg-type]
+        assert refused.error_message == "timeout_ms must be a number of milliseconds, not '5'"
+    assert "no CreateSessionParams" in (bay.create("linux_latest")).error_message  # type: ignore[arg-type]
+    assert "limit must be a whole number" in (bay.list(limit="5")).error_message  # type: ignore[arg-type]
+
+
 def test_session_may_be_deleted_inside_its_block(bay: AgentBay) -> None:
     """Deleting a session early does not make the end of its block fail."""
     with bay.session() as session:

@@ -26,7 +26,8 @@ class Refused(Exception):
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(status, body)
         self.status, self.code, self.message = status, body["Code"], body["Message"]
-        assert set(body) == {"RequestId", "HostId", "Code", "Message"}
+        plain = {"Success", "HttpStatusCode"} if status == 200 else set()
+        assert set(body) == {"RequestId", "HostId", "Code", "Message"} | plain
 
 
 class Wire:
@@ -40,7 +41,7 @@ class Wire:
         form = {"Authorization": f"Bearer {self.key}", **{name: _form(value) for name, value in fields.items()}}
         answer = self.http.post("/", params={"Action": action, "Format": "json"}, data=form)
         body = answer.json()
-        if answer.status_code != 200:
+        if answer.status_code != 200 or not body.get("Success", True):
             raise Refused(answer.status_code, body)
         assert (body["Success"], body["Code"], body["HttpStatusCode"], body["Message"]) == (True, "ok", 200, "")
         assert body["RequestId"] == body["RequestId"].upper()

@@ -110,7 +110,7 @@ def test_missing_files(wire: Wire, session: str, name: str, args: dict[str, str]
 
 def test_forbidden_files(wire: Wire, session: str):
     """Files are reached with the rights of the session's user and in its view only."""
-    assert failure(wire, session, "create_directory", path="/workspace").endswith(": Read-only file system")
+    assert failure(wire, session, "create_directory", path="/opt/mine").endswith(": Read-only file system")
     wire.stdout(session, "ln -s /etc/shadow link; mkfifo fifo")
     assert "No such file" in failure(wire, session, "read_file", path="link")
     assert failure(wire, session, "read_file", path="fifo").endswith("fifo, error: Not a regular file")

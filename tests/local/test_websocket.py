@@ -116,7 +116,7 @@ def test_most_terminals(wire: Wire, session: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while (listed := ask(made, "PTY_SERVER", method="pty.list")["result"])["ptySessionIds"]:
             assert time.monotonic() < deadline
-        assert [item["exitCode"] for item in listed["ptySessions"]] == [137] * 16
+        assert [item["exitCode"] for item in listed["ptySessions"]] == [-9] * 16
 
 
 def test_end_of_the_session(wire: Wire, session: str) -> None:

@@ -52,9 +52,10 @@ def mounts_with(marker: str) -> list[str]:
 
 
 def names_in_home() -> str:
-    """What a sandbox has in its /home: its own, and the way to this Python if that lies in a user's."""
+    """What a sandbox has in its /home: its own, by three names, and the way to this Python if that lies in a user's."""
     ways = (Path(prefix) for prefix in (sys.prefix, sys.base_prefix))
-    return "\n".join(sorted({"wuying", *(way.parts[2] for way in ways if way.is_relative_to("/home"))}))
+    leading = {way.parts[2] for way in ways if way.is_relative_to("/home")}
+    return "\n".join(sorted({"guest", "user", "wuying"} | leading))
 
 
 def _pids() -> list[int]:

@@ -199,12 +199,14 @@ class AsyncAgentBay:
 
         Wire: CreateMcpSession, GetContextInfo
         """
-        result = await self._create(params or CreateSessionParams())
+        result = await self._create(CreateSessionParams() if params is None else params)
         if self.strict:
             result.unwrap()
         return result
 
     async def _create(self, params: CreateSessionParams) -> SessionResult[AsyncSession]:
+        if not isinstance(params, CreateSessionParams):
+            raise InvalidArgumentError(f"The session cannot be created: {params!r:.200} is no CreateSessionParams")
         deadline = Deadline(_CREATE_SECONDS)
         try:
             action = create_session(params, self.region_id)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .._transport.deadline import Deadline
-from .._transport.watch import Subscription
+from .._transport.watch import Subscription, without_echoes
 from .._websocket import AsyncMailbox
 from .._wire.tools import GetFileChange
 from ..errors import AgentBayError, FileError
@@ -85,7 +85,7 @@ class AsyncWatch:
             found = await self.take()
             if found is None:
                 raise StopAsyncIteration
-            self._pending.extend(found)
+            self._pending.extend(without_echoes(found))
         return self._pending.popleft()
 
     async def take(self, within: float = math.inf) -> list[FileChangeEvent] | None:

@@ -200,12 +200,14 @@ class AgentBay:
 
         Wire: CreateMcpSession, GetContextInfo
         """
-        result = self._create(params or CreateSessionParams())
+        result = self._create(CreateSessionParams() if params is None else params)
         if self.strict:
             result.unwrap()
         return result
 
     def _create(self, params: CreateSessionParams) -> SessionResult[Session]:
+        if not isinstance(params, CreateSessionParams):
+            raise InvalidArgumentError(f"The session cannot be created: {params!r:.200} is no CreateSessionParams")
         deadline = Deadline(_CREATE_SECONDS)
         try:
             action = create_session(params, self.region_id)

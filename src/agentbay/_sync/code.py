@@ -44,7 +44,7 @@ class Code(SyncBaseService):
         self,
         code: str,
         language: str = "",
-        timeout_s: float = 60,
+        timeout_s: float | None = 60,
         stream_beta: bool = False,
         on_stdout: Callable[[str], object] | None = None,
         on_stderr: Callable[[str], object] | None = None,
@@ -58,8 +58,8 @@ class Code(SyncBaseService):
             code: What to run, as in the cell of a notebook: the value of its last line is a result.
             language: "python", "javascript", "r" or "java" ("py", "js" and the like are understood); in the local
                 runtime also "jupyter:" and the name of a kernelspec. Not given beside a context.
-            timeout_s: Seconds, rounded up to whole ones, until the code is interrupted. What was defined before is
-                kept, if the code lets itself be interrupted.
+            timeout_s: Seconds, rounded up to whole ones, until the code is interrupted; None is the default. What
+                was defined before is kept, if the code lets itself be interrupted.
             stream_beta: Call the functions below while it runs. What they raise is logged and stops nothing.
             on_stdout, on_stderr: Get each piece of output.
             on_error: Gets the error that the code meets, a dict with `code` and `message`, or the exception if it
@@ -82,7 +82,7 @@ class Code(SyncBaseService):
     execute = run_code
 
     def stream(
-        self, code: str, language: str = "", timeout_s: float = 60, *, context: CodeContext | str | None = None
+        self, code: str, language: str = "", timeout_s: float | None = 60, *, context: CodeContext | str | None = None
     ) -> CodeStream:
         """Run a piece of code and follow it as it runs; see `AsyncCodeStream`. Arguments are those of `run_code`.
 

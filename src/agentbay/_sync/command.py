@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 
 from .._transport import process as commands
-from .._transport.command import checked_environment, read_result
+from .._transport.command import DEFAULT_MS, checked_environment, checked_limit, read_result
 from .._wire.tools import Shell, aside
 from ..errors import TransportError
 from ..models.command import CommandResult
@@ -25,7 +25,7 @@ class Command(SyncBaseService):
     def execute_command(
         self,
         command: str,
-        timeout_ms: int = 50000,
+        timeout_ms: int | None = DEFAULT_MS,
         cwd: str | None = None,
         envs: dict[str, str] | None = None,
     ) -> CommandResult:
@@ -33,7 +33,7 @@ class Command(SyncBaseService):
 
         Args:
             command: What to run, as typed at a prompt.
-            timeout_ms: Milliseconds until the command and everything it started is killed.
+            timeout_ms: Milliseconds until the command and everything it started is killed; None is the default.
             cwd: Directory to run it in; None is the session's home.
             envs: Environment variables beside the session's own.
 
@@ -46,8 +46,9 @@ class Command(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        call = Shell(command=command, timeout_ms=timeout_ms, cwd=cwd, envs=checked_environment(envs))
-        return read_result(self.session.run_tool(call, timeout=timeout_ms / 1000 + _MARGIN))
+        limit = checked_limit(timeout_ms)
+        call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=checked_environment(envs))
+        return read_result(self.session.run_tool(call, timeout=limit / 1000 + _MARGIN))
 
     run = execute_command
     exec = execute_command

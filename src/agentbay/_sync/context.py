@@ -122,11 +122,11 @@ class ContextService:
             A failed result if there is none.
 
         Raises:
-            InvalidArgumentError: If there is neither name nor id, or an id together with `create`.
+            InvalidArgumentError: If neither is given, or an id together with `create`. Blank ones are a failed result.
 
         Wire: GetContext
         """
-        if not name and not context_id:
+        if name is None and context_id is None:
             raise InvalidArgumentError("Either context_id or name must be provided")
         if create and context_id:
             raise InvalidArgumentError("context_id cannot be used together with create=True")
@@ -144,6 +144,8 @@ class ContextService:
 
     @returns(ContextResult)
     def _get(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
+        if not (name or "").strip() and not (context_id or "").strip():
+            raise InvalidArgumentError("Either context_id or name must be provided; both are blank")
         return self._found(name, create, context_id)
 
     def _found(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
@@ -211,7 +213,7 @@ class ContextService:
         Wire: ClearContext, GetContext
         """
         deadline = Deadline(timeout)
-        begun = self._clear(context_id, deadline.within(self.agent_bay.timeout))
+        begun = self._clear(context_id, Deadline(max(1.0, min(timeout, self.agent_bay.timeout))))
         while begun.success:
             left = deadline.remaining()
             state = self._state(context_id, Deadline(max(1.0, min(left, self.agent_bay.timeout))))

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .._transport.deadline import Deadline
-from .._transport.watch import Subscription
+from .._transport.watch import Subscription, without_echoes
 from .._websocket import SyncMailbox
 from .._wire.tools import GetFileChange
 from ..errors import AgentBayError, FileError
@@ -86,7 +86,7 @@ class Watch:
             found = self.take()
             if found is None:
                 raise StopIteration
-            self._pending.extend(found)
+            self._pending.extend(without_echoes(found))
         return self._pending.popleft()
 
     def take(self, within: float = math.inf) -> list[FileChangeEvent] | None:

@@ -43,7 +43,7 @@ def language_of(language: object) -> str | None:
 
 
 def call_of(
-    code: str, language: str | None, timeout_s: float = 60, context: CodeContext | str | None = None
+    code: str, language: str | None, timeout_s: float | None = 60, context: CodeContext | str | None = None
 ) -> RunCode:
     """Make the call that runs code.
 
@@ -51,6 +51,8 @@ def call_of(
         CodeError: The language is not known, or it is given beside a context.
         InvalidArgumentError: The time limit is no positive number of seconds, or the context is none.
     """
+    if timeout_s is None:
+        timeout_s = 60
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < _LONGEST:
         raise InvalidArgumentError(
             f"timeout_s must be a positive number of seconds below {_LONGEST}, not {timeout_s!r}",

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._wire.tools import ToolReply
-from ..errors import CommandError, CommandTimeoutError
+from ..errors import CommandError, CommandTimeoutError, InvalidArgumentError
 from ..models.command import CommandResult
 from .reply import Reply
+
+DEFAULT_MS = 50_000  # milliseconds that a command may take
 
 
 def read_result(reply: Reply[ToolReply]) -> CommandResult:
@@ -36,6 +38,19 @@ def read_result(reply: Reply[ToolReply]) -> CommandResult:
         stderr=stderr,
         trace_id=_text(wrapped.get("traceId")),
     )
+
+
+def checked_limit(timeout_ms: int | None) -> int:
+    """Refuse a time limit that is no number; None is the default.
+
+    Raises:
+        InvalidArgumentError: It is something else.
+    """
+    if timeout_ms is None:
+        return DEFAULT_MS
+    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
+        raise InvalidArgumentError(f"timeout_ms must be a number of milliseconds, not {timeout_ms!r}")
+    return int(timeout_ms)
 
 
 def checked_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -30,8 +30,8 @@ def list_session(
     names = [member.value for member in SessionStatus]
     if status is not None and status not in names:
         raise InvalidArgumentError(f"Invalid status '{status}'. Must be one of: {', '.join(names)}")
-    if limit is not None and limit < 1:
-        raise InvalidArgumentError(f"limit must be at least 1, not {limit}")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InvalidArgumentError(f"limit must be a whole number of at least 1, not {limit!r}")
     return ListSession(
         labels=dict(labels or {}),
         max_results=10 if limit is None else limit,
@@ -85,6 +85,6 @@ def label_fault(labels: object) -> str:
         return "Labels cannot be empty. Please provide at least one label."
     if any(not isinstance(name, str) or not name.strip() for name in labels):
         return "Label keys cannot be empty Please provide valid keys."
-    if any(not isinstance(value, str) or not value.strip() for value in labels.values()):
+    if any(value is None or not str(value).strip() for value in labels.values()):
         return "Label values cannot be empty Please provide valid values."
     return ""

@@ -11,7 +11,7 @@ The local runtime is one of the first kind.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import FileError, ToolError
@@ -76,3 +76,12 @@ class Subscription:
 
     def _request(self, method: str, **more: Any) -> dict[str, Any]:
         return {"method": method, "params": {"path": self.path, "subscriber": self._subscriber, **more}}
+
+
+def without_echoes(events: Iterable[FileChangeEvent]) -> Iterator[FileChangeEvent]:
+    """Leave out that a file was modified where it has just been told that it was created: writing it is both."""
+    created = ""
+    for event in events:
+        if event.event_type != "modify" or event.path != created:
+            yield event
+        created = event.path if event.event_type == "create" else ""

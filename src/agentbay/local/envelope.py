@@ -22,6 +22,7 @@ class Page:
     next_token: str
     max_results: int
     total_count: int
+    counted_as: str = "TotalCount"
 
 
 def new_request_id() -> str:
@@ -39,7 +40,11 @@ def success(spec: ActionSpec, result: object, request_id: str) -> Response:
         "Message": "",
     }
     if isinstance(result, Page):
-        body |= {"NextToken": result.next_token, "MaxResults": result.max_results, "TotalCount": result.total_count}
+        body |= {
+            "NextToken": result.next_token,
+            "MaxResults": result.max_results,
+            result.counted_as: result.total_count,
+        }
         result = list(result.items)
     if result is not None:
         data = unstructure(result)
@@ -54,5 +59,7 @@ def refusal(error: AgentBayError, request_id: str) -> Response:
 
 def failure(status: int, code: str, message: str, request_id: str) -> Response:
     """Write an error."""
-    body = {"RequestId": request_id, "HostId": "agentbay.local", "Code": code, "Message": message}
+    body: dict[str, Any] = {"RequestId": request_id, "HostId": "agentbay.local", "Code": code, "Message": message}
+    if status == 200:  # as the service refuses some things
+        body |= {"Success": False, "HttpStatusCode": 200}
     return as_json(body, status)

@@ -28,7 +28,7 @@ def mapped(value: dict[str, Any] | None) -> dict[str, Any]:
     return {} if value is None else value
 
 
-@define
+@define(slots=False)
 class ApiResponse:
     """Base of everything the service answers.
 
@@ -43,8 +43,14 @@ class ApiResponse:
         return self.request_id
 
 
-@define
-class BaseResult(ApiResponse):
+class _WithException:
+    """Keeps `exception` out of `__dict__`, which programs write as JSON."""
+
+    __slots__ = ("exception",)
+
+
+@define(slots=False)
+class BaseResult(ApiResponse, _WithException):
     """Outcome of one operation. A failure is a flag here, not a raise; `unwrap()` turns it back into one.
 
     Attributes:
@@ -84,7 +90,7 @@ class BaseResult(ApiResponse):
         return None
 
 
-@define
+@define(slots=False)
 class OperationResult(BaseResult):
     """Outcome of an operation whose answer is one value, `data`.
 
@@ -110,7 +116,7 @@ class OperationResult(BaseResult):
         return str(show()) if show is not None else None
 
 
-@define
+@define(slots=False)
 class BoolResult(BaseResult):
     """Outcome of an operation that either happened (`data` is True) or did not."""
 

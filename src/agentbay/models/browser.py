@@ -54,7 +54,7 @@ class BrowserSyncMode(str, Enum):
     STANDARD = "standard"
 
 
-@define
+@define(slots=False)
 class ExtensionOption:
     """Browser extensions to load: the context that holds them, and their ids."""
 
@@ -63,12 +63,12 @@ class ExtensionOption:
 
     def __attrs_post_init__(self) -> None:
         if not self.context_id or not self.context_id.strip():
-            raise ValueError("context_id must name the context that holds the extensions")
+            raise ValueError("context_id cannot be empty; it names the context that holds the extensions")
         if not self.extension_ids:
-            raise ValueError("extension_ids must name at least one extension")
+            raise ValueError("extension_ids cannot be empty; they name the extensions to load")
 
 
-@define
+@define(slots=False)
 class BrowserFingerprintContext:
     """The context that holds a browser fingerprint."""
 
@@ -76,24 +76,24 @@ class BrowserFingerprintContext:
 
     def __attrs_post_init__(self) -> None:
         if not self.fingerprint_context_id or not self.fingerprint_context_id.strip():
-            raise ValueError("fingerprint_context_id must name the context that holds the fingerprint")
+            raise ValueError("fingerprint_context_id cannot be empty; it names the context that holds the fingerprint")
 
 
-@define
+@define(slots=False)
 class BrowserContext:
     """Keep a browser's profile in a context, so that the next session starts logged in.
 
     Attributes:
         context_id: The context that holds the profile.
         auto_upload: Save the profile when the session ends.
-        sync_mode: How much of it; None means `BrowserSyncMode.STANDARD`.
+        sync_mode: How much of it.
         extension_option: Extensions to load as well.
         fingerprint_context: A fingerprint to use as well.
     """
 
     context_id: str
     auto_upload: bool = True
-    sync_mode: BrowserSyncMode | None = None
+    sync_mode: BrowserSyncMode = BrowserSyncMode.STANDARD
     extension_option: ExtensionOption | None = None
     fingerprint_context: BrowserFingerprintContext | None = None
     extension_context_id: str | None = field(init=False, default=None)

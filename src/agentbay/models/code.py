@@ -22,7 +22,7 @@ _FIELDS = {
 }
 
 
-@define
+@define(slots=False)
 class ExecutionResult:
     """Something that code showed, in each form it has. The package's root calls it `CodeExecutionResult`.
 
@@ -65,7 +65,7 @@ class ExecutionResult:
 CodeExecutionResult = ExecutionResult
 
 
-@define
+@define(slots=False)
 class ExecutionLogs:
     """What code wrote to its standard streams, piece by piece."""
 
@@ -73,7 +73,7 @@ class ExecutionLogs:
     stderr: list[str] = field(factory=list)
 
 
-@define
+@define(slots=False)
 class ExecutionError:
     """The error that ended a piece of code: the name of its class, its message, and how it came about."""
 
@@ -82,7 +82,7 @@ class ExecutionError:
     traceback: str
 
 
-@define
+@define(slots=False)
 class EnhancedCodeExecutionResult(BaseResult):
     """Outcome of running a piece of code.
 
@@ -178,28 +178,28 @@ class CodeContext:
     language: str
 
 
-@define
+@define(slots=False)
 class CodeStdout:
     """Running code wrote to its standard output."""
 
     text: str
 
 
-@define
+@define(slots=False)
 class CodeStderr:
     """Running code wrote to its standard error."""
 
     text: str
 
 
-@define
+@define(slots=False)
 class CodeShown:
     """Running code showed something."""
 
     result: ExecutionResult
 
 
-@define
+@define(slots=False)
 class CodeFailed:
     """Running code met its error; the end follows. `raw` is how the service says it: `code`, `message`, ..."""
 
@@ -207,7 +207,7 @@ class CodeFailed:
     raw: dict[str, Any] = field(factory=dict, repr=False)
 
 
-@define
+@define(slots=False)
 class CodeEnded:
     """Code has ended; `result` is all there is to know of it."""
 

@@ -8,7 +8,7 @@ from ..errors import CommandError
 from .base import BaseResult
 
 
-@define
+@define(slots=False)
 class CommandResult(BaseResult):
     """Outcome of a shell command.
 

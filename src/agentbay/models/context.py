@@ -61,18 +61,18 @@ class BetaContextMountStrategy(str, Enum):
 def _member_of(kind: type[Enum]) -> Any:
     def check(owner: object, attribute: Attribute[Any], value: object) -> None:
         if not isinstance(value, kind):
-            choices = ", ".join(f"{kind.__name__}.{member.name}" for member in kind)
-            raise ValueError(f"{attribute.name} must be one of {choices}, not {value!r}")
+            valid = ", ".join(member.value for member in kind)
+            raise ValueError(f"Invalid {attribute.name} value: {value}. Valid values are: {valid} (of {kind.__name__})")
 
     return check
 
 
 def _no_wildcards(name: str, path: str, way_out: str) -> None:
     if path.strip() and _WILDCARDS & set(path):
-        raise ValueError(f"{name} must not contain the wildcards * ? [ ]: {path!r}.{way_out}")
+        raise ValueError(f"Wildcard patterns are not supported in {name}. Got: {path}. {way_out}")
 
 
-@define
+@define(slots=False)
 class UploadPolicy:
     """Which changes go up to the context, and how.
 
@@ -94,7 +94,7 @@ class UploadPolicy:
         return cls()
 
 
-@define
+@define(slots=False)
 class DownloadPolicy:
     """Which files come down into the session; `auto_download` does so when it starts."""
 
@@ -107,7 +107,7 @@ class DownloadPolicy:
         return cls()
 
 
-@define
+@define(slots=False)
 class DeletePolicy:
     """Whether a file deleted in the session is deleted in the context too (`sync_local_file`)."""
 
@@ -119,7 +119,7 @@ class DeletePolicy:
         return cls()
 
 
-@define
+@define(slots=False)
 class ExtractPolicy:
     """What happens to archives that come down: extract, delete the archive, extract beside it."""
 
@@ -133,7 +133,7 @@ class ExtractPolicy:
         return cls()
 
 
-@define
+@define(slots=False)
 class RecyclePolicy:
     """How long uploaded files are kept; `paths` are relative to the synchronised one, `[""]` means all."""
 
@@ -142,7 +142,7 @@ class RecyclePolicy:
 
     def __attrs_post_init__(self) -> None:
         for path in self.paths:
-            _no_wildcards("A recycle path", path, " Name each folder by itself.")
+            _no_wildcards("recycle policy paths", path, "Please use exact directory paths instead.")
 
     @classmethod
     def default(cls) -> RecyclePolicy:
@@ -150,7 +150,7 @@ class RecyclePolicy:
         return cls()
 
 
-@define
+@define(slots=False)
 class WhiteList:
     """A path to synchronise, relative to the context's mount path ("" is everything), and what to leave out of it.
 
@@ -167,20 +167,22 @@ class WhiteList:
 
     def __attrs_post_init__(self) -> None:
         if not self.is_path_regex:
-            _no_wildcards("A white list path", self.path, " Set is_path_regex=True to give a regular expression.")
+            way_out = "Please use exact directory paths or set is_path_regex=True for regex matching."
+            _no_wildcards("path when is_path_regex=False", self.path, way_out)
         if not self.is_exclude_regex:
             for path in self.exclude_paths:
-                _no_wildcards("An excluded path", path, " Set is_exclude_regex=True to give a regular expression.")
+                way_out = "Please use exact directory paths or set is_exclude_regex=True for regex matching."
+                _no_wildcards("exclude_paths when is_exclude_regex=False", path, way_out)
 
 
-@define
+@define(slots=False)
 class BWList:
     """The white lists of a policy; an empty list means everything."""
 
     white_lists: list[WhiteList] = field(factory=list)
 
 
-@define
+@define(slots=False)
 class MappingPolicy:
     """Where data made on another system was: `path` there stands for this sync's path here."""
 
@@ -192,7 +194,7 @@ class MappingPolicy:
         return cls()
 
 
-@define
+@define(slots=False)
 class SyncPolicy:
     """How one path is synchronised with a context. Parts that are not given get their defaults."""
 
@@ -218,7 +220,7 @@ class SyncPolicy:
         return cls()
 
 
-@define
+@define(slots=False)
 class ContextSync:
     """Copy a context to a path when the session starts, and back when it ends.
 
@@ -251,7 +253,7 @@ class ContextSync:
         return self
 
 
-@define
+@define(slots=False)
 class BetaContextMount:
     """Show a context at a path of the session, live: what is written there is in the context at once.
 
@@ -303,7 +305,7 @@ class BetaContextMount:
         return self
 
 
-@define
+@define(slots=False)
 class ContextStatusData:
     """State of one transfer between a context and a session. Times are epoch seconds, 0 if not told."""
 

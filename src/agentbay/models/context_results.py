@@ -10,7 +10,7 @@ from .base import BaseResult, OperationResult, listed
 from .context import ContextStatusData
 
 
-@define
+@define(slots=False)
 class Context:
     """A store of files that outlives sessions. Times are ISO 8601, UTC.
 
@@ -33,7 +33,7 @@ class Context:
         return _html.facts("Context", known)
 
 
-@define
+@define(slots=False)
 class ContextListParams:
     """A page of contexts: how many (None is 10), from where, and of which session."""
 
@@ -42,7 +42,7 @@ class ContextListParams:
     session_id: str | None = None
 
 
-@define
+@define(slots=False)
 class ContextResult(BaseResult):
     """A context that was found or made; `context` is None and `context_id` "" on failure."""
 
@@ -54,7 +54,7 @@ class ContextResult(BaseResult):
         return self.context._repr_html_() if self.context is not None else None
 
 
-@define
+@define(slots=False)
 class ContextListResult(BaseResult):
     """One page of contexts.
 
@@ -78,7 +78,7 @@ class ContextListResult(BaseResult):
         return _html.table(("name", "id", "created", "last used"), rows, _html.page(len(rows), self.total_count))
 
 
-@define
+@define(slots=False)
 class ContextFileEntry:
     """A file or folder of a context.
 
@@ -107,7 +107,7 @@ class ContextFileEntry:
         return (self.file_type or "").upper() in ("FOLDER", "DIRECTORY", "DIR")
 
 
-@define
+@define(slots=False)
 class ContextFileListResult(BaseResult):
     """One page of a folder.
 
@@ -135,7 +135,7 @@ class ContextFileListResult(BaseResult):
         return _html.table(("name", "size", "modified"), rows, _html.page(len(rows), self.count))
 
 
-@define
+@define(slots=False)
 class FileUrlResult(BaseResult):
     """A URL for one file of a context.
 
@@ -149,7 +149,7 @@ class FileUrlResult(BaseResult):
     error_message: str = ""
 
 
-@define
+@define(slots=False)
 class ClearContextResult(OperationResult):
     """How the clearing of a context stands; `status` is "clearing", "available" when it is done, or another state."""
 
@@ -162,7 +162,7 @@ class ClearContextResult(OperationResult):
     http_status_code: int = field(default=0, kw_only=True)
 
 
-@define
+@define(slots=False)
 class ContextInfoResult(BaseResult):
     """The transfers between contexts and a session, running and past."""
 
@@ -177,17 +177,17 @@ class ContextInfoResult(BaseResult):
         return _html.table(("path", "transfer", "state", "error"), rows)
 
 
-@define
+@define(slots=False)
 class ContextSyncResult(BaseResult):
     """Outcome of copying between contexts and a session."""
 
 
-@define
+@define(slots=False)
 class ContextBindResult(BaseResult):
     """Outcome of giving a running session contexts."""
 
 
-@define
+@define(slots=False)
 class ContextBinding:
     """A context that a session has. `policy` is JSON, `bind_time` as the service writes it."""
 
@@ -198,7 +198,7 @@ class ContextBinding:
     bind_time: str = ""
 
 
-@define
+@define(slots=False)
 class ContextBindingsResult(BaseResult):
     """The contexts that a session has."""
 

@@ -11,7 +11,7 @@ def _names(envs: dict[str, str]) -> str:
     return f"<{', '.join(sorted(envs))}>" if envs else "{}"
 
 
-@define
+@define(slots=False)
 class EnvResult(BaseResult):
     """Environment variables by name; a repr shows the names alone, since values are often secret."""
 

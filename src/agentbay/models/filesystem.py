@@ -10,7 +10,7 @@ from attrs import define, field
 from .base import BaseResult, BoolResult, listed, mapped
 
 
-@define
+@define(slots=False)
 class FileContentResult(BaseResult):
     """A file read as text."""
 
@@ -23,7 +23,7 @@ class FileContentResult(BaseResult):
         return _html.document(self.content)
 
 
-@define
+@define(slots=False)
 class BinaryFileContentResult(BaseResult):
     """A file read as bytes; `size` is its length in bytes if known."""
 
@@ -38,7 +38,7 @@ class BinaryFileContentResult(BaseResult):
         return _html.octets(self.content)
 
 
-@define(frozen=True)
+@define(frozen=True, slots=False)
 class DirectoryEntry:
     """One entry of a directory. `size` is bytes, 0 where the service does not tell."""
 
@@ -61,7 +61,7 @@ def _entries(values: Sequence[DirectoryEntry | dict[str, Any]] | None) -> list[D
     ]
 
 
-@define
+@define(slots=False)
 class DirectoryListResult(BaseResult):
     """The entries of a directory, in the order the service gives them (the local runtime sorts by name)."""
 
@@ -78,7 +78,7 @@ class DirectoryListResult(BaseResult):
         return _html.table(("name", "size"), rows)
 
 
-@define
+@define(slots=False)
 class FileInfoResult(BaseResult):
     """What is known of a file; `file_info` holds it as the service names it."""
 
@@ -112,14 +112,14 @@ class FileInfoResult(BaseResult):
         return _html.facts("", {**self.file_info, **size})
 
 
-@define
+@define(slots=False)
 class EditResult(BoolResult):
     """Outcome of an edit; `diff` shows it in the unified format where the service tells it. Keyword only."""
 
     diff: str = field(default="", kw_only=True)
 
 
-@define
+@define(slots=False)
 class MultipleFileContentResult(BaseResult):
     """Several files read as text.
 
@@ -141,7 +141,7 @@ class MultipleFileContentResult(BaseResult):
         return _html.joined(*read, *unread) if self.contents or self.errors else super()._repr_html_()
 
 
-@define
+@define(slots=False)
 class FileSearchResult(BaseResult):
     """The paths that match, in the order the service gives them (the local runtime sorts them)."""
 
@@ -154,7 +154,7 @@ class FileSearchResult(BaseResult):
         return _html.table(("path",), [(path,) for path in self.matches])
 
 
-@define
+@define(slots=False)
 class FileChangeEvent:
     """Something that happened to a file or a directory.
 
@@ -169,7 +169,7 @@ class FileChangeEvent:
     path_type: str = ""
 
 
-@define
+@define(slots=False)
 class FileChangeResult(BaseResult):
     """What has changed, in the order of the paths; `raw_data` is the service's own text."""
 

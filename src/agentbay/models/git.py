@@ -11,7 +11,7 @@ from ..errors import AgentBayError
 from .base import BaseResult, listed
 
 
-@define
+@define(slots=False)
 class GitResult(BaseResult):
     """What a git command told. Git raises where it fails, so a result is a success.
 
@@ -24,28 +24,28 @@ class GitResult(BaseResult):
     exception: AgentBayError | None = field(default=None, kw_only=True, eq=False, repr=False)
 
 
-@define
+@define(slots=False)
 class GitCloneResult(GitResult):
     """A cloned repository; `path` is its directory, a relative one starts at the session's home directory."""
 
     path: str
 
 
-@define
+@define(slots=False)
 class GitInitResult(GitResult):
     """A new repository; `path` is its directory, a relative one starts at the session's home directory."""
 
     path: str
 
 
-@define
+@define(slots=False)
 class GitCommitResult(GitResult):
     """A new commit; `commit_hash` is its abbreviated hash, or None if git did not tell."""
 
     commit_hash: str | None = None
 
 
-@define
+@define(slots=False)
 class GitFileStatus:
     """A file that differs between commit, index and work tree, or is not tracked.
 
@@ -65,7 +65,7 @@ class GitFileStatus:
     renamed_from: str | None = None
 
 
-@define
+@define(slots=False)
 class GitStatusResult(GitResult):
     """The state of a work tree.
 
@@ -138,7 +138,7 @@ class GitStatusResult(GitResult):
         return sum(map(wanted, self.files))
 
 
-@define
+@define(slots=False)
 class GitLogEntry:
     """A commit; `date` is the author's, ISO 8601 with offset, `message` its first line."""
 
@@ -150,14 +150,14 @@ class GitLogEntry:
     message: str
 
 
-@define
+@define(slots=False)
 class GitLogResult(GitResult):
     """Commits, newest first."""
 
     entries: list[GitLogEntry] = field(default=None, converter=listed)
 
 
-@define
+@define(slots=False)
 class GitBranchInfo:
     """A local branch."""
 
@@ -165,7 +165,7 @@ class GitBranchInfo:
     is_current: bool
 
 
-@define
+@define(slots=False)
 class GitBranchListResult(GitResult):
     """The local branches by name; `current` is the one checked out, "" if it is none."""
 
@@ -173,7 +173,7 @@ class GitBranchListResult(GitResult):
     current: str = ""
 
 
-@define
+@define(slots=False)
 class GitRefUpdate:
     """What became of one branch or tag when it was fetched or pushed.
 
@@ -193,14 +193,14 @@ class GitRefUpdate:
     reason: str = ""
 
 
-@define
+@define(slots=False)
 class GitFetchResult(GitResult):
     """What a fetch changed here; `updates` leaves out what was up to date."""
 
     updates: list[GitRefUpdate] = field(default=None, converter=listed)
 
 
-@define
+@define(slots=False)
 class GitPushResult(GitResult):
     """What a push changed there, in git's order; `remote` is the URL without its credentials."""
 
@@ -208,7 +208,7 @@ class GitPushResult(GitResult):
     updates: list[GitRefUpdate] = field(default=None, converter=listed)
 
 
-@define
+@define(slots=False)
 class GitDiffFile:
     """A file that differs.
 
@@ -232,7 +232,7 @@ def _lines(text: Any) -> str:
     return f"<{len(str(text).splitlines())} lines>"
 
 
-@define
+@define(slots=False)
 class GitDiffResult(GitResult):
     """How two states differ.
 

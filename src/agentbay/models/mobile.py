@@ -24,7 +24,7 @@ def _strings(name: str, values: Iterable[object] | None) -> None:
             raise ValueError(f"{name} items must be strings, not {value!r}")
 
 
-@define
+@define(slots=False)
 class AppManagerRule:
     """Which apps may run: `rule_type` is "White" or "Black", for the packages listed."""
 
@@ -36,7 +36,7 @@ class AppManagerRule:
         _strings("app_package_name_list", self.app_package_name_list)
 
 
-@define
+@define(slots=False)
 class MobileSimulateConfig:
     """Simulate another device from the data at `simulate_path` of a context."""
 
@@ -51,7 +51,7 @@ class MobileSimulateConfig:
             raise ValueError("simulate_path is required")
 
 
-@define
+@define(slots=False)
 class MobileExtraConfig:
     """Settings of a mobile session; None leaves a setting as the image has it."""
 
@@ -70,7 +70,7 @@ class MobileExtraConfig:
             self.simulate_config.validate()
 
 
-@define
+@define(slots=False)
 class ExtraConfigs:
     """Settings that only some images know."""
 

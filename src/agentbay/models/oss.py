@@ -13,7 +13,7 @@ def _told(text: Any) -> Any:
     return {} if text is None else text
 
 
-@define
+@define(slots=False)
 class OSSClientResult(BaseResult):
     """Outcome of giving credentials to a session; `client_config` is the tool's own text, {} on failure."""
 
@@ -21,7 +21,7 @@ class OSSClientResult(BaseResult):
     error_message: str = ""
 
 
-@define
+@define(slots=False)
 class OSSUploadResult(BaseResult):
     """Outcome of an upload; `content` is the tool's own text."""
 
@@ -29,7 +29,7 @@ class OSSUploadResult(BaseResult):
     error_message: str = ""
 
 
-@define
+@define(slots=False)
 class OSSDownloadResult(BaseResult):
     """Outcome of a download; `content` is the tool's own text."""
 

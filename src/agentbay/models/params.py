@@ -139,7 +139,7 @@ def _browser_syncs(browser: BrowserContext | None) -> list[ContextSync]:
     return [*browser.get_extension_context_syncs(), *([fingerprint] if fingerprint else [])]
 
 
-@define
+@define(slots=False)
 class ListSessionParams:
     """A page of sessions: how many, from where, with which labels."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define
 
 
-@define
+@define(slots=False)
 class PtySession:
     """A terminal of a session, as it was when it was asked for.
 

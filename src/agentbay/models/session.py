@@ -23,7 +23,7 @@ class SessionStatus(str, Enum):
     DELETED = "DELETED"
 
 
-@define
+@define(slots=False)
 class SessionInfo:
     """How to look at a session from outside.
 
@@ -54,7 +54,7 @@ class SessionInfo:
         return _html.facts("Session", {**known, "kind": self.resource_type, "policy": self.policy_id})
 
 
-@define
+@define(slots=False)
 class GetSessionData:
     """Everything the service says of one session."""
 
@@ -83,7 +83,7 @@ class GetSessionData:
         return _html.facts("Session", {**known, "address": self.vpc_ip or self.network_interface_ip})
 
 
-@define
+@define(slots=False)
 class GetSessionResult(BaseResult):
     """What `get_session` found; `data` is None on failure."""
 
@@ -97,7 +97,7 @@ class GetSessionResult(BaseResult):
         return self.data._repr_html_() if self.data is not None else None
 
 
-@define
+@define(slots=False)
 class SessionResult(BaseResult, Generic[SessionT]):
     """Outcome of creating or finding a session; `session` is the handle, or None on failure.
 
@@ -114,7 +114,7 @@ class SessionResult(BaseResult, Generic[SessionT]):
         return str(show()) if show is not None else None
 
 
-@define
+@define(slots=False)
 class SessionListResult(BaseResult):
     """One page of sessions.
 
@@ -139,7 +139,7 @@ class SessionListResult(BaseResult):
         return _html.table(("session", "state", "image"), rows, _html.page(len(rows), self.total_count))
 
 
-@define
+@define(slots=False)
 class SessionStatusResult(BaseResult):
     """The state of a session now; `status` is a name such as "RUNNING", or "FINISH" for one that has ended."""
 
@@ -150,7 +150,7 @@ class SessionStatusResult(BaseResult):
     error_message: str = ""
 
 
-@define
+@define(slots=False)
 class DeleteResult(BaseResult):
     """Outcome of deleting a session."""
 
@@ -159,7 +159,7 @@ class DeleteResult(BaseResult):
     http_status_code: int = 0
 
 
-@define
+@define(slots=False)
 class SessionPauseResult(BaseResult):
     """Outcome of pausing a session; `status` is its state as last seen."""
 
@@ -169,7 +169,7 @@ class SessionPauseResult(BaseResult):
     status: str | None = None
 
 
-@define
+@define(slots=False)
 class SessionResumeResult(BaseResult):
     """Outcome of resuming a session; `status` is its state as last seen."""
 
@@ -265,7 +265,7 @@ class SessionMetrics:
         return self.tx_used_kbyte
 
 
-@define
+@define(slots=False)
 class SessionMetricsResult(BaseResult):
     """Outcome of measuring a session; `raw` is the reply as the service gave it."""
 

@@ -9,7 +9,7 @@ from attrs import define, field
 from .base import BaseResult, listed
 
 
-@define
+@define(slots=False)
 class McpTool:
     """A tool that a session offers, and the server inside the session that runs it."""
 
@@ -19,7 +19,7 @@ class McpTool:
     input_schema: dict[str, Any] = field(factory=dict, kw_only=True, repr=False)
 
 
-@define
+@define(slots=False)
 class McpToolResult(BaseResult):
     """Outcome of a tool call.
 
@@ -35,7 +35,7 @@ class McpToolResult(BaseResult):
     structured_content: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
 
 
-@define
+@define(slots=False)
 class McpToolsResult(BaseResult):
     """The tools that are offered."""
 

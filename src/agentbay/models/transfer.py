@@ -7,7 +7,7 @@ from attrs import define, field
 from .base import BaseResult
 
 
-@define
+@define(slots=False)
 class UploadResult(BaseResult):
     """Outcome of sending a file into a session. What was not reached is None, or 0 for bytes.
 
@@ -30,7 +30,7 @@ class UploadResult(BaseResult):
     request_id: str = field(default="", kw_only=True)
 
 
-@define
+@define(slots=False)
 class DownloadResult(BaseResult):
     """Outcome of fetching a file from a session. What was not reached is None, or 0 for bytes.
 

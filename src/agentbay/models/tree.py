@@ -20,7 +20,7 @@ class TreeProgress:
     bytes_total: int
 
 
-@define
+@define(slots=False)
 class TreeReport:
     """What a push or pull did. Paths are relative to the directory, with slashes, sorted.
 

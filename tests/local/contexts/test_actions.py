@@ -72,7 +72,7 @@ def test_files(wire: Wire):
     ]  # fmt: skip
     assert entries[0]["FilePath"] == "/tmp/data/a.txt"
     assert entries[0]["Status"] == "ready"
-    assert listed("/tmp/data/", PageNumber=1, PageSize=50)["TotalCount"] == 4
+    assert listed("/tmp/data/", PageNumber=1, PageSize=50)["Count"] == 4
     second = listed("/tmp/data", PageNumber=2, PageSize=3)
     assert [entry["FileName"] for entry in second["Data"]] == ["ü 漢"]
     names, token = [], ""

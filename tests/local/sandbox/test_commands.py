@@ -60,6 +60,7 @@ def test_environment_is_clean(experiment, monkeypatch):
         assert seen == {
             "HOME": "/home/wuying", "USER": "wuying", "LOGNAME": "wuying", "SHELL": "/bin/bash",
             "LANG": "C.UTF-8", "TERM": "dumb", "A": "sandbox", "B": "call", "AGENTBAY_COMMAND": "1",
+            "PIP_BREAK_SYSTEM_PACKAGES": "1", "NPM_CONFIG_PREFIX": "/home/wuying/.local",
         }  # fmt: skip
 
     experiment(body)

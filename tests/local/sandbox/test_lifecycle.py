@@ -241,7 +241,7 @@ async def main():
     binds = [Bind(str(context), "/mnt/context"), Bind(str(context), "/home/wuying/c", read_only=True)]
     sandbox = await host.create(SandboxSpec(root=root, binds=binds, limits=Limits(processes=50)))
     done = await sandbox.run(["bash", "-c", "id -u; echo x > /mnt/context/f; cat c/f; touch c/g; ls /root; ls /home"])
-    assert done.stdout == b"1000\\nx\\nwuying\\n", done
+    assert done.stdout == b"1000\\nx\\nguest\\nuser\\nwuying\\n", done
     assert b"Read-only" in done.stderr
     assert (context / "f").stat().st_uid == 12345
     bomb = await sandbox.run(["python3", "-c", sys.argv[3]])

@@ -33,7 +33,7 @@ def not_now(context_id: str) -> ConflictError:
 
 def already_bound(path: str) -> ConflictError:
     """The session has a context at that path."""
-    return ConflictError(f"The session has a context at {path:.200} already.", 400, code="PathAlreadyBound")
+    return ConflictError(f"The session has a context at {path:.200} already.", 200, code="PathAlreadyBound")
 
 
 def bad_signature(why: str) -> AuthenticationError:

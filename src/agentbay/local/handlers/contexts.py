@@ -164,7 +164,7 @@ async def list_files(runtime: Runtime, action: DescribeContextFiles) -> Page:
     else:
         entries = entries[size * (number - 1) :]
     token = _write_token(entries[size - 1].path) if len(entries) > size else ""
-    return Page([_describe_file(context_id, folder, entry) for entry in entries[:size]], token, size, total)
+    return Page([_describe_file(context_id, folder, entry) for entry in entries[:size]], token, size, total, "Count")
 
 
 def _children(runtime: Runtime, context_id: str, folder: str) -> list[Entry]:

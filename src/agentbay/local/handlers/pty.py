@@ -8,6 +8,7 @@ import codecs
 import contextlib
 import os
 import shlex
+import signal
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -52,6 +53,7 @@ class Screen:
         self.id = make_id("pty-", 17)
         self.cols, self.rows = cols, rows
         self.exit_code: int | None = None
+        self._killed = False
         self.terminal = terminal
         self._hub = hub
         self._recent: deque[bytes] = deque()
@@ -72,6 +74,11 @@ class Screen:
         """Return the last of its output, at least `size` bytes if there are as many."""
         return b"".join(last(self._recent, size))
 
+    def kill(self) -> None:
+        """Kill it; its exit code is then what clients expect of that, -9."""
+        self._killed = True
+        self.terminal.kill()
+
     def close(self) -> None:
         """End it."""
         self.terminal.close()
@@ -91,7 +98,8 @@ class Screen:
         await reading
         if self.terminal.exited.exception() is not None:  # the session has ended
             return
-        self.exit_code = self.terminal.exited.result()
+        code = self.terminal.exited.result()
+        self.exit_code = -signal.SIGKILL if self._killed and code == 128 + signal.SIGKILL else code
         _forget_oldest(self._hub)
         await self._push(PtyPush(event_type=EXIT, pty_session_id=self.id, exit_code=self.exit_code))
 
@@ -178,7 +186,7 @@ async def _connect(session: Session, exchange: Exchange) -> None:
 async def _kill(session: Session, exchange: Exchange) -> None:
     screen = _find(session, _params(exchange, PtyRef).pty_session_id)
     if screen.exit_code is None:
-        screen.terminal.kill()
+        screen.kill()
     await _answer(exchange, PtyAnswer(pty_session_id=screen.id))
 
 

@@ -31,10 +31,10 @@ PYTHON_ENVIRONMENT = {"IPYTHONDIR": "/tmp/.ipython", "MPLCONFIGDIR": "/tmp/.matp
 
 
 _NODE_LOADER = (
-    "const fs=require('fs');"
+    "{const fs=require('fs');"  # in a block: what is declared outside of one could not be declared again
     "const read=(n)=>{const b=Buffer.alloc(n);let i=0;"
     "while(i<n){const k=fs.readSync(3,b,i,n-i);if(!k)process.exit(1);i+=k}return b};"
-    "new Function('require','dynamicImport',read(read(4).readUInt32LE(0)).toString())(require,(name)=>import(name))"
+    "new Function('require','dynamicImport',read(read(4).readUInt32LE(0)).toString())(require,(name)=>import(name))}"
 )
 # Java runs a file, which is gone once it runs; options that shorten the start
 _JAVA_LOADER = (

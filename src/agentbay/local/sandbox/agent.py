@@ -251,7 +251,10 @@ def _environment(plan: Plan) -> dict[str, str]:
         local = f"localhost,127.0.0.1,::1,0.0.0.0,{plan['hostname']}"
         proxied = {"HTTP_PROXY": _PROXY, "HTTPS_PROXY": _PROXY, "NO_PROXY": local}
         default |= proxied | {name.lower(): value for name, value in proxied.items()} | {"NODE_USE_ENV_PROXY": "1"}
-    if plan["isolation"] != "namespaces":
+    if plan["isolation"] == "namespaces":
+        # the system's packages are out of reach, so installing is for this user
+        default |= {"PIP_BREAK_SYSTEM_PACKAGES": "1", "NPM_CONFIG_PREFIX": f"{home}/.local"}
+    else:
         default["TMPDIR"] = os.path.join(plan["root"], "tmp")
     return default | plan["env"]
 
@@ -313,12 +316,15 @@ def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], file_actio
 
 
 def _locate(command: str, path: str) -> str:
-    """Find a command as a shell does; posix_spawnp would look along the PATH of this process."""
+    """Find a command as a shell does, and then where the system's are: what we start by name is to be found anyhow.
+
+    posix_spawnp would look along the PATH of this process.
+    """
     if "/" in command:
         if os.path.isdir(command):
             raise IsADirectoryError(21, "Is a directory")
         return command
-    found = [os.path.join(directory or ".", command) for directory in path.split(":")]
+    found = [os.path.join(directory or ".", command) for directory in f"{path}:{_PATH}".split(":")]
     present = [candidate for candidate in found if os.path.isfile(candidate)]
     for candidate in present:
         if os.access(candidate, os.X_OK):

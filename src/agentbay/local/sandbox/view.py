@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from agentbay.local.sandbox import dirfd, syscalls
-from agentbay.local.sandbox.plan import SANDBOX_GID, SANDBOX_UID, BindPlan, Plan
+from agentbay.local.sandbox.plan import HOME, SANDBOX_GID, SANDBOX_UID, BindPlan, Plan
 from agentbay.local.sandbox.syscalls import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -49,6 +49,7 @@ _LINKS = {
     "var/run": "/run",
     "var/tmp": "/tmp",
 }
+_HOMES = ("workspace", "home/user", "home/guest")  # where programs for the cloud work too; links to the one home
 _READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _PLACE = "/sys"  # where the view lies until it is entered: nothing that is shown comes from there
@@ -123,6 +124,14 @@ def _show_own_directories(plan: Plan) -> None:
     os.makedirs(home)
     syscalls.bind(os.path.join(plan["root"], "home"), home, _WRITABLE)
     syscalls.bind(os.path.join(plan["root"], "tmp"), "tmp", _WRITABLE)
+    for name in _HOMES:
+        if not any(_needs(bind, f"/{name}") for bind in plan["binds"]):
+            os.symlink(HOME, name)
+
+
+def _needs(bind: BindPlan, place: str) -> bool:
+    """Whether a bind is at that place, or is something of the host, such as a Python, below it."""
+    return bind["target"] == place or (bind["read_only"] and bind["target"].startswith(f"{place}/"))
 
 
 def clone(bind: BindPlan) -> int:

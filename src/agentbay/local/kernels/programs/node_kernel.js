@@ -4,6 +4,7 @@
 // pipes, descriptors 1 and 2, before a frame that comes after it is sent.
 'use strict';
 
+const process = globalThis.process; // code may declare a `process` of its own
 const CONTROL = 3;
 
 /** The thread at the socket. */

@@ -226,7 +226,9 @@ def _settle() -> None:
     sys.path.insert(0, "")
     home = os.environ.get("HOME", "")
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site.addsitedir(f"{home}/.local/lib/{version}/site-packages")
+    packages = f"{home}/.local/lib/{version}/site-packages"
+    site.addsitedir(packages)
+    os.environ.setdefault("PIP_TARGET", packages)  # this Python's own place for packages cannot be written to
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # or every child of the zygote would throw the same dice
     builtins.input = getpass.getpass = _no_input

@@ -1,0 +1,1 @@
+"""Public names, by the path that the published client gives them."""

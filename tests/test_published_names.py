@@ -1,0 +1,98 @@
+"""What programs for the published client import by its inner paths, and its logger."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import agentbay
+from agentbay import AgentBayLogger, APIError, CommandResult, Config, ContextSync, SyncPolicy, get_logger
+
+PATHS = {
+    "_common.config": "Config",
+    "_common.enums": "SessionStatus",
+    "_common.exceptions": "AgentBayError WsCancelledError CommandError",
+    "_common.logger": "AgentBayLogger get_logger",
+    "_common.models": "CommandResult BoolResult ContextSyncResult",
+    "_common.models.response": "OperationResult DeleteResult SessionResult",
+    "_common.params": "ContextSync CreateSessionParams",
+    "_common.params.context_sync": "ContextSync SyncPolicy UploadMode",
+    "_common.params.lifecycle_policy": "LifecyclePolicy",
+    "_common.params.session_params": "CreateSessionParams BrowserContext",
+    "api.models": "ExtraConfigs MobileExtraConfig AppManagerRule",
+}
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    yield
+    AgentBayLogger.setup("WARNING", enable_console=False)
+    get_logger().setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_inner_paths(path: str) -> None:
+    """Names by their inner paths are the package's own; one that is not there is an ImportError."""
+    module = import_module(f"agentbay.{path}")
+    for name in PATHS[path].split():
+        assert getattr(module, name) is getattr(agentbay, name)
+    with pytest.raises(AttributeError):
+        module.NoSuchName  # noqa: B018
+
+
+def test_results_as_dictionaries() -> None:
+    """Programs write results as JSON by their `__dict__`, also those of failures."""
+    failure = CommandResult(error_message="no", exception=APIError("no"))
+    assert json.loads(json.dumps(failure, default=vars)) == {
+        "request_id": "",
+        "success": False,
+        "output": "",
+        "error_message": "no",
+        "exit_code": 0,
+        "stdout": "",
+        "stderr": "",
+        "trace_id": "",
+    }
+    assert isinstance(failure.exception, APIError)
+    assert vars(Config(region_id="x"))["region_id"] == "x"
+    assert vars(ContextSync("a", "/b", SyncPolicy()))["path"] == "/b"
+
+
+def test_logger_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is logged goes where it was sent, once, from the level on that was asked for; full files are kept."""
+    file = tmp_path / "agentbay.log"
+    AgentBayLogger.setup("INFO", log_file=file, rotation="1 KB", retention=2)
+    AgentBayLogger.setup("DEBUG", force_reinit=False)
+    get_logger("mine").debug("quiet")
+    get_logger("mine").info("loud")
+    AgentBayLogger.get_logger().warning("louder")
+    lines = file.read_text().splitlines()
+    assert [line.partition("agentbay")[2] for line in lines] == [".mine loud", " louder"]
+    assert [line.partition("agentbay")[2] for line in capsys.readouterr().err.splitlines()] == [".mine loud", " louder"]
+    AgentBayLogger.set_level("error")
+    get_logger().warning("x" * 900)
+    assert file.read_text().splitlines() == lines
+    AgentBayLogger.set_level("INFO")
+    for _ in range(9):
+        get_logger().info("x" * 900)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agentbay.log", "agentbay.log.1", "agentbay.log.2"]
+
+
+def test_settings_that_are_none(tmp_path: Path) -> None:
+    """A level or a size that is none is refused, and what was set up before stays."""
+    file = tmp_path / "agentbay.log"
+    AgentBayLogger.setup("INFO", log_file=file, enable_console=False)
+    with pytest.raises(ValueError, match="Unknown log level: 'LOUD'"):
+        AgentBayLogger.setup("LOUD", log_file=tmp_path / "other")
+    with pytest.raises(ValueError, match="'1 day' is no size such as '10 MB'"):
+        AgentBayLogger.setup("INFO", log_file=tmp_path / "other", rotation="1 day")
+    with pytest.raises(ValueError, match="Unknown log level: 7"):
+        AgentBayLogger.set_level(7)  # type: ignore[arg-type]
+    get_logger().info("still here")
+    assert file.read_text().endswith(" still here\n")
+    assert not (tmp_path / "other").exists()
