@@ -180,7 +180,7 @@ def test_delete_leaves_nothing(wire: Wire, state_dir: Path, paused: bool):
     assert eventually(lambda: wire.status(session) == "FINISH")
     assert processes_with(marker) == []
     assert mounts_with(session) == []
-    assert [name for _, folders, files in os.walk(state_dir) for name in (*folders, *files) if session in name] == []
+    assert eventually(lambda: not [path for path in state_dir.rglob("*") if session in path.name])
     for action in ("GetSession", "DeleteSessionAsync", "PauseSessionAsync", "GetLabel", "RefreshSessionIdleTime"):
         with pytest.raises(Refused) as refused:
             wire.data(action, SessionId=session)

@@ -213,13 +213,9 @@ class Session(SyncSessionServices):
             reply = self._client.call(GetSessionDetail(session_id=self.session_id))
         except NotFoundError as error:
             raise self._not_found(error) from error
-        return SessionStatusResult(
-            request_id=reply.request_id,
-            http_status_code=200,
-            code=reply.code,
-            success=True,
-            status=reply.needed().status,
-        )
+        result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.needed().status)
+        result.http_status_code, result.code = 200, reply.code
+        return result
 
     # ── Labels, information, links ───────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,7 @@ Call = Callable[..., Awaitable[tuple[dict[str, Any], bytes]]]
 Found = Mapping[str, list[Any]]
 _TICK = 0.02  # seconds; two writes may bear the same time if they are no further apart than a tick of the kernel
 _ROUNDS = 3
-_DIRECTORY, _TIME, _SIZE, _INODE = range(4)  # places in what is known of a path
+_DIRECTORY, _TIME, _SIZE = range(3)  # places in what is known of a path
 
 
 class Changes:
@@ -70,7 +70,7 @@ def compare(before: Found, now: Found) -> list[dict[str, str]]:
 
     One event for each path; two if it became something else, or if it is a new file that has been written to.
     """
-    known = {facts[_INODE] for facts in before.values()}  # one of these under a new name has been moved
+    known = {tuple(facts) for facts in before.values()}  # a file that is one of these, by its inode too, was moved
     events = []
     for path in sorted(before.keys() | now.keys()):
         old, new = before.get(path), now.get(path)
@@ -83,7 +83,7 @@ def compare(before: Found, now: Found) -> list[dict[str, str]]:
             events.append(_event("delete", path, old))
         if new:
             events.append(_event("create", path, new))
-            if new[_SIZE] and new[_INODE] not in known:
+            if new[_SIZE] and tuple(new) not in known:
                 events.append(_event("modify", path, new))
     return events
 
