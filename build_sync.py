@@ -46,13 +46,14 @@ NAMES = {
     "asynccontextmanager": "contextmanager",
     # of tests
     "async_at_once": "sync_at_once",
+    "AsyncPerLoop": "SyncPerProcess",
     # the seam's functions
-    "async_background": "sync_background",
-    "async_applied": "sync_applied",
-    "async_blocking": "sync_blocking",
-    "async_finish": "sync_finish",
-    "async_in_time": "sync_in_time",
-    "async_mind": "sync_mind",
+    "async_start_background": "sync_start_background",
+    "async_invoke": "sync_invoke",
+    "async_run_blocking": "sync_run_blocking",
+    "async_shield": "sync_shield",
+    "async_with_timeout": "sync_with_timeout",
+    "async_warn_if_loop_running": "sync_warn_if_loop_running",
     "async_sleep": "sync_sleep",
     # httpx and httpcore
     "AsyncBaseTransport": "BaseTransport",

@@ -17,7 +17,7 @@ import pytest
 
 from agentbay import AgentBay, Session
 from agentbay.cli import main
-from agentbay.cli.transfer import Place
+from agentbay.cli.transfer import CopyLocation
 from agentbay.local import options
 from agentbay.testing import LocalRuntime
 from tests.scripted_contexts import ContextService, serving
@@ -120,10 +120,10 @@ def test_completion() -> None:
 
 def test_places() -> None:
     """A place in a session is told from a path of this machine."""
-    assert Place.read("session-1:/a:b") == ("session-1", "/a:b")
-    assert Place.read("session-1:") == ("session-1", ".")
-    assert Place.read("./a:b") == ("", "./a:b")
-    assert Place.read("/a:b") == ("", "/a:b")
+    assert CopyLocation.parse("session-1:/a:b") == ("session-1", "/a:b")
+    assert CopyLocation.parse("session-1:") == ("session-1", ".")
+    assert CopyLocation.parse("./a:b") == ("", "./a:b")
+    assert CopyLocation.parse("/a:b") == ("", "/a:b")
 
 
 # ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agentbay import AgentBayError, CodeError, CodeTimeoutError, EnhancedCodeExecutionResult, ReplyError
-from agentbay._transport.code import language_of, read_result
-from agentbay._transport.code_stream import Recording
+from agentbay._transport.code import normalize_language, read_code_result
+from agentbay._transport.code_stream import CodeEventCollector
 from agentbay._transport.reply import Reply
 from agentbay._wire.tools import ToolReply
 
@@ -28,7 +28,7 @@ VALUES = st.recursive(
 def read(value: object, *, is_error: bool = False, beside: dict[str, Any] | None = None) -> EnhancedCodeExecutionResult:
     text = value if isinstance(value, str) else json.dumps(value)
     tool = ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=beside)
-    return read_result(Reply(action="CallMcpTool", data=tool, request_id="R-1"))
+    return read_code_result(Reply(action="CallMcpTool", data=tool, request_id="R-1"))
 
 
 def test_success() -> None:
@@ -177,9 +177,9 @@ def test_anything(value: object, is_error: bool) -> None:
                        VALUES | st.sampled_from(["stdout", "stderr", "result", "error", "failed"])))  # fmt: skip
 def test_any_event(data: dict[str, Any]) -> None:
     """Whatever is streamed, there is a result."""
-    recording = Recording()
-    recording.take(data)
-    assert isinstance(recording.finish(data, "R-1").result, str)
+    recording = CodeEventCollector()
+    recording.add_event(data)
+    assert isinstance(recording.make_result(data, "R-1").result, str)
 
 
 @pytest.mark.parametrize(
@@ -189,4 +189,4 @@ def test_any_event(data: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_languages(given: object, name: str | None) -> None:
     """Names of languages and their short forms."""
-    assert language_of(given) == name
+    assert normalize_language(given) == name

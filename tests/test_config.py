@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentbay import AgentBay, AsyncAgentBay, Config, ConfigurationError
-from agentbay.config import Settings, resolve
+from agentbay.config import Settings, resolve_settings
 
 HAS_DOTENV = importlib.util.find_spec("dotenv") is not None
 DEFAULT = ("cn-hangzhou", "https://agentbay.cn-hangzhou.aliyuncs.com")
@@ -38,7 +38,7 @@ def test_regions(region: str, plain: str, host: str, by_environment: bool, monke
     """A region decides the endpoint, whether `cfg` or the environment names it."""
     if by_environment:
         monkeypatch.setenv("AGENTBAY_REGION_ID", region)
-    settings = resolve("key", None if by_environment else Config(region_id=region))
+    settings = resolve_settings("key", None if by_environment else Config(region_id=region))
     assert (settings.region_id, settings.url, settings.host) == (plain, f"https://{host}", host)
 
 
@@ -52,7 +52,7 @@ def test_regions(region: str, plain: str, host: str, by_environment: bool, monke
 def test_unknown_regions(region: str, plain: str, host: str) -> None:
     """A region nobody knows is used by the rule, with a warning."""
     with pytest.warns(UserWarning, match="unknown region_id"):
-        assert place(resolve("key", Config(region_id=region))) == (plain, f"https://{host}")
+        assert place(resolve_settings("key", Config(region_id=region))) == (plain, f"https://{host}")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_endpoints(endpoint: str, url: str, host: str, by_environment: bool, mon
     """An endpoint is used as it is, with https unless it says otherwise, and the region stays the default."""
     if by_environment:
         monkeypatch.setenv("AGENTBAY_ENDPOINT", endpoint)
-    settings = resolve("key", None if by_environment else Config(endpoint=endpoint))
+    settings = resolve_settings("key", None if by_environment else Config(endpoint=endpoint))
     assert (settings.url, settings.host, settings.region_id) == (url, host, "cn-hangzhou")
 
 
@@ -93,7 +93,7 @@ def test_endpoints(endpoint: str, url: str, host: str, by_environment: bool, mon
 def test_unusable_endpoints(endpoint: str) -> None:
     """An endpoint that is no host or URL is refused at once, without telling a password in it."""
     with pytest.raises(ConfigurationError, match="endpoint") as caught:
-        resolve("key", Config(endpoint=endpoint))
+        resolve_settings("key", Config(endpoint=endpoint))
     assert isinstance(caught.value, ValueError)
     assert "pass" not in str(caught.value)
     assert "pass" not in repr(Config(endpoint=endpoint))
@@ -102,7 +102,7 @@ def test_unusable_endpoints(endpoint: str) -> None:
 def test_region_goes_before_endpoint() -> None:
     """With both given the region wins, and a warning says so."""
     with pytest.warns(UserWarning, match="goes before endpoint"):
-        settings = resolve("key", Config(region_id="us-east-1", endpoint="https://user:pass@host"))
+        settings = resolve_settings("key", Config(region_id="us-east-1", endpoint="https://user:pass@host"))
     assert place(settings) == ("us-east-1", "https://agentbay.us-east-1.aliyuncs.com")
 
 
@@ -112,15 +112,15 @@ def test_cfg_is_the_whole_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTBAY_REGION_ID", "us-east-1")
     monkeypatch.setenv("AGENTBAY_ENDPOINT", "http://elsewhere")
     monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", "5")
-    settings = resolve("", Config())
+    settings = resolve_settings("", Config())
     assert (settings.api_key, *place(settings), settings.timeout) == ("from-environment", *DEFAULT, 60.0)
 
 
 def test_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key given is the key."""
     monkeypatch.setenv("AGENTBAY_API_KEY", "from-environment")
-    assert resolve("given").api_key == "given"
-    assert resolve().api_key == "from-environment"
+    assert resolve_settings("given").api_key == "given"
+    assert resolve_settings().api_key == "from-environment"
 
 
 @pytest.mark.parametrize("kind", [AgentBay, AsyncAgentBay])
@@ -135,7 +135,7 @@ def test_no_key(kind: Any) -> None:
 def test_keys_that_cannot_be(key: str) -> None:
     """A key that was copied badly is refused before it is sent, and not shown."""
     with pytest.raises(ConfigurationError, match="copied whole") as caught:
-        resolve(key)
+        resolve_settings(key)
     assert not set(key.split()) & set(str(caught.value).split())
 
 
@@ -161,7 +161,7 @@ def test_time_limits(
     if variable is not None:
         monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", variable)
     cfg = None if cfg_ms is None else Config(timeout_ms=cfg_ms)
-    assert resolve("key", cfg, timeout=timeout).timeout == expected
+    assert resolve_settings("key", cfg, timeout=timeout).timeout == expected
 
 
 @pytest.mark.parametrize("text", ["soon", "-5", "0", "1.5", "٣x"])
@@ -169,14 +169,14 @@ def test_bad_time_limit_in_the_environment(text: str, monkeypatch: pytest.Monkey
     """A variable that is no number of milliseconds is told of, and the default holds."""
     monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", text)
     with pytest.warns(UserWarning, match="AGENTBAY_TIMEOUT_MS"):
-        assert resolve("key").timeout == 60.0
+        assert resolve_settings("key").timeout == 60.0
 
 
 @pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan")])
 def test_bad_time_limits(timeout: Any) -> None:
     """A time limit that is none is refused."""
     with pytest.raises(ConfigurationError, match="timeout must be"):
-        resolve("key", timeout=timeout)
+        resolve_settings("key", timeout=timeout)
 
 
 @pytest.mark.parametrize("kind", [AgentBay, AsyncAgentBay])
@@ -196,14 +196,14 @@ def test_no_file_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for folder in (tmp_path, tmp_path / "below"):
         monkeypatch.chdir(folder)
         with pytest.raises(ConfigurationError, match="API key is required"):
-            resolve()
-        assert place(resolve("key")) == DEFAULT
+            resolve_settings()
+        assert place(resolve_settings("key")) == DEFAULT
 
 
 def test_file_that_is_not_there(tmp_path: Path) -> None:
     """A named file that does not exist is an error, not a search elsewhere."""
     with pytest.raises(ConfigurationError, match="does not exist"):
-        resolve("key", env_file=str(tmp_path / "nosuch.env"))
+        resolve_settings("key", env_file=str(tmp_path / "nosuch.env"))
 
 
 def test_file_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_file_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "dotenv", None)
     (tmp_path / "my.env").write_text("AGENTBAY_API_KEY=from-file\n")
     with pytest.raises(ConfigurationError, match=r"python-dotenv.*agentbay-sdk\[dotenv\]"):
-        resolve(env_file=str(tmp_path / "my.env"))
+        resolve_settings(env_file=str(tmp_path / "my.env"))
 
 
 @pytest.mark.skipif(not HAS_DOTENV, reason="python-dotenv is not installed")
@@ -221,9 +221,9 @@ def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("AGENTBAY_API_KEY=from-file\nAGENTBAY_REGION_ID=us-east-1\nAGENTBAY_TIMEOUT_MS=\nOTHER=1\n")
     monkeypatch.setenv("AGENTBAY_REGION_ID", "ap-southeast-1")
     before = dict(os.environ)
-    settings = resolve(env_file=str(path))
+    settings = resolve_settings(env_file=str(path))
     assert (settings.api_key, settings.region_id, settings.timeout) == ("from-file", "ap-southeast-1", 60.0)
-    assert resolve("given", Config(), env_file=str(path)).region_id == "cn-hangzhou"
+    assert resolve_settings("given", Config(), env_file=str(path)).region_id == "cn-hangzhou"
     assert dict(os.environ) == before
 
 
@@ -233,6 +233,6 @@ def test_nothing_is_changed_or_said(monkeypatch: pytest.MonkeyPatch) -> None:
     before = dict(os.environ)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        resolve(cfg=Config(endpoint="http://127.0.0.1:1"))
+        resolve_settings(cfg=Config(endpoint="http://127.0.0.1:1"))
     assert dict(os.environ) == before
     assert caught == []

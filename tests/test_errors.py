@@ -254,7 +254,7 @@ def built(kind: type[Any]) -> Any:
 def test_the_table_is_not_empty() -> None:
     """The search for classes and fields with secrets finds those that are known."""
     names = {kind.__name__ for kind in SECRETIVE}
-    assert {"SessionCreated", "SessionFound", "SessionInfo", "GetSessionData", "LinkData", "DirectToolCall"} <= names
+    assert {"CreatedSessionData", "SessionData", "SessionInfo", "GetSessionData", "LinkData", "DirectToolCall"} <= names
     assert len(ALL) > 60
 
 

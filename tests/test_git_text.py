@@ -28,21 +28,21 @@ from agentbay import (
     InvalidArgumentError,
 )
 from agentbay._transport import git
-from agentbay._transport.git import Job, clone_target, command, quoted
-from agentbay._transport.git_text import (
-    Output,
+from agentbay._transport.git import GitCommand, clone_target, git_command_line, quote_argument
+from agentbay._transport.git_output import (
+    GitOutput,
+    check_success,
     read_branches,
     read_commit,
-    read_diff,
     read_fetch,
+    read_git_diff,
     read_log,
     read_output,
     read_push,
     read_status,
-    succeeded,
-    unquoted,
+    unquote_path,
 )
-from agentbay._transport.secrets import masked
+from agentbay._transport.redaction import redact
 from agentbay.models.command import CommandResult
 
 R = "/r/a b'c"
@@ -50,8 +50,8 @@ HERE = "git -C '/r/a b'\\''c' "
 LOG = "'--format=%H%x01%h%x01%an%x01%ae%x01%aI%x01%s%x00'"
 
 # What the published client 0.22.3 runs, captured.
-PUBLISHED: list[tuple[Job, str, int]] = [
-    (git.VERSION, "git '--version'", 30000),
+PUBLISHED: list[tuple[GitCommand, str, int]] = [
+    (git.VERSION_COMMAND, "git '--version'", 30000),
     (git.clone("u/x", "x", None, None), "git 'clone' 'u/x' 'x'", 300000),
     (git.clone("u", "p", "b", 1), "git 'clone' '--branch' 'b' '--single-branch' '--depth' '1' 'u' 'p'", 300000),
     (git.clone("u", "p", None, 0), "git 'clone' 'u' 'p'", 300000),
@@ -109,7 +109,7 @@ PUBLISHED: list[tuple[Job, str, int]] = [
 
 
 @pytest.mark.parametrize(("job", "line", "timeout_ms"), PUBLISHED, ids=lambda value: getattr(value, "name", ""))
-def test_command_is_that_of_the_published_client(job: Job, line: str, timeout_ms: int) -> None:
+def test_command_is_that_of_the_published_client(job: GitCommand, line: str, timeout_ms: int) -> None:
     """The commands and their times are those that the published client sends."""
     assert (job.command, job.timeout_ms) == (line, timeout_ms)
 
@@ -119,7 +119,7 @@ def test_command_is_that_of_the_published_client(job: Job, line: str, timeout_ms
 @example(["'", "$(id)", "`id`", "a\nb", "\\", "!!", "-n", "", '"', "* ~ # ;|&"])
 def test_a_shell_gives_back_exactly_the_arguments(arguments: list[str]) -> None:
     """Whatever an argument holds, the program behind the shell receives that and nothing else."""
-    line = "printf '%s\\0' " + " ".join(map(quoted, arguments))
+    line = "printf '%s\\0' " + " ".join(map(quote_argument, arguments))
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == arguments
 
@@ -127,7 +127,7 @@ def test_a_shell_gives_back_exactly_the_arguments(arguments: list[str]) -> None:
 def test_a_nul_is_refused() -> None:
     """No argument can hold a NUL, so it is refused before anything is sent."""
     with pytest.raises(InvalidArgumentError, match="NUL"):
-        command(["commit", "-m", "a\0b"])
+        git_command_line(["commit", "-m", "a\0b"])
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_nul_is_refused() -> None:
         lambda: git.get_config(R, "user.name", "everywhere"),
     ],
 )
-def test_what_git_would_misunderstand_is_refused(make: Callable[[], Job]) -> None:
+def test_what_git_would_misunderstand_is_refused(make: Callable[[], GitCommand]) -> None:
     """An option where a name belongs, and what does not go together, is a ValueError before anything is sent."""
     with pytest.raises(ValueError, match=r"must|Must|needs"):
         make()
@@ -198,15 +198,17 @@ class Repo:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
 
-    def run(self, job: Job) -> Output:
-        environ = {**os.environ, **git.ENVIRONMENT, "HOME": str(self.path), "GIT_CONFIG_NOSYSTEM": "1"}
+    def run(self, job: GitCommand) -> GitOutput:
+        environ = {**os.environ, **git.GIT_ENVIRONMENT, "HOME": str(self.path), "GIT_CONFIG_NOSYSTEM": "1"}
         done = subprocess.run(["sh", "-c", job.command], cwd=self.path, env=environ, capture_output=True, check=False)
-        return Output("", done.returncode, *(stream.decode(errors="replace") for stream in (done.stdout, done.stderr)))
+        return GitOutput(
+            "", done.returncode, *(stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
+        )
 
-    def git(self, *arguments: str, check: bool = True) -> Output:
-        job = Job(arguments[0], command(arguments, str(self.path)))
+    def git(self, *arguments: str, check: bool = True) -> GitOutput:
+        job = GitCommand(arguments[0], git_command_line(arguments, str(self.path)))
         output = self.run(job)
-        return succeeded(job, output) if check else output
+        return check_success(job, output) if check else output
 
     def write(self, name: str, text: str) -> None:
         target = self.path / name
@@ -297,8 +299,8 @@ def test_status_of_branches(repo: Repo, tmp_path: Path) -> None:
 
 def test_older_words_for_a_branch_without_commits() -> None:
     """Gits before 2.18 called it an initial commit."""
-    assert read_status(Output("", 0, "## Initial commit on x\n", "")).current_branch == "x"
-    status = read_status(Output("", 0, "## No commits yet on x...origin/x [gone]\n", ""))
+    assert read_status(GitOutput("", 0, "## Initial commit on x\n", "")).current_branch == "x"
+    status = read_status(GitOutput("", 0, "## No commits yet on x...origin/x [gone]\n", ""))
     assert (status.current_branch, status.upstream) == ("x", "origin/x")
 
 
@@ -310,12 +312,12 @@ def test_a_quoted_path_is_read_back(path: str) -> None:
         f"\\{named[byte]}" if byte in named else f"\\{byte:03o}" if byte < 32 or byte > 126 else chr(byte)
         for byte in path.encode()
     )
-    assert unquoted(f'"{"".join(pieces)}"') == path
+    assert unquote_path(f'"{"".join(pieces)}"') == path
 
 
 def test_bytes_that_are_no_text_stay_visible() -> None:
     """A name that is no UTF-8 can still be printed."""
-    assert unquoted('"a\\377b"') == "a\\xffb"
+    assert unquote_path('"a\\377b"') == "a\\xffb"
 
 
 def test_log(repo: Repo) -> None:
@@ -377,7 +379,7 @@ def test_diff_of_every_kind(repo: Repo) -> None:
     repo.write('tab\tq"uote', "z\n")
     (repo.path / "a.txt").chmod(0o755)
     repo.git("add", "-A")
-    files, patch = read_diff(repo.run(git.diff(str(repo.path), None, None, True, None)).stdout)
+    files, patch = read_git_diff(repo.run(git.diff(str(repo.path), None, None, True, None)).stdout)
     found = {file.path: (file.status, file.additions, file.deletions, file.renamed_from) for file in files}
     assert found == {
         "a.txt": ("modified", 0, 0, None),
@@ -389,11 +391,11 @@ def test_diff_of_every_kind(repo: Repo) -> None:
     assert [file.path for file in files if file.is_binary] == ["bin"]
     assert patch.startswith("diff --git a/a.txt b/a.txt\n")
     nothing = repo.run(git.diff(str(repo.path), None, None, False, None))
-    assert (nothing.exit_code, read_diff(nothing.stdout)) == (0, ([], ""))
+    assert (nothing.exit_code, read_git_diff(nothing.stdout)) == (0, ([], ""))
     repo.git("commit", "-m", "third")
     between = repo.run(git.diff(str(repo.path), "HEAD~1", "HEAD", False, ["gone"]))
-    assert [file.path for file in read_diff(between.stdout)[0]] == ["gone"]
-    (repo.path / "p").write_text(read_diff(between.stdout)[1])
+    assert [file.path for file in read_git_diff(between.stdout)[0]] == ["gone"]
+    (repo.path / "p").write_text(read_git_diff(between.stdout)[1])
     repo.git("apply", "--check", "--reverse", "p")
 
 
@@ -418,16 +420,16 @@ def test_conflicts_are_told(repo: Repo) -> None:
     output = repo.run(pull)
     assert "CONFLICT" not in output.stderr
     with pytest.raises(GitConflictError, match=r"CONFLICT \(content\): Merge conflict in a\.txt") as caught:
-        succeeded(pull, output)
+        check_success(pull, output)
     assert "both" in caught.value.stdout
     assert caught.value.exit_code == 1
     for job in (git.commit(str(repo.path), "x", None, None, False), git.checkout_branch(str(repo.path), "other"), pull):
         with pytest.raises(GitConflictError):
-            succeeded(job, repo.run(job))
+            check_success(job, repo.run(job))
     status = read_status(repo.run(git.status(str(repo.path))))
     assert {file.path: file.status for file in status.files} == {"a.txt": "conflict", "both": "conflict"}
     assert status.conflict_count == 2
-    files, patch = read_diff(repo.run(git.diff(str(repo.path), None, None, False, None)).stdout)
+    files, patch = read_git_diff(repo.run(git.diff(str(repo.path), None, None, False, None)).stdout)
     assert {file.path: file.status for file in files} == {"a.txt": "conflict", "both": "conflict"}
     assert "diff --cc a.txt" in patch
 
@@ -438,7 +440,7 @@ def test_rebase_conflicts_are_told(repo: Repo) -> None:
     repo.git("config", "pull.rebase", "true")
     pull = git.pull(str(repo.path), ".", "other")
     with pytest.raises(GitConflictError):
-        succeeded(pull, repo.run(pull))
+        check_success(pull, repo.run(pull))
     assert read_branches(repo.run(git.list_branches(str(repo.path))).stdout)[0].name == "main"
 
 
@@ -450,7 +452,7 @@ def test_push_and_fetch_tell_what_they_changed(repo: Repo, tmp_path: Path) -> No
 
     def push(**options: bool) -> list[GitRefUpdate]:
         job = git.push(work, None, None, set_upstream=True, **options)
-        return read_push(succeeded(job, repo.run(job)).stdout)[1]
+        return read_push(check_success(job, repo.run(job)).stdout)[1]
 
     assert push() == [GitRefUpdate("new", "HEAD", "refs/heads/feat#1", "[new branch]")]
     assert [update.status for update in push()] == ["up to date"]
@@ -466,7 +468,7 @@ def test_push_and_fetch_tell_what_they_changed(repo: Repo, tmp_path: Path) -> No
 
     def fetch(**options: bool) -> set[tuple[str, str, str]]:
         job = git.fetch(str(other.path), None, None, options.get("prune", False), True, None)
-        updates = read_fetch(succeeded(job, other.run(job)).stderr)
+        updates = read_fetch(check_success(job, other.run(job)).stderr)
         return {(update.status, update.source, update.destination) for update in updates}
 
     repo.git("tag", "v2")
@@ -482,7 +484,7 @@ def test_push_and_fetch_tell_what_they_changed(repo: Repo, tmp_path: Path) -> No
     }
     assert fetch() == set()
     gone = git.push(work, None, "a-very-long-name-for-a-branch-so-that-columns-move", delete=True)
-    assert read_push(succeeded(gone, repo.run(gone)).stdout)[1][0].status == "deleted"
+    assert read_push(check_success(gone, repo.run(gone)).stdout)[1][0].status == "deleted"
     assert fetch(prune=True) == {("deleted", "", "origin/a-very-long-name-for-a-branch-so-that-columns-move")}
 
 
@@ -512,7 +514,7 @@ FAILURES: list[tuple[type[GitError], int, str]] = [
 def test_failures_have_classes(kind: type[GitError], code: int, stderr: str) -> None:
     """The class of an error is that of what git says, not of a word that happens to stand in a path."""
     with pytest.raises(GitError) as caught:
-        succeeded(Job("pull", "git 'pull'"), Output("R-1", code, "", stderr))
+        check_success(GitCommand("pull", "git 'pull'"), GitOutput("R-1", code, "", stderr))
     error = caught.value
     assert (type(error), error.exit_code, error.stderr, error.request_id) == (kind, code, stderr, "R-1")
     assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
@@ -522,7 +524,7 @@ def test_a_failure_told_as_one_text_is_read() -> None:
     """Some services answer a failed command with one text; the code and the words in it count."""
     text = "Execution failed. Error code:127 Error message: sh: 1: git: not found"
     result = CommandResult(error_message=text, exit_code=1, stdout=text, output=text, exception=CommandError(text))
-    output = read_output(git.VERSION, result)
+    output = read_output(git.VERSION_COMMAND, result)
     assert (output.exit_code, output.stdout, output.stderr) == (127, "", "sh: 1: git: not found")
 
 
@@ -541,7 +543,7 @@ def test_what_is_not_git_is_passed_on() -> None:
     """A lost connection stays what it is: whether git ran is unknown."""
     lost = ConnectionLost("gone")
     with pytest.raises(ConnectionLost) as caught:
-        read_output(git.VERSION, CommandResult(exception=lost))
+        read_output(git.VERSION_COMMAND, CommandResult(exception=lost))
     assert caught.value is lost
 
 
@@ -568,7 +570,7 @@ def test_refused_credentials_of_a_real_server(tmp_path: Path, status: int, user:
         server.shutdown()
         thread.join()
     with pytest.raises(GitAuthError) as caught:
-        succeeded(job, output)
+        check_success(job, output)
     assert caught.value.exit_code == 128
     assert "hunter22" not in f"{caught.value} {vars(caught.value)}"
 
@@ -593,7 +595,7 @@ def test_credentials_are_nowhere(url: str, password: str, text: str) -> None:
     job = git.clone(url, "r", None, None)
     told = text.format(url)
     with pytest.raises(GitError) as caught:
-        succeeded(job, Output("", 128, told, f"{told}\nremote: {password} is no password\nfatal: {told}"))
+        check_success(job, GitOutput("", 128, told, f"{told}\nremote: {password} is no password\nfatal: {told}"))
     error = caught.value
     shown = f"{error} {error!r} {vars(error)} {pickle.dumps(error)!r}"
     assert url not in shown
@@ -610,5 +612,5 @@ def test_pushed_url_has_no_credentials() -> None:
 def test_texts_without_secrets_stay_as_they_are() -> None:
     """Masking changes nothing else."""
     for text in ("https://host:8443/a/b.git", "git@host:o/r.git", "see http://h/a@v1 or mail a@b", "a:b@c"):
-        assert masked(text) == text
-    assert masked("Authorization: Basic abc== x") == "Authorization: Basic *** x"
+        assert redact(text) == text
+    assert redact("Authorization: Basic abc== x") == "Authorization: Basic *** x"

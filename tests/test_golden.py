@@ -13,15 +13,15 @@ import pytest
 
 from agentbay import BetaContextMount, ContextStatusData, ContextSync, CreateSessionParams
 from agentbay._transport import tools as tool_replies
-from agentbay._transport.command import read_result
-from agentbay._transport.files import read_info, read_listing
-from agentbay._transport.reply import Answer, Reply, read, read_direct
-from agentbay._transport.request import direct, rpc
+from agentbay._transport.command import read_command_result
+from agentbay._transport.files import read_directory_listing, read_info
+from agentbay._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
+from agentbay._transport.request import make_direct_request, make_rpc_request
 from agentbay._wire import context_store as store, contexts, sessions, tools
 from agentbay._wire.converter import structure, unstructure
 from agentbay._wire.form import read_fields, write_fields
-from agentbay._wire.keys import normal_arguments
-from agentbay._wire.params import create_session
+from agentbay._wire.key_names import normalize_arguments
+from agentbay._wire.params import make_create_session
 from agentbay._wire.registry import ACTIONS, TOOLS
 from agentbay._wire.schema import Action, Tool
 from agentbay.config import Settings
@@ -64,9 +64,9 @@ DOCUMENTED_CREATION = CreateSessionParams(
 NESTED = {"b": [1, None, True], "a": "é 😀", "c": {"d": 1.5}}
 REQUESTS: dict[str, dict[str, Action[Any]]] = {
     "CreateMcpSession": {
-        "documented": create_session(DOCUMENTED_CREATION, "cn-hangzhou"),
+        "documented": make_create_session(DOCUMENTED_CREATION, "cn-hangzhou"),
         **{
-            name: create_session(CREATIONS[name] or CreateSessionParams(), "cn-hangzhou")
+            name: make_create_session(CREATIONS[name] or CreateSessionParams(), "cn-hangzhou")
             for name in FILES["CreateMcpSession"]
             if name != "documented"
         },
@@ -110,7 +110,7 @@ REQUESTS: dict[str, dict[str, Action[Any]]] = {
         "press_keys": tools.CallMcpTool(
             session_id="session-1",
             name="press_keys",
-            args=normal_arguments("press_keys", {"keys": ["CTRL", "A", "esc", "é"], "hold": True}),
+            args=normalize_arguments("press_keys", {"keys": ["CTRL", "A", "esc", "é"], "hold": True}),
         ),
     },
     "ListMcpTools": {
@@ -164,7 +164,7 @@ REQUESTS: dict[str, dict[str, Action[Any]]] = {
 SHELL_TOOL = tools.ToolEntry(
     name="shell", server="wuying_shell", description="Run shell commands", input_schema={"type": "object"}, tool="shell"
 )
-MY_CONTEXT = store.ContextFound(
+MY_CONTEXT = store.ContextData(
     id=CONTEXT,
     name="my-ctx",
     state="available",
@@ -179,7 +179,7 @@ DATA: dict[str, Any] = {
     "GetContextFileUploadUrl": store.PresignedUrl(url=PRESIGNED, expire_time=3600),
     "GetContextFileDownloadUrl": store.PresignedUrl(url=PRESIGNED, expire_time=7200),
     "DescribeContextFiles": [
-        store.ContextFileFound(
+        store.ContextFileData(
             file_id="f-1",
             file_name="a.txt",
             file_path="/tmp/data/a.txt",
@@ -191,7 +191,7 @@ DATA: dict[str, Any] = {
         )
     ],
     "DescribeSessionContexts": [
-        contexts.BindingFound(
+        contexts.BindingData(
             context_id=CONTEXT,
             context_name="my-ctx",
             path="/tmp/data",
@@ -202,7 +202,7 @@ DATA: dict[str, Any] = {
     "GetAndLoadInternalContext": [
         contexts.InternalContext(context_id=CONTEXT, context_path="/tmp/transfer", context_type="file_transfer")
     ],
-    "CreateMcpSession": sessions.SessionCreated(
+    "CreateMcpSession": sessions.CreatedSessionData(
         success=True,
         session_id=SESSION,
         app_instance_id="ai-example0001",
@@ -210,7 +210,7 @@ DATA: dict[str, Any] = {
         resource_url="https://example.invalid/view?resourceId=p-example0001&authcode=abc",
         tool_list=[SHELL_TOOL],
     ),
-    "GetSession": sessions.SessionFound(
+    "GetSession": sessions.SessionData(
         session_id=SESSION,
         status="RUNNING",
         app_instance_id="ai-example0001",
@@ -223,7 +223,7 @@ DATA: dict[str, Any] = {
         status="RUNNING", image_id="linux_latest", app_instance_id="ai-example0001", region_id="cn-hangzhou"
     ),
     "ListSession": [
-        sessions.ListedSession(
+        sessions.SessionItem(
             session_id=f"session-04bdwexample0000{number}",
             session_status="RUNNING",
             app_instance_id=f"ai-example000{number}",
@@ -312,7 +312,9 @@ TOOL_CALLS: dict[str, dict[str, Tool]] = {
     "restart_code_context": {"documented": tools.RestartCodeContext(name="python")},
     "remove_code_context": {"documented": tools.RemoveCodeContext(name="Ü 1")},
     "set_env": {
-        "documented": tools.SetEnv(envs=[tools.Variable(key="A", value="b"), tools.Variable(key="É", value="")])
+        "documented": tools.SetEnv(
+            envs=[tools.EnvironmentVariable(key="A", value="b"), tools.EnvironmentVariable(key="É", value="")]
+        )
     },
     "get_env": {"all": tools.GetEnv(), "some": tools.GetEnv(keys=["A", "É"])},
     "oss_env_init": {
@@ -336,10 +338,10 @@ TOOL_CALLS: dict[str, dict[str, Tool]] = {
         "with exclusions": tools.SearchFiles(path="/tmp", pattern="*.py", exclude_patterns="venv,*.pyc"),
     },
     "edit_file": {
-        "documented": tools.EditFile(path="/tmp/a.txt", edits=[tools.Edit(old_text="old", new_text="new")]),
+        "documented": tools.EditFile(path="/tmp/a.txt", edits=[tools.TextReplacement(old_text="old", new_text="new")]),
         "dry run of two": tools.EditFile(
             path="/tmp/a.txt",
-            edits=[tools.Edit(old_text="a", new_text="b"), tools.Edit(old_text="é", new_text="")],
+            edits=[tools.TextReplacement(old_text="a", new_text="b"), tools.TextReplacement(old_text="é", new_text="")],
             dry_run=True,
         ),
     },
@@ -356,9 +358,9 @@ def pairs(files: dict[str, dict[str, Pair]]) -> list[Any]:
     ]
 
 
-def answer(body: object, action: str = "") -> Answer:
+def answer(body: object, action: str = "") -> HttpAnswer:
     data = body if isinstance(body, str) else json.dumps(body)
-    return Answer(200, {}, data.encode(), action)
+    return HttpAnswer(200, {}, data.encode(), action)
 
 
 # ── Actions ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -382,7 +384,7 @@ def test_client_writes_the_request(name: str, case: str, pair: Pair) -> None:
 @pytest.mark.parametrize(("name", "case", "pair"), pairs(FILES))
 def test_request_carries_the_fields(name: str, case: str, pair: Pair) -> None:
     """The finished request has the fixed query, then the action's own, the form as body, no authorization header."""
-    made = rpc(REQUESTS[name][case], SETTINGS)
+    made = make_rpc_request(REQUESTS[name][case], SETTINGS)
     fixed = re.fullmatch(
         rf"/\?Action={name}&Format=json&Version=2025-05-06&Timestamp=\d{{4}}-\d\d-\d\dT\d\d%3A\d\d%3A\d\dZ"
         rf"&SignatureNonce=[0-9a-f]{{32}}(?:&(?P<own>.*))?",
@@ -414,7 +416,7 @@ def test_service_reads_the_request(name: str, case: str, pair: Pair) -> None:
 @pytest.mark.parametrize("name", list(FILES))
 def test_client_reads_the_reply(name: str) -> None:
     """The documented reply gives the expected payload, request id and counts."""
-    reply = read(REQUESTS[name]["documented"], answer(FILES[name]["documented"].reply, name))
+    reply = read_reply(REQUESTS[name]["documented"], answer(FILES[name]["documented"].reply, name))
     body = json.loads(FILES[name]["documented"].reply)
     assert reply.data == DATA.get(name)
     assert (reply.request_id, reply.code) == (body["RequestId"], "ok")
@@ -427,7 +429,7 @@ def test_service_writes_the_reply(name: str) -> None:
     written: Any = unstructure(DATA[name])
     documented = json.loads(FILES[name]["documented"].reply)["Data"]
     sent: Any = json.dumps(written) if ACTIONS[name].spec.data_as_text else written
-    reply = read(REQUESTS[name]["documented"], answer({"Success": True, "Data": sent}, name))
+    reply = read_reply(REQUESTS[name]["documented"], answer({"Success": True, "Data": sent}, name))
     assert reply.data == DATA[name]
     assert type(sent) is type(documented)
     if isinstance(written, dict) and name != "GetContextInfo":
@@ -460,7 +462,7 @@ def test_transfers_of_context_info() -> None:
 def test_tool_arguments(name: str, case: str, pair: Pair) -> None:
     """The arguments are written as captured, key for key in order, and read back as the same call."""
     call = TOOL_CALLS[name][case]
-    written = tool_replies.arguments(call)
+    written = tool_replies.tool_arguments(call)
     assert json.dumps(written, ensure_ascii=False) == pair.form
     assert structure(json.loads(pair.form), TOOLS[name]) == call
 
@@ -470,9 +472,11 @@ def test_tool_reply_round_trip(name: str, case: str, pair: Pair) -> None:
     """A tool's result is the same by way of the service, as object or as text, and straight from the session's link."""
     result = json.loads(pair.reply)
     call = tools.CallMcpTool(session_id=SESSION, name=name, args={})
-    by_service = [read(call, answer({"Success": True, "Data": data})).needed() for data in (result, pair.reply)]
+    by_service = [
+        read_reply(call, answer({"Success": True, "Data": data})).data_or_raise() for data in (result, pair.reply)
+    ]
     straight = [
-        read_direct(answer({"data": data}), "link-1").needed()
+        read_direct_reply(answer({"data": data}), "link-1").data_or_raise()
         for data in ({"result": result}, json.dumps({"result": result}))
     ]
     assert len({repr(reply) for reply in (*by_service, *straight)}) == 1
@@ -487,19 +491,21 @@ def tool_reply(name: str, case: str) -> Reply[tools.ToolReply]:
 def test_what_the_texts_of_tools_say() -> None:
     """Each documented text of a tool gives the documented values."""
     wrapped, refused, late = (
-        read_result(tool_reply("shell", case)) for case in ("wrapped", "exit code", "out of time")
+        read_command_result(tool_reply("shell", case)) for case in ("wrapped", "exit code", "out of time")
     )
     assert (wrapped.success, wrapped.stdout, wrapped.exit_code) == (True, "hi\n", 0)
     assert (refused.success, refused.exit_code, refused.trace_id) == (False, 1, "0af7651916cd43dd8448eb211c80319c")
     assert refused.error_message == refused.stderr == "cat: nosuch: No such file or directory\n"
     assert (late.exit_code, late.error_message, late.output) == (-1, "timed out after 100 ms", "")
-    assert [(e.name, e.is_directory) for e in read_listing(tool_reply("list_directory", "text").needed())] == [
+    assert [
+        (e.name, e.is_directory) for e in read_directory_listing(tool_reply("list_directory", "text").data_or_raise())
+    ] == [
         ("src", True),
         ("a [FILE].txt", False),
         ("b", False),
     ]
-    assert read_listing(tool_reply("list_directory", "empty").needed()) == []
-    assert read_info(tool_reply("get_file_info", "file").needed().text) == {
+    assert read_directory_listing(tool_reply("list_directory", "empty").data_or_raise()) == []
+    assert read_info(tool_reply("get_file_info", "file").data_or_raise().text) == {
         "size": 12,
         "created": "2025-12-24T10:54:23",
         "isDirectory": False,
@@ -507,7 +513,7 @@ def test_what_the_texts_of_tools_say() -> None:
         "permissions": 644,
         "mode": "1.2.3",
     }
-    _, metrics = tool_replies.read_metrics(tool_reply("get_metrics", "documented").needed().text)
+    _, metrics = tool_replies.read_metrics(tool_reply("get_metrics", "documented").data_or_raise().text)
     assert (metrics.cpu_count, metrics.rx_rate_kbps, metrics.timestamp) == (4, 0.5, "2025-12-24T10:54:23+08:00")
 
 
@@ -516,12 +522,12 @@ def test_call_at_the_sessions_own_link(case: str) -> None:
     """A direct call has the captured body, both tokens, no key, at the link's path; both forms of reply are read."""
     pair = DIRECT[case]
     call = structure(json.loads(pair.form), tools.DirectToolCall)
-    made = direct("https://link.invalid:8443/base/", call)
+    made = make_direct_request("https://link.invalid:8443/base/", call)
     assert made.body.decode() == pair.form
     assert (made.url, made.target) == ("https://link.invalid:8443/", b"/base/callTool")
     headers = dict(made.headers)
     assert headers[b"x-access-token"] == b"TOKEN"
     assert headers[b"host"] == b"link.invalid:8443"
     assert headers[b"content-type"] == b"application/json"
-    reply = read_direct(answer(pair.reply), call.request_id)
-    assert (reply.needed().text, reply.request_id) == ("a\n", "link-1795339577622-948100413")
+    reply = read_direct_reply(answer(pair.reply), call.request_id)
+    assert (reply.data_or_raise().text, reply.request_id) == ("a\n", "link-1795339577622-948100413")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agentbay import CodeExecutionResult, CommandResult, DirectoryListResult, SessionMetrics, progress
-from agentbay._html import document, octets, size, table, text
-from agentbay._html.ansi import coloured, plain
-from agentbay._html.foreign import markup
+from agentbay._html import binary, document, format_size, table, text
+from agentbay._html.ansi import ansi_to_html, strip_ansi
+from agentbay._html.sanitize import sanitize_html
 
 # ── Pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -25,7 +25,7 @@ from agentbay._html.foreign import markup
 )
 def test_sizes(number: float, written: str) -> None:
     """Sizes have three to four digits and a unit."""
-    assert size(number) == written
+    assert format_size(number) == written
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_sizes(number: float, written: str) -> None:
 )  # fmt: skip
 def test_terminal_text(written: str, without: str, page: str) -> None:
     """Colours come through or are left out; what a line has written over is gone."""
-    assert plain(written) == without
-    assert coloured(written) == page
+    assert strip_ansi(written) == without
+    assert ansi_to_html(written) == page
 
 
 @given(st.text("\x1b[]0;134m8\r\n<&>\"'abc", max_size=60))
 def test_any_terminal_text(written: str) -> None:
     """Whatever a command writes, the page has no other tags than ours."""
-    assert _tags(coloured(written)) <= {"span"}
+    assert _tags(ansi_to_html(written)) <= {"span"}
 
 
 def test_long_things_are_cut() -> None:
@@ -57,7 +57,7 @@ def test_long_things_are_cut() -> None:
     assert "50 characters before this" in text("x" * 50 + "y" * 100_000)
     assert "50 characters after this" in document("x" * 100_050)
     assert "3 more are not shown" in table(("a",), [(number,) for number in range(203)])
-    assert "1.0 kB, of which the first 256" in octets(b"\x01" * 1000)
+    assert "1.0 kB, of which the first 256" in binary(b"\x01" * 1000)
     assert "(nothing)" in (DirectoryListResult(success=True)._repr_html_() or "")
 
 
@@ -102,7 +102,7 @@ def _tags(page: str) -> set[str]:
 )  # fmt: skip
 def test_plain_markup_is_written_anew(html: str, page: str) -> None:
     """Markup that cannot do anything is part of the page, and what it opens it closes."""
-    assert markup(html) == page
+    assert sanitize_html(html) == page
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_plain_markup_is_written_anew(html: str, page: str) -> None:
 def test_everything_else_is_kept_apart(html: str) -> None:
     """Anything that could act, load, or cover the page is in a frame of its own origin."""
     reader = _Reader()
-    reader.feed(markup(html))
+    reader.feed(sanitize_html(html))
     ((tag, attrs),) = reader.tags
     assert tag == "iframe"
     assert dict(attrs)["sandbox"] == "allow-scripts"
@@ -157,7 +157,7 @@ PIECES = [
 def test_any_markup(html: str) -> None:
     """However broken it is, the page gets known tags without events, or the frame."""
     reader = _Reader()
-    reader.feed(markup(html))
+    reader.feed(sanitize_html(html))
     reader.close()
     for tag, attrs in reader.tags:
         assert tag in ("iframe", "b", "img")

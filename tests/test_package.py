@@ -39,14 +39,14 @@ def test_stub_says_the_same() -> None:
             for alias in node.names:
                 assert alias.asname == alias.name
                 found[alias.name] = node.module
-    assert found == agentbay._HOME
+    assert found == agentbay._MODULE_BY_NAME
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_names_are_of_this_package(name: str) -> None:
     """A public name is the object of its home module, which defines it; a union names classes of that module."""
     value = getattr(agentbay, name)
-    home = importlib.import_module(f"agentbay.{agentbay._HOME[name]}")
+    home = importlib.import_module(f"agentbay.{agentbay._MODULE_BY_NAME[name]}")
     assert getattr(home, name) is value
     for defined in get_args(value) or [value]:
         assert defined.__module__ == home.__name__

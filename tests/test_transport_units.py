@@ -42,17 +42,17 @@ from agentbay import (
     SessionResult,
     ToolError,
 )
-from agentbay._transport.command import read_result
-from agentbay._transport.deadline import Deadline, Patience
-from agentbay._transport.files import decode_base64, read_info, read_listing, split_text
-from agentbay._transport.outcome import failed
-from agentbay._transport.poll import delays
-from agentbay._transport.reply import Answer, Reply, read, read_direct
-from agentbay._transport.retry import pause_before_retry
-from agentbay._transport.sessions import unready_contexts
+from agentbay._transport.command import read_command_result
+from agentbay._transport.deadline import Deadline, Timeouts
+from agentbay._transport.failed_result import make_failed_result
+from agentbay._transport.files import decode_base64, read_directory_listing, read_info, split_text
+from agentbay._transport.poll import poll_delays
+from agentbay._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
+from agentbay._transport.retry import retry_backoff
+from agentbay._transport.sessions import check_awaited_contexts
 from agentbay._transport.tools import read_metrics
 from agentbay._wire.registry import ACTIONS
-from agentbay._wire.schema import Action, fields_of
+from agentbay._wire.schema import Action, wire_fields
 from agentbay._wire.sessions import DeleteSessionAsync, GetLabel, GetLink, GetSession, SetLabel
 from agentbay._wire.tools import CallMcpTool, ToolReply
 
@@ -83,7 +83,7 @@ EVERY_ERROR = [*NEVER_SENT, *UNPROCESSED, *PERHAPS_PROCESSED, *FINAL]
 
 def pause(error: AgentBayError, attempt: int = 1, **options: Any) -> float | None:
     known: dict[str, Any] = {"idempotent": False, "max_retries": 2, "remaining": 60.0}
-    return pause_before_retry(error, attempt, **{**known, **options})
+    return retry_backoff(error, attempt, **{**known, **options})
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
@@ -154,28 +154,28 @@ def test_deadline_is_passed_down() -> None:
     """A step's deadline is never after the operation's, and what is over says so with its own length."""
     whole = Deadline(100)
     assert 99 < whole.remaining() <= 100
-    assert whole.within(5).remaining() <= 5
-    assert whole.within(500).at <= whole.at + 0.001
-    assert 99 < whole.check("It") <= 100
+    assert whole.capped(5).remaining() <= 5
+    assert whole.capped(500).at <= whole.at + 0.001
+    assert 99 < whole.remaining_or_raise("It") <= 100
     over = Deadline(0)
-    assert over.within(5).remaining() <= 0
+    assert over.capped(5).remaining() <= 0
     with pytest.raises(DeadlineExceeded, match="The call did not finish within 0 s") as caught:
-        over.check("The call")
+        over.remaining_or_raise("The call")
     assert isinstance(caught.value, TimeoutError)
 
 
 @pytest.mark.parametrize(
-    ("patience", "total"), [(Patience(), 60.0), (Patience(3, 5), 8.0), (Patience(None, 5), 5.0), (Patience(3), 60.0)]
+    ("patience", "total"), [(Timeouts(), 60.0), (Timeouts(3, 5), 8.0), (Timeouts(None, 5), 5.0), (Timeouts(3), 60.0)]
 )
-def test_patience(patience: Patience, total: float) -> None:
+def test_patience(patience: Timeouts, total: float) -> None:
     """A call with limits of its own may take both together; with none for the answer, the usual time."""
-    assert patience.total(60.0) == total
+    assert patience.total_seconds(60.0) == total
 
 
 @given(st.floats(0.01, 5), st.floats(1, 3), st.floats(0.01, 10))
 def test_delays_grow_to_the_cap(first: float, factor: float, cap: float) -> None:
     """Delays start as told, grow by the factor, and stay at the cap."""
-    found = list(islice(delays(Deadline(1e6), first=first, factor=factor, cap=cap), 12))
+    found = list(islice(poll_delays(Deadline(1e6), first=first, factor=factor, cap=cap), 12))
     assert found[0] == first
     assert all(after == pytest.approx(min(before * factor, cap)) for before, after in pairwise(found))
 
@@ -183,16 +183,16 @@ def test_delays_grow_to_the_cap(first: float, factor: float, cap: float) -> None
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_delays_end_at_the_deadline(seconds: float) -> None:
     """After the deadline there is no further look, and before it no delay that ends after it."""
-    assert list(delays(Deadline(seconds), first=1)) == []
-    assert 0 < next(delays(Deadline(0.5), first=1)) <= 0.5
+    assert list(poll_delays(Deadline(seconds), first=1)) == []
+    assert 0 < next(poll_delays(Deadline(0.5), first=1)) <= 0.5
 
 
 # ── What an answer means ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def answer(body: object, status: int = 200, **headers: str) -> Answer:
+def answer(body: object, status: int = 200, **headers: str) -> HttpAnswer:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, data, "GetSession")
+    return HttpAnswer(status, {name.replace("_", "-"): value for name, value in headers.items()}, data, "GetSession")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_refusals_are_typed(code: str, status: int, kind: type[APIError]) -> Non
     """The exact code decides, then what it ends or begins with, then the HTTP status; all facts are carried."""
     body = {"RequestId": "R-1", "Code": code, "Message": "No.", "HostId": "h", "Success": False}
     with pytest.raises(APIError) as caught:
-        read(GET, answer(body, status))
+        read_reply(GET, answer(body, status))
     error = caught.value
     assert type(error) is kind
     assert (error.code, error.status_code, error.request_id) == (code, status, "R-1")
@@ -253,7 +253,7 @@ def test_a_session_that_is_gone_is_both() -> None:
 def test_key_that_is_refused_has_a_hint() -> None:
     """A refused key says what to check."""
     with pytest.raises(AuthenticationError, match="Check the API key"):
-        read(GET, answer({"Code": "NOT_LOGIN", "Message": "You are not logged in"}, 400))
+        read_reply(GET, answer({"Code": "NOT_LOGIN", "Message": "You are not logged in"}, 400))
 
 
 @pytest.mark.parametrize("style", [str.lower, str.capitalize])
@@ -261,7 +261,7 @@ def test_refusal_in_either_case(style: Any) -> None:
     """A gateway's lower-case keys are read as well."""
     body = {style("code"): "X", style("message"): "No.", "requestId" if style is str.lower else "RequestId": "R-1"}
     with pytest.raises(APIError, match=r"\[X\] No\.") as caught:
-        read(GET, answer(body, 400))
+        read_reply(GET, answer(body, 400))
     assert caught.value.request_id == "R-1"
 
 
@@ -269,18 +269,18 @@ def test_refusal_in_either_case(style: Any) -> None:
 def test_a_proxy_that_answers_for_the_service(body: bytes) -> None:
     """An error page is the error of its status; as a success it cannot be understood, and never is one."""
     with pytest.raises(ServerError) as caught:
-        read(GET, answer(body, 502))
+        read_reply(GET, answer(body, 502))
     assert (caught.value.status_code, caught.value.code) == (502, "")
     assert "HTTP 502" in str(caught.value)
     with pytest.raises(ReplyError, match="not a JSON object"):
-        read(GET, answer(body))
+        read_reply(GET, answer(body))
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_not_followed(status: int) -> None:
     """A redirect is told as such."""
     with pytest.raises(ReplyError, match="redirect"):
-        read(GET, answer({"Success": True}, status))
+        read_reply(GET, answer({"Success": True}, status))
 
 
 @pytest.mark.parametrize("success", [False, "false", "False"])
@@ -294,62 +294,66 @@ def test_success_false_is_never_success(success: object) -> None:
     ):
         for rest in ({}, {"Code": "ok"}, {"Code": "SomeCode", "Message": "m"}, {"Data": {}}):
             with pytest.raises(APIError):
-                read(action, answer({"Success": success, **rest}))
+                read_reply(action, answer({"Success": success, **rest}))
 
 
 @pytest.mark.parametrize("success", [5, "perhaps", [], {}])
 def test_success_that_says_nothing(success: object) -> None:
     """A Success that is neither true nor false is not taken for either."""
     with pytest.raises(AgentBayError):
-        read(GET, answer({"Success": success, "Data": {}}))
+        read_reply(GET, answer({"Success": success, "Data": {}}))
 
 
 @pytest.mark.parametrize("success", [True, "true", "True"])
 def test_success(success: object) -> None:
     """Success is true as truth or as text."""
-    assert read(GET, answer({"Success": success, "Data": {"Status": "PAUSED"}})).needed().status == "PAUSED"
+    assert (
+        read_reply(GET, answer({"Success": success, "Data": {"Status": "PAUSED"}})).data_or_raise().status == "PAUSED"
+    )
 
 
 def test_silence() -> None:
     """Without Success, data or the action's own rule make it one; an error code or nothing at all never do."""
-    assert read(GET, answer({"Data": {"Status": "RUNNING"}})).needed().status == "RUNNING"
-    assert read(DeleteSessionAsync(session_id="s"), answer({"RequestId": "R"})).request_id == "R"
-    assert read(DeleteSessionAsync(session_id="s"), answer({"Success": None, "Code": "ok"})).code == "ok"
+    assert read_reply(GET, answer({"Data": {"Status": "RUNNING"}})).data_or_raise().status == "RUNNING"
+    assert read_reply(DeleteSessionAsync(session_id="s"), answer({"RequestId": "R"})).request_id == "R"
+    assert read_reply(DeleteSessionAsync(session_id="s"), answer({"Success": None, "Code": "ok"})).code == "ok"
     with pytest.raises(ReplyError, match="whether the request succeeded"):
-        read(GET, answer({"RequestId": "R"}))
+        read_reply(GET, answer({"RequestId": "R"}))
     for action in (GET, DeleteSessionAsync(session_id="s")):
         with pytest.raises(APIError):
-            read(action, answer({"Code": "SomeCode"}))
+            read_reply(action, answer({"Code": "SomeCode"}))
 
 
 def test_null_is_absent() -> None:
     """null in the envelope is as good as nothing; what needs data then says so."""
-    reply = read(GET, answer({"Success": True, "Code": None, "Message": None, "RequestId": None, "Data": None}))
+    reply = read_reply(GET, answer({"Success": True, "Code": None, "Message": None, "RequestId": None, "Data": None}))
     assert (reply.code, reply.message, reply.request_id, reply.next_token) == ("", "", "", "")
     assert reply.data is None
     with pytest.raises(ReplyError, match="carries no data"):
-        reply.needed()
+        reply.data_or_raise()
 
 
 def test_unknown_keys_and_counts() -> None:
     """Unknown keys are ignored, and the counts beside Data are read."""
     body = {"Success": True, "X": 1, "Data": {"Y": [1], "Labels": '{"a": "b"}'}, "NextToken": "t", "TotalCount": 7}
-    reply = read(GetLabel(session_id="s"), answer(body))
-    assert reply.needed().labels == {"a": "b"}
+    reply = read_reply(GetLabel(session_id="s"), answer(body))
+    assert reply.data_or_raise().labels == {"a": "b"}
     assert (reply.next_token, reply.total_count, reply.max_results, reply.count) == ("t", 7, 0, 0)
 
 
 @pytest.mark.parametrize("data", ['{"Url": "https://x"}', {"Url": "https://x"}])
 def test_data_may_be_text(data: object) -> None:
     """Data is read as an object or as JSON text of it."""
-    assert read(GetLink(session_id="s"), answer({"Success": True, "Data": data})).needed().url == "https://x"
+    assert (
+        read_reply(GetLink(session_id="s"), answer({"Success": True, "Data": data})).data_or_raise().url == "https://x"
+    )
 
 
 @pytest.mark.parametrize("data", ["https://host/secret-token", {"Url": ["secret-token"]}, ["secret-token"], 5])
 def test_data_of_another_shape(data: object) -> None:
     """Data that does not fit is a ReplyError that names the place and does not repeat what it was."""
     with pytest.raises(ReplyError, match=r"GetLink|GetSession") as caught:
-        read(GetLink(session_id="s"), answer({"Success": True, "RequestId": "R-1", "Data": data}))
+        read_reply(GetLink(session_id="s"), answer({"Success": True, "RequestId": "R-1", "Data": data}))
     assert "secret" not in str(caught.value)
     assert caught.value.request_id == "R-1"
 
@@ -371,7 +375,7 @@ bodies = st.recursive(
 
 def sample(cls: type[Action[Any]]) -> Action[Any]:
     values = {str: "x", int: 1, bool: True}
-    required = {f.name: values.get(f.type, [] if "list" in str(f.type) else {}) for f in fields_of(cls) if f.required}
+    required = {f.name: values.get(f.type, [] if "list" in str(f.type) else {}) for f in wire_fields(cls) if f.required}
     return cls(**required)
 
 
@@ -379,7 +383,7 @@ def sample(cls: type[Action[Any]]) -> Action[Any]:
 def test_no_answer_breaks_the_reader(name: str, body: object, status: int) -> None:
     """Whatever a service answers to whatever action, the outcome is a reply or one of our errors."""
     try:
-        assert isinstance(read(sample(ACTIONS[name]), answer(body, status)), Reply)
+        assert isinstance(read_reply(sample(ACTIONS[name]), answer(body, status)), Reply)
     except AgentBayError as error:
         assert str(error)  # noqa: PT017 - either outcome is fine
 
@@ -388,7 +392,7 @@ def test_no_answer_breaks_the_reader(name: str, body: object, status: int) -> No
 def test_no_direct_answer_breaks_the_reader(body: object, status: int) -> None:
     """Whatever a session's own link answers, the outcome is a reply or one of our errors."""
     try:
-        assert isinstance(read_direct(answer(body, status), "link-1").needed().text, str)
+        assert isinstance(read_direct_reply(answer(body, status), "link-1").data_or_raise().text, str)
     except AgentBayError as error:
         assert str(error)  # noqa: PT017 - either outcome is fine
 
@@ -398,7 +402,7 @@ def test_no_direct_answer_breaks_the_reader(body: object, status: int) -> None:
 
 def advice(status: int = 429, **headers: str) -> float | None:
     with pytest.raises((RateLimitError, ServiceUnavailableError)) as caught:
-        read(GET, answer({}, status, **headers))
+        read_reply(GET, answer({}, status, **headers))
     return caught.value.retry_after  # type: ignore[union-attr]
 
 
@@ -435,7 +439,7 @@ def test_advice_as_a_date_ahead() -> None:
 def test_throttling_header_decides() -> None:
     """With x-acs-retry-after any failure is throttling."""
     with pytest.raises(RateLimitError):
-        read(GET, answer({"Code": "X"}, 400, x_acs_retry_after="1"))
+        read_reply(GET, answer({"Code": "X"}, 400, x_acs_retry_after="1"))
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=40))
@@ -464,8 +468,8 @@ def test_no_advice_breaks_the_reader(text: str) -> None:
 )
 def test_direct_answers(body: object, text: str, is_error: bool) -> None:
     """The first item counts: bare text, else its text, blob or data; other outer keys are ignored."""
-    reply = read_direct(answer(body), "link-1")
-    assert (reply.needed().text, reply.needed().is_error, reply.request_id) == (text, is_error, "link-1")
+    reply = read_direct_reply(answer(body), "link-1")
+    assert (reply.data_or_raise().text, reply.data_or_raise().is_error, reply.request_id) == (text, is_error, "link-1")
 
 
 @pytest.mark.parametrize(
@@ -489,7 +493,7 @@ def test_direct_answers(body: object, text: str, is_error: bool) -> None:
 def test_direct_failures(body: object, status: int, kind: type[AgentBayError]) -> None:
     """What is no answer of a tool is an error of its kind, never an empty success."""
     with pytest.raises(kind) as caught:
-        read_direct(answer(body, status), "link-1")
+        read_direct_reply(answer(body, status), "link-1")
     assert type(caught.value) is kind
 
 
@@ -500,7 +504,7 @@ def test_direct_failures(body: object, status: int, kind: type[AgentBayError]) -
 def test_an_error_becomes_the_result_of_the_contract(kind: Any) -> None:
     """A failed result carries the error's facts in the fields it has, and raises the error when unwrapped."""
     error = ConflictError("[Busy] It is paused.", 409, code="Busy", request_id="R-1", hint="Resume it.")
-    result = failed(kind, error)
+    result = make_failed_result(kind, error)
     assert not result
     assert (result.success, result.request_id, result.exception) == (False, "R-1", error)
     assert result.error_message == "[Busy] It is paused. Resume it."
@@ -520,7 +524,7 @@ def test_state_of_awaited_contexts() -> None:
         ContextStatusData("c", "/c", status="Failed", error_message="no room"),
         ContextStatusData("other", "/o", status="Failed"),
     ]
-    assert unready_contexts(frozenset("abcd"), transfers) == (frozenset("d"), ["c: no room"])
+    assert check_awaited_contexts(frozenset("abcd"), transfers) == (frozenset("d"), ["c: no room"])
 
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -528,7 +532,7 @@ def test_state_of_awaited_contexts() -> None:
 
 def shell(text: str, *, failed: bool = False, structured: dict[str, Any] | None = None) -> CommandResult:
     tool = ToolReply(content=[{"type": "text", "text": text}], is_error=failed, structured_content=structured)
-    return read_result(Reply(action="CallMcpTool", data=tool, request_id="R-1"))
+    return read_command_result(Reply(action="CallMcpTool", data=tool, request_id="R-1"))
 
 
 @pytest.mark.parametrize(
@@ -675,7 +679,7 @@ def test_info_of_a_file() -> None:
 
 
 def listing(text: str, structured: dict[str, Any] | None = None) -> list[DirectoryEntry]:
-    return read_listing(ToolReply(content=[{"type": "text", "text": text}], structured_content=structured))
+    return read_directory_listing(ToolReply(content=[{"type": "text", "text": text}], structured_content=structured))
 
 
 @pytest.mark.parametrize(
@@ -754,5 +758,5 @@ def test_no_metrics_break_the_reader(text: str) -> None:
 def test_tool_answers(data: object, text: str, is_error: bool) -> None:
     """A tool's answer is read as an object or as text, and what it lacks is empty."""
     call = CallMcpTool(session_id="s", name="n", args={})
-    found = read(call, answer({"Success": True, "Data": data})).needed()
+    found = read_reply(call, answer({"Success": True, "Data": data})).data_or_raise()
     assert (found.text, found.is_error) == (text, is_error)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentbay import FileError, ToolError
-from agentbay._transport.watch import Subscription
+from agentbay._transport.subscription import Subscription
 
 
 def push(number: int | None, name: str = "a", path: str = "w") -> dict[str, Any]:
@@ -19,37 +19,40 @@ def push(number: int | None, name: str = "a", path: str = "w") -> dict[str, Any]
 def test_numbers() -> None:
     """What was before the answer, comes again or comes before its turn is passed over; after a loss it goes on."""
     subscription = Subscription("w")
-    assert "since" not in subscription.beginning()["params"]
-    assert subscription.read(push(4)) == []
-    subscription.begin({"phase": "end", "number": 4})
-    assert subscription.numbered
-    taken = [number for number in (4, 5, 5, 7, 6, 7) if subscription.read(push(number))]
+    assert "since" not in subscription.subscribe_request()["params"]
+    assert subscription.read_changes_of(push(4)) == []
+    subscription.on_answer({"phase": "end", "number": 4})
+    assert subscription.is_numbered
+    taken = [number for number in (4, 5, 5, 7, 6, 7) if subscription.read_changes_of(push(number))]
     assert taken == [5, 6, 7]
-    again = subscription.beginning()["params"]
-    assert (again["since"], again["subscriber"]) == (7, subscription.ending()["params"]["subscriber"])
-    subscription.begin({"phase": "end", "number": 9, "lost": False})
-    assert [bool(subscription.read(push(number))) for number in (8, 9, 10)] == [True, True, True]
+    again = subscription.subscribe_request()["params"]
+    assert (again["since"], again["subscriber"]) == (7, subscription.unsubscribe_request()["params"]["subscriber"])
+    subscription.on_answer({"phase": "end", "number": 9, "lost": False})
+    assert [bool(subscription.read_changes_of(push(number))) for number in (8, 9, 10)] == [True, True, True]
 
 
 def test_lost() -> None:
     """Changes that the service has no more are an error, after which it goes on with what comes then."""
     subscription = Subscription("w")
-    subscription.begin({"number": 1})
+    subscription.on_answer({"number": 1})
     with pytest.raises(FileError, match="Changes below w are lost"):
-        subscription.begin({"number": 30, "lost": True})
-    assert subscription.read(push(31))
+        subscription.on_answer({"number": 30, "lost": True})
+    assert subscription.read_changes_of(push(31))
 
 
 def test_no_numbers() -> None:
     """A service that numbers nothing is taken at its word."""
     subscription = Subscription("w")
-    subscription.begin({"phase": "end", "status": "finished"})
-    assert not subscription.numbered
-    assert [event.path for event in subscription.read(push(None, "x")) + subscription.read(push(None, "x"))] == [
+    subscription.on_answer({"phase": "end", "status": "finished"})
+    assert not subscription.is_numbered
+    assert [
+        event.path
+        for event in subscription.read_changes_of(push(None, "x")) + subscription.read_changes_of(push(None, "x"))
+    ] == [
         "x",
         "x",
     ]
-    assert subscription.read(push(None, path="w/")) == []
-    assert subscription.read({"eventType": "other", "path": "w"}) == []
+    assert subscription.read_changes_of(push(None, path="w/")) == []
+    assert subscription.read_changes_of({"eventType": "other", "path": "w"}) == []
     with pytest.raises(ToolError):
-        subscription.begin({"phase": "error"})
+        subscription.on_answer({"phase": "error"})

@@ -29,11 +29,11 @@ from agentbay import (
 )
 from agentbay._wire import contexts, sessions, tools
 from agentbay._wire.contexts import ContextInfo, write_mount, write_sync
-from agentbay._wire.converter import Malformed, structure, unstructure
+from agentbay._wire.converter import MalformedError, structure, unstructure
 from agentbay._wire.form import read_fields, write_fields
-from agentbay._wire.keys import normal_arguments, normal_key
-from agentbay._wire.params import awaited_contexts, create_session
-from agentbay._wire.schema import camel, camel_payload, flatten, pascal, payload, wire
+from agentbay._wire.key_names import normalize_arguments, normalize_key
+from agentbay._wire.params import awaited_contexts, make_create_session
+from agentbay._wire.schema import camel, camel_payload, flatten, pascal, pascal_payload, wire_field
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -63,16 +63,16 @@ def test_names_do_not_change_case_of_the_first(first: str, second: str) -> None:
 # ── Strictness ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@payload
+@pascal_payload
 class Sample:
     text: str = ""
     count: int = 0
     share: float = 0.0
     flag: bool = False
-    names: list[str] = wire(factory=list)
-    nested: tools.ToolEntry = wire(factory=tools.ToolEntry)
-    table: dict[str, str] = wire(factory=dict)
-    ws_url: str = wire(aliases=("wsUrl",), default="")
+    names: list[str] = wire_field(factory=list)
+    nested: tools.ToolEntry = wire_field(factory=tools.ToolEntry)
+    table: dict[str, str] = wire_field(factory=dict)
+    ws_url: str = wire_field(aliases=("wsUrl",), default="")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_reads_what_services_really_send(given_: dict[str, Any], field: str, exp
 )
 def test_refuses_what_would_have_to_be_bent(given_: dict[str, Any], place: str) -> None:
     """A value of another type is refused, not coerced, and the message names its place, never the value."""
-    with pytest.raises(Malformed, match=rf"Data\.{place}") as caught:
+    with pytest.raises(MalformedError, match=rf"Data\.{place}") as caught:
         structure(given_, Sample)
     assert "--1" not in str(caught.value)
 
@@ -135,13 +135,13 @@ def test_refuses_what_would_have_to_be_bent(given_: dict[str, Any], place: str) 
 @pytest.mark.parametrize("value", [None, "text", 5, [1], True])
 def test_refuses_what_is_no_object(value: object) -> None:
     """What should be an object and is not is refused."""
-    with pytest.raises(Malformed, match="Data"):
+    with pytest.raises(MalformedError, match="Data"):
         structure(value, Sample)
 
 
 def test_null_is_never_the_word_none() -> None:
     """An explicit null in a list of strings is refused rather than read as 'None'."""
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedError):
         structure({"Names": [None]}, Sample)
 
 
@@ -154,8 +154,8 @@ def test_writes_nothing_for_none() -> None:
 def test_json_text_inside_json_may_be_json_as_well() -> None:
     """A ToolList is read as text or as the array itself, and written as text."""
     entry = {"name": "shell", "server": "s"}
-    as_text = structure({"ToolList": json.dumps([entry])}, sessions.SessionCreated)
-    assert as_text == structure({"ToolList": [entry]}, sessions.SessionCreated)
+    as_text = structure({"ToolList": json.dumps([entry])}, sessions.CreatedSessionData)
+    assert as_text == structure({"ToolList": [entry]}, sessions.CreatedSessionData)
     assert as_text.tool_list == [tools.ToolEntry(name="shell", server="s")]
     assert isinstance(unstructure(as_text)["ToolList"], str)
 
@@ -189,7 +189,7 @@ def test_reading_fails_in_one_way(value: dict[str, Any]) -> None:
     """Whatever a service sends, reading it gives an object or `Malformed`."""
     try:
         assert isinstance(structure(value, Sample), Sample)
-    except Malformed as error:
+    except MalformedError as error:
         assert str(error)  # noqa: PT017 - either outcome is fine
 
 
@@ -236,7 +236,7 @@ def test_json_in_any_spacing(text: str) -> None:
 )
 def test_malformed_fields_are_named(cls: Any, fields: dict[str, str], place: str) -> None:
     """A field that is missing or cannot be read is refused by its name."""
-    with pytest.raises(Malformed, match=place):
+    with pytest.raises(MalformedError, match=place):
         read_fields(cls, fields)
 
 
@@ -352,7 +352,7 @@ def test_order_of_what_a_session_keeps() -> None:
             fingerprint_context=BrowserFingerprintContext("fingerprint"),
         ),
     )
-    items = create_session(params, "r").persistence_data_list or []
+    items = make_create_session(params, "r").persistence_data_list or []
     assert [(item["ContextId"], item["Path"]) for item in items] == [
         ("own", "/p"),
         ("extensions", "/tmp/extensions/"),
@@ -391,7 +391,7 @@ def test_contexts_that_nobody_waits_for() -> None:
 def test_nested_settings_are_checked(mobile: MobileExtraConfig, message: str) -> None:
     """A malformed nested setting is refused before anything is sent."""
     with pytest.raises(ValueError, match=message):
-        create_session(CreateSessionParams(extra_configs=ExtraConfigs(mobile)), "r")
+        make_create_session(CreateSessionParams(extra_configs=ExtraConfigs(mobile)), "r")
 
 
 def test_parameters_are_not_changed_by_sending() -> None:
@@ -401,7 +401,7 @@ def test_parameters_are_not_changed_by_sending() -> None:
         context_syncs=[ContextSync("c", "/p", SyncPolicy(bw_list=BWList([WhiteList("/a")])))],
         browser_context=BrowserContext("b", extension_option=ExtensionOption("e", ["x"])),
     )
-    assert create_session(params, "r") == create_session(params, "r")
+    assert make_create_session(params, "r") == make_create_session(params, "r")
     assert len(params.context_syncs) == 2
 
 
@@ -468,19 +468,19 @@ def test_transfers_are_read_as_far_as_they_can_be() -> None:
 )
 def test_key_names(key: object, expected: object) -> None:
     """Keys get the tool's spelling; what is not known stays as it is."""
-    assert normal_key(key) == expected
+    assert normalize_key(key) == expected
 
 
 @given(st.text())
 def test_key_names_settle(key: str) -> None:
     """A name in the tool's spelling stays as it is."""
-    assert normal_key(normal_key(key)) == normal_key(key)
+    assert normalize_key(normalize_key(key)) == normalize_key(key)
 
 
 def test_only_press_keys_is_touched() -> None:
     """The caller's arguments are not changed, and other tools' not at all."""
     args = {"keys": ["CTRL", "c"], "hold": True}
-    assert normal_arguments("press_keys", args) == {"keys": ["Ctrl", "c"], "hold": True}
+    assert normalize_arguments("press_keys", args) == {"keys": ["Ctrl", "c"], "hold": True}
     assert args["keys"] == ["CTRL", "c"]
-    assert normal_arguments("type_keys", args) is args
-    assert normal_arguments("press_keys", {"keys": "CTRL"}) == {"keys": "CTRL"}
+    assert normalize_arguments("type_keys", args) is args
+    assert normalize_arguments("press_keys", {"keys": "CTRL"}) == {"keys": "CTRL"}

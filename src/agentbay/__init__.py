@@ -6,7 +6,7 @@ and leaves no handler, file, thread or socket. `__init__.pyi` says the same to t
 
 from importlib import import_module
 
-_HOMES = {
+_EXPORTS_BY_MODULE = {
     "_async.client": "AsyncAgentBay",
     "_async.code": "AsyncCode AsyncCodeStream",
     "_async.command": "AsyncCommand",
@@ -87,15 +87,15 @@ _HOMES = {
     "models.transfer": "DownloadResult UploadResult",
     "models.tree": "TreeProgress TreeReport",
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+_MODULE_BY_NAME = {name: module for module, names in _EXPORTS_BY_MODULE.items() for name in names.split()}
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]  # the stub says it statically
+__all__ = sorted(_MODULE_BY_NAME)  # pyright: ignore[reportUnsupportedDunderAll]  # the stub says it statically
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _MODULE_BY_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_MODULE_BY_NAME[name]}", __name__), name)
     return value
 
 

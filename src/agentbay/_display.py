@@ -14,12 +14,12 @@ from .errors import ConfigurationError
 from .models.code import CodeEvent, CodeShown, CodeStderr, CodeStdout
 from .models.tree import TreeProgress
 
-Progress: TypeAlias = Callable[[int | TreeProgress], None]
-_PAUSE = 0.1  # seconds between two states of a bar in a notebook
+ProgressCallback: TypeAlias = Callable[[int | TreeProgress], None]
+_REFRESH_SECONDS = 0.1  # seconds between two states of a bar in a notebook
 
 
 @contextmanager
-def progress(title: str, total: int | None = None) -> Iterator[Progress]:
+def progress(title: str, total: int | None = None) -> Iterator[ProgressCallback]:
     """Show for a `with` block that something goes on, and how far it is: in a notebook's cell, or on a terminal.
 
     Elsewhere, as in a pipe or a log, nothing is shown. It serves every wait, also of `await`; what it yields can be
@@ -36,7 +36,7 @@ def progress(title: str, total: int | None = None) -> Iterator[Progress]:
         ConfigurationError: On a terminal, if the package `rich` is not there.
     """
     if in_notebook():
-        bar: _Bar = _CellBar(title)
+        bar: _Bar = _NotebookBar(title)
     elif sys.stderr is not None and sys.stderr.isatty():
         bar = _TerminalBar(title)
     else:
@@ -55,24 +55,24 @@ def progress(title: str, total: int | None = None) -> Iterator[Progress]:
         yield tell
         outcome = "done"
     finally:
-        moved = f", {_html.size(done)}" if done else ""
+        moved = f", {_html.format_size(done)}" if done else ""
         bar.end(f"{outcome}{moved}, {time.monotonic() - began:.1f} s")
 
 
-def show(event: CodeEvent) -> None:
+def show_code_event(event: CodeEvent) -> None:
     """Show what happens in running code; how an error came about, code writes by itself."""
     if isinstance(event, CodeStdout):
-        write("stdout", event.text)
+        write_to_stream("stdout", event.text)
     elif isinstance(event, CodeStderr):
-        write("stderr", event.text)
+        write_to_stream("stderr", event.text)
     elif isinstance(event, CodeShown):
         if in_notebook():
-            _ipython().display(event.result)
+            _import_ipython_display().display(event.result)
         else:
-            write("stdout", f"{event.result.text or event.result.formats()}\n")
+            write_to_stream("stdout", f"{event.result.text or event.result.formats()}\n")
 
 
-def write(stream: str, text: str) -> None:
+def write_to_stream(stream: str, text: str) -> None:
     """Write to "stdout" or "stderr", at once; what the stream cannot write is escaped."""
     target = getattr(sys, stream)
     if target is None:  # a program without a console
@@ -89,7 +89,7 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def _ipython() -> Any:
+def _import_ipython_display() -> Any:
     return import_module("IPython.display")
 
 
@@ -98,21 +98,23 @@ class _Bar(Protocol):
     def end(self, said: str) -> None: ...
 
 
-class _CellBar:
+class _NotebookBar:
     """A bar in a cell, by means of HTML alone: a notebook without widgets has it too."""
 
     def __init__(self, title: str) -> None:
-        self._title, self._last = title, 0.0
-        self._make, self._handle = _ipython().HTML, _ipython().DisplayHandle()
-        self._handle.display(self._make(_html.bar(title, 0, None, "")))
+        self._title, self._last_update = title, 0.0
+        self._html_class, self._handle = _import_ipython_display().HTML, _import_ipython_display().DisplayHandle()
+        self._handle.display(self._html_class(_html.progress_bar(title, 0, None, "")))
 
     def show(self, done: int, total: int | None) -> None:
-        if time.monotonic() - self._last >= _PAUSE:
-            self._last = time.monotonic()
-            self._handle.update(self._make(_html.bar(self._title, done, total, _so_far(done, total))))
+        if time.monotonic() - self._last_update >= _REFRESH_SECONDS:
+            self._last_update = time.monotonic()
+            self._handle.update(
+                self._html_class(_html.progress_bar(self._title, done, total, _format_bytes_done(done, total)))
+            )
 
     def end(self, said: str) -> None:
-        self._handle.update(self._make(_html.note(f"{self._title}: {said}")))
+        self._handle.update(self._html_class(_html.note(f"{self._title}: {said}")))
 
 
 class _TerminalBar:
@@ -126,19 +128,19 @@ class _TerminalBar:
             hint = "Install it: pip install 'agentbay-sdk[local]', or pip install rich."
             raise ConfigurationError("A progress bar needs the package rich.", hint=hint) from error
         texts = [TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[said]}")]
-        self._bars = Bars(
+        self._progress = Bars(
             texts[0], BarColumn(), texts[1], TimeElapsedColumn(), console=Console(stderr=True), transient=True
         )
-        self._task = self._bars.add_task(title, total=None, said="")
-        self._bars.start()
+        self._task = self._progress.add_task(title, total=None, said="")
+        self._progress.start()
 
     def show(self, done: int, total: int | None) -> None:
-        self._bars.update(self._task, completed=done, total=total, said=_so_far(done, total))
+        self._progress.update(self._task, completed=done, total=total, said=_format_bytes_done(done, total))
 
     def end(self, said: str) -> None:
-        self._bars.stop()
+        self._progress.stop()
 
 
-def _so_far(done: int, total: int | None) -> str:
-    of = f" of {_html.size(total)}" if total else ""
-    return f"{_html.size(done)}{of}" if done or of else ""
+def _format_bytes_done(done: int, total: int | None) -> str:
+    of = f" of {_html.format_size(total)}" if total else ""
+    return f"{_html.format_size(done)}{of}" if done or of else ""

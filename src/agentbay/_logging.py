@@ -9,9 +9,9 @@ from logging.handlers import RotatingFileHandler
 from os import PathLike
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_LEVELS = {"TRACE": logging.DEBUG, "SUCCESS": logging.INFO}  # which the standard library does not have
-_KEPT = 10  # log files beside the one that is written to
+_SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_EXTRA_LEVELS = {"TRACE": logging.DEBUG, "SUCCESS": logging.INFO}  # which the standard library does not have
+_BACKUP_COUNT = 10  # log files beside the one that is written to
 
 
 def get_logger(name: str = "agentbay") -> logging.Logger:
@@ -36,7 +36,7 @@ class AgentBayLogger:
         enable_console: bool = True,
         enable_file: bool = True,
         rotation: str | int | None = None,
-        retention: str | int = _KEPT,
+        retention: str | int = _BACKUP_COUNT,
         max_file_size: str | int | None = None,
         colorize: bool | None = None,
         force_reinit: bool = True,
@@ -60,11 +60,11 @@ class AgentBayLogger:
         """
         if cls._handlers and not force_reinit:
             return
-        number = _level(level)
-        size = _size(rotation if rotation is not None else max_file_size)
+        number = _parse_level(level)
+        size = _parse_size(rotation if rotation is not None else max_file_size)
         handlers: list[logging.Handler] = []
         if log_file is not None and enable_file:
-            kept = retention if isinstance(retention, int) else _KEPT
+            kept = retention if isinstance(retention, int) else _BACKUP_COUNT
             handlers.append(RotatingFileHandler(log_file, maxBytes=size, backupCount=kept, encoding="utf-8"))
         if enable_console:
             handlers.append(logging.StreamHandler(sys.stderr))
@@ -85,7 +85,7 @@ class AgentBayLogger:
         Raises:
             ValueError: If it is not one.
         """
-        get_logger().setLevel(_level(level))
+        get_logger().setLevel(_parse_level(level))
 
     @staticmethod
     def get_logger(name: str = "agentbay") -> logging.Logger:
@@ -93,20 +93,20 @@ class AgentBayLogger:
         return get_logger(name)
 
 
-def _level(name: str) -> int:
-    known = {**logging.getLevelNamesMapping(), **_LEVELS}
+def _parse_level(name: str) -> int:
+    known = {**logging.getLevelNamesMapping(), **_EXTRA_LEVELS}
     try:
         return known[name.upper()]
     except (KeyError, AttributeError):
         raise ValueError(f"Unknown log level: {name!r}. It must be DEBUG, INFO, WARNING, ERROR or CRITICAL") from None
 
 
-def _size(text: str | int | None) -> int:
+def _parse_size(text: str | int | None) -> int:
     """Bytes; 0 is no limit."""
     if text is None:
         return 0
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?B?)\s*", str(text), re.IGNORECASE)
-    unit = _UNITS.get(match[2].upper()) if match else None
+    unit = _SIZE_UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None:
         raise ValueError(f"{text!r} is no size such as '10 MB'; for other rotations, add a handler of logging's own")
     return int(float(match[1]) * unit)

@@ -33,7 +33,7 @@ from websockets.frames import CloseCode
 from websockets.protocol import State
 from websockets.sync import client as synchronous
 
-from ._transport.ws import refusal
+from ._transport.ws_protocol import handshake_error
 from ._version import __version__
 from .errors import ConnectionFailed, ConnectionLost, DeadlineExceeded
 
@@ -42,20 +42,20 @@ T = TypeVar("T")
 AsyncCall: TypeAlias = Callable[[], Awaitable[T]]
 SyncCall: TypeAlias = Callable[[], T]
 
-LARGEST_FRAME = 64 << 20
-_HEARTBEAT = 20.0  # seconds between pings, and that a pong may take
-_CLOSING = 2.0  # seconds for the other side's goodbye
-_STALLED = 10  # seconds in which a blocking connection must take at least some of what is sent
+MAX_FRAME_BYTES = 64 << 20
+_PING_SECONDS = 20.0  # seconds between pings, and that a pong may take
+_CLOSE_TIMEOUT_SECONDS = 2.0  # seconds for the other side's goodbye
+_SEND_STALL_SECONDS = 10  # seconds in which a blocking connection must take at least some of what is sent
 
 
-class Place(NamedTuple):
+class WebSocketEndpoint(NamedTuple):
     """Where to connect, with what trust and by which way: straight, by a proxy, or through the unix socket `path`."""
 
     url: str
     token: str
     tls: ssl.SSLContext | None
     proxy: str | None
-    path: str = ""
+    socket_path: str = ""
 
     def __repr__(self) -> str:
         return f"Place({self.host!r})"
@@ -65,7 +65,7 @@ class Place(NamedTuple):
         """Host and port, all of the URL that may be shown."""
         return self.url.partition("://")[2].partition("/")[0].rpartition("@")[2]
 
-    def options(self, timeout: float) -> dict[str, Any]:
+    def connect_options(self, timeout: float) -> dict[str, Any]:
         """Arguments for `connect` of either flavour."""
         secure = self.url.startswith("wss:")
         return {
@@ -75,20 +75,20 @@ class Place(NamedTuple):
             "compression": "deflate" if secure else None,  # in the clear it is this machine: not worth the time
             "proxy": self.proxy,
             "open_timeout": timeout,
-            "ping_interval": _HEARTBEAT,
-            "ping_timeout": _HEARTBEAT,
-            "close_timeout": _CLOSING,
-            "max_size": LARGEST_FRAME,
-            "logger": _SILENT,
+            "ping_interval": _PING_SECONDS,
+            "ping_timeout": _PING_SECONDS,
+            "close_timeout": _CLOSE_TIMEOUT_SECONDS,
+            "max_size": MAX_FRAME_BYTES,
+            "logger": _DISABLED_LOGGER,
         }
 
 
 # websockets logs headers, tokens too; nobody shall switch this on
-_SILENT = logging.Logger("agentbay.websocket")  # noqa: LOG001
-_SILENT.disabled = True
+_DISABLED_LOGGER = logging.Logger("agentbay.websocket")  # noqa: LOG001
+_DISABLED_LOGGER.disabled = True
 
 
-class _Refused(WebSocketException):
+class _HandshakeRefused(WebSocketException):
     """The service answered with a status; unlike InvalidStatus, nobody follows it to another host with our token."""
 
     def __init__(self, error: InvalidStatus) -> None:
@@ -97,43 +97,43 @@ class _Refused(WebSocketException):
 
 
 @contextlib.contextmanager
-def _opening(place: Place) -> Iterator[None]:
+def _map_connect_errors(place: WebSocketEndpoint) -> Iterator[None]:
     """Turn what is raised while a connection opens into this package's errors."""
     try:
         yield
-    except _Refused as refused:
-        raise refusal(refused.status, refused.headers) from refused
+    except _HandshakeRefused as refused:
+        raise handshake_error(refused.status, refused.headers) from refused
     except TimeoutError as error:
-        raise _failed(place, "it did not open in time") from error
+        raise _connection_failed(place, "it did not open in time") from error
     except ssl.SSLError as error:  # some are ValueErrors too
-        raise _failed(place, str(error)) from error
+        raise _connection_failed(place, str(error)) from error
     except (InvalidURI, InvalidProxy, ValueError) as error:
         # these hold the URL
-        raise _failed(place, f"the address cannot be used ({type(error).__name__})") from None
+        raise _connection_failed(place, f"the address cannot be used ({type(error).__name__})") from None
     except (OSError, EOFError, WebSocketException, ImportError) as error:  # the last for SOCKS without its package
-        raise _failed(place, str(error) or type(error).__name__) from error
+        raise _connection_failed(place, str(error) or type(error).__name__) from error
 
 
-def _failed(place: Place, why: str) -> ConnectionFailed:
+def _connection_failed(place: WebSocketEndpoint, why: str) -> ConnectionFailed:
     return ConnectionFailed(
         f"No WebSocket connection to {place.host}: {why}.", hint="Nothing was sent.", action="WebSocket"
     )
 
 
 @contextlib.contextmanager
-def _open() -> Iterator[None]:
+def _map_connection_errors() -> Iterator[None]:
     """Turn what is raised over an open connection into this package's errors."""
     try:
         yield
     except ConnectionClosed as error:
         raise ConnectionLost(
-            f"The WebSocket connection was lost: {_reason(error)}.",
+            f"The WebSocket connection was lost: {_close_reason(error)}.",
             hint="What was under way may have been executed.",
             action="WebSocket",
         ) from error
 
 
-def _reason(error: ConnectionClosed) -> str:
+def _close_reason(error: ConnectionClosed) -> str:
     for closed, who in ((error.rcvd, "the service"), (error.sent, "this side")):
         if closed is not None:
             # our own words are known: a frame too large, a missing pong; the service's may hold anything
@@ -145,31 +145,31 @@ def _reason(error: ConnectionClosed) -> str:
 # ── Asynchronous ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _AsyncConnection(asynchronous.ClientConnection):
+class _AsyncClientConnection(asynchronous.ClientConnection):
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
         try:
             await super().handshake(*args, **kwargs)
         except InvalidStatus as error:
-            raise _Refused(error) from None
+            raise _HandshakeRefused(error) from None
 
 
-class AsyncSocket:
+class AsyncWebSocket:
     """One connection."""
 
     def __init__(self, connection: asynchronous.ClientConnection) -> None:
         self._connection = connection
 
     @classmethod
-    async def open(cls, place: Place, timeout: float) -> AsyncSocket:
+    async def open(cls, place: WebSocketEndpoint, timeout: float) -> AsyncWebSocket:
         """Connect.
 
         Raises:
             APIError: The service refused.
             ConnectionFailed: There is no connection, for another reason or in time.
         """
-        with _opening(place):
-            way = partial(asynchronous.unix_connect, place.path) if place.path else asynchronous.connect
-            return cls(await way(place.url, create_connection=_AsyncConnection, **place.options(timeout)))
+        with _map_connect_errors(place):
+            way = partial(asynchronous.unix_connect, place.socket_path) if place.socket_path else asynchronous.connect
+            return cls(await way(place.url, create_connection=_AsyncClientConnection, **place.connect_options(timeout)))
 
     async def send(self, text: str, timeout: float) -> None:
         """Send a frame.
@@ -179,7 +179,7 @@ class AsyncSocket:
             DeadlineExceeded: The other side did not take it in time.
         """
         try:
-            with _open():
+            with _map_connection_errors():
                 async with asyncio.timeout(timeout):
                     await self._connection.send(text)
         except TimeoutError as error:
@@ -191,7 +191,7 @@ class AsyncSocket:
         Raises:
             ConnectionLost: The connection is closed.
         """
-        with _open():
+        with _map_connection_errors():
             return await self._connection.recv()
 
     async def aclose(self) -> None:
@@ -203,13 +203,13 @@ class AsyncSocket:
             connection.transport.write(b"".join(connection.protocol.data_to_send()))
         connection.transport.close()
         try:
-            async with asyncio.timeout(_CLOSING):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                 await connection.wait_closed()
         except TimeoutError:  # it does not even take that
             connection.transport.abort()
 
 
-class AsyncMailbox(Generic[T]):
+class AsyncQueue(Generic[T]):
     """Things put by one side, without waiting, and taken by another."""
 
     def __init__(self) -> None:
@@ -219,14 +219,14 @@ class AsyncMailbox(Generic[T]):
         """Add something."""
         self._queue.put_nowait(item)
 
-    def drop(self) -> T | None:
+    def get_or_none(self) -> T | None:
         """Remove the oldest thing and return it; None if there is none."""
         try:
             return self._queue.get_nowait()
         except asyncio.QueueEmpty:
             return None
 
-    async def take(self, timeout: float = math.inf) -> T:
+    async def get(self, timeout: float = math.inf) -> T:
         """Return the oldest thing.
 
         Raises:
@@ -236,7 +236,7 @@ class AsyncMailbox(Generic[T]):
             return await self._queue.get()
 
 
-class AsyncFlag:
+class AsyncEvent:
     """Something that becomes true once."""
 
     def __init__(self) -> None:
@@ -278,28 +278,28 @@ class AsyncWorker:
 # ── Synchronous ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _SyncConnection(synchronous.ClientConnection):
+class _SyncClientConnection(synchronous.ClientConnection):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         # A write holds the connection's lock, so that not even its heartbeat could end it: the kernel must.
         if sys.platform != "win32" and isinstance(sock, socket.socket):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _STALLED, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_STALL_SECONDS, 0))
         super().__init__(sock, *args, **kwargs)
 
     def handshake(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().handshake(*args, **kwargs)
         except InvalidStatus as error:
-            raise _Refused(error) from None
+            raise _HandshakeRefused(error) from None
 
 
-class SyncSocket:
+class SyncWebSocket:
     """One connection; its own threads read and send pings."""
 
     def __init__(self, stack: ExitStack, connection: synchronous.ClientConnection) -> None:
         self._stack, self._connection = stack, connection
 
     @classmethod
-    def open(cls, place: Place, timeout: float) -> SyncSocket:
+    def open(cls, place: WebSocketEndpoint, timeout: float) -> SyncWebSocket:
         """Connect.
 
         Raises:
@@ -307,9 +307,9 @@ class SyncSocket:
             ConnectionFailed: There is no connection, for another reason or in time.
         """
         stack = ExitStack()
-        with _opening(place):
-            way = partial(synchronous.unix_connect, place.path) if place.path else synchronous.connect
-            connection = way(place.url, create_connection=_SyncConnection, **place.options(timeout))
+        with _map_connect_errors(place):
+            way = partial(synchronous.unix_connect, place.socket_path) if place.socket_path else synchronous.connect
+            connection = way(place.url, create_connection=_SyncClientConnection, **place.connect_options(timeout))
             return cls(stack, stack.enter_context(connection))
 
     def send(self, text: str, timeout: float) -> None:
@@ -318,7 +318,7 @@ class SyncSocket:
         Raises:
             ConnectionLost: The connection is closed.
         """
-        with _open():
+        with _map_connection_errors():
             self._connection.send(text)
 
     def receive(self) -> str | bytes:
@@ -327,7 +327,7 @@ class SyncSocket:
         Raises:
             ConnectionLost: The connection is closed.
         """
-        with _open():
+        with _map_connection_errors():
             return self._connection.recv()
 
     def close(self) -> None:
@@ -335,7 +335,7 @@ class SyncSocket:
         self._stack.close()
 
 
-class SyncMailbox(Generic[T]):
+class SyncQueue(Generic[T]):
     """Things put by one side, without waiting, and taken by another."""
 
     def __init__(self) -> None:
@@ -345,14 +345,14 @@ class SyncMailbox(Generic[T]):
         """Add something."""
         self._queue.put(item)
 
-    def drop(self) -> T | None:
+    def get_or_none(self) -> T | None:
         """Remove the oldest thing and return it; None if there is none."""
         try:
             return self._queue.get_nowait()
         except queue.Empty:
             return None
 
-    def take(self, timeout: float = math.inf) -> T:
+    def get(self, timeout: float = math.inf) -> T:
         """Return the oldest thing.
 
         Raises:
@@ -364,7 +364,7 @@ class SyncMailbox(Generic[T]):
             raise TimeoutError from None
 
 
-class SyncFlag:
+class SyncEvent:
     """Something that becomes true once."""
 
     def __init__(self) -> None:
@@ -397,4 +397,4 @@ class SyncWorker:
     def stop(self) -> None:
         """Wait for the end of the work, which must be near; if it is the work itself that asks, do not."""
         if not self.is_current():
-            self._thread.join(_CLOSING + 1.0)
+            self._thread.join(_CLOSE_TIMEOUT_SECONDS + 1.0)

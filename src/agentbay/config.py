@@ -16,13 +16,13 @@ from attrs import define, field
 from .errors import ConfigurationError
 
 DEFAULT_REGION = "cn-hangzhou"
-DEFAULT_TIMEOUT = 60.0
+DEFAULT_TIMEOUT_SECONDS = 60.0
 _KNOWN_REGIONS = frozenset({"cn-hangzhou", "ap-southeast-1", "us-east-1"})
 _PRERELEASE_ENDPOINTS = {
     "pre-cn-hangzhou": "agentbay-pre.cn-hangzhou.aliyuncs.com",
     "pre-ap-southeast-1": "wuyingai-pre.ap-southeast-1.aliyuncs.com",
 }
-_VARIABLES = ("AGENTBAY_API_KEY", "AGENTBAY_REGION_ID", "AGENTBAY_ENDPOINT", "AGENTBAY_TIMEOUT_MS")
+_ENVIRONMENT_VARIABLES = ("AGENTBAY_API_KEY", "AGENTBAY_REGION_ID", "AGENTBAY_ENDPOINT", "AGENTBAY_TIMEOUT_MS")
 
 
 @define(slots=False)
@@ -38,7 +38,7 @@ class Config:
 
     timeout_ms: int | None = None
     region_id: str | None = None
-    endpoint: str | None = field(default=None, repr=lambda value: repr(value and _shown(value)))
+    endpoint: str | None = field(default=None, repr=lambda value: repr(value and _redact_endpoint(value)))
 
 
 class Settings(NamedTuple):
@@ -53,14 +53,14 @@ class Settings(NamedTuple):
     url: str
     host: str
     timeout: float
-    socket: str = ""
+    socket_path: str = ""
 
     def __repr__(self) -> str:
-        where = f"unix:{self.socket}" if self.socket else self.url
+        where = f"unix:{self.socket_path}" if self.socket_path else self.url
         return f"Settings(region_id={self.region_id!r}, url={where!r}, timeout={self.timeout})"
 
 
-def resolve(
+def resolve_settings(
     api_key: str = "", cfg: Config | None = None, env_file: str | None = None, timeout: float | None = None
 ) -> Settings:
     """Decide key, endpoint and time limit from arguments, `cfg`, or else the environment.
@@ -75,7 +75,7 @@ def resolve(
     Raises:
         ConfigurationError: If there is no key, or a value cannot be used.
     """
-    environment = _environment(env_file)
+    environment = _read_environment(env_file)
     key = api_key or environment.get("AGENTBAY_API_KEY", "")
     if not key:
         raise ConfigurationError(
@@ -86,20 +86,20 @@ def resolve(
         raise ConfigurationError("The API key holds a blank or a character that no key has: was it copied whole?")
     if cfg is None:
         cfg = Config(
-            _timeout_ms(environment.get("AGENTBAY_TIMEOUT_MS")),
+            _parse_timeout_ms(environment.get("AGENTBAY_TIMEOUT_MS")),
             environment.get("AGENTBAY_REGION_ID"),
             environment.get("AGENTBAY_ENDPOINT"),
         )
-    region, endpoint = _place(cfg)
+    region, endpoint = _region_and_endpoint(cfg)
     if endpoint.startswith("unix:"):
         url, host, path = "http://localhost", "localhost", _socket_path(endpoint)
     else:
-        (url, host), path = _locate(endpoint), ""
-    return Settings(key, region, url, host, _seconds(cfg, timeout), path)
+        (url, host), path = _parse_endpoint(endpoint), ""
+    return Settings(key, region, url, host, _timeout_seconds(cfg, timeout), path)
 
 
-def _environment(env_file: str | None) -> Mapping[str, str]:
-    found = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+def _read_environment(env_file: str | None) -> Mapping[str, str]:
+    found = {name: os.environ[name] for name in _ENVIRONMENT_VARIABLES if os.environ.get(name)}
     if env_file is None:
         return found
     if not Path(env_file).is_file():
@@ -113,7 +113,7 @@ def _environment(env_file: str | None) -> Mapping[str, str]:
     return {**{name: value for name, value in dotenv_values(env_file).items() if value}, **found}
 
 
-def _timeout_ms(text: str | None) -> int | None:
+def _parse_timeout_ms(text: str | None) -> int | None:
     if text is None:
         return None
     if text.isdigit() and int(text) > 0:
@@ -122,11 +122,11 @@ def _timeout_ms(text: str | None) -> int | None:
     return None
 
 
-def _place(cfg: Config) -> tuple[str, str]:
+def _region_and_endpoint(cfg: Config) -> tuple[str, str]:
     region = cfg.region_id
     if region:
         if cfg.endpoint:
-            warnings.warn(f"region_id {region!r} goes before endpoint {_shown(cfg.endpoint)!r}", stacklevel=5)
+            warnings.warn(f"region_id {region!r} goes before endpoint {_redact_endpoint(cfg.endpoint)!r}", stacklevel=5)
         plain = region.removeprefix("pre-")
         endpoint = _PRERELEASE_ENDPOINTS.get(region) or (
             f"agentbay{'-pre' if plain != region else ''}.{plain}.aliyuncs.com"
@@ -137,11 +137,11 @@ def _place(cfg: Config) -> tuple[str, str]:
     return DEFAULT_REGION, cfg.endpoint or f"agentbay.{DEFAULT_REGION}.aliyuncs.com"
 
 
-def _locate(endpoint: str) -> tuple[str, str]:
+def _parse_endpoint(endpoint: str) -> tuple[str, str]:
     url = (endpoint if endpoint.startswith(("http://", "https://")) else f"https://{endpoint}").rstrip("/")
-    if not _is_plain(url):
+    if not _is_bare_url(url):
         raise ConfigurationError(
-            f"The endpoint {_shown(endpoint)!r} is not a host or a URL.",
+            f"The endpoint {_redact_endpoint(endpoint)!r} is not a host or a URL.",
             hint="Write it as host, host:port, http://host:port or unix:/path.",
         )
     return url, urlsplit(url).netloc
@@ -159,11 +159,11 @@ def _socket_path(endpoint: str) -> str:
     return path
 
 
-def _shown(endpoint: str) -> str:
+def _redact_endpoint(endpoint: str) -> str:
     return re.sub(r"[^/]*@|[?#].*", "…", endpoint)  # a user's password and a query are nobody else's business
 
 
-def _is_plain(url: str) -> bool:
+def _is_bare_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         fine = bool(parts.hostname) and (parts.port is None or parts.port > 0) and not parts.username
@@ -172,11 +172,11 @@ def _is_plain(url: str) -> bool:
     return fine and not parts.query and not parts.fragment and not any(char.isspace() for char in url)
 
 
-def _seconds(cfg: Config, timeout: float | None) -> float:
+def _timeout_seconds(cfg: Config, timeout: float | None) -> float:
     if timeout is not None:
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
             raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
         return float(timeout)
     if isinstance(cfg.timeout_ms, int) and not isinstance(cfg.timeout_ms, bool) and cfg.timeout_ms > 0:
         return cfg.timeout_ms / 1000
-    return DEFAULT_TIMEOUT
+    return DEFAULT_TIMEOUT_SECONDS

@@ -40,7 +40,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 _E = TypeVar("_E", bound="AgentBayError")
-_ENDS = (".", "!", "?", ":")  # of sentences
+_SENTENCE_ENDINGS = (".", "!", "?", ":")  # of sentences
 
 
 class AgentBayError(Exception):
@@ -83,7 +83,7 @@ class AgentBayError(Exception):
     def __str__(self) -> str:
         if not self.hint:
             return self.message
-        return f"{self.message}{'' if self.message.endswith(_ENDS) else '.'} {self.hint}"
+        return f"{self.message}{'' if self.message.endswith(_SENTENCE_ENDINGS) else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own reduction calls cls(*args) and so loses keyword-only arguments.

@@ -25,7 +25,7 @@ from agentbay import (
     EnhancedCodeExecutionResult,
     InvalidArgumentError,
 )
-from agentbay._concurrency import async_blocking, async_sleep
+from agentbay._concurrency import async_run_blocking, async_sleep
 from tests.at_once import async_at_once
 
 pytestmark = pytest.mark.anyio
@@ -398,6 +398,8 @@ async def test_published_client(bay: AsyncAgentBay, tmp_path: Path) -> None:
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
     await bay.list()  # begins the runtime
     arguments = [python, str(PROGRAM), bay.client.settings.url, bay.api_key]
-    done = await async_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = await async_run_blocking(
+        subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1])["ok"]

@@ -21,7 +21,7 @@ from agentbay import (
     DeadlineExceeded,
     ReplyError,
 )
-from agentbay._concurrency import async_blocking
+from agentbay._concurrency import async_run_blocking
 from tests.scripted import (
     Behaviour,
     Peer,
@@ -78,7 +78,7 @@ async def test_one_connection_after_another() -> None:
             for _ in range(20):
                 await _get(bay)
             assert service.connections == 1
-        await async_blocking(eventually, lambda: service.open_now == 0)
+        await async_run_blocking(eventually, lambda: service.open_now == 0)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_unasked_words_on_a_kept_connection() -> None:
         async with client(service.url, max_retries=0) as bay:
             await _get(bay)
             event.set()
-            await async_blocking(said.wait, 60)
+            await async_run_blocking(said.wait, 60)
             time.sleep(0.2)
             await _get(bay)
         assert service.connections == 2
@@ -157,7 +157,7 @@ async def test_faults_leave_no_connection() -> None:
         async with client(service.url, timeout=1.5, max_retries=0) as bay:
             for _ in range(3):
                 assert not (await bay.get("session-x")).success
-            await async_blocking(eventually, lambda: service.open_now == 0)
+            await async_run_blocking(eventually, lambda: service.open_now == 0)
             await _get(bay)
 
 

@@ -36,8 +36,8 @@ from agentbay import (
     SyncPolicy,
 )
 from agentbay._concurrency import async_sleep
-from agentbay._transport.contexts import standing, waiting_seconds
-from agentbay._transport.presigned import get, put, redirected
+from agentbay._transport.contexts import get_transfer_state, total_poll_seconds
+from agentbay._transport.presigned import make_get, make_put, redirect_target
 from tests.scripted_contexts import SECRET, ContextService, Refusal, serving
 
 pytestmark = pytest.mark.anyio
@@ -516,17 +516,17 @@ async def test_strict_raises(service: ContextService) -> None:
 
 def test_which_redirects_are_followed() -> None:
     """With the same method, to somewhere, and never away from TLS."""
-    sent, got = put("https://a.invalid/x?s=1", 1, "upload", None), get("https://a.invalid/x?s=1", "download")
-    assert redirected(sent, 200, {}) == ""
-    assert redirected(sent, 307, {"location": "https://b.invalid/y"}) == "https://b.invalid/y"
-    assert redirected(got, 303, {"location": "/y?s=2"}) == "https://a.invalid/y?s=2"
+    sent, got = make_put("https://a.invalid/x?s=1", 1, "upload", None), make_get("https://a.invalid/x?s=1", "download")
+    assert redirect_target(sent, 200, {}) == ""
+    assert redirect_target(sent, 307, {"location": "https://b.invalid/y"}) == "https://b.invalid/y"
+    assert redirect_target(got, 303, {"location": "/y?s=2"}) == "https://a.invalid/y?s=2"
     for outgoing, status, headers in (
         (sent, 303, {"location": "https://b.invalid/y"}),
         (sent, 307, {"location": "http://b.invalid/y"}),
         (got, 302, {}),
     ):
         with pytest.raises(ReplyError) as caught:
-            redirected(outgoing, status, headers)
+            redirect_target(outgoing, status, headers)
         assert "invalid" not in str(caught.value)
 
 
@@ -536,7 +536,7 @@ def test_which_redirects_are_followed() -> None:
 def test_urls_that_cannot_be_used(url: str) -> None:
     """They are refused without being named."""
     with pytest.raises(ReplyError) as caught:
-        get(url, "download")
+        make_get(url, "download")
     assert str(caught.value) == "The presigned URL for the download is none that can be used."
 
 
@@ -545,8 +545,8 @@ def test_when_transfers_have_ended() -> None:
     running = ContextStatusData("c", "/a", "", "Running", task_type="upload")
     good, bad = (ContextStatusData("c", "/b", "", status, task_type="upload") for status in ("Success", "Failed"))
     other = ContextStatusData("c", "/b", "", "Running", task_type="download")
-    assert standing([other, good], "upload").ended(1)
-    assert not standing([good, bad, running], "upload").ended(9)
-    assert [standing([other], "upload").ended(looks) for looks in (1, 2, 3)] == [False, False, True]
-    assert standing([bad], "upload").wrong == ("the upload of /b failed: no reason is given",)
-    assert 670 < waiting_seconds(150, 0.5) < 680
+    assert get_transfer_state([other, good], "upload").is_finished(1)
+    assert not get_transfer_state([good, bad, running], "upload").is_finished(9)
+    assert [get_transfer_state([other], "upload").is_finished(looks) for looks in (1, 2, 3)] == [False, False, True]
+    assert get_transfer_state([bad], "upload").errors == ("the upload of /b failed: no reason is given",)
+    assert 670 < total_poll_seconds(150, 0.5) < 680

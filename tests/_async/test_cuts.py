@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentbay import AgentBayError, AsyncAgentBay, AsyncFileSystem, AsyncSession, Config
-from agentbay._async import tree as tree_module
+from agentbay._async import tree_transfer as tree_module
 from tests import cutting
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -60,7 +60,7 @@ async def push(files: AsyncFileSystem, place: Path, patience: float) -> bool:
 @pytest.mark.parametrize("way", [write, push, upload], ids=lambda way: way.__name__)
 async def test_old_or_new(port: int, way: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut in the midst of any request or any answer, the file is one of the two, and who says it is new is right."""
-    monkeypatch.setattr(tree_module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(tree_module, "_TREE_RETRY_SECONDS", 0.3)
     place = tmp_path / "file"
     async with session_by(port) as session:
         for of_requests in (True, False):

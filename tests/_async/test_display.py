@@ -13,7 +13,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from agentbay import AsyncAgentBay, AsyncSession, Context, ContextSync, CreateSessionParams
-from agentbay._concurrency import async_background, async_sleep
+from agentbay._concurrency import async_sleep, async_start_background
 
 pytestmark = pytest.mark.anyio
 
@@ -204,7 +204,7 @@ async def test_a_process_is_shown_while_it_runs(session: AsyncSession, monkeypat
         "echo ready; for i in $(seq 600); do [ ! -f /tmp/seen ] || break; sleep .1; done;"
         " [ -f /tmp/seen ] && printf 'grün' && echo e >&2 && exit 5"
     )
-    async_background(answer)
+    async_start_background(answer)
     await process.show()
     assert process.exit_code == 5
     assert out.getvalue() == "ready\ngrün"
@@ -231,7 +231,7 @@ print("e", file=sys.stderr)
 os.path.exists("/tmp/read")
 """
     stream = session.code.stream(code, "python", 90)
-    async_background(answer)
+    async_start_background(answer)
     await stream.show()
     assert out.getvalue() == "ready\nTrue\n"
     assert err.getvalue() == "e\n"

@@ -139,8 +139,11 @@ STALLS = [fault for fault in FAULTS if fault.timeout == SHORT]
 
 @pytest.fixture(autouse=True)
 def _no_margin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for service in (AsyncCommand, AsyncCode):
-        monkeypatch.setattr(sys.modules[service.__module__], "_MARGIN", 0.0)
+    for service, margin in (
+        (AsyncCommand, "_COMMAND_REPLY_MARGIN_SECONDS"),
+        (AsyncCode, "_CODE_REPLY_MARGIN_SECONDS"),
+    ):
+        monkeypatch.setattr(sys.modules[service.__module__], margin, 0.0)
     return
 
 

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from agentbay import AsyncAgentBay, AsyncSession, SessionError
 from agentbay._concurrency import async_sleep
-from agentbay._websocket import AsyncSocket, Place
+from agentbay._websocket import AsyncWebSocket, WebSocketEndpoint
 from agentbay.errors import AgentBayError
 
 pytestmark = [
@@ -232,7 +232,7 @@ async def test_nothing_else_is_reachable(bay: AsyncAgentBay, session: AsyncSessi
 
 async def talk(url: str, *said: str) -> list[Any]:
     """Say something over a WebSocket; return what came, and how it ended."""
-    socket = await AsyncSocket.open(Place(url, "", None, None), 60)
+    socket = await AsyncWebSocket.open(WebSocketEndpoint(url, "", None, None), 60)
     heard: list[Any] = []
     try:
         heard.append(await socket.receive())

@@ -49,7 +49,7 @@ async def read_until(handle: AsyncPtyHandle, wanted: bytes, seconds: float = 60.
     """Read output until something stands in it."""
     seen, end = b"", time.monotonic() + seconds
     while wanted not in seen:
-        seen += await handle._output.take(end - time.monotonic()) or b""
+        seen += await handle._output_queue.get(end - time.monotonic()) or b""
     return seen
 
 
@@ -324,7 +324,7 @@ async def test_published_answers() -> None:
 
 async def test_unread_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Output that nobody reads is kept up to a limit; what is lost is counted."""
-    monkeypatch.setattr(sys.modules[AsyncPtyHandle.__module__], "_UNREAD", 100)
+    monkeypatch.setattr(sys.modules[AsyncPtyHandle.__module__], "_MAX_UNREAD_BYTES", 100)
 
     def script(talk: Talk) -> None:
         talk.reply(talk.hear(), result={"ptySessionId": "p1"})

@@ -13,7 +13,7 @@ import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession, Config, ConfigurationError, ConnectionFailed
 from agentbay._concurrency import async_sleep
-from agentbay._websocket import AsyncSocket, Place
+from agentbay._websocket import AsyncWebSocket, WebSocketEndpoint
 
 from .test_links import SERVER
 
@@ -96,7 +96,7 @@ async def test_links(session: AsyncSession, path: str) -> None:
             await async_sleep(0.05)
     assert answer.json()[0] == "/a?b=c"
     url = (await session.get_link("wss", 30100)).data
-    socket = await AsyncSocket.open(Place(url, "", None, None, path), 60)
+    socket = await AsyncWebSocket.open(WebSocketEndpoint(url, "", None, None, path), 60)
     assert await socket.receive() == "/"
     await socket.send("said", 60)
     assert await socket.receive() == "said"

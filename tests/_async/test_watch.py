@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession, AsyncWatch, Config, FileChangeEvent, FileError, ToolError
-from agentbay._async.ws import Listener
-from agentbay._concurrency import async_blocking, async_sleep
-from agentbay._transport.watch import without_echoes
-from agentbay._websocket import AsyncMailbox
+from agentbay._async.ws_client import Listener
+from agentbay._concurrency import async_run_blocking, async_sleep
+from agentbay._transport.subscription import drop_redundant_modifies
+from agentbay._websocket import AsyncQueue
 from tests import cutting
 from tests.scripted import Service, tool_says
 from tests.scripted_ws import Talk, WsServer
@@ -122,10 +122,10 @@ async def told(changes: AsyncWatch, count: int) -> list[str]:
     """The names that the next changes are about."""
     end = time.monotonic() + 60
     while len(changes._pending) < count:
-        found = await changes.take(end - time.monotonic())
+        found = await changes.next_batch(end - time.monotonic())
         assert found is not None, "it has ended"
         assert found or time.monotonic() < end, "nothing more came"
-        changes._pending.extend(without_echoes(found))
+        changes._pending.extend(drop_redundant_modifies(found))
     return [changes._pending.popleft().path.rpartition("/")[2] for _ in range(count)]
 
 
@@ -190,7 +190,7 @@ async def test_service_that_numbers_nothing() -> None:
 
 async def test_watch_that_is_never_asked(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is pushed is kept up to a limit, beyond which it is lost, and this is said."""
-    monkeypatch.setattr(sys.modules[AsyncWatch.__module__], "_UNREAD", 100)
+    monkeypatch.setattr(sys.modules[AsyncWatch.__module__], "_MAX_UNREAD_CHANGES", 100)
     async with session.file_system.watch("w", interval=NEVER) as changes:
         await session.command.run("cd w; touch $(seq 3000)")
         with pytest.raises(FileError, match="more than 100"):
@@ -216,7 +216,7 @@ async def test_watch_directory(session: AsyncSession) -> None:
     thread = session.file_system.watch_directory("w", note, 0.05, stop)
     assert (thread.is_alive(), thread.daemon, thread.stop_event) == (False, True, stop)
     thread.start()
-    assert await async_blocking(thread.ready_event.wait, 60)
+    assert await async_run_blocking(thread.ready_event.wait, 60)
     await session.file_system.write_file("w/one", "1")
     while len(seen) < 1:
         await async_sleep(0.02)
@@ -224,7 +224,7 @@ async def test_watch_directory(session: AsyncSession) -> None:
     while len(seen) < 2:
         await async_sleep(0.02)
     stop.set()
-    await async_blocking(thread.join, 60)
+    await async_run_blocking(thread.join, 60)
     assert not thread.is_alive()
     assert [(event.event_type, event.path) for event in seen] == [
         ("create", f"{HOME}/w/one"),
@@ -237,8 +237,8 @@ async def test_watch_directory_ends_with_the_session(bay: AsyncAgentBay) -> None
     async with bay.session() as session:
         thread = session.file_system.watch_directory("/tmp", print, 0.05)
         thread.start()
-        assert await async_blocking(thread.ready_event.wait, 60)
-    await async_blocking(thread.join, 60)
+        assert await async_run_blocking(thread.ready_event.wait, 60)
+    await async_run_blocking(thread.join, 60)
     assert thread.stop_event.is_set()
     assert not thread.is_alive()
 
@@ -246,15 +246,15 @@ async def test_watch_directory_ends_with_the_session(bay: AsyncAgentBay) -> None
 async def test_changes_are_pushed_to_who_subscribes(session: AsyncSession) -> None:
     """Over the WebSocket each change comes once, beside a tool that finds nothing left; until it is unsubscribed."""
     target, path = "wuying_filesystem", f"{HOME}/w"
-    pushes: AsyncMailbox[dict[str, Any]] = AsyncMailbox()
-    link = await session.ws.link()
-    link.listen(Listener(target, pushes.put, lambda _: None))
+    pushes: AsyncQueue[dict[str, Any]] = AsyncQueue()
+    link = await session.ws.websocket()
+    link.add_listener(Listener(target, pushes.put, lambda _: None))
     stream = await session.ws.stream(target, {"method": "subscribe_file_change", "params": {"path": path}}, 60)
     assert (await stream.wait_end())["status"] == "finished"
     for kinds_of_push in (("create", "modify"), ("modify",)):
         await session.file_system.write_file(f"{path}/x", "new" * len(kinds_of_push))
         events = [{"eventType": kind, "path": f"{path}/x", "pathType": "file"} for kind in kinds_of_push]
-        push = await pushes.take(60)
+        push = await pushes.get(60)
         assert (push["eventType"], push["path"], push["events"]) == ("file_change", path, events)
     assert await kinds(session) == []
     await link.send(target, {"method": "unsubscribe_file_change", "params": {"path": path}})
@@ -264,4 +264,4 @@ async def test_changes_are_pushed_to_who_subscribes(session: AsyncSession) -> No
             await stream.wait_end()  # by then what was said before is done
     await session.file_system.write_file(f"{path}/y", "1")
     await async_sleep(0.5)
-    assert pushes.drop() is None
+    assert pushes.get_or_none() is None

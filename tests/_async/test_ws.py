@@ -31,10 +31,10 @@ from agentbay import (
     WsCancelledError,
     _websocket as seam,
 )
-from agentbay._async.ws import AsyncLink, Listener
+from agentbay._async.ws_client import AsyncReconnectingWebSocket, Listener
 from agentbay._concurrency import async_sleep
 from agentbay._transport.deadline import Deadline
-from agentbay._websocket import AsyncFlag, AsyncMailbox, AsyncWorker
+from agentbay._websocket import AsyncEvent, AsyncQueue, AsyncWorker
 from tests.scripted_ws import MuteServer, Talk, WsServer
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ def echo(talk: Talk) -> None:
 
 async def pending(made: AsyncSession) -> int:
     """How much the connection still remembers of what was asked."""
-    connection = (await made.ws.link())._connection
+    connection = (await made.ws.websocket())._connection
     return 0 if connection is None else len(connection)
 
 
@@ -312,7 +312,7 @@ async def test_no_websocket() -> None:
 
 async def test_no_pong(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that answers no ping is gone; what waits for it fails."""
-    monkeypatch.setattr(seam, "_HEARTBEAT", 0.2)
+    monkeypatch.setattr(seam, "_PING_SECONDS", 0.2)
     with MuteServer() as mute:
         async with client() as bay:
             with pytest.raises(ConnectionLost):
@@ -386,7 +386,7 @@ async def test_stream_cancelled() -> None:
             made = session(bay, server.url)
             stream = await made.ws.stream("T", {"method": "m"}, 60)
             other = await made.ws.stream("T", ASK, 60)
-            outcome: AsyncMailbox[AgentBayError] = AsyncMailbox()
+            outcome: AsyncQueue[AgentBayError] = AsyncQueue()
 
             async def wait() -> None:
                 try:
@@ -398,7 +398,7 @@ async def test_stream_cancelled() -> None:
             await async_sleep(0.05)
             await stream.cancel()
             await stream.cancel()
-            assert isinstance(await outcome.take(60), WsCancelledError)
+            assert isinstance(await outcome.get(60), WsCancelledError)
             assert await other.wait_end() == {"phase": "end"}
             await waiting.stop()
             assert await pending(made) == 0
@@ -426,14 +426,16 @@ async def test_stream_takes_too_long() -> None:
             assert server.heard.get(timeout=60)["data"]["phase"] == "cancel"
 
 
-async def listening(link: AsyncLink, pushes: AsyncMailbox[Any], ups: AsyncMailbox[Any] | None = None) -> None:
+async def listening(
+    link: AsyncReconnectingWebSocket, pushes: AsyncQueue[Any], ups: AsyncQueue[Any] | None = None
+) -> None:
     """Put what the target W says into a mailbox, and into another that there is a connection again."""
 
     async def on_up() -> None:
         assert ups is not None
         ups.put(await link.call("W", {"method": "subscribe"}, Deadline(60)))
 
-    link.listen(Listener("W", pushes.put, pushes.put, None if ups is None else on_up))
+    link.add_listener(Listener("W", pushes.put, pushes.put, None if ups is None else on_up))
 
 
 async def test_subscriptions_come_back() -> None:
@@ -453,15 +455,15 @@ async def test_subscriptions_come_back() -> None:
 
     with WsServer(script, refuse=lambda number: 503 if number == 2 else None) as server:
         async with client() as bay:
-            link = await session(bay, server.url).ws.link()
-            pushes: AsyncMailbox[Any] = AsyncMailbox()
-            ups: AsyncMailbox[Any] = AsyncMailbox()
+            link = await session(bay, server.url).ws.websocket()
+            pushes: AsyncQueue[Any] = AsyncQueue()
+            ups: AsyncQueue[Any] = AsyncQueue()
             await listening(link, pushes, ups)
             await link.call("W", {"method": "subscribe"}, Deadline(60))
-            assert [await pushes.take(60), await pushes.take(60)] == [{"n": 1}, {"n": 2}]
-            assert isinstance(await pushes.take(60), ConnectionLost)
-            assert await ups.take(60) == {"result": 3}
-            assert await pushes.take(60) == {"n": 3}
+            assert [await pushes.get(60), await pushes.get(60)] == [{"n": 1}, {"n": 2}]
+            assert isinstance(await pushes.get(60), ConnectionLost)
+            assert await ups.get(60) == {"result": 3}
+            assert await pushes.get(60) == {"n": 3}
 
 
 async def test_gives_up_when_the_session_is_gone() -> None:
@@ -473,12 +475,12 @@ async def test_gives_up_when_the_session_is_gone() -> None:
 
     with WsServer(script, refuse=lambda number: 404 if number > 1 else None) as server:
         async with client() as bay:
-            link = await session(bay, server.url).ws.link()
-            pushes: AsyncMailbox[Any] = AsyncMailbox()
-            await listening(link, pushes, AsyncMailbox())
+            link = await session(bay, server.url).ws.websocket()
+            pushes: AsyncQueue[Any] = AsyncQueue()
+            await listening(link, pushes, AsyncQueue())
             await link.call("W", ASK, Deadline(60))
-            assert isinstance(await pushes.take(60), ConnectionLost)
-            assert isinstance(await pushes.take(60), NotFoundError)
+            assert isinstance(await pushes.get(60), ConnectionLost)
+            assert isinstance(await pushes.get(60), NotFoundError)
             await async_sleep(1.2)
     assert server.opened == 2
 
@@ -494,8 +496,8 @@ async def test_use_after_close() -> None:
     with WsServer(script) as server:
         bay = client()
         made = session(bay, server.url)
-        outcome: AsyncMailbox[AgentBayError] = AsyncMailbox()
-        begun = AsyncFlag()
+        outcome: AsyncQueue[AgentBayError] = AsyncQueue()
+        begun = AsyncEvent()
 
         async def wait() -> None:
             begun.set()
@@ -509,7 +511,7 @@ async def test_use_after_close() -> None:
         while server.heard.empty():
             await async_sleep(0.01)
         await bay.aclose()
-        assert isinstance(await outcome.take(60), ClientClosedError)
+        assert isinstance(await outcome.get(60), ClientClosedError)
         await waiting.stop()
         with pytest.raises(ClientClosedError):
             await made.ws.call("T", ASK)

@@ -26,7 +26,7 @@ from agentbay import (
     EnhancedCodeExecutionResult,
     InvalidArgumentError,
 )
-from agentbay._concurrency import sync_blocking, sync_sleep
+from agentbay._concurrency import sync_run_blocking, sync_sleep
 from tests.at_once import sync_at_once
 
 pytestmark = pytest.mark.anyio
@@ -399,6 +399,6 @@ def test_published_client(bay: AgentBay, tmp_path: Path) -> None:
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
     bay.list()  # begins the runtime
     arguments = [python, str(PROGRAM), bay.client.settings.url, bay.api_key]
-    done = sync_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = sync_run_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1])["ok"]

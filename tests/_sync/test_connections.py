@@ -22,7 +22,7 @@ from agentbay import (
     DeadlineExceeded,
     ReplyError,
 )
-from agentbay._concurrency import sync_blocking
+from agentbay._concurrency import sync_run_blocking
 from tests.scripted import (
     Behaviour,
     Peer,
@@ -79,7 +79,7 @@ def test_one_connection_after_another() -> None:
             for _ in range(20):
                 _get(bay)
             assert service.connections == 1
-        sync_blocking(eventually, lambda: service.open_now == 0)
+        sync_run_blocking(eventually, lambda: service.open_now == 0)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_unasked_words_on_a_kept_connection() -> None:
         with client(service.url, max_retries=0) as bay:
             _get(bay)
             event.set()
-            sync_blocking(said.wait, 60)
+            sync_run_blocking(said.wait, 60)
             time.sleep(0.2)
             _get(bay)
         assert service.connections == 2
@@ -158,7 +158,7 @@ def test_faults_leave_no_connection() -> None:
         with client(service.url, timeout=1.5, max_retries=0) as bay:
             for _ in range(3):
                 assert not (bay.get("session-x")).success
-            sync_blocking(eventually, lambda: service.open_now == 0)
+            sync_run_blocking(eventually, lambda: service.open_now == 0)
             _get(bay)
 
 

@@ -14,7 +14,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from agentbay import AgentBay, Session, Context, ContextSync, CreateSessionParams
-from agentbay._concurrency import sync_background, sync_sleep
+from agentbay._concurrency import sync_sleep, sync_start_background
 
 pytestmark = pytest.mark.anyio
 
@@ -205,7 +205,7 @@ def test_a_process_is_shown_while_it_runs(session: Session, monkeypatch: pytest.
         "echo ready; for i in $(seq 600); do [ ! -f /tmp/seen ] || break; sleep .1; done;"
         " [ -f /tmp/seen ] && printf 'grün' && echo e >&2 && exit 5"
     )
-    sync_background(answer)
+    sync_start_background(answer)
     process.show()
     assert process.exit_code == 5
     assert out.getvalue() == "ready\ngrün"
@@ -232,7 +232,7 @@ print("e", file=sys.stderr)
 os.path.exists("/tmp/read")
 """
     stream = session.code.stream(code, "python", 90)
-    sync_background(answer)
+    sync_start_background(answer)
     stream.show()
     assert out.getvalue() == "ready\nTrue\n"
     assert err.getvalue() == "e\n"

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from agentbay import AgentBay, Session, Config, OssError
-from agentbay.local.egress import is_public
+from agentbay.local.outbound.egress import is_public_address
 from tests import cutting
 
 pytestmark = pytest.mark.anyio
@@ -152,7 +152,7 @@ def test_nobody_talks_through_the_service_to_this_machine(session: Session, host
 @pytest.mark.parametrize("address", ["::ffff:127.0.0.1", "fe80::1%eth0", "224.0.0.1", "100.64.0.1", "::"])
 def test_addresses_in_disguise(address: str) -> None:
     """An address is looked at as what it means."""
-    assert not is_public(address)
+    assert not is_public_address(address)
 
 
 def test_credentials_come_first(session: Session) -> None:

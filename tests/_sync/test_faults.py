@@ -140,8 +140,11 @@ STALLS = [fault for fault in FAULTS if fault.timeout == SHORT]
 
 @pytest.fixture(autouse=True)
 def _no_margin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for service in (Command, Code):
-        monkeypatch.setattr(sys.modules[service.__module__], "_MARGIN", 0.0)
+    for service, margin in (
+        (Command, "_COMMAND_REPLY_MARGIN_SECONDS"),
+        (Code, "_CODE_REPLY_MARGIN_SECONDS"),
+    ):
+        monkeypatch.setattr(sys.modules[service.__module__], margin, 0.0)
     return
 
 

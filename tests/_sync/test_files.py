@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agentbay import AgentBay, FileSystem, Session, FileError, InvalidArgumentError
-from agentbay._transport.files import read_changes, read_contents, read_diff, read_info, read_listing, read_matches
+from agentbay._transport.files import (
+    read_changes,
+    read_contents,
+    read_directory_listing,
+    read_edit_diff,
+    read_info,
+    read_matches,
+)
 from agentbay._wire.tools import ToolReply
-from agentbay.local.changes import compare
+from agentbay.local.sessions.watching.file_changes import diff_snapshots
 from tests._sync.scripted_files import client_of
 from tests.scripted import Service, tool_says
 
@@ -188,7 +195,7 @@ def test_contents_as_the_reference_has_them() -> None:
 def test_listing_in_a_text(entries: list[tuple[str, bool]]) -> None:
     """Names come out of a listing as they are, blanks at their ends and tags in them too."""
     text = "\n".join(f"{'[DIR]' if is_directory else '[FILE]'} {name}" for name, is_directory in entries)
-    assert [(entry.name, entry.is_directory) for entry in read_listing(said(text))] == entries
+    assert [(entry.name, entry.is_directory) for entry in read_directory_listing(said(text))] == entries
 
 
 @given(st.lists(NAME.map(lambda name: f"/d/{name}")))
@@ -209,7 +216,7 @@ def test_info_in_a_text(info: dict[str, object]) -> None:
 def test_changes_of_any_text(text: str) -> None:
     """No text makes the readers of changes fail."""
     assert isinstance(read_changes(text), list)
-    assert isinstance(read_diff(said(text)), str)
+    assert isinstance(read_edit_diff(said(text)), str)
 
 
 STATE = st.dictionaries(
@@ -221,7 +228,7 @@ STATE = st.dictionaries(
 def test_changes_lead_from_one_state_to_the_other(before: dict[str, list[int]], now: dict[str, list[int]]) -> None:
     """Each path has one event, or a deletion and a creation, and together they say which paths there are."""
     paths = set(before)
-    for event in compare(before, now):
+    for event in diff_snapshots(before, now):
         if event["eventType"] == "create":
             paths.add(event["path"])
         elif event["eventType"] == "delete":
@@ -229,7 +236,7 @@ def test_changes_lead_from_one_state_to_the_other(before: dict[str, list[int]], 
         else:
             assert event["path"] in paths
     assert paths == set(now)
-    assert compare(now, now) == []
+    assert diff_snapshots(now, now) == []
 
 
 # ── On the wire ──────────────────────────────────────────────────────────────────────────────────────────────────────

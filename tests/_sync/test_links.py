@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from agentbay import AgentBay, Session, SessionError
 from agentbay._concurrency import sync_sleep
-from agentbay._websocket import SyncSocket, Place
+from agentbay._websocket import SyncWebSocket, WebSocketEndpoint
 from agentbay.errors import AgentBayError
 
 pytestmark = [
@@ -233,7 +233,7 @@ def test_nothing_else_is_reachable(bay: AgentBay, session: Session, web: httpx.C
 
 def talk(url: str, *said: str) -> list[Any]:
     """Say something over a WebSocket; return what came, and how it ended."""
-    socket = SyncSocket.open(Place(url, "", None, None), 60)
+    socket = SyncWebSocket.open(WebSocketEndpoint(url, "", None, None), 60)
     heard: list[Any] = []
     try:
         heard.append(socket.receive())

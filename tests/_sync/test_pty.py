@@ -50,7 +50,7 @@ def read_until(handle: PtyHandle, wanted: bytes, seconds: float = 60.0) -> bytes
     """Read output until something stands in it."""
     seen, end = b"", time.monotonic() + seconds
     while wanted not in seen:
-        seen += handle._output.take(end - time.monotonic()) or b""
+        seen += handle._output_queue.get(end - time.monotonic()) or b""
     return seen
 
 
@@ -323,7 +323,7 @@ def test_published_answers() -> None:
 
 def test_unread_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Output that nobody reads is kept up to a limit; what is lost is counted."""
-    monkeypatch.setattr(sys.modules[PtyHandle.__module__], "_UNREAD", 100)
+    monkeypatch.setattr(sys.modules[PtyHandle.__module__], "_MAX_UNREAD_BYTES", 100)
 
     def script(talk: Talk) -> None:
         talk.reply(talk.hear(), result={"ptySessionId": "p1"})

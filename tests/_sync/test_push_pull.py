@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agentbay import AgentBay, FileSystem, Session, Config, ConnectionLost, FileError, TreeProgress
-from agentbay._transport.tree import Entry, ignoring, plan, read_listing
+from agentbay._transport.tree_plan import TreeEntry, gitignore_matcher, plan_transfer, read_tree_listing
 from tests import cutting
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -212,20 +212,22 @@ def test_ten_thousand_files(session: Session, tmp_path: Path, capsys: pytest.Cap
 )
 def test_ignore_rules(pattern: str, ignored: list[str], kept: list[str]) -> None:
     """Patterns mean what they mean in a `.gitignore`."""
-    rule = ignoring([pattern])
+    rule = gitignore_matcher([pattern])
     assert [path for path in [*ignored, *kept] if rule(path, False)] == ignored
 
 
 TREE = st.dictionaries(
     st.sampled_from(["a", "b", "c", "d"]),
-    st.builds(Entry, st.sampled_from(["f", "d", "l"]), st.integers(0, 2), st.integers(0, 1).map(lambda n: n * 10**9)),
+    st.builds(
+        TreeEntry, st.sampled_from(["f", "d", "l"]), st.integers(0, 2), st.integers(0, 1).map(lambda n: n * 10**9)
+    ),
 )
 
 
 @given(TREE, TREE, st.booleans())
-def test_plan_makes_them_equal(source: dict[str, Entry], target: dict[str, Entry], delete: bool) -> None:
+def test_plan_makes_them_equal(source: dict[str, TreeEntry], target: dict[str, TreeEntry], delete: bool) -> None:
     """Removing what the plan removes and copying what it copies makes the target as it should be."""
-    made = plan(source, target, delete=delete)
+    made = plan_transfer(source, target, delete=delete)
     result = {path: entry for path, entry in target.items() if path not in made.deleted}
     result |= {path: source[path] for path in made.copied}
     assert {path: entry.kind for path, entry in result.items() if path in source} == {
@@ -233,13 +235,13 @@ def test_plan_makes_them_equal(source: dict[str, Entry], target: dict[str, Entry
     }
     assert not delete or set(result) == set(source)
     assert sorted(path for batch in made.batches for path in batch) == made.copied
-    assert not plan(source, source, delete=delete).copied
+    assert not plan_transfer(source, source, delete=delete).copied
 
 
 @given(st.binary())
 def test_listing_of_any_bytes(data: bytes) -> None:
     """A listing is read or refused."""
     try:
-        read_listing(data)
+        read_tree_listing(data)
     except FileError:
         pass

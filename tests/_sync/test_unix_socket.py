@@ -14,7 +14,7 @@ import pytest
 
 from agentbay import AgentBay, Session, Config, ConfigurationError, ConnectionFailed
 from agentbay._concurrency import sync_sleep
-from agentbay._websocket import SyncSocket, Place
+from agentbay._websocket import SyncWebSocket, WebSocketEndpoint
 
 from .test_links import SERVER
 
@@ -97,7 +97,7 @@ def test_links(session: Session, path: str) -> None:
             sync_sleep(0.05)
     assert answer.json()[0] == "/a?b=c"
     url = (session.get_link("wss", 30100)).data
-    socket = SyncSocket.open(Place(url, "", None, None, path), 60)
+    socket = SyncWebSocket.open(WebSocketEndpoint(url, "", None, None, path), 60)
     assert socket.receive() == "/"
     socket.send("said", 60)
     assert socket.receive() == "said"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from agentbay import AgentBay, Session, Watch, Config, FileChangeEvent, FileError, ToolError
-from agentbay._sync.ws import Listener
-from agentbay._concurrency import sync_blocking, sync_sleep
-from agentbay._transport.watch import without_echoes
-from agentbay._websocket import SyncMailbox
+from agentbay._sync.ws_client import Listener
+from agentbay._concurrency import sync_run_blocking, sync_sleep
+from agentbay._transport.subscription import drop_redundant_modifies
+from agentbay._websocket import SyncQueue
 from tests import cutting
 from tests.scripted import Service, tool_says
 from tests.scripted_ws import Talk, WsServer
@@ -123,10 +123,10 @@ def told(changes: Watch, count: int) -> list[str]:
     """The names that the next changes are about."""
     end = time.monotonic() + 60
     while len(changes._pending) < count:
-        found = changes.take(end - time.monotonic())
+        found = changes.next_batch(end - time.monotonic())
         assert found is not None, "it has ended"
         assert found or time.monotonic() < end, "nothing more came"
-        changes._pending.extend(without_echoes(found))
+        changes._pending.extend(drop_redundant_modifies(found))
     return [changes._pending.popleft().path.rpartition("/")[2] for _ in range(count)]
 
 
@@ -191,7 +191,7 @@ def test_service_that_numbers_nothing() -> None:
 
 def test_watch_that_is_never_asked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is pushed is kept up to a limit, beyond which it is lost, and this is said."""
-    monkeypatch.setattr(sys.modules[Watch.__module__], "_UNREAD", 100)
+    monkeypatch.setattr(sys.modules[Watch.__module__], "_MAX_UNREAD_CHANGES", 100)
     with session.file_system.watch("w", interval=NEVER) as changes:
         session.command.run("cd w; touch $(seq 3000)")
         with pytest.raises(FileError, match="more than 100"):
@@ -217,7 +217,7 @@ def test_watch_directory(session: Session) -> None:
     thread = session.file_system.watch_directory("w", note, 0.05, stop)
     assert (thread.is_alive(), thread.daemon, thread.stop_event) == (False, True, stop)
     thread.start()
-    assert sync_blocking(thread.ready_event.wait, 60)
+    assert sync_run_blocking(thread.ready_event.wait, 60)
     session.file_system.write_file("w/one", "1")
     while len(seen) < 1:
         sync_sleep(0.02)
@@ -225,7 +225,7 @@ def test_watch_directory(session: Session) -> None:
     while len(seen) < 2:
         sync_sleep(0.02)
     stop.set()
-    sync_blocking(thread.join, 60)
+    sync_run_blocking(thread.join, 60)
     assert not thread.is_alive()
     assert [(event.event_type, event.path) for event in seen] == [
         ("create", f"{HOME}/w/one"),
@@ -238,8 +238,8 @@ def test_watch_directory_ends_with_the_session(bay: AgentBay) -> None:
     with bay.session() as session:
         thread = session.file_system.watch_directory("/tmp", print, 0.05)
         thread.start()
-        assert sync_blocking(thread.ready_event.wait, 60)
-    sync_blocking(thread.join, 60)
+        assert sync_run_blocking(thread.ready_event.wait, 60)
+    sync_run_blocking(thread.join, 60)
     assert thread.stop_event.is_set()
     assert not thread.is_alive()
 
@@ -247,15 +247,15 @@ def test_watch_directory_ends_with_the_session(bay: AgentBay) -> None:
 def test_changes_are_pushed_to_who_subscribes(session: Session) -> None:
     """Over the WebSocket each change comes once, beside a tool that finds nothing left; until it is unsubscribed."""
     target, path = "wuying_filesystem", f"{HOME}/w"
-    pushes: SyncMailbox[dict[str, Any]] = SyncMailbox()
-    link = session.ws.link()
-    link.listen(Listener(target, pushes.put, lambda _: None))
+    pushes: SyncQueue[dict[str, Any]] = SyncQueue()
+    link = session.ws.websocket()
+    link.add_listener(Listener(target, pushes.put, lambda _: None))
     stream = session.ws.stream(target, {"method": "subscribe_file_change", "params": {"path": path}}, 60)
     assert (stream.wait_end())["status"] == "finished"
     for kinds_of_push in (("create", "modify"), ("modify",)):
         session.file_system.write_file(f"{path}/x", "new" * len(kinds_of_push))
         events = [{"eventType": kind, "path": f"{path}/x", "pathType": "file"} for kind in kinds_of_push]
-        push = pushes.take(60)
+        push = pushes.get(60)
         assert (push["eventType"], push["path"], push["events"]) == ("file_change", path, events)
     assert kinds(session) == []
     link.send(target, {"method": "unsubscribe_file_change", "params": {"path": path}})
@@ -265,4 +265,4 @@ def test_changes_are_pushed_to_who_subscribes(session: Session) -> None:
             stream.wait_end()  # by then what was said before is done
     session.file_system.write_file(f"{path}/y", "1")
     sync_sleep(0.5)
-    assert pushes.drop() is None
+    assert pushes.get_or_none() is None

@@ -19,7 +19,7 @@ HOME = "/home/wuying"
 NEVER = 3600.0  # seconds between two looks, for a watch that shall live of pushes alone
 SET_LIMIT = """
 import os, sys
-from agentbay.local.sandbox.syscalls import setns
+from agentbay.local.sandbox.shared.syscalls import setns
 setns(os.open(sys.argv[1], os.O_RDONLY))
 open("/proc/sys/user/max_inotify_watches", "w").write(sys.argv[2])
 """
@@ -40,7 +40,7 @@ def until(changes: Watch, wanted: set[tuple[str, str]]) -> list[tuple[str, str]]
     seen: list[tuple[str, str]] = []
     end = time.monotonic() + 300
     while not wanted <= set(seen):
-        found = changes.take(end - time.monotonic())
+        found = changes.next_batch(end - time.monotonic())
         assert found is not None, "it has ended"
         assert found or time.monotonic() < end, f"this never came: {wanted - set(seen)}"
         seen += [(change.event_type, change.path.removeprefix(f"{HOME}/w/")) for change in found]

@@ -32,10 +32,10 @@ from agentbay import (
     WsCancelledError,
     _websocket as seam,
 )
-from agentbay._sync.ws import SyncLink, Listener
+from agentbay._sync.ws_client import SyncReconnectingWebSocket, Listener
 from agentbay._concurrency import sync_sleep
 from agentbay._transport.deadline import Deadline
-from agentbay._websocket import SyncFlag, SyncMailbox, SyncWorker
+from agentbay._websocket import SyncEvent, SyncQueue, SyncWorker
 from tests.scripted_ws import MuteServer, Talk, WsServer
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +65,7 @@ def echo(talk: Talk) -> None:
 
 def pending(made: Session) -> int:
     """How much the connection still remembers of what was asked."""
-    connection = (made.ws.link())._connection
+    connection = (made.ws.websocket())._connection
     return 0 if connection is None else len(connection)
 
 
@@ -313,7 +313,7 @@ def test_no_websocket() -> None:
 
 def test_no_pong(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that answers no ping is gone; what waits for it fails."""
-    monkeypatch.setattr(seam, "_HEARTBEAT", 0.2)
+    monkeypatch.setattr(seam, "_PING_SECONDS", 0.2)
     with MuteServer() as mute:
         with client() as bay:
             with pytest.raises(ConnectionLost):
@@ -387,7 +387,7 @@ def test_stream_cancelled() -> None:
             made = session(bay, server.url)
             stream = made.ws.stream("T", {"method": "m"}, 60)
             other = made.ws.stream("T", ASK, 60)
-            outcome: SyncMailbox[AgentBayError] = SyncMailbox()
+            outcome: SyncQueue[AgentBayError] = SyncQueue()
 
             def wait() -> None:
                 try:
@@ -399,7 +399,7 @@ def test_stream_cancelled() -> None:
             sync_sleep(0.05)
             stream.cancel()
             stream.cancel()
-            assert isinstance(outcome.take(60), WsCancelledError)
+            assert isinstance(outcome.get(60), WsCancelledError)
             assert other.wait_end() == {"phase": "end"}
             waiting.stop()
             assert pending(made) == 0
@@ -427,14 +427,14 @@ def test_stream_takes_too_long() -> None:
             assert server.heard.get(timeout=60)["data"]["phase"] == "cancel"
 
 
-def listening(link: SyncLink, pushes: SyncMailbox[Any], ups: SyncMailbox[Any] | None = None) -> None:
+def listening(link: SyncReconnectingWebSocket, pushes: SyncQueue[Any], ups: SyncQueue[Any] | None = None) -> None:
     """Put what the target W says into a mailbox, and into another that there is a connection again."""
 
     def on_up() -> None:
         assert ups is not None
         ups.put(link.call("W", {"method": "subscribe"}, Deadline(60)))
 
-    link.listen(Listener("W", pushes.put, pushes.put, None if ups is None else on_up))
+    link.add_listener(Listener("W", pushes.put, pushes.put, None if ups is None else on_up))
 
 
 def test_subscriptions_come_back() -> None:
@@ -454,15 +454,15 @@ def test_subscriptions_come_back() -> None:
 
     with WsServer(script, refuse=lambda number: 503 if number == 2 else None) as server:
         with client() as bay:
-            link = session(bay, server.url).ws.link()
-            pushes: SyncMailbox[Any] = SyncMailbox()
-            ups: SyncMailbox[Any] = SyncMailbox()
+            link = session(bay, server.url).ws.websocket()
+            pushes: SyncQueue[Any] = SyncQueue()
+            ups: SyncQueue[Any] = SyncQueue()
             listening(link, pushes, ups)
             link.call("W", {"method": "subscribe"}, Deadline(60))
-            assert [pushes.take(60), pushes.take(60)] == [{"n": 1}, {"n": 2}]
-            assert isinstance(pushes.take(60), ConnectionLost)
-            assert ups.take(60) == {"result": 3}
-            assert pushes.take(60) == {"n": 3}
+            assert [pushes.get(60), pushes.get(60)] == [{"n": 1}, {"n": 2}]
+            assert isinstance(pushes.get(60), ConnectionLost)
+            assert ups.get(60) == {"result": 3}
+            assert pushes.get(60) == {"n": 3}
 
 
 def test_gives_up_when_the_session_is_gone() -> None:
@@ -474,12 +474,12 @@ def test_gives_up_when_the_session_is_gone() -> None:
 
     with WsServer(script, refuse=lambda number: 404 if number > 1 else None) as server:
         with client() as bay:
-            link = session(bay, server.url).ws.link()
-            pushes: SyncMailbox[Any] = SyncMailbox()
-            listening(link, pushes, SyncMailbox())
+            link = session(bay, server.url).ws.websocket()
+            pushes: SyncQueue[Any] = SyncQueue()
+            listening(link, pushes, SyncQueue())
             link.call("W", ASK, Deadline(60))
-            assert isinstance(pushes.take(60), ConnectionLost)
-            assert isinstance(pushes.take(60), NotFoundError)
+            assert isinstance(pushes.get(60), ConnectionLost)
+            assert isinstance(pushes.get(60), NotFoundError)
             sync_sleep(1.2)
     assert server.opened == 2
 
@@ -495,8 +495,8 @@ def test_use_after_close() -> None:
     with WsServer(script) as server:
         bay = client()
         made = session(bay, server.url)
-        outcome: SyncMailbox[AgentBayError] = SyncMailbox()
-        begun = SyncFlag()
+        outcome: SyncQueue[AgentBayError] = SyncQueue()
+        begun = SyncEvent()
 
         def wait() -> None:
             begun.set()
@@ -510,7 +510,7 @@ def test_use_after_close() -> None:
         while server.heard.empty():
             sync_sleep(0.01)
         bay.close()
-        assert isinstance(outcome.take(60), ClientClosedError)
+        assert isinstance(outcome.get(60), ClientClosedError)
         waiting.stop()
         with pytest.raises(ClientClosedError):
             made.ws.call("T", ASK)

@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from agentbay.local import records
-from agentbay.local.sandbox import cgroups
+from agentbay.local.sandbox.service import cgroups
+from agentbay.local.sessions import records
 from tests.local.raw import KEY, Child, Refused, Wire, embedded
 from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
 from tests.local.users import User
@@ -35,12 +35,12 @@ def rows(state_dir: Path) -> list[dict[str, Any]]:
 
 def groups_of(pids: set[int]) -> list[str]:
     """Control groups of runtimes that do not run any more, by the pids that they had."""
-    trees = cgroups._discover(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    trees = cgroups._find_hierarchies(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
     found = []
     for tree in trees:
         for place in Path(tree.base).glob("agentbay-*-*"):
             _, pid, started = place.name.split("-")
-            if int(pid) in pids and cgroups._started(int(pid)) != started:
+            if int(pid) in pids and cgroups._process_start_time(int(pid)) != started:
                 found.append(str(place))
     return found
 
@@ -156,7 +156,7 @@ def test_records_are_pruned(tmp_path: Path):
             wire.data("DeleteSessionAsync", SessionId=session)
         assert child.close_lifeline() == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db")) as db, db:
-        db.execute("UPDATE sessions SET ended = ended - ? WHERE id = ?", (records.KEPT_SECONDS, old))
+        db.execute("UPDATE sessions SET ended = ended - ? WHERE id = ?", (records.RETENTION_SECONDS, old))
     with embedded(tmp_path) as (child, wire):
         assert wire.status(old) == "FINISH"
         new = wire.create()
@@ -166,7 +166,7 @@ def test_records_are_pruned(tmp_path: Path):
             wire.status(old)
         assert child.close_lifeline() == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db")) as db, db:
-        db.execute("UPDATE sqlite_sequence SET seq = seq + ?", (records.KEPT_ROWS,))
+        db.execute("UPDATE sqlite_sequence SET seq = seq + ?", (records.RETENTION_ROWS,))
     with embedded(tmp_path) as (_, wire):
         newest = wire.create()
         wire.data("DeleteSessionAsync", SessionId=newest)

@@ -17,8 +17,8 @@ import websockets.exceptions
 from websockets.sync.client import connect
 
 from agentbay.errors import ConflictError
-from agentbay.local.lifetime import Lifetime
-from agentbay.local.session import Session, State
+from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.sessions.session import Session, SessionState
 from tests.local.raw import Refused, Wire
 from tests.local.traces import eventually, mounts_with, processes_with, unique_seconds
 
@@ -32,17 +32,17 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("before", "after"), list(itertools.product(State, list(State)[1:])))
-def test_every_way(tmp_path: Path, before: State, after: State):
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(SessionState, list(SessionState)[1:])))
+def test_every_way(tmp_path: Path, before: SessionState, after: SessionState):
     """Each way there is can be gone, and each other one is refused and changes nothing."""
     session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime())
     session.state = before
     if (before.value, after.value) in WAYS:
-        session.move(after)
+        session.transition_to(after)
         assert session.state is after
         return
     with pytest.raises(ConflictError) as refused:
-        session.move(after)
+        session.transition_to(after)
     assert refused.value.code == "IncorrectStatus.Session"
     assert before.value in str(refused.value)
     assert session.state is before
@@ -117,18 +117,18 @@ def test_pause_holds_all_timers(wire: Wire):
 def test_pause_holds_the_longest_run(tmp_path: Path):
     """The longest run ends later by as long as the session was paused."""
     session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime(None, 100.0))
-    for state in State.RUNNING, State.PAUSING, State.PAUSED:
-        session.move(state)
-    session._hold_time()
-    left = session.remaining()
+    for state in SessionState.RUNNING, SessionState.PAUSING, SessionState.PAUSED:
+        session.transition_to(state)
+    session._stop_clock_while_paused()
+    left = session.seconds_until_release()
     time.sleep(0.05)
-    assert session.remaining() == left
-    session.move(State.RESUMING)
-    session.move(State.RUNNING)
-    session._hold_time()
+    assert session.seconds_until_release() == left
+    session.transition_to(SessionState.RESUMING)
+    session.transition_to(SessionState.RUNNING)
+    session._stop_clock_while_paused()
     assert left is not None
-    assert 0 <= left - (session.remaining() or 0.0) < 50
-    assert session.remaining() != left
+    assert 0 <= left - (session.seconds_until_release() or 0.0) < 50
+    assert session.seconds_until_release() != left
 
 
 def at_once(wire: Wire, *actions: tuple[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ from subprocess import PIPE
 
 import pytest
 
-from agentbay.local.sandbox import cgroups
+from agentbay.local.sandbox.service import cgroups
 from tests.local.raw import Child, Refused, Wire, embedded
 from tests.local.traces import eventually
 
@@ -39,15 +39,15 @@ for child in made:
 """
 WITHOUT_GROUPS = """
 import sys
-from agentbay.local.sandbox import cgroups
-cgroups._discover = lambda mountinfo, membership: iter(())
+from agentbay.local.sandbox.service import cgroups
+cgroups._find_hierarchies = lambda mountinfo, membership: iter(())
 from agentbay.local.__main__ import main
 sys.exit(main())
 """
 
 
 def groups() -> frozenset[str]:
-    found = cgroups.Cgroups.find()
+    found = cgroups.CgroupManager.discover()
     return found.controllers if found else frozenset()
 
 

@@ -17,10 +17,10 @@ import httpx
 import pytest
 
 from agentbay import AgentBay, CommandError, Config
-from agentbay._wire.tools import aside
-from agentbay.local.journal import Journal
-from agentbay.local.page import entry as entering
-from agentbay.local.page.entry import Tickets
+from agentbay._wire.tools import mark_internal
+from agentbay.local.dashboard import login as entering
+from agentbay.local.dashboard.login import LoginTickets
+from agentbay.local.sessions.history import CommandHistory
 from tests.local.raw import KEY, Wire, embedded
 from tests.local.traces import PATIENCE, eventually
 
@@ -225,8 +225,8 @@ def test_what_was_run(wire: Wire, known: Visitor, session: str):
     wire.tool(session, "set_env", envs=[{"key": "OTHER", "value": "hidden-3"}])
     wire.tool(session, "get_env")
     wire.sh(session, "echo https://me:hidden-4@example.invalid/x # https://hidden-5@host/")
-    wire.sh(session, aside("cat secret"))
-    wire.sh(session, aside("sleep 300 >/dev/null 2>&1 &", starts="sleep 300"))
+    wire.sh(session, mark_internal("cat secret"))
+    wire.sh(session, mark_internal("sleep 300 >/dev/null 2>&1 &", starts="sleep 300"))
     wire.sh(session, "sleep 30", timeout_ms=100)
     wire.tool(session, "run_code", code="print('a'); 6 * 7", language="python", timeout_s=60)
     wire.tool(session, "run_code", code="1/0", language="python", timeout_s=60)
@@ -263,12 +263,12 @@ def test_work_of_the_client(wire: Wire, known: Visitor, tmp_path: Path):
 
 def test_how_much_is_kept():
     """The log is bounded, in entries and in what each holds; what still runs goes last, and no password is halved."""
-    journal = Journal()
+    journal = CommandHistory()
     with journal.record_shell("runs") as running:
         for number in range(105):
             with journal.record_shell(f"{number} {'x' * 5000}") as entry:
-                entry.follow(lambda _: ("é".encode() * 5000, f"https://user:password@host/{'y' * 3985}"))
-        entries = journal.since(0)
+                entry.set_output_source(lambda _: ("é".encode() * 5000, f"https://user:password@host/{'y' * 3985}"))
+        entries = journal.changed_since(0)
     assert [entry.number for entry in entries] == [running.number, *range(8, 107)]
     assert {len(entry.text) for entry in entries[1:]} == {4000}
     assert {entry.stdout for entry in entries[1:]} == {"…" + "é" * 3999}
@@ -348,11 +348,11 @@ def test_ticket(wire: Wire, visitor: Visitor, monkeypatch: pytest.MonkeyPatch):
     assert "; HttpOnly; SameSite=Strict" in entered.headers["set-cookie"]
     assert visitor.open().status_code == 200
     assert visitor.http.post("/view/login", data={"ticket": ticket}).status_code == 403
-    tickets = Tickets()
+    tickets = LoginTickets()
     oldest, *_ = [tickets.make() for _ in range(17)]
-    assert [tickets.take(oldest), tickets.take(tickets.make())] == [False, True]
-    monkeypatch.setattr(entering, "TICKET_LIFETIME", 0)
-    assert not tickets.take(tickets.make())
+    assert [tickets.redeem(oldest), tickets.redeem(tickets.make())] == [False, True]
+    monkeypatch.setattr(entering, "TICKET_LIFETIME_SECONDS", 0)
+    assert not tickets.redeem(tickets.make())
 
 
 def test_link_at_the_start():

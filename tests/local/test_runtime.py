@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agentbay.cli import main
-from agentbay.local.lifetime import Lifetime
-from agentbay.local.state_dir import erase
+from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.state_dir import remove_tree
 from tests.local.raw import KEY, Child, Wire, embedded
 from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
 
@@ -202,7 +202,7 @@ def test_erase(tmp_path: Path):
     os.close(here)
     (top / "closed" / "deep").mkdir(parents=True)
     (top / "closed").chmod(0)
-    erase(top)
+    remove_tree(top)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert (kept / "file").exists()
 
@@ -212,6 +212,6 @@ def test_lifetime():
     assert Lifetime.read(300, None, None) == Lifetime(300, None)
     assert Lifetime.read(5, 30, None) == Lifetime(300, 1800)
     assert Lifetime.read(None, None, None) == Lifetime.read(5, 30, True) == Lifetime()
-    assert Lifetime(300, 1800).remaining(age=1790, idle=10) == 10
-    assert Lifetime(300, 1800).remaining(age=100, idle=10) == 290
-    assert Lifetime().remaining(age=1, idle=1) is None
+    assert Lifetime(300, 1800).seconds_remaining(age=1790, idle=10) == 10
+    assert Lifetime(300, 1800).seconds_remaining(age=100, idle=10) == 290
+    assert Lifetime().seconds_remaining(age=1, idle=1) is None

@@ -20,7 +20,7 @@ import trustme
 
 from agentbay import AgentBay, AsyncAgentBay, AuthenticationError, Config, ConfigurationError
 from agentbay.local import listening
-from agentbay.local.options import Options, parse, size
+from agentbay.local.options import Options, parse_arguments, parse_size
 from tests.local.raw import KEY, Child, Refused, Wire, embedded
 from tests.local.traces import PATIENCE, eventually, processes_with, unique_seconds
 
@@ -189,7 +189,7 @@ def test_streams_over_tls(certificate: dict[str, str]):
 def test_options_that_cannot_be(certificate: dict[str, str], arguments: list[str], said: str):
     """What is unsafe or malformed is refused before anything listens, with the option, its value and the way out."""
     given = [argument.format(**certificate) for argument in arguments]
-    with pytest.raises(ConfigurationError, match=re.escape(said)), listening.at(parse(given, "x")):
+    with pytest.raises(ConfigurationError, match=re.escape(said)), listening.listen(parse_arguments(given, "x")):
         pass
 
 
@@ -202,11 +202,13 @@ def test_other_machines_need_a_chosen_key(certificate: dict[str, str], host: str
 
 def test_sizes():
     """Sizes are bytes, or have a unit of 1024."""
-    assert [size(text) for text in ("1", "512MiB", "1.5gib", "2 KiB")] == [1, 512 << 20, 3 << 29, 2048]
-    assert parse([], "x") == Options()
-    assert parse(["--allow-host", "a.example", "--allow-host", "b.example:8"], "x").allow_host[1].ports == (8,)
+    assert [parse_size(text) for text in ("1", "512MiB", "1.5gib", "2 KiB")] == [1, 512 << 20, 3 << 29, 2048]
+    assert parse_arguments([], "x") == Options()
+    assert parse_arguments(["--allow-host", "a.example", "--allow-host", "b.example:8"], "x").allow_host[1].ports == (
+        8,
+    )
     with pytest.raises(ConfigurationError, match="--isolation: must be auto or "):
-        parse(["--isolation", "some"], "x")
+        parse_arguments(["--isolation", "some"], "x")
 
 
 def test_a_unix_socket(tmp_path: Path):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from agentbay.local.handlers.files import characters
+from agentbay.local.handlers.files import decode_whole_characters
 from tests.local.raw import Wire
 
 
@@ -129,7 +129,10 @@ def test_pieces_add_up(text: str):
     """Pieces of any size, cut anywhere, add up to the whole."""
     data = text.encode()
     for size in range(1, len(data) + 2):
-        pieces = [characters(data[at : at + size + 3], size, inside=at > 0) for at in range(0, max(len(data), 1), size)]
+        pieces = [
+            decode_whole_characters(data[at : at + size + 3], size, inside=at > 0)
+            for at in range(0, max(len(data), 1), size)
+        ]
         assert "".join(pieces) == text
 
 

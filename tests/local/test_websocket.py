@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from agentbay.local.hub import Hub, Peer
+from agentbay.local.sessions.hub import WebSocketClient, WebSocketHub
 from tests.local.raw import Wire
 from tests.local.traces import PATIENCE
 
@@ -133,7 +133,7 @@ def test_end_of_the_session(wire: Wire, session: str) -> None:
 @pytest.mark.anyio
 async def test_peer_that_is_going_keeps_nothing_from_others() -> None:
     """What the web server raises for a client that is just going, or a client that takes nothing, harms that one."""
-    hub, taken = Hub(), list[str]()
+    hub, taken = WebSocketHub(), list[str]()
 
     async def going(_: str) -> None:
         raise RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
@@ -144,10 +144,10 @@ async def test_peer_that_is_going_keeps_nothing_from_others() -> None:
     async def fine(text: str) -> None:
         taken.append(text)
 
-    peers = [Peer(going), Peer(stuck), Peer(fine)]
-    hub.peers = dict.fromkeys(peers)
-    push = asyncio.create_task(hub.push("PTY_SERVER", {"eventType": "pty.exit"}))
+    peers = [WebSocketClient(going), WebSocketClient(stuck), WebSocketClient(fine)]
+    hub.clients = dict.fromkeys(peers)
+    push = asyncio.create_task(hub.broadcast("PTY_SERVER", {"eventType": "pty.exit"}))
     while not taken:
         await asyncio.sleep(0)
-    assert [peer.gone.is_set() for peer in peers] == [True, False, False]
+    assert [peer.disconnected.is_set() for peer in peers] == [True, False, False]
     push.cancel()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from .._concurrency import async_applied
+from .._concurrency import async_invoke
 
-_log = logging.getLogger("agentbay")
+_logger = logging.getLogger("agentbay")
 
 
-async def call_back(function: Callable[..., object], *args: object) -> None:
+async def invoke_callback(function: Callable[..., object], *args: object) -> None:
     """Call a function of the user's; an exception of it is logged, and harms nothing else."""
     try:
-        await async_applied(function, *args)
-    except Exception:  # noqa: BLE001 - the dispatcher of callbacks: what users' code raises must not stop our own
+        await async_invoke(function, *args)
+    except Exception:
         name = getattr(function, "__qualname__", type(function).__name__)
-        _log.exception("The callback %s raised an exception", name)
+        _logger.exception("The callback %s raised an exception", name)

@@ -9,13 +9,13 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .._concurrency import async_finish
+from .._concurrency import async_shield
 from .._transport.deadline import Deadline
-from .._transport.sessions import list_session, listed_session, session_data
-from .._transport.tools import mcp_tools
-from .._wire.params import awaited_contexts, create_session
-from .._wire.sessions import GetSession, SessionAddress, SessionFound
-from ..config import Config, Settings, resolve
+from .._transport.sessions import make_list_session, to_session_data, to_session_dict
+from .._transport.tools import to_mcp_tools
+from .._wire.params import awaited_contexts, make_create_session
+from .._wire.sessions import GetSession, SessionConnection, SessionData
+from ..config import Config, Settings, resolve_settings
 from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
 from ..models.session import (
@@ -27,19 +27,19 @@ from ..models.session import (
     SessionResumeResult,
     SessionStatus,
 )
-from .door import returns
+from .error_boundary import folded
 from .session import AsyncSession
 from .waiting import wait_for_contexts
 
 if TYPE_CHECKING:
     import httpx
 
-    from .._launcher import Launcher
+    from .._runtime_launcher import RuntimeLauncher
     from .._transport.reply import Reply
     from .context import AsyncContextService
     from .transport import AsyncTransport
 
-_CREATE_SECONDS = 180.0
+_CREATE_TIMEOUT_SECONDS = 180.0
 
 
 class AsyncAgentBay:
@@ -91,13 +91,13 @@ class AsyncAgentBay:
         verify: bool | str | ssl.SSLContext = True,
         strict: bool = False,
     ) -> None:
-        settings = resolve(api_key, cfg, env_file, timeout)
+        settings = resolve_settings(api_key, cfg, env_file, timeout)
         self._set_up(settings, None, max_retries, http_client, proxy, verify, strict)
 
     def _set_up(
         self,
         settings: Settings,
-        launcher: Launcher | None,
+        launcher: RuntimeLauncher | None,
         max_retries: int,
         http_client: httpx.AsyncClient | None,
         proxy: str | None,
@@ -150,9 +150,9 @@ class AsyncAgentBay:
         Raises:
             ConfigurationError: From the first call, if the runtime cannot start here; says what is missing.
         """
-        from .._launcher import Launcher
+        from .._runtime_launcher import RuntimeLauncher
 
-        launcher = Launcher(state_dir=state_dir, isolation=isolation, network=network, allow_hosts=allow_hosts)
+        launcher = RuntimeLauncher(state_dir=state_dir, isolation=isolation, network=network, allow_hosts=allow_hosts)
         made = cls.__new__(cls)
         made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)
         return made
@@ -186,7 +186,7 @@ class AsyncAgentBay:
 
     # ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @returns(SessionResult)
+    @folded(SessionResult)
     async def create(self, params: CreateSessionParams | None = None) -> SessionResult[AsyncSession]:
         """Create a session, and wait for the contexts that it shall start with.
 
@@ -207,17 +207,17 @@ class AsyncAgentBay:
     async def _create(self, params: CreateSessionParams) -> SessionResult[AsyncSession]:
         if not isinstance(params, CreateSessionParams):
             raise InvalidArgumentError(f"The session cannot be created: {params!r:.200} is no CreateSessionParams")
-        deadline = Deadline(_CREATE_SECONDS)
+        deadline = Deadline(_CREATE_TIMEOUT_SECONDS)
         try:
-            action = create_session(params, self.region_id)
+            action = make_create_session(params, self.region_id)
         except ValueError as error:
             raise InvalidArgumentError(f"The session cannot be created: {error}") from error
         reply = await self.client.call(action)
-        created = reply.needed()
+        created = reply.data_or_raise()
         if created.success is False or not created.session_id:
             why = "SessionId not found in response" if created.success is not False else "Session creation failed"
             raise SessionError(created.err_msg or why, action=reply.action, request_id=reply.request_id)
-        session = self._handle(created)
+        session = self._make_session(created)
         session.image_id = params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
         lost = await wait_for_contexts(self.client, session.session_id, awaited_contexts(params), deadline)
@@ -229,13 +229,13 @@ class AsyncAgentBay:
             exception=lost,
         )
 
-    def _handle(self, facts: SessionAddress) -> AsyncSession:
+    def _make_session(self, facts: SessionConnection) -> AsyncSession:
         session = AsyncSession(self, facts.session_id)
         session.app_instance_id = facts.app_instance_id
         session.resource_url = facts.resource_url
         session.vpc_id, session.vpc_ip = facts.vpc_id, facts.vpc_ip
         session.token, session.link_url, session.ws_url = facts.token, facts.link_url, facts.ws_url
-        session.mcpTools = mcp_tools(facts.tool_list)
+        session.mcpTools = to_mcp_tools(facts.tool_list)
         return session
 
     @asynccontextmanager
@@ -249,20 +249,20 @@ class AsyncAgentBay:
             AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
                 goes before that, with a note about it.
         """
-        result = await async_finish(lambda: self._create(params or CreateSessionParams()), self._discard)
+        result = await async_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
             made = result.unwrap().session
             assert made is not None
             yield made
         except BaseException as error:
             try:
-                await async_finish(lambda: self._discard(result))
+                await async_shield(lambda: self._delete_if_exists(result))
             except AgentBayError as lost:
                 error.add_note(f"The session was not deleted either: {lost}")
             raise
-        await async_finish(lambda: self._discard(result))
+        await async_shield(lambda: self._delete_if_exists(result))
 
-    async def _discard(self, result: SessionResult[AsyncSession]) -> None:
+    async def _delete_if_exists(self, result: SessionResult[AsyncSession]) -> None:
         if result.session is None:
             return
         try:
@@ -272,7 +272,7 @@ class AsyncAgentBay:
         if not isinstance(deleted.exception, NotFoundError):  # it may have been deleted inside the block
             deleted.unwrap()
 
-    @returns(SessionResult)
+    @folded(SessionResult)
     async def get(self, session_id: str) -> SessionResult[AsyncSession]:
         """Find a session by its id.
 
@@ -281,25 +281,27 @@ class AsyncAgentBay:
 
         Wire: GetSession
         """
-        reply = await self._find(session_id)
-        return SessionResult(request_id=reply.request_id, success=True, session=self._handle(reply.needed()))
+        reply = await self._call_get_session(session_id)
+        return SessionResult(
+            request_id=reply.request_id, success=True, session=self._make_session(reply.data_or_raise())
+        )
 
-    @returns(GetSessionResult)
+    @folded(GetSessionResult)
     async def get_session(self, session_id: str) -> GetSessionResult:
         """Tell everything the service knows of a session.
 
         Wire: GetSession
         """
-        reply = await self._find(session_id)
+        reply = await self._call_get_session(session_id)
         return GetSessionResult(
             request_id=reply.request_id,
             http_status_code=200,
             code=reply.code,
             success=True,
-            data=session_data(reply.needed()),
+            data=to_session_data(reply.data_or_raise()),
         )
 
-    async def _find(self, session_id: str) -> Reply[SessionFound]:
+    async def _call_get_session(self, session_id: str) -> Reply[SessionData]:
         if not isinstance(session_id, str) or not session_id.strip():
             raise InvalidArgumentError("session_id is required")
         try:
@@ -308,7 +310,7 @@ class AsyncAgentBay:
             message = f"Failed to get session {session_id}: Session {session_id} not found"
             raise SessionNotFoundError(message, **error.context()) from error
 
-    @returns(SessionListResult)
+    @folded(SessionListResult)
     async def list(
         self,
         labels: Mapping[str, str] | None = None,
@@ -332,7 +334,7 @@ class AsyncAgentBay:
         if number < 1:
             raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
         deadline = Deadline(self.timeout)
-        result = await self._page(labels, limit, status, image_id, "", deadline)
+        result = await self._list_page(labels, limit, status, image_id, "", deadline)
         for _ in range(number - 1):
             if not result.next_token:
                 result.session_ids, result.success = [], False
@@ -341,7 +343,7 @@ class AsyncAgentBay:
                 if self.strict:
                     raise result.exception
                 return result
-            result = await self._page(labels, limit, status, image_id, result.next_token, deadline)
+            result = await self._list_page(labels, limit, status, image_id, result.next_token, deadline)
         return result
 
     async def iter_sessions(
@@ -369,14 +371,14 @@ class AsyncAgentBay:
         """
         token = ""
         while True:
-            result = await self._page(labels, limit, status, image_id, token)
+            result = await self._list_page(labels, limit, status, image_id, token)
             for item in result.session_ids:
                 yield item
             token = result.next_token
             if not token:
                 return
 
-    async def _page(
+    async def _list_page(
         self,
         labels: Mapping[str, str] | None,
         limit: int | None,
@@ -385,11 +387,11 @@ class AsyncAgentBay:
         token: str,
         deadline: Deadline | None = None,
     ) -> SessionListResult:
-        reply = await self.client.call(list_session(labels, limit, status, image_id, token), deadline)
+        reply = await self.client.call(make_list_session(labels, limit, status, image_id, token), deadline)
         return SessionListResult(
             request_id=reply.request_id,
             success=True,
-            session_ids=[listed_session(item) for item in reply.data or ()],
+            session_ids=[to_session_dict(item) for item in reply.data or ()],
             next_token=reply.next_token,
             max_results=reply.max_results or limit or 10,
             total_count=reply.total_count,

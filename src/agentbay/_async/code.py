@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .._transport.code import call_of, read_result
-from .._transport.code_contexts import name_of, read_context, read_contexts, read_done
-from .._transport.code_stream import Recording, interruption, request
-from .._websocket import LARGEST_FRAME
+from .._transport.code import make_run_code, read_code_result
+from .._transport.code_contexts import raise_if_failed, read_context, read_contexts, require_context_name
+from .._transport.code_stream import CodeEventCollector, make_interrupt_request, make_run_request
+from .._websocket import MAX_FRAME_BYTES
 from .._wire.tools import CreateCodeContext, ListCodeContexts, RemoveCodeContext, RestartCodeContext, RunCode
 from ..errors import AgentBayError, CodeError, ToolError
 from ..models.code import (
@@ -21,15 +21,15 @@ from ..models.code import (
     CodeStdout,
     EnhancedCodeExecutionResult,
 )
-from .callbacks import call_back
-from .door import returns
+from .callbacks import invoke_callback
+from .error_boundary import folded
 from .service import AsyncBaseService
 
 if TYPE_CHECKING:
-    from .ws_connection import AsyncStream
+    from .ws_connection import AsyncWsStream
 
-_MARGIN = 10.0  # how much longer than the code the answer may take, seconds
-_BIRTH = 60.0  # a kernel may take to start, seconds
+_CODE_REPLY_MARGIN_SECONDS = 10.0  # how much longer than the code the answer may take, seconds
+_KERNEL_START_SECONDS = 60.0  # a kernel may take to start, seconds
 
 
 class AsyncCode(AsyncBaseService):
@@ -38,7 +38,7 @@ class AsyncCode(AsyncBaseService):
     Contexts keep apart what runs in one language: `create_context` and the rest of them are the local runtime's own.
     """
 
-    @returns(EnhancedCodeExecutionResult)
+    @folded(EnhancedCodeExecutionResult)
     async def run_code(
         self,
         code: str,
@@ -73,9 +73,9 @@ class AsyncCode(AsyncBaseService):
         """
         if stream_beta:
             stream = self.stream(code, language, timeout_s, context=context)
-            return await self._run_telling(stream, on_stdout, on_stderr, on_error)
-        call = call_of(code, language, timeout_s, context)
-        return read_result(await self.session.run_tool(call, timeout=call.timeout_s + _MARGIN))
+            return await self._run_with_callbacks(stream, on_stdout, on_stderr, on_error)
+        call = make_run_code(code, language, timeout_s, context)
+        return read_code_result(await self.session.run_tool(call, timeout=call.timeout_s + _CODE_REPLY_MARGIN_SECONDS))
 
     run = run_code
     execute = run_code
@@ -91,7 +91,7 @@ class AsyncCode(AsyncBaseService):
 
         Wire: WebSocket run_code
         """
-        return AsyncCodeStream(self, call_of(code, language, timeout_s, context))
+        return AsyncCodeStream(self, make_run_code(code, language, timeout_s, context))
 
     async def create_context(self, language: str = "python", name: str | None = None) -> CodeContext:
         """Make a context, with a kernel of its own that runs when this returns.
@@ -106,8 +106,12 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/create_code_context, a tool of the local runtime's own
         """
-        call = CreateCodeContext(language=call_of("", language).language or "", name=name and name_of(name))
-        return read_context(await self.session.run_tool(call, timeout=_BIRTH + _MARGIN))
+        call = CreateCodeContext(
+            language=make_run_code("", language).language or "", name=name and require_context_name(name)
+        )
+        return read_context(
+            await self.session.run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS)
+        )
 
     async def list_contexts(self) -> list[CodeContext]:
         """List the contexts that were made, and those of languages that were used, in the order of their beginning.
@@ -131,7 +135,7 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/restart_code_context, a tool of the local runtime's own
         """
-        read_done(await self.session.run_tool(RestartCodeContext(name=name_of(context))))
+        raise_if_failed(await self.session.run_tool(RestartCodeContext(name=require_context_name(context))))
 
     async def remove_context(self, context: CodeContext | str) -> None:
         """Remove a context; code that runs in it ends.
@@ -142,7 +146,7 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/remove_code_context, a tool of the local runtime's own
         """
-        read_done(await self.session.run_tool(RemoveCodeContext(name=name_of(context))))
+        raise_if_failed(await self.session.run_tool(RemoveCodeContext(name=require_context_name(context))))
 
     async def interrupt(self, language: str = "", *, context: CodeContext | str | None = None) -> bool:
         """Interrupt the code that runs in a context, whoever has started it; what was defined before is kept.
@@ -160,18 +164,18 @@ class AsyncCode(AsyncBaseService):
 
         Wire: WebSocket interrupt_code, a word of the local runtime's own
         """
-        call = call_of("", language or (None if context else "python"), context=context)
+        call = make_run_code("", language or (None if context else "python"), context=context)
         return await self._interrupt(call)
 
     async def _interrupt(self, call: RunCode) -> bool:
         try:
-            answer = await self.session.ws.call(RunCode.server, interruption(call))
+            answer = await self.session.ws.call(RunCode.server, make_interrupt_request(call))
         except ToolError as error:
             raise CodeError(f"The code cannot be interrupted: {error.message}", **error.context()) from error
         result = answer.get("result")
         return isinstance(result, dict) and result.get("interrupted") is True
 
-    async def _run_telling(
+    async def _run_with_callbacks(
         self,
         stream: AsyncCodeStream,
         on_stdout: Callable[[str], object] | None,
@@ -182,14 +186,14 @@ class AsyncCode(AsyncBaseService):
             async with stream:
                 async for event in stream:
                     if isinstance(event, CodeStdout) and on_stdout is not None:
-                        await call_back(on_stdout, event.text)
+                        await invoke_callback(on_stdout, event.text)
                     elif isinstance(event, CodeStderr) and on_stderr is not None:
-                        await call_back(on_stderr, event.text)
+                        await invoke_callback(on_stderr, event.text)
                     elif isinstance(event, CodeFailed) and on_error is not None:
-                        await call_back(on_error, event.raw)
+                        await invoke_callback(on_error, event.raw)
         except AgentBayError as error:
             if on_error is not None:
-                await call_back(on_error, error)
+                await invoke_callback(on_error, error)
             raise
         return stream.result
 
@@ -201,9 +205,9 @@ class AsyncCodeStream:
     """
 
     def __init__(self, owner: AsyncCode, call: RunCode) -> None:
-        self._owner, self._call = owner, call
-        self._stream: AsyncStream | None = None
-        self._recording = Recording()
+        self._code, self._call = owner, call
+        self._stream: AsyncWsStream | None = None
+        self._collector = CodeEventCollector()
         self._result: EnhancedCodeExecutionResult | None = None
 
     @property
@@ -218,7 +222,7 @@ class AsyncCodeStream:
         return self._result
 
     async def __aenter__(self) -> AsyncCodeStream:
-        await self._begin()
+        await self._open_stream()
         return self
 
     async def __aexit__(
@@ -228,13 +232,13 @@ class AsyncCodeStream:
             await self._stream.cancel()
 
     async def __aiter__(self) -> AsyncIterator[CodeEvent]:
-        stream = await self._begin()
+        stream = await self._open_stream()
         async for data in stream:
-            event = self._recording.take(data)
+            event = self._collector.add_event(data)
             if event is not None:
                 yield event
         if self._result is None:
-            self._result = self._recording.finish(stream.end or {}, stream.id)
+            self._result = self._collector.make_result(stream.end or {}, stream.id)
             yield CodeEnded(self._result)
 
     async def show(self) -> None:
@@ -243,19 +247,19 @@ class AsyncCodeStream:
         Raises:
             AgentBayError: The code could not be run. Code that fails is no fault here: see `result`.
         """
-        from .._display import show
+        from .._display import show_code_event
 
         async with self:
             async for event in self:
-                show(event)
+                show_code_event(event)
 
     async def interrupt(self) -> bool:
         """Interrupt the code; what was defined before is kept, and the events go on to the end. See `interrupt()`."""
-        return await self._owner._interrupt(self._call)
+        return await self._code._interrupt(self._call)
 
-    async def _begin(self) -> AsyncStream:
+    async def _open_stream(self) -> AsyncWsStream:
         if self._stream is None:
-            wanted = request(self._call, LARGEST_FRAME)
-            limit = self._call.timeout_s + _MARGIN
-            self._stream = await self._owner.session.ws.stream(RunCode.server, wanted, limit)
+            wanted = make_run_request(self._call, MAX_FRAME_BYTES)
+            limit = self._call.timeout_s + _CODE_REPLY_MARGIN_SECONDS
+            self._stream = await self._code.session.ws.stream(RunCode.server, wanted, limit)
         return self._stream

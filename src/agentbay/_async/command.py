@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import secrets
 
-from .._transport import process as commands
-from .._transport.command import DEFAULT_MS, checked_environment, checked_limit, read_result
-from .._wire.tools import Shell, aside
+from .._transport import process_scripts as commands
+from .._transport.command import DEFAULT_COMMAND_TIMEOUT_MS, check_environment, check_timeout_ms, read_command_result
+from .._wire.tools import Shell, mark_internal
 from ..errors import TransportError
 from ..models.command import CommandResult
-from .door import returns
+from .error_boundary import folded
 from .process import AsyncProcess
 from .service import AsyncBaseService
 
-_START_MS = 15000
-_MARGIN = 10.0  # how much longer than the command the answer may take, seconds
+_START_TIMEOUT_MS = 15000
+_COMMAND_REPLY_MARGIN_SECONDS = 10.0  # how much longer than the command the answer may take, seconds
 
 
 class AsyncCommand(AsyncBaseService):
     """Run shell commands in a session, as its user, starting in its home directory."""
 
-    @returns(CommandResult, exit_code=-1)
+    @folded(CommandResult, exit_code=-1)
     async def execute_command(
         self,
         command: str,
-        timeout_ms: int | None = DEFAULT_MS,
+        timeout_ms: int | None = DEFAULT_COMMAND_TIMEOUT_MS,
         cwd: str | None = None,
         envs: dict[str, str] | None = None,
     ) -> CommandResult:
@@ -45,9 +45,11 @@ class AsyncCommand(AsyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        limit = checked_limit(timeout_ms)
-        call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=checked_environment(envs))
-        return read_result(await self.session.run_tool(call, timeout=limit / 1000 + _MARGIN))
+        limit = check_timeout_ms(timeout_ms)
+        call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
+        return read_command_result(
+            await self.session.run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS)
+        )
 
     run = execute_command
     exec = execute_command
@@ -67,10 +69,10 @@ class AsyncCommand(AsyncBaseService):
         Wire: CallMcpTool/shell
         """
         process_id = secrets.token_hex(8)
-        directory = commands.directory(process_id)
-        text = aside(commands.start(process_id, command, cwd), starts=command, directory=directory)
-        call = Shell(command=text, timeout_ms=_START_MS, envs=checked_environment(envs))
-        seconds = _START_MS / 1000 + _MARGIN
+        directory = commands.process_directory(process_id)
+        text = mark_internal(commands.start_script(process_id, command, cwd), starts=command, directory=directory)
+        call = Shell(command=text, timeout_ms=_START_TIMEOUT_MS, envs=check_environment(envs))
+        seconds = _START_TIMEOUT_MS / 1000 + _COMMAND_REPLY_MARGIN_SECONDS
         try:
             reply = await self.session.run_tool(call, timeout=seconds)
         except TransportError:  # perhaps it was started: under its id it is not started twice
@@ -89,6 +91,8 @@ class AsyncCommand(AsyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        call = Shell(command=aside(commands.find(commands.check_id(process_id))), timeout_ms=_START_MS)
+        call = Shell(
+            command=mark_internal(commands.find_script(commands.check_id(process_id))), timeout_ms=_START_TIMEOUT_MS
+        )
         reply = await self.session.run_tool(call)
         return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))

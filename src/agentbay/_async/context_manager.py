@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._concurrency import async_background, async_sleep
-from .._transport.contexts import binding, waiting_seconds
+from .._concurrency import async_sleep, async_start_background
+from .._transport.contexts import to_binding, total_poll_seconds
 from .._transport.deadline import Deadline
-from .._transport.poll import delays
+from .._transport.poll import poll_delays
 from .._wire.contexts import (
     BindContexts,
     DescribeSessionContexts,
@@ -25,16 +25,16 @@ from ..models.context_results import (
     ContextInfoResult,
     ContextSyncResult,
 )
-from .callbacks import call_back
-from .door import returns
-from .waiting import Unfinished, sync_contexts, wait_for_sync, wait_for_transfers
+from .callbacks import invoke_callback
+from .error_boundary import folded
+from .waiting import WaitTimeoutError, sync_contexts, wait_for_sync, wait_for_transfers
 
 if TYPE_CHECKING:
     from .session import AsyncSession
     from .transport import AsyncTransport
 
-_BIND_SECONDS = 120.0
-_ARRIVE_SECONDS = 675.0
+_BIND_TIMEOUT_SECONDS = 120.0
+_DOWNLOAD_TIMEOUT_SECONDS = 675.0
 
 
 class AsyncContextManager:
@@ -55,7 +55,7 @@ class AsyncContextManager:
         """Whether a failed operation raises instead of returning a failed result."""
         return self.session.strict
 
-    @returns(ContextInfoResult, unless_http_error=True)
+    @folded(ContextInfoResult, unless_http_error=True)
     async def info(
         self, context_id: str | None = None, path: str | None = None, task_type: str | None = None
     ) -> ContextInfoResult:
@@ -111,26 +111,26 @@ class AsyncContextManager:
         Wire: SyncContext, GetContextInfo
         """
         if callback is None:
-            return await self._sync(context_id, path, mode, max_retries, retry_interval)
+            return await self._sync_and_wait(context_id, path, mode, max_retries, retry_interval)
         try:
-            begun = await self._begin(context_id, path, mode, max_retries, retry_interval, callback)
+            begun = await self._sync_in_background(context_id, path, mode, max_retries, retry_interval, callback)
         except BaseException:
-            await call_back(callback, False)
+            await invoke_callback(callback, False)
             raise
         if not begun.success:
-            await call_back(callback, False)
+            await invoke_callback(callback, False)
         return begun
 
-    @returns(ContextSyncResult, unless_http_error=True)
-    async def _sync(
+    @folded(ContextSyncResult, unless_http_error=True)
+    async def _sync_and_wait(
         self, context_id: str | None, path: str | None, mode: str | None, looks: int, interval: int
     ) -> ContextSyncResult:
-        deadline = Deadline(waiting_seconds(looks, interval / 1000))
-        reply = await sync_contexts(self._client, self._action(context_id, path, mode), deadline)
+        deadline = Deadline(total_poll_seconds(looks, interval / 1000))
+        reply = await sync_contexts(self._client, self._make_sync_action(context_id, path, mode), deadline)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
-    @returns(ContextSyncResult, unless_http_error=True)
-    async def _begin(
+    @folded(ContextSyncResult, unless_http_error=True)
+    async def _sync_in_background(
         self,
         context_id: str | None,
         path: str | None,
@@ -139,22 +139,22 @@ class AsyncContextManager:
         interval: int,
         callback: Callable[[bool], object],
     ) -> ContextSyncResult:
-        action = self._action(context_id, path, mode)
+        action = self._make_sync_action(context_id, path, mode)
         reply = await self._client.call(action)
-        deadline = Deadline(waiting_seconds(looks, interval / 1000))
+        deadline = Deadline(total_poll_seconds(looks, interval / 1000))
 
         async def follow() -> None:
             try:
                 await wait_for_sync(self._client, action, deadline)
             except AgentBayError:
-                await call_back(callback, False)
+                await invoke_callback(callback, False)
             else:
-                await call_back(callback, True)
+                await invoke_callback(callback, True)
 
-        async_background(follow)
+        async_start_background(follow)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
-    @returns(ContextBindResult, unless_http_error=True)
+    @folded(ContextBindResult, unless_http_error=True)
     async def bind(
         self, *contexts: ContextSync | BetaContextMount, wait_for_completion: bool = True
     ) -> ContextBindResult:
@@ -174,30 +174,30 @@ class AsyncContextManager:
         """
         if not contexts:
             raise InvalidArgumentError("No contexts provided")
-        items = [_item(context) for context in contexts]
+        items = [_make_persistence_item(context) for context in contexts]
         session_id = self.session.session_id
         reply = await self._client.call(BindContexts(session_id=session_id, persistence_data_list=items))
         syncs = [context for context in contexts if isinstance(context, ContextSync)]
         if wait_for_completion and syncs:
             try:
-                await self._arrive(syncs)
+                await self._wait_for_downloads(syncs)
             except SessionError as error:
                 message = f"The contexts were bound, but did not arrive: {error.message}"
                 raise type(error)(message, **error.context()) from error
         return ContextBindResult(request_id=reply.request_id, success=True)
 
-    async def _arrive(self, syncs: list[ContextSync]) -> None:
-        await self._registered({sync.context_id for sync in syncs})
-        deadline = Deadline(_ARRIVE_SECONDS)
+    async def _wait_for_downloads(self, syncs: list[ContextSync]) -> None:
+        await self._wait_for_bindings({sync.context_id for sync in syncs})
+        deadline = Deadline(_DOWNLOAD_TIMEOUT_SECONDS)
         for sync in syncs:
             asked = GetContextInfo(session_id=self.session.session_id, context_id=sync.context_id, path=sync.path)
             await wait_for_transfers(self._client, asked, "download", deadline)
 
-    async def _registered(self, missing: set[str]) -> None:
-        deadline = Deadline(_BIND_SECONDS)
-        for delay in delays(deadline, first=0.05, factor=1.5, cap=2.0):
+    async def _wait_for_bindings(self, missing: set[str]) -> None:
+        deadline = Deadline(_BIND_TIMEOUT_SECONDS)
+        for delay in poll_delays(deadline, first=0.05, factor=1.5, cap=2.0):
             try:
-                reply = await self._describe(deadline.within(self.session.timeout))
+                reply = await self._describe_bindings(deadline.capped(self.session.timeout))
                 missing = missing - {item.context_id for item in reply.bindings}
             except AgentBayError as error:
                 if not error.retryable:
@@ -205,9 +205,9 @@ class AsyncContextManager:
             if not missing:
                 return
             await async_sleep(delay)
-        raise Unfinished(f"not listed within {_BIND_SECONDS:g} s: {', '.join(sorted(missing))}")
+        raise WaitTimeoutError(f"not listed within {_BIND_TIMEOUT_SECONDS:g} s: {', '.join(sorted(missing))}")
 
-    @returns(ContextBindingsResult, unless_http_error=True)
+    @folded(ContextBindingsResult, unless_http_error=True)
     async def list_bindings(self) -> ContextBindingsResult:
         """List the contexts that the session has.
 
@@ -216,15 +216,15 @@ class AsyncContextManager:
 
         Wire: DescribeSessionContexts
         """
-        return await self._describe(Deadline(self.session.timeout))
+        return await self._describe_bindings(Deadline(self.session.timeout))
 
-    async def _describe(self, deadline: Deadline) -> ContextBindingsResult:
+    async def _describe_bindings(self, deadline: Deadline) -> ContextBindingsResult:
         reply = await self._client.call(DescribeSessionContexts(session_id=self.session.session_id), deadline)
         return ContextBindingsResult(
-            request_id=reply.request_id, success=True, bindings=[binding(item) for item in reply.data or ()]
+            request_id=reply.request_id, success=True, bindings=[to_binding(item) for item in reply.data or ()]
         )
 
-    def _action(self, context_id: str | None, path: str | None, mode: str | None) -> SyncContext:
+    def _make_sync_action(self, context_id: str | None, path: str | None, mode: str | None) -> SyncContext:
         if mode and mode not in ("upload", "download"):
             raise InvalidArgumentError(f"mode must be 'upload' or 'download', not {mode!r}")
         return SyncContext(
@@ -239,7 +239,7 @@ class AsyncContextManager:
         return self.session.agent_bay.client
 
 
-def _item(context: ContextSync | BetaContextMount) -> dict[str, Any]:
+def _make_persistence_item(context: ContextSync | BetaContextMount) -> dict[str, Any]:
     if isinstance(context, ContextSync):
         return write_sync(context, escaped=True)
     if isinstance(context, BetaContextMount):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._transport.env import checked, read_variables, variables
+from .._transport.env import check_keys, make_variables, read_variables
 from .._wire.schema import Tool
 from .._wire.tools import GetEnv, SetEnv
 from ..models.base import BoolResult
 from ..models.env import EnvResult
 from ..models.tools import McpTool
-from .door import returns
-from .service import AsyncBaseService, text_of
+from .error_boundary import folded
+from .service import AsyncBaseService, text_or_raise
 
 
 class AsyncEnv(AsyncBaseService):
     """Environment variables for what a session runs: they hold until it ends."""
 
-    @returns(BoolResult, data=False)
+    @folded(BoolResult, data=False)
     async def set(self, envs: dict[str, str]) -> BoolResult:
         """Set variables for the commands and the code that run from now on; others stay as they are.
 
@@ -29,13 +29,13 @@ class AsyncEnv(AsyncBaseService):
 
         Wire: CallMcpTool/set_env
         """
-        wanted = variables(envs)
-        self._offer()
+        wanted = make_variables(envs)
+        self._register_tools()
         reply = await self.session.run_tool(SetEnv(envs=wanted))
-        text_of(reply)
+        text_or_raise(reply)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
-    @returns(EnvResult)
+    @folded(EnvResult)
     async def get(self, keys: Sequence[str] | None = None) -> EnvResult:
         """Tell variables by name; those that are not set are left out.
 
@@ -47,13 +47,13 @@ class AsyncEnv(AsyncBaseService):
 
         Wire: CallMcpTool/get_env
         """
-        wanted = checked(keys)
-        self._offer()
+        wanted = check_keys(keys)
+        self._register_tools()
         reply = await self.session.run_tool(GetEnv(keys=wanted))
-        envs = read_variables(text_of(reply), reply.request_id)
+        envs = read_variables(text_or_raise(reply), reply.request_id)
         return EnvResult(request_id=reply.request_id, success=True, envs=envs)
 
-    def _offer(self) -> None:
+    def _register_tools(self) -> None:
         # No session lists these two, though each has them; with their server known they go the short way.
         tools: tuple[type[Tool], ...] = (SetEnv, GetEnv)
         known = {tool.name for tool in self.session.mcpTools}

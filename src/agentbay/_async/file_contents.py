@@ -8,28 +8,28 @@ import secrets
 from collections.abc import Sequence
 from typing import Literal, overload
 
-from .._transport.command import read_result
-from .._transport.deadline import Deadline, milliseconds
-from .._transport.file_shell import place_bytes, staging_path
+from .._transport.command import read_command_result
+from .._transport.deadline import Deadline, to_timeout_ms
 from .._transport.files import (
-    READ_CHUNK,
-    WRITE_CHUNK,
+    READ_CHUNK_BYTES,
+    WRITE_CHUNK_BYTES,
     decode_base64,
     decode_text,
+    get_size,
     read_contents,
     read_info,
-    size_of,
     split_text,
 )
-from .._wire.tools import DeleteFile, GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile, aside
+from .._transport.shell_scripts import staging_path, write_bytes_script
+from .._wire.tools import DeleteFile, GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile, mark_internal
 from ..errors import AgentBayError, FileError, InvalidArgumentError
 from ..models.base import BoolResult
 from ..models.filesystem import BinaryFileContentResult, FileContentResult, MultipleFileContentResult
-from .door import returns
-from .service import AsyncBaseService, text_of
+from .error_boundary import folded
+from .service import AsyncBaseService, text_or_raise
 
-_DIRECT_CHUNK = 8 << 20  # characters of one call on a session's own link
-_REPLACED = "\N{REPLACEMENT CHARACTER}"
+_DIRECT_WRITE_BYTES = 8 << 20  # characters of one call on a session's own link
+_REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 class AsyncFileContents(AsyncBaseService):
@@ -66,7 +66,7 @@ class AsyncFileContents(AsyncBaseService):
         """Read a whole file as text; the same as `read_file(path)`."""
         return await self._read_text(path)
 
-    @returns(BoolResult)
+    @folded(BoolResult)
     async def write_file(self, path: str, content: str | bytes, mode: str = "overwrite") -> BoolResult:
         """Write to a file; directories on the way are made.
 
@@ -86,14 +86,14 @@ class AsyncFileContents(AsyncBaseService):
         if isinstance(content, str):
             return await self._write_text(path, content, mode, deadline)
         data = bytes(content)
-        if self._goes_direct or len(data) <= WRITE_CHUNK:  # in one call
+        if self._has_direct_link or len(data) <= WRITE_CHUNK_BYTES:  # in one call
             with contextlib.suppress(UnicodeDecodeError):
                 return await self._write_text(path, data.decode(), mode, deadline)
         return await self._write_bytes(path, data, mode, deadline)
 
     write = write_file
 
-    @returns(MultipleFileContentResult)
+    @folded(MultipleFileContentResult)
     async def read_multiple_files(self, paths: Sequence[str]) -> MultipleFileContentResult:
         """Read several text files in one call. One that cannot be read is in `errors`, and the others in `contents`.
 
@@ -104,21 +104,21 @@ class AsyncFileContents(AsyncBaseService):
         """
         wanted = list(paths)
         reply = await self.session.run_tool(ReadMultipleFiles(paths=wanted))
-        text_of(reply, FileError)
-        contents, errors = read_contents(reply.needed(), wanted)
+        text_or_raise(reply, FileError)
+        contents, errors = read_contents(reply.data_or_raise(), wanted)
         return MultipleFileContentResult(request_id=reply.request_id, success=True, contents=contents, errors=errors)
 
     @property
-    def _goes_direct(self) -> bool:
+    def _has_direct_link(self) -> bool:
         # A session's own link carries contents of any size; the way through the service does not.
         return bool(self.session.link_url and self.session.token)
 
     async def _write_text(self, path: str, content: str, mode: str, deadline: Deadline) -> BoolResult:
         request_id = ""
-        for piece in [content] if self._goes_direct else split_text(content):
+        for piece in [content] if self._has_direct_link else split_text(content):
             call = WriteFile(path=path, content=piece, mode=mode)
             reply = await self.session.run_tool(call, deadline=deadline)
-            text_of(reply, FileError)
+            text_or_raise(reply, FileError)
             request_id, mode = reply.request_id, "append"
         return BoolResult(request_id=request_id, success=True, data=True)
 
@@ -128,36 +128,38 @@ class AsyncFileContents(AsyncBaseService):
         staged = staging_path(token)
         text = base64.b64encode(content).decode()
         try:
-            for piece in split_text(text, _DIRECT_CHUNK) if self._goes_direct else split_text(text):
+            for piece in split_text(text, _DIRECT_WRITE_BYTES) if self._has_direct_link else split_text(text):
                 await self._write_text(staged, piece, "append", deadline)
-            command = aside(place_bytes(path, staged, token, append=mode == "append"))
-            limit = milliseconds(deadline.remaining())
+            command = mark_internal(write_bytes_script(path, staged, token, append=mode == "append"))
+            limit = to_timeout_ms(deadline.remaining())
             reply = await self.session.run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
-            placed = read_result(reply)
+            placed = read_command_result(reply)
         except AgentBayError:
-            await self._discard(staged)
+            await self._delete_staged(staged)
             raise
         if not placed:
             reason = placed.error_message.strip()
             raise FileError(f"Failed to write file: {path}, error: {reason}", request_id=reply.request_id)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
-    async def _discard(self, staged: str) -> None:
+    async def _delete_staged(self, staged: str) -> None:
         try:
             await self.session.run_tool(DeleteFile(path=staged), timeout=5)
         except AgentBayError:  # the failure before it is the one to tell
             pass
 
-    @returns(FileContentResult)
+    @folded(FileContentResult)
     async def _read_text(self, path: str) -> FileContentResult:
         request_id, parts = await self._read_parts(path, None)
         content = "".join(parts)
-        if _REPLACED in content:  # the file may hold that character, or the service put it for what is no UTF-8
+        if (
+            _REPLACEMENT_CHARACTER in content
+        ):  # the file may hold that character, or the service put it for what is no UTF-8
             request_id, parts = await self._read_parts(path, "binary")
             content = decode_text(b"".join(map(decode_base64, parts)), path)
         return FileContentResult(request_id=request_id, success=True, content=content)
 
-    @returns(BinaryFileContentResult)
+    @folded(BinaryFileContentResult)
     async def _read_bytes(self, path: str) -> BinaryFileContentResult:
         request_id, parts = await self._read_parts(path, "binary")
         content = b"".join(decode_base64(part) for part in parts)
@@ -165,18 +167,18 @@ class AsyncFileContents(AsyncBaseService):
 
     async def _read_parts(self, path: str, form: str | None) -> tuple[str, Sequence[str]]:
         deadline = Deadline(self.session.timeout)
-        if self._goes_direct:
+        if self._has_direct_link:
             reply = await self.session.run_tool(ReadFile(path=path, format=form), deadline=deadline)
-            return reply.request_id, [text_of(reply, FileError)]
+            return reply.request_id, [text_or_raise(reply, FileError)]
         found = await self.session.run_tool(GetFileInfo(path=path), deadline=deadline)
-        info = read_info(text_of(found, FileError))
+        info = read_info(text_or_raise(found, FileError))
         if not info or info.get("isDirectory"):
             raise FileError(f"Path does not exist or is a directory: {path}", request_id=found.request_id)
-        request_id, size = found.request_id, size_of(info)
+        request_id, size = found.request_id, get_size(info)
         parts = []
-        for offset in range(0, size, READ_CHUNK):
-            call = ReadFile(path=path, offset=offset, length=min(READ_CHUNK, size - offset), format=form)
+        for offset in range(0, size, READ_CHUNK_BYTES):
+            call = ReadFile(path=path, offset=offset, length=min(READ_CHUNK_BYTES, size - offset), format=form)
             reply = await self.session.run_tool(call, deadline=deadline)
-            parts.append(text_of(reply, FileError))
+            parts.append(text_or_raise(reply, FileError))
             request_id = reply.request_id
         return request_id, parts

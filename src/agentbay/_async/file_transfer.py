@@ -6,18 +6,18 @@ import math
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._concurrency import AsyncCall, async_blocking, async_sleep
-from .._disk import LocalSource, LocalTarget, check_target
-from .._transport.contexts import file_standing
+from .._concurrency import AsyncCallable, async_run_blocking, async_sleep
+from .._local_files import LocalSource, LocalTarget, check_target
+from .._transport.contexts import get_file_transfer_state
 from .._transport.deadline import Deadline
-from .._transport.outcome import failed
-from .._transport.poll import delays
-from .._transport.presigned import REDIRECTS
+from .._transport.failed_result import make_failed_result
+from .._transport.poll import poll_delays
+from .._transport.presigned import MAX_REDIRECTS
 from .._wire.contexts import GetAndLoadInternalContext, GetContextInfo, InternalContext, SyncContext
 from ..errors import AgentBayError, ClientClosedError, FileError
 from ..models.transfer import DownloadResult, UploadResult
-from .presigned import Progress, Way, check_size, fetch_file, send_file
-from .waiting import Unfinished, look
+from .presigned import ByteProgressCallback, TransferSettings, fetch_file, send_file, verify_stored_size
+from .waiting import WaitTimeoutError, poll_transfers
 
 if TYPE_CHECKING:
     from .client import AsyncAgentBay
@@ -46,9 +46,9 @@ class AsyncFileTransfer:
     ) -> None:
         self._agent_bay = agent_bay
         self._session = session
-        self._idle = http_timeout
-        self._redirects = REDIRECTS if follow_redirects else 0
-        self._context: InternalContext | None = None
+        self._idle_timeout = http_timeout
+        self._max_redirects = MAX_REDIRECTS if follow_redirects else 0
+        self._internal_context_cache: InternalContext | None = None
 
     async def upload(
         self,
@@ -59,7 +59,7 @@ class AsyncFileTransfer:
         wait: bool = True,
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
-        progress_cb: Progress | None = None,
+        progress_cb: ByteProgressCallback | None = None,
     ) -> UploadResult:
         """Send a file into the session.
 
@@ -77,14 +77,18 @@ class AsyncFileTransfer:
         facts: dict[str, Any] = {"path": remote_path}
 
         async def work() -> None:
-            source = await async_blocking(LocalSource, local_path)
+            source = await async_run_blocking(LocalSource, local_path)
             try:
-                await self._put(source, remote_path, content_type, self._way(progress_cb), facts)
+                await self._upload_to_storage(
+                    source, remote_path, content_type, self._make_transfer_settings(progress_cb), facts
+                )
             finally:
                 source.close()
-            await self._sync(remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts)
+            await self._sync_file(
+                remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts
+            )
 
-        return await self._outcome(UploadResult, work, facts)
+        return await self._run_folded(UploadResult, work, facts)
 
     async def download(
         self,
@@ -95,7 +99,7 @@ class AsyncFileTransfer:
         wait: bool = True,
         wait_timeout: float = 300.0,
         poll_interval: float = 1.5,
-        progress_cb: Progress | None = None,
+        progress_cb: ByteProgressCallback | None = None,
     ) -> DownloadResult:
         """Fetch a file from the session. On this machine it is there whole or not at all.
 
@@ -113,16 +117,16 @@ class AsyncFileTransfer:
         facts: dict[str, Any] = {"path": remote_path, "local_path": os.fspath(local_path)}
 
         async def work() -> None:
-            await async_blocking(check_target, local_path, overwrite=overwrite)
-            await self._sync(remote_path, "upload", Deadline(wait_timeout) if wait else None, poll_interval, facts)
-            target = await async_blocking(LocalTarget, local_path, overwrite=overwrite)
+            await async_run_blocking(check_target, local_path, overwrite=overwrite)
+            await self._sync_file(remote_path, "upload", Deadline(wait_timeout) if wait else None, poll_interval, facts)
+            target = await async_run_blocking(LocalTarget, local_path, overwrite=overwrite)
             try:
-                await self._get(target, remote_path, self._way(progress_cb), facts)
-                await async_blocking(target.commit)
+                await self._download_from_storage(target, remote_path, self._make_transfer_settings(progress_cb), facts)
+                await async_run_blocking(target.commit)
             finally:
                 target.discard()
 
-        return await self._outcome(DownloadResult, work, facts)
+        return await self._run_folded(DownloadResult, work, facts)
 
     async def context_path(self) -> str | None:
         """The directory of the session that serves transfers; None if it cannot be found out.
@@ -130,7 +134,7 @@ class AsyncFileTransfer:
         Wire: GetAndLoadInternalContext
         """
         try:
-            return (await self._internal()).context_path
+            return (await self._get_internal_context()).context_path
         except ClientClosedError:
             raise
         except AgentBayError:
@@ -138,59 +142,61 @@ class AsyncFileTransfer:
                 raise
             return None
 
-    async def _put(
-        self, source: LocalSource, path: str, content_type: str | None, way: Way, facts: dict[str, Any]
+    async def _upload_to_storage(
+        self, source: LocalSource, path: str, content_type: str | None, way: TransferSettings, facts: dict[str, Any]
     ) -> None:
-        context_id = (await self._internal()).context_id
+        context_id = (await self._get_internal_context()).context_id
         made = (await self._agent_bay.context.get_file_upload_url(context_id, path)).unwrap()
         facts["request_id_upload_url"] = made.request_id
         label = f"upload of {path}"
         moved = await send_file(way, made.url, source, label, content_type)
         facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
-        if not moved.proven:
+        if not moved.is_verified:
             made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
-            await check_size(way._replace(progress=None), made.url, moved.size, label)
+            await verify_stored_size(way._replace(progress=None), made.url, moved.size, label)
 
-    async def _get(self, target: LocalTarget, path: str, way: Way, facts: dict[str, Any]) -> None:
-        context_id = (await self._internal()).context_id
+    async def _download_from_storage(
+        self, target: LocalTarget, path: str, way: TransferSettings, facts: dict[str, Any]
+    ) -> None:
+        context_id = (await self._get_internal_context()).context_id
         made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
         facts["request_id_download_url"] = made.request_id
         moved = await fetch_file(way, made.url, target, f"download of {path}")
         facts.update(http_status=moved.status, bytes_received=moved.size)
 
-    async def _sync(
+    async def _sync_file(
         self, path: str, mode: str, deadline: Deadline | None, poll_interval: float, facts: dict[str, Any]
     ) -> None:
         """Have the service copy the file between session and storage; wait for that if there is a deadline."""
-        context_id = (await self._internal()).context_id
+        context_id = (await self._get_internal_context()).context_id
         session_id = self._session.session_id
         action = SyncContext(session_id=session_id, context_id=context_id, path=path, mode=mode)
         facts["request_id_sync"] = (await self._agent_bay.client.call(action)).request_id
         if deadline is None:
             return
         asked = GetContextInfo(session_id=session_id, context_id=context_id, path=path, task_type=mode)
-        for delay in delays(deadline, first=min(0.05, poll_interval), factor=1.6, cap=poll_interval):
-            transfers = await look(self._agent_bay.client, asked, deadline)
-            state = file_standing(transfers or (), mode, context_id, path)
-            if state.wrong:
-                raise FileError(f"Task error: {'; '.join(state.wrong)}")
-            if state.any and not state.pending:
+        for delay in poll_delays(deadline, first=min(0.05, poll_interval), factor=1.6, cap=poll_interval):
+            transfers = await poll_transfers(self._agent_bay.client, asked, deadline)
+            state = get_file_transfer_state(transfers or (), mode, context_id, path)
+            if state.errors:
+                raise FileError(f"Task error: {'; '.join(state.errors)}")
+            if state.is_found and not state.is_pending:
                 return
             await async_sleep(delay)
         way = "into" if mode == "download" else "out of"
-        raise Unfinished(f"The service did not copy {path} {way} the session within {deadline.seconds:g} s.")
+        raise WaitTimeoutError(f"The service did not copy {path} {way} the session within {deadline.seconds:g} s.")
 
-    async def _internal(self) -> InternalContext:
-        if self._context is None:
+    async def _get_internal_context(self) -> InternalContext:
+        if self._internal_context_cache is None:
             action = GetAndLoadInternalContext(session_id=self._session.session_id, context_types=["file_transfer"])
             reply = await self._agent_bay.client.call(action)
             usable = (item for item in reply.data or () if item.context_id and item.context_path)
-            self._context = next(usable, None)
-            if self._context is None:
+            self._internal_context_cache = next(usable, None)
+            if self._internal_context_cache is None:
                 raise FileError("Response contains no data", action=reply.action, request_id=reply.request_id)
-        return self._context
+        return self._internal_context_cache
 
-    async def _outcome(self, result: type[ResultT], work: AsyncCall[None], facts: dict[str, Any]) -> ResultT:
+    async def _run_folded(self, result: type[ResultT], work: AsyncCallable[None], facts: dict[str, Any]) -> ResultT:
         try:
             await work()
         except ClientClosedError:
@@ -198,8 +204,10 @@ class AsyncFileTransfer:
         except AgentBayError as error:
             if self._session.strict:
                 raise
-            return failed(result, error, **{"http_status": error.status_code, **facts})
+            return make_failed_result(result, error, **{"http_status": error.status_code, **facts})
         return result(success=True, **facts)
 
-    def _way(self, progress: Progress | None) -> Way:
-        return Way(self._agent_bay.client, Deadline(math.inf), self._idle, self._redirects, progress)
+    def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:
+        return TransferSettings(
+            self._agent_bay.client, Deadline(math.inf), self._idle_timeout, self._max_redirects, progress
+        )

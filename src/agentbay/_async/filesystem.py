@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .._transport.files import read_changes, read_diff, read_info, read_listing, read_matches
+from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
 from .._wire.schema import Tool
 from .._wire.tools import (
     CreateDirectory,
     DeleteFile,
-    Edit,
     EditFile,
     GetFileChange,
     GetFileInfo,
     ListDirectory,
     MoveFile,
     SearchFiles,
+    TextReplacement,
 )
 from ..errors import FileError, InvalidArgumentError
 from ..models.base import BoolResult
@@ -32,15 +32,15 @@ from ..models.filesystem import (
     FileInfoResult,
     FileSearchResult,
 )
-from .door import returns
+from .error_boundary import folded
 from .file_contents import AsyncFileContents
-from .service import text_of
+from .service import text_or_raise
 
 if TYPE_CHECKING:
     from ..models.transfer import DownloadResult, UploadResult
     from ..models.tree import TreeProgress, TreeReport
     from .file_transfer import AsyncFileTransfer
-    from .presigned import Progress
+    from .presigned import ByteProgressCallback
     from .watch import AsyncWatch
     from .watch_thread import WatchThread
 
@@ -48,27 +48,27 @@ if TYPE_CHECKING:
 class AsyncFileSystem(AsyncFileContents):
     """Files of a session. Relative paths start at its home directory."""
 
-    @returns(BoolResult)
+    @folded(BoolResult)
     async def create_directory(self, path: str) -> BoolResult:
         """Make a directory, and those above it; one that is there is left as it is.
 
         Wire: CallMcpTool/create_directory
         """
-        return await self._do(CreateDirectory(path=path))
+        return await self._run_bool_tool(CreateDirectory(path=path))
 
-    @returns(BoolResult)
+    @folded(BoolResult)
     async def delete_file(self, path: str) -> BoolResult:
         """Delete a file, or a directory with all it holds.
 
         Wire: CallMcpTool/delete_file
         """
-        return await self._do(DeleteFile(path=path))
+        return await self._run_bool_tool(DeleteFile(path=path))
 
     delete = delete_file
     remove = delete_file
     rm = delete_file
 
-    @returns(BoolResult)
+    @folded(BoolResult)
     async def move_file(self, source: str, destination: str) -> BoolResult:
         """Move or rename a file or a directory.
 
@@ -78,9 +78,9 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/move_file
         """
-        return await self._do(MoveFile(source=source, destination=destination), "Failed to move file")
+        return await self._run_bool_tool(MoveFile(source=source, destination=destination), "Failed to move file")
 
-    @returns(EditResult)
+    @folded(EditResult)
     async def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
         """Replace texts in a file; all of them, or nothing if one is not there.
 
@@ -91,22 +91,22 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/edit_file
         """
-        reply = await self.session.run_tool(EditFile(path=path, edits=_edits(edits), dry_run=dry_run))
-        text_of(reply, FileError)
-        diff = read_diff(reply.needed())
+        reply = await self.session.run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
+        text_or_raise(reply, FileError)
+        diff = read_edit_diff(reply.data_or_raise())
         return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
 
-    @returns(FileInfoResult)
+    @folded(FileInfoResult)
     async def get_file_info(self, path: str) -> FileInfoResult:
         """Tell what is known of a file or a directory: its size in bytes, its times, its permissions.
 
         Wire: CallMcpTool/get_file_info
         """
         reply = await self.session.run_tool(GetFileInfo(path=path))
-        info = read_info(text_of(reply, FileError))
+        info = read_info(text_or_raise(reply, FileError))
         return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
 
-    @returns(FileSearchResult)
+    @folded(FileSearchResult)
     async def search_files(
         self, path: str, pattern: str, exclude_patterns: Sequence[str] | None = None
     ) -> FileSearchResult:
@@ -121,18 +121,20 @@ class AsyncFileSystem(AsyncFileContents):
         """
         excluded = ",".join(exclude_patterns) if exclude_patterns else None
         reply = await self.session.run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
-        text_of(reply, FileError)
-        return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.needed()))
+        text_or_raise(reply, FileError)
+        return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
 
-    @returns(DirectoryListResult)
+    @folded(DirectoryListResult)
     async def list_directory(self, path: str) -> DirectoryListResult:
         """List the entries of a directory, without those of its subdirectories.
 
         Wire: CallMcpTool/list_directory
         """
         reply = await self.session.run_tool(ListDirectory(path=path))
-        text_of(reply, FileError)
-        return DirectoryListResult(request_id=reply.request_id, success=True, entries=read_listing(reply.needed()))
+        text_or_raise(reply, FileError)
+        return DirectoryListResult(
+            request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
+        )
 
     list = list_directory
     ls = list_directory
@@ -146,7 +148,7 @@ class AsyncFileSystem(AsyncFileContents):
         wait: bool = True,
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
-        progress_cb: Progress | None = None,
+        progress_cb: ByteProgressCallback | None = None,
     ) -> UploadResult:
         """Send a file of this machine into the session; of any size, and not through its tools.
 
@@ -161,7 +163,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
         """
-        return await self._transfer.upload(
+        return await self._file_transfer.upload(
             local_path,
             remote_path,
             content_type=content_type,
@@ -180,7 +182,7 @@ class AsyncFileSystem(AsyncFileContents):
         wait: bool = True,
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
-        progress_cb: Progress | None = None,
+        progress_cb: ByteProgressCallback | None = None,
     ) -> DownloadResult:
         """Fetch a file from the session; of any size, and not through its tools. It is here whole or not at all.
 
@@ -195,7 +197,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
         """
-        return await self._transfer.download(
+        return await self._file_transfer.download(
             remote_path,
             local_path,
             overwrite=overwrite,
@@ -210,10 +212,10 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: GetAndLoadInternalContext
         """
-        return await self._transfer.context_path()
+        return await self._file_transfer.context_path()
 
     @cached_property
-    def _transfer(self) -> AsyncFileTransfer:
+    def _file_transfer(self) -> AsyncFileTransfer:
         from .file_transfer import AsyncFileTransfer
 
         return AsyncFileTransfer(self.session.agent_bay, self.session)
@@ -246,9 +248,9 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
-        from .tree import transfer
+        from .tree_transfer import transfer_tree
 
-        return await transfer(self, "push", local, remote, ignore, delete, checksum, progress)
+        return await transfer_tree(self, "push", local, remote, ignore, delete, checksum, progress)
 
     async def pull(
         self,
@@ -277,9 +279,9 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
-        from .tree import transfer
+        from .tree_transfer import transfer_tree
 
-        return await transfer(self, "pull", local, remote, ignore, delete, checksum, progress)
+        return await transfer_tree(self, "pull", local, remote, ignore, delete, checksum, progress)
 
     def watch(self, path: str, *, interval: float = 0.5) -> AsyncWatch:
         """Watch a directory and all below it: an iterator of changes, each told once.
@@ -324,27 +326,27 @@ class AsyncFileSystem(AsyncFileContents):
 
         return WatchThread(self.session, path, callback, interval, stop_event)
 
-    @returns(FileChangeResult)
+    @folded(FileChangeResult)
     async def _get_file_change(self, path: str) -> FileChangeResult:
         """Tell what has changed below a directory since this was last asked; nothing the first time.
 
         Wire: CallMcpTool/get_file_change
         """
         reply = await self.session.run_tool(GetFileChange(path=path))
-        text = text_of(reply, FileError)
+        text = text_or_raise(reply, FileError)
         return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
 
-    async def _do(self, tool: Tool, fallback: str | None = None) -> BoolResult:
+    async def _run_bool_tool(self, tool: Tool, fallback: str | None = None) -> BoolResult:
         reply = await self.session.run_tool(tool)
-        if reply.needed().is_error and not reply.needed().text and fallback:
+        if reply.data_or_raise().is_error and not reply.data_or_raise().text and fallback:
             raise FileError(fallback, request_id=reply.request_id)
-        text_of(reply, FileError)
+        text_or_raise(reply, FileError)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
 
-def _edits(edits: Sequence[Mapping[str, str]]) -> list[Edit]:
+def _make_edits(edits: Sequence[Mapping[str, str]]) -> list[TextReplacement]:
     try:
-        made = [Edit(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
+        made = [TextReplacement(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
     except (KeyError, TypeError) as error:
         raise InvalidArgumentError(
             f"Each edit must be a dict with 'oldText' and 'newText': {error} is at fault"

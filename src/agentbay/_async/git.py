@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._transport import git as commands
-from .._transport.git_text import (
+from .._transport.git_output import (
+    check_success,
     read_branches,
     read_commit,
-    read_diff,
+    read_git_diff,
     read_log,
     read_status,
-    succeeded,
 )
 from ..models.git import (
     GitBranchListResult,
@@ -64,7 +64,7 @@ class AsyncGit(AsyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         target = path or commands.clone_target(url)
-        output = await self._run(commands.clone(url, target, branch, depth), timeout_ms)
+        output = await self._run_checked(commands.clone(url, target, branch, depth), timeout_ms)
         return GitCloneResult(target, request_id=output.request_id)
 
     async def init(
@@ -79,7 +79,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run(commands.init(path, initial_branch, bare), timeout_ms)
+        output = await self._run_checked(commands.init(path, initial_branch, bare), timeout_ms)
         return GitInitResult(path, request_id=output.request_id)
 
     async def add(
@@ -99,7 +99,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run(commands.add(repo_path, files, stage_all), timeout_ms)
+        await self._run_checked(commands.add(repo_path, files, stage_all), timeout_ms)
 
     async def commit(
         self,
@@ -125,7 +125,7 @@ class AsyncGit(AsyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         job = commands.commit(repo_path, message, author_name, author_email, allow_empty)
-        output = await self._run(job, timeout_ms)
+        output = await self._run_checked(job, timeout_ms)
         return GitCommitResult(read_commit(output.stdout), request_id=output.request_id)
 
     async def status(self, repo_path: str, *, timeout_ms: int | None = None) -> GitStatusResult:
@@ -133,7 +133,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        return read_status(await self._run(commands.status(repo_path), timeout_ms))
+        return read_status(await self._run_checked(commands.status(repo_path), timeout_ms))
 
     async def log(self, repo_path: str, *, max_count: int | None = None, timeout_ms: int | None = None) -> GitLogResult:
         """List commits of the current branch, newest first.
@@ -144,7 +144,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run(commands.log(repo_path, max_count), timeout_ms)
+        output = await self._run_checked(commands.log(repo_path, max_count), timeout_ms)
         return GitLogResult(read_log(output.stdout), request_id=output.request_id)
 
     async def diff(
@@ -171,8 +171,8 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run(commands.diff(repo_path, base, target, staged, paths), timeout_ms)
-        files, patch = read_diff(output.stdout)
+        output = await self._run_checked(commands.diff(repo_path, base, target, staged, paths), timeout_ms)
+        files, patch = read_git_diff(output.stdout)
         return GitDiffResult(files, patch, request_id=output.request_id)
 
     # ── Branches ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -182,7 +182,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = await self._run(commands.list_branches(repo_path), timeout_ms)
+        output = await self._run_checked(commands.list_branches(repo_path), timeout_ms)
         branches = read_branches(output.stdout)
         current = next((branch.name for branch in branches if branch.is_current), "")
         return GitBranchListResult(branches, current, request_id=output.request_id)
@@ -194,14 +194,14 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run(commands.create_branch(repo_path, branch, checkout), timeout_ms)
+        await self._run_checked(commands.create_branch(repo_path, branch, checkout), timeout_ms)
 
     async def checkout_branch(self, repo_path: str, branch: str, *, timeout_ms: int | None = None) -> None:
         """Check out a branch, a tag or a commit; "-" is the branch before this one.
 
         Wire: CallMcpTool/shell
         """
-        await self._run(commands.checkout_branch(repo_path, branch), timeout_ms)
+        await self._run_checked(commands.checkout_branch(repo_path, branch), timeout_ms)
 
     async def delete_branch(
         self, repo_path: str, branch: str, *, force: bool = False, timeout_ms: int | None = None
@@ -210,7 +210,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run(commands.delete_branch(repo_path, branch, force), timeout_ms)
+        await self._run_checked(commands.delete_branch(repo_path, branch, force), timeout_ms)
 
     # ── Remotes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -236,7 +236,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run(commands.reset(repo_path, mode, target, paths), timeout_ms)
+        await self._run_checked(commands.reset(repo_path, mode, target, paths), timeout_ms)
 
     async def restore(
         self,
@@ -259,7 +259,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms)
+        await self._run_checked(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms)
 
     # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -295,7 +295,7 @@ class AsyncGit(AsyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        await self._run(commands.set_config(repo_path, key, value, scope), timeout_ms)
+        await self._run_checked(commands.set_config(repo_path, key, value, scope), timeout_ms)
 
     async def get_config(
         self, repo_path: str, key: str, *, scope: str = "global", timeout_ms: int | None = None
@@ -313,9 +313,9 @@ class AsyncGit(AsyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         job = commands.get_config(repo_path, key, scope)
-        output = await self._ask(job, timeout_ms)
+        output = await self._run_unchecked(job, timeout_ms)
         if output.exit_code == 1 and not output.stderr.strip():
             return None
-        return succeeded(job, output).stdout.strip() or None
+        return check_success(job, output).stdout.strip() or None
 
     # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────

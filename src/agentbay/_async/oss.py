@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .._transport.oss import read_done, read_init
+from .._transport.oss import read_oss_init, read_oss_text
 from .._wire.tools import OssDownload, OssDownloadAnonymous, OssEnvInit, OssUpload, OssUploadAnonymous
 from ..models.oss import OSSClientResult, OSSDownloadResult, OSSUploadResult
-from .door import returns
+from .error_boundary import folded
 from .service import AsyncBaseService
 
 
@@ -15,7 +15,7 @@ class AsyncOss(AsyncBaseService):
     Keys, tokens and presigned URLs are in no error and no repr.
     """
 
-    @returns(OSSClientResult)
+    @folded(OSSClientResult)
     async def env_init(
         self,
         access_key_id: str,
@@ -41,10 +41,10 @@ class AsyncOss(AsyncBaseService):
             region=region or None,
         )
         reply = await self.session.run_tool(call)
-        text = read_init(reply, (access_key_id, access_key_secret, security_token))
+        text = read_oss_init(reply, (access_key_id, access_key_secret, security_token))
         return OSSClientResult(request_id=reply.request_id, success=True, client_config=text)
 
-    @returns(OSSUploadResult)
+    @folded(OSSUploadResult)
     async def upload(self, bucket: str, object: str, path: str) -> OSSUploadResult:
         """Copy a file of the session into a bucket; needs `env_init`.
 
@@ -56,10 +56,10 @@ class AsyncOss(AsyncBaseService):
         Wire: CallMcpTool/oss_upload
         """
         reply = await self.session.run_tool(OssUpload(bucket=bucket, object=object, path=path))
-        text = read_done(reply, "Failed to upload to OSS")
+        text = read_oss_text(reply, "Failed to upload to OSS")
         return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
 
-    @returns(OSSUploadResult)
+    @folded(OSSUploadResult)
     async def upload_anonymous(self, url: str, path: str) -> OSSUploadResult:
         """Send a file of the session to a presigned URL.
 
@@ -70,10 +70,10 @@ class AsyncOss(AsyncBaseService):
         Wire: CallMcpTool/oss_upload_annon
         """
         reply = await self.session.run_tool(OssUploadAnonymous(url=url, path=path))
-        text = read_done(reply, "Failed to upload anonymously", url)
+        text = read_oss_text(reply, "Failed to upload anonymously", url)
         return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
 
-    @returns(OSSDownloadResult)
+    @folded(OSSDownloadResult)
     async def download(self, bucket: str, object: str, path: str) -> OSSDownloadResult:
         """Copy an object of a bucket into a file of the session; needs `env_init`.
 
@@ -85,10 +85,10 @@ class AsyncOss(AsyncBaseService):
         Wire: CallMcpTool/oss_download
         """
         reply = await self.session.run_tool(OssDownload(bucket=bucket, object=object, path=path))
-        text = read_done(reply, "Failed to download from OSS")
+        text = read_oss_text(reply, "Failed to download from OSS")
         return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)
 
-    @returns(OSSDownloadResult)
+    @folded(OSSDownloadResult)
     async def download_anonymous(self, url: str, path: str) -> OSSDownloadResult:
         """Fetch what a presigned URL names into a file of the session.
 
@@ -99,5 +99,5 @@ class AsyncOss(AsyncBaseService):
         Wire: CallMcpTool/oss_download_annon
         """
         reply = await self.session.run_tool(OssDownloadAnonymous(url=url, path=path))
-        text = read_done(reply, "Failed to download anonymously", url)
+        text = read_oss_text(reply, "Failed to download anonymously", url)
         return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .oss import AsyncOss
     from .pty import AsyncPty
     from .session import AsyncSession
-    from .ws import AsyncWsClient
+    from .ws_client import AsyncWsClient
 
 
 class AsyncSessionServices:
@@ -95,10 +95,10 @@ class AsyncSessionServices:
     @cached_property
     def ws(self) -> AsyncWsClient:
         """The session's WebSocket, over which everything streams; for this package's own use."""
-        from .ws import AsyncWsClient
+        from .ws_client import AsyncWsClient
 
         made = AsyncWsClient(self._session)
-        self._session.agent_bay.client.close_later(made)
+        self._session.agent_bay.client.register_websocket(made)
         return made
 
     @property

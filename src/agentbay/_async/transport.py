@@ -14,11 +14,18 @@ from weakref import WeakSet
 
 import httpx
 
-from .._concurrency import AsyncCall, AsyncOwner, async_blocking, async_in_time, async_mind, async_sleep
-from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
-from .._transport.reply import Answer, Reply, read, read_direct
-from .._transport.request import Outgoing, direct, rpc
-from .._transport.retry import pause_before_retry
+from .._concurrency import (
+    AsyncCallable,
+    AsyncPerLoop,
+    async_run_blocking,
+    async_sleep,
+    async_warn_if_loop_running,
+    async_with_timeout,
+)
+from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
+from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
+from .._transport.request import HttpRequest, make_direct_request, make_rpc_request
+from .._transport.retry import retry_backoff
 from .._wire.schema import Action
 from .._wire.tools import DirectToolCall, ToolReply
 from ..config import Settings
@@ -32,18 +39,18 @@ from ..errors import (
     NotFoundError,
     ReplyError,
 )
-from .pool import AsyncPool, is_local_socket
+from .connection_pool import AsyncConnectionPool, is_local_socket
 
 if TYPE_CHECKING:
-    from .._launcher import Launcher
-    from .._websocket import Place
-    from .ws import AsyncWsClient
+    from .._runtime_launcher import RuntimeLauncher
+    from .._websocket import WebSocketEndpoint
+    from .ws_client import AsyncWsClient
 
 DataT = TypeVar("DataT")
 R = TypeVar("R")
 MAX_CONNECTIONS = 100
-_log = logging.getLogger("agentbay")
-_NEVER_SENT = (
+_logger = logging.getLogger("agentbay")
+_NOT_SENT_ERRORS = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
@@ -59,7 +66,7 @@ class AsyncTransport:
         self,
         settings: Settings,
         *,
-        launcher: Launcher | None,
+        launcher: RuntimeLauncher | None,
         max_retries: int,
         http_client: httpx.AsyncClient | None,
         proxy: str | None,
@@ -71,12 +78,12 @@ class AsyncTransport:
         self._http_client = http_client
         self._proxy = proxy
         self._verify = verify
-        self._routes = AsyncOwner(self._make_routes, AsyncRoutes.aclose)
-        self._websockets: WeakSet[AsyncWsClient] = WeakSet()
+        self._routers = AsyncPerLoop(self._make_router, AsyncTransportRouter.aclose)
+        self._ws_clients: WeakSet[AsyncWsClient] = WeakSet()
         self._closed = False
 
     async def call(
-        self, action: Action[DataT], deadline: Deadline | None = None, patience: Patience = ANY_PATIENCE
+        self, action: Action[DataT], deadline: Deadline | None = None, patience: Timeouts = NO_TIMEOUTS
     ) -> Reply[DataT]:
         """Send an action and return what the service said; without a deadline it may take the client's time limit.
 
@@ -85,44 +92,46 @@ class AsyncTransport:
         """
         spec, attempt = action.spec, 0
         deadline = deadline or Deadline(self.settings.timeout)
-        await self._be_ready()
+        await self._ensure_ready()
         while True:
             attempt += 1
             try:
-                return read(action, await self._exchange(rpc(action, self.settings), deadline, patience))
+                return read_reply(
+                    action, await self._send_request(make_rpc_request(action, self.settings), deadline, patience)
+                )
             except AgentBayError as error:
-                if attempt > 1 and spec.gone_is_done and isinstance(error, NotFoundError):
+                if attempt > 1 and spec.not_found_is_success and isinstance(error, NotFoundError):
                     return Reply(action=spec.name, data=None, request_id=error.request_id)
-                await self._pause(error, attempt, spec.idempotent, deadline)
+                await self._wait_before_retry(error, attempt, spec.idempotent, deadline)
 
     async def call_direct(
-        self, link_url: str, call: DirectToolCall, deadline: Deadline, patience: Patience = ANY_PATIENCE
+        self, link_url: str, call: DirectToolCall, deadline: Deadline, patience: Timeouts = NO_TIMEOUTS
     ) -> Reply[ToolReply]:
         """Call a tool straight at a session's own link.
 
         Raises:
             AgentBayError: Typed by what happened; a tool call that may have been executed is not repeated.
         """
-        outgoing, attempt = direct(link_url, call), 0
-        await self._be_ready()
+        outgoing, attempt = make_direct_request(link_url, call), 0
+        await self._ensure_ready()
         while True:
             attempt += 1
             try:
-                return read_direct(await self._exchange(outgoing, deadline, patience), call.request_id)
+                return read_direct_reply(await self._send_request(outgoing, deadline, patience), call.request_id)
             except AgentBayError as error:
-                await self._pause(error, attempt, False, deadline)
+                await self._wait_before_retry(error, attempt, False, deadline)
 
     @asynccontextmanager
-    async def presigned(
-        self, outgoing: Outgoing, content: AsyncIterable[bytes] | None, deadline: Deadline, idle: float
+    async def send_presigned(
+        self, outgoing: HttpRequest, content: AsyncIterable[bytes] | None, deadline: Deadline, idle: float
     ) -> AsyncIterator[httpx.Response]:
         """Send a request, its body block by block, and yield the answer unread; nothing is repeated or followed.
 
         Raises:
             AgentBayError: Typed by what happened; `idle` is how many seconds nothing may move.
         """
-        await self._be_ready()
-        wait = min(deadline.check(outgoing.label), idle)
+        await self._ensure_ready()
+        wait = min(deadline.remaining_or_raise(outgoing.label), idle)
         extensions = {
             "target": outgoing.target,  # apart from the URL, which logs may show
             "deadline": deadline.at,
@@ -132,7 +141,7 @@ class AsyncTransport:
             request = httpx.Request(
                 outgoing.method, outgoing.url, headers=outgoing.headers, content=content, extensions=extensions
             )
-            response = await self._open(request)
+            response = await self._send_unread(request)
             try:
                 yield response
             finally:
@@ -141,14 +150,14 @@ class AsyncTransport:
             if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)) and deadline.remaining() > 0:
                 message = f"The {outgoing.label} stood still for {wait:g} s."
                 raise DeadlineExceeded(message, action=outgoing.label) from error
-            _raise_typed(error, outgoing, deadline)
+            _raise_mapped(error, outgoing, deadline)
 
-    async def _open(self, request: httpx.Request) -> httpx.Response:
+    async def _send_unread(self, request: httpx.Request) -> httpx.Response:
         if self._http_client is not None:
             return await self._http_client.send(request, stream=True, auth=None, follow_redirects=False)
-        return await (await self._routes.get()).route(request.url).handle_async_request(request)
+        return await (await self._routers.get()).route(request.url).handle_async_request(request)
 
-    async def repeat(self, attempt: AsyncCall[R], deadline: Deadline) -> R:
+    async def retry(self, attempt: AsyncCallable[R], deadline: Deadline) -> R:
         """Make an attempt, and make it again where that may help; for what does the same however often it is done.
 
         Raises:
@@ -160,48 +169,50 @@ class AsyncTransport:
             try:
                 return await attempt()
             except AgentBayError as error:
-                await self._pause(error, number, True, deadline)
+                await self._wait_before_retry(error, number, True, deadline)
 
-    async def place(self, url: str, token: str) -> Place:
+    async def websocket_endpoint(self, url: str, token: str) -> WebSocketEndpoint:
         """Say how a WebSocket gets there: by the same proxy, and with the same trust, as everything else."""
-        from .._websocket import Place
+        from .._websocket import WebSocketEndpoint
 
-        await self._be_ready()
+        await self._ensure_ready()
         address = httpx.URL(url)
         secure = address.scheme == "wss"
-        path = self.settings.socket if is_local_socket(address) else ""
+        path = self.settings.socket_path if is_local_socket(address) else ""
         proxy = self._proxy or environment_proxy("https" if secure else "http", address.host)
-        return Place(url, token, ssl_context(self._verify) if secure else None, proxy, path)
+        return WebSocketEndpoint(url, token, ssl_context(self._verify) if secure else None, proxy, path)
 
-    def close_later(self, websocket: AsyncWsClient) -> None:
+    def register_websocket(self, websocket: AsyncWsClient) -> None:
         """Close a session's WebSocket too when this is closed."""
-        self._websockets.add(websocket)
+        self._ws_clients.add(websocket)
 
-    def lend(self, bay: Any) -> None:
+    def configure_clone(self, bay: Any) -> None:
         """Set up a client of either flavour that goes the same way, with connections of its own and never raising."""
         bay._set_up(self.settings, None, self.max_retries, None, self._proxy, self._verify, False)
 
     async def aclose(self) -> None:
         """Close the connections; an `http_client` that was given stays open."""
         self._closed = True
-        for websocket in list(self._websockets):
+        for websocket in list(self._ws_clients):
             await websocket.aclose()
-        await self._routes.aclose()
+        await self._routers.aclose()
         if self._launcher is not None:
-            await async_blocking(self._launcher.stop)
+            await async_run_blocking(self._launcher.stop)
 
-    async def _be_ready(self) -> None:
-        async_mind()
+    async def _ensure_ready(self) -> None:
+        async_warn_if_loop_running()
         if self._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
         if self._http_client is not None and self._http_client.is_closed:
             raise ClientClosedError("The http_client that this client was given is closed.")
         if self._launcher is not None and not self.settings.url:
-            url = await async_blocking(self._launcher.start)
+            url = await async_run_blocking(self._launcher.start)
             self.settings = self.settings._replace(url=url, host=url.partition("://")[2])
 
-    async def _pause(self, error: AgentBayError, attempt: int, idempotent: bool, deadline: Deadline) -> None:
-        pause = pause_before_retry(
+    async def _wait_before_retry(
+        self, error: AgentBayError, attempt: int, idempotent: bool, deadline: Deadline
+    ) -> None:
+        pause = retry_backoff(
             error,
             attempt,
             idempotent=idempotent,
@@ -210,11 +221,11 @@ class AsyncTransport:
         )
         if pause is None:
             raise error
-        _log.debug("%s again in %.2f s: %s", error.action, pause, type(error).__name__)
+        _logger.debug("%s again in %.2f s: %s", error.action, pause, type(error).__name__)
         await async_sleep(pause)
 
-    async def _exchange(self, outgoing: Outgoing, deadline: Deadline, patience: Patience) -> Answer:
-        left = deadline.check(outgoing.label)
+    async def _send_request(self, outgoing: HttpRequest, deadline: Deadline, patience: Timeouts) -> HttpAnswer:
+        left = deadline.remaining_or_raise(outgoing.label)
         extensions = {
             "deadline": deadline.at,
             "timeout": {
@@ -227,24 +238,26 @@ class AsyncTransport:
         body, began = httpx.ByteStream(outgoing.body), time.monotonic()
         try:
             request = httpx.Request("POST", outgoing.url, headers=outgoing.headers, stream=body, extensions=extensions)
-            response, content = await self._send(request, outgoing.target, deadline)
+            response, content = await self._send_within_deadline(request, outgoing.target, deadline)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
-            _raise_typed(error, outgoing, deadline)
-        _log.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
-        return Answer(response.status_code, response.headers, content, outgoing.label)
+            _raise_mapped(error, outgoing, deadline)
+        _logger.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
+        return HttpAnswer(response.status_code, response.headers, content, outgoing.label)
 
-    async def _send(self, request: httpx.Request, target: bytes, deadline: Deadline) -> tuple[httpx.Response, bytes]:
-        route = None if self._http_client is not None else (await self._routes.get()).route(request.url)
-        if isinstance(route, AsyncPool):  # which keeps to the deadline by itself
+    async def _send_within_deadline(
+        self, request: httpx.Request, target: bytes, deadline: Deadline
+    ) -> tuple[httpx.Response, bytes]:
+        route = None if self._http_client is not None else (await self._routers.get()).route(request.url)
+        if isinstance(route, AsyncConnectionPool):  # which keeps to the deadline by itself
             request.extensions["target"] = target
-            return await self._receive(route, request, deadline)
+            return await self._send_and_read(route, request, deadline)
         if route is None and b"Authorization=" in target:
             request.extensions["target"] = target  # httpx writes addresses to its log, where no key may be
         else:
             request.url = request.url.copy_with(raw_path=target)
-        return await async_in_time(deadline.remaining(), lambda: self._receive(route, request, deadline))
+        return await async_with_timeout(deadline.remaining(), lambda: self._send_and_read(route, request, deadline))
 
-    async def _receive(
+    async def _send_and_read(
         self, route: httpx.AsyncBaseTransport | None, request: httpx.Request, deadline: Deadline
     ) -> tuple[httpx.Response, bytes]:
         if route is not None:
@@ -262,29 +275,29 @@ class AsyncTransport:
             await response.aclose()
         return response, b"".join(parts)
 
-    def _make_routes(self) -> AsyncRoutes:
-        return AsyncRoutes(self._verify, self._proxy, self.settings.socket)
+    def _make_router(self) -> AsyncTransportRouter:
+        return AsyncTransportRouter(self._verify, self._proxy, self.settings.socket_path)
 
 
-class AsyncRoutes:
+class AsyncTransportRouter:
     """By which way a host is reached: straight through the pool, or through a proxy."""
 
     def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None, socket: str) -> None:
         self._ssl_context = partial(ssl_context, verify)
         self._proxy, self._socket = proxy, socket
-        self._pool = AsyncPool(self._ssl_context, MAX_CONNECTIONS, socket)
-        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._pool = AsyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, socket)
+        self._proxy_transports: dict[str, httpx.AsyncHTTPTransport] = {}
 
     def route(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         """Return what carries requests to that URL."""
         proxy = self._proxy or environment_proxy(url.scheme, url.host)
         if proxy is None or (self._socket and is_local_socket(url)):
             return self._pool
-        if proxy not in self._proxied:
-            self._proxied[proxy] = self._through(proxy)
-        return self._proxied[proxy]
+        if proxy not in self._proxy_transports:
+            self._proxy_transports[proxy] = self._make_proxy_transport(proxy)
+        return self._proxy_transports[proxy]
 
-    def _through(self, proxy: str) -> httpx.AsyncHTTPTransport:
+    def _make_proxy_transport(self, proxy: str) -> httpx.AsyncHTTPTransport:
         limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
         try:
             address = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
@@ -299,7 +312,7 @@ class AsyncRoutes:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._pool.aclose()
-        for transport in self._proxied.values():
+        for transport in self._proxy_transports.values():
             await transport.aclose()
 
 
@@ -331,16 +344,16 @@ def environment_proxy(scheme: str, host: str) -> str | None:
     return proxy if proxy and not urllib.request.proxy_bypass(host) else None
 
 
-def _raise_typed(error: Exception, outgoing: Outgoing, deadline: Deadline) -> NoReturn:
+def _raise_mapped(error: Exception, outgoing: HttpRequest, deadline: Deadline) -> NoReturn:
     """Turn what httpx raises into what this package raises; the one place that knows httpx's exceptions."""
     what = outgoing.label
     host = httpx.URL(outgoing.url).netloc.decode() if not isinstance(error, httpx.InvalidURL) else "the endpoint"
-    if isinstance(error, (*_NEVER_SENT, httpx.InvalidURL)):
+    if isinstance(error, (*_NOT_SENT_ERRORS, httpx.InvalidURL)):
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what
         ) from error
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
-        late = deadline.exceeded(f"{what} at {host}")
+        late = deadline.exceeded_error(f"{what} at {host}")
         late.action, late.hint = what, "It may have been executed all the same."
         raise late from error
     if isinstance(error, (httpx.DecodingError, httpx.LocalProtocolError, httpx.StreamError)):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._concurrency import async_sleep
-from .._transport.contexts import standing
+from .._transport.contexts import get_transfer_state
 from .._transport.deadline import Deadline
-from .._transport.poll import delays
-from .._transport.sessions import unready_contexts
+from .._transport.poll import poll_delays
+from .._transport.sessions import check_awaited_contexts
 from .._wire.contexts import GetContextInfo, SyncContext
 from .._wire.sessions import GetSession, GetSessionDetail
 from ..errors import (
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from ..models.context import ContextStatusData
     from .transport import AsyncTransport
 
-_ENDED = frozenset({"DELETED", "FINISH"})
+_ENDED_STATUSES = frozenset({"DELETED", "FINISH"})
 
 
-class Unfinished(SessionError, TimeoutError):
+class WaitTimeoutError(SessionError, TimeoutError):
     """Something that the service had begun did not end in time."""
 
 
@@ -39,10 +39,10 @@ async def wait_until_gone(client: AsyncTransport, session_id: str, deadline: Dea
     Raises:
         AgentBayError: If that cannot be found out, or takes too long.
     """
-    for delay in delays(deadline, first=0.02, factor=1.6, cap=1.0):
+    for delay in poll_delays(deadline, first=0.02, factor=1.6, cap=1.0):
         try:
-            found = await client.call(GetSessionDetail(session_id=session_id), deadline.within(client.settings.timeout))
-            if found.needed().status in _ENDED:
+            found = await client.call(GetSessionDetail(session_id=session_id), deadline.capped(client.settings.timeout))
+            if found.data_or_raise().status in _ENDED_STATUSES:
                 return
         except NotFoundError:
             return
@@ -50,7 +50,9 @@ async def wait_until_gone(client: AsyncTransport, session_id: str, deadline: Dea
             if not error.retryable:
                 raise
         await async_sleep(delay)
-    raise Unfinished(f"Session {session_id} was still there {deadline.seconds:g} s after the request to delete it.")
+    raise WaitTimeoutError(
+        f"Session {session_id} was still there {deadline.seconds:g} s after the request to delete it."
+    )
 
 
 async def wait_for_state(
@@ -62,19 +64,19 @@ async def wait_for_state(
         AgentBayError: If it will never be, or takes too long.
     """
     status = "unknown"
-    for delay in delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
+    for delay in poll_delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
         try:
-            found = await client.call(GetSession(session_id=session_id), deadline.within(client.settings.timeout))
-            status = found.needed().status
+            found = await client.call(GetSession(session_id=session_id), deadline.capped(client.settings.timeout))
+            status = found.data_or_raise().status
         except AgentBayError as error:
             if not error.retryable:
                 raise
         if status == wanted:
             return status
-        if status in _ENDED or status == "DELETING":
+        if status in _ENDED_STATUSES or status == "DELETING":
             raise ConflictError(f"Session {session_id} is {status}, it will not be {wanted}.")
         await async_sleep(delay)
-    raise Unfinished(f"Session {session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
+    raise WaitTimeoutError(f"Session {session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
 
 
 async def sync_contexts(client: AsyncTransport, action: SyncContext, deadline: Deadline) -> Reply[None]:
@@ -83,7 +85,7 @@ async def sync_contexts(client: AsyncTransport, action: SyncContext, deadline: D
     Raises:
         AgentBayError: If it failed, cannot be found out, or takes too long.
     """
-    reply = await client.call(action, deadline.within(client.settings.timeout))
+    reply = await client.call(action, deadline.capped(client.settings.timeout))
     await wait_for_sync(client, action, deadline)
     return reply
 
@@ -104,26 +106,28 @@ async def wait_for_transfers(client: AsyncTransport, asked: GetContextInfo, mode
     Raises:
         AgentBayError: If one failed, this cannot be found out, or takes too long.
     """
-    for looks, delay in enumerate(delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
-        transfers = await look(client, asked, deadline)
-        state = None if transfers is None else standing(transfers, mode)
-        if state is not None and state.ended(looks):
-            if state.wrong:
-                raise SessionError(f"In session {asked.session_id} {'; '.join(state.wrong)}.")
+    for looks, delay in enumerate(poll_delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
+        transfers = await poll_transfers(client, asked, deadline)
+        state = None if transfers is None else get_transfer_state(transfers, mode)
+        if state is not None and state.is_finished(looks):
+            if state.errors:
+                raise SessionError(f"In session {asked.session_id} {'; '.join(state.errors)}.")
             return
         await async_sleep(delay)
     what = asked.path or asked.context_id or f"the contexts of session {asked.session_id}"
-    raise Unfinished(f"The {mode} of {what} did not end within {deadline.seconds:g} s.")
+    raise WaitTimeoutError(f"The {mode} of {what} did not end within {deadline.seconds:g} s.")
 
 
-async def look(client: AsyncTransport, asked: GetContextInfo, deadline: Deadline) -> list[ContextStatusData] | None:
+async def poll_transfers(
+    client: AsyncTransport, asked: GetContextInfo, deadline: Deadline
+) -> list[ContextStatusData] | None:
     """Tell how transfers stand; None if this once it cannot be told.
 
     Raises:
         AgentBayError: If asking again would not help.
     """
     try:
-        found = await client.call(asked, deadline.within(client.settings.timeout))
+        found = await client.call(asked, deadline.capped(client.settings.timeout))
     except AgentBayError as error:
         if not error.retryable:
             raise
@@ -136,12 +140,12 @@ async def wait_for_contexts(
 ) -> SessionError | None:
     """Wait until every awaited context has arrived; return what went wrong with one."""
     missing = awaited
-    for delay in delays(deadline, first=0.05, factor=1.5, cap=5.0):
+    for delay in poll_delays(deadline, first=0.05, factor=1.5, cap=5.0):
         if not missing:
             return None
         try:
-            found = await client.call(GetContextInfo(session_id=session_id), deadline.within(client.settings.timeout))
-            missing, wrong = unready_contexts(awaited, found.needed().transfers())
+            found = await client.call(GetContextInfo(session_id=session_id), deadline.capped(client.settings.timeout))
+            missing, wrong = check_awaited_contexts(awaited, found.data_or_raise().transfers())
         except (APIError, TransportError, ReplyError) as error:
             wrong = [] if error.retryable else [str(error)]
         if wrong:

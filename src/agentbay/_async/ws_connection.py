@@ -8,74 +8,83 @@ from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from .._transport.deadline import Deadline
-from .._transport.ws import Arrival, Ended, Event, Exchanges, Ignored, Kind, Push, cancelling
-from .._websocket import LARGEST_FRAME, AsyncFlag, AsyncMailbox, AsyncSocket, AsyncWorker
+from .._transport.ws_protocol import (
+    Arrival,
+    ExchangeEnded,
+    ExchangeKind,
+    IgnoredFrame,
+    PendingExchanges,
+    PushMessage,
+    StreamEvent,
+    make_cancel_data,
+)
+from .._websocket import MAX_FRAME_BYTES, AsyncEvent, AsyncQueue, AsyncWebSocket, AsyncWorker
 from ..errors import AgentBayError, ClientClosedError, InvalidArgumentError, TransportError, WsCancelledError
 
 if TYPE_CHECKING:
     from .._wire.frames import Frame
 
-SEND_SECONDS = 30.0
-_log = logging.getLogger("agentbay")
+SEND_TIMEOUT_SECONDS = 30.0
+_logger = logging.getLogger("agentbay")
 
 
-class AsyncConnection:
+class AsyncWsConnection:
     """A connection as long as it lasts: who waits for what, and the worker that reads it."""
 
     def __init__(
-        self, socket: AsyncSocket, on_push: Callable[[Push], None], on_lost: Callable[[AgentBayError], None]
+        self, socket: AsyncWebSocket, on_push: Callable[[PushMessage], None], on_lost: Callable[[AgentBayError], None]
     ) -> None:
-        self.lost = AsyncFlag()
+        self.lost = AsyncEvent()
         self._socket = socket
         self._on_push, self._on_lost = on_push, on_lost
-        self._exchanges = Exchanges()
-        self._waiting: dict[str, AsyncMailbox[Any]] = {}
-        self._on_answer: dict[str, Callable[[dict[str, Any]], None]] = {}
-        self._why: AgentBayError | None = None
-        self._reader = AsyncWorker(self._read)
+        self._exchanges = PendingExchanges()
+        self._queues: dict[str, AsyncQueue[Any]] = {}
+        self._answer_callbacks: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self._close_error: AgentBayError | None = None
+        self._reader = AsyncWorker(self._read_loop)
 
     def __len__(self) -> int:
-        return len(self._exchanges) + len(self._waiting) + len(self._on_answer)
+        return len(self._exchanges) + len(self._queues) + len(self._answer_callbacks)
 
-    def begin(
+    def begin_exchange(
         self,
-        kind: Kind,
+        kind: ExchangeKind,
         target: str,
         data: dict[str, Any],
         on_answer: Callable[[dict[str, Any]], None] | None = None,
-    ) -> tuple[Frame, AsyncMailbox[Any]]:
+    ) -> tuple[Frame, AsyncQueue[Any]]:
         """Begin an exchange: return the frame to send, and where to wait for what comes."""
-        mailbox: AsyncMailbox[Any] = AsyncMailbox()
-        frame = self._exchanges.open(kind, target, data)
-        self._waiting[frame.id] = mailbox
+        mailbox: AsyncQueue[Any] = AsyncQueue()
+        frame = self._exchanges.begin(kind, target, data)
+        self._queues[frame.id] = mailbox
         if on_answer is not None:
-            self._on_answer[frame.id] = on_answer
+            self._answer_callbacks[frame.id] = on_answer
         return frame, mailbox
 
     @contextlib.contextmanager
     def exchange(
         self,
-        kind: Kind,
+        kind: ExchangeKind,
         target: str,
         data: dict[str, Any],
         on_answer: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Generator[tuple[Frame, AsyncMailbox[Any]], None, None]:
+    ) -> Generator[tuple[Frame, AsyncQueue[Any]], None, None]:
         """Begin an exchange that is over at the end of the block, whatever happens in it."""
-        frame, mailbox = self.begin(kind, target, data, on_answer)
+        frame, mailbox = self.begin_exchange(kind, target, data, on_answer)
         try:
             yield frame, mailbox
         finally:
-            self.forget(frame.id)
+            self.end_exchange(frame.id)
 
-    def forget(self, frame_id: str) -> bool:
+    def end_exchange(self, frame_id: str) -> bool:
         """End an exchange; False if it was over already."""
-        self._waiting.pop(frame_id, None)
-        self._on_answer.pop(frame_id, None)
-        return self._exchanges.forget(frame_id)
+        self._queues.pop(frame_id, None)
+        self._answer_callbacks.pop(frame_id, None)
+        return self._exchanges.end(frame_id)
 
-    def further(self, frame_id: str, data: dict[str, Any]) -> Frame | None:
+    def make_follow_up(self, frame_id: str, data: dict[str, Any]) -> Frame | None:
         """Return a further frame of an exchange, None if it is over."""
-        return self._exchanges.further(frame_id, data)
+        return self._exchanges.make_follow_up(frame_id, data)
 
     async def send(self, frame: Frame, deadline: Deadline) -> None:
         """Send a frame.
@@ -84,53 +93,53 @@ class AsyncConnection:
             AgentBayError: It could not be sent.
         """
         text = frame.encode()
-        if len(text) > LARGEST_FRAME // 4 and len(text.encode()) > LARGEST_FRAME:
-            raise InvalidArgumentError(f"{frame.target}: more than {LARGEST_FRAME >> 20} MiB cannot be sent at once.")
-        await self._socket.send(text, deadline.check(frame.target))
+        if len(text) > MAX_FRAME_BYTES // 4 and len(text.encode()) > MAX_FRAME_BYTES:
+            raise InvalidArgumentError(f"{frame.target}: more than {MAX_FRAME_BYTES >> 20} MiB cannot be sent at once.")
+        await self._socket.send(text, deadline.remaining_or_raise(frame.target))
 
-    async def _read(self) -> None:
+    async def _read_loop(self) -> None:
         try:
             while True:
-                self._take(self._exchanges.receive(await self._socket.receive()))
+                self._dispatch(self._exchanges.receive(await self._socket.receive()))
         except AgentBayError as error:
-            self._why = error if self._why is None else self._why
+            self._close_error = error if self._close_error is None else self._close_error
         finally:
             closed = ClientClosedError("The WebSocket of this session is closed.")
-            self._end(closed if self._why is None else self._why)
+            self._fail_pending(closed if self._close_error is None else self._close_error)
 
-    def _take(self, arrival: Arrival) -> None:
+    def _dispatch(self, arrival: Arrival) -> None:
         match arrival:
-            case Push():
+            case PushMessage():
                 self._on_push(arrival)
-            case Event():
-                self._hand_over(arrival, self._waiting.get(arrival.id))
-            case Ended():
-                on_answer = self._on_answer.pop(arrival.id, None)
+            case StreamEvent():
+                self._deliver(arrival, self._queues.get(arrival.id))
+            case ExchangeEnded():
+                on_answer = self._answer_callbacks.pop(arrival.id, None)
                 if on_answer is not None and arrival.error is None:
-                    arrival = _checked(arrival, on_answer)
-                self._hand_over(arrival, self._waiting.pop(arrival.id, None))
-            case Ignored():
-                _log.warning("A WebSocket frame was ignored: %s", arrival.why)
+                    arrival = _run_answer_callback(arrival, on_answer)
+                self._deliver(arrival, self._queues.pop(arrival.id, None))
+            case IgnoredFrame():
+                _logger.warning("A WebSocket frame was ignored: %s", arrival.why)
 
-    def _hand_over(self, arrival: Arrival, mailbox: AsyncMailbox[Any] | None) -> None:
+    def _deliver(self, arrival: Arrival, mailbox: AsyncQueue[Any] | None) -> None:
         if mailbox is not None:
             mailbox.put(arrival)
 
-    def _end(self, error: AgentBayError) -> None:
+    def _fail_pending(self, error: AgentBayError) -> None:
         self.lost.set()
-        for frame_id in self._exchanges.forget_all():
-            self._on_answer.pop(frame_id, None)
-            self._hand_over(Ended(frame_id, {}, error), self._waiting.pop(frame_id, None))
+        for frame_id in self._exchanges.end_all():
+            self._answer_callbacks.pop(frame_id, None)
+            self._deliver(ExchangeEnded(frame_id, {}, error), self._queues.pop(frame_id, None))
         self._on_lost(error)
 
     async def aclose(self) -> None:
         """Close it; what waits for an answer fails."""
-        self._why = ClientClosedError("The WebSocket of this session was closed meanwhile.")
+        self._close_error = ClientClosedError("The WebSocket of this session was closed meanwhile.")
         await self._socket.aclose()
         await self._reader.stop()
 
 
-class AsyncStream:
+class AsyncWsStream:
     """What happens in the course of one request: iterate over its events, then read `end`.
 
     As a context manager it is cancelled at the end of the block if it has not ended by then.
@@ -141,14 +150,14 @@ class AsyncStream:
     """
 
     def __init__(
-        self, connection: AsyncConnection, frame: Frame, arrivals: AsyncMailbox[Any], deadline: Deadline
+        self, connection: AsyncWsConnection, frame: Frame, arrivals: AsyncQueue[Any], deadline: Deadline
     ) -> None:
         self.id = frame.id
         self.end: dict[str, Any] | None = None
-        self._connection, self._frame, self._arrivals, self._deadline = connection, frame, arrivals, deadline
+        self._connection, self._frame, self._queue, self._deadline = connection, frame, arrivals, deadline
         self._error: AgentBayError | None = None
 
-    async def __aenter__(self) -> AsyncStream:
+    async def __aenter__(self) -> AsyncWsStream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -174,12 +183,12 @@ class AsyncStream:
         if self.end is not None:
             return None
         try:
-            arrival = await self._arrivals.take(self._deadline.remaining())
+            arrival = await self._queue.get(self._deadline.remaining())
         except TimeoutError as error:
-            late = self._deadline.exceeded(self._frame.target)
+            late = self._deadline.exceeded_error(self._frame.target)
             await self._stop(late)
             raise late from error
-        if isinstance(arrival, Event):
+        if isinstance(arrival, StreamEvent):
             return arrival.data
         if arrival.error is not None:
             self._error = arrival.error
@@ -205,27 +214,27 @@ class AsyncStream:
             WsCancelledError: It is over.
             AgentBayError: It could not be sent.
         """
-        frame = self._connection.further(self.id, data)
+        frame = self._connection.make_follow_up(self.id, data)
         if frame is None:
             raise WsCancelledError("The stream is over.", action=self._frame.target)
-        await self._connection.send(frame, self._deadline.within(SEND_SECONDS))
+        await self._connection.send(frame, self._deadline.capped(SEND_TIMEOUT_SECONDS))
 
     async def cancel(self) -> None:
         """Stop, and tell the service; who waits for the end gets a `WsCancelledError`. Once it is over, do nothing."""
         await self._stop(WsCancelledError(action=self._frame.target))
 
     async def _stop(self, why: AgentBayError) -> None:
-        frame = self._connection.further(self.id, cancelling(self._frame.data or {}))
-        if not self._connection.forget(self.id):
+        frame = self._connection.make_follow_up(self.id, make_cancel_data(self._frame.data or {}))
+        if not self._connection.end_exchange(self.id):
             return
         self._error = why
-        self._arrivals.put(Ended(self.id, {}, why))
+        self._queue.put(ExchangeEnded(self.id, {}, why))
         if frame is not None:
             with contextlib.suppress(TransportError):  # whoever is not there any more needs not be told
-                await self._connection.send(frame, Deadline(SEND_SECONDS))
+                await self._connection.send(frame, Deadline(SEND_TIMEOUT_SECONDS))
 
 
-def _checked(arrival: Ended, on_answer: Callable[[dict[str, Any]], None]) -> Ended:
+def _run_answer_callback(arrival: ExchangeEnded, on_answer: Callable[[dict[str, Any]], None]) -> ExchangeEnded:
     try:
         on_answer(arrival.data)
     except AgentBayError as error:  # it cannot be used: whoever waits for it is to know, not who reads

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 
-def public(name: str) -> Any:
+def get_public(name: str) -> Any:
     """Return what `agentbay` calls by that name."""
     if name.startswith("__"):
         raise AttributeError(name)

@@ -1,5 +1,5 @@
 """Public names, by the path that the published client gives them."""
 
-from . import public
+from . import get_public
 
-__getattr__ = public
+__getattr__ = get_public

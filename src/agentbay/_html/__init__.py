@@ -10,22 +10,22 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from .ansi import coloured, plain
+from .ansi import ansi_to_html, strip_ansi
 
-_ROWS = 200  # of a table
-_CHARACTERS = 100_000  # of a text
-_BYTES = 256  # of what is no text
-_IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
-_WRONG = "#d9534f"
-_QUIET = "opacity:.7;font-size:90%"
-_CELL = "text-align:left;vertical-align:top;padding:.15em .8em"
-_PRE = (
+_MAX_ROWS = 200  # of a table
+_MAX_CHARACTERS = 100_000  # of a text
+_MAX_BYTES = 256  # of what is no text
+_IMAGE_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+_ERROR_COLOUR = "#d9534f"
+_NOTE_STYLE = "opacity:.7;font-size:90%"
+_CELL_STYLE = "text-align:left;vertical-align:top;padding:.15em .8em"
+_PRE_STYLE = (
     "margin:.2em 0;padding:0 .6em;max-height:32em;overflow:auto;white-space:pre-wrap;color:inherit;background:none;"
     "font-family:var(--jp-code-font-family,monospace);line-height:1.3"
 )
 
 
-def size(number: float) -> str:
+def format_size(number: float) -> str:
     """Write a number of bytes as people read it: 1.5 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(number) < 999.95:
@@ -34,42 +34,42 @@ def size(number: float) -> str:
     return f"{number:.1f} TB"
 
 
-def joined(*parts: str) -> str:
+def stack(*parts: str) -> str:
     """Put parts below each other."""
     return f"<div>{''.join(parts)}</div>"
 
 
 def note(text: str) -> str:
     """A remark beside what is shown."""
-    return f'<div style="{_QUIET}">{escape(text)}</div>' if text else ""
+    return f'<div style="{_NOTE_STYLE}">{escape(text)}</div>' if text else ""
 
 
-def facts(title: str, known: Mapping[str, object]) -> str:
+def fact_table(title: str, known: Mapping[str, object]) -> str:
     """What is known of one thing, a line each; what is not known is left out."""
     lines = "".join(
-        f'<tr><th style="{_CELL}">{escape(name)}</th><td style="{_CELL}">{escape(str(value))}</td></tr>'
+        f'<tr><th style="{_CELL_STYLE}">{escape(name)}</th><td style="{_CELL_STYLE}">{escape(str(value))}</td></tr>'
         for name, value in known.items()
         if value not in (None, "")
     )
-    return joined(f"<b>{escape(title)}</b>" if title else "", f"<table>{lines}</table>")
+    return stack(f"<b>{escape(title)}</b>" if title else "", f"<table>{lines}</table>")
 
 
 def table(columns: Sequence[str], rows: Sequence[Iterable[object]], remark: str = "") -> str:
     """Many things of one kind, a line each."""
-    head = "".join(f'<th style="{_CELL}">{escape(name)}</th>' for name in columns)
+    head = "".join(f'<th style="{_CELL_STYLE}">{escape(name)}</th>' for name in columns)
     body = "".join(
         "<tr>"
-        + "".join(f'<td style="{_CELL}">{escape("" if cell is None else str(cell))}</td>' for cell in row)
+        + "".join(f'<td style="{_CELL_STYLE}">{escape("" if cell is None else str(cell))}</td>' for cell in row)
         + "</tr>"
-        for row in rows[:_ROWS]
+        for row in rows[:_MAX_ROWS]
     )
-    left = len(rows) - _ROWS
+    left = len(rows) - _MAX_ROWS
     more = f"{left} more are not shown." if left > 0 else ""
     shown = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else note("(nothing)")
-    return joined(shown, note(more), note(remark))
+    return stack(shown, note(more), note(remark))
 
 
-def page(here: int, total: int | None) -> str:
+def page_count(here: int, total: int | None) -> str:
     """Say of a page of a list that there are others."""
     return f"{here} of {total}" if total and total > here else ""
 
@@ -78,27 +78,27 @@ def text(content: str, *, wrong: bool = False) -> str:
     """Text as a terminal shows it, its end if it is long; `wrong` marks it."""
     if not content:
         return ""
-    kept = content[-_CHARACTERS:]
+    kept = content[-_MAX_CHARACTERS:]
     cut = f"{len(content) - len(kept)} characters before this are not shown." if kept != content else ""
-    edge = f";border-left:3px solid {_WRONG}" if wrong else ""
-    return note(cut) + f'<pre style="{_PRE}{edge}">{coloured(kept)}</pre>'
+    edge = f";border-left:3px solid {_ERROR_COLOUR}" if wrong else ""
+    return note(cut) + f'<pre style="{_PRE_STYLE}{edge}">{ansi_to_html(kept)}</pre>'
 
 
 def document(content: str) -> str:
     """The text of a file, its beginning if it is long."""
-    kept = content[:_CHARACTERS]
+    kept = content[:_MAX_CHARACTERS]
     cut = f"{len(content) - len(kept)} characters after this are not shown." if kept != content else ""
-    return f'<pre style="{_PRE}">{escape(plain(kept))}</pre>' + note(cut)
+    return f'<pre style="{_PRE_STYLE}">{escape(strip_ansi(kept))}</pre>' + note(cut)
 
 
-def octets(content: bytes) -> str:
+def binary(content: bytes) -> str:
     """Bytes: as the image that they are, else the first of them in hexadecimal."""
-    kind = next((kind for start, kind in _IMAGES.items() if content.startswith(start)), "")
+    kind = next((kind for start, kind in _IMAGE_SIGNATURES.items() if content.startswith(start)), "")
     if kind:
-        return joined(image(kind, base64.b64encode(content).decode()), note(size(len(content))))
-    shown = content[:_BYTES].hex(" ")
-    more = f", of which the first {_BYTES}" if len(content) > _BYTES else ""
-    return joined(f'<pre style="{_PRE}">{shown}</pre>', note(f"{size(len(content))}{more}"))
+        return stack(image(kind, base64.b64encode(content).decode()), note(format_size(len(content))))
+    shown = content[:_MAX_BYTES].hex(" ")
+    more = f", of which the first {_MAX_BYTES}" if len(content) > _MAX_BYTES else ""
+    return stack(f'<pre style="{_PRE_STYLE}">{shown}</pre>', note(f"{format_size(len(content))}{more}"))
 
 
 def image(kind: str, content: str) -> str:
@@ -108,8 +108,8 @@ def image(kind: str, content: str) -> str:
 
 def failure(message: str, hint: str = "", request_id: str = "") -> str:
     """What went wrong, and the way out."""
-    said = f'<pre style="{_PRE};border-left:3px solid {_WRONG}">{escape(message or "failed")}</pre>'
-    return joined(said, note(hint), note(f"request {request_id}" if request_id else ""))
+    said = f'<pre style="{_PRE_STYLE};border-left:3px solid {_ERROR_COLOUR}">{escape(message or "failed")}</pre>'
+    return stack(said, note(hint), note(f"request {request_id}" if request_id else ""))
 
 
 def meters(title: str, measured: Mapping[str, tuple[float, str]], remark: str = "") -> str:
@@ -117,7 +117,7 @@ def meters(title: str, measured: Mapping[str, tuple[float, str]], remark: str = 
     lines = []
     for number, (name, (share, said)) in enumerate(measured.items()):
         y, full = 22 * number, max(0.0, min(1.0, share))
-        colour = _WRONG if full > 0.9 else "#4c8dd6"
+        colour = _ERROR_COLOUR if full > 0.9 else "#4c8dd6"
         lines.append(
             f'<text x="0" y="{y + 14}" fill="currentColor">{escape(name)}</text>'
             f'<rect x="70" y="{y + 3}" width="200" height="14" rx="3" fill="currentColor" opacity=".15"/>'
@@ -126,10 +126,10 @@ def meters(title: str, measured: Mapping[str, tuple[float, str]], remark: str = 
         )
     drawing = "".join(lines)
     plot = f'<svg width="520" height="{22 * len(measured)}" font-size="13" font-family="sans-serif">{drawing}</svg>'
-    return joined(f"<b>{escape(title)}</b>", f"<div>{plot}</div>", note(remark))
+    return stack(f"<b>{escape(title)}</b>", f"<div>{plot}</div>", note(remark))
 
 
-def bar(title: str, done: float | None, total: float | None, said: str) -> str:
+def progress_bar(title: str, done: float | None, total: float | None, said: str) -> str:
     """How far something is; without a total that it goes on, which the page animates by itself."""
     share = f' max="{total:g}" value="{min(done or 0, total):g}"' if total else ""
     return f'<div>{escape(title)} <progress{share} style="width:20em"></progress> <span>{escape(said)}</span></div>'

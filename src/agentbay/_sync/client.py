@@ -10,13 +10,13 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .._concurrency import sync_finish
+from .._concurrency import sync_shield
 from .._transport.deadline import Deadline
-from .._transport.sessions import list_session, listed_session, session_data
-from .._transport.tools import mcp_tools
-from .._wire.params import awaited_contexts, create_session
-from .._wire.sessions import GetSession, SessionAddress, SessionFound
-from ..config import Config, Settings, resolve
+from .._transport.sessions import make_list_session, to_session_data, to_session_dict
+from .._transport.tools import to_mcp_tools
+from .._wire.params import awaited_contexts, make_create_session
+from .._wire.sessions import GetSession, SessionConnection, SessionData
+from ..config import Config, Settings, resolve_settings
 from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
 from ..models.session import (
@@ -28,19 +28,19 @@ from ..models.session import (
     SessionResumeResult,
     SessionStatus,
 )
-from .door import returns
+from .error_boundary import folded
 from .session import Session
 from .waiting import wait_for_contexts
 
 if TYPE_CHECKING:
     import httpx
 
-    from .._launcher import Launcher
+    from .._runtime_launcher import RuntimeLauncher
     from .._transport.reply import Reply
     from .context import ContextService
     from .transport import SyncTransport
 
-_CREATE_SECONDS = 180.0
+_CREATE_TIMEOUT_SECONDS = 180.0
 
 
 class AgentBay:
@@ -92,13 +92,13 @@ class AgentBay:
         verify: bool | str | ssl.SSLContext = True,
         strict: bool = False,
     ) -> None:
-        settings = resolve(api_key, cfg, env_file, timeout)
+        settings = resolve_settings(api_key, cfg, env_file, timeout)
         self._set_up(settings, None, max_retries, http_client, proxy, verify, strict)
 
     def _set_up(
         self,
         settings: Settings,
-        launcher: Launcher | None,
+        launcher: RuntimeLauncher | None,
         max_retries: int,
         http_client: httpx.Client | None,
         proxy: str | None,
@@ -151,9 +151,9 @@ class AgentBay:
         Raises:
             ConfigurationError: From the first call, if the runtime cannot start here; says what is missing.
         """
-        from .._launcher import Launcher
+        from .._runtime_launcher import RuntimeLauncher
 
-        launcher = Launcher(state_dir=state_dir, isolation=isolation, network=network, allow_hosts=allow_hosts)
+        launcher = RuntimeLauncher(state_dir=state_dir, isolation=isolation, network=network, allow_hosts=allow_hosts)
         made = cls.__new__(cls)
         made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)
         return made
@@ -187,7 +187,7 @@ class AgentBay:
 
     # ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @returns(SessionResult)
+    @folded(SessionResult)
     def create(self, params: CreateSessionParams | None = None) -> SessionResult[Session]:
         """Create a session, and wait for the contexts that it shall start with.
 
@@ -208,17 +208,17 @@ class AgentBay:
     def _create(self, params: CreateSessionParams) -> SessionResult[Session]:
         if not isinstance(params, CreateSessionParams):
             raise InvalidArgumentError(f"The session cannot be created: {params!r:.200} is no CreateSessionParams")
-        deadline = Deadline(_CREATE_SECONDS)
+        deadline = Deadline(_CREATE_TIMEOUT_SECONDS)
         try:
-            action = create_session(params, self.region_id)
+            action = make_create_session(params, self.region_id)
         except ValueError as error:
             raise InvalidArgumentError(f"The session cannot be created: {error}") from error
         reply = self.client.call(action)
-        created = reply.needed()
+        created = reply.data_or_raise()
         if created.success is False or not created.session_id:
             why = "SessionId not found in response" if created.success is not False else "Session creation failed"
             raise SessionError(created.err_msg or why, action=reply.action, request_id=reply.request_id)
-        session = self._handle(created)
+        session = self._make_session(created)
         session.image_id = params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
         lost = wait_for_contexts(self.client, session.session_id, awaited_contexts(params), deadline)
@@ -230,13 +230,13 @@ class AgentBay:
             exception=lost,
         )
 
-    def _handle(self, facts: SessionAddress) -> Session:
+    def _make_session(self, facts: SessionConnection) -> Session:
         session = Session(self, facts.session_id)
         session.app_instance_id = facts.app_instance_id
         session.resource_url = facts.resource_url
         session.vpc_id, session.vpc_ip = facts.vpc_id, facts.vpc_ip
         session.token, session.link_url, session.ws_url = facts.token, facts.link_url, facts.ws_url
-        session.mcpTools = mcp_tools(facts.tool_list)
+        session.mcpTools = to_mcp_tools(facts.tool_list)
         return session
 
     @contextmanager
@@ -250,20 +250,20 @@ class AgentBay:
             AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
                 goes before that, with a note about it.
         """
-        result = sync_finish(lambda: self._create(params or CreateSessionParams()), self._discard)
+        result = sync_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
             made = result.unwrap().session
             assert made is not None
             yield made
         except BaseException as error:
             try:
-                sync_finish(lambda: self._discard(result))
+                sync_shield(lambda: self._delete_if_exists(result))
             except AgentBayError as lost:
                 error.add_note(f"The session was not deleted either: {lost}")
             raise
-        sync_finish(lambda: self._discard(result))
+        sync_shield(lambda: self._delete_if_exists(result))
 
-    def _discard(self, result: SessionResult[Session]) -> None:
+    def _delete_if_exists(self, result: SessionResult[Session]) -> None:
         if result.session is None:
             return
         try:
@@ -273,7 +273,7 @@ class AgentBay:
         if not isinstance(deleted.exception, NotFoundError):  # it may have been deleted inside the block
             deleted.unwrap()
 
-    @returns(SessionResult)
+    @folded(SessionResult)
     def get(self, session_id: str) -> SessionResult[Session]:
         """Find a session by its id.
 
@@ -282,25 +282,27 @@ class AgentBay:
 
         Wire: GetSession
         """
-        reply = self._find(session_id)
-        return SessionResult(request_id=reply.request_id, success=True, session=self._handle(reply.needed()))
+        reply = self._call_get_session(session_id)
+        return SessionResult(
+            request_id=reply.request_id, success=True, session=self._make_session(reply.data_or_raise())
+        )
 
-    @returns(GetSessionResult)
+    @folded(GetSessionResult)
     def get_session(self, session_id: str) -> GetSessionResult:
         """Tell everything the service knows of a session.
 
         Wire: GetSession
         """
-        reply = self._find(session_id)
+        reply = self._call_get_session(session_id)
         return GetSessionResult(
             request_id=reply.request_id,
             http_status_code=200,
             code=reply.code,
             success=True,
-            data=session_data(reply.needed()),
+            data=to_session_data(reply.data_or_raise()),
         )
 
-    def _find(self, session_id: str) -> Reply[SessionFound]:
+    def _call_get_session(self, session_id: str) -> Reply[SessionData]:
         if not isinstance(session_id, str) or not session_id.strip():
             raise InvalidArgumentError("session_id is required")
         try:
@@ -309,7 +311,7 @@ class AgentBay:
             message = f"Failed to get session {session_id}: Session {session_id} not found"
             raise SessionNotFoundError(message, **error.context()) from error
 
-    @returns(SessionListResult)
+    @folded(SessionListResult)
     def list(
         self,
         labels: Mapping[str, str] | None = None,
@@ -333,7 +335,7 @@ class AgentBay:
         if number < 1:
             raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
         deadline = Deadline(self.timeout)
-        result = self._page(labels, limit, status, image_id, "", deadline)
+        result = self._list_page(labels, limit, status, image_id, "", deadline)
         for _ in range(number - 1):
             if not result.next_token:
                 result.session_ids, result.success = [], False
@@ -342,7 +344,7 @@ class AgentBay:
                 if self.strict:
                     raise result.exception
                 return result
-            result = self._page(labels, limit, status, image_id, result.next_token, deadline)
+            result = self._list_page(labels, limit, status, image_id, result.next_token, deadline)
         return result
 
     def iter_sessions(
@@ -370,14 +372,14 @@ class AgentBay:
         """
         token = ""
         while True:
-            result = self._page(labels, limit, status, image_id, token)
+            result = self._list_page(labels, limit, status, image_id, token)
             for item in result.session_ids:
                 yield item
             token = result.next_token
             if not token:
                 return
 
-    def _page(
+    def _list_page(
         self,
         labels: Mapping[str, str] | None,
         limit: int | None,
@@ -386,11 +388,11 @@ class AgentBay:
         token: str,
         deadline: Deadline | None = None,
     ) -> SessionListResult:
-        reply = self.client.call(list_session(labels, limit, status, image_id, token), deadline)
+        reply = self.client.call(make_list_session(labels, limit, status, image_id, token), deadline)
         return SessionListResult(
             request_id=reply.request_id,
             success=True,
-            session_ids=[listed_session(item) for item in reply.data or ()],
+            session_ids=[to_session_dict(item) for item in reply.data or ()],
             next_token=reply.next_token,
             max_results=reply.max_results or limit or 10,
             total_count=reply.total_count,

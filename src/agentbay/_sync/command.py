@@ -5,27 +5,27 @@ from __future__ import annotations
 
 import secrets
 
-from .._transport import process as commands
-from .._transport.command import DEFAULT_MS, checked_environment, checked_limit, read_result
-from .._wire.tools import Shell, aside
+from .._transport import process_scripts as commands
+from .._transport.command import DEFAULT_COMMAND_TIMEOUT_MS, check_environment, check_timeout_ms, read_command_result
+from .._wire.tools import Shell, mark_internal
 from ..errors import TransportError
 from ..models.command import CommandResult
-from .door import returns
+from .error_boundary import folded
 from .process import Process
 from .service import SyncBaseService
 
-_START_MS = 15000
-_MARGIN = 10.0  # how much longer than the command the answer may take, seconds
+_START_TIMEOUT_MS = 15000
+_COMMAND_REPLY_MARGIN_SECONDS = 10.0  # how much longer than the command the answer may take, seconds
 
 
 class Command(SyncBaseService):
     """Run shell commands in a session, as its user, starting in its home directory."""
 
-    @returns(CommandResult, exit_code=-1)
+    @folded(CommandResult, exit_code=-1)
     def execute_command(
         self,
         command: str,
-        timeout_ms: int | None = DEFAULT_MS,
+        timeout_ms: int | None = DEFAULT_COMMAND_TIMEOUT_MS,
         cwd: str | None = None,
         envs: dict[str, str] | None = None,
     ) -> CommandResult:
@@ -46,9 +46,9 @@ class Command(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        limit = checked_limit(timeout_ms)
-        call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=checked_environment(envs))
-        return read_result(self.session.run_tool(call, timeout=limit / 1000 + _MARGIN))
+        limit = check_timeout_ms(timeout_ms)
+        call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
+        return read_command_result(self.session.run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS))
 
     run = execute_command
     exec = execute_command
@@ -68,10 +68,10 @@ class Command(SyncBaseService):
         Wire: CallMcpTool/shell
         """
         process_id = secrets.token_hex(8)
-        directory = commands.directory(process_id)
-        text = aside(commands.start(process_id, command, cwd), starts=command, directory=directory)
-        call = Shell(command=text, timeout_ms=_START_MS, envs=checked_environment(envs))
-        seconds = _START_MS / 1000 + _MARGIN
+        directory = commands.process_directory(process_id)
+        text = mark_internal(commands.start_script(process_id, command, cwd), starts=command, directory=directory)
+        call = Shell(command=text, timeout_ms=_START_TIMEOUT_MS, envs=check_environment(envs))
+        seconds = _START_TIMEOUT_MS / 1000 + _COMMAND_REPLY_MARGIN_SECONDS
         try:
             reply = self.session.run_tool(call, timeout=seconds)
         except TransportError:  # perhaps it was started: under its id it is not started twice
@@ -90,6 +90,8 @@ class Command(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        call = Shell(command=aside(commands.find(commands.check_id(process_id))), timeout_ms=_START_MS)
+        call = Shell(
+            command=mark_internal(commands.find_script(commands.check_id(process_id))), timeout_ms=_START_TIMEOUT_MS
+        )
         reply = self.session.run_tool(call)
         return Process(self.session, process_id, commands.read_pid(reply, process_id))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._concurrency import sync_sleep
-from .._transport.contexts import context_of, file_entry
+from .._transport.contexts import to_context, to_file_entry
 from .._transport.deadline import Deadline
 from .._wire.context_store import (
     ClearContext,
@@ -34,14 +34,14 @@ from ..models.context_results import (
     ContextTransfer,
     FileUrlResult,
 )
-from .context_transfer import download, upload
-from .door import returns
+from .context_transfer import download_from_context, upload_to_context
+from .error_boundary import folded
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
-    from .._wire.context_store import ContextFound, PresignedUrl
+    from .._wire.context_store import ContextData, PresignedUrl
     from .client import AgentBay
-    from .presigned import Progress
+    from .presigned import ByteProgressCallback
     from .transport import SyncTransport
 
 
@@ -64,13 +64,13 @@ class ContextService:
 
     # ── Contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @returns(ContextListResult)
+    @folded(ContextListResult)
     def list(self, params: ContextListParams | None = None) -> ContextListResult:
         """List contexts, a page at a time. To read all, use `iter_contexts`.
 
         Wire: ListContexts
         """
-        return self._page(params or ContextListParams())
+        return self._list_page(params or ContextListParams())
 
     def iter_contexts(self, limit: int | None = None, session_id: str | None = None) -> Iterator[Context]:
         """Iterate over all contexts, one call a page.
@@ -86,14 +86,14 @@ class ContextService:
         """
         token: str | None = None
         while True:
-            page = self._page(ContextListParams(limit, token, session_id))
+            page = self._list_page(ContextListParams(limit, token, session_id))
             for context in page.contexts:
                 yield context
             token = page.next_token
             if not token:
                 return
 
-    def _page(self, params: ContextListParams) -> ContextListResult:
+    def _list_page(self, params: ContextListParams) -> ContextListResult:
         limit = 10 if params.max_results is None else params.max_results
         if limit < 1:
             raise InvalidArgumentError(f"max_results must be at least 1, not {limit}")
@@ -104,7 +104,7 @@ class ContextService:
         return ContextListResult(
             request_id=reply.request_id,
             success=True,
-            contexts=[context_of(found) for found in reply.data or ()],
+            contexts=[to_context(found) for found in reply.data or ()],
             next_token=reply.next_token,
             max_results=reply.max_results or limit,
             total_count=reply.total_count,
@@ -132,7 +132,7 @@ class ContextService:
             raise InvalidArgumentError("context_id cannot be used together with create=True")
         return self._get(name, create, context_id)
 
-    @returns(ContextResult)
+    @folded(ContextResult)
     def create(self, name: str) -> ContextResult:
         """Make a context, or find the one of that name if there is one.
 
@@ -140,22 +140,22 @@ class ContextService:
         """
         if not isinstance(name, str) or not name.strip():
             raise InvalidArgumentError("name is required")
-        return self._found(name, True, None)
+        return self._find_context(name, True, None)
 
-    @returns(ContextResult)
+    @folded(ContextResult)
     def _get(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
         if not (name or "").strip() and not (context_id or "").strip():
             raise InvalidArgumentError("Either context_id or name must be provided; both are blank")
-        return self._found(name, create, context_id)
+        return self._find_context(name, create, context_id)
 
-    def _found(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
-        reply = self._ask(name, create, context_id, None)
-        context = context_of(reply.needed(), name or "")
+    def _find_context(self, name: str | None, create: bool, context_id: str | None) -> ContextResult:
+        reply = self._call_get_context(name, create, context_id, None)
+        context = to_context(reply.data_or_raise(), name or "")
         return ContextResult(request_id=reply.request_id, success=True, context_id=context.id, context=context)
 
-    def _ask(
+    def _call_get_context(
         self, name: str | None, create: bool, context_id: str | None, deadline: Deadline | None
-    ) -> Reply[ContextFound]:
+    ) -> Reply[ContextData]:
         action = GetContext(
             allow_create=create,
             name=name or None,
@@ -169,7 +169,7 @@ class ContextService:
             )
         return reply
 
-    @returns(OperationResult, unless_http_error=True, data=False)
+    @folded(OperationResult, unless_http_error=True, data=False)
     def update(self, context: Context) -> OperationResult:
         """Give a context another name: the one that `context` has now.
 
@@ -181,7 +181,7 @@ class ContextService:
         reply = self._client.call(ModifyContext(id=context.id, name=context.name))
         return OperationResult(request_id=reply.request_id, success=True, data=True)
 
-    @returns(OperationResult, unless_http_error=True, data=False)
+    @folded(OperationResult, unless_http_error=True, data=False)
     def delete(self, context: Context) -> OperationResult:
         """Delete a context and its files.
 
@@ -216,7 +216,7 @@ class ContextService:
         begun = self._clear(context_id, Deadline(max(1.0, min(timeout, self.agent_bay.timeout))))
         while begun.success:
             left = deadline.remaining()
-            state = self._state(context_id, Deadline(max(1.0, min(left, self.agent_bay.timeout))))
+            state = self._get_clear_state(context_id, Deadline(max(1.0, min(left, self.agent_bay.timeout))))
             if not state.success and not (state.exception and state.exception.retryable):
                 return state
             if state.status == "available":
@@ -243,7 +243,7 @@ class ContextService:
 
     start_clear = clear_async
 
-    @returns(ClearContextResult, unless_http_error=True)
+    @folded(ClearContextResult, unless_http_error=True)
     def _clear(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:
         reply = self._client.call(ClearContext(id=context_id), deadline)
         return ClearContextResult(request_id=reply.request_id, success=True, status="clearing", context_id=context_id)
@@ -253,19 +253,19 @@ class ContextService:
 
         Wire: GetContext
         """
-        return self._state(context_id, None)
+        return self._get_clear_state(context_id, None)
 
-    @returns(ClearContextResult)
-    def _state(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:
-        reply = self._ask(None, False, context_id, deadline)
-        found = reply.needed()
+    @folded(ClearContextResult)
+    def _get_clear_state(self, context_id: str, deadline: Deadline | None) -> ClearContextResult:
+        reply = self._call_get_context(None, False, context_id, deadline)
+        found = reply.data_or_raise()
         return ClearContextResult(
             request_id=reply.request_id, success=True, status=found.state or "clearing", context_id=found.id
         )
 
     # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    @returns(ContextFileListResult, unless_http_error=True)
+    @folded(ContextFileListResult, unless_http_error=True)
     def list_files(
         self,
         context_id: str,
@@ -303,7 +303,7 @@ class ContextService:
         return ContextFileListResult(
             request_id=reply.request_id,
             success=True,
-            entries=[file_entry(found) for found in reply.data or ()],
+            entries=[to_file_entry(found) for found in reply.data or ()],
             count=reply.count,
             next_token=reply.next_token,
         )
@@ -330,7 +330,7 @@ class ContextService:
             if not token:
                 return
 
-    @returns(OperationResult, unless_http_error=True, data=False)
+    @folded(OperationResult, unless_http_error=True, data=False)
     def delete_file(self, context_id: str, file_path: str) -> OperationResult:
         """Delete a file of a context.
 
@@ -342,7 +342,7 @@ class ContextService:
         reply = self._client.call(DeleteContextFile(context_id=context_id, file_path=file_path))
         return OperationResult(request_id=reply.request_id, success=True, data=True)
 
-    @returns(FileUrlResult, unless_http_error=True)
+    @folded(FileUrlResult, unless_http_error=True)
     def get_file_upload_url(self, context_id: str, file_path: str) -> FileUrlResult:
         """Make a URL to which the contents of a file can be sent with PUT; no key is needed with it.
 
@@ -351,9 +351,9 @@ class ContextService:
 
         Wire: GetContextFileUploadUrl
         """
-        return _url(self._client.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path)))
+        return _file_url_result(self._client.call(GetContextFileUploadUrl(context_id=context_id, file_path=file_path)))
 
-    @returns(FileUrlResult, unless_http_error=True)
+    @folded(FileUrlResult, unless_http_error=True)
     def get_file_download_url(self, context_id: str, file_path: str) -> FileUrlResult:
         """Make a URL from which a file can be read with GET; no key is needed with it.
 
@@ -362,7 +362,9 @@ class ContextService:
 
         Wire: GetContextFileDownloadUrl
         """
-        return _url(self._client.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path)))
+        return _file_url_result(
+            self._client.call(GetContextFileDownloadUrl(context_id=context_id, file_path=file_path))
+        )
 
     def upload(
         self,
@@ -370,7 +372,7 @@ class ContextService:
         local_path: str | os.PathLike[str],
         path: str,
         *,
-        progress: Progress | None = None,
+        progress: ByteProgressCallback | None = None,
         timeout: float | None = None,
     ) -> ContextTransfer:
         """Copy a file of this machine, or all files below a directory, into a context.
@@ -388,7 +390,7 @@ class ContextService:
 
         Wire: GetContextFileUploadUrl, GetContextFileDownloadUrl
         """
-        return upload(self, context_id, local_path, path, progress, timeout)
+        return upload_to_context(self, context_id, local_path, path, progress, timeout)
 
     def download(
         self,
@@ -397,7 +399,7 @@ class ContextService:
         local_path: str | os.PathLike[str],
         *,
         overwrite: bool = True,
-        progress: Progress | None = None,
+        progress: ByteProgressCallback | None = None,
         timeout: float | None = None,
     ) -> ContextTransfer:
         """Copy a file of a context, or all files below a folder, to this machine. Each is there whole or not at all.
@@ -417,13 +419,13 @@ class ContextService:
 
         Wire: DescribeContextFiles, GetContextFileDownloadUrl
         """
-        return download(self, context_id, path, local_path, overwrite, progress, timeout)
+        return download_from_context(self, context_id, path, local_path, overwrite, progress, timeout)
 
     @property
     def _client(self) -> SyncTransport:
         return self.agent_bay.client
 
 
-def _url(reply: Reply[PresignedUrl]) -> FileUrlResult:
-    found = reply.needed()
+def _file_url_result(reply: Reply[PresignedUrl]) -> FileUrlResult:
+    found = reply.data_or_raise()
     return FileUrlResult(request_id=reply.request_id, success=True, url=found.url, expire_time=found.expire_time)

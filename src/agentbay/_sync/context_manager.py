@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._concurrency import sync_background, sync_sleep
-from .._transport.contexts import binding, waiting_seconds
+from .._concurrency import sync_sleep, sync_start_background
+from .._transport.contexts import to_binding, total_poll_seconds
 from .._transport.deadline import Deadline
-from .._transport.poll import delays
+from .._transport.poll import poll_delays
 from .._wire.contexts import (
     BindContexts,
     DescribeSessionContexts,
@@ -26,16 +26,16 @@ from ..models.context_results import (
     ContextInfoResult,
     ContextSyncResult,
 )
-from .callbacks import call_back
-from .door import returns
-from .waiting import Unfinished, sync_contexts, wait_for_sync, wait_for_transfers
+from .callbacks import invoke_callback
+from .error_boundary import folded
+from .waiting import WaitTimeoutError, sync_contexts, wait_for_sync, wait_for_transfers
 
 if TYPE_CHECKING:
     from .session import Session
     from .transport import SyncTransport
 
-_BIND_SECONDS = 120.0
-_ARRIVE_SECONDS = 675.0
+_BIND_TIMEOUT_SECONDS = 120.0
+_DOWNLOAD_TIMEOUT_SECONDS = 675.0
 
 
 class ContextManager:
@@ -56,7 +56,7 @@ class ContextManager:
         """Whether a failed operation raises instead of returning a failed result."""
         return self.session.strict
 
-    @returns(ContextInfoResult, unless_http_error=True)
+    @folded(ContextInfoResult, unless_http_error=True)
     def info(
         self, context_id: str | None = None, path: str | None = None, task_type: str | None = None
     ) -> ContextInfoResult:
@@ -112,26 +112,26 @@ class ContextManager:
         Wire: SyncContext, GetContextInfo
         """
         if callback is None:
-            return self._sync(context_id, path, mode, max_retries, retry_interval)
+            return self._sync_and_wait(context_id, path, mode, max_retries, retry_interval)
         try:
-            begun = self._begin(context_id, path, mode, max_retries, retry_interval, callback)
+            begun = self._sync_in_background(context_id, path, mode, max_retries, retry_interval, callback)
         except BaseException:
-            call_back(callback, False)
+            invoke_callback(callback, False)
             raise
         if not begun.success:
-            call_back(callback, False)
+            invoke_callback(callback, False)
         return begun
 
-    @returns(ContextSyncResult, unless_http_error=True)
-    def _sync(
+    @folded(ContextSyncResult, unless_http_error=True)
+    def _sync_and_wait(
         self, context_id: str | None, path: str | None, mode: str | None, looks: int, interval: int
     ) -> ContextSyncResult:
-        deadline = Deadline(waiting_seconds(looks, interval / 1000))
-        reply = sync_contexts(self._client, self._action(context_id, path, mode), deadline)
+        deadline = Deadline(total_poll_seconds(looks, interval / 1000))
+        reply = sync_contexts(self._client, self._make_sync_action(context_id, path, mode), deadline)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
-    @returns(ContextSyncResult, unless_http_error=True)
-    def _begin(
+    @folded(ContextSyncResult, unless_http_error=True)
+    def _sync_in_background(
         self,
         context_id: str | None,
         path: str | None,
@@ -140,22 +140,22 @@ class ContextManager:
         interval: int,
         callback: Callable[[bool], object],
     ) -> ContextSyncResult:
-        action = self._action(context_id, path, mode)
+        action = self._make_sync_action(context_id, path, mode)
         reply = self._client.call(action)
-        deadline = Deadline(waiting_seconds(looks, interval / 1000))
+        deadline = Deadline(total_poll_seconds(looks, interval / 1000))
 
         def follow() -> None:
             try:
                 wait_for_sync(self._client, action, deadline)
             except AgentBayError:
-                call_back(callback, False)
+                invoke_callback(callback, False)
             else:
-                call_back(callback, True)
+                invoke_callback(callback, True)
 
-        sync_background(follow)
+        sync_start_background(follow)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
-    @returns(ContextBindResult, unless_http_error=True)
+    @folded(ContextBindResult, unless_http_error=True)
     def bind(self, *contexts: ContextSync | BetaContextMount, wait_for_completion: bool = True) -> ContextBindResult:
         """Give the running session contexts.
 
@@ -173,30 +173,30 @@ class ContextManager:
         """
         if not contexts:
             raise InvalidArgumentError("No contexts provided")
-        items = [_item(context) for context in contexts]
+        items = [_make_persistence_item(context) for context in contexts]
         session_id = self.session.session_id
         reply = self._client.call(BindContexts(session_id=session_id, persistence_data_list=items))
         syncs = [context for context in contexts if isinstance(context, ContextSync)]
         if wait_for_completion and syncs:
             try:
-                self._arrive(syncs)
+                self._wait_for_downloads(syncs)
             except SessionError as error:
                 message = f"The contexts were bound, but did not arrive: {error.message}"
                 raise type(error)(message, **error.context()) from error
         return ContextBindResult(request_id=reply.request_id, success=True)
 
-    def _arrive(self, syncs: list[ContextSync]) -> None:
-        self._registered({sync.context_id for sync in syncs})
-        deadline = Deadline(_ARRIVE_SECONDS)
+    def _wait_for_downloads(self, syncs: list[ContextSync]) -> None:
+        self._wait_for_bindings({sync.context_id for sync in syncs})
+        deadline = Deadline(_DOWNLOAD_TIMEOUT_SECONDS)
         for sync in syncs:
             asked = GetContextInfo(session_id=self.session.session_id, context_id=sync.context_id, path=sync.path)
             wait_for_transfers(self._client, asked, "download", deadline)
 
-    def _registered(self, missing: set[str]) -> None:
-        deadline = Deadline(_BIND_SECONDS)
-        for delay in delays(deadline, first=0.05, factor=1.5, cap=2.0):
+    def _wait_for_bindings(self, missing: set[str]) -> None:
+        deadline = Deadline(_BIND_TIMEOUT_SECONDS)
+        for delay in poll_delays(deadline, first=0.05, factor=1.5, cap=2.0):
             try:
-                reply = self._describe(deadline.within(self.session.timeout))
+                reply = self._describe_bindings(deadline.capped(self.session.timeout))
                 missing = missing - {item.context_id for item in reply.bindings}
             except AgentBayError as error:
                 if not error.retryable:
@@ -204,9 +204,9 @@ class ContextManager:
             if not missing:
                 return
             sync_sleep(delay)
-        raise Unfinished(f"not listed within {_BIND_SECONDS:g} s: {', '.join(sorted(missing))}")
+        raise WaitTimeoutError(f"not listed within {_BIND_TIMEOUT_SECONDS:g} s: {', '.join(sorted(missing))}")
 
-    @returns(ContextBindingsResult, unless_http_error=True)
+    @folded(ContextBindingsResult, unless_http_error=True)
     def list_bindings(self) -> ContextBindingsResult:
         """List the contexts that the session has.
 
@@ -215,15 +215,15 @@ class ContextManager:
 
         Wire: DescribeSessionContexts
         """
-        return self._describe(Deadline(self.session.timeout))
+        return self._describe_bindings(Deadline(self.session.timeout))
 
-    def _describe(self, deadline: Deadline) -> ContextBindingsResult:
+    def _describe_bindings(self, deadline: Deadline) -> ContextBindingsResult:
         reply = self._client.call(DescribeSessionContexts(session_id=self.session.session_id), deadline)
         return ContextBindingsResult(
-            request_id=reply.request_id, success=True, bindings=[binding(item) for item in reply.data or ()]
+            request_id=reply.request_id, success=True, bindings=[to_binding(item) for item in reply.data or ()]
         )
 
-    def _action(self, context_id: str | None, path: str | None, mode: str | None) -> SyncContext:
+    def _make_sync_action(self, context_id: str | None, path: str | None, mode: str | None) -> SyncContext:
         if mode and mode not in ("upload", "download"):
             raise InvalidArgumentError(f"mode must be 'upload' or 'download', not {mode!r}")
         return SyncContext(
@@ -238,7 +238,7 @@ class ContextManager:
         return self.session.agent_bay.client
 
 
-def _item(context: ContextSync | BetaContextMount) -> dict[str, Any]:
+def _make_persistence_item(context: ContextSync | BetaContextMount) -> dict[str, Any]:
     if isinstance(context, ContextSync):
         return write_sync(context, escaped=True)
     if isinstance(context, BetaContextMount):

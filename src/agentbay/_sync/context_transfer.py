@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._concurrency import sync_blocking
-from .._disk import LocalSource, LocalTarget, local_files
-from .._transport.contexts import below
+from .._concurrency import sync_run_blocking
+from .._local_files import LocalSource, LocalTarget, list_local_files
+from .._transport.contexts import child_path
 from .._transport.deadline import Deadline
-from .._transport.presigned import IDLE_SECONDS
+from .._transport.presigned import IDLE_TIMEOUT_SECONDS
 from ..errors import NotFoundError
 from ..models.context_results import ContextTransfer
-from .presigned import Progress, Way, check_size, fetch_file, send_file
+from .presigned import ByteProgressCallback, TransferSettings, fetch_file, send_file, verify_stored_size
 
 if TYPE_CHECKING:
     from .context import ContextService
 
 
-class _Remote(NamedTuple):
+class _RemoteFile(NamedTuple):
     """A file of a context; `name` is its path below what was asked for, or ""."""
 
     path: str
@@ -30,99 +30,103 @@ class _Remote(NamedTuple):
     size: int | None
 
 
-class _Sum:
+class _CombinedProgress:
     """Progress of several files as one."""
 
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress, self.done = progress, 0
+    def __init__(self, progress: ByteProgressCallback | None) -> None:
+        self._progress, self.bytes_done = progress, 0
 
-    def tell(self, current: int) -> None:
+    def report(self, current: int) -> None:
         if self._progress is not None:
-            self._progress(self.done + current)
+            self._progress(self.bytes_done + current)
 
 
-def upload(
+def upload_to_context(
     service: ContextService,
     context_id: str,
     local_path: str | os.PathLike[str],
     path: str,
-    progress: Progress | None,
+    progress: ByteProgressCallback | None,
     timeout: float | None,
 ) -> ContextTransfer:
     """Copy local files into a context, one after the other."""
-    total = _Sum(progress)
-    way = _way(service, total, timeout)
+    total = _CombinedProgress(progress)
+    way = _make_transfer_settings(service, total, timeout)
     sent = []
-    for file in sync_blocking(local_files, local_path):
+    for file in sync_run_blocking(list_local_files, local_path):
         place = f"{path.rstrip('/')}/{file.name}" if file.name else path
-        source = sync_blocking(LocalSource, file.path)
+        source = sync_run_blocking(LocalSource, file.path)
         try:
-            _send(service, way, context_id, source, place)
+            _upload_file(service, way, context_id, source, place)
         finally:
             source.close()
-        total.done += source.size
+        total.bytes_done += source.size
         sent.append(place)
-    return ContextTransfer(tuple(sorted(sent)), total.done)
+    return ContextTransfer(tuple(sorted(sent)), total.bytes_done)
 
 
-def _send(service: ContextService, way: Way, context_id: str, source: LocalSource, place: str) -> None:
+def _upload_file(
+    service: ContextService, way: TransferSettings, context_id: str, source: LocalSource, place: str
+) -> None:
     label = f"upload of {place}"
     url = (service.get_file_upload_url(context_id, place)).unwrap().url
     moved = send_file(way, url, source, label)
-    if not moved.proven:
+    if not moved.is_verified:
         url = (service.get_file_download_url(context_id, place)).unwrap().url
-        check_size(way, url, source.size, label)
+        verify_stored_size(way, url, source.size, label)
 
 
-def download(
+def download_from_context(
     service: ContextService,
     context_id: str,
     path: str,
     local_path: str | os.PathLike[str],
     overwrite: bool,
-    progress: Progress | None,
+    progress: ByteProgressCallback | None,
     timeout: float | None,
 ) -> ContextTransfer:
     """Copy files of a context to this machine, one after the other."""
-    total = _Sum(progress)
-    way = _way(service, total, timeout)
+    total = _CombinedProgress(progress)
+    way = _make_transfer_settings(service, total, timeout)
     root = Path(local_path)
     fetched = []
     for file in _remote_files(service, way, context_id, path):
-        target = sync_blocking(LocalTarget, root / file.name if file.name else root, overwrite=overwrite)
+        target = sync_run_blocking(LocalTarget, root / file.name if file.name else root, overwrite=overwrite)
         try:
             url = (service.get_file_download_url(context_id, file.path)).unwrap().url
             moved = fetch_file(way, url, target, f"download of {file.path}", file.size)
-            sync_blocking(target.commit)
+            sync_run_blocking(target.commit)
         finally:
             target.discard()
-        total.done += moved.size
+        total.bytes_done += moved.size
         fetched.append(file.path)
-    return ContextTransfer(tuple(sorted(fetched)), total.done)
+    return ContextTransfer(tuple(sorted(fetched)), total.bytes_done)
 
 
-def _remote_files(service: ContextService, way: Way, context_id: str, path: str) -> Iterator[_Remote]:
+def _remote_files(service: ContextService, way: TransferSettings, context_id: str, path: str) -> Iterator[_RemoteFile]:
     """All files below a folder, or the file itself if it has no entries, as a file has none."""
     folders, found = [("", path)], False
     while folders:
         prefix, folder = folders.pop()
         try:
             for entry in service.iter_files(context_id, folder):
-                way.deadline.check(f"The download of {path}")
+                way.deadline.remaining_or_raise(f"The download of {path}")
                 found = True
-                place = below(folder, entry.file_name)
+                place = child_path(folder, entry.file_name)
                 name = f"{prefix}{place.rpartition('/')[2]}"
                 if entry.is_folder:
                     folders.append((f"{name}/", place))
                 else:
-                    yield _Remote(place, name, entry.size)
+                    yield _RemoteFile(place, name, entry.size)
         except NotFoundError:
             if found:
                 raise
     if not found:
-        yield _Remote(path, "", None)
+        yield _RemoteFile(path, "", None)
 
 
-def _way(service: ContextService, total: _Sum, timeout: float | None) -> Way:
+def _make_transfer_settings(
+    service: ContextService, total: _CombinedProgress, timeout: float | None
+) -> TransferSettings:
     deadline = Deadline(math.inf if timeout is None else timeout)
-    return Way(service.agent_bay.client, deadline, IDLE_SECONDS, progress=total.tell)
+    return TransferSettings(service.agent_bay.client, deadline, IDLE_TIMEOUT_SECONDS, progress=total.report)

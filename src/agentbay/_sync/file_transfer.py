@@ -7,18 +7,18 @@ import math
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._concurrency import SyncCall, sync_blocking, sync_sleep
-from .._disk import LocalSource, LocalTarget, check_target
-from .._transport.contexts import file_standing
+from .._concurrency import SyncCallable, sync_run_blocking, sync_sleep
+from .._local_files import LocalSource, LocalTarget, check_target
+from .._transport.contexts import get_file_transfer_state
 from .._transport.deadline import Deadline
-from .._transport.outcome import failed
-from .._transport.poll import delays
-from .._transport.presigned import REDIRECTS
+from .._transport.failed_result import make_failed_result
+from .._transport.poll import poll_delays
+from .._transport.presigned import MAX_REDIRECTS
 from .._wire.contexts import GetAndLoadInternalContext, GetContextInfo, InternalContext, SyncContext
 from ..errors import AgentBayError, ClientClosedError, FileError
 from ..models.transfer import DownloadResult, UploadResult
-from .presigned import Progress, Way, check_size, fetch_file, send_file
-from .waiting import Unfinished, look
+from .presigned import ByteProgressCallback, TransferSettings, fetch_file, send_file, verify_stored_size
+from .waiting import WaitTimeoutError, poll_transfers
 
 if TYPE_CHECKING:
     from .client import AgentBay
@@ -47,9 +47,9 @@ class FileTransfer:
     ) -> None:
         self._agent_bay = agent_bay
         self._session = session
-        self._idle = http_timeout
-        self._redirects = REDIRECTS if follow_redirects else 0
-        self._context: InternalContext | None = None
+        self._idle_timeout = http_timeout
+        self._max_redirects = MAX_REDIRECTS if follow_redirects else 0
+        self._internal_context_cache: InternalContext | None = None
 
     def upload(
         self,
@@ -60,7 +60,7 @@ class FileTransfer:
         wait: bool = True,
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
-        progress_cb: Progress | None = None,
+        progress_cb: ByteProgressCallback | None = None,
     ) -> UploadResult:
         """Send a file into the session.
 
@@ -78,14 +78,16 @@ class FileTransfer:
         facts: dict[str, Any] = {"path": remote_path}
 
         def work() -> None:
-            source = sync_blocking(LocalSource, local_path)
+            source = sync_run_blocking(LocalSource, local_path)
             try:
-                self._put(source, remote_path, content_type, self._way(progress_cb), facts)
+                self._upload_to_storage(
+                    source, remote_path, content_type, self._make_transfer_settings(progress_cb), facts
+                )
             finally:
                 source.close()
-            self._sync(remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts)
+            self._sync_file(remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts)
 
-        return self._outcome(UploadResult, work, facts)
+        return self._run_folded(UploadResult, work, facts)
 
     def download(
         self,
@@ -96,7 +98,7 @@ class FileTransfer:
         wait: bool = True,
         wait_timeout: float = 300.0,
         poll_interval: float = 1.5,
-        progress_cb: Progress | None = None,
+        progress_cb: ByteProgressCallback | None = None,
     ) -> DownloadResult:
         """Fetch a file from the session. On this machine it is there whole or not at all.
 
@@ -114,16 +116,16 @@ class FileTransfer:
         facts: dict[str, Any] = {"path": remote_path, "local_path": os.fspath(local_path)}
 
         def work() -> None:
-            sync_blocking(check_target, local_path, overwrite=overwrite)
-            self._sync(remote_path, "upload", Deadline(wait_timeout) if wait else None, poll_interval, facts)
-            target = sync_blocking(LocalTarget, local_path, overwrite=overwrite)
+            sync_run_blocking(check_target, local_path, overwrite=overwrite)
+            self._sync_file(remote_path, "upload", Deadline(wait_timeout) if wait else None, poll_interval, facts)
+            target = sync_run_blocking(LocalTarget, local_path, overwrite=overwrite)
             try:
-                self._get(target, remote_path, self._way(progress_cb), facts)
-                sync_blocking(target.commit)
+                self._download_from_storage(target, remote_path, self._make_transfer_settings(progress_cb), facts)
+                sync_run_blocking(target.commit)
             finally:
                 target.discard()
 
-        return self._outcome(DownloadResult, work, facts)
+        return self._run_folded(DownloadResult, work, facts)
 
     def context_path(self) -> str | None:
         """The directory of the session that serves transfers; None if it cannot be found out.
@@ -131,7 +133,7 @@ class FileTransfer:
         Wire: GetAndLoadInternalContext
         """
         try:
-            return (self._internal()).context_path
+            return (self._get_internal_context()).context_path
         except ClientClosedError:
             raise
         except AgentBayError:
@@ -139,57 +141,61 @@ class FileTransfer:
                 raise
             return None
 
-    def _put(self, source: LocalSource, path: str, content_type: str | None, way: Way, facts: dict[str, Any]) -> None:
-        context_id = (self._internal()).context_id
+    def _upload_to_storage(
+        self, source: LocalSource, path: str, content_type: str | None, way: TransferSettings, facts: dict[str, Any]
+    ) -> None:
+        context_id = (self._get_internal_context()).context_id
         made = (self._agent_bay.context.get_file_upload_url(context_id, path)).unwrap()
         facts["request_id_upload_url"] = made.request_id
         label = f"upload of {path}"
         moved = send_file(way, made.url, source, label, content_type)
         facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
-        if not moved.proven:
+        if not moved.is_verified:
             made = (self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
-            check_size(way._replace(progress=None), made.url, moved.size, label)
+            verify_stored_size(way._replace(progress=None), made.url, moved.size, label)
 
-    def _get(self, target: LocalTarget, path: str, way: Way, facts: dict[str, Any]) -> None:
-        context_id = (self._internal()).context_id
+    def _download_from_storage(
+        self, target: LocalTarget, path: str, way: TransferSettings, facts: dict[str, Any]
+    ) -> None:
+        context_id = (self._get_internal_context()).context_id
         made = (self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
         facts["request_id_download_url"] = made.request_id
         moved = fetch_file(way, made.url, target, f"download of {path}")
         facts.update(http_status=moved.status, bytes_received=moved.size)
 
-    def _sync(
+    def _sync_file(
         self, path: str, mode: str, deadline: Deadline | None, poll_interval: float, facts: dict[str, Any]
     ) -> None:
         """Have the service copy the file between session and storage; wait for that if there is a deadline."""
-        context_id = (self._internal()).context_id
+        context_id = (self._get_internal_context()).context_id
         session_id = self._session.session_id
         action = SyncContext(session_id=session_id, context_id=context_id, path=path, mode=mode)
         facts["request_id_sync"] = (self._agent_bay.client.call(action)).request_id
         if deadline is None:
             return
         asked = GetContextInfo(session_id=session_id, context_id=context_id, path=path, task_type=mode)
-        for delay in delays(deadline, first=min(0.05, poll_interval), factor=1.6, cap=poll_interval):
-            transfers = look(self._agent_bay.client, asked, deadline)
-            state = file_standing(transfers or (), mode, context_id, path)
-            if state.wrong:
-                raise FileError(f"Task error: {'; '.join(state.wrong)}")
-            if state.any and not state.pending:
+        for delay in poll_delays(deadline, first=min(0.05, poll_interval), factor=1.6, cap=poll_interval):
+            transfers = poll_transfers(self._agent_bay.client, asked, deadline)
+            state = get_file_transfer_state(transfers or (), mode, context_id, path)
+            if state.errors:
+                raise FileError(f"Task error: {'; '.join(state.errors)}")
+            if state.is_found and not state.is_pending:
                 return
             sync_sleep(delay)
         way = "into" if mode == "download" else "out of"
-        raise Unfinished(f"The service did not copy {path} {way} the session within {deadline.seconds:g} s.")
+        raise WaitTimeoutError(f"The service did not copy {path} {way} the session within {deadline.seconds:g} s.")
 
-    def _internal(self) -> InternalContext:
-        if self._context is None:
+    def _get_internal_context(self) -> InternalContext:
+        if self._internal_context_cache is None:
             action = GetAndLoadInternalContext(session_id=self._session.session_id, context_types=["file_transfer"])
             reply = self._agent_bay.client.call(action)
             usable = (item for item in reply.data or () if item.context_id and item.context_path)
-            self._context = next(usable, None)
-            if self._context is None:
+            self._internal_context_cache = next(usable, None)
+            if self._internal_context_cache is None:
                 raise FileError("Response contains no data", action=reply.action, request_id=reply.request_id)
-        return self._context
+        return self._internal_context_cache
 
-    def _outcome(self, result: type[ResultT], work: SyncCall[None], facts: dict[str, Any]) -> ResultT:
+    def _run_folded(self, result: type[ResultT], work: SyncCallable[None], facts: dict[str, Any]) -> ResultT:
         try:
             work()
         except ClientClosedError:
@@ -197,8 +203,10 @@ class FileTransfer:
         except AgentBayError as error:
             if self._session.strict:
                 raise
-            return failed(result, error, **{"http_status": error.status_code, **facts})
+            return make_failed_result(result, error, **{"http_status": error.status_code, **facts})
         return result(success=True, **facts)
 
-    def _way(self, progress: Progress | None) -> Way:
-        return Way(self._agent_bay.client, Deadline(math.inf), self._idle, self._redirects, progress)
+    def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:
+        return TransferSettings(
+            self._agent_bay.client, Deadline(math.inf), self._idle_timeout, self._max_redirects, progress
+        )

@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .._transport.files import read_changes, read_diff, read_info, read_listing, read_matches
+from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
 from .._wire.schema import Tool
 from .._wire.tools import (
     CreateDirectory,
     DeleteFile,
-    Edit,
     EditFile,
     GetFileChange,
     GetFileInfo,
     ListDirectory,
     MoveFile,
     SearchFiles,
+    TextReplacement,
 )
 from ..errors import FileError, InvalidArgumentError
 from ..models.base import BoolResult
@@ -33,15 +33,15 @@ from ..models.filesystem import (
     FileInfoResult,
     FileSearchResult,
 )
-from .door import returns
+from .error_boundary import folded
 from .file_contents import SyncFileContents
-from .service import text_of
+from .service import text_or_raise
 
 if TYPE_CHECKING:
     from ..models.transfer import DownloadResult, UploadResult
     from ..models.tree import TreeProgress, TreeReport
     from .file_transfer import FileTransfer
-    from .presigned import Progress
+    from .presigned import ByteProgressCallback
     from .watch import Watch
     from .watch_thread import WatchThread
 
@@ -49,27 +49,27 @@ if TYPE_CHECKING:
 class FileSystem(SyncFileContents):
     """Files of a session. Relative paths start at its home directory."""
 
-    @returns(BoolResult)
+    @folded(BoolResult)
     def create_directory(self, path: str) -> BoolResult:
         """Make a directory, and those above it; one that is there is left as it is.
 
         Wire: CallMcpTool/create_directory
         """
-        return self._do(CreateDirectory(path=path))
+        return self._run_bool_tool(CreateDirectory(path=path))
 
-    @returns(BoolResult)
+    @folded(BoolResult)
     def delete_file(self, path: str) -> BoolResult:
         """Delete a file, or a directory with all it holds.
 
         Wire: CallMcpTool/delete_file
         """
-        return self._do(DeleteFile(path=path))
+        return self._run_bool_tool(DeleteFile(path=path))
 
     delete = delete_file
     remove = delete_file
     rm = delete_file
 
-    @returns(BoolResult)
+    @folded(BoolResult)
     def move_file(self, source: str, destination: str) -> BoolResult:
         """Move or rename a file or a directory.
 
@@ -79,9 +79,9 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/move_file
         """
-        return self._do(MoveFile(source=source, destination=destination), "Failed to move file")
+        return self._run_bool_tool(MoveFile(source=source, destination=destination), "Failed to move file")
 
-    @returns(EditResult)
+    @folded(EditResult)
     def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
         """Replace texts in a file; all of them, or nothing if one is not there.
 
@@ -92,22 +92,22 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/edit_file
         """
-        reply = self.session.run_tool(EditFile(path=path, edits=_edits(edits), dry_run=dry_run))
-        text_of(reply, FileError)
-        diff = read_diff(reply.needed())
+        reply = self.session.run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
+        text_or_raise(reply, FileError)
+        diff = read_edit_diff(reply.data_or_raise())
         return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
 
-    @returns(FileInfoResult)
+    @folded(FileInfoResult)
     def get_file_info(self, path: str) -> FileInfoResult:
         """Tell what is known of a file or a directory: its size in bytes, its times, its permissions.
 
         Wire: CallMcpTool/get_file_info
         """
         reply = self.session.run_tool(GetFileInfo(path=path))
-        info = read_info(text_of(reply, FileError))
+        info = read_info(text_or_raise(reply, FileError))
         return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
 
-    @returns(FileSearchResult)
+    @folded(FileSearchResult)
     def search_files(self, path: str, pattern: str, exclude_patterns: Sequence[str] | None = None) -> FileSearchResult:
         """Find files and directories below a directory by name.
 
@@ -120,18 +120,20 @@ class FileSystem(SyncFileContents):
         """
         excluded = ",".join(exclude_patterns) if exclude_patterns else None
         reply = self.session.run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
-        text_of(reply, FileError)
-        return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.needed()))
+        text_or_raise(reply, FileError)
+        return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
 
-    @returns(DirectoryListResult)
+    @folded(DirectoryListResult)
     def list_directory(self, path: str) -> DirectoryListResult:
         """List the entries of a directory, without those of its subdirectories.
 
         Wire: CallMcpTool/list_directory
         """
         reply = self.session.run_tool(ListDirectory(path=path))
-        text_of(reply, FileError)
-        return DirectoryListResult(request_id=reply.request_id, success=True, entries=read_listing(reply.needed()))
+        text_or_raise(reply, FileError)
+        return DirectoryListResult(
+            request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
+        )
 
     list = list_directory
     ls = list_directory
@@ -145,7 +147,7 @@ class FileSystem(SyncFileContents):
         wait: bool = True,
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
-        progress_cb: Progress | None = None,
+        progress_cb: ByteProgressCallback | None = None,
     ) -> UploadResult:
         """Send a file of this machine into the session; of any size, and not through its tools.
 
@@ -160,7 +162,7 @@ class FileSystem(SyncFileContents):
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
         """
-        return self._transfer.upload(
+        return self._file_transfer.upload(
             local_path,
             remote_path,
             content_type=content_type,
@@ -179,7 +181,7 @@ class FileSystem(SyncFileContents):
         wait: bool = True,
         wait_timeout: float = 30.0,
         poll_interval: float = 1.5,
-        progress_cb: Progress | None = None,
+        progress_cb: ByteProgressCallback | None = None,
     ) -> DownloadResult:
         """Fetch a file from the session; of any size, and not through its tools. It is here whole or not at all.
 
@@ -194,7 +196,7 @@ class FileSystem(SyncFileContents):
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
         """
-        return self._transfer.download(
+        return self._file_transfer.download(
             remote_path,
             local_path,
             overwrite=overwrite,
@@ -209,10 +211,10 @@ class FileSystem(SyncFileContents):
 
         Wire: GetAndLoadInternalContext
         """
-        return self._transfer.context_path()
+        return self._file_transfer.context_path()
 
     @cached_property
-    def _transfer(self) -> FileTransfer:
+    def _file_transfer(self) -> FileTransfer:
         from .file_transfer import FileTransfer
 
         return FileTransfer(self.session.agent_bay, self.session)
@@ -245,9 +247,9 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
-        from .tree import transfer
+        from .tree_transfer import transfer_tree
 
-        return transfer(self, "push", local, remote, ignore, delete, checksum, progress)
+        return transfer_tree(self, "push", local, remote, ignore, delete, checksum, progress)
 
     def pull(
         self,
@@ -276,9 +278,9 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
-        from .tree import transfer
+        from .tree_transfer import transfer_tree
 
-        return transfer(self, "pull", local, remote, ignore, delete, checksum, progress)
+        return transfer_tree(self, "pull", local, remote, ignore, delete, checksum, progress)
 
     def watch(self, path: str, *, interval: float = 0.5) -> Watch:
         """Watch a directory and all below it: an iterator of changes, each told once.
@@ -323,27 +325,27 @@ class FileSystem(SyncFileContents):
 
         return WatchThread(self.session, path, callback, interval, stop_event)
 
-    @returns(FileChangeResult)
+    @folded(FileChangeResult)
     def _get_file_change(self, path: str) -> FileChangeResult:
         """Tell what has changed below a directory since this was last asked; nothing the first time.
 
         Wire: CallMcpTool/get_file_change
         """
         reply = self.session.run_tool(GetFileChange(path=path))
-        text = text_of(reply, FileError)
+        text = text_or_raise(reply, FileError)
         return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
 
-    def _do(self, tool: Tool, fallback: str | None = None) -> BoolResult:
+    def _run_bool_tool(self, tool: Tool, fallback: str | None = None) -> BoolResult:
         reply = self.session.run_tool(tool)
-        if reply.needed().is_error and not reply.needed().text and fallback:
+        if reply.data_or_raise().is_error and not reply.data_or_raise().text and fallback:
             raise FileError(fallback, request_id=reply.request_id)
-        text_of(reply, FileError)
+        text_or_raise(reply, FileError)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
 
-def _edits(edits: Sequence[Mapping[str, str]]) -> list[Edit]:
+def _make_edits(edits: Sequence[Mapping[str, str]]) -> list[TextReplacement]:
     try:
-        made = [Edit(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
+        made = [TextReplacement(old_text=edit["oldText"], new_text=edit["newText"]) for edit in edits]
     except (KeyError, TypeError) as error:
         raise InvalidArgumentError(
             f"Each edit must be a dict with 'oldText' and 'newText': {error} is at fault"

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .._transport import git as commands
-from .._transport.git_text import (
+from .._transport.git_output import (
+    check_success,
     read_branches,
     read_commit,
-    read_diff,
+    read_git_diff,
     read_log,
     read_status,
-    succeeded,
 )
 from ..models.git import (
     GitBranchListResult,
@@ -65,7 +65,7 @@ class Git(SyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         target = path or commands.clone_target(url)
-        output = self._run(commands.clone(url, target, branch, depth), timeout_ms)
+        output = self._run_checked(commands.clone(url, target, branch, depth), timeout_ms)
         return GitCloneResult(target, request_id=output.request_id)
 
     def init(
@@ -80,7 +80,7 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = self._run(commands.init(path, initial_branch, bare), timeout_ms)
+        output = self._run_checked(commands.init(path, initial_branch, bare), timeout_ms)
         return GitInitResult(path, request_id=output.request_id)
 
     def add(
@@ -100,7 +100,7 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.add(repo_path, files, stage_all), timeout_ms)
+        self._run_checked(commands.add(repo_path, files, stage_all), timeout_ms)
 
     def commit(
         self,
@@ -126,7 +126,7 @@ class Git(SyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         job = commands.commit(repo_path, message, author_name, author_email, allow_empty)
-        output = self._run(job, timeout_ms)
+        output = self._run_checked(job, timeout_ms)
         return GitCommitResult(read_commit(output.stdout), request_id=output.request_id)
 
     def status(self, repo_path: str, *, timeout_ms: int | None = None) -> GitStatusResult:
@@ -134,7 +134,7 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        return read_status(self._run(commands.status(repo_path), timeout_ms))
+        return read_status(self._run_checked(commands.status(repo_path), timeout_ms))
 
     def log(self, repo_path: str, *, max_count: int | None = None, timeout_ms: int | None = None) -> GitLogResult:
         """List commits of the current branch, newest first.
@@ -145,7 +145,7 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = self._run(commands.log(repo_path, max_count), timeout_ms)
+        output = self._run_checked(commands.log(repo_path, max_count), timeout_ms)
         return GitLogResult(read_log(output.stdout), request_id=output.request_id)
 
     def diff(
@@ -172,8 +172,8 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = self._run(commands.diff(repo_path, base, target, staged, paths), timeout_ms)
-        files, patch = read_diff(output.stdout)
+        output = self._run_checked(commands.diff(repo_path, base, target, staged, paths), timeout_ms)
+        files, patch = read_git_diff(output.stdout)
         return GitDiffResult(files, patch, request_id=output.request_id)
 
     # ── Branches ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,7 +183,7 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        output = self._run(commands.list_branches(repo_path), timeout_ms)
+        output = self._run_checked(commands.list_branches(repo_path), timeout_ms)
         branches = read_branches(output.stdout)
         current = next((branch.name for branch in branches if branch.is_current), "")
         return GitBranchListResult(branches, current, request_id=output.request_id)
@@ -195,21 +195,21 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.create_branch(repo_path, branch, checkout), timeout_ms)
+        self._run_checked(commands.create_branch(repo_path, branch, checkout), timeout_ms)
 
     def checkout_branch(self, repo_path: str, branch: str, *, timeout_ms: int | None = None) -> None:
         """Check out a branch, a tag or a commit; "-" is the branch before this one.
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.checkout_branch(repo_path, branch), timeout_ms)
+        self._run_checked(commands.checkout_branch(repo_path, branch), timeout_ms)
 
     def delete_branch(self, repo_path: str, branch: str, *, force: bool = False, timeout_ms: int | None = None) -> None:
         """Delete a local branch; one with commits that no other has only with `force`.
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.delete_branch(repo_path, branch, force), timeout_ms)
+        self._run_checked(commands.delete_branch(repo_path, branch, force), timeout_ms)
 
     # ── Remotes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,7 +235,7 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.reset(repo_path, mode, target, paths), timeout_ms)
+        self._run_checked(commands.reset(repo_path, mode, target, paths), timeout_ms)
 
     def restore(
         self,
@@ -258,7 +258,7 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms)
+        self._run_checked(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms)
 
     # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -294,7 +294,7 @@ class Git(SyncGitRemotes):
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.set_config(repo_path, key, value, scope), timeout_ms)
+        self._run_checked(commands.set_config(repo_path, key, value, scope), timeout_ms)
 
     def get_config(
         self, repo_path: str, key: str, *, scope: str = "global", timeout_ms: int | None = None
@@ -312,9 +312,9 @@ class Git(SyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         job = commands.get_config(repo_path, key, scope)
-        output = self._ask(job, timeout_ms)
+        output = self._run_unchecked(job, timeout_ms)
         if output.exit_code == 1 and not output.stderr.strip():
             return None
-        return succeeded(job, output).stdout.strip() or None
+        return check_success(job, output).stdout.strip() or None
 
     # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._transport import git as commands
-from .._transport.git import Job
-from .._transport.git_text import Output, not_found, read_fetch, read_output, read_push, succeeded
+from .._transport.git import GitCommand
+from .._transport.git_output import GitOutput, check_success, git_not_found, read_fetch, read_output, read_push
 from ..models.git import GitFetchResult, GitPushResult
 from .service import SyncBaseService
 
@@ -20,7 +20,7 @@ class SyncGitRemotes(SyncBaseService):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._is_there = False
+        self._is_git_available = False
 
     def remote_add(
         self,
@@ -43,7 +43,7 @@ class SyncGitRemotes(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms)
+        self._run_checked(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms)
 
     def remote_get(self, repo_path: str, name: str, *, timeout_ms: int | None = None) -> str | None:
         """Tell the URL of a remote as it was given, credentials included; None if there is no such remote.
@@ -51,10 +51,10 @@ class SyncGitRemotes(SyncBaseService):
         Wire: CallMcpTool/shell
         """
         job = commands.remote_get(repo_path, name)
-        output = self._ask(job, timeout_ms)
+        output = self._run_unchecked(job, timeout_ms)
         if output.exit_code and "no such remote" in output.stderr.lower():
             return None
-        return succeeded(job, output).stdout.strip() or None
+        return check_success(job, output).stdout.strip() or None
 
     def fetch(
         self,
@@ -82,7 +82,7 @@ class SyncGitRemotes(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        output = self._run(commands.fetch(repo_path, remote, branch, prune, tags, depth), timeout_ms)
+        output = self._run_checked(commands.fetch(repo_path, remote, branch, prune, tags, depth), timeout_ms)
         return GitFetchResult(read_fetch(output.stderr), request_id=output.request_id)
 
     def pull(
@@ -106,7 +106,7 @@ class SyncGitRemotes(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
-        self._run(commands.pull(repo_path, remote, branch), timeout_ms)
+        self._run_checked(commands.pull(repo_path, remote, branch), timeout_ms)
 
     def push(
         self,
@@ -151,24 +151,24 @@ class SyncGitRemotes(SyncBaseService):
             tags=tags,
             delete=delete,
         )
-        output = self._run(job, timeout_ms)
+        output = self._run_checked(job, timeout_ms)
         there, updates = read_push(output.stdout)
         return GitPushResult(there, updates, request_id=output.request_id)
 
     # ── Going back ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _run(self, job: Job, timeout_ms: int | None) -> Output:
-        return succeeded(job, self._ask(job, timeout_ms))
+    def _run_checked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
+        return check_success(job, self._run_unchecked(job, timeout_ms))
 
-    def _ask(self, job: Job, timeout_ms: int | None) -> Output:
-        if not self._is_there:
-            version = self._execute(commands.VERSION, None)
+    def _run_unchecked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
+        if not self._is_git_available:
+            version = self._execute(commands.VERSION_COMMAND, None)
             if version.exit_code:
-                raise not_found(version)
-            self._is_there = True
+                raise git_not_found(version)
+            self._is_git_available = True
         return self._execute(job, timeout_ms)
 
-    def _execute(self, job: Job, timeout_ms: int | None) -> Output:
+    def _execute(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
         limit = timeout_ms or job.timeout_ms
-        result = self.session.command.execute_command(job.command, limit, envs=dict(commands.ENVIRONMENT))
+        result = self.session.command.execute_command(job.command, limit, envs=dict(commands.GIT_ENVIRONMENT))
         return read_output(job, result)

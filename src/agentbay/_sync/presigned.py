@@ -8,11 +8,19 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from .._concurrency import sync_blocking
-from .._disk import BLOCK, LocalSource, LocalTarget
+from .._concurrency import sync_run_blocking
+from .._local_files import BLOCK_BYTES, LocalSource, LocalTarget
 from .._transport.deadline import Deadline
-from .._transport.presigned import REDIRECTS, confirmed, get, put, redirected, refusal, told_size
-from .._transport.request import Outgoing
+from .._transport.presigned import (
+    MAX_REDIRECTS,
+    is_checksum_equal,
+    make_get,
+    make_put,
+    redirect_target,
+    size_from_headers,
+    storage_error,
+)
+from .._transport.request import HttpRequest
 from ..errors import FileError, NotFoundError, ReplyError
 
 if TYPE_CHECKING:
@@ -20,20 +28,20 @@ if TYPE_CHECKING:
 
     from .transport import SyncTransport
 
-Progress: TypeAlias = Callable[[int], object]
-_HEAD = 4096  # bytes of a refusal that are read
+ByteProgressCallback: TypeAlias = Callable[[int], object]
+_ERROR_BODY_BYTES = 4096  # bytes of a refusal that are read
 
 
-class Moved(NamedTuple):
+class TransferOutcome(NamedTuple):
     """What a transfer came to; `proven` if the storage's checksum is that of what was sent."""
 
     status: int
     size: int
     etag: str = ""
-    proven: bool = False
+    is_verified: bool = False
 
 
-class Way(NamedTuple):
+class TransferSettings(NamedTuple):
     """How to go about a transfer.
 
     Attributes:
@@ -46,51 +54,55 @@ class Way(NamedTuple):
 
     client: SyncTransport
     deadline: Deadline
-    idle: float
-    redirects: int = REDIRECTS
-    progress: Progress | None = None
+    idle_timeout: float
+    max_redirects: int = MAX_REDIRECTS
+    progress: ByteProgressCallback | None = None
 
 
-class SyncBlocks:
+class SyncFileChunks:
     """The blocks of a local file, on their way."""
 
-    def __init__(self, source: LocalSource, progress: Progress | None) -> None:
+    def __init__(self, source: LocalSource, progress: ByteProgressCallback | None) -> None:
         self._source, self._progress = source, progress
 
-    def __iter__(self) -> SyncBlocks:
+    def __iter__(self) -> SyncFileChunks:
         return self
 
     def __next__(self) -> bytes:
         if self._progress is not None and self._source.sent:
             self._progress(self._source.sent)
-        block = sync_blocking(self._source.read)
+        block = sync_run_blocking(self._source.read)
         if not block:
             raise StopIteration
         return block
 
     def rewind(self) -> None:
         """Begin anew."""
-        sync_blocking(self._source.rewind)
+        sync_run_blocking(self._source.rewind)
 
 
-def send_file(way: Way, url: str, source: LocalSource, label: str, content_type: str | None = None) -> Moved:
+def send_file(
+    way: TransferSettings, url: str, source: LocalSource, label: str, content_type: str | None = None
+) -> TransferOutcome:
     """Send a file to a presigned URL.
 
     Raises:
         AgentBayError: If the storage did not take it; typed by what happened.
     """
-    ask = partial(put, size=source.size, label=label, content_type=content_type)
-    blocks = SyncBlocks(source, way.progress)
+    ask = partial(make_put, size=source.size, label=label, content_type=content_type)
+    blocks = SyncFileChunks(source, way.progress)
 
-    def attempt() -> Moved:
-        with _answer(way, ask, url, (200, 201, 204), blocks) as response:
+    def attempt() -> TransferOutcome:
+        with _follow_redirects(way, ask, url, (200, 201, 204), blocks) as response:
             etag = response.headers.get("etag", "")
-            return Moved(response.status_code, source.sent, etag, confirmed(etag, source.md5))
+            return TransferOutcome(response.status_code, source.sent, etag, is_checksum_equal(etag, source.md5))
 
-    return way.client.repeat(attempt, way.deadline)
+    return way.client.retry(attempt, way.deadline)
 
 
-def fetch_file(way: Way, url: str, target: LocalTarget, label: str, size: int | None = None) -> Moved:
+def fetch_file(
+    way: TransferSettings, url: str, target: LocalTarget, label: str, size: int | None = None
+) -> TransferOutcome:
     """Fetch a file from a presigned URL into a local one, which is left uncommitted.
 
     Raises:
@@ -98,23 +110,23 @@ def fetch_file(way: Way, url: str, target: LocalTarget, label: str, size: int | 
         FileError: If it has not the size that it shall have.
     """
 
-    def attempt() -> Moved:
-        sync_blocking(target.rewind)
-        with _answer(way, partial(get, label=label), url, (200,)) as response:
-            for block in response.iter_raw(BLOCK):
-                sync_blocking(target.write, block)
-                way.deadline.check(label)
+    def attempt() -> TransferOutcome:
+        sync_run_blocking(target.rewind)
+        with _follow_redirects(way, partial(make_get, label=label), url, (200,)) as response:
+            for block in response.iter_raw(BLOCK_BYTES):
+                sync_run_blocking(target.write, block)
+                way.deadline.remaining_or_raise(label)
                 if way.progress is not None:
                     way.progress(target.received)
-            return Moved(response.status_code, target.received, response.headers.get("etag", ""))
+            return TransferOutcome(response.status_code, target.received, response.headers.get("etag", ""))
 
-    moved = way.client.repeat(attempt, way.deadline)
+    moved = way.client.retry(attempt, way.deadline)
     if size is not None and size != moved.size:
         raise FileError(f"The {label} gave {moved.size} bytes, not the {size} that the file has.")
     return moved
 
 
-def check_size(way: Way, url: str, size: int, label: str) -> None:
+def verify_stored_size(way: TransferSettings, url: str, size: int, label: str) -> None:
     """Make sure that the storage has a file of that size, by its first byte.
 
     Raises:
@@ -122,12 +134,12 @@ def check_size(way: Way, url: str, size: int, label: str) -> None:
     """
 
     def attempt() -> int:
-        with _answer(way, partial(get, label=label, first_byte=True), url, (200, 206, 416)) as response:
-            told = told_size(response.status_code, response.headers)
+        with _follow_redirects(way, partial(make_get, label=label, first_byte=True), url, (200, 206, 416)) as response:
+            told = size_from_headers(response.status_code, response.headers)
             return sum([len(part) for part in response.iter_raw()]) if told is None else told
 
     try:
-        found = way.client.repeat(attempt, way.deadline)
+        found = way.client.retry(attempt, way.deadline)
     except NotFoundError as error:
         raise FileError(f"The {label} was acknowledged, but the storage does not have the file.") from error
     if found != size:
@@ -135,29 +147,33 @@ def check_size(way: Way, url: str, size: int, label: str) -> None:
 
 
 @contextmanager
-def _answer(
-    way: Way, ask: Callable[[str], Outgoing], url: str, fine: tuple[int, ...], content: SyncBlocks | None = None
+def _follow_redirects(
+    way: TransferSettings,
+    ask: Callable[[str], HttpRequest],
+    url: str,
+    fine: tuple[int, ...],
+    content: SyncFileChunks | None = None,
 ) -> Iterator[httpx.Response]:
     """Ask until there is an answer that is no redirect; it is yielded unread if its status is fine."""
     outgoing = ask(url)
-    for _ in range(way.redirects + 1):
+    for _ in range(way.max_redirects + 1):
         if content is not None:
             content.rewind()
-        with way.client.presigned(outgoing, content, way.deadline, way.idle) as response:
+        with way.client.send_presigned(outgoing, content, way.deadline, way.idle_timeout) as response:
             if response.status_code in fine:
                 yield response
                 return
-            url = redirected(outgoing, response.status_code, response.headers)
+            url = redirect_target(outgoing, response.status_code, response.headers)
             if not url:
-                raise refusal(outgoing, response.status_code, response.headers, _head(response))
+                raise storage_error(outgoing, response.status_code, response.headers, _read_error_body(response))
             outgoing = ask(url)
     raise ReplyError(f"The storage redirected the {outgoing.label} too often.", action=outgoing.label)
 
 
-def _head(response: httpx.Response) -> bytes:
+def _read_error_body(response: httpx.Response) -> bytes:
     found = b""
     for part in response.iter_raw():
         found += part
-        if len(found) >= _HEAD:
+        if len(found) >= _ERROR_BODY_BYTES:
             break
-    return found[:_HEAD]
+    return found[:_ERROR_BODY_BYTES]

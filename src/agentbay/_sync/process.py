@@ -12,23 +12,25 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._concurrency import sync_sleep
-from .._transport import process as commands
-from .._transport.deadline import Deadline, milliseconds
-from .._transport.poll import delays
-from .._wire.tools import Shell, ToolReply, WriteFile, aside
+from .._transport import process_scripts as commands
+from .._transport.deadline import Deadline, to_timeout_ms
+from .._transport.poll import poll_delays
+from .._wire.tools import Shell, ToolReply, WriteFile, mark_internal
 from ..errors import AgentBayError, CommandError, DeadlineExceeded, FileError
-from .service import text_of
+from .service import text_or_raise
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .session import Session
 
-_LOOK = 5.0  # seconds that one call waits inside the session for something to happen
-_SHOW = 0.5  # the same while its output is shown: for so long, what it writes to standard error may have to wait
-_MARGIN = 15.0  # seconds that the answer to a call may take beyond that
-_PATIENCE = 120.0  # seconds for which a lost connection is tried again
-_PIECE = 36 * 1024  # bytes of input in one call
-_TAKE = 2.0  # seconds that a process has to take a block of input
+_LONG_POLL_SECONDS = 5.0  # seconds that one call waits inside the session for something to happen
+_SHOW_POLL_SECONDS = (
+    0.5  # the same while its output is shown: for so long, what it writes to standard error may have to wait
+)
+_LONG_POLL_MARGIN_SECONDS = 15.0  # seconds that the answer to a call may take beyond that
+_OUTPUT_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
+_STDIN_CHUNK_BYTES = 36 * 1024  # bytes of input in one call
+_STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of input
 
 
 class Process:
@@ -68,7 +70,7 @@ class Process:
         """
         deadline = Deadline(math.inf if timeout is None else timeout)
         while self.exit_code is None:
-            self.look("", 0, min(_LOOK, max(deadline.remaining(), 0.0)))
+            self.poll_output("", 0, min(_LONG_POLL_SECONDS, max(deadline.remaining(), 0.0)))
             if self.exit_code is None and deadline.remaining() <= 0:
                 raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
         return self.exit_code
@@ -81,16 +83,16 @@ class Process:
 
         Wire: CallMcpTool/shell
         """
-        from .._display import write
+        from .._display import write_to_stream
 
         decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
         shown = dict.fromkeys(decoders, 0)
         while decoders:
             for number, name in enumerate(list(decoders)):  # only for the first one is waited
-                state = self.look(name, shown[name], 0.0 if number else _SHOW)
+                state = self.poll_output(name, shown[name], 0.0 if number else _SHOW_POLL_SECONDS)
                 shown[name] += len(state.data)
                 done = state.exit_code is not None and shown[name] >= state.size
-                write(name, decoders[name].decode(state.data, done))
+                write_to_stream(name, decoders[name].decode(state.data, done))
                 if done:
                     del decoders[name]
 
@@ -103,7 +105,7 @@ class Process:
         Wire: CallMcpTool/shell
         """
         if self.exit_code is None:
-            self.look("", 0, 0.0)
+            self.poll_output("", 0, 0.0)
         return self.exit_code
 
     def send_stdin(self, data: str | bytes, timeout: float | None = None) -> None:
@@ -121,15 +123,15 @@ class Process:
         """
         whole = data.encode() if isinstance(data, str) else bytes(data)
         deadline = Deadline(self._session.timeout if timeout is None else timeout)
-        for start in range(0, len(whole), _PIECE):
-            self._feed(whole[start : start + _PIECE], start, deadline)
+        for start in range(0, len(whole), _STDIN_CHUNK_BYTES):
+            self._write_stdin_chunk(whole[start : start + _STDIN_CHUNK_BYTES], start, deadline)
 
     def close_stdin(self) -> None:
         """End its input; what was sent before is still read. Calling it again does nothing.
 
         Wire: CallMcpTool/shell
         """
-        self._checked(commands.close_input(self.id))
+        self._run_checked(commands.close_input_script(self.id))
 
     def signal(self, number: int) -> None:
         """Send a signal to it and its process group; one that has ended is left in peace.
@@ -139,7 +141,7 @@ class Process:
 
         Wire: CallMcpTool/shell
         """
-        self._checked(commands.send_signal(self.id, signals.Signals(number).name.removeprefix("SIG")))
+        self._run_checked(commands.signal_script(self.id, signals.Signals(number).name.removeprefix("SIG")))
 
     def kill(self) -> None:
         """Kill it and its process group.
@@ -156,47 +158,49 @@ class Process:
 
         Wire: CallMcpTool/shell
         """
-        self._checked(commands.remove(self.id))
+        self._run_checked(commands.remove_script(self.id))
 
-    def look(self, stream: str, offset: int, seconds: float) -> commands.State:
+    def poll_output(self, stream: str, offset: int, seconds: float) -> commands.ProcessState:
         """Wait for output beyond an offset, or for the end; for this package's own use.
 
         Asking takes nothing away, so it is asked again when the answer was lost.
         """
-        patience = Deadline(_PATIENCE)
-        for delay in delays(patience, first=0.1, factor=2.0, cap=5.0):
+        patience = Deadline(_OUTPUT_RETRY_SECONDS)
+        for delay in poll_delays(patience, first=0.1, factor=2.0, cap=5.0):
             try:
-                reply = self._run(commands.follow(self.id, stream, offset, seconds), seconds + _MARGIN)
+                reply = self._run(
+                    commands.follow_script(self.id, stream, offset, seconds), seconds + _LONG_POLL_MARGIN_SECONDS
+                )
             except AgentBayError as error:
                 if not error.retryable or patience.remaining() <= delay:
                     raise
                 sync_sleep(delay)
                 continue
             state = commands.read_state(reply, self.id)
-            if state.lost and not state.data:
+            if state.is_lost and not state.data:
                 raise CommandError(f"Process {self.id} is gone and has left no exit code: it was killed from outside.")
             if state.exit_code is not None and (not stream or offset + len(state.data) == state.size):
                 self.exit_code = state.exit_code
             return state
-        raise patience.exceeded(f"Reading process {self.id}")
+        raise patience.exceeded_error(f"Reading process {self.id}")
 
-    def _feed(self, piece: bytes, before: int, deadline: Deadline) -> None:
+    def _write_stdin_chunk(self, piece: bytes, before: int, deadline: Deadline) -> None:
         staged, done = f"/tmp/.agentbay-{secrets.token_hex(8)}.b64", 0
         call = WriteFile(path=staged, content=base64.b64encode(piece).decode())
-        text_of(self._session.run_tool(call, deadline=deadline), FileError)
+        text_or_raise(self._session.run_tool(call, deadline=deadline), FileError)
         while done < len(piece):
-            command = commands.feed(self.id, staged, len(piece), done, _TAKE)
-            done = int(self._checked(command))
+            command = commands.feed_script(self.id, staged, len(piece), done, _STDIN_STALL_SECONDS)
+            done = int(self._run_checked(command))
             if done < len(piece) and deadline.remaining() <= 0:
-                late = deadline.exceeded(f"Writing to process {self.id}")
+                late = deadline.exceeded_error(f"Writing to process {self.id}")
                 raise DeadlineExceeded(late.message, hint="It does not read its input.", sent=before + done)
 
-    def _checked(self, command: str) -> str:
-        return commands.check(self._run(command, self._session.timeout), self.id)
+    def _run_checked(self, command: str) -> str:
+        return commands.read_output_or_raise(self._run(command, self._session.timeout), self.id)
 
     def _run(self, command: str, seconds: float) -> Reply[ToolReply]:
-        call = Shell(command=aside(command), timeout_ms=milliseconds(seconds))
-        return self._session.run_tool(call, timeout=seconds + _MARGIN)
+        call = Shell(command=mark_internal(command), timeout_ms=to_timeout_ms(seconds))
+        return self._session.run_tool(call, timeout=seconds + _LONG_POLL_MARGIN_SECONDS)
 
 
 class Output:
@@ -229,7 +233,7 @@ class Output:
         """
         done = False
         while not done:
-            state = self._process.look(self._stream, offset, _LOOK)
+            state = self._process.poll_output(self._stream, offset, _LONG_POLL_SECONDS)
             offset += len(state.data)
             done = state.exit_code is not None and offset >= state.size
             if state.data:

@@ -9,22 +9,22 @@ from collections.abc import Iterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._transport.deadline import Deadline
-from .._websocket import SyncFlag, SyncMailbox, SyncWorker
-from .._wire.converter import Malformed, structure, unstructure
+from .._websocket import SyncEvent, SyncQueue, SyncWorker
+from .._wire.converter import MalformedError, structure, unstructure
 from .._wire.pty import (
-    ERROR,
-    EXIT,
-    LARGEST,
-    OUTPUT,
-    TARGET,
+    ERROR_EVENT,
+    EXIT_EVENT,
+    MAX_TERMINAL_SIZE,
+    OUTPUT_EVENT,
+    PTY_TARGET,
     PtyAnswer,
     PtyCreate,
     PtyInput,
     PtyPush,
     PtyRef,
     PtyResize,
-    to_bytes,
-    to_text,
+    decode_bytes,
+    encode_bytes,
 )
 from ..errors import (
     AgentBayError,
@@ -36,17 +36,17 @@ from ..errors import (
     ToolError,
 )
 from ..models.pty import PtySession
-from .callbacks import call_back
+from .callbacks import invoke_callback
 from .service import SyncBaseService
-from .ws import CALL_SECONDS, Listener
+from .ws_client import CALL_TIMEOUT_SECONDS, Listener
 
 if TYPE_CHECKING:
-    from .ws import SyncLink
+    from .ws_client import SyncReconnectingWebSocket
 
-_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
-_UNREAD = 16 << 20  # bytes of output that are kept for a reader who does not read
-_EARLY = 256  # pushes kept until it is known which terminal is ours
-_log = logging.getLogger("agentbay")
+_DEFAULT_TERMINAL_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
+_MAX_UNREAD_BYTES = 16 << 20  # bytes of output that are kept for a reader who does not read
+_MAX_EARLY_PUSHES = 256  # pushes kept until it is known which terminal is ours
+_logger = logging.getLogger("agentbay")
 
 
 class Pty(SyncBaseService):
@@ -82,9 +82,14 @@ class Pty(SyncBaseService):
         """
         _check_size(cols, rows)
         wanted = PtyCreate(
-            cols=cols, rows=rows, cwd=cwd, envs={**_ENVIRONMENT, **(envs or {})}, shell=shell, listening=True
+            cols=cols,
+            rows=rows,
+            cwd=cwd,
+            envs={**_DEFAULT_TERMINAL_ENVIRONMENT, **(envs or {})},
+            shell=shell,
+            listening=True,
         )
-        deadline = Deadline(CALL_SECONDS if timeout_s is None else timeout_s)
+        deadline = Deadline(CALL_TIMEOUT_SECONDS if timeout_s is None else timeout_s)
         return self._attach("pty.create", wanted, PtyHandle("", self, on_data), deadline)
 
     def connect(self, pty_session_id: str, on_data: Callable[[bytes], object] | None = None) -> PtyHandle:
@@ -105,7 +110,7 @@ class Pty(SyncBaseService):
         """
         wanted = PtyRef(pty_session_id=pty_session_id, listening=True)
         handle = PtyHandle(pty_session_id, self, on_data)
-        return self._attach("pty.connect", wanted, handle, Deadline(CALL_SECONDS))
+        return self._attach("pty.connect", wanted, handle, Deadline(CALL_TIMEOUT_SECONDS))
 
     def list(self) -> builtins.list[PtySession]:
         """List the session's terminals, in the order of their creation.
@@ -116,7 +121,7 @@ class Pty(SyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.list
         """
-        answer = self._ask("pty.list", {})
+        answer = self._call("pty.list", {})
         if answer.pty_sessions is None:
             return [PtySession(found, 0, 0, "running") for found in answer.pty_session_ids]
         return [
@@ -134,36 +139,36 @@ class Pty(SyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.kill
         """
-        self._ask("pty.kill", PtyRef(pty_session_id=pty_session_id))
+        self._call("pty.kill", PtyRef(pty_session_id=pty_session_id))
 
     def _attach(self, method: str, wanted: object, handle: PtyHandle, deadline: Deadline) -> PtyHandle:
-        link = self.session.ws.link()
-        handle._listen(link)
+        link = self.session.ws.websocket()
+        handle._subscribe(link)
         try:
-            self._ask(method, wanted, deadline, handle._begin)
+            self._call(method, wanted, deadline, handle._on_attached)
         except BaseException:
             handle.disconnect()
             raise
         return handle
 
-    def _ask(
+    def _call(
         self,
         method: str,
         params: object,
         deadline: Deadline | None = None,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> PtyAnswer:
-        link = self.session.ws.link()
+        link = self.session.ws.websocket()
         data = {"method": method, "params": unstructure(params)}
         try:
-            return _read(link.call(TARGET, data, deadline or Deadline(CALL_SECONDS), on_answer))
+            return _parse_answer(link.call(PTY_TARGET, data, deadline or Deadline(CALL_TIMEOUT_SECONDS), on_answer))
         except ToolError as error:
             missing = "not found" in error.message.lower()
             raise (PtySessionNotFoundError if missing else PtyError)(error.message, **error.context()) from error
 
-    def _tell(self, method: str, params: object) -> None:
-        link = self.session.ws.link()
-        link.send(TARGET, {"method": method, "params": unstructure(params)})
+    def _send(self, method: str, params: object) -> None:
+        link = self.session.ws.websocket()
+        link.send(PTY_TARGET, {"method": method, "params": unstructure(params)})
 
 
 class PtyHandle:
@@ -181,13 +186,13 @@ class PtyHandle:
         self._id, self._pty, self._on_data = pty_session_id, pty_module, on_data
         self._exit_code: int | None = None
         self._error: PtyError | None = None
-        self._begun = False
-        self._early: list[PtyPush] = []
-        self._output: SyncMailbox[bytes | None] = SyncMailbox()
-        self._arrived = self._taken = 0  # bytes; each is counted by one side alone
-        self._ended, self._delivered = SyncFlag(), SyncFlag()
-        self._unlisten: Callable[[], None] = _nothing
-        self._pump = SyncWorker(self._deliver) if on_data is not None else None
+        self._is_attached = False
+        self._early_pushes: list[PtyPush] = []
+        self._output_queue: SyncQueue[bytes | None] = SyncQueue()
+        self._received_bytes = self._consumed_bytes = 0  # bytes; each is counted by one side alone
+        self._ended, self._callbacks_done = SyncEvent(), SyncEvent()
+        self._unsubscribe: Callable[[], None] = _no_op
+        self._delivery_worker = SyncWorker(self._deliver_output) if on_data is not None else None
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected"
@@ -225,8 +230,8 @@ class PtyHandle:
         Wire: WebSocket PTY_SERVER/pty.input
         """
         self._check_connected()
-        encoding, text = ("utf8", data) if isinstance(data, str) else to_text(bytes(data))
-        self._pty._tell("pty.input", PtyInput(pty_session_id=self._id, encoding=encoding, data=text))
+        encoding, text = ("utf8", data) if isinstance(data, str) else encode_bytes(bytes(data))
+        self._pty._send("pty.input", PtyInput(pty_session_id=self._id, encoding=encoding, data=text))
 
     def resize(self, cols: int, rows: int) -> None:
         """Change the size; the program is told.
@@ -240,7 +245,7 @@ class PtyHandle:
         """
         self._check_connected()
         _check_size(cols, rows)
-        self._pty._tell("pty.resize", PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
+        self._pty._send("pty.resize", PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
 
     def kill(self) -> None:
         """Kill the program, and what it has started; `wait()` then tells its exit code.
@@ -267,8 +272,8 @@ class PtyHandle:
         """
         deadline = Deadline(float("inf") if timeout_s is None else timeout_s)
         done = self._ended.wait(deadline.remaining())
-        if done and self._pump is not None and not self._pump.is_current():
-            done = self._delivered.wait(deadline.remaining())
+        if done and self._delivery_worker is not None and not self._delivery_worker.is_current():
+            done = self._callbacks_done.wait(deadline.remaining())
         if not done:
             raise DeadlineExceeded(f"The terminal {self._id} has not ended within {timeout_s:g} s.", action="wait")
         if self._exit_code is None:
@@ -278,7 +283,7 @@ class PtyHandle:
     def disconnect(self) -> None:
         """Look away: the program goes on, and `pty.connect()` finds it again. Calling it again does nothing."""
         if self.is_connected:
-            self._end(PtyNotConnectedError(f"The terminal {self._id} was disconnected from this side."))
+            self._finish(PtyNotConnectedError(f"The terminal {self._id} was disconnected from this side."))
 
     def __iter__(self) -> Iterator[bytes]:
         """Iterate over the output until the program ends.
@@ -289,21 +294,21 @@ class PtyHandle:
         if self._on_data is not None:
             raise PtyError("on_data takes the output of this terminal, so there is nothing to iterate over.")
         while True:
-            piece = self._output.take()
+            piece = self._output_queue.get()
             if piece is None:
-                self._output.put(None)  # for who iterates once more
+                self._output_queue.put(None)  # for who iterates once more
                 break
-            self._taken += len(piece)
+            self._consumed_bytes += len(piece)
             yield piece
         if self._exit_code is None and not isinstance(self._error, PtyNotConnectedError):
             raise self._error or PtyNotConnectedError()
 
-    def _deliver(self) -> None:
+    def _deliver_output(self) -> None:
         assert self._on_data is not None
-        while (piece := self._output.take()) is not None:
-            self._taken += len(piece)
-            call_back(self._on_data, piece)
-        self._delivered.set()
+        while (piece := self._output_queue.get()) is not None:
+            self._consumed_bytes += len(piece)
+            invoke_callback(self._on_data, piece)
+        self._callbacks_done.set()
 
     def _check_connected(self) -> None:
         if not self.is_connected:
@@ -312,53 +317,53 @@ class PtyHandle:
 
     # ── Called where frames are read: nothing here may wait ──────────────────────────────────────────────────────────
 
-    def _listen(self, link: SyncLink) -> None:
-        self._unlisten = link.listen(Listener(TARGET, self._on_push, self._on_lost))
+    def _subscribe(self, link: SyncReconnectingWebSocket) -> None:
+        self._unsubscribe = link.add_listener(Listener(PTY_TARGET, self._on_push, self._on_lost))
 
-    def _begin(self, data: dict[str, Any]) -> None:
+    def _on_attached(self, data: dict[str, Any]) -> None:
         """Learn from the answer which terminal this is; nothing is lost of what came for it before."""
-        answer = _read(data)
+        answer = _parse_answer(data)
         self._id = answer.pty_session_id or self._id
         if not self._id:
-            raise ReplyError("The answer to pty.create has no ptySessionId.", action=TARGET)
-        self._begun = True
-        early, self._early = self._early, []
+            raise ReplyError("The answer to pty.create has no ptySessionId.", action=PTY_TARGET)
+        self._is_attached = True
+        early, self._early_pushes = self._early_pushes, []
         if answer.replay:
             # what came before the answer is part of it
-            early = [push for push in early if push.event_type != OUTPUT]
-            self._add(_replayed(answer.replay))
+            early = [push for push in early if push.event_type != OUTPUT_EVENT]
+            self._buffer_output(_decode_replay(answer.replay))
         for push in early:
-            self._take(push)
+            self._handle_push(push)
         if answer.exit_code is not None:
             self._exit_code = answer.exit_code
-            self._end(None)
+            self._finish(None)
 
     def _on_push(self, data: dict[str, Any]) -> None:
         try:
-            push: PtyPush = structure(data, PtyPush, path=TARGET)
-            if self._begun:
-                self._take(push)
-            elif len(self._early) < _EARLY:
-                self._early.append(push)
-        except Malformed as error:
-            _log.warning("A push of %s was ignored: %s", TARGET, error)
+            push: PtyPush = structure(data, PtyPush, path=PTY_TARGET)
+            if self._is_attached:
+                self._handle_push(push)
+            elif len(self._early_pushes) < _MAX_EARLY_PUSHES:
+                self._early_pushes.append(push)
+        except MalformedError as error:
+            _logger.warning("A push of %s was ignored: %s", PTY_TARGET, error)
 
-    def _take(self, push: PtyPush) -> None:
+    def _handle_push(self, push: PtyPush) -> None:
         if push.pty_session_id != self._id or not self.is_connected:
             return
-        if push.event_type == OUTPUT:
-            self._add(to_bytes(push.encoding, push.data or ""))
-        elif push.event_type == EXIT:
+        if push.event_type == OUTPUT_EVENT:
+            self._buffer_output(decode_bytes(push.encoding, push.data or ""))
+        elif push.event_type == EXIT_EVENT:
             self._exit_code = -1 if push.exit_code is None else push.exit_code
-            self._end(None)
-        elif push.event_type == ERROR:
-            self._end(PtyError(push.error or "The service reports a failure and gives no reason."))
+            self._finish(None)
+        elif push.event_type == ERROR_EVENT:
+            self._finish(PtyError(push.error or "The service reports a failure and gives no reason."))
 
-    def _add(self, piece: bytes) -> None:
-        self._arrived += len(piece)
-        self._output.put(piece)
-        while self._arrived - self._taken - self.dropped > _UNREAD:
-            oldest = self._output.drop()
+    def _buffer_output(self, piece: bytes) -> None:
+        self._received_bytes += len(piece)
+        self._output_queue.put(piece)
+        while self._received_bytes - self._consumed_bytes - self.dropped > _MAX_UNREAD_BYTES:
+            oldest = self._output_queue.get_or_none()
             if not oldest:
                 return
             self.dropped += len(oldest)
@@ -369,36 +374,38 @@ class PtyHandle:
         message = f"The connection to the terminal {self._id} was lost, so its exit code is not known."
         lost = PtyError(message, hint="If its program still runs, pty.connect() takes it up again.")
         lost.__cause__ = error
-        self._end(lost)
+        self._finish(lost)
 
-    def _end(self, error: PtyError | None) -> None:
+    def _finish(self, error: PtyError | None) -> None:
         self._error = error
-        self._unlisten()
+        self._unsubscribe()
         self._ended.set()
-        self._output.put(None)
+        self._output_queue.put(None)
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     return
 
 
 def _check_size(cols: int, rows: int) -> None:
     for size in (cols, rows):
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST:
-            raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{LARGEST})")
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_TERMINAL_SIZE:
+            raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{MAX_TERMINAL_SIZE})")
 
 
-def _replayed(text: str) -> bytes:
+def _decode_replay(text: str) -> bytes:
     try:
-        return to_bytes("base64", text)
-    except Malformed as error:
-        raise ReplyError(f"What {TARGET} has kept of the output cannot be read: {error}.", action=TARGET) from error
+        return decode_bytes("base64", text)
+    except MalformedError as error:
+        raise ReplyError(
+            f"What {PTY_TARGET} has kept of the output cannot be read: {error}.", action=PTY_TARGET
+        ) from error
 
 
-def _read(data: Mapping[str, Any]) -> PtyAnswer:
+def _parse_answer(data: Mapping[str, Any]) -> PtyAnswer:
     result = data.get("result", data)
     try:
-        answer: PtyAnswer = structure(result if isinstance(result, dict) else {}, PtyAnswer, path=TARGET)
-    except Malformed as error:
-        raise ReplyError(f"The answer of {TARGET} cannot be read: {error}.", action=TARGET) from error
+        answer: PtyAnswer = structure(result if isinstance(result, dict) else {}, PtyAnswer, path=PTY_TARGET)
+    except MalformedError as error:
+        raise ReplyError(f"The answer of {PTY_TARGET} cannot be read: {error}.", action=PTY_TARGET) from error
     return answer

@@ -29,13 +29,13 @@ class SyncBaseService:
         return self.session.strict
 
 
-def text_of(reply: Reply[ToolReply], kind: type[AgentBayError] = ToolError) -> str:
+def text_or_raise(reply: Reply[ToolReply], kind: type[AgentBayError] = ToolError) -> str:
     """Return the text a tool gave.
 
     Raises:
         AgentBayError: Of the given kind, with the tool's text as its message, if the tool reports a failure.
     """
-    tool = reply.needed()
+    tool = reply.data_or_raise()
     if tool.is_error:
         raise kind(tool.text or "The tool reports a failure and gives no reason.", request_id=reply.request_id)
     return tool.text

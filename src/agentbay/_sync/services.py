@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .oss import Oss
     from .pty import Pty
     from .session import Session
-    from .ws import SyncWsClient
+    from .ws_client import SyncWsClient
 
 
 class SyncSessionServices:
@@ -96,10 +96,10 @@ class SyncSessionServices:
     @cached_property
     def ws(self) -> SyncWsClient:
         """The session's WebSocket, over which everything streams; for this package's own use."""
-        from .ws import SyncWsClient
+        from .ws_client import SyncWsClient
 
         made = SyncWsClient(self._session)
-        self._session.agent_bay.client.close_later(made)
+        self._session.agent_bay.client.register_websocket(made)
         return made
 
     @property

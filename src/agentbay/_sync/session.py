@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
-from .._transport.outcome import ResultT, failed
-from .._transport.sessions import label_fault
-from .._transport.tools import arguments, direct_call, mcp_tools, read_metrics
+from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
+from .._transport.failed_result import ResultT, make_failed_result
+from .._transport.sessions import label_error
+from .._transport.tools import make_direct_call, read_metrics, to_mcp_tools, tool_arguments
 from .._wire.contexts import SyncContext
-from .._wire.keys import normal_arguments
+from .._wire.key_names import normalize_arguments
 from .._wire.schema import Action, Tool
 from .._wire.sessions import (
     DeleteSessionAsync,
@@ -45,9 +45,9 @@ from ..models.session import (
     SessionStatusResult,
 )
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
-from .door import returns
+from .error_boundary import folded
 from .services import SyncSessionServices
-from .waiting import Unfinished, sync_contexts, wait_for_state, wait_until_gone
+from .waiting import WaitTimeoutError, sync_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .transport import SyncTransport
 
 DataT = TypeVar("DataT")
-_DELETE_SECONDS = 300.0
+_DELETE_TIMEOUT_SECONDS = 300.0
 
 
 class Session(SyncSessionServices):
@@ -95,7 +95,7 @@ class Session(SyncSessionServices):
         """Show it in a notebook, without a call and without what would let others in."""
         from .. import _html
 
-        return _html.facts("Session", {"id": self.session_id, "image": self.image_id})
+        return _html.fact_table("Session", {"id": self.session_id, "image": self.image_id})
 
     @property
     def _session(self) -> Session:
@@ -128,22 +128,22 @@ class Session(SyncSessionServices):
 
         Wire: SyncContext, DeleteSessionAsync, GetSessionDetail
         """
-        deadline = Deadline(_DELETE_SECONDS)
+        deadline = Deadline(_DELETE_TIMEOUT_SECONDS)
         lost = self._upload_contexts(deadline) if sync_context else None
         try:
             reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
             wait_until_gone(self._client, self.session_id, deadline)
             self._close_websocket()
-        except (APIError, Unfinished) as error:
-            return self._failed(DeleteResult, error)
+        except (APIError, WaitTimeoutError) as error:
+            return self._raise_or_fold(DeleteResult, error)
         except (TransportError, ReplyError) as error:
-            raise self._error("delete", error) from error
+            raise self._wrap_error("delete", error) from error
         if lost is not None:
             message = f"Session {self.session_id} was deleted, but its contexts were not uploaded before: {lost}"
-            return self._failed(DeleteResult, SessionError(message, **lost.context()))
+            return self._raise_or_fold(DeleteResult, SessionError(message, **lost.context()))
         return DeleteResult(request_id=reply.request_id, success=True)
 
-    @returns(SessionPauseResult)
+    @folded(SessionPauseResult)
     def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause the session and wait until it is paused: everything in it stands still and is kept.
 
@@ -154,11 +154,11 @@ class Session(SyncSessionServices):
         Wire: PauseSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = self._client.call(PauseSessionAsync(session_id=self.session_id), deadline.within(self.timeout))
-        status = self._reach("PAUSED", deadline, poll_interval)
+        reply = self._client.call(PauseSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
+        status = self._wait_for_state("PAUSED", deadline, poll_interval)
         return SessionPauseResult(request_id=reply.request_id, success=True, status=status)
 
-    @returns(SessionPauseResult)
+    @folded(SessionPauseResult)
     def pause_async(self) -> SessionPauseResult:
         """Begin to pause the session, and return without waiting.
 
@@ -167,7 +167,7 @@ class Session(SyncSessionServices):
         reply = self._client.call(PauseSessionAsync(session_id=self.session_id))
         return SessionPauseResult(request_id=reply.request_id, success=True)
 
-    @returns(SessionResumeResult)
+    @folded(SessionResumeResult)
     def resume(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
         """Resume the paused session and wait until it runs again, from where it stood.
 
@@ -178,11 +178,11 @@ class Session(SyncSessionServices):
         Wire: ResumeSessionAsync, GetSession
         """
         deadline = Deadline(timeout)
-        reply = self._client.call(ResumeSessionAsync(session_id=self.session_id), deadline.within(self.timeout))
-        status = self._reach("RUNNING", deadline, poll_interval)
+        reply = self._client.call(ResumeSessionAsync(session_id=self.session_id), deadline.capped(self.timeout))
+        status = self._wait_for_state("RUNNING", deadline, poll_interval)
         return SessionResumeResult(request_id=reply.request_id, success=True, status=status)
 
-    @returns(SessionResumeResult)
+    @folded(SessionResumeResult)
     def resume_async(self) -> SessionResumeResult:
         """Begin to resume the session, and return without waiting.
 
@@ -194,7 +194,7 @@ class Session(SyncSessionServices):
     beta_pause = pause
     beta_resume = resume
 
-    @returns(OperationResult)
+    @folded(OperationResult)
     def keep_alive(self) -> OperationResult:
         """Count as activity, so that the idle time starts anew.
 
@@ -203,7 +203,7 @@ class Session(SyncSessionServices):
         reply = self._client.call(RefreshSessionIdleTime(session_id=self.session_id))
         return OperationResult(request_id=reply.request_id, success=True)
 
-    @returns(SessionStatusResult)
+    @folded(SessionStatusResult)
     def get_status(self) -> SessionStatusResult:
         """Tell the session's state; asking is no activity.
 
@@ -212,8 +212,8 @@ class Session(SyncSessionServices):
         try:
             reply = self._client.call(GetSessionDetail(session_id=self.session_id))
         except NotFoundError as error:
-            raise self._not_found(error) from error
-        result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.needed().status)
+            raise self._not_found_error(error) from error
+        result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.data_or_raise().status)
         result.http_status_code, result.code = 200, reply.code
         return result
 
@@ -233,10 +233,10 @@ class Session(SyncSessionServices):
 
         Wire: SetLabel
         """
-        refused = label_fault(labels)
+        refused = label_error(labels)
         if refused:
-            return self._failed(OperationResult, InvalidArgumentError(refused))
-        reply = self._asked(SetLabel(session_id=self.session_id, labels=labels), "set labels for")
+            return self._raise_or_fold(OperationResult, InvalidArgumentError(refused))
+        reply = self._call_as_session_error(SetLabel(session_id=self.session_id, labels=labels), "set labels for")
         return OperationResult(request_id=reply.request_id, success=True)
 
     def get_labels(self) -> OperationResult:
@@ -247,7 +247,7 @@ class Session(SyncSessionServices):
 
         Wire: GetLabel
         """
-        reply = self._asked(GetLabel(session_id=self.session_id), "get labels for")
+        reply = self._call_as_session_error(GetLabel(session_id=self.session_id), "get labels for")
         labels = reply.data.labels if reply.data is not None else {}
         return OperationResult(request_id=reply.request_id, success=True, data=labels)
 
@@ -263,10 +263,10 @@ class Session(SyncSessionServices):
         Wire: GetMcpResource
         """
         try:
-            reply, found = self._told(GetMcpResource(session_id=self.session_id), "get info of")
+            reply, found = self._call_for_data(GetMcpResource(session_id=self.session_id), "get info of")
         except SessionError as error:
             if isinstance(error.__cause__, NotFoundError):
-                return self._failed(OperationResult, self._not_found(error.__cause__))
+                return self._raise_or_fold(OperationResult, self._not_found_error(error.__cause__))
             raise
         desktop = found.desktop_info
         info = SessionInfo(
@@ -298,7 +298,7 @@ class Session(SyncSessionServices):
         Wire: GetLink
         """
         action = GetLink(session_id=self.session_id, protocol_type=protocol_type, port=port, option=options)
-        reply, link = self._told(action, "get link of")
+        reply, link = self._call_for_data(action, "get link of")
         if not link.url:
             raise SessionError(
                 f"Failed to get link of session {self.session_id}: the answer has none",
@@ -321,9 +321,9 @@ class Session(SyncSessionServices):
         Wire: ListMcpTools
         """
         reply = self._client.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
-        return McpToolsResult(request_id=reply.request_id, tools=mcp_tools(reply.data or []), success=True)
+        return McpToolsResult(request_id=reply.request_id, tools=to_mcp_tools(reply.data or []), success=True)
 
-    @returns(McpToolResult)
+    @folded(McpToolResult)
     def call_mcp_tool(
         self,
         tool_name: str,
@@ -346,10 +346,10 @@ class Session(SyncSessionServices):
 
         Wire: CallMcpTool, or callTool at the session's own link
         """
-        patience = Patience(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
-        deadline = Deadline(patience.total(self.timeout))
+        patience = Timeouts(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
+        deadline = Deadline(patience.total_seconds(self.timeout))
         reply = self._send_tool(tool_name, args, deadline, patience, auto_gen_session)
-        tool = reply.needed()
+        tool = reply.data_or_raise()
         if tool.is_error:
             raise ToolError(tool.text, action=reply.action, request_id=reply.request_id)
         content = [item if isinstance(item, dict) else {"type": "text", "text": str(item)} for item in tool.content]
@@ -361,7 +361,7 @@ class Session(SyncSessionServices):
             structured_content=tool.structured_content,
         )
 
-    @returns(SessionMetricsResult)
+    @folded(SessionMetricsResult)
     def get_metrics(self, read_timeout: int | None = None, connect_timeout: int | None = None) -> SessionMetricsResult:
         """Measure the session's load.
 
@@ -386,15 +386,15 @@ class Session(SyncSessionServices):
             deadline: When it must have ended, instead of `timeout`.
         """
         deadline = deadline or Deadline(timeout or self.timeout)
-        return self._send_tool(tool.tool, arguments(tool), deadline, ANY_PATIENCE)
+        return self._send_tool(tool.tool, tool_arguments(tool), deadline, NO_TIMEOUTS)
 
     def _send_tool(
-        self, name: str, args: dict[str, Any], deadline: Deadline, patience: Patience, auto_gen_session: bool = False
+        self, name: str, args: dict[str, Any], deadline: Deadline, patience: Timeouts, auto_gen_session: bool = False
     ) -> Reply[ToolReply]:
-        args = normal_arguments(name, args)
+        args = normalize_arguments(name, args)
         server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
         if self.link_url and self.token and server:
-            call = direct_call(name, args, server, self.token)
+            call = make_direct_call(name, args, server, self.token)
             return self._client.call_direct(self.link_url, call, deadline, patience)
         action = CallMcpTool(
             session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session
@@ -421,29 +421,29 @@ class Session(SyncSessionServices):
         if "ws" in self.__dict__:  # it was used
             self.ws.close()
 
-    def _reach(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
+    def _wait_for_state(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
         return wait_for_state(self._client, self.session_id, wanted, deadline, poll_interval)
 
-    def _failed(self, result: type[ResultT], error: AgentBayError) -> ResultT:
+    def _raise_or_fold(self, result: type[ResultT], error: AgentBayError) -> ResultT:
         if self.strict:
             raise error
-        return failed(result, error)
+        return make_failed_result(result, error)
 
-    def _asked(self, action: Action[DataT], doing: str) -> Reply[DataT]:
+    def _call_as_session_error(self, action: Action[DataT], doing: str) -> Reply[DataT]:
         try:
             return self._client.call(action)
         except (APIError, TransportError, ReplyError) as error:
-            raise self._error(doing, error) from error
+            raise self._wrap_error(doing, error) from error
 
-    def _told(self, action: Action[DataT], doing: str) -> tuple[Reply[DataT], DataT]:
-        reply = self._asked(action, doing)
+    def _call_for_data(self, action: Action[DataT], doing: str) -> tuple[Reply[DataT], DataT]:
+        reply = self._call_as_session_error(action, doing)
         try:
-            return reply, reply.needed()
+            return reply, reply.data_or_raise()
         except ReplyError as error:
-            raise self._error(doing, error) from error
+            raise self._wrap_error(doing, error) from error
 
-    def _error(self, doing: str, error: AgentBayError) -> SessionError:
+    def _wrap_error(self, doing: str, error: AgentBayError) -> SessionError:
         return SessionError(f"Failed to {doing} session {self.session_id}: {error.message}", **error.context())
 
-    def _not_found(self, error: AgentBayError) -> SessionNotFoundError:
+    def _not_found_error(self, error: AgentBayError) -> SessionNotFoundError:
         return SessionNotFoundError(f"Session {self.session_id} not found", **error.context())

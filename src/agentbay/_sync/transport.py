@@ -15,11 +15,18 @@ from weakref import WeakSet
 
 import httpx
 
-from .._concurrency import SyncCall, SyncOwner, sync_blocking, sync_in_time, sync_mind, sync_sleep
-from .._transport.deadline import ANY_PATIENCE, Deadline, Patience
-from .._transport.reply import Answer, Reply, read, read_direct
-from .._transport.request import Outgoing, direct, rpc
-from .._transport.retry import pause_before_retry
+from .._concurrency import (
+    SyncCallable,
+    SyncPerProcess,
+    sync_run_blocking,
+    sync_sleep,
+    sync_warn_if_loop_running,
+    sync_with_timeout,
+)
+from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
+from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
+from .._transport.request import HttpRequest, make_direct_request, make_rpc_request
+from .._transport.retry import retry_backoff
 from .._wire.schema import Action
 from .._wire.tools import DirectToolCall, ToolReply
 from ..config import Settings
@@ -33,18 +40,18 @@ from ..errors import (
     NotFoundError,
     ReplyError,
 )
-from .pool import SyncPool, is_local_socket
+from .connection_pool import SyncConnectionPool, is_local_socket
 
 if TYPE_CHECKING:
-    from .._launcher import Launcher
-    from .._websocket import Place
-    from .ws import SyncWsClient
+    from .._runtime_launcher import RuntimeLauncher
+    from .._websocket import WebSocketEndpoint
+    from .ws_client import SyncWsClient
 
 DataT = TypeVar("DataT")
 R = TypeVar("R")
 MAX_CONNECTIONS = 100
-_log = logging.getLogger("agentbay")
-_NEVER_SENT = (
+_logger = logging.getLogger("agentbay")
+_NOT_SENT_ERRORS = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
@@ -60,7 +67,7 @@ class SyncTransport:
         self,
         settings: Settings,
         *,
-        launcher: Launcher | None,
+        launcher: RuntimeLauncher | None,
         max_retries: int,
         http_client: httpx.Client | None,
         proxy: str | None,
@@ -72,12 +79,12 @@ class SyncTransport:
         self._http_client = http_client
         self._proxy = proxy
         self._verify = verify
-        self._routes = SyncOwner(self._make_routes, SyncRoutes.close)
-        self._websockets: WeakSet[SyncWsClient] = WeakSet()
+        self._routers = SyncPerProcess(self._make_router, SyncTransportRouter.close)
+        self._ws_clients: WeakSet[SyncWsClient] = WeakSet()
         self._closed = False
 
     def call(
-        self, action: Action[DataT], deadline: Deadline | None = None, patience: Patience = ANY_PATIENCE
+        self, action: Action[DataT], deadline: Deadline | None = None, patience: Timeouts = NO_TIMEOUTS
     ) -> Reply[DataT]:
         """Send an action and return what the service said; without a deadline it may take the client's time limit.
 
@@ -86,44 +93,46 @@ class SyncTransport:
         """
         spec, attempt = action.spec, 0
         deadline = deadline or Deadline(self.settings.timeout)
-        self._be_ready()
+        self._ensure_ready()
         while True:
             attempt += 1
             try:
-                return read(action, self._exchange(rpc(action, self.settings), deadline, patience))
+                return read_reply(
+                    action, self._send_request(make_rpc_request(action, self.settings), deadline, patience)
+                )
             except AgentBayError as error:
-                if attempt > 1 and spec.gone_is_done and isinstance(error, NotFoundError):
+                if attempt > 1 and spec.not_found_is_success and isinstance(error, NotFoundError):
                     return Reply(action=spec.name, data=None, request_id=error.request_id)
-                self._pause(error, attempt, spec.idempotent, deadline)
+                self._wait_before_retry(error, attempt, spec.idempotent, deadline)
 
     def call_direct(
-        self, link_url: str, call: DirectToolCall, deadline: Deadline, patience: Patience = ANY_PATIENCE
+        self, link_url: str, call: DirectToolCall, deadline: Deadline, patience: Timeouts = NO_TIMEOUTS
     ) -> Reply[ToolReply]:
         """Call a tool straight at a session's own link.
 
         Raises:
             AgentBayError: Typed by what happened; a tool call that may have been executed is not repeated.
         """
-        outgoing, attempt = direct(link_url, call), 0
-        self._be_ready()
+        outgoing, attempt = make_direct_request(link_url, call), 0
+        self._ensure_ready()
         while True:
             attempt += 1
             try:
-                return read_direct(self._exchange(outgoing, deadline, patience), call.request_id)
+                return read_direct_reply(self._send_request(outgoing, deadline, patience), call.request_id)
             except AgentBayError as error:
-                self._pause(error, attempt, False, deadline)
+                self._wait_before_retry(error, attempt, False, deadline)
 
     @contextmanager
-    def presigned(
-        self, outgoing: Outgoing, content: Iterable[bytes] | None, deadline: Deadline, idle: float
+    def send_presigned(
+        self, outgoing: HttpRequest, content: Iterable[bytes] | None, deadline: Deadline, idle: float
     ) -> Iterator[httpx.Response]:
         """Send a request, its body block by block, and yield the answer unread; nothing is repeated or followed.
 
         Raises:
             AgentBayError: Typed by what happened; `idle` is how many seconds nothing may move.
         """
-        self._be_ready()
-        wait = min(deadline.check(outgoing.label), idle)
+        self._ensure_ready()
+        wait = min(deadline.remaining_or_raise(outgoing.label), idle)
         extensions = {
             "target": outgoing.target,  # apart from the URL, which logs may show
             "deadline": deadline.at,
@@ -133,7 +142,7 @@ class SyncTransport:
             request = httpx.Request(
                 outgoing.method, outgoing.url, headers=outgoing.headers, content=content, extensions=extensions
             )
-            response = self._open(request)
+            response = self._send_unread(request)
             try:
                 yield response
             finally:
@@ -142,14 +151,14 @@ class SyncTransport:
             if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)) and deadline.remaining() > 0:
                 message = f"The {outgoing.label} stood still for {wait:g} s."
                 raise DeadlineExceeded(message, action=outgoing.label) from error
-            _raise_typed(error, outgoing, deadline)
+            _raise_mapped(error, outgoing, deadline)
 
-    def _open(self, request: httpx.Request) -> httpx.Response:
+    def _send_unread(self, request: httpx.Request) -> httpx.Response:
         if self._http_client is not None:
             return self._http_client.send(request, stream=True, auth=None, follow_redirects=False)
-        return (self._routes.get()).route(request.url).handle_request(request)
+        return (self._routers.get()).route(request.url).handle_request(request)
 
-    def repeat(self, attempt: SyncCall[R], deadline: Deadline) -> R:
+    def retry(self, attempt: SyncCallable[R], deadline: Deadline) -> R:
         """Make an attempt, and make it again where that may help; for what does the same however often it is done.
 
         Raises:
@@ -161,48 +170,48 @@ class SyncTransport:
             try:
                 return attempt()
             except AgentBayError as error:
-                self._pause(error, number, True, deadline)
+                self._wait_before_retry(error, number, True, deadline)
 
-    def place(self, url: str, token: str) -> Place:
+    def websocket_endpoint(self, url: str, token: str) -> WebSocketEndpoint:
         """Say how a WebSocket gets there: by the same proxy, and with the same trust, as everything else."""
-        from .._websocket import Place
+        from .._websocket import WebSocketEndpoint
 
-        self._be_ready()
+        self._ensure_ready()
         address = httpx.URL(url)
         secure = address.scheme == "wss"
-        path = self.settings.socket if is_local_socket(address) else ""
+        path = self.settings.socket_path if is_local_socket(address) else ""
         proxy = self._proxy or environment_proxy("https" if secure else "http", address.host)
-        return Place(url, token, ssl_context(self._verify) if secure else None, proxy, path)
+        return WebSocketEndpoint(url, token, ssl_context(self._verify) if secure else None, proxy, path)
 
-    def close_later(self, websocket: SyncWsClient) -> None:
+    def register_websocket(self, websocket: SyncWsClient) -> None:
         """Close a session's WebSocket too when this is closed."""
-        self._websockets.add(websocket)
+        self._ws_clients.add(websocket)
 
-    def lend(self, bay: Any) -> None:
+    def configure_clone(self, bay: Any) -> None:
         """Set up a client of either flavour that goes the same way, with connections of its own and never raising."""
         bay._set_up(self.settings, None, self.max_retries, None, self._proxy, self._verify, False)
 
     def close(self) -> None:
         """Close the connections; an `http_client` that was given stays open."""
         self._closed = True
-        for websocket in list(self._websockets):
+        for websocket in list(self._ws_clients):
             websocket.close()
-        self._routes.close()
+        self._routers.close()
         if self._launcher is not None:
-            sync_blocking(self._launcher.stop)
+            sync_run_blocking(self._launcher.stop)
 
-    def _be_ready(self) -> None:
-        sync_mind()
+    def _ensure_ready(self) -> None:
+        sync_warn_if_loop_running()
         if self._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
         if self._http_client is not None and self._http_client.is_closed:
             raise ClientClosedError("The http_client that this client was given is closed.")
         if self._launcher is not None and not self.settings.url:
-            url = sync_blocking(self._launcher.start)
+            url = sync_run_blocking(self._launcher.start)
             self.settings = self.settings._replace(url=url, host=url.partition("://")[2])
 
-    def _pause(self, error: AgentBayError, attempt: int, idempotent: bool, deadline: Deadline) -> None:
-        pause = pause_before_retry(
+    def _wait_before_retry(self, error: AgentBayError, attempt: int, idempotent: bool, deadline: Deadline) -> None:
+        pause = retry_backoff(
             error,
             attempt,
             idempotent=idempotent,
@@ -211,11 +220,11 @@ class SyncTransport:
         )
         if pause is None:
             raise error
-        _log.debug("%s again in %.2f s: %s", error.action, pause, type(error).__name__)
+        _logger.debug("%s again in %.2f s: %s", error.action, pause, type(error).__name__)
         sync_sleep(pause)
 
-    def _exchange(self, outgoing: Outgoing, deadline: Deadline, patience: Patience) -> Answer:
-        left = deadline.check(outgoing.label)
+    def _send_request(self, outgoing: HttpRequest, deadline: Deadline, patience: Timeouts) -> HttpAnswer:
+        left = deadline.remaining_or_raise(outgoing.label)
         extensions = {
             "deadline": deadline.at,
             "timeout": {
@@ -228,24 +237,26 @@ class SyncTransport:
         body, began = httpx.ByteStream(outgoing.body), time.monotonic()
         try:
             request = httpx.Request("POST", outgoing.url, headers=outgoing.headers, stream=body, extensions=extensions)
-            response, content = self._send(request, outgoing.target, deadline)
+            response, content = self._send_within_deadline(request, outgoing.target, deadline)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
-            _raise_typed(error, outgoing, deadline)
-        _log.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
-        return Answer(response.status_code, response.headers, content, outgoing.label)
+            _raise_mapped(error, outgoing, deadline)
+        _logger.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
+        return HttpAnswer(response.status_code, response.headers, content, outgoing.label)
 
-    def _send(self, request: httpx.Request, target: bytes, deadline: Deadline) -> tuple[httpx.Response, bytes]:
-        route = None if self._http_client is not None else (self._routes.get()).route(request.url)
-        if isinstance(route, SyncPool):  # which keeps to the deadline by itself
+    def _send_within_deadline(
+        self, request: httpx.Request, target: bytes, deadline: Deadline
+    ) -> tuple[httpx.Response, bytes]:
+        route = None if self._http_client is not None else (self._routers.get()).route(request.url)
+        if isinstance(route, SyncConnectionPool):  # which keeps to the deadline by itself
             request.extensions["target"] = target
-            return self._receive(route, request, deadline)
+            return self._send_and_read(route, request, deadline)
         if route is None and b"Authorization=" in target:
             request.extensions["target"] = target  # httpx writes addresses to its log, where no key may be
         else:
             request.url = request.url.copy_with(raw_path=target)
-        return sync_in_time(deadline.remaining(), lambda: self._receive(route, request, deadline))
+        return sync_with_timeout(deadline.remaining(), lambda: self._send_and_read(route, request, deadline))
 
-    def _receive(
+    def _send_and_read(
         self, route: httpx.BaseTransport | None, request: httpx.Request, deadline: Deadline
     ) -> tuple[httpx.Response, bytes]:
         if route is not None:
@@ -263,29 +274,29 @@ class SyncTransport:
             response.close()
         return response, b"".join(parts)
 
-    def _make_routes(self) -> SyncRoutes:
-        return SyncRoutes(self._verify, self._proxy, self.settings.socket)
+    def _make_router(self) -> SyncTransportRouter:
+        return SyncTransportRouter(self._verify, self._proxy, self.settings.socket_path)
 
 
-class SyncRoutes:
+class SyncTransportRouter:
     """By which way a host is reached: straight through the pool, or through a proxy."""
 
     def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None, socket: str) -> None:
         self._ssl_context = partial(ssl_context, verify)
         self._proxy, self._socket = proxy, socket
-        self._pool = SyncPool(self._ssl_context, MAX_CONNECTIONS, socket)
-        self._proxied: dict[str, httpx.HTTPTransport] = {}
+        self._pool = SyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, socket)
+        self._proxy_transports: dict[str, httpx.HTTPTransport] = {}
 
     def route(self, url: httpx.URL) -> httpx.BaseTransport:
         """Return what carries requests to that URL."""
         proxy = self._proxy or environment_proxy(url.scheme, url.host)
         if proxy is None or (self._socket and is_local_socket(url)):
             return self._pool
-        if proxy not in self._proxied:
-            self._proxied[proxy] = self._through(proxy)
-        return self._proxied[proxy]
+        if proxy not in self._proxy_transports:
+            self._proxy_transports[proxy] = self._make_proxy_transport(proxy)
+        return self._proxy_transports[proxy]
 
-    def _through(self, proxy: str) -> httpx.HTTPTransport:
+    def _make_proxy_transport(self, proxy: str) -> httpx.HTTPTransport:
         limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
         try:
             address = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
@@ -300,7 +311,7 @@ class SyncRoutes:
     def close(self) -> None:
         """Close every connection."""
         self._pool.close()
-        for transport in self._proxied.values():
+        for transport in self._proxy_transports.values():
             transport.close()
 
 
@@ -332,16 +343,16 @@ def environment_proxy(scheme: str, host: str) -> str | None:
     return proxy if proxy and not urllib.request.proxy_bypass(host) else None
 
 
-def _raise_typed(error: Exception, outgoing: Outgoing, deadline: Deadline) -> NoReturn:
+def _raise_mapped(error: Exception, outgoing: HttpRequest, deadline: Deadline) -> NoReturn:
     """Turn what httpx raises into what this package raises; the one place that knows httpx's exceptions."""
     what = outgoing.label
     host = httpx.URL(outgoing.url).netloc.decode() if not isinstance(error, httpx.InvalidURL) else "the endpoint"
-    if isinstance(error, (*_NEVER_SENT, httpx.InvalidURL)):
+    if isinstance(error, (*_NOT_SENT_ERRORS, httpx.InvalidURL)):
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what
         ) from error
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
-        late = deadline.exceeded(f"{what} at {host}")
+        late = deadline.exceeded_error(f"{what} at {host}")
         late.action, late.hint = what, "It may have been executed all the same."
         raise late from error
     if isinstance(error, (httpx.DecodingError, httpx.LocalProtocolError, httpx.StreamError)):

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._concurrency import sync_sleep
-from .._transport.contexts import standing
+from .._transport.contexts import get_transfer_state
 from .._transport.deadline import Deadline
-from .._transport.poll import delays
-from .._transport.sessions import unready_contexts
+from .._transport.poll import poll_delays
+from .._transport.sessions import check_awaited_contexts
 from .._wire.contexts import GetContextInfo, SyncContext
 from .._wire.sessions import GetSession, GetSessionDetail
 from ..errors import (
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from ..models.context import ContextStatusData
     from .transport import SyncTransport
 
-_ENDED = frozenset({"DELETED", "FINISH"})
+_ENDED_STATUSES = frozenset({"DELETED", "FINISH"})
 
 
-class Unfinished(SessionError, TimeoutError):
+class WaitTimeoutError(SessionError, TimeoutError):
     """Something that the service had begun did not end in time."""
 
 
@@ -40,10 +40,10 @@ def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) 
     Raises:
         AgentBayError: If that cannot be found out, or takes too long.
     """
-    for delay in delays(deadline, first=0.02, factor=1.6, cap=1.0):
+    for delay in poll_delays(deadline, first=0.02, factor=1.6, cap=1.0):
         try:
-            found = client.call(GetSessionDetail(session_id=session_id), deadline.within(client.settings.timeout))
-            if found.needed().status in _ENDED:
+            found = client.call(GetSessionDetail(session_id=session_id), deadline.capped(client.settings.timeout))
+            if found.data_or_raise().status in _ENDED_STATUSES:
                 return
         except NotFoundError:
             return
@@ -51,7 +51,9 @@ def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) 
             if not error.retryable:
                 raise
         sync_sleep(delay)
-    raise Unfinished(f"Session {session_id} was still there {deadline.seconds:g} s after the request to delete it.")
+    raise WaitTimeoutError(
+        f"Session {session_id} was still there {deadline.seconds:g} s after the request to delete it."
+    )
 
 
 def wait_for_state(
@@ -63,19 +65,19 @@ def wait_for_state(
         AgentBayError: If it will never be, or takes too long.
     """
     status = "unknown"
-    for delay in delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
+    for delay in poll_delays(deadline, first=min(0.02, poll_interval), factor=1.6, cap=poll_interval):
         try:
-            found = client.call(GetSession(session_id=session_id), deadline.within(client.settings.timeout))
-            status = found.needed().status
+            found = client.call(GetSession(session_id=session_id), deadline.capped(client.settings.timeout))
+            status = found.data_or_raise().status
         except AgentBayError as error:
             if not error.retryable:
                 raise
         if status == wanted:
             return status
-        if status in _ENDED or status == "DELETING":
+        if status in _ENDED_STATUSES or status == "DELETING":
             raise ConflictError(f"Session {session_id} is {status}, it will not be {wanted}.")
         sync_sleep(delay)
-    raise Unfinished(f"Session {session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
+    raise WaitTimeoutError(f"Session {session_id} was {status}, not {wanted}, after {deadline.seconds:g} s.")
 
 
 def sync_contexts(client: SyncTransport, action: SyncContext, deadline: Deadline) -> Reply[None]:
@@ -84,7 +86,7 @@ def sync_contexts(client: SyncTransport, action: SyncContext, deadline: Deadline
     Raises:
         AgentBayError: If it failed, cannot be found out, or takes too long.
     """
-    reply = client.call(action, deadline.within(client.settings.timeout))
+    reply = client.call(action, deadline.capped(client.settings.timeout))
     wait_for_sync(client, action, deadline)
     return reply
 
@@ -105,26 +107,26 @@ def wait_for_transfers(client: SyncTransport, asked: GetContextInfo, mode: str, 
     Raises:
         AgentBayError: If one failed, this cannot be found out, or takes too long.
     """
-    for looks, delay in enumerate(delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
-        transfers = look(client, asked, deadline)
-        state = None if transfers is None else standing(transfers, mode)
-        if state is not None and state.ended(looks):
-            if state.wrong:
-                raise SessionError(f"In session {asked.session_id} {'; '.join(state.wrong)}.")
+    for looks, delay in enumerate(poll_delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
+        transfers = poll_transfers(client, asked, deadline)
+        state = None if transfers is None else get_transfer_state(transfers, mode)
+        if state is not None and state.is_finished(looks):
+            if state.errors:
+                raise SessionError(f"In session {asked.session_id} {'; '.join(state.errors)}.")
             return
         sync_sleep(delay)
     what = asked.path or asked.context_id or f"the contexts of session {asked.session_id}"
-    raise Unfinished(f"The {mode} of {what} did not end within {deadline.seconds:g} s.")
+    raise WaitTimeoutError(f"The {mode} of {what} did not end within {deadline.seconds:g} s.")
 
 
-def look(client: SyncTransport, asked: GetContextInfo, deadline: Deadline) -> list[ContextStatusData] | None:
+def poll_transfers(client: SyncTransport, asked: GetContextInfo, deadline: Deadline) -> list[ContextStatusData] | None:
     """Tell how transfers stand; None if this once it cannot be told.
 
     Raises:
         AgentBayError: If asking again would not help.
     """
     try:
-        found = client.call(asked, deadline.within(client.settings.timeout))
+        found = client.call(asked, deadline.capped(client.settings.timeout))
     except AgentBayError as error:
         if not error.retryable:
             raise
@@ -137,12 +139,12 @@ def wait_for_contexts(
 ) -> SessionError | None:
     """Wait until every awaited context has arrived; return what went wrong with one."""
     missing = awaited
-    for delay in delays(deadline, first=0.05, factor=1.5, cap=5.0):
+    for delay in poll_delays(deadline, first=0.05, factor=1.5, cap=5.0):
         if not missing:
             return None
         try:
-            found = client.call(GetContextInfo(session_id=session_id), deadline.within(client.settings.timeout))
-            missing, wrong = unready_contexts(awaited, found.needed().transfers())
+            found = client.call(GetContextInfo(session_id=session_id), deadline.capped(client.settings.timeout))
+            missing, wrong = check_awaited_contexts(awaited, found.data_or_raise().transfers())
         except (APIError, TransportError, ReplyError) as error:
             wrong = [] if error.retryable else [str(error)]
         if wrong:

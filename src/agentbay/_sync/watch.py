@@ -12,21 +12,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .._transport.deadline import Deadline
-from .._transport.watch import Subscription, without_echoes
-from .._websocket import SyncMailbox
+from .._transport.subscription import Subscription, drop_redundant_modifies
+from .._websocket import SyncQueue
 from .._wire.tools import GetFileChange
 from ..errors import AgentBayError, FileError
 from ..models.filesystem import FileChangeEvent
-from .ws import Listener
+from .ws_client import Listener
 
 if TYPE_CHECKING:
     from .filesystem import FileSystem
-    from .ws import SyncLink
+    from .ws_client import SyncReconnectingWebSocket
 
-_SUBSCRIBING = 15.0  # seconds that a service may take to begin or refuse
-_PATIENCE = 120.0  # seconds for which a lost connection is tried again
-_UNREAD = 100_000  # changes that are kept for who does not ask for them
-_log = logging.getLogger("agentbay")
+_SUBSCRIBE_TIMEOUT_SECONDS = 15.0  # seconds that a service may take to begin or refuse
+_WATCH_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
+_MAX_UNREAD_CHANGES = 100_000  # changes that are kept for who does not ask for them
+_logger = logging.getLogger("agentbay")
 
 
 class Watch:
@@ -39,12 +39,14 @@ class Watch:
     def __init__(self, files: FileSystem, path: str, interval: float) -> None:
         self._files, self._interval = files, interval
         self._subscription = Subscription(path)
-        self._arrived: SyncMailbox[list[FileChangeEvent] | AgentBayError | None] = SyncMailbox()
+        self._queue: SyncQueue[list[FileChangeEvent] | AgentBayError | None] = SyncQueue()
         self._pending: deque[FileChangeEvent] = deque()
-        self._in = self._out = 0  # changes that were pushed and taken; each is counted by one side alone
-        self._started = self._pushed = self._over = False
-        self._due, self._patience = Deadline(interval), Deadline(_PATIENCE)
-        self._unlisten: Callable[[], None] = _nothing
+        self._pushed_count = self._consumed_count = (
+            0  # changes that were pushed and taken; each is counted by one side alone
+        )
+        self._is_started = self._is_subscribed = self._is_closed = False
+        self._next_poll, self._retry_deadline = Deadline(interval), Deadline(_WATCH_RETRY_SECONDS)
+        self._remove_listener: Callable[[], None] = _no_op
 
     def start(self) -> None:
         """Begin to watch: what happens from now on will be told. Calling it again does nothing.
@@ -52,20 +54,20 @@ class Watch:
         Raises:
             FileError: If there is no such directory.
         """
-        if self._started:
+        if self._is_started:
             return
         try:
-            self._listen()
-            if not self._subscription.numbered:
-                self._ask()  # what it tells has happened before
+            self._try_subscribe()
+            if not self._subscription.is_numbered:
+                self._fetch_changes()  # what it tells has happened before
         except BaseException:
-            self._end()
+            self._close()
             raise
-        self._started, self._due = True, Deadline(self._interval)
+        self._is_started, self._next_poll = True, Deadline(self._interval)
 
     def stop(self) -> None:
         """End the iteration, also one that waits."""
-        self._arrived.put(None)
+        self._queue.put(None)
 
     def __enter__(self) -> Watch:
         self.start()
@@ -75,7 +77,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-        self._end()
+        self._close()
 
     def __iter__(self) -> Watch:
         return self
@@ -83,63 +85,65 @@ class Watch:
     def __next__(self) -> FileChangeEvent:
         self.start()
         while not self._pending:
-            found = self.take()
+            found = self.next_batch()
             if found is None:
                 raise StopIteration
-            self._pending.extend(without_echoes(found))
+            self._pending.extend(drop_redundant_modifies(found))
         return self._pending.popleft()
 
-    def take(self, within: float = math.inf) -> list[FileChangeEvent] | None:
+    def next_batch(self, within: float = math.inf) -> list[FileChangeEvent] | None:
         """Return what has changed, nothing if nothing has within so many seconds, None at the end; for this package."""
-        wait = math.inf if self._pushed else max(self._due.remaining(), 0.0)
+        wait = math.inf if self._is_subscribed else max(self._next_poll.remaining(), 0.0)
         try:
-            found = self._arrived.take(min(wait, within))
+            found = self._queue.get(min(wait, within))
         except TimeoutError:
             return [] if within < wait else self._poll()
         if found is None:
-            self._arrived.put(None)  # for the next step, which is the end too
-            self._end()
+            self._queue.put(None)  # for the next step, which is the end too
+            self._close()
         elif isinstance(found, AgentBayError):
             raise found
         else:
-            self._out += len(found)
+            self._consumed_count += len(found)
         return found
 
     # ── Pushed ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _listen(self) -> None:
+    def _try_subscribe(self) -> None:
         """Have changes pushed, if the service does that."""
         try:
-            link = self._link()
-            self._unlisten = link.listen(Listener(self._target, self._on_push, self._on_lost, self._subscribe))
+            link = self._websocket()
+            self._remove_listener = link.add_listener(
+                Listener(self._target, self._on_push, self._on_lost, self._subscribe)
+            )
             self._subscribe()
         except AgentBayError as error:
-            _log.debug("Changes of %s are asked for, not pushed: %s", self._subscription.path, error)
-            self._unlisten()
+            _logger.debug("Changes of %s are asked for, not pushed: %s", self._subscription.path, error)
+            self._remove_listener()
 
     def _subscribe(self) -> None:
         """Subscribe, also when the connection was lost and is there again."""
-        asked, answered = self._subscription.beginning(), self._subscription.begin
+        asked, answered = self._subscription.subscribe_request(), self._subscription.on_answer
         try:
-            (self._link()).call(self._target, asked, Deadline(_SUBSCRIBING), answered)
+            (self._websocket()).call(self._target, asked, Deadline(_SUBSCRIBE_TIMEOUT_SECONDS), answered)
         except FileError as error:
-            self._arrived.put(error)
-        self._pushed = True
-        if self._over:  # since it was begun
-            self._end()
-        elif self._started and not self._subscription.numbered:
-            self._put(self._ask())
+            self._queue.put(error)
+        self._is_subscribed = True
+        if self._is_closed:  # since it was begun
+            self._close()
+        elif self._is_started and not self._subscription.is_numbered:
+            self._enqueue(self._fetch_changes())
 
-    def _end(self) -> None:
-        self._over = True
-        self._unlisten()
-        if self._pushed:
-            self._pushed = False
+    def _close(self) -> None:
+        self._is_closed = True
+        self._remove_listener()
+        if self._is_subscribed:
+            self._is_subscribed = False
             with contextlib.suppress(AgentBayError):  # whoever is not there any more needs not be told
-                (self._link()).send(self._target, self._subscription.ending())
+                (self._websocket()).send(self._target, self._subscription.unsubscribe_request())
 
-    def _link(self) -> SyncLink:
-        return self._files.session.ws.link()
+    def _websocket(self) -> SyncReconnectingWebSocket:
+        return self._files.session.ws.websocket()
 
     @property
     def _target(self) -> str:
@@ -147,42 +151,44 @@ class Watch:
         return next(listed, "") or GetFileChange.server
 
     def _on_push(self, data: dict[str, Any]) -> None:
-        if found := self._subscription.read(data):
-            self._put(found)
+        if found := self._subscription.read_changes_of(data):
+            self._enqueue(found)
 
     def _on_lost(self, error: AgentBayError) -> None:
-        self._pushed, self._patience = False, Deadline(_PATIENCE)
-        self._put([])  # so that who waits does so at intervals from now on
+        self._is_subscribed, self._retry_deadline = False, Deadline(_WATCH_RETRY_SECONDS)
+        self._enqueue([])  # so that who waits does so at intervals from now on
 
-    def _put(self, found: list[FileChangeEvent]) -> None:
-        self._in += len(found)
-        if self._in - self._out > _UNREAD:
-            self._unlisten()
-            why = f"Changes below {self._subscription.path} are lost: more than {_UNREAD} were not asked for."
-            self._arrived.put(FileError(why, hint="End a watch that is not needed any more with stop()."))
+    def _enqueue(self, found: list[FileChangeEvent]) -> None:
+        self._pushed_count += len(found)
+        if self._pushed_count - self._consumed_count > _MAX_UNREAD_CHANGES:
+            self._remove_listener()
+            why = (
+                f"Changes below {self._subscription.path} are lost: more than {_MAX_UNREAD_CHANGES} were not asked for."
+            )
+            self._queue.put(FileError(why, hint="End a watch that is not needed any more with stop()."))
             return
-        self._arrived.put(found)
+        self._queue.put(found)
 
     # ── Asked for ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _poll(self) -> list[FileChangeEvent]:
         try:
-            found = self._ask()
+            found = self._fetch_changes()
         except AgentBayError as error:
-            if not error.retryable or self._patience.remaining() <= 0:
+            if not error.retryable or self._retry_deadline.remaining() <= 0:
                 raise
             found = []
         else:
-            self._patience = Deadline(_PATIENCE)
-        self._due = Deadline(self._interval)
+            self._retry_deadline = Deadline(_WATCH_RETRY_SECONDS)
+        self._next_poll = Deadline(self._interval)
         return found
 
-    def _ask(self) -> list[FileChangeEvent]:
+    def _fetch_changes(self) -> list[FileChangeEvent]:
         result = self._files._get_file_change(self._subscription.path)
         if not result:
             raise result.exception or FileError(result.error_message)
         return result.events
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     return

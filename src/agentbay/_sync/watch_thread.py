@@ -14,8 +14,8 @@ from ..models.filesystem import FileChangeEvent
 if TYPE_CHECKING:
     from .session import Session
 
-_GLANCE = 0.5  # longest time between two looks at whether to stop, seconds
-_log = logging.getLogger("agentbay")
+_STOP_CHECK_SECONDS = 0.5  # longest time between two looks at whether to stop, seconds
+_logger = logging.getLogger("agentbay")
 
 
 class WatchThread(threading.Thread):
@@ -41,36 +41,36 @@ class WatchThread(threading.Thread):
 
     def run(self) -> None:
         """Watch."""
-        bay, session = _twin(self._session)
+        bay, session = _clone_as_sync(self._session)
         with bay:
             while not self.stop_event.is_set():
                 try:
                     with session.file_system.watch(self._path, interval=self._interval) as watch:
                         self.ready_event.set()
-                        self._tell(watch)
+                        self._deliver_changes(watch)
                 except SessionNotFoundError:
                     self.stop_event.set()
                 except AgentBayError as error:
-                    _log.warning("Cannot tell the changes of %s: %s", self._path, error)
+                    _logger.warning("Cannot tell the changes of %s: %s", self._path, error)
                     self.stop_event.wait(self._interval)
                 self.ready_event.set()  # also if there is nothing to watch yet
 
-    def _tell(self, watch: Any) -> None:
-        from .._sync.callbacks import call_back
+    def _deliver_changes(self, watch: Any) -> None:
+        from .._sync.callbacks import invoke_callback
 
         while not self.stop_event.is_set():
-            found = watch.take(min(self._interval, _GLANCE))
+            found = watch.next_batch(min(self._interval, _STOP_CHECK_SECONDS))
             if found and not self.stop_event.is_set():
-                call_back(self._callback, found)
+                invoke_callback(self._callback, found)
 
 
-def _twin(session: Session) -> tuple[Any, Any]:
+def _clone_as_sync(session: Session) -> tuple[Any, Any]:
     """Make a synchronous client and session that are the same, with connections of their own."""
     from .._sync.client import AgentBay
     from .._sync.session import Session
 
     bay = AgentBay.__new__(AgentBay)
-    session.agent_bay.client.lend(bay)
+    session.agent_bay.client.configure_clone(bay)
     twin = Session(bay, session.session_id)
     twin.link_url, twin.ws_url, twin.token = session.link_url, session.ws_url, session.token
     twin.mcpTools = list(session.mcpTools)

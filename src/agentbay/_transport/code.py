@@ -11,13 +11,13 @@ from typing import Any
 from .._wire.tools import RunCode, ToolReply
 from ..errors import CodeError, CodeTimeoutError, InvalidArgumentError, ReplyError
 from ..models.code import CodeContext, EnhancedCodeExecutionResult, ExecutionError, ExecutionLogs, ExecutionResult
-from .code_contexts import name_of
+from .code_contexts import require_context_name
 from .reply import Reply
 
 LANGUAGES = ("python", "javascript", "r", "java")
 _ALIASES = {"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "nodejs": "javascript"}
-_JUPYTER = re.compile(r"jupyter:[a-z0-9._-]+")  # the name of a kernelspec; for services that take such
-_TEXTS = {
+_KERNELSPEC = re.compile(r"jupyter:[a-z0-9._-]+")  # the name of a kernelspec; for services that take such
+_TEXT_KEYS = {
     "text": ("text/plain", "text"),
     "html": ("text/html", "html"),
     "markdown": ("text/markdown", "markdown"),
@@ -26,23 +26,23 @@ _TEXTS = {
     "svg": ("image/svg+xml", "svg"),
     "latex": ("text/latex", "latex"),
 }
-_OBJECTS = {
+_OBJECT_KEYS = {
     "json": ("application/json", "json"),
     "chart": ("application/vnd.vegalite.v5+json", "application/vnd.vegalite.v4+json", "chart"),
 }
-_NAMED = re.compile(r"([A-Za-z_][\w.]*): (.*)|([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt))", re.DOTALL)
-_LONGEST = 1 << 31  # seconds
-_NESTING = 4  # how often a text may be JSON of a text that is JSON
+_ERROR_LINE = re.compile(r"([A-Za-z_][\w.]*): (.*)|([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt))", re.DOTALL)
+_MAX_TIMEOUT_SECONDS = 1 << 31  # seconds
+_MAX_JSON_NESTING = 4  # how often a text may be JSON of a text that is JSON
 
 
-def language_of(language: object) -> str | None:
+def normalize_language(language: object) -> str | None:
     """Return the service's name of a language, or None if it has none."""
     name = str(language).strip().lower()
     name = _ALIASES.get(name, name)
-    return name if name in LANGUAGES or _JUPYTER.fullmatch(name) else None
+    return name if name in LANGUAGES or _KERNELSPEC.fullmatch(name) else None
 
 
-def call_of(
+def make_run_code(
     code: str, language: str | None, timeout_s: float | None = 60, context: CodeContext | str | None = None
 ) -> RunCode:
     """Make the call that runs code.
@@ -53,50 +53,54 @@ def call_of(
     """
     if timeout_s is None:
         timeout_s = 60
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 < timeout_s < _LONGEST:
+    if (
+        isinstance(timeout_s, bool)
+        or not isinstance(timeout_s, (int, float))
+        or not 0 < timeout_s < _MAX_TIMEOUT_SECONDS
+    ):
         raise InvalidArgumentError(
-            f"timeout_s must be a positive number of seconds below {_LONGEST}, not {timeout_s!r}",
+            f"timeout_s must be a positive number of seconds below {_MAX_TIMEOUT_SECONDS}, not {timeout_s!r}",
             hint="There is no time without end: give a long one.",
         )
     seconds = math.ceil(timeout_s)  # the service counts whole ones
     if context is None:
-        return RunCode(code=code, language=_canonical(language), timeout_s=seconds)
+        return RunCode(code=code, language=_require_language(language), timeout_s=seconds)
     if language:
         raise CodeError("Give a language or a context, not both: a context has its language.")
-    return RunCode(code=code, context=name_of(context), timeout_s=seconds)
+    return RunCode(code=code, context=require_context_name(context), timeout_s=seconds)
 
 
-def _canonical(language: str | None) -> str:
-    name = language_of(language)
+def _require_language(language: str | None) -> str:
+    name = normalize_language(language)
     if name is None:
-        raise unsupported(language)
+        raise unsupported_language(language)
     return name
 
 
-def unsupported(language: object) -> CodeError:
+def unsupported_language(language: object) -> CodeError:
     """Say which languages there are."""
     return CodeError(
         f"Unsupported language: {language}. Supported languages are 'python', 'javascript', 'r', and 'java'"
     )
 
 
-def read_result(reply: Reply[ToolReply]) -> EnhancedCodeExecutionResult:
+def read_code_result(reply: Reply[ToolReply]) -> EnhancedCodeExecutionResult:
     """Read a reply of the code tool.
 
     Raises:
         CodeError: The tool says that it could not run the code.
         ReplyError: It says something that cannot be understood.
     """
-    tool = reply.needed()
-    value = _object(tool.text)
-    if value is not None and "result" not in value and (inner := _object(_first_text(value))) is not None:
+    tool = reply.data_or_raise()
+    value = _parse_object(tool.text)
+    if value is not None and "result" not in value and (inner := _parse_object(_first_text(value))) is not None:
         value = {**inner, "isError": inner.get("isError") or value.get("isError")}
     if value is not None and isinstance(value.get("result"), list):
-        return _wrapped(reply, value, tool)
+        return _read_wrapped_result(reply, value, tool)
     if value is not None and ("logs" in value or "results" in value):
-        return _rich(reply, value, tool)
+        return _read_legacy_result(reply, value, tool)
     if tool.is_error or (value is not None and value.get("isError")):
-        raise _not_run(reply, tool.text, value)
+        raise _not_run_error(reply, tool.text, value)
     text = tool.text if value is None else _first_text(value)
     if text is None:
         raise ReplyError("Unknown response format", action=reply.action, request_id=reply.request_id)
@@ -106,47 +110,49 @@ def read_result(reply: Reply[ToolReply]) -> EnhancedCodeExecutionResult:
     )
 
 
-def _wrapped(reply: Reply[ToolReply], value: dict[str, Any], tool: ToolReply) -> EnhancedCodeExecutionResult:
+def _read_wrapped_result(
+    reply: Reply[ToolReply], value: dict[str, Any], tool: ToolReply
+) -> EnhancedCodeExecutionResult:
     """Read `{"result": [...], "stdout": [...], "stderr": [...], "executionError": ...}`."""
-    logs = ExecutionLogs(_texts(value.get("stdout")), _texts(value.get("stderr")))
+    logs = ExecutionLogs(_to_texts(value.get("stdout")), _to_texts(value.get("stderr")))
     beside = tool.structured_content or {}
     failed = tool.is_error or bool(value.get("isError"))
-    error = error_of(value.get("executionError"), logs.stderr, failed, beside.get("error"))
+    error = read_error(value.get("executionError"), logs.stderr, failed, beside.get("error"))
     return EnhancedCodeExecutionResult(
         request_id=reply.request_id,
         success=error is None,
-        execution_count=_integer(value.get("execution_count", value.get("executionCount"))),
-        execution_time=_seconds(value.get("execution_time", value.get("executionTime"))),
+        execution_count=_int_or_none(value.get("execution_count", value.get("executionCount"))),
+        execution_time=_float_or_zero(value.get("execution_time", value.get("executionTime"))),
         logs=logs,
-        results=[_shown(item) for item in value["result"]],
+        results=[_read_item(item) for item in value["result"]],
         error=error,
-        error_message="" if error is None else message_of(error),
-        exception=_timeout(reply, error) if error is not None and beside.get("timedOut") else None,
+        error_message="" if error is None else format_error(error),
+        exception=_timeout_error(reply, error) if error is not None and beside.get("timedOut") else None,
         truncated=bool(beside.get("truncated")),
     )
 
 
-def _rich(reply: Reply[ToolReply], value: dict[str, Any], tool: ToolReply) -> EnhancedCodeExecutionResult:
+def _read_legacy_result(reply: Reply[ToolReply], value: dict[str, Any], tool: ToolReply) -> EnhancedCodeExecutionResult:
     """Read the older `{"logs": {...}, "results": [...], "error": {...}}`."""
     written = value.get("logs")
     written = written if isinstance(written, dict) else {}
-    logs = ExecutionLogs(_texts(written.get("stdout")), _texts(written.get("stderr")))
+    logs = ExecutionLogs(_to_texts(written.get("stdout")), _to_texts(written.get("stderr")))
     failed = tool.is_error or bool(value.get("isError"))
-    error = error_of(value.get("error"), logs.stderr, failed, None)
+    error = read_error(value.get("error"), logs.stderr, failed, None)
     shown = value.get("results")
     return EnhancedCodeExecutionResult(
         request_id=reply.request_id,
         success=error is None,
-        execution_count=_integer(value.get("execution_count")),
-        execution_time=_seconds(value.get("execution_time")),
+        execution_count=_int_or_none(value.get("execution_count")),
+        execution_time=_float_or_zero(value.get("execution_time")),
         logs=logs,
-        results=[_shown(item) for item in shown] if isinstance(shown, list) else [],
+        results=[_read_item(item) for item in shown] if isinstance(shown, list) else [],
         error=error,
-        error_message="" if error is None else message_of(error),
+        error_message="" if error is None else format_error(error),
     )
 
 
-def _not_run(reply: Reply[ToolReply], text: str, value: dict[str, Any] | None) -> CodeError:
+def _not_run_error(reply: Reply[ToolReply], text: str, value: dict[str, Any] | None) -> CodeError:
     said = text
     if value is not None and isinstance(value.get("content"), list):
         texts = [item.get("text") for item in value["content"] if isinstance(item, dict)]
@@ -154,16 +160,16 @@ def _not_run(reply: Reply[ToolReply], text: str, value: dict[str, Any] | None) -
     return CodeError(said or "Failed to run code", action=reply.action, request_id=reply.request_id)
 
 
-def _timeout(reply: Reply[ToolReply], error: ExecutionError) -> CodeTimeoutError:
-    return CodeTimeoutError(message_of(error), request_id=reply.request_id, hint="Give it a longer timeout_s.")
+def _timeout_error(reply: Reply[ToolReply], error: ExecutionError) -> CodeTimeoutError:
+    return CodeTimeoutError(format_error(error), request_id=reply.request_id, hint="Give it a longer timeout_s.")
 
 
-def message_of(error: ExecutionError) -> str:
+def format_error(error: ExecutionError) -> str:
     """Write an error on one line."""
     return f"{error.name}: {error.value}" if error.value else error.name
 
 
-def error_of(said: object, stderr: list[str], failed: bool, beside: object) -> ExecutionError | None:
+def read_error(said: object, stderr: list[str], failed: bool, beside: object) -> ExecutionError | None:
     """Read the error of code, from what is said beside the text, in it, or on its standard error; None if none is."""
     if not said and not failed:
         return None
@@ -171,17 +177,17 @@ def error_of(said: object, stderr: list[str], failed: bool, beside: object) -> E
     for found in (beside, said):
         if isinstance(found, Mapping) and (found.get("name") or found.get("value")):
             fields = (found.get(key) for key in ("name", "value", "traceback"))
-            name, value, traceback = (field if isinstance(field, str) else _text(field) for field in fields)
+            name, value, traceback = (field if isinstance(field, str) else _to_text(field) for field in fields)
             return ExecutionError(name or "ExecutionError", value, traceback)
-    text = _text(said) or (written.strip().splitlines() or ["Failed to run code"])[-1]
-    match = _NAMED.fullmatch(text)
+    text = _to_text(said) or (written.strip().splitlines() or ["Failed to run code"])[-1]
+    match = _ERROR_LINE.fullmatch(text)
     name, value = (match[1] or match[3], match[2] or "") if match else ("ExecutionError", text)
     return ExecutionError(name, value, written if "Traceback" in written else "")
 
 
-def _shown(item: object) -> ExecutionResult:
+def _read_item(item: object) -> ExecutionResult:
     """Read one result: an object, its JSON, or a bare text."""
-    for _ in range(_NESTING):
+    for _ in range(_MAX_JSON_NESTING):
         if not isinstance(item, str):
             break
         try:
@@ -191,35 +197,35 @@ def _shown(item: object) -> ExecutionResult:
         if not isinstance(decoded, (str, dict)):
             break
         item = decoded
-    return result_of(item) if isinstance(item, dict) else _plain(item)
+    return make_execution_result(item) if isinstance(item, dict) else _plain_result(item)
 
 
-def _plain(item: object) -> ExecutionResult:
+def _plain_result(item: object) -> ExecutionResult:
     text = str(item)
     return ExecutionResult(text=text, data={"text/plain": text})
 
 
-def result_of(item: Mapping[str, Any]) -> ExecutionResult:
+def make_execution_result(item: Mapping[str, Any]) -> ExecutionResult:
     """Read one result by its MIME types or their short names."""
-    fields: dict[str, Any] = {name: _as_text(_first(item, keys)) for name, keys in _TEXTS.items()}
-    fields |= {name: _first(item, keys) for name, keys in _OBJECTS.items()}
+    fields: dict[str, Any] = {name: _to_optional_text(_first_value(item, keys)) for name, keys in _TEXT_KEYS.items()}
+    fields |= {name: _first_value(item, keys) for name, keys in _OBJECT_KEYS.items()}
     main = item.get("isMainResult", item.get("is_main_result"))
     data = {key: value for key, value in item.items() if "/" in key}
-    for name, keys in {**_TEXTS, **_OBJECTS}.items():
+    for name, keys in {**_TEXT_KEYS, **_OBJECT_KEYS}.items():
         if fields[name] is not None and not any(key in data for key in keys):
             data[keys[0]] = fields[name]
     return ExecutionResult(**fields, is_main_result=main is True, data=data)
 
 
-def _first(item: Mapping[str, Any], keys: Iterable[str]) -> Any:
+def _first_value(item: Mapping[str, Any], keys: Iterable[str]) -> Any:
     return next((item[key] for key in keys if item.get(key) is not None), None)
 
 
-def _as_text(value: object) -> str | None:
-    return None if value is None else _text(value)
+def _to_optional_text(value: object) -> str | None:
+    return None if value is None else _to_text(value)
 
 
-def _text(value: object) -> str:
+def _to_text(value: object) -> str:
     """Write a value as text; a list of texts, as notebooks keep long ones, is one text."""
     if value is None:
         return ""
@@ -228,14 +234,14 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _texts(value: object) -> list[str]:
+def _to_texts(value: object) -> list[str]:
     if isinstance(value, list):
-        return [_text(item) for item in value]
-    return [_text(value)] if value else []
+        return [_to_text(item) for item in value]
+    return [_to_text(value)] if value else []
 
 
-def _object(text: object) -> dict[str, Any] | None:
-    for _ in range(_NESTING):
+def _parse_object(text: object) -> dict[str, Any] | None:
+    for _ in range(_MAX_JSON_NESTING):
         if not isinstance(text, str):
             break
         try:
@@ -252,9 +258,9 @@ def _first_text(value: Mapping[str, Any]) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _integer(value: object) -> int | None:
+def _int_or_none(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _seconds(value: object) -> float:
+def _float_or_zero(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0

@@ -6,17 +6,19 @@ import json
 import re
 from typing import NoReturn
 
-from .._wire.converter import Malformed, structure
+from .._wire.converter import MalformedError, structure
 from .._wire.tools import CodeContextEntry, ToolReply
 from ..errors import CodeError, InvalidArgumentError, NotSupportedError, ReplyError
 from ..models.code import CodeContext
 from .reply import Reply
 
 # "Tool not found" is what its documentation says of tools that a session lacks
-_LACKING = re.compile(r"tool\b.*\b(not found|not supported|does not exist)|(unknown|no such) tool|-32601", re.I | re.S)
+_MISSING_TOOL = re.compile(
+    r"tool\b.*\b(not found|not supported|does not exist)|(unknown|no such) tool|-32601", re.I | re.S
+)
 
 
-def name_of(context: CodeContext | str) -> str:
+def require_context_name(context: CodeContext | str) -> str:
     """Return the name that is sent for a context.
 
     Raises:
@@ -30,29 +32,29 @@ def name_of(context: CodeContext | str) -> str:
 
 def read_context(reply: Reply[ToolReply]) -> CodeContext:
     """Read the context that was made."""
-    (context,) = _read(f"[{_said(reply)}]", reply)
+    (context,) = _read_entries(f"[{_require_text(reply)}]", reply)
     return context
 
 
 def read_contexts(reply: Reply[ToolReply]) -> list[CodeContext]:
     """Read a list of contexts."""
-    return _read(_said(reply), reply)
+    return _read_entries(_require_text(reply), reply)
 
 
-def read_done(reply: Reply[ToolReply]) -> None:
+def raise_if_failed(reply: Reply[ToolReply]) -> None:
     """Raise what the tool says, if it did not do what it was to."""
-    _said(reply)
+    _require_text(reply)
 
 
-def _said(reply: Reply[ToolReply]) -> str:
-    tool = reply.needed()
+def _require_text(reply: Reply[ToolReply]) -> str:
+    tool = reply.data_or_raise()
     if tool.is_error:
-        _refuse(tool.text, reply.request_id)
+        _raise_refusal(tool.text, reply.request_id)
     return tool.text
 
 
-def _refuse(text: str, request_id: str) -> NoReturn:
-    if _LACKING.search(text):
+def _raise_refusal(text: str, request_id: str) -> NoReturn:
+    if _MISSING_TOOL.search(text):
         raise NotSupportedError(
             f"This service has no named contexts for code: {text}",
             hint="Each session has one context for each language: use a session of its own for what is to be apart, "
@@ -62,9 +64,9 @@ def _refuse(text: str, request_id: str) -> NoReturn:
     raise CodeError(text or "The context tool reports a failure and gives no reason.", request_id=request_id)
 
 
-def _read(text: str, reply: Reply[ToolReply]) -> list[CodeContext]:
+def _read_entries(text: str, reply: Reply[ToolReply]) -> list[CodeContext]:
     try:
         entries: list[CodeContextEntry] = [structure(item, CodeContextEntry) for item in json.loads(text)]
-    except (ValueError, TypeError, RecursionError, Malformed) as error:
+    except (ValueError, TypeError, RecursionError, MalformedError) as error:
         raise ReplyError(f"A list of code contexts cannot be read: {error}", request_id=reply.request_id) from error
     return [CodeContext(entry.name, entry.language) for entry in entries]

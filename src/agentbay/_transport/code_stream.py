@@ -18,25 +18,25 @@ from ..models.code import (
     ExecutionLogs,
     ExecutionResult,
 )
-from .code import _integer, _seconds, _text, error_of, message_of, result_of
+from .code import _float_or_zero, _int_or_none, _to_text, format_error, make_execution_result, read_error
 
 
-def request(call: RunCode, largest: int) -> dict[str, Any]:
+def make_run_request(call: RunCode, largest: int) -> dict[str, Any]:
     """What to send to run code; `largest` is the longest frame that is understood here, in bytes."""
-    params = {**_place(call), "timeoutS": call.timeout_s, "code": call.code, "largestFrame": largest}
+    params = {**_target_params(call), "timeoutS": call.timeout_s, "code": call.code, "largestFrame": largest}
     return {"method": "run_code", "mode": "stream", "params": params}
 
 
-def interruption(call: RunCode) -> dict[str, Any]:
+def make_interrupt_request(call: RunCode) -> dict[str, Any]:
     """What to send to interrupt the code that runs where a call's does."""
-    return {"method": "interrupt_code", "params": _place(call)}
+    return {"method": "interrupt_code", "params": _target_params(call)}
 
 
-def _place(call: RunCode) -> dict[str, Any]:
+def _target_params(call: RunCode) -> dict[str, Any]:
     return {"language": call.language} if call.context is None else {"context": call.context}
 
 
-class Recording:
+class CodeEventCollector:
     """Collects the events of one piece of code."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Recording:
         self._results: list[ExecutionResult] = []
         self._error: ExecutionError | None = None
 
-    def take(self, data: Mapping[str, Any]) -> CodeEvent | None:
+    def add_event(self, data: Mapping[str, Any]) -> CodeEvent | None:
         """Read an event; None if it means nothing."""
         kind, chunk = data.get("eventType"), data.get("chunk")
         if kind == "stdout" and isinstance(chunk, str):
@@ -54,26 +54,28 @@ class Recording:
             self._logs.stderr.append(chunk)
             return CodeStderr(chunk)
         if kind == "result":
-            shown = _shown(data.get("result"))
+            shown = _read_shown(data.get("result"))
             self._results.append(shown)
             return CodeShown(shown)
         if kind == "error":
             said = data.get("error")
-            self._error = _error(said)
-            return CodeFailed(self._error, dict(said) if isinstance(said, Mapping) else {"message": _text(said)})
+            self._error = _read_error_event(said)
+            return CodeFailed(self._error, dict(said) if isinstance(said, Mapping) else {"message": _to_text(said)})
         return None
 
-    def finish(self, end: Mapping[str, Any], request_id: str) -> EnhancedCodeExecutionResult:
+    def make_result(self, end: Mapping[str, Any], request_id: str) -> EnhancedCodeExecutionResult:
         """Read the end; return all that there was."""
         failed = end.get("status") == "failed"
-        error = error_of(end.get("executionError"), self._logs.stderr, failed, None) if not self._error else self._error
-        message = _text(end.get("executionError")) or ("" if error is None else message_of(error))
+        error = (
+            read_error(end.get("executionError"), self._logs.stderr, failed, None) if not self._error else self._error
+        )
+        message = _to_text(end.get("executionError")) or ("" if error is None else format_error(error))
         late = CodeTimeoutError(message, request_id=request_id, hint="Give it a longer timeout_s.")
         return EnhancedCodeExecutionResult(
             request_id=request_id,
             success=error is None,
-            execution_count=_integer(end.get("executionCount")),
-            execution_time=_seconds(end.get("executionTime")),
+            execution_count=_int_or_none(end.get("executionCount")),
+            execution_time=_float_or_zero(end.get("executionTime")),
             logs=self._logs,
             results=self._results,
             error=error,
@@ -83,17 +85,17 @@ class Recording:
         )
 
 
-def _shown(result: object) -> ExecutionResult:
+def _read_shown(result: object) -> ExecutionResult:
     if not isinstance(result, Mapping):
-        text = _text(result)
+        text = _to_text(result)
         return ExecutionResult(text=text, data={"text/plain": text})
     mime = result.get("mime")
-    return result_of({**result, **mime} if isinstance(mime, Mapping) else result)
+    return make_execution_result({**result, **mime} if isinstance(mime, Mapping) else result)
 
 
-def _error(error: object) -> ExecutionError:
+def _read_error_event(error: object) -> ExecutionError:
     if not isinstance(error, Mapping):
-        return ExecutionError("ExecutionError", _text(error), "")
+        return ExecutionError("ExecutionError", _to_text(error), "")
     trace = error.get("traceback") or (f"traceId={error['traceId']}" if error.get("traceId") else "")
     name, value = error.get("code") or "ExecutionError", error.get("message", error.get("error"))
-    return ExecutionError(_text(name), _text(value), _text(trace))
+    return ExecutionError(_to_text(name), _to_text(value), _to_text(trace))

@@ -11,28 +11,30 @@ from ..errors import CommandError, CommandTimeoutError, InvalidArgumentError
 from ..models.command import CommandResult
 from .reply import Reply
 
-DEFAULT_MS = 50_000  # milliseconds that a command may take
+DEFAULT_COMMAND_TIMEOUT_MS = 50_000  # milliseconds that a command may take
 
 
-def read_result(reply: Reply[ToolReply]) -> CommandResult:
+def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
     """Read a shell reply: JSON of `exit_code`, `stdout` and `stderr`, or a raw text that is the output itself."""
-    tool = reply.needed()
+    tool = reply.data_or_raise()
     text, failed = tool.text, tool.is_error
-    wrapped = _wrapped(text)
+    wrapped = _parse_wrapped_output(text)
     if wrapped is None:
-        return _raw(reply, text) if not failed else _not_run(reply, text)
-    facts = {**wrapped, **_structured(tool)}
+        return _raw_result(reply, text) if not failed else _not_run_result(reply, text)
+    facts = {**wrapped, **_structured_output(tool)}
     stdout, stderr = _text(facts.get("stdout")), _text(facts.get("stderr"))
     code = _exit_code(wrapped)
     if facts.get("timedOut") or (code == -1 and failed):
-        return _timed_out(reply, _text(wrapped.get("errorMessage")), stdout, stderr)
+        return _timeout_result(reply, _text(wrapped.get("errorMessage")), stdout, stderr)
     if failed and code == 0:
         code = 1
     return CommandResult(
         request_id=reply.request_id,
         success=code == 0,
         output=stdout + stderr,
-        error_message="" if code == 0 else stderr or _text(wrapped.get("errorMessage")) or _said(code, failed, text),
+        error_message=""
+        if code == 0
+        else stderr or _text(wrapped.get("errorMessage")) or _failure_text(code, failed, text),
         exit_code=code,
         stdout=stdout,
         stderr=stderr,
@@ -40,20 +42,20 @@ def read_result(reply: Reply[ToolReply]) -> CommandResult:
     )
 
 
-def checked_limit(timeout_ms: int | None) -> int:
+def check_timeout_ms(timeout_ms: int | None) -> int:
     """Refuse a time limit that is no number; None is the default.
 
     Raises:
         InvalidArgumentError: It is something else.
     """
     if timeout_ms is None:
-        return DEFAULT_MS
+        return DEFAULT_COMMAND_TIMEOUT_MS
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
         raise InvalidArgumentError(f"timeout_ms must be a number of milliseconds, not {timeout_ms!r}")
     return int(timeout_ms)
 
 
-def checked_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None:
+def check_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None:
     """Refuse an environment that is not made of strings.
 
     Raises:
@@ -72,7 +74,7 @@ def checked_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None
     return None if envs is None else dict(envs)
 
 
-def _wrapped(text: str) -> dict[str, Any] | None:
+def _parse_wrapped_output(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -83,7 +85,7 @@ def _wrapped(text: str) -> dict[str, Any] | None:
     return value if all(streams) or (_is_int(value.get("exit_code")) and any(streams)) else None
 
 
-def _structured(reply: ToolReply) -> dict[str, Any]:
+def _structured_output(reply: ToolReply) -> dict[str, Any]:
     # Beside the text, where the service has it: the output of a command that ran out of time.
     found = reply.structured_content or {}
     return {name: found[name] for name in ("stdout", "stderr", "timedOut") if name in found}
@@ -104,25 +106,25 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _said(code: int, failed: bool, text: str) -> str:
+def _failure_text(code: int, failed: bool, text: str) -> str:
     return text if failed and text else f"The command exited with {code}."
 
 
-def _raw(reply: Reply[ToolReply], text: str) -> CommandResult:
+def _raw_result(reply: Reply[ToolReply], text: str) -> CommandResult:
     return CommandResult(request_id=reply.request_id, success=True, output=text, stdout=text)
 
 
-def _not_run(reply: Reply[ToolReply], text: str) -> CommandResult:
+def _not_run_result(reply: Reply[ToolReply], text: str) -> CommandResult:
     message = text or "Failed to execute command"
     if "[timeout]" in text:
-        return _timed_out(reply, message, "", "")
+        return _timeout_result(reply, message, "", "")
     error = CommandError(message, request_id=reply.request_id)
     return CommandResult(
         request_id=reply.request_id, output=text, stdout=text, error_message=message, exit_code=1, exception=error
     )
 
 
-def _timed_out(reply: Reply[ToolReply], message: str, stdout: str, stderr: str) -> CommandResult:
+def _timeout_result(reply: Reply[ToolReply], message: str, stdout: str, stderr: str) -> CommandResult:
     error = CommandTimeoutError(
         message or "The command ran out of time and was killed.",
         request_id=reply.request_id,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..errors import DeadlineExceeded
 
-_DAY = 86400.0
+_DAY_SECONDS = 86400.0
 
 
 class Deadline:
@@ -27,11 +27,11 @@ class Deadline:
         """Seconds left; negative when past."""
         return self.at - time.monotonic()
 
-    def within(self, seconds: float) -> Deadline:
+    def capped(self, seconds: float) -> Deadline:
         """Make a deadline for one step: in so many seconds, but not after this one."""
         return Deadline(max(0.0, min(seconds, self.remaining())))
 
-    def check(self, doing: str) -> float:
+    def remaining_or_raise(self, doing: str) -> float:
         """Return the seconds left.
 
         Raises:
@@ -39,28 +39,28 @@ class Deadline:
         """
         left = self.remaining()
         if left <= 0:
-            raise self.exceeded(doing)
+            raise self.exceeded_error(doing)
         return left
 
-    def exceeded(self, doing: str) -> DeadlineExceeded:
+    def exceeded_error(self, doing: str) -> DeadlineExceeded:
         """Make the error that says that time ran out."""
         return DeadlineExceeded(f"{doing} did not finish within {self.seconds:g} s.")
 
 
-def milliseconds(seconds: float) -> int:
+def to_timeout_ms(seconds: float) -> int:
     """Whole milliseconds, as they travel: at least one second, and a day where there is no limit."""
-    return int(min(max(seconds, 1.0), _DAY) * 1000)
+    return int(min(max(seconds, 1.0), _DAY_SECONDS) * 1000)
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """How long to wait for a connection and for each part of an answer, in seconds; None: until the deadline."""
 
     connect: float | None = None
     read: float | None = None
 
-    def total(self, default: float) -> float:
+    def total_seconds(self, default: float) -> float:
         """Seconds that a whole call may take: both waits together, or `default` where the answer's is not given."""
         return default if self.read is None else self.read + (self.connect or 0.0)
 
 
-ANY_PATIENCE = Patience()
+NO_TIMEOUTS = Timeouts()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from .._wire.tools import Variable
+from .._wire.tools import EnvironmentVariable
 from ..errors import ReplyError
 
 
-def variables(envs: Mapping[str, str]) -> list[Variable]:
+def make_variables(envs: Mapping[str, str]) -> list[EnvironmentVariable]:
     """Write variables as the tool takes them.
 
     Raises:
@@ -26,10 +26,10 @@ def variables(envs: Mapping[str, str]) -> list[Variable]:
             raise ValueError(
                 f"All environment variable values must be strings, got {type(value).__name__} for key '{name}'"
             )
-    return [Variable(key=name, value=value) for name, value in envs.items()]
+    return [EnvironmentVariable(key=name, value=value) for name, value in envs.items()]
 
 
-def checked(keys: Sequence[str] | None) -> list[str] | None:
+def check_keys(keys: Sequence[str] | None) -> list[str] | None:
     """The names asked for, None for all.
 
     Raises:

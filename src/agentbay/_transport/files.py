@@ -12,11 +12,11 @@ from .._wire.tools import ToolReply
 from ..errors import FileError
 from ..models.filesystem import DirectoryEntry, FileChangeEvent
 
-READ_CHUNK = 50 * 1024
-WRITE_CHUNK = 51 * 1024  # of UTF-8; the service's messages hold 63 KB in all
+READ_CHUNK_BYTES = 50 * 1024
+WRITE_CHUNK_BYTES = 51 * 1024  # of UTF-8; the service's messages hold 63 KB in all
 
 
-def split_text(text: str, limit: int = WRITE_CHUNK) -> Iterator[str]:
+def split_text(text: str, limit: int = WRITE_CHUNK_BYTES) -> Iterator[str]:
     """Cut a text into pieces of at most `limit` bytes of UTF-8, never inside a character; at least one piece."""
     data = text.encode()
     start = 0
@@ -45,16 +45,16 @@ def decode_base64(text: str) -> bytes:
 def read_info(text: str) -> dict[str, Any]:
     """Read `key: value` lines; values that look like truth values or numbers become such."""
     pairs = (line.partition(":") for line in text.split("\n") if ":" in line)
-    return {key.strip(): _value(value.strip()) for key, _, value in pairs}
+    return {key.strip(): _parse_value(value.strip()) for key, _, value in pairs}
 
 
-def size_of(info: Mapping[str, Any]) -> int:
+def get_size(info: Mapping[str, Any]) -> int:
     """The size that is told of a file, in bytes; 0 if none is."""
     size = info.get("size")
     return int(size) if isinstance(size, (int, float)) and 0 <= size < math.inf else 0
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -76,19 +76,19 @@ def decode_text(data: bytes, path: str) -> str:
         raise FileError(message, hint='Read it with format="bytes".') from error
 
 
-def read_listing(reply: ToolReply) -> list[DirectoryEntry]:
+def read_directory_listing(reply: ToolReply) -> list[DirectoryEntry]:
     """Read a directory listing: from the structured answer where there is one, since a name may hold anything."""
     structured = (reply.structured_content or {}).get("entries")
     if isinstance(structured, list):
         return [
-            DirectoryEntry(item["name"], item.get("isDirectory") is True, size_of(item))
+            DirectoryEntry(item["name"], item.get("isDirectory") is True, get_size(item))
             for item in structured
             if isinstance(item, dict) and isinstance(item.get("name"), str)
         ]
-    return [entry for line in reply.text.split("\n") if (entry := _entry(line))]
+    return [entry for line in reply.text.split("\n") if (entry := _parse_entry(line))]
 
 
-def _entry(line: str) -> DirectoryEntry | None:
+def _parse_entry(line: str) -> DirectoryEntry | None:
     line = line.lstrip().removesuffix("\r")  # but not blanks at the end: they are the name's
     for tag, is_directory in (("[DIR]", True), ("[FILE]", False)):
         if line.startswith(tag):
@@ -105,7 +105,7 @@ def read_matches(reply: ToolReply) -> list[str]:
     return [] if lines == ["No matches found"] else [line for line in lines if line.strip()]
 
 
-def read_diff(reply: ToolReply) -> str:
+def read_edit_diff(reply: ToolReply) -> str:
     """Read the change that an edit made, "" where the service does not tell."""
     structured = (reply.structured_content or {}).get("diff")
     if isinstance(structured, str):
@@ -119,16 +119,16 @@ def read_changes(text: str) -> list[FileChangeEvent]:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return []
-    return changes(found)
+    return parse_changes(found)
 
 
-def changes(found: object) -> list[FileChangeEvent]:
+def parse_changes(found: object) -> list[FileChangeEvent]:
     """Read changes as JSON has them; what is none of them is passed over."""
     items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
     return [FileChangeEvent(*(str(item.get(name, "")) for name in ("eventType", "path", "pathType"))) for item in items]
 
 
-_FAILURE = "Error - "
+_ERROR_PREFIX = "Error - "
 
 
 def read_contents(reply: ToolReply, paths: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -144,14 +144,18 @@ def read_contents(reply: ToolReply, paths: Sequence[str]) -> tuple[dict[str, str
         told = [(str(item.get("path")), item.get("content"), item.get("error")) for item in items]
         contents = {path: content for path, content, error in told if isinstance(content, str) and error is None}
         return contents, {path: error for path, _, error in told if isinstance(error, str)}
-    found = _by_paths(reply.text, paths)
+    found = _split_by_paths(reply.text, paths)
     if found is None:
-        found = _by_lines(reply.text)
-    failed = {path: part.removeprefix(_FAILURE) for path, part, inline in found if inline and part.startswith(_FAILURE)}
+        found = _split_by_lines(reply.text)
+    failed = {
+        path: part.removeprefix(_ERROR_PREFIX)
+        for path, part, inline in found
+        if inline and part.startswith(_ERROR_PREFIX)
+    }
     return {path: part for path, part, _ in found if path not in failed}, failed
 
 
-def _by_paths(text: str, paths: Sequence[str]) -> list[tuple[str, str, bool]] | None:
+def _split_by_paths(text: str, paths: Sequence[str]) -> list[tuple[str, str, bool]] | None:
     """Cut the text where the next path is announced; None unless that is possible in one way only."""
     found: list[tuple[str, str, bool]] = []
     rest = text
@@ -173,7 +177,7 @@ def _by_paths(text: str, paths: Sequence[str]) -> list[tuple[str, str, bool]] | 
     return found
 
 
-def _by_lines(text: str) -> list[tuple[str, str, bool]]:
+def _split_by_lines(text: str) -> list[tuple[str, str, bool]]:
     found: list[tuple[str, str, bool]] = []
     path: str | None = None
     first, lines = "", list[str]()

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from .._wire.tools import ToolReply
 from ..errors import OssError
+from .redaction import redact
 from .reply import Reply
-from .secrets import masked
 
 
-def read_init(reply: Reply[ToolReply], secrets: tuple[str, ...]) -> str:
+def read_oss_init(reply: Reply[ToolReply], secrets: tuple[str, ...]) -> str:
     """Return the text of the tool that takes credentials.
 
     Raises:
         OssError: If it failed, also if only its text says so, or has none.
     """
-    text = read_done(reply, "Failed to initialize OSS environment", *secrets)
+    text = read_oss_text(reply, "Failed to initialize OSS environment", *secrets)
     if not text:
         raise OssError("Failed to initialize OSS environment", request_id=reply.request_id)
     if "failed" in text.lower():
-        message = f"OSS environment initialization failed: {masked(text, *secrets)}"
+        message = f"OSS environment initialization failed: {redact(text, *secrets)}"
         raise OssError(message, request_id=reply.request_id)
     return text
 
 
-def read_done(reply: Reply[ToolReply], failure: str, *secrets: str) -> str:
+def read_oss_text(reply: Reply[ToolReply], failure: str, *secrets: str) -> str:
     """Return the text of a tool that succeeded.
 
     Raises:
         OssError: If it failed, with its text, or `failure` if it gives none.
     """
-    tool = reply.needed()
+    tool = reply.data_or_raise()
     if tool.is_error:
-        raise OssError(masked(tool.text, *secrets) or failure, request_id=reply.request_id)
+        raise OssError(redact(tool.text, *secrets) or failure, request_id=reply.request_id)
     return tool.text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .deadline import Deadline
 
 
-def delays(deadline: Deadline, *, first: float, factor: float = 1.0, cap: float | None = None) -> Iterator[float]:
+def poll_delays(deadline: Deadline, *, first: float, factor: float = 1.0, cap: float | None = None) -> Iterator[float]:
     """Yield the seconds to wait after each look, growing up to a cap; ends at the deadline."""
     delay = first
     while (left := deadline.remaining()) > 0:

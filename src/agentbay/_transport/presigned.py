@@ -7,33 +7,33 @@ from collections.abc import Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
 from ..errors import APIError, ReplyError
-from .reply import Answer, _refusal
-from .request import _AGENT, Headers, Outgoing
+from .reply import HttpAnswer, make_api_error
+from .request import USER_AGENT, HeaderList, HttpRequest
 
-IDLE_SECONDS = 60.0
-REDIRECTS = 3
-_LEFT_ALONE = "%/:=&?~+!$,;'@()*[]"
+IDLE_TIMEOUT_SECONDS = 60.0
+MAX_REDIRECTS = 3
+_UNQUOTED_CHARACTERS = "%/:=&?~+!$,;'@()*[]"
 _STORAGE_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
-def put(url: str, size: int, label: str, content_type: str | None) -> Outgoing:
+def make_put(url: str, size: int, label: str, content_type: str | None) -> HttpRequest:
     """Write the request that sends a file; its body is not in it."""
-    headers: Headers = [(b"content-length", str(size).encode())]
+    headers: HeaderList = [(b"content-length", str(size).encode())]
     if content_type:
         headers.append((b"content-type", content_type.encode()))
-    return _request("PUT", url, headers, label)
+    return _make_request("PUT", url, headers, label)
 
 
-def get(url: str, label: str, *, first_byte: bool = False) -> Outgoing:
+def make_get(url: str, label: str, *, first_byte: bool = False) -> HttpRequest:
     """Write the request that fetches a file, or only its first byte, whose answer tells the size."""
-    headers: Headers = [(b"accept-encoding", b"identity")]
+    headers: HeaderList = [(b"accept-encoding", b"identity")]
     if first_byte:
         headers.append((b"range", b"bytes=0-0"))
-    return _request("GET", url, headers, label)
+    return _make_request("GET", url, headers, label)
 
 
-def _request(method: str, url: str, headers: Headers, label: str) -> Outgoing:
+def _make_request(method: str, url: str, headers: HeaderList, label: str) -> HttpRequest:
     try:
         parts = urlsplit(url)
         host = parts.netloc.encode("idna")
@@ -42,12 +42,12 @@ def _request(method: str, url: str, headers: Headers, label: str) -> Outgoing:
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise ReplyError(f"The presigned URL for the {label} is none that can be used.", action=label)
     query = f"?{parts.query}" if parts.query else ""
-    target = quote(f"{parts.path or '/'}{query}", safe=_LEFT_ALONE).encode()
-    common: Headers = [(b"host", host), (b"accept", b"*/*"), (b"user-agent", _AGENT)]
-    return Outgoing(f"{parts.scheme}://{parts.netloc}", target, [*common, *headers], b"", label, method)
+    target = quote(f"{parts.path or '/'}{query}", safe=_UNQUOTED_CHARACTERS).encode()
+    common: HeaderList = [(b"host", host), (b"accept", b"*/*"), (b"user-agent", USER_AGENT)]
+    return HttpRequest(f"{parts.scheme}://{parts.netloc}", target, [*common, *headers], b"", label, method)
 
 
-def redirected(outgoing: Outgoing, status: int, headers: Mapping[str, str]) -> str:
+def redirect_target(outgoing: HttpRequest, status: int, headers: Mapping[str, str]) -> str:
     """The URL to which an answer sends the request on, or "".
 
     Raises:
@@ -66,18 +66,18 @@ def redirected(outgoing: Outgoing, status: int, headers: Mapping[str, str]) -> s
     return url
 
 
-def refusal(outgoing: Outgoing, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+def storage_error(outgoing: HttpRequest, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
     """The error that an answer is; of the body only the storage's code is told, since it may repeat the URL."""
     found = _STORAGE_CODE.search(body)
     code = found.group(1).decode() if found else ""
     message = f"The storage answered the {outgoing.label} with HTTP {status}{f' ({code})' if code else ''}."
-    error = _refusal(Answer(status, headers, b"", outgoing.label), "", message, "")
+    error = make_api_error(HttpAnswer(status, headers, b"", outgoing.label), "", message, "")
     error.code = code
     error.hint = "A presigned URL ends after a while, usually an hour." if status == 403 else ""
     return error
 
 
-def told_size(status: int, headers: Mapping[str, str]) -> int | None:
+def size_from_headers(status: int, headers: Mapping[str, str]) -> int | None:
     """The size of a whole file by an answer to a request for it or for its first byte; None if it does not tell."""
     text = headers.get("content-range", "").rpartition("/")[2] if status in (206, 416) else ""
     if status == 200:
@@ -85,7 +85,7 @@ def told_size(status: int, headers: Mapping[str, str]) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def confirmed(etag: str, md5: str) -> bool:
+def is_checksum_equal(etag: str, md5: str) -> bool:
     """Whether a storage's checksum proves what it took. One of another kind proves nothing."""
     plain = etag.strip('"').lower()
     return bool(_MD5.fullmatch(plain)) and plain == md5

@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from attrs import frozen
 
-from .._wire.converter import Malformed, structure
+from .._wire.converter import MalformedError, structure
 from .._wire.schema import Action, data_type
 from .._wire.tools import ToolReply
 from ..errors import (
@@ -29,10 +29,10 @@ from ..errors import (
 )
 
 DataT = TypeVar("DataT")
-_FINE = frozenset({"", "ok", "200", "success"})
+_SUCCESS_CODES = frozenset({"", "ok", "200", "success"})
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An HTTP answer as it came; header names are lower case."""
 
     status: int
@@ -55,7 +55,7 @@ class Reply(Generic[DataT]):
     total_count: int = 0
     count: int = 0
 
-    def needed(self) -> DataT:
+    def data_or_raise(self) -> DataT:
         """Return the data.
 
         Raises:
@@ -70,57 +70,57 @@ class Reply(Generic[DataT]):
         return self.data
 
 
-def read(action: Action[DataT], answer: Answer) -> Reply[DataT]:
+def read_reply(action: Action[DataT], answer: HttpAnswer) -> Reply[DataT]:
     """Read the answer to an action.
 
     Raises:
         APIError: If the service refused or failed; of the class that its code, or else the HTTP status, names.
         ReplyError: If the answer cannot be understood.
     """
-    body = _object(answer)
-    code, message, request_id = _text(body, "Code"), _text(body, "Message"), _text(body, "RequestId")
-    if answer.status >= 400 or _refused(body, code):
-        raise _refusal(answer, code, message, request_id)
+    body = _json_object(answer)
+    code, message, request_id = _text_field(body, "Code"), _text_field(body, "Message"), _text_field(body, "RequestId")
+    if answer.status >= 400 or _is_refusal(body, code):
+        raise make_api_error(answer, code, message, request_id)
     told = body.get("Success")
-    silent = told is None and (action.spec.silence_is_success or body.get("Data") is not None)
-    if _truth(told) is None and not silent:
-        raise _unreadable(answer, "it does not say whether the request succeeded", request_id)
+    silent = told is None and (action.spec.missing_success_is_success or body.get("Data") is not None)
+    if _parse_bool(told) is None and not silent:
+        raise _unreadable_error(answer, "it does not say whether the request succeeded", request_id)
     return Reply(
         action=action.spec.name,
-        data=_data(action, answer, body, request_id),
+        data=_read_data(action, answer, body, request_id),
         request_id=request_id,
         code=code,
         message=message,
-        next_token=_text(body, "NextToken"),
-        max_results=_number(body, "MaxResults"),
-        total_count=_number(body, "TotalCount"),
-        count=_number(body, "Count"),
+        next_token=_text_field(body, "NextToken"),
+        max_results=_number_field(body, "MaxResults"),
+        total_count=_number_field(body, "TotalCount"),
+        count=_number_field(body, "Count"),
     )
 
 
-def read_direct(answer: Answer, request_id: str) -> Reply[ToolReply]:
+def read_direct_reply(answer: HttpAnswer, request_id: str) -> Reply[ToolReply]:
     """Read the answer to a tool call that went to a session's own link.
 
     Raises:
         APIError: If the HTTP status is not one of success.
         ReplyError: If the answer cannot be understood.
     """
-    body = _object(answer)
+    body = _json_object(answer)
     if not 200 <= answer.status < 300:
-        raise _refusal(answer, _text(body, "Code"), _text(body, "Message"), request_id, _TOKEN_HINT)
-    data = _parsed(body.get("data"))
+        raise make_api_error(answer, _text_field(body, "Code"), _text_field(body, "Message"), request_id, _TOKEN_HINT)
+    data = _parse_nested_json(body.get("data"))
     if data is None:
-        raise _unreadable(answer, "it has no `data`", request_id)
+        raise _unreadable_error(answer, "it has no `data`", request_id)
     result = data.get("result", {}) if isinstance(data, dict) else None
     if not isinstance(result, dict):
-        raise _unreadable(answer, "its `data` has no `result`", request_id)
-    tool_reply: ToolReply = _structured(answer, result, ToolReply, request_id)
+        raise _unreadable_error(answer, "its `data` has no `result`", request_id)
+    tool_reply: ToolReply = _structure_or_raise(answer, result, ToolReply, request_id)
     return Reply(action=answer.label, data=tool_reply, request_id=request_id)
 
 
-def _object(answer: Answer) -> dict[str, Any]:
+def _json_object(answer: HttpAnswer) -> dict[str, Any]:
     if 300 <= answer.status < 400:
-        raise _unreadable(answer, "it is a redirect, and redirects are not followed: is the endpoint right?")
+        raise _unreadable_error(answer, "it is a redirect, and redirects are not followed: is the endpoint right?")
     try:
         body = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -128,39 +128,39 @@ def _object(answer: Answer) -> dict[str, Any]:
     if isinstance(body, dict):
         return body
     if answer.status >= 400:
-        raise _refusal(answer, "", "", "")
-    raise _unreadable(answer, f"its {len(answer.body)} bytes are not a JSON object")
+        raise make_api_error(answer, "", "", "")
+    raise _unreadable_error(answer, f"its {len(answer.body)} bytes are not a JSON object")
 
 
-def _refused(body: Mapping[str, Any], code: str) -> bool:
-    success = _truth(body.get("Success"))
-    return code.lower() not in _FINE if success is None else not success
+def _is_refusal(body: Mapping[str, Any], code: str) -> bool:
+    success = _parse_bool(body.get("Success"))
+    return code.lower() not in _SUCCESS_CODES if success is None else not success
 
 
-def _truth(value: object) -> bool | None:
+def _parse_bool(value: object) -> bool | None:
     """True or False, also as text; None for what is neither."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower())
     return value if isinstance(value, bool) else None
 
 
-def _data(action: Action[DataT], answer: Answer, body: Mapping[str, Any], request_id: str) -> DataT | None:
+def _read_data(action: Action[DataT], answer: HttpAnswer, body: Mapping[str, Any], request_id: str) -> DataT | None:
     kind = data_type(type(action))
     data = body.get("Data")
     if kind is type(None) or data is None or data == "":
         return None
-    structured: DataT = _structured(answer, _parsed(data), kind, request_id)
+    structured: DataT = _structure_or_raise(answer, _parse_nested_json(data), kind, request_id)
     return structured
 
 
-def _structured(answer: Answer, value: object, kind: Any, request_id: str) -> Any:
+def _structure_or_raise(answer: HttpAnswer, value: object, kind: Any, request_id: str) -> Any:
     try:
         return structure(value, kind)
-    except Malformed as error:
-        raise _unreadable(answer, str(error), request_id) from error
+    except MalformedError as error:
+        raise _unreadable_error(answer, str(error), request_id) from error
 
 
-def _parsed(value: object) -> Any:
+def _parse_nested_json(value: object) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -169,7 +169,7 @@ def _parsed(value: object) -> Any:
         return value
 
 
-def _unreadable(answer: Answer, why: str, request_id: str = "") -> ReplyError:
+def _unreadable_error(answer: HttpAnswer, why: str, request_id: str = "") -> ReplyError:
     return ReplyError(
         f"The answer to {answer.label} (HTTP {answer.status}) cannot be understood: {why}.",
         action=answer.label,
@@ -178,12 +178,12 @@ def _unreadable(answer: Answer, why: str, request_id: str = "") -> ReplyError:
     )
 
 
-def _text(body: Mapping[str, Any], key: str) -> str:
+def _text_field(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key, body.get(key[0].lower() + key[1:]))
     return str(value) if isinstance(value, (str, int, float)) else ""
 
 
-def _number(body: Mapping[str, Any], key: str) -> int:
+def _number_field(body: Mapping[str, Any], key: str) -> int:
     value = body.get(key)
     return value if isinstance(value, int) else 0
 
@@ -200,8 +200,8 @@ _BY_CODE: dict[str, type[APIError]] = {
     "PathAlreadyBound": ConflictError,
     "ServiceUnavailable": ServiceUnavailableError,
 }
-_BY_ENDING: dict[str, type[APIError]] = {"NotFound": NotFoundError, "NotExist": NotFoundError}
-_BY_BEGINNING: dict[str, type[APIError]] = {
+_BY_SUFFIX: dict[str, type[APIError]] = {"NotFound": NotFoundError, "NotExist": NotFoundError}
+_BY_PREFIX: dict[str, type[APIError]] = {
     "Throttling": RateLimitError,
     "Quota": QuotaExceededError,  # QuotaExceeded.*, QuotaExceed.*
     "InvalidAccessKey": AuthenticationError,
@@ -227,8 +227,8 @@ _KEY_HINT = "Check the API key, and that it belongs to the region of this client
 _TOKEN_HINT = "The session's own token is not accepted, or no longer: find the session anew with get()."
 
 
-def _refusal(answer: Answer, code: str, message: str, request_id: str, hint: str = _KEY_HINT) -> APIError:
-    kind = _class_of(answer, code)
+def make_api_error(answer: HttpAnswer, code: str, message: str, request_id: str, hint: str = _KEY_HINT) -> APIError:
+    kind = api_error_class(answer, code)
     what = message or f"The service answered {answer.label} with HTTP {answer.status}"
     return kind(
         f"[{code}] {what}" if code else what,
@@ -237,16 +237,16 @@ def _refusal(answer: Answer, code: str, message: str, request_id: str, hint: str
         code=code,
         request_id=request_id,
         hint=hint if kind is AuthenticationError else "",
-        retry_after=_retry_after(answer.headers),
+        retry_after=_parse_retry_after(answer.headers),
     )
 
 
-def _class_of(answer: Answer, code: str) -> type[APIError]:
+def api_error_class(answer: HttpAnswer, code: str) -> type[APIError]:
     if "x-acs-retry-after" in answer.headers and answer.status >= 400:
         return RateLimitError
     if code in _BY_CODE:
         return _BY_CODE[code]
-    for table, matches in ((_BY_ENDING, code.endswith), (_BY_BEGINNING, code.startswith)):
+    for table, matches in ((_BY_SUFFIX, code.endswith), (_BY_PREFIX, code.startswith)):
         for part, kind in table.items():
             if matches(part):
                 return kind
@@ -255,7 +255,7 @@ def _class_of(answer: Answer, code: str) -> type[APIError]:
     return ServerError if answer.status >= 500 else APIError
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
     text = headers.get("x-acs-retry-after") or headers.get("retry-after")
     if not text:
         return None

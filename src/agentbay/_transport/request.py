@@ -18,12 +18,12 @@ from .._wire.tools import DirectToolCall
 from ..config import Settings
 
 API_VERSION = "2025-05-06"
-_AGENT = f"agentbay-sdk/{__version__} Python/{platform.python_version()} {platform.system()}".encode()
+USER_AGENT = f"agentbay-sdk/{__version__} Python/{platform.python_version()} {platform.system()}".encode()
 
-Headers = list[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
 
 
-class Outgoing(NamedTuple):
+class HttpRequest(NamedTuple):
     """A request that is ready to be sent.
 
     Attributes:
@@ -37,27 +37,27 @@ class Outgoing(NamedTuple):
 
     url: str
     target: bytes
-    headers: Headers
+    headers: HeaderList
     body: bytes
     label: str
     method: str = "POST"
 
 
-def rpc(action: Action[Any], settings: Settings) -> Outgoing:
+def make_rpc_request(action: Action[Any], settings: Settings) -> HttpRequest:
     """Write an action as a request to the service."""
     name = action.spec.name
     query, form = write_fields(action, f"Bearer {settings.api_key}")
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    fixed, path, headers = _frame(name, settings.url, settings.host)
+    fixed, path, headers = _constant_parts(name, settings.url, settings.host)
     target = f"{path}?{fixed}&Timestamp={stamp.replace(':', '%3A')}&SignatureNonce={secrets.token_hex(16)}"
     if query:
         target += "&" + urlencode(query)
     body = urlencode(form).encode()
-    return Outgoing(settings.url, target.encode(), [*headers, _length(body)], body, name)
+    return HttpRequest(settings.url, target.encode(), [*headers, _content_length(body)], body, name)
 
 
 @cache
-def _frame(name: str, url: str, host: str) -> tuple[str, str, Headers]:
+def _constant_parts(name: str, url: str, host: str) -> tuple[str, str, HeaderList]:
     """What is the same in every request for an action: fixed query, path, and headers."""
     path = url.partition("://")[2].partition("/")[2]
     headers = [
@@ -66,12 +66,12 @@ def _frame(name: str, url: str, host: str) -> tuple[str, str, Headers]:
         (b"x-acs-action", name.encode()),
         (b"content-type", b"application/x-www-form-urlencoded"),
         (b"accept", b"application/json"),
-        (b"user-agent", _AGENT),
+        (b"user-agent", USER_AGENT),
     ]
     return f"Action={name}&Format=json&Version={API_VERSION}", f"/{path}" if path else "/", headers
 
 
-def direct(link_url: str, call: DirectToolCall) -> Outgoing:
+def make_direct_request(link_url: str, call: DirectToolCall) -> HttpRequest:
     """Write a tool call as a request to a session's own link."""
     url = link_url.rstrip("/")
     host, _, path = url.partition("://")[2].partition("/")
@@ -81,12 +81,12 @@ def direct(link_url: str, call: DirectToolCall) -> Outgoing:
         (b"content-type", b"application/json"),
         (b"x-access-token", call.token.encode()),
         (b"accept", b"application/json"),
-        (b"user-agent", _AGENT),
-        _length(body),
+        (b"user-agent", USER_AGENT),
+        _content_length(body),
     ]
     target = f"/{path}/callTool" if path else "/callTool"
-    return Outgoing(url.removesuffix(path), target.encode(), headers, body, f"callTool/{call.tool}")
+    return HttpRequest(url.removesuffix(path), target.encode(), headers, body, f"callTool/{call.tool}")
 
 
-def _length(body: bytes) -> tuple[bytes, bytes]:
+def _content_length(body: bytes) -> tuple[bytes, bytes]:
     return b"content-length", str(len(body)).encode()

@@ -21,10 +21,10 @@ from ..errors import (
     ServiceUnavailableError,
 )
 
-_FIRST, _CAP = 0.2, 8.0
+_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.2, 8.0
 
 
-def pause_before_retry(
+def retry_backoff(
     error: AgentBayError, attempt: int, *, idempotent: bool, max_retries: int, remaining: float
 ) -> float | None:
     """Seconds to wait before the next attempt, or None to give up.
@@ -36,14 +36,18 @@ def pause_before_retry(
         max_retries: How often to send again; 0 is never.
         remaining: Seconds until the deadline; a pause never goes beyond it.
     """
-    if attempt > max_retries or not _may_repeat(error, idempotent):
+    if attempt > max_retries or not _is_retryable(error, idempotent):
         return None
     advised = getattr(error, "retry_after", None)
-    pause = advised if advised is not None else random.uniform(0, min(_CAP, _FIRST * 2 ** (attempt - 1)))
+    pause = (
+        advised
+        if advised is not None
+        else random.uniform(0, min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1)))
+    )
     return pause if pause < remaining else None
 
 
-def _may_repeat(error: AgentBayError, idempotent: bool) -> bool:
+def _is_retryable(error: AgentBayError, idempotent: bool) -> bool:
     if isinstance(error, (ConnectionFailed, RateLimitError)):
         return True
     if isinstance(error, ServiceUnavailableError) and error.retry_after is not None:

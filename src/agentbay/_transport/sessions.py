@@ -9,13 +9,13 @@ from typing import Any
 import attrs
 
 from .._wire.converter import unstructure
-from .._wire.sessions import ListedSession, ListSession, SessionFound
+from .._wire.sessions import ListSession, SessionData, SessionItem
 from ..errors import InvalidArgumentError, ReplyError
 from ..models.context import ContextStatusData
 from ..models.session import GetSessionData, SessionStatus
 
 
-def list_session(
+def make_list_session(
     labels: Mapping[str, str] | None,
     limit: int | None,
     status: str | SessionStatus | None,
@@ -41,7 +41,7 @@ def list_session(
     )
 
 
-def listed_session(item: ListedSession) -> dict[str, str]:
+def to_session_dict(item: SessionItem) -> dict[str, str]:
     """One session of a page, as a `SessionListResult` holds it."""
     return {
         "sessionId": item.session_id,
@@ -51,7 +51,7 @@ def listed_session(item: ListedSession) -> dict[str, str]:
     }
 
 
-def session_data(found: SessionFound) -> GetSessionData:
+def to_session_data(found: SessionData) -> GetSessionData:
     """Everything the service says of one session, as users hold it."""
     known: dict[str, Any] = {
         name: getattr(found, name) for name in attrs.fields_dict(GetSessionData) if hasattr(found, name)
@@ -65,7 +65,7 @@ def session_data(found: SessionFound) -> GetSessionData:
     return GetSessionData(**known)
 
 
-def unready_contexts(
+def check_awaited_contexts(
     awaited: frozenset[str], transfers: Iterable[ContextStatusData]
 ) -> tuple[frozenset[str], list[str]]:
     """Which awaited contexts have not arrived, and what went wrong with those that failed."""
@@ -75,7 +75,7 @@ def unready_contexts(
     return awaited - ended, sorted(wrong)
 
 
-def label_fault(labels: object) -> str:
+def label_error(labels: object) -> str:
     """Say why labels cannot be used, or ""."""
     if isinstance(labels, list):
         return "Labels cannot be an array. Please provide a valid labels object."

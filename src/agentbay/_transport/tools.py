@@ -16,19 +16,19 @@ from ..models.session import SessionMetrics
 from ..models.tools import McpTool
 
 
-def arguments(tool: Tool) -> dict[str, Any]:
+def tool_arguments(tool: Tool) -> dict[str, Any]:
     """The arguments of a tool as JSON carries them; None is left out."""
     written: dict[str, Any] = unstructure(tool)
     return written
 
 
-def direct_call(name: str, args: dict[str, Any], server: str, token: str) -> DirectToolCall:
+def make_direct_call(name: str, args: dict[str, Any], server: str, token: str) -> DirectToolCall:
     """Make a call for a session's own link, with a request id of its own."""
     request_id = f"link-{time.time_ns() // 1_000_000}-{random.randrange(10**9):09d}"
     return DirectToolCall(args=args, server=server, request_id=request_id, tool=name, token=token)
 
 
-def mcp_tools(entries: Iterable[ToolEntry]) -> list[McpTool]:
+def to_mcp_tools(entries: Iterable[ToolEntry]) -> list[McpTool]:
     """The tools a service lists, as users hold them."""
     return [
         McpTool(entry.name, entry.server, description=entry.description, input_schema=entry.input_schema)
@@ -36,7 +36,7 @@ def mcp_tools(entries: Iterable[ToolEntry]) -> list[McpTool]:
     ]
 
 
-_OLDER_NAMES = {
+_LEGACY_METRIC_NAMES = {
     "rx_rate_kbyte_per_s": ("rx_rate_kbps", "rx_rate_KBps"),
     "tx_rate_kbyte_per_s": ("tx_rate_kbps", "tx_rate_KBps"),
     "rx_used_kbyte": ("rx_used_kb", "rx_used_KB"),
@@ -56,7 +56,9 @@ def read_metrics(text: str) -> tuple[dict[str, Any], SessionMetrics]:
             raise ValueError("not a JSON object")
         metrics = SessionMetrics()
         for name, default in vars(metrics).items():
-            value = next((raw[key] for key in (name, *_OLDER_NAMES.get(name, ())) if raw.get(key) is not None), default)
+            value = next(
+                (raw[key] for key in (name, *_LEGACY_METRIC_NAMES.get(name, ())) if raw.get(key) is not None), default
+            )
             setattr(metrics, name, type(default)(value))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ReplyError(f"Failed to parse get_metrics response: {error}") from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .schema import Action, action, payload, wire
+from .schema import Action, action, pascal_payload, wire_field
 
 
-@payload
-class ContextFound:
+@pascal_payload
+class ContextData:
     """Data of GetContext, and an item of ListContexts."""
 
     id: str = ""
@@ -18,7 +18,7 @@ class ContextFound:
 
 
 @action("GetContext", idempotent=True)
-class GetContext(Action[ContextFound]):
+class GetContext(Action[ContextData]):
     """Find a context by its name or its id, or make one of that name if there is none."""
 
     allow_create: bool = False
@@ -28,7 +28,7 @@ class GetContext(Action[ContextFound]):
 
 
 @action("ListContexts", idempotent=True)
-class ListContexts(Action[list[ContextFound]]):
+class ListContexts(Action[list[ContextData]]):
     """List contexts, a page at a time."""
 
     max_results: int = 10
@@ -45,25 +45,25 @@ class ModifyContext(Action[None]):
     name: str
 
 
-@action("DeleteContext", idempotent=True, gone_is_done=True)
+@action("DeleteContext", idempotent=True, not_found_is_success=True)
 class DeleteContext(Action[None]):
     """Delete a context and its files."""
 
     id: str
 
 
-@action("ClearContext", idempotent=True, silence_is_success=True)
+@action("ClearContext", idempotent=True, missing_success_is_success=True)
 class ClearContext(Action[None]):
     """Begin to delete the files of a context."""
 
     id: str
 
 
-@payload
+@pascal_payload
 class PresignedUrl:
     """Data of GetContextFileUploadUrl and GetContextFileDownloadUrl."""
 
-    url: str = wire(default="", repr=False)
+    url: str = wire_field(default="", repr=False)
     expire_time: int | None = None
 
 
@@ -83,7 +83,7 @@ class GetContextFileDownloadUrl(Action[PresignedUrl]):
     file_path: str
 
 
-@action("DeleteContextFile", idempotent=True, gone_is_done=True)
+@action("DeleteContextFile", idempotent=True, not_found_is_success=True)
 class DeleteContextFile(Action[None]):
     """Delete a file of a context."""
 
@@ -91,8 +91,8 @@ class DeleteContextFile(Action[None]):
     file_path: str
 
 
-@payload
-class ContextFileFound:
+@pascal_payload
+class ContextFileData:
     """An item of DescribeContextFiles."""
 
     file_id: str = ""
@@ -106,7 +106,7 @@ class ContextFileFound:
 
 
 @action("DescribeContextFiles", idempotent=True, query=("MaxResults", "NextToken"))
-class DescribeContextFiles(Action[list[ContextFileFound]]):
+class DescribeContextFiles(Action[list[ContextFileData]]):
     """List a folder of a context, a page at a time: by number and size, or by token."""
 
     context_id: str

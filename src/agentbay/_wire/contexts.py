@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..models.context import BetaContextMount, ContextStatusData, ContextSync, SyncPolicy, UploadMode
-from .converter import Malformed, structure, unstructure
-from .schema import JSON_COMPACT, Action, action, payload, wire
+from .converter import MalformedError, structure, unstructure
+from .schema import JSON_COMPACT, Action, action, pascal_payload, wire_field
 
 
-@payload
+@pascal_payload
 class ContextInfo:
     """Data of GetContextInfo: JSON text in JSON text in JSON text."""
 
@@ -19,24 +19,24 @@ class ContextInfo:
 
     def transfers(self) -> list[ContextStatusData]:
         """Read the transfers out of the nested text; what is no transfer is left out."""
-        return list(_transfers(self.context_status))
+        return list(_read_transfers(self.context_status))
 
 
-def _transfers(status: str) -> Iterator[ContextStatusData]:
-    for item in _listed(status):
+def _read_transfers(status: str) -> Iterator[ContextStatusData]:
+    for item in _parse_list(status):
         if isinstance(item, dict) and item.get("type") == "data":
-            yield from (_transfer(found) for found in _listed(item.get("data")) if isinstance(found, dict))
+            yield from (_read_transfer(found) for found in _parse_list(item.get("data")) if isinstance(found, dict))
 
 
-def _transfer(found: dict[str, Any]) -> ContextStatusData:
+def _read_transfer(found: dict[str, Any]) -> ContextStatusData:
     try:
         return structure(found, ContextStatusData)
-    except Malformed:  # its times, most likely: leaving it out would make what failed look like nothing at all
+    except MalformedError:  # its times, most likely: leaving it out would make what failed look like nothing at all
         texts = {key: value for key, value in found.items() if isinstance(value, str) and not key.endswith("Time")}
         return structure(texts, ContextStatusData)
 
 
-def _listed(text: object) -> list[Any]:
+def _parse_list(text: object) -> list[Any]:
     try:
         found = json.loads(text) if isinstance(text, str) else text
     except (ValueError, RecursionError):
@@ -69,11 +69,11 @@ class BindContexts(Action[None]):
     """Give a running session contexts. Not repeatable: a path can be bound once."""
 
     session_id: str
-    persistence_data_list: list[dict[str, Any]] = wire(codec=JSON_COMPACT)
+    persistence_data_list: list[dict[str, Any]] = wire_field(codec=JSON_COMPACT)
 
 
-@payload
-class BindingFound:
+@pascal_payload
+class BindingData:
     """An item of DescribeSessionContexts."""
 
     context_id: str = ""
@@ -84,13 +84,13 @@ class BindingFound:
 
 
 @action("DescribeSessionContexts", idempotent=True)
-class DescribeSessionContexts(Action[list[BindingFound]]):
+class DescribeSessionContexts(Action[list[BindingData]]):
     """List the contexts that a session has."""
 
     session_id: str
 
 
-@payload
+@pascal_payload
 class InternalContext:
     """An item of GetAndLoadInternalContext."""
 

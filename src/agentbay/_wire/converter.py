@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """A value does not have the shape that its field wants."""
 
 
@@ -17,16 +17,19 @@ def structure(value: object, kind: type[_T] | Any, path: str = "Data") -> _T:
     Raises:
         Malformed: If a value has another type; names the place, starting at `path`.
     """
-    from .hooks import converter, faults  # here, since cattrs takes as long to import as the rest of the package
+    from .cattrs_hooks import (
+        converter,
+        describe_error,
+    )  # here, since cattrs takes as long to import as the rest of the package
 
     try:
         return converter.structure(value, kind)  # type: ignore[no-any-return]
     except (ExceptionGroup, AttributeError, TypeError, ValueError, KeyError) as error:
-        raise Malformed(faults(error, path)) from error
+        raise MalformedError(describe_error(error, path)) from error
 
 
 def unstructure(value: object) -> Any:
     """Write an object as a JSON value; None is left out."""
-    from .hooks import converter
+    from .cattrs_hooks import converter
 
     return converter.unstructure(value)

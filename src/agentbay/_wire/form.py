@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .converter import Malformed, structure, unstructure
-from .schema import Action, Codec, fields_of, flatten
+from .converter import MalformedError, structure, unstructure
+from .schema import Action, Codec, flatten, wire_fields
 
-Fields = list[tuple[str, str]]
+FormFields = list[tuple[str, str]]
 
 
-def write_fields(action: Action[Any], authorization: str) -> tuple[Fields, Fields]:
+def write_fields(action: Action[Any], authorization: str) -> tuple[FormFields, FormFields]:
     """Write an action as its query fields and its form fields, each sorted by name; None is left out.
 
     `authorization` is a field like any other on this wire.
     """
     written = {"Authorization": authorization}
-    for name, attribute, _, codec, _ in fields_of(type(action)):
+    for name, attribute, _, codec, _ in wire_fields(type(action)):
         value = getattr(action, attribute)
         if value is None:
             continue
@@ -37,21 +37,21 @@ def read_fields(cls: type[Action[Any]], fields: Mapping[str, str]) -> Action[Any
         Malformed: If a field is missing or cannot be read; names the field.
     """
     values: dict[str, Any] = {}
-    for name, attribute, kind, codec, required in fields_of(cls):
+    for name, attribute, kind, codec, required in wire_fields(cls):
         if codec is None:
             values[attribute] = _read_flattened(name, fields)
         elif name in fields:
-            values[attribute] = _read(name, kind, codec, fields[name])
+            values[attribute] = _read_field(name, kind, codec, fields[name])
         elif required:
-            raise Malformed(f"{name}: is required")
+            raise MalformedError(f"{name}: is required")
     return cls(**values)
 
 
-def _read(name: str, kind: Any, codec: Codec, text: str) -> Any:
+def _read_field(name: str, kind: Any, codec: Codec, text: str) -> Any:
     try:
         value = codec.decode(text)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"{name}: {error}") from error
+        raise MalformedError(f"{name}: {error}") from error
     return structure(value, kind, path=name)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from attrs import field, frozen
 
-from .converter import Malformed
+from .converter import MalformedError
 
-CLIENT = "SDK"  # how the client calls itself
-CONTROL = "WEBSOCKET_SERVER"  # how the connection itself answers, instead of a target
+CLIENT_SOURCE = "SDK"  # how the client calls itself
+CONTROL_SOURCE = "WEBSOCKET_SERVER"  # how the connection itself answers, instead of a target
 
 
 @frozen
@@ -28,7 +28,7 @@ class Frame:
     id: str
     target: str
     data: dict[str, Any] | None = field(repr=False)
-    source: str = CLIENT
+    source: str = CLIENT_SOURCE
     error: str = ""
 
     def encode(self) -> str:
@@ -39,7 +39,7 @@ class Frame:
         return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def decode(text: str | bytes) -> Frame:
+def decode_frame(text: str | bytes) -> Frame:
     """Read a frame, leniently: only its id is required, under either of two names.
 
     Raises:
@@ -48,21 +48,27 @@ def decode(text: str | bytes) -> Frame:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Malformed("it is not JSON") from error
+        raise MalformedError("it is not JSON") from error
     if not isinstance(body, dict):
-        raise Malformed("it is not an object")
-    frame_id = _text(body, "invocationId") or _text(body, "requestId")
+        raise MalformedError("it is not an object")
+    frame_id = _text_value(body, "invocationId") or _text_value(body, "requestId")
     if not frame_id:
-        raise Malformed("it has no invocationId")
-    return Frame(frame_id, _text(body, "target"), _data(body.get("data")), _text(body, "source"), _text(body, "error"))
+        raise MalformedError("it has no invocationId")
+    return Frame(
+        frame_id,
+        _text_value(body, "target"),
+        _parse_data(body.get("data")),
+        _text_value(body, "source"),
+        _text_value(body, "error"),
+    )
 
 
-def _text(body: dict[str, Any], key: str) -> str:
+def _text_value(body: dict[str, Any], key: str) -> str:
     value = body.get(key)
     return value if isinstance(value, str) else ""
 
 
-def _data(value: object) -> dict[str, Any] | None:
+def _parse_data(value: object) -> dict[str, Any] | None:
     if isinstance(value, str):  # some services wrap it once more
         try:
             value = json.loads(value)

@@ -10,10 +10,10 @@ from .contexts import write_mount, write_sync
 from .sessions import CreateMcpSession
 
 # What the service's statistics know; the wire is that of this version of the official package.
-_STATS = {"source": "sdk", "sdk_language": "python", "sdk_version": "0.22.3", "is_release": True}
+_SDK_STATS = {"source": "sdk", "sdk_language": "python", "sdk_version": "0.22.3", "is_release": True}
 
 
-def create_session(params: CreateSessionParams, region_id: str) -> CreateMcpSession:
+def make_create_session(params: CreateSessionParams, region_id: str) -> CreateMcpSession:
     """Write the parameters as a request.
 
     Raises:
@@ -23,17 +23,17 @@ def create_session(params: CreateSessionParams, region_id: str) -> CreateMcpSess
         params.extra_configs.validate()
     return CreateMcpSession(
         login_region_id=region_id,
-        sdk_stats={**_STATS, "framework": params.framework},
+        sdk_stats={**_SDK_STATS, "framework": params.framework},
         image_id=params.image_id or None,
         labels=params.labels or None,
-        persistence_data_list=_persistence(params) or None,
+        persistence_data_list=_persistence_items(params) or None,
         policy_id=params.policy_id or None,
         network_id=params.beta_network_id or None,
         enable_record=params.enable_browser_replay,
         load_skill=params.load_skills or None,
         skills=(params.skill_names or None) if params.load_skills else None,
         extra_configs=_extra_configs(params),
-        **_lifetime(params),
+        **_lifecycle_fields(params),
     )
 
 
@@ -43,7 +43,7 @@ def awaited_contexts(params: CreateSessionParams) -> frozenset[str]:
     return frozenset(awaited | ({params.browser_context.context_id} if params.browser_context else set()))
 
 
-def _lifetime(params: CreateSessionParams) -> dict[str, Any]:
+def _lifecycle_fields(params: CreateSessionParams) -> dict[str, Any]:
     policy = params.lifecycle_policy
     if policy is None:
         return {"timeout": params.idle_release_timeout}
@@ -52,7 +52,7 @@ def _lifetime(params: CreateSessionParams) -> dict[str, Any]:
     return {"timeout": policy.idle_release_timeout, "max_runtime": policy.max_runtime}
 
 
-def _persistence(params: CreateSessionParams) -> list[dict[str, Any]]:
+def _persistence_items(params: CreateSessionParams) -> list[dict[str, Any]]:
     browser = params.browser_context
     return [
         *map(write_sync, params.context_syncs),

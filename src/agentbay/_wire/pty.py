@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 
-from .converter import Malformed
-from .schema import camel_payload, wire
+from .converter import MalformedError
+from .schema import camel_payload, wire_field
 
-TARGET = "PTY_SERVER"
-LARGEST = 500  # columns or rows
-OUTPUT, EXIT, ERROR = "pty.output", "pty.exit", "pty.error"
+PTY_TARGET = "PTY_SERVER"
+MAX_TERMINAL_SIZE = 500  # columns or rows
+OUTPUT_EVENT, EXIT_EVENT, ERROR_EVENT = "pty.output", "pty.exit", "pty.error"
 
 
 @camel_payload
@@ -25,7 +25,7 @@ class PtyCreate:
     cols: int = 80
     rows: int = 24
     cwd: str | None = None
-    envs: dict[str, str] = wire(factory=dict)
+    envs: dict[str, str] = wire_field(factory=dict)
     shell: str | None = None
     listening: bool | None = None
 
@@ -72,7 +72,7 @@ class PtyAnswer:
     """What `PTY_SERVER` answers; the entries, `replay` and `exit_code` come from runtimes that know them."""
 
     pty_session_id: str = ""
-    pty_session_ids: list[str] = wire(factory=list)
+    pty_session_ids: list[str] = wire_field(factory=list)
     pty_sessions: list[PtyEntry] | None = None
     replay: str = ""
     exit_code: int | None = None
@@ -90,7 +90,7 @@ class PtyPush:
     error: str | None = None
 
 
-def to_text(data: bytes) -> tuple[str, str]:
+def encode_bytes(data: bytes) -> tuple[str, str]:
     """Write bytes as text if they are UTF-8, else as base64; return the encoding and the text."""
     try:
         return "utf8", data.decode("utf-8")
@@ -98,7 +98,7 @@ def to_text(data: bytes) -> tuple[str, str]:
         return "base64", base64.b64encode(data).decode("ascii")
 
 
-def to_bytes(encoding: str | None, text: str) -> bytes:
+def decode_bytes(encoding: str | None, text: str) -> bytes:
     """Read what `to_text` has written.
 
     Raises:
@@ -107,8 +107,8 @@ def to_bytes(encoding: str | None, text: str) -> bytes:
     if encoding in (None, "", "utf8"):
         return text.encode("utf-8", "surrogatepass")
     if encoding != "base64":
-        raise Malformed(f"unknown encoding {encoding!r:.40}")
+        raise MalformedError(f"unknown encoding {encoding!r:.40}")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Malformed("it is not base64") from error
+        raise MalformedError("it is not base64") from error

@@ -39,11 +39,11 @@ TEXT = Codec(str, str)
 INTEGER = Codec(str, int)
 BOOLEAN = Codec(lambda value: "True" if value else "False", _read_bool)
 JSON = _json()
-JSON_RAW = _json(ensure_ascii=False)
+JSON_UNESCAPED = _json(ensure_ascii=False)
 JSON_COMPACT = _json(ensure_ascii=False, separators=(",", ":"))
 
 
-def wire(name: str = "", *, codec: Codec | None = None, aliases: tuple[str, ...] = (), **options: Any) -> Any:
+def wire_field(name: str = "", *, codec: Codec | None = None, aliases: tuple[str, ...] = (), **options: Any) -> Any:
     """Make a field whose name or form on the wire is not the rule's.
 
     Args:
@@ -61,17 +61,17 @@ class ActionSpec(NamedTuple):
     Attributes:
         name: The action's name on the wire.
         idempotent: Whether executing it twice does the same as once, so that it may be sent again.
-        gone_is_done: Whether "not found" on a later attempt means that an earlier one succeeded.
+        not_found_is_success: Whether "not found" on a later attempt means that an earlier one succeeded.
         query: Names of the fields that travel in the query instead of the form.
-        silence_is_success: Whether an answer without `Success` counts as one.
+        missing_success_is_success: Whether an answer without `Success` counts as one.
         data_as_text: Whether `Data` is JSON text inside the JSON.
     """
 
     name: str
     idempotent: bool = False
-    gone_is_done: bool = False
+    not_found_is_success: bool = False
     query: frozenset[str] = frozenset()
-    silence_is_success: bool = False
+    missing_success_is_success: bool = False
     data_as_text: bool = False
 
 
@@ -94,7 +94,7 @@ ACTIONS: dict[str, type[Action[Any]]] = {}
 TOOLS: dict[str, type[Tool]] = {}
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire))
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
 def action(name: str, *, query: tuple[str, ...] = (), **options: bool) -> Callable[[type[_T]], type[_T]]:
     """Make the class an attrs class and register it as the action of that name; options are `ActionSpec`'s."""
 
@@ -108,7 +108,7 @@ def action(name: str, *, query: tuple[str, ...] = (), **options: bool) -> Callab
     return register
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire))
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
 def tool(name: str, server: str) -> Callable[[type[_T]], type[_T]]:
     """Make the class an attrs class and register it as the arguments of that tool."""
 
@@ -121,15 +121,15 @@ def tool(name: str, server: str) -> Callable[[type[_T]], type[_T]]:
     return register
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire))
-def payload(cls: type[_T]) -> type[_T]:
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
+def pascal_payload(cls: type[_T]) -> type[_T]:
     """Make the class an attrs class that travels as a JSON object with PascalCase keys."""
     made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
     made.__wire_name__ = staticmethod(pascal)
     return made  # type: ignore[no-any-return]
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire))
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
 def camel_payload(cls: type[_T]) -> type[_T]:
     """Make the class an attrs class that travels as a JSON object with camelCase keys."""
     made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
@@ -150,7 +150,7 @@ def camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-class Field(NamedTuple):
+class WireField(NamedTuple):
     """One field of an action as it is written into the request."""
 
     wire: str
@@ -160,28 +160,28 @@ class Field(NamedTuple):
     required: bool
 
 
-_FIELDS: dict[Any, tuple[Field, ...]] = {}
+_FIELDS: dict[Any, tuple[WireField, ...]] = {}
 _DATA_TYPES: dict[Any, Any] = {}
 
 
-def fields_of(cls: type[Action[Any]]) -> tuple[Field, ...]:
+def wire_fields(cls: type[Action[Any]]) -> tuple[WireField, ...]:
     """The fields of an action, in the order of their names on the wire."""
     if cls not in _FIELDS:
-        _FIELDS[cls] = _read_fields(cls)
+        _FIELDS[cls] = _collect_wire_fields(cls)
     return _FIELDS[cls]
 
 
-def _read_fields(cls: Any) -> tuple[Field, ...]:
+def _collect_wire_fields(cls: Any) -> tuple[WireField, ...]:
     attrs.resolve_types(cls)
     found = []
     for attribute in attrs.fields(cls):
         name = attribute.metadata.get("wire") or pascal(attribute.name)
-        codec = attribute.metadata.get("codec") or _plain(attribute.type)
-        found.append(Field(name, attribute.name, attribute.type, codec, attribute.default is attrs.NOTHING))
+        codec = attribute.metadata.get("codec") or _default_codec(attribute.type)
+        found.append(WireField(name, attribute.name, attribute.type, codec, attribute.default is attrs.NOTHING))
     return tuple(sorted(found))
 
 
-def _plain(kind: Any) -> Codec | None:
+def _default_codec(kind: Any) -> Codec | None:
     kinds = set(get_args(kind) if isinstance(kind, UnionType) else (kind,)) - {type(None)}
     for plain, codec in ((bool, BOOLEAN), (int, INTEGER), (str, TEXT)):
         if kinds == {plain}:

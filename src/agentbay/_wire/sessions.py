@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from .schema import JSON, JSON_COMPACT, Action, action, payload, wire
+from .schema import JSON, JSON_COMPACT, Action, action, pascal_payload, wire_field
 from .tools import ToolEntry
 
 
-@payload
-class SessionAddress:
+@pascal_payload
+class SessionConnection:
     """Where a session is and how its tools are reached."""
 
     session_id: str = ""
     app_instance_id: str = ""
     resource_id: str = ""
-    resource_url: str = wire(default="", repr=False)
-    token: str = wire(default="", repr=False)
-    link_url: str = wire(default="", repr=False)
-    ws_url: str = wire(aliases=("wsUrl",), default="", repr=False)
-    tool_list: list[ToolEntry] = wire(codec=JSON, factory=list)
+    resource_url: str = wire_field(default="", repr=False)
+    token: str = wire_field(default="", repr=False)
+    link_url: str = wire_field(default="", repr=False)
+    ws_url: str = wire_field(aliases=("wsUrl",), default="", repr=False)
+    tool_list: list[ToolEntry] = wire_field(codec=JSON, factory=list)
     http_port: str = ""
     network_interface_ip: str = ""
     vpc_resource: bool = False
@@ -27,8 +27,8 @@ class SessionAddress:
     vpc_id: str = ""
 
 
-@payload
-class SessionCreated(SessionAddress):
+@pascal_payload
+class CreatedSessionData(SessionConnection):
     """Data of CreateMcpSession."""
 
     success: bool | None = None
@@ -36,52 +36,52 @@ class SessionCreated(SessionAddress):
 
 
 @action("CreateMcpSession")
-class CreateMcpSession(Action[SessionCreated]):
+class CreateMcpSession(Action[CreatedSessionData]):
     """Create a session.
 
     `timeout` is seconds, or minutes if `max_runtime` (always minutes) is given too.
     """
 
     login_region_id: str | None = None
-    sdk_stats: dict[str, Any] | None = wire(codec=JSON_COMPACT, default=None)
+    sdk_stats: dict[str, Any] | None = wire_field(codec=JSON_COMPACT, default=None)
     image_id: str | None = None
-    labels: dict[str, str] | None = wire(codec=JSON, default=None)
+    labels: dict[str, str] | None = wire_field(codec=JSON, default=None)
     timeout: int | None = None
     max_runtime: int | None = None
     manual_release: bool | None = None
-    persistence_data_list: list[dict[str, Any]] | None = wire(codec=JSON_COMPACT, default=None)
-    policy_id: str | None = wire("McpPolicyId", default=None)
+    persistence_data_list: list[dict[str, Any]] | None = wire_field(codec=JSON_COMPACT, default=None)
+    policy_id: str | None = wire_field("McpPolicyId", default=None)
     network_id: str | None = None
     enable_record: bool | None = None
     load_skill: bool | None = None
-    skills: list[str] | None = wire(codec=JSON_COMPACT, default=None)
+    skills: list[str] | None = wire_field(codec=JSON_COMPACT, default=None)
     extra_configs: dict[str, Any] | None = None
 
 
-@payload
+@pascal_payload
 class BoundContext:
     """A context that a session uses, as GetSession names it."""
 
-    id: str = wire("id", default="")
-    name: str = wire("name", default="")
+    id: str = wire_field("id", default="")
+    name: str = wire_field("name", default="")
 
 
-@payload
-class SessionFound(SessionAddress):
+@pascal_payload
+class SessionData(SessionConnection):
     """Data of GetSession."""
 
     status: str = ""
-    contexts: list[BoundContext] = wire("contexts", factory=list)
+    contexts: list[BoundContext] = wire_field("contexts", factory=list)
 
 
 @action("GetSession", idempotent=True)
-class GetSession(Action[SessionFound]):
+class GetSession(Action[SessionData]):
     """Find a session, with all that is needed to use it."""
 
     session_id: str
 
 
-@payload
+@pascal_payload
 class SessionDetail:
     """Data of GetSessionDetail."""
 
@@ -100,8 +100,8 @@ class GetSessionDetail(Action[SessionDetail]):
     session_id: str
 
 
-@payload
-class ListedSession:
+@pascal_payload
+class SessionItem:
     """One session of a page."""
 
     session_id: str = ""
@@ -111,24 +111,24 @@ class ListedSession:
 
 
 @action("ListSession", idempotent=True)
-class ListSession(Action[list[ListedSession]]):
+class ListSession(Action[list[SessionItem]]):
     """List the sessions that carry all the labels, a page at a time."""
 
-    labels: dict[str, str] | None = wire(codec=JSON, default=None)
+    labels: dict[str, str] | None = wire_field(codec=JSON, default=None)
     max_results: int | None = None
     next_token: str | None = None
     status: str | None = None
     image_id: str | None = None
 
 
-@action("DeleteSessionAsync", idempotent=True, gone_is_done=True, silence_is_success=True)
+@action("DeleteSessionAsync", idempotent=True, not_found_is_success=True, missing_success_is_success=True)
 class DeleteSessionAsync(Action[None]):
     """Begin to delete a session."""
 
     session_id: str
 
 
-@action("ReleaseMcpSession", idempotent=True, gone_is_done=True, silence_is_success=True)
+@action("ReleaseMcpSession", idempotent=True, not_found_is_success=True, missing_success_is_success=True)
 class ReleaseMcpSession(Action[None]):
     """Begin to delete a session, in the older form that other clients still send."""
 
@@ -156,19 +156,19 @@ class RefreshSessionIdleTime(Action[None]):
     session_id: str
 
 
-@action("SetLabel", idempotent=True, silence_is_success=True)
+@action("SetLabel", idempotent=True, missing_success_is_success=True)
 class SetLabel(Action[None]):
     """Replace the labels of a session."""
 
     session_id: str
-    labels: dict[str, str] = wire(codec=JSON)
+    labels: dict[str, str] = wire_field(codec=JSON)
 
 
-@payload
+@pascal_payload
 class LabelData:
     """Data of GetLabel."""
 
-    labels: dict[str, str] = wire(codec=JSON, factory=dict)
+    labels: dict[str, str] = wire_field(codec=JSON, factory=dict)
 
 
 @action("GetLabel", idempotent=True)
@@ -180,25 +180,25 @@ class GetLabel(Action[LabelData]):
     next_token: str | None = None
 
 
-@payload
+@pascal_payload
 class DesktopInfo:
     """What a desktop client needs to connect to a session."""
 
     app_id: str = ""
-    auth_code: str = wire(default="", repr=False)
-    connection_properties: str = wire(default="", repr=False)
+    auth_code: str = wire_field(default="", repr=False)
+    connection_properties: str = wire_field(default="", repr=False)
     resource_id: str = ""
     resource_type: str = ""
-    ticket: str = wire(default="", repr=False)
+    ticket: str = wire_field(default="", repr=False)
 
 
-@payload
+@pascal_payload
 class ResourceData:
     """Data of GetMcpResource."""
 
     session_id: str = ""
-    resource_url: str = wire(default="", repr=False)
-    desktop_info: DesktopInfo = wire(factory=DesktopInfo)
+    resource_url: str = wire_field(default="", repr=False)
+    desktop_info: DesktopInfo = wire_field(factory=DesktopInfo)
     policy_id: str = ""
 
 
@@ -209,11 +209,11 @@ class GetMcpResource(Action[ResourceData]):
     session_id: str
 
 
-@payload
+@pascal_payload
 class LinkData:
     """Data of GetLink."""
 
-    url: str = wire(default="", repr=False)
+    url: str = wire_field(default="", repr=False)
 
 
 @action("GetLink", idempotent=True)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .schema import JSON_RAW, Action, Tool, action, camel_payload, tool, wire
+from .schema import JSON_UNESCAPED, Action, Tool, action, camel_payload, tool, wire_field
 
 
 @camel_payload
 class ToolEntry:
     """A tool that a session offers."""
 
-    name: str = wire(aliases=("Name",), default="")
-    server: str = wire(aliases=("serverName", "Server"), default="")
+    name: str = wire_field(aliases=("Name",), default="")
+    server: str = wire_field(aliases=("serverName", "Server"), default="")
     description: str = ""
-    input_schema: dict[str, Any] = wire(factory=dict)
+    input_schema: dict[str, Any] = wire_field(factory=dict)
     tool: str = ""
 
 
@@ -23,7 +23,7 @@ class ToolEntry:
 class ToolReply:
     """What a tool answered; `content` items are objects with a `type`, or bare text."""
 
-    content: list[Any] = wire(factory=list)
+    content: list[Any] = wire_field(factory=list)
     is_error: bool = False
     structured_content: dict[str, Any] | None = None
 
@@ -42,7 +42,7 @@ class CallMcpTool(Action[ToolReply]):
 
     session_id: str
     name: str
-    args: dict[str, Any] = wire(codec=JSON_RAW, repr=False)
+    args: dict[str, Any] = wire_field(codec=JSON_UNESCAPED, repr=False)
     server: str = ""
     auto_gen_session: bool = False
 
@@ -58,18 +58,18 @@ class ListMcpTools(Action[list[ToolEntry]]):
 class DirectToolCall:
     """Body of a tool call that goes straight to a session's own link; `token` opens that session only."""
 
-    args: dict[str, Any] = wire(repr=False)
+    args: dict[str, Any] = wire_field(repr=False)
     server: str
     request_id: str
     tool: str
-    token: str = wire(repr=False)
+    token: str = wire_field(repr=False)
 
 
-ASIDE = "#agentbay: "
-_TOLD = 2000  # characters
+INTERNAL_MARK = "#agentbay: "
+_MAX_LABEL_CHARACTERS = 2000  # characters
 
 
-def aside(script: str, starts: str | None = None, directory: str = "") -> str:
+def mark_internal(script: str, starts: str | None = None, directory: str = "") -> str:
     """Mark a command by which a client does work of its own, such as reading a process's output.
 
     A comment in its first line says so; where a service tells what was run, it may leave the command out, or tell in
@@ -79,8 +79,8 @@ def aside(script: str, starts: str | None = None, directory: str = "") -> str:
         starts: What goes on in the background when the command has ended.
         directory: Where, below the home, that keeps the files `stdout` and `stderr`, and at its end `exit`.
     """
-    told = "" if starts is None else json.dumps({"starts": starts[:_TOLD], "directory": directory})
-    return f"{ASIDE}{told}\n{script}"
+    told = "" if starts is None else json.dumps({"starts": starts[:_MAX_LABEL_CHARACTERS], "directory": directory})
+    return f"{INTERNAL_MARK}{told}\n{script}"
 
 
 @tool("shell", "wuying_shell")
@@ -88,9 +88,9 @@ class Shell(Tool):
     """Run a command with the session's shell. `timeout_ms` is milliseconds, 1000 if absent."""
 
     command: str
-    timeout_ms: int = wire("timeout_ms", default=1000)
+    timeout_ms: int = wire_field("timeout_ms", default=1000)
     cwd: str | None = None
-    envs: dict[str, str] | None = wire(default=None, repr=False)
+    envs: dict[str, str] | None = wire_field(default=None, repr=False)
 
 
 @tool("run_code", "wuying_codespace")
@@ -102,7 +102,7 @@ class RunCode(Tool):
 
     code: str
     language: str | None = None
-    timeout_s: int = wire("timeout_s", default=60)
+    timeout_s: int = wire_field("timeout_s", default=60)
     context: str | None = None
 
 
@@ -202,11 +202,11 @@ class SearchFiles(Tool):
 
     path: str
     pattern: str
-    exclude_patterns: str | None = wire("excludePatterns", default=None)
+    exclude_patterns: str | None = wire_field("excludePatterns", default=None)
 
 
 @camel_payload
-class Edit:
+class TextReplacement:
     """One replacement in a file: the first place that holds `old_text`."""
 
     old_text: str
@@ -218,8 +218,8 @@ class EditFile(Tool):
     """Replace texts in a file, each the first time it occurs, one after the other; `dryRun` only shows the change."""
 
     path: str
-    edits: list[Edit]
-    dry_run: bool = wire("dryRun", default=False)
+    edits: list[TextReplacement]
+    dry_run: bool = wire_field("dryRun", default=False)
 
 
 @tool("read_multiple_files", "wuying_filesystem")
@@ -242,18 +242,18 @@ class GetMetrics(Tool):
 
 
 @camel_payload
-class Variable:
+class EnvironmentVariable:
     """An environment variable."""
 
     key: str
-    value: str = wire(repr=False)
+    value: str = wire_field(repr=False)
 
 
 @tool("set_env", "wuying_system")
 class SetEnv(Tool):
     """Set environment variables for what the session runs from now on."""
 
-    envs: list[Variable]
+    envs: list[EnvironmentVariable]
 
 
 @tool("get_env", "wuying_system")
@@ -267,9 +267,9 @@ class GetEnv(Tool):
 class OssEnvInit(Tool):
     """Give the session credentials for object storage."""
 
-    access_key_id: str = wire("access_key_id", repr=False)
-    access_key_secret: str = wire("access_key_secret", repr=False)
-    security_token: str = wire("security_token", repr=False)
+    access_key_id: str = wire_field("access_key_id", repr=False)
+    access_key_secret: str = wire_field("access_key_secret", repr=False)
+    security_token: str = wire_field("security_token", repr=False)
     endpoint: str | None = None
     region: str | None = None
 
@@ -287,7 +287,7 @@ class OssUpload(Tool):
 class OssUploadAnonymous(Tool):
     """Send a file of the session to a presigned URL."""
 
-    url: str = wire(repr=False)
+    url: str = wire_field(repr=False)
     path: str
 
 
@@ -304,5 +304,5 @@ class OssDownload(Tool):
 class OssDownloadAnonymous(Tool):
     """Fetch what a presigned URL names into a file of the session."""
 
-    url: str = wire(repr=False)
+    url: str = wire_field(repr=False)
     path: str

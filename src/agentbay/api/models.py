@@ -1,5 +1,5 @@
 """Public names, by the path that the published client gives them."""
 
-from .._common import public
+from .._common import get_public
 
-__getattr__ = public
+__getattr__ = get_public

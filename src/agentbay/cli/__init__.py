@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from agentbay._version import __version__
 
-_NEEDED = ("typer", "rich")
+_REQUIRED_PACKAGES = ("typer", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,9 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given in (["version"], ["--version"]):
         print(__version__)
         return 0
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+    if missing := [name for name in _REQUIRED_PACKAGES if find_spec(name) is None]:
         print(f'The command line needs {" and ".join(missing)}: pip install "agentbay-sdk[local]"', file=sys.stderr)
         return 1
-    from agentbay.cli.app import run
+    from agentbay.cli.app import run_command_line
 
-    return run(given)
+    return run_command_line(given)

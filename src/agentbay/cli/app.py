@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentbay._version import __version__
-from agentbay.cli import attach, command, context, local, program, session
-from agentbay.cli.screen import screen
-from agentbay.cli.shared import Json, examples, group
+from agentbay.cli import attach, command, context, local, run, session
+from agentbay.cli.output import output
+from agentbay.cli.shared import JsonOption, format_examples, make_group
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 _ABOUT = """
 AgentBay sandbox sessions: isolated machines, on the cloud or on this one.
@@ -21,7 +21,7 @@ offers both on this machine.
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C; `exec`, `attach`, `logs --follow` and `run` end with the
 status of what they ran.
 """
-_EXAMPLES = examples(
+_EXAMPLES = format_examples(
     "agentbay run hello.py --local            # try it, without an account",
     "agentbay local --state-dir ~/.agentbay   # a runtime for several programs",
     "agentbay session create                  # prints the id of a new session",
@@ -31,46 +31,46 @@ _EXAMPLES = examples(
 )
 
 
-class _Ended(Exception):
+class _CommandExit(Exception):
     def __init__(self, status: int) -> None:
         self.status = status
 
 
-def _end(status: int | None) -> None:
-    raise _Ended(status or 0)
+def _raise_exit(status: int | None) -> None:
+    raise _CommandExit(status or 0)
 
 
 # Typer turns every end into SystemExit(0); raising from here is how a command's own status gets out.
-app = group(_ABOUT, _EXAMPLES, name="agentbay", result_callback=_end, pretty_exceptions_enable=False)
+app = make_group(_ABOUT, _EXAMPLES, name="agentbay", result_callback=_raise_exit, pretty_exceptions_enable=False)
 app.add_typer(local.app, name="local")
 app.add_typer(session.app, name="session")
 app.add_typer(context.app, name="context")
 command.add_to(session.app)
 attach.add_to(session.app)
-program.add_to(app)
+run.add_to(app)
 
 
 @app.command()
-def version(json: Json = False) -> None:
+def version(json: JsonOption = False) -> None:
     """Print the version."""
-    screen.show({"version": __version__}, __version__)
+    output.show({"version": __version__}, __version__)
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_command_line(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit status."""
-    screen.json = False
+    output.json = False
     try:
         app(list(arguments), prog_name="agentbay")
-    except _Ended as ended:
+    except _CommandExit as ended:
         return ended.status
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except AgentBayError as error:
-        screen.error(error)
-        return USAGE if isinstance(error, ConfigurationError | InvalidArgumentError) else FAILED
+        output.error(error)
+        return EXIT_USAGE if isinstance(error, ConfigurationError | InvalidArgumentError) else EXIT_FAILED
     except OSError as error:  # of files on this machine; the network's are AgentBayErrors
         if isinstance(error, BrokenPipeError):
-            return FAILED
-        screen.error(error)
-        return FAILED
+            return EXIT_FAILED
+        output.error(error)
+        return EXIT_FAILED
     raise AssertionError("a command line ends by its status")

@@ -13,19 +13,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentbay.cli.screen import screen
-from agentbay.cli.shared import Directory, Endpoint, SessionId, Variables, examples, found, pairs
+from agentbay.cli.output import output
+from agentbay.cli.shared import (
+    CwdOption,
+    EndpointOption,
+    EnvOption,
+    SessionArgument,
+    format_examples,
+    open_session,
+    parse_pairs,
+)
 from agentbay.errors import AgentBayError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from agentbay import PtyHandle
 
-_DETACH = b"\x1d"  # Ctrl-], as in telnet
-_LARGEST = 500
+_DETACH_KEY = b"\x1d"  # Ctrl-], as in telnet
+_MAX_SIZE_CHARACTERS = 500
 # What a program that did not end in order may have left behind: colours, a hidden cursor, the mouse, bracketed
 # paste, the other screen.
-_RESET = b"\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1049l\r\n"
-_EXAMPLES = examples(
+_RESET_SEQUENCE = b"\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1049l\r\n"
+_EXAMPLES = format_examples(
     "agentbay session attach ID",
     "agentbay session attach ID --shell python3",
     "agentbay session attach ID --terminal PTY   # one that was left with Ctrl-]",
@@ -38,12 +46,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def attach(
-    session: SessionId,
+    session: SessionArgument,
     shell: Annotated[str, typer.Option(metavar="PROGRAM", help="What to run; the session's shell by default.")] = "",
     terminal: Annotated[str, typer.Option(metavar="PTY", help="Take up a terminal that is open.")] = "",
-    cwd: Directory = "",
-    env: Variables = [],  # noqa: B006  # typer copies it
-    endpoint: Endpoint = "",
+    cwd: CwdOption = "",
+    env: EnvOption = [],  # noqa: B006  # typer copies it
+    endpoint: EndpointOption = "",
 ) -> int:
     """Open a terminal in a session, and end with its program's exit status. Ctrl-] leaves it, and it goes on."""
     if sys.platform == "win32":
@@ -52,100 +60,102 @@ def attach(
         raise InvalidArgumentError(
             "attach needs a terminal.", hint="In a script, use: agentbay session exec SESSION -- COMMAND"
         )
-    with found(session, endpoint) as handle, _signals_end():
-        size = _size()
+    with open_session(session, endpoint) as handle, _exit_on_signals():
+        size = _terminal_size()
         if terminal:
-            opened = handle.pty.connect(terminal, on_data=_write)
+            opened = handle.pty.connect(terminal, on_data=_write_to_terminal)
             opened.resize(*size)
         else:
-            opened = handle.pty.create(*size, cwd or None, pairs(env, "--env") or None, shell or None, on_data=_write)
-        code = _Attached(opened).run()
+            opened = handle.pty.create(
+                *size, cwd or None, parse_pairs(env, "--env") or None, shell or None, on_data=_write_to_terminal
+            )
+        code = _TerminalBridge(opened).run()
         if code is None:
             again = f"agentbay session attach {session} --terminal {opened.pty_session_id}"
-            screen.note(f"Left; it goes on. To take it up again: {again}")
+            output.note(f"Left; it goes on. To take it up again: {again}")
             opened.disconnect()
             return 0
         return code
 
 
-class _Attached:
+class _TerminalBridge:
     """A terminal here and one there, joined until one of them ends."""
 
     def __init__(self, handle: PtyHandle) -> None:
         self._handle = handle
-        self._code: int | None = None
+        self._exit_code: int | None = None
         self._error: AgentBayError | None = None
-        self._wake, self._waker = os.pipe()
+        self._wake_read_fd, self._wake_write_fd = os.pipe()
 
     def run(self) -> int | None:
         """Return the program's exit code, or None if the user has left it."""
-        waiting = Thread(target=self._wait, daemon=True)
-        os.set_blocking(self._waker, False)
+        waiting = Thread(target=self._wait_for_exit, daemon=True)
+        os.set_blocking(self._wake_write_fd, False)
         ended = False
         try:
-            with _raw(), _resized(self._waker):
+            with _raw_mode(), _wake_on_resize(self._wake_write_fd):
                 try:
                     waiting.start()
-                    ended = self._pump()
+                    ended = self._forward_input()
                 finally:
                     if not ended or self._error is not None:
-                        _write(_RESET)
+                        _write_to_terminal(_RESET_SEQUENCE)
         finally:
             if ended:  # otherwise the thread may still write to the pipe; it ends with this process
-                os.close(self._wake)
-                os.close(self._waker)
+                os.close(self._wake_read_fd)
+                os.close(self._wake_write_fd)
         if self._error is not None:
             raise self._error
-        return self._code if ended else None
+        return self._exit_code if ended else None
 
-    def _wait(self) -> None:
+    def _wait_for_exit(self) -> None:
         try:
-            self._code = self._handle.wait()
+            self._exit_code = self._handle.wait()
         except AgentBayError as error:
             self._error = error
-        os.write(self._waker, b"E")
+        os.write(self._wake_write_fd, b"E")
 
-    def _pump(self) -> bool:
+    def _forward_input(self) -> bool:
         """Pass on what is typed, until the program ends (True) or the user leaves (False)."""
         stdin = sys.stdin.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(stdin, selectors.EVENT_READ)
-            selector.register(self._wake, selectors.EVENT_READ)
+            selector.register(self._wake_read_fd, selectors.EVENT_READ)
             while True:
                 ready = {key.fd for key, _ in selector.select()}
-                if self._wake in ready and self._woken():
+                if self._wake_read_fd in ready and self._handle_wakeup():
                     return True
-                if stdin in ready and not self._typed(os.read(stdin, 65536)):
+                if stdin in ready and not self._send_typed(os.read(stdin, 65536)):
                     return False
 
-    def _woken(self) -> bool:
-        why = os.read(self._wake, 4096)
+    def _handle_wakeup(self) -> bool:
+        why = os.read(self._wake_read_fd, 4096)
         if b"E" in why:
             return True
         if self._handle.is_connected:
-            self._handle.resize(*_size())
+            self._handle.resize(*_terminal_size())
         return False
 
-    def _typed(self, typed: bytes) -> bool:
-        before, leaving, _ = typed.partition(_DETACH)
+    def _send_typed(self, typed: bytes) -> bool:
+        before, leaving, _ = typed.partition(_DETACH_KEY)
         if before and self._handle.is_connected:
             self._handle.send_input(before)
         return bool(typed) and not leaving
 
 
-def _size() -> tuple[int, int]:
+def _terminal_size() -> tuple[int, int]:
     columns, lines = os.get_terminal_size(sys.stdout.fileno())
     # Some terminals do not know, and say 0.
-    return min(columns or 80, _LARGEST), min(lines or 24, _LARGEST)
+    return min(columns or 80, _MAX_SIZE_CHARACTERS), min(lines or 24, _MAX_SIZE_CHARACTERS)
 
 
-def _write(data: bytes) -> None:
+def _write_to_terminal(data: bytes) -> None:
     while data:
         data = data[os.write(sys.stdout.fileno(), data) :]
 
 
 @contextmanager
-def _raw() -> Iterator[None]:
+def _raw_mode() -> Iterator[None]:
     """Have every key come through as it is; put the terminal back at the end, whatever happened."""
     import termios
     import tty
@@ -160,7 +170,7 @@ def _raw() -> Iterator[None]:
 
 
 @contextmanager
-def _resized(waker: int) -> Iterator[None]:
+def _wake_on_resize(waker: int) -> Iterator[None]:
     """Have a change of the window's size wake the pump."""
     before = signal.signal(signal.SIGWINCH, lambda *_: os.write(waker, b"R"))
     try:
@@ -170,7 +180,7 @@ def _resized(waker: int) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_end() -> Iterator[None]:
+def _exit_on_signals() -> Iterator[None]:
     """Have signals that would kill this process unwind it instead, so that the terminal is put back."""
 
     def end(number: int, _: object) -> None:

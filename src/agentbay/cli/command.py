@@ -8,27 +8,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentbay.cli.jobs import attend, find, follow as follow_job, jobs, show, start
-from agentbay.cli.screen import screen
-from agentbay.cli.shared import Directory, Endpoint, Json, Seconds, SessionId, Variables, examples, found, pairs
-from agentbay.cli.transfer import Place, fetch, send
+from agentbay.cli.jobs import find_job, follow_output as follow_job, list_jobs, run_attached, show_output, start_job
+from agentbay.cli.output import output
+from agentbay.cli.shared import (
+    CwdOption,
+    EndpointOption,
+    EnvOption,
+    JsonOption,
+    SessionArgument,
+    TimeoutOption,
+    format_examples,
+    open_session,
+    parse_pairs,
+)
+from agentbay.cli.transfer import CopyLocation, fetch_path, send_path
 from agentbay.errors import InvalidArgumentError, NotFoundError
 
 if TYPE_CHECKING:
     from agentbay import Process, Session
 
-_EXEC = examples(
+_EXEC = format_examples(
     "agentbay session exec ID -- ls -la",
     "agentbay session exec ID 'echo $HOME | rev'      # one argument is a line",
     "cat data.csv | agentbay session exec ID --stdin -- wc -l",
     "agentbay session exec ID --detach -- make test   # prints a job; see logs",
 )
-_LOGS = examples(
+_LOGS = format_examples(
     "agentbay session logs ID            # what the newest job has written so far",
     "agentbay session logs ID --follow   # ... and writes, until it ends",
     "agentbay session logs ID --list     # all jobs",
 )
-_CP = examples(
+_CP = format_examples(
     "agentbay session cp data.csv ID:data/         # a file or a directory, there",
     "agentbay session cp ID:/tmp/report .          # and back",
     "agentbay session cp ID:result.json - | jq .   # to standard output",
@@ -43,37 +53,37 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run_command(
-    session: SessionId,
+    session: SessionArgument,
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, best after `--`.")],
-    cwd: Directory = "",
-    env: Variables = [],  # noqa: B006  # typer copies it
-    timeout: Seconds = None,
+    cwd: CwdOption = "",
+    env: EnvOption = [],  # noqa: B006  # typer copies it
+    timeout: TimeoutOption = None,
     stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Give it standard input.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's name and return at once.")] = False,
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> int:
     """Run a command in a session, and end with its exit status. Its output appears as it is written."""
     line = command[0] if len(command) == 1 else shlex.join(command)
-    with found(session, endpoint) as handle:
-        process = start(handle, line, cwd=cwd, envs=pairs(env, "--env"), stdin=stdin)
+    with open_session(session, endpoint) as handle:
+        process = start_job(handle, line, cwd=cwd, envs=parse_pairs(env, "--env"), stdin=stdin)
         if detach:
-            screen.show({"job": process.id}, process.id)
+            output.show({"job": process.id}, process.id)
             return 0
-        return attended(process, timeout, stdin=stdin)
+        return run_and_show(process, timeout, stdin=stdin)
 
 
-def attended(process: Process, timeout: float | None, *, stdin: bool = False) -> int:
+def run_and_show(process: Process, timeout: float | None, *, stdin: bool = False) -> int:
     """Show what a job of this program's own writes; return its exit code."""
-    if not screen.json:
-        return attend(process, _to_stdout, _to_stderr, timeout=timeout, stdin=stdin)
-    kept = _Kept()
-    code = attend(process, kept.out.extend, kept.err.extend, timeout=timeout, stdin=stdin)
-    screen.data({"exit_code": code, **kept.texts()})
+    if not output.json:
+        return run_attached(process, _to_stdout, _to_stderr, timeout=timeout, stdin=stdin)
+    kept = _CapturedOutput()
+    code = run_attached(process, kept.out.extend, kept.err.extend, timeout=timeout, stdin=stdin)
+    output.show_json({"exit_code": code, **kept.texts()})
     return code
 
 
-class _Kept:
+class _CapturedOutput:
     """Output that is shown as JSON at the end."""
 
     def __init__(self) -> None:
@@ -94,32 +104,32 @@ def _to_stderr(piece: bytes) -> None:
 
 
 def logs(
-    session: SessionId,
+    session: SessionArgument,
     job: Annotated[str, typer.Argument(metavar="JOB", help="Which job; the newest by default.")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends, with its status.")] = False,
     all_jobs: Annotated[bool, typer.Option("--list", help="List the jobs instead.")] = False,
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> int:
     """Show what a job, started with `exec --detach`, has written."""
-    with found(session, endpoint) as handle:
+    with open_session(session, endpoint) as handle:
         if all_jobs:
-            screen.rows([listed._asdict() for listed in jobs(handle)], "There are no jobs in this session.")
+            output.show_table([listed._asdict() for listed in list_jobs(handle)], "There are no jobs in this session.")
             return 0
-        process = find(handle, job or _newest(handle))
-        read = follow_job if follow else show
-        if screen.json:
-            kept = _Kept()
+        process = find_job(handle, job or _newest_job(handle))
+        read = follow_job if follow else show_output
+        if output.json:
+            kept = _CapturedOutput()
             code = read(process, kept.out.extend, kept.err.extend)
-            screen.data({"job": process.id, "exit_code": code, **kept.texts()})
+            output.show_json({"job": process.id, "exit_code": code, **kept.texts()})
         else:
             code = read(process, _to_stdout, _to_stderr)
         return (code or 0) if follow else 0
 
 
-def _newest(session: Session) -> str:
+def _newest_job(session: Session) -> str:
     name = ""
-    for listed in jobs(session):
+    for listed in list_jobs(session):
         name = listed.job
     if not name:
         raise NotFoundError(
@@ -132,17 +142,17 @@ def _newest(session: Session) -> str:
 def cp(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path, or SESSION:PATH.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A path, or SESSION:PATH; - is standard output.")],
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Copy a file or a directory between this machine and a session. Relative paths there start at its home."""
-    here, there = Place.read(source), Place.read(target)
+    here, there = CopyLocation.parse(source), CopyLocation.parse(target)
     if bool(here.name) == bool(there.name):
         raise InvalidArgumentError("One of SOURCE and TARGET must be SESSION:PATH, the other a path on this machine.")
-    with found(here.name or there.name, endpoint) as handle:
+    with open_session(here.name or there.name, endpoint) as handle:
         if there.name:
-            moved = send(handle, here.local, there.path)
+            moved = send_path(handle, here.local, there.path)
         else:
-            moved = fetch(handle, here.path, there.local)
+            moved = fetch_path(handle, here.path, there.local)
     if target != "-":
-        screen.data({"source": source, "target": target, "bytes": moved.bytes, "skipped": moved.skipped})
+        output.show_json({"source": source, "target": target, "bytes": moved.bytes, "skipped": moved.skipped})

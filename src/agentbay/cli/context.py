@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentbay.cli.screen import screen
-from agentbay.cli.shared import Endpoint, Json, connected, examples, group
-from agentbay.cli.transfer import Place
+from agentbay.cli.output import output
+from agentbay.cli.shared import EndpointOption, JsonOption, format_examples, make_group, open_client
+from agentbay.cli.transfer import CopyLocation
 from agentbay.errors import InvalidArgumentError, NotFoundError
 
 if TYPE_CHECKING:
     from agentbay import AgentBay, Context
-    from agentbay.cli.screen import Progress
+    from agentbay.cli.output import Progress
 
-_EXAMPLES = examples(
+_EXAMPLES = format_examples(
     "agentbay context create memory",
     "agentbay context cp notes.md memory:/home/wuying/memory/notes.md",
     "agentbay session create --context memory:/home/wuying/memory",
@@ -32,12 +32,12 @@ Contexts: stores of files that outlive sessions.
 A context is given by its name or its id. Paths in it are those that its files have in a session.
 """
 
-app = group(_ABOUT, _EXAMPLES)
+app = make_group(_ABOUT, _EXAMPLES)
 
-Name = Annotated[str, typer.Argument(metavar="CONTEXT", help="Its name or its id.")]
+ContextArgument = Annotated[str, typer.Argument(metavar="CONTEXT", help="Its name or its id.")]
 
 
-def resolve(bay: AgentBay, name: str) -> Context:
+def find_context(bay: AgentBay, name: str) -> Context:
     """Find a context by its name, or else by its id.
 
     Raises:
@@ -54,9 +54,9 @@ def resolve(bay: AgentBay, name: str) -> Context:
 
 
 @contextmanager
-def _found(name: str, endpoint: str) -> Iterator[tuple[AgentBay, Context]]:
-    with connected(endpoint) as bay:
-        context = resolve(bay, name)
+def _open_context(name: str, endpoint: str) -> Iterator[tuple[AgentBay, Context]]:
+    with open_client(endpoint) as bay:
+        context = find_context(bay, name)
         try:
             yield bay, context
         except NotFoundError as error:
@@ -67,39 +67,39 @@ def _found(name: str, endpoint: str) -> Iterator[tuple[AgentBay, Context]]:
 @app.command("list")
 def list_contexts(
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 1000,
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """List contexts."""
-    with connected(endpoint) as bay:
+    with open_client(endpoint) as bay:
         rows = [
             {"context_id": context.id, "name": context.name, "last_used": context.last_used_at}
             for context in islice(bay.context.iter_contexts(min(limit, 100)), limit)
         ]
-    screen.rows(rows, "There are no contexts. Make one with: agentbay context create NAME")
+    output.show_table(rows, "There are no contexts. Make one with: agentbay context create NAME")
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it shall be called.")],
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Make a context, or find the one of that name, and print its id."""
-    with connected(endpoint) as bay:
+    with open_client(endpoint) as bay:
         made = bay.context.create(name).unwrap()
-    screen.show({"context_id": made.context_id, "name": name}, made.context_id)
+    output.show({"context_id": made.context_id, "name": name}, made.context_id)
 
 
 @app.command()
 def ls(
-    context: Name,
+    context: ContextArgument,
     path: Annotated[str, typer.Argument(metavar="PATH", help="A folder in it.")] = "/",
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """List a folder of a context."""
-    with _found(context, endpoint) as (bay, store):
+    with _open_context(context, endpoint) as (bay, store):
         rows = [
             {
                 "name": entry.file_name + ("/" if entry.is_folder else ""),
@@ -109,44 +109,46 @@ def ls(
             }
             for entry in bay.context.iter_files(store.id, path)
         ]
-    screen.rows(rows, f"{path} is empty.")
+    output.show_table(rows, f"{path} is empty.")
 
 
 @app.command()
 def cp(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path, or CONTEXT:PATH.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A path, or CONTEXT:PATH.")],
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Copy a file or a directory between this machine and a context."""
-    here, there = Place.read(source), Place.read(target)
+    here, there = CopyLocation.parse(source), CopyLocation.parse(target)
     if bool(here.name) == bool(there.name):
         raise InvalidArgumentError("One of SOURCE and TARGET must be CONTEXT:PATH, the other a path on this machine.")
-    with _found(here.name or there.name, endpoint) as (bay, store):
+    with _open_context(here.name or there.name, endpoint) as (bay, store):
         if there.name:
-            with _moved(f"sending {source}", _size(here.local)) as progress:
-                moved = bay.context.upload(store.id, here.local, _into(there.path, here.local.name), progress=progress)
+            with _show_progress(f"sending {source}", _file_size(here.local)) as progress:
+                moved = bay.context.upload(
+                    store.id, here.local, _target_path(there.path, here.local.name), progress=progress
+                )
         else:
             place = here.local.name and there.local / here.local.name if there.local.is_dir() else there.local
-            with _moved(f"fetching {source}", None) as progress:
+            with _show_progress(f"fetching {source}", None) as progress:
                 moved = bay.context.download(store.id, here.path, place, progress=progress)
     if not moved.files:
-        screen.note(f"There are no files in {source}.")
-    screen.show({"files": list(moved.files), "bytes": moved.size}, "\n".join(moved.files))
+        output.note(f"There are no files in {source}.")
+    output.show({"files": list(moved.files), "bytes": moved.size}, "\n".join(moved.files))
 
 
 @contextmanager
-def _moved(what: str, total: int | None) -> Iterator[Progress]:
-    with screen.progress(what, total) as progress:
+def _show_progress(what: str, total: int | None) -> Iterator[Progress]:
+    with output.progress(what, total) as progress:
         yield progress
 
 
-def _size(path: Path) -> int | None:
+def _file_size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _into(path: str, name: str) -> str:
+def _target_path(path: str, name: str) -> str:
     return path + name if path.endswith("/") else path
 
 
@@ -154,13 +156,13 @@ def _into(path: str, name: str) -> str:
 def rm(
     what: Annotated[str, typer.Argument(metavar="CONTEXT[:PATH]", help="A context, or a file in it.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Delete a file of a context, or a whole context with its files."""
-    place = Place.read(what)
+    place = CopyLocation.parse(what)
     name = place.name or what
-    with _found(name, endpoint) as (bay, store):
+    with _open_context(name, endpoint) as (bay, store):
         if place.name:
             bay.context.delete_file(store.id, place.path).unwrap()
         else:
@@ -171,4 +173,4 @@ def rm(
             if not yes:
                 typer.confirm(f"Delete the context {store.name} and all its files?", abort=True, err=True)
             bay.context.delete(store).unwrap()
-    screen.show({"deleted": what}, what)
+    output.show({"deleted": what}, what)

@@ -10,26 +10,26 @@ from contextlib import suppress
 from threading import Thread, Timer
 from typing import TYPE_CHECKING, NamedTuple
 
-from agentbay._transport.process import FILES
+from agentbay._transport.process_scripts import PROCESSES_DIRECTORY
 from agentbay.errors import AgentBayError, CommandError, DeadlineExceeded, NotFoundError
 
 if TYPE_CHECKING:
     from agentbay import Process, Session
 
-Write = Callable[[bytes], object]
+WriteCallback = Callable[[bytes], object]
 
-_GRACE = 3.0  # seconds that a program has to end by itself when it is asked to
-_DAY = 86400.0  # seconds that a program may leave its input unread
-_PIECE = 36 * 1024  # bytes of input, which travel in one call
-_LIST = f"""\
-cd {FILES} 2>/dev/null || exit 0
+_TERMINATE_GRACE_SECONDS = 3.0  # seconds that a program has to end by itself when it is asked to
+_STDIN_TIMEOUT_SECONDS = 86400.0  # seconds that a program may leave its input unread
+_STDIN_PIECE_BYTES = 36 * 1024  # bytes of input, which travel in one call
+_LIST_SCRIPT = f"""\
+cd {PROCESSES_DIRECTORY} 2>/dev/null || exit 0
 for job in $(ls -tr); do
   state=$(cat "$job/exit" 2>/dev/null) || state=running
   printf '%s\\t%s\\t%s\\n' "$job" "$state" "$(head -n 1 "$job/command" 2>/dev/null)"
 done"""
 
 
-class Listed(NamedTuple):
+class JobInfo(NamedTuple):
     """A job as a list shows it: `state` is its exit code, or "running" if it has none."""
 
     job: str
@@ -37,7 +37,7 @@ class Listed(NamedTuple):
     command: str
 
 
-def start(session: Session, line: str, *, cwd: str, envs: dict[str, str], stdin: bool = False) -> Process:
+def start_job(session: Session, line: str, *, cwd: str, envs: dict[str, str], stdin: bool = False) -> Process:
     """Start a command, as typed at a prompt; it does not end with this program.
 
     Args:
@@ -53,7 +53,7 @@ def start(session: Session, line: str, *, cwd: str, envs: dict[str, str], stdin:
     return process
 
 
-def find(session: Session, name: str) -> Process:
+def find_job(session: Session, name: str) -> Process:
     """Find a job.
 
     Raises:
@@ -67,30 +67,30 @@ def find(session: Session, name: str) -> Process:
         ) from error
 
 
-def jobs(session: Session) -> Iterator[Listed]:
+def list_jobs(session: Session) -> Iterator[JobInfo]:
     """The jobs of a session, the newest last."""
-    for line in session.command.run(_LIST).check().stdout.splitlines():
-        yield Listed(*line.split("\t", 2))
+    for line in session.command.run(_LIST_SCRIPT).check().stdout.splitlines():
+        yield JobInfo(*line.split("\t", 2))
 
 
-def show(process: Process, out: Write, err: Write) -> int | None:
+def show_output(process: Process, out: WriteCallback, err: WriteCallback) -> int | None:
     """Pass on what a job has written so far; return its exit code if it has ended."""
     for stream, write in (("stdout", out), ("stderr", err)):
         done = 0
-        while piece := process.look(stream, done, 0.0).data:
+        while piece := process.poll_output(stream, done, 0.0).data:
             write(piece)
             done += len(piece)
     return process.poll()
 
 
-def follow(process: Process, out: Write, err: Write) -> int:
+def follow_output(process: Process, out: WriteCallback, err: WriteCallback) -> int:
     """Pass on what a job writes, until it ends; return its exit code.
 
     Raises:
         CommandError: It was killed from outside, so there is none.
     """
     lost: list[BaseException] = []
-    beside = Thread(target=_pass_on, args=(process.stderr.chunks(), err, lost), daemon=True)
+    beside = Thread(target=_copy_chunks, args=(process.stderr.chunks(), err, lost), daemon=True)
     beside.start()
     for piece in process.stdout.chunks():
         out(piece)
@@ -100,7 +100,9 @@ def follow(process: Process, out: Write, err: Write) -> int:
     return process.wait()
 
 
-def attend(process: Process, out: Write, err: Write, *, timeout: float | None, stdin: bool = False) -> int:
+def run_attached(
+    process: Process, out: WriteCallback, err: WriteCallback, *, timeout: float | None, stdin: bool = False
+) -> int:
     """Follow a job that belongs to this program: it does not outlive it.
 
     Args:
@@ -114,15 +116,15 @@ def attend(process: Process, out: Write, err: Write, *, timeout: float | None, s
     """
     wrong: list[AgentBayError] = []
     if stdin:
-        Thread(target=_feed, args=(process, wrong), daemon=True).start()
-    watch = Timer(timeout or 0, _end_late, (process, timeout, wrong))
+        Thread(target=_forward_stdin, args=(process, wrong), daemon=True).start()
+    watch = Timer(timeout or 0, _terminate_on_timeout, (process, timeout, wrong))
     watch.daemon = True
     if timeout is not None:
         watch.start()
     try:
-        code = follow(process, out, err)
+        code = follow_output(process, out, err)
     except (KeyboardInterrupt, BrokenPipeError):
-        end(process)
+        terminate(process)
         raise
     finally:
         watch.cancel()
@@ -134,22 +136,22 @@ def attend(process: Process, out: Write, err: Write, *, timeout: float | None, s
     return code
 
 
-def end(process: Process) -> None:
+def terminate(process: Process) -> None:
     """End a job: asked first, then forced."""
     process.signal(signal.SIGTERM)
     try:
-        process.wait(_GRACE)
+        process.wait(_TERMINATE_GRACE_SECONDS)
     except DeadlineExceeded:
         process.kill()
 
 
-def _end_late(process: Process, timeout: float, wrong: list[AgentBayError]) -> None:
+def _terminate_on_timeout(process: Process, timeout: float, wrong: list[AgentBayError]) -> None:
     wrong.append(CommandError(f"The command was ended: it ran for more than {timeout:g} s."))
     with suppress(AgentBayError):  # what is wrong with it, the one who follows it is told too
-        end(process)
+        terminate(process)
 
 
-def _pass_on(pieces: Iterable[bytes], write: Write, lost: list[BaseException]) -> None:
+def _copy_chunks(pieces: Iterable[bytes], write: WriteCallback, lost: list[BaseException]) -> None:
     try:
         for piece in pieces:
             write(piece)
@@ -157,14 +159,14 @@ def _pass_on(pieces: Iterable[bytes], write: Write, lost: list[BaseException]) -
         lost.append(error)
 
 
-def _feed(process: Process, wrong: list[AgentBayError]) -> None:
+def _forward_stdin(process: Process, wrong: list[AgentBayError]) -> None:
     """Give a job what comes on this program's input, as it comes; it may end before that does."""
     try:
-        while piece := sys.stdin.buffer.read1(_PIECE):  # type: ignore[union-attr]  # only a replaced one has none
-            process.send_stdin(piece, timeout=_DAY)
+        while piece := sys.stdin.buffer.read1(_STDIN_PIECE_BYTES):  # type: ignore[union-attr]  # only a replaced one has none
+            process.send_stdin(piece, timeout=_STDIN_TIMEOUT_SECONDS)
         process.close_stdin()
     except AgentBayError as error:
         with suppress(CommandError):  # it was removed just now
             if process.poll() is None:  # otherwise it had no need of more
                 wrong.append(error)
-                end(process)
+                terminate(process)

@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentbay.cli.context import resolve
-from agentbay.cli.screen import screen
+from agentbay.cli.context import find_context
+from agentbay.cli.output import output
 from agentbay.cli.shared import (
-    Endpoint,
-    Json,
-    Labels,
-    SessionId,
+    EndpointOption,
+    JsonOption,
+    LabelOption,
+    SessionArgument,
     complete_session,
-    connected,
-    examples,
-    found,
+    format_examples,
     get_session,
-    group,
-    pairs,
+    make_group,
+    open_client,
+    open_session,
+    parse_pairs,
 )
 from agentbay.errors import AgentBayError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from agentbay import AgentBay, ContextSync, LifecyclePolicy
 
-_EXAMPLES = examples(
+_EXAMPLES = format_examples(
     "ID=$(agentbay session create --label job=nightly)",
     "agentbay session exec $ID -- python3 -c 'print(1)'",
     "agentbay session cp data.csv $ID:data.csv",
@@ -35,18 +35,18 @@ _EXAMPLES = examples(
     "agentbay session delete $ID",
 )
 
-app = group("Sessions: isolated machines in which commands run and files are kept.", _EXAMPLES)
+app = make_group("Sessions: isolated machines in which commands run and files are kept.", _EXAMPLES)
 
-Sessions = Annotated[
+SessionsArgument = Annotated[
     list[str], typer.Argument(metavar="SESSION", help="Ids of sessions.", autocompletion=complete_session)
 ]
-Wait = Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait.")]
+WaitOption = Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait.")]
 
 
-@app.command(epilog=examples("ID=$(agentbay session create --image code_latest --max-runtime 120)"))
+@app.command(epilog=format_examples("ID=$(agentbay session create --image code_latest --max-runtime 120)"))
 def create(
     image: Annotated[str, typer.Option(metavar="IMAGE", help="What runs in it; linux_latest by default.")] = "",
-    label: Labels = [],  # noqa: B006  # typer copies it
+    label: LabelOption = [],  # noqa: B006  # typer copies it
     idle: Annotated[
         int | None, typer.Option(metavar="MINUTES", min=1, help="End it after so long without activity.")
     ] = None,
@@ -55,23 +55,23 @@ def create(
         list[str],
         typer.Option(metavar="CONTEXT:PATH", help="Copy a context to PATH now, and back at the end; may be repeated."),
     ] = [],  # noqa: B006
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Create a session and print its id."""
     from agentbay import CreateSessionParams
 
-    with connected(endpoint) as bay, screen.working("creating a session"):
+    with open_client(endpoint) as bay, output.show_busy("creating a session"):
         params = CreateSessionParams(
-            labels=pairs(label, "--label"),
+            labels=parse_pairs(label, "--label"),
             image_id=image or None,
             lifecycle_policy=_lifecycle(idle, max_runtime),
-            context_syncs=[_sync(bay, item) for item in context],
+            context_syncs=[_parse_context_sync(bay, item) for item in context],
         )
         result = bay.create(params)
         if result.session is not None:  # said even if a context did not arrive: it is there, and has to be deleted
             facts = {"session_id": result.session.session_id, "image_id": result.session.image_id}
-            screen.show(facts, result.session.session_id)
+            output.show(facts, result.session.session_id)
         result.unwrap()
 
 
@@ -81,38 +81,40 @@ def _lifecycle(idle: int | None, max_runtime: int | None) -> LifecyclePolicy | N
     return None if idle is None and max_runtime is None else LifecyclePolicy(idle, max_runtime)
 
 
-def _sync(bay: AgentBay, item: str) -> ContextSync:
+def _parse_context_sync(bay: AgentBay, item: str) -> ContextSync:
     from agentbay import ContextSync, SyncPolicy
 
     name, _, path = item.partition(":")
     if not name or not path.startswith("/"):
         raise InvalidArgumentError(f"--context must be CONTEXT:/absolute/path, not {item!r}.")
-    return ContextSync(resolve(bay, name).id, path, SyncPolicy())
+    return ContextSync(find_context(bay, name).id, path, SyncPolicy())
 
 
 @app.command("list")
 def list_sessions(
-    label: Labels = [],  # noqa: B006
+    label: LabelOption = [],  # noqa: B006
     status: Annotated[str, typer.Option(metavar="STATUS", help="Only those in this state, such as RUNNING.")] = "",
     image: Annotated[str, typer.Option(metavar="IMAGE", help="Only those of this image.")] = "",
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 1000,
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """List the sessions that have not ended."""
-    with connected(endpoint) as bay:
-        listed = bay.iter_sessions(pairs(label, "--label") or None, min(limit, 100), status or None, image or None)
+    with open_client(endpoint) as bay:
+        listed = bay.iter_sessions(
+            parse_pairs(label, "--label") or None, min(limit, 100), status or None, image or None
+        )
         rows = [
             {"session_id": item["sessionId"], "status": item["sessionStatus"], "image_id": item["imageId"]}
             for item in islice(listed, limit)
         ]
-    screen.rows(rows, "There are no sessions. Make one with: agentbay session create")
+    output.show_table(rows, "There are no sessions. Make one with: agentbay session create")
 
 
 @app.command()
-def get(session: SessionId, endpoint: Endpoint = "", json: Json = False) -> None:
+def get(session: SessionArgument, endpoint: EndpointOption = "", json: JsonOption = False) -> None:
     """Tell what is known of a session."""
-    with connected(endpoint) as bay:
+    with open_client(endpoint) as bay:
         handle = get_session(bay, session)
         data = bay.get_session(session).unwrap().data
         assert data is not None
@@ -123,66 +125,70 @@ def get(session: SessionId, endpoint: Endpoint = "", json: Json = False) -> None
             "app_instance_id": data.app_instance_id,
             "contexts": data.contexts,
         }
-    screen.facts(facts)
+    output.show_fields(facts)
 
 
 @app.command()
 def delete(
-    session: Sessions,
+    session: SessionsArgument,
     sync: Annotated[bool, typer.Option("--sync", help="Copy its contexts back first.")] = False,
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> int:
     """Delete sessions and everything in them. All are tried; the status is 1 if one could not be deleted."""
     failed = 0
-    with connected(endpoint) as bay:
+    with open_client(endpoint) as bay:
         for name in session:
             try:
-                with screen.working(f"deleting {name}"):
+                with output.show_busy(f"deleting {name}"):
                     get_session(bay, name).delete(sync).unwrap()
             except AgentBayError as error:
-                screen.error(error)
+                output.error(error)
                 failed += 1
             else:
-                screen.show({"deleted": name}, name)
+                output.show({"deleted": name}, name)
     return 1 if failed else 0
 
 
 @app.command()
-def pause(session: SessionId, timeout: Wait = 600, endpoint: Endpoint = "", json: Json = False) -> None:
+def pause(
+    session: SessionArgument, timeout: WaitOption = 600, endpoint: EndpointOption = "", json: JsonOption = False
+) -> None:
     """Pause a session, and wait: everything in it stands still and is kept."""
-    with found(session, endpoint) as handle, screen.working("pausing"):
+    with open_session(session, endpoint) as handle, output.show_busy("pausing"):
         result = handle.pause(timeout).unwrap()
-    screen.show({"session_id": session, "status": result.status}, result.status or "")
+    output.show({"session_id": session, "status": result.status}, result.status or "")
 
 
 @app.command()
-def resume(session: SessionId, timeout: Wait = 600, endpoint: Endpoint = "", json: Json = False) -> None:
+def resume(
+    session: SessionArgument, timeout: WaitOption = 600, endpoint: EndpointOption = "", json: JsonOption = False
+) -> None:
     """Resume a paused session, and wait until it runs again."""
-    with found(session, endpoint) as handle, screen.working("resuming"):
+    with open_session(session, endpoint) as handle, output.show_busy("resuming"):
         result = handle.resume(timeout).unwrap()
-    screen.show({"session_id": session, "status": result.status}, result.status or "")
+    output.show({"session_id": session, "status": result.status}, result.status or "")
 
 
 @app.command(
-    epilog=examples(
+    epilog=format_examples(
         "agentbay session exec ID --detach -- python3 -m http.server 30100",
         "curl $(agentbay session url ID --port 30100)",
     )
 )
 def url(
-    session: SessionId,
+    session: SessionArgument,
     port: Annotated[
         int | None, typer.Option(metavar="N", help="What listens there in the session: 30100 to 30199.")
     ] = None,
     websocket: Annotated[bool, typer.Option("--websocket", help="A wss link instead of https.")] = False,
-    endpoint: Endpoint = "",
-    json: Json = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Print a URL of the session: of its page, or of something that listens in it. Who has the URL can use it."""
-    with found(session, endpoint) as handle:
+    with open_session(session, endpoint) as handle:
         if port is None and not websocket:
             made = handle.info().unwrap().data.resource_url or handle.resource_url
         else:
             made = handle.get_link("wss" if websocket else "https", port).unwrap().data
-    screen.show({"url": made}, made)
+    output.show({"url": made}, made)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentbay.cli.screen import screen
+from agentbay.cli.output import output
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError, SessionNotFoundError
 
 if TYPE_CHECKING:
     from agentbay import AgentBay, Session
 
-_COMPLETION_SECONDS = 2.0
-_NO_KEY = """\
+_COMPLETION_TIMEOUT_SECONDS = 2.0
+_NO_KEY_MESSAGE = """\
 There is no API key, so there is nowhere to go.
   On the cloud:     export AGENTBAY_API_KEY=...
   On this machine:  agentbay local --state-dir ~/.agentbay     # keep it running; it prints its endpoint
@@ -25,13 +25,13 @@ There is no API key, so there is nowhere to go.
 Or, for a single program on this machine:  agentbay run FILE --local"""
 
 
-def examples(*lines: str) -> str:
+def format_examples(*lines: str) -> str:
     """Lay out examples for the end of a help page."""
     shown = [re.sub(r"#.*", lambda comment: f"[dim]{comment[0]}[/dim]", line) for line in lines]
     return "\n".join(["examples:", *shown])
 
 
-def group(about: str, epilog: str = "", **more: Any) -> typer.Typer:
+def make_group(about: str, epilog: str = "", **more: Any) -> typer.Typer:
     """Make a group of commands; the first paragraph of `about` stands in the list of those above it too."""
     about = "\n\n".join(" ".join(paragraph.split()) for paragraph in about.split("\n\n"))
     settings = {"help_option_names": ["-h", "--help"]}
@@ -43,14 +43,14 @@ def group(about: str, epilog: str = "", **more: Any) -> typer.Typer:
 
 
 @contextmanager
-def connected(endpoint: str) -> Iterator[AgentBay]:
+def open_client(endpoint: str) -> Iterator[AgentBay]:
     """Make a client of the service that options and environment name.
 
     Raises:
         ConfigurationError: There is no key.
     """
     if not os.environ.get("AGENTBAY_API_KEY"):
-        raise ConfigurationError(_NO_KEY)
+        raise ConfigurationError(_NO_KEY_MESSAGE)
     if endpoint:  # said in the environment, since `config` reads everything else there too
         os.environ["AGENTBAY_ENDPOINT"] = endpoint
         os.environ.pop("AGENTBAY_REGION_ID", None)
@@ -61,9 +61,9 @@ def connected(endpoint: str) -> Iterator[AgentBay]:
 
 
 @contextmanager
-def found(session_id: str, endpoint: str) -> Iterator[Session]:
+def open_session(session_id: str, endpoint: str) -> Iterator[Session]:
     """Find a session by its id."""
-    with connected(endpoint) as bay:
+    with open_client(endpoint) as bay:
         yield get_session(bay, session_id)
 
 
@@ -82,7 +82,7 @@ def get_session(bay: AgentBay, session_id: str) -> Session:
     return session
 
 
-def pairs(given: list[str], what: str) -> dict[str, str]:
+def parse_pairs(given: list[str], what: str) -> dict[str, str]:
     """Read options of the form NAME=VALUE.
 
     Raises:
@@ -100,7 +100,7 @@ def complete_session(incomplete: str) -> list[str]:
     from agentbay import AgentBay
 
     try:
-        with AgentBay(timeout=_COMPLETION_SECONDS, max_retries=0) as bay:
+        with AgentBay(timeout=_COMPLETION_TIMEOUT_SECONDS, max_retries=0) as bay:
             listed = bay.list(limit=100).session_ids
     except AgentBayError:
         return []
@@ -110,8 +110,8 @@ def complete_session(incomplete: str) -> list[str]:
 # ── Options ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _speak_json(chosen: bool) -> bool:
-    screen.json = screen.json or chosen
+def _enable_json(chosen: bool) -> bool:
+    output.json = output.json or chosen
     return chosen
 
 
@@ -119,14 +119,14 @@ def _option(*names: str, about: str, **more: Any) -> Any:
     return typer.Option(*names, help=about, **more)
 
 
-def _positive(seconds: float | None) -> float | None:
+def _check_positive(seconds: float | None) -> float | None:
     if seconds is not None and seconds <= 0:
         raise typer.BadParameter("must be more than 0")
     return seconds
 
 
-Json = Annotated[bool, _option("--json", about="Print JSON, errors too.", callback=_speak_json, is_eager=True)]
-Endpoint = Annotated[
+JsonOption = Annotated[bool, _option("--json", about="Print JSON, errors too.", callback=_enable_json, is_eager=True)]
+EndpointOption = Annotated[
     str,
     _option(
         "--endpoint",
@@ -135,13 +135,15 @@ Endpoint = Annotated[
         about="Where the service is: the cloud, unless said otherwise.",
     ),
 ]
-SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.", autocompletion=complete_session)]
-Labels = Annotated[list[str], _option("--label", "-l", metavar="NAME=VALUE", about="A label; may be repeated.")]
-Variables = Annotated[
+SessionArgument = Annotated[
+    str, typer.Argument(metavar="SESSION", help="The session's id.", autocompletion=complete_session)
+]
+LabelOption = Annotated[list[str], _option("--label", "-l", metavar="NAME=VALUE", about="A label; may be repeated.")]
+EnvOption = Annotated[
     list[str], _option("--env", "-e", metavar="NAME=VALUE", about="An environment variable; may be repeated.")
 ]
-Directory = Annotated[str, _option("--cwd", metavar="DIR", about="Where to run it; the session's home by default.")]
-Seconds = Annotated[
+CwdOption = Annotated[str, _option("--cwd", metavar="DIR", about="Where to run it; the session's home by default.")]
+TimeoutOption = Annotated[
     float | None,
-    _option("--timeout", metavar="SECONDS", about="Kill it after so long.", callback=_positive),
+    _option("--timeout", metavar="SECONDS", about="Kill it after so long.", callback=_check_positive),
 ]

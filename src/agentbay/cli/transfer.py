@@ -12,33 +12,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from agentbay.cli.screen import screen
+from agentbay.cli.output import output
 from agentbay.errors import FileError
 
 if TYPE_CHECKING:
     from agentbay import Session, TreeReport
-    from agentbay.cli.screen import Progress
+    from agentbay.cli.output import Progress
 
-_PIECE = 4 << 20  # bytes
-_SECONDS = 600  # that placing a file may take
+_TRANSFER_CHUNK_BYTES = 4 << 20  # bytes
+_PLACE_TIMEOUT_SECONDS = 600  # that placing a file may take
 
-_LOOK = """\
+_STAT_SCRIPT = """\
 [ -e {path} ] || exit 44
 [ -d {path} ] && echo directory || stat -Lc '%s %a' {path}"""
-_PLACE_FILE = """\
+_PLACE_SCRIPT = """\
 set -e; to={path}; case $to in */) mkdir -p "$to";; esac
 [ ! -d "$to" ] || to=$to/{name}
 mkdir -p "$(dirname "$to")"; chmod {mode} {staged}; mv -fT {staged} "$to\""""
 
 
-class Place(NamedTuple):
+class CopyLocation(NamedTuple):
     """Where something is: in the session or context `name`, or on this machine if that is ""."""
 
     name: str
     path: str
 
     @classmethod
-    def read(cls, text: str) -> Place:
+    def parse(cls, text: str) -> CopyLocation:
         """Read NAME:PATH or PATH; a colon after a slash is part of a path."""
         name, colon, path = text.partition(":")
         return cls(name, path or ".") if colon and name and "/" not in name and name != "." else cls("", text)
@@ -51,19 +51,19 @@ class Place(NamedTuple):
 # ── Into the session ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def send(session: Session, source: Path, target: str) -> TreeReport:
+def send_path(session: Session, source: Path, target: str) -> TreeReport:
     """Copy a file or a directory into a session."""
     from agentbay import TreeReport
 
     if source.is_dir():
         return _send_tree(session, source, target)
-    staged = _staged()
-    facts = {"path": _quoted(target), "name": shlex.quote(source.resolve().name), "staged": staged}
+    staged = _make_staging_path()
+    facts = {"path": _quote_remote_path(target), "name": shlex.quote(source.resolve().name), "staged": staged}
     try:
         with source.open("rb") as reader:
-            size = _send(session, reader, staged, source.name)
+            size = _send_content(session, reader, staged, source.name)
             mode = f"{os.fstat(reader.fileno()).st_mode & 0o777:o}"
-        session.command.run(_PLACE_FILE.format(**facts, mode=mode), _SECONDS * 1000).check()
+        session.command.run(_PLACE_SCRIPT.format(**facts, mode=mode), _PLACE_TIMEOUT_SECONDS * 1000).check()
     except BaseException:
         session.command.run(f"rm -f {staged}")
         raise
@@ -71,31 +71,31 @@ def send(session: Session, source: Path, target: str) -> TreeReport:
 
 
 def _send_tree(session: Session, source: Path, target: str) -> TreeReport:
-    if session.command.run(f"[ -d {_quoted(target)} ]").unwrap().exit_code == 0:
+    if session.command.run(f"[ -d {_quote_remote_path(target)} ]").unwrap().exit_code == 0:
         target = f"{target.rstrip('/')}/{source.resolve().name}"
-    with screen.progress(f"sending {source}", None) as progress:
+    with output.progress(f"sending {source}", None) as progress:
         return session.file_system.push(source, target, progress=progress)
 
 
-def _send(session: Session, reader: IO[bytes], staged: str, name: str) -> int:
+def _send_content(session: Session, reader: IO[bytes], staged: str, name: str) -> int:
     total = reader.seek(0, os.SEEK_END)
     reader.seek(0)
     sent = 0
-    with screen.progress(f"sending {name}", total) as progress:
+    with output.progress(f"sending {name}", total) as progress:
         while True:
-            piece = reader.read(_PIECE)
+            piece = reader.read(_TRANSFER_CHUNK_BYTES)
             if piece or not sent:  # an empty file is made too
                 session.file_system.write_file(staged, piece, "append").unwrap()
             sent += len(piece)
             progress(sent)
-            if len(piece) < _PIECE:
+            if len(piece) < _TRANSFER_CHUNK_BYTES:
                 return sent
 
 
 # ── Out of the session ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fetch(session: Session, source: str, target: Path) -> TreeReport:
+def fetch_path(session: Session, source: str, target: Path) -> TreeReport:
     """Copy a file or a directory out of a session.
 
     Raises:
@@ -103,7 +103,7 @@ def fetch(session: Session, source: str, target: Path) -> TreeReport:
     """
     from agentbay import TreeReport
 
-    look = session.command.run(_LOOK.format(path=_quoted(source))).unwrap()
+    look = session.command.run(_STAT_SCRIPT.format(path=_quote_remote_path(source))).unwrap()
     if look.exit_code == 44:
         raise FileError(f"There is no {source!r} in the session.", hint="Relative paths start at its home directory.")
     name = source.rstrip("/").rpartition("/")[2]
@@ -114,35 +114,35 @@ def fetch(session: Session, source: str, target: Path) -> TreeReport:
         place = target / name if target.is_dir() and name not in ("", ".") else target
         return fetch_tree(session, source, place)
     size = int(told[0])
-    with screen.progress(f"fetching {name}", size) as progress:
+    with output.progress(f"fetching {name}", size) as progress:
         if str(target) == "-":
-            _fetch(session, source, sys.stdout.buffer, size, progress)
+            _fetch_content(session, source, sys.stdout.buffer, size, progress)
             sys.stdout.buffer.flush()
         else:
             place = target / name if target.is_dir() else target
-            with _whole(place, int(told[1], 8)) as writer:
-                _fetch(session, source, writer, size, progress)
+            with _atomic_writer(place, int(told[1], 8)) as writer:
+                _fetch_content(session, source, writer, size, progress)
     return TreeReport(copied=[name], bytes=size)
 
 
 def fetch_tree(session: Session, source: str, target: Path) -> TreeReport:
     """Make a directory here as one of the session; what was there and is not in it stays."""
-    with screen.progress(f"fetching {source}", None) as progress:
+    with output.progress(f"fetching {source}", None) as progress:
         report = session.file_system.pull(source, target, progress=progress)
     if report.skipped:
-        screen.note(f"Left out, since they lead out of {source}: {', '.join(report.skipped)}")
+        output.note(f"Left out, since they lead out of {source}: {', '.join(report.skipped)}")
     return report
 
 
-def _fetch(session: Session, path: str, writer: IO[bytes], size: int, progress: Progress) -> None:
-    if size <= _PIECE:
-        writer.write(session.file_system.read_file(_home(path), format="bytes").unwrap().content)
+def _fetch_content(session: Session, path: str, writer: IO[bytes], size: int, progress: Progress) -> None:
+    if size <= _TRANSFER_CHUNK_BYTES:
+        writer.write(session.file_system.read_file(_strip_home(path), format="bytes").unwrap().content)
         return
-    staged, done = _staged(), 0
+    staged, done = _make_staging_path(), 0
     try:
         while done < size:
-            cut = f"tail -c +{done + 1} {_quoted(path)} | head -c {_PIECE} >{staged}"
-            session.command.run(cut, _SECONDS * 1000).check()
+            cut = f"tail -c +{done + 1} {_quote_remote_path(path)} | head -c {_TRANSFER_CHUNK_BYTES} >{staged}"
+            session.command.run(cut, _PLACE_TIMEOUT_SECONDS * 1000).check()
             piece = session.file_system.read_file(staged, format="bytes").unwrap().content
             if not piece:
                 raise FileError(f"{path!r} became shorter while it was fetched.")
@@ -154,7 +154,7 @@ def _fetch(session: Session, path: str, writer: IO[bytes], size: int, progress: 
 
 
 @contextmanager
-def _whole(place: Path, mode: int) -> Iterator[IO[bytes]]:
+def _atomic_writer(place: Path, mode: int) -> Iterator[IO[bytes]]:
     """Open a file that is there whole at the end, or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
     made = tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False)  # noqa: SIM115
@@ -168,14 +168,14 @@ def _whole(place: Path, mode: int) -> Iterator[IO[bytes]]:
         raise
 
 
-def _staged() -> str:
+def _make_staging_path() -> str:
     return f"/tmp/agentbay-cp-{secrets.token_hex(8)}"
 
 
-def _home(path: str) -> str:
+def _strip_home(path: str) -> str:
     return path[2:] or "." if path.startswith("~/") else path
 
 
-def _quoted(path: str) -> str:
-    path = _home(path)
+def _quote_remote_path(path: str) -> str:
+    path = _strip_home(path)
     return shlex.quote(f"./{path}" if path.startswith("-") else path)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 
 from agentbay.errors import ConfigurationError
-from agentbay.local.options import parse
+from agentbay.local.options import parse_arguments
 
 
 def main() -> int:
     try:
-        options = parse(sys.argv[1:], "python -m agentbay.local")
+        options = parse_arguments(sys.argv[1:], "python -m agentbay.local")
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -23,7 +23,7 @@ def main() -> int:
         return 2
     from agentbay.local.server import run
 
-    return run(options, key, lifeline=sys.stdin.fileno())
+    return run(options, key, parent_pipe=sys.stdin.fileno())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Literal
 from agentbay.errors import ConfigurationError
 
 
-def connect(
+def open_database(
     path: Path, tables: str, version: int, *, synchronous: Literal["OFF", "NORMAL", "FULL"]
 ) -> sqlite3.Connection:
     """Open a database, made at first.

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentbay.errors import ConfigurationError
-from agentbay.local.options import EVERYWHERE, Options
+from agentbay.local.options import WILDCARD_HOSTS, Options
 
-LOGIN = "/view/login"  # where a browser logs in; what stands behind a "#" there logs it in once
-TICKETS = "/view/tickets"  # gives that for the key
+LOGIN_PATH = "/view/login"  # where a browser logs in; what stands behind a "#" there logs it in once
+TICKETS_PATH = "/view/tickets"  # gives that for the key
 _BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerAddress:
     """A socket that listens, and what clients call it.
 
     Attributes:
@@ -33,38 +33,38 @@ class Place:
     listener: socket.socket
     host: str
     port: int = 0
-    secure: bool = False
-    path: str = ""
-    names: frozenset[str] = frozenset()
+    uses_tls: bool = False
+    socket_path: str = ""
+    host_names: frozenset[str] = frozenset()
 
     @property
-    def address(self) -> str:
+    def authority(self) -> str:
         """Host and port."""
         return f"{self.host}:{self.port}" if self.port else self.host
 
     @property
-    def http(self) -> str:
+    def http_url(self) -> str:
         """The URL, without a slash at its end."""
-        return f"http{'s' * self.secure}://{self.address}"
+        return f"http{'s' * self.uses_tls}://{self.authority}"
 
     @property
-    def ws(self) -> str:
+    def ws_url(self) -> str:
         """The URL of its WebSockets."""
-        return f"ws{'s' * self.secure}://{self.address}"
+        return f"ws{'s' * self.uses_tls}://{self.authority}"
 
     def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else self.http
+        return f"unix:{self.socket_path}" if self.socket_path else self.http_url
 
 
 @contextlib.contextmanager
-def at(options: Options) -> Iterator[Place]:
+def listen(options: Options) -> Iterator[ServerAddress]:
     """Listen where the options say.
 
     Raises:
         ConfigurationError: That cannot be.
     """
     if options.socket is not None:
-        with _unix(Path(options.socket).expanduser().absolute()) as place:
+        with _listen_on_unix_socket(Path(options.socket).expanduser().absolute()) as place:
             yield place
         return
     if options.tls_cert and options.tls_key:
@@ -79,23 +79,23 @@ def at(options: Options) -> Iterator[Place]:
     names = _names(options)
     with listener:
         port, secure = listener.getsockname()[1], options.tls_cert is not None
-        yield Place(listener, names[0], port, secure=secure, names=frozenset(names))
+        yield ServerAddress(listener, names[0], port, uses_tls=secure, host_names=frozenset(names))
 
 
 def _names(options: Options) -> list[str]:
     """Return the names by which clients may come; the first is what the runtime calls itself."""
-    if options.host in EVERYWHERE:
+    if options.host in WILDCARD_HOSTS:
         return [*options.server_name, socket.gethostname().lower()]
     return [f"[{options.host}]" if ":" in options.host else options.host.lower(), *options.server_name]
 
 
 @contextlib.contextmanager
-def _unix(path: Path) -> Iterator[Place]:
+def _listen_on_unix_socket(path: Path) -> Iterator[ServerAddress]:
     """Listen on a socket that only this user can open; a path where nobody listens any more is taken over."""
     listener = socket.socket(socket.AF_UNIX)
     with listener:
         try:
-            if _is_left_behind(path):
+            if _is_stale_socket(path):
                 path.unlink()
             mask = os.umask(0o177)
             try:
@@ -107,12 +107,12 @@ def _unix(path: Path) -> Iterator[Place]:
             why = "somebody listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
             raise ConfigurationError(f"--socket {path} cannot be used: {why}.") from error
         try:
-            yield Place(listener, "localhost", path=str(path))
+            yield ServerAddress(listener, "localhost", socket_path=str(path))
         finally:
             path.unlink(missing_ok=True)
 
 
-def _is_left_behind(path: Path) -> bool:
+def _is_stale_socket(path: Path) -> bool:
     if not path.is_socket():
         return False
     with socket.socket(socket.AF_UNIX) as probe:

@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure(level: str, style: str) -> None:
+def configure_logging(level: str, style: str) -> None:
     """Begin to log."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if style == "json" else logging.Formatter(_TEXT))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentbay.local.contexts.desk import Desk
-from agentbay.local.listening import Place
-from agentbay.local.network.policy import Networks
-from agentbay.local.sessions import SessionTable
+from agentbay.local.contexts.service import ContextService
+from agentbay.local.listening import ServerAddress
+from agentbay.local.network.provider import NetworkProvider
+from agentbay.local.sessions.table import SessionTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class Runtime:
     """
 
     sessions: SessionTable
-    contexts: Desk
-    networks: Networks
-    place: Place
-    offers_links: bool = True
+    context_service: ContextService
+    networks: NetworkProvider
+    address: ServerAddress
+    direct_calls_enabled: bool = True
 
-    def facts(self) -> dict[str, str]:
+    def health_info(self) -> dict[str, str]:
         """What anybody may know: how sessions are isolated, and the network of those that do not say."""
         return {"isolation": self.sessions.isolation, "network": self.networks.default}

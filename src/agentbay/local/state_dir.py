@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from agentbay.errors import ConfigurationError
-from agentbay.local.sandbox import dirfd
+from agentbay.local.sandbox.shared import dirfd
 
 _PREFIX = "agentbay-local-"
 
@@ -58,15 +58,15 @@ class StateDirectory:
         made.rename(directory)
         return cls(directory, lock, temporary=True)
 
-    def key(self) -> tuple[str, Path]:
+    def api_key(self) -> tuple[str, Path]:
         """Return the key kept here, made at first, and the file (mode 0600) that holds it."""
-        return self._kept("key", "akl-")
+        return self._read_or_create_secret("key", "akl-")
 
     def secret(self, name: str) -> bytes:
         """Return a secret kept here, made at first, that never leaves this runtime."""
-        return self._kept(f"secret-{name}", "")[0].encode()
+        return self._read_or_create_secret(f"secret-{name}", "")[0].encode()
 
-    def _kept(self, name: str, prefix: str) -> tuple[str, Path]:
+    def _read_or_create_secret(self, name: str, prefix: str) -> tuple[str, Path]:
         file = self.path / name
         try:
             fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -85,25 +85,25 @@ class StateDirectory:
         directory.mkdir(mode=0o700)
         return directory
 
-    def leftovers(self) -> list[Path]:
+    def trash_leftovers(self) -> list[Path]:
         """Put out of sight what an earlier runtime, killed, has left here, and return it; `erase` it at leisure."""
         for directory in self._sessions.iterdir():
-            self.throw_away(directory)
+            self.move_to_trash(directory)
         return list(self._trash.iterdir())
 
-    def sweep(self, leftovers: list[Path]) -> None:
+    def remove_leftovers(self, leftovers: list[Path]) -> None:
         """Erase leftovers, and temporary directories of runtimes that are dead."""
         for directory in leftovers:
-            erase(directory)
-        _sweep_temporary(Path(tempfile.gettempdir()))
+            remove_tree(directory)
+        _remove_stale_temporaries(Path(tempfile.gettempdir()))
 
     def close(self) -> None:
         """Give the directory back: a temporary one is removed, of another only what belongs to sessions."""
-        for directory in [self.path] if self.temporary else self.leftovers():
-            erase(directory)
+        for directory in [self.path] if self.temporary else self.trash_leftovers():
+            remove_tree(directory)
         os.close(self._lock)
 
-    def throw_away(self, directory: Path) -> Path:
+    def move_to_trash(self, directory: Path) -> Path:
         """Put the directory of a session out of sight, and return it; `erase` it at leisure."""
         target = self._trash / f"{directory.name}-{next(self._numbers)}-{secrets.token_hex(4)}"
         directory.rename(target)
@@ -121,23 +121,23 @@ def _try_lock(directory: Path) -> int | None:
     return fd
 
 
-def _sweep_temporary(parent: Path) -> None:
+def _remove_stale_temporaries(parent: Path) -> None:
     for directory in parent.glob(_PREFIX + "*"):
         with contextlib.suppress(FileNotFoundError):  # another runtime may sweep too
             if directory.lstat().st_uid == os.getuid() and (directory / "lock").is_file():
-                _erase_if_dead(directory)
+                _remove_if_unlocked(directory)
 
 
-def _erase_if_dead(directory: Path) -> None:
+def _remove_if_unlocked(directory: Path) -> None:
     lock = _try_lock(directory)
     if lock is not None:
-        erase(directory)
+        remove_tree(directory)
         os.close(lock)
 
 
-def erase(directory: Path) -> None:
+def remove_tree(directory: Path) -> None:
     """Remove a tree of ours, of any depth, though directories below forbid it and killed processes are still dying."""
-    fd = os.open(directory, dirfd.DIRECTORY)
+    fd = os.open(directory, dirfd.DIRECTORY_OPEN_FLAGS)
     try:
         for name in os.listdir(fd):
             dirfd.remove(name, fd)

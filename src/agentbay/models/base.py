@@ -13,17 +13,17 @@ _R = TypeVar("_R", bound="BaseResult")
 _URL = re.compile(r"\b([a-z]+://)(?:[^\s/@'\"]*@)?([^\s/'\"?#]+)[^\s'\"]*")
 
 
-def redacted(value: object) -> str:
+def redacted_repr(value: object) -> str:
     """Show a value without what a URL may carry beside its host: tokens, signatures, passwords."""
     return _URL.sub(r"\1\2/…", repr(value))
 
 
-def listed(value: list[Any] | None) -> list[Any]:
+def list_or_empty(value: list[Any] | None) -> list[Any]:
     """None stands for an empty list."""
     return [] if value is None else value
 
 
-def mapped(value: dict[str, Any] | None) -> dict[str, Any]:
+def dict_or_empty(value: dict[str, Any] | None) -> dict[str, Any]:
     """None stands for an empty dict."""
     return {} if value is None else value
 
@@ -43,14 +43,14 @@ class ApiResponse:
         return self.request_id
 
 
-class _WithException:
+class _ExceptionSlot:
     """Keeps `exception` out of `__dict__`, which programs write as JSON."""
 
     __slots__ = ("exception",)
 
 
 @define(slots=False)
-class BaseResult(ApiResponse, _WithException):
+class BaseResult(ApiResponse, _ExceptionSlot):
     """Outcome of one operation. A failure is a flag here, not a raise; `unwrap()` turns it back into one.
 
     Attributes:
@@ -79,13 +79,13 @@ class BaseResult(ApiResponse, _WithException):
     def _repr_html_(self) -> str | None:
         """Show in a notebook what was found, or what went wrong; None leaves it to `repr`."""
         if self.success:
-            return self._shown()
+            return self._success_html()
         from .. import _html
 
         hint = self.exception.hint if self.exception is not None else ""
         return _html.failure(self.error_message or "", hint, self.request_id)
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         """The HTML of a result that succeeded."""
         return None
 
@@ -101,17 +101,19 @@ class OperationResult(BaseResult):
         http_status_code: HTTP status of a refusal, or 0.
     """
 
-    data: Any = field(default=None, repr=redacted)
+    data: Any = field(default=None, repr=redacted_repr)
     error_message: str = ""
     code: str = ""
     message: str = ""
     http_status_code: int = 0
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         if isinstance(self.data, dict):
-            return _html.facts("", {str(name): _URL.sub(r"\1\2/…", str(value)) for name, value in self.data.items()})
+            return _html.fact_table(
+                "", {str(name): _URL.sub(r"\1\2/…", str(value)) for name, value in self.data.items()}
+            )
         show = getattr(self.data, "_repr_html_", None)
         return str(show()) if show is not None else None
 

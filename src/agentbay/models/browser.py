@@ -20,9 +20,9 @@ BROWSER_DATA_PATH = "/tmp/agentbay_browser"
 _EXTENSIONS_PATH = "/tmp/extensions/"
 _FINGERPRINT_PATH = "/tmp/browser_fingerprint"
 
-_MINIMAL = ("/Local State", "/Default/Cookies", "/Default/Cookies-journal")
-_STANDARD = (
-    *_MINIMAL,
+_MINIMAL_PATHS = ("/Local State", "/Default/Cookies", "/Default/Cookies-journal")
+_STANDARD_PATHS = (
+    *_MINIMAL_PATHS,
     *(
         f"/Default/{name}"
         for name in (
@@ -124,7 +124,7 @@ class BrowserContext:
 
     def profile_sync(self) -> ContextSync:
         """Return what must be synchronised for the profile itself."""
-        paths = _MINIMAL if self.sync_mode is BrowserSyncMode.MINIMAL else _STANDARD
+        paths = _MINIMAL_PATHS if self.sync_mode is BrowserSyncMode.MINIMAL else _STANDARD_PATHS
         policy = SyncPolicy(
             upload_policy=UploadPolicy(auto_upload=self.auto_upload),
             bw_list=BWList([WhiteList(path) for path in paths]),

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 from ..errors import CodeError
 from .base import BaseResult
 
-_FIELDS = {
+_MIME_TYPES = {
     "text": "text/plain",
     "html": "text/html",
     "markdown": "text/markdown",
@@ -49,16 +49,16 @@ class ExecutionResult:
 
     def formats(self) -> list[str]:
         """Return the names of the fields that are there."""
-        return [name for name in _FIELDS if getattr(self, name) is not None]
+        return [name for name in _MIME_TYPES if getattr(self, name) is not None]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """Show in a notebook what the code showed, except what could act on the notebook's page."""
-        from .._html.foreign import bundle
+        from .._html.sanitize import sanitize_bundle
 
-        return bundle(self._forms()) or {"text/plain": repr(self)}
+        return sanitize_bundle(self._mime_bundle()) or {"text/plain": repr(self)}
 
-    def _forms(self) -> dict[str, Any]:
-        own = {mime: getattr(self, name) for name, mime in _FIELDS.items() if getattr(self, name) is not None}
+    def _mime_bundle(self) -> dict[str, Any]:
+        own = {mime: getattr(self, name) for name, mime in _MIME_TYPES.items() if getattr(self, name) is not None}
         return {**own, **self.data}
 
 
@@ -150,15 +150,15 @@ class EnhancedCodeExecutionResult(BaseResult):
         if self._repr_mimebundle_():
             return None
         from .. import _html
-        from .._html import foreign
+        from .._html import sanitize
 
         errors = "".join(self.logs.stderr)
         trace = self.error.traceback.strip() if self.error is not None else ""
         trace = "" if trace in errors else trace
-        return _html.joined(
+        return _html.stack(
             _html.text("".join(self.logs.stdout)),
             _html.text(errors, wrong=True),
-            *(f"<div>{foreign.shown(item._forms())}</div>" for item in self.results),
+            *(f"<div>{sanitize.bundle_to_html(item._mime_bundle())}</div>" for item in self.results),
             _html.text(trace, wrong=True),
             "" if self.success or self.error_message in errors + trace else _html.failure(self.error_message),
             _html.note("More was written or shown than the service keeps." if self.truncated else ""),

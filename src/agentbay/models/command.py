@@ -59,4 +59,4 @@ class CommandResult(BaseResult):
         end = super()._repr_html_() if self.exit_code < 0 else None
         end = end or _html.note(f"exit code {self.exit_code}" if self.exit_code or not self.output else "")
         written = self.stdout if self.stdout or self.stderr else self.output
-        return _html.joined(_html.text(written), _html.text(self.stderr, wrong=True), end)
+        return _html.stack(_html.text(written), _html.text(self.stderr, wrong=True), end)

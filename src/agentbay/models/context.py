@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Attribute, define, field
 
-_WILDCARDS = frozenset("*?[]")
+_WILDCARD_CHARACTERS = frozenset("*?[]")
 
 
 class UploadStrategy(str, Enum):
@@ -58,7 +58,7 @@ class BetaContextMountStrategy(str, Enum):
     PERFORMANCE = "performance"
 
 
-def _member_of(kind: type[Enum]) -> Any:
+def _make_enum_validator(kind: type[Enum]) -> Any:
     def check(owner: object, attribute: Attribute[Any], value: object) -> None:
         if not isinstance(value, kind):
             valid = ", ".join(member.value for member in kind)
@@ -67,8 +67,8 @@ def _member_of(kind: type[Enum]) -> Any:
     return check
 
 
-def _no_wildcards(name: str, path: str, way_out: str) -> None:
-    if path.strip() and _WILDCARDS & set(path):
+def _refuse_wildcards(name: str, path: str, way_out: str) -> None:
+    if path.strip() and _WILDCARD_CHARACTERS & set(path):
         raise ValueError(f"Wildcard patterns are not supported in {name}. Got: {path}. {way_out}")
 
 
@@ -85,7 +85,7 @@ class UploadPolicy:
 
     auto_upload: bool = True
     upload_strategy: UploadStrategy = UploadStrategy.UPLOAD_BEFORE_RESOURCE_RELEASE
-    upload_mode: UploadMode = field(default=UploadMode.FILE, validator=_member_of(UploadMode))
+    upload_mode: UploadMode = field(default=UploadMode.FILE, validator=_make_enum_validator(UploadMode))
     archive_exclude_paths: list[str] = field(factory=list)
 
     @classmethod
@@ -137,12 +137,12 @@ class ExtractPolicy:
 class RecyclePolicy:
     """How long uploaded files are kept; `paths` are relative to the synchronised one, `[""]` means all."""
 
-    lifecycle: Lifecycle = field(default=Lifecycle.LIFECYCLE_FOREVER, validator=_member_of(Lifecycle))
+    lifecycle: Lifecycle = field(default=Lifecycle.LIFECYCLE_FOREVER, validator=_make_enum_validator(Lifecycle))
     paths: list[str] = field(factory=lambda: [""])
 
     def __attrs_post_init__(self) -> None:
         for path in self.paths:
-            _no_wildcards("recycle policy paths", path, "Please use exact directory paths instead.")
+            _refuse_wildcards("recycle policy paths", path, "Please use exact directory paths instead.")
 
     @classmethod
     def default(cls) -> RecyclePolicy:
@@ -168,11 +168,11 @@ class WhiteList:
     def __attrs_post_init__(self) -> None:
         if not self.is_path_regex:
             way_out = "Please use exact directory paths or set is_path_regex=True for regex matching."
-            _no_wildcards("path when is_path_regex=False", self.path, way_out)
+            _refuse_wildcards("path when is_path_regex=False", self.path, way_out)
         if not self.is_exclude_regex:
             for path in self.exclude_paths:
                 way_out = "Please use exact directory paths or set is_exclude_regex=True for regex matching."
-                _no_wildcards("exclude_paths when is_exclude_regex=False", path, way_out)
+                _refuse_wildcards("exclude_paths when is_exclude_regex=False", path, way_out)
 
 
 @define(slots=False)

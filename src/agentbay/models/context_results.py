@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .base import BaseResult, OperationResult, listed
+from .base import BaseResult, OperationResult, list_or_empty
 from .context import ContextStatusData
 
 
@@ -30,7 +30,7 @@ class Context:
         from .. import _html
 
         known = {"name": self.name, "id": self.id, "created": self.created_at, "last used": self.last_used_at}
-        return _html.facts("Context", known)
+        return _html.fact_table("Context", known)
 
 
 @define(slots=False)
@@ -50,7 +50,7 @@ class ContextResult(BaseResult):
     context: Context | None = None
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         return self.context._repr_html_() if self.context is not None else None
 
 
@@ -65,17 +65,17 @@ class ContextListResult(BaseResult):
         total_count: How many there are on all pages.
     """
 
-    contexts: list[Context] = field(default=None, converter=listed)
+    contexts: list[Context] = field(default=None, converter=list_or_empty)
     next_token: str | None = None
     max_results: int | None = None
     total_count: int | None = None
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         rows = [(item.name, item.id, item.created_at, item.last_used_at) for item in self.contexts]
-        return _html.table(("name", "id", "created", "last used"), rows, _html.page(len(rows), self.total_count))
+        return _html.table(("name", "id", "created", "last used"), rows, _html.page_count(len(rows), self.total_count))
 
 
 @define(slots=False)
@@ -118,21 +118,21 @@ class ContextFileListResult(BaseResult):
         error_message: Keyword only.
     """
 
-    entries: list[ContextFileEntry] = field(default=None, converter=listed)
+    entries: list[ContextFileEntry] = field(default=None, converter=list_or_empty)
     count: int | None = None
     next_token: str | None = None
     error_message: str = field(default="", kw_only=True)
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         rows = [
             (f"{item.file_name}/", "", item.gmt_modified)
             if item.is_folder
-            else (item.file_name, _html.size(item.size or 0), item.gmt_modified)
+            else (item.file_name, _html.format_size(item.size or 0), item.gmt_modified)
             for item in self.entries
         ]
-        return _html.table(("name", "size", "modified"), rows, _html.page(len(rows), self.count))
+        return _html.table(("name", "size", "modified"), rows, _html.page_count(len(rows), self.count))
 
 
 @define(slots=False)
@@ -167,10 +167,10 @@ class ContextInfoResult(BaseResult):
     """The transfers between contexts and a session, running and past."""
 
     success: bool = True
-    context_status_data: list[ContextStatusData] = field(default=None, converter=listed)
+    context_status_data: list[ContextStatusData] = field(default=None, converter=list_or_empty)
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         rows = [(item.path, item.task_type, item.status, item.error_message) for item in self.context_status_data]
@@ -202,10 +202,10 @@ class ContextBinding:
 class ContextBindingsResult(BaseResult):
     """The contexts that a session has."""
 
-    bindings: list[ContextBinding] = field(default=None, converter=listed)
+    bindings: list[ContextBinding] = field(default=None, converter=list_or_empty)
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         rows = [(item.path, item.context_name, item.context_id, item.bind_time) for item in self.bindings]

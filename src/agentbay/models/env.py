@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from .base import BaseResult, mapped
+from .base import BaseResult, dict_or_empty
 
 
-def _names(envs: dict[str, str]) -> str:
+def _repr_names(envs: dict[str, str]) -> str:
     return f"<{', '.join(sorted(envs))}>" if envs else "{}"
 
 
@@ -15,5 +15,5 @@ def _names(envs: dict[str, str]) -> str:
 class EnvResult(BaseResult):
     """Environment variables by name; a repr shows the names alone, since values are often secret."""
 
-    envs: dict[str, str] = field(default=None, converter=mapped, repr=_names)
+    envs: dict[str, str] = field(default=None, converter=dict_or_empty, repr=_repr_names)
     error_message: str = ""

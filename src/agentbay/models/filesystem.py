@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .base import BaseResult, BoolResult, listed, mapped
+from .base import BaseResult, BoolResult, dict_or_empty, list_or_empty
 
 
 @define(slots=False)
@@ -17,7 +17,7 @@ class FileContentResult(BaseResult):
     content: str = ""
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         return _html.document(self.content)
@@ -32,10 +32,10 @@ class BinaryFileContentResult(BaseResult):
     content_type: str | None = None
     size: int | None = None
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
-        return _html.octets(self.content)
+        return _html.binary(self.content)
 
 
 @define(frozen=True, slots=False)
@@ -52,7 +52,7 @@ class DirectoryEntry:
         return not self.is_directory
 
 
-def _entries(values: Sequence[DirectoryEntry | dict[str, Any]] | None) -> list[DirectoryEntry]:
+def _make_entries(values: Sequence[DirectoryEntry | dict[str, Any]] | None) -> list[DirectoryEntry]:
     return [
         value
         if isinstance(value, DirectoryEntry)
@@ -65,14 +65,14 @@ def _entries(values: Sequence[DirectoryEntry | dict[str, Any]] | None) -> list[D
 class DirectoryListResult(BaseResult):
     """The entries of a directory, in the order the service gives them (the local runtime sorts by name)."""
 
-    entries: list[DirectoryEntry] = field(default=None, converter=_entries)
+    entries: list[DirectoryEntry] = field(default=None, converter=_make_entries)
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         rows = [
-            (f"{entry.name}/", "") if entry.is_directory else (entry.name, _html.size(entry.size))
+            (f"{entry.name}/", "") if entry.is_directory else (entry.name, _html.format_size(entry.size))
             for entry in self.entries
         ]
         return _html.table(("name", "size"), rows)
@@ -82,7 +82,7 @@ class DirectoryListResult(BaseResult):
 class FileInfoResult(BaseResult):
     """What is known of a file; `file_info` holds it as the service names it."""
 
-    file_info: dict[str, Any] = field(default=None, converter=mapped)
+    file_info: dict[str, Any] = field(default=None, converter=dict_or_empty)
     error_message: str = ""
 
     @property
@@ -105,11 +105,11 @@ class FileInfoResult(BaseResult):
         """Its permission bits in octal, such as "644"."""
         return str(self.file_info.get("permissions") or "")
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
-        size = {"size": _html.size(self.size)} if "size" in self.file_info else {}
-        return _html.facts("", {**self.file_info, **size})
+        size = {"size": _html.format_size(self.size)} if "size" in self.file_info else {}
+        return _html.fact_table("", {**self.file_info, **size})
 
 
 @define(slots=False)
@@ -128,7 +128,7 @@ class MultipleFileContentResult(BaseResult):
         errors: Why a file could not be read, by path. Keyword only.
     """
 
-    contents: dict[str, str] = field(default=None, converter=mapped)
+    contents: dict[str, str] = field(default=None, converter=dict_or_empty)
     error_message: str = ""
     errors: dict[str, str] = field(factory=dict, kw_only=True)
 
@@ -138,17 +138,17 @@ class MultipleFileContentResult(BaseResult):
 
         read = (_html.note(path) + _html.document(content) for path, content in self.contents.items())
         unread = (_html.note(path) + _html.failure(why) for path, why in self.errors.items())
-        return _html.joined(*read, *unread) if self.contents or self.errors else super()._repr_html_()
+        return _html.stack(*read, *unread) if self.contents or self.errors else super()._repr_html_()
 
 
 @define(slots=False)
 class FileSearchResult(BaseResult):
     """The paths that match, in the order the service gives them (the local runtime sorts them)."""
 
-    matches: list[str] = field(default=None, converter=listed)
+    matches: list[str] = field(default=None, converter=list_or_empty)
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         return _html.table(("path",), [(path,) for path in self.matches])
@@ -173,11 +173,11 @@ class FileChangeEvent:
 class FileChangeResult(BaseResult):
     """What has changed, in the order of the paths; `raw_data` is the service's own text."""
 
-    events: list[FileChangeEvent] = field(default=None, converter=listed)
+    events: list[FileChangeEvent] = field(default=None, converter=list_or_empty)
     raw_data: str = ""
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         rows = [(event.event_type, event.path, event.path_type) for event in self.events]

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 
 from ..errors import AgentBayError
-from .base import BaseResult, listed
+from .base import BaseResult, list_or_empty
 
 
 @define(slots=False)
@@ -82,7 +82,7 @@ class GitStatusResult(GitResult):
     ahead: int = 0
     behind: int = 0
     detached: bool = False
-    files: list[GitFileStatus] = field(default=None, converter=listed)
+    files: list[GitFileStatus] = field(default=None, converter=list_or_empty)
 
     @property
     def is_clean(self) -> bool:
@@ -154,7 +154,7 @@ class GitLogEntry:
 class GitLogResult(GitResult):
     """Commits, newest first."""
 
-    entries: list[GitLogEntry] = field(default=None, converter=listed)
+    entries: list[GitLogEntry] = field(default=None, converter=list_or_empty)
 
 
 @define(slots=False)
@@ -169,7 +169,7 @@ class GitBranchInfo:
 class GitBranchListResult(GitResult):
     """The local branches by name; `current` is the one checked out, "" if it is none."""
 
-    branches: list[GitBranchInfo] = field(default=None, converter=listed)
+    branches: list[GitBranchInfo] = field(default=None, converter=list_or_empty)
     current: str = ""
 
 
@@ -197,7 +197,7 @@ class GitRefUpdate:
 class GitFetchResult(GitResult):
     """What a fetch changed here; `updates` leaves out what was up to date."""
 
-    updates: list[GitRefUpdate] = field(default=None, converter=listed)
+    updates: list[GitRefUpdate] = field(default=None, converter=list_or_empty)
 
 
 @define(slots=False)
@@ -205,7 +205,7 @@ class GitPushResult(GitResult):
     """What a push changed there, in git's order; `remote` is the URL without its credentials."""
 
     remote: str = ""
-    updates: list[GitRefUpdate] = field(default=None, converter=listed)
+    updates: list[GitRefUpdate] = field(default=None, converter=list_or_empty)
 
 
 @define(slots=False)
@@ -228,7 +228,7 @@ class GitDiffFile:
     is_binary: bool = False
 
 
-def _lines(text: Any) -> str:
+def _repr_lines(text: Any) -> str:
     return f"<{len(str(text).splitlines())} lines>"
 
 
@@ -241,8 +241,8 @@ class GitDiffResult(GitResult):
         patch: The same as a unified diff, "" if nothing differs.
     """
 
-    files: list[GitDiffFile] = field(default=None, converter=listed)
-    patch: str = field(default="", repr=_lines)
+    files: list[GitDiffFile] = field(default=None, converter=list_or_empty)
+    patch: str = field(default="", repr=_repr_lines)
 
     @property
     def additions(self) -> int:

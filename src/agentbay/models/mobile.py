@@ -18,7 +18,7 @@ class MobileSimulateMode(str, Enum):
     ALL = "All"
 
 
-def _strings(name: str, values: Iterable[object] | None) -> None:
+def _check_string_items(name: str, values: Iterable[object] | None) -> None:
     for value in values or ():
         if not isinstance(value, str):
             raise ValueError(f"{name} items must be strings, not {value!r}")
@@ -33,7 +33,7 @@ class AppManagerRule:
 
     def validate(self) -> None:
         """Raise ValueError if a package name is not a string."""
-        _strings("app_package_name_list", self.app_package_name_list)
+        _check_string_items("app_package_name_list", self.app_package_name_list)
 
 
 @define(slots=False)
@@ -63,7 +63,7 @@ class MobileExtraConfig:
 
     def validate(self) -> None:
         """Raise ValueError if a nested setting is malformed."""
-        _strings("uninstall_blacklist", self.uninstall_blacklist)
+        _check_string_items("uninstall_blacklist", self.uninstall_blacklist)
         if self.app_manager_rule is not None:
             self.app_manager_rule.validate()
         if self.simulate_config is not None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from attrs import define, field
 
-from .base import BaseResult, redacted
+from .base import BaseResult, redacted_repr
 
 
-def _told(text: Any) -> Any:
+def _none_to_dict(text: Any) -> Any:
     return {} if text is None else text
 
 
@@ -17,7 +17,7 @@ def _told(text: Any) -> Any:
 class OSSClientResult(BaseResult):
     """Outcome of giving credentials to a session; `client_config` is the tool's own text, {} on failure."""
 
-    client_config: Any = field(default=None, converter=_told, repr=False)
+    client_config: Any = field(default=None, converter=_none_to_dict, repr=False)
     error_message: str = ""
 
 
@@ -25,7 +25,7 @@ class OSSClientResult(BaseResult):
 class OSSUploadResult(BaseResult):
     """Outcome of an upload; `content` is the tool's own text."""
 
-    content: str = field(default="", repr=redacted)
+    content: str = field(default="", repr=redacted_repr)
     error_message: str = ""
 
 
@@ -33,5 +33,5 @@ class OSSUploadResult(BaseResult):
 class OSSDownloadResult(BaseResult):
     """Outcome of a download; `content` is the tool's own text."""
 
-    content: str = field(default="", repr=redacted)
+    content: str = field(default="", repr=redacted_repr)
     error_message: str = ""

@@ -9,7 +9,7 @@ from .context import BetaContextMount, ContextSync
 from .mobile import ExtraConfigs
 
 
-def _positive_minutes(name: str, value: object) -> None:
+def _check_minutes(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ValueError(f"{name} must be a positive integer (minutes), not {value!r}")
 
@@ -36,7 +36,7 @@ class LifecyclePolicy:
             raise ValueError("manual_release=True excludes idle_release_timeout and max_runtime: leave them out")
         for name, value in (("idle_release_timeout", idle_release_timeout), ("max_runtime", max_runtime)):
             if value is not None:
-                _positive_minutes(name, value)
+                _check_minutes(name, value)
         self.manual_release = manual_release
         self.idle_release_timeout = 0 if manual_release else (idle_release_timeout or 5)
         self.max_runtime = 0 if manual_release else (max_runtime or 30)

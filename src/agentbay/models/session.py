@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
-from .base import BaseResult, listed, mapped
+from .base import BaseResult, dict_or_empty, list_or_empty
 
 SessionT = TypeVar("SessionT")
 
@@ -51,7 +51,7 @@ class SessionInfo:
         from .. import _html
 
         known = {"id": self.session_id, "application": self.app_id, "resource": self.resource_id}
-        return _html.facts("Session", {**known, "kind": self.resource_type, "policy": self.policy_id})
+        return _html.fact_table("Session", {**known, "kind": self.resource_type, "policy": self.policy_id})
 
 
 @define(slots=False)
@@ -73,14 +73,14 @@ class GetSessionData:
     resource_url: str = field(default="", repr=False)
     status: str = ""
     tool_list: str = field(default="", repr=False)
-    contexts: list[dict[str, str]] = field(default=None, converter=listed)
+    contexts: list[dict[str, str]] = field(default=None, converter=list_or_empty)
 
     def _repr_html_(self) -> str:
         """Show in a notebook what is no secret."""
         from .. import _html
 
         known = {"id": self.session_id, "state": self.status, "resource": self.resource_id}
-        return _html.facts("Session", {**known, "address": self.vpc_ip or self.network_interface_ip})
+        return _html.fact_table("Session", {**known, "address": self.vpc_ip or self.network_interface_ip})
 
 
 @define(slots=False)
@@ -93,7 +93,7 @@ class GetSessionResult(BaseResult):
     data: GetSessionData | None = None
     error_message: str = ""
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         return self.data._repr_html_() if self.data is not None else None
 
 
@@ -109,7 +109,7 @@ class SessionResult(BaseResult, Generic[SessionT]):
     code: str = ""
     http_status_code: int = field(default=0, kw_only=True)
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         show = getattr(self.session, "_repr_html_", None)
         return str(show()) if show is not None else None
 
@@ -126,17 +126,17 @@ class SessionListResult(BaseResult):
         total_count: How many sessions match on all pages.
     """
 
-    session_ids: list[dict[str, str]] = field(default=None, converter=listed)
+    session_ids: list[dict[str, str]] = field(default=None, converter=list_or_empty)
     next_token: str = ""
     max_results: int = 0
     total_count: int = 0
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         from .. import _html
 
         names = ("sessionId", "sessionStatus", "imageId")
         rows = [[item.get(name, "") for name in names] for item in self.session_ids]
-        return _html.table(("session", "state", "image"), rows, _html.page(len(rows), self.total_count))
+        return _html.table(("session", "state", "image"), rows, _html.page_count(len(rows), self.total_count))
 
 
 @define(slots=False)
@@ -234,14 +234,14 @@ class SessionMetrics:
         from .. import _html
 
         def share(used: float, total: float) -> tuple[float, str]:
-            return used / total if total else 0.0, f"{_html.size(used)} of {_html.size(total)}"
+            return used / total if total else 0.0, f"{_html.format_size(used)} of {_html.format_size(total)}"
 
         bars = {
             "CPU": (self.cpu_used_pct / 100, f"{self.cpu_used_pct:.1f} % of {self.cpu_count}"),
             "memory": share(self.mem_used, self.mem_total),
             "disk": share(self.disk_used, self.disk_total),
         }
-        received, sent = _html.size(self.rx_used_kbyte * 1000), _html.size(self.tx_used_kbyte * 1000)
+        received, sent = _html.format_size(self.rx_used_kbyte * 1000), _html.format_size(self.tx_used_kbyte * 1000)
         return _html.meters("Load", bars, f"received {received}, sent {sent}; measured {self.timestamp}")
 
     @property
@@ -271,7 +271,7 @@ class SessionMetricsResult(BaseResult):
 
     metrics: SessionMetrics | None = None
     error_message: str = ""
-    raw: dict[str, Any] = field(default=None, converter=mapped)
+    raw: dict[str, Any] = field(default=None, converter=dict_or_empty)
 
-    def _shown(self) -> str | None:
+    def _success_html(self) -> str | None:
         return self.metrics._repr_html_() if self.metrics is not None else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .base import BaseResult, listed
+from .base import BaseResult, list_or_empty
 
 
 @define(slots=False)
@@ -39,6 +39,6 @@ class McpToolResult(BaseResult):
 class McpToolsResult(BaseResult):
     """The tools that are offered."""
 
-    tools: list[McpTool] = field(default=None, converter=listed)
+    tools: list[McpTool] = field(default=None, converter=list_or_empty)
     success: bool = field(default=False, kw_only=True)
     error_message: str = field(default="", kw_only=True)

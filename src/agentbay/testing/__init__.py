@@ -58,9 +58,9 @@ def local_runtime(*, state_dir: str | None = None, isolation: str = "auto") -> I
     Raises:
         ConfigurationError: If it cannot start here; says what is missing.
     """
-    from agentbay._launcher import Launcher
+    from agentbay._runtime_launcher import RuntimeLauncher
 
-    launcher = Launcher(state_dir=state_dir, isolation=isolation)
+    launcher = RuntimeLauncher(state_dir=state_dir, isolation=isolation)
     try:
         yield LocalRuntime(launcher.start(), launcher.settings(None).api_key)
     finally:

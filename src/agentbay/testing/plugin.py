@@ -69,13 +69,13 @@ def async_session(
 
     with agent_bay.session(agentbay_session_params) as made:
         session = AsyncSession(async_agent_bay, made.session_id)
-        for name in _FACTS:
+        for name in _SESSION_ATTRIBUTES:
             setattr(session, name, getattr(made, name))
         yield session
 
 
 # What a handle knows from the creation of its session, the same in both flavours.
-_FACTS = (
+_SESSION_ATTRIBUTES = (
     "image_id",
     "app_instance_id",
     "resource_url",

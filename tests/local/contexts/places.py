@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.manifest import File, Manifest
+from agentbay.local.contexts.manifest import Manifest, ManifestFile
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "the-bucket-user", "AWS_SECRET_ACCESS_KEY": "the-bucket-secret"}
 BUCKET = "contexts-of-tests"
@@ -99,19 +99,21 @@ class InBucket:
         self.options = ["--state-dir", str(state_dir), "--context-store", server.url(prefix)]
 
     def manifest(self, context: str) -> Manifest:
-        return Manifest.read(bytes(obstore.get(self.objects, f"contexts/{context}/manifest").bytes()))
+        return Manifest.from_bytes(bytes(obstore.get(self.objects, f"contexts/{context}/manifest").bytes()))
 
     def due(self, context: str) -> dict[str, float]:
         manifest = self.manifest(context)
-        files = {f"/{entry.path}" for entry in manifest.below("/") if entry.kind == "file"}
+        files = {f"/{entry.path}" for entry in manifest.list_below("/") if entry.kind == "file"}
         return {key: due for key in files if (due := manifest.file(key).expires) is not None}
 
     def make_overdue(self, context: str, key: str) -> None:
         manifest = self.manifest(context)
         old = manifest.file(key)
-        manifest.do(["put", key, "it", 1.0, False], {"it": File(old.blob, old.size, old.mode, old.mtime_ns)})
-        manifest.gone.pop(old.blob, None)
-        obstore.put(self.objects, f"contexts/{context}/manifest", manifest.write())
+        manifest.apply_step(
+            ["put", key, "it", 1.0, False], {"it": ManifestFile(old.blob, old.size, old.mode, old.mtime_ns)}
+        )
+        manifest.unreferenced.pop(old.blob, None)
+        obstore.put(self.objects, f"contexts/{context}/manifest", manifest.to_bytes())
 
 
 class _Atomic:

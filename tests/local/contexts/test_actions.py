@@ -8,7 +8,7 @@ import re
 import httpx
 import pytest
 
-from agentbay.local.contexts import presigned
+from agentbay.local.contexts import url_signing
 from tests.local.contexts.places import Place
 from tests.local.contexts.store import get, made, put, tree, upload_url
 from tests.local.raw import Refused, Wire
@@ -195,12 +195,12 @@ def test_presigned_urls_expire(wire: Wire, place: Place):
     """A URL is refused when its time is over; until then it is not."""
     context, secret = made(wire), (place.state_dir / "secret-objects").read_text().strip().encode()
     put(wire, context, "/f", b"x")
-    short = presigned.make_url(wire.url, secret, "GET", context, "/f", lifetime=1)
-    long = presigned.make_url(wire.url, secret, "GET", context, "/f")
+    short = url_signing.make_url(wire.url, secret, "GET", context, "/f", lifetime=1)
+    long = url_signing.make_url(wire.url, secret, "GET", context, "/f")
     assert httpx.get(long, trust_env=False).content == b"x"
     assert eventually(lambda: httpx.get(short, trust_env=False).status_code == 403)
     assert httpx.get(short, trust_env=False).json()["Message"] == "This URL has expired."
-    over = presigned.make_url(wire.url, secret, "PUT", context, "/f", lifetime=-1)
+    over = url_signing.make_url(wire.url, secret, "PUT", context, "/f", lifetime=-1)
     assert httpx.put(over, content=b"y", trust_env=False).status_code == 403
     assert get(wire, context, "/f") == b"x"
 

@@ -13,8 +13,8 @@ import obstore
 import pytest
 
 from agentbay.errors import ConfigurationError
-from agentbay.local.contexts.bucket import Bucket
-from agentbay.local.contexts.remote import Remote, read_url
+from agentbay.local.contexts.bucket_backend import BucketBackend
+from agentbay.local.contexts.object_store import ObjectStoreClient, parse_bucket_url
 from tests.local.contexts.places import BUCKET, CREDENTIALS, InBucket, Place, Server, serving
 from tests.local.contexts.store import ended, item, made, mount, put, settled, sync, tree
 from tests.local.raw import Child, Refused, Wire, embedded
@@ -191,13 +191,13 @@ def test_urls_that_cannot_be(object_store: Server):
 def test_urls(url: str, settings: dict[str, Any]):
     """A URL names bucket, prefix and endpoint; credentials for OSS have the names of Alibaba Cloud's own tools."""
     environment = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI", "ALIBABA_CLOUD_SECURITY_TOKEN": "T"}
-    assert read_url(url, environment) == settings
+    assert parse_bucket_url(url, environment) == settings
 
 
 def test_urls_refused_by_reading():
     """Nothing of a malformed URL is repeated but names of settings."""
     with pytest.raises(ConfigurationError) as refused:
-        read_url("s3://b?token=hush", {})
+        parse_bucket_url("s3://b?token=hush", {})
     assert "token" in str(refused.value)
     assert "hush" not in str(refused.value)
 
@@ -206,12 +206,12 @@ def test_urls_refused_by_reading():
 def test_what_nobody_has(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exclusive: bool):
     """An object that no file has any more goes after an hour; one that a killed runtime has left, after a day."""
     objects = object_store.store(f"unused-{exclusive}")
-    bucket = Bucket(Remote(objects, exclusive=exclusive), tmp_path, (os.getuid(), os.getgid()))
+    bucket = BucketBackend(ObjectStoreClient(objects, exclusive=exclusive), tmp_path, (os.getuid(), os.getgid()))
     bucket.create("SdkCtx-1")
 
     def keep(content: bytes) -> None:
         with bucket.staging() as staging:
-            name, fd = staging.create()
+            name, fd = staging.create_file()
             os.write(fd, content)
             os.close(fd)
             steps = [["put", "/f", name, None, False]]
@@ -223,7 +223,7 @@ def test_what_nobody_has(object_store: Server, tmp_path: Path, monkeypatch: pyte
         return sorted(bytes(obstore.get(objects, path).bytes()) for path in listed)
 
     keep(b"first")
-    with bucket.view("SdkCtx-1").open("/f") as reading:
+    with bucket.open_reader("SdkCtx-1").open("/f") as reading:
         keep(b"second")
         obstore.put(objects, "contexts/SdkCtx-1/files/left-by-a-killed-one", b"left")
         assert reading.read() == b"first"
@@ -231,11 +231,11 @@ def test_what_nobody_has(object_store: Server, tmp_path: Path, monkeypatch: pyte
         now = time.time()
         with monkeypatch.context() as patch:
             patch.setattr(time, "time", lambda moment=now + hours * 3600: moment)
-            assert list(bucket.overdue()) == (["SdkCtx-1"] if hours != 1.1 else [])
-            bucket.tidy("SdkCtx-1")
+            assert list(bucket.contexts_to_clean()) == (["SdkCtx-1"] if hours != 1.1 else [])
+            bucket.clean_up("SdkCtx-1")
         assert held() == expected
     obstore.delete(objects, ["contexts/SdkCtx-1/manifest"])
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 50 * 3600)
-    bucket.tidy("SdkCtx-1")
+    bucket.clean_up("SdkCtx-1")
     assert held() == []

@@ -13,10 +13,10 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("kernels run in sandboxes, which need Linux", allow_module_level=True)
 
-from agentbay.local.kernels.table import Kernels
-from agentbay.local.kernels.transcript import MIB, Transcript
-from agentbay.local.kernels.warm import WarmPython
-from agentbay.local.sandbox.host import Limits, Sandbox, SandboxHost, SandboxSpec
+from agentbay.local.kernels.execution_output import MIB, ExecutionOutput
+from agentbay.local.kernels.kernel_manager import KernelManager
+from agentbay.local.kernels.python_forker import PythonKernelForker
+from agentbay.local.sandbox.service.manager import Limits, Sandbox, SandboxManager, SandboxSpec
 from tests.local.traces import PATIENCE
 
 LIMITS = Limits(total_memory_bytes=512 * MIB, processes=128)
@@ -29,11 +29,11 @@ class Bench:
 
     language: str
     sandbox: Sandbox
-    kernels: Kernels
+    kernels: KernelManager
     environment: dict[str, str] = field(default_factory=dict)
 
-    async def run(self, code: str, timeout: float = 2 * PATIENCE, context: str = "") -> Transcript:
-        transcript = Transcript()
+    async def run(self, code: str, timeout: float = 2 * PATIENCE, context: str = "") -> ExecutionOutput:
+        transcript = ExecutionOutput()
         await self.kernels.run(
             self.sandbox,
             context or self.language,
@@ -47,33 +47,33 @@ class Bench:
     async def value(self, code: str, context: str = "") -> str:
         """Run code that succeeds; return the text of its value."""
         transcript = await self.run(code, context=context)
-        assert not transcript.failed, transcript.message
-        return str(json.loads(json.loads(transcript.text(""))["result"][-1])["text/plain"])
+        assert not transcript.failed, transcript.error_line
+        return str(json.loads(json.loads(transcript.to_json(""))["result"][-1])["text/plain"])
 
     async def output(self, code: str) -> str:
         """Run code that succeeds; return what it wrote."""
         transcript = await self.run(code)
-        assert not transcript.failed, transcript.message
+        assert not transcript.failed, transcript.error_line
         return written(transcript)
 
 
-def written(transcript: Transcript) -> str:
+def written(transcript: ExecutionOutput) -> str:
     """What code wrote to its standard output."""
-    return "".join(json.loads(transcript.text(""))["stdout"])
+    return "".join(json.loads(transcript.to_json(""))["stdout"])
 
 
 @pytest.fixture(scope="session")
-async def host() -> AsyncIterator[SandboxHost]:
-    host = await SandboxHost.start()
+async def host() -> AsyncIterator[SandboxManager]:
+    host = await SandboxManager.start()
     yield host
     await host.close()
 
 
 @pytest.fixture(scope="session")
-async def warm() -> AsyncIterator[WarmPython]:
+async def warm() -> AsyncIterator[PythonKernelForker]:
     """The zygote, ready to fork."""
-    warm = WarmPython()
-    warm.begin()
+    warm = PythonKernelForker()
+    warm.start_zygote()
     with anyio.fail_after(PATIENCE):
         while not warm.ready:
             await anyio.sleep(0.02)
@@ -85,12 +85,15 @@ async def warm() -> AsyncIterator[WarmPython]:
     scope="module", params=["warm", "cold", "javascript", "r", pytest.param("java", marks=pytest.mark.slow)]
 )
 async def bench(
-    request: pytest.FixtureRequest, host: SandboxHost, warm: WarmPython, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    host: SandboxManager,
+    warm: PythonKernelForker,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Bench]:
     """A bench of each kind; what one test does to it, the next one has to live with."""
     if (program := PROGRAMS.get(request.param)) and shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     sandbox = await host.create(SandboxSpec(root=Path(tmp_path_factory.mktemp("bench")), limits=LIMITS))
-    kernels = Kernels(python=warm.start) if request.param == "warm" else Kernels()
+    kernels = KernelManager(python=warm.start) if request.param == "warm" else KernelManager()
     yield Bench("python" if request.param in ("warm", "cold") else request.param, sandbox, kernels)
     await sandbox.close()

@@ -66,22 +66,22 @@ async def check_usable(bench: Bench) -> None:
 
 async def test_endless_code(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not end is interrupted; what was defined is kept."""
-    monkeypatch.setattr(kernel, "_GRACE", PATIENCE)  # a busy machine takes its time
+    monkeypatch.setattr(kernel, "_INTERRUPT_GRACE_SECONDS", PATIENCE)  # a busy machine takes its time
     await bench.run(KEEP[bench.language])
     for code in ENDLESS[bench.language]:
         transcript = await bench.run(code, timeout=0.5)
         assert transcript.timed_out
-        assert "was interrupted; what was defined is kept" in transcript.message, code
+        assert "was interrupted; what was defined is kept" in transcript.error_line, code
     assert "1" in await bench.value("kept")
 
 
 @pytest.mark.parametrize("bench", ["warm", "cold", "r"], indirect=True)  # of the others, none has found a way
 async def test_code_that_cannot_be_interrupted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an interrupt does not help, the kernel is killed."""
-    monkeypatch.setattr(kernel, "_GRACE", 0.5)
+    monkeypatch.setattr(kernel, "_INTERRUPT_GRACE_SECONDS", 0.5)
     transcript = await bench.run(STUBBORN[bench.language], timeout=0.5)
     assert transcript.timed_out
-    assert "could not be interrupted; its kernel was killed" in transcript.message
+    assert "could not be interrupted; its kernel was killed" in transcript.error_line
     await check_usable(bench)
 
 
@@ -91,7 +91,7 @@ async def test_want_of_memory(bench: Bench) -> None:
     assert transcript.failed
     assert not transcript.timed_out
     said = f"the session may use {(LIMITS.total_memory_bytes or 0) // MIB} MiB of memory"
-    assert said in transcript.message or "memory" in transcript.message.lower()
+    assert said in transcript.error_line or "memory" in transcript.error_line.lower()
     await check_usable(bench)
 
 
@@ -99,7 +99,7 @@ async def test_exit(bench: Bench) -> None:
     """Code that leaves says so; a Python kernel goes on."""
     transcript = await bench.run(EXIT[bench.language])
     died = "KernelDied: the kernel exited with 3; what was defined is lost, the next call gets a new kernel"
-    assert transcript.message == ("SystemExit: 3" if bench.language == "python" else died)
+    assert transcript.error_line == ("SystemExit: 3" if bench.language == "python" else died)
     await check_usable(bench)
 
 
@@ -107,14 +107,14 @@ async def test_exit(bench: Bench) -> None:
 async def test_killed_kernel(bench: Bench) -> None:
     """A kernel that is killed says by what."""
     transcript = await bench.run(SUICIDE[bench.language])
-    assert transcript.message.startswith("KernelDied: the kernel was killed by SIGKILL")
+    assert transcript.error_line.startswith("KernelDied: the kernel was killed by SIGKILL")
     await check_usable(bench)
 
 
 async def test_flood(bench: Bench) -> None:
     """Of 100 MiB of output, 8 are kept, the rest is counted, and the result says so."""
     transcript = await bench.run(FLOOD[bench.language])
-    assert not transcript.failed, transcript.message
+    assert not transcript.failed, transcript.error_line
     assert transcript.truncated
     text = written(transcript)
     assert len(text) < 9 * MIB
@@ -125,7 +125,7 @@ async def test_flood(bench: Bench) -> None:
 async def test_bytes_that_are_no_text(bench: Bench) -> None:
     """Output that is no UTF-8 comes as text all the same, with a mark for each byte that is none."""
     transcript = await bench.run(BYTES[bench.language])
-    assert not transcript.failed, transcript.message
+    assert not transcript.failed, transcript.error_line
     text = written(transcript)
     assert "\ufffd" in text
     assert "\0" in text or bench.language == "r"  # no text of R's, such as its commands, has one
@@ -146,7 +146,7 @@ async def test_interrupt(bench: Bench) -> None:
     ended: list[str] = []
 
     async def endless() -> None:
-        ended.append((await bench.run(ENDLESS[bench.language][0], timeout=2 * PATIENCE)).message)
+        ended.append((await bench.run(ENDLESS[bench.language][0], timeout=2 * PATIENCE)).error_line)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(endless)

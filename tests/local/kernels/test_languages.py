@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agentbay.local.kernels import languages
-from agentbay.local.kernels.table import CodeRefused, Kernels
-from agentbay.local.sandbox.host import SandboxHost, SandboxSpec
+from agentbay.local.kernels.kernel_manager import CodeRequestRejected, KernelManager
+from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 from tests.local.kernels.conftest import Bench
 
 pytestmark = pytest.mark.anyio
@@ -26,19 +26,19 @@ pytestmark = pytest.mark.anyio
     ],
 )
 async def test_what_is_not_installed(
-    host: SandboxHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, advice: str
+    host: SandboxManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, advice: str
 ) -> None:
     """Code in a language that lacks its program is a failed result that says what to install; so is a context."""
-    monkeypatch.setattr(languages, "_PATH", str(tmp_path))
+    monkeypatch.setattr(languages, "_SANDBOX_PATH", str(tmp_path))
     monkeypatch.setattr(
         languages, "find_spec", lambda name: None if name in ("IPython", "jupyter_client") else find_spec(name)
     )
-    bench = Bench(language, await host.create(SandboxSpec(root=tmp_path)), Kernels())
+    bench = Bench(language, await host.create(SandboxSpec(root=tmp_path)), KernelManager())
     transcript = await bench.run("1")
     assert transcript.error is not None
     assert transcript.error["name"] == "LanguageNotInstalled.Local"
     assert advice in transcript.error["value"]
-    with pytest.raises(CodeRefused) as refused:
+    with pytest.raises(CodeRequestRejected) as refused:
         await bench.kernels.create(bench.sandbox, language, "mine", {})
     assert advice in str(refused.value)
     assert [facts.name for facts in bench.kernels.list()] == [language]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.network import machine
-from agentbay.local.network.rules import Rule
+from agentbay.local.network import package_client_settings
+from agentbay.local.network.egress_policy import EgressRule
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's home without any configuration, and no variables."""
-    for name in machine._variables():
+    for name in package_client_settings._variables():
         monkeypatch.delenv(name)
     for name in ("PIP_CONFIG_FILE", "NPM_CONFIG_USERCONFIG"):
         monkeypatch.delenv(name, raising=False)
@@ -33,10 +33,11 @@ def test_what_is_configured(home, monkeypatch):
     (home / ".npmrc").write_text("registry=https://npm.test/\n@scope:registry=https://scope.test:4873/\n")
     (home / ".gitconfig").write_text('[url "https://mirror.test/"]\n  insteadOf = https://origin.test/\n')
     monkeypatch.setenv("UV_INDEX", "name=https://uv.test/index")
-    found = machine.configured()
+    found = package_client_settings.configured_rules()
     assert found >= {
-        Rule("index.test", (443,)), Rule("one.test", (8080,)), Rule("two.test", (443,)), Rule("npm.test", (443,)),
-        Rule("scope.test", (4873,)), Rule("mirror.test", (443,)), Rule("uv.test", (443,)),
+        EgressRule("index.test", (443,)), EgressRule("one.test", (8080,)), EgressRule("two.test", (443,)),
+        EgressRule("npm.test", (443,)),
+        EgressRule("scope.test", (4873,)), EgressRule("mirror.test", (443,)), EgressRule("uv.test", (443,)),
     }  # fmt: skip
     assert not {"proxy.test", "comment.test"} & {rule.host for rule in found}
 
@@ -49,7 +50,7 @@ def test_what_sandboxes_are_told(home, monkeypatch):
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://extra.test/index file:///opt/wheels")
     monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/certs/ca.pem")
     monkeypatch.setenv("PIP_CERT", str(home / "ca.pem"))
-    found = machine.environment()
+    found = package_client_settings.package_client_environment()
     assert found["PIP_INDEX_URL"] == "https://index.test/index"
     assert found["PIP_EXTRA_INDEX_URL"] == "https://extra.test/index"
     assert found["NPM_CONFIG_REGISTRY"] == "https://npm.test/"
@@ -64,7 +65,7 @@ def test_what_is_built_in(home, monkeypatch):
     monkeypatch.setenv("PATH", str(home))  # npm takes half a second
     (home / "npm").write_text("#!/bin/sh\necho https://registry.test/\n")
     (home / "npm").chmod(0o755)
-    hosts = {rule.host for rule in machine.built_in()}
+    hosts = {rule.host for rule in package_client_settings.default_rules()}
     assert hosts == {pip.PyPI.netloc, pip.PyPI.file_storage_domain, "registry.test"}
     monkeypatch.setenv("PIP_INDEX_URL", "https://index.test/index")
-    assert {rule.host for rule in machine.built_in()} == {"registry.test"}
+    assert {rule.host for rule in package_client_settings.default_rules()} == {"registry.test"}

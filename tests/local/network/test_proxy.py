@@ -13,10 +13,10 @@ import pytest
 import trustme
 
 from agentbay.local.network import proxy
-from agentbay.local.network.proxy import Door
-from agentbay.local.network.reach import Reach
-from agentbay.local.network.rules import Rule, parse_rule
-from agentbay.local.sandbox.host import Completed, Sandbox
+from agentbay.local.network.dialer import EgressDialer
+from agentbay.local.network.egress_policy import EgressRule, parse_rule
+from agentbay.local.network.proxy import EgressProxy
+from agentbay.local.sandbox.service.manager import Completed, Sandbox
 from tests.local.network.servers import WHEEL, serving
 from tests.local.sandbox.conftest import laboratory
 from tests.local.traces import PATIENCE, eventually
@@ -28,7 +28,7 @@ Conduct = Callable[[Iterable[str], Callable[["Way"], Awaitable[None]]], None]
 class Way:
     """A sandbox, the proxy that serves it, and the port at which the runtime is said to listen."""
 
-    def __init__(self, sandbox: Sandbox, door: Door, directory: Path) -> None:
+    def __init__(self, sandbox: Sandbox, door: EgressProxy, directory: Path) -> None:
         self.sandbox, self.door, self.directory = sandbox, door, directory
 
     async def sh(self, command: str) -> Completed:
@@ -49,15 +49,19 @@ def conduct(tmp_path: Path) -> Conduct:
     """Run an async function with a sandbox whose proxy allows what the rules say."""
 
     def run(
-        rules: Iterable[str], body: Callable[[Way], Awaitable[None]], *, own_port: int = 0, more: Iterable[Rule] = ()
+        rules: Iterable[str],
+        body: Callable[[Way], Awaitable[None]],
+        *,
+        own_port: int = 0,
+        more: Iterable[EgressRule] = (),
     ):
         async def whole() -> None:
             async with laboratory(tmp_path) as lab:
                 sandbox = await lab.sandbox(network="proxy")
-                listener = sandbox.take_listener()
+                listener = sandbox.take_proxy_listener()
                 assert listener is not None
-                assert sandbox.take_listener() is None
-                door = Door(listener, Reach(map(parse_rule, rules), own_port=own_port, more=lambda: more))
+                assert sandbox.take_proxy_listener() is None
+                door = EgressProxy(listener, EgressDialer(map(parse_rule, rules), own_port=own_port, more=lambda: more))
                 try:
                     await asyncio.wait_for(body(Way(sandbox, door, tmp_path / "sandbox-1")), 2 * PATIENCE)
                 finally:
@@ -139,9 +143,9 @@ def test_what_it_takes_long_to_find_out(conduct):
     with serving() as port:
         asked: list[int] = []
 
-        def more() -> set[Rule]:
+        def more() -> set[EgressRule]:
             asked.append(1)
-            return {Rule("localhost", (port,))}
+            return {EgressRule("localhost", (port,))}
 
         class Late:
             def __iter__(self):

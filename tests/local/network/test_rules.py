@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentbay.local.egress import is_public
-from agentbay.local.network.rules import Place, Rules, parse_place, parse_rule
+from agentbay.local.network.egress_policy import EgressPolicy, HostPort, parse_host_port, parse_rule
+from agentbay.local.outbound.egress import is_public_address
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ from agentbay.local.network.rules import Place, Rules, parse_place, parse_rule
 )  # fmt: skip
 def test_what_a_rule_covers(text, covered, not_covered):
     """A name covers itself, without a port on the ports of the web; a pattern what is below it."""
-    rules = Rules([parse_rule(text)])
-    assert all(rules.matching(parse_place(place)) for place in covered)
-    assert not any(rules.matching(parse_place(place)) for place in not_covered)
+    rules = EgressPolicy([parse_rule(text)])
+    assert all(rules.find_rule(parse_host_port(place)) for place in covered)
+    assert not any(rules.find_rule(parse_host_port(place)) for place in not_covered)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_what_is_no_rule(text):
 
 def test_the_name_wins_over_the_pattern():
     """Who has named a host means it wherever it is; a pattern stands for public addresses only."""
-    rules = Rules([parse_rule("*"), parse_rule("registry.test")])
-    found = rules.matching(Place("registry.test", 443))
+    rules = EgressPolicy([parse_rule("*"), parse_rule("registry.test")])
+    found = rules.find_rule(HostPort("registry.test", 443))
     assert found is not None
     assert not found.is_pattern
 
@@ -55,4 +55,4 @@ def test_the_name_wins_over_the_pattern():
 )  # fmt: skip
 def test_public_addresses(address, public):
     """An address in disguise is what it leads to."""
-    assert is_public(address) == public
+    assert is_public_address(address) == public

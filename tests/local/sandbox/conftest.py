@@ -12,14 +12,14 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("sandboxes need Linux", allow_module_level=True)
 
-from agentbay.local.sandbox.host import Sandbox, SandboxHost, SandboxSpec
+from agentbay.local.sandbox.service.manager import Sandbox, SandboxManager, SandboxSpec
 from tests.local.traces import PATIENCE
 
 
 class Lab:
     """A host and sandboxes in directories of their own, for one test."""
 
-    def __init__(self, host: SandboxHost, directory: Path) -> None:
+    def __init__(self, host: SandboxManager, directory: Path) -> None:
         self.host, self.directory = host, directory
         self.made = 0
 
@@ -32,7 +32,7 @@ class Lab:
 
 @asynccontextmanager
 async def laboratory(directory: Path) -> AsyncIterator[Lab]:
-    host = await SandboxHost.start()
+    host = await SandboxManager.start()
     try:
         yield Lab(host, directory)
     finally:

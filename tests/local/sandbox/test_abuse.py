@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox import landlock, launcher
-from agentbay.local.sandbox.host import IsolationUnavailable, Limits, Sandbox
-from agentbay.local.sandbox.spec import MIB
+from agentbay.local.sandbox.service import zygote_process
+from agentbay.local.sandbox.service.manager import IsolationUnavailable, Limits, Sandbox
+from agentbay.local.sandbox.service.spec import MIB
+from agentbay.local.sandbox.shared import landlock
 from tests.local.sandbox.conftest import Lab
 from tests.local.sandbox.test_lifecycle import SOURCE
 from tests.local.traces import PATIENCE
@@ -64,7 +65,7 @@ def test_others_keep_answering(experiment, argv, groups):
 
     async def body(lab: Lab) -> None:
         if not groups:
-            lab.host.give_up_groups()
+            lab.host.disable_cgroups()
         elif lab.host.cgroups is None:
             pytest.skip("no control groups can be made here")
         limits = Limits(processes=200, total_memory_bytes=512 * MIB, disk_bytes=200 * MIB)
@@ -100,18 +101,18 @@ def test_open_files_are_limited(experiment):
 TRY = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import ladder
-from agentbay.local.sandbox.host import IsolationUnavailable, SandboxHost
+from agentbay.local.sandbox.service import capability_probe
+from agentbay.local.sandbox.service.manager import IsolationUnavailable, SandboxManager
 async def main():
     try:
-        host = await SandboxHost.start()
+        host = await SandboxManager.start()
     except IsolationUnavailable as obstacle:
         print("refused:", obstacle.missing[0])
     else:
         print("works, control groups:", host.cgroups is not None)
         await host.close()
 asyncio.run(main())
-for rung in ladder.examine()[:3]:
+for rung in capability_probe.probe_all()[:3]:
     print(rung.name, rung.works, rung.detail)
 """
 MACHINES = {
@@ -119,19 +120,19 @@ MACHINES = {
     "container": """
 import struct, sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import syscalls
-numbers = {"x86_64": (165, 272, 308, 166, 155), "aarch64": (40, 97, 268, 39, 41)}[syscalls.MACHINE]
+from agentbay.local.sandbox.shared import syscalls
+numbers = {"x86_64": (165, 272, 308, 166, 155), "aarch64": (40, 97, 268, 39, 41)}[syscalls.ARCHITECTURE]
 program = struct.pack("HBBI", 0x20, 0, 0, 0)
 for number in numbers:
     program += struct.pack("HBBI", 0x15, 0, 1, number) + struct.pack("HBBI", 6, 0, 0, 0x50001)
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-syscalls.install_filter(program + struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+syscalls.install_seccomp_filter(program + struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
 """,
     # the sysctl, which is counted for each user namespace, so that the machine's own need not be touched
     "no user namespaces": """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import syscalls
+from agentbay.local.sandbox.shared import syscalls
 user, group, count = os.geteuid(), os.getegid(), 1 if os.geteuid() else 1 << 31
 entered, tell = os.pipe()
 helper = os.fork()
@@ -154,39 +155,39 @@ if os.geteuid():
     "old kernel": """
 import struct, sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import syscalls
+from agentbay.local.sandbox.shared import syscalls
 program = struct.pack("HBBI", 0x20, 0, 0, 0) + struct.pack("HBBI", 0x15, 0, 1, 442)
 program += struct.pack("HBBI", 6, 0, 0, 0x50026) + struct.pack("HBBI", 6, 0, 0, 0x7fff0000)
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-syscalls.install_filter(program)
+syscalls.install_seccomp_filter(program)
 """,
     # a kernel before Landlock's ABI 6: it does not know all that it is asked for
     "old landlock": """
 import struct, sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import landlock, syscalls
-landlock.version = lambda: 2
+from agentbay.local.sandbox.shared import landlock, syscalls
+landlock.abi_version = lambda: 2
 program = struct.pack("HBBI", 0x20, 0, 0, 0) + struct.pack("HBBI", 0x15, 0, 1, 444)
 program += struct.pack("HBBI", 6, 0, 0, 0x50007) + struct.pack("HBBI", 6, 0, 0, 0x7fff0000)
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-syscalls.install_filter(program)
+syscalls.install_seccomp_filter(program)
 """,
     # a kernel without it
     "no landlock": """
 import struct, sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import syscalls
+from agentbay.local.sandbox.shared import syscalls
 program = struct.pack("HBBI", 0x20, 0, 0, 0) + struct.pack("HBBI", 0x15, 0, 1, 444)
 program += struct.pack("HBBI", 6, 0, 0, 0x50026) + struct.pack("HBBI", 6, 0, 0, 0x7fff0000)
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-syscalls.install_filter(program)
+syscalls.install_seccomp_filter(program)
 """,
     # no control group is mounted
     "no control groups": """
 import sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import cgroups
-cgroups._discover = lambda mountinfo, membership: iter(())
+from agentbay.local.sandbox.service import cgroups
+cgroups._find_hierarchies = lambda mountinfo, membership: iter(())
 """,
 }
 
@@ -222,7 +223,7 @@ def test_machines_that_lack_something(machine, said, landlock_says):
     assert done.stdout.startswith(said)
     rungs = {line.split()[0]: line.split(" ", 2)[1:] for line in done.stdout.splitlines()[1:]}
     assert rungs["namespaces"][0] == str(said.startswith("works"))
-    if landlock.version() >= landlock.NEEDED or landlock_says:
+    if landlock.abi_version() >= landlock.REQUIRED_ABI or landlock_says:
         assert rungs["landlock"][0] == str(not landlock_says)
         assert rungs["landlock"][1].startswith(landlock_says)
     assert rungs["none"][0] == "True"
@@ -244,9 +245,9 @@ def test_owners_where_ids_are_few(monkeypatch, id_map, expected):
     monkeypatch.setattr(Path, "read_text", lambda path: id_map)
     if isinstance(expected, str):
         with pytest.raises(IsolationUnavailable, match=expected):
-            launcher.sandbox_owner()
+            zygote_process.sandbox_owner()
     else:
-        assert launcher.sandbox_owner() == expected
+        assert zygote_process.sandbox_owner() == expected
 
 
 def test_the_first_process_shows_no_path_of_the_host(experiment):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from agentbay.local.sandbox.host import Completed, Limits, Sandbox, SandboxError, SandboxGone
+from agentbay.local.sandbox.service.manager import Completed, Limits, Sandbox, SandboxError, SandboxGone
 from tests.local.sandbox.conftest import becomes
 from tests.local.sandbox.test_lifecycle import FORKS
 
@@ -224,7 +224,7 @@ def test_start_at_the_process_limit(experiment):
         done = await sandbox.run(["true"])
         assert (done.exit_code, done.stderr) == (126, b"true: Resource temporarily unavailable\n")
         with pytest.raises(SandboxError, match="Resource temporarily unavailable"):
-            await sandbox.call("list", {"path": "~"})
+            await sandbox.run_file_operation("list", {"path": "~"})
         background.cancel()
 
     experiment(body)

@@ -14,7 +14,7 @@ from pathlib import Path
 import h11
 import pytest
 
-from agentbay.local.sandbox.host import FileOperationFailed
+from agentbay.local.sandbox.service.manager import FileOperationFailed
 from tests.local.sandbox.attempts import ATTEMPTS
 from tests.local.sandbox.test_lifecycle import SOURCE
 from tests.local.traces import PATIENCE
@@ -125,17 +125,17 @@ def test_file_api_and_planted_links(experiment, outside):
         assert list((home / "directory").iterdir()) == [outside / "secret"] or (home / "directory/secret").exists()
         for operation, path in ("read", "file"), ("read", "directory/secret"), ("list", "directory"):
             with pytest.raises(FileOperationFailed, match="No such file"):
-                await sandbox.call(operation, {"path": path})
+                await sandbox.run_file_operation(operation, {"path": path})
         with pytest.raises(FileOperationFailed):
-            await sandbox.call("read", {"path": f"root{outside}/secret"})
+            await sandbox.run_file_operation("read", {"path": f"root{outside}/secret"})
         with pytest.raises(FileOperationFailed):
-            await sandbox.call("move", {"source": f"{outside}/secret", "target": "mine"})
+            await sandbox.run_file_operation("move", {"source": f"{outside}/secret", "target": "mine"})
         with pytest.raises(FileOperationFailed):
-            await sandbox.call("remove", {"path": "directory/secret", "recursive": True})
+            await sandbox.run_file_operation("remove", {"path": "directory/secret", "recursive": True})
         # writing follows links, as a program would, and ends where they lead inside the sandbox, or nowhere
         for path in "file", "directory/new":
             try:
-                await sandbox.call("write", {"path": path}, input=b"stolen")
+                await sandbox.run_file_operation("write", {"path": path}, input=b"stolen")
             except FileOperationFailed:
                 continue
         assert (outside / "secret").read_text() == "host-secret"
@@ -164,7 +164,7 @@ def test_file_api_and_links_swapped_in_a_race(experiment, outside):
             await asyncio.sleep(0.02)
         for number in range(100):
             try:
-                await sandbox.call("write", {"path": f"a/{number}"}, input=b"x")
+                await sandbox.run_file_operation("write", {"path": f"a/{number}"}, input=b"x")
             except FileOperationFailed:
                 continue
         assert sorted(path.name for path in outside.iterdir()) == ["secret"]

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from agentbay.local.sandbox.host import Bind, FileOperationFailed, Limits, SandboxError
+from agentbay.local.sandbox.service.manager import BindMount, FileOperationFailed, Limits, SandboxError
 
 
 async def refused(sandbox, operation: str, **params: object) -> str:
     with pytest.raises(FileOperationFailed) as caught:
-        await sandbox.call(operation, params)
+        await sandbox.run_file_operation(operation, params)
     return errno.errorcode[caught.value.errno]
 
 
@@ -21,16 +21,16 @@ def test_write_and_read(experiment):
     async def body(lab):
         sandbox = await lab.sandbox()
         content = os.urandom(3_000_000)
-        result, payload = await sandbox.call("write", {"path": "a/b/c"}, input=content)
+        result, payload = await sandbox.run_file_operation("write", {"path": "a/b/c"}, input=content)
         assert (result["written"], result["created"], payload) == (len(content), True, b"")
-        assert (await sandbox.call("read", {"path": "/home/wuying/a/b/c"}))[1] == content
-        part = await sandbox.call("read", {"path": "~/a/b/c", "offset": 7, "length": 5})
+        assert (await sandbox.run_file_operation("read", {"path": "/home/wuying/a/b/c"}))[1] == content
+        part = await sandbox.run_file_operation("read", {"path": "~/a/b/c", "offset": 7, "length": 5})
         assert part == ({"size": len(content), "read": 5}, content[7:12])
-        assert (await sandbox.call("read", {"path": "a/b/c", "offset": 9_000_000}))[1] == b""
-        await sandbox.call("write", {"path": "a/b/c", "mode": "append"}, input=b"end")
-        assert (await sandbox.call("read", {"path": "a/b/c", "offset": len(content)}))[1] == b"end"
-        await sandbox.call("write", {"path": "empty"})
-        assert (await sandbox.call("read", {"path": "empty"}))[1] == b""
+        assert (await sandbox.run_file_operation("read", {"path": "a/b/c", "offset": 9_000_000}))[1] == b""
+        await sandbox.run_file_operation("write", {"path": "a/b/c", "mode": "append"}, input=b"end")
+        assert (await sandbox.run_file_operation("read", {"path": "a/b/c", "offset": len(content)}))[1] == b"end"
+        await sandbox.run_file_operation("write", {"path": "empty"})
+        assert (await sandbox.run_file_operation("read", {"path": "empty"}))[1] == b""
 
     experiment(body)
 
@@ -43,8 +43,8 @@ def test_overwriting(experiment):
         await sandbox.run(
             ["bash", "-c", "echo old > tool; chmod 750 tool; mkdir d; ln -s ../tool d/link; ln -s gone dangling"]
         )
-        await sandbox.call("write", {"path": "d/link", "sync": True}, input=b"new")
-        await sandbox.call("write", {"path": "dangling"}, input=b"made")
+        await sandbox.run_file_operation("write", {"path": "d/link", "sync": True}, input=b"new")
+        await sandbox.run_file_operation("write", {"path": "dangling"}, input=b"made")
         listing = (
             await sandbox.run(["bash", "-c", "ls -A . d; stat -c %a tool; cat tool gone; readlink d/link"])
         ).stdout
@@ -70,7 +70,7 @@ def test_what_is_no_file_is_refused(experiment):
         assert await refused(sandbox, "write", path="/usr/x") == "EROFS"
         assert await refused(sandbox, "list", path="missing") == "ENOENT"
         with pytest.raises(SandboxError, match="KeyError"):
-            await sandbox.call("unknown", {})
+            await sandbox.run_file_operation("unknown", {})
 
     experiment(body)
 
@@ -88,7 +88,7 @@ def test_links_end_in_the_view(experiment, tmp_path):
         assert await refused(sandbox, "read", path="a") == "ENOENT"
         assert await refused(sandbox, "read", path="b") == "ENOENT"
         assert await refused(sandbox, "read", path="c") == "EACCES"
-        assert b"wuying" in (await sandbox.call("read", {"path": "d/etc/passwd"}))[1]
+        assert b"wuying" in (await sandbox.run_file_operation("read", {"path": "d/etc/passwd"}))[1]
         assert await refused(sandbox, "read", path="d/../.." + str(secret)) == "ENOENT"
 
     experiment(body)
@@ -105,7 +105,10 @@ def test_a_home_with_planted_links_is_used_again(experiment, tmp_path):
         await first.run(["bash", "-c", f"ln -s {victim} link; ln -s {victim} /tmp/link"])
         await first.close()
         lab.made = 0
-        binds = [Bind(str(tmp_path / "context"), "/home/wuying/link/deep/er"), Bind(str(tmp_path), "/tmp/link/x")]
+        binds = [
+            BindMount(str(tmp_path / "context"), "/home/wuying/link/deep/er"),
+            BindMount(str(tmp_path), "/tmp/link/x"),
+        ]
         with pytest.raises(SandboxError, match="bind"):
             await lab.sandbox(binds=binds)
         assert list(victim.iterdir()) == []
@@ -120,16 +123,16 @@ def test_listing(experiment):
         sandbox = await lab.sandbox()
         odd = b"\xff\xe9".decode(errors="surrogateescape")
         for name in "b", " lead", "new\nline", "[DIR] x", "é", odd:
-            await sandbox.call("write", {"path": name}, input=b"123")
+            await sandbox.run_file_operation("write", {"path": name}, input=b"123")
         await sandbox.run(["bash", "-c", "mkdir a; ln -s a dirlink; ln -s nowhere broken"])
-        entries = (await sandbox.call("list", {"path": "."}))[0]["entries"]
+        entries = (await sandbox.run_file_operation("list", {"path": "."}))[0]["entries"]
         names = [entry["name"] for entry in entries]
         assert names == sorted([" lead", "[DIR] x", "a", "b", "broken", "dirlink", "new\nline", "é", odd])
         kinds = {entry["name"]: (entry["is_directory"], entry["is_symlink"]) for entry in entries}
         assert kinds["a"] == (True, False)
         assert kinds["dirlink"] == (True, True)
         assert kinds["broken"] == (False, True)
-        assert (await sandbox.call("read", {"path": odd}))[1] == b"123"
+        assert (await sandbox.run_file_operation("read", {"path": odd}))[1] == b"123"
 
     experiment(body)
 
@@ -140,11 +143,11 @@ def test_stat(experiment):
     async def body(lab):
         sandbox = await lab.sandbox()
         await sandbox.run(["bash", "-c", "echo 12345 > f; chmod 640 f; touch -d @1000000000.5 f"])
-        found = (await sandbox.call("stat", {"path": "f"}))[0]
+        found = (await sandbox.run_file_operation("stat", {"path": "f"}))[0]
         assert {key: found[key] for key in ("size", "is_file", "is_directory", "permissions", "mtime")} == {
             "size": 6, "is_file": True, "is_directory": False, "permissions": "640", "mtime": 1000000000.5,
         }  # fmt: skip
-        assert (await sandbox.call("stat", {"path": "/tmp"}))[0]["permissions"] == "1777"
+        assert (await sandbox.run_file_operation("stat", {"path": "/tmp"}))[0]["permissions"] == "1777"
 
     experiment(body)
 
@@ -154,17 +157,17 @@ def test_directories(experiment):
 
     async def body(lab):
         sandbox = await lab.sandbox()
-        await sandbox.call("mkdir", {"path": "a/b/c"})
-        await sandbox.call("mkdir", {"path": "a/b/c"})
+        await sandbox.run_file_operation("mkdir", {"path": "a/b/c"})
+        await sandbox.run_file_operation("mkdir", {"path": "a/b/c"})
         await sandbox.run(
             ["bash", "-c", "touch a/f keep; ln -s ../keep a/b/link; ln -s ../../.. a/b/c/up; chmod 500 a/b/c"]
         )
         assert await refused(sandbox, "mkdir", path="keep") == "EEXIST"
         assert await refused(sandbox, "remove", path="a") == "EISDIR"
         await sandbox.run(["chmod", "700", "a/b/c"])
-        await sandbox.call("remove", {"path": "a", "recursive": True})
+        await sandbox.run_file_operation("remove", {"path": "a", "recursive": True})
         assert (await sandbox.run(["ls", "-A"])).stdout == b"keep\n"
-        await sandbox.call("remove", {"path": "keep"})
+        await sandbox.run_file_operation("remove", {"path": "keep"})
         assert await refused(sandbox, "remove", path="keep") == "ENOENT"
 
     experiment(body)
@@ -176,7 +179,7 @@ def test_a_deep_tree_is_removed(experiment):
     async def body(lab):
         sandbox = await lab.sandbox()
         await sandbox.run(["python3", "-c", "import os\nfor i in range(3000): os.mkdir('t'); os.chdir('t')"])
-        await sandbox.call("remove", {"path": "t", "recursive": True})
+        await sandbox.run_file_operation("remove", {"path": "t", "recursive": True})
         assert (await sandbox.run(["ls", "-A"])).stdout == b""
 
     experiment(body)
@@ -189,15 +192,15 @@ def test_moving(experiment):
         sandbox = await lab.sandbox()
         script = "mkdir -p t/s; echo x > t/s/f; chmod 640 t/s/f; touch -d @5 t/s/f; ln -s f t/s/l; chmod 750 t/s"
         await sandbox.run(["bash", "-c", script])
-        await sandbox.call("move", {"source": "t", "target": "u"})
-        await sandbox.call("move", {"source": "u", "target": "/tmp/v"})
+        await sandbox.run_file_operation("move", {"source": "t", "target": "u"})
+        await sandbox.run_file_operation("move", {"source": "u", "target": "/tmp/v"})
         listing = await sandbox.run(["bash", "-c", "ls -A; cd /tmp/v; stat -c '%n %a %Y' s s/f; readlink s/l"])
         assert listing.stdout.startswith(b"s 750 ")
         assert listing.stdout.endswith(b"\ns/f 640 5\nf\n")
         await sandbox.run(["bash", "-c", "mkdir full; touch full/x; echo one > one; echo two > /tmp/two"])
         assert await refused(sandbox, "move", source="/tmp/v", target="full") == "ENOTEMPTY"
         assert await refused(sandbox, "move", source="missing", target="full") == "ENOENT"
-        await sandbox.call("move", {"source": "/tmp/two", "target": "one"})
+        await sandbox.run_file_operation("move", {"source": "/tmp/two", "target": "one"})
         assert (await sandbox.run(["cat", "one"])).stdout == b"two\n"
 
     experiment(body)
@@ -217,7 +220,9 @@ def test_searching(experiment):
         )
 
         async def search(pattern: str, *exclude: str) -> list[str]:
-            found = await sandbox.call("search", {"path": "~", "pattern": pattern, "exclude": list(exclude)})
+            found = await sandbox.run_file_operation(
+                "search", {"path": "~", "pattern": pattern, "exclude": list(exclude)}
+            )
             return [path.removeprefix("/home/wuying/") for path in found[0]["matches"]]
 
         assert await search("*.py", ".git", "node*") == ["a.py", "p/[x].py", "p/b.py", "p/q/c.py"]
@@ -236,15 +241,15 @@ def test_limits_and_time_hold_for_file_operations(experiment):
 
     async def body(lab):
         sandbox = await lab.sandbox(limits=Limits(file_size=1000))
-        await sandbox.call("write", {"path": "f"}, input=b"old")
+        await sandbox.run_file_operation("write", {"path": "f"}, input=b"old")
         with pytest.raises(FileOperationFailed) as caught:
-            await sandbox.call("write", {"path": "f"}, input=bytes(2000))
+            await sandbox.run_file_operation("write", {"path": "f"}, input=bytes(2000))
         assert caught.value.errno == errno.EFBIG
         assert caught.value.path == "/home/wuying/f"
-        assert (await sandbox.call("read", {"path": "f"}))[1] == b"old"
+        assert (await sandbox.run_file_operation("read", {"path": "f"}))[1] == b"old"
         assert (await sandbox.run(["ls", "-A"])).stdout == b"f\n"
         with pytest.raises(TimeoutError):
-            await sandbox.call("search", {"path": "/", "pattern": "*"}, timeout=0.01)
+            await sandbox.run_file_operation("search", {"path": "/", "pattern": "*"}, timeout=0.01)
         while (await sandbox.usage()).processes:
             await asyncio.sleep(0.02)
 
@@ -256,8 +261,10 @@ def test_many_operations_at_once(experiment):
 
     async def body(lab):
         sandbox = await lab.sandbox()
-        await asyncio.gather(*(sandbox.call("write", {"path": f"f{i}"}, input=b"%d" % i) for i in range(40)))
-        found = await asyncio.gather(*(sandbox.call("read", {"path": f"f{i}"}) for i in range(40)))
+        await asyncio.gather(
+            *(sandbox.run_file_operation("write", {"path": f"f{i}"}, input=b"%d" % i) for i in range(40))
+        )
+        found = await asyncio.gather(*(sandbox.run_file_operation("read", {"path": f"f{i}"}) for i in range(40)))
         assert [int(payload) for _, payload in found] == list(range(40))
 
     experiment(body)

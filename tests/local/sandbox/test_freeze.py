@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agentbay.local.sandbox.host import Limits, SandboxError
+from agentbay.local.sandbox.service.manager import Limits, SandboxError
 from tests.local.sandbox.conftest import becomes, grows
 
 

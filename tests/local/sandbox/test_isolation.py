@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from agentbay.local.sandbox import landlock, seccomp, syscalls
-from agentbay.local.sandbox.host import Bind, SandboxError
+from agentbay.local.sandbox.service.manager import BindMount, SandboxError
+from agentbay.local.sandbox.shared import landlock, seccomp, syscalls
 from tests.local.traces import names_in_home
 
 PROBE = """
@@ -43,8 +43,8 @@ attempt("device", lambda: os.mknod("/tmp/disk", 0o60600, os.makedev(8, 0)) or op
 
 def test_doors_are_closed(experiment):
     """The usual ways out and into the kernel's attics are refused."""
-    numbers = seccomp._X86_64 if syscalls.MACHINE == "x86_64" else seccomp._AARCH64
-    clone = seccomp._ARCHITECTURES[syscalls.MACHINE][2]
+    numbers = seccomp._X86_64 if syscalls.ARCHITECTURE == "x86_64" else seccomp._AARCH64
+    clone = seccomp._ARCHITECTURES[syscalls.ARCHITECTURE][2]
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -112,7 +112,7 @@ def test_the_network_is_its_own(experiment):
 
     Of these, Landlock closes the abstract sockets where the kernel has it.
     """
-    abstract_socket = b"1" if landlock.version() >= landlock.NEEDED else b"0"
+    abstract_socket = b"1" if landlock.abi_version() >= landlock.REQUIRED_ABI else b"0"
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         abstract = socket.socket(socket.AF_UNIX)
@@ -160,10 +160,10 @@ def test_binds(experiment, tmp_path):
     async def body(lab):
         os.chown(shared, *lab.host.owner)
         binds = [
-            Bind(str(shared), "/home/wuying/deep/er/data"),
-            Bind(str(shared), "/mnt/view", read_only=True),
-            Bind(str(shared), "/tmp/data"),
-            Bind(str(single), "/opt/some/file", read_only=True),
+            BindMount(str(shared), "/home/wuying/deep/er/data"),
+            BindMount(str(shared), "/mnt/view", read_only=True),
+            BindMount(str(shared), "/tmp/data"),
+            BindMount(str(single), "/opt/some/file", read_only=True),
         ]
         sandbox = await lab.sandbox(binds=binds)
         await sandbox.run(["bash", "-c", "echo x > deep/er/data/f; touch deep/mine"])
@@ -173,7 +173,7 @@ def test_binds(experiment, tmp_path):
         assert done.stdout == b"x\ny\none\n"
         assert b"Read-only file system" in done.stderr
         with pytest.raises(SandboxError, match="No such file"):
-            await lab.sandbox(binds=[Bind(str(tmp_path / "missing"), "/mnt/x")])
+            await lab.sandbox(binds=[BindMount(str(tmp_path / "missing"), "/mnt/x")])
 
     experiment(body)
 
@@ -198,7 +198,7 @@ def test_tools_work(experiment):
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_filter_is_well_formed(machine):
     """Every jump of the filter stays inside it, and it ends with a verdict."""
-    program = seccomp.build(machine)
+    program = seccomp.build_filter(machine)
     steps = [program[i : i + 8] for i in range(0, len(program), 8)]
     assert len(program) % 8 == 0
     assert len(steps) < 4096

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox import ladder
-from agentbay.local.sandbox.errors import FileOperationFailed, IsolationUnavailable
-from agentbay.local.sandbox.host import SandboxGone, SandboxHost
-from agentbay.local.sandbox.syscalls import SetupFailed
+from agentbay.local.sandbox.service import capability_probe
+from agentbay.local.sandbox.service.errors import FileOperationFailed, IsolationUnavailable
+from agentbay.local.sandbox.service.manager import SandboxGone, SandboxManager
+from agentbay.local.sandbox.shared.syscalls import SetupFailed
 from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
 from tests.local.users import copied_for_everyone, python_for_everyone
 
@@ -26,7 +26,7 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-SOURCE = str(Path(ladder.__file__).resolve().parents[3])
+SOURCE = str(Path(capability_probe.__file__).resolve().parents[3])
 
 
 def test_close_leaves_nothing(experiment, tmp_path):
@@ -38,8 +38,8 @@ def test_close_leaves_nothing(experiment, tmp_path):
         await sandbox.run(["bash", "-c", f"for i in 1 2 3; do setsid nohup sleep {seconds} >&/dev/null & done"])
         assert eventually(lambda: len(processes_with(seconds)) == 3)
         assert mounts_with(str(tmp_path))
-        lab.host._reserve.drop()  # it comes when it likes
-        lab.host._reserve.drop()
+        lab.host._warm_pool.clear()  # it comes when it likes
+        lab.host._warm_pool.clear()
         descriptors = open_descriptors()
         await sandbox.close()
         assert processes_with(seconds) == []
@@ -74,7 +74,7 @@ def test_fifty_at_once(experiment):
     """Fifty sandboxes made at the same time all work, and closing them all leaves no descriptor behind."""
 
     async def body(lab):
-        lab.host._reserve.drop()  # it comes when it likes
+        lab.host._warm_pool.clear()  # it comes when it likes
         before = open_descriptors()
         sandboxes = await asyncio.gather(*(lab.sandbox() for _ in range(50)))
         done = await asyncio.gather(
@@ -82,7 +82,7 @@ def test_fifty_at_once(experiment):
         )
         assert [int(one.stdout) for one in done] == list(range(50))
         await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
-        lab.host._reserve.drop()
+        lab.host._warm_pool.clear()
         assert open_descriptors() == before
 
     experiment(body)
@@ -107,10 +107,10 @@ SCENARIO = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox.host import SandboxHost, SandboxSpec
+from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 
 async def main():
-    host = await SandboxHost.start()
+    host = await SandboxManager.start()
     for name in "running", "frozen":
         root = Path(sys.argv[2]) / name
         root.mkdir()
@@ -168,11 +168,11 @@ def test_death_of_the_zygote(experiment):
 
 def test_examine():
     """The trial of this machine says that it works, or else why not and the way out."""
-    rungs = {rung.name: rung for rung in ladder.examine()}
+    rungs = {rung.name: rung for rung in capability_probe.probe_all()}
     assert list(rungs) == ["namespaces", "landlock", "none", "layer landlock", "layer cgroups"]
     assert rungs["namespaces"].works
     assert rungs["none"].works
-    assert [name for name, rung in rungs.items() if rung.by_request] == [
+    assert [name for name, rung in rungs.items() if rung.explicit_only] == [
         name for name in ("landlock", "none") if rungs[name].works
     ]
     assert "the runtime with its key" in rungs["none"].detail
@@ -192,19 +192,19 @@ def test_examine():
 )
 def test_obstacles_are_explained(step, code, words):
     """Each known obstacle is named together with the way out."""
-    assert words in ladder.explain(SetupFailed(step, code, "detail"))
+    assert words in capability_probe.explain_failure(SetupFailed(step, code, "detail"))
 
 
 TRY = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import ladder
-from agentbay.local.sandbox.host import IsolationUnavailable, SandboxHost
+from agentbay.local.sandbox.service import capability_probe
+from agentbay.local.sandbox.service.manager import IsolationUnavailable, SandboxManager
 try:
-    asyncio.run(SandboxHost.start())
+    asyncio.run(SandboxManager.start())
 except IsolationUnavailable as obstacle:
     print(obstacle.missing[0])
-print(ladder.examine()[0].works)
+print(capability_probe.probe_all()[0].works)
 """
 
 
@@ -231,14 +231,14 @@ UNPRIVILEGED = """
 import asyncio, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox.host import Bind, FileOperationFailed, Limits, SandboxHost, SandboxSpec
+from agentbay.local.sandbox.service.manager import BindMount, FileOperationFailed, Limits, SandboxManager, SandboxSpec
 
 async def main():
     base = Path(sys.argv[2])
-    host = await SandboxHost.start()
+    host = await SandboxManager.start()
     root, context = base / "s", base / "context"
     root.mkdir(), context.mkdir()
-    binds = [Bind(str(context), "/mnt/context"), Bind(str(context), "/home/wuying/c", read_only=True)]
+    binds = [BindMount(str(context), "/mnt/context"), BindMount(str(context), "/home/wuying/c", read_only=True)]
     sandbox = await host.create(SandboxSpec(root=root, binds=binds, limits=Limits(processes=50)))
     done = await sandbox.run(["bash", "-c", "id -u; echo x > /mnt/context/f; cat c/f; touch c/g; ls /root; ls /home"])
     assert done.stdout == b"1000\\nx\\nguest\\nuser\\nwuying\\n", done
@@ -246,8 +246,8 @@ async def main():
     assert (context / "f").stat().st_uid == 12345
     bomb = await sandbox.run(["python3", "-c", sys.argv[3]])
     assert b"temporarily unavailable" in bomb.stderr, bomb
-    await sandbox.call("write", {"path": "a/b"}, input=b"payload")
-    assert (await sandbox.call("read", {"path": "a/b"}))[1] == b"payload"
+    await sandbox.run_file_operation("write", {"path": "a/b"}, input=b"payload")
+    assert (await sandbox.run_file_operation("read", {"path": "a/b"}))[1] == b"payload"
     task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
     count = root / "home/n"
     while not count.exists():
@@ -307,6 +307,6 @@ def test_errors_survive_pickling():
 
 def test_a_bad_interpreter_is_reported(monkeypatch):
     """A zygote that does not start is an error with its own words, not a hang."""
-    monkeypatch.setattr("agentbay.local.sandbox.launcher._IMPORT_ROOT", "/nowhere")
+    monkeypatch.setattr("agentbay.local.sandbox.service.zygote_process._IMPORT_ROOT", "/nowhere")
     with pytest.raises(Exception, match="No module named 'agentbay'"):
-        asyncio.run(SandboxHost.start())
+        asyncio.run(SandboxManager.start())

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox import cgroups, disk, limits
-from agentbay.local.sandbox.cgroups import Cgroups, Hierarchy
-from agentbay.local.sandbox.host import FileOperationFailed, Limits
-from agentbay.local.sandbox.spec import MIB
+from agentbay.local.sandbox.service import cgroups, disk_quota
+from agentbay.local.sandbox.service.cgroups import CgroupManager, Hierarchy
+from agentbay.local.sandbox.service.manager import FileOperationFailed, Limits
+from agentbay.local.sandbox.service.spec import MIB
+from agentbay.local.sandbox.zygote import rlimits
 from tests.local.sandbox.conftest import Lab, becomes, grows, laboratory
 from tests.local.sandbox.test_lifecycle import SOURCE
 from tests.local.traces import eventually
@@ -33,7 +34,7 @@ def tried(request, experiment):
 
     def conduct(body):
         async def without(lab: Lab) -> None:
-            lab.host.give_up_groups()
+            lab.host.disable_cgroups()
             await body(lab)
 
         async def with_groups(lab: Lab) -> None:
@@ -88,16 +89,16 @@ def test_disk_of_the_whole(tried):
         assert (done.exit_code, done.timed_out) == (137, False)
         assert b"agentbay: killed: the session may use 40 MiB of disk" in done.stderr
         with pytest.raises(FileOperationFailed, match="No space left on device") as refused:
-            await sandbox.call("write", {"path": "more"}, input=b"x" * 1000)
+            await sandbox.run_file_operation("write", {"path": "more"}, input=b"x" * 1000)
         assert refused.value.errno == 28
 
         async def removed() -> bool:  # what was written until the end may be found to be too much once more
             return (await sandbox.run(["bash", "-c", "rm -f f*"])).exit_code == 0
 
         await becomes(removed)
-        await sandbox.call("write", {"path": "more"}, input=b"x" * 1000)
+        await sandbox.run_file_operation("write", {"path": "more"}, input=b"x" * 1000)
         with pytest.raises(FileOperationFailed, match="No space left"):
-            await sandbox.call("write", {"path": "more"}, input=bytes(41 * MIB))
+            await sandbox.run_file_operation("write", {"path": "more"}, input=bytes(41 * MIB))
 
     tried(body)
 
@@ -123,15 +124,15 @@ def test_the_reserve_of_the_machine(experiment, monkeypatch):
     async def body(lab):
         filler, quiet = await lab.sandbox(), await lab.sandbox()
         waiting = asyncio.create_task(quiet.run(["bash", "-c", "until [ -e over ]; do sleep 0.05; done; echo fine"]))
-        monkeypatch.setattr(disk, "RESERVE_BYTES", 1 << 60)
-        monkeypatch.setattr(disk, "RESERVE_SHARE", 1.0)
+        monkeypatch.setattr(disk_quota, "MIN_FREE_BYTES", 1 << 60)
+        monkeypatch.setattr(disk_quota, "MIN_FREE_FRACTION", 1.0)
         fill = "while :; do head -c 1000000 /dev/zero >> f; sleep 0.02; done"
         done = await filler.run(["bash", "-c", fill], timeout=60)
         assert b"the machine's disk has only" in done.stderr
         with pytest.raises(FileOperationFailed, match="No space left"):
-            await quiet.call("write", {"path": "more"}, input=b"x")
+            await quiet.run_file_operation("write", {"path": "more"}, input=b"x")
         monkeypatch.undo()
-        await quiet.call("write", {"path": "over"})
+        await quiet.run_file_operation("write", {"path": "over"})
         assert (await waiting).stdout == b"fine\n"
 
     experiment(body)
@@ -143,18 +144,18 @@ def test_the_guard_sleeps(experiment):
     async def body(lab):
         sandbox = await lab.sandbox(limits=Limits(disk_bytes=MIB))
         await sandbox.run(["true"])
-        sandbox.guard._awake_until = 0
-        while sandbox.guard._timer is not None:
+        sandbox.watchdog._awake_until = 0
+        while sandbox.watchdog._timer is not None:
             await asyncio.sleep(0.02)
         task = asyncio.create_task(sandbox.run(["sleep", "600"]))
-        while sandbox.guard._timer is None:
+        while sandbox.watchdog._timer is None:
             await asyncio.sleep(0.02)
         task.cancel()
 
     experiment(body)
 
 
-def need_groups(lab: Lab) -> Cgroups:
+def need_groups(lab: Lab) -> CgroupManager:
     if lab.host.cgroups is None:
         pytest.skip("no control groups can be made here")
     return lab.host.cgroups
@@ -173,9 +174,9 @@ def test_groups_hold_everything_from_the_start(experiment):
         sandbox = await lab.sandbox(
             limits=Limits(processes=50, total_memory_bytes=64 * MIB, cpu_share=50, cpu_quota=0.5)
         )
-        group = sandbox.guard.group
+        group = sandbox.watchdog.cgroup
         task = asyncio.create_task(sandbox.run(["sleep", "600"]))
-        for path, tree in group._places.items():
+        for path, tree in group._hierarchies_by_directory.items():
             while len(pids := (Path(path) / "cgroup.procs").read_text().split()) != 2:
                 await asyncio.sleep(0.02)
             assert str(sandbox.pid) in pids
@@ -185,13 +186,15 @@ def test_groups_hold_everything_from_the_start(experiment):
                 for controller in tree.controllers:
                     name, value = expected[controller]
                     assert (Path(path) / name).read_text().strip() == value
-        paths = list(group._places)
+        paths = list(group._hierarchies_by_directory)
         task.cancel()
         await sandbox.close()
         tops = places(lab)
-        lab.host._reserve.drop()
-        while lab.host.cgroups._leaving:  # who has just died may be in its group for a moment
-            lab.host.cgroups._leaving = [group for group in lab.host.cgroups._leaving if not group.remove()]
+        lab.host._warm_pool.clear()
+        while lab.host.cgroups._awaiting_removal:  # who has just died may be in its group for a moment
+            lab.host.cgroups._awaiting_removal = [
+                group for group in lab.host.cgroups._awaiting_removal if not group.remove()
+            ]
             await asyncio.sleep(0.02)
         assert not any(map(os.path.exists, paths))
         await lab.host.close()
@@ -209,10 +212,10 @@ def test_two_hosts_in_one_process(tmp_path):
             need_groups(first)
             async with laboratory(tmp_path / "b") as second:
                 sandboxes = [await lab.sandbox() for lab in (first, second, first, second)]
-                assert all(sandbox.guard.group for sandbox in sandboxes)
-                assert len({path for sandbox in sandboxes for path in sandbox.guard.group._places}) == 4 * len(
-                    first.host.cgroups._hierarchies
-                )
+                assert all(sandbox.watchdog.cgroup for sandbox in sandboxes)
+                assert len(
+                    {path for sandbox in sandboxes for path in sandbox.watchdog.cgroup._hierarchies_by_directory}
+                ) == 4 * len(first.host.cgroups._hierarchies)
             assert (await (await first.sandbox()).run(["true"])).exit_code == 0
 
     asyncio.run(whole())
@@ -237,9 +240,9 @@ def test_leftovers_are_swept(tmp_path):
     """Groups of a runtime that was killed are removed by the next one."""
     program = (
         "import asyncio, os, signal, sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\n"
-        "from agentbay.local.sandbox.host import SandboxHost, SandboxSpec\n"
+        "from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec\n"
         "async def main():\n"
-        "    host = await SandboxHost.start()\n"
+        "    host = await SandboxManager.start()\n"
         "    sandbox = await host.create(SandboxSpec(root=Path(sys.argv[2])))\n"
         "    for tree in host.cgroups._hierarchies if host.cgroups else []:\n"
         "        assert Path(tree.base, host.cgroups._name).exists()\n"
@@ -254,7 +257,7 @@ def test_leftovers_are_swept(tmp_path):
     left = [Path(*line.split()) for line in done.stdout.splitlines()]
     if not left:
         pytest.skip("no control groups can be made here")
-    assert eventually(lambda: bool(Cgroups.find()) and not any(path.exists() for path in left))
+    assert eventually(lambda: bool(CgroupManager.discover()) and not any(path.exists() for path in left))
 
 
 def test_where_groups_cannot_be_entered(tmp_path, monkeypatch):
@@ -265,9 +268,9 @@ def test_where_groups_cannot_be_entered(tmp_path, monkeypatch):
             assert lab.host.cgroups is None
             assert (await (await lab.sandbox()).run(["echo", "fine"])).stdout == b"fine\n"
 
-    if Cgroups.find() is None:
+    if CgroupManager.discover() is None:
         pytest.skip("no control groups can be made here")
-    monkeypatch.setattr(cgroups.Group, "doors", lambda group: [os.open("/dev/null", os.O_RDONLY)])
+    monkeypatch.setattr(cgroups.Cgroup, "open_procs_files", lambda group: [os.open("/dev/null", os.O_RDONLY)])
     asyncio.run(whole())
 
 
@@ -290,7 +293,7 @@ def test_hierarchies_are_found(tmp_path, mountinfo, membership, expected):
     (tmp_path / "below").mkdir()
     for place in tmp_path, tmp_path / "below":
         (place / "cgroup.procs").touch()
-    found = list(cgroups._discover(mountinfo.format(top=tmp_path), membership))
+    found = list(cgroups._find_hierarchies(mountinfo.format(top=tmp_path), membership))
     if expected is not None:
         expected = Hierarchy(expected.base.format(top=tmp_path), expected.controllers, expected.unified)
     assert found == [expected] * (expected is not None)
@@ -305,9 +308,13 @@ def test_version_2_controllers(tmp_path):
         (place / "cgroup.controllers").write_text("memory pids\n")
         (place / "cgroup.subtree_control").write_text(offered)
     (own / "cgroup.controllers").write_text("")
-    assert cgroups._unified(str(tmp_path), str(own)) == Hierarchy(str(own.parent), frozenset({"memory", "pids"}), True)
+    assert cgroups._find_v2_base(str(tmp_path), str(own)) == Hierarchy(
+        str(own.parent), frozenset({"memory", "pids"}), True
+    )
     settings = dict(
-        cgroups._settings(Limits(total_memory_bytes=9, cpu_quota=2), Hierarchy("", frozenset(cgroups._WANTED), True))
+        cgroups._limit_files(
+            Limits(total_memory_bytes=9, cpu_quota=2), Hierarchy("", frozenset(cgroups._CONTROLLERS), True)
+        )
     )
     assert settings == {
         "pids.max": "259", "memory.max": "9", "memory.swap.max": "0", "cpu.weight": "100", "cpu.max": "200000 100000",
@@ -316,7 +323,7 @@ def test_version_2_controllers(tmp_path):
 
 def test_niceness():
     """Without groups a share becomes a niceness, never above an ordinary one."""
-    assert [limits.niceness(share) for share in (10_000, 100, 80, 50, 10, 1)] == [0, 0, 1, 3, 10, 19]
+    assert [rlimits.nice_for_cpu_share(share) for share in (10_000, 100, 80, 50, 10, 1)] == [0, 0, 1, 3, 10, 19]
     with pytest.raises(ValueError, match="cpu_share"):
         Limits(cpu_share=0)
 
@@ -328,21 +335,21 @@ def test_freeze_by_group_and_with_a_stranger(experiment):
         if "freezer" not in need_groups(lab).controllers:
             pytest.skip("no freezer")
         sandbox = await lab.sandbox()
-        group = sandbox.guard.group
+        group = sandbox.watchdog.cgroup
         task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> count; done"]))
         count = lab.directory / "sandbox-1" / "home" / "count"
         await grows(count)
         for outside in False, True:
             if outside:
-                (busy,) = {int(pid) for pid in Path(group.freezable, "cgroup.procs").read_text().split()} - {
+                (busy,) = {int(pid) for pid in Path(group.freezable_path, "cgroup.procs").read_text().split()} - {
                     sandbox.pid
                 }
-                Path(group.freezable).parent.parent.joinpath("cgroup.procs").write_text(str(busy))
+                Path(group.freezable_path).parent.parent.joinpath("cgroup.procs").write_text(str(busy))
             await sandbox.freeze()
             size = count.stat().st_size
             await asyncio.sleep(0.1)
             assert count.stat().st_size == size
-            assert ("frozen 1" in Path(group.freezable, "cgroup.events").read_text()) is not outside
+            assert ("frozen 1" in Path(group.freezable_path, "cgroup.events").read_text()) is not outside
             await sandbox.thaw()
             await grows(count, size)
         task.cancel()

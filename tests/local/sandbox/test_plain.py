@@ -14,14 +14,21 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox import landlock
-from agentbay.local.sandbox.host import Bind, FileOperationFailed, Sandbox, SandboxError, SandboxHost, SandboxSpec
+from agentbay.local.sandbox.service.manager import (
+    BindMount,
+    FileOperationFailed,
+    Sandbox,
+    SandboxError,
+    SandboxManager,
+    SandboxSpec,
+)
+from agentbay.local.sandbox.shared import landlock
 from tests.local.sandbox.conftest import grows
 from tests.local.sandbox.test_lifecycle import SOURCE
 from tests.local.traces import PATIENCE, eventually, processes_with, unique_seconds
 
-ISOLATIONS = ["none", *(["landlock"] if landlock.version() >= landlock.NEEDED else [])]
-Body = Callable[[Sandbox, SandboxHost], Awaitable[None]]
+ISOLATIONS = ["none", *(["landlock"] if landlock.abi_version() >= landlock.REQUIRED_ABI else [])]
+Body = Callable[[Sandbox, SandboxManager], Awaitable[None]]
 
 
 @pytest.fixture(params=ISOLATIONS)
@@ -30,7 +37,7 @@ def conduct(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Non
 
     def run(body: Body, **options: object) -> None:
         async def whole() -> None:
-            host = await SandboxHost.start(isolation=request.param)
+            host = await SandboxManager.start(isolation=request.param)
             assert host.isolation == request.param
             try:
                 root = tmp_path / "sandbox"
@@ -57,14 +64,14 @@ time.sleep(600)
 def test_tools_work(conduct, tmp_path):
     """Commands, files by the paths that clients know, terminals and ports work as ever."""
 
-    async def body(sandbox: Sandbox, host: SandboxHost) -> None:
+    async def body(sandbox: Sandbox, host: SandboxManager) -> None:
         done = await sandbox.run(["bash", "-c", "pwd; echo x > f; mktemp; cat <(echo y); id -u"])
         home, temporary, *rest = done.stdout.decode().splitlines()
         assert (home, rest) == (str(tmp_path / "sandbox/home"), ["y", str(os.geteuid())])
         assert temporary.startswith(str(tmp_path / "sandbox/tmp/"))
         assert host.owner == (os.geteuid(), os.getegid())
-        await sandbox.call("write", {"path": "/home/wuying/a/b"}, input=b"payload")
-        assert (await sandbox.call("read", {"path": "a/b"}))[1] == b"payload"
+        await sandbox.run_file_operation("write", {"path": "/home/wuying/a/b"}, input=b"payload")
+        assert (await sandbox.run_file_operation("read", {"path": "a/b"}))[1] == b"payload"
         assert (await sandbox.run(["cat", "b"], cwd="/home/wuying/a")).stdout == b"payload"
         terminal = await sandbox.open_terminal(["sh", "-c", "tty; exit 3"], cols=80, rows=24)
         assert await terminal.exited == 3
@@ -81,7 +88,7 @@ def test_tools_work(conduct, tmp_path):
 def test_all_of_it_ends(conduct):
     """A timeout kills what the command has left behind; closing kills everything, also what is stopped or a daemon."""
 
-    async def body(sandbox: Sandbox, host: SandboxHost) -> None:
+    async def body(sandbox: Sandbox, host: SandboxManager) -> None:
         late, left = unique_seconds(), unique_seconds()
         daemon = f"setsid nohup sleep {late} >&/dev/null & (setsid sh -c 'setsid sleep {late} >&/dev/null &') ; wait"
         done = await sandbox.run(["bash", "-c", daemon], timeout=0.5)
@@ -101,7 +108,7 @@ def test_all_of_it_ends(conduct):
 def test_pause(conduct, tmp_path):
     """Freezing stops all of it, the first process aside, and it goes on after."""
 
-    async def body(sandbox: Sandbox, host: SandboxHost) -> None:
+    async def body(sandbox: Sandbox, host: SandboxManager) -> None:
         task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
         file = tmp_path / "sandbox/home/n"
         await grows(file)
@@ -121,28 +128,28 @@ def test_binds(conduct, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
 
-    async def body(sandbox: Sandbox, host: SandboxHost) -> None:
+    async def body(sandbox: Sandbox, host: SandboxManager) -> None:
         await sandbox.run(["bash", "-c", "echo x > deep/data/f"])
         assert (shared / "f").read_text() == "x\n"
         with pytest.raises(SandboxError, match="without namespaces, only what is below /home/wuying"):
-            await host.create(SandboxSpec(root=tmp_path / "sandbox", binds=[Bind(str(shared), "/mnt/data")]))
+            await host.create(SandboxSpec(root=tmp_path / "sandbox", binds=[BindMount(str(shared), "/mnt/data")]))
         with pytest.raises(SandboxError, match="no namespaces"):
-            await sandbox.entry()
+            await sandbox.get_join_info()
 
-    conduct(body, binds=[Bind(str(shared), "/home/wuying/deep/data")])
+    conduct(body, binds=[BindMount(str(shared), "/home/wuying/deep/data")])
 
 
 HOST = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox.host import SandboxHost, SandboxSpec
+from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 async def main():
-    host = await SandboxHost.start(isolation=sys.argv[3])
+    host = await SandboxManager.start(isolation=sys.argv[3])
     sandbox = await host.create(SandboxSpec(root=Path(sys.argv[2])))
     await sandbox.run(["bash", "-c", f"(setsid sleep {sys.argv[4]} >&/dev/null &)"])
     asyncio.create_task(sandbox.run(["sleep", sys.argv[4]]))
-    while len(sandbox.running()) < 2:
+    while len(sandbox.list_processes()) < 2:
         await asyncio.sleep(0.02)
     await sandbox.freeze()
     print("frozen", flush=True)
@@ -192,13 +199,13 @@ attempt(lambda: socket.socket(socket.AF_UNIX).connect("\\0agentbay-test-{os.getp
 """
 
         async def attempts(isolation: str) -> list[str]:
-            host = await SandboxHost.start(isolation=isolation)  # type: ignore[arg-type]
+            host = await SandboxManager.start(isolation=isolation)  # type: ignore[arg-type]
             try:
                 root = tmp_path / isolation
                 root.mkdir()
                 sandbox = await host.create(SandboxSpec(root=root))
                 with pytest.raises(FileOperationFailed) if isolation == "landlock" else nullcontext():
-                    await sandbox.call("read", {"path": str(tmp_path / "secret")})
+                    await sandbox.run_file_operation("read", {"path": str(tmp_path / "secret")})
                 return (await sandbox.run(["python3", "-c", program])).stdout.decode().split()
             finally:
                 await host.close()
@@ -212,7 +219,7 @@ def test_capabilities_of_an_ordinary_user():
     program = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox import syscalls
+from agentbay.local.sandbox.shared import syscalls
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

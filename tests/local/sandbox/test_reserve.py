@@ -11,27 +11,27 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox import ladder
-from agentbay.local.sandbox.host import SandboxError
+from agentbay.local.sandbox.service import capability_probe
+from agentbay.local.sandbox.service.manager import SandboxError
 from tests.local.sandbox.conftest import Lab, becomes
 from tests.local.traces import eventually
 
-SOURCE = str(Path(ladder.__file__).resolve().parents[3])
+SOURCE = str(Path(capability_probe.__file__).resolve().parents[3])
 MOUNTED_SINCE = """
 import asyncio, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from agentbay.local.sandbox.host import Bind, SandboxHost, SandboxSpec
+from agentbay.local.sandbox.service.manager import BindMount, SandboxManager, SandboxSpec
 
 async def main():
-    host = await SandboxHost.start()
+    host = await SandboxManager.start()
     directory = Path(sys.argv[2])
-    while host._reserve._kept is None:
+    while host._warm_pool._spare is None:
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.5)
     subprocess.run(["mount", "-t", "tmpfs", "none", directory / "late"], check=True)
     (directory / "late/file").write_text("mounted since")
-    spec = SandboxSpec(root=directory / "root", binds=[Bind(str(directory / "late"), "/mnt/late", read_only=True)])
+    spec = SandboxSpec(root=directory / "root", binds=[BindMount(str(directory / "late"), "/mnt/late", read_only=True)])
     print((await (await host.create(spec)).run(["cat", "/mnt/late/file"])).stdout.decode())
     await host.close()
 
@@ -57,13 +57,13 @@ def test_one_that_has_died(experiment):
 
     async def body(lab: Lab) -> None:
         async def waits() -> bool:
-            return lab.host._reserve._kept is not None
+            return lab.host._warm_pool._spare is not None
 
         await becomes(waits)
-        embryo = lab.host._reserve._kept
+        embryo = lab.host._warm_pool._spare
         assert embryo
         kill_below(lab.host._zygote._process.pid)
-        assert eventually(lambda: not embryo.fresh)
+        assert eventually(lambda: not embryo.is_usable)
         assert (await (await lab.sandbox()).run(["echo", "well"])).stdout == b"well\n"
 
     experiment(body)
@@ -88,7 +88,7 @@ def test_no_descriptors(experiment, spare):
     """Where the service may open no more, a sandbox is refused with the reason, and nothing of it stays open."""
 
     async def body(lab: Lab) -> None:
-        lab.host._reserve.drop()
+        lab.host._warm_pool.clear()
         before, limits = open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
         lowest = os.dup(0)
         os.close(lowest)

@@ -23,11 +23,12 @@ sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent), str(Path(__file__).p
 
 from attempts import ATTEMPTS, Attempt, source  # noqa: E402 - found beside this program
 
-from agentbay.local.network.proxy import Door  # noqa: E402
-from agentbay.local.network.reach import Reach  # noqa: E402
-from agentbay.local.network.rules import Place, Rule  # noqa: E402
-from agentbay.local.sandbox import launcher, seccomp, syscalls  # noqa: E402
-from agentbay.local.sandbox.host import Bind, Sandbox, SandboxHost, SandboxSpec  # noqa: E402
+from agentbay.local.network.dialer import EgressDialer  # noqa: E402
+from agentbay.local.network.egress_policy import EgressRule, HostPort  # noqa: E402
+from agentbay.local.network.proxy import EgressProxy  # noqa: E402
+from agentbay.local.sandbox.service import zygote_process  # noqa: E402
+from agentbay.local.sandbox.service.manager import BindMount, Sandbox, SandboxManager, SandboxSpec  # noqa: E402
+from agentbay.local.sandbox.shared import seccomp, syscalls  # noqa: E402
 
 ROOT = os.geteuid() == 0
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
@@ -35,11 +36,11 @@ NOBODY = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"] if ROOT
 PATIENCE = 60.0
 # what a zygote does without one of its layers
 LEFT_OUT = {
-    "seccomp": "from agentbay.local.sandbox import seccomp; "
-    "seccomp.build = lambda machine: bytes.fromhex('060000000000ff7f'); ",  # allow all
+    "seccomp": "from agentbay.local.sandbox.shared import seccomp; "
+    "seccomp.build_filter = lambda machine: bytes.fromhex('060000000000ff7f'); ",  # allow all
     # not just left alone: the change of uid has made root's sandboxes undumpable before
-    "network": "from agentbay.local.sandbox import landlock; landlock.close_abstract_sockets = bool; ",
-    "dumpable": "from agentbay.local.sandbox import syscalls as s; real = s.prctl; "
+    "network": "from agentbay.local.sandbox.shared import landlock; landlock.block_abstract_sockets = bool; ",
+    "dumpable": "from agentbay.local.sandbox.shared import syscalls as s; real = s.prctl; "
     "s.prctl = lambda option, value: real(option, 1 if option == s.PR_SET_DUMPABLE else value); ",
 }
 EXTRA = {"reboot": (169, 142), "clone": (56, 220), "swapon": (167, 224)}
@@ -112,13 +113,13 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-class Unchecked(Reach):
+class Unchecked(EgressDialer):
     """What a proxy reaches that lets everything through."""
 
-    async def _rule(self, place: Place) -> Rule:
-        return Rule(place.host, (place.port,))
+    async def _find_rule(self, place: HostPort) -> EgressRule:
+        return EgressRule(place.host, (place.port,))
 
-    def _check_address(self, place: Place, address: str, rule: Rule) -> None:
+    def _check_address(self, place: HostPort, address: str, rule: EgressRule) -> None:
         """Anything goes."""
 
 
@@ -144,30 +145,30 @@ class Laboratory:
             root.mkdir()
             network = "host" if lacking == "network" else "proxy"
             sandbox = await host.create(SandboxSpec(root=root, network=network, **options))
-            if listener := sandbox.take_listener():
-                self.stack.callback(Door(listener, self._reach(lacking)).close)
+            if listener := sandbox.take_proxy_listener():
+                self.stack.callback(EgressProxy(listener, self._reach(lacking)).close)
             self.sandboxes[lacking] = sandbox
         return self.sandboxes[lacking]
 
-    def _reach(self, lacking: str) -> Reach:
+    def _reach(self, lacking: str) -> EgressDialer:
         """All that is public may be reached, by the ports of these services, and one of them by name."""
         if lacking == "proxy":
             return Unchecked([], own_port=0)
         ports = self.facts["port"], self.facts["answering_port"]
-        return Reach([Rule("*", ports), Rule("localhost", ports[:1])], own_port=ports[0])
+        return EgressDialer([EgressRule("*", ports), EgressRule("localhost", ports[:1])], own_port=ports[0])
 
-    async def _host(self, lacking: str) -> SandboxHost:
-        program, owner = launcher._PROGRAM, launcher.sandbox_owner
+    async def _host(self, lacking: str) -> SandboxManager:
+        program, owner = zygote_process._BOOTSTRAP_CODE, zygote_process.sandbox_owner
         start, rest = program.split("from {module}")
-        launcher._PROGRAM = start + LEFT_OUT.get(lacking, "").replace("{", "{{") + "from {module}" + rest
+        zygote_process._BOOTSTRAP_CODE = start + LEFT_OUT.get(lacking, "").replace("{", "{{") + "from {module}" + rest
         if lacking == "owner":
-            launcher.sandbox_owner = lambda: None
+            zygote_process.sandbox_owner = lambda: None
         try:
-            host = await SandboxHost.start()
+            host = await SandboxManager.start()
             self.stack.push_async_callback(host.close)
             return host
         finally:
-            launcher._PROGRAM, launcher.sandbox_owner = program, owner
+            zygote_process._BOOTSTRAP_CODE, zygote_process.sandbox_owner = program, owner
 
 
 async def inside(sandbox: Sandbox, attempt: Attempt, facts: dict[str, Any]) -> str:
@@ -209,9 +210,9 @@ async def whole(directory: Path) -> list[dict[str, str]]:
         facts = await target.facts(stack)
         laboratory = Laboratory(directory, stack, facts)
         stranger = await laboratory.sandbox("nothing")
-        await stranger.call("write", {"path": "secret"}, input=b"host-secret")
+        await stranger.run_file_operation("write", {"path": "secret"}, input=b"host-secret")
         facts |= {"other_pid": stranger.pid, "other_file": str(directory / "sandbox-nothing/home/secret")}
-        subject = await laboratory.sandbox("", binds=[Bind(str(target.shown), str(target.shown), read_only=True)])
+        subject = await laboratory.sandbox("", binds=[BindMount(str(target.shown), str(target.shown), read_only=True)])
         for attempt in ATTEMPTS:
             if attempt.name == "signal everyone":
                 async with AsyncExitStack() as meanwhile:
@@ -264,9 +265,9 @@ def _is_disk(node: Path, device: int) -> bool:
 
 
 def _numbers() -> dict[str, int]:
-    x86 = syscalls.MACHINE == "x86_64"
+    x86 = syscalls.ARCHITECTURE == "x86_64"
     table = seccomp._X86_64 if x86 else seccomp._AARCH64
-    return {**seccomp._COMMON, **table, **{name: both[not x86] for name, both in EXTRA.items()}}
+    return {**seccomp._DENIED_EVERYWHERE, **table, **{name: both[not x86] for name, both in EXTRA.items()}}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from agentbay.local.contexts import keys
 
-Facts = list[int]  # see `trees.facts`
+FileSignature = list[int]  # see `trees.facts`
 
 
 @dataclass
@@ -26,13 +26,13 @@ class Baseline:
     """
 
     epoch: int = 0
-    files: dict[str, Facts] = field(default_factory=dict)
-    packed: dict[str, Facts] = field(default_factory=dict)
-    extracted: dict[str, Facts] = field(default_factory=dict)
+    files: dict[str, FileSignature] = field(default_factory=dict)
+    packed: dict[str, FileSignature] = field(default_factory=dict)
+    extracted: dict[str, FileSignature] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     directories: dict[str, int] = field(default_factory=dict)
 
-    def single(self) -> dict[str, Facts]:
+    def individual_files(self) -> dict[str, FileSignature]:
         """The files that need not go up one by one as long as they are as they were."""
         return {**self.extracted, **self.files}
 
@@ -41,13 +41,13 @@ class Baseline:
         for part in (self.files, self.packed, self.links, self.directories):
             yield from part
 
-    def forget(self, paths: Iterable[str]) -> None:
+    def remove_paths(self, paths: Iterable[str]) -> None:
         """Forget paths that are gone."""
         for path in paths:
             for part in (self.files, self.packed, self.extracted, self.links, self.directories):
                 part.pop(path, None)
 
 
-def within(path: str, tops: Iterable[str]) -> bool:
+def is_within_any(path: str, tops: Iterable[str]) -> bool:
     """Whether a path is one of `tops` or below one."""
-    return any(keys.below("/" + path, "/" + top) is not None for top in tops)
+    return any(keys.relative_to("/" + path, "/" + top) is not None for top in tops)

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.baseline import Baseline, within
-from agentbay.local.contexts.contents import Entry, Snapshot
-from agentbay.local.contexts.policy import Item
-from agentbay.local.contexts.store import Store
-from agentbay.local.sandbox.trees import Writer
+from agentbay.local.contexts.backend import Entry, Snapshot
+from agentbay.local.contexts.baseline import Baseline, is_within_any
+from agentbay.local.contexts.binding_spec import BindingSpec
+from agentbay.local.contexts.store import ContextStore
+from agentbay.local.sandbox.inside.tree_operations import TreeStreamWriter
 
 _Members = list[tuple[str, zipfile.ZipInfo]]  # where each goes, relative to the synchronised path
 
@@ -23,14 +23,14 @@ _Members = list[tuple[str, zipfile.ZipInfo]]  # where each goes, relative to the
 class Download:
     """One download of an item, or of what is at `only` below it."""
 
-    def __init__(self, store: Store, item: Item, only: str = "") -> None:
-        self._store, self._item, self._only = store, item, only
-        self._key = store.locate(item.context_id, item.key)
+    def __init__(self, store: ContextStore, item: BindingSpec, only: str = "") -> None:
+        self._store, self._spec, self._only_path = store, item, only
+        self._key = store.resolve_key(item.context_id, item.key)
         self._selection = item.selection
         self._baseline = Baseline(epoch=store.epoch(item.context_id))
         self._packed: set[str] = set()
         self._extracted: set[str] = set()
-        self.found = False
+        self.sent_anything = False
 
     def run(self, sink: int) -> None:
         """Stream all of it to `sink`.
@@ -39,11 +39,11 @@ class Download:
             OSError: It cannot be read.
             BrokenPipeError: Nobody takes it any more.
         """
-        writer = Writer(sink)
+        writer = TreeStreamWriter(sink)
         with self._store.staging() as staging:
-            with self._store.reading(self._item.context_id) as view:
-                archives = {keys.below(key, self._key) for key in view.archives(self._key)}
-                snapshot = view.snapshot(self._key, staging, "" if archives else self._only)
+            with self._store.open_reader(self._spec.context_id) as view:
+                archives = {keys.relative_to(key, self._key) for key in view.archive_keys(self._key)}
+                snapshot = view.snapshot(self._key, staging, "" if archives else self._only_path)
             self._send(writer, snapshot, archives)
         writer.end()
 
@@ -65,13 +65,13 @@ class Download:
             directories={**before.directories, **new.directories},
         )
 
-    def _wanted(self, path: str, archives: set[str | None]) -> bool:
+    def _is_wanted(self, path: str, archives: set[str | None]) -> bool:
         if path in archives:
             return True
-        return path in self._selection and (not self._only or within(path, [self._only]))
+        return path in self._selection and (not self._only_path or is_within_any(path, [self._only_path]))
 
-    def _send(self, writer: Writer, snapshot: Snapshot, archives: set[str | None]) -> None:
-        entries = [entry for entry in snapshot.entries if self._wanted(entry.path, archives)]
+    def _send(self, writer: TreeStreamWriter, snapshot: Snapshot, archives: set[str | None]) -> None:
+        entries = [entry for entry in snapshot.entries if self._is_wanted(entry.path, archives)]
         single = {entry.path for entry in entries if entry.path not in archives}
         for entry in entries:
             if entry.kind == "dir":
@@ -79,38 +79,42 @@ class Download:
                 self._frame(writer, entry.path, kind="dir", mode=entry.mode)
         files = [entry for entry in entries if entry.kind == "file"]
         # first what archives hold, as a file that is there by itself is newer
-        left = [entry for entry in files if not self._unpack(writer, entry, single, snapshot, entry.path in archives)]
-        for entry, file in snapshot.each(left):
+        left = [
+            entry for entry in files if not self._send_unpacked(writer, entry, single, snapshot, entry.path in archives)
+        ]
+        for entry, file in snapshot.iterate_files(left):
             self._send_file(writer, entry, file)
         for entry in entries:
             if entry.kind == "link":
                 self._baseline.links[entry.path] = entry.target
                 self._frame(writer, entry.path, kind="link", target=entry.target)
 
-    def _frame(self, writer: Writer, path: str, **content: object) -> None:
-        self.found = True
-        writer.frame(path=path, **content)
+    def _frame(self, writer: TreeStreamWriter, path: str, **content: object) -> None:
+        self.sent_anything = True
+        writer.write_record(path=path, **content)
 
-    def _send_file(self, writer: Writer, entry: Entry, file: IO[bytes]) -> None:
+    def _send_file(self, writer: TreeStreamWriter, entry: Entry, file: IO[bytes]) -> None:
         self._frame(writer, entry.path, kind="file", mode=entry.mode, mtime=entry.mtime_ns)
-        writer.content(file.read)
-        writer.stands(True)
+        writer.write_content(file.read)
+        writer.write_unchanged_flag(True)
 
-    def _unpack(self, writer: Writer, entry: Entry, single: set[str], snapshot: Snapshot, own: bool) -> bool:
+    def _send_unpacked(
+        self, writer: TreeStreamWriter, entry: Entry, single: set[str], snapshot: Snapshot, own: bool
+    ) -> bool:
         """Send what an archive holds; True if it need not be sent itself."""
-        policy = self._item.policy.extract_policy
-        wanted = policy is None or policy.extract if own else self._item.extracts
+        policy = self._spec.policy.extract_policy
+        wanted = policy is None or policy.extract if own else self._spec.extracts_archives
         if not wanted or not (own or entry.path.lower().endswith(".zip")) or policy is None:
             return False
         with snapshot.open(entry) as file:
             try:
                 archive = zipfile.ZipFile(file)
-                members = list(_members(archive, self._folder(entry.path, policy.extract_current_folder, own=own)))
+                members = list(_safe_members(archive, self._folder(entry.path, policy.extract_current_folder, own=own)))
             except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
                 return False  # only called so: it is a file like any other
             with archive:
                 self._send_members(writer, archive, members, single, own=own)
-        if own and self._only and entry.path != self._only:
+        if own and self._only_path and entry.path != self._only_path:
             return True
         if own and not policy.delete_src_file:
             self._extracted.add(entry.path)  # it is not the session's own, and must not go up again
@@ -122,20 +126,20 @@ class Download:
         return os.path.dirname(path) if current else path[: -len(".zip")]
 
     def _send_members(
-        self, writer: Writer, archive: zipfile.ZipFile, members: _Members, single: set[str], *, own: bool
+        self, writer: TreeStreamWriter, archive: zipfile.ZipFile, members: _Members, single: set[str], *, own: bool
     ) -> None:
         for path, member in members:
-            if path in single or (own and not self._wanted(path, set())):
+            if path in single or (own and not self._is_wanted(path, set())):
                 continue
             mode = member.external_attr >> 16
             with archive.open(member) as file:
                 self._frame(writer, path, kind="file", mode=mode & 0o777 or 0o644, mtime=_mtime(member))
-                writer.content(_Checked(file).read)
-                writer.stands(True)
+                writer.write_content(_CheckedMember(file).read)
+                writer.write_unchanged_flag(True)
             (self._packed if own else self._extracted).add(path)
 
 
-class _Checked:
+class _CheckedMember:
     """A member of an archive; damage in it is an error of reading, not of programming."""
 
     def __init__(self, file: Any) -> None:
@@ -149,7 +153,7 @@ class _Checked:
         return data
 
 
-def _members(archive: zipfile.ZipFile, folder: str) -> Iterator[tuple[str, zipfile.ZipInfo]]:
+def _safe_members(archive: zipfile.ZipFile, folder: str) -> Iterator[tuple[str, zipfile.ZipInfo]]:
     """Yield the files of an archive that stay in `folder`; links do not come."""
     for member in archive.infolist():
         if member.flag_bits & 1:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from agentbay.local.refusals import invalid
-from agentbay.local.sandbox.dirfd import DEEPEST
+from agentbay.local.api_errors import invalid_request
+from agentbay.local.sandbox.shared.dirfd import MAX_DEPTH
 
 _WINDOWS = re.compile(r"^([A-Za-z]):[\\/]")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, Linux's own limits
 
 
-def normal(path: str, field: str = "Path") -> str:
+def normalize(path: str, field: str = "Path") -> str:
     """Return a path as a key: absolute, without empty parts; a Windows path becomes `/c:/...`.
 
     Raises:
@@ -21,13 +21,13 @@ def normal(path: str, field: str = "Path") -> str:
         path = "/" + path[0].lower() + path[1:].replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise invalid(f"{field}: must not contain '..': {path:.200}", "InvalidParameter.Path")
+        raise invalid_request(f"{field}: must not contain '..': {path:.200}", "InvalidParameter.Path")
     if "\0" in path:
-        raise invalid(f"{field}: must not contain NUL.", "InvalidParameter.Path")
+        raise invalid_request(f"{field}: must not contain NUL.", "InvalidParameter.Path")
     too_long = len(encode(path)) > _LONGEST_PATH or any(len(encode(part)) > _LONGEST_NAME for part in parts)
-    if too_long or len(parts) > DEEPEST:
-        limits = f"names have up to {_LONGEST_NAME} bytes, paths {_LONGEST_PATH}, and {DEEPEST} levels"
-        raise invalid(f"{field}: is too long; {limits}.", "InvalidParameter.Path")
+    if too_long or len(parts) > MAX_DEPTH:
+        limits = f"names have up to {_LONGEST_NAME} bytes, paths {_LONGEST_PATH}, and {MAX_DEPTH} levels"
+        raise invalid_request(f"{field}: is too long; {limits}.", "InvalidParameter.Path")
     return "/" + "/".join(parts)
 
 
@@ -41,7 +41,7 @@ def decode(key: bytes) -> str:
     return key.decode("utf-8", "surrogateescape")
 
 
-def parts_of(key: str) -> list[str]:
+def split(key: str) -> list[str]:
     """Return the names that lead to a key."""
     return [part for part in key.split("/") if part]
 
@@ -51,7 +51,7 @@ def join(top: str, path: str) -> str:
     return f"{top.rstrip('/')}/{path}" if path else top
 
 
-def below(key: str, top: str) -> str | None:
+def relative_to(key: str, top: str) -> str | None:
     """Return what of `key` lies below `top` ("" for itself), or None."""
     if key == top:
         return ""

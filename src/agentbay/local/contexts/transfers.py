@@ -30,7 +30,7 @@ class Transfer:
         self.status, self.message = FAILED if message else SUCCESS, message
         self.finished = int(time.time())
 
-    def fits(self, context_id: str | None, path: str | None, task: str | None) -> bool:
+    def matches(self, context_id: str | None, path: str | None, task: str | None) -> bool:
         """Whether it is among what a client asks for."""
         return all(
             not asked or asked == mine
@@ -38,7 +38,7 @@ class Transfer:
         )
 
 
-class Transfers:
+class TransferTable:
     """The latest transfer of each context, path and direction."""
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ class Transfers:
 
     def matching(self, context_id: str | None, path: str | None, task: str | None) -> list[Transfer]:
         """Return what a client asks for."""
-        return [transfer for transfer in self._latest.values() if transfer.fits(context_id, path, task)]
+        return [transfer for transfer in self._latest.values() if transfer.matches(context_id, path, task)]
 
 
-def as_text(transfers: list[Transfer]) -> str:
+def to_wire_json(transfers: list[Transfer]) -> str:
     """Write transfers as the wire has them: JSON in JSON."""
     items = [
         {

@@ -7,6 +7,7 @@ from agentbay.local.handlers import (
     code,
     contexts,
     env,
+    file_changes,
     files,
     links,
     metrics,
@@ -15,7 +16,6 @@ from agentbay.local.handlers import (
     sessions,
     shell,
     tools,
-    watching,
 )
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "code",
     "contexts",
     "env",
+    "file_changes",
     "files",
     "links",
     "metrics",
@@ -31,5 +32,4 @@ __all__ = [
     "sessions",
     "shell",
     "tools",
-    "watching",
 ]

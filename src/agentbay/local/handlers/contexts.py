@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from agentbay._wire.context_store import (
     ClearContext,
-    ContextFileFound,
-    ContextFound,
+    ContextData,
+    ContextFileData,
     DeleteContext,
     DeleteContextFile,
     DescribeContextFiles,
@@ -22,161 +22,169 @@ from agentbay._wire.context_store import (
     PresignedUrl,
 )
 from agentbay.errors import NotFoundError
+from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.bindings import in_session
-from agentbay.local.contexts.contents import Entry
-from agentbay.local.contexts.presigned import LIFETIME, make_url
-from agentbay.local.contexts.refusals import no_context, no_file
-from agentbay.local.contexts.store import Context
-from agentbay.local.dispatch import answers
-from agentbay.local.envelope import Page
-from agentbay.local.refusals import invalid
+from agentbay.local.contexts.backend import Entry
+from agentbay.local.contexts.errors import context_not_found, file_not_found
+from agentbay.local.contexts.session_contexts import resolve_session_path
+from agentbay.local.contexts.store import ContextRecord
+from agentbay.local.contexts.url_signing import URL_LIFETIME_SECONDS, make_url
+from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.http.envelope import ListPage
 from agentbay.local.runtime import Runtime
-from agentbay.local.session import Session
+from agentbay.local.sessions.session import Session
 
-_PAGE, _LARGEST_PAGE = 10, 100
-_FILES, _MOST_FILES = 50, 1000
-_LONGEST_NAME = 255
+_DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 10, 100
+_DEFAULT_FILES_PER_PAGE, _MAX_FILES_PER_PAGE = 50, 1000
+_MAX_NAME_CHARACTERS = 255
 
 
-async def names_of(runtime: Runtime, session: Session) -> dict[str, str]:
+async def context_names(runtime: Runtime, session: Session) -> dict[str, str]:
     """Return the names of the contexts that a session has, by their ids; "" for one that does not exist."""
     found: dict[str, str] = {}
     for binding in session.contexts.bindings if session.contexts else ():
-        context_id = binding.item.context_id
+        context_id = binding.spec.context_id
         try:
-            found[context_id] = (await runtime.contexts.run(runtime.contexts.store.find, context_id)).name
+            found[context_id] = (
+                await runtime.context_service.run_in_thread(runtime.context_service.store.find, context_id)
+            ).name
         except NotFoundError:
             found[context_id] = ""
     return found
 
 
-@answers(GetContext)
-async def get(runtime: Runtime, action: GetContext) -> ContextFound:
+@action_handler(GetContext)
+async def get(runtime: Runtime, action: GetContext) -> ContextData:
     """Find by id if there is one, else by name; both given must belong together."""
-    desk, name = runtime.contexts, (action.name or "").strip()
+    desk, name = runtime.context_service, (action.name or "").strip()
     if action.context_id:
-        context = await desk.run(desk.store.find, action.context_id)
+        context = await desk.run_in_thread(desk.store.find, action.context_id)
         if not context.name or (name and name != context.name):
-            raise no_context(name or context.id)
+            raise context_not_found(name or context.id)
         return _describe(context)
     if not name:
-        raise invalid("Name: is required, or ContextId.", "MissingParameter")
+        raise invalid_request("Name: is required, or ContextId.", "MissingParameter")
     if not action.allow_create:
-        return _describe(await desk.run(desk.store.named, name))
-    return _describe(await desk.run(desk.store.obtain, _checked(name)))
+        return _describe(await desk.run_in_thread(desk.store.find_by_name, name))
+    return _describe(await desk.run_in_thread(desk.store.get_or_create, _check_name(name)))
 
 
-def _checked(name: str) -> str:
-    if len(name) > _LONGEST_NAME or not name.isprintable():
-        raise invalid(f"Name: must be up to {_LONGEST_NAME} printable characters.", "InvalidParameter.Name")
+def _check_name(name: str) -> str:
+    if len(name) > _MAX_NAME_CHARACTERS or not name.isprintable():
+        raise invalid_request(
+            f"Name: must be up to {_MAX_NAME_CHARACTERS} printable characters.", "InvalidParameter.Name"
+        )
     return name
 
 
-def _describe(context: Context) -> ContextFound:
-    return ContextFound(
+def _describe(context: ContextRecord) -> ContextData:
+    return ContextData(
         id=context.id,
         name=context.name,
         state=context.state,
-        create_time=when(context.created),
-        last_used_time=when(context.used),
+        create_time=format_time(context.created),
+        last_used_time=format_time(context.used),
         os_type="linux",
     )
 
 
-def when(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Write a time as the wire has it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-@answers(ListContexts)
-async def list_page(runtime: Runtime, action: ListContexts) -> Page:
+@action_handler(ListContexts)
+async def list_page(runtime: Runtime, action: ListContexts) -> ListPage:
     """List by creation; the token names the last one shown."""
     size = action.max_results
-    if not 1 <= size <= _LARGEST_PAGE:
-        raise invalid(f"MaxResults: must be 1 to {_LARGEST_PAGE}, not {size}.")
-    after = _read_token(action.next_token)
+    if not 1 <= size <= _MAX_PAGE_SIZE:
+        raise invalid_request(f"MaxResults: must be 1 to {_MAX_PAGE_SIZE}, not {size}.")
+    after = read_page_token(action.next_token)
     try:
         number = int(after or 0)
     except ValueError:
-        raise _bad_token() from None
-    found, total = await runtime.contexts.run(runtime.contexts.store.page, number, size + 1, action.session_id or None)
-    token = _write_token(str(found[size - 1].number)) if len(found) > size else ""
-    return Page([_describe(context) for context in found[:size]], token, size, total)
+        raise invalid_page_token() from None
+    found, total = await runtime.context_service.run_in_thread(
+        runtime.context_service.store.page, number, size + 1, action.session_id or None
+    )
+    token = write_page_token(str(found[size - 1].number)) if len(found) > size else ""
+    return ListPage([_describe(context) for context in found[:size]], token, size, total)
 
 
-def _write_token(after: str) -> str:
+def write_page_token(after: str) -> str:
     return base64.urlsafe_b64encode(b"after:" + after.encode("utf-8", "surrogateescape")).decode()
 
 
-def _read_token(token: str | None) -> str:
+def read_page_token(token: str | None) -> str:
     if not token:
         return ""
     try:
         text = base64.urlsafe_b64decode(token).decode("utf-8", "surrogateescape")
     except (binascii.Error, ValueError):
-        raise _bad_token() from None
+        raise invalid_page_token() from None
     if not text.startswith("after:"):
-        raise _bad_token()
+        raise invalid_page_token()
     return text.removeprefix("after:")
 
 
-def _bad_token() -> Exception:
-    return invalid("NextToken: is not one that this runtime has given.")
+def invalid_page_token() -> Exception:
+    return invalid_request("NextToken: is not one that this runtime has given.")
 
 
-@answers(ModifyContext)
+@action_handler(ModifyContext)
 async def rename(runtime: Runtime, action: ModifyContext) -> None:
     name = action.name.strip()
     if not name:
-        raise invalid("Name: is required.", "MissingParameter")
-    await runtime.contexts.run(runtime.contexts.store.rename, action.id, _checked(name))
+        raise invalid_request("Name: is required.", "MissingParameter")
+    await runtime.context_service.run_in_thread(runtime.context_service.store.rename, action.id, _check_name(name))
 
 
-@answers(DeleteContext)
+@action_handler(DeleteContext)
 async def delete(runtime: Runtime, action: DeleteContext) -> None:
     """Delete, though a session may have it: what that would upload later fails, and its mounts end with it."""
-    await runtime.contexts.run(runtime.contexts.store.delete, action.id)
+    await runtime.context_service.run_in_thread(runtime.context_service.store.delete, action.id)
 
 
-@answers(ClearContext)
+@action_handler(ClearContext)
 async def clear(runtime: Runtime, action: ClearContext) -> None:
-    desk = runtime.contexts
-    await desk.run(desk.store.begin_clear, action.id)
-    desk.clear(action.id)
+    desk = runtime.context_service
+    await desk.run_in_thread(desk.store.mark_clearing, action.id)
+    desk.clear_in_background(action.id)
 
 
-@answers(DescribeContextFiles)
-async def list_files(runtime: Runtime, action: DescribeContextFiles) -> Page:
+@action_handler(DescribeContextFiles)
+async def list_files(runtime: Runtime, action: DescribeContextFiles) -> ListPage:
     """List one level, by name: a page by its number, or what follows the name in the token."""
-    desk, context_id = runtime.contexts, action.context_id
+    desk, context_id = runtime.context_service, action.context_id
     by_token = action.max_results is not None or action.next_token is not None
-    size = (action.max_results if by_token else action.page_size) or _FILES
+    size = (action.max_results if by_token else action.page_size) or _DEFAULT_FILES_PER_PAGE
     number = action.page_number or 1
-    if not 1 <= size <= _MOST_FILES or number < 1:
-        raise invalid(f"A page has 1 to {_MOST_FILES} entries, and a number from 1.")
-    folder = _key(runtime, context_id, action.parent_folder_path or "/")
-    entries = await desk.run(_children, runtime, context_id, folder)
+    if not 1 <= size <= _MAX_FILES_PER_PAGE or number < 1:
+        raise invalid_request(f"A page has 1 to {_MAX_FILES_PER_PAGE} entries, and a number from 1.")
+    folder = _parse_file_path(runtime, context_id, action.parent_folder_path or "/")
+    entries = await desk.run_in_thread(_children, runtime, context_id, folder)
     total = len(entries)
     if by_token:
-        after = _read_token(action.next_token)
+        after = read_page_token(action.next_token)
         entries = [entry for entry in entries if entry.path > after] if after else entries
     else:
         entries = entries[size * (number - 1) :]
-    token = _write_token(entries[size - 1].path) if len(entries) > size else ""
-    return Page([_describe_file(context_id, folder, entry) for entry in entries[:size]], token, size, total, "Count")
+    token = write_page_token(entries[size - 1].path) if len(entries) > size else ""
+    return ListPage(
+        [_describe_file(context_id, folder, entry) for entry in entries[:size]], token, size, total, "Count"
+    )
 
 
 def _children(runtime: Runtime, context_id: str, folder: str) -> list[Entry]:
-    store = runtime.contexts.store
-    with store.reading(context_id) as view:
-        return view.children(store.locate(context_id, folder))
+    store = runtime.context_service.store
+    with store.open_reader(context_id) as view:
+        return view.children(store.resolve_key(context_id, folder))
 
 
-def _describe_file(context_id: str, folder: str, entry: Entry) -> ContextFileFound:
+def _describe_file(context_id: str, folder: str, entry: Entry) -> ContextFileData:
     path = keys.join(folder, entry.path)
-    moment = when(entry.mtime_ns / 1e9)
-    return ContextFileFound(
+    moment = format_time(entry.mtime_ns / 1e9)
+    return ContextFileData(
         file_id=hashlib.sha256(f"{context_id}:{path}".encode("utf-8", "surrogateescape")).hexdigest()[:32],
         file_name=entry.path,
         file_path=path,
@@ -188,40 +196,44 @@ def _describe_file(context_id: str, folder: str, entry: Entry) -> ContextFileFou
     )
 
 
-def _key(runtime: Runtime, context_id: str, path: str) -> str:
+def _parse_file_path(runtime: Runtime, context_id: str, path: str) -> str:
     """Read a path; to a session's own context one may give those that file tools take."""
-    return in_session(path) if context_id in runtime.contexts.internals else keys.normal(path, "FilePath")
+    return (
+        resolve_session_path(path)
+        if context_id in runtime.context_service.session_by_internal_context
+        else keys.normalize(path, "FilePath")
+    )
 
 
-@answers(DeleteContextFile)
+@action_handler(DeleteContextFile)
 async def delete_file(runtime: Runtime, action: DeleteContextFile) -> None:
-    key = _key(runtime, action.context_id, action.file_path)
-    await runtime.contexts.run(_delete, runtime, action.context_id, key)
+    key = _parse_file_path(runtime, action.context_id, action.file_path)
+    await runtime.context_service.run_in_thread(_delete, runtime, action.context_id, key)
 
 
 def _delete(runtime: Runtime, context_id: str, key: str) -> None:
-    store = runtime.contexts.store
-    if key == "/" or not store.remove(context_id, store.locate(context_id, key)):
-        raise no_file(key)
+    store = runtime.context_service.store
+    if key == "/" or not store.delete_path(context_id, store.resolve_key(context_id, key)):
+        raise file_not_found(key)
 
 
-@answers(GetContextFileUploadUrl)
+@action_handler(GetContextFileUploadUrl)
 async def upload_url(runtime: Runtime, action: GetContextFileUploadUrl) -> PresignedUrl:
     return await _presign(runtime, "PUT", action.context_id, action.file_path)
 
 
-@answers(GetContextFileDownloadUrl)
+@action_handler(GetContextFileDownloadUrl)
 async def download_url(runtime: Runtime, action: GetContextFileDownloadUrl) -> PresignedUrl:
     """Sign, whether there is such a file or not, as object stores do: who asks may be about to upload it."""
     return await _presign(runtime, "GET", action.context_id, action.file_path)
 
 
 async def _presign(runtime: Runtime, method: str, context_id: str, path: str) -> PresignedUrl:
-    desk = runtime.contexts
-    await desk.run(desk.store.find, context_id)
-    key = _key(runtime, context_id, path)
+    desk = runtime.context_service
+    await desk.run_in_thread(desk.store.find, context_id)
+    key = _parse_file_path(runtime, context_id, path)
     if key == "/" or path.endswith("/"):
-        raise invalid("FilePath: must name a file.", "InvalidParameter.Path")
-    where = await desk.run(desk.store.locate, context_id, key)
-    url = make_url(runtime.place.http, desk.secret, method, context_id, where)
-    return PresignedUrl(url=url, expire_time=LIFETIME)
+        raise invalid_request("FilePath: must name a file.", "InvalidParameter.Path")
+    where = await desk.run_in_thread(desk.store.resolve_key, context_id, key)
+    url = make_url(runtime.address.http_url, desk.url_signing_key, method, context_id, where)
+    return PresignedUrl(url=url, expire_time=URL_LIFETIME_SECONDS)

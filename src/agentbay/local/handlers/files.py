@@ -23,82 +23,84 @@ from agentbay._wire.tools import (
     ToolReply,
     WriteFile,
 )
-from agentbay.local.dispatch import runs
-from agentbay.local.sandbox.host import FileOperationFailed
-from agentbay.local.session import Session
-from agentbay.local.tooling import check_text, failed, said
+from agentbay.local.handlers.catalogue import check_no_nul, error_result, text_result
+from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.sandbox.service.manager import FileOperationFailed
+from agentbay.local.sessions.session import Session
 
-_READ_LIMIT = 256 << 20  # bytes of one answer, which is held in memory several times over
-_LONGEST_CHARACTER = 4  # bytes of UTF-8
-_DONE = "True"
-_PATHS = ("path", "source", "destination", "pattern", "exclude_patterns")
+_MAX_READ_BYTES = 256 << 20  # bytes of one answer, which is held in memory several times over
+_MAX_CHARACTER_BYTES = 4  # bytes of UTF-8
+_SUCCESS_TEXT = "True"
+_PATH_FIELDS = ("path", "source", "destination", "pattern", "exclude_patterns")
 
 _T = TypeVar("_T")
 _Handler = Callable[[Session, _T], Awaitable[ToolReply]]
 
 
-def _failing_to(what: str) -> Callable[[_Handler[_T]], _Handler[_T]]:
+def _errors_as_results(what: str) -> Callable[[_Handler[_T]], _Handler[_T]]:
     """Answer a refused operation in the service's words: `Failed to WHAT: PATH, error: REASON`."""
 
     def decorate(handler: _Handler[_T]) -> _Handler[_T]:
         @functools.wraps(handler)
         async def guarded(session: Session, tool: _T) -> ToolReply:
             try:
-                check_text(*(getattr(tool, name, None) for name in _PATHS))
+                check_no_nul(*(getattr(tool, name, None) for name in _PATH_FIELDS))
                 return await handler(session, tool)
             except FileOperationFailed as error:
-                return failed(f"Failed to {what}: {error.path}, error: {error.strerror}")
+                return error_result(f"Failed to {what}: {error.path}, error: {error.strerror}")
             except ValueError as error:  # a path with NUL, or text that is no Unicode
-                return failed(f"Failed to {what}, error: {error}")
+                return error_result(f"Failed to {what}, error: {error}")
 
         return guarded
 
     return decorate
 
 
-@runs(ReadFile)
-@_failing_to("get file status")
+@tool_handler(ReadFile)
+@_errors_as_results("get file status")
 async def read_file(session: Session, tool: ReadFile) -> ToolReply:
     if tool.offset < 0 or tool.length < 0:
-        return failed("offset and length must not be negative")
-    wanted = min(tool.length or _READ_LIMIT, _READ_LIMIT)
-    more = _LONGEST_CHARACTER - 1
+        return error_result("offset and length must not be negative")
+    wanted = min(tool.length or _MAX_READ_BYTES, _MAX_READ_BYTES)
+    more = _MAX_CHARACTER_BYTES - 1
     _, data = await session.call("read", {"path": tool.path, "offset": tool.offset, "length": wanted + more})
     if not tool.length and len(data) > wanted:
-        return failed(f"The rest of {tool.path} is more than {_READ_LIMIT >> 20} MiB; read it with offset and length")
+        return error_result(
+            f"The rest of {tool.path} is more than {_MAX_READ_BYTES >> 20} MiB; read it with offset and length"
+        )
     if tool.format == "binary":
-        return said(base64.b64encode(data[:wanted]).decode())
-    return said(characters(data, wanted, inside=tool.offset > 0))
+        return text_result(base64.b64encode(data[:wanted]).decode())
+    return text_result(decode_whole_characters(data, wanted, inside=tool.offset > 0))
 
 
-def characters(data: bytes, length: int, *, inside: bool) -> str:
+def decode_whole_characters(data: bytes, length: int, *, inside: bool) -> str:
     """Return the characters whose first byte is one of the first `length`, so that pieces add up to the whole.
 
     `data` goes on for up to 3 bytes more, if there are; `inside` tells that it may begin amid a character.
     """
     start, end = 0, min(length, len(data))
-    while inside and start < min(len(data), _LONGEST_CHARACTER - 1) and _continues(data[start]):
+    while inside and start < min(len(data), _MAX_CHARACTER_BYTES - 1) and _is_continuation_byte(data[start]):
         start += 1
-    while end < min(len(data), length + _LONGEST_CHARACTER - 1) and _continues(data[end]):
+    while end < min(len(data), length + _MAX_CHARACTER_BYTES - 1) and _is_continuation_byte(data[end]):
         end += 1
     return data[start : max(start, end)].decode("utf-8", "replace")
 
 
-def _continues(byte: int) -> bool:
+def _is_continuation_byte(byte: int) -> bool:
     return byte & 0xC0 == 0x80
 
 
-@runs(WriteFile)
-@_failing_to("write file")
+@tool_handler(WriteFile)
+@_errors_as_results("write file")
 async def write_file(session: Session, tool: WriteFile) -> ToolReply:
     if tool.mode not in ("overwrite", "append"):
-        return failed(f"Invalid write mode: {tool.mode}. Must be 'overwrite' or 'append'.")
+        return error_result(f"Invalid write mode: {tool.mode}. Must be 'overwrite' or 'append'.")
     await session.call("write", {"path": tool.path, "mode": tool.mode}, tool.content.encode())
-    return said(_DONE)
+    return text_result(_SUCCESS_TEXT)
 
 
-@runs(ListDirectory)
-@_failing_to("list directory")
+@tool_handler(ListDirectory)
+@_errors_as_results("list directory")
 async def list_directory(session: Session, tool: ListDirectory) -> ToolReply:
     """List with the names whole in the structured part; in a line of text a name with a line break cannot be."""
     result, _ = await session.call("list", {"path": tool.path})
@@ -107,11 +109,11 @@ async def list_directory(session: Session, tool: ListDirectory) -> ToolReply:
     structured = [
         {"name": entry["name"], "isDirectory": entry["is_directory"], "size": entry["size"]} for entry in entries
     ]
-    return said("\n".join(lines), {"entries": structured})
+    return text_result("\n".join(lines), {"entries": structured})
 
 
-@runs(GetFileInfo)
-@_failing_to("get file status")
+@tool_handler(GetFileInfo)
+@_errors_as_results("get file status")
 async def get_file_info(session: Session, tool: GetFileInfo) -> ToolReply:
     info, _ = await session.call("stat", {"path": tool.path})
     lines = {
@@ -123,7 +125,7 @@ async def get_file_info(session: Session, tool: GetFileInfo) -> ToolReply:
         "isFile": _truth(info["is_file"]),
         "permissions": info["permissions"],
     }
-    return said("\n".join(f"{key}: {value}" for key, value in lines.items()))
+    return text_result("\n".join(f"{key}: {value}" for key, value in lines.items()))
 
 
 def _time(seconds: float) -> str:
@@ -134,52 +136,52 @@ def _truth(value: object) -> str:
     return "true" if value else "false"
 
 
-@runs(CreateDirectory)
-@_failing_to("create directory")
+@tool_handler(CreateDirectory)
+@_errors_as_results("create directory")
 async def create_directory(session: Session, tool: CreateDirectory) -> ToolReply:
     await session.call("mkdir", {"path": tool.path})
-    return said(_DONE)
+    return text_result(_SUCCESS_TEXT)
 
 
-@runs(DeleteFile)
-@_failing_to("delete file")
+@tool_handler(DeleteFile)
+@_errors_as_results("delete file")
 async def delete_file(session: Session, tool: DeleteFile) -> ToolReply:
     await session.call("remove", {"path": tool.path, "recursive": True})
-    return said(_DONE)
+    return text_result(_SUCCESS_TEXT)
 
 
-@runs(MoveFile)
-@_failing_to("move file")
+@tool_handler(MoveFile)
+@_errors_as_results("move file")
 async def move_file(session: Session, tool: MoveFile) -> ToolReply:
     await session.call("move", {"source": tool.source, "target": tool.destination})
-    return said(_DONE)
+    return text_result(_SUCCESS_TEXT)
 
 
-@runs(SearchFiles)
-@_failing_to("search files")
+@tool_handler(SearchFiles)
+@_errors_as_results("search files")
 async def search_files(session: Session, tool: SearchFiles) -> ToolReply:
     excluded = [pattern for pattern in (tool.exclude_patterns or "").split(",") if pattern]
     result, _ = await session.call("search", {"path": tool.path, "pattern": tool.pattern, "exclude": excluded})
-    return said("\n".join(result["matches"]) or "No matches found", {"matches": result["matches"]})
+    return text_result("\n".join(result["matches"]) or "No matches found", {"matches": result["matches"]})
 
 
-@runs(EditFile)
-@_failing_to("edit file")
+@tool_handler(EditFile)
+@_errors_as_results("edit file")
 async def edit_file(session: Session, tool: EditFile) -> ToolReply:
     edits = [(edit.old_text, edit.new_text) for edit in tool.edits]
     if not all(old for old, _ in edits):
-        return failed("oldText must not be empty")
+        return error_result("oldText must not be empty")
     payload = json.dumps(edits).encode()
     result, _ = await session.call("edit", {"path": tool.path, "dry_run": tool.dry_run}, payload)
-    return said(result["diff"] or _DONE, {"diff": result["diff"]})
+    return text_result(result["diff"] or _SUCCESS_TEXT, {"diff": result["diff"]})
 
 
-@runs(ReadMultipleFiles)
-@_failing_to("read files")
+@tool_handler(ReadMultipleFiles)
+@_errors_as_results("read files")
 async def read_multiple_files(session: Session, tool: ReadMultipleFiles) -> ToolReply:
     """Read each; the structured part has the contents whole, in the text the form's own separators may occur."""
-    check_text(*tool.paths)
-    left, texts, files = _READ_LIMIT, list[str](), list[dict[str, str]]()
+    check_no_nul(*tool.paths)
+    left, texts, files = _MAX_READ_BYTES, list[str](), list[dict[str, str]]()
     for path in tool.paths:
         try:
             _, data = await session.call("read", {"path": path, "length": left + 1})
@@ -190,10 +192,10 @@ async def read_multiple_files(session: Session, tool: ReadMultipleFiles) -> Tool
             continue
         left -= len(data)
         if left < 0:
-            return failed(f"The files are more than {_READ_LIMIT >> 20} MiB together; read them one by one")
+            return error_result(f"The files are more than {_MAX_READ_BYTES >> 20} MiB together; read them one by one")
         texts.append(f"{path}:\n{data.decode('utf-8', 'replace')}\n")
         files.append({"path": path, **_content(data)})
-    return said("\n---\n".join(texts), {"files": files})
+    return text_result("\n---\n".join(texts), {"files": files})
 
 
 def _content(data: bytes) -> dict[str, str]:
@@ -203,7 +205,9 @@ def _content(data: bytes) -> dict[str, str]:
         return {"error": f"The file is not UTF-8 text: it has the byte {data[error.start]:#04x} at {error.start}"}
 
 
-@runs(GetFileChange)
-@_failing_to("get file change")
+@tool_handler(GetFileChange)
+@_errors_as_results("get file change")
 async def get_file_change(session: Session, tool: GetFileChange) -> ToolReply:
-    return said(json.dumps(await session.changes.since_last(session.call, tool.path), ensure_ascii=False))
+    return text_result(
+        json.dumps(await session.file_changes.changes_since_last_call(session.call, tool.path), ensure_ascii=False)
+    )

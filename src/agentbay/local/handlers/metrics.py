@@ -8,12 +8,12 @@ import time
 from datetime import UTC, datetime
 
 from agentbay._wire.tools import GetMetrics, ToolReply
-from agentbay.local.dispatch import runs
-from agentbay.local.session import Session
-from agentbay.local.tooling import said
+from agentbay.local.handlers.catalogue import text_result
+from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.sessions.session import Session
 
 
-@runs(GetMetrics)
+@tool_handler(GetMetrics)
 async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
     """Measure: processors and memory as this machine has them and as the session uses them, the disk it lies on."""
     usage = await session.usage()
@@ -21,7 +21,7 @@ async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
     disk = os.statvfs(session.directory)
     body = {
         "cpu_count": processors,
-        "cpu_used_pct": round(_load(session, usage.cpu_seconds) / processors * 100, 2),
+        "cpu_used_pct": round(_busy_processors(session, usage.cpu_seconds) / processors * 100, 2),
         "disk_total": disk.f_blocks * disk.f_frsize,
         "disk_used": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
         "mem_total": _memory_total(),
@@ -33,14 +33,14 @@ async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
         "tx_used_kbyte": 0.0,
         "timestamp": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
     }
-    return said(json.dumps(body))
+    return text_result(json.dumps(body))
 
 
-def _load(session: Session, cpu_seconds: float) -> float:
+def _busy_processors(session: Session, cpu_seconds: float) -> float:
     """Return how many processors it has kept busy since it was last asked, at first since it was made."""
-    before, earlier = session.metered
+    before, earlier = session.last_cpu_sample
     now = time.monotonic()
-    session.metered = (now, cpu_seconds)
+    session.last_cpu_sample = (now, cpu_seconds)
     return max(0.0, cpu_seconds - earlier) / max(now - before, 1e-3)
 
 

@@ -16,128 +16,128 @@ from agentbay._wire.tools import (
     OssUploadAnonymous,
     ToolReply,
 )
-from agentbay.local import egress
-from agentbay.local.dispatch import runs
-from agentbay.local.sandbox.host import FileOperationFailed
-from agentbay.local.session import Session
-from agentbay.local.storage import NoLibrary, Storage, refusal
-from agentbay.local.tooling import check_text, failed, said
+from agentbay.local.handlers.catalogue import check_no_nul, error_result, text_result
+from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.outbound import egress
+from agentbay.local.outbound.storage import ObstoreMissing, OssClient, describe_http_error
+from agentbay.local.sandbox.service.manager import FileOperationFailed
+from agentbay.local.sessions.session import Session
 
-_BLOCK = 4 << 20
+_BLOCK_BYTES = 4 << 20
 _UPLOADED, _DOWNLOADED = "Upload success", "Download success"
 
 
-@runs(OssEnvInit)
+@tool_handler(OssEnvInit)
 async def env_init(session: Session, tool: OssEnvInit) -> ToolReply:
     if not tool.access_key_id or not tool.access_key_secret:
-        return failed("access_key_id and access_key_secret must not be empty")
-    session.storage = Storage(
+        return error_result("access_key_id and access_key_secret must not be empty")
+    session.oss_client = OssClient(
         tool.access_key_id, tool.access_key_secret, tool.security_token, tool.endpoint or "", tool.region or ""
     )
-    return said("OSS environment initialized")
+    return text_result("OSS environment initialized")
 
 
-@runs(OssUploadAnonymous)
+@tool_handler(OssUploadAnonymous)
 async def upload_anonymous(session: Session, tool: OssUploadAnonymous) -> ToolReply:
-    from agentbay.local.fetch import request
+    from agentbay.local.outbound.fetch import stream_request
 
     try:
         size = await _size(session, tool.path)
         async with aclosing(_blocks(session, tool.path, size)) as blocks:
             headers = {"Content-Length": str(size)}
-            async with request("PUT", tool.url, headers, blocks) as response:
-                await _accept(response)
-    except (egress.Refused, FileOperationFailed, ValueError) as error:
-        return _failed("Upload", error)
-    return said(_UPLOADED)
+            async with stream_request("PUT", tool.url, headers, blocks) as response:
+                await _check_status(response)
+    except (egress.TransferFailed, FileOperationFailed, ValueError) as error:
+        return _transfer_error("Upload", error)
+    return text_result(_UPLOADED)
 
 
-@runs(OssDownloadAnonymous)
+@tool_handler(OssDownloadAnonymous)
 async def download_anonymous(session: Session, tool: OssDownloadAnonymous) -> ToolReply:
-    from agentbay.local.fetch import request
+    from agentbay.local.outbound.fetch import stream_request
 
     try:
-        check_text(tool.path)
-        async with request("GET", tool.url, {}) as response:
-            await _accept(response)
-            await _save(session, tool.path, response.aiter_stream())
-    except (egress.Refused, FileOperationFailed, ValueError) as error:
-        return _failed("Download", error)
-    return said(_DOWNLOADED)
+        check_no_nul(tool.path)
+        async with stream_request("GET", tool.url, {}) as response:
+            await _check_status(response)
+            await _write_atomically(session, tool.path, response.aiter_stream())
+    except (egress.TransferFailed, FileOperationFailed, ValueError) as error:
+        return _transfer_error("Download", error)
+    return text_result(_DOWNLOADED)
 
 
-@runs(OssUpload)
+@tool_handler(OssUpload)
 async def upload(session: Session, tool: OssUpload) -> ToolReply:
     try:
-        storage = _storage(session)
+        storage = _require_storage(session)
         size = await _size(session, tool.path)
         async with aclosing(_blocks(session, tool.path, size)) as blocks:
             await storage.put(tool.bucket, tool.object, blocks)
-    except (egress.Refused, NoLibrary, FileOperationFailed, ValueError) as error:
-        return _failed("Upload", error)
-    return said(_UPLOADED)
+    except (egress.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
+        return _transfer_error("Upload", error)
+    return text_result(_UPLOADED)
 
 
-@runs(OssDownload)
+@tool_handler(OssDownload)
 async def download(session: Session, tool: OssDownload) -> ToolReply:
     try:
-        check_text(tool.path)
-        async with aclosing(_storage(session).get(tool.bucket, tool.object)) as blocks:
-            await _save(session, tool.path, blocks)
-    except (egress.Refused, NoLibrary, FileOperationFailed, ValueError) as error:
-        return _failed("Download", error)
-    return said(_DOWNLOADED)
+        check_no_nul(tool.path)
+        async with aclosing(_require_storage(session).get(tool.bucket, tool.object)) as blocks:
+            await _write_atomically(session, tool.path, blocks)
+    except (egress.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
+        return _transfer_error("Download", error)
+    return text_result(_DOWNLOADED)
 
 
-def _storage(session: Session) -> Storage:
-    if session.storage is None:
-        raise egress.Refused("there are no credentials; call oss_env_init first")
-    return session.storage
+def _require_storage(session: Session) -> OssClient:
+    if session.oss_client is None:
+        raise egress.TransferFailed("there are no credentials; call oss_env_init first")
+    return session.oss_client
 
 
 async def _size(session: Session, path: str) -> int:
-    check_text(path)
+    check_no_nul(path)
     info, _ = await session.call("stat", {"path": path})
     if not info["is_file"]:
-        raise egress.Refused(f"{path} is not a file")
+        raise egress.TransferFailed(f"{path} is not a file")
     return int(info["size"])
 
 
 async def _blocks(session: Session, path: str, size: int) -> AsyncGenerator[bytes, None]:
     sent = 0
     while sent < size:
-        _, block = await session.call("read", {"path": path, "offset": sent, "length": min(_BLOCK, size - sent)})
+        _, block = await session.call("read", {"path": path, "offset": sent, "length": min(_BLOCK_BYTES, size - sent)})
         if not block:
-            raise egress.Refused(f"{path} became shorter while it was sent")
+            raise egress.TransferFailed(f"{path} became shorter while it was sent")
         sent += len(block)
         yield block
 
 
-async def _save(session: Session, path: str, blocks: AsyncIterator[bytes]) -> None:
+async def _write_atomically(session: Session, path: str, blocks: AsyncIterator[bytes]) -> None:
     """Write to a temporary name beside the file's own, which it gets when it is whole."""
     scratch = os.path.join(os.path.dirname(path), f".agentbay-{secrets.token_hex(8)}")
     try:
         pending = bytearray()
         async for block in blocks:
             pending += block
-            if len(pending) >= _BLOCK:
+            if len(pending) >= _BLOCK_BYTES:
                 await session.call("write", {"path": scratch, "mode": "append"}, bytes(pending))
                 pending.clear()
         await session.call("write", {"path": scratch, "mode": "append"}, bytes(pending))
         await session.call("move", {"source": scratch, "target": path})
     except BaseException:
-        await _discard(session, scratch)
+        await _remove_temporary_file(session, scratch)
         raise
 
 
-async def _discard(session: Session, scratch: str) -> None:
+async def _remove_temporary_file(session: Session, scratch: str) -> None:
     try:
         await session.call("remove", {"path": scratch})
     except FileOperationFailed:  # it was not even begun
         pass
 
 
-async def _accept(response: Any) -> None:
+async def _check_status(response: Any) -> None:
     if 200 <= response.status < 300:
         return
     said_why = bytearray()
@@ -145,9 +145,9 @@ async def _accept(response: Any) -> None:
         said_why += part
         if len(said_why) > 4096:
             break
-    raise egress.Refused(refusal(response.status, said_why.decode("utf-8", "replace")))
+    raise egress.TransferFailed(describe_http_error(response.status, said_why.decode("utf-8", "replace")))
 
 
-def _failed(what: str, error: Exception) -> ToolReply:
+def _transfer_error(what: str, error: Exception) -> ToolReply:
     reason = f"{error.path}: {error.strerror}" if isinstance(error, FileOperationFailed) else str(error)
-    return said(f"{what} failed: {reason}", is_error=True)
+    return text_result(f"{what} failed: {reason}", is_error=True)

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from agentbay._wire.converter import structure, unstructure
 from agentbay._wire.pty import (
-    EXIT,
-    LARGEST,
-    OUTPUT,
-    TARGET,
+    EXIT_EVENT,
+    MAX_TERMINAL_SIZE,
+    OUTPUT_EVENT,
+    PTY_TARGET,
     PtyAnswer,
     PtyCreate,
     PtyEntry,
@@ -26,53 +26,55 @@ from agentbay._wire.pty import (
     PtyPush,
     PtyRef,
     PtyResize,
-    to_bytes,
+    decode_bytes,
 )
 from agentbay.errors import PtyError, PtySessionNotFoundError
-from agentbay.local.dispatch import serves
-from agentbay.local.hub import Exchange, Hub
-from agentbay.local.journal import Journal, last
-from agentbay.local.sandbox.host import NotGiven, Terminal
-from agentbay.local.session import Session, make_id
+from agentbay.local.handlers.dispatch import target_handler
+from agentbay.local.sandbox.service.manager import ResourceCreationFailed, Terminal
+from agentbay.local.sessions.history import CommandHistory, last_pieces
+from agentbay.local.sessions.hub import WebSocketHub, WebSocketRequest
+from agentbay.local.sessions.session import Session, make_id
 
 _T = TypeVar("_T")
 
-_MOST = 64  # terminals of a session
-_REMEMBERED = 16  # terminals whose program has ended
-_SCROLLBACK = 256 << 10  # bytes of output kept for who connects later
-_MOMENT = 0.05  # seconds until a client that learns of its terminal from the answer is ready for output
-_LAST_OUTPUT = 0.2  # seconds for what a program has written before its end, while others still hold its terminal
+_MAX_TERMINALS = 64  # terminals of a session
+_MAX_ENDED_TERMINALS = 16  # terminals whose program has ended
+_SCROLLBACK_BYTES = 256 << 10  # bytes of output kept for who connects later
+_OUTPUT_DELAY_SECONDS = 0.05  # seconds until a client that learns of its terminal from the answer is ready for output
+_FINAL_OUTPUT_TIMEOUT_SECONDS = (
+    0.2  # seconds for what a program has written before its end, while others still hold its terminal
+)
 _SHELLS = ("/bin/bash", "/bin/sh")
-_LOCALES = ("/usr/lib/locale/locale-archive", "/usr/lib/locale/en_US.utf8")
+_LOCALE_PATHS = ("/usr/lib/locale/locale-archive", "/usr/lib/locale/en_US.utf8")
 
 
-class Screen:
+class PtyTerminal:
     """A terminal that lasts as long as the session: its program, its recent output, and whoever looks at it."""
 
-    def __init__(self, hub: Hub, terminal: Terminal, cols: int, rows: int) -> None:
+    def __init__(self, hub: WebSocketHub, terminal: Terminal, cols: int, rows: int) -> None:
         self.id = make_id("pty-", 17)
         self.cols, self.rows = cols, rows
         self.exit_code: int | None = None
         self._killed = False
         self.terminal = terminal
         self._hub = hub
-        self._recent: deque[bytes] = deque()
-        self._kept = 0
+        self._scrollback: deque[bytes] = deque()
+        self._scrollback_size = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._pump: asyncio.Task[None] | None = None
+        self._output_task: asyncio.Task[None] | None = None
 
-    def start(self, pause: float, journal: Journal, command: str) -> None:
+    def start(self, pause: float, journal: CommandHistory, command: str) -> None:
         """Begin to pass on its output after so many seconds."""
-        self._pump = asyncio.create_task(self._record(pause, journal, command))
+        self._output_task = asyncio.create_task(self._run(pause, journal, command))
 
-    def entry(self) -> PtyEntry:
+    def describe(self) -> PtyEntry:
         """Describe it."""
         status = "running" if self.exit_code is None else "exited"
         return PtyEntry(pty_session_id=self.id, cols=self.cols, rows=self.rows, status=status, exit_code=self.exit_code)
 
-    def recent(self, size: int = _SCROLLBACK) -> bytes:
+    def recent_output(self, size: int = _SCROLLBACK_BYTES) -> bytes:
         """Return the last of its output, at least `size` bytes if there are as many."""
-        return b"".join(last(self._recent, size))
+        return b"".join(last_pieces(self._scrollback, size))
 
     def kill(self) -> None:
         """Kill it; its exit code is then what clients expect of that, -9."""
@@ -83,39 +85,39 @@ class Screen:
         """End it."""
         self.terminal.close()
 
-    async def _record(self, pause: float, journal: Journal, command: str) -> None:
+    async def _run(self, pause: float, journal: CommandHistory, command: str) -> None:
         with journal.record("terminal", command) as entry:
-            entry.follow(lambda size: (self.recent(size), b""))
-            await self._pass_on(pause)
-            entry.end(exit_code=self.exit_code)
+            entry.set_output_source(lambda size: (self.recent_output(size), b""))
+            await self._forward_output(pause)
+            entry.set_result(exit_code=self.exit_code)
 
-    async def _pass_on(self, pause: float) -> None:
+    async def _forward_output(self, pause: float) -> None:
         await asyncio.sleep(pause)
         reading = asyncio.create_task(self._read_all())
         await asyncio.wait({self.terminal.exited})
-        await asyncio.wait({reading}, timeout=_LAST_OUTPUT)
+        await asyncio.wait({reading}, timeout=_FINAL_OUTPUT_TIMEOUT_SECONDS)
         self.terminal.close()
         await reading
         if self.terminal.exited.exception() is not None:  # the session has ended
             return
         code = self.terminal.exited.result()
         self.exit_code = -signal.SIGKILL if self._killed and code == 128 + signal.SIGKILL else code
-        _forget_oldest(self._hub)
-        await self._push(PtyPush(event_type=EXIT, pty_session_id=self.id, exit_code=self.exit_code))
+        _remove_oldest_ended(self._hub)
+        await self._push(PtyPush(event_type=EXIT_EVENT, pty_session_id=self.id, exit_code=self.exit_code))
 
     async def _read_all(self) -> None:
         while data := await self.terminal.read():
-            self._keep(data)
-            await self._say(data)
-        await self._say(b"", final=True)
+            self._append_scrollback(data)
+            await self._push_output(data)
+        await self._push_output(b"", final=True)
 
-    def _keep(self, data: bytes) -> None:
-        self._recent.append(data)
-        self._kept += len(data)
-        while self._kept - len(self._recent[0]) >= _SCROLLBACK:
-            self._kept -= len(self._recent.popleft())
+    def _append_scrollback(self, data: bytes) -> None:
+        self._scrollback.append(data)
+        self._scrollback_size += len(data)
+        while self._scrollback_size - len(self._scrollback[0]) >= _SCROLLBACK_BYTES:
+            self._scrollback_size -= len(self._scrollback.popleft())
 
-    async def _say(self, data: bytes, *, final: bool = False) -> None:
+    async def _push_output(self, data: bytes, *, final: bool = False) -> None:
         """Push output: as text, of which no character is cut in two, or if it is no text, as base64."""
         before = self._decoder.getstate()[0]
         try:
@@ -124,14 +126,14 @@ class Screen:
             self._decoder.reset()
             encoding, text = "base64", base64.b64encode(before + data).decode("ascii")
         if text:
-            await self._push(PtyPush(event_type=OUTPUT, pty_session_id=self.id, encoding=encoding, data=text))
+            await self._push(PtyPush(event_type=OUTPUT_EVENT, pty_session_id=self.id, encoding=encoding, data=text))
 
     async def _push(self, push: PtyPush) -> None:
-        await self._hub.push(TARGET, unstructure(push))
+        await self._hub.broadcast(PTY_TARGET, unstructure(push))
 
 
-@serves(TARGET)
-async def pty(session: Session, exchange: Exchange) -> None:
+@target_handler(PTY_TARGET)
+async def handle_pty_request(session: Session, exchange: WebSocketRequest) -> None:
     """Do what is asked of the terminals of a session."""
     method = _METHODS.get(exchange.method)
     if method is None:
@@ -139,34 +141,34 @@ async def pty(session: Session, exchange: Exchange) -> None:
     await method(session, exchange)
 
 
-async def _create(session: Session, exchange: Exchange) -> None:
+async def _create(session: Session, exchange: WebSocketRequest) -> None:
     wanted = _params(exchange, PtyCreate)
     _check_size(wanted.cols, wanted.rows)
-    if sum(screen.exit_code is None for screen in _screens(session.hub)) >= _MOST:
-        raise PtyError(f"A session can have {_MOST} terminals at a time, not more.")
+    if sum(screen.exit_code is None for screen in _terminals(session.hub)) >= _MAX_TERMINALS:
+        raise PtyError(f"A session can have {_MAX_TERMINALS} terminals at a time, not more.")
     try:
-        argv = shlex.split(wanted.shell) if wanted.shell else [_own_shell()]
+        argv = shlex.split(wanted.shell) if wanted.shell else [_default_shell()]
         terminal = await session.open_terminal(
-            argv, cols=wanted.cols, rows=wanted.rows, cwd=wanted.cwd, env=_environment(wanted.envs)
+            argv, cols=wanted.cols, rows=wanted.rows, cwd=wanted.cwd, env=_with_fallback_locale(wanted.envs)
         )
-    except (ValueError, NotGiven) as error:  # the first for a NUL, or quotes that do not match
+    except (ValueError, ResourceCreationFailed) as error:  # the first for a NUL, or quotes that do not match
         raise PtyError(str(error)) from error
-    screen = Screen(session.hub, terminal, wanted.cols, wanted.rows)
-    session.hub.lasting[screen.id] = screen
+    screen = PtyTerminal(session.hub, terminal, wanted.cols, wanted.rows)
+    session.hub.resources[screen.id] = screen
     await _answer(exchange, PtyAnswer(pty_session_id=screen.id))
-    screen.start(0.0 if wanted.listening else _MOMENT, session.journal, shlex.join(argv))
+    screen.start(0.0 if wanted.listening else _OUTPUT_DELAY_SECONDS, session.history, shlex.join(argv))
 
 
-async def _list(session: Session, exchange: Exchange) -> None:
-    entries = [screen.entry() for screen in _screens(session.hub)]
+async def _list(session: Session, exchange: WebSocketRequest) -> None:
+    entries = [screen.describe() for screen in _terminals(session.hub)]
     running = [entry.pty_session_id for entry in entries if entry.exit_code is None]
     await _answer(exchange, PtyAnswer(pty_session_ids=running, pty_sessions=entries))
 
 
-async def _connect(session: Session, exchange: Exchange) -> None:
+async def _connect(session: Session, exchange: WebSocketRequest) -> None:
     wanted = _params(exchange, PtyRef)
     screen = _find(session, wanted.pty_session_id)
-    recent = screen.recent()
+    recent = screen.recent_output()
     if wanted.listening:
         replay = base64.b64encode(recent).decode("ascii")
         answer = PtyAnswer(pty_session_id=screen.id, replay=replay, exit_code=screen.exit_code)
@@ -174,31 +176,31 @@ async def _connect(session: Session, exchange: Exchange) -> None:
         return
     exit_code = screen.exit_code
     await _answer(exchange, PtyAnswer(pty_session_id=screen.id))
-    await asyncio.sleep(_MOMENT)
+    await asyncio.sleep(_OUTPUT_DELAY_SECONDS)
     if recent:
         encoded = base64.b64encode(recent).decode("ascii")
-        push = PtyPush(event_type=OUTPUT, pty_session_id=screen.id, encoding="base64", data=encoded)
+        push = PtyPush(event_type=OUTPUT_EVENT, pty_session_id=screen.id, encoding="base64", data=encoded)
         await exchange.push(unstructure(push))
     if exit_code is not None:
-        await exchange.push(unstructure(PtyPush(event_type=EXIT, pty_session_id=screen.id, exit_code=exit_code)))
+        await exchange.push(unstructure(PtyPush(event_type=EXIT_EVENT, pty_session_id=screen.id, exit_code=exit_code)))
 
 
-async def _kill(session: Session, exchange: Exchange) -> None:
+async def _kill(session: Session, exchange: WebSocketRequest) -> None:
     screen = _find(session, _params(exchange, PtyRef).pty_session_id)
     if screen.exit_code is None:
         screen.kill()
     await _answer(exchange, PtyAnswer(pty_session_id=screen.id))
 
 
-async def _input(session: Session, exchange: Exchange) -> None:
+async def _input(session: Session, exchange: WebSocketRequest) -> None:
     wanted = _params(exchange, PtyInput)
     screen = _find(session, wanted.pty_session_id)
-    if not screen.terminal.type(to_bytes(wanted.encoding, wanted.data)):
+    if not screen.terminal.write_input(decode_bytes(wanted.encoding, wanted.data)):
         error = "Input was thrown away: the program does not read what waits for it already."
-        await session.hub.push(TARGET, {"eventType": "pty.warning", "ptySessionId": screen.id, "error": error})
+        await session.hub.broadcast(PTY_TARGET, {"eventType": "pty.warning", "ptySessionId": screen.id, "error": error})
 
 
-async def _resize(session: Session, exchange: Exchange) -> None:
+async def _resize(session: Session, exchange: WebSocketRequest) -> None:
     wanted = _params(exchange, PtyResize)
     _check_size(wanted.cols, wanted.rows)
     screen = _find(session, wanted.pty_session_id)
@@ -206,7 +208,7 @@ async def _resize(session: Session, exchange: Exchange) -> None:
     screen.cols, screen.rows = wanted.cols, wanted.rows
 
 
-_METHODS: dict[str, Callable[[Session, Exchange], Awaitable[None]]] = {
+_METHODS: dict[str, Callable[[Session, WebSocketRequest], Awaitable[None]]] = {
     "pty.create": _create,
     "pty.list": _list,
     "pty.connect": _connect,
@@ -216,45 +218,45 @@ _METHODS: dict[str, Callable[[Session, Exchange], Awaitable[None]]] = {
 }
 
 
-def _params(exchange: Exchange, kind: type[_T]) -> _T:
+def _params(exchange: WebSocketRequest, kind: type[_T]) -> _T:
     params: _T = structure(exchange.params, kind, path="params")
     return params
 
 
-async def _answer(exchange: Exchange, answer: PtyAnswer) -> None:
+async def _answer(exchange: WebSocketRequest, answer: PtyAnswer) -> None:
     result: dict[str, Any] = unstructure(answer)
-    await exchange.answer(result=result)
+    await exchange.send_answer(result=result)
 
 
-def _screens(hub: Hub) -> list[Screen]:
-    return [thing for thing in hub.lasting.values() if isinstance(thing, Screen)]
+def _terminals(hub: WebSocketHub) -> list[PtyTerminal]:
+    return [thing for thing in hub.resources.values() if isinstance(thing, PtyTerminal)]
 
 
-def _find(session: Session, pty_session_id: str) -> Screen:
-    screen = session.hub.lasting.get(pty_session_id)
-    if not isinstance(screen, Screen):
+def _find(session: Session, pty_session_id: str) -> PtyTerminal:
+    screen = session.hub.resources.get(pty_session_id)
+    if not isinstance(screen, PtyTerminal):
         raise PtySessionNotFoundError(f"PTY session not found: {pty_session_id!r:.80}")
     return screen
 
 
-def _forget_oldest(hub: Hub) -> None:
-    ended = [screen for screen in _screens(hub) if screen.exit_code is not None]
-    for screen in ended[:-_REMEMBERED]:
+def _remove_oldest_ended(hub: WebSocketHub) -> None:
+    ended = [screen for screen in _terminals(hub) if screen.exit_code is not None]
+    for screen in ended[:-_MAX_ENDED_TERMINALS]:
         with contextlib.suppress(KeyError):
-            del hub.lasting[screen.id]
+            del hub.resources[screen.id]
 
 
 def _check_size(cols: int, rows: int) -> None:
-    if not (1 <= cols <= LARGEST and 1 <= rows <= LARGEST):
-        raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{LARGEST})")
+    if not (1 <= cols <= MAX_TERMINAL_SIZE and 1 <= rows <= MAX_TERMINAL_SIZE):
+        raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{MAX_TERMINAL_SIZE})")
 
 
-def _own_shell() -> str:
+def _default_shell() -> str:
     return next((shell for shell in _SHELLS if os.access(shell, os.X_OK)), _SHELLS[-1])  # sessions show the host's /usr
 
 
-def _environment(envs: dict[str, str]) -> dict[str, str]:
+def _with_fallback_locale(envs: dict[str, str]) -> dict[str, str]:
     """Replace the locale that clients ask for by default where this machine lacks it: without any, no UTF-8 works."""
-    if envs.get("LANG") == "en_US.UTF-8" and not any(os.path.exists(path) for path in _LOCALES):
+    if envs.get("LANG") == "en_US.UTF-8" and not any(os.path.exists(path) for path in _LOCALE_PATHS):
         return {**envs, "LANG": "C.UTF-8"}
     return envs

@@ -8,6 +8,7 @@ from typing import Any
 
 from agentbay._wire.sessions import (
     BoundContext,
+    CreatedSessionData,
     CreateMcpSession,
     DeleteSessionAsync,
     DesktopInfo,
@@ -16,100 +17,99 @@ from agentbay._wire.sessions import (
     GetSession,
     GetSessionDetail,
     LabelData,
-    ListedSession,
     ListSession,
     PauseSessionAsync,
     RefreshSessionIdleTime,
     ReleaseMcpSession,
     ResourceData,
     ResumeSessionAsync,
-    SessionCreated,
+    SessionData,
     SessionDetail,
-    SessionFound,
+    SessionItem,
     SetLabel,
 )
-from agentbay.local import images
-from agentbay.local.dispatch import answers
-from agentbay.local.envelope import Page
-from agentbay.local.handlers.contexts import names_of
-from agentbay.local.lifetime import Lifetime
-from agentbay.local.page.entry import make_code
-from agentbay.local.refusals import invalid
+from agentbay.local.api_errors import invalid_request
+from agentbay.local.dashboard.login import make_view_code
+from agentbay.local.handlers.catalogue import tool_catalogue
+from agentbay.local.handlers.contexts import context_names
+from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.http.envelope import ListPage
 from agentbay.local.runtime import Runtime
-from agentbay.local.session import Session
-from agentbay.local.tooling import catalogue
+from agentbay.local.sessions import images
+from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.sessions.session import Session
 
-_PAGE, _LARGEST_PAGE = 10, 100
+_DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 10, 100
 
 
-@answers(CreateMcpSession)
-async def create(runtime: Runtime, action: CreateMcpSession) -> SessionCreated:
-    _refuse_what_is_not_here(action)
+@action_handler(CreateMcpSession)
+async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionData:
+    _check_supported(action)
     session = await runtime.sessions.create(
-        image_id=images.choose(action.image_id),
+        image_id=images.resolve_image(action.image_id),
         labels=action.labels or {},
         lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
-        contexts=await runtime.contexts.admit(action.persistence_data_list or []),
-        policy_id=runtime.networks.choose(action.policy_id),
+        contexts=await runtime.context_service.create_session_contexts(action.persistence_data_list or []),
+        policy_id=runtime.networks.network_for_policy(action.policy_id),
         region_id=action.login_region_id or "",
     )
-    return SessionCreated(success=True, **_address(runtime, session))
+    return CreatedSessionData(success=True, **_connection_fields(runtime, session))
 
 
-def _refuse_what_is_not_here(action: CreateMcpSession) -> None:
+def _check_supported(action: CreateMcpSession) -> None:
     # A session that lacks what was asked for is worse than none.
     for asked, what, code in (
         (action.network_id, "joining a network", "NetworkNotSupported.Local"),
         (action.load_skill, "skills", "SkillsNotSupported.Local"),
     ):
         if asked:
-            raise invalid(f"The local runtime does not offer {what} yet.", code)
+            raise invalid_request(f"The local runtime does not offer {what} yet.", code)
 
 
-def _address(runtime: Runtime, session: Session) -> dict[str, Any]:
+def _connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
     """What a client needs to use a session; tokens open this one session only."""
-    place = runtime.place
+    place = runtime.address
     return {
         "session_id": session.session_id,
         "app_instance_id": session.app_instance_id,
         "resource_id": session.resource_id,
-        "resource_url": _view_url(runtime, session),
+        "resource_url": _dashboard_url(runtime, session),
         "token": session.token,
-        "link_url": f"{place.http}/link/{session.session_id}" if runtime.offers_links else "",
-        "ws_url": f"{place.ws}/ws/{session.session_id}",
-        "tool_list": catalogue(),
+        "link_url": f"{place.http_url}/link/{session.session_id}" if runtime.direct_calls_enabled else "",
+        "ws_url": f"{place.ws_url}/ws/{session.session_id}",
+        "tool_list": tool_catalogue(),
     }
 
 
-def _view_url(runtime: Runtime, session: Session) -> str:
-    return f"{runtime.place.http}/view?resourceId={session.resource_id}&authcode={make_code(session)}"
+def _dashboard_url(runtime: Runtime, session: Session) -> str:
+    return f"{runtime.address.http_url}/view?resourceId={session.resource_id}&authcode={make_view_code(session)}"
 
 
-@answers(GetSession)
-async def get(runtime: Runtime, action: GetSession) -> SessionFound:
+@action_handler(GetSession)
+async def get(runtime: Runtime, action: GetSession) -> SessionData:
     session = runtime.sessions.find(action.session_id)
-    contexts = await names_of(runtime, session)
-    return SessionFound(
+    contexts = await context_names(runtime, session)
+    return SessionData(
         status=session.state.value,
         contexts=[BoundContext(id=context_id, name=name) for context_id, name in contexts.items()],
-        **_address(runtime, session),
+        **_connection_fields(runtime, session),
     )
 
 
-@answers(GetSessionDetail)
-async def describe(runtime: Runtime, action: GetSessionDetail) -> SessionDetail:
+@action_handler(GetSessionDetail)
+async def get_session_detail(runtime: Runtime, action: GetSessionDetail) -> SessionDetail:
     return runtime.sessions.detail(action.session_id)
 
 
-@answers(GetMcpResource)
-async def resource(runtime: Runtime, action: GetMcpResource) -> ResourceData:
+@action_handler(GetMcpResource)
+async def get_resource(runtime: Runtime, action: GetMcpResource) -> ResourceData:
     session = runtime.sessions.find(action.session_id)
     return ResourceData(
         session_id=session.session_id,
-        resource_url=_view_url(runtime, session),
+        resource_url=_dashboard_url(runtime, session),
         desktop_info=DesktopInfo(
             app_id=session.app_instance_id,
-            auth_code=make_code(session),
+            auth_code=make_view_code(session),
             connection_properties="{}",
             resource_id=session.resource_id,
             resource_type="AIAgent",
@@ -118,13 +118,13 @@ async def resource(runtime: Runtime, action: GetMcpResource) -> ResourceData:
     )
 
 
-@answers(ListSession)
-async def list_page(runtime: Runtime, action: ListSession) -> Page:
+@action_handler(ListSession)
+async def list_page(runtime: Runtime, action: ListSession) -> ListPage:
     """List by creation. The token names the last session shown, so deletions neither skip nor repeat any."""
-    size = _PAGE if action.max_results is None else action.max_results
-    if not 1 <= size <= _LARGEST_PAGE:
-        raise invalid(f"MaxResults: must be 1 to {_LARGEST_PAGE}, not {size}.")
-    after = _read_token(action.next_token)
+    size = _DEFAULT_PAGE_SIZE if action.max_results is None else action.max_results
+    if not 1 <= size <= _MAX_PAGE_SIZE:
+        raise invalid_request(f"MaxResults: must be 1 to {_MAX_PAGE_SIZE}, not {size}.")
+    after = read_page_token(action.next_token)
     labels = (action.labels or {}).items()
     matches = runtime.sessions.matching(
         lambda session: (
@@ -133,14 +133,14 @@ async def list_page(runtime: Runtime, action: ListSession) -> Page:
             and action.image_id in (None, "", session.image_id)
         )
     )
-    following = [session for session in matches if session.number > after]
+    following = [session for session in matches if session.creation_number > after]
     shown = following[:size]
-    token = _write_token(shown[-1].number) if len(following) > size else ""
-    return Page([_listed(session) for session in shown], token, size, len(matches))
+    token = write_page_token(shown[-1].creation_number) if len(following) > size else ""
+    return ListPage([_list_entry(session) for session in shown], token, size, len(matches))
 
 
-def _listed(session: Session) -> ListedSession:
-    return ListedSession(
+def _list_entry(session: Session) -> SessionItem:
+    return SessionItem(
         session_id=session.session_id,
         session_status=session.state.value,
         app_instance_id=session.app_instance_id,
@@ -148,50 +148,50 @@ def _listed(session: Session) -> ListedSession:
     )
 
 
-def _write_token(number: int) -> str:
+def write_page_token(number: int) -> str:
     return base64.urlsafe_b64encode(b"after:%d" % number).decode()
 
 
-def _read_token(token: str | None) -> int:
+def read_page_token(token: str | None) -> int:
     if not token:
         return 0
     try:
         return int(base64.urlsafe_b64decode(token).removeprefix(b"after:"))
     except (binascii.Error, ValueError) as error:
-        raise invalid("NextToken: is not one that this runtime has given.") from error
+        raise invalid_request("NextToken: is not one that this runtime has given.") from error
 
 
-@answers(DeleteSessionAsync)
+@action_handler(DeleteSessionAsync)
 async def delete(runtime: Runtime, action: DeleteSessionAsync) -> None:
     """Delete, a paused session too: the cloud refuses that, but here a refusal would leave it for ever."""
     await runtime.sessions.delete(runtime.sessions.find(action.session_id))
 
 
-@answers(ReleaseMcpSession)
+@action_handler(ReleaseMcpSession)
 async def release(runtime: Runtime, action: ReleaseMcpSession) -> None:
     await runtime.sessions.delete(runtime.sessions.find(action.session_id))
 
 
-@answers(PauseSessionAsync)
+@action_handler(PauseSessionAsync)
 async def pause(runtime: Runtime, action: PauseSessionAsync) -> None:
     await runtime.sessions.pause(runtime.sessions.find(action.session_id))
 
 
-@answers(ResumeSessionAsync)
+@action_handler(ResumeSessionAsync)
 async def resume(runtime: Runtime, action: ResumeSessionAsync) -> None:
     await runtime.sessions.resume(runtime.sessions.find(action.session_id))
 
 
-@answers(RefreshSessionIdleTime)
-async def keep_alive(runtime: Runtime, action: RefreshSessionIdleTime) -> None:
+@action_handler(RefreshSessionIdleTime)
+async def refresh_idle_time(runtime: Runtime, action: RefreshSessionIdleTime) -> None:
     runtime.sessions.find(action.session_id).touch()
 
 
-@answers(SetLabel)
+@action_handler(SetLabel)
 async def set_labels(runtime: Runtime, action: SetLabel) -> None:
     runtime.sessions.set_labels(runtime.sessions.find(action.session_id), action.labels)
 
 
-@answers(GetLabel)
+@action_handler(GetLabel)
 async def get_labels(runtime: Runtime, action: GetLabel) -> LabelData:
     return LabelData(labels=runtime.sessions.find(action.session_id).labels)

@@ -7,47 +7,47 @@ import secrets
 from typing import Any
 
 from agentbay._wire.tools import Shell, ToolReply
-from agentbay.local.dispatch import runs
-from agentbay.local.sandbox.host import Completed
-from agentbay.local.session import Session
-from agentbay.local.tooling import check_text, failed, said
+from agentbay.local.handlers.catalogue import check_no_nul, error_result, text_result
+from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.sandbox.service.manager import Completed
+from agentbay.local.sessions.session import Session
 
 
-@runs(Shell)
+@tool_handler(Shell)
 async def shell(session: Session, tool: Shell) -> ToolReply:
     if tool.timeout_ms <= 0:
-        return failed(f"timeout_ms must be positive, not {tool.timeout_ms}")
+        return error_result(f"timeout_ms must be positive, not {tool.timeout_ms}")
     envs = tool.envs or {}
     try:
-        check_text(tool.command, tool.cwd, *envs, *envs.values())
+        check_no_nul(tool.command, tool.cwd, *envs, *envs.values())
         completed = await _run(session, tool, envs)
     except ValueError as error:  # NUL, or text that is no Unicode: no process could be given it
-        return failed(str(error))
-    return _timed_out(completed, tool.timeout_ms) if completed.timed_out else _ended(completed)
+        return error_result(str(error))
+    return _timeout_result(completed, tool.timeout_ms) if completed.timed_out else _exit_result(completed)
 
 
 async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed:
-    with session.journal.record_shell(tool.command) as entry:
+    with session.history.record_shell(tool.command) as entry:
         argv, limit = ["sh", "-c", tool.command], tool.timeout_ms / 1000
-        completed = await session.run(argv, cwd=tool.cwd, env=envs, timeout=limit, follow=entry.follow)
+        completed = await session.run(argv, cwd=tool.cwd, env=envs, timeout=limit, follow=entry.set_output_source)
         late = f"timed out after {tool.timeout_ms} ms" if completed.timed_out else ""
-        entry.follow(lambda _: (completed.stdout, completed.stderr))
-        entry.end(exit_code=completed.exit_code, note=late)
+        entry.set_output_source(lambda _: (completed.stdout, completed.stderr))
+        entry.set_result(exit_code=completed.exit_code, note=late)
     return completed
 
 
-def _ended(completed: Completed) -> ToolReply:
+def _exit_result(completed: Completed) -> ToolReply:
     body: dict[str, Any] = {**_output(completed), "exit_code": completed.exit_code}
     if completed.exit_code:
         body["traceId"] = secrets.token_hex(16)
     structured = {"truncated": True} if completed.truncated else None
-    return said(_dump(body), structured, is_error=completed.exit_code != 0)
+    return text_result(_dump(body), structured, is_error=completed.exit_code != 0)
 
 
-def _timed_out(completed: Completed, limit: int) -> ToolReply:
+def _timeout_result(completed: Completed, limit: int) -> ToolReply:
     # Clients in the field expect empty output here; what there was travels beside the text, for those that read it.
     body = {"stdout": "", "stderr": "", "exit_code": -1, "errorMessage": f"timed out after {limit} ms"}
-    return said(_dump(body), {**_output(completed), "timedOut": True}, is_error=True)
+    return text_result(_dump(body), {**_output(completed), "timedOut": True}, is_error=True)
 
 
 def _output(completed: Completed) -> dict[str, str]:

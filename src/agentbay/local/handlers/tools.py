@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from agentbay._wire.tools import CallMcpTool, ListMcpTools, ToolEntry, ToolReply
-from agentbay.local import images
-from agentbay.local.dispatch import answers
+from agentbay.local.handlers.catalogue import call_tool, tool_catalogue
+from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.runtime import Runtime
-from agentbay.local.tooling import call_tool, catalogue
+from agentbay.local.sessions import images
 
 
-@answers(CallMcpTool)
+@action_handler(CallMcpTool)
 async def call(runtime: Runtime, action: CallMcpTool) -> ToolReply:
     return await call_tool(runtime.sessions.find(action.session_id), action.name, action.args)
 
 
-@answers(ListMcpTools)
+@action_handler(ListMcpTools)
 async def list_tools(runtime: Runtime, action: ListMcpTools) -> list[ToolEntry]:
-    images.choose(action.image_id)
-    return catalogue()
+    images.resolve_image(action.image_id)
+    return tool_catalogue()

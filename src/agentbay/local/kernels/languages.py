@@ -11,13 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agentbay.local.kernels.kernel import Kernel
-from agentbay.local.sandbox.host import Sandbox
+from agentbay.local.sandbox.service.manager import Sandbox
 
-Starter = Callable[[Sandbox, Mapping[str, str]], Awaitable[Kernel]]
+KernelFactory = Callable[[Sandbox, Mapping[str, str]], Awaitable[Kernel]]
 
 _PROGRAMS = Path(__file__).with_name("programs")
 _JUPYTER = re.compile(r"jupyter:([a-z0-9._-]+)")  # and the name of a kernelspec
-_PATH = "/usr/local/bin:/usr/bin:/bin"  # of sandboxes, as far as it is the machine's
+_SANDBOX_PATH = "/usr/local/bin:/usr/bin:/bin"  # of sandboxes, as far as it is the machine's
 # Programs come through the socket: a file of this package need not be readable, or be there at all, in a sandbox.
 _PYTHON_LOADER = (
     "import os\n"
@@ -49,7 +49,7 @@ _R_LOADER = (
 )
 
 
-class NotInstalled(Exception):
+class LanguageNotInstalled(Exception):
     """This machine lacks what a language needs; says how to get it."""
 
     code = "LanguageNotInstalled.Local"
@@ -58,15 +58,15 @@ class NotInstalled(Exception):
 async def start_python(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
     """Start a Python kernel from nothing."""
     if find_spec("IPython") is None:
-        raise NotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
+        raise LanguageNotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
     argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER]
     return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("python_kernel.py"))
 
 
 async def start_javascript(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
     """Start a JavaScript kernel."""
-    if shutil.which("node", path=_PATH) is None:
-        raise NotInstalled("JavaScript kernels need Node.js 16 or later: apt-get install nodejs")
+    if shutil.which("node", path=_SANDBOX_PATH) is None:
+        raise LanguageNotInstalled("JavaScript kernels need Node.js 16 or later: apt-get install nodejs")
     # the shell moves the socket away from standard input, which code may read
     argv = ["sh", "-c", 'exec node -e "$0" 3<&0 0</dev/null', _NODE_LOADER]
     return await start(sandbox, argv, env, _program("node_kernel.js"), obeys_frames=True)
@@ -74,8 +74,8 @@ async def start_javascript(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
 
 async def start_java(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
     """Start a Java kernel; that takes seconds."""
-    if shutil.which("jshell", path=_PATH) is None:
-        raise NotInstalled(
+    if shutil.which("jshell", path=_SANDBOX_PATH) is None:
+        raise LanguageNotInstalled(
             "Java kernels need a JDK 17 or later, not only its runtime: apt-get install openjdk-17-jdk-headless"
         )
     program = _program("JavaKernel.java")
@@ -85,8 +85,8 @@ async def start_java(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
 
 async def start_r(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
     """Start an R kernel."""
-    if shutil.which("R", path=_PATH) is None:
-        raise NotInstalled("R kernels need R 4.0 or later: apt-get install r-base-core")
+    if shutil.which("R", path=_SANDBOX_PATH) is None:
+        raise LanguageNotInstalled("R kernels need R 4.0 or later: apt-get install r-base-core")
     argv = ["sh", "-c", 'exec R --no-echo --no-save --no-restore --no-environ -e "$0" 3<&0 0</dev/null', _R_LOADER]
     return await start(sandbox, argv, env, _program("r_kernel.R"))
 
@@ -94,7 +94,7 @@ async def start_r(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
 async def start_jupyter(spec: str, sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
     """Start a kernel that a kernelspec describes, one that can be found inside the sandbox."""
     if find_spec("jupyter_client") is None:
-        raise NotInstalled('Kernels of Jupyter need jupyter_client: pip install "agentbay-sdk[jupyter]"')
+        raise LanguageNotInstalled('Kernels of Jupyter need jupyter_client: pip install "agentbay-sdk[jupyter]"')
     argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER, spec]
     return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("jupyter_kernel.py"), obeys_frames=True)
 
@@ -104,11 +104,11 @@ async def start(
 ) -> Kernel:
     """Start a kernel as a command of the sandbox that reads its program from its socket."""
     kernel = Kernel(sandbox, obeys_frames=obeys_frames)
-    await kernel.link.open()
-    fds, kernel.link.theirs[:] = list(kernel.link.theirs), []
-    ended = sandbox.start(argv, fds, env=env)
-    kernel.link.send_bytes(program)
-    await kernel.born(ended)
+    await kernel.connection.open()
+    fds, kernel.connection.kernel_fds[:] = list(kernel.connection.kernel_fds), []
+    ended = sandbox.start_command(argv, fds, env=env)
+    kernel.connection.send_bytes(program)
+    await kernel.wait_until_ready(ended)
     return kernel
 
 
@@ -117,7 +117,7 @@ def _program(name: str) -> bytes:
     return (_PROGRAMS / name).read_bytes()
 
 
-_STARTERS: dict[str, Starter] = {
+_FACTORIES: dict[str, KernelFactory] = {
     "python": start_python,
     "javascript": start_javascript,
     "java": start_java,
@@ -125,15 +125,15 @@ _STARTERS: dict[str, Starter] = {
 }
 
 
-NAMES = tuple(_STARTERS)
+LANGUAGES = tuple(_FACTORIES)
 
 
-def known(language: str) -> bool:
+def is_known(language: str) -> bool:
     """Whether there is such a language, installed or not."""
-    return language in _STARTERS or _JUPYTER.fullmatch(language) is not None
+    return language in _FACTORIES or _JUPYTER.fullmatch(language) is not None
 
 
-def starter(language: str) -> Starter:
+def get_factory(language: str) -> KernelFactory:
     """Return what starts the kernel of a known language."""
     spec = _JUPYTER.fullmatch(language)
-    return partial(start_jupyter, spec[1]) if spec else _STARTERS[language]
+    return partial(start_jupyter, spec[1]) if spec else _FACTORIES[language]

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from agentbay.local.kernels.programs import python_kernel
-from agentbay.local.sandbox import namespaces, seccomp, syscalls, wire
-from agentbay.local.sandbox.plan import NAMESPACES, Entry
+from agentbay.local.sandbox.shared import ipc, seccomp, syscalls
+from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo
+from agentbay.local.sandbox.zygote import namespaces
 
 _DESCRIPTORS = 4096
 
@@ -29,43 +30,43 @@ def main(fd: int) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)  # kernels are grandchildren
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("500")
-    shell = python_kernel.prepare()
+    shell = python_kernel.create_shell()
     python_kernel.warm_up(shell)
     os.chdir("/")
     os.umask(0o022)
     gc.collect()
     gc.freeze()  # so that a collection in a child does not touch, and copy, every page
-    Zygote(socket.socket(fileno=fd), shell).serve()
+    KernelZygote(socket.socket(fileno=fd), shell).serve()
 
 
-class Zygote:
+class KernelZygote:
     """Forks, and says of each kernel how it ended."""
 
     def __init__(self, control: socket.socket, shell: Any) -> None:
         self._control, self._shell = control, shell
-        self._program = seccomp.build(syscalls.MACHINE)
-        self._running: dict[int, int] = {}  # request id by pid
-        self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._seccomp_filter = seccomp.build_filter(syscalls.ARCHITECTURE)
+        self._request_by_pid: dict[int, int] = {}  # request id by pid
+        self._wakeup_fd, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only for its byte in the pipe
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def serve(self) -> NoReturn:
         """Serve the host until it goes away; the kernels go with their sandboxes."""
-        wire.send(self._control, {"event": "ready"})
+        ipc.send(self._control, {"event": "ready"})
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
-        poll.register(self._woken, select.POLLIN)
+        poll.register(self._wakeup_fd, select.POLLIN)
         while True:
             for fd, _ in poll.poll():
-                if fd == self._woken:
+                if fd == self._wakeup_fd:
                     os.read(fd, 4096)
                     self._reap()
                 else:
                     self._handle_next()
 
     def _handle_next(self) -> None:
-        message, fds = wire.receive(self._control)
+        message, fds = ipc.receive(self._control)
         if message is None:
             os._exit(0)
         try:
@@ -74,7 +75,7 @@ class Zygote:
             for fd in fds:
                 os.close(fd)
 
-    def _fork(self, request: int, entry: Entry, fds: list[int]) -> None:
+    def _fork(self, request: int, entry: JoinInfo, fds: list[int]) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             pid = os.fork()
@@ -82,26 +83,26 @@ class Zygote:
             pid = -1
             os.write(writer, json.dumps({"failure": str(error)}).encode())
         if pid == 0:
-            self._enter(entry, fds, writer)
+            self._join_sandbox(entry, fds, writer)
         os.close(writer)
         with open(reader, "rb") as pipe:
             told = json.loads(pipe.read() or b'{"failure": "it died on its way into the sandbox"}')
         if pid > 0:
             os.waitpid(pid, 0)
         if "pid" in told:
-            self._running[told["pid"]] = request
+            self._request_by_pid[told["pid"]] = request
         else:
-            wire.send(self._control, {"event": "failed", "id": request, "detail": told["failure"]})
+            ipc.send(self._control, {"event": "failed", "id": request, "detail": told["failure"]})
 
-    def _enter(self, entry: Entry, fds: list[int], writer: int) -> NoReturn:
+    def _join_sandbox(self, entry: JoinInfo, fds: list[int], writer: int) -> NoReturn:
         try:
             streams = len(NAMESPACES)
             for door in fds[streams + 3 :]:
                 os.write(door, b"0")  # into the sandbox's control groups
-            namespaces.join(fds[:streams], entry, self._program)
+            namespaces.join_namespaces(fds[:streams], entry, self._seccomp_filter)
             pid = os.fork()
             if pid == 0:
-                _live(self._shell, entry, fds[streams : streams + 3])
+                _run_kernel(self._shell, entry, fds[streams : streams + 3])
             os.write(writer, json.dumps({"pid": pid}).encode())
         except BaseException as error:  # noqa: BLE001 - the end of a forked child: whatever it is, the host must hear of it
             os.write(writer, json.dumps({"failure": str(error) or repr(error)}).encode())
@@ -116,13 +117,13 @@ class Zygote:
                 return
             if pid == 0:
                 return
-            request = self._running.pop(pid, None)
+            request = self._request_by_pid.pop(pid, None)
             if request is not None:
                 code = os.waitstatus_to_exitcode(status)
-                wire.send(self._control, {"event": "exit", "id": request, "code": code if code >= 0 else 128 - code})
+                ipc.send(self._control, {"event": "exit", "id": request, "code": code if code >= 0 else 128 - code})
 
 
-def _live(shell: Any, entry: Entry, streams: Sequence[int]) -> NoReturn:
+def _run_kernel(shell: Any, entry: JoinInfo, streams: Sequence[int]) -> NoReturn:
     """Become a kernel, as if this process had been started in the sandbox."""
     try:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # or it could not read its own /proc

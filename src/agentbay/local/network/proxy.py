@@ -17,32 +17,32 @@ from urllib.parse import urlsplit
 
 import h11
 
-from agentbay.local.network.reach import Reach, Refusal, Route
-from agentbay.local.network.rules import Place, parse_place
+from agentbay.local.network.dialer import EgressDialer, ProxyError, UpstreamConnection
+from agentbay.local.network.egress_policy import HostPort, parse_host_port
 
 _logger = logging.getLogger(__name__)
 
-_MOST = 128  # connections of one sandbox under way; more wait to be accepted
+_MAX_CONNECTIONS = 128  # connections of one sandbox under way; more wait to be accepted
 _HEAD_SECONDS = 30.0
 _IDLE_SECONDS = 600.0  # for which a connection may stand still
 _HALF_CLOSED_SECONDS = 30.0  # the same, when one side has said its last
 _LARGEST_HEAD = 64 << 10
 _CHUNK = 1 << 16
 _RETRY_SECONDS = 0.5  # until it accepts again when descriptors have run out
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_RESOURCE_EXHAUSTED_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer upgrade".split()
 )
-_OVER = (h11.EndOfMessage, h11.ConnectionClosed, h11.PAUSED)
+_END_OF_MESSAGE = (h11.EndOfMessage, h11.ConnectionClosed, h11.PAUSED)
 
 Headers = list[tuple[bytes, bytes]]
 
 
-class Door:
+class EgressProxy:
     """The proxy of one sandbox, until it is closed; `listener` is closed with it."""
 
-    def __init__(self, listener: socket.socket, reach: Reach) -> None:
-        self._listener, self._reach = listener, reach
+    def __init__(self, listener: socket.socket, reach: EgressDialer) -> None:
+        self._listener, self._dialer = listener, reach
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -63,77 +63,79 @@ class Door:
         try:
             connection, _ = self._listener.accept()
         except OSError as error:
-            if error.errno in _EXHAUSTED:
+            if error.errno in _RESOURCE_EXHAUSTED_ERRNOS:
                 self._loop.remove_reader(self._listener)
-                self._loop.call_later(_RETRY_SECONDS, self._go_on)
+                self._loop.call_later(_RETRY_SECONDS, self._resume_accepting)
             return
-        task = self._loop.create_task(_serve(connection, self._reach))
+        task = self._loop.create_task(_serve(connection, self._dialer))
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
-        if len(self._tasks) >= _MOST:
+        if len(self._tasks) >= _MAX_CONNECTIONS:
             self._loop.remove_reader(self._listener)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._go_on()
+        self._resume_accepting()
 
-    def _go_on(self) -> None:
-        if not self._closed and len(self._tasks) < _MOST:
+    def _resume_accepting(self) -> None:
+        if not self._closed and len(self._tasks) < _MAX_CONNECTIONS:
             self._loop.add_reader(self._listener, self._accept)
 
 
-async def _serve(connection: socket.socket, reach: Reach) -> None:
+async def _serve(connection: socket.socket, reach: EgressDialer) -> None:
     """Answer what comes through a connection, then close it."""
     writer: StreamWriter | None = None
     try:
         reader, writer = await asyncio.open_connection(sock=connection, limit=_LARGEST_HEAD)
         async with asyncio.timeout(_IDLE_SECONDS) as idle:
-            await _Exchange(reader, writer, reach, idle).run()
+            await _ProxyRequest(reader, writer, reach, idle).run()
     except (OSError, TimeoutError):  # one side has gone, or stood still for too long
         pass
     finally:
-        connection.close() if writer is None else _finish(writer)
+        connection.close() if writer is None else _close_gracefully(writer)
 
 
-def _finish(writer: StreamWriter) -> None:
+def _close_gracefully(writer: StreamWriter) -> None:
     """Close when what is to be sent has been; not for ever, if nobody takes it."""
     writer.close()
     if writer.transport.get_write_buffer_size():
         asyncio.get_running_loop().call_later(_HALF_CLOSED_SECONDS, writer.transport.abort)
 
 
-class _Exchange:
+class _ProxyRequest:
     """A request and its answer."""
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter, reach: Reach, idle: asyncio.Timeout) -> None:
-        self._reader, self._writer, self._reach, self._idle = reader, writer, reach, idle
+    def __init__(self, reader: StreamReader, writer: StreamWriter, reach: EgressDialer, idle: asyncio.Timeout) -> None:
+        self._reader, self._writer, self._dialer, self._idle = reader, writer, reach, idle
         self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
         self._loop = asyncio.get_running_loop()
-        self._patience = _IDLE_SECONDS
+        self._idle_timeout_seconds = _IDLE_SECONDS
 
     async def run(self) -> None:
         try:
             async with asyncio.timeout(_HEAD_SECONDS):
                 request = await self._next(self._client, self._reader)
         except (TimeoutError, h11.RemoteProtocolError) as error:
-            await self._refuse(Refusal(400, f"no request that could be read: {str(error) or 'it took too long'}"))
+            await self._send_error(
+                ProxyError(400, f"no request that could be read: {str(error) or 'it took too long'}")
+            )
             return
         if not isinstance(request, h11.Request):  # nothing came
             return
-        route: Route | None = None
+        route: UpstreamConnection | None = None
         try:
             place, target = _read_target(request)
             tunnel = request.method == b"CONNECT"
-            route = await self._reach.connect(place, scheme="https" if tunnel else "http")
-            await (self._tunnel(route) if tunnel else self._pass_on(request, place, target, route))
-        except Refusal as refusal:
+            route = await self._dialer.connect(place, scheme="https" if tunnel else "http")
+            await (self._tunnel(route) if tunnel else self._forward_request(request, place, target, route))
+        except ProxyError as refusal:
             _logger.info("refused: %s", refusal)
-            await self._refuse(refusal)
+            await self._send_error(refusal)
         finally:
             if route is not None:
-                _finish(route.writer)
+                _close_gracefully(route.writer)
 
-    async def _refuse(self, refusal: Refusal) -> None:
+    async def _send_error(self, refusal: ProxyError) -> None:
         # In the status line too: of an answer to CONNECT many programs show nothing else.
         text = f"agentbay: {refusal}"
         body = f"{text}.\n".encode()
@@ -142,28 +144,30 @@ class _Exchange:
         self._writer.write(head.encode("ascii", "replace") + body)
         await self._writer.drain()
 
-    async def _tunnel(self, route: Route) -> None:
+    async def _tunnel(self, route: UpstreamConnection) -> None:
         self._writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         early, _ = self._client.trailing_data
         route.writer.write(early)
-        await asyncio.gather(self._pump(self._reader, route.writer), self._pump(route.reader, self._writer))
+        await asyncio.gather(self._relay(self._reader, route.writer), self._relay(route.reader, self._writer))
 
-    async def _pump(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _relay(self, reader: StreamReader, writer: StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
-            self._touch()
+            self._reset_idle_timer()
             writer.write(data)
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
-        self._patience = _HALF_CLOSED_SECONDS
-        self._touch()
+        self._idle_timeout_seconds = _HALF_CLOSED_SECONDS
+        self._reset_idle_timer()
 
-    async def _pass_on(self, request: h11.Request, place: Place, target: str, route: Route) -> None:
+    async def _forward_request(
+        self, request: h11.Request, place: HostPort, target: str, route: UpstreamConnection
+    ) -> None:
         server = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
-        headers: Headers = [(b"host", str(place).encode().removesuffix(b":80")), *_forwarded(request.headers)]
-        if route.authorization:
-            headers.append((b"proxy-authorization", route.authorization))
-        if route.proxied:
+        headers: Headers = [(b"host", str(place).encode().removesuffix(b":80")), *_end_to_end_headers(request.headers)]
+        if route.proxy_authorization:
+            headers.append((b"proxy-authorization", route.proxy_authorization))
+        if route.via_proxy:
             target = f"http://{place}{target}"
         head = h11.Request(method=request.method, target=target, headers=headers)
         route.writer.write(server.send(head) or b"")
@@ -171,23 +175,23 @@ class _Exchange:
         try:
             await self._send_answer(server, route.reader)
         except h11.RemoteProtocolError as error:
-            raise Refusal(502, f"the answer of {place} could not be read: {error}") from error
+            raise ProxyError(502, f"the answer of {place} could not be read: {error}") from error
         finally:  # some servers answer before they have read all
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
     async def _send_body(self, server: h11.Connection, writer: StreamWriter) -> None:
-        while not isinstance(event := await self._next(self._client, self._reader), _OVER):
+        while not isinstance(event := await self._next(self._client, self._reader), _END_OF_MESSAGE):
             writer.write(server.send(event) or b"")
             await writer.drain()
         writer.write(server.send(h11.EndOfMessage()) or b"")
         await writer.drain()
 
     async def _send_answer(self, server: h11.Connection, reader: StreamReader) -> None:
-        while not isinstance(event := await self._next(server, reader), _OVER):
+        while not isinstance(event := await self._next(server, reader), _END_OF_MESSAGE):
             if isinstance(event, h11.Response | h11.InformationalResponse):
                 event = type(event)(
-                    status_code=event.status_code, reason=event.reason, headers=_forwarded(event.headers)
+                    status_code=event.status_code, reason=event.reason, headers=_end_to_end_headers(event.headers)
                 )
             self._writer.write(self._client.send(event) or b"")
             await self._writer.drain()
@@ -197,32 +201,32 @@ class _Exchange:
     async def _next(self, parser: h11.Connection, reader: StreamReader) -> Any:
         while (event := parser.next_event()) is h11.NEED_DATA:
             parser.receive_data(await reader.read(_CHUNK))
-            self._touch()
+            self._reset_idle_timer()
         return event
 
-    def _touch(self) -> None:
-        self._idle.reschedule(self._loop.time() + self._patience)
+    def _reset_idle_timer(self) -> None:
+        self._idle.reschedule(self._loop.time() + self._idle_timeout_seconds)
 
 
-def _read_target(request: h11.Request) -> tuple[Place, str]:
+def _read_target(request: h11.Request) -> tuple[HostPort, str]:
     """Return where a request is to go, and what it is to ask for there."""
     target = request.target.decode("ascii", "replace")
     framing = [name for name, _ in request.headers if name in (b"content-length", b"transfer-encoding")]
     if len(framing) > 1:
-        raise Refusal(400, "a request with more than one length is not passed on")
+        raise ProxyError(400, "a request with more than one length is not passed on")
     try:
         if request.method == b"CONNECT":
-            return parse_place(target), ""
+            return parse_host_port(target), ""
         parts = urlsplit(target)
         if parts.scheme == "http":
             path = target.partition("://")[2].partition("#")[0].removeprefix(parts.netloc)
-            return parse_place(parts.netloc, 80), path if path.startswith("/") else f"/{path}"
+            return parse_host_port(parts.netloc, 80), path if path.startswith("/") else f"/{path}"
     except ValueError as error:
-        raise Refusal(400, str(error)) from error
-    raise Refusal(400, "this is a proxy: it takes CONNECT HOST:PORT, and http:// URLs")
+        raise ProxyError(400, str(error)) from error
+    raise ProxyError(400, "this is a proxy: it takes CONNECT HOST:PORT, and http:// URLs")
 
 
-def _forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+def _end_to_end_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Return what is meant for the other end of a message; each connection carries one."""
     headers = list(headers)
     listed = {name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")}

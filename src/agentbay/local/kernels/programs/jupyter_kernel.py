@@ -23,12 +23,12 @@ from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 
-_BIRTH = 55.0  # seconds to start
+_START_TIMEOUT_SECONDS = 55.0  # seconds to start
 _PR_SET_PDEATHSIG = 1
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class Kernel:
+class JupyterBridge:
     """The kernel, and the socket to the service."""
 
     def __init__(self, spec: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,7 +38,7 @@ class Kernel:
             kernel_name=spec, transport="ipc", connection_file=f"{directory}/connection.json"
         )
         self._client: AsyncKernelClient
-        self._cell: asyncio.Task[None] | None = None
+        self._execution_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start it, and return when it can run code."""
@@ -46,12 +46,12 @@ class Kernel:
         await self._manager.start_kernel(preexec_fn=_die_with_parent, stdout=DEVNULL, stderr=DEVNULL)
         self._client = self._manager.client()
         self._client.start_channels()
-        await self._client.wait_for_ready(timeout=_BIRTH)
+        await self._client.wait_for_ready(timeout=_START_TIMEOUT_SECONDS)
         self.send("ready", pid=os.getpid())
 
     async def serve(self) -> NoReturn:
         """Do what the service asks until it hangs up, or the kernel dies."""
-        ended = asyncio.create_task(self._follow_to_the_end())
+        ended = asyncio.create_task(self._exit_with_kernel())
         with contextlib.suppress(asyncio.IncompleteReadError):
             while True:
                 size = int.from_bytes(await self._reader.readexactly(4), "little")
@@ -59,7 +59,7 @@ class Kernel:
                 if "interrupt" in request:
                     await self._manager.interrupt_kernel()
                 else:
-                    self._cell = asyncio.create_task(self._run(request["code"]))
+                    self._execution_task = asyncio.create_task(self._run(request["code"]))
         ended.cancel()
         await self._manager.shutdown_kernel(now=True)
         os._exit(0)
@@ -69,7 +69,7 @@ class Kernel:
         body = json.dumps({"event": event, **facts}).encode()
         self._writer.write(len(body).to_bytes(4, "little") + body)
 
-    async def _follow_to_the_end(self) -> NoReturn:
+    async def _exit_with_kernel(self) -> NoReturn:
         assert self._manager.provisioner is not None
         code = await self._manager.provisioner.wait() or 0
         await self._writer.drain()
@@ -83,19 +83,21 @@ class Kernel:
         failed = False
         while True:
             message = await self._client.get_iopub_msg()
-            kind, content, own = message["msg_type"], message["content"], _is_answer(message, request)
+            kind, content, own = message["msg_type"], message["content"], _is_reply_to(message, request)
             if kind == "status" and own and content["execution_state"] == "idle":
                 break
             failed = failed or (kind == "error" and own)
-            self._tell(kind, content)
+            self._forward_message(kind, content)
         reply = await self._client.get_shell_msg()
-        while not _is_answer(reply, request):
+        while not _is_reply_to(reply, request):
             reply = await self._client.get_shell_msg()
         if reply["content"]["status"] != "ok" and not failed:
-            self._tell("error", {"ename": "KernelError", "evalue": f"the kernel says {reply['content']['status']}"})
+            self._forward_message(
+                "error", {"ename": "KernelError", "evalue": f"the kernel says {reply['content']['status']}"}
+            )
         self.send("done", count=reply["content"].get("execution_count"))
 
-    def _tell(self, kind: str, content: dict[str, Any]) -> None:
+    def _forward_message(self, kind: str, content: dict[str, Any]) -> None:
         display = content.get("transient", {}).get("display_id")
         match kind:
             case "stream":
@@ -115,7 +117,7 @@ class Kernel:
                 pass
 
 
-def _is_answer(message: dict[str, Any], request: str) -> bool:
+def _is_reply_to(message: dict[str, Any], request: str) -> bool:
     return bool(message["parent_header"].get("msg_id") == request)
 
 
@@ -147,7 +149,7 @@ async def main(spec: str) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     reader, writer = await asyncio.open_unix_connection(sock=control, limit=1 << 26)
     try:
-        kernel = Kernel(spec, reader, writer)
+        kernel = JupyterBridge(spec, reader, writer)
         await kernel.start()
     except (NoSuchKernel, OSError, RuntimeError) as error:
         body = json.dumps({"event": "failed", "message": _explain(spec, error)}).encode()

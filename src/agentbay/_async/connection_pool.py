@@ -1,0 +1,172 @@
+"""Kept connections: the last one used is the next one taken, and none is ever given to two requests.
+
+httpcore's own pool scans every connection for every request and hands one idle connection to several waiting ones,
+which costs more than the request itself once a few dozen are under way. Its connections are used here as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple, TypeAlias
+
+import httpcore
+import httpx
+
+from .._concurrency import AsyncSemaphore
+from .._socket_backend import AsyncDeadlineBackend
+
+_KEEPALIVE_SECONDS = 55.0
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+Origin: TypeAlias = tuple[str, bytes, int]  # scheme, host, port
+_HTTPCORE_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+
+
+class AsyncPooledConnection(NamedTuple):
+    """A connection and the network that bounds its waits."""
+
+    origin: Origin
+    connection: httpcore.AsyncHTTPConnection
+    network: AsyncDeadlineBackend
+
+
+class AsyncConnectionPool(httpx.AsyncBaseTransport):
+    """Connections to any number of hosts, at most `limit` of them in use at once.
+
+    What has the address `http://localhost` is reached through the unix socket `socket`, if that is not "".
+
+    The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends.
+    """
+
+    def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int, socket: str = "") -> None:
+        self._ssl_context = ssl_context
+        self._socket = socket
+        self._limit = limit
+        self._semaphore = AsyncSemaphore(limit)
+        self._idle: dict[Origin, list[AsyncPooledConnection]] = {}
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request over a kept connection, or a new one."""
+        if not await self._semaphore.acquire(request.extensions["timeout"].get("pool")):
+            raise httpx.PoolTimeout(f"all {self._limit} connections were in use", request=request)
+        kept: AsyncPooledConnection | None = None
+        try:
+            kept = await self._checkout(request.url)
+            response = await self._send(kept, request)
+        except _HTTPCORE_ERRORS as error:
+            await self.checkin(kept, reuse=False)
+            raise to_httpx_error(error, request) from error
+        except BaseException:
+            await self.checkin(kept, reuse=False)
+            raise
+        body = AsyncResponseBody(self, kept, response, request)
+        return httpx.Response(response.status, headers=response.headers, stream=body, extensions=response.extensions)
+
+    async def _send(self, kept: AsyncPooledConnection, request: httpx.Request) -> httpcore.Response:
+        url, extensions = request.url, request.extensions
+        kept.network.deadline_at = extensions.get("deadline", math.inf)
+        scheme, host, port = kept.origin
+        target = extensions.get("target", url.raw_path)
+        core = httpcore.Request(
+            request.method,
+            httpcore.URL(scheme=scheme.encode(), host=host, port=port, target=target),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions={"timeout": extensions["timeout"]},
+        )
+        return await kept.connection.handle_async_request(core)
+
+    async def _checkout(self, url: httpx.URL) -> AsyncPooledConnection:
+        if url.scheme not in _DEFAULT_PORTS or not url.raw_host or (url.port or 0) >= 1 << 16:
+            raise httpcore.UnsupportedProtocol("the address is not http:// or https://, a host and perhaps a port")
+        place = url.scheme, url.raw_host, url.port or _DEFAULT_PORTS[url.scheme]
+        while (kept := self._pop_idle(place)) is not None:
+            if kept.connection.is_available() and not kept.connection.has_expired():
+                return kept
+            await kept.connection.aclose()
+        scheme, host, port = place
+        network = AsyncDeadlineBackend(self._socket if is_local_socket(url) else "")
+        connection = httpcore.AsyncHTTPConnection(
+            httpcore.Origin(scheme.encode(), host, port),
+            ssl_context=self._ssl_context() if scheme == "https" else None,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
+            network_backend=network,
+        )
+        return AsyncPooledConnection(place, connection, network)
+
+    def _pop_idle(self, place: Origin) -> AsyncPooledConnection | None:
+        try:
+            return self._idle[place].pop()
+        except LookupError:  # none, or another thread was quicker
+            return None
+
+    async def checkin(self, kept: AsyncPooledConnection | None, *, reuse: bool) -> None:
+        """End the use of a connection: keep it for the next request, or close it."""
+        try:
+            if kept is None:
+                return
+            stack = self._idle.setdefault(kept.origin, [])
+            if reuse and kept.connection.is_idle() and not self._closed and len(stack) < self._limit:
+                stack.append(kept)
+            else:
+                await kept.connection.aclose()
+        finally:
+            self._semaphore.release()
+
+    async def aclose(self) -> None:
+        """Close every kept connection; those in use close when they are given back."""
+        self._closed = True
+        for place in list(self._idle):
+            while (kept := self._pop_idle(place)) is not None:
+                await kept.connection.aclose()
+
+
+class AsyncResponseBody(httpx.AsyncByteStream):
+    """The body of a response; gives its connection back when closed."""
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        kept: AsyncPooledConnection,
+        response: httpcore.Response,
+        request: httpx.Request,
+    ) -> None:
+        self._pool, self._response, self._request = pool, response, request
+        self._connection: AsyncPooledConnection | None = kept
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._response.aiter_stream():
+                yield part
+        except _HTTPCORE_ERRORS as error:
+            raise to_httpx_error(error, self._request) from error
+
+    async def aclose(self) -> None:
+        """Give the connection back. Calling it again does nothing."""
+        kept, self._connection = self._connection, None
+        if kept is None:
+            return
+        reuse = False
+        try:
+            await self._response.aclose()
+            reuse = True
+        finally:
+            await self._pool.checkin(kept, reuse=reuse)
+
+
+def is_local_socket(url: httpx.URL) -> bool:
+    """Whether an address is that of a runtime which is reached through a unix socket."""
+    return url.scheme in ("http", "ws") and url.host == "localhost" and url.port is None
+
+
+def to_httpx_error(error: Exception, request: httpx.Request) -> httpx.RequestError:
+    """Turn what httpcore raises into what httpx raises; their names are the same."""
+    kind: type[httpx.RequestError] = getattr(httpx, type(error).__name__)
+    return kind(str(error) or type(error).__name__, request=request)

@@ -1,0 +1,270 @@
+"""A session's WebSocket: one connection, made with its first use, for all that streams.
+
+What a frame means is decided in `_transport/ws.py`; what is different by flavour is in `_websocket.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._concurrency import AsyncPerLoop, AsyncSemaphore, async_sleep
+from .._transport.deadline import Deadline
+from .._transport.retry import retry_backoff
+from .._transport.ws_protocol import ExchangeEnded, ExchangeKind, PushMessage, make_frame
+from .._websocket import AsyncCall, AsyncEvent, AsyncWebSocket, AsyncWorker, WebSocketEndpoint
+from ..errors import (
+    AgentBayError,
+    APIError,
+    ClientClosedError,
+    ConnectionLost,
+    SessionError,
+    TransportError,
+)
+from .ws_connection import SEND_TIMEOUT_SECONDS, AsyncWsConnection, AsyncWsStream
+
+if TYPE_CHECKING:
+    from .session import AsyncSession
+
+CALL_TIMEOUT_SECONDS = 30.0
+_CONNECT_TIMEOUT_SECONDS = 10.0
+_RECONNECT_FIRST_SECONDS, _RECONNECT_MAX_SECONDS, _RECONNECT_GIVE_UP_SECONDS = (
+    0.5,
+    5.0,
+    300.0,
+)  # of attempts to connect again, seconds
+_logger = logging.getLogger("agentbay")
+
+
+class Listener(NamedTuple):
+    """Who wants to know what a target says unasked.
+
+    Attributes:
+        target: Whose pushes.
+        on_push: Gets the data of each, where frames are read: it must not wait, nor run code of the user's.
+        on_lost: Gets the reason when the connection is lost; under the same rule.
+        on_up: Called when there is a connection again, to ask for the pushes again; may wait and use the connection.
+            With it the connection is made again by itself, without it by the next use.
+    """
+
+    target: str
+    on_push: Callable[[dict[str, Any]], None]
+    on_lost: Callable[[AgentBayError], None]
+    on_reconnect: AsyncCall[None] | None = None
+
+
+class AsyncWsClient:
+    """The WebSocket of one session; for this package's own use.
+
+    There is one connection for each event loop, or one for the process. Nothing that was sent is ever sent again: when
+    the connection is lost, all that waits for an answer fails with `ConnectionLost`.
+    """
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+        self._websockets = AsyncPerLoop(
+            lambda: AsyncReconnectingWebSocket(self._make_endpoint, self._retries), AsyncReconnectingWebSocket.aclose
+        )
+        self._closed = False
+
+    async def websocket(self) -> AsyncReconnectingWebSocket:
+        """Return the running loop's connection, connected or not.
+
+        Raises:
+            ClientClosedError: It was closed, as by `session.delete()`.
+        """
+        if self._closed:
+            raise ClientClosedError(
+                f"The WebSocket of session {self._session.session_id} is closed.", hint="The session was deleted."
+            )
+        return await self._websockets.get()
+
+    async def call(self, target: str, data: dict[str, Any], timeout: float = CALL_TIMEOUT_SECONDS) -> dict[str, Any]:
+        """Ask, and return the one answer; see `AsyncLink.call`."""
+        return await (await self.websocket()).call(target, data, Deadline(timeout))
+
+    async def stream(self, target: str, data: dict[str, Any], timeout: float) -> AsyncWsStream:
+        """Ask, and return the stream of what happens until its end, which must come within `timeout` seconds."""
+        return await (await self.websocket()).stream(target, data, Deadline(timeout))
+
+    async def aclose(self) -> None:
+        """Close the connection; what waits for an answer fails. Calling it again does nothing."""
+        self._closed = True
+        await self._websockets.aclose()
+
+    def _retries(self) -> int:
+        return self._session.agent_bay.client.max_retries
+
+    async def _make_endpoint(self) -> WebSocketEndpoint:
+        session = self._session
+        if not session.ws_url:
+            raise SessionError("ws_url is not available for this session")
+        if not session.token:
+            raise SessionError("token is not available for WS connection")
+        return await session.agent_bay.client.websocket_endpoint(session.ws_url, session.token)
+
+
+class AsyncReconnectingWebSocket:
+    """The connection of one loop: made when it is needed, and made again when it was lost."""
+
+    def __init__(self, place: AsyncCall[WebSocketEndpoint], retries: Callable[[], int]) -> None:
+        self._make_endpoint, self._get_max_retries = place, retries
+        self._connect_lock = AsyncSemaphore(1)
+        self._connection: AsyncWsConnection | None = None
+        self._listeners: list[Listener] = []
+        self._closed = AsyncEvent()
+        self._reconnect_worker: AsyncWorker | None = None
+
+    async def call(
+        self,
+        target: str,
+        data: dict[str, Any],
+        deadline: Deadline,
+        on_answer: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Ask, and return the one answer.
+
+        Args:
+            target: Whom.
+            data: What.
+            deadline: When the answer must be there.
+            on_answer: Gets the answer before any later frame is read; under the rule of `Listener.on_push`.
+
+        Raises:
+            ToolError: The target refused.
+            AgentBayError: There is no answer, or none that can be read.
+        """
+        connection = await self.ensure_connected(deadline)
+        with connection.exchange(ExchangeKind.CALL, target, data, on_answer) as (frame, answers):
+            await connection.send(frame, deadline)
+            try:
+                arrival: ExchangeEnded = await answers.get(deadline.remaining())
+            except TimeoutError as error:
+                raise deadline.exceeded_error(f"{target} {data.get('method', '')}") from error
+        if arrival.error is not None:
+            raise arrival.error
+        return arrival.data
+
+    async def stream(self, target: str, data: dict[str, Any], deadline: Deadline) -> AsyncWsStream:
+        """Ask, and return the stream of what happens.
+
+        Raises:
+            AgentBayError: It could not be asked.
+        """
+        connection = await self.ensure_connected(deadline)
+        frame, arrivals = connection.begin_exchange(ExchangeKind.STREAM, target, data)
+        try:
+            await connection.send(frame, deadline)
+        except BaseException:
+            connection.end_exchange(frame.id)
+            raise
+        return AsyncWsStream(connection, frame, arrivals, deadline)
+
+    async def send(self, target: str, data: dict[str, Any], deadline: Deadline | None = None) -> None:
+        """Say something that has no answer.
+
+        Raises:
+            AgentBayError: It could not be sent.
+        """
+        deadline = deadline or Deadline(SEND_TIMEOUT_SECONDS)
+        await (await self.ensure_connected(deadline)).send(make_frame(target, data), deadline)
+
+    def add_listener(self, listener: Listener) -> Callable[[], None]:
+        """Tell a listener what comes, from now on; return the function that ends it."""
+        self._listeners.append(listener)
+        return lambda: self._remove_listener(listener)
+
+    def _remove_listener(self, listener: Listener) -> None:
+        with contextlib.suppress(ValueError):
+            self._listeners.remove(listener)
+
+    async def ensure_connected(self, deadline: Deadline) -> AsyncWsConnection:
+        """Return the connection; connect if there is none.
+
+        Raises:
+            ClientClosedError: This was closed.
+            APIError, TransportError: There is none to be had in time.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._connect(deadline)
+            except (APIError, TransportError) as error:
+                pause = retry_backoff(
+                    error, attempt, idempotent=True, max_retries=self._get_max_retries(), remaining=deadline.remaining()
+                )
+                if pause is None or self._closed.is_set():
+                    raise
+                await async_sleep(pause)
+
+    async def _connect(self, deadline: Deadline) -> AsyncWsConnection:
+        if not await self._connect_lock.acquire(max(deadline.remaining(), 0.0)):
+            raise deadline.exceeded_error("Connecting")
+        try:
+            if self._closed.is_set():
+                raise ClientClosedError("The WebSocket of this session is closed.")
+            if self._connection is None or self._connection.lost.is_set():
+                place = await self._make_endpoint()
+                socket = await AsyncWebSocket.open(
+                    place, min(deadline.remaining_or_raise("Connecting"), _CONNECT_TIMEOUT_SECONDS)
+                )
+                self._connection = AsyncWsConnection(socket, self._on_push, self._on_lost)
+                _logger.debug("WebSocket connected to %s", place.host)
+            return self._connection
+        finally:
+            self._connect_lock.release()
+
+    def _on_push(self, push: PushMessage) -> None:
+        for listener in list(self._listeners):
+            if listener.target == push.target:
+                listener.on_push(push.data)
+
+    def _on_lost(self, error: AgentBayError) -> None:
+        for listener in list(self._listeners):
+            listener.on_lost(error)
+        wanted = any(listener.on_reconnect is not None for listener in self._listeners)
+        if wanted and isinstance(error, ConnectionLost) and not self._closed.is_set():
+            self._reconnect_worker = AsyncWorker(self._reconnect)
+
+    async def _reconnect(self) -> None:
+        """Connect again for those who want it, until it works, makes no sense any more or has lasted too long."""
+        pause, since = _RECONNECT_FIRST_SECONDS, Deadline(_RECONNECT_GIVE_UP_SECONDS)
+        while not await self._closed.wait(pause + random.uniform(0, 0.1)):
+            waiting = [listener for listener in self._listeners if listener.on_reconnect is not None]
+            try:
+                if waiting:
+                    await self._connect(Deadline(_CONNECT_TIMEOUT_SECONDS))
+                    for listener in waiting:
+                        await _resubscribe(listener)
+                return
+            except ClientClosedError:
+                return
+            except AgentBayError as error:
+                if since.remaining() <= 0 or not error.retryable:
+                    for listener in waiting:
+                        listener.on_lost(error)
+                    return
+            pause = min(pause * 1.5, _RECONNECT_MAX_SECONDS)
+
+    async def aclose(self) -> None:
+        """Close the connection for good."""
+        self._closed.set()
+        if self._reconnect_worker is not None:
+            await self._reconnect_worker.stop()
+        if self._connection is not None:
+            await self._connection.aclose()
+
+
+async def _resubscribe(listener: Listener) -> None:
+    if listener.on_reconnect is None:
+        return
+    try:
+        await listener.on_reconnect()
+    except TransportError:  # lost once more: the next attempt asks all again
+        raise
+    except AgentBayError as error:
+        listener.on_lost(error)

@@ -1,0 +1,196 @@
+"""Files of this machine, read and written a block at a time. It blocks: the seam decides where that happens."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from .errors import FileError
+
+BLOCK_BYTES = 1 << 20
+
+
+@contextmanager
+def _map_os_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileError(f"Local file not found: {path}") from error
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
+
+
+class LocalSource:
+    """A file to be sent. Its size is fixed when this is made; it is opened by `rewind`.
+
+    Raises:
+        FileError: If it is not there, or is no file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with _map_os_errors(self.path):
+            found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for its other end
+            raise FileError(f"{self.path} is not a file.")
+        self.size = found.st_size
+        self.sent = 0
+        self._file: BinaryIO | None = None
+        self._closed = False
+        self._lock = threading.Lock()  # a cancelled task leaves its last call to a thread
+
+    def rewind(self) -> None:
+        """Begin, or begin anew.
+
+        Raises:
+            FileError: If it cannot be read.
+        """
+        with _map_os_errors(self.path), self._lock:
+            if self._file is None and not self._closed:
+                self._file = self.path.open("rb")
+            if self._file is not None:
+                self._file.seek(0)
+        self._hash = hashlib.md5(usedforsecurity=False)
+        self.sent = 0
+
+    def read(self) -> bytes:
+        """Return the next block, empty at the end.
+
+        Raises:
+            FileError: If it cannot be read, or became shorter.
+        """
+        with _map_os_errors(self.path), self._lock:
+            block = b"" if self._file is None else self._file.read(min(BLOCK_BYTES, self.size - self.sent))
+        if not block and self.sent < self.size:
+            raise FileError(f"{self.path} became shorter while it was sent.")
+        self._hash.update(block)
+        self.sent += len(block)
+        return block
+
+    @property
+    def md5(self) -> str:
+        """Checksum of what was read."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Close it for good."""
+        with self._lock:
+            file, self._file, self._closed = self._file, None, True
+            if file is not None:
+                file.close()
+
+
+class LocalTarget:
+    """A file to be made: under a temporary name beside its own, which it gets when it is whole; `rewind` makes it.
+
+    Raises:
+        FileError: If something is there that may not be replaced.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+        self.path = Path(path)
+        self.received = 0
+        self._overwrite = overwrite
+        self._temporary_path = self.path.with_name(f".{secrets.token_hex(8)}.part")
+        self._file: FileIO | None = None
+        self._closed = False
+        self._lock = threading.Lock()  # as above
+        check_target(self.path, overwrite=overwrite)
+
+    def rewind(self) -> None:
+        """Begin, or begin anew; directories on the way are made.
+
+        Raises:
+            FileError: If it cannot be written.
+        """
+        with _map_os_errors(self.path), self._lock:
+            if self._file is None and not self._closed:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._temporary_path.open("xb", buffering=0)
+            if self._file is not None:
+                self._file.seek(0)
+                self._file.truncate()
+        self.received = 0
+
+    def write(self, block: bytes) -> None:
+        """Add a block.
+
+        Raises:
+            FileError: If it cannot be written.
+        """
+        with _map_os_errors(self.path), self._lock:
+            rest = memoryview(block)
+            while rest and self._file is not None:
+                rest = rest[self._file.write(rest) :]
+        self.received += len(block)
+
+    def commit(self) -> None:
+        """Give the file its name.
+
+        Raises:
+            FileError: If that cannot be done.
+        """
+        check_target(self.path, overwrite=self._overwrite)
+        with _map_os_errors(self.path), self._lock:
+            if self._file is None:
+                return
+            os.fsync(self._file.fileno())
+            if self.path.exists():
+                shutil.copymode(self.path, self._temporary_path)
+            self._file.close()
+            self._temporary_path.replace(self.path)
+
+    def discard(self) -> None:
+        """Remove what was not committed; nothing can be added any more."""
+        with self._lock:
+            file, self._file, self._closed = self._file, None, True
+            if file is not None:
+                file.close()
+                self._temporary_path.unlink(missing_ok=True)
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuse a place for a file.
+
+    Raises:
+        FileError: If a directory is there, or something that may not be replaced.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise FileError(f"{place} is a directory.")
+    if not overwrite and place.exists():
+        raise FileError(f"Destination exists and overwrite=False: {place}")
+
+
+class LocalFile(NamedTuple):
+    """A file below a directory; `name` is its path there, with slashes, or "" for the directory's own place."""
+
+    path: Path
+    name: str
+
+
+def list_local_files(path: str | os.PathLike[str]) -> list[LocalFile]:
+    """The file itself, or all files below a directory, sorted. Links to directories are not followed.
+
+    Raises:
+        FileError: If there is nothing, or a directory cannot be read.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        return [LocalFile(root, "")]
+    places = (Path(folder, name) for folder, _, names in os.walk(root, onerror=_raise_file_error) for name in names)
+    found = [LocalFile(place, place.relative_to(root).as_posix()) for place in places if place.is_file()]
+    return sorted(found, key=lambda file: file.name)
+
+
+def _raise_file_error(error: OSError) -> None:
+    raise FileError(f"{error.filename}: {error.strerror or error}") from error

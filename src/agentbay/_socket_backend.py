@@ -1,0 +1,356 @@
+"""Sockets for httpcore that keep to a deadline, in a pair: the other half of the seam (`_concurrency.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import select
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+import httpcore
+
+
+class _DeadlineBackend:
+    """A socket layer whose every wait ends at `until`, a moment on the monotonic clock."""
+
+    deadline_at = math.inf
+
+    def __init__(self, path: str = "") -> None:
+        """Lead to any host; or, given the path of a unix socket, to that whatever the host."""
+        self.socket_path = path
+
+    def remaining(self, timeout: float | None) -> float | None:
+        """Seconds that a wait may take: no longer than `timeout`, and not beyond `until`; None without a limit."""
+        left = min(math.inf if timeout is None else timeout, max(self.deadline_at - time.monotonic(), 0.0))
+        return None if left > _LONGEST_WAIT_SECONDS else left
+
+
+_LONGEST_WAIT_SECONDS = 1e9  # seconds; sockets take no number without end
+_CONNECT_ERRORS = (OSError, UnicodeError)  # the latter of a name that no host can have
+_HIGH_WATER_BYTES = 1 << 20  # so much may arrive before it is read, bytes; whoever sends more has to wait
+_NOT_SENT_MESSAGE = "The connection was closed before the request was sent."
+
+
+# ── Asynchronous ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class AsyncDeadlineBackend(_DeadlineBackend, httpcore.AsyncNetworkBackend):
+    """Sockets on asyncio's own transports; spares a connection the layers of a portable one."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to a host."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.remaining(timeout)):
+                if self.socket_path:
+                    return await self._connect_unix(loop)
+                _, stream = await loop.create_connection(
+                    lambda: _AsyncStream(self), host, port, **_happy_eyeballs_options(loop, host)
+                )
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"no connection to {self.socket_path or f'{host}:{port}'} in time") from error
+        except _CONNECT_ERRORS as error:
+            raise httpcore.ConnectError(str(error)) from error
+        return stream
+
+    async def _connect_unix(self, loop: asyncio.AbstractEventLoop) -> httpcore.AsyncNetworkStream:
+        try:
+            _, stream = await loop.create_unix_connection(lambda: _AsyncStream(self), self.socket_path)
+        except OSError as error:
+            raise httpcore.ConnectError(f"{self.socket_path}: {error.strerror}") from error
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+def _happy_eyeballs_options(loop: asyncio.AbstractEventLoop, host: str) -> dict[str, Any]:
+    """Have the addresses of a host tried side by side, a quarter of a second apart, where the loop can do that.
+
+    Only asyncio's own can. An address has no other beside it, and that race may lose a socket when it is cancelled.
+    """
+    is_address = ":" in host or host.replace(".", "").isdigit()
+    return {} if is_address or not isinstance(loop, asyncio.BaseEventLoop) else {"happy_eyeballs_delay": 0.25}
+
+
+class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
+    """One connection: what has arrived, and who waits for more."""
+
+    def __init__(self, network: AsyncDeadlineBackend) -> None:
+        self._backend = network
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made, start_tls
+        self._buffer = bytearray()
+        self._is_reading_paused = False
+        self._is_eof = False
+        self._error: Exception | None = None
+        self._is_write_incomplete = False
+        self._read_waiter: asyncio.Future[None] | None = None
+        self._drain_waiter: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # no subclass of it on uvloop
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > _HIGH_WATER_BYTES and not self._is_reading_paused:
+            self._is_reading_paused = True
+            self._transport.pause_reading()
+        _resolve_waiter(self._read_waiter)
+
+    def eof_received(self) -> bool:
+        self._is_eof = True
+        _resolve_waiter(self._read_waiter)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._error = exc
+        self._is_write_incomplete = self._is_write_incomplete or self._transport.get_write_buffer_size() > 0
+        self.eof_received()
+        _resolve_waiter(self._drain_waiter)
+
+    def pause_writing(self) -> None:
+        self._drain_waiter = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        _resolve_waiter(self._drain_waiter)
+        self._drain_waiter = None
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._backend.remaining(timeout) == 0:  # what arrives without a pause gives no reason to wait
+            raise httpcore.ReadTimeout("too late")
+        if not self._buffer and not self._is_eof:
+            self._read_waiter = asyncio.get_running_loop().create_future()
+            try:
+                await _wait_with_timeout(self._read_waiter, self._backend.remaining(timeout), httpcore.ReadTimeout)
+            finally:
+                self._read_waiter = None
+        if not self._buffer and self._is_write_incomplete:
+            raise httpcore.ConnectError(_NOT_SENT_MESSAGE)
+        if not self._buffer and self._error is not None:
+            raise httpcore.ReadError(str(self._error)) from self._error
+        data = bytes(self._buffer[:max_bytes])
+        del self._buffer[:max_bytes]
+        if self._is_reading_paused and len(self._buffer) <= _HIGH_WATER_BYTES // 2:
+            self._is_reading_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not buffer:
+            return
+        if self._transport.is_closing():
+            self._is_write_incomplete = True
+            raise httpcore.WriteError(_NOT_SENT_MESSAGE)
+        self._transport.write(buffer)
+        if self._drain_waiter is not None:
+            await _wait_with_timeout(self._drain_waiter, self._backend.remaining(timeout), httpcore.WriteTimeout)
+
+    async def aclose(self) -> None:
+        self._transport.abort()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        loop = asyncio.get_running_loop()
+        secured = _AsyncStream(self._backend)
+        secured._transport = self._transport  # until the handshake is done, or fails
+        try:
+            async with asyncio.timeout(self._backend.remaining(timeout)):
+                transport = await loop.start_tls(self._transport, secured, ssl_context, server_hostname=server_hostname)
+        except TimeoutError as error:
+            self._transport.abort()
+            raise httpcore.ConnectTimeout("no TLS handshake in time") from error
+        except OSError as error:  # ssl.SSLError is one
+            self._transport.abort()
+            raise httpcore.ConnectError(str(error)) from error
+        assert transport is not None
+        secured.connection_made(transport)
+        return secured
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":
+            return self._is_eof or bool(self._buffer) or _is_readable(self._transport.get_extra_info("socket"))
+        return self._transport.get_extra_info("sslcontext" if info == "ssl_context" else info)
+
+
+def _is_readable(sock: Any) -> bool:
+    """Whether the system has something that the loop, which may have been kept busy, has not seen yet."""
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _resolve_waiter(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+def _time_out_waiter(waiter: asyncio.Future[None], late: type[Exception]) -> None:
+    if not waiter.done():
+        waiter.set_exception(late("too late"))
+
+
+async def _wait_with_timeout(waiter: asyncio.Future[None], timeout: float | None, late: type[Exception]) -> None:
+    if timeout is None:
+        await waiter
+        return
+    timer = waiter.get_loop().call_later(timeout, _time_out_waiter, waiter, late)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+
+
+# ── Synchronous ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SyncDeadlineBackend(_DeadlineBackend, httpcore.NetworkBackend):
+    """Blocking sockets."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to a host, trying its addresses in turn."""
+        until = time.monotonic() + (math.inf if timeout is None else timeout)
+        keepalive = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+        if self.socket_path:
+            return self._connect_unix(timeout)
+        failure: Exception | None = None
+        for address in _resolve_addresses(host, port):
+            left = self.remaining(until - time.monotonic())
+            if left is not None and left <= 0:
+                raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from failure
+            try:
+                seconds = None if left == math.inf else left
+                stream = httpcore.SyncBackend().connect_tcp(address, port, seconds, local_address, keepalive)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _SyncStream(self, stream)
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+    def _connect_unix(self, timeout: float | None) -> httpcore.NetworkStream:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(self.remaining(timeout))
+            sock.connect(self.socket_path)
+        except OSError as error:
+            sock.close()  # which httpcore's own backend does not do
+            late = isinstance(error, TimeoutError)
+            raise (httpcore.ConnectTimeout if late else httpcore.ConnectError)(
+                f"{self.socket_path}: {error}"
+            ) from error
+        return _SyncStream(self, _UnixStream(sock))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+def _resolve_addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except _CONNECT_ERRORS as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class _UnixStream(httpcore.NetworkStream):
+    """A connection to a unix socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            self._sock.settimeout(timeout)
+            return self._sock.recv(max_bytes)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout("too late") from error
+        except OSError as error:
+            raise httpcore.ReadError(str(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            self._sock.settimeout(timeout)
+            self._sock.sendall(buffer)
+        except TimeoutError as error:
+            raise httpcore.WriteTimeout("too late") from error
+        except OSError as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return _is_readable(self._sock) if info == "is_readable" else None
+
+
+class _SyncStream(httpcore.NetworkStream):
+    """One connection, every wait of which ends at the network's `until`."""
+
+    _WRITE_CHUNK_BYTES = 1 << 16
+
+    def __init__(self, network: SyncDeadlineBackend, stream: httpcore.NetworkStream) -> None:
+        self._backend, self._stream = network, stream
+        self._is_write_incomplete = False
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            data = self._stream.read(max_bytes, self._remaining_or_raise(timeout, httpcore.ReadTimeout))
+        except httpcore.ReadError as error:
+            raise (httpcore.ConnectError(_NOT_SENT_MESSAGE) if self._is_write_incomplete else error) from error
+        if not data and self._is_write_incomplete:
+            raise httpcore.ConnectError(_NOT_SENT_MESSAGE)
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        view = memoryview(buffer)
+        try:
+            for start in range(0, len(view), self._WRITE_CHUNK_BYTES):
+                left = self._remaining_or_raise(timeout, httpcore.WriteTimeout)
+                self._stream.write(bytes(view[start : start + self._WRITE_CHUNK_BYTES]), left)
+        except httpcore.WriteError:
+            self._is_write_incomplete = True  # what was not taken whole was not executed
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = self._remaining_or_raise(timeout, httpcore.ConnectTimeout)
+        return _SyncStream(self._backend, self._stream.start_tls(ssl_context, server_hostname, left))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _remaining_or_raise(self, timeout: float | None, late: type[Exception]) -> float | None:
+        left = self._backend.remaining(timeout)
+        if left is not None and left <= 0:
+            raise late("too late")
+        return left

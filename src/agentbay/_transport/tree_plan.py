@@ -1,0 +1,250 @@
+"""Directories as wholes: what is in them, what differs, and the commands that do the session's part."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from ..errors import FileError
+from .shell_scripts import quote_path as quote_path
+
+KIND_FILE, KIND_DIRECTORY, KIND_LINK = "f", "d", "l"
+TEMPORARY_PREFIX = ".agentbay-"  # begins the names of what is not whole yet
+_BATCH_BYTES, _BATCH_FILES = 8 << 20, 2000
+_MTIME_TOLERANCE_NS = 2000  # nanoseconds: archives tell times as floating-point seconds
+
+
+class TreeEntry(NamedTuple):
+    """One thing in a directory; `time` is its modification in nanoseconds, `target` where a link leads."""
+
+    kind: str
+    size: int = 0
+    mtime_ns: int = 0
+    mode: int = 0
+    link_target: str = ""
+    digest: str = ""
+
+
+Tree = dict[str, TreeEntry]
+
+
+class TransferPlan(NamedTuple):
+    """What has to be done; `batches` are paths that travel together, always the same ones for the same difference."""
+
+    copied: list[str]
+    deleted: list[str]
+    unchanged: int
+    batches: list[list[str]]
+    bytes: int
+
+
+def is_unchanged(one: TreeEntry, other: TreeEntry | None) -> bool:
+    """Whether nothing has to be copied."""
+    if other is None or one.kind != other.kind:
+        return False
+    if one.kind == KIND_LINK:
+        return one.link_target == other.link_target
+    if one.kind == KIND_DIRECTORY:
+        return True
+    if one.size != other.size or one.mode != other.mode:
+        return False
+    if one.digest or other.digest:
+        return one.digest == other.digest
+    return abs(one.mtime_ns - other.mtime_ns) <= _MTIME_TOLERANCE_NS
+
+
+def plan_transfer(source: Tree, target: Tree, *, delete: bool) -> TransferPlan:
+    """Compare; `target` is to become as `source` is, and to lose what is not there only if `delete`."""
+    copied = sorted(path for path, entry in source.items() if not is_unchanged(entry, target.get(path)))
+    in_the_way = {
+        path
+        for path, entry in target.items()
+        if (delete if path not in source else _is_kind_conflict(entry, source[path]))
+    }
+    # what lies below something that goes, goes with it
+    deleted = sorted(path for path in in_the_way if not any(above in in_the_way for above in iter_parents(path)))
+    return TransferPlan(
+        copied, deleted, len(source) - len(copied), list(_batches(copied, source)), sum(source[p].size for p in copied)
+    )
+
+
+def _is_kind_conflict(one: TreeEntry, other: TreeEntry) -> bool:
+    return one.kind != other.kind and KIND_DIRECTORY in (one.kind, other.kind)
+
+
+def iter_parents(path: str) -> Iterator[str]:
+    """The directories above a path, the nearest first."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _batches(paths: Iterable[str], tree: Tree) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for path in paths:
+        if batch and (size + tree[path].size > _BATCH_BYTES or len(batch) >= _BATCH_FILES):
+            yield batch
+            batch, size = [], 0
+        batch.append(path)
+        size += tree[path].size
+    if batch:
+        yield batch
+
+
+def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
+    """Make a function that tells whether a path is ignored, by rules as in a `.gitignore`.
+
+    A pattern with a slash that is not at its end counts from the top, any other for names at every depth; `/` at the
+    end is for directories only, `**` for any number of directories; `!` takes back what an earlier one ignored.
+    """
+    rules = [_compile_rule(pattern) for pattern in patterns if pattern and not pattern.startswith("#")]
+
+    def ignored(path: str, is_directory: bool) -> bool:
+        found = False
+        for expression, wanted, directories_only in rules:
+            if (is_directory or not directories_only) and expression.fullmatch(path):
+                found = wanted
+        return found
+
+    return ignored
+
+
+def _compile_rule(pattern: str) -> tuple[re.Pattern[str], bool, bool]:
+    wanted = not pattern.startswith("!")
+    pattern = pattern.removeprefix("!")
+    directories_only, pattern = pattern.endswith("/"), pattern.rstrip("/")
+    head = "" if "/" in pattern else "(?:.*/)?"
+    *above, last = pattern.lstrip("/").split("/")
+    parts = ["(?:.*/)?" if part == "**" else f"{_glob_to_regex(part)}/" for part in above]
+    whole = "".join([head, *parts, ".*" if last == "**" else _glob_to_regex(last)])
+    return re.compile(whole, re.DOTALL), wanted, directories_only
+
+
+_WILDCARD_PATTERNS = {"*": "[^/]*", "?": "[^/]"}
+
+
+def _glob_to_regex(pattern: str) -> str:
+    """The regular expression for one name: `*`, `?` and sets such as `[a-c]` or `[!a]`."""
+    return "".join(map(_glob_token_to_regex, re.findall(r"\[!?[^\]]+\]|.", pattern, re.DOTALL)))
+
+
+def _glob_token_to_regex(token: str) -> str:
+    if len(token) == 1:
+        return _WILDCARD_PATTERNS.get(token) or re.escape(token)
+    head = "[^" if token[1] == "!" else "["
+    return head + re.escape(token[1:-1].removeprefix("!")).replace(r"\-", "-") + "]"
+
+
+def without_ignored(tree: Tree, ignored: Callable[[str, bool], bool]) -> Tree:
+    """Leave out what is ignored, and what lies below that."""
+    gone = {path for path, entry in tree.items() if ignored(path, entry.kind == KIND_DIRECTORY)}
+    return {
+        path: entry
+        for path, entry in tree.items()
+        if path not in gone and not any(above in gone for above in iter_parents(path))
+    }
+
+
+# ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_script(root: str, out: str, *, digests: bool) -> str:
+    """The command that writes what a directory holds into a file; with a marker if there is no such directory."""
+    digest = f'find . -type f ! -name "{TEMPORARY_PREFIX}*" -print0 | xargs -0 -r sha256sum -z --' if digests else ":"
+    return f"""\
+P={quote_path(root)}; O={shlex.quote(out)}
+if [ -e "$P" ] && [ ! -d "$P" ]; then echo "$P: Not a directory" >&2; exit 20; fi
+[ -d "$P" ] || {{ : > "$O"; exit; }}
+cd -- "$P" || exit
+find . -mindepth 1 -name '{TEMPORARY_PREFIX}*' -prune -o \\( -type f -o -type d -o -type l \\) \
+-printf '%y %s %T@ %m\\0%P\\0%l\\0' > "$O.list" || exit
+{{ {digest}; }} > "$O.sums" || exit
+{{ wc -c < "$O.list"; cat "$O.list" "$O.sums"; }} > "$O"; rm -f "$O.list" "$O.sums"
+"""
+
+
+def read_tree_listing(data: bytes) -> Tree:
+    """Read what `listing` wrote.
+
+    Raises:
+        FileError: It cannot be read.
+    """
+    if not data:
+        return {}
+    try:
+        head, _, rest = data.partition(b"\n")
+        fields = rest[: int(head)].split(b"\0")
+        digests = dict(_read_digests(rest[int(head) :]))
+        tree: Tree = {}
+        for facts, name, target in zip(fields[0::3], fields[1::3], fields[2::3], strict=False):
+            kind, size, time, mode = facts.decode().split()
+            path = name.decode("utf-8", "surrogateescape")
+            whole, _, fraction = time.partition(".")
+            moment = int(whole) * 10**9 + int(fraction[:9].ljust(9, "0") or "0")
+            link = target.decode("utf-8", "surrogateescape")
+            size_of = int(size) if kind == KIND_FILE else 0
+            tree[path] = TreeEntry(kind, size_of, moment, int(mode, 8) & 0o777, link, digests.get(path, ""))
+    except ValueError as error:
+        raise FileError(f"The listing of the session's directory cannot be read: {error}") from error
+    return tree
+
+
+def _read_digests(data: bytes) -> Iterator[tuple[str, str]]:
+    for item in data.split(b"\0"):
+        if item:
+            digest, _, name = item.partition(b"  ./")
+            yield name.decode("utf-8", "surrogateescape"), digest.decode()
+
+
+def encode_paths(paths: Iterable[str]) -> str:
+    """Write paths for `pack` and `delete`, as base64: a path may hold anything but NUL."""
+    return base64.b64encode(b"".join(f"./{path}\0".encode("utf-8", "surrogateescape") for path in paths)).decode()
+
+
+def unpack_script(root: str, staged: str, token: str) -> str:
+    """The command that brings a staged archive to its place: each file at once, by renaming."""
+    return f"""\
+P={quote_path(root)}; S={shlex.quote(staged)}
+mkdir -p -- "$P" && cd -- "$P" || exit
+T=$(pwd -P; echo .); T=${{T%??}}; export T
+N=$T/{TEMPORARY_PREFIX}{token}; trap 'rm -rf -- "$N"' EXIT; rm -rf -- "$N"; mkdir -- "$N" && cd -- "$N" || exit
+base64 -d < "$S" | tar -xzpf - --no-same-owner || exit
+find . -mindepth 1 -type d -print0 | (cd -- "$T" && xargs -0 -r mkdir -p --) || exit
+find . -type d -exec sh -c 'for d; do
+  find "$d" -mindepth 1 -maxdepth 1 ! -type d -print0 | xargs -0 -r mv -f -t "$T/$d" -- || exit 255
+done' sh {{}} + || exit
+rm -f -- "$S"
+"""
+
+
+def pack_script(root: str, wanted: str, out: str) -> str:
+    """The command that packs the files whose `names` are staged, and tells how long the archive is."""
+    return f"""\
+cd -- {quote_path(root)} || exit
+base64 -d < {shlex.quote(wanted)} | tar -cf - --format=posix --no-recursion --null -T - | gzip -1 > {shlex.quote(out)}
+rm -f -- {shlex.quote(wanted)}; wc -c < {shlex.quote(out)}
+"""
+
+
+def delete_script(root: str, doomed: str) -> str:
+    """The command that removes the paths whose `names` are staged."""
+    return f"""\
+cd -- {quote_path(root)} || exit
+base64 -d < {shlex.quote(doomed)} | xargs -0 -r rm -rf -- || exit
+rm -f -- {shlex.quote(doomed)}
+"""
+
+
+def check_paths(tree: Mapping[str, TreeEntry]) -> None:
+    """Refuse a tree that leaves its directory.
+
+    Raises:
+        FileError: Names the path.
+    """
+    for path in tree:
+        if path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")):
+            raise FileError(f"The session tells of a path that leaves its directory: {path!r}")

@@ -1,0 +1,135 @@
+"""`agentbay run`: a script in a fresh session, and its outputs back here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentbay.cli.command import run_and_show
+from agentbay.cli.jobs import start_job
+from agentbay.cli.output import output
+from agentbay.cli.shared import (
+    EndpointOption,
+    EnvOption,
+    JsonOption,
+    TimeoutOption,
+    format_examples,
+    open_client,
+    parse_pairs,
+)
+from agentbay.cli.transfer import fetch_tree, send_path
+from agentbay.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from agentbay import AgentBay, Session
+
+_EXAMPLES = format_examples(
+    "agentbay run analysis.py        # what it writes comes to ./analysis-output",
+    "agentbay run train.py --with data.csv --out result -- --epochs 3",
+    "agentbay run hello.sh --local   # on this machine, without a key",
+)
+_INTERPRETERS = {".py": "python3", ".sh": "bash", ".js": "node", ".mjs": "node", ".r": "Rscript", ".pl": "perl"}
+_WORK_DIRECTORY = "agentbay-run"
+_START_MARKER = ".agentbay-run-began"
+_OUTPUTS_DIRECTORY = ".agentbay-run-outputs"
+# What is newer than the mark was made or changed by the script; find says so file by file.
+_COLLECT_SCRIPT = (
+    f"cd {_WORK_DIRECTORY} && find . -type f -newer ../{_START_MARKER} -not -path '*/__pycache__/*' "
+    f"-exec sh -c 'mkdir -p ../{_OUTPUTS_DIRECTORY} && cp -l --parents -t ../{_OUTPUTS_DIRECTORY} \"$@\"' - {{}} +"
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to its group."""
+    app.command(epilog=_EXAMPLES)(run)
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The script.")],
+    arguments: Annotated[list[str], typer.Argument(metavar="ARGUMENT", help="For it, best after `--`.")] = [],  # noqa: B006
+    with_files: Annotated[
+        list[Path],
+        typer.Option("--with", metavar="PATH", exists=True, help="A file or directory it needs; may be repeated."),
+    ] = [],  # noqa: B006  # typer copies it
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", show_default="FILE-output", help="Where its outputs go.")
+    ] = None,
+    env: EnvOption = [],  # noqa: B006
+    timeout: TimeoutOption = None,
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="What runs in the session.")] = "",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the session, and say which it is.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="On a runtime of its own on this machine; no key.")] = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
+) -> int:
+    """Run a script in a fresh session, show its output, and bring the files that it made or changed back here."""
+    if local and keep:
+        raise InvalidArgumentError("--local ends with this command, so there is nothing to keep.")
+    target = out or Path(f"{file.stem}-output")
+    if target.exists() and not target.is_dir():
+        raise InvalidArgumentError(
+            f"{target} is a file, so no outputs can go there.", hint="Name a directory with --out."
+        )
+    line = shlex.join([*_interpreter_command(file), *arguments])
+    with _client(endpoint, local=local) as bay, _session(bay, image, keep=keep) as session:
+        session.file_system.create_directory(_WORK_DIRECTORY).unwrap()
+        for path in [file, *with_files]:
+            send_path(session, path, f"{_WORK_DIRECTORY}/")
+        # The clock behind "newer" ticks in milliseconds.
+        session.command.run(f"touch {_START_MARKER}; sleep 0.02").check()
+        code = run_and_show(start_job(session, line, cwd=_WORK_DIRECTORY, envs=parse_pairs(env, "--env")), timeout)
+        _fetch_outputs(session, target)
+    return code
+
+
+def _interpreter_command(file: Path) -> list[str]:
+    with file.open("rb") as reader:
+        if reader.read(2) == b"#!" and file.stat().st_mode & 0o100:
+            return [f"./{file.name}"]
+    runner = _INTERPRETERS.get(file.suffix.lower())
+    if runner is None:
+        raise InvalidArgumentError(
+            f"It is not known how to run {file.name}.",
+            hint=f"Give it one of {', '.join(_INTERPRETERS)}, or a first line #!... and make it executable.",
+        )
+    return [runner, file.name]
+
+
+@contextmanager
+def _client(endpoint: str, *, local: bool) -> Iterator[AgentBay]:
+    if not local:
+        with open_client(endpoint) as bay:
+            yield bay
+        return
+    from agentbay import AgentBay
+
+    with AgentBay.local() as bay:
+        yield bay
+
+
+@contextmanager
+def _session(bay: AgentBay, image: str, *, keep: bool) -> Iterator[Session]:
+    from agentbay import CreateSessionParams
+
+    params = CreateSessionParams(image_id=image or None)
+    if not keep:
+        with bay.session(params) as session:
+            yield session
+        return
+    kept = bay.create(params).unwrap().session
+    assert kept is not None
+    output.note(f"session {kept.session_id}")
+    yield kept
+
+
+def _fetch_outputs(session: Session, target: Path) -> None:
+    session.command.run(_COLLECT_SCRIPT).check()
+    if session.command.run(f"[ -d {_OUTPUTS_DIRECTORY} ]").unwrap().exit_code == 0:
+        fetch_tree(session, _OUTPUTS_DIRECTORY, target)
+        session.command.run(f"rm -r {_OUTPUTS_DIRECTORY}").check()
+        output.note(f"outputs in {target}")

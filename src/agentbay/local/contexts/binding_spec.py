@@ -1,0 +1,199 @@
+"""What a session asks of a context: an item of PersistenceDataList, read and checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from agentbay._wire.contexts import write_policy
+from agentbay._wire.converter import MalformedError, structure
+from agentbay.local.api_errors import invalid_request
+from agentbay.local.contexts import keys
+from agentbay.local.sandbox.shared.path_filter import PathFilter
+from agentbay.models.context import (
+    BetaContextMountAccessMode,
+    DownloadStrategy,
+    Lifecycle,
+    SyncPolicy,
+    UploadMode,
+    UploadStrategy,
+)
+
+_DAY = 86400.0
+# where the system is; a context shown there would hide it
+_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys", "/usr")
+_WILDCARDS = frozenset("*?[]")
+_CHOICES: tuple[tuple[str, str, type[Enum]], ...] = (
+    ("uploadPolicy", "uploadMode", UploadMode),
+    ("uploadPolicy", "uploadStrategy", UploadStrategy),
+    ("downloadPolicy", "downloadStrategy", DownloadStrategy),
+    ("recyclePolicy", "lifecycle", Lifecycle),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MountSpec:
+    """How a context is mounted; `source` is the folder of it that is shown, "" for all."""
+
+    read_only: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class BindingSpec:
+    """What is to be where.
+
+    Attributes:
+        given: The path in the session as the client has written it.
+        path: The same, normal.
+        policy_text: As it was given; "" if it was not.
+        key: Where in the context the files of `path` are: there as well, unless the policy maps it.
+    """
+
+    context_id: str
+    path_as_given: str
+    path: str
+    policy: SyncPolicy
+    policy_text: str
+    key: str
+    mount: MountSpec | None = None
+
+    @property
+    def selection(self) -> PathFilter:
+        """The paths below `path` that are synchronised."""
+        return PathFilter(self.white_lists, self.path)
+
+    @property
+    def white_lists(self) -> list[dict[str, Any]]:
+        """The white lists as `Selection` reads them."""
+        written: list[dict[str, Any]] = write_policy(self.policy)["bwList"]["whiteLists"]
+        return written
+
+    @property
+    def uploads_at_end(self) -> bool:
+        """Whether it goes up at the session's end."""
+        return self.mount is None and self.policy.upload_policy is not None and self.policy.upload_policy.auto_upload
+
+    @property
+    def downloads_at_start(self) -> bool:
+        """Whether it comes down at the start."""
+        download = self.policy.download_policy
+        return self.mount is None and download is not None and download.auto_download
+
+    @property
+    def downloads_async(self) -> bool:
+        """Whether a session need not wait for it."""
+        download = self.policy.download_policy
+        return download is not None and download.download_strategy is DownloadStrategy.DOWNLOAD_ASYNC
+
+    @property
+    def propagates_deletes(self) -> bool:
+        """Whether a file that the session has deleted is deleted in the context too."""
+        return self.policy.delete_policy is not None and self.policy.delete_policy.sync_local_file
+
+    @property
+    def archive_name(self) -> str:
+        """The name, below `path`, of the archive that the files are kept in; "" if they are kept one by one."""
+        upload = self.policy.upload_policy
+        return archive_name_for(self.key) if upload is not None and upload.upload_mode is UploadMode.ARCHIVE else ""
+
+    def is_excluded_from_archive(self, path: str) -> bool:
+        """Whether mode Archive leaves a path out of the archive."""
+        upload = self.policy.upload_policy
+        excluded = upload.archive_exclude_paths if upload else []
+        # a prefix of the text, as the documentation has it: "logs/" is a folder, "log" whatever begins so
+        return any(path.startswith(prefix.lstrip("/")) for prefix in excluded if prefix.strip("/"))
+
+    def expiry_time(self, path: str, now: float) -> float | None:
+        """Return when a file that is uploaded now is to be deleted, or None."""
+        recycle = self.policy.recycle_policy
+        if recycle is None or recycle.lifecycle is Lifecycle.LIFECYCLE_FOREVER:
+            return None
+        days = int(re.sub(r"\D", "", recycle.lifecycle.value))
+        mine = (path, keys.join(self.path, path).lstrip("/"))  # relative as in white lists, or absolute
+        named = [given.strip("/") for given in recycle.paths]
+        chosen = any(not given or text == given or text.startswith(given + "/") for given in named for text in mine)
+        return now + days * _DAY if chosen else None
+
+    @property
+    def extracts_archives(self) -> bool:
+        """Whether archives among a user's own files are unpacked: only for who has given a policy.
+
+        Without one, a file that a session has written would not be there in the next, but what is in it.
+        """
+        return bool(self.policy_text) and self.policy.extract_policy is not None and self.policy.extract_policy.extract
+
+
+def archive_name_for(key: str) -> str:
+    """Return the name of the archive of a synchronised path."""
+    return (keys.split(key) or ["root"])[-1] + ".zip"
+
+
+def parse_binding_specs(listed: Sequence[Mapping[str, Any]]) -> list[BindingSpec]:
+    """Read a PersistenceDataList.
+
+    Raises:
+        InvalidRequestError: An item is malformed, or leads where no context may be.
+    """
+    return [_read(item) for item in listed]
+
+
+def _read(item: Mapping[str, Any]) -> BindingSpec:
+    context_id, path = item.get("ContextId"), item.get("Path")
+    if not isinstance(context_id, str) or not context_id.strip():
+        raise invalid_request("PersistenceDataList: each item needs a ContextId.")
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise invalid_request("PersistenceDataList: each item needs a Path, absolute and of this system: /...")
+    place = keys.normalize(path)
+    if place == "/" or any(keys.relative_to(place, system) is not None for system in _SYSTEM):
+        raise invalid_request(f"Path: a context cannot be at {place}.", "InvalidParameter.Path")
+    if item.get("Type") == "mount":
+        return BindingSpec(context_id, path, place, SyncPolicy(), "", place, _read_mount(item.get("MountConfig") or {}))
+    text = item.get("Policy") or ""
+    policy = _read_policy(text, place)
+    mapped = policy.mapping_policy.path if policy.mapping_policy else ""
+    return BindingSpec(
+        context_id, path, place, policy, str(text), keys.normalize(mapped, "Policy") if mapped else place
+    )
+
+
+def _read_mount(config: Mapping[str, Any]) -> MountSpec:
+    try:
+        mode = BetaContextMountAccessMode(config.get("AccessMode") or "readWrite")
+    except ValueError as error:
+        raise invalid_request("MountConfig: AccessMode must be readWrite or readOnly.") from error
+    source = str(config.get("SourcePath") or "")
+    if _WILDCARDS & set(source):
+        raise invalid_request("MountConfig: SourcePath must not contain wildcards.", "InvalidParameter.Path")
+    return MountSpec(mode is BetaContextMountAccessMode.READ_ONLY, keys.normalize(source, "SourcePath").strip("/"))
+
+
+def _read_policy(text: object, path: str) -> SyncPolicy:
+    if not text:
+        return SyncPolicy()
+    try:
+        given = json.loads(text) if isinstance(text, str) else text
+        chosen = {(part, name): _pop_enum(given, part, name, kind) for part, name, kind in _CHOICES}
+        policy: SyncPolicy = structure(given, SyncPolicy, path="Policy")
+        for (part, name), value in chosen.items():
+            if value is not None:
+                setattr(getattr(policy, _attribute(part)), _attribute(name), value)
+        PathFilter(write_policy(policy)["bwList"]["whiteLists"], path)
+    except (MalformedError, ValueError, RecursionError, re.error) as error:
+        raise invalid_request(f"Policy: cannot be read: {error}.", "InvalidParameter.Policy") from error
+    return policy
+
+
+def _pop_enum(given: Any, part: str, name: str, kind: type[Enum]) -> Enum | None:
+    """Take a choice out of what was given: the converter would read it as text, as it must where clients read."""
+    holder = given.get(part) if isinstance(given, dict) else None
+    text = holder.pop(name, None) if isinstance(holder, dict) else None
+    return None if text is None else kind(text)
+
+
+def _attribute(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda capital: "_" + capital[0].lower(), name)

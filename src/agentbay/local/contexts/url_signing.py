@@ -1,0 +1,52 @@
+"""Presigned URLs: whoever holds one may put, or get, one file of one context, for an hour."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import time
+from urllib.parse import quote
+
+from agentbay.local.contexts.errors import signature_mismatch
+
+URL_LIFETIME_SECONDS = 3600  # seconds
+_MAC_BYTES = 32
+
+
+def make_url(
+    base: str, secret: bytes, method: str, context_id: str, key: str, lifetime: int = URL_LIFETIME_SECONDS
+) -> str:
+    """Make a URL for a method, PUT or GET; it ends with the name of the file, for those who look there for one."""
+    facts = [method, context_id, key, int(time.time()) + lifetime]
+    body = json.dumps(facts, separators=(",", ":")).encode()
+    token = base64.urlsafe_b64encode(_sign(secret, body) + body).decode().rstrip("=")
+    name = quote(key.rpartition("/")[2].encode("utf-8", "surrogateescape"), safe="")
+    return f"{base}/objects/{token}/{name}"
+
+
+def verify_token(token: str, secret: bytes, method: str) -> tuple[str, str]:
+    """Return context and key that a token opens for a method.
+
+    Raises:
+        AuthenticationError: It was not made here, or for another method, or its hour is over.
+    """
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise signature_mismatch("The signature of this URL is not one of this runtime's.") from None
+    mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
+    if not hmac.compare_digest(mac, _sign(secret, body)):
+        raise signature_mismatch("The signature of this URL is not one of this runtime's.")
+    allowed, context_id, key, expires = json.loads(body)
+    if method != allowed and (method, allowed) != ("HEAD", "GET"):
+        raise signature_mismatch(f"This URL is for {allowed}.")
+    if time.time() >= expires:
+        raise signature_mismatch("This URL has expired.")
+    return context_id, key
+
+
+def _sign(secret: bytes, body: bytes) -> bytes:
+    return hmac.new(secret, b"object:" + body, hashlib.sha256).digest()

@@ -1,0 +1,88 @@
+"""What commands in the background have written, for the log: read from the session's files when somebody looks."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from agentbay.errors import AgentBayError
+from agentbay.local.sandbox.service.manager import FileOperationFailed, RunningProcess, SandboxError
+from agentbay.local.sessions.history import HistoryEntry
+from agentbay.local.sessions.session import Session, SessionState
+
+_REFRESH_SECONDS = 1.0  # seconds between two looks, at least
+_MAX_TIME_FRACTION = 10  # of the time, one part at most is spent on looking
+_MAX_COMMANDS = 8  # commands that are looked at; those begun last
+_TAIL_BYTES = 16 << 10  # bytes
+
+Files = dict[str, dict[str, Any]]  # by name
+
+
+class BackgroundCommands:
+    """Looks after what was started in the background of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._sizes: dict[int, tuple[int, int]] = {}  # of both streams, by the number of the entry
+        self._next_refresh = 0.0
+
+    async def refresh(self, processes: Sequence[RunningProcess]) -> None:
+        """Bring the log up to date.
+
+        Args:
+            processes: What runs in the session, as it was just before.
+        """
+        entries = self._session.history.unfinished_background()[-_MAX_COMMANDS:]
+        began = time.monotonic()
+        if not entries or began < self._next_refresh or self._session.state is not SessionState.RUNNING:
+            return
+        try:
+            for entry in entries:
+                await self._look_at(entry, processes)
+        except (AgentBayError, SandboxError):  # it was paused, or ends, in this very moment
+            return
+        finally:
+            self._next_refresh = time.monotonic() + max(
+                _REFRESH_SECONDS, _MAX_TIME_FRACTION * (time.monotonic() - began)
+            )
+
+    async def _look_at(self, entry: HistoryEntry, processes: Sequence[RunningProcess]) -> None:
+        try:
+            result, _ = await self._session.call_without_activity("list", {"path": entry.output_directory})
+            files = {file["name"]: file for file in result["entries"]}
+            if not {"stdout", "stderr"} <= files.keys():  # it is being removed
+                return
+            await self._read_output(entry, files)
+            if "exit" in files:
+                code = await self._tail(entry, files["exit"])
+                self._end(entry, files["exit"]["mtime"], code=int(code))
+            elif not any(entry.output_directory in process.command for process in processes):
+                self._end(entry, time.time(), failed=True, note="it was killed from outside, and left no exit code")
+        except ValueError:
+            self._end(entry, time.time(), failed=True, note="it left no exit code")
+        except FileOperationFailed as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):  # after anything else it is tried again
+                self._end(entry, time.time(), note="its output was removed")
+
+    def _end(
+        self, entry: HistoryEntry, when: float, *, code: int | None = None, failed: bool = False, note: str = ""
+    ) -> None:
+        entry.set_result(exit_code=code, failed=failed, note=note)
+        self._session.history.mark_ended(entry, when)
+
+    async def _read_output(self, entry: HistoryEntry, files: Files) -> None:
+        out, err = files["stdout"], files["stderr"]
+        sizes = out["size"], err["size"]
+        if self._sizes.get(entry.number) != sizes:
+            if entry.set_output(await self._tail(entry, out), await self._tail(entry, err)):
+                self._session.history.mark_changed(entry)
+            self._sizes[entry.number] = sizes
+
+    async def _tail(self, entry: HistoryEntry, file: dict[str, Any]) -> bytes:
+        part = {"offset": max(0, file["size"] - _TAIL_BYTES), "length": _TAIL_BYTES}
+        _, data = await self._session.call_without_activity(
+            "read", {"path": f"{entry.output_directory}/{file['name']}", **part}
+        )
+        return data

@@ -1,0 +1,111 @@
+"""What is told of every session, looked at once a second for all who watch, and not at all while nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import Any
+
+from agentbay.local.runtime import Runtime
+from agentbay.local.sandbox.service.manager import ResourceUsage, SandboxError
+from agentbay.local.sessions.session import Session
+
+JsonObject = dict[str, Any]
+
+REFRESH_SECONDS = 1.0  # seconds between two looks
+_MEASURE_BUDGET_SECONDS = 0.01  # seconds of processor time that one look may spend on measuring
+_MAX_SAMPLE_AGE_SECONDS = 30.0  # seconds after which a measure is taken anew, whatever that costs
+_NO_USAGE = ResourceUsage(0.0, 0, 0)
+
+
+class UsageMeter:
+    """What a session uses, as it was last measured.
+
+    Attributes:
+        load: How many processors it kept busy between the last two measures.
+        taken: When, by the monotonic clock; minus infinity if never.
+    """
+
+    def __init__(self) -> None:
+        self.usage, self.load, self.measured_at = _NO_USAGE, 0.0, float("-inf")
+
+    async def measure(self, session: Session) -> None:
+        """Measure."""
+        before = self.usage.cpu_seconds
+        try:
+            self.usage = await session.usage_without_activity()
+        except SandboxError:  # it ends in this very moment
+            self.usage = _NO_USAGE
+        now = time.monotonic()
+        self.load = max(0.0, self.usage.cpu_seconds - before) / max(now - self.measured_at, 1e-3)
+        self.measured_at = now
+
+
+def describe_session(session: Session, meter: UsageMeter) -> JsonObject:
+    """Say what a session is and uses."""
+    return {
+        "id": session.session_id,
+        "state": session.state.value,
+        "image": session.image_id,
+        "labels": dict(session.labels),
+        "policy": session.policy_id,
+        "created": session.created_at,
+        "memory": meter.usage.memory_bytes,
+        "load": round(meter.load, 2),
+        "processes": meter.usage.processes,
+    }
+
+
+class SessionOverview:
+    """Every session: states as they are, measures as far as time allows, those first that are oldest."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._meters: dict[str, UsageMeter] = {}
+        self._descriptions: dict[str, JsonObject] = {}
+        self._change_numbers: dict[str, int] = {}
+        self._changes = itertools.count(1)
+        self._next_refresh = 0.0
+        self._refresh_lock = asyncio.Lock()
+
+    @property
+    def session_ids(self) -> frozenset[str]:
+        """The ids of the sessions there are."""
+        return frozenset(self._descriptions)
+
+    async def refresh(self) -> None:
+        """Look, unless that was done just now."""
+        async with self._refresh_lock:
+            if time.monotonic() >= self._next_refresh:
+                self._next_refresh = time.monotonic() + REFRESH_SECONDS
+                await self._refresh_now()
+
+    async def _refresh_now(self) -> None:
+        sessions = self._runtime.sessions.matching(lambda _: True)
+        self._meters = {item.session_id: self._meters.get(item.session_id) or UsageMeter() for item in sessions}
+        await self._measure(sessions)
+        lines = {
+            item.session_id: describe_session(item, self._meters[item.session_id])
+            for item in sessions
+            if item.is_usable
+        }
+        changed = {key: next(self._changes) for key, line in lines.items() if self._descriptions.get(key) != line}
+        self._change_numbers = {key: changed.get(key) or self._change_numbers[key] for key in lines}
+        self._descriptions = lines
+
+    async def _measure(self, sessions: list[Session]) -> None:
+        spent, stale, meters = 0.0, time.monotonic() - _MAX_SAMPLE_AGE_SECONDS, self._meters
+        for session in sorted(sessions, key=lambda session: meters[session.session_id].measured_at):
+            meter = meters[session.session_id]
+            if spent > _MEASURE_BUDGET_SECONDS and meter.measured_at > stale:
+                return
+            began = time.thread_time()
+            await meter.measure(session)
+            spent += time.thread_time() - began
+            await asyncio.sleep(0)  # others have their turn
+
+    def changed_since(self, change: int) -> tuple[dict[str, JsonObject], int]:
+        """Return what changed after `change`, and the number of the last change."""
+        changed = {key: self._descriptions[key] for key, number in self._change_numbers.items() if number > change}
+        return changed, max(self._change_numbers.values(), default=change)

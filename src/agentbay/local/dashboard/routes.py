@@ -1,0 +1,236 @@
+"""The routes of the page: documents for whoever is logged in, what belongs to them, and what their script asks."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from agentbay.errors import AuthenticationError, NotFoundError, PermissionDeniedError, ServiceUnavailableError
+from agentbay.local.api_errors import invalid_request
+from agentbay.local.dashboard import file_browser
+from agentbay.local.dashboard.event_stream import AllSessionsSource, EventSource, SingleSessionSource, stream_events
+from agentbay.local.dashboard.login import TICKET_LIFETIME_SECONDS, Login, LoginStore, LoginTickets, is_valid_view_code
+from agentbay.local.dashboard.overview import SessionOverview
+from agentbay.local.http.asgi import Receive, Request, Response, json_response, read_body
+from agentbay.local.http.origin_check import OriginCheck
+from agentbay.local.listening import LOGIN_PATH, TICKETS_PATH
+from agentbay.local.runtime import Runtime
+from agentbay.local.sessions.session import Session
+
+_BASE_PATH = "/view"
+_DOCUMENT_PATH = re.compile(r"/view(?:/sessions/([^/]+))?")
+_DATA_PATH = re.compile(r"/view/data(?:/([^/]+)(?:/(\w+))?)?")
+_STATIC_PATH = re.compile(r"/view/([a-z]+\.(css|js|svg))")
+_STATIC_DIRECTORY = Path(__file__).with_name("static")
+_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_MAX_BODY_BYTES = 1 << 16
+_MAX_STREAMS = 64
+_FILE_OPERATIONS: dict[str, Callable[[Session, str], Awaitable[Response]]] = {
+    "list": file_browser.list_directory,
+    "text": file_browser.read_text_preview,
+    "file": file_browser.download,
+}
+_SECURITY_HEADERS = (
+    (
+        b"content-security-policy",
+        (
+            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+            b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+            b"require-trusted-types-for 'script'; trusted-types 'none'"
+        ),
+    ),
+    # what a program in a session serves through a link has the same origin: it must not get hold of this window
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+class Dashboard:
+    """Serves the page."""
+
+    def __init__(self, runtime: Runtime, guard: OriginCheck) -> None:
+        self._runtime, self._guard = runtime, guard
+        self.tickets, self._logins = LoginTickets(), LoginStore()
+        self._overview = SessionOverview(runtime)
+        self._open_streams = 0
+        self._cookie = f"agentbay-{runtime.address.port}"  # to browsers, all ports of a host are one place
+
+    @staticmethod
+    def handles(request: Request) -> bool:
+        """Whether a request is for the page."""
+        return (request.path == "/" and request.method == "GET") or f"{request.path}/".startswith(_BASE_PATH + "/")
+
+    async def serve(self, request: Request, receive: Receive) -> Response:
+        """Answer a request.
+
+        Raises:
+            AgentBayError: What the script asks is refused.
+        """
+        response = await self._route(request, receive)
+        return replace(response, headers=(*response.headers, *_SECURITY_HEADERS))
+
+    async def _route(self, request: Request, receive: Receive) -> Response:
+        if request.path == "/":
+            return _redirect(_BASE_PATH)
+        if (asked := _DATA_PATH.fullmatch(request.path)) and request.method == "POST":
+            return await self._answer_data_request(request, asked[1] or "", asked[2] or "", receive)
+        if (named := _STATIC_PATH.fullmatch(request.path)) and request.method == "GET":
+            return _static(named[1], named[2])
+        if request.path == "/view/logout" and request.method == "POST":
+            return self._log_out(request)
+        if request.path == TICKETS_PATH and request.method == "POST":
+            return self._make_ticket(request)
+        if request.path == LOGIN_PATH and request.method == "GET":
+            return _render_template("login.html", 200, message="")
+        if request.path == LOGIN_PATH and request.method == "POST":
+            return await self._log_in(request, receive, _BASE_PATH)
+        if wanted := _DOCUMENT_PATH.fullmatch(request.path):
+            if request.method == "POST":
+                return await self._log_in(request, receive, request.path)
+            if request.method == "GET" and "authcode=" in request.query:
+                return self._log_in_with_code(request)
+            if request.method == "GET":
+                return self._document(request, wanted[1] or "")
+        raise NotFoundError("There is no such page.", 404, code="InvalidPath.NotFound")
+
+    def _document(self, request: Request, session_id: str) -> Response:
+        # asked for by a script, or to be shown within another document: not by a person
+        if request.headers.get("sec-fetch-dest", "document") != "document":
+            return _render_template("login.html", 403, message="This page can only be opened in a window of its own.")
+        login = self._logins.find_by_cookie(self._cookies(request), session_id)
+        if login is None:
+            return _render_template("login.html", 401, message="")
+        return _render_template("page.html", 200, page_pass=login.csrf_token, scope=login.session_id)
+
+    async def _log_in(self, request: Request, receive: Receive, path: str) -> Response:
+        """Exchange the key, or a ticket, for a cookie, and lead to `path`."""
+        body = (await read_body(receive, _MAX_BODY_BYTES)).decode("utf-8", "replace")
+        form = parse_qs(body, keep_blank_values=True)
+        if "ticket" in form:
+            good = self.tickets.redeem(form["ticket"][0])
+            wrong = "That link is no longer good: it opens the page once, within five minutes of when it was made."
+        else:
+            good = self._guard.has_valid_key("Bearer " + form.get("key", [""])[0].strip())
+            wrong = "That is not the key of this runtime."
+        if not good:
+            return _render_template("login.html", 403, message=wrong)
+        return _redirect(path, self._set(self._logins.log_in("")))
+
+    def _make_ticket(self, request: Request) -> Response:
+        """Give a ticket for the key."""
+        if not self._guard.has_valid_key(request.headers.get("authorization", "")):
+            raise AuthenticationError("That is not the key of this runtime.", 401, code="NOT_LOGIN")
+        return json_response({"ticket": self.tickets.make(), "seconds": TICKET_LIFETIME_SECONDS})
+
+    def _log_in_with_code(self, request: Request) -> Response:
+        """Exchange the code of a session for a cookie, and lead away from the URL that holds it."""
+        query = {name: values[0] for name, values in parse_qs(request.query).items()}
+        wanted = query.get("resourceId")
+        session = next(iter(self._runtime.sessions.matching(lambda session: session.resource_id == wanted)), None)
+        if session is None:
+            return _render_template("login.html", 404, message="That session has ended.")
+        if not is_valid_view_code(query.get("authcode", ""), session):
+            return _render_template(
+                "login.html", 403, message="That link is no longer good; info() of the session has a new one."
+            )
+        # Not a redirection: a browser that comes from another site would not show a strict cookie after it.
+        path = f"{_BASE_PATH}/sessions/{session.session_id}"
+        entered = _render_template("enter.html", 200, path=path)
+        return replace(entered, headers=(self._set(self._logins.log_in(session.session_id)),))
+
+    def _log_out(self, request: Request) -> Response:
+        for cookie in self._cookies(request):
+            if login := self._logins.find_by_cookie([cookie], ""):
+                self._logins.log_out(login)
+        return _redirect(_BASE_PATH)
+
+    def _set(self, login: Login) -> tuple[bytes, bytes]:
+        path = f"{_BASE_PATH}/sessions/{login.session_id}" if login.session_id else _BASE_PATH
+        name = f"{self._cookie}-one" if login.session_id else self._cookie
+        secure = "; Secure" if self._runtime.address.uses_tls else ""
+        return b"set-cookie", f"{name}={login.cookie}; Path={path}; HttpOnly; SameSite=Strict{secure}".encode()
+
+    def _cookies(self, request: Request) -> list[str]:
+        # not http.cookies, which gives up at what other programs on this host may have put there
+        given = (part.strip().partition("=") for part in request.headers.get("cookie", "").split(";"))
+        return [value for name, _, value in given if name in (self._cookie, f"{self._cookie}-one")]
+
+    async def _answer_data_request(self, request: Request, session_id: str, what: str, receive: Receive) -> Response:
+        login = self._logins.find_by_csrf_token(request.headers.get("authorization", "").removeprefix("Bearer "))
+        if login is None:
+            raise AuthenticationError("You are no longer logged in.", 401, code="NOT_LOGIN")
+        if not login.can_view(session_id):
+            raise PermissionDeniedError("You may see one session, not this.", 403, code="Forbidden")
+        path = _path(await read_body(receive, _MAX_BODY_BYTES))
+        if not session_id:
+            return self._stream_response(AllSessionsSource(self._overview), receive)
+        session = self._runtime.sessions.find(session_id)
+        if not what:
+            return self._stream_response(SingleSessionSource(session), receive)
+        if what in _FILE_OPERATIONS:
+            return await _FILE_OPERATIONS[what](session, path)
+        return await self._change_state(login, session, what)
+
+    async def _change_state(self, login: Login, session: Session, what: str) -> Response:
+        changes = {
+            "pause": self._runtime.sessions.pause,
+            "resume": self._runtime.sessions.resume,
+            "delete": self._runtime.sessions.delete,
+        }
+        if what not in changes:
+            raise NotFoundError(f"There is no {what!r:.80} here.", 404, code="InvalidPath.NotFound")
+        if login.session_id:
+            raise PermissionDeniedError("Who came by a link may look, not change anything.", 403, code="Forbidden")
+        await changes[what](session)
+        return json_response({})
+
+    def _stream_response(self, watch: EventSource, receive: Receive) -> Response:
+        if self._open_streams >= _MAX_STREAMS:
+            raise ServiceUnavailableError(f"{_MAX_STREAMS} pages are open already.", 503, code="TooMany")
+        return Response(200, b"", "application/x-ndjson", stream=self._counted_stream(watch, receive))
+
+    async def _counted_stream(self, watch: EventSource, receive: Receive) -> AsyncGenerator[bytes, None]:
+        self._open_streams += 1
+        try:
+            async for line in stream_events(watch, self._runtime, receive):
+                yield line
+        finally:
+            self._open_streams -= 1
+
+
+def _path(body: bytes) -> str:
+    try:
+        asked = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise invalid_request("The question cannot be read.") from error
+    path = asked.get("path", "") if isinstance(asked, dict) else None
+    if not isinstance(path, str):
+        raise invalid_request("path: must be a text.")
+    return path
+
+
+def _redirect(path: str, *headers: tuple[bytes, bytes]) -> Response:
+    return Response(303, b"", "text/plain", headers=((b"location", path.encode()), *headers))
+
+
+def _static(name: str, kind: str) -> Response:
+    file = _STATIC_DIRECTORY / name
+    if not file.is_file():
+        raise NotFoundError("There is no such file.", 404, code="InvalidPath.NotFound")
+    return Response(200, file.read_bytes(), f"{_TYPES[kind]}; charset=utf-8")
+
+
+def _render_template(name: str, status: int, **values: str) -> Response:
+    """Fill in a document: each `{{name}}` is replaced by the value, as text."""
+    text = (_STATIC_DIRECTORY / name).read_text("utf-8")
+    for place, value in values.items():
+        text = text.replace("{{" + place + "}}", html.escape(value))
+    return Response(status, text.encode(), "text/html; charset=utf-8")

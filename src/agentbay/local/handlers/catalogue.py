@@ -1,0 +1,83 @@
+"""What tools answer, and how the service describes and calls them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, get_args, get_origin
+
+import attrs
+
+from agentbay._wire.converter import MalformedError, structure
+from agentbay._wire.schema import Tool
+from agentbay._wire.tools import ToolEntry, ToolReply
+from agentbay.local.handlers.dispatch import TOOL_HANDLERS
+from agentbay.local.sessions.session import Session
+
+_INVALID_PARAMS, _METHOD_NOT_FOUND = -32602, -32601  # JSON-RPC's
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def text_result(text: str, structured: dict[str, Any] | None = None, *, is_error: bool = False) -> ToolReply:
+    """Answer with a text, and with an object beside it for clients that read one."""
+    return ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=structured)
+
+
+def error_result(message: str, code: int = _INVALID_PARAMS) -> ToolReply:
+    """Answer that the tool did not do what was asked."""
+    return text_result(f"Execution failed. Error code:{code} Error message: {message}", is_error=True)
+
+
+def check_no_nul(*texts: str | None) -> None:
+    """Raise ValueError for what cannot be given to a process or name a file."""
+    for text in texts:
+        if text is not None and b"\0" in os.fsencode(text):
+            raise ValueError("text with a NUL character cannot be used here")
+
+
+async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
+    """Call a tool by its name; unknown ones and malformed arguments are answers, not errors, as with any tool."""
+    session.require_running()
+    if name not in TOOL_HANDLERS:
+        return error_result(f"Tool not found: {name:.80}", _METHOD_NOT_FOUND)
+    cls, handler = TOOL_HANDLERS[name]
+    try:
+        arguments: Tool = structure(args, cls, path="Args")
+    except MalformedError as error:
+        return error_result(f"Invalid arguments: {error}")
+    return await handler(session, arguments)
+
+
+@cache
+def tool_catalogue() -> list[ToolEntry]:
+    """The tools that every session offers."""
+    return [_entry(cls) for cls, _ in TOOL_HANDLERS.values()]
+
+
+def _entry(cls: type[Tool]) -> ToolEntry:
+    return ToolEntry(
+        name=cls.tool,
+        server=cls.server,
+        description=inspect.getdoc(cls) or "",
+        input_schema=_schema(cls),
+        tool=cls.tool,
+    )
+
+
+def _schema(cls: Any) -> dict[str, Any]:
+    attrs.resolve_types(cls)
+    fields = {field.metadata.get("wire") or field.name: field for field in attrs.fields(cls)}
+    return {
+        "type": "object",
+        "properties": {name: _property_schema(field.type) for name, field in fields.items()},
+        "required": [name for name, field in fields.items() if field.default is attrs.NOTHING],
+    }
+
+
+def _property_schema(kind: Any) -> dict[str, str]:
+    if get_origin(kind) is list:
+        return {"type": "array"}
+    kinds = [part for part in get_args(kind) if part is not type(None)] or [kind]
+    return {"type": _JSON_TYPES.get(kinds[0], "object")}

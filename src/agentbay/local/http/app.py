@@ -1,0 +1,182 @@
+"""The service: routes, and the boundary at which every failure becomes an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
+from agentbay.local import handlers
+from agentbay.local.api_errors import shutting_down
+from agentbay.local.dashboard.routes import Dashboard
+from agentbay.local.http import envelope, presigned_files
+from agentbay.local.http.asgi import (
+    BodyTooLarge,
+    ClientDisconnected,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    cancel_on_disconnect,
+    json_response,
+    parse_request,
+    read_body,
+    reject_websocket,
+    send_response,
+)
+from agentbay.local.http.direct import call_tool_directly
+from agentbay.local.http.origin_check import OriginCheck, parse_host_header
+from agentbay.local.http.rpc import call_action
+from agentbay.local.http.websocket import authorize_websocket, serve_websocket_client
+from agentbay.local.listening import LOGIN_PATH
+from agentbay.local.runtime import Runtime
+from agentbay.local.sessions import port_tokens
+
+if TYPE_CHECKING:
+    from agentbay.local.http.port_proxy import ProxyTarget
+
+__all__ = ["Application", "handlers"]  # importing the handlers registers them
+
+_logger = logging.getLogger(__name__)
+
+_MAX_BODY_BYTES = 64 << 20
+_DIRECT_CALL_PATH = re.compile(r"/link/([^/]+)/callTool")
+_PORT_PATH = re.compile(r"(/(?:request_ai/([^/]+)/path|websocket_ai/([^/]+)))(/.*)?")
+_WEBSOCKET_PATH = re.compile(r"/ws/([^/]+)")
+
+
+class Application:
+    """The service as an ASGI application."""
+
+    def __init__(self, runtime: Runtime, key: str) -> None:
+        self._runtime, self._origin_check = runtime, OriginCheck(key, runtime.address)
+        self._dashboard = Dashboard(runtime, self._origin_check)
+        self._active_calls = 0  # under way
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = envelope.new_request_id()
+        try:
+            if scope["type"] == "websocket":
+                await self._serve_websocket(scope, receive, send)
+                return
+            request = parse_request(scope)
+            if link := _PORT_PATH.fullmatch(request.path):
+                await self._proxy_request(request, link, scope, receive, send)
+                return
+            response = await self._route(request, receive, request_id)
+        except ClientDisconnected:
+            return
+        except BodyTooLarge:
+            message = f"The body is larger than {_MAX_BODY_BYTES >> 20} MiB."
+            response = envelope.error_response(413, "RequestTooLarge", message, request_id)
+        except AgentBayError as error:
+            response = envelope.response_for_error(error, request_id)
+        except Exception:  # the boundary: a bug must be an answer, and in the log, not a hanging client
+            _logger.exception("request %s failed", request_id)
+            response = envelope.error_response(
+                500, "InternalError", "The local runtime failed; its log says why.", request_id
+            )
+        if scope["type"] == "websocket":
+            await reject_websocket(receive, send, response)
+        else:
+            await send_response(send, response)
+
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = parse_request({**scope, "method": "GET"})
+        await receive()  # websocket.connect
+        self._check(request)
+        if wanted := _WEBSOCKET_PATH.fullmatch(request.path):
+            session = authorize_websocket(self._runtime, wanted[1], request.headers)
+            with suppress(OSError):  # what the web server raises when the client has gone
+                await serve_websocket_client(session, receive, send)
+        elif link := _PORT_PATH.fullmatch(request.path):
+            from agentbay.local.http.port_proxy import proxy_websocket
+
+            await proxy_websocket(self._proxy_target(scope, link), scope, receive, send)
+        else:
+            raise NotFoundError("There is no such WebSocket.", 404, code="InvalidPath.NotFound")
+
+    async def _proxy_request(
+        self, request: Request, link: re.Match[str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        from agentbay.local.http.port_proxy import (
+            UpstreamAborted,
+            proxy_request,
+        )  # here, since what it needs takes long to import
+
+        self._check(request)
+        with suppress(UpstreamAborted):  # the web server ends the connection of an answer that was not finished
+            await proxy_request(self._proxy_target(scope, link), scope, receive, send)
+
+    def _check(self, request: Request) -> None:
+        if objection := self._origin_check.rejection_reason(request.headers, request.local_address):
+            raise PermissionDeniedError(objection, 403, code="Forbidden")
+
+    def _proxy_target(self, scope: Scope, link: re.Match[str]) -> ProxyTarget:
+        from agentbay.local.http.port_proxy import ProxyTarget
+
+        try:
+            session, port = port_tokens.resolve_port_token(self._runtime.sessions, link[2] or link[3])
+        except ValueError as error:
+            raise NotFoundError("There is no such link.", 404, code="InvalidLink.NotFound") from error
+        # as it came, not as it was decoded
+        path = scope["raw_path"].decode("latin-1").removeprefix(link[1]) or "/"
+        query = scope["query_string"].decode("latin-1")
+        return ProxyTarget(session, port, f"{path}?{query}" if query else path, link[1])
+
+    async def _route(self, request: Request, receive: Receive, request_id: str) -> Response:
+        self._check(request)
+        if request.path == "/healthz":
+            return json_response({"status": "ok", **self._runtime.health_info()})
+        if self._dashboard.handles(request):
+            return await self._dashboard.serve(request, receive)
+        if request.path.startswith(presigned_files.PATH_PREFIX):
+            return await presigned_files.serve_presigned_file(self._runtime.context_service, request, receive)
+        if request.method != "POST":
+            return envelope.error_response(405, "UnsupportedHTTPMethod", "Actions are sent with POST.", request_id)
+        with self._counting_call():
+            return await self._call_api(request, receive, request_id)
+
+    async def _call_api(self, request: Request, receive: Receive, request_id: str) -> Response:
+        body = await read_body(receive, _MAX_BODY_BYTES)
+        if self._runtime.sessions.closing:
+            raise shutting_down()
+        if direct := _DIRECT_CALL_PATH.fullmatch(request.path):
+            return await cancel_on_disconnect(call_tool_directly(self._runtime, direct[1], request, body), receive)
+        runtime = self._runtime_with_client_address(request)
+        return await cancel_on_disconnect(call_action(runtime, self._origin_check, request, body, request_id), receive)
+
+    def _runtime_with_client_address(self, request: Request) -> Runtime:
+        """Return the runtime at the address by which a client came: URLs made for that client must name it."""
+        runtime, seen = self._runtime, request.headers["host"]
+        if seen == runtime.address.authority:
+            return runtime
+        host, port = parse_host_header(seen)
+        return replace(runtime, address=replace(runtime.address, host=host, port=port))
+
+    def make_login_url(self) -> str:
+        """Return a URL that logs a browser in to the page: once, within minutes."""
+        return f"{self._runtime.address.http_url}{LOGIN_PATH}#{self._dashboard.tickets.make()}"
+
+    async def wait_until_idle(self) -> None:
+        """Return when no call is under way."""
+        await self._idle.wait()
+
+    @contextmanager
+    def _counting_call(self) -> Iterator[None]:
+        self._active_calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._active_calls -= 1
+            if self._active_calls == 0:
+                self._idle.set()

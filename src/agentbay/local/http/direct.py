@@ -1,0 +1,41 @@
+"""The direct way to a session's tools, for clients that hold that session's own token instead of the key."""
+
+from __future__ import annotations
+
+import json
+
+from agentbay._wire.converter import MalformedError, structure, unstructure
+from agentbay._wire.tools import DirectToolCall
+from agentbay.errors import AuthenticationError
+from agentbay.local.api_errors import invalid_request, session_not_found
+from agentbay.local.handlers.catalogue import call_tool
+from agentbay.local.http.asgi import Request, Response, json_response
+from agentbay.local.http.origin_check import is_same_secret
+from agentbay.local.runtime import Runtime
+
+
+async def call_tool_directly(runtime: Runtime, session_id: str, request: Request, body: bytes) -> Response:
+    """Call a tool.
+
+    Raises:
+        AgentBayError: It is refused.
+    """
+    if not runtime.direct_calls_enabled:
+        raise session_not_found()
+    session = runtime.sessions.find(session_id)
+    if not is_same_secret(request.headers.get("x-access-token", ""), session.token.encode()):
+        raise AuthenticationError("The X-Access-Token is not this session's.", 401, code="InvalidAccessToken")
+    call = _parse_tool_call(request, body)
+    reply = await call_tool(session, call.tool, call.args)
+    return json_response({"data": {"result": unstructure(reply)}})
+
+
+def _parse_tool_call(request: Request, body: bytes) -> DirectToolCall:
+    # A page of another site can post a form or plain text, but no JSON, without asking first.
+    if request.content_type != "application/json":
+        raise invalid_request("The body must be JSON (application/json).", "InvalidContentType")
+    try:
+        call: DirectToolCall = structure(json.loads(body), DirectToolCall, path="body")
+    except (MalformedError, ValueError, RecursionError) as error:
+        raise invalid_request(f"The body cannot be read: {error}.") from error
+    return call

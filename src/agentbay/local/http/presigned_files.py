@@ -1,0 +1,112 @@
+"""The route of presigned URLs: files of contexts in and out, in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncGenerator
+from typing import IO, Protocol
+
+from agentbay.local.api_errors import invalid_request
+from agentbay.local.contexts.backend import StagingDirectory
+from agentbay.local.contexts.errors import file_not_found
+from agentbay.local.contexts.service import ContextService
+from agentbay.local.contexts.url_signing import verify_token
+from agentbay.local.http.asgi import BodyTooLarge, ClientDisconnected, Receive, Request, Response
+
+PATH_PREFIX = "/objects/"
+LARGEST = 5 << 30  # bytes; what object stores take in one request
+_CHUNK_BYTES = 1 << 20
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
+async def serve_presigned_file(desk: ContextService, request: Request, receive: Receive) -> Response:
+    """Do what a presigned URL allows.
+
+    Raises:
+        AgentBayError: It does not allow that, or there is no such file.
+        BodyTooLarge: The file is larger than object stores take.
+    """
+    token = request.path.removeprefix(PATH_PREFIX).partition("/")[0]
+    context_id, key = verify_token(token, desk.url_signing_key, request.method)
+    if request.method == "PUT":
+        return await _put(desk, context_id, key, request, receive)
+    return await _get(desk, context_id, key, head=request.method == "HEAD")
+
+
+async def _put(desk: ContextService, context_id: str, key: str, request: Request, receive: Receive) -> Response:
+    if int(request.headers.get("content-length") or 0) > LARGEST:
+        raise BodyTooLarge
+    await desk.run_in_thread(desk.store.find, context_id)
+    with desk.store.staging() as staging:
+        name, digest = await _receive_body(desk, staging, receive)
+        await desk.run_in_thread(desk.store.commit, context_id, staging, [["put", key, name, None, False]])
+    return Response(200, b"", headers=((b"etag", f'"{digest}"'.encode()),))
+
+
+async def _receive_body(desk: ContextService, staging: StagingDirectory, receive: Receive) -> tuple[str, str]:
+    """Write the body of a request into a file; return its name and the digest of its content."""
+    name, fd = staging.create_file()
+    digest, size, more = hashlib.sha256(), 0, True
+    pending = bytearray()
+    try:
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected
+            pending += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(pending) >= _CHUNK_BYTES or not more:
+                size += len(pending)
+                if size > LARGEST:
+                    raise BodyTooLarge
+                await desk.run_in_thread(_write, fd, digest, bytes(pending))
+                pending.clear()
+    except OSError as error:
+        raise invalid_request(f"The file cannot be kept: {error.strerror}.", "InsufficientStorage") from error
+    finally:
+        os.close(fd)
+    return name, digest.hexdigest()
+
+
+def _write(fd: int, digest: _Digest, data: bytes) -> None:
+    digest.update(data)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+async def _get(desk: ContextService, context_id: str, key: str, *, head: bool) -> Response:
+    file, size = await desk.run_in_thread(_open, desk, context_id, key)
+    headers = ((b"content-disposition", b"attachment"),)  # a page from here must not act as one of this runtime's
+    if head:
+        file.close()
+    stream = None if head else _read_chunks(desk, file, size)
+    return Response(200, b"", "application/octet-stream", headers=headers, stream=stream, length=size)
+
+
+def _open(desk: ContextService, context_id: str, key: str) -> tuple[IO[bytes], int]:
+    with desk.store.open_reader(context_id) as view:
+        try:
+            file = view.open(desk.store.resolve_key(context_id, key))
+        except FileNotFoundError:
+            raise file_not_found(key, 404) from None  # as object stores do
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return file, size
+
+
+async def _read_chunks(desk: ContextService, file: IO[bytes], size: int) -> AsyncGenerator[bytes, None]:
+    """Read `size` bytes: a file that grows, or is cut short, through a mount must not break the answer's framing."""
+    try:
+        left = size
+        while left:
+            piece = await desk.run_in_thread(file.read, min(_CHUNK_BYTES, left))
+            piece = piece or bytes(min(_CHUNK_BYTES, left))
+            left -= len(piece)
+            yield piece
+    finally:
+        file.close()

@@ -1,0 +1,70 @@
+"""The RPC: a form in, an envelope out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl
+
+from agentbay._wire.converter import MalformedError
+from agentbay._wire.form import read_fields
+from agentbay._wire.schema import Action
+from agentbay._wire.sessions import CreatedSessionData
+from agentbay.local.api_errors import invalid_request, not_logged_in, unknown_action
+from agentbay.local.handlers.dispatch import ACTION_HANDLERS
+from agentbay.local.handlers.links import invalid_port
+from agentbay.local.http import envelope
+from agentbay.local.http.asgi import Request, Response
+from agentbay.local.http.origin_check import OriginCheck
+from agentbay.local.runtime import Runtime
+
+_logger = logging.getLogger(__name__)
+
+_MAX_FORM_FIELDS = 1000
+_FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
+
+
+async def call_action(runtime: Runtime, guard: OriginCheck, request: Request, body: bytes, request_id: str) -> Response:
+    """Do what an RPC request asks.
+
+    Raises:
+        AgentBayError: It is refused.
+    """
+    fields = _fields(request, body)
+    if not guard.has_valid_key(fields.get("Authorization", "")):
+        raise not_logged_in()
+    name = fields.get("Action") or request.headers.get("x-acs-action", "")
+    if name not in ACTION_HANDLERS:
+        raise unknown_action(name)
+    cls, handler = ACTION_HANDLERS[name]
+    _logger.debug("request=%s action=%s", request_id, name)
+    result = await handler(runtime, _parse_action(cls, fields))
+    response = envelope.success_response(cls.spec, result, request_id)
+    if isinstance(result, CreatedSessionData):
+        return replace(response, on_undelivered=partial(runtime.sessions.delete_undelivered, result.session_id))
+    return response
+
+
+def _fields(request: Request, body: bytes) -> dict[str, str]:
+    """Merge query and form, as clients differ in what they put where."""
+    if body and request.content_type not in ("", _FORM_CONTENT_TYPE):
+        raise invalid_request(f"The body must be a form ({_FORM_CONTENT_TYPE}).", "InvalidContentType")
+    try:
+        return {
+            name: value
+            for text in (request.query, body.decode("ascii"))
+            for name, value in parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS)
+        }
+    except ValueError as error:
+        raise invalid_request(f"The form cannot be read: {error}.") from error
+
+
+def _parse_action(cls: type[Action[Any]], fields: dict[str, str]) -> Action[Any]:
+    try:
+        return read_fields(cls, fields)
+    except MalformedError as error:
+        if str(error).startswith("Port:"):
+            raise invalid_port(fields["Port"]) from error
+        raise invalid_request(f"{error}.") from error

@@ -1,0 +1,188 @@
+"""The service on its socket: sessions, application and web server put together."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import uvicorn
+
+from agentbay._wire.converter import structure
+from agentbay._wire.form import read_fields
+from agentbay._wire.sessions import CreatedSessionData, CreateMcpSession
+from agentbay._wire.tools import CallMcpTool, Shell, ToolReply
+from agentbay.errors import ConfigurationError
+from agentbay.local.contexts.service import ContextService
+from agentbay.local.handlers.catalogue import tool_catalogue
+from agentbay.local.http import envelope
+from agentbay.local.http.app import Application
+from agentbay.local.listening import ServerAddress
+from agentbay.local.network.provider import NetworkProvider
+from agentbay.local.options import Options
+from agentbay.local.runtime import Runtime
+from agentbay.local.sandbox.service.manager import Limits, SandboxManager
+from agentbay.local.sessions.table import SessionTable
+from agentbay.local.state_dir import StateDirectory
+
+_KEEP_ALIVE_SECONDS = 75  # seconds; clients let go of an idle connection before that
+_MAX_FRAME_BYTES = 64 << 20
+_PING_INTERVAL_SECONDS = 20.0  # seconds between pings to WebSocket clients, and that a pong may take
+_SHUTDOWN_TIMEOUT_SECONDS = 5  # seconds for answers still under way at the end
+
+
+@asynccontextmanager
+async def running_service(
+    host: SandboxManager,
+    state_dir: StateDirectory,
+    place: ServerAddress,
+    options: Options,
+    key: str,
+    skip_drain: asyncio.Event,
+) -> AsyncIterator[tuple[Application, asyncio.Task[None]]]:
+    """Serve at a place. Yields what answers, and a task that ends if the server does.
+
+    At the end new calls are refused, those under way may finish within `options.drain` seconds or until `hurry`, and
+    then all sessions are ended.
+    """
+    most = _limit_host(host, options)
+    networks = NetworkProvider(
+        options.session_network, options.allow_host, place.port, isolated=options.isolation == "auto"
+    )
+    sessions = SessionTable(host, state_dir, _session_limits(options), most, networks=networks)
+    contexts = ContextService(state_dir, host.owner, options.context_store)
+    application = Application(Runtime(sessions, contexts, networks, place, options.link_url == "on"), key)
+    server = _WebServer(application, options)
+    sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
+    working = asyncio.create_task(server.serve([place.listener]))
+    try:
+        await asyncio.wait(
+            [working, started := asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED"
+        )
+        started.cancel()
+        yield application, working
+    finally:
+        sessions.begin_close()
+        await _drain(application, options.drain, skip_drain)
+        await sessions.close()
+        server.stop()
+        await asyncio.gather(working, sweeping)
+        await contexts.close()
+
+
+async def _drain(application: Application, seconds: float, skip_drain: asyncio.Event) -> None:
+    waits = {asyncio.create_task(application.wait_until_idle()), asyncio.create_task(skip_drain.wait())}
+    _, waiting = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+def _limit_host(host: SandboxManager, options: Options) -> int | None:
+    """Hold what all sessions together may use; return how many there may be.
+
+    Raises:
+        ConfigurationError: A limit was asked for that nothing on this machine could hold.
+    """
+    for name in ("session_cpus", "cpus"):
+        if getattr(options, name) is not None and "cpu" not in host.controllers:
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')} needs control groups (cpu), which this user cannot make here.",
+                hint="What holds without them: --max-sessions, and limits of memory, processes and disk.",
+            )
+    host.limit_total(Limits(options.processes, total_memory_bytes=options.memory, cpu_quota=options.cpus))
+    if options.processes is None or "pids" in host.controllers:
+        return options.max_sessions
+    return min(_max_sessions_by_processes(options, options.processes), options.max_sessions or sys.maxsize)
+
+
+def _max_sessions_by_processes(options: Options, processes: int) -> int:
+    """Count the sessions that have no more processes together, if each has all that the kernel gives it."""
+    if options.isolation != "auto":
+        raise ConfigurationError(
+            f"--processes needs control groups (pids) or namespaces, and --isolation {options.isolation} has neither "
+            "here.",
+            hint="Leave it out, or start the runtime as root.",
+        )
+    if processes < options.session_processes:
+        raise ConfigurationError(
+            f"--processes {processes} is less than one session may have (--session-processes "
+            f"{options.session_processes}); without control groups, each counts with all of them.",
+            hint="Lower --session-processes too.",
+        )
+    return processes // options.session_processes
+
+
+def _session_limits(options: Options) -> Limits:
+    """Return what one session may use; what is not said is as `Limits` has it."""
+    limits = Limits(
+        processes=options.session_processes,
+        open_files=options.session_open_files,
+        disk_bytes=options.session_disk,
+        cpu_quota=options.session_cpus,
+        output_bytes=options.output_limit,
+    )
+    if options.session_memory is None:
+        return limits
+    return replace(limits, total_memory_bytes=options.session_memory)
+
+
+def warm_up() -> None:
+    """Do once what the first requests would otherwise wait for: converters are compiled when they are first used."""
+    envelope.success_response(CreateMcpSession.spec, CreatedSessionData(tool_list=tool_catalogue()), "")
+    envelope.success_response(CallMcpTool.spec, structure({"content": []}, ToolReply), "")
+    structure({"command": ""}, Shell)
+    read_fields(CreateMcpSession, {})
+
+
+def _websocket_protocol(**options: Any) -> asyncio.Protocol:
+    # Loaded with the first WebSocket: it takes as long as all that is needed to be ready.
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**options)
+
+
+class _WebServer(uvicorn.Server):
+    """A uvicorn server that leaves signals alone and, when there is nothing to do, does nothing."""
+
+    def __init__(self, app: Any, options: Options) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="none",
+            ssl_certfile=options.tls_cert,
+            ssl_keyfile=options.tls_key,
+            ws=cast("type[asyncio.Protocol]", _websocket_protocol),
+            ws_max_size=_MAX_FRAME_BYTES,
+            ws_ping_interval=_PING_INTERVAL_SECONDS,
+            ws_ping_timeout=_PING_INTERVAL_SECONDS,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            date_header=False,
+            server_header=False,
+            proxy_headers=False,  # who forwards a port says nothing that counts here
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
+        )
+        super().__init__(config)
+        self.ready, self._stop = asyncio.Event(), asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish what is under way, then end."""
+        self._stop.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn would end the process by the signal it got; ending is the affair of `server.run`.
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self._stop.wait()

@@ -1,0 +1,164 @@
+"""What this machine's own package clients are set up to reach, and how those in a sandbox come to know it.
+
+No registry's name stands here: they are read from the files and variables of pip, uv, npm, apt and git, and where those
+say nothing, from what pip and npm have built in.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agentbay.local.network.egress_policy import EgressRule, parse_host_port
+
+_VARIABLE = re.compile(r"(PIP|UV|NPM_CONFIG|YARN)_\w*(INDEX|REGISTRY|FIND_LINKS)\w*", re.IGNORECASE)
+_URL = re.compile(r"\bhttps?://[^\s\"'<>,;\]]+")
+# comments, and proxies, which are a way and no destination
+_IGNORED_LINES_PATTERN = re.compile(r"^\s*[#;].*$|^[^=\n]*proxy[^=\n]*=.*$", re.IGNORECASE | re.MULTILINE)
+_PIP_SETTINGS = {"index-url": "PIP_INDEX_URL", "extra-index-url": "PIP_EXTRA_INDEX_URL"}
+_CERTIFICATE_VARIABLES = (
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+)  # fmt: skip
+_VISIBLE_CERTIFICATE_DIRS = ("/etc/ssl/", "/etc/pki/", "/usr/")  # certificates that sandboxes see at the same place
+_COMMAND_TIMEOUT_SECONDS = 20.0  # seconds for npm to say what it has built in
+
+
+def configured_rules() -> set[EgressRule]:
+    """Return what configuration names: exactly those hosts, each on its port."""
+    texts = [_IGNORED_LINES_PATTERN.sub("", _read(file)) for file in (*_pip_files(), *_npm_files(), *_other_files())]
+    return _rules("\n".join([*texts, *_variables().values(), _git_settings()]))
+
+
+def default_rules() -> set[EgressRule]:
+    """Return what pip and npm reach where no configuration says otherwise; takes up to seconds."""
+    urls: list[str] = []
+    if "PIP_INDEX_URL" not in package_client_environment():
+        urls += _built_into_pip()
+    if "NPM_CONFIG_REGISTRY" not in package_client_environment() and (npm := shutil.which("npm")):
+        urls.append(_run_command([npm, "config", "get", "registry"]))
+    return _rules("\n".join(urls))
+
+
+def package_client_environment() -> dict[str, str]:
+    """Return what sandboxes are told: indexes and registries, without the logins in them, and certificates."""
+    found = {
+        name: os.environ[name]
+        for name in _CERTIFICATE_VARIABLES
+        if os.environ.get(name, "").startswith(_VISIBLE_CERTIFICATE_DIRS)
+    }
+    for name, value in {**_from_pip(), **_from_npm(), **_variables()}.items():
+        if urls := [_without_login(url) for url in _URL.findall(value)]:
+            found[name.upper()] = " ".join(urls)
+    return found
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if _VARIABLE.fullmatch(name)}
+
+
+def _rules(text: str) -> set[EgressRule]:
+    return set(_read_rules(text))
+
+
+def _read_rules(text: str) -> Iterator[EgressRule]:
+    for url in _URL.findall(text):
+        parts = urlsplit(url)
+        try:
+            place = parse_host_port(parts.netloc.rpartition("@")[2], 443 if parts.scheme == "https" else 80)
+        except ValueError:  # a variable in it, perhaps
+            continue
+        yield EgressRule(place.host, (place.port,))
+
+
+def _without_login(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _configuration_home() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+
+
+def _pip_files() -> list[Path]:
+    """Where pip looks, the weakest first."""
+    files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), Path.home() / ".pip/pip.conf"]
+    files += [_configuration_home() / "pip/pip.conf", Path(sys.prefix, "pip.conf")]
+    return [*files, *([Path(named)] if (named := os.environ.get("PIP_CONFIG_FILE")) else [])]
+
+
+def _npm_files() -> list[Path]:
+    named = os.environ.get("NPM_CONFIG_USERCONFIG")
+    return [Path("/etc/npmrc"), Path("/usr/etc/npmrc"), Path(named) if named else Path.home() / ".npmrc"]
+
+
+def _other_files() -> list[Path]:
+    apt = Path("/etc/apt")
+    uv = [Path("/etc/uv/uv.toml"), _configuration_home() / "uv/uv.toml"]
+    return [apt / "sources.list", *sorted(apt.glob("sources.list.d/*")), *uv]
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not there, or not ours to read
+        return ""
+
+
+def _from_pip() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in _pip_files():
+        parser = configparser.RawConfigParser(strict=False)
+        try:
+            parser.read_string(_read(file))
+        except configparser.Error:
+            continue
+        for section in ("global", "install"):
+            settings = dict(parser.items(section)) if parser.has_section(section) else {}
+            found |= {variable: settings[name] for name, variable in _PIP_SETTINGS.items() if name in settings}
+    return found
+
+
+def _from_npm() -> dict[str, str]:
+    text = "\n".join(map(_read, _npm_files()))
+    found = re.findall(r"^\s*registry\s*=\s*(\S+)", text, re.MULTILINE)
+    return {"NPM_CONFIG_REGISTRY": found[-1]} if found else {}
+
+
+def _git_settings() -> str:
+    """Return git's URLs: those that stand for others, and those that have settings or a login of their own."""
+    if not (git := shutil.which("git")):
+        return ""
+    lines = _run_command([git, "config", "--list"]).splitlines()
+    return "\n".join(line for line in lines if line.startswith(("url.", "credential.", "http.http")))
+
+
+def _built_into_pip() -> list[str]:
+    try:
+        from pip._internal.models.index import PyPI
+    except ImportError:
+        return []
+    return [PyPI.url, f"https://{PyPI.file_storage_domain}"]
+
+
+def _run_command(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

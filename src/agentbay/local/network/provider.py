@@ -1,0 +1,93 @@
+"""Which network a session has, and what comes with it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast, get_args
+
+from agentbay.local.api_errors import invalid_request
+from agentbay.local.sandbox.service.manager import NetworkMode
+
+if TYPE_CHECKING:
+    from agentbay.local.network.dialer import EgressDialer
+    from agentbay.local.network.egress_policy import EgressRule
+    from agentbay.local.network.proxy import EgressProxy
+
+_CHOICES: tuple[str, ...] = get_args(NetworkMode)
+
+
+class NetworkProvider:
+    """The networks that the sessions of a runtime can have; a policy's id is the name of one.
+
+    Args:
+        default: For sessions that do not say.
+        allowed: What sessions with a proxy may reach, beside what this machine's package clients are set up for.
+        own_port: Where the runtime itself listens; 0 if on no port.
+        isolated: Whether sandboxes have networks of their own.
+    """
+
+    def __init__(
+        self,
+        default: NetworkMode = "none",
+        allowed: Iterable[EgressRule] = (),
+        own_port: int = 0,
+        *,
+        isolated: bool = True,
+    ) -> None:
+        self.default: NetworkMode = default
+        self._isolated = isolated
+        self._allowed, self._own_port = tuple(allowed), own_port
+        self._dialer: EgressDialer | None = None
+        self._environment: asyncio.Future[dict[str, str]] | None = None
+
+    def network_for_policy(self, policy_id: str | None) -> NetworkMode:
+        """Return the network that a policy's id stands for.
+
+        Raises:
+            InvalidRequestError: It is the id of something else.
+        """
+        if not policy_id:
+            return self.default
+        network = cast("NetworkMode", policy_id)
+        if network not in _CHOICES:
+            raise invalid_request(
+                f"McpPolicyId: the policies of the local runtime are its networks, {', '.join(_CHOICES)}; "
+                f"{policy_id!r:.80} is none of them.",
+                "PolicyNotSupported.Local",
+            )
+        if network != "host" and not self._isolated:
+            raise invalid_request(
+                "McpPolicyId: sessions of this runtime are not isolated; they have its machine's network.",
+                "PolicyNotSupported.Local",
+            )
+        return network
+
+    async def package_client_environment(self, network: NetworkMode) -> dict[str, str]:
+        """Return the variables by which package clients in a session find what those of this machine use."""
+        if network == "none":
+            return {}
+        if self._environment is None:
+            from agentbay.local.network import package_client_settings
+
+            self._environment = asyncio.ensure_future(
+                asyncio.to_thread(package_client_settings.package_client_environment)
+            )
+        return await asyncio.shield(self._environment)
+
+    def start_proxy(self, listener: socket.socket) -> EgressProxy:
+        """Serve as the proxy of a session."""
+        # imported with the first session that has one: it takes a tenth of the runtime's start
+        from agentbay.local.network.dialer import EgressDialer
+        from agentbay.local.network.proxy import EgressProxy
+
+        if self._dialer is None:
+            self._dialer = EgressDialer(self._allowed, own_port=self._own_port, more=_package_client_rules)
+        return EgressProxy(listener, self._dialer)
+
+
+def _package_client_rules() -> set[EgressRule]:
+    from agentbay.local.network import package_client_settings
+
+    return package_client_settings.configured_rules() | package_client_settings.default_rules()

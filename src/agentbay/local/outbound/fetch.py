@@ -1,0 +1,60 @@
+"""HTTP that the service speaks for a session; imported when it is first needed, for what it imports takes its time."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+
+from agentbay.local.outbound.egress import TransferFailed, resolve_public_address
+
+_STALL_TIMEOUT_SECONDS = 60.0  # for which a transfer may stand still
+_TIMEOUTS = {
+    "connect": _STALL_TIMEOUT_SECONDS,
+    "read": _STALL_TIMEOUT_SECONDS,
+    "write": _STALL_TIMEOUT_SECONDS,
+    "pool": _STALL_TIMEOUT_SECONDS,
+}
+
+
+class _PublicAddressBackend(httpcore.AsyncNetworkBackend):
+    """Connects to what `choose` lets through."""
+
+    def __init__(self) -> None:
+        self._plain: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # pyright: ignore[reportAttributeAccessIssue]
+
+    async def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        return await self._plain.connect_tcp(await resolve_public_address(host, port), port, *args, **kwargs)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._plain.sleep(seconds)
+
+
+@asynccontextmanager
+async def stream_request(
+    method: str, url: str, headers: Mapping[str, str], content: AsyncIterator[bytes] | None = None
+) -> AsyncIterator[httpcore.Response]:
+    """Send a request and yield its answer, unread. Redirections are not followed.
+
+    Raises:
+        Refused: It was refused, or could not be done.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TransferFailed("the URL must begin with http:// or https:// and name a host")
+    try:
+        async with (
+            httpcore.AsyncConnectionPool(
+                ssl_context=ssl.create_default_context(), network_backend=_PublicAddressBackend()
+            ) as pool,
+            pool.stream(
+                method, url, headers=list(headers.items()), content=content, extensions={"timeout": _TIMEOUTS}
+            ) as response,
+        ):
+            yield response
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ValueError) as error:
+        raise TransferFailed(f"{parts.hostname}: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,335 @@
+"""Control groups, where this user may make them: limits of a sandbox as a whole, and a freezer.
+
+Version 2, version 1, or both at once; whatever is missing is left to rlimits, the guard and signals. Groups are made
+below the one this process is in, so that no sandbox gets more than its runtime has. Of version 1 the freezer is left
+alone: what it has frozen cannot be killed, and would outlive a killed runtime (measured on Linux 6.18).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from agentbay.local.sandbox.service.spec import Limits
+
+_logger = logging.getLogger(__name__)
+
+_PREFIX = "agentbay-"
+_CONTROLLERS = ("pids", "memory", "cpu")
+_SETUP_PROCESSES = 3  # processes that help to make a sandbox and then end; RLIMIT_NPROC is the exact limit
+_CPU_PERIOD_MICROSECONDS = 100_000  # microseconds, the kernel's own default
+_FREEZE_SPIN_SECONDS = 0.02  # seconds in which processes mostly freeze
+_REMOVE_TIMEOUT_SECONDS = 0.5  # seconds for the dead to leave their groups
+_numbers = itertools.count(1)  # of all sandboxes of this process, which may have several hosts
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """A tree of groups.
+
+    Attributes:
+        base: The directory below which groups are made.
+        controllers: What it limits, of "pids", "memory" and "cpu".
+        unified: It is of version 2, which can freeze without any controller.
+    """
+
+    base: str
+    controllers: frozenset[str]
+    unified: bool
+
+
+class Cgroup:
+    """The groups of one sandbox, one in each hierarchy."""
+
+    def __init__(self, places: Mapping[str, Hierarchy]) -> None:
+        self._hierarchies_by_directory = dict(places)  # by directory
+        self.freezable_path = next((path for path, tree in places.items() if tree.unified), None)
+        self._memory = next((item for item in places.items() if "memory" in item[1].controllers), None)
+
+    @property
+    def limits_memory(self) -> bool:
+        """Whether the kernel holds the memory limit of the whole sandbox."""
+        return self._memory is not None
+
+    def set_limits(self, limits: Limits) -> None:
+        """Set the limits."""
+        for path, tree in self._hierarchies_by_directory.items():
+            for name, value in _limit_files(limits, tree):
+                _write(f"{path}/{name}", value)
+
+    def open_procs_files(self) -> list[int]:
+        """Return descriptors for the caller to own: a process that writes "0" to each is in the group."""
+        doors: list[int] = []
+        with contextlib.ExitStack() as undo:
+            for path in self._hierarchies_by_directory:
+                door = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                undo.callback(os.close, door)
+                doors.append(door)
+            undo.pop_all()
+        return doors
+
+    def oom_kill_count(self) -> int:
+        """Return how many processes the kernel has killed for want of memory."""
+        if self._memory is None:
+            return 0
+        path, tree = self._memory
+        events = _read(f"{path}/memory.events" if tree.unified else f"{path}/memory.oom_control")
+        return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
+
+    def process_count(self) -> int:
+        """Return how many processes are in the group that can be frozen."""
+        return len(_read(f"{self.freezable_path}/cgroup.procs").split())
+
+    def remove(self) -> bool:
+        """Remove the groups; False if a process that is just dying is still in one."""
+        self._hierarchies_by_directory = {
+            path: tree for path, tree in self._hierarchies_by_directory.items() if not _remove(path)
+        }
+        return not self._hierarchies_by_directory
+
+
+class CgroupManager:
+    """The groups of this runtime, below one of its own that carries its pid in its name."""
+
+    def __init__(self, hierarchies: Iterable[Hierarchy]) -> None:
+        self._hierarchies = list(hierarchies)
+        self._name = f"{_PREFIX}{os.getpid()}-{_process_start_time(os.getpid())}"
+        self._awaiting_removal: list[Cgroup] = []
+
+    @classmethod
+    def discover(cls) -> CgroupManager | None:
+        """Look for hierarchies in which groups can be made, and sweep those of dead runtimes; None if there is none."""
+        hierarchies = []
+        for tree in _find_hierarchies(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup")):
+            if tree.unified or tree.controllers:
+                _remove_stale(tree.base)
+                hierarchies.append(tree)
+        return cls(hierarchies) if hierarchies else None
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """What is limited, and "freezer" if that is offered."""
+        limited = frozenset[str]().union(*(tree.controllers for tree in self._hierarchies))
+        return limited | {"freezer"} if any(tree.unified for tree in self._hierarchies) else limited
+
+    def set_total_limits(self, limits: Limits) -> None:
+        """Set limits of all sandboxes together, once a group has been made.
+
+        Raises:
+            OSError: This user may not, after all.
+        """
+        for tree in self._hierarchies:
+            for name, value in _limit_files(limits, tree):
+                _write(f"{tree.base}/{self._name}/{name}", value)
+
+    def create(self) -> Cgroup:
+        """Make the groups of one sandbox, without limits so far.
+
+        Raises:
+            OSError: This user may not, after all.
+        """
+        number = next(_numbers)
+        places = {f"{tree.base}/{self._name}/{number}": tree for tree in self._hierarchies}
+        group = Cgroup(places)
+        try:
+            for path, tree in places.items():
+                _make(path, tree)
+        except OSError:
+            group.remove()
+            raise
+        return group
+
+    def dispose(self, group: Cgroup) -> None:
+        """Remove a group, now or as soon as its last process has left it."""
+        self._awaiting_removal = [leaving for leaving in [*self._awaiting_removal, group] if not leaving.remove()]
+
+    def close(self) -> None:
+        """Remove what is left."""
+        deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS
+        while any(not group.remove() for group in self._awaiting_removal) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        for tree in self._hierarchies:
+            _remove(f"{tree.base}/{self._name}")
+
+
+async def freeze(group: Cgroup, *, patience: float = 2.0) -> bool:
+    """Freeze a group; False if something in it did not stop within `patience` seconds, and all goes on."""
+    _write(f"{group.freezable_path}/cgroup.freeze", "1")
+    started = time.monotonic()
+    while "frozen 1" not in _read(f"{group.freezable_path}/cgroup.events"):
+        waited = time.monotonic() - started
+        if waited > patience:
+            thaw(group)
+            return False
+        await asyncio.sleep(0 if waited < _FREEZE_SPIN_SECONDS else 0.002)
+    return True
+
+
+def thaw(group: Cgroup) -> None:
+    """Let a group go on."""
+    _write(f"{group.freezable_path}/cgroup.freeze", "0")
+
+
+def _find_hierarchies(mountinfo: str, membership: str) -> Iterator[Hierarchy]:
+    """Find the trees that are mounted, writable, and hold this process.
+
+    Args:
+        mountinfo: /proc/self/mountinfo.
+        membership: /proc/self/cgroup: lines `number:controllers:path`, of version 2 `0::path`.
+    """
+    paths = {names: path for _, names, path in (line.split(":", 2) for line in membership.splitlines())}
+    seen: set[str] = set()
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        root, mount = left.split()[3:5]
+        kind, _, options = (*right.split(maxsplit=2), "", "")[:3]
+        if kind == "cgroup2" and "" in paths:
+            top, own = mount, _cgroup_directory(mount, root, paths[""])
+            tree = _find_v2_base(top, own) if own else None
+        elif kind == "cgroup":
+            own = next(
+                (
+                    _cgroup_directory(mount, root, path)
+                    for names, path in paths.items()
+                    if _has_controllers(options, names)
+                ),
+                None,
+            )
+            tree = Hierarchy(own, frozenset(_CONTROLLERS) & set(options.split(",")), False) if own else None
+        else:
+            continue
+        if tree and tree.base not in seen and os.access(tree.base, os.W_OK | os.X_OK):
+            seen.add(tree.base)
+            yield tree
+
+
+def _has_controllers(options: str, names: str) -> bool:
+    return bool(names) and set(names.split(",")) <= set(options.split(","))
+
+
+def _cgroup_directory(mount: str, root: str, path: str) -> str | None:
+    """Return the directory of group `path` in a mount that shows the tree from `root` on."""
+    prefix = "" if root == "/" else root
+    if ".." in path.split("/") or not (path + "/").startswith(prefix + "/"):
+        return None  # it lies outside of what is shown
+    return os.path.normpath(mount + path[len(prefix) :])
+
+
+def _find_v2_base(top: str, own: str) -> Hierarchy | None:
+    """Choose where to make groups of version 2: a group that has processes cannot have controllers for those below."""
+    place, fallback = own, None
+    while place.startswith(top):
+        if all(os.access(path, os.W_OK) for path in (place, f"{place}/cgroup.procs")):
+            controllers = _enable_controllers(place)
+            if controllers:
+                return Hierarchy(place, controllers, True)
+            fallback = fallback or Hierarchy(place, frozenset(), True)
+        place = os.path.dirname(place)
+    return fallback
+
+
+def _enable_controllers(place: str) -> frozenset[str]:
+    """Offer controllers to the groups below `place`, as far as that is allowed; return those offered."""
+    offered = set(_read(f"{place}/cgroup.controllers").split()) & set(_CONTROLLERS)
+    for name in offered - set(_read(f"{place}/cgroup.subtree_control").split()):
+        try:
+            _write(f"{place}/cgroup.subtree_control", "+" + name)
+        except OSError:  # it holds processes, or is not ours
+            continue
+    return frozenset(offered & set(_read(f"{place}/cgroup.subtree_control").split()))
+
+
+def _make(path: str, tree: Hierarchy) -> None:
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        os.mkdir(parent)
+        if tree.unified:
+            for name in tree.controllers:
+                _write(f"{parent}/cgroup.subtree_control", "+" + name)
+    os.mkdir(path)
+
+
+def _limit_files(limits: Limits, tree: Hierarchy) -> Iterator[tuple[str, str]]:
+    """Yield the files to be written, and what, in the order in which the kernel wants them."""
+    if "pids" in tree.controllers and limits.processes is not None:
+        yield "pids.max", str(limits.processes + _SETUP_PROCESSES)
+    if "memory" in tree.controllers and limits.total_memory_bytes is not None:
+        limit = str(limits.total_memory_bytes)
+        if tree.unified:
+            yield from (("memory.max", limit), ("memory.swap.max", "0"))
+        else:  # the second is memory and swap together
+            yield from (("memory.limit_in_bytes", limit), ("memory.memsw.limit_in_bytes", limit))
+    if "cpu" in tree.controllers:
+        if tree.unified:
+            yield "cpu.weight", str(limits.cpu_share)
+        else:
+            yield "cpu.shares", str(max(2, limits.cpu_share * 1024 // 100))
+        if limits.cpu_quota is not None:
+            quota = max(1000, round(limits.cpu_quota * _CPU_PERIOD_MICROSECONDS))  # the kernel's least
+            yield (
+                ("cpu.max", f"{quota} {_CPU_PERIOD_MICROSECONDS}") if tree.unified else ("cpu.cfs_quota_us", str(quota))
+            )
+
+
+def _remove_stale(base: str) -> None:
+    """Remove what runtimes that are dead have left."""
+    for name in os.listdir(base):
+        pid, _, started = name.removeprefix(_PREFIX).partition("-")
+        if not name.startswith(_PREFIX) or not pid.isdigit() or _process_start_time(int(pid)) == started:
+            continue
+        deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS  # what was killed a moment ago may be dying yet
+        while not _remove_all(f"{base}/{name}") and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+def _remove_all(runtime: str) -> bool:
+    """Remove the groups of a runtime; False if something is still in one."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(runtime) as entries:  # another runtime may sweep too
+        for entry in entries:
+            if entry.is_dir():
+                _remove(entry.path)
+    return _remove(runtime)
+
+
+def _process_start_time(pid: int) -> str:
+    """Return when a process began, in clock ticks since boot, "" if there is none: a pid alone may be used again."""
+    stat = _read(f"/proc/{pid}/stat")
+    return stat.rpartition(")")[2].split()[19] if stat else ""
+
+
+def _remove(path: str) -> bool:
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        _logger.debug("%s stays for now: %s", path, error.strerror)
+        return False
+    return True
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb", buffering=0) as file:  # each command asks twice, and a text file takes thrice as long
+            return file.read().decode(errors="surrogateescape")
+    except OSError:  # this kernel or machine has none, or its process is gone
+        return ""
+
+
+def _write(path: str, content: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if "swap" in path or "memsw" in path:  # a kernel that does not count swap, or has none
+            return
+        raise
+    try:
+        os.write(fd, content.encode())
+    finally:
+        os.close(fd)

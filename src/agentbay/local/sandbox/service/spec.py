@@ -1,0 +1,120 @@
+"""What a caller asks of a sandbox and what it gets back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
+
+IsolationMode = Literal["namespaces", "landlock", "none"]
+NetworkMode = Literal["none", "proxy", "host"]
+
+MIB = 1 << 20
+_MACHINE_MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """A file or directory of the host, shown live inside the sandbox at `target` (an absolute path there).
+
+    To be writable there, it must belong to `SandboxHost.owner`.
+
+    Attributes:
+        top: A directory above the source below which other sandboxes may write: no link there is followed.
+    """
+
+    source: str
+    target: str
+    read_only: bool = False
+    nofollow_root: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a sandbox; None leaves a limit as it is on the host.
+
+    Attributes:
+        processes: Most processes and threads of the whole sandbox at a time.
+        memory_bytes: Most private memory of each process, in bytes; allocation beyond it fails in that process.
+        open_files: Most open descriptors of each process.
+        file_size: Largest file that a process may write, in bytes.
+        total_memory_bytes: Most memory of all processes together, in bytes; beyond it the largest is killed. Exact
+            with control groups; without them found out up to 0.25 s later.
+        disk_bytes: Most disk space of home and /tmp together, in bytes; beyond it the commands are killed, some tenths
+            of a second later, and the file API writes nothing. What is bound into the sandbox does not count.
+        cpu_share: Weight, 1 to 10,000, by which sandboxes that compete for processors share them; 100 is an ordinary
+            one. Without control groups it is a niceness, and shares above 100 count as 100.
+        cpu_quota: Most processors used on average, as 0.5 or 2; only with control groups.
+        output_bytes: Bytes kept of each output stream of a command.
+    """
+
+    processes: int | None = 256
+    memory_bytes: int | None = None
+    open_files: int | None = 4096
+    file_size: int | None = None
+    total_memory_bytes: int | None = field(default_factory=lambda: _MACHINE_MEMORY_BYTES // 2)
+    disk_bytes: int | None = None
+    cpu_share: int = 100
+    cpu_quota: float | None = None
+    output_bytes: int = 64 * MIB
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cpu_share <= 10_000:
+            raise ValueError(f"cpu_share must be 1 to 10000, not {self.cpu_share}")
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """A sandbox to be made.
+
+    Attributes:
+        root: An existing private directory on disk; `home` and `tmp` below it become the sandbox's own.
+        network: "none" is a loopback of its own and nothing else; "proxy" the same with a proxy's port on it, which the
+            host serves (`Sandbox.take_listener`); "host" the host's network, with all that listens there.
+        env: Environment of every command, over the default one.
+    """
+
+    root: Path
+    home: str = CLIENT_HOME
+    user: str = "wuying"
+    hostname: str = "agentbay"
+    network: NetworkMode = "none"
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    binds: Sequence[BindMount] = ()
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that has ended.
+
+    Attributes:
+        exit_code: As a shell reports it: 128 + N after signal N, 127 not found, 126 found but not startable.
+        timed_out: The command was killed because its time was up; the output is what it had written until then.
+        truncated: Output beyond the limit was thrown away.
+    """
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool = False
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceUsage:
+    """What the processes of a sandbox use now, its first process (the agent) left out.
+
+    Attributes:
+        cpu_seconds: Processor time since the sandbox was made, of ended processes too.
+        memory_bytes: Private and shared-memory pages in use; pages of program files are not counted.
+        processes: How many there are.
+    """
+
+    cpu_seconds: float
+    memory_bytes: int
+    processes: int

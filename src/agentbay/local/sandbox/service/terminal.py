@@ -1,0 +1,113 @@
+"""A terminal of a sandbox, from the side of who sits before it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import stat
+import struct
+import termios
+from collections.abc import Callable
+
+_CHUNK_BYTES = 1 << 16
+_MAX_PENDING_INPUT_BYTES = 1 << 20  # bytes that may wait for a program that does not read
+
+
+class Terminal:
+    """A program in a terminal; `exited` becomes its exit code, as a shell reports it, or `SandboxGone`.
+
+    Args:
+        fd: The driving side, not blocking; now this object's.
+        kill: Kills the program and its family, and forgets it.
+    """
+
+    def __init__(self, fd: int, exited: asyncio.Future[int], kill: Callable[[], None]) -> None:
+        self.exited = exited
+        self._fd, self._kill = fd, kill
+        self._loop = asyncio.get_running_loop()
+        self._readable: asyncio.Future[None] | None = None
+        self._pending_input = bytearray()
+
+    async def read(self) -> bytes:
+        """Return what the program has written since, b"" once it cannot write any more."""
+        while self._fd >= 0:
+            try:
+                return os.read(self._fd, _CHUNK_BYTES)
+            except BlockingIOError:
+                await self._until_readable()
+            except OSError:  # EIO: nobody has it open on the other side
+                return b""
+        return b""
+
+    async def _until_readable(self) -> None:
+        self._readable = self._loop.create_future()
+        self._loop.add_reader(self._fd, _wake, self._readable)
+        try:
+            await self._readable
+        finally:
+            if self._fd >= 0:
+                self._loop.remove_reader(self._fd)
+
+    def write_input(self, data: bytes) -> bool:
+        """Give the program input, at once or as soon as it takes some; False if too much of it waits already."""
+        if len(self._pending_input) + len(data) > _MAX_PENDING_INPUT_BYTES:
+            return False
+        waiting = bool(self._pending_input)
+        self._pending_input += data
+        if not waiting:
+            self._write()
+        return True
+
+    def _write(self) -> None:
+        try:
+            while self._pending_input:
+                del self._pending_input[: os.write(self._fd, self._pending_input)]
+        except BlockingIOError:
+            self._loop.add_writer(self._fd, self._write)
+            return
+        except OSError:  # the program is gone
+            self._pending_input.clear()
+        if self._fd >= 0:
+            self._loop.remove_writer(self._fd)
+
+    def resize(self, cols: int, rows: int) -> None:
+        """Change the size; the kernel tells the program."""
+        if self._fd >= 0:
+            fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    def close(self) -> None:
+        """Hang up: what still runs in the terminal is killed. Calling it again does nothing."""
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        if self._readable is not None:
+            _wake(self._readable)
+        self._kill()
+
+    def kill(self) -> None:
+        """Kill the program and its family; `exited` tells when it is done."""
+        self._kill()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def is_terminal(fd: int) -> bool:
+    """Whether a descriptor that came out of a sandbox is what it should be."""
+    return stat.S_ISCHR(os.fstat(fd).st_mode) and os.isatty(fd)
+
+
+def is_socket(fd: int) -> bool:
+    """Whether a descriptor that came out of a sandbox is what it should be."""
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)
+
+
+def is_inotify(fd: int) -> bool:
+    """Whether a descriptor that came out of a sandbox is what it should be."""
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:inotify"

@@ -1,0 +1,127 @@
+"""Going down a directory tree by descriptors: no link is followed, and no path is too long."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+DIRECTORY_OPEN_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+FILE_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+TEMPORARY_PREFIX = ".agentbay-"  # how the names of what is just being written or removed begin
+MAX_DEPTH = 250  # levels of directories that are walked
+_NOT_A_DIRECTORY_ERRNOS = (errno.ENOTDIR, errno.ELOOP)
+_RACE_ERRNOS = (*_NOT_A_DIRECTORY_ERRNOS, errno.ENOENT, errno.ENOTEMPTY)  # since it was looked at
+_ATTEMPTS = 1000  # until whoever keeps changing it has won
+
+
+@contextmanager
+def open_directory(top: int, parts: Sequence[str], make: Callable[[str, int], None] | None = None) -> Iterator[int]:
+    """Open the directory `parts` below `top`.
+
+    Args:
+        make: Makes a directory that is missing (its name, and the descriptor of the one above); what is in the way
+            and is none is removed first. Without it, the error says so.
+    """
+    fd = os.dup(top)
+    try:
+        for part in parts:
+            below = _open(part, fd, make)
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open(name: str, above: int, make: Callable[[str, int], None] | None) -> int:
+    for _ in range(_ATTEMPTS):
+        try:
+            return os.open(name, DIRECTORY_OPEN_FLAGS, dir_fd=above)
+        except OSError as error:
+            if make is None or (error.errno != errno.ENOENT and error.errno not in _NOT_A_DIRECTORY_ERRNOS):
+                raise
+            in_the_way = error.errno in _NOT_A_DIRECTORY_ERRNOS
+        with suppress(FileExistsError, FileNotFoundError, IsADirectoryError):  # somebody else changes it too
+            if in_the_way:
+                os.unlink(name, dir_fd=above)
+            make(name, above)
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
+
+
+def remove(name: str, above: int) -> None:
+    """Remove a file, a link, or a directory with all that is in it; what is not there is as good as removed.
+
+    Directories below are first moved up: however deep it is, this needs few descriptors and no recursion. What others
+    change meanwhile is looked at again.
+    """
+    pending, attempts = [name], 0
+    while pending:
+        current = pending.pop()
+        try:
+            _remove_one(current, above, pending)
+        except OSError as error:
+            attempts += 1
+            if error.errno not in _RACE_ERRNOS or attempts > _ATTEMPTS:
+                raise
+            pending.append(current)
+
+
+def _remove_one(name: str, above: int, moved: list[str]) -> None:
+    try:
+        os.unlink(name, dir_fd=above)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        _move_up(name, above, moved)
+        os.rmdir(name, dir_fd=above)
+
+
+def _move_up(name: str, above: int, moved: list[str]) -> None:
+    """Empty a directory: its files are removed, its directories moved up to where it is, and their names noted."""
+    _make_accessible(name, above)
+    fd = os.open(name, DIRECTORY_OPEN_FLAGS, dir_fd=above)
+    try:
+        for entry in os.listdir(fd):
+            try:
+                os.unlink(entry, dir_fd=fd)
+            except FileNotFoundError:
+                continue
+            except IsADirectoryError:
+                _make_accessible(entry, fd)
+                aside = TEMPORARY_PREFIX + os.urandom(8).hex()
+                os.rename(entry, aside, src_dir_fd=fd, dst_dir_fd=above)
+                moved.append(aside)
+    finally:
+        os.close(fd)
+
+
+def _make_accessible(name: str, above: int) -> None:
+    """Let a directory be emptied and moved that forbids it; chmod by name would follow a link put there since."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
+
+
+def replace(source: str, name: str, above: int) -> None:
+    """Move the file `source` to a name, whatever is there."""
+    for _ in range(_ATTEMPTS):
+        remove_directory_in_the_way(name, above)
+        with suppress(IsADirectoryError):  # put there since
+            os.rename(source, name, dst_dir_fd=above)
+            return
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+
+
+def remove_directory_in_the_way(name: str, above: int) -> None:
+    """Remove a directory of that name, so that a file can be renamed to it."""
+    try:
+        status = os.stat(name, dir_fd=above, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(status.st_mode):
+        remove(name, above)

@@ -1,0 +1,94 @@
+"""The system call filter of a sandbox: a deny list, since the point is ordinary programs without the kernel's attics.
+
+What is refused: anything that makes or enters namespaces and mounts, looks into other processes, or reaches a part of
+the kernel with a history of holes (keyrings, bpf, perf, userfaultfd, io_uring). Numbers: the kernel's
+arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+"""
+
+from __future__ import annotations
+
+import struct
+
+_DENIED_EVERYWHERE = {  # the same on every architecture
+    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428, "move_mount": 429,
+    "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438, "process_madvise": 440,
+    "mount_setattr": 442, "quotactl_fd": 443, "open_tree_attr": 467,
+}  # fmt: skip
+
+_X86_64 = {
+    "ptrace": 101, "syslog": 103, "vhangup": 153, "pivot_root": 155, "adjtimex": 159, "chroot": 161, "acct": 163,
+    "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169, "iopl": 172,
+    "ioperm": 173, "init_module": 175, "delete_module": 176, "quotactl": 179, "lookup_dcookie": 212,
+    "clock_settime": 227, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272,
+    "perf_event_open": 298, "name_to_handle_at": 303, "open_by_handle_at": 304, "clock_adjtime": 305, "setns": 308,
+    "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313, "kexec_file_load": 320,
+    "bpf": 321, "userfaultfd": 323,
+}  # fmt: skip
+
+_AARCH64 = {
+    "lookup_dcookie": 18, "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51, "vhangup": 58, "quotactl": 60,
+    "acct": 89, "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106, "clock_settime": 112,
+    "syslog": 116, "ptrace": 117, "reboot": 142, "settimeofday": 170, "adjtimex": 171, "add_key": 217,
+    "request_key": 218, "keyctl": 219, "swapon": 224, "swapoff": 225, "perf_event_open": 241,
+    "name_to_handle_at": 264, "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268, "process_vm_readv": 270,
+    "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "bpf": 280, "userfaultfd": 282,
+    "kexec_file_load": 294,
+}  # fmt: skip
+
+# audit architecture, refused calls, clone, socket, ioctl
+_ARCHITECTURES = {
+    "x86_64": (0xC000003E, _X86_64, 56, 41, 16),
+    "aarch64": (0xC00000B7, _AARCH64, 220, 198, 29),
+}
+_CLONE3 = 435
+_NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone takes
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # put characters into the terminal of whoever reads it
+# vsock and the like are not confined by a network namespace; the rest are rarely used and often broken
+_DENIED_SOCKET_FAMILIES = {"rds": 21, "tipc": 30, "bluetooth": 31, "alg": 38, "vsock": 40, "xdp": 44}
+
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
+_EPERM, _ENOSYS, _EAFNOSUPPORT = _ERRNO | 1, _ERRNO | 38, _ERRNO | 97
+_NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24  # offsets in struct seccomp_data, low halves of the arguments
+
+
+def _bpf_statement(code: int, value: int) -> bytes:
+    return struct.pack("HBBI", code, 0, 0, value)
+
+
+def _bpf_jump_if(test: int, value: int, then: list[bytes]) -> list[bytes]:
+    """The instructions `then` if the accumulator passes the test, else on to what follows them."""
+    return [struct.pack("HBBI", test, 0, len(then), value), *then]
+
+
+def _check_argument(number: int, offset: int, test: int, values: list[int], verdict: int) -> list[bytes]:
+    """Return `verdict` if system call `number` has an argument that passes the test with one of `values`."""
+    checks = [
+        instruction for value in values for instruction in _bpf_jump_if(test, value, [_bpf_statement(_RETURN, verdict)])
+    ]
+    return _bpf_jump_if(_EQUAL, number, [_bpf_statement(_LOAD, offset), *checks, _bpf_statement(_RETURN, _ALLOW)])
+
+
+def build_filter(machine: str) -> bytes:
+    """Return the filter for `machine` (as uname has it), 8 bytes an instruction.
+
+    Raises:
+        KeyError: There is no table for this architecture.
+    """
+    audit, denied, clone, socket, ioctl = _ARCHITECTURES[machine]
+    program = [
+        _bpf_statement(_LOAD, _ARCH),
+        struct.pack("HBBI", _EQUAL, 1, 0, audit),
+        _bpf_statement(_RETURN, _KILL),
+        _bpf_statement(_LOAD, _NR),
+    ]
+    if machine == "x86_64":
+        program += _bpf_jump_if(_AT_LEAST, 0x40000000, [_bpf_statement(_RETURN, _ENOSYS)])  # x32 has numbers of its own
+    for number in (*denied.values(), *_DENIED_EVERYWHERE.values()):
+        program += _bpf_jump_if(_EQUAL, number, [_bpf_statement(_RETURN, _EPERM)])
+    # the flags of clone3 lie in memory, where no filter can look: without it libc falls back to clone
+    program += _bpf_jump_if(_EQUAL, _CLONE3, [_bpf_statement(_RETURN, _ENOSYS)])
+    program += _check_argument(clone, _ARG0, _ANY_BIT, [_NEW_NAMESPACES], _EPERM)
+    program += _check_argument(socket, _ARG0, _EQUAL, list(_DENIED_SOCKET_FAMILIES.values()), _EAFNOSUPPORT)
+    program += _check_argument(ioctl, _ARG1, _EQUAL, [_TIOCSTI, _TIOCLINUX], _EPERM)
+    return b"".join([*program, _bpf_statement(_RETURN, _ALLOW)])

@@ -1,0 +1,196 @@
+"""The system calls that Python does not offer, through ctypes.
+
+Every failure is an OSError whose filename says which call on what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE, MS_SLAVE = 2, 4, 8, 1 << 14, 1 << 18, 1 << 19
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 22, 24, 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SECCOMP_MODE_FILTER = 2
+_MNT_DETACH = 2
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
+_CAPABILITY_VERSION_3 = 0x20080522
+_EPERM, _EINVAL = 1, 22
+
+ARCHITECTURE = os.uname().machine
+# numbers above 423 are the same on every architecture
+_NUMBERS = {
+    "x86_64": {"pivot_root": 155, "capset": 126},
+    "aarch64": {"pivot_root": 41, "capset": 91},
+}.get(ARCHITECTURE, {})
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_ZEROS = (ctypes.c_ulong(0),) * 3  # prctl wants unused arguments to be 0
+
+
+class SetupFailed(Exception):
+    """A step in making a sandbox failed; `code` is its errno."""
+
+    def __init__(self, step: str, code: int, detail: str) -> None:
+        super().__init__(f"{step}: {detail}")
+        self.step, self.code, self.detail = step, code, detail
+
+
+@contextlib.contextmanager
+def setup_step(name: str) -> Iterator[None]:
+    """Name the step in which an OSError happens: a bare errno does not say what the machine lacks."""
+    try:
+        yield
+    except OSError as error:
+        raise SetupFailed(name, error.errno or 0, str(error)) from error
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by `flags` for new ones."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int) -> None:
+    """Join the namespace that `fd` stands for."""
+    _checked(_libc.setns(fd, 0), "setns")
+
+
+def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
+    """Mount a new file system of `kind` on `target`."""
+    name = os.fsencode(kind)
+    result = _libc.mount(name, os.fsencode(target), name, ctypes.c_ulong(flags), os.fsencode(options))
+    _checked(result, f"mount {kind} on {target}")
+
+
+def set_mount_propagation(propagation: int) -> None:
+    """Say for all mounts of this namespace how they follow those of others: not (MS_PRIVATE), or one way (MS_SLAVE)."""
+    _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | propagation), None), "change propagation of /")
+
+
+def clone_tree(source: str, attributes: int) -> int:
+    """Return a detached copy of the mounts at `source`, with `attributes` added, as a descriptor."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
+    tree = _libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), ctypes.c_uint(flags))
+    _checked(tree, f"open_tree {source}")
+    _set_attributes(tree, b"", attributes, _AT_EMPTY_PATH | _AT_RECURSIVE, source)
+    return int(tree)
+
+
+def attach_tree(tree: int, target: str) -> None:
+    """Mount what `clone_tree` returned on `target` and close the descriptor."""
+    try:
+        result = _libc.syscall(
+            _MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH)
+        )
+        _checked(result, f"move_mount to {target}")
+    finally:
+        os.close(tree)
+
+
+def bind_mount(source: str, target: str, attributes: int) -> None:
+    """Show `source` at `target`, with `attributes`."""
+    attach_tree(clone_tree(source, attributes), target)
+
+
+def make_read_only(target: str) -> None:
+    """Make the one mount at `target` read-only, not those below it."""
+    _set_attributes(_AT_FDCWD, os.fsencode(target), MOUNT_ATTR_RDONLY, 0, target)
+
+
+def make_writable(target: str) -> None:
+    """Take back `make_read_only`."""
+    _set_attributes(_AT_FDCWD, os.fsencode(target), 0, 0, target, cleared=MOUNT_ATTR_RDONLY)
+
+
+def _set_attributes(directory: int, path: bytes, attributes: int, flags: int, what: str, *, cleared: int = 0) -> None:
+    request = struct.pack("QQQQ", attributes, cleared, 0, 0)
+    result = _libc.syscall(
+        _MOUNT_SETATTR, directory, path, ctypes.c_uint(flags), request, ctypes.c_size_t(len(request))
+    )
+    _checked(result, f"mount_setattr {what}")
+
+
+def pivot_root(new_root: str) -> None:
+    """Make `new_root`, a mount, the root directory and drop the old root with every mount below it."""
+    os.chdir(new_root)
+    _checked(_libc.syscall(_NUMBERS["pivot_root"], b".", b"."), "pivot_root")
+    # the old root now lies over the new one, at "."
+    _checked(_libc.umount2(b".", _MNT_DETACH), "umount the old root")
+    os.chdir("/")
+
+
+def raw_syscall(what: str, number: int, *arguments: int | bytes | None) -> int:
+    """Make a system call that needs nothing but numbers and buffers; `what` says in a failure on what."""
+    return _checked(_libc.syscall(number, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)), what)
+
+
+def create_inotify() -> int:
+    """Return a descriptor, never blocking, that has something to read when what is added to it changes; inotify(7)."""
+    return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1")
+
+
+def add_watch(inotify: int, path: str, mask: int) -> None:
+    """Watch `path` for the events in `mask`, in place of those it was watched for before."""
+    result = _libc.inotify_add_watch(inotify, os.fsencode(path), ctypes.c_uint32(mask))
+    _checked(result, f"inotify_add_watch {path}")
+
+
+def prctl(option: int, argument: int) -> None:
+    """Call prctl(2) with one argument."""
+    _checked(_libc.prctl(option, ctypes.c_ulong(argument), *_ZEROS), "prctl")
+
+
+def drop_capabilities() -> None:
+    """Give up every capability; that none comes back needs PR_SET_NO_NEW_PRIVS too."""
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(64):
+        try:
+            prctl(_PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            # beyond the last capability of this kernel; or an ordinary user, who has none to keep programs from
+            if error.errno not in (_EINVAL, _EPERM):
+                raise
+            break
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _checked(_libc.syscall(_NUMBERS["capset"], header, struct.pack("6I", *[0] * 6)), "capset")
+
+
+def install_seccomp_filter(program: bytes) -> None:
+    """Put a seccomp filter, 8 bytes an instruction, over this process and all it starts."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: a count, padding, a pointer
+    fprog = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer)))
+    _checked(_libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), fprog, *_ZEROS[:2]), "seccomp")
+
+
+def bring_up_loopback() -> None:
+    """Bring up the loopback of this network namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP | _IFF_RUNNING))

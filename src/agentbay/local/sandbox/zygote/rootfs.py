@@ -1,0 +1,202 @@
+"""The file system that a sandbox sees.
+
+A small read-only tmpfs holds the mount points; programs come read-only from the host, /proc, /dev and /tmp are the
+sandbox's own, and its home lies on disk. Nothing else of the host is there. What cannot be hidden: /proc/1/mountinfo
+names the directory on the host behind home, /tmp and each bind.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agentbay.local.sandbox.shared import dirfd, syscalls
+from agentbay.local.sandbox.shared.sandbox_config import (
+    CLIENT_HOME,
+    SANDBOX_GID,
+    SANDBOX_UID,
+    BindMountConfig,
+    SandboxConfig,
+)
+from agentbay.local.sandbox.shared.syscalls import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_SLAVE,
+    setup_step,
+)
+
+_EMPTY_DIRECTORIES = (
+    "dev/pts", "dev/shm", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr",
+    "var",
+)  # fmt: skip
+# links to /usr where it is merged, directories elsewhere
+_PROGRAM_DIRECTORIES = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
+_HOST_PATHS = (
+    "/usr", "/nix/store", "/etc/alternatives", "/etc/bash.bashrc", "/etc/ca-certificates", "/etc/chromium",
+    "/etc/chromium.d", "/etc/crypto-policies", "/etc/fonts", "/etc/inputrc", "/etc/java-17-openjdk",
+    "/etc/java-21-openjdk", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/magic",
+    "/etc/mime.types", "/etc/os-release", "/etc/perl", "/etc/pki", "/etc/profile", "/etc/profile.d", "/etc/protocols",
+    "/etc/python3", "/etc/R", "/etc/services", "/etc/ssl", "/etc/X11", "/etc/xdg", "/var/cache/fontconfig",
+)  # fmt: skip
+HOST_PROGRAM_PATHS = (*(f"/{name}" for name in _PROGRAM_DIRECTORIES), *_HOST_PATHS)
+DEVICE_NAMES = ("null", "zero", "full", "random", "urandom", "tty")
+_LINKS = {
+    "dev/fd": "/proc/self/fd",
+    "dev/stdin": "/proc/self/fd/0",
+    "dev/stdout": "/proc/self/fd/1",
+    "dev/stderr": "/proc/self/fd/2",
+    "dev/ptmx": "pts/ptmx",
+    "etc/mtab": "/proc/self/mounts",
+    "var/run": "/run",
+    "var/tmp": "/tmp",
+}
+_HOME_ALIASES = ("workspace", "home/user", "home/guest")  # where programs for the cloud work too; links to the one home
+_READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+_WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+_STAGING_MOUNT = "/sys"  # where the view lies until it is entered: nothing that is shown comes from there
+
+
+def prepare_rootfs() -> None:
+    """Make what every view has. Needs mount and pid namespaces of its own, and the rights over them."""
+    os.umask(0o022)
+    with setup_step("mount"):
+        syscalls.set_mount_propagation(MS_SLAVE)  # what the host mounts until the view is finished is to be found
+        syscalls.mount("tmpfs", _STAGING_MOUNT, MS_NOSUID | MS_NODEV, "size=16m,mode=755")
+        os.chdir(_STAGING_MOUNT)
+        _make_skeleton()
+        _bind_programs()
+        _show_devices()
+    with setup_step("proc"):
+        syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def complete_rootfs(plan: SandboxConfig) -> None:
+    """Add what is this sandbox's own to what `begin` has made, and enter it."""
+    with setup_step("mount"):
+        _bind_home_and_tmp(plan)
+    _write_etc(plan)
+    # Targets of the caller's binds may lie below directories that sandboxed code has written to, in an earlier life of
+    # this home: they are resolved inside the view, so that a planted link leads nowhere else.
+    with setup_step("bind"):
+        trees = [clone_bind_source(bind) for bind in plan["binds"]]
+        kinds = [os.path.isdir(bind["source"]) for bind in plan["binds"]]
+    with setup_step("pivot_root"):
+        syscalls.pivot_root(_STAGING_MOUNT)
+    with setup_step("bind"):
+        for bind, tree, is_directory in zip(plan["binds"], trees, kinds, strict=True):
+            make_mount_point(bind["target"], is_directory, plan["owner"])
+            syscalls.attach_tree(tree, bind["target"])
+    with setup_step("mount"):
+        syscalls.set_mount_propagation(MS_PRIVATE)
+        syscalls.make_read_only("/")
+
+
+def _make_skeleton() -> None:
+    for directory in _EMPTY_DIRECTORIES:
+        os.makedirs(directory)
+    for link, target in _LINKS.items():
+        os.symlink(target, link)
+
+
+def _bind_programs() -> None:
+    for name in _PROGRAM_DIRECTORIES:
+        source = "/" + name
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), name)
+        elif os.path.isdir(source):
+            os.mkdir(name)
+            syscalls.bind_mount(source, name, _READ_ONLY)
+    for source in _HOST_PATHS:
+        if os.path.exists(source):
+            make_mount_point(source[1:], os.path.isdir(source), None)
+            syscalls.bind_mount(source, source[1:], _READ_ONLY)
+
+
+def _show_devices() -> None:
+    for name in DEVICE_NAMES:
+        _create_file("dev/" + name)
+        syscalls.bind_mount("/dev/" + name, "dev/" + name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
+    syscalls.mount("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
+
+
+def _bind_home_and_tmp(plan: SandboxConfig) -> None:
+    home = plan["home"][1:]
+    os.makedirs(home)
+    syscalls.bind_mount(os.path.join(plan["root"], "home"), home, _WRITABLE)
+    syscalls.bind_mount(os.path.join(plan["root"], "tmp"), "tmp", _WRITABLE)
+    for name in _HOME_ALIASES:
+        if not any(_is_taken_by(bind, f"/{name}") for bind in plan["binds"]):
+            os.symlink(CLIENT_HOME, name)
+
+
+def _is_taken_by(bind: BindMountConfig, place: str) -> bool:
+    """Whether a bind is at that place, or is something of the host, such as a Python, below it."""
+    return bind["target"] == place or (bind["read_only"] and bind["target"].startswith(f"{place}/"))
+
+
+def clone_bind_source(bind: BindMountConfig) -> int:
+    """Return a descriptor of the source of a bind, to be attached somewhere."""
+    attributes = _READ_ONLY if bind["read_only"] else _WRITABLE
+    if not bind["nofollow_root"]:
+        return syscalls.clone_tree(bind["source"], attributes)
+    top = os.open(bind["nofollow_root"], dirfd.DIRECTORY_OPEN_FLAGS)
+    try:
+        with dirfd.open_directory(
+            top, [part for part in bind["source"][len(bind["nofollow_root"]) :].split("/") if part]
+        ) as fd:
+            return syscalls.clone_tree(f"/proc/self/fd/{fd}", attributes)
+    finally:
+        os.close(top)
+
+
+def make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | None) -> None:
+    """Make `target` and what is missing above it; below home and /tmp it belongs to the sandbox."""
+    parent = os.path.dirname(target)
+    if parent and not os.path.isdir(parent):
+        make_mount_point(parent, True, owner)
+    if os.path.exists(target):
+        return
+    if is_directory:
+        os.mkdir(target)
+    else:
+        _create_file(target)
+    if owner:
+        os.chown(target, *owner, follow_symlinks=False)
+
+
+def _create_file(path: str, content: str = "") -> None:
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, content.encode())
+    finally:
+        os.close(fd)
+
+
+def _write_etc(plan: SandboxConfig) -> None:
+    user, home, hostname = plan["user"], plan["home"], plan["hostname"]
+    files = {
+        "passwd": "root:x:0:0:root:/root:/bin/bash\n"
+        f"{user}:x:{SANDBOX_UID}:{SANDBOX_GID}:{user}:{home}:/bin/bash\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+        "group": f"root:x:0:\n{user}:x:{SANDBOX_GID}:\nnogroup:x:65534:\n",
+        "hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n",
+        "hostname": hostname + "\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n",
+        "resolv.conf": _resolver() if plan["network"] == "host" else "",
+    }
+    for name, content in files.items():
+        _create_file("etc/" + name, content)
+
+
+def _resolver() -> str:
+    try:
+        with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:  # a host without name service
+        return ""

@@ -1,0 +1,41 @@
+"""When a session is released by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentbay.local.api_errors import invalid_request
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long a session lives: `idle` seconds without activity, `longest` seconds in all; None is for ever."""
+
+    idle_seconds: float | None = None
+    max_age_seconds: float | None = None
+
+    @classmethod
+    def read(cls, timeout: int | None, max_runtime: int | None, manual_release: bool | None) -> Lifetime:
+        """Read it from CreateMcpSession: `timeout` is seconds, or minutes if `max_runtime` (minutes) is given too.
+
+        Without any, a session here lives as long as the runtime: an idle one costs next to nothing.
+
+        Raises:
+            InvalidRequestError: A time is not positive.
+        """
+        for name, value in (("Timeout", timeout), ("MaxRuntime", max_runtime)):
+            if value is not None and value <= 0:
+                raise invalid_request(f"{name}: must be positive, not {value}.")
+        if manual_release:
+            return cls()
+        unit = 1 if max_runtime is None else 60
+        return cls(timeout and timeout * unit, max_runtime and max_runtime * 60)
+
+    def seconds_remaining(self, *, age: float, idle: float) -> float | None:
+        """Return the seconds until the release, given the session's age and how long it has been idle."""
+        left = [
+            limit - spent
+            for limit, spent in ((self.max_age_seconds, age), (self.idle_seconds, idle))
+            if limit is not None
+        ]
+        return min(left, default=None)

@@ -1,0 +1,131 @@
+"""What is kept of sessions: a row for each, so that one that ended with its runtime is known to have ended.
+
+It is written before a client hears of it, in some 30 microseconds. Of no session that is not at work here anything but
+its end is read: after a kill, or when a full disk kept a change from being written, the row may be behind.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from agentbay._wire.sessions import SessionDetail
+from agentbay.local import database
+from agentbay.local.api_errors import storage_full
+from agentbay.local.sessions.session import Session, SessionState
+
+_logger = logging.getLogger(__name__)
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE sessions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order in which clients see them
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    labels TEXT NOT NULL,                       -- JSON
+    image TEXT NOT NULL,
+    app_instance TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    region TEXT NOT NULL,
+    created REAL NOT NULL,                      -- seconds since 1970, as all times
+    ended REAL,
+    reason TEXT NOT NULL DEFAULT ''             -- why it ended
+);
+CREATE INDEX ending ON sessions (ended) WHERE ended IS NOT NULL;
+"""
+RETENTION_SECONDS, RETENTION_ROWS = 24 * 3600.0, 10_000  # how long, and how many, ended sessions are remembered
+
+
+class SessionRecords:
+    """The rows. All of this blocks, but for no longer than the event loop can bear."""
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        """Open the database; sessions of an earlier runtime that have not ended ended with it.
+
+        Args:
+            durable: Keep the database whole through a power failure.
+
+        Raises:
+            ConfigurationError: It is damaged.
+        """
+        self._db = database.open_database(path, _SCHEMA, _SCHEMA_VERSION, synchronous="NORMAL" if durable else "OFF")
+        self._write(
+            "UPDATE sessions SET reason = 'The runtime ended while the session was ' || state || '.', "
+            "state = ?, ended = ? WHERE ended IS NULL",
+            SessionState.FINISH.value,
+            time.time(),
+        )
+
+    def close(self) -> None:
+        """Close."""
+        self._db.close()
+
+    def add(self, session: Session) -> int:
+        """Keep a new session; return its number.
+
+        Raises:
+            ServerError: The disk is full.
+        """
+        fields = "id, state, labels, image, app_instance, policy, region, created"
+        values = (
+            session.session_id,
+            session.state.value,
+            json.dumps(session.labels),
+            session.image_id,
+            session.app_instance_id,
+            session.policy_id,
+            session.region_id,
+            time.time(),
+        )
+        number = self._write(f"INSERT INTO sessions ({fields}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *values)  # noqa: S608
+        assert number is not None
+        return number
+
+    def set_labels(self, session_id: str, labels: Mapping[str, str]) -> None:
+        """Keep other labels.
+
+        Raises:
+            ServerError: The disk is full.
+        """
+        self._write("UPDATE sessions SET labels = ? WHERE id = ?", json.dumps(dict(labels)), session_id)
+
+    def save_state(self, session: Session) -> None:
+        """Keep the state; a disk that is full forbids no change of it, and the end least of all."""
+        now = time.time()
+        ended = now if session.state is SessionState.FINISH else None
+        row = (session.state.value, ended, session.end_reason, session.session_id)
+        try:
+            self._db.execute("UPDATE sessions SET state = ?, ended = ?, reason = ? WHERE id = ?", row)
+            if ended:
+                self._db.execute(
+                    "DELETE FROM sessions WHERE ended IS NOT NULL AND (ended < ? OR number <= ?)",
+                    (now - RETENTION_SECONDS, session.creation_number - RETENTION_ROWS),
+                )
+        except sqlite3.OperationalError as error:
+            _logger.warning("the state of %s could not be kept: %s", session.session_id, error)
+
+    def find_ended(self, session_id: str) -> SessionDetail | None:
+        """Describe a session that is not at work here, None if nothing is known of it."""
+        fields = "image, app_instance, policy, region, reason"
+        row = self._db.execute(f"SELECT {fields} FROM sessions WHERE id = ?", (session_id,)).fetchone()  # noqa: S608
+        if row is None:
+            return None
+        image, app_instance, policy, region, reason = row
+        return SessionDetail(
+            status=SessionState.FINISH.value,
+            image_id=image,
+            app_instance_id=app_instance,
+            policy_id=policy,
+            region_id=region,
+            end_reason=reason,
+        )
+
+    def _write(self, statement: str, *values: object) -> int | None:
+        try:
+            return self._db.execute(statement, values).lastrowid
+        except sqlite3.OperationalError as error:
+            raise storage_full(error) from error

@@ -1,0 +1,256 @@
+"""The sessions there are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentbay._wire.sessions import SessionDetail
+from agentbay.local.api_errors import internal_error, session_not_found, shutting_down, storage_full, too_many_sessions
+from agentbay.local.kernels.kernel_manager import KernelManager
+from agentbay.local.kernels.python_forker import PythonKernelForker
+from agentbay.local.network.provider import NetworkProvider
+from agentbay.local.sandbox.service.manager import Limits, SandboxError, SandboxManager, SandboxSpec
+from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.sessions.records import SessionRecords
+from agentbay.local.sessions.session import Session, SessionState, make_id
+from agentbay.local.state_dir import StateDirectory, remove_tree
+
+if TYPE_CHECKING:
+    from agentbay.local.contexts.session_contexts import SessionContexts
+
+_logger = logging.getLogger(__name__)
+
+_DELETE_WAIT_SECONDS = 0.25  # seconds that a deletion may hold its answer, which spares the client a second question
+_MIN_EXPIRY_CHECK_SECONDS = 0.05  # seconds between two looks at a session that is about to be released
+
+
+class SessionTable:
+    """Makes sessions, finds them and ends them.
+
+    Args:
+        limits: Of each session.
+        most: Sessions at a time; None is no limit.
+        networks: What networks they can have.
+    """
+
+    def __init__(
+        self,
+        host: SandboxManager,
+        state_dir: StateDirectory,
+        limits: Limits | None = None,
+        most: int | None = None,
+        *,
+        networks: NetworkProvider,
+    ) -> None:
+        self._host, self._state_dir, self._networks = host, state_dir, networks
+        self._limits, self._max_sessions = limits or Limits(), most
+        self._records = SessionRecords(state_dir.path / "sessions.db", durable=not state_dir.temporary)
+        self._sessions: dict[str, Session] = {}
+        self._creating_count = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._python_forker = PythonKernelForker()
+
+    @property
+    def isolation(self) -> str:
+        """What keeps sessions apart; see `SandboxHost`."""
+        return self._host.isolation
+
+    @property
+    def closing(self) -> bool:
+        """Whether the runtime is about to end."""
+        return self._closing
+
+    def find(self, session_id: str) -> Session:
+        """Return a session that can be used.
+
+        Raises:
+            SessionNotFoundError: There is none, or no longer.
+        """
+        session = self._sessions.get(session_id)
+        if session is None or not session.is_usable:
+            raise session_not_found()
+        return session
+
+    def detail(self, session_id: str) -> SessionDetail:
+        """Describe a session, also while it is deleted and for a day after; one of an earlier runtime has ended."""
+        if session_id in self._sessions:
+            return self._sessions[session_id].detail()
+        if ended := self._records.find_ended(session_id):
+            return ended
+        raise session_not_found()
+
+    def matching(self, condition: Callable[[Session], bool]) -> list[Session]:
+        """Return the sessions that can be used and meet the condition, in the order of their creation."""
+        return [session for session in self._sessions.values() if session.is_usable and condition(session)]
+
+    async def create(
+        self,
+        *,
+        image_id: str,
+        labels: Mapping[str, str],
+        lifetime: Lifetime,
+        contexts: SessionContexts,
+        **facts: str,
+    ) -> Session:
+        """Make a session; on failure or cancellation nothing of it is left.
+
+        Raises:
+            QuotaExceededError: There are as many as there may be.
+            ServerError: It could not be made.
+        """
+        if self._closing:
+            raise shutting_down()
+        if self._max_sessions is not None and len(self._sessions) + self._creating_count >= self._max_sessions:
+            raise too_many_sessions(self._max_sessions)
+        self._creating_count += 1
+        try:
+            session = await self._make(image_id=image_id, labels=labels, lifetime=lifetime, contexts=contexts, **facts)
+        finally:
+            self._creating_count -= 1
+        if self._python_forker.ready and image_id.startswith("code"):
+            self._start_task(session.prepare_code("python"))
+        self._start_task(self._delete_when_killed(session))
+        self._schedule_expiry(session)
+        _logger.info("created %s", session.session_id)
+        return session
+
+    async def _make(self, *, image_id: str, contexts: SessionContexts, **facts: Any) -> Session:
+        if image_id.startswith("code"):
+            self._python_forker.start_zygote()
+        session_id = make_id("session-", 21)
+        try:
+            directory = self._state_dir.new_session(session_id)
+        except OSError as error:
+            raise storage_full(error) from error
+        kernels = KernelManager(python=self._python_forker.start)
+        session = Session(directory=directory, session_id=session_id, image_id=image_id, kernels=kernels, **facts)
+        try:
+            session.contexts = contexts
+            binds = await contexts.prepare(session_id, directory)
+            network = self._networks.network_for_policy(session.policy_id)
+            env = await self._networks.package_client_environment(network)
+            spec = SandboxSpec(root=directory, binds=binds, limits=self._limits, network=network, env=env)
+            sandbox = await self._host.create(spec)
+            listener = sandbox.take_proxy_listener()
+            session.start(sandbox, self._networks.start_proxy(listener) if listener else None)
+            await contexts.start(sandbox)
+            if self._closing:
+                raise shutting_down()
+            session.creation_number = self._records.add(session)
+        except BaseException as error:
+            self._start_task(self._dispose(session))
+            if isinstance(error, SandboxError):
+                raise internal_error(f"The session could not be made: {error}") from error
+            raise
+        self._sessions[session_id] = session
+        return session
+
+    def set_labels(self, session: Session, labels: Mapping[str, str]) -> None:
+        """Replace the labels of a session."""
+        self._records.set_labels(session.session_id, labels)
+        session.labels = dict(labels)
+
+    async def pause(self, session: Session) -> None:
+        """Freeze a session; it is done, or goes on, even if the client does not wait."""
+        session.transition_to(SessionState.PAUSING)
+        await asyncio.shield(self._start_task(self._run_and_record(session, session.pause)))
+
+    async def resume(self, session: Session) -> None:
+        """Thaw a session."""
+        session.transition_to(SessionState.RESUMING)
+        await asyncio.shield(self._start_task(self._run_and_record(session, session.resume)))
+
+    async def delete(self, session: Session) -> None:
+        """Begin to end a session, paused or not; mostly it has ended when this returns, which takes milliseconds."""
+        await asyncio.wait({self._start_deleting(session, "")}, timeout=_DELETE_WAIT_SECONDS)
+
+    def delete_undelivered(self, session_id: str) -> None:
+        """Begin to end a session that its client has not waited for."""
+        self._start_deleting(self.find(session_id), "Its client went away before it was ready.")
+
+    def begin_close(self) -> None:
+        """Take no more calls; what is under way goes on."""
+        self._closing = True
+
+    async def close(self) -> None:
+        """Make no more sessions and end all there are."""
+        self.begin_close()
+        for session in self.matching(lambda _: True):
+            self._start_deleting(session, "The runtime was stopped.")
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self._python_forker.close()
+        self._records.close()
+
+    async def _run_and_record(self, session: Session, change: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await change()
+        finally:
+            if session.is_usable:
+                self._records.save_state(session)
+
+    def _start_deleting(self, session: Session, reason: str) -> asyncio.Task[None]:
+        session.transition_to(SessionState.DELETING)
+        session.end_reason = reason
+        self._records.save_state(session)
+        return self._start_task(self._finish_deleting(session))
+
+    async def _finish_deleting(self, session: Session) -> None:
+        await self._dispose(session)
+        session.transition_to(SessionState.FINISH)
+        del self._sessions[session.session_id]
+        self._records.save_state(session)
+        _logger.info("ended %s", session.session_id)
+
+    async def _dispose(self, session: Session) -> None:
+        if session.contexts is not None:
+            await session.contexts.finish(self._host.create)
+        await self._kill_and_trash(session)
+
+    async def _kill_and_trash(self, session: Session) -> None:
+        await session.kill()
+        try:
+            discarded = self._state_dir.move_to_trash(session.directory)
+        except OSError as error:
+            _logger.warning("files of %s are left: %s", session.session_id, error)
+        else:
+            self._start_task(self._remove_files(discarded))
+
+    async def _remove_files(self, directory: Path) -> None:
+        try:
+            await asyncio.to_thread(remove_tree, directory)
+        except OSError as error:
+            _logger.warning("%s is left: %s", directory, error)
+
+    async def _delete_when_killed(self, session: Session) -> None:
+        await session.wait_killed()
+        if session.is_usable:
+            _logger.warning("%s: its first process died", session.session_id)
+            self._start_deleting(session, "The first process of the session died.")
+
+    def _schedule_expiry(self, session: Session) -> None:
+        left = session.seconds_until_release()
+        if left is not None:
+            asyncio.get_running_loop().call_later(
+                max(left, _MIN_EXPIRY_CHECK_SECONDS), self._delete_if_expired, session
+            )
+
+    def _delete_if_expired(self, session: Session) -> None:
+        left = session.seconds_until_release()
+        if not session.is_usable or self._closing:
+            return
+        if left is not None and left <= 0:
+            self._start_deleting(session, "Its time was up.")
+        else:
+            self._schedule_expiry(session)
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
