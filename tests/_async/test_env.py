@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from agentbay import AsyncAgentBay, AsyncSession, Config, OssError
-from agentbay.local.outbound.egress import is_public_address
+from agentbay.local.outbound.address_check import is_public_address
 from tests import cutting
 
 pytestmark = pytest.mark.anyio

@@ -165,7 +165,7 @@ def login(endpoint: EndpointOption = "", json: JsonOption = False) -> None:
             "That runtime serves on a unix socket, where no browser can open its page.",
             hint="Start it with --port in place of --socket.",
         )
-    from agentbay.local.listening import LOGIN_PATH, TICKETS_PATH
+    from agentbay.local.dashboard.paths import LOGIN_PATH, TICKETS_PATH
 
     url = f"{settings.url}{LOGIN_PATH}#{_request_ticket(settings, TICKETS_PATH)}"
     output.show({"url": url}, url)

@@ -14,8 +14,6 @@ from pathlib import Path
 from agentbay.errors import ConfigurationError
 from agentbay.local.options import WILDCARD_HOSTS, Options
 
-LOGIN_PATH = "/view/login"  # where a browser logs in; what stands behind a "#" there logs it in once
-TICKETS_PATH = "/view/tickets"  # gives that for the key
 _BACKLOG = 1024
 
 

@@ -77,8 +77,8 @@ async def _serve(
     isolation = "namespaces" if options.isolation == "auto" else options.isolation
     starting = asyncio.create_task(SandboxManager.start(isolation=isolation))
     await asyncio.sleep(0)
-    from agentbay.local.http.service import running_service, warm_up
     from agentbay.local.outbound import egress
+    from agentbay.local.service import running_service, warm_up
 
     if risk := describe_exposure(options.isolation, options.session_network):
         _print_error(f"WARNING: {risk}")
@@ -86,10 +86,10 @@ async def _serve(
     host = await starting
     try:
         with _stop_on_signals(stop, hurry, parent_pipe):
-            async with running_service(host, state_dir, place, options, key, hurry) as (application, working):
+            async with running_service(host, state_dir, place, options, key, hurry) as (dashboard, working):
                 _print_ready_line(place)
                 if sys.stderr.isatty() and place.port and parent_pipe is None:  # somebody reads it, and no log keeps it
-                    _print_error(f"Its page, by this link once: {application.make_login_url()}")
+                    _print_error(f"Its page, by this link once: {dashboard.make_login_url()}")
                     _print_error(f"For another link: agentbay local login --endpoint {place}")
                 gc.freeze()
                 gc.enable()

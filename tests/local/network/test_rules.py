@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentbay.local.network.egress_policy import EgressPolicy, HostPort, parse_host_port, parse_rule
-from agentbay.local.outbound.egress import is_public_address
+from agentbay.local.outbound.address_check import is_public_address
 
 
 @pytest.mark.parametrize(

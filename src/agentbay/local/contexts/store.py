@@ -17,7 +17,7 @@ from agentbay.local.contexts.context_database import ContextDatabase
 from agentbay.local.contexts.directory_tree import ContextTree
 from agentbay.local.contexts.errors import context_is_clearing, context_not_found, name_taken
 from agentbay.local.contexts.name_registry import NameOwner
-from agentbay.local.sessions.session import make_id
+from agentbay.local.ids import make_id
 
 
 @dataclass(frozen=True, slots=True)

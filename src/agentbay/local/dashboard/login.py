@@ -8,39 +8,18 @@ looks at it.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agentbay.local.http.origin_check import is_same_secret
-from agentbay.local.sessions.session import Session
+from agentbay.local.ids import is_same_secret
+from agentbay.local.sessions.view_codes import LOGIN_LIFETIME_SECONDS
 
-LOGIN_LIFETIME_SECONDS = 12 * 3600  # seconds, of a code and of a login
 TICKET_LIFETIME_SECONDS = 300  # seconds
 _MAX_LOGINS = 1000  # logins
 _MAX_TICKETS = 16  # a further one takes the place of the oldest
-
-
-def make_view_code(session: Session) -> str:
-    """Make the code that opens the page of a session, for some hours."""
-    expires = int(time.time()) + LOGIN_LIFETIME_SECONDS
-    return f"{expires}-{_sign(session, expires)}"
-
-
-def is_valid_view_code(code: str, session: Session) -> bool:
-    """Whether this is a code of that session, and still good."""
-    expires, _, seal = code.partition("-")
-    if not (expires.isascii() and expires.isdigit() and len(expires) < 20):
-        return False
-    return is_same_secret(seal, _sign(session, int(expires)).encode()) and time.time() < int(expires)
-
-
-def _sign(session: Session, expires: int) -> str:
-    return hmac.new(session.link_secret, b"page until %d" % expires, hashlib.sha256).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

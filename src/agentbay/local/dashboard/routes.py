@@ -14,13 +14,14 @@ from agentbay.errors import AuthenticationError, NotFoundError, PermissionDenied
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.dashboard import file_browser
 from agentbay.local.dashboard.event_stream import AllSessionsSource, EventSource, SingleSessionSource, stream_events
-from agentbay.local.dashboard.login import TICKET_LIFETIME_SECONDS, Login, LoginStore, LoginTickets, is_valid_view_code
+from agentbay.local.dashboard.login import TICKET_LIFETIME_SECONDS, Login, LoginStore, LoginTickets
 from agentbay.local.dashboard.overview import SessionOverview
+from agentbay.local.dashboard.paths import LOGIN_PATH, TICKETS_PATH
 from agentbay.local.http.asgi import Receive, Request, Response, json_response, read_body
 from agentbay.local.http.origin_check import OriginCheck
-from agentbay.local.listening import LOGIN_PATH, TICKETS_PATH
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.session import Session
+from agentbay.local.sessions.view_codes import is_valid_view_code
 
 _BASE_PATH = "/view"
 _DOCUMENT_PATH = re.compile(r"/view(?:/sessions/([^/]+))?")
@@ -58,10 +59,14 @@ class Dashboard:
 
     def __init__(self, runtime: Runtime, guard: OriginCheck) -> None:
         self._runtime, self._guard = runtime, guard
-        self.tickets, self._logins = LoginTickets(), LoginStore()
+        self._tickets, self._logins = LoginTickets(), LoginStore()
         self._overview = SessionOverview(runtime)
         self._open_streams = 0
         self._cookie = f"agentbay-{runtime.address.port}"  # to browsers, all ports of a host are one place
+
+    def make_login_url(self) -> str:
+        """Return a URL that logs a browser in once, within `TICKET_LIFETIME_SECONDS`."""
+        return f"{self._runtime.address.http_url}{LOGIN_PATH}#{self._tickets.make()}"
 
     @staticmethod
     def handles(request: Request) -> bool:
@@ -115,7 +120,7 @@ class Dashboard:
         body = (await read_body(receive, _MAX_BODY_BYTES)).decode("utf-8", "replace")
         form = parse_qs(body, keep_blank_values=True)
         if "ticket" in form:
-            good = self.tickets.redeem(form["ticket"][0])
+            good = self._tickets.redeem(form["ticket"][0])
             wrong = "That link is no longer good: it opens the page once, within five minutes of when it was made."
         else:
             good = self._guard.has_valid_key("Bearer " + form.get("key", [""])[0].strip())
@@ -128,7 +133,7 @@ class Dashboard:
         """Give a ticket for the key."""
         if not self._guard.has_valid_key(request.headers.get("authorization", "")):
             raise AuthenticationError("That is not the key of this runtime.", 401, code="NOT_LOGIN")
-        return json_response({"ticket": self.tickets.make(), "seconds": TICKET_LIFETIME_SECONDS})
+        return json_response({"ticket": self._tickets.make(), "seconds": TICKET_LIFETIME_SECONDS})
 
     def _log_in_with_code(self, request: Request) -> Response:
         """Exchange the code of a session for a cookie, and lead away from the URL that holds it."""

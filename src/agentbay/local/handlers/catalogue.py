@@ -1,9 +1,8 @@
-"""What tools answer, and how the service describes and calls them."""
+"""The list of tools with their schemas, and the call of one by its name."""
 
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args, get_origin
@@ -14,34 +13,17 @@ from agentbay._wire.converter import MalformedError, structure
 from agentbay._wire.schema import Tool
 from agentbay._wire.tools import ToolEntry, ToolReply
 from agentbay.local.handlers.dispatch import TOOL_HANDLERS
+from agentbay.local.handlers.results import METHOD_NOT_FOUND, error_result
 from agentbay.local.sessions.session import Session
 
-_INVALID_PARAMS, _METHOD_NOT_FOUND = -32602, -32601  # JSON-RPC's
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
-
-
-def text_result(text: str, structured: dict[str, Any] | None = None, *, is_error: bool = False) -> ToolReply:
-    """Answer with a text, and with an object beside it for clients that read one."""
-    return ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=structured)
-
-
-def error_result(message: str, code: int = _INVALID_PARAMS) -> ToolReply:
-    """Answer that the tool did not do what was asked."""
-    return text_result(f"Execution failed. Error code:{code} Error message: {message}", is_error=True)
-
-
-def check_no_nul(*texts: str | None) -> None:
-    """Raise ValueError for what cannot be given to a process or name a file."""
-    for text in texts:
-        if text is not None and b"\0" in os.fsencode(text):
-            raise ValueError("text with a NUL character cannot be used here")
 
 
 async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
     """Call a tool by its name; unknown ones and malformed arguments are answers, not errors, as with any tool."""
     session.require_running()
     if name not in TOOL_HANDLERS:
-        return error_result(f"Tool not found: {name:.80}", _METHOD_NOT_FOUND)
+        return error_result(f"Tool not found: {name:.80}", METHOD_NOT_FOUND)
     cls, handler = TOOL_HANDLERS[name]
     try:
         arguments: Tool = structure(args, cls, path="Args")

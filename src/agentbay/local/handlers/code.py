@@ -20,8 +20,8 @@ from agentbay._wire.tools import (
     RunCode,
     ToolReply,
 )
-from agentbay.local.handlers.catalogue import error_result, text_result
 from agentbay.local.handlers.dispatch import target_handler, tool_handler
+from agentbay.local.handlers.results import error_result, text_result
 from agentbay.local.kernels import languages
 from agentbay.local.kernels.execution_output import ExecutionOutput
 from agentbay.local.kernels.kernel_manager import CodeContextInfo, CodeRequestRejected

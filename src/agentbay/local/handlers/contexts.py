@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from datetime import UTC, datetime
 
@@ -30,11 +28,16 @@ from agentbay.local.contexts.session_contexts import resolve_session_path
 from agentbay.local.contexts.store import ContextRecord
 from agentbay.local.contexts.url_signing import URL_LIFETIME_SECONDS, make_url
 from agentbay.local.handlers.dispatch import action_handler
-from agentbay.local.http.envelope import ListPage
+from agentbay.local.handlers.paging import (
+    ListPage,
+    check_page_size,
+    read_numeric_page_token,
+    read_page_token,
+    write_page_token,
+)
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.session import Session
 
-_DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 10, 100
 _DEFAULT_FILES_PER_PAGE, _MAX_FILES_PER_PAGE = 50, 1000
 _MAX_NAME_CHARACTERS = 255
 
@@ -96,39 +99,13 @@ def format_time(seconds: float) -> str:
 @action_handler(ListContexts)
 async def list_page(runtime: Runtime, action: ListContexts) -> ListPage:
     """List by creation; the token names the last one shown."""
-    size = action.max_results
-    if not 1 <= size <= _MAX_PAGE_SIZE:
-        raise invalid_request(f"MaxResults: must be 1 to {_MAX_PAGE_SIZE}, not {size}.")
-    after = read_page_token(action.next_token)
-    try:
-        number = int(after or 0)
-    except ValueError:
-        raise invalid_page_token() from None
+    size = check_page_size(action.max_results)
+    number = read_numeric_page_token(action.next_token)
     found, total = await runtime.context_service.run_in_thread(
         runtime.context_service.store.page, number, size + 1, action.session_id or None
     )
     token = write_page_token(str(found[size - 1].number)) if len(found) > size else ""
     return ListPage([_describe(context) for context in found[:size]], token, size, total)
-
-
-def write_page_token(after: str) -> str:
-    return base64.urlsafe_b64encode(b"after:" + after.encode("utf-8", "surrogateescape")).decode()
-
-
-def read_page_token(token: str | None) -> str:
-    if not token:
-        return ""
-    try:
-        text = base64.urlsafe_b64decode(token).decode("utf-8", "surrogateescape")
-    except (binascii.Error, ValueError):
-        raise invalid_page_token() from None
-    if not text.startswith("after:"):
-        raise invalid_page_token()
-    return text.removeprefix("after:")
-
-
-def invalid_page_token() -> Exception:
-    return invalid_request("NextToken: is not one that this runtime has given.")
 
 
 @action_handler(ModifyContext)

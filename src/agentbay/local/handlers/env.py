@@ -6,8 +6,8 @@ import json
 import re
 
 from agentbay._wire.tools import GetEnv, SetEnv, ToolReply
-from agentbay.local.handlers.catalogue import check_no_nul, error_result, text_result
 from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.sessions.session import Session
 
 _COMMAND_VARIABLE = "AGENTBAY_COMMAND"  # by which the sandbox knows its commands

@@ -23,8 +23,8 @@ from agentbay._wire.tools import (
     ToolReply,
     WriteFile,
 )
-from agentbay.local.handlers.catalogue import check_no_nul, error_result, text_result
 from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.sandbox.service.manager import FileOperationFailed
 from agentbay.local.sessions.session import Session
 

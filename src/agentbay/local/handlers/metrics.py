@@ -8,8 +8,8 @@ import time
 from datetime import UTC, datetime
 
 from agentbay._wire.tools import GetMetrics, ToolReply
-from agentbay.local.handlers.catalogue import text_result
 from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.results import text_result
 from agentbay.local.sessions.session import Session
 
 

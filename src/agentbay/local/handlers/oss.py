@@ -16,8 +16,8 @@ from agentbay._wire.tools import (
     OssUploadAnonymous,
     ToolReply,
 )
-from agentbay.local.handlers.catalogue import check_no_nul, error_result, text_result
 from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.outbound import egress
 from agentbay.local.outbound.storage import ObstoreMissing, OssClient, describe_http_error
 from agentbay.local.sandbox.service.manager import FileOperationFailed

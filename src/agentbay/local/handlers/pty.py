@@ -30,10 +30,12 @@ from agentbay._wire.pty import (
 )
 from agentbay.errors import PtyError, PtySessionNotFoundError
 from agentbay.local.handlers.dispatch import target_handler
+from agentbay.local.ids import make_id
 from agentbay.local.sandbox.service.manager import ResourceCreationFailed, Terminal
-from agentbay.local.sessions.history import CommandHistory, last_pieces
+from agentbay.local.sessions.history import CommandHistory
 from agentbay.local.sessions.hub import WebSocketHub, WebSocketRequest
-from agentbay.local.sessions.session import Session, make_id
+from agentbay.local.sessions.session import Session
+from agentbay.local.tail import last_pieces
 
 _T = TypeVar("_T")
 

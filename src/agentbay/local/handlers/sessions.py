@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any
 
 from agentbay._wire.sessions import (
@@ -29,17 +27,21 @@ from agentbay._wire.sessions import (
     SetLabel,
 )
 from agentbay.local.api_errors import invalid_request
-from agentbay.local.dashboard.login import make_view_code
 from agentbay.local.handlers.catalogue import tool_catalogue
 from agentbay.local.handlers.contexts import context_names
 from agentbay.local.handlers.dispatch import action_handler
-from agentbay.local.http.envelope import ListPage
+from agentbay.local.handlers.paging import (
+    DEFAULT_PAGE_SIZE,
+    ListPage,
+    check_page_size,
+    read_numeric_page_token,
+    write_page_token,
+)
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session import Session
-
-_DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 10, 100
+from agentbay.local.sessions.view_codes import make_view_code
 
 
 @action_handler(CreateMcpSession)
@@ -121,10 +123,8 @@ async def get_resource(runtime: Runtime, action: GetMcpResource) -> ResourceData
 @action_handler(ListSession)
 async def list_page(runtime: Runtime, action: ListSession) -> ListPage:
     """List by creation. The token names the last session shown, so deletions neither skip nor repeat any."""
-    size = _DEFAULT_PAGE_SIZE if action.max_results is None else action.max_results
-    if not 1 <= size <= _MAX_PAGE_SIZE:
-        raise invalid_request(f"MaxResults: must be 1 to {_MAX_PAGE_SIZE}, not {size}.")
-    after = read_page_token(action.next_token)
+    size = check_page_size(DEFAULT_PAGE_SIZE if action.max_results is None else action.max_results)
+    after = read_numeric_page_token(action.next_token)
     labels = (action.labels or {}).items()
     matches = runtime.sessions.matching(
         lambda session: (
@@ -135,7 +135,7 @@ async def list_page(runtime: Runtime, action: ListSession) -> ListPage:
     )
     following = [session for session in matches if session.creation_number > after]
     shown = following[:size]
-    token = write_page_token(shown[-1].creation_number) if len(following) > size else ""
+    token = write_page_token(str(shown[-1].creation_number)) if len(following) > size else ""
     return ListPage([_list_entry(session) for session in shown], token, size, len(matches))
 
 
@@ -146,19 +146,6 @@ def _list_entry(session: Session) -> SessionItem:
         app_instance_id=session.app_instance_id,
         image_id=session.image_id,
     )
-
-
-def write_page_token(number: int) -> str:
-    return base64.urlsafe_b64encode(b"after:%d" % number).decode()
-
-
-def read_page_token(token: str | None) -> int:
-    if not token:
-        return 0
-    try:
-        return int(base64.urlsafe_b64decode(token).removeprefix(b"after:"))
-    except (binascii.Error, ValueError) as error:
-        raise invalid_request("NextToken: is not one that this runtime has given.") from error
 
 
 @action_handler(DeleteSessionAsync)

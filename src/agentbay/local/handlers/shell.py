@@ -7,8 +7,8 @@ import secrets
 from typing import Any
 
 from agentbay._wire.tools import Shell, ToolReply
-from agentbay.local.handlers.catalogue import check_no_nul, error_result, text_result
 from agentbay.local.handlers.dispatch import tool_handler
+from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.sandbox.service.manager import Completed
 from agentbay.local.sessions.session import Session
 

@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local import handlers
 from agentbay.local.api_errors import shutting_down
-from agentbay.local.dashboard.routes import Dashboard
 from agentbay.local.http import envelope, presigned_files
 from agentbay.local.http.asgi import (
     BodyTooLarge,
@@ -34,7 +33,6 @@ from agentbay.local.http.direct import call_tool_directly
 from agentbay.local.http.origin_check import OriginCheck, parse_host_header
 from agentbay.local.http.rpc import call_action
 from agentbay.local.http.websocket import authorize_websocket, serve_websocket_client
-from agentbay.local.listening import LOGIN_PATH
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import port_tokens
 
@@ -51,12 +49,23 @@ _PORT_PATH = re.compile(r"(/(?:request_ai/([^/]+)/path|websocket_ai/([^/]+)))(/.
 _WEBSOCKET_PATH = re.compile(r"/ws/([^/]+)")
 
 
+class DashboardRoutes(Protocol):
+    """The part of the URL space that the dashboard answers."""
+
+    def handles(self, request: Request) -> bool:
+        """Return whether a request is for the dashboard."""
+        ...
+
+    async def serve(self, request: Request, receive: Receive) -> Response:
+        """Answer a request for the dashboard."""
+        ...
+
+
 class Application:
     """The service as an ASGI application."""
 
-    def __init__(self, runtime: Runtime, key: str) -> None:
-        self._runtime, self._origin_check = runtime, OriginCheck(key, runtime.address)
-        self._dashboard = Dashboard(runtime, self._origin_check)
+    def __init__(self, runtime: Runtime, origin_check: OriginCheck, dashboard: DashboardRoutes) -> None:
+        self._runtime, self._origin_check, self._dashboard = runtime, origin_check, dashboard
         self._active_calls = 0  # under way
         self._idle = asyncio.Event()
         self._idle.set()
@@ -161,10 +170,6 @@ class Application:
             return runtime
         host, port = parse_host_header(seen)
         return replace(runtime, address=replace(runtime.address, host=host, port=port))
-
-    def make_login_url(self) -> str:
-        """Return a URL that logs a browser in to the page: once, within minutes."""
-        return f"{self._runtime.address.http_url}{LOGIN_PATH}#{self._dashboard.tickets.make()}"
 
     async def wait_until_idle(self) -> None:
         """Return when no call is under way."""

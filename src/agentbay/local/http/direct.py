@@ -10,7 +10,7 @@ from agentbay.errors import AuthenticationError
 from agentbay.local.api_errors import invalid_request, session_not_found
 from agentbay.local.handlers.catalogue import call_tool
 from agentbay.local.http.asgi import Request, Response, json_response
-from agentbay.local.http.origin_check import is_same_secret
+from agentbay.local.ids import is_same_secret
 from agentbay.local.runtime import Runtime
 
 

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from agentbay._wire.converter import unstructure
 from agentbay._wire.schema import ActionSpec
 from agentbay.errors import AgentBayError
+from agentbay.local.handlers.paging import ListPage
 from agentbay.local.http.asgi import Response, json_response
-
-
-@dataclass(frozen=True, slots=True)
-class ListPage:
-    """A part of a list, and where the next one begins ("": nowhere)."""
-
-    items: Sequence[object]
-    next_token: str
-    max_results: int
-    total_count: int
-    total_field: str = "TotalCount"
 
 
 def new_request_id() -> str:

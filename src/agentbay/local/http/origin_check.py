@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 
+from agentbay.local.ids import is_same_secret
 from agentbay.local.listening import ServerAddress
 
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -40,11 +40,6 @@ class OriginCheck:
     def has_valid_key(self, authorization: str) -> bool:
         """Whether the field `Authorization` carries the key."""
         return is_same_secret(authorization, self._key)
-
-
-def is_same_secret(given: str, secret: bytes) -> bool:
-    """Compare in a time that tells nothing of the secret."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret)
 
 
 def parse_host_header(host: str) -> tuple[str, int]:

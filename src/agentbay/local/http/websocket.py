@@ -13,7 +13,7 @@ from agentbay._wire.frames import Frame, decode_frame
 from agentbay.errors import AgentBayError, AuthenticationError
 from agentbay.local.handlers.dispatch import TARGET_HANDLERS
 from agentbay.local.http.asgi import Receive, Send
-from agentbay.local.http.origin_check import is_same_secret
+from agentbay.local.ids import is_same_secret
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.hub import WebSocketClient, WebSocketRequest
 from agentbay.local.sessions.session import Session

@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any
 
-from agentbay.local.sessions.history import last_pieces
+from agentbay.local.tail import last_pieces
 
 MIB = 1 << 20
 STREAM_LIMIT_BYTES = 8 * MIB  # bytes kept of each stream

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from agentbay.local.network.egress_policy import EgressPolicy, EgressRule, HostPort
-from agentbay.local.outbound.egress import is_public_address
+from agentbay.local.outbound.address_check import is_public_address
 
 _logger = logging.getLogger(__name__)
 

@@ -7,10 +7,9 @@ its network, it connects to public addresses only, and to those that the runtime
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterable
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+from agentbay.local.outbound.address_check import is_public_address
 
 _allowed: set[str] = set()  # HOST or HOST:PORT, for the whole process, which is one runtime
 
@@ -43,15 +42,3 @@ async def resolve_public_address(host: str, port: int) -> str:
                     f"start it with --storage-host {host}:{port} if it shall"
                 )
     return addresses[0]
-
-
-def is_public_address(address: str) -> bool:
-    """Whether an address belongs to the internet, not to this machine or its network."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        # an IPv4 address in disguise is what it leads to
-        if parsed in _NAT64:
-            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        else:
-            parsed = parsed.ipv4_mapped or parsed.sixtofour or parsed
-    return parsed.is_global and not parsed.is_multicast

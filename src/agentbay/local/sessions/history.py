@@ -10,10 +10,10 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Reversible
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, AnyStr
+from typing import Any
 
 from agentbay._wire.tools import INTERNAL_MARK
 
@@ -157,17 +157,6 @@ class CommandHistory:
         entry = HistoryEntry(next(self._numbers), kind, _clip_end(text), time.time(), next(self._changes))
         self._entries[entry.number] = entry
         return entry
-
-
-def last_pieces(pieces: Reversible[AnyStr], size: int) -> list[AnyStr]:
-    """Return the last pieces, in order, that have `size` characters or bytes between them, if all have as many."""
-    found: list[AnyStr] = []
-    for piece in reversed(pieces):
-        if size <= 0:
-            break
-        found.append(piece)
-        size -= len(piece)
-    return found[::-1]
 
 
 def _parse_background_start(line: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import string
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
 from agentbay.local.api_errors import internal_error, session_not_found, wrong_state
+from agentbay.local.ids import make_id
 from agentbay.local.kernels.execution_output import ExecutionOutput
 from agentbay.local.kernels.kernel_manager import CodeContextInfo, KernelManager
 from agentbay.local.outbound.storage import OssClient
@@ -37,8 +37,6 @@ from agentbay.local.sessions.watching.file_changes import FileChangeTracker
 if TYPE_CHECKING:
     from agentbay.local.contexts.session_contexts import SessionContexts
     from agentbay.local.network.proxy import EgressProxy
-
-_ALPHABET = string.digits + string.ascii_lowercase
 
 
 class SessionState(str, Enum):
@@ -63,11 +61,6 @@ _ALLOWED_PREDECESSORS: dict[SessionState, frozenset[SessionState]] = {
     SessionState.DELETING: frozenset(SessionState) - {SessionState.DELETING, SessionState.FINISH},
     SessionState.FINISH: frozenset({SessionState.DELETING}),
 }
-
-
-def make_id(prefix: str, length: int) -> str:
-    """Make an id that nobody can guess, in the service's form."""
-    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
 class Session:

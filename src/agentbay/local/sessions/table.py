@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
 from agentbay.local.api_errors import internal_error, session_not_found, shutting_down, storage_full, too_many_sessions
+from agentbay.local.ids import make_id
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sandbox.service.manager import Limits, SandboxError, SandboxManager, SandboxSpec
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.records import SessionRecords
-from agentbay.local.sessions.session import Session, SessionState, make_id
+from agentbay.local.sessions.session import Session, SessionState
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
 if TYPE_CHECKING:

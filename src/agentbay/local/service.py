@@ -1,16 +1,12 @@
-"""The service on its socket: sessions, application and web server put together."""
+"""The service on its socket: sessions, dashboard, application and web server put together."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
-
-import uvicorn
 
 from agentbay._wire.converter import structure
 from agentbay._wire.form import read_fields
@@ -18,9 +14,12 @@ from agentbay._wire.sessions import CreatedSessionData, CreateMcpSession
 from agentbay._wire.tools import CallMcpTool, Shell, ToolReply
 from agentbay.errors import ConfigurationError
 from agentbay.local.contexts.service import ContextService
+from agentbay.local.dashboard.routes import Dashboard
 from agentbay.local.handlers.catalogue import tool_catalogue
 from agentbay.local.http import envelope
 from agentbay.local.http.app import Application
+from agentbay.local.http.origin_check import OriginCheck
+from agentbay.local.http.web_server import WebServer
 from agentbay.local.listening import ServerAddress
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.options import Options
@@ -28,11 +27,6 @@ from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.service.manager import Limits, SandboxManager
 from agentbay.local.sessions.table import SessionTable
 from agentbay.local.state_dir import StateDirectory
-
-_KEEP_ALIVE_SECONDS = 75  # seconds; clients let go of an idle connection before that
-_MAX_FRAME_BYTES = 64 << 20
-_PING_INTERVAL_SECONDS = 20.0  # seconds between pings to WebSocket clients, and that a pong may take
-_SHUTDOWN_TIMEOUT_SECONDS = 5  # seconds for answers still under way at the end
 
 
 @asynccontextmanager
@@ -43,8 +37,8 @@ async def running_service(
     options: Options,
     key: str,
     skip_drain: asyncio.Event,
-) -> AsyncIterator[tuple[Application, asyncio.Task[None]]]:
-    """Serve at a place. Yields what answers, and a task that ends if the server does.
+) -> AsyncIterator[tuple[Dashboard, asyncio.Task[None]]]:
+    """Serve at a place. Yields the dashboard, and a task that ends if the server does.
 
     At the end new calls are refused, those under way may finish within `options.drain` seconds or until `hurry`, and
     then all sessions are ended.
@@ -55,8 +49,11 @@ async def running_service(
     )
     sessions = SessionTable(host, state_dir, _session_limits(options), most, networks=networks)
     contexts = ContextService(state_dir, host.owner, options.context_store)
-    application = Application(Runtime(sessions, contexts, networks, place, options.link_url == "on"), key)
-    server = _WebServer(application, options)
+    runtime = Runtime(sessions, contexts, networks, place, options.link_url == "on")
+    origin_check = OriginCheck(key, place)
+    dashboard = Dashboard(runtime, origin_check)
+    application = Application(runtime, origin_check, dashboard)
+    server = WebServer(application, options)
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
     working = asyncio.create_task(server.serve([place.listener]))
     try:
@@ -64,7 +61,7 @@ async def running_service(
             [working, started := asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED"
         )
         started.cancel()
-        yield application, working
+        yield dashboard, working
     finally:
         sessions.begin_close()
         await _drain(application, options.drain, skip_drain)
@@ -136,53 +133,3 @@ def warm_up() -> None:
     envelope.success_response(CallMcpTool.spec, structure({"content": []}, ToolReply), "")
     structure({"command": ""}, Shell)
     read_fields(CreateMcpSession, {})
-
-
-def _websocket_protocol(**options: Any) -> asyncio.Protocol:
-    # Loaded with the first WebSocket: it takes as long as all that is needed to be ready.
-    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
-    return WebSocketsSansIOProtocol(**options)
-
-
-class _WebServer(uvicorn.Server):
-    """A uvicorn server that leaves signals alone and, when there is nothing to do, does nothing."""
-
-    def __init__(self, app: Any, options: Options) -> None:
-        config = uvicorn.Config(
-            app,
-            loop="none",
-            ssl_certfile=options.tls_cert,
-            ssl_keyfile=options.tls_key,
-            ws=cast("type[asyncio.Protocol]", _websocket_protocol),
-            ws_max_size=_MAX_FRAME_BYTES,
-            ws_ping_interval=_PING_INTERVAL_SECONDS,
-            ws_ping_timeout=_PING_INTERVAL_SECONDS,
-            ws_per_message_deflate=False,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            date_header=False,
-            server_header=False,
-            proxy_headers=False,  # who forwards a port says nothing that counts here
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
-        )
-        super().__init__(config)
-        self.ready, self._stop = asyncio.Event(), asyncio.Event()
-
-    def stop(self) -> None:
-        """Finish what is under way, then end."""
-        self._stop.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn would end the process by the signal it got; ending is the affair of `server.run`.
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def main_loop(self) -> None:
-        await self._stop.wait()

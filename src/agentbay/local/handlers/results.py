@@ -1,0 +1,27 @@
+"""The answers of tools: texts, errors, and a check that several tools make of their arguments."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from agentbay._wire.tools import ToolReply
+
+INVALID_PARAMS, METHOD_NOT_FOUND = -32602, -32601  # JSON-RPC's error codes
+
+
+def text_result(text: str, structured: dict[str, Any] | None = None, *, is_error: bool = False) -> ToolReply:
+    """Answer with a text, and with an object beside it for clients that read one."""
+    return ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=structured)
+
+
+def error_result(message: str, code: int = INVALID_PARAMS) -> ToolReply:
+    """Answer that the tool did not do what was asked."""
+    return text_result(f"Execution failed. Error code:{code} Error message: {message}", is_error=True)
+
+
+def check_no_nul(*texts: str | None) -> None:
+    """Raise ValueError for text that cannot be given to a process or name a file."""
+    for text in texts:
+        if text is not None and b"\0" in os.fsencode(text):
+            raise ValueError("text with a NUL character cannot be used here")

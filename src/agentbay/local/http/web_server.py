@@ -1,0 +1,68 @@
+"""The web server: uvicorn, set up for a service that must not be idle at a cost."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import uvicorn
+
+from agentbay.local.options import Options
+
+_KEEP_ALIVE_SECONDS = 75  # seconds; clients let go of an idle connection before that
+_MAX_FRAME_BYTES = 64 << 20
+_PING_INTERVAL_SECONDS = 20.0  # seconds between pings to WebSocket clients, and that a pong may take
+_SHUTDOWN_TIMEOUT_SECONDS = 5  # seconds for answers still under way at the end
+
+
+def _websocket_protocol(**options: Any) -> asyncio.Protocol:
+    # Loaded with the first WebSocket: it takes as long as all that is needed to be ready.
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**options)
+
+
+class WebServer(uvicorn.Server):
+    """A uvicorn server that leaves signals alone and, when there is nothing to do, does nothing."""
+
+    def __init__(self, app: Any, options: Options) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="none",
+            ssl_certfile=options.tls_cert,
+            ssl_keyfile=options.tls_key,
+            ws=cast("type[asyncio.Protocol]", _websocket_protocol),
+            ws_max_size=_MAX_FRAME_BYTES,
+            ws_ping_interval=_PING_INTERVAL_SECONDS,
+            ws_ping_timeout=_PING_INTERVAL_SECONDS,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            date_header=False,
+            server_header=False,
+            proxy_headers=False,  # who forwards a port says nothing that counts here
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
+        )
+        super().__init__(config)
+        self.ready, self._stop = asyncio.Event(), asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish what is under way, then end."""
+        self._stop.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn would end the process by the signal it got; ending is the affair of `server.run`.
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self._stop.wait()
