@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from agentbay import AgentBay, Session, Config, OssError
-from agentbay.local.outbound.egress import is_public_address
+from agentbay.local.outbound.address_check import is_public_address
 from tests import cutting
 
 pytestmark = pytest.mark.anyio
