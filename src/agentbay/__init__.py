@@ -46,7 +46,8 @@ _EXPORTS_BY_MODULE = {
         "GitError GitNotARepoError GitNotFoundError GitRejectedError GitTimeoutError InvalidArgumentError "
         "InvalidRequestError NotFoundError NotSupportedError OssError PermissionDeniedError PtyError "
         "PtyNotConnectedError PtySessionNotFoundError QuotaExceededError RateLimitError ReplyError ServerError "
-        "ServiceUnavailableError SessionError SessionNotFoundError ToolError TransportError WsCancelledError"
+        "ServiceUnavailableError SessionError SessionNotFoundError ToolError TransportError WaitTimeoutError "
+        "WsCancelledError"
     ),
     "models.base": "ApiResponse BaseResult BoolResult OperationResult",
     "models.browser": "BrowserContext BrowserFingerprintContext BrowserSyncMode ExtensionOption",

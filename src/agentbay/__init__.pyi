@@ -76,6 +76,7 @@ from .errors import (
     SessionNotFoundError as SessionNotFoundError,
     ToolError as ToolError,
     TransportError as TransportError,
+    WaitTimeoutError as WaitTimeoutError,
     WsCancelledError as WsCancelledError,
 )
 from .models.base import (

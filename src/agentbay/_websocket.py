@@ -22,10 +22,10 @@ import ssl
 import struct
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from websockets.asyncio import client as asynchronous
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI, WebSocketException
@@ -38,9 +38,6 @@ from ._version import __version__
 from .errors import ConnectionFailed, ConnectionLost, DeadlineExceeded
 
 T = TypeVar("T")
-
-AsyncCall: TypeAlias = Callable[[], Awaitable[T]]
-SyncCall: TypeAlias = Callable[[], T]
 
 MAX_FRAME_BYTES = 64 << 20
 _PING_SECONDS = 20.0  # seconds between pings, and that a pong may take

@@ -22,7 +22,9 @@ AgentBayError
 │       └── ServiceUnavailableError
 ├── ToolError                     a tool ran in the session and reported a failure
 ├── NotSupportedError             the service does not offer this at all
-├── SessionError, BrowserError, FileError, OssError, AgentError, ClearanceTimeoutError
+├── SessionError
+│   └── WaitTimeoutError          (also TimeoutError) the service did not finish in time
+├── BrowserError, FileError, OssError, AgentError, ClearanceTimeoutError
 ├── CommandError
 │   └── CommandTimeoutError       (also TimeoutError) carries the output so far
 ├── CodeError
@@ -231,6 +233,10 @@ class SessionError(AgentBayError):
 
 class SessionNotFoundError(NotFoundError, SessionError):
     """The session does not exist, or was released."""
+
+
+class WaitTimeoutError(SessionError, TimeoutError):
+    """The service began an operation on a session and did not finish it in time."""
 
 
 class BrowserError(AgentBayError):

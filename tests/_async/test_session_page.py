@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
+import attrs
 import pytest
 
 from agentbay import (
@@ -25,6 +26,8 @@ from agentbay import (
     UploadPolicy,
 )
 from agentbay._concurrency import async_sleep
+from agentbay._wire.schema import pascal
+from agentbay._wire.sessions import DesktopInfo, ResourceData
 from tests.scripted import Service, hang_up, http, ok, refused
 
 from .calls import client, handle
@@ -94,6 +97,18 @@ async def test_info(session: AsyncSession) -> None:
     assert type(result) is OperationResult
     assert type(result.data) is SessionInfo
     assert result.data.session_id == session.session_id
+
+
+async def test_info_fills_every_field() -> None:
+    """Each field of `SessionInfo` holds the reply's field of the same name."""
+    desktop = {name: name for name in attrs.fields_dict(DesktopInfo)}
+    facts = {name: name for name in attrs.fields_dict(ResourceData) if name != "desktop_info"}
+    data = {pascal(name): name for name in facts}
+    data["DesktopInfo"] = {pascal(name): name for name in desktop}
+    with Service(ok(data)) as service:
+        async with client(service.url) as bay:
+            info = (await handle(bay).info()).unwrap().data
+    assert attrs.asdict(info) == {name: name for name in attrs.fields_dict(SessionInfo)}
 
 
 async def test_link(session: AsyncSession) -> None:

@@ -39,7 +39,7 @@ async def until(changes: AsyncWatch, wanted: set[tuple[str, str]]) -> list[tuple
     seen: list[tuple[str, str]] = []
     end = time.monotonic() + 300
     while not wanted <= set(seen):
-        found = await changes.next_batch(end - time.monotonic())
+        found = await changes._next_batch(end - time.monotonic())
         assert found is not None, "it has ended"
         assert found or time.monotonic() < end, f"this never came: {wanted - set(seen)}"
         seen += [(change.event_type, change.path.removeprefix(f"{HOME}/w/")) for change in found]

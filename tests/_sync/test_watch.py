@@ -123,7 +123,7 @@ def told(changes: Watch, count: int) -> list[str]:
     """The names that the next changes are about."""
     end = time.monotonic() + 60
     while len(changes._pending) < count:
-        found = changes.next_batch(end - time.monotonic())
+        found = changes._next_batch(end - time.monotonic())
         assert found is not None, "it has ended"
         assert found or time.monotonic() < end, "nothing more came"
         changes._pending.extend(drop_redundant_modifies(found))

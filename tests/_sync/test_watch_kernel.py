@@ -40,7 +40,7 @@ def until(changes: Watch, wanted: set[tuple[str, str]]) -> list[tuple[str, str]]
     seen: list[tuple[str, str]] = []
     end = time.monotonic() + 300
     while not wanted <= set(seen):
-        found = changes.next_batch(end - time.monotonic())
+        found = changes._next_batch(end - time.monotonic())
         assert found is not None, "it has ended"
         assert found or time.monotonic() < end, f"this never came: {wanted - set(seen)}"
         seen += [(change.event_type, change.path.removeprefix(f"{HOME}/w/")) for change in found]

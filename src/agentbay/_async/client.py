@@ -27,7 +27,7 @@ from ..models.session import (
     SessionResumeResult,
     SessionStatus,
 )
-from .error_boundary import folded
+from .error_boundary import fold_error, folded
 from .session import AsyncSession
 from .waiting import wait_for_contexts
 
@@ -337,12 +337,11 @@ class AsyncAgentBay:
         result = await self._list_page(labels, limit, status, image_id, "", deadline)
         for _ in range(number - 1):
             if not result.next_token:
-                result.session_ids, result.success = [], False
-                result.exception = InvalidArgumentError(f"Cannot reach page {page}: No more pages available")
-                result.error_message = result.exception.message
-                if self.strict:
-                    raise result.exception
-                return result
+                error = InvalidArgumentError(
+                    f"Cannot reach page {page}: No more pages available", request_id=result.request_id
+                )
+                counts = {"max_results": result.max_results, "total_count": result.total_count}
+                return fold_error(self, SessionListResult, error, **counts)
             result = await self._list_page(labels, limit, status, image_id, result.next_token, deadline)
         return result
 

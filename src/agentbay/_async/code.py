@@ -75,7 +75,7 @@ class AsyncCode(AsyncBaseService):
             stream = self.stream(code, language, timeout_s, context=context)
             return await self._run_with_callbacks(stream, on_stdout, on_stderr, on_error)
         call = make_run_code(code, language, timeout_s, context)
-        return read_code_result(await self.session.run_tool(call, timeout=call.timeout_s + _CODE_REPLY_MARGIN_SECONDS))
+        return read_code_result(await self.session._run_tool(call, timeout=call.timeout_s + _CODE_REPLY_MARGIN_SECONDS))
 
     run = run_code
     execute = run_code
@@ -110,7 +110,7 @@ class AsyncCode(AsyncBaseService):
             language=make_run_code("", language).language or "", name=name and require_context_name(name)
         )
         return read_context(
-            await self.session.run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS)
+            await self.session._run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS)
         )
 
     async def list_contexts(self) -> list[CodeContext]:
@@ -121,7 +121,7 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/list_code_contexts, a tool of the local runtime's own
         """
-        return read_contexts(await self.session.run_tool(ListCodeContexts()))
+        return read_contexts(await self.session._run_tool(ListCodeContexts()))
 
     async def restart_context(self, context: CodeContext | str) -> None:
         """Restart a context: what was defined is lost, code that runs ends, the next code gets a new kernel.
@@ -135,7 +135,7 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/restart_code_context, a tool of the local runtime's own
         """
-        raise_if_failed(await self.session.run_tool(RestartCodeContext(name=require_context_name(context))))
+        raise_if_failed(await self.session._run_tool(RestartCodeContext(name=require_context_name(context))))
 
     async def remove_context(self, context: CodeContext | str) -> None:
         """Remove a context; code that runs in it ends.
@@ -146,7 +146,7 @@ class AsyncCode(AsyncBaseService):
 
         Wire: CallMcpTool/remove_code_context, a tool of the local runtime's own
         """
-        raise_if_failed(await self.session.run_tool(RemoveCodeContext(name=require_context_name(context))))
+        raise_if_failed(await self.session._run_tool(RemoveCodeContext(name=require_context_name(context))))
 
     async def interrupt(self, language: str = "", *, context: CodeContext | str | None = None) -> bool:
         """Interrupt the code that runs in a context, whoever has started it; what was defined before is kept.

@@ -48,7 +48,7 @@ class AsyncCommand(AsyncBaseService):
         limit = check_timeout_ms(timeout_ms)
         call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
         return read_command_result(
-            await self.session.run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS)
+            await self.session._run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS)
         )
 
     run = execute_command
@@ -74,9 +74,9 @@ class AsyncCommand(AsyncBaseService):
         call = Shell(command=text, timeout_ms=_START_TIMEOUT_MS, envs=check_environment(envs))
         seconds = _START_TIMEOUT_MS / 1000 + _COMMAND_REPLY_MARGIN_SECONDS
         try:
-            reply = await self.session.run_tool(call, timeout=seconds)
+            reply = await self.session._run_tool(call, timeout=seconds)
         except TransportError:  # perhaps it was started: under its id it is not started twice
-            reply = await self.session.run_tool(call, timeout=seconds)
+            reply = await self.session._run_tool(call, timeout=seconds)
         return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))
 
     async def attach(self, process_id: str) -> AsyncProcess:
@@ -94,5 +94,5 @@ class AsyncCommand(AsyncBaseService):
         call = Shell(
             command=mark_internal(commands.find_script(commands.check_id(process_id))), timeout_ms=_START_TIMEOUT_MS
         )
-        reply = await self.session.run_tool(call)
+        reply = await self.session._run_tool(call)
         return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))

@@ -20,12 +20,23 @@ from .._socket_backend import AsyncDeadlineBackend
 _KEEPALIVE_SECONDS = 55.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 Origin: TypeAlias = tuple[str, bytes, int]  # scheme, host, port
-_HTTPCORE_ERRORS = (
-    httpcore.TimeoutException,
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.UnsupportedProtocol,
-)
+# The first entry that matches decides, so a base class stands after its subclasses.
+_HTTPX_ERRORS: dict[type[Exception], type[httpx.RequestError]] = {
+    httpcore.ConnectTimeout: httpx.ConnectTimeout,
+    httpcore.PoolTimeout: httpx.PoolTimeout,
+    httpcore.ReadTimeout: httpx.ReadTimeout,
+    httpcore.WriteTimeout: httpx.WriteTimeout,
+    httpcore.TimeoutException: httpx.TimeoutException,
+    httpcore.ConnectError: httpx.ConnectError,
+    httpcore.ReadError: httpx.ReadError,
+    httpcore.WriteError: httpx.WriteError,
+    httpcore.NetworkError: httpx.NetworkError,
+    httpcore.LocalProtocolError: httpx.LocalProtocolError,
+    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+    httpcore.ProtocolError: httpx.ProtocolError,
+    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
+}
+_HTTPCORE_ERRORS = tuple(_HTTPX_ERRORS)
 
 
 class AsyncPooledConnection(NamedTuple):
@@ -167,6 +178,6 @@ def is_local_socket(url: httpx.URL) -> bool:
 
 
 def to_httpx_error(error: Exception, request: httpx.Request) -> httpx.RequestError:
-    """Turn what httpcore raises into what httpx raises; their names are the same."""
-    kind: type[httpx.RequestError] = getattr(httpx, type(error).__name__)
+    """Return the httpx error that says the same as an httpcore error."""
+    kind = next(kind for core, kind in _HTTPX_ERRORS.items() if isinstance(error, core))
     return kind(str(error) or type(error).__name__, request=request)

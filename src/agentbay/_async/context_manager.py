@@ -17,7 +17,7 @@ from .._wire.contexts import (
     write_mount,
     write_sync,
 )
-from ..errors import AgentBayError, InvalidArgumentError, SessionError
+from ..errors import AgentBayError, InvalidArgumentError, SessionError, WaitTimeoutError
 from ..models.context import BetaContextMount, ContextSync
 from ..models.context_results import (
     ContextBindingsResult,
@@ -27,7 +27,7 @@ from ..models.context_results import (
 )
 from .callbacks import invoke_callback
 from .error_boundary import folded
-from .waiting import WaitTimeoutError, sync_contexts, wait_for_sync, wait_for_transfers
+from .waiting import sync_contexts, wait_for_sync, wait_for_transfers
 
 if TYPE_CHECKING:
     from .session import AsyncSession

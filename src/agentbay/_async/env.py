@@ -31,7 +31,7 @@ class AsyncEnv(AsyncBaseService):
         """
         wanted = make_variables(envs)
         self._register_tools()
-        reply = await self.session.run_tool(SetEnv(envs=wanted))
+        reply = await self.session._run_tool(SetEnv(envs=wanted))
         text_or_raise(reply)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
@@ -49,7 +49,7 @@ class AsyncEnv(AsyncBaseService):
         """
         wanted = check_keys(keys)
         self._register_tools()
-        reply = await self.session.run_tool(GetEnv(keys=wanted))
+        reply = await self.session._run_tool(GetEnv(keys=wanted))
         envs = read_variables(text_or_raise(reply), reply.request_id)
         return EnvResult(request_id=reply.request_id, success=True, envs=envs)
 

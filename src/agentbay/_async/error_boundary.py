@@ -1,10 +1,10 @@
-"""The public door: inside, code raises; here an error becomes the result that the contract wants."""
+"""The error boundary of public methods: inside, code raises; a caller gets the failed result of the contract."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from .._concurrency import AsyncMethod
 from .._transport.failed_result import is_http_error, make_failed_result
@@ -13,7 +13,7 @@ from ..models.base import BaseResult
 
 
 class HasStrict(Protocol):
-    """Whatever knows whether its client was made with `strict=True`."""
+    """An object whose client may have been made with `strict=True`."""
 
     @property
     def strict(self) -> bool:
@@ -24,30 +24,54 @@ class HasStrict(Protocol):
 P = ParamSpec("P")
 OwnerT = TypeVar("OwnerT", bound=HasStrict)
 ResultT = TypeVar("ResultT")
+FailedT = TypeVar("FailedT", bound=BaseResult)
+
+
+def fold_error(owner: HasStrict, result: type[FailedT], error: AgentBayError, **values: Any) -> FailedT:
+    """Return the failed `result` that carries an error.
+
+    Args:
+        owner: If its client is strict, the error is raised instead.
+        result: Class of the result.
+        error: The error. A closed client is a fault of the program, so `ClientClosedError` is always raised.
+        **values: Further fields of the result.
+
+    Raises:
+        AgentBayError: The error itself, as said above.
+    """
+    if owner.strict or isinstance(error, ClientClosedError):
+        raise error
+    return make_failed_result(result, error, **values)
 
 
 def folded(
-    result: type[BaseResult], *, unless_http_error: bool = False, **values: object
+    result: type[BaseResult] | None,
+    *,
+    only: tuple[type[AgentBayError], ...] = (AgentBayError,),
+    unless_http_error: bool = False,
+    **values: object,
 ) -> Callable[[AsyncMethod[OwnerT, P, ResultT]], AsyncMethod[OwnerT, P, ResultT]]:
-    """Make a method return a failed `result` where it would raise an `AgentBayError`, unless its client is strict.
+    """Decorate a method so that it returns a failed `result` instead of raising `AgentBayError`.
 
-    `values` are further fields of the failed result. With `unless_http_error` it raises all the same if the service
-    answered with an HTTP error or not at all: the contract of some methods turns only ordinary answers into results.
+    Args:
+        result: Class of the failed result; None makes the method return None.
+        only: Errors of these classes become results; others are raised, as the contract of some methods says.
+        unless_http_error: Raise if the service answered with an HTTP error or not at all.
+        **values: Further fields of the failed result.
     """
 
     def decorate(method: AsyncMethod[OwnerT, P, ResultT]) -> AsyncMethod[OwnerT, P, ResultT]:
         @wraps(method)
-        async def door(self: OwnerT, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        async def boundary(self: OwnerT, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
             try:
                 return await method(self, *args, **kwargs)
-            except ClientClosedError:
-                raise
             except AgentBayError as error:
-                if self.strict or (unless_http_error and is_http_error(error)):
+                if not isinstance(error, only) or (unless_http_error and is_http_error(error)):
                     raise
+                failed = fold_error(self, result or BaseResult, error, **values)
                 # The method says which result it returns, also where `result` is generic.
-                return cast(ResultT, make_failed_result(result, error, **values))
+                return cast(ResultT, failed if result is not None else None)
 
-        return door
+        return boundary
 
     return decorate

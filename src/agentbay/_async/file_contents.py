@@ -103,7 +103,7 @@ class AsyncFileContents(AsyncBaseService):
         Wire: CallMcpTool/read_multiple_files
         """
         wanted = list(paths)
-        reply = await self.session.run_tool(ReadMultipleFiles(paths=wanted))
+        reply = await self.session._run_tool(ReadMultipleFiles(paths=wanted))
         text_or_raise(reply, FileError)
         contents, errors = read_contents(reply.data_or_raise(), wanted)
         return MultipleFileContentResult(request_id=reply.request_id, success=True, contents=contents, errors=errors)
@@ -117,7 +117,7 @@ class AsyncFileContents(AsyncBaseService):
         request_id = ""
         for piece in [content] if self._has_direct_link else split_text(content):
             call = WriteFile(path=path, content=piece, mode=mode)
-            reply = await self.session.run_tool(call, deadline=deadline)
+            reply = await self.session._run_tool(call, deadline=deadline)
             text_or_raise(reply, FileError)
             request_id, mode = reply.request_id, "append"
         return BoolResult(request_id=request_id, success=True, data=True)
@@ -132,7 +132,7 @@ class AsyncFileContents(AsyncBaseService):
                 await self._write_text(staged, piece, "append", deadline)
             command = mark_internal(write_bytes_script(path, staged, token, append=mode == "append"))
             limit = to_timeout_ms(deadline.remaining())
-            reply = await self.session.run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
+            reply = await self.session._run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
             placed = read_command_result(reply)
         except AgentBayError:
             await self._delete_staged(staged)
@@ -144,7 +144,7 @@ class AsyncFileContents(AsyncBaseService):
 
     async def _delete_staged(self, staged: str) -> None:
         try:
-            await self.session.run_tool(DeleteFile(path=staged), timeout=5)
+            await self.session._run_tool(DeleteFile(path=staged), timeout=5)
         except AgentBayError:  # the failure before it is the one to tell
             pass
 
@@ -168,9 +168,9 @@ class AsyncFileContents(AsyncBaseService):
     async def _read_parts(self, path: str, form: str | None) -> tuple[str, Sequence[str]]:
         deadline = Deadline(self.session.timeout)
         if self._has_direct_link:
-            reply = await self.session.run_tool(ReadFile(path=path, format=form), deadline=deadline)
+            reply = await self.session._run_tool(ReadFile(path=path, format=form), deadline=deadline)
             return reply.request_id, [text_or_raise(reply, FileError)]
-        found = await self.session.run_tool(GetFileInfo(path=path), deadline=deadline)
+        found = await self.session._run_tool(GetFileInfo(path=path), deadline=deadline)
         info = read_info(text_or_raise(found, FileError))
         if not info or info.get("isDirectory"):
             raise FileError(f"Path does not exist or is a directory: {path}", request_id=found.request_id)
@@ -178,7 +178,7 @@ class AsyncFileContents(AsyncBaseService):
         parts = []
         for offset in range(0, size, READ_CHUNK_BYTES):
             call = ReadFile(path=path, offset=offset, length=min(READ_CHUNK_BYTES, size - offset), format=form)
-            reply = await self.session.run_tool(call, deadline=deadline)
+            reply = await self.session._run_tool(call, deadline=deadline)
             parts.append(text_or_raise(reply, FileError))
             request_id = reply.request_id
         return request_id, parts

@@ -10,14 +10,14 @@ from .._concurrency import AsyncCallable, async_run_blocking, async_sleep
 from .._local_files import LocalSource, LocalTarget, check_target
 from .._transport.contexts import get_file_transfer_state
 from .._transport.deadline import Deadline
-from .._transport.failed_result import make_failed_result
 from .._transport.poll import poll_delays
 from .._transport.presigned import MAX_REDIRECTS
 from .._wire.contexts import GetAndLoadInternalContext, GetContextInfo, InternalContext, SyncContext
-from ..errors import AgentBayError, ClientClosedError, FileError
+from ..errors import AgentBayError, FileError, WaitTimeoutError
 from ..models.transfer import DownloadResult, UploadResult
+from .error_boundary import fold_error, folded
 from .presigned import ByteProgressCallback, TransferSettings, fetch_file, send_file, verify_stored_size
-from .waiting import WaitTimeoutError, poll_transfers
+from .waiting import poll_transfers
 
 if TYPE_CHECKING:
     from .client import AsyncAgentBay
@@ -49,6 +49,11 @@ class AsyncFileTransfer:
         self._idle_timeout = http_timeout
         self._max_redirects = MAX_REDIRECTS if follow_redirects else 0
         self._internal_context_cache: InternalContext | None = None
+
+    @property
+    def strict(self) -> bool:
+        """Whether a failed operation raises instead of returning a failed result."""
+        return self._session.strict
 
     async def upload(
         self,
@@ -128,19 +133,13 @@ class AsyncFileTransfer:
 
         return await self._run_folded(DownloadResult, work, facts)
 
+    @folded(None)
     async def context_path(self) -> str | None:
         """The directory of the session that serves transfers; None if it cannot be found out.
 
         Wire: GetAndLoadInternalContext
         """
-        try:
-            return (await self._get_internal_context()).context_path
-        except ClientClosedError:
-            raise
-        except AgentBayError:
-            if self._session.strict:
-                raise
-            return None
+        return (await self._get_internal_context()).context_path
 
     async def _upload_to_storage(
         self, source: LocalSource, path: str, content_type: str | None, way: TransferSettings, facts: dict[str, Any]
@@ -199,12 +198,8 @@ class AsyncFileTransfer:
     async def _run_folded(self, result: type[ResultT], work: AsyncCallable[None], facts: dict[str, Any]) -> ResultT:
         try:
             await work()
-        except ClientClosedError:
-            raise
         except AgentBayError as error:
-            if self._session.strict:
-                raise
-            return make_failed_result(result, error, **{"http_status": error.status_code, **facts})
+            return fold_error(self, result, error, **{"http_status": error.status_code, **facts})
         return result(success=True, **facts)
 
     def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:

@@ -91,7 +91,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/edit_file
         """
-        reply = await self.session.run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
+        reply = await self.session._run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
         text_or_raise(reply, FileError)
         diff = read_edit_diff(reply.data_or_raise())
         return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
@@ -102,7 +102,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = await self.session.run_tool(GetFileInfo(path=path))
+        reply = await self.session._run_tool(GetFileInfo(path=path))
         info = read_info(text_or_raise(reply, FileError))
         return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
 
@@ -120,7 +120,7 @@ class AsyncFileSystem(AsyncFileContents):
         Wire: CallMcpTool/search_files
         """
         excluded = ",".join(exclude_patterns) if exclude_patterns else None
-        reply = await self.session.run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
+        reply = await self.session._run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
         text_or_raise(reply, FileError)
         return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
 
@@ -130,7 +130,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/list_directory
         """
-        reply = await self.session.run_tool(ListDirectory(path=path))
+        reply = await self.session._run_tool(ListDirectory(path=path))
         text_or_raise(reply, FileError)
         return DirectoryListResult(
             request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
@@ -332,12 +332,12 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/get_file_change
         """
-        reply = await self.session.run_tool(GetFileChange(path=path))
+        reply = await self.session._run_tool(GetFileChange(path=path))
         text = text_or_raise(reply, FileError)
         return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
 
     async def _run_bool_tool(self, tool: Tool, fallback: str | None = None) -> BoolResult:
-        reply = await self.session.run_tool(tool)
+        reply = await self.session._run_tool(tool)
         if reply.data_or_raise().is_error and not reply.data_or_raise().text and fallback:
             raise FileError(fallback, request_id=reply.request_id)
         text_or_raise(reply, FileError)

@@ -40,7 +40,7 @@ class AsyncOss(AsyncBaseService):
             endpoint=endpoint or None,
             region=region or None,
         )
-        reply = await self.session.run_tool(call)
+        reply = await self.session._run_tool(call)
         text = read_oss_init(reply, (access_key_id, access_key_secret, security_token))
         return OSSClientResult(request_id=reply.request_id, success=True, client_config=text)
 
@@ -55,7 +55,7 @@ class AsyncOss(AsyncBaseService):
 
         Wire: CallMcpTool/oss_upload
         """
-        reply = await self.session.run_tool(OssUpload(bucket=bucket, object=object, path=path))
+        reply = await self.session._run_tool(OssUpload(bucket=bucket, object=object, path=path))
         text = read_oss_text(reply, "Failed to upload to OSS")
         return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
 
@@ -69,7 +69,7 @@ class AsyncOss(AsyncBaseService):
 
         Wire: CallMcpTool/oss_upload_annon
         """
-        reply = await self.session.run_tool(OssUploadAnonymous(url=url, path=path))
+        reply = await self.session._run_tool(OssUploadAnonymous(url=url, path=path))
         text = read_oss_text(reply, "Failed to upload anonymously", url)
         return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
 
@@ -84,7 +84,7 @@ class AsyncOss(AsyncBaseService):
 
         Wire: CallMcpTool/oss_download
         """
-        reply = await self.session.run_tool(OssDownload(bucket=bucket, object=object, path=path))
+        reply = await self.session._run_tool(OssDownload(bucket=bucket, object=object, path=path))
         text = read_oss_text(reply, "Failed to download from OSS")
         return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)
 
@@ -98,6 +98,6 @@ class AsyncOss(AsyncBaseService):
 
         Wire: CallMcpTool/oss_download_annon
         """
-        reply = await self.session.run_tool(OssDownloadAnonymous(url=url, path=path))
+        reply = await self.session._run_tool(OssDownloadAnonymous(url=url, path=path))
         text = read_oss_text(reply, "Failed to download anonymously", url)
         return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)

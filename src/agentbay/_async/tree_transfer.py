@@ -188,12 +188,12 @@ class AsyncTreeTransfer:
 
     async def _run_tool(self, tool: Tool) -> str:
         return text_or_raise(
-            await self._session.run_tool(tool, timeout=max(_CHUNK_TIMEOUT_SECONDS, self._session.timeout)), FileError
+            await self._session._run_tool(tool, timeout=max(_CHUNK_TIMEOUT_SECONDS, self._session.timeout)), FileError
         )
 
     async def _run_command(self, command: str) -> str:
         call = Shell(command=mark_internal(command), timeout_ms=int(_COMMAND_TIMEOUT_SECONDS * 1000))
-        reply = await self._session.run_tool(call, timeout=_COMMAND_TIMEOUT_SECONDS + 10)
+        reply = await self._session._run_tool(call, timeout=_COMMAND_TIMEOUT_SECONDS + 10)
         result = read_command_result(reply)
         if not result.success:
             if result.exception is not None:

@@ -19,6 +19,7 @@ from ..errors import (
     ReplyError,
     SessionError,
     TransportError,
+    WaitTimeoutError,
 )
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from .transport import AsyncTransport
 
 _ENDED_STATUSES = frozenset({"DELETED", "FINISH"})
-
-
-class WaitTimeoutError(SessionError, TimeoutError):
-    """Something that the service had begun did not end in time."""
 
 
 async def wait_until_gone(client: AsyncTransport, session_id: str, deadline: Deadline) -> None:

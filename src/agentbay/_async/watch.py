@@ -84,13 +84,13 @@ class AsyncWatch:
     async def __anext__(self) -> FileChangeEvent:
         await self.start()
         while not self._pending:
-            found = await self.next_batch()
+            found = await self._next_batch()
             if found is None:
                 raise StopAsyncIteration
             self._pending.extend(drop_redundant_modifies(found))
         return self._pending.popleft()
 
-    async def next_batch(self, within: float = math.inf) -> list[FileChangeEvent] | None:
+    async def _next_batch(self, within: float = math.inf) -> list[FileChangeEvent] | None:
         """Return what has changed, nothing if nothing has within so many seconds, None at the end; for this package."""
         wait = math.inf if self._is_subscribed else max(self._next_poll.remaining(), 0.0)
         try:

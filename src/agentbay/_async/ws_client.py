@@ -11,11 +11,11 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._concurrency import AsyncPerLoop, AsyncSemaphore, async_sleep
+from .._concurrency import AsyncCallable, AsyncPerLoop, AsyncSemaphore, async_sleep
 from .._transport.deadline import Deadline
 from .._transport.retry import retry_backoff
 from .._transport.ws_protocol import ExchangeEnded, ExchangeKind, PushMessage, make_frame
-from .._websocket import AsyncCall, AsyncEvent, AsyncWebSocket, AsyncWorker, WebSocketEndpoint
+from .._websocket import AsyncEvent, AsyncWebSocket, AsyncWorker, WebSocketEndpoint
 from ..errors import (
     AgentBayError,
     APIError,
@@ -53,7 +53,7 @@ class Listener(NamedTuple):
     target: str
     on_push: Callable[[dict[str, Any]], None]
     on_lost: Callable[[AgentBayError], None]
-    on_reconnect: AsyncCall[None] | None = None
+    on_reconnect: AsyncCallable[None] | None = None
 
 
 class AsyncWsClient:
@@ -110,7 +110,7 @@ class AsyncWsClient:
 class AsyncReconnectingWebSocket:
     """The connection of one loop: made when it is needed, and made again when it was lost."""
 
-    def __init__(self, place: AsyncCall[WebSocketEndpoint], retries: Callable[[], int]) -> None:
+    def __init__(self, place: AsyncCallable[WebSocketEndpoint], retries: Callable[[], int]) -> None:
         self._make_endpoint, self._get_max_retries = place, retries
         self._connect_lock = AsyncSemaphore(1)
         self._connection: AsyncWsConnection | None = None

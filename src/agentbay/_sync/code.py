@@ -76,7 +76,7 @@ class Code(SyncBaseService):
             stream = self.stream(code, language, timeout_s, context=context)
             return self._run_with_callbacks(stream, on_stdout, on_stderr, on_error)
         call = make_run_code(code, language, timeout_s, context)
-        return read_code_result(self.session.run_tool(call, timeout=call.timeout_s + _CODE_REPLY_MARGIN_SECONDS))
+        return read_code_result(self.session._run_tool(call, timeout=call.timeout_s + _CODE_REPLY_MARGIN_SECONDS))
 
     run = run_code
     execute = run_code
@@ -110,7 +110,7 @@ class Code(SyncBaseService):
         call = CreateCodeContext(
             language=make_run_code("", language).language or "", name=name and require_context_name(name)
         )
-        return read_context(self.session.run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS))
+        return read_context(self.session._run_tool(call, timeout=_KERNEL_START_SECONDS + _CODE_REPLY_MARGIN_SECONDS))
 
     def list_contexts(self) -> list[CodeContext]:
         """List the contexts that were made, and those of languages that were used, in the order of their beginning.
@@ -120,7 +120,7 @@ class Code(SyncBaseService):
 
         Wire: CallMcpTool/list_code_contexts, a tool of the local runtime's own
         """
-        return read_contexts(self.session.run_tool(ListCodeContexts()))
+        return read_contexts(self.session._run_tool(ListCodeContexts()))
 
     def restart_context(self, context: CodeContext | str) -> None:
         """Restart a context: what was defined is lost, code that runs ends, the next code gets a new kernel.
@@ -134,7 +134,7 @@ class Code(SyncBaseService):
 
         Wire: CallMcpTool/restart_code_context, a tool of the local runtime's own
         """
-        raise_if_failed(self.session.run_tool(RestartCodeContext(name=require_context_name(context))))
+        raise_if_failed(self.session._run_tool(RestartCodeContext(name=require_context_name(context))))
 
     def remove_context(self, context: CodeContext | str) -> None:
         """Remove a context; code that runs in it ends.
@@ -145,7 +145,7 @@ class Code(SyncBaseService):
 
         Wire: CallMcpTool/remove_code_context, a tool of the local runtime's own
         """
-        raise_if_failed(self.session.run_tool(RemoveCodeContext(name=require_context_name(context))))
+        raise_if_failed(self.session._run_tool(RemoveCodeContext(name=require_context_name(context))))
 
     def interrupt(self, language: str = "", *, context: CodeContext | str | None = None) -> bool:
         """Interrupt the code that runs in a context, whoever has started it; what was defined before is kept.

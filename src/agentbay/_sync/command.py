@@ -48,7 +48,7 @@ class Command(SyncBaseService):
         """
         limit = check_timeout_ms(timeout_ms)
         call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
-        return read_command_result(self.session.run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS))
+        return read_command_result(self.session._run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS))
 
     run = execute_command
     exec = execute_command
@@ -73,9 +73,9 @@ class Command(SyncBaseService):
         call = Shell(command=text, timeout_ms=_START_TIMEOUT_MS, envs=check_environment(envs))
         seconds = _START_TIMEOUT_MS / 1000 + _COMMAND_REPLY_MARGIN_SECONDS
         try:
-            reply = self.session.run_tool(call, timeout=seconds)
+            reply = self.session._run_tool(call, timeout=seconds)
         except TransportError:  # perhaps it was started: under its id it is not started twice
-            reply = self.session.run_tool(call, timeout=seconds)
+            reply = self.session._run_tool(call, timeout=seconds)
         return Process(self.session, process_id, commands.read_pid(reply, process_id))
 
     def attach(self, process_id: str) -> Process:
@@ -93,5 +93,5 @@ class Command(SyncBaseService):
         call = Shell(
             command=mark_internal(commands.find_script(commands.check_id(process_id))), timeout_ms=_START_TIMEOUT_MS
         )
-        reply = self.session.run_tool(call)
+        reply = self.session._run_tool(call)
         return Process(self.session, process_id, commands.read_pid(reply, process_id))

@@ -32,7 +32,7 @@ class Env(SyncBaseService):
         """
         wanted = make_variables(envs)
         self._register_tools()
-        reply = self.session.run_tool(SetEnv(envs=wanted))
+        reply = self.session._run_tool(SetEnv(envs=wanted))
         text_or_raise(reply)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
@@ -50,7 +50,7 @@ class Env(SyncBaseService):
         """
         wanted = check_keys(keys)
         self._register_tools()
-        reply = self.session.run_tool(GetEnv(keys=wanted))
+        reply = self.session._run_tool(GetEnv(keys=wanted))
         envs = read_variables(text_or_raise(reply), reply.request_id)
         return EnvResult(request_id=reply.request_id, success=True, envs=envs)
 

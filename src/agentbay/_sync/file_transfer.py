@@ -11,14 +11,14 @@ from .._concurrency import SyncCallable, sync_run_blocking, sync_sleep
 from .._local_files import LocalSource, LocalTarget, check_target
 from .._transport.contexts import get_file_transfer_state
 from .._transport.deadline import Deadline
-from .._transport.failed_result import make_failed_result
 from .._transport.poll import poll_delays
 from .._transport.presigned import MAX_REDIRECTS
 from .._wire.contexts import GetAndLoadInternalContext, GetContextInfo, InternalContext, SyncContext
-from ..errors import AgentBayError, ClientClosedError, FileError
+from ..errors import AgentBayError, FileError, WaitTimeoutError
 from ..models.transfer import DownloadResult, UploadResult
+from .error_boundary import fold_error, folded
 from .presigned import ByteProgressCallback, TransferSettings, fetch_file, send_file, verify_stored_size
-from .waiting import WaitTimeoutError, poll_transfers
+from .waiting import poll_transfers
 
 if TYPE_CHECKING:
     from .client import AgentBay
@@ -50,6 +50,11 @@ class FileTransfer:
         self._idle_timeout = http_timeout
         self._max_redirects = MAX_REDIRECTS if follow_redirects else 0
         self._internal_context_cache: InternalContext | None = None
+
+    @property
+    def strict(self) -> bool:
+        """Whether a failed operation raises instead of returning a failed result."""
+        return self._session.strict
 
     def upload(
         self,
@@ -127,19 +132,13 @@ class FileTransfer:
 
         return self._run_folded(DownloadResult, work, facts)
 
+    @folded(None)
     def context_path(self) -> str | None:
         """The directory of the session that serves transfers; None if it cannot be found out.
 
         Wire: GetAndLoadInternalContext
         """
-        try:
-            return (self._get_internal_context()).context_path
-        except ClientClosedError:
-            raise
-        except AgentBayError:
-            if self._session.strict:
-                raise
-            return None
+        return (self._get_internal_context()).context_path
 
     def _upload_to_storage(
         self, source: LocalSource, path: str, content_type: str | None, way: TransferSettings, facts: dict[str, Any]
@@ -198,12 +197,8 @@ class FileTransfer:
     def _run_folded(self, result: type[ResultT], work: SyncCallable[None], facts: dict[str, Any]) -> ResultT:
         try:
             work()
-        except ClientClosedError:
-            raise
         except AgentBayError as error:
-            if self._session.strict:
-                raise
-            return make_failed_result(result, error, **{"http_status": error.status_code, **facts})
+            return fold_error(self, result, error, **{"http_status": error.status_code, **facts})
         return result(success=True, **facts)
 
     def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:

@@ -92,7 +92,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/edit_file
         """
-        reply = self.session.run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
+        reply = self.session._run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
         text_or_raise(reply, FileError)
         diff = read_edit_diff(reply.data_or_raise())
         return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
@@ -103,7 +103,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/get_file_info
         """
-        reply = self.session.run_tool(GetFileInfo(path=path))
+        reply = self.session._run_tool(GetFileInfo(path=path))
         info = read_info(text_or_raise(reply, FileError))
         return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
 
@@ -119,7 +119,7 @@ class FileSystem(SyncFileContents):
         Wire: CallMcpTool/search_files
         """
         excluded = ",".join(exclude_patterns) if exclude_patterns else None
-        reply = self.session.run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
+        reply = self.session._run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
         text_or_raise(reply, FileError)
         return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
 
@@ -129,7 +129,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/list_directory
         """
-        reply = self.session.run_tool(ListDirectory(path=path))
+        reply = self.session._run_tool(ListDirectory(path=path))
         text_or_raise(reply, FileError)
         return DirectoryListResult(
             request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
@@ -331,12 +331,12 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/get_file_change
         """
-        reply = self.session.run_tool(GetFileChange(path=path))
+        reply = self.session._run_tool(GetFileChange(path=path))
         text = text_or_raise(reply, FileError)
         return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
 
     def _run_bool_tool(self, tool: Tool, fallback: str | None = None) -> BoolResult:
-        reply = self.session.run_tool(tool)
+        reply = self.session._run_tool(tool)
         if reply.data_or_raise().is_error and not reply.data_or_raise().text and fallback:
             raise FileError(fallback, request_id=reply.request_id)
         text_or_raise(reply, FileError)

@@ -41,7 +41,7 @@ class Oss(SyncBaseService):
             endpoint=endpoint or None,
             region=region or None,
         )
-        reply = self.session.run_tool(call)
+        reply = self.session._run_tool(call)
         text = read_oss_init(reply, (access_key_id, access_key_secret, security_token))
         return OSSClientResult(request_id=reply.request_id, success=True, client_config=text)
 
@@ -56,7 +56,7 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_upload
         """
-        reply = self.session.run_tool(OssUpload(bucket=bucket, object=object, path=path))
+        reply = self.session._run_tool(OssUpload(bucket=bucket, object=object, path=path))
         text = read_oss_text(reply, "Failed to upload to OSS")
         return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
 
@@ -70,7 +70,7 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_upload_annon
         """
-        reply = self.session.run_tool(OssUploadAnonymous(url=url, path=path))
+        reply = self.session._run_tool(OssUploadAnonymous(url=url, path=path))
         text = read_oss_text(reply, "Failed to upload anonymously", url)
         return OSSUploadResult(request_id=reply.request_id, success=True, content=text)
 
@@ -85,7 +85,7 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_download
         """
-        reply = self.session.run_tool(OssDownload(bucket=bucket, object=object, path=path))
+        reply = self.session._run_tool(OssDownload(bucket=bucket, object=object, path=path))
         text = read_oss_text(reply, "Failed to download from OSS")
         return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)
 
@@ -99,6 +99,6 @@ class Oss(SyncBaseService):
 
         Wire: CallMcpTool/oss_download_annon
         """
-        reply = self.session.run_tool(OssDownloadAnonymous(url=url, path=path))
+        reply = self.session._run_tool(OssDownloadAnonymous(url=url, path=path))
         text = read_oss_text(reply, "Failed to download anonymously", url)
         return OSSDownloadResult(request_id=reply.request_id, success=True, content=text)

@@ -70,7 +70,7 @@ class Process:
         """
         deadline = Deadline(math.inf if timeout is None else timeout)
         while self.exit_code is None:
-            self.poll_output("", 0, min(_LONG_POLL_SECONDS, max(deadline.remaining(), 0.0)))
+            self._poll_output("", 0, min(_LONG_POLL_SECONDS, max(deadline.remaining(), 0.0)))
             if self.exit_code is None and deadline.remaining() <= 0:
                 raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
         return self.exit_code
@@ -89,7 +89,7 @@ class Process:
         shown = dict.fromkeys(decoders, 0)
         while decoders:
             for number, name in enumerate(list(decoders)):  # only for the first one is waited
-                state = self.poll_output(name, shown[name], 0.0 if number else _SHOW_POLL_SECONDS)
+                state = self._poll_output(name, shown[name], 0.0 if number else _SHOW_POLL_SECONDS)
                 shown[name] += len(state.data)
                 done = state.exit_code is not None and shown[name] >= state.size
                 write_to_stream(name, decoders[name].decode(state.data, done))
@@ -105,7 +105,7 @@ class Process:
         Wire: CallMcpTool/shell
         """
         if self.exit_code is None:
-            self.poll_output("", 0, 0.0)
+            self._poll_output("", 0, 0.0)
         return self.exit_code
 
     def send_stdin(self, data: str | bytes, timeout: float | None = None) -> None:
@@ -160,7 +160,7 @@ class Process:
         """
         self._run_checked(commands.remove_script(self.id))
 
-    def poll_output(self, stream: str, offset: int, seconds: float) -> commands.ProcessState:
+    def _poll_output(self, stream: str, offset: int, seconds: float) -> commands.ProcessState:
         """Wait for output beyond an offset, or for the end; for this package's own use.
 
         Asking takes nothing away, so it is asked again when the answer was lost.
@@ -187,7 +187,7 @@ class Process:
     def _write_stdin_chunk(self, piece: bytes, before: int, deadline: Deadline) -> None:
         staged, done = f"/tmp/.agentbay-{secrets.token_hex(8)}.b64", 0
         call = WriteFile(path=staged, content=base64.b64encode(piece).decode())
-        text_or_raise(self._session.run_tool(call, deadline=deadline), FileError)
+        text_or_raise(self._session._run_tool(call, deadline=deadline), FileError)
         while done < len(piece):
             command = commands.feed_script(self.id, staged, len(piece), done, _STDIN_STALL_SECONDS)
             done = int(self._run_checked(command))
@@ -200,7 +200,7 @@ class Process:
 
     def _run(self, command: str, seconds: float) -> Reply[ToolReply]:
         call = Shell(command=mark_internal(command), timeout_ms=to_timeout_ms(seconds))
-        return self._session.run_tool(call, timeout=seconds + _LONG_POLL_MARGIN_SECONDS)
+        return self._session._run_tool(call, timeout=seconds + _LONG_POLL_MARGIN_SECONDS)
 
 
 class Output:
@@ -233,7 +233,7 @@ class Output:
         """
         done = False
         while not done:
-            state = self._process.poll_output(self._stream, offset, _LONG_POLL_SECONDS)
+            state = self._process._poll_output(self._stream, offset, _LONG_POLL_SECONDS)
             offset += len(state.data)
             done = state.exit_code is not None and offset >= state.size
             if state.data:

@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
-from .._transport.failed_result import ResultT, make_failed_result
-from .._transport.sessions import label_error
+from .._transport.sessions import label_error, to_session_info
 from .._transport.tools import make_direct_call, read_metrics, to_mcp_tools, tool_arguments
 from .._wire.contexts import SyncContext
 from .._wire.key_names import normalize_arguments
@@ -38,7 +37,6 @@ from ..errors import (
 from ..models.base import OperationResult
 from ..models.session import (
     DeleteResult,
-    SessionInfo,
     SessionMetricsResult,
     SessionPauseResult,
     SessionResumeResult,
@@ -47,7 +45,7 @@ from ..models.session import (
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .error_boundary import folded
 from .services import SyncSessionServices
-from .waiting import WaitTimeoutError, sync_contexts, wait_for_state, wait_until_gone
+from .waiting import sync_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
@@ -128,19 +126,21 @@ class Session(SyncSessionServices):
 
         Wire: SyncContext, DeleteSessionAsync, GetSessionDetail
         """
-        deadline = Deadline(_DELETE_TIMEOUT_SECONDS)
-        lost = self._upload_contexts(deadline) if sync_context else None
         try:
-            reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
-            wait_until_gone(self._client, self.session_id, deadline)
-            self._close_websocket()
-        except (APIError, WaitTimeoutError) as error:
-            return self._raise_or_fold(DeleteResult, error)
+            return self._delete(sync_context)
         except (TransportError, ReplyError) as error:
             raise self._wrap_error("delete", error) from error
+
+    @folded(DeleteResult, only=(APIError, SessionError))
+    def _delete(self, sync_context: bool) -> DeleteResult:
+        deadline = Deadline(_DELETE_TIMEOUT_SECONDS)
+        lost = self._upload_contexts(deadline) if sync_context else None
+        reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
+        wait_until_gone(self._client, self.session_id, deadline)
+        self._close_websocket()
         if lost is not None:
             message = f"Session {self.session_id} was deleted, but its contexts were not uploaded before: {lost}"
-            return self._raise_or_fold(DeleteResult, SessionError(message, **lost.context()))
+            raise SessionError(message, **lost.context())
         return DeleteResult(request_id=reply.request_id, success=True)
 
     @folded(SessionPauseResult)
@@ -219,6 +219,7 @@ class Session(SyncSessionServices):
 
     # ── Labels, information, links ───────────────────────────────────────────────────────────────────────────────────
 
+    @folded(OperationResult, only=(InvalidArgumentError,))
     def set_labels(self, labels: dict[str, str]) -> OperationResult:
         """Replace the session's labels.
 
@@ -235,7 +236,7 @@ class Session(SyncSessionServices):
         """
         refused = label_error(labels)
         if refused:
-            return self._raise_or_fold(OperationResult, InvalidArgumentError(refused))
+            raise InvalidArgumentError(refused)
         reply = self._call_as_session_error(SetLabel(session_id=self.session_id, labels=labels), "set labels for")
         return OperationResult(request_id=reply.request_id, success=True)
 
@@ -251,6 +252,7 @@ class Session(SyncSessionServices):
         labels = reply.data.labels if reply.data is not None else {}
         return OperationResult(request_id=reply.request_id, success=True, data=labels)
 
+    @folded(OperationResult, only=(SessionNotFoundError,))
     def info(self) -> OperationResult:
         """Tell how to look at the session from outside: `data` is a `SessionInfo`.
 
@@ -266,21 +268,9 @@ class Session(SyncSessionServices):
             reply, found = self._call_for_data(GetMcpResource(session_id=self.session_id), "get info of")
         except SessionError as error:
             if isinstance(error.__cause__, NotFoundError):
-                return self._raise_or_fold(OperationResult, self._not_found_error(error.__cause__))
+                raise self._not_found_error(error.__cause__) from error
             raise
-        desktop = found.desktop_info
-        info = SessionInfo(
-            session_id=found.session_id or self.session_id,
-            resource_url=found.resource_url,
-            app_id=desktop.app_id,
-            auth_code=desktop.auth_code,
-            connection_properties=desktop.connection_properties,
-            resource_id=desktop.resource_id,
-            resource_type=desktop.resource_type,
-            ticket=desktop.ticket,
-        )
-        info.policy_id = found.policy_id
-        return OperationResult(request_id=reply.request_id, success=True, data=info)
+        return OperationResult(request_id=reply.request_id, success=True, data=to_session_info(found, self.session_id))
 
     def get_link(
         self, protocol_type: str | None = None, port: int | None = None, options: str | None = None
@@ -375,7 +365,7 @@ class Session(SyncSessionServices):
         raw, metrics = read_metrics(result.data)
         return SessionMetricsResult(request_id=result.request_id, success=True, metrics=metrics, raw=raw)
 
-    def run_tool(
+    def _run_tool(
         self, tool: Tool, *, timeout: float | None = None, deadline: Deadline | None = None
     ) -> Reply[ToolReply]:
         """Call a tool whose arguments are known to this package; for its services, not for users.
@@ -423,11 +413,6 @@ class Session(SyncSessionServices):
 
     def _wait_for_state(self, wanted: str, deadline: Deadline, poll_interval: float) -> str:
         return wait_for_state(self._client, self.session_id, wanted, deadline, poll_interval)
-
-    def _raise_or_fold(self, result: type[ResultT], error: AgentBayError) -> ResultT:
-        if self.strict:
-            raise error
-        return make_failed_result(result, error)
 
     def _call_as_session_error(self, action: Action[DataT], doing: str) -> Reply[DataT]:
         try:

@@ -187,12 +187,12 @@ class SyncTreeTransfer:
 
     def _run_tool(self, tool: Tool) -> str:
         return text_or_raise(
-            self._session.run_tool(tool, timeout=max(_CHUNK_TIMEOUT_SECONDS, self._session.timeout)), FileError
+            self._session._run_tool(tool, timeout=max(_CHUNK_TIMEOUT_SECONDS, self._session.timeout)), FileError
         )
 
     def _run_command(self, command: str) -> str:
         call = Shell(command=mark_internal(command), timeout_ms=int(_COMMAND_TIMEOUT_SECONDS * 1000))
-        reply = self._session.run_tool(call, timeout=_COMMAND_TIMEOUT_SECONDS + 10)
+        reply = self._session._run_tool(call, timeout=_COMMAND_TIMEOUT_SECONDS + 10)
         result = read_command_result(reply)
         if not result.success:
             if result.exception is not None:

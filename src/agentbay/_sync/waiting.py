@@ -20,6 +20,7 @@ from ..errors import (
     ReplyError,
     SessionError,
     TransportError,
+    WaitTimeoutError,
 )
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from .transport import SyncTransport
 
 _ENDED_STATUSES = frozenset({"DELETED", "FINISH"})
-
-
-class WaitTimeoutError(SessionError, TimeoutError):
-    """Something that the service had begun did not end in time."""
 
 
 def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) -> None:

@@ -85,13 +85,13 @@ class Watch:
     def __next__(self) -> FileChangeEvent:
         self.start()
         while not self._pending:
-            found = self.next_batch()
+            found = self._next_batch()
             if found is None:
                 raise StopIteration
             self._pending.extend(drop_redundant_modifies(found))
         return self._pending.popleft()
 
-    def next_batch(self, within: float = math.inf) -> list[FileChangeEvent] | None:
+    def _next_batch(self, within: float = math.inf) -> list[FileChangeEvent] | None:
         """Return what has changed, nothing if nothing has within so many seconds, None at the end; for this package."""
         wait = math.inf if self._is_subscribed else max(self._next_poll.remaining(), 0.0)
         try:

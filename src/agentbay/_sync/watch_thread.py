@@ -59,7 +59,7 @@ class WatchThread(threading.Thread):
         from .._sync.callbacks import invoke_callback
 
         while not self.stop_event.is_set():
-            found = watch.next_batch(min(self._interval, _STOP_CHECK_SECONDS))
+            found = watch._next_batch(min(self._interval, _STOP_CHECK_SECONDS))
             if found and not self.stop_event.is_set():
                 invoke_callback(self._callback, found)
 

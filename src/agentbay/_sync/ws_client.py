@@ -12,11 +12,11 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._concurrency import SyncPerProcess, SyncSemaphore, sync_sleep
+from .._concurrency import SyncCallable, SyncPerProcess, SyncSemaphore, sync_sleep
 from .._transport.deadline import Deadline
 from .._transport.retry import retry_backoff
 from .._transport.ws_protocol import ExchangeEnded, ExchangeKind, PushMessage, make_frame
-from .._websocket import SyncCall, SyncEvent, SyncWebSocket, SyncWorker, WebSocketEndpoint
+from .._websocket import SyncEvent, SyncWebSocket, SyncWorker, WebSocketEndpoint
 from ..errors import (
     AgentBayError,
     APIError,
@@ -54,7 +54,7 @@ class Listener(NamedTuple):
     target: str
     on_push: Callable[[dict[str, Any]], None]
     on_lost: Callable[[AgentBayError], None]
-    on_reconnect: SyncCall[None] | None = None
+    on_reconnect: SyncCallable[None] | None = None
 
 
 class SyncWsClient:
@@ -111,7 +111,7 @@ class SyncWsClient:
 class SyncReconnectingWebSocket:
     """The connection of one loop: made when it is needed, and made again when it was lost."""
 
-    def __init__(self, place: SyncCall[WebSocketEndpoint], retries: Callable[[], int]) -> None:
+    def __init__(self, place: SyncCallable[WebSocketEndpoint], retries: Callable[[], int]) -> None:
         self._make_endpoint, self._get_max_retries = place, retries
         self._connect_lock = SyncSemaphore(1)
         self._connection: SyncWsConnection | None = None

@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 
 from .._wire.converter import unstructure
-from .._wire.sessions import ListSession, SessionData, SessionItem
+from .._wire.sessions import ListSession, ResourceData, SessionData, SessionItem
 from ..errors import InvalidArgumentError, ReplyError
 from ..models.context import ContextStatusData
-from ..models.session import GetSessionData, SessionStatus
+from ..models.session import GetSessionData, SessionInfo, SessionStatus
 
 
 def make_list_session(
@@ -63,6 +63,15 @@ def to_session_data(found: SessionData) -> GetSessionData:
         raise ReplyError("The answer to GetSession cannot be understood: its tools are nested too deeply.") from error
     known["contexts"] = [{"id": context.id, "name": context.name} for context in found.contexts]
     return GetSessionData(**known)
+
+
+def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
+    """Return how to look at a session; each field comes from the reply's field of the same name."""
+    info = SessionInfo()
+    for name in attrs.fields_dict(SessionInfo):
+        setattr(info, name, getattr(found if hasattr(found, name) else found.desktop_info, name))
+    info.session_id = found.session_id or session_id
+    return info
 
 
 def check_awaited_contexts(

@@ -77,7 +77,7 @@ def show_output(process: Process, out: WriteCallback, err: WriteCallback) -> int
     """Pass on what a job has written so far; return its exit code if it has ended."""
     for stream, write in (("stdout", out), ("stderr", err)):
         done = 0
-        while piece := process.poll_output(stream, done, 0.0).data:
+        while piece := process._poll_output(stream, done, 0.0).data:
             write(piece)
             done += len(piece)
     return process.poll()
