@@ -134,7 +134,18 @@ def test_importing_leaves_nothing(program: str, tmp_path: Path) -> None:
 def test_importing_loads_little(tmp_path: Path) -> None:
     """The libraries that do the work are loaded with the first client or value, not with the names."""
     loaded = set(probe("from agentbay import AsyncAgentBay, CreateSessionParams", tmp_path)["modules"])
-    assert not loaded & {"httpx", "httpcore", "cattrs", "websockets", "h11", "anyio", "starlette", "uvicorn", "rich"}
+    assert not loaded & {
+        "httpx",
+        "httpcore",
+        "cattrs",
+        "pathspec",
+        "websockets",
+        "h11",
+        "anyio",
+        "starlette",
+        "uvicorn",
+        "rich",
+    }
     assert "agentbay._sync" not in loaded
     assert "agentbay.local" not in loaded
     assert not [name for name in probe("import agentbay", tmp_path)["modules"] if name.startswith("agentbay.")]

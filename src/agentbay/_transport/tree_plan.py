@@ -6,6 +6,7 @@ import base64
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import FileError
@@ -96,47 +97,34 @@ def _batches(paths: Iterable[str], tree: Tree) -> Iterator[list[str]]:
 
 
 def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
-    """Make a function that tells whether a path is ignored, by rules as in a `.gitignore`.
+    """Make a function that says whether git would ignore a path, given `.gitignore` rules.
 
-    A pattern with a slash that is not at its end counts from the top, any other for names at every depth; `/` at the
-    end is for directories only, `**` for any number of directories; `!` takes back what an earlier one ignored.
+    It judges the path alone: what lies below an ignored directory is for the caller to leave out. A rule that git
+    cannot read matches nothing.
     """
-    rules = [_compile_rule(pattern) for pattern in patterns if pattern and not pattern.startswith("#")]
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # here, so that importing agentbay stays quick
+
+    rules: list[tuple[re.Pattern[str], bool]] = []
+    for pattern in patterns:
+        # pathspec's own matcher also judges paths by their parents, so that `!src/` would take back all below src/.
+        with suppress(ValueError, re.error):
+            regex, ignores = GitIgnoreSpecPattern.pattern_to_regex(_LAST_STARS.sub(_spell_out_stars, pattern))
+            if regex is not None:
+                rules.insert(0, (re.compile(regex, re.DOTALL), bool(ignores)))
 
     def ignored(path: str, is_directory: bool) -> bool:
-        found = False
-        for expression, wanted, directories_only in rules:
-            if (is_directory or not directories_only) and expression.fullmatch(path):
-                found = wanted
-        return found
+        name = f"{path}/" if is_directory else path
+        return next((ignores for regex, ignores in rules if regex.fullmatch(name)), False)
 
     return ignored
 
 
-def _compile_rule(pattern: str) -> tuple[re.Pattern[str], bool, bool]:
-    wanted = not pattern.startswith("!")
-    pattern = pattern.removeprefix("!")
-    directories_only, pattern = pattern.endswith("/"), pattern.rstrip("/")
-    head = "" if "/" in pattern else "(?:.*/)?"
-    *above, last = pattern.lstrip("/").split("/")
-    parts = ["(?:.*/)?" if part == "**" else f"{_glob_to_regex(part)}/" for part in above]
-    whole = "".join([head, *parts, ".*" if last == "**" else _glob_to_regex(last)])
-    return re.compile(whole, re.DOTALL), wanted, directories_only
+# pathspec gives these ends a regular expression for what is below; this spelling has one for the whole path.
+_LAST_STARS = re.compile(r"(?<![^/!])\*{1,2}(?=/?\s*$)")
 
 
-_WILDCARD_PATTERNS = {"*": "[^/]*", "?": "[^/]"}
-
-
-def _glob_to_regex(pattern: str) -> str:
-    """The regular expression for one name: `*`, `?` and sets such as `[a-c]` or `[!a]`."""
-    return "".join(map(_glob_token_to_regex, re.findall(r"\[!?[^\]]+\]|.", pattern, re.DOTALL)))
-
-
-def _glob_token_to_regex(token: str) -> str:
-    if len(token) == 1:
-        return _WILDCARD_PATTERNS.get(token) or re.escape(token)
-    head = "[^" if token[1] == "!" else "["
-    return head + re.escape(token[1:-1].removeprefix("!")).replace(r"\-", "-") + "]"
+def _spell_out_stars(stars: re.Match[str]) -> str:
+    return "**/?*" if stars[0] == "**" else "?*"
 
 
 def without_ignored(tree: Tree, ignored: Callable[[str, bool], bool]) -> Tree:
