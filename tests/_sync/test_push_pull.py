@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agentbay import AgentBay, FileSystem, Session, Config, ConnectionLost, FileError, TreeProgress
-from agentbay._transport.tree_plan import TreeEntry, gitignore_matcher, plan_transfer, read_tree_listing
+from agentbay._transport.tree_plan import TreeEntry, plan_transfer, read_tree_listing
 from tests import cutting
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -194,26 +194,6 @@ def test_ten_thousand_files(session: Session, tmp_path: Path, capsys: pytest.Cap
 
 
 # ── Decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("pattern", "ignored", "kept"),
-    [
-        ("*.pyc", ["a.pyc", "d/a.pyc"], ["a.py", "a.pyc/x"]),
-        ("/a", ["a"], ["d/a"]),
-        ("d/a", ["d/a"], ["x/d/a", "d/a/b"]),
-        ("**/a", ["a", "d/e/a"], ["ba"]),
-        ("d/**", ["d/a", "d/e/a"], ["d"]),
-        ("a?c", ["abc"], ["a/c", "ac"]),
-        ("[a-c]x", ["ax", "cx"], ["dx", "[a-c]x"]),
-        ("[!a]x", ["bx"], ["ax"]),
-        ("a.b", ["a.b"], ["aXb"]),
-    ],
-)
-def test_ignore_rules(pattern: str, ignored: list[str], kept: list[str]) -> None:
-    """Patterns mean what they mean in a `.gitignore`."""
-    rule = gitignore_matcher([pattern])
-    assert [path for path in [*ignored, *kept] if rule(path, False)] == ignored
 
 
 TREE = st.dictionaries(
