@@ -16,6 +16,7 @@ from agentbay.errors import ConfigurationError
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.dashboard.routes import Dashboard
 from agentbay.local.handlers.catalogue import tool_catalogue
+from agentbay.local.handlers.registry import build_registry
 from agentbay.local.http import envelope
 from agentbay.local.http.app import Application
 from agentbay.local.http.origin_check import OriginCheck
@@ -52,7 +53,7 @@ async def running_service(
     runtime = Runtime(sessions, contexts, networks, place, options.link_url == "on")
     origin_check = OriginCheck(key, place)
     dashboard = Dashboard(runtime, origin_check)
-    application = Application(runtime, origin_check, dashboard)
+    application = Application(runtime, build_registry(), origin_check, dashboard)
     server = WebServer(application, options)
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
     working = asyncio.create_task(server.serve([place.listener]))

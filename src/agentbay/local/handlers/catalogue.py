@@ -12,30 +12,33 @@ import attrs
 from agentbay._wire.converter import MalformedError, structure
 from agentbay._wire.schema import Tool
 from agentbay._wire.tools import ToolEntry, ToolReply
-from agentbay.local.handlers.dispatch import TOOL_HANDLERS
+from agentbay.local.handlers import code, env, files, metrics, oss, shell
+from agentbay.local.handlers.dispatch import ToolHandler, collect_handlers
 from agentbay.local.handlers.results import METHOD_NOT_FOUND, error_result
 from agentbay.local.sessions.session import Session
 
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_TOOL_MODULES = (code, env, files, metrics, oss, shell)  # a new module of tools is listed here
+_TOOL_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, _TOOL_MODULES)}
 
 
 async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
     """Call a tool by its name; unknown ones and malformed arguments are answers, not errors, as with any tool."""
     session.require_running()
-    if name not in TOOL_HANDLERS:
+    if name not in _TOOL_HANDLERS:
         return error_result(f"Tool not found: {name:.80}", METHOD_NOT_FOUND)
-    cls, handler = TOOL_HANDLERS[name]
+    handler = _TOOL_HANDLERS[name]
     try:
-        arguments: Tool = structure(args, cls, path="Args")
+        arguments: Tool = structure(args, handler.tool, path="Args")
     except MalformedError as error:
         return error_result(f"Invalid arguments: {error}")
-    return await handler(session, arguments)
+    return await handler.run(session, arguments)
 
 
 @cache
 def tool_catalogue() -> list[ToolEntry]:
     """The tools that every session offers."""
-    return [_entry(cls) for cls, _ in TOOL_HANDLERS.values()]
+    return [_entry(handler.tool) for handler in _TOOL_HANDLERS.values()]
 
 
 def _entry(cls: type[Tool]) -> ToolEntry:

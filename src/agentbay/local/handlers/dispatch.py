@@ -1,8 +1,14 @@
-"""Which function does an action, and which a tool. A handler registers itself where it is defined."""
+"""Which function handles an action, a tool or a WebSocket target.
+
+The decorators only wrap a function together with what it handles; `registry` and `catalogue` collect the wrapped ones
+of the modules that they list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 from agentbay._wire.schema import Action, Tool
@@ -13,53 +19,54 @@ from agentbay.local.sessions.session import Session
 
 _A = TypeVar("_A", bound=Action[Any])
 _T = TypeVar("_T", bound=Tool)
+_H = TypeVar("_H", "ActionHandler", "ToolHandler", "TargetHandler")
 
-ACTION_HANDLERS: dict[str, tuple[type[Action[Any]], Callable[[Runtime, Any], Awaitable[object]]]] = {}
-TOOL_HANDLERS: dict[str, tuple[type[Tool], Callable[[Session, Any], Awaitable[ToolReply]]]] = {}
-TARGET_HANDLERS: dict[str, Callable[[Session, WebSocketRequest], Awaitable[None]]] = {}
-
-
-def action_handler(
-    cls: type[_A],
-) -> Callable[[Callable[[Runtime, _A], Awaitable[object]]], Callable[[Runtime, _A], Awaitable[object]]]:
-    """Register the function that does an action; it returns the data of the answer, a `Page` of it, or None."""
-
-    def register(handler: Callable[[Runtime, _A], Awaitable[object]]) -> Callable[[Runtime, _A], Awaitable[object]]:
-        ACTION_HANDLERS[cls.spec.name] = (cls, handler)
-        return handler
-
-    return register
+TargetFunction = Callable[[Session, WebSocketRequest], Awaitable[None]]
 
 
-def tool_handler(
-    cls: type[_T],
-) -> Callable[[Callable[[Session, _T], Awaitable[ToolReply]]], Callable[[Session, _T], Awaitable[ToolReply]]]:
-    """Register the function that does a tool's work in a session."""
+@dataclass(frozen=True, slots=True)
+class ActionHandler:
+    """The function that does an action; it returns the data of the answer, a `ListPage` of it, or None."""
 
-    def register(
-        handler: Callable[[Session, _T], Awaitable[ToolReply]],
-    ) -> Callable[[Session, _T], Awaitable[ToolReply]]:
-        TOOL_HANDLERS[cls.tool] = (cls, handler)
-        return handler
-
-    return register
+    action: type[Action[Any]]
+    run: Callable[[Runtime, Any], Awaitable[object]]
 
 
-def target_handler(
-    target: str,
-) -> Callable[
-    [Callable[[Session, WebSocketRequest], Awaitable[None]]], Callable[[Session, WebSocketRequest], Awaitable[None]]
-]:
-    """Register the function that does what is asked of a target over a session's WebSocket.
+@dataclass(frozen=True, slots=True)
+class ToolHandler:
+    """The function that does a tool's work in a session."""
 
-    It runs up to its first wait before the next frame is looked at, so what does not wait is done in order. It is
-    cancelled when the client cancels the request or goes away.
+    tool: type[Tool]
+    run: Callable[[Session, Any], Awaitable[ToolReply]]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetHandler:
+    """The function that answers requests to a target over a session's WebSocket.
+
+    It runs up to its first wait before the next frame is read, so requests that do not wait are done in order. It is
+    cancelled when the client cancels the request or disconnects.
     """
 
-    def register(
-        handler: Callable[[Session, WebSocketRequest], Awaitable[None]],
-    ) -> Callable[[Session, WebSocketRequest], Awaitable[None]]:
-        TARGET_HANDLERS[target] = handler
-        return handler
+    target: str
+    run: TargetFunction
 
-    return register
+
+def action_handler(cls: type[_A]) -> Callable[[Callable[[Runtime, _A], Awaitable[object]]], ActionHandler]:
+    """Mark the function that does an action."""
+    return lambda function: ActionHandler(cls, function)
+
+
+def tool_handler(cls: type[_T]) -> Callable[[Callable[[Session, _T], Awaitable[ToolReply]]], ToolHandler]:
+    """Mark the function that does a tool's work."""
+    return lambda function: ToolHandler(cls, function)
+
+
+def target_handler(target: str) -> Callable[[TargetFunction], TargetHandler]:
+    """Mark the function that answers requests to a WebSocket target."""
+    return lambda function: TargetHandler(target, function)
+
+
+def collect_handlers(kind: type[_H], modules: Iterable[ModuleType]) -> list[_H]:
+    """Return the handlers of one kind that these modules define, in their order."""
+    return [value for module in modules for value in vars(module).values() if isinstance(value, kind)]

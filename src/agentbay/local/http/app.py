@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
-from agentbay.local import handlers
 from agentbay.local.api_errors import shutting_down
+from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http import envelope, presigned_files
 from agentbay.local.http.asgi import (
     BodyTooLarge,
@@ -39,8 +39,6 @@ from agentbay.local.sessions import port_tokens
 if TYPE_CHECKING:
     from agentbay.local.http.port_proxy import ProxyTarget
 
-__all__ = ["Application", "handlers"]  # importing the handlers registers them
-
 _logger = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 64 << 20
@@ -64,8 +62,11 @@ class DashboardRoutes(Protocol):
 class Application:
     """The service as an ASGI application."""
 
-    def __init__(self, runtime: Runtime, origin_check: OriginCheck, dashboard: DashboardRoutes) -> None:
-        self._runtime, self._origin_check, self._dashboard = runtime, origin_check, dashboard
+    def __init__(
+        self, runtime: Runtime, registry: HandlerRegistry, origin_check: OriginCheck, dashboard: DashboardRoutes
+    ) -> None:
+        self._runtime, self._registry = runtime, registry
+        self._origin_check, self._dashboard = origin_check, dashboard
         self._active_calls = 0  # under way
         self._idle = asyncio.Event()
         self._idle.set()
@@ -105,7 +106,7 @@ class Application:
         if wanted := _WEBSOCKET_PATH.fullmatch(request.path):
             session = authorize_websocket(self._runtime, wanted[1], request.headers)
             with suppress(OSError):  # what the web server raises when the client has gone
-                await serve_websocket_client(session, receive, send)
+                await serve_websocket_client(session, self._registry, receive, send)
         elif link := _PORT_PATH.fullmatch(request.path):
             from agentbay.local.http.port_proxy import proxy_websocket
 
@@ -161,7 +162,8 @@ class Application:
         if direct := _DIRECT_CALL_PATH.fullmatch(request.path):
             return await cancel_on_disconnect(call_tool_directly(self._runtime, direct[1], request, body), receive)
         runtime = self._runtime_with_client_address(request)
-        return await cancel_on_disconnect(call_action(runtime, self._origin_check, request, body, request_id), receive)
+        call = call_action(runtime, self._registry, self._origin_check, request, body, request_id)
+        return await cancel_on_disconnect(call, receive)
 
     def _runtime_with_client_address(self, request: Request) -> Runtime:
         """Return the runtime at the address by which a client came: URLs made for that client must name it."""

@@ -13,8 +13,8 @@ from agentbay._wire.form import read_fields
 from agentbay._wire.schema import Action
 from agentbay._wire.sessions import CreatedSessionData
 from agentbay.local.api_errors import invalid_request, not_logged_in, unknown_action
-from agentbay.local.handlers.dispatch import ACTION_HANDLERS
 from agentbay.local.handlers.links import invalid_port
+from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http import envelope
 from agentbay.local.http.asgi import Request, Response
 from agentbay.local.http.origin_check import OriginCheck
@@ -26,22 +26,28 @@ _MAX_FORM_FIELDS = 1000
 _FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
 
-async def call_action(runtime: Runtime, guard: OriginCheck, request: Request, body: bytes, request_id: str) -> Response:
+async def call_action(
+    runtime: Runtime,
+    registry: HandlerRegistry,
+    origin_check: OriginCheck,
+    request: Request,
+    body: bytes,
+    request_id: str,
+) -> Response:
     """Do what an RPC request asks.
 
     Raises:
         AgentBayError: It is refused.
     """
     fields = _fields(request, body)
-    if not guard.has_valid_key(fields.get("Authorization", "")):
+    if not origin_check.has_valid_key(fields.get("Authorization", "")):
         raise not_logged_in()
     name = fields.get("Action") or request.headers.get("x-acs-action", "")
-    if name not in ACTION_HANDLERS:
+    if (handler := registry.actions.get(name)) is None:
         raise unknown_action(name)
-    cls, handler = ACTION_HANDLERS[name]
     _logger.debug("request=%s action=%s", request_id, name)
-    result = await handler(runtime, _parse_action(cls, fields))
-    response = envelope.success_response(cls.spec, result, request_id)
+    result = await handler.run(runtime, _parse_action(handler.action, fields))
+    response = envelope.success_response(handler.action.spec, result, request_id)
     if isinstance(result, CreatedSessionData):
         return replace(response, on_undelivered=partial(runtime.sessions.delete_undelivered, result.session_id))
     return response

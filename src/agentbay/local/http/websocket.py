@@ -11,7 +11,7 @@ from typing import Any
 from agentbay._wire.converter import MalformedError
 from agentbay._wire.frames import Frame, decode_frame
 from agentbay.errors import AgentBayError, AuthenticationError
-from agentbay.local.handlers.dispatch import TARGET_HANDLERS
+from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http.asgi import Receive, Send
 from agentbay.local.ids import is_same_secret
 from agentbay.local.runtime import Runtime
@@ -40,14 +40,14 @@ def authorize_websocket(runtime: Runtime, session_id: str, headers: Mapping[str,
     return session
 
 
-async def serve_websocket_client(session: Session, receive: Receive, send: Send) -> None:
+async def serve_websocket_client(session: Session, registry: HandlerRegistry, receive: Receive, send: Send) -> None:
     """Serve one client until it goes away or the session ends."""
 
     async def deliver(text: str) -> None:
         await send({"type": "websocket.send", "text": text})
 
     peer = WebSocketClient(deliver)
-    conversation = _WebSocketConnection(session, peer)
+    conversation = _WebSocketConnection(session, registry, peer)
     await send({"type": "websocket.accept"})
     session.hub.clients[peer] = None
     reading = asyncio.ensure_future(conversation.read(receive))
@@ -68,8 +68,8 @@ async def serve_websocket_client(session: Session, receive: Receive, send: Send)
 class _WebSocketConnection:
     """What one client has under way."""
 
-    def __init__(self, session: Session, peer: WebSocketClient) -> None:
-        self._session, self._client = session, peer
+    def __init__(self, session: Session, registry: HandlerRegistry, peer: WebSocketClient) -> None:
+        self._session, self._registry, self._client = session, registry, peer
         self._active_requests: dict[str, tuple[asyncio.Task[None], WebSocketRequest]] = {}
 
     async def read(self, receive: Receive) -> None:
@@ -116,14 +116,14 @@ class _WebSocketConnection:
 
     async def _run_handler(self, frame: Frame, exchange: WebSocketRequest) -> None:
         try:
-            handler = TARGET_HANDLERS.get(frame.target)
+            handler = self._registry.targets.get(frame.target)
             if handler is None or frame.data is None:
                 why = f"There is no target {frame.target!r:.80}." if handler is None else "The frame has no data."
                 await exchange.send_answer(error=why)
                 return
             if exchange.method not in _ALLOWED_WHILE_PAUSED:
                 self._session.require_running_and_touch()
-            await handler(self._session, exchange)
+            await handler.run(self._session, exchange)
         except (AgentBayError, MalformedError) as error:
             await exchange.send_answer(error=str(error))
         except Exception:  # the boundary, as for requests: a bug must be an answer, and in the log

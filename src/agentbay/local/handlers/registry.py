@@ -1,0 +1,28 @@
+"""The handlers that the service answers with: a new module of actions or targets is listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agentbay.local.handlers import bindings, code, contexts, file_changes, links, pty, sessions, tools
+from agentbay.local.handlers.dispatch import ActionHandler, TargetHandler, collect_handlers
+
+_ACTION_MODULES = (bindings, contexts, links, sessions, tools)
+_TARGET_MODULES = (code, file_changes, pty)
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerRegistry:
+    """Handlers by the name of their action or target."""
+
+    actions: Mapping[str, ActionHandler]
+    targets: Mapping[str, TargetHandler]
+
+
+def build_registry() -> HandlerRegistry:
+    """Collect the handlers of the modules listed above."""
+    return HandlerRegistry(
+        actions={handler.action.spec.name: handler for handler in collect_handlers(ActionHandler, _ACTION_MODULES)},
+        targets={handler.target: handler for handler in collect_handlers(TargetHandler, _TARGET_MODULES)},
+    )
