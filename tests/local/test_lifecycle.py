@@ -1,4 +1,4 @@
-"""The states of a session: every way from one to another, those that are refused, and those that race."""
+"""The states of a session: allowed transitions, refused ones, and races."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ import websockets.exceptions
 from websockets.sync.client import connect
 
 from agentbay.errors import ConflictError
+from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
+from agentbay.local.sessions.lifecycle import Lifecycle, SessionState
 from agentbay.local.sessions.lifetime import Lifetime
-from agentbay.local.sessions.session import Session, SessionState
+from agentbay.local.sessions.session import Session
 from tests.local.raw import Refused, Wire
 from tests.local.traces import eventually, mounts_with, processes_with, unique_seconds
 
-WAYS = {
+TRANSITIONS = {
     ("CREATING", "RUNNING"), ("CREATING", "DELETING"),
     ("RUNNING", "PAUSING"), ("RUNNING", "DELETING"),
     ("PAUSING", "PAUSED"), ("PAUSING", "RUNNING"), ("PAUSING", "DELETING"),
@@ -33,19 +35,40 @@ WAYS = {
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(SessionState, list(SessionState)[1:])))
-def test_every_way(tmp_path: Path, before: SessionState, after: SessionState):
-    """Each way there is can be gone, and each other one is refused and changes nothing."""
-    session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime())
-    session.state = before
-    if (before.value, after.value) in WAYS:
-        session.transition_to(after)
-        assert session.state is after
+def test_every_transition(before: SessionState, after: SessionState):
+    """Each allowed transition happens; any other is refused and changes nothing."""
+    lifecycle = Lifecycle(Lifetime())
+    lifecycle.state = before
+    if (before.value, after.value) in TRANSITIONS:
+        lifecycle.transition_to(after)
+        assert lifecycle.state is after
         return
     with pytest.raises(ConflictError) as refused:
-        session.transition_to(after)
+        lifecycle.transition_to(after)
     assert refused.value.code == "IncorrectStatus.Session"
     assert before.value in str(refused.value)
-    assert session.state is before
+    assert lifecycle.state is before
+
+
+@pytest.mark.anyio
+async def test_pause_during_an_operation(tmp_path: Path):
+    """An operation that meets a pause half-way is refused as on a paused session."""
+    sandboxes = await SandboxManager.start()
+    try:
+        session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime())
+        session.start(await sandboxes.create(SandboxSpec(root=tmp_path)))
+
+        async def write_when_paused() -> None:
+            with session.using() as sandbox:
+                session.lifecycle.transition_to(SessionState.PAUSING)
+                await session.pause()
+                await sandbox.run_file_operation("write", {"path": "a", "mode": "overwrite"}, input=b"x")
+
+        with pytest.raises(ConflictError) as refused:
+            await write_when_paused()
+        assert refused.value.code == "IncorrectStatus.Session"
+    finally:
+        await sandboxes.close()
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -114,21 +137,19 @@ def test_pause_holds_all_timers(wire: Wire):
     wire.data("DeleteSessionAsync", SessionId=longest)
 
 
-def test_pause_holds_the_longest_run(tmp_path: Path):
-    """The longest run ends later by as long as the session was paused."""
-    session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime(None, 100.0))
+def test_pause_stops_the_clock():
+    """The maximum age is reached later by as long as the session was paused."""
+    lifecycle = Lifecycle(Lifetime(None, 100.0))
     for state in SessionState.RUNNING, SessionState.PAUSING, SessionState.PAUSED:
-        session.transition_to(state)
-    session._stop_clock_while_paused()
-    left = session.seconds_until_release()
+        lifecycle.transition_to(state)
+    left = lifecycle.seconds_until_expiry()
     time.sleep(0.05)
-    assert session.seconds_until_release() == left
-    session.transition_to(SessionState.RESUMING)
-    session.transition_to(SessionState.RUNNING)
-    session._stop_clock_while_paused()
+    assert lifecycle.seconds_until_expiry() == left
+    lifecycle.transition_to(SessionState.RESUMING)
+    lifecycle.transition_to(SessionState.RUNNING)
     assert left is not None
-    assert 0 <= left - (session.seconds_until_release() or 0.0) < 50
-    assert session.seconds_until_release() != left
+    assert 0 <= left - (lifecycle.seconds_until_expiry() or 0.0) < 50
+    assert lifecycle.seconds_until_expiry() != left
 
 
 def at_once(wire: Wire, *actions: tuple[str, str]) -> list[str]:

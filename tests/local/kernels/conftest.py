@@ -40,7 +40,7 @@ class Bench:
             code,
             env=self.environment,
             timeout=timeout,
-            transcript=transcript,
+            output=transcript,
         )
         return transcript
 

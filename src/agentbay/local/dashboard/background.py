@@ -10,7 +10,8 @@ from typing import Any
 from agentbay.errors import AgentBayError
 from agentbay.local.sandbox.service.manager import FileOperationFailed, RunningProcess, SandboxError
 from agentbay.local.sessions.history import HistoryEntry
-from agentbay.local.sessions.session import Session, SessionState
+from agentbay.local.sessions.lifecycle import SessionState
+from agentbay.local.sessions.session import Session
 
 _REFRESH_SECONDS = 1.0  # seconds between two looks, at least
 _MAX_TIME_FRACTION = 10  # of the time, one part at most is spent on looking
@@ -36,7 +37,7 @@ class BackgroundCommands:
         """
         entries = self._session.history.unfinished_background()[-_MAX_COMMANDS:]
         began = time.monotonic()
-        if not entries or began < self._next_refresh or self._session.state is not SessionState.RUNNING:
+        if not entries or began < self._next_refresh or self._session.lifecycle.state is not SessionState.RUNNING:
             return
         try:
             for entry in entries:
@@ -50,7 +51,8 @@ class BackgroundCommands:
 
     async def _look_at(self, entry: HistoryEntry, processes: Sequence[RunningProcess]) -> None:
         try:
-            result, _ = await self._session.call_without_activity("list", {"path": entry.output_directory})
+            with self._session.using(counts_as_activity=False) as sandbox:
+                result, _ = await sandbox.run_file_operation("list", {"path": entry.output_directory})
             files = {file["name"]: file for file in result["entries"]}
             if not {"stdout", "stderr"} <= files.keys():  # it is being removed
                 return
@@ -82,7 +84,8 @@ class BackgroundCommands:
 
     async def _tail(self, entry: HistoryEntry, file: dict[str, Any]) -> bytes:
         part = {"offset": max(0, file["size"] - _TAIL_BYTES), "length": _TAIL_BYTES}
-        _, data = await self._session.call_without_activity(
-            "read", {"path": f"{entry.output_directory}/{file['name']}", **part}
-        )
+        with self._session.using(counts_as_activity=False) as sandbox:
+            _, data = await sandbox.run_file_operation(
+                "read", {"path": f"{entry.output_directory}/{file['name']}", **part}
+            )
         return data

@@ -86,10 +86,10 @@ class SingleSessionSource:
         self._last_change = 0
 
     async def poll(self) -> JsonObject | None:
-        if not self._session.is_usable:
+        if not self._session.lifecycle.is_usable:
             return None
         try:
-            processes = self._session.processes()
+            processes = self._session.sandbox.list_processes()
         except SandboxError:  # it ends in this very moment
             return None
         await self._usage_meter.measure(self._session)

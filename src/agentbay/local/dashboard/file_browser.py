@@ -7,9 +7,9 @@ import posixpath
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from agentbay.local.api_errors import internal_error, invalid_request, session_not_found
+from agentbay.local.api_errors import invalid_request
 from agentbay.local.http.asgi import Response, json_response
-from agentbay.local.sandbox.service.manager import FileOperationFailed, SandboxError, SandboxGone
+from agentbay.local.sandbox.service.manager import FileOperationFailed
 from agentbay.local.sessions.session import Session
 
 VISIBLE_ROOTS = ("/home/wuying", "/tmp")
@@ -70,10 +70,7 @@ async def _call_file_operation(
     session: Session, operation: str, path: str, **params: int
 ) -> tuple[dict[str, Any], bytes]:
     try:
-        return await session.call_without_activity(operation, {"path": path, **params})
+        with session.using(counts_as_activity=False) as sandbox:
+            return await sandbox.run_file_operation(operation, {"path": path, **params})
     except FileOperationFailed as error:
         raise invalid_request(f"{error.path}: {error.strerror}", "FileNotReadable") from error
-    except SandboxGone as error:
-        raise session_not_found() from error
-    except SandboxError as error:
-        raise internal_error(f"{path} cannot be read: {error}") from error

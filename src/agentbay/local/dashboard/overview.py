@@ -34,7 +34,7 @@ class UsageMeter:
         """Measure."""
         before = self.usage.cpu_seconds
         try:
-            self.usage = await session.usage_without_activity()
+            self.usage = await session.sandbox.usage()
         except SandboxError:  # it ends in this very moment
             self.usage = _NO_USAGE
         now = time.monotonic()
@@ -46,7 +46,7 @@ def describe_session(session: Session, meter: UsageMeter) -> JsonObject:
     """Say what a session is and uses."""
     return {
         "id": session.session_id,
-        "state": session.state.value,
+        "state": session.lifecycle.state.value,
         "image": session.image_id,
         "labels": dict(session.labels),
         "policy": session.policy_id,
@@ -88,7 +88,7 @@ class SessionOverview:
         lines = {
             item.session_id: describe_session(item, self._meters[item.session_id])
             for item in sessions
-            if item.is_usable
+            if item.lifecycle.is_usable
         }
         changed = {key: next(self._changes) for key, line in lines.items() if self._descriptions.get(key) != line}
         self._change_numbers = {key: changed.get(key) or self._change_numbers[key] for key in lines}

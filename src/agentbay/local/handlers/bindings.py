@@ -29,7 +29,8 @@ _FILE_TRANSFER = "file_transfer"
 def _session_contexts(runtime: Runtime, session_id: str, *, working: bool = True) -> SessionContexts:
     session = runtime.sessions.find(session_id)
     if working:
-        session.require_running_and_touch()
+        session.lifecycle.require_running()
+        session.lifecycle.touch()
     if session.contexts is None:  # as long as it is being made, nobody knows its id
         raise session_not_found()
     return session.contexts

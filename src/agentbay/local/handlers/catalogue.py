@@ -24,7 +24,7 @@ _TOOL_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(Too
 
 async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
     """Call a tool by its name; unknown ones and malformed arguments are answers, not errors, as with any tool."""
-    session.require_running()
+    session.lifecycle.require_running()
     if name not in _TOOL_HANDLERS:
         return error_result(f"Tool not found: {name:.80}", METHOD_NOT_FOUND)
     handler = _TOOL_HANDLERS[name]

@@ -52,34 +52,38 @@ def _rejections_as_results(
 async def run_code(session: Session, tool: RunCode) -> ToolReply:
     transcript = ExecutionOutput()
     context, limit = _resolve_context(tool.language, tool.context), _check_timeout(tool.timeout_s)
-    await session.run_code(context, tool.code, timeout=limit, transcript=transcript)
+    await session.run_code(context, tool.code, timeout=limit, output=transcript)
     return text_result(transcript.to_json(secrets.token_hex(16)), transcript.structured(), is_error=transcript.failed)
 
 
 @tool_handler(CreateCodeContext)
 @_rejections_as_results
 async def create_context(session: Session, tool: CreateCodeContext) -> ToolReply:
-    facts = await session.create_code_context(_resolve_context(tool.language, None), tool.name)
+    language = _resolve_context(tool.language, None)
+    with session.using() as sandbox:
+        facts = await session.kernels.create(sandbox, language, tool.name, session.environment)
     return text_result(json.dumps(_entry(facts)))
 
 
 @tool_handler(ListCodeContexts)
 async def list_contexts(session: Session, tool: ListCodeContexts) -> ToolReply:
-    session.require_running_and_touch()
-    return text_result(json.dumps([_entry(facts) for facts in session.kernels.list()]))
+    with session.using():
+        return text_result(json.dumps([_entry(facts) for facts in session.kernels.list()]))
 
 
 @tool_handler(RestartCodeContext)
 @_rejections_as_results
 async def restart_context(session: Session, tool: RestartCodeContext) -> ToolReply:
-    await session.restart_code_context(tool.name)
+    with session.using():
+        await session.kernels.restart(tool.name)
     return text_result("restarted")
 
 
 @tool_handler(RemoveCodeContext)
 @_rejections_as_results
 async def remove_context(session: Session, tool: RemoveCodeContext) -> ToolReply:
-    await session.remove_code_context(tool.name)
+    with session.using():
+        await session.kernels.remove(tool.name)
     return text_result("removed")
 
 
@@ -117,7 +121,7 @@ async def _run_streaming(session: Session, exchange: WebSocketRequest, params: d
         _check_timeout(params.get("timeoutS", 60)),
     )
     transcript = _StreamingOutput(largest if isinstance(largest, int) else _DEFAULT_MAX_FRAME_BYTES)
-    running = asyncio.create_task(session.run_code(context, code, timeout=limit, transcript=transcript))
+    running = asyncio.create_task(session.run_code(context, code, timeout=limit, output=transcript))
     running.add_done_callback(lambda _: transcript.close())
     try:
         await transcript.send_events(exchange)

@@ -50,6 +50,7 @@ async def get_env(session: Session, tool: GetEnv) -> ToolReply:
 
 async def _read_environment(session: Session) -> dict[str, str]:
     """What a command would find."""
-    listed = await session.run(["env", "-0"])
+    with session.using() as sandbox:
+        listed = await sandbox.run(["env", "-0"], env=session.environment)
     pairs = (entry.partition("=") for entry in listed.stdout.decode("utf-8", "replace").split("\0") if entry)
     return {name: value for name, _, value in pairs if name not in (_COMMAND_VARIABLE, "_")}

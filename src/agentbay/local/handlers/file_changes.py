@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from agentbay._wire.tools import GetFileChange
@@ -14,6 +15,7 @@ from agentbay.local.handlers.dispatch import target_handler
 from agentbay.local.sandbox.service.manager import FileOperationFailed, SandboxError
 from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session
+from agentbay.local.sessions.watching.file_changes import take_snapshot
 from agentbay.local.sessions.watching.inotify_watcher import POLL_INTERVAL_SECONDS, InotifyWatcher
 
 _MAX_EVENTS_PER_PUSH = 200  # events of one push, since the published client takes no frame of more than 1 MiB
@@ -45,7 +47,8 @@ class DirectoryWatcher:
     async def subscribe(self, exchange: WebSocketRequest, since: int | None) -> None:
         """Answer a subscriber, for whom it begins here, or goes on behind the push of a number."""
         async with self._lock:
-            self._session.require_running_and_touch()
+            self._session.lifecycle.require_running()
+            self._session.lifecycle.touch()
             await self._push_changes()
             lost = False
             if since is not None:
@@ -122,7 +125,8 @@ async def handle_watch_request(session: Session, exchange: WebSocketRequest) -> 
 
 
 async def _get_or_create_watcher(session: Session, path: str) -> DirectoryWatcher:
-    await session.file_changes.start_tracking(session.call, path)
+    with session.using() as sandbox:
+        await session.file_changes.start_tracking(partial(take_snapshot, sandbox), path)
     found = session.hub.resources.get(f"watch {path}")
     if isinstance(found, DirectoryWatcher):
         return found

@@ -25,8 +25,9 @@ from agentbay._wire.tools import (
 )
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
-from agentbay.local.sandbox.service.manager import FileOperationFailed
+from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 from agentbay.local.sessions.session import Session
+from agentbay.local.sessions.watching.file_changes import take_snapshot
 
 _MAX_READ_BYTES = 256 << 20  # bytes of one answer, which is held in memory several times over
 _MAX_CHARACTER_BYTES = 4  # bytes of UTF-8
@@ -34,18 +35,20 @@ _SUCCESS_TEXT = "True"
 _PATH_FIELDS = ("path", "source", "destination", "pattern", "exclude_patterns")
 
 _T = TypeVar("_T")
-_Handler = Callable[[Session, _T], Awaitable[ToolReply]]
+_ToolHandler = Callable[[Session, _T], Awaitable[ToolReply]]
+_FileHandler = Callable[[Sandbox, _T], Awaitable[ToolReply]]
 
 
-def _errors_as_results(what: str) -> Callable[[_Handler[_T]], _Handler[_T]]:
+def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_T]]:
     """Answer a refused operation in the service's words: `Failed to WHAT: PATH, error: REASON`."""
 
-    def decorate(handler: _Handler[_T]) -> _Handler[_T]:
+    def decorate(handler: _FileHandler[_T]) -> _ToolHandler[_T]:
         @functools.wraps(handler)
         async def guarded(session: Session, tool: _T) -> ToolReply:
             try:
                 check_no_nul(*(getattr(tool, name, None) for name in _PATH_FIELDS))
-                return await handler(session, tool)
+                with session.using() as sandbox:
+                    return await handler(sandbox, tool)
             except FileOperationFailed as error:
                 return error_result(f"Failed to {what}: {error.path}, error: {error.strerror}")
             except ValueError as error:  # a path with NUL, or text that is no Unicode
@@ -58,12 +61,14 @@ def _errors_as_results(what: str) -> Callable[[_Handler[_T]], _Handler[_T]]:
 
 @tool_handler(ReadFile)
 @_errors_as_results("get file status")
-async def read_file(session: Session, tool: ReadFile) -> ToolReply:
+async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
     if tool.offset < 0 or tool.length < 0:
         return error_result("offset and length must not be negative")
     wanted = min(tool.length or _MAX_READ_BYTES, _MAX_READ_BYTES)
     more = _MAX_CHARACTER_BYTES - 1
-    _, data = await session.call("read", {"path": tool.path, "offset": tool.offset, "length": wanted + more})
+    _, data = await sandbox.run_file_operation(
+        "read", {"path": tool.path, "offset": tool.offset, "length": wanted + more}
+    )
     if not tool.length and len(data) > wanted:
         return error_result(
             f"The rest of {tool.path} is more than {_MAX_READ_BYTES >> 20} MiB; read it with offset and length"
@@ -92,18 +97,18 @@ def _is_continuation_byte(byte: int) -> bool:
 
 @tool_handler(WriteFile)
 @_errors_as_results("write file")
-async def write_file(session: Session, tool: WriteFile) -> ToolReply:
+async def write_file(sandbox: Sandbox, tool: WriteFile) -> ToolReply:
     if tool.mode not in ("overwrite", "append"):
         return error_result(f"Invalid write mode: {tool.mode}. Must be 'overwrite' or 'append'.")
-    await session.call("write", {"path": tool.path, "mode": tool.mode}, tool.content.encode())
+    await sandbox.run_file_operation("write", {"path": tool.path, "mode": tool.mode}, input=tool.content.encode())
     return text_result(_SUCCESS_TEXT)
 
 
 @tool_handler(ListDirectory)
 @_errors_as_results("list directory")
-async def list_directory(session: Session, tool: ListDirectory) -> ToolReply:
+async def list_directory(sandbox: Sandbox, tool: ListDirectory) -> ToolReply:
     """List with the names whole in the structured part; in a line of text a name with a line break cannot be."""
-    result, _ = await session.call("list", {"path": tool.path})
+    result, _ = await sandbox.run_file_operation("list", {"path": tool.path})
     entries: list[dict[str, Any]] = result["entries"]
     lines = [f"{'[DIR]' if entry['is_directory'] else '[FILE]'} {entry['name']}" for entry in entries]
     structured = [
@@ -114,8 +119,8 @@ async def list_directory(session: Session, tool: ListDirectory) -> ToolReply:
 
 @tool_handler(GetFileInfo)
 @_errors_as_results("get file status")
-async def get_file_info(session: Session, tool: GetFileInfo) -> ToolReply:
-    info, _ = await session.call("stat", {"path": tool.path})
+async def get_file_info(sandbox: Sandbox, tool: GetFileInfo) -> ToolReply:
+    info, _ = await sandbox.run_file_operation("stat", {"path": tool.path})
     lines = {
         "size": info["size"],
         "created": _time(info["ctime"]),
@@ -138,53 +143,55 @@ def _truth(value: object) -> str:
 
 @tool_handler(CreateDirectory)
 @_errors_as_results("create directory")
-async def create_directory(session: Session, tool: CreateDirectory) -> ToolReply:
-    await session.call("mkdir", {"path": tool.path})
+async def create_directory(sandbox: Sandbox, tool: CreateDirectory) -> ToolReply:
+    await sandbox.run_file_operation("mkdir", {"path": tool.path})
     return text_result(_SUCCESS_TEXT)
 
 
 @tool_handler(DeleteFile)
 @_errors_as_results("delete file")
-async def delete_file(session: Session, tool: DeleteFile) -> ToolReply:
-    await session.call("remove", {"path": tool.path, "recursive": True})
+async def delete_file(sandbox: Sandbox, tool: DeleteFile) -> ToolReply:
+    await sandbox.run_file_operation("remove", {"path": tool.path, "recursive": True})
     return text_result(_SUCCESS_TEXT)
 
 
 @tool_handler(MoveFile)
 @_errors_as_results("move file")
-async def move_file(session: Session, tool: MoveFile) -> ToolReply:
-    await session.call("move", {"source": tool.source, "target": tool.destination})
+async def move_file(sandbox: Sandbox, tool: MoveFile) -> ToolReply:
+    await sandbox.run_file_operation("move", {"source": tool.source, "target": tool.destination})
     return text_result(_SUCCESS_TEXT)
 
 
 @tool_handler(SearchFiles)
 @_errors_as_results("search files")
-async def search_files(session: Session, tool: SearchFiles) -> ToolReply:
+async def search_files(sandbox: Sandbox, tool: SearchFiles) -> ToolReply:
     excluded = [pattern for pattern in (tool.exclude_patterns or "").split(",") if pattern]
-    result, _ = await session.call("search", {"path": tool.path, "pattern": tool.pattern, "exclude": excluded})
+    result, _ = await sandbox.run_file_operation(
+        "search", {"path": tool.path, "pattern": tool.pattern, "exclude": excluded}
+    )
     return text_result("\n".join(result["matches"]) or "No matches found", {"matches": result["matches"]})
 
 
 @tool_handler(EditFile)
 @_errors_as_results("edit file")
-async def edit_file(session: Session, tool: EditFile) -> ToolReply:
+async def edit_file(sandbox: Sandbox, tool: EditFile) -> ToolReply:
     edits = [(edit.old_text, edit.new_text) for edit in tool.edits]
     if not all(old for old, _ in edits):
         return error_result("oldText must not be empty")
     payload = json.dumps(edits).encode()
-    result, _ = await session.call("edit", {"path": tool.path, "dry_run": tool.dry_run}, payload)
+    result, _ = await sandbox.run_file_operation("edit", {"path": tool.path, "dry_run": tool.dry_run}, input=payload)
     return text_result(result["diff"] or _SUCCESS_TEXT, {"diff": result["diff"]})
 
 
 @tool_handler(ReadMultipleFiles)
 @_errors_as_results("read files")
-async def read_multiple_files(session: Session, tool: ReadMultipleFiles) -> ToolReply:
+async def read_multiple_files(sandbox: Sandbox, tool: ReadMultipleFiles) -> ToolReply:
     """Read each; the structured part has the contents whole, in the text the form's own separators may occur."""
     check_no_nul(*tool.paths)
     left, texts, files = _MAX_READ_BYTES, list[str](), list[dict[str, str]]()
     for path in tool.paths:
         try:
-            _, data = await session.call("read", {"path": path, "length": left + 1})
+            _, data = await sandbox.run_file_operation("read", {"path": path, "length": left + 1})
         except FileOperationFailed as error:
             reason = f"Failed to read file: {error.path}, error: {error.strerror}"
             texts.append(f"{path}: Error - {reason}")
@@ -206,8 +213,11 @@ def _content(data: bytes) -> dict[str, str]:
 
 
 @tool_handler(GetFileChange)
-@_errors_as_results("get file change")
 async def get_file_change(session: Session, tool: GetFileChange) -> ToolReply:
-    return text_result(
-        json.dumps(await session.file_changes.changes_since_last_call(session.call, tool.path), ensure_ascii=False)
-    )
+    @_errors_as_results("get file change")
+    async def compare(sandbox: Sandbox, tool: GetFileChange) -> ToolReply:
+        take = functools.partial(take_snapshot, sandbox)
+        changes = await session.file_changes.changes_since_last_call(take, tool.path)
+        return text_result(json.dumps(changes, ensure_ascii=False))
+
+    return await compare(session, tool)

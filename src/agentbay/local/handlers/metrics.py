@@ -16,7 +16,8 @@ from agentbay.local.sessions.session import Session
 @tool_handler(GetMetrics)
 async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
     """Measure: processors and memory as this machine has them and as the session uses them, the disk it lies on."""
-    usage = await session.usage()
+    with session.using() as sandbox:
+        usage = await sandbox.usage()
     processors = len(os.sched_getaffinity(0))
     disk = os.statvfs(session.directory)
     body = {

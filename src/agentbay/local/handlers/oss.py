@@ -20,7 +20,7 @@ from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.outbound import egress
 from agentbay.local.outbound.storage import ObstoreMissing, OssClient, describe_http_error
-from agentbay.local.sandbox.service.manager import FileOperationFailed
+from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 from agentbay.local.sessions.session import Session
 
 _BLOCK_BYTES = 4 << 20
@@ -42,11 +42,12 @@ async def upload_anonymous(session: Session, tool: OssUploadAnonymous) -> ToolRe
     from agentbay.local.outbound.fetch import stream_request
 
     try:
-        size = await _size(session, tool.path)
-        async with aclosing(_blocks(session, tool.path, size)) as blocks:
-            headers = {"Content-Length": str(size)}
-            async with stream_request("PUT", tool.url, headers, blocks) as response:
-                await _check_status(response)
+        with session.using() as sandbox:
+            size = await _size(sandbox, tool.path)
+            async with aclosing(_blocks(sandbox, tool.path, size)) as blocks:
+                headers = {"Content-Length": str(size)}
+                async with stream_request("PUT", tool.url, headers, blocks) as response:
+                    await _check_status(response)
     except (egress.TransferFailed, FileOperationFailed, ValueError) as error:
         return _transfer_error("Upload", error)
     return text_result(_UPLOADED)
@@ -58,9 +59,10 @@ async def download_anonymous(session: Session, tool: OssDownloadAnonymous) -> To
 
     try:
         check_no_nul(tool.path)
-        async with stream_request("GET", tool.url, {}) as response:
-            await _check_status(response)
-            await _write_atomically(session, tool.path, response.aiter_stream())
+        with session.using() as sandbox:
+            async with stream_request("GET", tool.url, {}) as response:
+                await _check_status(response)
+                await _write_atomically(sandbox, tool.path, response.aiter_stream())
     except (egress.TransferFailed, FileOperationFailed, ValueError) as error:
         return _transfer_error("Download", error)
     return text_result(_DOWNLOADED)
@@ -70,9 +72,10 @@ async def download_anonymous(session: Session, tool: OssDownloadAnonymous) -> To
 async def upload(session: Session, tool: OssUpload) -> ToolReply:
     try:
         storage = _require_storage(session)
-        size = await _size(session, tool.path)
-        async with aclosing(_blocks(session, tool.path, size)) as blocks:
-            await storage.put(tool.bucket, tool.object, blocks)
+        with session.using() as sandbox:
+            size = await _size(sandbox, tool.path)
+            async with aclosing(_blocks(sandbox, tool.path, size)) as blocks:
+                await storage.put(tool.bucket, tool.object, blocks)
     except (egress.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
         return _transfer_error("Upload", error)
     return text_result(_UPLOADED)
@@ -82,8 +85,9 @@ async def upload(session: Session, tool: OssUpload) -> ToolReply:
 async def download(session: Session, tool: OssDownload) -> ToolReply:
     try:
         check_no_nul(tool.path)
-        async with aclosing(_require_storage(session).get(tool.bucket, tool.object)) as blocks:
-            await _write_atomically(session, tool.path, blocks)
+        with session.using() as sandbox:
+            async with aclosing(_require_storage(session).get(tool.bucket, tool.object)) as blocks:
+                await _write_atomically(sandbox, tool.path, blocks)
     except (egress.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
         return _transfer_error("Download", error)
     return text_result(_DOWNLOADED)
@@ -95,25 +99,27 @@ def _require_storage(session: Session) -> OssClient:
     return session.oss_client
 
 
-async def _size(session: Session, path: str) -> int:
+async def _size(sandbox: Sandbox, path: str) -> int:
     check_no_nul(path)
-    info, _ = await session.call("stat", {"path": path})
+    info, _ = await sandbox.run_file_operation("stat", {"path": path})
     if not info["is_file"]:
         raise egress.TransferFailed(f"{path} is not a file")
     return int(info["size"])
 
 
-async def _blocks(session: Session, path: str, size: int) -> AsyncGenerator[bytes, None]:
+async def _blocks(sandbox: Sandbox, path: str, size: int) -> AsyncGenerator[bytes, None]:
     sent = 0
     while sent < size:
-        _, block = await session.call("read", {"path": path, "offset": sent, "length": min(_BLOCK_BYTES, size - sent)})
+        _, block = await sandbox.run_file_operation(
+            "read", {"path": path, "offset": sent, "length": min(_BLOCK_BYTES, size - sent)}
+        )
         if not block:
             raise egress.TransferFailed(f"{path} became shorter while it was sent")
         sent += len(block)
         yield block
 
 
-async def _write_atomically(session: Session, path: str, blocks: AsyncIterator[bytes]) -> None:
+async def _write_atomically(sandbox: Sandbox, path: str, blocks: AsyncIterator[bytes]) -> None:
     """Write to a temporary name beside the file's own, which it gets when it is whole."""
     scratch = os.path.join(os.path.dirname(path), f".agentbay-{secrets.token_hex(8)}")
     try:
@@ -121,18 +127,18 @@ async def _write_atomically(session: Session, path: str, blocks: AsyncIterator[b
         async for block in blocks:
             pending += block
             if len(pending) >= _BLOCK_BYTES:
-                await session.call("write", {"path": scratch, "mode": "append"}, bytes(pending))
+                await sandbox.run_file_operation("write", {"path": scratch, "mode": "append"}, input=bytes(pending))
                 pending.clear()
-        await session.call("write", {"path": scratch, "mode": "append"}, bytes(pending))
-        await session.call("move", {"source": scratch, "target": path})
+        await sandbox.run_file_operation("write", {"path": scratch, "mode": "append"}, input=bytes(pending))
+        await sandbox.run_file_operation("move", {"source": scratch, "target": path})
     except BaseException:
-        await _remove_temporary_file(session, scratch)
+        await _remove_temporary_file(sandbox, scratch)
         raise
 
 
-async def _remove_temporary_file(session: Session, scratch: str) -> None:
+async def _remove_temporary_file(sandbox: Sandbox, scratch: str) -> None:
     try:
-        await session.call("remove", {"path": scratch})
+        await sandbox.run_file_operation("remove", {"path": scratch})
     except FileOperationFailed:  # it was not even begun
         pass
 

@@ -150,9 +150,9 @@ async def _create(session: Session, exchange: WebSocketRequest) -> None:
         raise PtyError(f"A session can have {_MAX_TERMINALS} terminals at a time, not more.")
     try:
         argv = shlex.split(wanted.shell) if wanted.shell else [_default_shell()]
-        terminal = await session.open_terminal(
-            argv, cols=wanted.cols, rows=wanted.rows, cwd=wanted.cwd, env=_with_fallback_locale(wanted.envs)
-        )
+        env = {**session.environment, **_with_fallback_locale(wanted.envs)}
+        with session.using() as sandbox:
+            terminal = await sandbox.open_terminal(argv, cols=wanted.cols, rows=wanted.rows, cwd=wanted.cwd, env=env)
     except (ValueError, ResourceCreationFailed) as error:  # the first for a NUL, or quotes that do not match
         raise PtyError(str(error)) from error
     screen = PtyTerminal(session.hub, terminal, wanted.cols, wanted.rows)

@@ -92,7 +92,7 @@ async def get(runtime: Runtime, action: GetSession) -> SessionData:
     session = runtime.sessions.find(action.session_id)
     contexts = await context_names(runtime, session)
     return SessionData(
-        status=session.state.value,
+        status=session.lifecycle.state.value,
         contexts=[BoundContext(id=context_id, name=name) for context_id, name in contexts.items()],
         **_connection_fields(runtime, session),
     )
@@ -129,7 +129,7 @@ async def list_page(runtime: Runtime, action: ListSession) -> ListPage:
     matches = runtime.sessions.matching(
         lambda session: (
             labels <= session.labels.items()
-            and action.status in (None, "", session.state.value)
+            and action.status in (None, "", session.lifecycle.state.value)
             and action.image_id in (None, "", session.image_id)
         )
     )
@@ -142,7 +142,7 @@ async def list_page(runtime: Runtime, action: ListSession) -> ListPage:
 def _list_entry(session: Session) -> SessionItem:
     return SessionItem(
         session_id=session.session_id,
-        session_status=session.state.value,
+        session_status=session.lifecycle.state.value,
         app_instance_id=session.app_instance_id,
         image_id=session.image_id,
     )
@@ -171,7 +171,7 @@ async def resume(runtime: Runtime, action: ResumeSessionAsync) -> None:
 
 @action_handler(RefreshSessionIdleTime)
 async def refresh_idle_time(runtime: Runtime, action: RefreshSessionIdleTime) -> None:
-    runtime.sessions.find(action.session_id).touch()
+    runtime.sessions.find(action.session_id).lifecycle.touch()
 
 
 @action_handler(SetLabel)

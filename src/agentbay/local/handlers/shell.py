@@ -29,7 +29,9 @@ async def shell(session: Session, tool: Shell) -> ToolReply:
 async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed:
     with session.history.record_shell(tool.command) as entry:
         argv, limit = ["sh", "-c", tool.command], tool.timeout_ms / 1000
-        completed = await session.run(argv, cwd=tool.cwd, env=envs, timeout=limit, follow=entry.set_output_source)
+        env = {**session.environment, **envs}
+        with session.using() as sandbox:
+            completed = await sandbox.run(argv, cwd=tool.cwd, env=env, timeout=limit, follow=entry.set_output_source)
         late = f"timed out after {tool.timeout_ms} ms" if completed.timed_out else ""
         entry.set_output_source(lambda _: (completed.stdout, completed.stderr))
         entry.set_result(exit_code=completed.exit_code, note=late)

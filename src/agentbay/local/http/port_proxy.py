@@ -65,7 +65,7 @@ async def proxy_request(to: ProxyTarget, scope: Scope, receive: Receive, send: S
         AgentBayError: There is no answer.
         Disconnected: The client has gone.
     """
-    with _limit_requests(to.session), to.session.operation():
+    with _limit_requests(to.session), to.session.using():
         body = _RequestBody(scope, receive)
         work = asyncio.ensure_future(_forward(to, scope, body, send))
         gone = asyncio.ensure_future(body.wait_for_disconnect())
@@ -201,7 +201,8 @@ def _bad_gateway(to: ProxyTarget, why: str) -> ServerError:
 async def _connect_stream(to: ProxyTarget) -> _SessionStream:
     try:
         async with asyncio.timeout(_UPSTREAM_TIMEOUT_SECONDS):
-            made = await to.session.connect(to.port)
+            with to.session.using() as sandbox:
+                made = await sandbox.connect(to.port)
             reader, writer = await asyncio.open_connection(sock=made)
     except (OSError, TimeoutError) as error:
         message = f"Nothing listens on port {to.port} of the session."
@@ -255,11 +256,11 @@ def _touching_session(session: Session, receive: Receive, send: Send) -> tuple[R
 
     async def take() -> MutableMapping[str, Any]:
         message = await receive()
-        session.touch()
+        session.lifecycle.touch()
         return message
 
     async def give(message: MutableMapping[str, Any]) -> None:
-        session.touch()
+        session.lifecycle.touch()
         await send(message)
 
     return take, give
@@ -287,7 +288,8 @@ async def _connect_websocket(to: ProxyTarget, scope: Scope) -> ClientConnection:
         if not name.startswith(b"sec-websocket-")
     ]
     try:
-        made = await to.session.connect(to.port)
+        with to.session.using() as sandbox:
+            made = await sandbox.connect(to.port)
         return await connect(
             f"ws://127.0.0.1:{to.port}{to.path_and_query}",
             sock=made,

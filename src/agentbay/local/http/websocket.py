@@ -36,7 +36,8 @@ def authorize_websocket(runtime: Runtime, session_id: str, headers: Mapping[str,
     session = runtime.sessions.find(session_id)
     if not is_same_secret(headers.get("x-access-token", ""), session.token.encode()):
         raise AuthenticationError("The X-Access-Token is not this session's.", 401, code="InvalidAccessToken")
-    session.require_running_and_touch()
+    session.lifecycle.require_running()
+    session.lifecycle.touch()
     return session
 
 
@@ -99,7 +100,7 @@ class _WebSocketConnection:
             if not _is_ping(text):
                 _logger.warning("a frame was ignored: %s", error)
             return
-        self._session.touch()
+        self._session.lifecycle.touch()
         if frame.id in self._active_requests:
             self._handle_follow_up(frame, *self._active_requests[frame.id])
         elif (frame.data or {}).get("phase") != "cancel":  # one that comes too late cancels nothing
@@ -122,7 +123,7 @@ class _WebSocketConnection:
                 await exchange.send_answer(error=why)
                 return
             if exchange.method not in _ALLOWED_WHILE_PAUSED:
-                self._session.require_running_and_touch()
+                self._session.lifecycle.require_running()
             await handler.run(self._session, exchange)
         except (AgentBayError, MalformedError) as error:
             await exchange.send_answer(error=str(error))

@@ -26,7 +26,7 @@ class Kernel:
     """A process that runs one piece of code after the other; `alive` until it has died.
 
     Code may do to its process what it wants, its socket included: nothing that a kernel says is trusted beyond its
-    own transcript.
+    own output.
 
     Args:
         obeys_frames: Whether it is interrupted by a frame rather than by a signal.
@@ -62,8 +62,8 @@ class Kernel:
             raise KernelFailed("it did not start in time")
         self._ready.result()
 
-    async def execute(self, code: str, env: Mapping[str, str], timeout: float, transcript: ExecutionOutput) -> None:
-        """Run a piece of code; how it ends is in the transcript.
+    async def execute(self, code: str, env: Mapping[str, str], timeout: float, output: ExecutionOutput) -> None:
+        """Run a piece of code; how it ends is in the output.
 
         Args:
             timeout: Seconds until it is interrupted, those not counted for which the sandbox is frozen.
@@ -71,16 +71,16 @@ class Kernel:
         Raises:
             SandboxGone: The sandbox ended first.
         """
-        cell, kills = _Execution(transcript, self._loop), self._sandbox.watchdog.kill_counts()
+        cell, kills = _Execution(output, self._loop), self._sandbox.watchdog.kill_counts()
         self._execution = cell
-        transcript.start_clock()
+        output.start_clock()
         self._deliver_idle_output()
         self.connection.send({"code": code, "env": dict(env)})
         if not self.alive:
             cell.end(None)
         try:
             if not await self._sandbox.ends_within(cell.ended_or_aborted, timeout):
-                transcript.timed_out = True
+                output.timed_out = True
             if not cell.ended.done():
                 await self._stop(cell)
             count = cell.ended.result()
@@ -88,13 +88,13 @@ class Kernel:
             self._execution = None
         if not self.alive:
             await self._raise_if_sandbox_gone()
-        if transcript.timed_out:
-            transcript.set_error("TimeoutError", self._timeout_text(timeout))
+        if output.timed_out:
+            output.set_error("TimeoutError", self._timeout_text(timeout))
         elif not self.alive:
             why = self._sandbox.watchdog.kill_message(kills).decode().strip().removeprefix("agentbay: ")
             fate = f"{self._describe_exit()} ({why})" if why else self._describe_exit()
-            transcript.set_error("KernelDied", f"{fate}; what was defined is lost, the next call gets a new kernel")
-        transcript.finish(count)
+            output.set_error("KernelDied", f"{fate}; what was defined is lost, the next call gets a new kernel")
+        output.finish(count)
 
     def interrupt(self) -> bool:
         """Interrupt what runs, and only that; False if nothing does."""
@@ -177,20 +177,20 @@ class Kernel:
             return
         if self._execution is None:
             return
-        transcript = self._execution.output
+        output = self._execution.output
         match frame:
             case {"event": "result", "data": dict(data)}:
                 main, display, update = frame.get("main"), frame.get("display"), frame.get("update")
                 identity = display if isinstance(display, str) else None
-                transcript.add_display(data, main=main is True, display=identity, update=update is True)
+                output.add_display(data, main=main is True, display=identity, update=update is True)
             case {"event": "begin"}:
                 self._execution.begun = True
                 if self._execution.interrupt_on_start:
                     self.interrupt()
             case {"event": "clear"}:
-                transcript.clear()
+                output.clear()
             case {"event": "error", "name": str(name), "value": str(value), "traceback": str(traceback)}:
-                transcript.set_error(name, value, traceback)
+                output.set_error(name, value, traceback)
             case {"event": "done"}:
                 count = frame.get("count")
                 self._execution.end(count if isinstance(count, int) else None)
@@ -229,8 +229,8 @@ class _Execution:
         unwanted: Whether it is to be interrupted as soon as it has begun.
     """
 
-    def __init__(self, transcript: ExecutionOutput, loop: asyncio.AbstractEventLoop) -> None:
-        self.output = transcript
+    def __init__(self, output: ExecutionOutput, loop: asyncio.AbstractEventLoop) -> None:
+        self.output = output
         self.begun = self.interrupt_on_start = False
         self.ended_or_aborted: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[int | None] = loop.create_future()

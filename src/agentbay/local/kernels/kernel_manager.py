@@ -51,16 +51,16 @@ class KernelManager:
         *,
         env: Mapping[str, str],
         timeout: float,
-        transcript: ExecutionOutput,
+        output: ExecutionOutput,
     ) -> None:
-        """Run code in a context; how it ends is in the transcript. If nobody waits any more, it is stopped.
+        """Run code in a context; how it ends is in the output. If nobody waits any more, it is stopped.
 
         Raises:
             CodeRefused: There is no such context.
             SandboxGone: The sandbox ended first.
         """
         context = self._find(name)
-        task = asyncio.create_task(context.run(sandbox, code, env, timeout, transcript))
+        task = asyncio.create_task(context.run(sandbox, code, env, timeout, output))
         self._running.add(task)
         task.add_done_callback(self._on_task_done)
         try:
@@ -167,25 +167,23 @@ class _KernelSlot:
         self._removal_reason = ""  # why
 
     async def run(
-        self, sandbox: Sandbox, code: str, env: Mapping[str, str], timeout: float, transcript: ExecutionOutput
+        self, sandbox: Sandbox, code: str, env: Mapping[str, str], timeout: float, output: ExecutionOutput
     ) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await self._lock.acquire()
         except TimeoutError:
-            transcript.timed_out = True
-            transcript.set_error(
-                "TimeoutError", f"earlier code was still running after {timeout:g} s; this was not begun"
-            )
+            output.timed_out = True
+            output.set_error("TimeoutError", f"earlier code was still running after {timeout:g} s; this was not begun")
             return
         try:
             self._running_task = asyncio.current_task()
             kernel = await self._ensure_kernel(sandbox, env)
-            await kernel.execute(code, env, timeout, transcript)
+            await kernel.execute(code, env, timeout, output)
         except LanguageNotInstalled as lack:
-            transcript.set_error(LanguageNotInstalled.code, str(lack))
+            output.set_error(LanguageNotInstalled.code, str(lack))
         except KernelFailed as failure:
-            transcript.set_error("KernelFailed", f"no kernel could be started: {failure}")
+            output.set_error("KernelFailed", f"no kernel could be started: {failure}")
         finally:
             self._running_task = None
             self._lock.release()

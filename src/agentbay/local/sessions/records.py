@@ -16,7 +16,8 @@ from pathlib import Path
 from agentbay._wire.sessions import SessionDetail
 from agentbay.local import database
 from agentbay.local.api_errors import storage_full
-from agentbay.local.sessions.session import Session, SessionState
+from agentbay.local.sessions.lifecycle import SessionState
+from agentbay.local.sessions.session import Session
 
 _logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class SessionRecords:
         fields = "id, state, labels, image, app_instance, policy, region, created"
         values = (
             session.session_id,
-            session.state.value,
+            session.lifecycle.state.value,
             json.dumps(session.labels),
             session.image_id,
             session.app_instance_id,
@@ -96,8 +97,8 @@ class SessionRecords:
     def save_state(self, session: Session) -> None:
         """Keep the state; a disk that is full forbids no change of it, and the end least of all."""
         now = time.time()
-        ended = now if session.state is SessionState.FINISH else None
-        row = (session.state.value, ended, session.end_reason, session.session_id)
+        ended = now if session.lifecycle.state is SessionState.FINISH else None
+        row = (session.lifecycle.state.value, ended, session.end_reason, session.session_id)
         try:
             self._db.execute("UPDATE sessions SET state = ?, ended = ?, reason = ? WHERE id = ?", row)
             if ended:

@@ -1,4 +1,4 @@
-"""The sessions there are."""
+"""The table of all sessions of a runtime."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sandbox.service.manager import Limits, SandboxError, SandboxManager, SandboxSpec
+from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.records import SessionRecords
-from agentbay.local.sessions.session import Session, SessionState
+from agentbay.local.sessions.session import Session
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
 if TYPE_CHECKING:
@@ -25,30 +26,31 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_DELETE_WAIT_SECONDS = 0.25  # seconds that a deletion may hold its answer, which spares the client a second question
-_MIN_EXPIRY_CHECK_SECONDS = 0.05  # seconds between two looks at a session that is about to be released
+_DELETE_WAIT_SECONDS = 0.25  # a deletion may delay its answer this long, which spares the client a second request
+_MIN_EXPIRY_CHECK_SECONDS = 0.05  # between two checks of a session that is about to expire
 
 
 class SessionTable:
-    """Makes sessions, finds them and ends them.
+    """Creates, finds and deletes sessions.
 
     Args:
+        sandboxes: Makes the sandbox of each session.
         limits: Of each session.
-        most: Sessions at a time; None is no limit.
-        networks: What networks they can have.
+        max_sessions: Sessions at a time; None is no limit.
+        networks: The networks that sessions can have.
     """
 
     def __init__(
         self,
-        host: SandboxManager,
+        sandboxes: SandboxManager,
         state_dir: StateDirectory,
         limits: Limits | None = None,
-        most: int | None = None,
+        max_sessions: int | None = None,
         *,
         networks: NetworkProvider,
     ) -> None:
-        self._host, self._state_dir, self._networks = host, state_dir, networks
-        self._limits, self._max_sessions = limits or Limits(), most
+        self._sandboxes, self._state_dir, self._networks = sandboxes, state_dir, networks
+        self._limits, self._max_sessions = limits or Limits(), max_sessions
         self._records = SessionRecords(state_dir.path / "sessions.db", durable=not state_dir.temporary)
         self._sessions: dict[str, Session] = {}
         self._creating_count = 0
@@ -58,27 +60,31 @@ class SessionTable:
 
     @property
     def isolation(self) -> str:
-        """What keeps sessions apart; see `SandboxHost`."""
-        return self._host.isolation
+        """How sessions are isolated; see `SandboxManager`."""
+        return self._sandboxes.isolation
 
     @property
     def closing(self) -> bool:
-        """Whether the runtime is about to end."""
+        """Whether the runtime is shutting down."""
         return self._closing
 
     def find(self, session_id: str) -> Session:
         """Return a session that can be used.
 
         Raises:
-            SessionNotFoundError: There is none, or no longer.
+            SessionNotFoundError: There is no such session, or it has ended.
         """
         session = self._sessions.get(session_id)
-        if session is None or not session.is_usable:
+        if session is None or not session.lifecycle.is_usable:
             raise session_not_found()
         return session
 
     def detail(self, session_id: str) -> SessionDetail:
-        """Describe a session, also while it is deleted and for a day after; one of an earlier runtime has ended."""
+        """Describe a session, also while it is deleted and for a day after.
+
+        Raises:
+            SessionNotFoundError: There is no such session.
+        """
         if session_id in self._sessions:
             return self._sessions[session_id].detail()
         if ended := self._records.find_ended(session_id):
@@ -86,8 +92,8 @@ class SessionTable:
         raise session_not_found()
 
     def matching(self, condition: Callable[[Session], bool]) -> list[Session]:
-        """Return the sessions that can be used and meet the condition, in the order of their creation."""
-        return [session for session in self._sessions.values() if session.is_usable and condition(session)]
+        """Return the usable sessions that meet the condition, by creation."""
+        return [session for session in self._sessions.values() if session.lifecycle.is_usable and condition(session)]
 
     async def create(
         self,
@@ -98,11 +104,11 @@ class SessionTable:
         contexts: SessionContexts,
         **facts: str,
     ) -> Session:
-        """Make a session; on failure or cancellation nothing of it is left.
+        """Create a session; on failure or cancellation nothing of it is left.
 
         Raises:
-            QuotaExceededError: There are as many as there may be.
-            ServerError: It could not be made.
+            QuotaExceededError: There are as many sessions as there may be.
+            ServerError: It could not be created.
         """
         if self._closing:
             raise shutting_down()
@@ -114,8 +120,8 @@ class SessionTable:
         finally:
             self._creating_count -= 1
         if self._python_forker.ready and image_id.startswith("code"):
-            self._start_task(session.prepare_code("python"))
-        self._start_task(self._delete_when_killed(session))
+            self._start_task(session.kernels.prestart(session.sandbox, "python", session.environment))
+        self._start_task(self._delete_when_sandbox_dies(session))
         self._schedule_expiry(session)
         _logger.info("created %s", session.session_id)
         return session
@@ -136,7 +142,7 @@ class SessionTable:
             network = self._networks.network_for_policy(session.policy_id)
             env = await self._networks.package_client_environment(network)
             spec = SandboxSpec(root=directory, binds=binds, limits=self._limits, network=network, env=env)
-            sandbox = await self._host.create(spec)
+            sandbox = await self._sandboxes.create(spec)
             listener = sandbox.take_proxy_listener()
             session.start(sandbox, self._networks.start_proxy(listener) if listener else None)
             await contexts.start(sandbox)
@@ -152,34 +158,37 @@ class SessionTable:
         return session
 
     def set_labels(self, session: Session, labels: Mapping[str, str]) -> None:
-        """Replace the labels of a session."""
+        """Replace the labels of a session, in memory and on disk."""
         self._records.set_labels(session.session_id, labels)
         session.labels = dict(labels)
 
     async def pause(self, session: Session) -> None:
-        """Freeze a session; it is done, or goes on, even if the client does not wait."""
-        session.transition_to(SessionState.PAUSING)
+        """Freeze a session, even if the client does not wait for it."""
+        session.lifecycle.transition_to(SessionState.PAUSING)
         await asyncio.shield(self._start_task(self._run_and_record(session, session.pause)))
 
     async def resume(self, session: Session) -> None:
-        """Thaw a session."""
-        session.transition_to(SessionState.RESUMING)
+        """Thaw a session, even if the client does not wait for it."""
+        session.lifecycle.transition_to(SessionState.RESUMING)
         await asyncio.shield(self._start_task(self._run_and_record(session, session.resume)))
 
     async def delete(self, session: Session) -> None:
-        """Begin to end a session, paused or not; mostly it has ended when this returns, which takes milliseconds."""
+        """Begin to delete a session, paused or not.
+
+        Mostly it has ended when this returns, since that takes milliseconds.
+        """
         await asyncio.wait({self._start_deleting(session, "")}, timeout=_DELETE_WAIT_SECONDS)
 
     def delete_undelivered(self, session_id: str) -> None:
-        """Begin to end a session that its client has not waited for."""
+        """Begin to delete a session whose client disconnected before it was ready."""
         self._start_deleting(self.find(session_id), "Its client went away before it was ready.")
 
     def begin_close(self) -> None:
-        """Take no more calls; what is under way goes on."""
+        """Accept no more calls, and let those under way continue."""
         self._closing = True
 
     async def close(self) -> None:
-        """Make no more sessions and end all there are."""
+        """Create no more sessions, and delete all there are."""
         self.begin_close()
         for session in self.matching(lambda _: True):
             self._start_deleting(session, "The runtime was stopped.")
@@ -192,35 +201,33 @@ class SessionTable:
         try:
             await change()
         finally:
-            if session.is_usable:
+            if session.lifecycle.is_usable:
                 self._records.save_state(session)
 
     def _start_deleting(self, session: Session, reason: str) -> asyncio.Task[None]:
-        session.transition_to(SessionState.DELETING)
+        session.lifecycle.transition_to(SessionState.DELETING)
         session.end_reason = reason
         self._records.save_state(session)
         return self._start_task(self._finish_deleting(session))
 
     async def _finish_deleting(self, session: Session) -> None:
         await self._dispose(session)
-        session.transition_to(SessionState.FINISH)
+        session.lifecycle.transition_to(SessionState.FINISH)
         del self._sessions[session.session_id]
         self._records.save_state(session)
         _logger.info("ended %s", session.session_id)
 
     async def _dispose(self, session: Session) -> None:
+        """Upload the contexts, kill every process, and remove the files in the background."""
         if session.contexts is not None:
-            await session.contexts.finish(self._host.create)
-        await self._kill_and_trash(session)
-
-    async def _kill_and_trash(self, session: Session) -> None:
-        await session.kill()
+            await session.contexts.finish(self._sandboxes.create)
+        await session.dispose()
         try:
-            discarded = self._state_dir.move_to_trash(session.directory)
+            trash = self._state_dir.move_to_trash(session.directory)
         except OSError as error:
             _logger.warning("files of %s are left: %s", session.session_id, error)
         else:
-            self._start_task(self._remove_files(discarded))
+            self._start_task(self._remove_files(trash))
 
     async def _remove_files(self, directory: Path) -> None:
         try:
@@ -228,22 +235,22 @@ class SessionTable:
         except OSError as error:
             _logger.warning("%s is left: %s", directory, error)
 
-    async def _delete_when_killed(self, session: Session) -> None:
-        await session.wait_killed()
-        if session.is_usable:
+    async def _delete_when_sandbox_dies(self, session: Session) -> None:
+        await session.sandbox.wait_closed()
+        if session.lifecycle.is_usable:
             _logger.warning("%s: its first process died", session.session_id)
             self._start_deleting(session, "The first process of the session died.")
 
     def _schedule_expiry(self, session: Session) -> None:
-        left = session.seconds_until_release()
+        left = session.lifecycle.seconds_until_expiry()
         if left is not None:
             asyncio.get_running_loop().call_later(
                 max(left, _MIN_EXPIRY_CHECK_SECONDS), self._delete_if_expired, session
             )
 
     def _delete_if_expired(self, session: Session) -> None:
-        left = session.seconds_until_release()
-        if not session.is_usable or self._closing:
+        left = session.lifecycle.seconds_until_expiry()
+        if not session.lifecycle.is_usable or self._closing:
             return
         if left is not None and left <= 0:
             self._start_deleting(session, "Its time was up.")

@@ -1,4 +1,4 @@
-"""What has changed below directories of a session since somebody last asked."""
+"""The differences of directory trees from one request to the next."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from agentbay.local.sandbox.service.manager import FileOperationFailed
+from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 
-CallFileOperation = Callable[..., Awaitable[tuple[dict[str, Any], bytes]]]
+TakeSnapshot = Callable[[str], Awaitable[dict[str, Any]]]
 DirectorySnapshot = Mapping[str, list[Any]]
-_KERNEL_TICK_SECONDS = (
-    0.02  # seconds; two writes may bear the same time if they are no further apart than a tick of the kernel
-)
+_KERNEL_TICK_SECONDS = 0.02  # file times are no finer: two writes within a tick may bear the same time
 _MAX_SNAPSHOT_ATTEMPTS = 3
-_IS_DIRECTORY_INDEX, _MTIME_INDEX, _SIZE_INDEX = range(3)  # places in what is known of a path
+_IS_DIRECTORY_INDEX, _MTIME_INDEX, _SIZE_INDEX = range(3)  # positions in the facts of a path
 
 
 class FileChangeTracker:
-    """The last state of each directory that is asked about, by the path by which it is."""
+    """Keeps the last snapshot of each tracked directory, by the path that was asked for."""
 
     def __init__(self) -> None:
         self._snapshots: dict[str, DirectorySnapshot] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def start_tracking(self, call: CallFileOperation, path: str) -> None:
-        """Look at a directory that was not looked at before; changes since are told next time.
+    async def start_tracking(self, take_snapshot: TakeSnapshot, path: str) -> None:
+        """Take the first snapshot of a directory, unless there is one.
 
         Raises:
             FileOperationFailed: There is no such directory.
         """
         if path not in self._snapshots:
-            await self.changes_since_last_call(call, path)
+            await self.changes_since_last_call(take_snapshot, path)
 
-    async def changes_since_last_call(self, call: CallFileOperation, path: str) -> list[dict[str, str]]:
-        """Return the changes since the last call with this path, sorted by path; none in the first call.
+    async def changes_since_last_call(self, take_snapshot: TakeSnapshot, path: str) -> list[dict[str, str]]:
+        """Return the changes since the last call with this path, sorted by path.
+
+        The first call returns none.
 
         Args:
-            call: How the session does a file operation.
+            take_snapshot: Returns the current state of a path, as the file operation "snapshot" does.
 
         Raises:
             FileOperationFailed: There is no such directory, and was none before.
@@ -45,7 +45,7 @@ class FileChangeTracker:
         async with self._locks.setdefault(path, asyncio.Lock()):
             before = self._snapshots.get(path)
             try:
-                now = await _stable_snapshot(call, path)
+                now = await _take_stable_snapshot(take_snapshot, path)
             except FileOperationFailed:
                 if not before:
                     raise
@@ -54,26 +54,32 @@ class FileChangeTracker:
             return [] if before is None else diff_snapshots(before, now)
 
 
-async def _stable_snapshot(call: CallFileOperation, path: str) -> DirectorySnapshot:
-    """Look until nothing was written within the last tick: what is written next then bears another time."""
-    left = _MAX_SNAPSHOT_ATTEMPTS
+async def take_snapshot(sandbox: Sandbox, path: str) -> dict[str, Any]:
+    """Return the paths below a directory with their facts, and the time inside the sandbox."""
+    result, _ = await sandbox.run_file_operation("snapshot", {"path": path})
+    return result
+
+
+async def _take_stable_snapshot(take: TakeSnapshot, path: str) -> DirectorySnapshot:
+    """Take snapshots until the last tick saw no write, so that the next write bears another time."""
+    attempts_left = _MAX_SNAPSHOT_ATTEMPTS
     while True:
-        result, _ = await call("snapshot", {"path": path})
+        result = await take(path)
         found: DirectorySnapshot = result["found"]
         newest = max((facts[_MTIME_INDEX] for facts in found.values()), default=0)
-        left -= 1
-        if not left or abs(result["now"] - newest) > _KERNEL_TICK_SECONDS * 1e9:
+        attempts_left -= 1
+        if not attempts_left or abs(result["now"] - newest) > _KERNEL_TICK_SECONDS * 1e9:
             return found
         await asyncio.sleep(_KERNEL_TICK_SECONDS)
 
 
 def diff_snapshots(before: DirectorySnapshot, now: DirectorySnapshot) -> list[dict[str, str]]:
-    """Return what happened between two states.
+    """Return the events that lead from one snapshot to the other, sorted by path.
 
-    One event for each path; two if it became something else, or if it is a new file that has been written to.
+    There is one event for each path, or two if the kind of the path changed or a new file has content.
     """
-    known = {tuple(facts) for facts in before.values()}  # a file that is one of these, by its inode too, was moved
-    events = []
+    known = {tuple(facts) for facts in before.values()}  # the facts hold the inode: a file found here was moved
+    events: list[dict[str, str]] = []
     for path in sorted(before.keys() | now.keys()):
         old, new = before.get(path), now.get(path)
         if old == new:

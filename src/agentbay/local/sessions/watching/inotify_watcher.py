@@ -1,10 +1,9 @@
-"""When a directory of a session is worth another look."""
+"""Waiting until a directory of a session may have changed."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,15 +11,15 @@ from agentbay.local.sandbox.service.errors import SandboxGone
 from agentbay.local.sandbox.service.manager import ResourceCreationFailed, Sandbox
 from agentbay.local.sessions.session import Session
 
-POLL_INTERVAL_SECONDS = 0.2  # seconds between two looks where the kernel tells nothing
+POLL_INTERVAL_SECONDS = 0.2  # between two snapshots where inotify is not available
 _CHUNK_BYTES = 1 << 16
 
 
 class InotifyWatcher:
-    """Waits for inotify, to which each look adds the directories that it finds.
+    """Waits for inotify events on the directories that the last snapshot found.
 
-    What inotify tells is not read but thrown away: it says that there is something to see, and the look what. So it is
-    all one if its queue runs over. Where it is not to be had, or not for all directories, time passing is the alarm.
+    Events are discarded unread: they say that something changed, and the next snapshot says what. So an overflow of
+    the inotify queue does no harm. Without inotify, or with too few watches, the watcher polls.
     """
 
     def __init__(self, session: Session) -> None:
@@ -31,7 +30,7 @@ class InotifyWatcher:
         self._is_watching = self._closed = False
 
     async def wait_for_change(self) -> None:
-        """Wait until something may have changed since the last look began."""
+        """Return when something may have changed since the last snapshot began."""
         if not self._is_watching:
             await asyncio.sleep(POLL_INTERVAL_SECONDS)
             return
@@ -42,37 +41,41 @@ class InotifyWatcher:
         finally:
             self._wake()
 
-    async def take_snapshot(self, operation: str, params: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
-        """Do a "snapshot" of the sandbox's, and be the alarm for what changes from then on."""
-        self._wake()  # a look of somebody else's may find that waiting will not do any more
+    async def take_snapshot(self, path: str) -> dict[str, Any]:
+        """Take a snapshot of a directory, and watch everything that it finds from then on.
+
+        This does not count as an activity of the session's user.
+        """
+        self._wake()  # a snapshot that another request takes may find that inotify no longer suffices
         self._is_watching = False
-        sandbox = self._session.running_sandbox()
-        if self._inotify < 0:
-            with suppress(ResourceCreationFailed):
-                await self._open_inotify(sandbox)
-        watch = self._inotify >= 0
-        if watch:
-            _discard_events(self._inotify)
-        source = os.dup(self._inotify) if watch else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        result = await sandbox.run_file_operation_with_input(operation, {**params, "watch": watch}, source)
+        with self._session.using(counts_as_activity=False) as sandbox:
+            if self._inotify < 0:
+                with suppress(ResourceCreationFailed):
+                    await self._open_inotify(sandbox)
+            watch = self._inotify >= 0
+            if watch:
+                _discard_events(self._inotify)
+            source = os.dup(self._inotify) if watch else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            params = {"path": path, "watch": watch}
+            result = await sandbox.run_file_operation_with_input("snapshot", params, source)
         self._is_watching = result["watched"]
-        return result, b""
+        return result
 
     def reset(self) -> None:
-        """Begin anew: what has left the tree is still watched, wherever it is now."""
+        """Drop all watches: inotify goes on watching what was moved out of the tree."""
         self._wake()
         if self._inotify >= 0:
             os.close(self._inotify)
         self._inotify, self._is_watching = -1, False
 
     def close(self) -> None:
-        """End it."""
+        """Stop watching for good."""
         self._closed = True
         self.reset()
 
     async def _open_inotify(self, sandbox: Sandbox) -> None:
         made = await sandbox.make_inotify()
-        if self._closed:
+        if self._closed:  # while this waited
             os.close(made)
             raise SandboxGone("the session has ended")
         self._inotify = made
