@@ -1,4 +1,4 @@
-"""Several calls at once, whatever the flavour: in tasks, or in threads."""
+"""Make several calls concurrently, in tasks or in threads."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ R = TypeVar("R")
 
 
 async def async_at_once(calls: Sequence[Callable[[], Awaitable[R]]]) -> list[R]:
-    """Make the calls at once; return their results in order, or raise what the first of them raised."""
+    """Make the calls concurrently in tasks, and return their results in order."""
     return list(await asyncio.gather(*[call() for call in calls]))
 
 
 def sync_at_once(calls: Sequence[Callable[[], R]]) -> list[R]:
-    """Make the calls at once; return their results in order, or raise what the first of them raised."""
+    """Make the calls concurrently in threads, and return their results in order."""
     with ThreadPoolExecutor(len(calls)) as threads:
         return [future.result() for future in [threads.submit(call) for call in calls]]

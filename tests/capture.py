@@ -1,4 +1,4 @@
-"""A server on a real socket that keeps what it is sent and answers what it is told."""
+"""An HTTP server that records requests and gives prepared answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 
 class Captured(NamedTuple):
-    """A request as it came; `fields` are those of query and form together."""
+    """A request as it arrived, with query and form fields in `fields`."""
 
     path: str
     query: dict[str, str]
@@ -30,7 +30,7 @@ class Captured(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What to send back."""
+    """A response to send."""
 
     body: bytes
     status: int = 200
@@ -38,7 +38,7 @@ class Answered(NamedTuple):
 
 
 class Capture:
-    """What came so far, and where to send it."""
+    """The requests recorded so far, and the address of the server."""
 
     def __init__(self, answer: Callable[[Captured], Answered | dict[str, Any]]) -> None:
         self.requests: list[Captured] = []
@@ -53,7 +53,7 @@ class Capture:
 
 @contextmanager
 def capturing(answer: Callable[[Captured], Answered | dict[str, Any]]) -> Iterator[Capture]:
-    """Serve on a free port of this machine until the block ends."""
+    """Serve on a free loopback port until the block ends."""
     capture = Capture(answer)
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The published client runs code on a runtime: `official_code.py ENDPOINT KEY`; see `_async/test_code.py`."""
+"""Run code with the official client: `official_code.py ENDPOINT KEY`."""
 
 import asyncio
 import json

@@ -1,7 +1,7 @@
-"""One program for the published client and ours, in both flavours: `official_program.py FLAVOUR URL`.
+"""Call every action and tool with either client: `official_program.py FLAVOUR URL`.
 
 Both packages are imported as `agentbay`; which one it is depends on the interpreter. Before each step the server is
-told its name. Methods of the synchronous flavour return what those of the other one return when awaited.
+told the name of the step. Methods of the synchronous flavour return what those of the other one return when awaited.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ PARAMS = {
         ),
     ),
 }
-# Told apart because the clients go on to set these up inside the session, which is not this wire's matter.
+# Separate because the clients go on to set these up inside the session, by tool calls that are not compared here.
 MOBILE = {
     "create: mobile": CreateSessionParams(
         extra_configs=ExtraConfigs(
@@ -125,7 +125,7 @@ MOBILE = {
 }
 
 
-async def finished(value: object) -> object:
+async def resolve(value: object) -> object:
     return await value if inspect.isawaitable(value) else value
 
 
@@ -136,10 +136,10 @@ class Program:
         self.client = kind(api_key="akm-EXAMPLE", cfg=Config(endpoint=url))
 
     async def step(self, name: str, value: object = None) -> object:
-        self.tell(name)
-        return await finished(value() if callable(value) else value)
+        self.announce(name)
+        return await resolve(value() if callable(value) else value)
 
-    def tell(self, name: str) -> None:
+    def announce(self, name: str) -> None:
         urllib.request.urlopen(f"{self.url}/step", data=name.encode()).close()
 
     async def run(self) -> None:
@@ -210,5 +210,5 @@ class Program:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # the published client says that Config(endpoint=...) is deprecated
+    warnings.simplefilter("ignore")  # the official client says that Config(endpoint=...) is deprecated
     asyncio.run(Program(sys.argv[1], sys.argv[2]).run())

@@ -1,4 +1,4 @@
-"""What is dear to make, and the same for all tests: made once for all processes of pytest-xdist."""
+"""Share expensive set-up among the processes of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Any]) -> Any:
-    """Return what `make` returns, by way of JSON; it is given a folder, which stays until the run ends.
+    """Return what `make` returns, calling it once for all test processes.
 
-    Only the first process that asks has it called, and the others wait for that.
+    The value travels as JSON. `make` gets a folder that stays until the run ends; other processes wait for it.
     """
     shared = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder below that of the whole run

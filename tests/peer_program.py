@@ -1,4 +1,4 @@
-"""What can be seen of the published client and of ours, each in its own interpreter: `peer_program.py URL`.
+"""Print facts about the installed client as JSON: `peer_program.py URL`.
 
 Prints a fact a line, as the table in the README has them: a name, a tab, and what was found.
 """
@@ -13,7 +13,7 @@ import agentbay
 from agentbay import AgentBay, AgentBayError, Config
 
 
-def tell(name: str, found: object) -> None:
+def report(name: str, found: object) -> None:
     print(name, found, sep="\t")
 
 
@@ -30,11 +30,11 @@ bay = AgentBay(api_key="key", cfg=Config(endpoint=sys.argv[1], timeout_ms=10_000
 session = bay.get("session-1").session
 assert session is not None
 
-tell("runs offline", hasattr(AgentBay, "local"))
-tell("pytest plugin", any(plugin.value.startswith("agentbay.") for plugin in plugins))
-tell("refused labels are a success", not fails(lambda: session.set_labels({"a": "b"})))
-tell("a refused link is a success", not fails(lambda: session.get_link(port=30100)))
-tell("an answer lost once is a failure", fails(session.get_labels))
-tell("a command is found again", hasattr(session.command, "attach"))
-tell("with", hasattr(AgentBay, "__exit__") and hasattr(AgentBay, "session"))
-tell("py.typed", (package / "py.typed").is_file())
+report("runs offline", hasattr(AgentBay, "local"))
+report("pytest plugin", any(plugin.value.startswith("agentbay.") for plugin in plugins))
+report("refused labels are a success", not fails(lambda: session.set_labels({"a": "b"})))
+report("a refused link is a success", not fails(lambda: session.get_link(port=30100)))
+report("an answer lost once is a failure", fails(session.get_labels))
+report("a command is found again", hasattr(session.command, "attach"))
+report("with", hasattr(AgentBay, "__exit__") and hasattr(AgentBay, "session"))
+report("py.typed", (package / "py.typed").is_file())

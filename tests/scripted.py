@@ -1,4 +1,4 @@
-"""A service that does what a test tells it to, over real sockets, for both flavours: faults as a network has them."""
+"""A TCP server that plays scripted behaviour, network faults included, over real sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 
 class Request(NamedTuple):
-    """A request as it arrived, whole."""
+    """A complete HTTP request as it arrived."""
 
     method: str
     target: str
@@ -41,18 +41,17 @@ class Request(NamedTuple):
 
 
 class Hangup(Exception):
-    """The connection is to be closed, or the peer closed it."""
+    """Raised when a connection is to be closed, or was closed by the client."""
 
 
 class Peer:
-    """One accepted connection, as a behaviour uses it."""
+    """One accepted connection, as scripted behaviours use it."""
 
     def __init__(self, service: Service, sock: socket.socket, number: int) -> None:
         self.service, self.sock, self.number = service, sock, number
         self._pending = b""
 
     def send(self, data: bytes) -> None:
-        """Send everything."""
         try:
             self.sock.settimeout(60)
             self.sock.sendall(data)
@@ -60,7 +59,7 @@ class Peer:
             raise Hangup from error
 
     def receive(self) -> bytes:
-        """Wait for some bytes, for as long as the service runs."""
+        """Return the next bytes from the client."""
         self.sock.settimeout(0.05)
         while not self.service.stopped.is_set():
             try:
@@ -89,7 +88,7 @@ class Peer:
         return Request.read(head, rest[:length], self.number)
 
     def secure(self, context: ssl.SSLContext) -> None:
-        """Become a TLS connection."""
+        """Upgrade the connection to TLS."""
         self.sock.settimeout(60)
         try:
             self.sock = context.wrap_socket(self.sock, server_side=True)
@@ -97,7 +96,7 @@ class Peer:
             raise Hangup from error
 
     def reset(self) -> None:
-        """Close the connection the hard way."""
+        """Reset the connection, so that the client gets RST instead of FIN."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         raise Hangup
 
@@ -110,26 +109,26 @@ Script = Behaviour | list[Behaviour] | Mapping[str, "Behaviour | list[Behaviour]
 
 
 def message(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
-    """An HTTP response."""
+    """Return an HTTP response as bytes."""
     lines = {"Content-Length": str(len(body)), **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"HTTP/1.1 {status} Scripted\r\n{head}\r\n".encode() + body
 
 
 def http(status: int, body: bytes | object, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """Answer with that response; a body that is not bytes is sent as JSON."""
+    """Answer with an HTTP response, whose body is JSON unless it is bytes."""
     whole = message(status, body if isinstance(body, bytes) else json.dumps(body).encode(), headers)
     return lambda peer, _: peer.send(whole)
 
 
 def ok(data: object = None, **more: object) -> Behaviour:
-    """Answer that it succeeded."""
+    """Answer with a success envelope."""
     body = {"RequestId": "R-OK", "Success": True, "Code": "ok", "HttpStatusCode": 200, **more}
     return http(200, body if data is None else {**body, "Data": data})
 
 
 def refused(code: str = "SomeCode", status: int = 400, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """Answer as the service does when it refuses."""
+    """Answer with the service's error envelope."""
     return http(status, {"RequestId": "R-NO", "Code": code, "Message": "it says no"}, headers)
 
 
@@ -137,7 +136,7 @@ NOT_FOUND = refused("InvalidMcpSession.NotFound")
 
 
 def tool_says(text: str, *, is_error: bool = False) -> Behaviour:
-    """Answer as a tool does, by whichever way it was called."""
+    """Answer with a tool result, in the form for the route of the call."""
     result = {"content": [{"type": "text", "text": text}], "isError": is_error}
 
     def behave(peer: Peer, request: Request) -> None:
@@ -148,7 +147,7 @@ def tool_says(text: str, *, is_error: bool = False) -> Behaviour:
 
 
 def zipped(body: object) -> Behaviour:
-    """Answer in gzip."""
+    """Answer with a gzip-encoded body."""
     return http(200, gzip.compress(json.dumps(body).encode()), {"Content-Encoding": "gzip"})
 
 
@@ -171,7 +170,7 @@ def reset(peer: Peer, _: Request) -> None:
 
 
 def cut(data: bytes) -> Behaviour:
-    """Send that much and close."""
+    """Send the bytes and close."""
 
     def behave(peer: Peer, _: Request) -> None:
         peer.send(data)
@@ -181,12 +180,12 @@ def cut(data: bytes) -> Behaviour:
 
 
 def raw(data: bytes) -> Behaviour:
-    """Send exactly that, and keep the connection."""
+    """Send exactly the bytes, and keep the connection open."""
     return lambda peer, _: peer.send(data)
 
 
 def then_close(behaviour: Behaviour) -> Behaviour:
-    """Answer, and close the connection as soon as the answer is out."""
+    """Answer, and close the connection after the last byte."""
 
     def behave(peer: Peer, request: Request) -> None:
         behaviour(peer, request)
@@ -196,7 +195,7 @@ def then_close(behaviour: Behaviour) -> Behaviour:
 
 
 def late(seconds: float, behaviour: Behaviour) -> Behaviour:
-    """Answer after a while."""
+    """Answer after a delay in seconds."""
 
     def behave(peer: Peer, request: Request) -> None:
         peer.service.stopped.wait(seconds)
@@ -206,7 +205,7 @@ def late(seconds: float, behaviour: Behaviour) -> Behaviour:
 
 
 def when(event: threading.Event, behaviour: Behaviour) -> Behaviour:
-    """Answer once the event is set."""
+    """Answer when the event is set."""
 
     def behave(peer: Peer, request: Request) -> None:
         while not event.wait(0.02) and not peer.service.stopped.is_set():
@@ -217,7 +216,7 @@ def when(event: threading.Event, behaviour: Behaviour) -> Behaviour:
 
 
 def endless(start: bytes, piece: bytes, pause: float) -> Behaviour:
-    """Send a start, and then the same piece for ever."""
+    """Send a prefix, and then repeat a piece for ever."""
 
     def behave(peer: Peer, _: Request) -> None:
         peer.send(start)
@@ -229,7 +228,7 @@ def endless(start: bytes, piece: bytes, pause: float) -> Behaviour:
 
 
 def _wake(sock: socket.socket) -> None:
-    """End what a thread waits for at a socket."""
+    """Shut a socket down, so that a thread blocked on it returns."""
     with contextlib.suppress(OSError):  # it may just have closed by itself
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -238,7 +237,7 @@ def _wake(sock: socket.socket) -> None:
 
 
 class Service:
-    """A TCP server that plays a script; `with Service(script) as service` runs it.
+    """A TCP server that plays a behaviour per request, as a context manager.
 
     Args:
         script: What to do with each request: one behaviour; a list, played in turn, its last one for ever; or a table
@@ -284,16 +283,16 @@ class Service:
         self._listener.close()
 
     def count(self, action: str = "") -> int:
-        """How often a request for that action arrived; all of them if none is named."""
+        """Return how many requests for an action arrived, or how many in all."""
         return len([request for request in self.requests if not action or request.action == action])
 
     @property
     def open_now(self) -> int:
-        """How many connections are open."""
+        """Return the number of open connections."""
         return len(self._open)
 
     def close_all(self) -> None:
-        """Close every open connection, and wait until it is."""
+        """Close all connections, and wait until they are closed."""
         for peer in list(self._open.values()):
             _wake(peer.sock)
         eventually(lambda: not self._open)
@@ -353,14 +352,14 @@ class Service:
 
 @contextlib.contextmanager
 def nobody() -> Iterator[str]:
-    """An address of this machine that refuses every connection, and that nobody else can take meanwhile."""
+    """Reserve a loopback address that refuses every connection, and yield its URL."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def quiet_port() -> int:
-    """A free port of this machine that nobody is given who asks for any, so that it can be left and taken again."""
+    """Return a loopback port that is not given to other programs meanwhile."""
     while True:
         port = random.randrange(10_000, 30_000)  # below those that the kernel gives
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -368,7 +367,7 @@ def quiet_port() -> int:
 
 
 def eventually(true: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until something is true; fail if it does not become so."""
+    """Wait until a condition holds, or fail."""
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "it did not come true"
@@ -376,5 +375,5 @@ def eventually(true: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def actions(requests: Iterable[Request]) -> list[str]:
-    """The actions of requests, in order of arrival."""
+    """Return the actions of the requests, in order of arrival."""
     return [request.action for request in requests]

@@ -1,4 +1,4 @@
-"""A context service in memory, over real sockets: its actions, and presigned URLs that store and give files.
+"""A context service in memory, with its actions and presigned URLs.
 
 Attributes of `ContextService` are the faults it has; a test sets those it wants.
 """
@@ -24,7 +24,7 @@ _BLOCK = 1 << 16
 
 
 class Refusal(Exception):
-    """What the service answers instead of data; with HTTP 200 if `plain`."""
+    """An error to answer with, by HTTP status 200 if `plain`."""
 
     def __init__(self, code: str, message: str, *, plain: bool = False) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class Refusal(Exception):
 
 
 class Stored:
-    """A file: its bytes, or only its size and checksum if it is big."""
+    """A stored file, with only size and checksum if it is large."""
 
     def __init__(self, data: bytes | None, size: int, md5: str) -> None:
         self.data, self.size, self.md5 = data, size, md5
@@ -90,11 +90,11 @@ class ContextService:
         return found if isinstance(found, dict) and "Data" in found else {"Data": found} if found is not None else {}
 
     def names(self) -> list[str]:
-        """The actions so far."""
+        """Return the actions called so far."""
         return [action for action, _ in self.calls]
 
     def add(self, name: str) -> str:
-        """Make a context."""
+        """Add a context."""
         context_id = f"SdkCtx-{next(self._numbers):04d}"
         self.contexts[context_id] = {"name": name, "state": "available"}
         return context_id
@@ -190,7 +190,7 @@ class ContextService:
         }
 
     def task(self, context_id: str, path: str, kind: str, *statuses: str) -> None:
-        """Begin a task, in place of the one that was."""
+        """Start a sync task in place of the last one."""
         key = {"contextId": context_id, "path": path, "taskType": kind}
         self.tasks = [task for task in self.tasks if not key.items() <= task.items()]
         self.tasks.append({**key, "errorMessage": "", "statuses": list(statuses)})
@@ -348,7 +348,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving() -> Iterator[ContextService]:
-    """Serve on a free port of this machine until the block ends."""
+    """Serve on a free loopback port until the block ends."""
     service = ContextService()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": service}))
     service.url = f"http://127.0.0.1:{server.server_port}"

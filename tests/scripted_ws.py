@@ -1,4 +1,4 @@
-"""A WebSocket server that does what a test tells it, over real sockets, in a thread of its own."""
+"""A WebSocket server in a thread that plays a scripted conversation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from websockets.utils import accept_key
 
 
 class Talk:
-    """One connection, from the server's side."""
+    """One connection, seen from the server."""
 
     def __init__(self, connection: ServerConnection, number: int) -> None:
         self.connection, self.number = connection, number
@@ -32,7 +32,7 @@ class Talk:
         return frame
 
     def say(self, frame: Mapping[str, Any] | str | bytes) -> None:
-        """Send a frame, or something that is none."""
+        """Send a frame, or text that is not a frame."""
         self.connection.send(frame if isinstance(frame, (str, bytes)) else json.dumps(frame))
 
     def reply(self, asked: Mapping[str, Any], **data: Any) -> None:
@@ -40,11 +40,11 @@ class Talk:
         self.say({"invocationId": asked["invocationId"], "source": asked["target"], "target": "SDK", "data": data})
 
     def push(self, source: str, **data: Any) -> None:
-        """Say something unasked."""
+        """Send an unsolicited frame."""
         self.say({"invocationId": f"push-{id(data)}", "source": source, "target": "SDK", "data": data})
 
     def drop(self) -> None:
-        """Break the connection off, with a reset."""
+        """Reset the connection."""
         raw = self.connection.socket
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raw.shutdown(socket.SHUT_RDWR)
@@ -54,7 +54,7 @@ Script = Callable[[Talk], None]
 
 
 class WsServer:
-    """Runs a script for each connection; a context manager.
+    """Run a script for each connection, as a context manager.
 
     Args:
         script: What to do with a connection; it is closed when the script returns.
@@ -82,7 +82,7 @@ class WsServer:
 
     @property
     def url(self) -> str:
-        """Where it listens; holds something that must not be shown."""
+        """Return the server's URL, which contains a token that must stay hidden."""
         return f"{self._scheme}://127.0.0.1:{self._server.socket.getsockname()[1]}/ws/secret-path"
 
     def __enter__(self) -> WsServer:
@@ -115,7 +115,7 @@ class WsServer:
 
 
 class MuteServer:
-    """Accepts a WebSocket, or only its TCP connection, and says nothing more, not even pong."""
+    """Accept a WebSocket or only its TCP connection, and never answer."""
 
     def __init__(self, *, handshake: bool = True) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -126,7 +126,7 @@ class MuteServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return the server's URL."""
         return f"ws://127.0.0.1:{self._listener.getsockname()[1]}/ws/secret-path"
 
     def __enter__(self) -> MuteServer:

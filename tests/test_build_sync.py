@@ -1,4 +1,4 @@
-"""The synchronous flavour is what `build_sync.py` makes of the asynchronous one, and the check sees when it is not."""
+"""The synchronous flavour equals what `build_sync.py` generates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small project with the script, a source of each tree that has all the names, and what is written of these."""
+    """Return a small generated project that contains all names of both flavours."""
     root = tmp_path_factory.mktemp("made")
     for name in ("build_sync.py", "pyproject.toml", f"{SOURCE}/session.py"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def scratch(made: Path, tmp_path: Path) -> Path:
-    """A copy of that, to spoil."""
+    """Return a copy of that project which a test may spoil."""
     return Path(shutil.copytree(made, tmp_path / "scratch"))
 
 
@@ -50,7 +50,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def test_what_is_there_is_what_is_made(made: Path) -> None:
-    """Both twins of this checkout are exactly what the script writes from their sources."""
+    """Both generated trees of this checkout are up to date."""
     done = build(ROOT, "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert texts(ROOT / TWIN)["session.py"] == texts(made / TWIN)["session.py"]
@@ -58,7 +58,7 @@ def test_what_is_there_is_what_is_made(made: Path) -> None:
 
 
 def test_every_file_names_its_source() -> None:
-    """The first line of each file says that it is generated, and from which file that exists."""
+    """The first line of each generated file names an existing source."""
     found = texts(ROOT / TWIN)
     assert len(found) > 5
     for name, text in found.items():
@@ -122,7 +122,7 @@ def let_a_keyword_survive(root: Path) -> None:
     ],
 )
 def test_check_fails(scratch: Path, spoil: Callable[[Path], None], complaint: str) -> None:
-    """Whatever is not as it should be fails the check, which says what and changes nothing."""
+    """The check reports each difference, and changes nothing."""
     spoil(scratch)
     before = texts(scratch)
     done = build(scratch, "--check")
@@ -133,7 +133,7 @@ def test_check_fails(scratch: Path, spoil: Callable[[Path], None], complaint: st
 
 @pytest.mark.parametrize("spoil", [outdate, remove, leave_behind, change_the_source, add_a_source])
 def test_writing_repairs(scratch: Path, spoil: Callable[[Path], None]) -> None:
-    """Writing puts right whatever the check complains of."""
+    """Generating repairs whatever the check reports."""
     spoil(scratch)
     assert build(scratch).returncode == 0
     assert build(scratch, "--check").returncode == 0
@@ -158,7 +158,7 @@ def test_writing_repairs(scratch: Path, spoil: Callable[[Path], None]) -> None:
     ],
 )
 def test_survivors_are_found(text: str, tmp_path: Path) -> None:
-    """Any keyword or class name of the asynchronous flavour that is left is found, wherever it stands."""
+    """The check finds every asynchronous keyword or class name left over."""
     from build_sync import survivors
 
     path = tmp_path / "twin.py"
@@ -178,7 +178,7 @@ def test_survivors_are_found(text: str, tmp_path: Path) -> None:
     ],
 )
 def test_names_that_only_look_like_it(text: str, tmp_path: Path) -> None:
-    """Names and texts that only resemble the asynchronous flavour may stay."""
+    """Names that only resemble the asynchronous flavour may stay."""
     from build_sync import survivors
 
     path = tmp_path / "twin.py"

@@ -1,4 +1,4 @@
-"""The demo: what the README promises of it."""
+"""The demo does what the README promises."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment whose temporary directory is the test's own, so that what is left behind can be seen."""
+    """Return an environment with a temporary directory of its own."""
     marker = f"demo-{os.getpid()}-{tmp_path.name}"
     yield {**os.environ, "TMPDIR": str(tmp_path), "AGENTBAY_TEST_MARKER": marker}
     assert list(tmp_path.iterdir()) == []
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def marked(marker: str) -> list[str]:
-    """The command lines of processes whose environment holds the marker."""
+    """Return the command lines of processes whose environment holds the marker."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -39,8 +39,8 @@ def marked(marker: str) -> list[str]:
     return found
 
 
-def test_tells_the_story_twice(home: dict[str, str]) -> None:
-    """It prints each step of both flavours with its time, exits with 0, and does so again."""
+def test_runs_twice(home: dict[str, str]) -> None:
+    """The demo runs both flavours, prints timings, and can be repeated."""
     for _ in range(2):
         ran = subprocess.run(DEMO, env=home, capture_output=True, text=True, timeout=300)
         assert (ran.returncode, ran.stderr) == (0, "")
@@ -50,7 +50,7 @@ def test_tells_the_story_twice(home: dict[str, str]) -> None:
 
 
 def test_ctrl_c_leaves_nothing(home: dict[str, str]) -> None:
-    """Interrupted in the middle of a session it ends at once, and neither processes nor files are left."""
+    """Ctrl-C ends the demo, and leaves no processes or files."""
     with subprocess.Popen(DEMO, env=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         while "write a file" not in child.stdout.readline():

@@ -1,4 +1,4 @@
-"""Every Python block of the README and the documentation runs, on the local runtime.
+"""Every Python block of the README and the documentation runs.
 
 The examples of `docs/api` are bodies of tests: `tests/_async/test_reference.py` and its twin.
 """
@@ -22,19 +22,19 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the page shows runs as it stands there, block after block, and complains of nothing."""
+    """The blocks of a page run in order without warnings."""
     for example in SYBIL.parse(page).examples():
         example.evaluate()
     assert not capsys.readouterr().err
 
 
 def test_pages_have_blocks() -> None:
-    """The pages are really read: the README alone has two programs."""
+    """Code blocks are found, two of them in the README."""
     assert len(list(SYBIL.parse(PAGES[0]).examples())) >= 2
 
 
 def test_every_error_has_a_row() -> None:
-    """The page of errors says of each what happened and what to do."""
+    """The page of errors describes every error class."""
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     public = {name: getattr(agentbay, name) for name in agentbay.__all__}
     errors = {name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, Exception)}

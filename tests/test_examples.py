@@ -1,4 +1,4 @@
-"""Every example runs, on the local runtime, and says what it should."""
+"""Every example runs on the local runtime and prints what it promises."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_each_is_here() -> None:
-    """No example is without a test, none is long, and each says what it is."""
+    """Every example has a test and a docstring, and is short."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {*SAYS, *ELSEWHERE}
     for path in EXAMPLES.glob("*.py"):
         text = path.read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def test_each_is_here() -> None:
 
 @pytest.mark.parametrize("name", SAYS)
 def test_runs(name: str, tmp_path: Path) -> None:
-    """It ends well, complains of nothing and leaves nothing."""
+    """The example exits with 0, without warnings, and leaves nothing behind."""
     line = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
@@ -59,7 +59,7 @@ def test_runs(name: str, tmp_path: Path) -> None:
 
 
 def test_test_of_an_agent() -> None:
-    """The example of a test is one that passes."""
+    """The example test suite passes."""
     line = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", EXAMPLES / "test_agent.py"]
     done = subprocess.run(line, cwd=EXAMPLES, capture_output=True, text=True, timeout=300)
     assert "5 passed" in done.stdout, done.stdout
@@ -67,7 +67,7 @@ def test_test_of_an_agent() -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_service(loop: str) -> None:
-    """The service runs what it is sent, tells of what fails, and ends in order; on either event loop."""
+    """The example service runs code, reports errors, and shuts down in order."""
     port = quiet_port()
     line = [sys.executable, "-m", "uvicorn", "--app-dir", EXAMPLES, "service:app", "--port", str(port), "--loop", loop]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as child, httpx.Client(timeout=60) as http:
@@ -76,8 +76,8 @@ def test_service(loop: str) -> None:
         finally:
             http.close()  # uvicorn waits for open connections
             child.terminate()
-            _, said = child.communicate(timeout=60)
-    assert "Traceback" not in said
+            _, output = child.communicate(timeout=60)
+    assert "Traceback" not in output
 
 
 def _use(http: httpx.Client, url: str) -> None:

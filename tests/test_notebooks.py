@@ -1,4 +1,4 @@
-"""The notebooks of the documentation, and both flavours in the kernel of a real notebook."""
+"""The documentation's notebooks run, and both flavours work in a notebook kernel."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ pytestmark = pytest.mark.slow
 
 
 def execute(notebook: Any, folder: Path) -> Any:
-    """Execute every cell in a kernel of its own; a cell that fails raises."""
+    """Execute all cells in a new kernel, and raise if one fails."""
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=SECONDS, startup_timeout=SECONDS, resources=resources).execute()
     return notebook
 
 
 def cells(*sources: str) -> Any:
-    """A notebook of these cells."""
+    """Return a notebook with these cells."""
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
 
 
 def outputs(notebook: Any) -> list[list[str]]:
-    """What kinds of output each cell has; a stream may come in any number of pieces."""
+    """Return the kinds of output of each cell."""
     found = []
     for cell in notebook.cells:
         kinds = [
@@ -45,18 +45,18 @@ def outputs(notebook: Any) -> list[list[str]]:
 
 
 def written(cell: Any, stream: str) -> str:
-    """What a cell has written to a stream."""
+    """Return the text that a cell wrote to a stream."""
     return "".join(output.text for output in cell.outputs if output.get("name") == stream)
 
 
 def test_all_are_here() -> None:
-    """The three notebooks are tested."""
+    """All three notebooks are tested."""
     assert [path.stem for path in NOTEBOOKS] == ["data_analysis", "first_steps", "parallel_sessions"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path) -> None:
-    """It runs from top to bottom, complains of nothing, and shows what the stored one shows."""
+    """The notebook runs without warnings, and its outputs equal the stored ones."""
     stored = nbformat.read(path, 4)  # type: ignore[no-untyped-call]
     nbformat.validate(stored)
     fresh = execute(nbformat.read(path, 4), tmp_path)  # type: ignore[no-untyped-call]
@@ -69,7 +69,7 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
 
 
 def test_blocking_calls(tmp_path: Path) -> None:
-    """A cell may block, that is what it is for; a task of the user's is told once a place that it stalls the others."""
+    """A cell may block, but a stalled background task is reported once."""
     notebook = cells(
         "import asyncio\nfrom agentbay import AgentBay\nbay = AgentBay.local()\nbay.list().unwrap()",
         "await asyncio.sleep(0)\nbay.list().unwrap()",
@@ -78,14 +78,14 @@ def test_blocking_calls(tmp_path: Path) -> None:
         "await asyncio.gather(asyncio.to_thread(bay.list), asyncio.sleep(0))\nbay.close()",
     )
     execute(notebook, tmp_path)
-    told = [written(cell, "stderr") for cell in notebook.cells]
-    assert told[3].count("BlockingCallWarning: This blocks the running event loop") == 1
-    assert "bay.list().unwrap()" in told[3]  # the line that is meant
-    assert [bool(text) for text in told] == [False, False, False, True, False]
+    warned = [written(cell, "stderr") for cell in notebook.cells]
+    assert warned[3].count("BlockingCallWarning: This blocks the running event loop") == 1
+    assert "bay.list().unwrap()" in warned[3]  # the line that is meant
+    assert [bool(text) for text in warned] == [False, False, False, True, False]
 
 
 def test_what_goes_on_is_shown_in_the_cell(tmp_path: Path) -> None:
-    """A bar says in the end how it went; what code and commands write is in the cell that follows them."""
+    """Progress bars and live output appear in the cell that caused them."""
     notebook = cells(
         "from agentbay import AgentBay, progress\nbay = AgentBay.local()\nsession = bay.create().unwrap().session",
         "with progress('<sending>', 3000) as tell:\n    tell(1500)",

@@ -1,4 +1,4 @@
-"""The published client and ours run one program; what they send must be the same."""
+"""Our client sends the same requests as the official client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTEXTS = ("plain", "default", "policy", "file", "browser", "extensions", "fing
 
 
 class Service:
-    """Answers as the service would, well enough for the program to go on; keeps what each step sends."""
+    """A service that records the requests of each step of the program."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -112,7 +112,7 @@ class Service:
 
 
 def run(python: str, flavour: str, cwd: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Run the program with that interpreter; return what each step sent, without what differs from call to call."""
+    """Run the program, and return the requests of each step, without varying parts."""
     cwd.mkdir()
     service = Service()
     environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
@@ -125,14 +125,14 @@ def run(python: str, flavour: str, cwd: Path) -> dict[str, list[tuple[Any, ...]]
 
 
 def without_repeats(requests: list[Captured], url: str) -> list[tuple[Any, ...]]:
-    """How often a client looks again at how its contexts stand is a matter of time, not of the wire."""
+    """Drop repeated status polls, whose number depends on time."""
     found = [sent(request, url) for request in requests]
     looks = {"Action": "GetContextInfo", "Format": "json", "Version": "2025-05-06"}
     return [item for place, item in enumerate(found) if not (place and item == found[place - 1] and item[1] == looks)]
 
 
 def sent(request: Captured, url: str) -> tuple[Any, ...]:
-    """What of a request must be the same."""
+    """Return the parts of a request that must be equal."""
     query = {name: value for name, value in request.query.items() if name not in ACCIDENTS}
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     body = re.sub(rb"link-\d{13}-\d{9}", b"link-MS-RANDOM", request.body).decode().replace(url, "URL")
@@ -144,7 +144,7 @@ def official() -> str:
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
     if python:
         return python
-    reason = "AGENTBAY_OFFICIAL_PYTHON names no interpreter that has the published client; scripts/test makes one"
+    reason = "AGENTBAY_OFFICIAL_PYTHON names no interpreter that has the official client; scripts/test makes one"
     if os.environ.get("AGENTBAY_REQUIRE_ALL"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -152,13 +152,13 @@ def official() -> str:
 
 @pytest.fixture(scope="module")
 def sent_by(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What each client sent in each flavour, as "ours sync"."""
-    who = {"official": official, "ours": sys.executable}
+    """Return the requests by client and flavour, with keys such as "ours sync"."""
+    pythons = {"official": official, "ours": sys.executable}
 
     def run_all(place: Path) -> dict[str, dict[str, Any]]:
-        runs = [(name, flavour) for name in who for flavour in ("sync", "async")]
+        runs = [(name, flavour) for name in pythons for flavour in ("sync", "async")]
         with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda one: run(who[one[0]], one[1], place / "-".join(one)), runs)
+            found = pool.map(lambda one: run(pythons[one[0]], one[1], place / "-".join(one)), runs)
         return dict(zip(map(" ".join, runs), found, strict=True))
 
     sent: dict[str, dict[str, Any]] = once(tmp_path_factory, "wire", run_all)
@@ -171,19 +171,19 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 
 def test_both_run_the_same_steps(sent_by: dict[str, dict[str, Any]], flavour: str) -> None:
-    """The program runs to its end with both clients, so that the comparison below leaves nothing out."""
+    """Both clients complete every step of the program."""
     assert list(sent_by[f"ours {flavour}"]) == list(sent_by[f"official {flavour}"])
     assert len(sent_by[f"ours {flavour}"]) > 70
 
 
-def test_every_request_is_the_published_clients(
+def test_every_request_is_the_official_clients(
     sent_by: dict[str, dict[str, Any]], flavour: str, subtests: pytest.Subtests
 ) -> None:
-    """In each step ours sends the same requests in the same order: path, query, headers, and body to the byte."""
+    """Path, query, headers and body equal the official client's, byte for byte."""
     for step, expected in sent_by[f"official {flavour}"].items():
         with subtests.test(step):
             found = sent_by[f"ours {flavour}"][step]
-            if step.startswith("create: mobile"):  # the published client goes on to set the same up by shell commands
+            if step.startswith("create: mobile"):  # the official client goes on to set the same up by shell commands
                 expected = expected[:1]
             assert [request[1].get("Action", request[0]) for request in found] == [
                 request[1].get("Action", request[0]) for request in expected
@@ -192,5 +192,5 @@ def test_every_request_is_the_published_clients(
 
 
 def test_flavours_send_the_same(sent_by: dict[str, dict[str, Any]]) -> None:
-    """Our two flavours send the same."""
+    """Both flavours send the same requests."""
     assert sent_by["ours sync"] == sent_by["ours async"]

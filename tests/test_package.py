@@ -1,4 +1,4 @@
-"""The package as users meet it: its names, its signatures, and what importing it and making a client cost."""
+"""The package's names and signatures, and what importing it costs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PUBLIC = [name for name in agentbay.__all__ if name != "__version__"]
 
 
 def test_all_is_sorted_and_complete() -> None:
-    """`__all__` names everything public, once and in order; `dir` says the same."""
+    """`__all__` and `dir` list all public names, in order."""
     assert agentbay.__all__ == sorted(set(agentbay.__all__))
     assert dir(agentbay) == agentbay.__all__
     for name in agentbay.__all__:
@@ -31,7 +31,7 @@ def test_all_is_sorted_and_complete() -> None:
 
 
 def test_stub_says_the_same() -> None:
-    """The stub that type checkers read names each class from the module that really has it, and nothing else."""
+    """The type stub names each class from its home module."""
     found = {}
     for node in ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
@@ -44,7 +44,7 @@ def test_stub_says_the_same() -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_names_are_of_this_package(name: str) -> None:
-    """A public name is the object of its home module, which defines it; a union names classes of that module."""
+    """A public name is the object that its home module defines."""
     value = getattr(agentbay, name)
     home = importlib.import_module(f"agentbay.{agentbay._MODULE_BY_NAME[name]}")
     assert getattr(home, name) is value
@@ -54,7 +54,7 @@ def test_names_are_of_this_package(name: str) -> None:
 
 
 def test_unknown_names() -> None:
-    """A name that is not there is the usual AttributeError, and ImportError when imported."""
+    """An unknown name raises AttributeError, and ImportError when imported."""
     with pytest.raises(AttributeError, match="module 'agentbay' has no attribute 'Nonsense'"):
         agentbay.Nonsense  # noqa: B018
     with pytest.raises(ImportError):
@@ -62,19 +62,19 @@ def test_unknown_names() -> None:
 
 
 def test_star_import() -> None:
-    """`from agentbay import *` gives every public name, which the published package cannot."""
+    """`from agentbay import *` gives every public name."""
     space: dict[str, Any] = {}
     exec("from agentbay import *", space)
     assert set(agentbay.__all__) <= set(space)
 
 
 def test_types_are_shipped() -> None:
-    """The package says that it is typed."""
+    """The package contains `py.typed`."""
     assert (PACKAGE / "py.typed").is_file()
 
 
 def test_version() -> None:
-    """The version is that of the installed package."""
+    """The version equals that of the installed distribution."""
     from importlib.metadata import version
 
     assert agentbay.__version__ == version("agentbay-sdk")
@@ -109,7 +109,7 @@ print(json.dumps({"before": before, "after": after, "events": events, "modules":
 
 
 def probe(program: str, cwd: Path) -> dict[str, Any]:
-    """Run a program in a fresh interpreter; tell what it left behind."""
+    """Run a program in a fresh interpreter, and return what it changed."""
     command = [sys.executable, "-c", PROBE + program + REPORT]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=180, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -125,14 +125,14 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
     "program", ["import agentbay", "from agentbay import AsyncAgentBay, CreateSessionParams", "from agentbay import *"]
 )
 def test_importing_leaves_nothing(program: str, tmp_path: Path) -> None:
-    """Importing starts no thread, opens no file or socket, and touches neither logging, warnings nor environment."""
+    """Importing starts no thread, opens no file, and changes no global state."""
     found = probe(program, tmp_path)
     assert found["after"] == found["before"]
     assert found["events"] == []
 
 
 def test_importing_loads_little(tmp_path: Path) -> None:
-    """The libraries that do the work are loaded with the first client or value, not with the names."""
+    """Importing the names does not import the libraries behind them."""
     loaded = set(probe("from agentbay import AsyncAgentBay, CreateSessionParams", tmp_path)["modules"])
     assert not loaded & {
         "httpx",
@@ -155,7 +155,7 @@ def test_importing_loads_little(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["AgentBay", "AsyncAgentBay"])
 @pytest.mark.parametrize("make", ["agentbay.{kind}('key')", "agentbay.{kind}.local()"])
 def test_making_a_client_does_no_io(kind: str, make: str, tmp_path: Path) -> None:
-    """Making a client opens nothing, starts nothing, reads no .env and writes no log file."""
+    """Constructing a client opens no file or socket, and starts no thread."""
     (tmp_path / ".env").write_text("AGENTBAY_REGION_ID=us-east-1\n")
     found = probe(
         f"import agentbay\nclient = {make.format(kind=kind)}\nassert client.region_id == 'cn-hangzhou'", tmp_path
@@ -261,7 +261,7 @@ for _name in ("SessionPauseResult", "SessionResumeResult"):
 @pytest.mark.parametrize("kind", [agentbay.AsyncSession, agentbay.Session])
 @pytest.mark.parametrize(("name", "expected"), METHODS.items())
 def test_methods_of_a_session(kind: type[Any], name: str, expected: dict[str, Any]) -> None:
-    """Each method has the contract's parameters in order, positional, with its defaults; one flavour is awaited."""
+    """Each session method has the contract's parameters and defaults."""
     method = getattr(kind, name)
     parameters = list(inspect.signature(method).parameters.values())[1:]
     assert {parameter.name: parameter.default for parameter in parameters} == expected
@@ -279,7 +279,7 @@ def test_results_of_the_methods(kind: type[Any], name: str, result: str) -> None
 
 @pytest.mark.parametrize(("name", "expected"), RESULTS.items())
 def test_results_are_made_by_position(name: str, expected: dict[str, Any]) -> None:
-    """Each result class takes the contract's parameters in order with its defaults; what was added is keyword only."""
+    """Each result class takes the contract's parameters by position."""
     kind = getattr(agentbay, name)
     positional = {
         parameter.name: parameter.default
@@ -297,7 +297,7 @@ def awaitable(value: object) -> bool:
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name.startswith("Async")])
 def test_twins_differ_only_in_awaiting(name: str) -> None:
-    """Each asynchronous class has a twin with the same public methods and parameters, none of them awaited."""
+    """Each asynchronous class has a synchronous twin with the same methods."""
     one, other = getattr(agentbay, name), getattr(agentbay, name.removeprefix("Async"))
     twins = {"aclose": "close", "__aenter__": "__enter__", "__aexit__": "__exit__"}
     members = {n: m for n, m in inspect.getmembers(one) if callable(m) and (n in twins or not n.startswith("_"))}
@@ -312,7 +312,7 @@ def test_twins_differ_only_in_awaiting(name: str) -> None:
 
 
 def test_loops_are_not_touched() -> None:
-    """A client can be made where no event loop runs, and used in none."""
+    """A client can be constructed without an event loop."""
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
     assert agentbay.AsyncAgentBay("key").api_key == "key"

@@ -1,4 +1,4 @@
-"""What the README says of the published client beside ours beyond figures, seen by running both."""
+"""The README's comparison with the official client holds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OURS = {
 
 
 def facts(python: str, cwd: Path) -> dict[str, str]:
-    """What the program tells by that interpreter."""
+    """Return what the program prints with an interpreter."""
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     with Service(SCRIPT) as service:
         command = [python, str(PROGRAM), service.url]
@@ -48,13 +48,13 @@ def facts(python: str, cwd: Path) -> dict[str, str]:
 
 
 def test_ours(tmp_path: Path) -> None:
-    """Ours has what the table says."""
+    """Our client has every property in the table."""
     assert facts(sys.executable, tmp_path) == OURS
 
 
 @pytest.mark.slow
-def test_published_client(tmp_path: Path) -> None:
-    """The published client differs in every row."""
+def test_official_client(tmp_path: Path) -> None:
+    """The official client differs from ours in every row."""
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
     if not python:
         assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"

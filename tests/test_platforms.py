@@ -1,4 +1,4 @@
-"""The client on machines that are not Linux: nothing in it needs what only Linux, or only POSIX, has."""
+"""The client needs nothing that only Linux or POSIX has."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ for make in (agentbay.AgentBay, agentbay.AsyncAgentBay):
 
 
 def test_every_module_of_the_client_is_imported(tmp_path: Path) -> None:
-    """All but the runtime is imported where neither such modules nor such functions and signals are."""
+    """The client's modules import where POSIX modules, functions and signals are missing."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     imported = set(done.stdout.split())

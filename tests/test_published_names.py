@@ -1,4 +1,4 @@
-"""What programs for the published client import by its inner paths, and its logger."""
+"""Import paths and the logger that programs for the official client use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_inner_paths(path: str) -> None:
-    """Names by their inner paths are the package's own; one that is not there is an ImportError."""
+    """Inner import paths give the public names, or raise ImportError."""
     module = import_module(f"agentbay.{path}")
     for name in PATHS[path].split():
         assert getattr(module, name) is getattr(agentbay, name)
@@ -46,7 +46,7 @@ def test_inner_paths(path: str) -> None:
 
 
 def test_results_as_dictionaries() -> None:
-    """Programs write results as JSON by their `__dict__`, also those of failures."""
+    """Results can be written as JSON by their `__dict__`."""
     failure = CommandResult(error_message="no", exception=APIError("no"))
     assert json.loads(json.dumps(failure, default=vars)) == {
         "request_id": "",
@@ -64,7 +64,7 @@ def test_results_as_dictionaries() -> None:
 
 
 def test_logger_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is logged goes where it was sent, once, from the level on that was asked for; full files are kept."""
+    """The logger writes to a file from its level on, and rotates it."""
     file = tmp_path / "agentbay.log"
     AgentBayLogger.setup("INFO", log_file=file, rotation="1 KB", retention=2)
     AgentBayLogger.setup("DEBUG", force_reinit=False)
@@ -84,7 +84,7 @@ def test_logger_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_settings_that_are_none(tmp_path: Path) -> None:
-    """A level or a size that is none is refused, and what was set up before stays."""
+    """An invalid level or size is refused, and changes nothing."""
     file = tmp_path / "agentbay.log"
     AgentBayLogger.setup("INFO", log_file=file, enable_console=False)
     with pytest.raises(ValueError, match="Unknown log level: 'LOUD'"):

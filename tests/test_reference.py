@@ -1,4 +1,4 @@
-"""The API reference: generated from the sources, complete, and all that the contract's page of the session says.
+"""The API reference is generated, complete, and covers the contract's page.
 
 `golden/session_page.json` has that page's facts, as it writes them; what its methods do is tested by
 `_async/test_session_page.py`.
@@ -31,7 +31,7 @@ SIGNATURES = [
 
 
 def section(owner: str, name: str) -> str:
-    """What a page of the reference says of a method, under its own heading."""
+    """Return what a page says about a method."""
     page = (API / PAGES[owner]).read_text(encoding="utf-8")
     of_class = re.search(rf"^## {owner}\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL)
     assert of_class
@@ -42,7 +42,7 @@ def section(owner: str, name: str) -> str:
 
 
 def normal(signature: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
-    """A signature whose types are written as we write them."""
+    """Return a signature with types in our spelling."""
     signature = re.sub(r"Optional\[(\w+)\]", r"\1 | None", signature).replace("Dict[", "dict[")
     signature = re.sub(r': "(\w+)"', r": \1", signature)
     node = ast.parse(f"{signature}: ...").body[0]
@@ -53,14 +53,14 @@ def normal(signature: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "src").is_dir(), reason="scripts/package tests a wheel, without the sources")
 def test_pages_are_those_of_the_sources() -> None:
-    """The pages are exactly what the generator writes."""
+    """The stored pages equal what the generator writes."""
     line = [sys.executable, "docs/generate/reference.py", "--check"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_every_public_name_has_a_place() -> None:
-    """No public name is missing from the reference, and both flavours have the same pages."""
+    """The reference of both flavours contains every public name."""
     text = "".join(path.read_text(encoding="utf-8") for path in API.rglob("*.md"))
     headings = set(re.findall(r"^## (\w+)$", text, re.MULTILINE))
     assert {name for name in agentbay.__all__ if not name.startswith("_")} <= headings
@@ -71,7 +71,7 @@ def test_every_public_name_has_a_place() -> None:
 
 @pytest.mark.parametrize(("owner", "text", "name"), SIGNATURES)
 def test_signatures(owner: str, text: str, name: str) -> None:
-    """Every signature of the contract's page holds: names, order, types, defaults and what is returned."""
+    """Every signature of the contract's page holds."""
     shown = re.search(r"```py\n(?:@\w+\n)*(.*?)\n```", section(owner, name), re.DOTALL)
     assert shown
     ours, theirs = normal(shown[1]), normal(text)
@@ -84,7 +84,7 @@ def test_signatures(owner: str, text: str, name: str) -> None:
 
 @pytest.mark.parametrize("owner", ["AsyncSession", "Session"])
 def test_sections(owner: str) -> None:
-    """What the page says of arguments, results and errors has its section with us, and names the same."""
+    """Every section of the contract's page has its counterpart in ours."""
     for name, titles in FACTS["sections"].items():
         text = section(owner, name)
         assert [title for title in re.findall(r"^\*\*(\w+)\*\*:", text, re.MULTILINE) if title in titles] == titles
@@ -92,7 +92,7 @@ def test_sections(owner: str) -> None:
 
 
 def test_fields() -> None:
-    """The results have the fields that the page names, of those types."""
+    """The result classes have the fields of the contract's page."""
     for name, kinds in FACTS["fields"].items():
         fields = {field.name: field.type for field in attrs.fields(getattr(agentbay, name))}
         assert {field: fields[field] for field in kinds} == kinds

@@ -1,4 +1,4 @@
-"""The pytest plugin `agentbay`, in suites of its own."""
+"""The pytest plugin `agentbay`, tried in separate test suites."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def agentbay_session_params():
 
 
 def suite(directory: Path, *arguments: str, **files: str) -> str:
-    """Run a suite as its own process; every warning is an error."""
+    """Run a test suite as a process, with warnings as errors."""
     for name, text in files.items():
         (directory / f"{name}.py").write_text(text)
     line = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *arguments]
@@ -82,7 +82,7 @@ def suite(directory: Path, *arguments: str, **files: str) -> str:
 
 
 def test_fixtures(tmp_path: Path) -> None:
-    """Each test has a fresh session, in either flavour, and none is left, whatever the test does."""
+    """Each test gets a fresh session, which is deleted afterwards."""
     assert "8 passed, 1 xfailed" in suite(tmp_path, test_it=SUITE, conftest=CONFTEST)
 
 
@@ -95,18 +95,18 @@ def test_own(session): assert session == 5
 
 
 def test_suite_without(tmp_path: Path) -> None:
-    """A suite that uses none of it loads neither client nor runtime, and keeps a fixture `session` of its own."""
+    """A suite without the fixtures loads neither the client nor the runtime."""
     text = "import sys\ndef test(): print(*sys.modules)"
-    said = suite(tmp_path, "-s", test_it=text, test_own=OWN)
-    loaded = said.split()
+    output = suite(tmp_path, "-s", test_it=text, test_own=OWN)
+    loaded = output.split()
     ours = {name for name in loaded if name.startswith("agentbay")}
     assert ours <= {"agentbay", "agentbay.testing", "agentbay.testing.plugin"}
     assert "httpx" not in loaded
-    assert "2 passed" in said
+    assert "2 passed" in output
 
 
 def test_runtime_by_hand() -> None:
-    """Without pytest: the runtime is there for the block, and its key is not shown."""
+    """The runtime can be started without pytest, and hides its key."""
     with local_runtime() as runtime:
         assert isinstance(runtime, LocalRuntime)
         assert runtime.api_key not in repr(runtime)

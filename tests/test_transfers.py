@@ -1,4 +1,4 @@
-"""What the transfer of a large file costs the client: time, and next to no memory, whatever the size."""
+"""Memory that the transfer of a large file needs in the client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def url() -> Iterator[str]:
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 @pytest.mark.parametrize("mib", [48, pytest.param(1024, marks=pytest.mark.soak)])
 def test_memory_is_flat(url: str, flavour: str, mib: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that goes up and comes down is the same, and in between the client holds no more than a little of it."""
+    """A large file is transferred without being held in memory."""
     file = tmp_path / "file"
     with file.open("wb") as made:
         for _ in range(mib // 16):

@@ -1,4 +1,4 @@
-"""What is published: the wheel and the sdist as they are built, and a program on the wheel as it installs."""
+"""The built wheel and sdist, and a program on the installed wheel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(*line: object, **options: object) -> str:
-    """Run a program that must end well."""
+    """Run a program that must exit with 0."""
     done = subprocess.run([*map(str, line)], capture_output=True, text=True, timeout=300, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stdout + done.stderr
     return str(done.stdout)
@@ -33,7 +33,7 @@ def run(*line: object, **options: object) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with wheel and sdist; both from the sources, as `python -m build` makes them."""
+    """Build wheel and sdist, and return their folder."""
 
     def build(folder: Path) -> str:
         run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
@@ -43,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_in_them(built: Path) -> None:
-    """The wheel has the package, its types and licence and nothing else; the sdist what builds and tests it."""
+    """The wheel holds only the package, the sdist also its tests."""
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     assert agentbay.__version__ in wheel.name
     assert agentbay.__version__ in sdist.name
@@ -59,12 +59,12 @@ def test_what_is_in_them(built: Path) -> None:
 
 
 def test_twine_is_content(built: Path) -> None:
-    """An index would take both."""
+    """`twine check` accepts both."""
     run(sys.executable, "-m", "twine", "check", "--strict", *built.iterdir())
 
 
 def test_program_on_the_wheel(built: Path, tmp_path: Path) -> None:
-    """Installed into a fresh environment, the package runs a session and its command tells its version."""
+    """The installed wheel runs a session, and its command prints the version."""
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     (wheel,) = built.glob("*.whl")
@@ -77,14 +77,14 @@ def test_program_on_the_wheel(built: Path, tmp_path: Path) -> None:
         "with agentbay.AgentBay.local() as bay, bay.session() as session:\n"
         "    print(session.command.run('echo $((6 * 7))').output)\n"
     )
-    said = run(python, "-I", "-c", program, cwd=tmp_path).splitlines()
-    assert Path(said[0]).is_relative_to(site)
-    assert said[1] == "42"
+    output = run(python, "-I", "-c", program, cwd=tmp_path).splitlines()
+    assert Path(output[0]).is_relative_to(site)
+    assert output[1] == "42"
     assert run(python.with_name("agentbay"), "version").strip().endswith(agentbay.__version__)
 
 
 def test_metadata(built: Path) -> None:
-    """The metadata has the README, the licence and what is needed, and no address of this machine."""
+    """The metadata has README, licence and dependencies, and no local path."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(f"agentbay_sdk-{agentbay.__version__}.dist-info/METADATA").decode()

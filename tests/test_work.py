@@ -1,4 +1,4 @@
-"""Files, environment, watching, git, transfers and metrics: by the published client and ours, with the same outcome."""
+"""Both clients use files, environment, watching, git and transfers with the same outcome."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ EXPECTED: dict[str, Any] = {
 
 @pytest.fixture(scope="module", params=["on", "off"], ids=["by link", "by service"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a runtime with and without direct links to its sessions."""
+    """Return the URL of a runtime, with and without direct links."""
     with cutting.runtime("--link-url", request.param) as port:
         yield f"http://127.0.0.1:{port}"
 
 
-def told_by(python: str, flavour: str, url: str, folder: Path) -> Any:
+def run_program(python: str, flavour: str, url: str, folder: Path) -> Any:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
     ran = subprocess.run(
         [python, str(PROGRAM), flavour, url, cutting.KEY],
@@ -87,23 +87,23 @@ def told_by(python: str, flavour: str, url: str, folder: Path) -> Any:
         text=True,
         timeout=300,
     )
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
-    return json.loads(lines[0].removeprefix("SEEN "))
+    return json.loads(lines[0].removeprefix("RESULT "))
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_ours(url: str, flavour: str, tmp_path: Path) -> None:
-    """Our client works inside a session, by both routes of a tool call."""
-    assert told_by(sys.executable, flavour, url, tmp_path) == EXPECTED
+    """Our client works by both routes of a tool call."""
+    assert run_program(sys.executable, flavour, url, tmp_path) == EXPECTED
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_published_client(url: str, flavour: str, tmp_path: Path) -> None:
-    """The published client, which knows nothing of us, does the same with the same outcome."""
+def test_official_client(url: str, flavour: str, tmp_path: Path) -> None:
+    """The official client gets the same outcome."""
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
     if not python:
         assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
-    assert told_by(python, flavour, url, tmp_path) == EXPECTED
+    assert run_program(python, flavour, url, tmp_path) == EXPECTED

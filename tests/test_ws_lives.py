@@ -1,4 +1,4 @@
-"""A session's WebSocket through the lives of a program: several loops, a fork, an end with all left open."""
+"""A session's WebSocket across event loops, forks and exits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PROGRAM = textwrap.dedent(
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the local runtime needs Linux")
 def test_lives(tmp_path: Path) -> None:
-    """Each loop and each process has a connection of its own, closed with it; none keeps a program from ending."""
+    """Each loop and process has its own connection, which never keeps it alive."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],
         cwd=tmp_path,

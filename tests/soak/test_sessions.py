@@ -1,4 +1,4 @@
-"""The long figures of the runtime: `scripts/soak`. Each prints what it measured; benchmarks/results keeps it."""
+"""The long measurements of the runtime, run by `scripts/soak`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def bay() -> AsyncIterator[AsyncAgentBay]:
 
 
 def descendants() -> list[int]:
-    """All processes that descend from this one."""
+    """Return all processes below this one."""
     parents: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -40,7 +40,7 @@ def descendants() -> list[int]:
 
 
 def measures() -> dict[str, int]:
-    """Processes below this one, their proportional memory (KiB), their descriptors, and the mounts of this machine."""
+    """Count descendant processes, their memory in KiB, their descriptors, and mounts."""
     memory = descriptors = 0
     pids = descendants()
     for pid in pids:
@@ -62,7 +62,7 @@ async def cycle(bay: AsyncAgentBay) -> None:
 
 
 async def test_cycles_leave_nothing(bay: AsyncAgentBay, capsys: pytest.CaptureFixture[str]) -> None:
-    """After thousands of sessions, eight at a time, memory, descriptors, processes and mounts are what they were."""
+    """Thousands of sessions leave no memory, descriptors, processes or mounts."""
 
     async def work(left: Iterator[int]) -> None:
         for _ in left:
@@ -86,7 +86,7 @@ async def test_cycles_leave_nothing(bay: AsyncAgentBay, capsys: pytest.CaptureFi
 
 
 async def test_many_idle_sessions(bay: AsyncAgentBay, capsys: pytest.CaptureFixture[str]) -> None:
-    """A thousand sessions live at once; each still answers, and what one costs is shown."""
+    """A thousand concurrent sessions all answer."""
     empty = measures()
     made: list[AsyncSession] = []
     began = time.monotonic()
@@ -105,7 +105,7 @@ async def test_many_idle_sessions(bay: AsyncAgentBay, capsys: pytest.CaptureFixt
 
 
 async def test_python_kernels_at_once(bay: AsyncAgentBay, capsys: pytest.CaptureFixture[str]) -> None:
-    """Twenty sessions with a Python kernel each, at once: every one keeps its own state, within 25 MiB each."""
+    """Twenty concurrent Python kernels keep separate state, within 25 MiB each."""
     async with bay.session(CreateSessionParams(image_id="code_latest")) as session:
         await session.code.run_code("1", "python")
     await asyncio.sleep(10)  # for the zygote

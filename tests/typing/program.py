@@ -1,4 +1,4 @@
-"""A user's program, for type checkers only: what the public names mean to them. It is never run."""
+"""A user's program that only type checkers read."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ PARAMS = CreateSessionParams(
 
 
 async def asynchronous() -> None:
-    """The asynchronous flavour."""
     async with AsyncAgentBay("key", Config(region_id="cn-hangzhou"), timeout=5.0, max_retries=0) as client:
         assert_type(client, AsyncAgentBay)
         created = await client.create(PARAMS)
@@ -93,7 +92,6 @@ async def asynchronous() -> None:
 
 
 def synchronous() -> None:
-    """The synchronous twin."""
     with AgentBay("key") as client:
         assert_type(client, AgentBay)
         created = client.create()
@@ -114,7 +112,7 @@ def synchronous() -> None:
 
 
 async def strict_and_local() -> None:
-    """Errors that are raised, and a runtime of one's own."""
+    """Raise errors strictly, and run a local runtime."""
     async with AsyncAgentBay.local(strict=True) as client:
         assert_type(client, AsyncAgentBay)
         try:
@@ -133,7 +131,7 @@ async def strict_and_local() -> None:
 
 
 async def mistakes() -> None:
-    """What type checkers must refuse; an ignore that is not needed is an error itself."""
+    """Make mistakes that type checkers must report."""
     client = AsyncAgentBay("key")
     await client.create({"labels": {}})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.get(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

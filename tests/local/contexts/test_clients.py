@@ -15,7 +15,7 @@ from agentbay import AgentBay, Config, ContextSync, CreateSessionParams
 from tests.local.contexts.places import Place
 from tests.local.raw import Wire
 
-STORY = Path(__file__).parents[2] / "contexts_story.py"
+PROGRAM = Path(__file__).parents[2] / "contexts_program.py"
 EXPECTED = {
     "made": [True, True],
     "listed": True,
@@ -54,30 +54,30 @@ def expected(place: Place) -> dict[str, Any]:
     }
 
 
-def told_by(python: str, flavour: str, wire: Wire, place: Place, folder: Path) -> dict[str, Any]:
+def run_program(python: str, flavour: str, wire: Wire, place: Place, folder: Path) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
-    command = [python, str(STORY), flavour, wire.url, wire.key, str(int(place.mounts))]
+    command = [python, str(PROGRAM), flavour, wire.url, wire.key, str(int(place.mounts))]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
-    seen: dict[str, Any] = json.loads(lines[0].removeprefix("SEEN "))
+    seen: dict[str, Any] = json.loads(lines[0].removeprefix("RESULT "))
     return seen
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_ours(wire: Wire, place: Place, flavour: str, tmp_path: Path):
     """Our client does with contexts all that there is to do."""
-    assert told_by(sys.executable, flavour, wire, place, tmp_path) == expected(place)
+    assert run_program(sys.executable, flavour, wire, place, tmp_path) == expected(place)
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_published_client(wire: Wire, place: Place, flavour: str, tmp_path: Path):
+def test_official_client(wire: Wire, place: Place, flavour: str, tmp_path: Path):
     """The published client, which knows nothing of us, does the same with the same outcome."""
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
     if not python:
         assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
-    assert told_by(python, flavour, wire, place, tmp_path) == expected(place)
+    assert run_program(python, flavour, wire, place, tmp_path) == expected(place)
 
 
 def test_what_fails_is_said(wire: Wire):

@@ -1,4 +1,4 @@
-"""The main job against the local runtime: by the published client 0.22.3, and by ours, with the same outcome."""
+"""Both clients use a session of the local runtime with the same outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-STORY = Path(__file__).with_name("story.py")
+PROGRAM = Path(__file__).with_name("session_program.py")
 KEY = "akm-story"
 EXPECTED = {
     "resource": True,
@@ -47,7 +47,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module", params=["on", "off"], ids=["by link", "by service"])
 def runtime(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of `agentbay local`, with and without direct links to its sessions."""
+    """Return the URL of `agentbay local`, with and without direct links."""
     child = subprocess.Popen(
         [Path(sys.executable).with_name("agentbay"), "local", "--port", "0", "--link-url", request.param],
         stdout=subprocess.PIPE,
@@ -62,35 +62,35 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[str]:
         assert child.wait(20) == 0
 
 
-def told_by(python: str, flavour: str, url: str, folder: Path) -> dict[str, Any]:
-    """Run the story with an interpreter, far from any `.env`; return what it saw."""
+def run_program(python: str, flavour: str, url: str, folder: Path) -> dict[str, Any]:
+    """Run the program with an interpreter, and return what it printed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
     ran = subprocess.run(
-        [python, str(STORY), flavour, url, KEY],
+        [python, str(PROGRAM), flavour, url, KEY],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
-    seen: dict[str, Any] = json.loads(lines[0].removeprefix("SEEN "))
+    seen: dict[str, Any] = json.loads(lines[0].removeprefix("RESULT "))
     return seen
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_ours(runtime: str, flavour: str, tmp_path: Path) -> None:
-    """Our client lives through the main job on the runtime, by both routes of a tool call."""
-    assert told_by(sys.executable, flavour, runtime, tmp_path) == EXPECTED
+    """Our client works by both routes of a tool call."""
+    assert run_program(sys.executable, flavour, runtime, tmp_path) == EXPECTED
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_published_client(runtime: str, flavour: str, tmp_path: Path) -> None:
-    """The published client, which knows nothing of us, lives through the same with the same outcome."""
+def test_official_client(runtime: str, flavour: str, tmp_path: Path) -> None:
+    """The official client gets the same outcome."""
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
     if not python:
         assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
-    assert told_by(python, flavour, runtime, tmp_path) == EXPECTED
+    assert run_program(python, flavour, runtime, tmp_path) == EXPECTED
