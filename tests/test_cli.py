@@ -1,4 +1,4 @@
-"""The `agentbay` command, on a runtime of its own; what ends or is typed at, as a process of its own."""
+"""The `agentbay` command line, on a local runtime."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process: exit status, standard output, standard error."""
+    """Run the command in this process, and return status, standard output and error."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         try:
@@ -45,7 +45,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def here(agentbay_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The command finds the runtime, and works in an empty directory."""
+    """Point the command to the runtime, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -54,7 +54,7 @@ def here(agentbay_environment: dict[str, str], tmp_path: Path, monkeypatch: pyte
 
 
 def test_version_loads_nothing() -> None:
-    """`agentbay version` loads neither typer nor the client, and works where typer is not installed."""
+    """`agentbay version` imports neither typer nor the client."""
     for hidden in ("", "sys.modules['typer'] = sys.modules['rich'] = None; "):
         program = f"import sys; {hidden}from agentbay.cli import main; main(['version']); print(sorted(sys.modules))"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
@@ -65,7 +65,7 @@ def test_version_loads_nothing() -> None:
 
 
 def test_without_the_extra() -> None:
-    """Everything else says what to install where the extra is not."""
+    """Other commands say what to install where the extra is missing."""
     program = (
         "import sys, importlib.util as u; found = u.find_spec\n"
         "u.find_spec = lambda name, *more: None if name in ('typer', 'rich') else found(name, *more)\n"
@@ -77,7 +77,7 @@ def test_without_the_extra() -> None:
 
 
 def test_no_key(run: Run) -> None:
-    """Without a key, both ways to one are told, and nothing is tried."""
+    """Without a key, the error names both ways to get one."""
     status, out, err = run("session", "list")
     assert (status, out) == (2, "")
     assert "export AGENTBAY_API_KEY" in err
@@ -90,14 +90,14 @@ def test_no_key(run: Run) -> None:
     "arguments", [["session"], ["session", "nonsense"], ["local", "--port", "x"], ["session", "exec"], ["--nonsense"]]
 )
 def test_wrong_usage(arguments: list[str], run: Run) -> None:
-    """Wrong usage ends with 2 and says what was wrong; a group alone shows its help."""
+    """Wrong usage returns 2 with the reason, and a bare group shows its help."""
     status, out, err = run(*arguments)
     assert status == 2
     assert "Usage: agentbay" in (out if arguments == ["session"] else err)
 
 
 def test_help_has_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every page of help that has examples shows them in 80 columns, and `local` every option that the runtime has."""
+    """Help pages show their examples unwrapped, and all options of the runtime."""
     monkeypatch.setenv("COLUMNS", "80")
     pages = ([], ["local"], ["session"], ["context"], ["run"], *(["session", n] for n in ("exec", "logs", "cp", "url")))
     for page in pages:
@@ -112,14 +112,14 @@ def test_help_has_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_completion() -> None:
-    """Shells can complete commands and options."""
+    """Shell completion completes commands."""
     asked = {"_AGENTBAY_COMPLETE": "complete_bash", "COMP_WORDS": "agentbay session de", "COMP_CWORD": "2"}
     done = subprocess.run(COMMAND, env={**os.environ, **asked}, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["delete"]
 
 
-def test_places() -> None:
-    """A place in a session is told from a path of this machine."""
+def test_copy_locations() -> None:
+    """SESSION:PATH is told apart from a path on this machine."""
     assert CopyLocation.parse("session-1:/a:b") == ("session-1", "/a:b")
     assert CopyLocation.parse("session-1:") == ("session-1", ".")
     assert CopyLocation.parse("./a:b") == ("", "./a:b")
@@ -131,7 +131,7 @@ def test_places() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_life_of_a_session(run: Run) -> None:
-    """Created, listed, described, paused, resumed and deleted; programs get ids, tabs or JSON."""
+    """Sessions are created, listed, shown, paused, resumed and deleted."""
     status, out, _ = run("session", "create", "--label", "a=b", "--max-runtime", "5")
     name = out.strip()
     assert (status, out) == (0, f"{name}\n")
@@ -153,22 +153,22 @@ def test_life_of_a_session(run: Run) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_refusals(session: Session, run: Run) -> None:
-    """What the service refuses ends with 1, in one line with the request's id; what we refuse, with 2."""
+    """Errors of the service return 1 with the request id, wrong arguments return 2."""
     status, out, err = run("session", "url", session.session_id, "--port", "80")
     assert (status, out) == (1, "")
     assert "InvalidPort" in err
     assert "(request " in err
     assert "Traceback" not in err
     status, _, err = run("session", "get", "nobody", "--json")
-    told = json.loads(err)["error"]
-    assert (status, told["type"], "agentbay session list" in told["hint"]) == (1, "SessionNotFoundError", True)
+    error = json.loads(err)["error"]
+    assert (status, error["type"], "agentbay session list" in error["hint"]) == (1, "SessionNotFoundError", True)
     assert run("session", "create", "--label", "nonsense")[0] == 2
     assert run("session", "exec", session.session_id, "--endpoint", "http://127.0.0.1:9", "--", "true")[0] == 1
 
 
 @pytest.mark.usefixtures("here")
 def test_exec(session: Session, run: Run) -> None:
-    """A command's streams and exit status are its own; nothing of it is left in the session."""
+    """`exec` passes on streams and exit status, and leaves nothing in the session."""
     name = session.session_id
     assert run("session", "exec", name, "--", "sh", "-c", "echo out; echo err >&2; exit 7") == (7, "out\n", "err\n")
     assert run("session", "exec", name, "-e", "A=b c", "--cwd", "/tmp", 'echo "$A" $PWD | rev') == (0, "pmt/ c b\n", "")
@@ -183,7 +183,7 @@ def test_exec(session: Session, run: Run) -> None:
 
 
 def test_exec_with_input(session: Session, here: Path) -> None:
-    """With --stdin, the input goes to the command, bytes as they are."""
+    """With --stdin, standard input reaches the command byte for byte."""
     data = bytes(range(256)) * 400
     done = subprocess.run(
         [*COMMAND, "session", "exec", session.session_id, "-i", "--", "cat"],
@@ -196,7 +196,7 @@ def test_exec_with_input(session: Session, here: Path) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_interrupted(session: Session) -> None:
-    """Ctrl-C ends the command in the session too, and the status is 130."""
+    """Ctrl-C ends the command in the session too, and returns 130."""
     line = [*COMMAND, "session", "exec", session.session_id, "--", "sh", "-c", "echo go; exec sleep 77"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -210,7 +210,7 @@ def test_interrupted(session: Session) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_jobs(session: Session, run: Run) -> None:
-    """A detached command goes on; its output can be read meanwhile, followed to its end, and read again."""
+    """The output of a detached job can be read, followed and read again."""
     name = session.session_id
     assert run("session", "logs", name)[0] == 1
     script = "echo one; until [ -e go ]; do sleep 0.05; done; echo two; exit 4"
@@ -226,7 +226,7 @@ def test_jobs(session: Session, run: Run) -> None:
 
 
 def test_cp(session: Session, here: Path, run: Run) -> None:
-    """Files and directories arrive whole, as `cp -r` would put them, with their modes; nothing is left half."""
+    """`cp` copies files and directories whole, with their modes, as `cp -r` does."""
     name, tree = session.session_id, here / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "big").write_bytes(os.urandom(5 << 20))
@@ -250,10 +250,10 @@ def test_cp(session: Session, here: Path, run: Run) -> None:
 
 
 def test_cp_of_links(session: Session, here: Path, run: Run) -> None:
-    """Links within a directory come with it; those that lead out of it are named and not made."""
+    """Links within a directory are copied, and links out of it are reported."""
     session.command.run("mkdir -p odd; cd odd; echo a > a; ln -s a in; ln -s /etc etc; ln -s ../../outside up").check()
     status, out, err = run("session", "cp", f"{session.session_id}:odd", "got")
-    assert (status, out, err) == (0, "", "Left out, since they lead out of odd: etc, up\n")
+    assert (status, out, err) == (0, "", "Skipped links that lead out of odd: etc, up\n")
     assert sorted(path.name for path in (here / "got").iterdir()) == ["a", "in"]
     assert (here / "got/in").read_text() == "a\n"
     assert json.loads(run("session", "cp", f"{session.session_id}:odd", "more", "--json")[1])["skipped"] == [
@@ -263,7 +263,7 @@ def test_cp_of_links(session: Session, here: Path, run: Run) -> None:
 
 
 def test_url(session: Session, here: Path, run: Run) -> None:
-    """A URL leads to what listens in the session."""
+    """The URL reaches a server in the session."""
     name = session.session_id
     run("session", "exec", name, "-d", "mkdir w; cd w; echo hello > page; exec python3 -m http.server 30100")
     session.command.run("until grep -q :7594 /proc/net/tcp; do sleep 0.05; done").check()  # 30100
@@ -274,13 +274,13 @@ def test_url(session: Session, here: Path, run: Run) -> None:
 
 
 def test_login(agentbay_local: LocalRuntime, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link logs in to the page, once, and holds no key; what is wrong with an endpoint or a key is said."""
+    """The login link works once and contains no key, and errors are explained."""
     status, out, _ = run("local", "login")
     path, _, ticket = out.strip().partition("#")
     assert (status, path) == (0, f"{agentbay_local.endpoint}/view/login")
     assert agentbay_local.api_key not in out
     assert [httpx.post(path, data={"ticket": ticket}, trust_env=False).status_code for _ in range(2)] == [303, 403]
-    for endpoint, key, expected, why in (
+    for endpoint, key, expected, reason in (
         (agentbay_local.endpoint, "some-other-key", 1, "not the key of that runtime"),
         ("http://127.0.0.1:1", "some-other-key", 1, "http://127.0.0.1:1 does not answer"),
         ("unix:/none", "some-other-key", 2, "unix socket"),
@@ -290,14 +290,14 @@ def test_login(agentbay_local: LocalRuntime, here: Path, run: Run, monkeypatch: 
         monkeypatch.setenv("AGENTBAY_ENDPOINT", endpoint)
         monkeypatch.setenv("AGENTBAY_API_KEY", key)
         status, out, err = run("local", "login")
-        assert (status, out, why in err, "some-other-key" in err) == (expected, "", True, False)
+        assert (status, out, reason in err, "some-other-key" in err) == (expected, "", True, False)
 
 
 # ── Running a script ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_run(here: Path, run: Run, agent_bay: AgentBay) -> None:
-    """A script runs with its files and arguments, what it made comes back, and its session is gone."""
+    """`run` passes files and arguments, fetches outputs, and deletes the session."""
     (here / "in.txt").write_text("input")
     (here / "job.py").write_text(
         "import pathlib, sys\nprint(sys.argv[1:], open('in.txt').read())\n"
@@ -310,7 +310,7 @@ def test_run(here: Path, run: Run, agent_bay: AgentBay) -> None:
     ]
     assert agent_bay.list().total_count == 0
     assert run("run", "in.txt")[0] == 2
-    status, _, err = run("run", "job.py", "--out", "in.txt")  # said before anything runs
+    status, _, err = run("run", "job.py", "--out", "in.txt")  # refused before anything runs
     assert (status, "in.txt is a file" in err) == (2, True)
     (here / "kept.sh").write_text("echo kept\n")
     status, out, err = run("run", "kept.sh", "--keep")
@@ -319,7 +319,7 @@ def test_run(here: Path, run: Run, agent_bay: AgentBay) -> None:
 
 
 def test_run_locally(tmp_path: Path) -> None:
-    """With --local there is no need of a key or a service."""
+    """`run --local` needs neither a key nor a service."""
     (tmp_path / "hello.sh").write_text("echo hello from $(whoami)\n")
     done = subprocess.run(
         [*COMMAND, "run", "hello.sh", "--local"], cwd=tmp_path, capture_output=True, text=True, timeout=300
@@ -340,7 +340,7 @@ def contexts(monkeypatch: pytest.MonkeyPatch) -> Iterator[ContextService]:
 
 @pytest.mark.usefixtures("contexts")
 def test_contexts(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Contexts are made, filled, listed, read and deleted, by name or by id."""
+    """Contexts are created, filled, listed, read and deleted, by name or by id."""
     monkeypatch.chdir(tmp_path)
     status, out, _ = run("context", "create", "memory")
     name = out.strip()
@@ -365,7 +365,7 @@ def test_contexts(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_attach_needs_a_terminal(session: Session, here: Path, run: Run) -> None:
-    """In a script, the way out is told."""
+    """Without a terminal, `attach` names `exec`."""
     done = subprocess.run(
         [*COMMAND, "session", "attach", session.session_id],
         stdin=subprocess.DEVNULL,

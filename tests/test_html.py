@@ -1,4 +1,4 @@
-"""HTML for notebooks, and bars on terminals, without a session."""
+"""HTML for notebooks, and progress bars on terminals, without a session."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def test_sizes(number: float, written: str) -> None:
     ],
 )  # fmt: skip
 def test_terminal_text(written: str, without: str, page: str) -> None:
-    """Colours come through or are left out; what a line has written over is gone."""
+    """Known colours become CSS, and overwritten text and other sequences disappear."""
     assert strip_ansi(written) == without
     assert ansi_to_html(written) == page
 
 
 @given(st.text("\x1b[]0;134m8\r\n<&>\"'abc", max_size=60))
 def test_any_terminal_text(written: str) -> None:
-    """Whatever a command writes, the page has no other tags than ours."""
+    """No output of a command creates a tag other than span."""
     assert _tags(ansi_to_html(written)) <= {"span"}
 
 
-def test_long_things_are_cut() -> None:
-    """What is too long for a page says how much is left out."""
+def test_long_content_is_cut() -> None:
+    """Long content is cut, and the HTML says how much is missing."""
     assert "50 characters before this" in text("x" * 50 + "y" * 100_000)
     assert "50 characters after this" in document("x" * 100_050)
     assert "3 more are not shown" in table(("a",), [(number,) for number in range(203)])
@@ -62,7 +62,7 @@ def test_long_things_are_cut() -> None:
 
 
 def test_results_made_by_hand() -> None:
-    """A result without the parts that the service gives is shown all the same."""
+    """Results with default fields have HTML too."""
     assert "only output" in (CommandResult(success=True, output="only output")._repr_html_() or "")
     assert "broken" in (CommandResult(exit_code=-1, error_message="broken")._repr_html_() or "")
     assert "0 B of 0 B" in SessionMetrics()._repr_html_()
@@ -100,8 +100,8 @@ def _tags(page: str) -> set[str]:
         ("<!-- c --><p>x", "<p>x</p>"),
     ],
 )  # fmt: skip
-def test_plain_markup_is_written_anew(html: str, page: str) -> None:
-    """Markup that cannot do anything is part of the page, and what it opens it closes."""
+def test_plain_html_is_rebuilt(html: str, page: str) -> None:
+    """Plain HTML is rebuilt, and open elements are closed."""
     assert sanitize_html(html) == page
 
 
@@ -123,8 +123,8 @@ def test_plain_markup_is_written_anew(html: str, page: str) -> None:
         "<SCRIPT/x>",
     ],
 )
-def test_everything_else_is_kept_apart(html: str) -> None:
-    """Anything that could act, load, or cover the page is in a frame of its own origin."""
+def test_active_html_goes_to_an_iframe(html: str) -> None:
+    """HTML that could run, load or cover anything goes to a sandboxed iframe."""
     reader = _Reader()
     reader.feed(sanitize_html(html))
     ((tag, attrs),) = reader.tags
@@ -154,8 +154,8 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from([*PIECES, "svg", "/", "x", "\x00", "&#60;", "img src"]), max_size=30).map("".join))
-def test_any_markup(html: str) -> None:
-    """However broken it is, the page gets known tags without events, or the frame."""
+def test_any_html(html: str) -> None:
+    """Broken HTML gives allowed tags without event handlers, or an iframe."""
     reader = _Reader()
     reader.feed(sanitize_html(html))
     reader.close()
@@ -164,39 +164,39 @@ def test_any_markup(html: str) -> None:
         assert not [name for name, _ in attrs if name.startswith("on")]
 
 
-# ── Bars ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Progress bars ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PROGRAM = """
 from agentbay import progress
-with progress("copying [1]", 4_000_000) as tell:
-    tell(1_500_000)
+with progress("copying [1]", 4_000_000) as report:
+    report(1_500_000)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="makes a terminal")
 def test_a_bar_on_a_terminal() -> None:
-    """A person sees what goes on and how far it is; then the bar is gone."""
+    """On a terminal the bar shows its title and the bytes so far."""
     import pty
 
-    ours, its = pty.openpty()
+    master, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     command = [sys.executable, "-c", PROGRAM]
-    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
-        os.close(its)
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment) as process:
+        os.close(terminal)
         seen = b""
         while True:
             try:
-                seen += os.read(ours, 4096)
-            except OSError:  # how Linux says that the other end is closed
+                seen += os.read(master, 4096)
+            except OSError:  # EIO on Linux: the other end is closed
                 break
         assert process.wait() == 0
-    os.close(ours)
+    os.close(master)
     assert b"copying [1]" in seen
     assert b"1.5 MB of 4.0 MB" in seen
 
 
 def test_no_bar_elsewhere(tmp_path: Path) -> None:
-    """A pipe, a file or a log gets nothing."""
+    """Nothing is shown in a pipe."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True, cwd=tmp_path)
     assert (done.stdout, done.stderr) == (b"", b"")
 

@@ -1,4 +1,4 @@
-"""The classes that users hold: what they refuse, what they default to, and how results behave."""
+"""Parameters and results: validation, defaults and behaviour."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from agentbay import (
 
 NAMES = [name for name in agentbay.__all__ if name not in ("__version__",)]
 RESULTS = [v for v in (getattr(agentbay, n) for n in NAMES) if isinstance(v, type) and issubclass(v, BaseResult)]
-# What git gives is a success or an error; the contract lets a context's state be one without saying so.
+# Git raises its failures, and by the contract ContextInfoResult succeeds by default.
 RESULTS = [v for v in RESULTS if v.__module__ != "agentbay.models.git" and v.__name__ != "ContextInfoResult"]
 
 
 @pytest.mark.parametrize("kind", RESULTS, ids=lambda kind: kind.__name__)
 def test_results(kind: type[Any]) -> None:
-    """Every result is a failure until told otherwise, is true when it succeeded, and pickles and copies."""
-    failed, fine = kind(), kind(success=True)
+    """Results fail by default, are true on success, and can be pickled and copied."""
+    failed, succeeded = kind(), kind(success=True)
     assert not failed
-    assert fine
-    assert fine.unwrap() is fine
+    assert succeeded
+    assert succeeded.unwrap() is succeeded
     error = agentbay.SessionError("why")
     with pytest.raises(agentbay.SessionError, match="why"):
         kind(exception=error).unwrap()
-    assert pickle.loads(pickle.dumps(fine)) == fine == copy.deepcopy(fine)
+    assert pickle.loads(pickle.dumps(succeeded)) == succeeded == copy.deepcopy(succeeded)
     assert failed.get_request_id() == failed.request_id == ""
     fields = attrs.fields_dict(kind)
     assert fields["exception"].kw_only
@@ -65,16 +65,16 @@ def test_results(kind: type[Any]) -> None:
     ],
 )
 def test_lifecycle_refuses(arguments: dict[str, Any], message: str) -> None:
-    """Times are positive whole minutes, and exclude release by hand."""
+    """Times must be positive whole minutes, and exclude manual release."""
     with pytest.raises(ValueError, match=message):
         LifecyclePolicy(**arguments)
 
 
 def test_lifecycle_defaults() -> None:
-    """Idle is 5 minutes, the maximum 30; by hand there is neither."""
+    """The idle time is 5 minutes and the longest run time 30 by default."""
     assert vars(LifecyclePolicy()) == {"manual_release": False, "idle_release_timeout": 5, "max_runtime": 30}
-    by_hand = LifecyclePolicy(manual_release=True)
-    assert vars(by_hand) == {"manual_release": True, "idle_release_timeout": 0, "max_runtime": 0}
+    manual = LifecyclePolicy(manual_release=True)
+    assert vars(manual) == {"manual_release": True, "idle_release_timeout": 0, "max_runtime": 0}
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_lifecycle_defaults() -> None:
     ],
 )
 def test_session_parameters_refuse(arguments: dict[str, Any], message: str) -> None:
-    """The old idle time is positive whole seconds and excludes a policy."""
+    """The deprecated idle time is positive whole seconds, and excludes a policy."""
     with pytest.raises(ValueError, match=message):
         CreateSessionParams(**arguments)
 
 
 def test_session_parameters_default() -> None:
-    """None stands for an empty collection and an empty framework."""
+    """None becomes an empty collection or an empty framework."""
     params = CreateSessionParams()
     assert (params.labels, params.context_syncs, params.beta_context_mounts, params.framework) == ({}, [], [], "")
 
@@ -111,18 +111,18 @@ def test_session_parameters_default() -> None:
     ],
 )
 def test_policies_refuse(make: Any) -> None:
-    """What the service would misread is refused when it is made."""
+    """Values that the service would misread are refused by the constructor."""
     with pytest.raises(ValueError, match=r".+"):
         make()
 
 
-def test_regular_expressions_are_allowed_where_said() -> None:
-    """Wildcards are fine where the path is said to be a regular expression."""
+def test_regular_expressions_are_allowed() -> None:
+    """Wildcards are allowed where the path is a regular expression."""
     assert WhiteList("a.*", ["b*"], True, True).path == "a.*"
 
 
 def test_policy_parts_are_filled_in() -> None:
-    """A policy has all six parts after it is made; the mapping stays out."""
+    """A policy fills in all parts except the mapping."""
     policy = SyncPolicy()
     assert policy == SyncPolicy.default()
     assert [n for n in attrs.fields_dict(SyncPolicy) if getattr(policy, n) is None] == ["mapping_policy"]
@@ -141,14 +141,14 @@ def test_fluent_settings() -> None:
 
 
 def test_browser_context() -> None:
-    """Without options a browser context brings no other context with it."""
+    """A browser context without options needs no other context."""
     plain = BrowserContext("c")
     assert (plain.extension_context_syncs, plain.get_extension_context_syncs()) == (None, [])
     assert plain.get_fingerprint_context_sync() is None
 
 
 def test_collections_are_never_none() -> None:
-    """None stands for an empty list or dict in results, and raw dicts become entries."""
+    """None becomes an empty list or dict, and raw dicts become entries."""
     assert SessionListResult(session_ids=None).session_ids == []  # type: ignore[arg-type]
     assert FileInfoResult().file_info == {}
     entry = DirectoryListResult(entries=[{"name": "a", "isDirectory": True}]).entries[0]
@@ -156,7 +156,7 @@ def test_collections_are_never_none() -> None:
 
 
 def test_metrics_by_either_name() -> None:
-    """The older names are parameters and properties."""
+    """The aliases of metrics are parameters and properties."""
     assert SessionMetrics(rx_rate_kbps=1.0, tx_used_kb=2.0) == SessionMetrics(
         rx_rate_kbyte_per_s=1.0, tx_used_kbyte=2.0
     )

@@ -89,7 +89,7 @@ def test_settings_that_are_none(tmp_path: Path) -> None:
     AgentBayLogger.setup("INFO", log_file=file, enable_console=False)
     with pytest.raises(ValueError, match="Unknown log level: 'LOUD'"):
         AgentBayLogger.setup("LOUD", log_file=tmp_path / "other")
-    with pytest.raises(ValueError, match="'1 day' is no size such as '10 MB'"):
+    with pytest.raises(ValueError, match="'1 day' is not a size such as '10 MB'"):
         AgentBayLogger.setup("INFO", log_file=tmp_path / "other", rotation="1 day")
     with pytest.raises(ValueError, match="Unknown log level: 7"):
         AgentBayLogger.set_level(7)  # type: ignore[arg-type]

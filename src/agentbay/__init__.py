@@ -1,7 +1,7 @@
 """AgentBay sandbox sessions, synchronous and asynchronous, on the cloud or on this machine.
 
-Everything public is here by name, and loaded when it is first asked for: importing the package costs next to nothing,
-and leaves no handler, file, thread or socket. `__init__.pyi` says the same to type checkers.
+All public names are here and are imported lazily, at their first use. So importing the package is fast and creates no
+handler, file, thread or socket. `__init__.pyi` has the same names for type checkers.
 """
 
 from importlib import import_module
@@ -90,7 +90,7 @@ _EXPORTS_BY_MODULE = {
 }
 _MODULE_BY_NAME = {name: module for module, names in _EXPORTS_BY_MODULE.items() for name in names.split()}
 
-__all__ = sorted(_MODULE_BY_NAME)  # pyright: ignore[reportUnsupportedDunderAll]  # the stub says it statically
+__all__ = sorted(_MODULE_BY_NAME)  # pyright: ignore[reportUnsupportedDunderAll]  # __init__.pyi has it for type checkers
 
 
 def __getattr__(name: str) -> object:

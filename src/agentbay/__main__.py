@@ -1,4 +1,4 @@
-"""`python -m agentbay`: the command where its folder is not on PATH."""
+"""`python -m agentbay`: the command line, also where its script is not on PATH."""
 
 import sys
 

@@ -60,13 +60,19 @@ def sync_run_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
 
 
 class AsyncSemaphore:
-    """At most `limit` holders at once; who waits is served in order."""
+    """At most `limit` holders at once.
+
+    Who waits is served in order.
+    """
 
     def __init__(self, limit: int) -> None:
         self._semaphore = asyncio.Semaphore(limit)
 
     async def acquire(self, timeout: float | None) -> bool:
-        """Take a slot; False if none became free in time."""
+        """Take a slot.
+
+        False if none became free in time.
+        """
         if not self._semaphore.locked():
             return await self._semaphore.acquire()
         try:
@@ -116,7 +122,10 @@ class AsyncPerLoop(Generic[T]):
             await self._close(thing)
 
     async def aclose(self) -> None:
-        """Close the running loop's own; those of other loops close with theirs."""
+        """Close the running loop's own.
+
+        Those of other loops close with theirs.
+        """
         found = self._values.get((os.getpid(), asyncio.get_running_loop()))
         if found is not None:
             await found[1].aclose()
@@ -133,7 +142,10 @@ async def _await_once(thing: Awaitable[R]) -> R:
 
 
 async def async_shield(make: Callable[[], Awaitable[R]], undo: Callable[[R], Awaitable[object]] | None = None) -> R:
-    """See a call through to its end even if the task is cancelled meanwhile; then undo it, and let the cancel pass."""
+    """See a call through to its end even if the task is cancelled meanwhile.
+
+    Then undo it, and let the cancel pass.
+    """
     task = asyncio.ensure_future(_await_once(make()))
     cancelled = None
     while not task.done():
@@ -152,14 +164,20 @@ _background_tasks: set[asyncio.Task[object]] = set()  # a loop holds its tasks w
 
 
 def async_start_background(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    """Begin something that nobody waits for, as a task of the running loop; it ends with the loop at the latest."""
+    """Begin something that nobody waits for, as a task of the running loop.
+
+    It ends with the loop at the latest.
+    """
     task = asyncio.get_running_loop().create_task(make())
     _background_tasks.add(task)
     task.add_done_callback(_background_tasks.discard)
 
 
 async def async_invoke(function: Callable[..., object], *args: object) -> None:
-    """Call a function; if it is asynchronous, wait for its end."""
+    """Call a function.
+
+    If it is asynchronous, wait for its end.
+    """
     result = function(*args)
     if isawaitable(result):
         await result
@@ -179,7 +197,10 @@ class SyncSemaphore:
         self._semaphore = threading.Semaphore(limit)
 
     def acquire(self, timeout: float | None) -> bool:
-        """Take a slot; False if none became free in time."""
+        """Take a slot.
+
+        False if none became free in time.
+        """
         return self._semaphore.acquire(timeout=timeout)
 
     def release(self) -> None:
@@ -218,7 +239,10 @@ def sync_shield(make: Callable[[], R], undo: Callable[[R], object] | None = None
 
 
 def sync_start_background(make: Callable[[], object]) -> None:
-    """Begin something that nobody waits for, in a thread; it ends with the process at the latest."""
+    """Begin something that nobody waits for, in a thread.
+
+    It ends with the process at the latest.
+    """
     threading.Thread(target=make, name="agentbay-background", daemon=True).start()
 
 

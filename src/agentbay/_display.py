@@ -1,4 +1,4 @@
-"""What is shown while something goes on: on a terminal, or in the cell of a notebook."""
+"""Progress bars and output of running code, on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .models.code import CodeEvent, CodeShown, CodeStderr, CodeStdout
 from .models.tree import TreeProgress
 
 ProgressCallback: TypeAlias = Callable[[int | TreeProgress], None]
-_REFRESH_SECONDS = 0.1  # seconds between two states of a bar in a notebook
+_REFRESH_SECONDS = 0.1  # least time between two updates of a bar in a notebook
 
 
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[ProgressCallback]:
-    """Show for a `with` block that something goes on, and how far it is: in a notebook's cell, or on a terminal.
+    """Show a progress bar for a `with` block.
 
-    Elsewhere, as in a pipe or a log, nothing is shown. It serves every wait, also of `await`; what it yields can be
-    given to every method that takes a function to tell its progress, as `progress` or `progress_cb`.
+    It appears on a terminal and in a notebook, not in a pipe or a log. The block may contain `await`. Methods with a
+    parameter `progress` or `progress_cb` take the function that it yields.
 
     Args:
-        title: What goes on.
-        total: Bytes there are to move; None is not known, or nothing is moved. `push` and `pull` tell it by themselves.
+        title: Label of the bar.
+        total: Bytes to move; None if unknown. `push` and `pull` report it by themselves.
 
     Yields:
-        A function that is told the bytes so far.
+        A function to call with the number of bytes so far.
 
     Raises:
         ConfigurationError: On a terminal, if the package `rich` is not there.
@@ -44,7 +44,7 @@ def progress(title: str, total: int | None = None) -> Iterator[ProgressCallback]
         return
     done, began = 0, time.monotonic()
 
-    def tell(now: int | TreeProgress) -> None:
+    def report(now: int | TreeProgress) -> None:
         nonlocal done, total
         done, total = (now.bytes_done, now.bytes_total) if isinstance(now, TreeProgress) else (now, total)
         bar.show(done, total)
@@ -52,7 +52,7 @@ def progress(title: str, total: int | None = None) -> Iterator[ProgressCallback]
     bar.show(0, total)
     outcome = "failed"
     try:
-        yield tell
+        yield report
         outcome = "done"
     finally:
         moved = f", {_html.format_size(done)}" if done else ""
@@ -60,7 +60,10 @@ def progress(title: str, total: int | None = None) -> Iterator[ProgressCallback]
 
 
 def show_code_event(event: CodeEvent) -> None:
-    """Show what happens in running code; how an error came about, code writes by itself."""
+    """Show an event of running code.
+
+    Tracebacks arrive as standard error.
+    """
     if isinstance(event, CodeStdout):
         write_to_stream("stdout", event.text)
     elif isinstance(event, CodeStderr):
@@ -73,7 +76,10 @@ def show_code_event(event: CodeEvent) -> None:
 
 
 def write_to_stream(stream: str, text: str) -> None:
-    """Write to "stdout" or "stderr", at once; what the stream cannot write is escaped."""
+    """Write to "stdout" or "stderr" and flush.
+
+    Characters that the encoding of the stream lacks are escaped.
+    """
     target = getattr(sys, stream)
     if target is None:  # a program without a console
         return
@@ -83,7 +89,7 @@ def write_to_stream(stream: str, text: str) -> None:
 
 
 def in_notebook() -> bool:
-    """Whether what is displayed gets into the cell of a notebook. IPython on a terminal is a terminal."""
+    """Return whether this code runs in a notebook, not in IPython on a terminal."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -95,11 +101,11 @@ def _import_ipython_display() -> Any:
 
 class _Bar(Protocol):
     def show(self, done: int, total: int | None) -> None: ...
-    def end(self, said: str) -> None: ...
+    def end(self, summary: str) -> None: ...
 
 
 class _NotebookBar:
-    """A bar in a cell, by means of HTML alone: a notebook without widgets has it too."""
+    """A progress bar in a notebook cell, made of HTML alone, without widgets."""
 
     def __init__(self, title: str) -> None:
         self._title, self._last_update = title, 0.0
@@ -113,12 +119,12 @@ class _NotebookBar:
                 self._html_class(_html.progress_bar(self._title, done, total, _format_bytes_done(done, total)))
             )
 
-    def end(self, said: str) -> None:
-        self._handle.update(self._html_class(_html.note(f"{self._title}: {said}")))
+    def end(self, summary: str) -> None:
+        self._handle.update(self._html_class(_html.note(f"{self._title}: {summary}")))
 
 
 class _TerminalBar:
-    """A bar on the terminal, on standard error; it goes away in the end."""
+    """A progress bar on standard error that disappears at the end."""
 
     def __init__(self, title: str) -> None:
         try:
@@ -127,17 +133,17 @@ class _TerminalBar:
         except ImportError as error:
             hint = "Install it: pip install 'agentbay-sdk[local]', or pip install rich."
             raise ConfigurationError("A progress bar needs the package rich.", hint=hint) from error
-        texts = [TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[said]}")]
+        texts = [TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[amount]}")]
         self._progress = Bars(
             texts[0], BarColumn(), texts[1], TimeElapsedColumn(), console=Console(stderr=True), transient=True
         )
-        self._task = self._progress.add_task(title, total=None, said="")
+        self._task = self._progress.add_task(title, total=None, amount="")
         self._progress.start()
 
     def show(self, done: int, total: int | None) -> None:
-        self._progress.update(self._task, completed=done, total=total, said=_format_bytes_done(done, total))
+        self._progress.update(self._task, completed=done, total=total, amount=_format_bytes_done(done, total))
 
-    def end(self, said: str) -> None:
+    def end(self, summary: str) -> None:
         self._progress.stop()
 
 

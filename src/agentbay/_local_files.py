@@ -30,7 +30,9 @@ def _map_os_errors(path: Path) -> Iterator[None]:
 
 
 class LocalSource:
-    """A file to be sent. Its size is fixed when this is made; it is opened by `rewind`.
+    """A file to be sent. Its size is fixed when this is made.
+
+    It is opened by `rewind`.
 
     Raises:
         FileError: If it is not there, or is no file.
@@ -90,7 +92,9 @@ class LocalSource:
 
 
 class LocalTarget:
-    """A file to be made: under a temporary name beside its own, which it gets when it is whole; `rewind` makes it.
+    """A file to be made: under a temporary name beside its own, which it gets when it is whole.
+
+    `rewind` makes it.
 
     Raises:
         FileError: If something is there that may not be replaced.
@@ -107,7 +111,9 @@ class LocalTarget:
         check_target(self.path, overwrite=overwrite)
 
     def rewind(self) -> None:
-        """Begin, or begin anew; directories on the way are made.
+        """Begin, or begin anew.
+
+        Directories on the way are made.
 
         Raises:
             FileError: If it cannot be written.
@@ -150,7 +156,10 @@ class LocalTarget:
             self._temporary_path.replace(self.path)
 
     def discard(self) -> None:
-        """Remove what was not committed; nothing can be added any more."""
+        """Remove what was not committed.
+
+        Nothing can be added any more.
+        """
         with self._lock:
             file, self._file, self._closed = self._file, None, True
             if file is not None:
@@ -172,7 +181,10 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 
 class LocalFile(NamedTuple):
-    """A file below a directory; `name` is its path there, with slashes, or "" for the directory's own place."""
+    """A file below a directory.
+
+    `name` is its path there, with slashes, or "" for the directory's own place.
+    """
 
     path: Path
     name: str

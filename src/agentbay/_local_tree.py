@@ -68,7 +68,10 @@ def _digest(path: Path) -> str:
 
 
 class Archive:
-    """Some of the files of a directory, packed into a temporary file; the same files make the same archive."""
+    """Some of the files of a directory, packed into a temporary file.
+
+    The same files make the same archive.
+    """
 
     def __init__(self, root: Path, paths: Iterable[str]) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with this
@@ -118,7 +121,9 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> None:
 
 
 def unpack_archive(root: Path, file: IO[bytes], wanted: set[str]) -> list[str]:
-    """Bring the files of an archive to their places, each at once by renaming; return the links that were not made.
+    """Bring the files of an archive to their places, each at once by renaming.
+
+    Return the links that were not made.
 
     Raises:
         FileError: It cannot be written, or holds what was not asked for.

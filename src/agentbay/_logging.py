@@ -1,4 +1,7 @@
-"""Ready-made settings for the standard library's `agentbay` logger, by the names of the published client."""
+"""Logging setup with the names of the published client.
+
+It configures the logger `agentbay` of the standard library.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,26 @@ from os import PathLike
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_EXTRA_LEVELS = {"TRACE": logging.DEBUG, "SUCCESS": logging.INFO}  # which the standard library does not have
-_BACKUP_COUNT = 10  # log files beside the one that is written to
+_EXTRA_LEVELS = {"TRACE": logging.DEBUG, "SUCCESS": logging.INFO}  # levels of loguru, which the published client uses
+_BACKUP_COUNT = 10  # rotated log files
 
 
 def get_logger(name: str = "agentbay") -> logging.Logger:
-    """Return the package's logger, or one below it, which its settings hold for too.
+    """Return the logger `agentbay`, or a child of it.
 
     Args:
-        name: What the messages are about; "agentbay" is the package itself.
+        name: Name of the child; "agentbay" is the package's own logger.
     """
     return logging.getLogger(name if name.partition(".")[0] == "agentbay" else f"agentbay.{name}")
 
 
 class AgentBayLogger:
-    """Where the package's log goes. Unless this or the program says otherwise, nowhere; it never holds a secret."""
+    """Configures where the package logs to.
+
+    By default, nowhere.
+
+    Log records never contain secrets.
+    """
 
     _handlers: tuple[logging.Handler, ...] = ()
 
@@ -44,18 +52,18 @@ class AgentBayLogger:
         """Send the log to standard error, to a file, or to both.
 
         Args:
-            level: The least that is logged: "DEBUG", "INFO", "WARNING", "ERROR" or "CRITICAL".
-            log_file: The file; without one there is none.
+            level: Least severe level to log: "DEBUG", "INFO", "WARNING", "ERROR" or "CRITICAL".
+            log_file: The file; None logs to no file.
             enable_console: Log to standard error.
             enable_file: Log to `log_file`.
-            rotation: Size from which on a new file is begun, in bytes or as "10 MB"; None is never.
-            retention: How many full files are kept. A period such as "30 days" cannot be held, and means ten.
-            max_file_size: Another name of `rotation`.
-            colorize: Not heeded; lines are plain.
-            force_reinit: Replace what an earlier call has set up; otherwise that stays.
+            rotation: Size at which to start a new file, in bytes or such as "10 MB"; None is never.
+            retention: Number of rotated files to keep. A period such as "30 days" is not supported, and means ten.
+            max_file_size: Alias of `rotation`.
+            colorize: Ignored; lines have no colours.
+            force_reinit: Whether to replace the setup of an earlier call.
 
         Raises:
-            ValueError: If the level or the size is not one.
+            ValueError: If the level or the size is not valid.
             OSError: If the file cannot be written.
         """
         if cls._handlers and not force_reinit:
@@ -80,16 +88,16 @@ class AgentBayLogger:
 
     @classmethod
     def set_level(cls, level: str) -> None:
-        """Log nothing below a level.
+        """Set the least severe level to log.
 
         Raises:
-            ValueError: If it is not one.
+            ValueError: If it is not a level.
         """
         get_logger().setLevel(_parse_level(level))
 
     @staticmethod
     def get_logger(name: str = "agentbay") -> logging.Logger:
-        """Return the package's logger, or one below it; the same as `agentbay.get_logger`."""
+        """Return the package's logger or a child of it, as `agentbay.get_logger` does."""
         return get_logger(name)
 
 
@@ -102,11 +110,16 @@ def _parse_level(name: str) -> int:
 
 
 def _parse_size(text: str | int | None) -> int:
-    """Bytes; 0 is no limit."""
+    """Parse a size to bytes.
+
+    None is 0, no limit.
+    """
     if text is None:
         return 0
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?B?)\s*", str(text), re.IGNORECASE)
     unit = _SIZE_UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None:
-        raise ValueError(f"{text!r} is no size such as '10 MB'; for other rotations, add a handler of logging's own")
+        raise ValueError(
+            f"{text!r} is not a size such as '10 MB'; for other rotations, add a handler of the logging module"
+        )
     return int(float(match[1]) * unit)

@@ -1,4 +1,4 @@
-"""Starts a private runtime in a child process; the same for both flavours, so there is one of it."""
+"""Starts a private local runtime in a child process, for both flavours."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ _STOP_TIMEOUT_SECONDS = 10.0
 
 
 class RuntimeLauncher:
-    """A private runtime: made with the first `start()`, gone with `stop()` or with this process.
+    """A private runtime in a child process, which ends with this process.
 
-    The child's standard input is its lifeline: the key comes through it, and when it closes the child ends. So the
-    key is in no argument and no environment, and nothing is left when this process dies, however it dies.
+    The child reads the key from its standard input, so the key is in no argument and no environment variable. The
+    child exits when its standard input closes, so no runtime outlives this process, even if it is killed.
     """
 
     def __init__(
         self, *, state_dir: str | None, isolation: str, network: str | None = None, allow_hosts: Sequence[str] = ()
     ) -> None:
-        self._arguments = ["--isolation", isolation, *(["--state-dir", state_dir] if state_dir else [])]
+        self._arguments = [
+            "--log-level=warning",
+            "--isolation",
+            isolation,
+            *(["--state-dir", state_dir] if state_dir else []),
+        ]
         self._arguments += [
             *(["--network", network] if network else []),
             *(f"--allow-host={host}" for host in allow_hosts),
@@ -41,14 +46,16 @@ class RuntimeLauncher:
         self._url = ""
 
     def settings(self, timeout: float | None) -> Settings:
-        """What a client of it needs to know, but for the address, which only `start()` can tell."""
+        """Return the settings of its clients, except the URL, which `start()` returns."""
         return Settings(self._key, DEFAULT_REGION, "", "", DEFAULT_TIMEOUT_SECONDS if timeout is None else timeout)
 
     def start(self) -> str:
-        """Start the runtime, unless it has been; return its URL. Blocks until it is ready, well under a second.
+        """Start the runtime unless it runs, and return its URL.
+
+        It blocks until the runtime is ready, usually less than a second.
 
         Raises:
-            ConfigurationError: If it cannot start here; says what is missing.
+            ConfigurationError: If it cannot start on this machine; the message says what is missing.
         """
         with self._lock:
             if self._child is None:
@@ -57,7 +64,10 @@ class RuntimeLauncher:
             return self._url
 
     def stop(self) -> None:
-        """End the runtime and wait until it is gone; in a forked child, leave it to the parent."""
+        """Stop the runtime and wait for its exit.
+
+        Do nothing in a forked child.
+        """
         with self._lock:
             child, self._child = self._child, None
             if child is None or self._owner_pid != os.getpid():
@@ -79,32 +89,35 @@ class RuntimeLauncher:
                 f"The local runtime needs Linux; this is {sys.platform}.",
                 hint="Use it in a Linux container or virtual machine, or use the cloud with an API key.",
             )
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as stderr_file:
             child = subprocess.Popen(
-                # -P: what lies in the working directory of this program must not become a module of the runtime
+                # -P: a file in the working directory must not shadow a module of the runtime
                 [sys.executable, "-P", "-m", "agentbay.local", *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr_file,
                 text=True,
-                start_new_session=True,  # so that Ctrl-C reaches this process, which then ends the child in order
+                start_new_session=True,  # Ctrl-C must reach this process alone, which then stops the child in order
             )
             assert child.stdin is not None
             assert child.stdout is not None
-            watch = threading.Timer(_START_TIMEOUT_SECONDS, child.kill)
-            watch.start()
-            began = time.monotonic()
+            watchdog = threading.Timer(_START_TIMEOUT_SECONDS, child.kill)
+            watchdog.start()
+            start_time = time.monotonic()
             try:
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.write(f"{self._key}\n")
                     child.stdin.flush()
                 line = child.stdout.readline()
             finally:
-                watch.cancel()
+                watchdog.cancel()
             if " ready at " in line:
                 return child, line.rsplit(" ", 1)[1].strip()
             child.kill()
             child.wait()
-            complaints.seek(0)
-            why = complaints.read().strip() or f"it ended after {time.monotonic() - began:.1f} s and gave no reason"
+            stderr_file.seek(0)
+            why = (
+                stderr_file.read().strip()
+                or f"it exited after {time.monotonic() - start_time:.1f} s and gave no reason"
+            )
         raise ConfigurationError(f"The local runtime cannot start: {why}")

@@ -20,11 +20,17 @@ class _DeadlineBackend:
     deadline_at = math.inf
 
     def __init__(self, path: str = "") -> None:
-        """Lead to any host; or, given the path of a unix socket, to that whatever the host."""
+        """Lead to any host.
+
+        Or, given the path of a unix socket, to that whatever the host.
+        """
         self.socket_path = path
 
     def remaining(self, timeout: float | None) -> float | None:
-        """Seconds that a wait may take: no longer than `timeout`, and not beyond `until`; None without a limit."""
+        """Seconds that a wait may take: no longer than `timeout`, and not beyond `until`.
+
+        None without a limit.
+        """
         left = min(math.inf if timeout is None else timeout, max(self.deadline_at - time.monotonic(), 0.0))
         return None if left > _LONGEST_WAIT_SECONDS else left
 
@@ -39,7 +45,10 @@ _NOT_SENT_MESSAGE = "The connection was closed before the request was sent."
 
 
 class AsyncDeadlineBackend(_DeadlineBackend, httpcore.AsyncNetworkBackend):
-    """Sockets on asyncio's own transports; spares a connection the layers of a portable one."""
+    """Sockets on asyncio's own transports.
+
+    Spares a connection the layers of a portable one.
+    """
 
     async def connect_tcp(
         self,

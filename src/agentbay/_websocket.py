@@ -86,7 +86,10 @@ _DISABLED_LOGGER.disabled = True
 
 
 class _HandshakeRefused(WebSocketException):
-    """The service answered with a status; unlike InvalidStatus, nobody follows it to another host with our token."""
+    """The service answered with a status.
+
+    Unlike InvalidStatus, nobody follows it to another host with our token.
+    """
 
     def __init__(self, error: InvalidStatus) -> None:
         super().__init__(f"HTTP {error.response.status_code}")
@@ -192,7 +195,10 @@ class AsyncWebSocket:
             return await self._connection.recv()
 
     async def aclose(self) -> None:
-        """Say goodbye and close; the other side's goodbye is not waited for."""
+        """Say goodbye and close.
+
+        The other side's goodbye is not waited for.
+        """
         # By hand: the library's own way needs an asynchronous generator, and when a loop ends, none may begin any more.
         connection = self._connection
         if connection.protocol.state is State.OPEN:
@@ -217,7 +223,10 @@ class AsyncQueue(Generic[T]):
         self._queue.put_nowait(item)
 
     def get_or_none(self) -> T | None:
-        """Remove the oldest thing and return it; None if there is none."""
+        """Remove the oldest thing and return it.
+
+        None if there is none.
+        """
         try:
             return self._queue.get_nowait()
         except asyncio.QueueEmpty:
@@ -248,7 +257,10 @@ class AsyncEvent:
         return self._event.is_set()
 
     async def wait(self, timeout: float = math.inf) -> bool:
-        """Wait until it is true, or so many seconds; return whether it is."""
+        """Wait until it is true, or so many seconds.
+
+        Return whether it is.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if timeout == math.inf else timeout):
                 await self._event.wait()
@@ -266,7 +278,10 @@ class AsyncWorker:
         return self._task is asyncio.current_task()
 
     async def stop(self) -> None:
-        """End the work; if it is the work itself that asks, let it end by itself."""
+        """End the work.
+
+        If it is the work itself that asks, let it end by itself.
+        """
         if not self.is_current():
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -290,7 +305,10 @@ class _SyncClientConnection(synchronous.ClientConnection):
 
 
 class SyncWebSocket:
-    """One connection; its own threads read and send pings."""
+    """One connection.
+
+    Its own threads read and send pings.
+    """
 
     def __init__(self, stack: ExitStack, connection: synchronous.ClientConnection) -> None:
         self._stack, self._connection = stack, connection
@@ -310,7 +328,9 @@ class SyncWebSocket:
             return cls(stack, stack.enter_context(connection))
 
     def send(self, text: str, timeout: float) -> None:
-        """Send a frame; `timeout` is for the other flavour, here the connection is lost if it takes nothing for 10 s.
+        """Send a frame.
+
+        `timeout` is for the other flavour, here the connection is lost if it takes nothing for 10 s.
 
         Raises:
             ConnectionLost: The connection is closed.
@@ -343,7 +363,10 @@ class SyncQueue(Generic[T]):
         self._queue.put(item)
 
     def get_or_none(self) -> T | None:
-        """Remove the oldest thing and return it; None if there is none."""
+        """Remove the oldest thing and return it.
+
+        None if there is none.
+        """
         try:
             return self._queue.get_nowait()
         except queue.Empty:
@@ -376,12 +399,18 @@ class SyncEvent:
         return self._event.is_set()
 
     def wait(self, timeout: float = math.inf) -> bool:
-        """Wait until it is true, or so many seconds; return whether it is."""
+        """Wait until it is true, or so many seconds.
+
+        Return whether it is.
+        """
         return self._event.wait(None if timeout == math.inf else timeout)
 
 
 class SyncWorker:
-    """Work in the background; it does not keep the process from ending."""
+    """Work in the background.
+
+    It does not keep the process from ending.
+    """
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._thread = threading.Thread(target=work, daemon=True, name=f"agentbay-{getattr(work, '__name__', 'work')}")
@@ -392,6 +421,9 @@ class SyncWorker:
         return self._thread is threading.current_thread()
 
     def stop(self) -> None:
-        """Wait for the end of the work, which must be near; if it is the work itself that asks, do not."""
+        """Wait for the end of the work, which must be near.
+
+        If it is the work itself that asks, do not.
+        """
         if not self.is_current():
             self._thread.join(_CLOSE_TIMEOUT_SECONDS + 1.0)

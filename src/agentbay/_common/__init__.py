@@ -1,6 +1,6 @@
-"""Modules from which the published client's documentation imports public names, kept so that such programs run.
+"""Import paths of the published client, kept for programs that use them.
 
-Everything is `agentbay`'s own; import it from there.
+New programs import the same names from `agentbay`.
 """
 
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def get_public(name: str) -> Any:
-    """Return what `agentbay` calls by that name."""
+    """Return the public name of `agentbay`, or raise AttributeError."""
     if name.startswith("__"):
         raise AttributeError(name)
     return getattr(import_module("agentbay"), name)

@@ -1,7 +1,7 @@
-"""HTML for notebooks: the few shapes that everything shown there is made of.
+"""HTML building blocks for results that a notebook shows.
 
-All text is escaped here and nowhere else. Colours are the page's own, or such as can be read on light and dark. Loaded
-when something is shown, never before.
+All text is escaped here. Colours are those of the notebook, or readable on light and dark. The module is imported only
+when a notebook shows something, which keeps `import agentbay` fast.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from html import escape
 
 from .ansi import ansi_to_html, strip_ansi
 
-_MAX_ROWS = 200  # of a table
-_MAX_CHARACTERS = 100_000  # of a text
-_MAX_BYTES = 256  # of what is no text
+_MAX_ROWS = 200  # rows of a table
+_MAX_CHARACTERS = 100_000  # characters of a text
+_MAX_BYTES = 256  # bytes of a binary file, in hexadecimal
 _IMAGE_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 _ERROR_COLOUR = "#d9534f"
 _NOTE_STYLE = "opacity:.7;font-size:90%"
@@ -26,7 +26,7 @@ _PRE_STYLE = (
 
 
 def format_size(number: float) -> str:
-    """Write a number of bytes as people read it: 1.5 MB."""
+    """Format a number of bytes for people, such as 1.5 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(number) < 999.95:
             return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
@@ -35,17 +35,17 @@ def format_size(number: float) -> str:
 
 
 def stack(*parts: str) -> str:
-    """Put parts below each other."""
+    """Stack HTML parts vertically."""
     return f"<div>{''.join(parts)}</div>"
 
 
 def note(text: str) -> str:
-    """A remark beside what is shown."""
+    """Return a small remark, or "" without text."""
     return f'<div style="{_NOTE_STYLE}">{escape(text)}</div>' if text else ""
 
 
 def fact_table(title: str, known: Mapping[str, object]) -> str:
-    """What is known of one thing, a line each; what is not known is left out."""
+    """Return a table of names and values, without empty values."""
     lines = "".join(
         f'<tr><th style="{_CELL_STYLE}">{escape(name)}</th><td style="{_CELL_STYLE}">{escape(str(value))}</td></tr>'
         for name, value in known.items()
@@ -55,7 +55,7 @@ def fact_table(title: str, known: Mapping[str, object]) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Iterable[object]], remark: str = "") -> str:
-    """Many things of one kind, a line each."""
+    """Return a table with a header and one row per item."""
     head = "".join(f'<th style="{_CELL_STYLE}">{escape(name)}</th>' for name in columns)
     body = "".join(
         "<tr>"
@@ -70,12 +70,19 @@ def table(columns: Sequence[str], rows: Sequence[Iterable[object]], remark: str 
 
 
 def page_count(here: int, total: int | None) -> str:
-    """Say of a page of a list that there are others."""
+    """Return "N of TOTAL" if a list has more pages, else ""."""
     return f"{here} of {total}" if total and total > here else ""
 
 
 def text(content: str, *, wrong: bool = False) -> str:
-    """Text as a terminal shows it, its end if it is long; `wrong` marks it."""
+    """Return text as a terminal shows it.
+
+    Long text keeps its end.
+
+    Args:
+        content: The text, with ANSI sequences.
+        wrong: Whether to mark it as an error.
+    """
     if not content:
         return ""
     kept = content[-_MAX_CHARACTERS:]
@@ -85,14 +92,17 @@ def text(content: str, *, wrong: bool = False) -> str:
 
 
 def document(content: str) -> str:
-    """The text of a file, its beginning if it is long."""
+    """Return the text of a file.
+
+    Long text keeps its beginning.
+    """
     kept = content[:_MAX_CHARACTERS]
     cut = f"{len(content) - len(kept)} characters after this are not shown." if kept != content else ""
     return f'<pre style="{_PRE_STYLE}">{escape(strip_ansi(kept))}</pre>' + note(cut)
 
 
 def binary(content: bytes) -> str:
-    """Bytes: as the image that they are, else the first of them in hexadecimal."""
+    """Return an image, or the first bytes of another file in hexadecimal."""
     kind = next((kind for start, kind in _IMAGE_SIGNATURES.items() if content.startswith(start)), "")
     if kind:
         return stack(image(kind, base64.b64encode(content).decode()), note(format_size(len(content))))
@@ -102,34 +112,48 @@ def binary(content: bytes) -> str:
 
 
 def image(kind: str, content: str) -> str:
-    """An image, from its base64. Nothing in it can act on the page, not even if it is SVG."""
+    """Return an image of base64 content.
+
+    Browsers run no scripts in an `img` element, not even those of an SVG.
+    """
     return f'<img src="data:{kind};base64,{escape(content)}" style="max-width:100%">'
 
 
 def failure(message: str, hint: str = "", request_id: str = "") -> str:
-    """What went wrong, and the way out."""
-    said = f'<pre style="{_PRE_STYLE};border-left:3px solid {_ERROR_COLOUR}">{escape(message or "failed")}</pre>'
-    return stack(said, note(hint), note(f"request {request_id}" if request_id else ""))
+    """Return an error message with its hint and request id."""
+    message_html = (
+        f'<pre style="{_PRE_STYLE};border-left:3px solid {_ERROR_COLOUR}">{escape(message or "failed")}</pre>'
+    )
+    return stack(message_html, note(hint), note(f"request {request_id}" if request_id else ""))
 
 
 def meters(title: str, measured: Mapping[str, tuple[float, str]], remark: str = "") -> str:
-    """A small plot: for each name a bar, from 0 to 1, and what to write beside it."""
+    """Return a bar chart as SVG.
+
+    Args:
+        title: Heading.
+        measured: By name, the share from 0 to 1 and its label.
+        remark: Note below the chart.
+    """
     lines = []
-    for number, (name, (share, said)) in enumerate(measured.items()):
+    for number, (name, (share, label)) in enumerate(measured.items()):
         y, full = 22 * number, max(0.0, min(1.0, share))
         colour = _ERROR_COLOUR if full > 0.9 else "#4c8dd6"
         lines.append(
             f'<text x="0" y="{y + 14}" fill="currentColor">{escape(name)}</text>'
             f'<rect x="70" y="{y + 3}" width="200" height="14" rx="3" fill="currentColor" opacity=".15"/>'
             f'<rect x="70" y="{y + 3}" width="{200 * full:.1f}" height="14" rx="3" fill="{colour}"/>'
-            f'<text x="280" y="{y + 14}" fill="currentColor">{escape(said)}</text>'
+            f'<text x="280" y="{y + 14}" fill="currentColor">{escape(label)}</text>'
         )
     drawing = "".join(lines)
     plot = f'<svg width="520" height="{22 * len(measured)}" font-size="13" font-family="sans-serif">{drawing}</svg>'
     return stack(f"<b>{escape(title)}</b>", f"<div>{plot}</div>", note(remark))
 
 
-def progress_bar(title: str, done: float | None, total: float | None, said: str) -> str:
-    """How far something is; without a total that it goes on, which the page animates by itself."""
+def progress_bar(title: str, done: float | None, total: float | None, label: str) -> str:
+    """Return a progress bar.
+
+    Without a total the browser animates it.
+    """
     share = f' max="{total:g}" value="{min(done or 0, total):g}"' if total else ""
-    return f'<div>{escape(title)} <progress{share} style="width:20em"></progress> <span>{escape(said)}</span></div>'
+    return f'<div>{escape(title)} <progress{share} style="width:20em"></progress> <span>{escape(label)}</span></div>'

@@ -1,4 +1,4 @@
-"""Text with the control sequences of terminals in it."""
+"""Terminal output: ANSI escape sequences and carriage returns."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ _RESET_CODES = {22: ("1", "2"), 23: ("3",), 24: ("4",), 39: ("colour",)}
 
 
 def strip_ansi(text: str) -> str:
-    """Leave the sequences out, and what a line has written over."""
+    """Remove ANSI sequences and overwritten text."""
     return _apply_carriage_returns(_ANSI_SEQUENCE.sub("", text))
 
 
 def ansi_to_html(text: str) -> str:
-    """Turn the sequences for colours and weight into HTML, leave the others out, and escape the rest."""
+    """Escape text as HTML, with ANSI colours and styles as CSS.
+
+    Other sequences are removed.
+    """
     out, style = [], dict[str, str]()
     parts = _ANSI_SEQUENCE.split(_apply_carriage_returns(text))  # text and the codes of the sequence after it, in turn
     for piece, codes in zip(parts[::2], [*parts[1::2], None], strict=True):
         if piece:
-            said = escape(piece)
-            out.append(f'<span style="{";".join(style.values())}">{said}</span>' if style else said)
+            escaped = escape(piece)
+            out.append(f'<span style="{";".join(style.values())}">{escaped}</span>' if style else escaped)
         if codes is not None:
             style = _apply_codes(style, [int(code or 0) for code in codes.split(";")])
     return "".join(out)
 
 
 def _apply_carriage_returns(text: str) -> str:
-    """Leave out what each line has written over."""
+    """Keep of each line what follows its last carriage return."""
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
 
 
 def _apply_codes(style: dict[str, str], codes: list[int]) -> dict[str, str]:
-    if codes[0] == 38:  # one of 256 colours, or any: it may not be legible on the page
+    if codes[0] == 38:  # 256 or true colours: they may be illegible on a light or dark notebook
         return style
     for code in codes:
         if code == 0:

@@ -1,8 +1,8 @@
-"""What code in a session has shown, made fit for the page of a notebook.
+"""Sanitises output of sessions for notebooks.
 
-A session is kept apart from this machine, and the page of a notebook can run anything on it. So nothing that comes from
-a session may act there: only inert forms are passed on, plain markup is written anew from the tags and attributes that
-are known here, and every other document gets a frame, which browsers keep apart from the page around it.
+Code in a session is untrusted, and scripts in a notebook run with the rights of its user. So nothing from a session may
+act in the notebook: only inert MIME types are passed on, plain HTML is rebuilt from allowlists of tags and attributes,
+and every other document is put into a sandboxed iframe.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _IFRAME_STYLE = "width:100%;height:18em;border:1px solid #8888;background:#fff;r
 
 
 def sanitize_bundle(forms: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the forms that a notebook may have, by MIME type."""
+    """Return the MIME types that a notebook may show, with safe content."""
     kept = {mime: value for mime, value in forms.items() if _SAFE_MIME_TYPES.fullmatch(mime)}
     markdown = forms.get("text/markdown")
     if isinstance(markdown, str) and not re.search(r"<|javascript:", markdown, re.IGNORECASE):
@@ -50,7 +50,7 @@ def sanitize_bundle(forms: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bundle_to_html(forms: Mapping[str, Any]) -> str:
-    """The HTML of the best form."""
+    """Return HTML for the best MIME type."""
     safe = sanitize_bundle(forms)
     if "text/html" in safe:
         return str(safe["text/html"])
@@ -58,12 +58,12 @@ def bundle_to_html(forms: Mapping[str, Any]) -> str:
         if isinstance(safe.get(kind), str):
             return image(kind, safe[kind])
     if isinstance(safe.get("text/latex"), str):
-        return f"<div>{escape(safe['text/latex'])}</div>"  # which a notebook's page sets as it does all text
+        return f"<div>{escape(safe['text/latex'])}</div>"  # notebooks typeset LaTeX in any text
     return text(str(forms.get("text/markdown", forms.get("text/plain", ""))))
 
 
 def sanitize_html(html: str) -> str:
-    """Write a document anew if it is plain; else put it into a frame."""
+    """Rebuild plain HTML from allowlists, or put it into a sandboxed iframe."""
     reader = _Sanitizer()
     reader.feed(html)
     reader.close()
@@ -77,10 +77,10 @@ def _svg_image(svg: str) -> str:
 
 
 class _Sanitizer(HTMLParser):
-    """Writes anew what it reads. What it writes is safe however it reads: it never copies, it only makes.
+    """Rebuilds HTML from allowed tags and attributes, and copies no markup.
 
     Attributes:
-        plain: Whether all of it is known here; the style that pandas gives every table is not missed.
+        is_allowed: Whether everything was allowed. The scoped style that pandas adds to tables is dropped.
     """
 
     def __init__(self) -> None:

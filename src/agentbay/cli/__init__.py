@@ -1,4 +1,4 @@
-"""The `agentbay` command."""
+"""The `agentbay` command line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ _REQUIRED_PACKAGES = ("typer", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status; help and wrong usage end in `SystemExit`."""
+    """Run the command line and return its exit status.
+
+    Help pages and usage errors raise `SystemExit`.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # Answered without the packages below: they take a tenth of a second, and may not be there.
+    # Needs none of the packages below, which take 0.1 s to import and may not be installed.
     if given in (["version"], ["--version"]):
         print(__version__)
         return 0

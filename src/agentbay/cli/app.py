@@ -1,4 +1,4 @@
-"""All commands under one name, and what an exception becomes: a message and an exit status."""
+"""The command tree, and how exceptions become messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _ABOUT = """
 AgentBay sandbox sessions: isolated machines, on the cloud or on this one.
 
-Sessions live where AGENTBAY_API_KEY and AGENTBAY_ENDPOINT say: without the second, on the cloud; `agentbay local`
-offers both on this machine.
+AGENTBAY_API_KEY and AGENTBAY_ENDPOINT choose the service; without an endpoint it is the cloud. `agentbay local` starts
+a service on this machine.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C; `exec`, `attach`, `logs --follow` and `run` end with the
-status of what they ran.
+Exit status: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C; `exec`, `attach`, `logs --follow` and `run` return the
+status of the command that they ran.
 """
 _EXAMPLES = format_examples(
     "agentbay run hello.py --local            # try it, without an account",
@@ -40,7 +40,7 @@ def _raise_exit(status: int | None) -> None:
     raise _CommandExit(status or 0)
 
 
-# Typer turns every end into SystemExit(0); raising from here is how a command's own status gets out.
+# Typer turns every return value into SystemExit(0), so the exit status of a command leaves it as an exception.
 app = make_group(_ABOUT, _EXAMPLES, name="agentbay", result_callback=_raise_exit, pretty_exceptions_enable=False)
 app.add_typer(local.app, name="local")
 app.add_typer(session.app, name="session")
@@ -68,9 +68,9 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except AgentBayError as error:
         output.error(error)
         return EXIT_USAGE if isinstance(error, ConfigurationError | InvalidArgumentError) else EXIT_FAILED
-    except OSError as error:  # of files on this machine; the network's are AgentBayErrors
+    except OSError as error:  # of local files; network errors are AgentBayErrors
         if isinstance(error, BrokenPipeError):
             return EXIT_FAILED
         output.error(error)
         return EXIT_FAILED
-    raise AssertionError("a command line ends by its status")
+    raise AssertionError("unreachable: every command raises its exit status")

@@ -1,4 +1,4 @@
-"""`agentbay session attach`: this terminal becomes one in the session."""
+"""`agentbay session attach`: connects this terminal to a terminal in a session."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 _DETACH_KEY = b"\x1d"  # Ctrl-], as in telnet
 _MAX_SIZE_CHARACTERS = 500
-# What a program that did not end in order may have left behind: colours, a hidden cursor, the mouse, bracketed
-# paste, the other screen.
+# Undoes what a program that was killed may leave behind: colours, a hidden cursor, mouse reporting, bracketed paste and
+# the alternate screen.
 _RESET_SEQUENCE = b"\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1049l\r\n"
 _EXAMPLES = format_examples(
     "agentbay session attach ID",
     "agentbay session attach ID --shell python3",
-    "agentbay session attach ID --terminal PTY   # one that was left with Ctrl-]",
+    "agentbay session attach ID --terminal PTY   # one that was detached with Ctrl-]",
 )
 
 
@@ -47,13 +47,16 @@ def add_to(app: typer.Typer) -> None:
 
 def attach(
     session: SessionArgument,
-    shell: Annotated[str, typer.Option(metavar="PROGRAM", help="What to run; the session's shell by default.")] = "",
-    terminal: Annotated[str, typer.Option(metavar="PTY", help="Take up a terminal that is open.")] = "",
+    shell: Annotated[str, typer.Option(metavar="PROGRAM", help="Program to run; the session's shell by default.")] = "",
+    terminal: Annotated[str, typer.Option(metavar="PTY", help="Reattach to an open terminal.")] = "",
     cwd: CwdOption = "",
     env: EnvOption = [],  # noqa: B006  # typer copies it
     endpoint: EndpointOption = "",
 ) -> int:
-    """Open a terminal in a session, and end with its program's exit status. Ctrl-] leaves it, and it goes on."""
+    """Open a terminal in a session, and return the exit status of its program.
+
+    Ctrl-] detaches from the terminal, and its program keeps running.
+    """
     if sys.platform == "win32":
         raise InvalidArgumentError("attach needs a POSIX terminal; use WSL, or `agentbay session exec`.")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -72,14 +75,14 @@ def attach(
         code = _TerminalBridge(opened).run()
         if code is None:
             again = f"agentbay session attach {session} --terminal {opened.pty_session_id}"
-            output.note(f"Left; it goes on. To take it up again: {again}")
+            output.note(f"Detached; the program keeps running. To reattach: {again}")
             opened.disconnect()
             return 0
         return code
 
 
 class _TerminalBridge:
-    """A terminal here and one there, joined until one of them ends."""
+    """Connects this terminal and the remote one until one of them ends."""
 
     def __init__(self, handle: PtyHandle) -> None:
         self._handle = handle
@@ -88,7 +91,7 @@ class _TerminalBridge:
         self._wake_read_fd, self._wake_write_fd = os.pipe()
 
     def run(self) -> int | None:
-        """Return the program's exit code, or None if the user has left it."""
+        """Return the exit code of the program, or None if the user detached."""
         waiting = Thread(target=self._wait_for_exit, daemon=True)
         os.set_blocking(self._wake_write_fd, False)
         ended = False
@@ -101,7 +104,7 @@ class _TerminalBridge:
                     if not ended or self._error is not None:
                         _write_to_terminal(_RESET_SEQUENCE)
         finally:
-            if ended:  # otherwise the thread may still write to the pipe; it ends with this process
+            if ended:  # otherwise the thread may still write to the pipe, which closes with this process
                 os.close(self._wake_read_fd)
                 os.close(self._wake_write_fd)
         if self._error is not None:
@@ -116,7 +119,7 @@ class _TerminalBridge:
         os.write(self._wake_write_fd, b"E")
 
     def _forward_input(self) -> bool:
-        """Pass on what is typed, until the program ends (True) or the user leaves (False)."""
+        """Forward input until the program ends (True) or the user detaches (False)."""
         stdin = sys.stdin.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(stdin, selectors.EVENT_READ)
@@ -145,7 +148,7 @@ class _TerminalBridge:
 
 def _terminal_size() -> tuple[int, int]:
     columns, lines = os.get_terminal_size(sys.stdout.fileno())
-    # Some terminals do not know, and say 0.
+    # Some terminals do not know their size and report 0.
     return min(columns or 80, _MAX_SIZE_CHARACTERS), min(lines or 24, _MAX_SIZE_CHARACTERS)
 
 
@@ -156,14 +159,14 @@ def _write_to_terminal(data: bytes) -> None:
 
 @contextmanager
 def _raw_mode() -> Iterator[None]:
-    """Have every key come through as it is; put the terminal back at the end, whatever happened."""
+    """Switch the terminal to raw mode for a block, and restore it afterwards."""
     import termios
     import tty
 
     stdin = sys.stdin.fileno()
     before = termios.tcgetattr(stdin)
     try:
-        tty.setraw(stdin, termios.TCSADRAIN)  # what was typed ahead is not lost
+        tty.setraw(stdin, termios.TCSADRAIN)  # TCSADRAIN keeps what was typed ahead
         yield
     finally:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)
@@ -171,7 +174,7 @@ def _raw_mode() -> Iterator[None]:
 
 @contextmanager
 def _wake_on_resize(waker: int) -> Iterator[None]:
-    """Have a change of the window's size wake the pump."""
+    """Write to the wake pipe when the size of the window changes."""
     before = signal.signal(signal.SIGWINCH, lambda *_: os.write(waker, b"R"))
     try:
         yield
@@ -181,7 +184,7 @@ def _wake_on_resize(waker: int) -> Iterator[None]:
 
 @contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """Have signals that would kill this process unwind it instead, so that the terminal is put back."""
+    """Turn SIGTERM and SIGHUP into SystemExit, so that the terminal is restored."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""`agentbay session exec`, `logs` and `cp`: what is done inside a session."""
+"""`agentbay session exec`, `logs` and `cp`."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 
 _EXEC = format_examples(
     "agentbay session exec ID -- ls -la",
-    "agentbay session exec ID 'echo $HOME | rev'      # one argument is a line",
+    "agentbay session exec ID 'echo $HOME | rev'      # a shell line",
     "cat data.csv | agentbay session exec ID --stdin -- wc -l",
-    "agentbay session exec ID --detach -- make test   # prints a job; see logs",
+    "agentbay session exec ID --detach -- make test   # prints a job id; see logs",
 )
 _LOGS = format_examples(
-    "agentbay session logs ID            # what the newest job has written so far",
-    "agentbay session logs ID --follow   # ... and writes, until it ends",
+    "agentbay session logs ID            # output of the newest job so far",
+    "agentbay session logs ID --follow   # ... until it ends",
     "agentbay session logs ID --list     # all jobs",
 )
 _CP = format_examples(
-    "agentbay session cp data.csv ID:data/         # a file or a directory, there",
-    "agentbay session cp ID:/tmp/report .          # and back",
+    "agentbay session cp data.csv ID:data/         # a file or a directory, in",
+    "agentbay session cp ID:/tmp/report .          # and out of it",
     "agentbay session cp ID:result.json - | jq .   # to standard output",
 )
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add these commands to their group."""
+    """Add these commands to the group `session`."""
     app.command("exec", epilog=_EXEC)(run_command)
     app.command(epilog=_LOGS)(logs)
     app.command(epilog=_CP)(cp)
@@ -54,16 +54,16 @@ def add_to(app: typer.Typer) -> None:
 
 def run_command(
     session: SessionArgument,
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, best after `--`.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="Command to run, after `--`.")],
     cwd: CwdOption = "",
     env: EnvOption = [],  # noqa: B006  # typer copies it
     timeout: TimeoutOption = None,
-    stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Give it standard input.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job's name and return at once.")] = False,
+    stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Forward standard input to it.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the job id and return at once.")] = False,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> int:
-    """Run a command in a session, and end with its exit status. Its output appears as it is written."""
+    """Run a command in a session, show its output, and return its exit status."""
     line = command[0] if len(command) == 1 else shlex.join(command)
     with open_session(session, endpoint) as handle:
         process = start_job(handle, line, cwd=cwd, envs=parse_pairs(env, "--env"), stdin=stdin)
@@ -74,7 +74,7 @@ def run_command(
 
 
 def run_and_show(process: Process, timeout: float | None, *, stdin: bool = False) -> int:
-    """Show what a job of this program's own writes; return its exit code."""
+    """Show the output of an attached job, and return its exit code."""
     if not output.json:
         return run_attached(process, _to_stdout, _to_stderr, timeout=timeout, stdin=stdin)
     kept = _CapturedOutput()
@@ -84,7 +84,7 @@ def run_and_show(process: Process, timeout: float | None, *, stdin: bool = False
 
 
 class _CapturedOutput:
-    """Output that is shown as JSON at the end."""
+    """Output of a command, kept until it is shown as JSON."""
 
     def __init__(self) -> None:
         self.out, self.err = bytearray(), bytearray()
@@ -105,13 +105,15 @@ def _to_stderr(piece: bytes) -> None:
 
 def logs(
     session: SessionArgument,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="Which job; the newest by default.")] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends, with its status.")] = False,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Id of the job; the newest by default.")] = "",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Follow the job to its end, and return its exit status.")
+    ] = False,
     all_jobs: Annotated[bool, typer.Option("--list", help="List the jobs instead.")] = False,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> int:
-    """Show what a job, started with `exec --detach`, has written."""
+    """Show the output of a job that `exec --detach` started."""
     with open_session(session, endpoint) as handle:
         if all_jobs:
             output.show_table([listed._asdict() for listed in list_jobs(handle)], "There are no jobs in this session.")
@@ -145,7 +147,10 @@ def cp(
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> None:
-    """Copy a file or a directory between this machine and a session. Relative paths there start at its home."""
+    """Copy a file or a directory between this machine and a session.
+
+    Relative paths in the session start at its home directory.
+    """
     here, there = CopyLocation.parse(source), CopyLocation.parse(target)
     if bool(here.name) == bool(there.name):
         raise InvalidArgumentError("One of SOURCE and TARGET must be SESSION:PATH, the other a path on this machine.")

@@ -1,4 +1,4 @@
-"""`agentbay context`: stores of files that outlive sessions."""
+"""`agentbay context`: creates, fills, lists and deletes contexts."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _EXAMPLES = format_examples(
     "agentbay context ls memory /home/wuying/memory",
 )
 _ABOUT = """
-Contexts: stores of files that outlive sessions.
+Contexts: named stores of files that outlive sessions.
 
-A context is given by its name or its id. Paths in it are those that its files have in a session.
+CONTEXT is a name or an id. Paths in a context are those that its files have in a session.
 """
 
 app = make_group(_ABOUT, _EXAMPLES)
@@ -41,13 +41,13 @@ def find_context(bay: AgentBay, name: str) -> Context:
     """Find a context by its name, or else by its id.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: If there is no such context.
     """
     result = bay.context.get(name)
     if isinstance(result.exception, NotFoundError):
         result = bay.context.get(context_id=name)
     if isinstance(result.exception, NotFoundError):
-        raise NotFoundError(f"There is no context {name!r}.", hint=f"Make it with: agentbay context create {name}")
+        raise NotFoundError(f"There is no context {name!r}.", hint=f"Create it with: agentbay context create {name}")
     context = result.unwrap().context
     assert context is not None
     return context
@@ -66,7 +66,7 @@ def _open_context(name: str, endpoint: str) -> Iterator[tuple[AgentBay, Context]
 
 @app.command("list")
 def list_contexts(
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 1000,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of rows.")] = 1000,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> None:
@@ -76,16 +76,16 @@ def list_contexts(
             {"context_id": context.id, "name": context.name, "last_used": context.last_used_at}
             for context in islice(bay.context.iter_contexts(min(limit, 100)), limit)
         ]
-    output.show_table(rows, "There are no contexts. Make one with: agentbay context create NAME")
+    output.show_table(rows, "There are no contexts. Create one with: agentbay context create NAME")
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it shall be called.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the context.")],
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> None:
-    """Make a context, or find the one of that name, and print its id."""
+    """Create a context, or find it by its name, and print its id."""
     with open_client(endpoint) as bay:
         made = bay.context.create(name).unwrap()
     output.show({"context_id": made.context_id, "name": name}, made.context_id)
@@ -154,7 +154,7 @@ def _target_path(path: str, name: str) -> str:
 
 @app.command()
 def rm(
-    what: Annotated[str, typer.Argument(metavar="CONTEXT[:PATH]", help="A context, or a file in it.")],
+    what: Annotated[str, typer.Argument(metavar="CONTEXT[:PATH]", help="Context, or a file in it.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
@@ -168,7 +168,8 @@ def rm(
         else:
             if not yes and not sys.stdin.isatty():
                 raise InvalidArgumentError(
-                    f"Nobody can be asked whether to delete {store.name}.", hint="If it shall be deleted: --yes"
+                    f"{store.name} was not deleted: without a terminal, there is no one to confirm it.",
+                    hint="To delete it without confirmation: --yes",
                 )
             if not yes:
                 typer.confirm(f"Delete the context {store.name} and all its files?", abort=True, err=True)

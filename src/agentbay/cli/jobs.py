@@ -1,4 +1,4 @@
-"""Programs that run in a session by themselves, and whose output is followed from here."""
+"""Background jobs in a session."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 WriteCallback = Callable[[bytes], object]
 
-_TERMINATE_GRACE_SECONDS = 3.0  # seconds that a program has to end by itself when it is asked to
-_STDIN_TIMEOUT_SECONDS = 86400.0  # seconds that a program may leave its input unread
-_STDIN_PIECE_BYTES = 36 * 1024  # bytes of input, which travel in one call
+_TERMINATE_GRACE_SECONDS = 3.0  # between SIGTERM and SIGKILL
+_STDIN_TIMEOUT_SECONDS = 86400.0  # how long a program may leave its input unread
+_STDIN_PIECE_BYTES = 36 * 1024  # input sent per call
 _LIST_SCRIPT = f"""\
 cd {PROCESSES_DIRECTORY} 2>/dev/null || exit 0
 for job in $(ls -tr); do
@@ -30,7 +30,10 @@ done"""
 
 
 class JobInfo(NamedTuple):
-    """A job as a list shows it: `state` is its exit code, or "running" if it has none."""
+    """One row of a job list.
+
+    `state` is "running" or the exit code.
+    """
 
     job: str
     state: str
@@ -38,14 +41,14 @@ class JobInfo(NamedTuple):
 
 
 def start_job(session: Session, line: str, *, cwd: str, envs: dict[str, str], stdin: bool = False) -> Process:
-    """Start a command, as typed at a prompt; it does not end with this program.
+    """Start a shell command that outlives this process.
 
     Args:
-        session: Where.
-        line: The command.
-        cwd: Directory to run it in; "" is the session's home.
-        envs: Environment variables beside the session's own.
-        stdin: Whether it has an input; otherwise that is empty.
+        session: Session to run it in.
+        line: The command line, for a shell.
+        cwd: Working directory; "" is the home of the session.
+        envs: Environment variables in addition to those of the session.
+        stdin: Whether input will follow; without it, standard input is empty.
     """
     shell = f'exec "$(command -v bash || command -v sh)" -c {shlex.quote(line)}'
     process = session.command.start(shell if stdin else f"{shell} </dev/null", cwd or None, envs or None)
@@ -54,10 +57,10 @@ def start_job(session: Session, line: str, *, cwd: str, envs: dict[str, str], st
 
 
 def find_job(session: Session, name: str) -> Process:
-    """Find a job.
+    """Find a job by its id.
 
     Raises:
-        NotFoundError: There is none of that name.
+        NotFoundError: If there is no such job.
     """
     try:
         return session.command.attach(name)
@@ -68,13 +71,13 @@ def find_job(session: Session, name: str) -> Process:
 
 
 def list_jobs(session: Session) -> Iterator[JobInfo]:
-    """The jobs of a session, the newest last."""
+    """Yield the jobs of a session, the newest last."""
     for line in session.command.run(_LIST_SCRIPT).check().stdout.splitlines():
         yield JobInfo(*line.split("\t", 2))
 
 
 def show_output(process: Process, out: WriteCallback, err: WriteCallback) -> int | None:
-    """Pass on what a job has written so far; return its exit code if it has ended."""
+    """Write the output so far of a job, and return its exit code."""
     for stream, write in (("stdout", out), ("stderr", err)):
         done = 0
         while piece := process._poll_output(stream, done, 0.0).data:
@@ -84,17 +87,17 @@ def show_output(process: Process, out: WriteCallback, err: WriteCallback) -> int
 
 
 def follow_output(process: Process, out: WriteCallback, err: WriteCallback) -> int:
-    """Pass on what a job writes, until it ends; return its exit code.
+    """Write the output of a job until it ends, and return its exit code.
 
     Raises:
-        CommandError: It was killed from outside, so there is none.
+        CommandError: If the job was killed from outside, and has no exit code.
     """
     lost: list[BaseException] = []
-    beside = Thread(target=_copy_chunks, args=(process.stderr.chunks(), err, lost), daemon=True)
-    beside.start()
+    stderr_thread = Thread(target=_copy_chunks, args=(process.stderr.chunks(), err, lost), daemon=True)
+    stderr_thread.start()
     for piece in process.stdout.chunks():
         out(piece)
-    beside.join()
+    stderr_thread.join()
     if lost:
         raise lost[0]
     return process.wait()
@@ -103,41 +106,42 @@ def follow_output(process: Process, out: WriteCallback, err: WriteCallback) -> i
 def run_attached(
     process: Process, out: WriteCallback, err: WriteCallback, *, timeout: float | None, stdin: bool = False
 ) -> int:
-    """Follow a job that belongs to this program: it does not outlive it.
+    """Follow a job to its end, and terminate it if this process is interrupted.
 
     Args:
         process: The job.
-        out, err: Get its output.
-        timeout: Seconds after which it is ended; None is never.
-        stdin: Whether to give it this program's input.
+        out: Function that gets its standard output.
+        err: Function that gets its standard error.
+        timeout: Seconds after which to terminate it; None is never.
+        stdin: Whether to forward the standard input of this process to it.
 
     Raises:
-        CommandError: It ran out of time, or was killed from outside.
+        CommandError: If the job ran out of time, or was killed from outside.
     """
-    wrong: list[AgentBayError] = []
+    errors: list[AgentBayError] = []
     if stdin:
-        Thread(target=_forward_stdin, args=(process, wrong), daemon=True).start()
-    watch = Timer(timeout or 0, _terminate_on_timeout, (process, timeout, wrong))
-    watch.daemon = True
+        Thread(target=_forward_stdin, args=(process, errors), daemon=True).start()
+    watchdog = Timer(timeout or 0, _terminate_on_timeout, (process, timeout, errors))
+    watchdog.daemon = True
     if timeout is not None:
-        watch.start()
+        watchdog.start()
     try:
         code = follow_output(process, out, err)
     except (KeyboardInterrupt, BrokenPipeError):
         terminate(process)
         raise
     finally:
-        watch.cancel()
+        watchdog.cancel()
     if timeout is not None:
-        watch.join()  # it may be at ending the job, and looks at what is removed next
+        watchdog.join()  # it may still be terminating the job, whose files are removed next
     process.remove()
-    if wrong:
-        raise wrong[0]
+    if errors:
+        raise errors[0]
     return code
 
 
 def terminate(process: Process) -> None:
-    """End a job: asked first, then forced."""
+    """Terminate a job by SIGTERM, and by SIGKILL if that does not help."""
     process.signal(signal.SIGTERM)
     try:
         process.wait(_TERMINATE_GRACE_SECONDS)
@@ -145,9 +149,9 @@ def terminate(process: Process) -> None:
         process.kill()
 
 
-def _terminate_on_timeout(process: Process, timeout: float, wrong: list[AgentBayError]) -> None:
-    wrong.append(CommandError(f"The command was ended: it ran for more than {timeout:g} s."))
-    with suppress(AgentBayError):  # what is wrong with it, the one who follows it is told too
+def _terminate_on_timeout(process: Process, timeout: float, errors: list[AgentBayError]) -> None:
+    errors.append(CommandError(f"The command was terminated: it ran for more than {timeout:g} s."))
+    with suppress(AgentBayError):  # whoever follows the job meets the same error
         terminate(process)
 
 
@@ -159,14 +163,14 @@ def _copy_chunks(pieces: Iterable[bytes], write: WriteCallback, lost: list[BaseE
         lost.append(error)
 
 
-def _forward_stdin(process: Process, wrong: list[AgentBayError]) -> None:
-    """Give a job what comes on this program's input, as it comes; it may end before that does."""
+def _forward_stdin(process: Process, errors: list[AgentBayError]) -> None:
+    """Forward the standard input of this process to a job."""
     try:
-        while piece := sys.stdin.buffer.read1(_STDIN_PIECE_BYTES):  # type: ignore[union-attr]  # only a replaced one has none
+        while piece := sys.stdin.buffer.read1(_STDIN_PIECE_BYTES):  # type: ignore[union-attr]  # only a replaced stdin has no buffer
             process.send_stdin(piece, timeout=_STDIN_TIMEOUT_SECONDS)
         process.close_stdin()
     except AgentBayError as error:
-        with suppress(CommandError):  # it was removed just now
-            if process.poll() is None:  # otherwise it had no need of more
-                wrong.append(error)
+        with suppress(CommandError):  # the job was removed just now
+            if process.poll() is None:  # a job that has ended needs no more input
+                errors.append(error)
                 terminate(process)

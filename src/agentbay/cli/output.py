@@ -1,4 +1,7 @@
-"""What the command shows: results on standard output, everything else on standard error."""
+"""Output of the command line.
+
+Results go to standard output, everything else to standard error.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ _ERROR_FIELDS = ("code", "request_id", "status_code", "retryable")
 
 
 class CommandOutput:
-    """The two streams of this process.
+    """Writes results, notes, errors and progress.
 
     Attributes:
-        json: Whether results and errors are JSON.
+        json: Whether results and errors are written as JSON.
     """
 
     def __init__(self) -> None:
@@ -31,18 +34,18 @@ class CommandOutput:
     # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def show(self, value: object, text: str) -> None:
-        """Show a result: as JSON, or as text."""
+        """Write a result, as JSON or as text."""
         self.show_json(value)
         if text and not self.json:
             print(text)
 
     def show_fields(self, facts: Mapping[str, Any]) -> None:
-        """Show what is known of one thing, a line each."""
+        """Write names and values, one per line."""
         width = max(map(len, facts), default=0)
         self.show(facts, "\n".join(f"{name:<{width}}  {_format_cell(value)}" for name, value in facts.items()))
 
     def show_table(self, rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
-        """Show many things of one kind: a table for people, lines with tabs for programs."""
+        """Write a table on a terminal, and tab-separated lines elsewhere."""
         if self.json:
             self.show_json(rows)
         elif not rows:
@@ -53,19 +56,19 @@ class CommandOutput:
             print("\n".join("\t".join(map(_format_cell, row.values())) for row in rows))
 
     def show_json(self, value: object) -> None:
-        """Show what only programs want to read."""
+        """Write a result in JSON mode, and nothing otherwise."""
         if self.json:
             print(json.dumps(value, indent=2, ensure_ascii=False))
 
     # ── Everything else ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def note(self, text: str) -> None:
-        """Say something that is no result; not to programs that read JSON."""
+        """Write a note to standard error, but not in JSON mode."""
         if not self.json:
             print(text, file=sys.stderr)
 
     def error(self, error: AgentBayError | OSError) -> None:
-        """Say what went wrong, and the way out."""
+        """Write an error with its hint to standard error."""
         if self.json:
             print(json.dumps({"error": _error_to_dict(error)}, ensure_ascii=False), file=sys.stderr)
             return
@@ -80,17 +83,21 @@ class CommandOutput:
 
     @contextmanager
     def show_busy(self, what: str) -> Iterator[None]:
-        """Show that something goes on, to a person."""
+        """Show a spinner on a terminal."""
         with self.progress(what, None):
             yield
 
     @contextmanager
     def progress(self, what: str, total: int | None) -> Iterator[Progress]:
-        """Show how many bytes have been moved, to a person; the function is called with the bytes so far."""
+        """Show a progress bar on a terminal.
+
+        Yields:
+            A function to call with the number of bytes so far.
+        """
         from agentbay import progress
 
-        with nullcontext(_ignore_progress) if self.json else progress(what, total) as tell:
-            yield tell
+        with nullcontext(_ignore_progress) if self.json else progress(what, total) as report:
+            yield report
 
 
 def _ignore_progress(done: int | TreeProgress) -> None:

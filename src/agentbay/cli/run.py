@@ -1,4 +1,4 @@
-"""`agentbay run`: a script in a fresh session, and its outputs back here."""
+"""`agentbay run`: runs a script in a fresh session, and fetches its outputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agentbay import AgentBay, Session
 
 _EXAMPLES = format_examples(
-    "agentbay run analysis.py        # what it writes comes to ./analysis-output",
+    "agentbay run analysis.py        # its output files go to ./analysis-output",
     "agentbay run train.py --with data.csv --out result -- --epochs 3",
     "agentbay run hello.sh --local   # on this machine, without a key",
 )
@@ -37,7 +37,7 @@ _INTERPRETERS = {".py": "python3", ".sh": "bash", ".js": "node", ".mjs": "node",
 _WORK_DIRECTORY = "agentbay-run"
 _START_MARKER = ".agentbay-run-began"
 _OUTPUTS_DIRECTORY = ".agentbay-run-outputs"
-# What is newer than the mark was made or changed by the script; find says so file by file.
+# Files newer than the marker were made or changed by the script.
 _COLLECT_SCRIPT = (
     f"cd {_WORK_DIRECTORY} && find . -type f -newer ../{_START_MARKER} -not -path '*/__pycache__/*' "
     f"-exec sh -c 'mkdir -p ../{_OUTPUTS_DIRECTORY} && cp -l --parents -t ../{_OUTPUTS_DIRECTORY} \"$@\"' - {{}} +"
@@ -45,31 +45,40 @@ _COLLECT_SCRIPT = (
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add this command to its group."""
+    """Add this command to the command line."""
     app.command(epilog=_EXAMPLES)(run)
 
 
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The script.")],
-    arguments: Annotated[list[str], typer.Argument(metavar="ARGUMENT", help="For it, best after `--`.")] = [],  # noqa: B006
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Script to run.")],
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="ARGUMENT", help="Argument for the script, after `--`.")
+    ] = [],  # noqa: B006
     with_files: Annotated[
         list[Path],
-        typer.Option("--with", metavar="PATH", exists=True, help="A file or directory it needs; may be repeated."),
+        typer.Option("--with", metavar="PATH", exists=True, help="File or directory that it needs; may be repeated."),
     ] = [],  # noqa: B006  # typer copies it
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", show_default="FILE-output", help="Where its outputs go.")
+        Path | None, typer.Option(metavar="DIR", show_default="FILE-output", help="Directory for its output files.")
     ] = None,
     env: EnvOption = [],  # noqa: B006
     timeout: TimeoutOption = None,
-    image: Annotated[str, typer.Option(metavar="IMAGE", help="What runs in the session.")] = "",
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the session, and say which it is.")] = False,
-    local: Annotated[bool, typer.Option("--local", help="On a runtime of its own on this machine; no key.")] = False,
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="Image of the session.")] = "",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the session, and print its id.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run it on this machine, in a private runtime, without a key.")
+    ] = False,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> int:
-    """Run a script in a fresh session, show its output, and bring the files that it made or changed back here."""
+    """Run a script in a fresh session, show its output, and fetch its files.
+
+    Files that the script creates or changes are copied to this machine.
+    """
     if local and keep:
-        raise InvalidArgumentError("--local ends with this command, so there is nothing to keep.")
+        raise InvalidArgumentError(
+            "--keep needs a service that stays, and the runtime of --local ends with this command."
+        )
     target = out or Path(f"{file.stem}-output")
     if target.exists() and not target.is_dir():
         raise InvalidArgumentError(
@@ -80,7 +89,7 @@ def run(
         session.file_system.create_directory(_WORK_DIRECTORY).unwrap()
         for path in [file, *with_files]:
             send_path(session, path, f"{_WORK_DIRECTORY}/")
-        # The clock behind "newer" ticks in milliseconds.
+        # File times advance in steps of milliseconds, so the script must start after the marker by at least one.
         session.command.run(f"touch {_START_MARKER}; sleep 0.02").check()
         code = run_and_show(start_job(session, line, cwd=_WORK_DIRECTORY, envs=parse_pairs(env, "--env")), timeout)
         _fetch_outputs(session, target)
@@ -94,8 +103,8 @@ def _interpreter_command(file: Path) -> list[str]:
     runner = _INTERPRETERS.get(file.suffix.lower())
     if runner is None:
         raise InvalidArgumentError(
-            f"It is not known how to run {file.name}.",
-            hint=f"Give it one of {', '.join(_INTERPRETERS)}, or a first line #!... and make it executable.",
+            f"There is no interpreter for {file.name}.",
+            hint=f"Use one of {', '.join(_INTERPRETERS)}, or a first line #!... and make the file executable.",
         )
     return [runner, file.name]
 

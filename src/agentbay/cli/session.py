@@ -1,4 +1,4 @@
-"""`agentbay session`: make sessions, find them, end them."""
+"""`agentbay session`: creates, lists, pauses and deletes sessions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _EXAMPLES = format_examples(
     "agentbay session delete $ID",
 )
 
-app = make_group("Sessions: isolated machines in which commands run and files are kept.", _EXAMPLES)
+app = make_group("Sessions: isolated machines that run commands and hold files.", _EXAMPLES)
 
 SessionsArgument = Annotated[
     list[str], typer.Argument(metavar="SESSION", help="Ids of sessions.", autocompletion=complete_session)
@@ -45,12 +45,12 @@ WaitOption = Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=1, 
 
 @app.command(epilog=format_examples("ID=$(agentbay session create --image code_latest --max-runtime 120)"))
 def create(
-    image: Annotated[str, typer.Option(metavar="IMAGE", help="What runs in it; linux_latest by default.")] = "",
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="Image to run; linux_latest by default.")] = "",
     label: LabelOption = [],  # noqa: B006  # typer copies it
     idle: Annotated[
-        int | None, typer.Option(metavar="MINUTES", min=1, help="End it after so long without activity.")
+        int | None, typer.Option(metavar="MINUTES", min=1, help="End it after this time without activity.")
     ] = None,
-    max_runtime: Annotated[int | None, typer.Option(metavar="MINUTES", min=1, help="End it after so long.")] = None,
+    max_runtime: Annotated[int | None, typer.Option(metavar="MINUTES", min=1, help="End it after this time.")] = None,
     context: Annotated[
         list[str],
         typer.Option(metavar="CONTEXT:PATH", help="Copy a context to PATH now, and back at the end; may be repeated."),
@@ -69,7 +69,7 @@ def create(
             context_syncs=[_parse_context_sync(bay, item) for item in context],
         )
         result = bay.create(params)
-        if result.session is not None:  # said even if a context did not arrive: it is there, and has to be deleted
+        if result.session is not None:  # printed even if a context failed: the session exists and has to be deleted
             facts = {"session_id": result.session.session_id, "image_id": result.session.image_id}
             output.show(facts, result.session.session_id)
         result.unwrap()
@@ -93,9 +93,9 @@ def _parse_context_sync(bay: AgentBay, item: str) -> ContextSync:
 @app.command("list")
 def list_sessions(
     label: LabelOption = [],  # noqa: B006
-    status: Annotated[str, typer.Option(metavar="STATUS", help="Only those in this state, such as RUNNING.")] = "",
-    image: Annotated[str, typer.Option(metavar="IMAGE", help="Only those of this image.")] = "",
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many.")] = 1000,
+    status: Annotated[str, typer.Option(metavar="STATUS", help="Only sessions in this state, such as RUNNING.")] = "",
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="Only sessions of this image.")] = "",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of rows.")] = 1000,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> None:
@@ -113,7 +113,7 @@ def list_sessions(
 
 @app.command()
 def get(session: SessionArgument, endpoint: EndpointOption = "", json: JsonOption = False) -> None:
-    """Tell what is known of a session."""
+    """Print the state, labels and contexts of a session."""
     with open_client(endpoint) as bay:
         handle = get_session(bay, session)
         data = bay.get_session(session).unwrap().data
@@ -131,11 +131,14 @@ def get(session: SessionArgument, endpoint: EndpointOption = "", json: JsonOptio
 @app.command()
 def delete(
     session: SessionsArgument,
-    sync: Annotated[bool, typer.Option("--sync", help="Copy its contexts back first.")] = False,
+    sync: Annotated[bool, typer.Option("--sync", help="Copy their contexts back first.")] = False,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> int:
-    """Delete sessions and everything in them. All are tried; the status is 1 if one could not be deleted."""
+    """Delete sessions and everything in them.
+
+    It tries all of them, and returns status 1 if one could not be deleted.
+    """
     failed = 0
     with open_client(endpoint) as bay:
         for name in session:
@@ -154,7 +157,7 @@ def delete(
 def pause(
     session: SessionArgument, timeout: WaitOption = 600, endpoint: EndpointOption = "", json: JsonOption = False
 ) -> None:
-    """Pause a session, and wait: everything in it stands still and is kept."""
+    """Pause a session, and wait until all its processes are frozen."""
     with open_session(session, endpoint) as handle, output.show_busy("pausing"):
         result = handle.pause(timeout).unwrap()
     output.show({"session_id": session, "status": result.status}, result.status or "")
@@ -179,13 +182,16 @@ def resume(
 def url(
     session: SessionArgument,
     port: Annotated[
-        int | None, typer.Option(metavar="N", help="What listens there in the session: 30100 to 30199.")
+        int | None, typer.Option(metavar="N", help="Port of a server in the session: 30100 to 30199.")
     ] = None,
-    websocket: Annotated[bool, typer.Option("--websocket", help="A wss link instead of https.")] = False,
+    websocket: Annotated[bool, typer.Option("--websocket", help="Print a wss link instead of https.")] = False,
     endpoint: EndpointOption = "",
     json: JsonOption = False,
 ) -> None:
-    """Print a URL of the session: of its page, or of something that listens in it. Who has the URL can use it."""
+    """Print the URL of a session's dashboard, or of a server in it.
+
+    Everyone who has the URL can use it.
+    """
     with open_session(session, endpoint) as handle:
         if port is None and not websocket:
             made = handle.info().unwrap().data.resource_url or handle.resource_url

@@ -1,4 +1,4 @@
-"""What commands have in common: options, help, and the way to the service."""
+"""Options, help layout and clients that the commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _COMPLETION_TIMEOUT_SECONDS = 2.0
 _NO_KEY_MESSAGE = """\
-There is no API key, so there is nowhere to go.
+There is no API key.
   On the cloud:     export AGENTBAY_API_KEY=...
   On this machine:  agentbay local --state-dir ~/.agentbay     # keep it running; it prints its endpoint
                     export AGENTBAY_ENDPOINT=http://127.0.0.1:PORT AGENTBAY_API_KEY=$(cat ~/.agentbay/key)
@@ -26,32 +26,35 @@ Or, for a single program on this machine:  agentbay run FILE --local"""
 
 
 def format_examples(*lines: str) -> str:
-    """Lay out examples for the end of a help page."""
+    """Format examples for the end of a help page."""
     shown = [re.sub(r"#.*", lambda comment: f"[dim]{comment[0]}[/dim]", line) for line in lines]
     return "\n".join(["examples:", *shown])
 
 
 def make_group(about: str, epilog: str = "", **more: Any) -> typer.Typer:
-    """Make a group of commands; the first paragraph of `about` stands in the list of those above it too."""
+    """Create a group of commands.
+
+    The list of commands one level up shows the first paragraph of `about`.
+    """
     about = "\n\n".join(" ".join(paragraph.split()) for paragraph in about.split("\n\n"))
     settings = {"help_option_names": ["-h", "--help"]}
     more.setdefault("no_args_is_help", True)
     return typer.Typer(help=about, epilog=epilog, context_settings=settings, rich_markup_mode="rich", **more)
 
 
-# ── Where to ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Clients and sessions ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
 def open_client(endpoint: str) -> Iterator[AgentBay]:
-    """Make a client of the service that options and environment name.
+    """Create a client of the service that the options and the environment choose.
 
     Raises:
-        ConfigurationError: There is no key.
+        ConfigurationError: If there is no key.
     """
     if not os.environ.get("AGENTBAY_API_KEY"):
         raise ConfigurationError(_NO_KEY_MESSAGE)
-    if endpoint:  # said in the environment, since `config` reads everything else there too
+    if endpoint:  # set in the environment, from which `config` reads the other settings
         os.environ["AGENTBAY_ENDPOINT"] = endpoint
         os.environ.pop("AGENTBAY_REGION_ID", None)
     from agentbay import AgentBay
@@ -62,7 +65,7 @@ def open_client(endpoint: str) -> Iterator[AgentBay]:
 
 @contextmanager
 def open_session(session_id: str, endpoint: str) -> Iterator[Session]:
-    """Find a session by its id."""
+    """Open a client, and find a session by its id."""
     with open_client(endpoint) as bay:
         yield get_session(bay, session_id)
 
@@ -71,22 +74,22 @@ def get_session(bay: AgentBay, session_id: str) -> Session:
     """Find a session by its id.
 
     Raises:
-        SessionNotFoundError: There is none.
+        SessionNotFoundError: If there is no such session.
     """
     try:
         session = bay.get(session_id).unwrap().session
     except SessionNotFoundError as error:
-        error.hint = "To see which there are: agentbay session list"
+        error.hint = "To list the sessions: agentbay session list"
         raise
     assert session is not None
     return session
 
 
 def parse_pairs(given: list[str], what: str) -> dict[str, str]:
-    """Read options of the form NAME=VALUE.
+    """Parse options of the form NAME=VALUE.
 
     Raises:
-        InvalidArgumentError: One has another form.
+        InvalidArgumentError: If one has another form.
     """
     parted = [item.partition("=") for item in given]
     for name, sign, _ in parted:
@@ -96,7 +99,10 @@ def parse_pairs(given: list[str], what: str) -> dict[str, str]:
 
 
 def complete_session(incomplete: str) -> list[str]:
-    """The ids of sessions that begin so; a shell that asks in vain is told nothing."""
+    """Return the ids of sessions that start with a prefix, for shell completion.
+
+    Errors return no ids, since a shell cannot show them.
+    """
     from agentbay import AgentBay
 
     try:
@@ -125,25 +131,27 @@ def _check_positive(seconds: float | None) -> float | None:
     return seconds
 
 
-JsonOption = Annotated[bool, _option("--json", about="Print JSON, errors too.", callback=_enable_json, is_eager=True)]
+JsonOption = Annotated[
+    bool, _option("--json", about="Print results and errors as JSON.", callback=_enable_json, is_eager=True)
+]
 EndpointOption = Annotated[
     str,
     _option(
         "--endpoint",
         metavar="URL",
         envvar="AGENTBAY_ENDPOINT",
-        about="Where the service is: the cloud, unless said otherwise.",
+        about="URL of the service; the cloud by default.",
     ),
 ]
 SessionArgument = Annotated[
-    str, typer.Argument(metavar="SESSION", help="The session's id.", autocompletion=complete_session)
+    str, typer.Argument(metavar="SESSION", help="Id of the session.", autocompletion=complete_session)
 ]
-LabelOption = Annotated[list[str], _option("--label", "-l", metavar="NAME=VALUE", about="A label; may be repeated.")]
+LabelOption = Annotated[list[str], _option("--label", "-l", metavar="NAME=VALUE", about="Label; may be repeated.")]
 EnvOption = Annotated[
-    list[str], _option("--env", "-e", metavar="NAME=VALUE", about="An environment variable; may be repeated.")
+    list[str], _option("--env", "-e", metavar="NAME=VALUE", about="Environment variable; may be repeated.")
 ]
-CwdOption = Annotated[str, _option("--cwd", metavar="DIR", about="Where to run it; the session's home by default.")]
+CwdOption = Annotated[str, _option("--cwd", metavar="DIR", about="Working directory; the session's home by default.")]
 TimeoutOption = Annotated[
     float | None,
-    _option("--timeout", metavar="SECONDS", about="Kill it after so long.", callback=_check_positive),
+    _option("--timeout", metavar="SECONDS", about="Kill the command after this time.", callback=_check_positive),
 ]

@@ -1,4 +1,4 @@
-"""Files and directories between this machine and a session, of any size, placed as `cp -r` would."""
+"""Copies files and directories between this machine and a session, as `cp -r` does."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from agentbay import Session, TreeReport
     from agentbay.cli.output import Progress
 
-_TRANSFER_CHUNK_BYTES = 4 << 20  # bytes
-_PLACE_TIMEOUT_SECONDS = 600  # that placing a file may take
+_TRANSFER_CHUNK_BYTES = 4 << 20
+_PLACE_TIMEOUT_SECONDS = 600  # for the command that moves a staged file into place
 
 _STAT_SCRIPT = """\
 [ -e {path} ] || exit 44
@@ -32,14 +32,14 @@ mkdir -p "$(dirname "$to")"; chmod {mode} {staged}; mv -fT {staged} "$to\""""
 
 
 class CopyLocation(NamedTuple):
-    """Where something is: in the session or context `name`, or on this machine if that is ""."""
+    """A path in a session or context, or on this machine without `name`."""
 
     name: str
     path: str
 
     @classmethod
     def parse(cls, text: str) -> CopyLocation:
-        """Read NAME:PATH or PATH; a colon after a slash is part of a path."""
+        """Parse NAME:PATH or PATH, where a colon after a slash belongs to the path."""
         name, colon, path = text.partition(":")
         return cls(name, path or ".") if colon and name and "/" not in name and name != "." else cls("", text)
 
@@ -84,7 +84,7 @@ def _send_content(session: Session, reader: IO[bytes], staged: str, name: str) -
     with output.progress(f"sending {name}", total) as progress:
         while True:
             piece = reader.read(_TRANSFER_CHUNK_BYTES)
-            if piece or not sent:  # an empty file is made too
+            if piece or not sent:  # an empty file needs one write as well
                 session.file_system.write_file(staged, piece, "append").unwrap()
             sent += len(piece)
             progress(sent)
@@ -99,38 +99,38 @@ def fetch_path(session: Session, source: str, target: Path) -> TreeReport:
     """Copy a file or a directory out of a session.
 
     Raises:
-        FileError: There is no such thing, or "-", standard output, was asked to take a directory.
+        FileError: If the source does not exist, or is a directory and the target is "-", standard output.
     """
     from agentbay import TreeReport
 
-    look = session.command.run(_STAT_SCRIPT.format(path=_quote_remote_path(source))).unwrap()
-    if look.exit_code == 44:
+    stat = session.command.run(_STAT_SCRIPT.format(path=_quote_remote_path(source))).unwrap()
+    if stat.exit_code == 44:
         raise FileError(f"There is no {source!r} in the session.", hint="Relative paths start at its home directory.")
     name = source.rstrip("/").rpartition("/")[2]
-    told = look.check().stdout.split()
-    if told == ["directory"]:
+    fields = stat.check().stdout.split()
+    if fields == ["directory"]:
         if str(target) == "-":
             raise FileError(f"{source!r} is a directory: it cannot go to standard output.")
         place = target / name if target.is_dir() and name not in ("", ".") else target
         return fetch_tree(session, source, place)
-    size = int(told[0])
+    size = int(fields[0])
     with output.progress(f"fetching {name}", size) as progress:
         if str(target) == "-":
             _fetch_content(session, source, sys.stdout.buffer, size, progress)
             sys.stdout.buffer.flush()
         else:
             place = target / name if target.is_dir() else target
-            with _atomic_writer(place, int(told[1], 8)) as writer:
+            with _atomic_writer(place, int(fields[1], 8)) as writer:
                 _fetch_content(session, source, writer, size, progress)
     return TreeReport(copied=[name], bytes=size)
 
 
 def fetch_tree(session: Session, source: str, target: Path) -> TreeReport:
-    """Make a directory here as one of the session; what was there and is not in it stays."""
+    """Copy a directory out of a session, without deleting anything locally."""
     with output.progress(f"fetching {source}", None) as progress:
         report = session.file_system.pull(source, target, progress=progress)
     if report.skipped:
-        output.note(f"Left out, since they lead out of {source}: {', '.join(report.skipped)}")
+        output.note(f"Skipped links that lead out of {source}: {', '.join(report.skipped)}")
     return report
 
 
@@ -155,7 +155,7 @@ def _fetch_content(session: Session, path: str, writer: IO[bytes], size: int, pr
 
 @contextmanager
 def _atomic_writer(place: Path, mode: int) -> Iterator[IO[bytes]]:
-    """Open a file that is there whole at the end, or not at all."""
+    """Open a temporary file that replaces the target unless an error occurs."""
     place.parent.mkdir(parents=True, exist_ok=True)
     made = tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False)  # noqa: SIM115
     try:

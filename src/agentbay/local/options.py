@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -79,36 +79,89 @@ Count = Annotated[int, parse_count]
 Processors = Annotated[float, parse_processors]
 
 
+def _option(default: Any, about: str, metavar: str | None = None, shown_default: str | None = None) -> Any:
+    """Declare an option; `metavar` and `shown_default` replace its type and default on the help page."""
+    return field(default=default, metadata={"help": about, "metavar": metavar, "show_default": shown_default})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to run; `agentbay local --help` says what each means. A field `a_b` is the option `--a-b`."""
+    """How to run. Both command lines are made from these fields: a field `a_b` is the option `--a-b`."""
 
-    host: str = LOOPBACK_HOSTS[0]
-    port: Annotated[int, parse_port] = 0
-    server_name: tuple[Annotated[str, parse_host_name], ...] = ()
-    socket: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    state_dir: str | None = None
-    context_store: str | None = None
-    isolation: IsolationOption = "auto"
-    link_url: Literal["on", "off"] = "on"
-    storage_host: tuple[str, ...] = ()
-    network: NetworkOption | None = None
-    allow_host: tuple[Annotated[EgressRule, parse_rule], ...] = ()
-    log_level: Literal["debug", "info", "warning", "error"] = "warning"
-    log_format: Literal["text", "json"] = "text"
-    drain: Annotated[float, parse_seconds] = 10.0
-    max_sessions: Count | None = None
-    session_processes: Count = 256
-    session_memory: ByteSize | None = None
-    session_disk: ByteSize | None = None
-    session_cpus: Processors | None = None
-    session_open_files: Count = 4096
-    output_limit: ByteSize = 64 << 20
-    processes: Count | None = None
-    memory: ByteSize | None = None
-    cpus: Processors | None = None
+    host: str = _option(
+        LOOPBACK_HOSTS[0],
+        "Name or address at which clients reach it; other than loopback only with TLS and a key. 0.0.0.0 is every "
+        "address of this machine, :: those of IPv6 too.",
+        "NAME",
+    )
+    server_name: tuple[Annotated[str, parse_host_name], ...] = _option(
+        (), "Further name or address at which clients may reach it; may be repeated.", "NAME"
+    )
+    port: Annotated[int, parse_port] = _option(0, "Port to listen on; 0 is any free one.", "N")
+    socket: str | None = _option(None, "Serve on a unix socket that only you can open, and on no port.", "PATH")
+    tls_cert: str | None = _option(None, "Certificate with its chain, PEM.", "FILE")
+    tls_key: str | None = _option(None, "Private key of the certificate, PEM.", "FILE")
+    state_dir: str | None = _option(
+        None,
+        "Directory for its files; one runtime uses it at a time.",
+        "DIR",
+        "a temporary one, removed at the end",
+    )
+    context_store: str | None = _option(
+        None,
+        "Bucket that keeps the files of contexts, as s3://BUCKET/PREFIX?endpoint=https://... or oss://...; "
+        "credentials come from the environment.",
+        "URL",
+        "the state directory",
+    )
+    isolation: IsolationOption = _option(
+        "auto",
+        "auto isolates each session or refuses to start; landlock and none are for machines that forbid namespaces, "
+        "and warn about what they leave open.",
+    )
+    network: NetworkOption | None = _option(
+        None,
+        "Network of sessions that do not choose one: none, an egress proxy to allowed hosts, or this machine's own.",
+        shown_default="proxy",
+    )
+    allow_host: tuple[Annotated[EgressRule, parse_rule], ...] = _option(
+        (),
+        "Host that sessions may reach through the egress proxy, in addition to those that pip, npm, apt and git of "
+        "this machine use. *.DOMAIN and * match public addresses only; without a port, 80 and 443. May be repeated.",
+        "HOST[:PORT]",
+    )
+    storage_host: tuple[str, ...] = _option(
+        (),
+        "Storage that sessions may copy from and to although its address is not public; may be repeated.",
+        "HOST[:PORT]",
+    )
+    link_url: Literal["on", "off"] = _option("on", "Whether clients may call the tools of a session directly.")
+    max_sessions: Count | None = _option(None, "Sessions at a time.", "N", "no limit")
+    session_memory: ByteSize | None = _option(
+        None, "Memory of a session, such as 2GiB.", "SIZE", "half of the machine's"
+    )
+    session_processes: Count = _option(256, "Processes and threads of a session.", "N")
+    session_disk: ByteSize | None = _option(None, "Disk space of a session.", "SIZE", "what the machine can spare")
+    session_cpus: Processors | None = _option(
+        None, "Processors of a session, such as 0.5; needs control groups.", "N", "no limit"
+    )
+    session_open_files: Count = _option(4096, "Open files of each process of a session.", "N")
+    output_limit: ByteSize = _option(64 << 20, "Bytes kept of each output stream of a command.", "SIZE", "64MiB")
+    memory: ByteSize | None = _option(None, "Memory of all sessions together.", "SIZE", "no limit")
+    processes: Count | None = _option(
+        None,
+        "Processes of all sessions together; without control groups, each session counts with its own limit.",
+        "N",
+        "no limit",
+    )
+    cpus: Processors | None = _option(
+        None, "Processors of all sessions together; needs control groups.", "N", "no limit"
+    )
+    drain: Annotated[float, parse_seconds] = _option(
+        10.0, "Time for calls under way to finish when the runtime is stopped.", "SECONDS", "10"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _option("info", "Least severe messages to log.")
+    log_format: Literal["text", "json"] = _option("text", "Lines for people, or one JSON object per line.")
 
     def __post_init__(self) -> None:
         if self.socket is not None and (
@@ -139,24 +192,31 @@ class Options:
 
     @classmethod
     def from_strings(cls, given: Mapping[str, object]) -> Self:
-        """Read options that were given as text, by their fields' names; what is None was not given.
+        """Parse options given as text, by field name; None means not given.
 
         Raises:
-            ConfigurationError: One of them cannot be; says which, and what it may be.
+            ConfigurationError: A value is not valid; the message names the option and what it may be.
         """
         hints = get_type_hints(cls, include_extras=True)
-        return cls(
-            **{name: _parse_field(name, hints[name], value) for name, value in given.items() if value is not None}
-        )
+        parsed = {}
+        for name, value in given.items():
+            try:
+                if value is not None:
+                    parsed[name] = parse_value(hints[name], value)
+            except ValueError as error:
+                raise ConfigurationError(f"--{name.replace('_', '-')}: {error}.") from error
+        return cls(**parsed)
 
 
-def _parse_field(name: str, hint: Any, value: object) -> Any:
+def parse_value(hint: Any, value: object) -> Any:
+    """Parse what was given as text for a field of this type; other values stay as they are.
+
+    Raises:
+        ValueError: The text is not valid.
+    """
     if isinstance(value, list):
-        return tuple(_parse_field(name, hint, item) for item in value)
-    try:
-        return _parser_for(hint)(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise ConfigurationError(f"--{name.replace('_', '-')}: {error}.") from error
+        return tuple(parse_value(hint, item) for item in value)
+    return _parser_for(hint)(value) if isinstance(value, str) else value
 
 
 def _parser_for(hint: Any) -> Callable[[str], object]:

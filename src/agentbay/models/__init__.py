@@ -1,1 +1,1 @@
-"""Classes that users hold: parameters they pass in and results they get back, one file per subject."""
+"""Parameters and results, one file per subject."""

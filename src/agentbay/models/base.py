@@ -1,4 +1,4 @@
-"""What every result has in common."""
+"""The base classes of all results."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ _URL = re.compile(r"\b([a-z]+://)(?:[^\s/@'\"]*@)?([^\s/'\"?#]+)[^\s'\"]*")
 
 
 def redacted_repr(value: object) -> str:
-    """Show a value without what a URL may carry beside its host: tokens, signatures, passwords."""
+    """Return the repr of a value, with URLs cut after their host.
+
+    Credentials, paths and queries of URLs carry tokens, signatures and passwords.
+    """
     return _URL.sub(r"\1\2/…", repr(value))
 
 
 def list_or_empty(value: list[Any] | None) -> list[Any]:
-    """None stands for an empty list."""
+    """Convert None to an empty list."""
     return [] if value is None else value
 
 
 def dict_or_empty(value: dict[str, Any] | None) -> dict[str, Any]:
-    """None stands for an empty dict."""
+    """Convert None to an empty dict."""
     return {} if value is None else value
 
 
 @define(slots=False)
 class ApiResponse:
-    """Base of everything the service answers.
+    """Base class of all answers of the service.
 
     Attributes:
-        request_id: The service's id of the request; quote it when you report a problem. "" if no answer came.
+        request_id: Id that the service gave the request, to quote in a problem report; "" if no answer came.
     """
 
     request_id: str = ""
@@ -44,18 +47,20 @@ class ApiResponse:
 
 
 class _ExceptionSlot:
-    """Keeps `exception` out of `__dict__`, which programs write as JSON."""
+    """Store `exception` in a slot, outside `__dict__`, which programs write as JSON."""
 
     __slots__ = ("exception",)
 
 
 @define(slots=False)
 class BaseResult(ApiResponse, _ExceptionSlot):
-    """Outcome of one operation. A failure is a flag here, not a raise; `unwrap()` turns it back into one.
+    """Outcome of one operation: failures are flagged, not raised.
+
+    `unwrap()` raises the error behind a failure.
 
     Attributes:
-        success: Whether the operation did what it was asked to. `bool(result)` is the same.
-        error_message: What went wrong, or "". A refusal of the service reads `[Code] Message`.
+        success: Whether the operation succeeded; `bool(result)` is the same.
+        error_message: What went wrong, or "". A refusal by the service has the form `[Code] Message`.
         exception: The typed error behind a failure, or None. Keyword only.
     """
 
@@ -77,7 +82,7 @@ class BaseResult(ApiResponse, _ExceptionSlot):
         raise self.exception or AgentBayError(self.error_message or None, request_id=self.request_id)
 
     def _repr_html_(self) -> str | None:
-        """Show in a notebook what was found, or what went wrong; None leaves it to `repr`."""
+        """Return the HTML that a notebook shows, or None to use `repr`."""
         if self.success:
             return self._success_html()
         from .. import _html
@@ -86,19 +91,19 @@ class BaseResult(ApiResponse, _ExceptionSlot):
         return _html.failure(self.error_message or "", hint, self.request_id)
 
     def _success_html(self) -> str | None:
-        """The HTML of a result that succeeded."""
+        """Return the HTML of a successful result, or None to use `repr`."""
         return None
 
 
 @define(slots=False)
 class OperationResult(BaseResult):
-    """Outcome of an operation whose answer is one value, `data`.
+    """Outcome of an operation that returns one value, `data`.
 
     Attributes:
-        data: The value, of the type its method names; None on failure.
-        code: The service's error code, or "".
-        message: The service's own words, or "".
-        http_status_code: HTTP status of a refusal, or 0.
+        data: The value; its type is documented at the method. None on failure.
+        code: Error code of the service, or "".
+        message: Message of the service, or "".
+        http_status_code: HTTP status of the refusal, or 0.
     """
 
     data: Any = field(default=None, repr=redacted_repr)
@@ -120,7 +125,10 @@ class OperationResult(BaseResult):
 
 @define(slots=False)
 class BoolResult(BaseResult):
-    """Outcome of an operation that either happened (`data` is True) or did not."""
+    """Outcome of an operation without a value.
+
+    `data` is True on success.
+    """
 
     data: bool | None = None
     error_message: str = ""

@@ -1,4 +1,4 @@
-"""Browser data that outlives a session."""
+"""Browser profiles that are kept in contexts and outlive a session."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BrowserSyncMode(str, Enum):
 
 @define(slots=False)
 class ExtensionOption:
-    """Browser extensions to load: the context that holds them, and their ids."""
+    """Browser extensions to load: their ids, and the context that holds them."""
 
     context_id: str
     extension_ids: list[str]
@@ -81,14 +81,16 @@ class BrowserFingerprintContext:
 
 @define(slots=False)
 class BrowserContext:
-    """Keep a browser's profile in a context, so that the next session starts logged in.
+    """Keep the browser profile in a context.
+
+    The next session with it starts logged in.
 
     Attributes:
         context_id: The context that holds the profile.
         auto_upload: Save the profile when the session ends.
-        sync_mode: How much of it.
-        extension_option: Extensions to load as well.
-        fingerprint_context: A fingerprint to use as well.
+        sync_mode: How much of the profile is kept.
+        extension_option: Browser extensions to load.
+        fingerprint_context: Browser fingerprint to use.
     """
 
     context_id: str
@@ -115,15 +117,15 @@ class BrowserContext:
             self.fingerprint_context_sync = ContextSync(self.fingerprint_context_id, _FINGERPRINT_PATH, policy)
 
     def get_extension_context_syncs(self) -> list[ContextSync]:
-        """Return what must be synchronised for the extensions."""
+        """Return the context syncs that bring the extensions into the session."""
         return self.extension_context_syncs or []
 
     def get_fingerprint_context_sync(self) -> ContextSync | None:
-        """Return what must be synchronised for the fingerprint, or None."""
+        """Return the context sync that brings the fingerprint into the session, or None."""
         return self.fingerprint_context_sync
 
     def profile_sync(self) -> ContextSync:
-        """Return what must be synchronised for the profile itself."""
+        """Return the context sync that keeps the profile."""
         paths = _MINIMAL_PATHS if self.sync_mode is BrowserSyncMode.MINIMAL else _STANDARD_PATHS
         policy = SyncPolicy(
             upload_policy=UploadPolicy(auto_upload=self.auto_upload),

@@ -1,4 +1,4 @@
-"""Code: what running a piece of it gave."""
+"""Results and events of running code."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ _MIME_TYPES = {
 
 @define(slots=False)
 class ExecutionResult:
-    """Something that code showed, in each form it has. The package's root calls it `CodeExecutionResult`.
+    """One output that code displayed, in every MIME type it has.
+
+    `agentbay` exports it as `CodeExecutionResult`.
 
     Attributes:
-        text, html, markdown, svg, latex: Text.
-        png, jpeg: The image, base64.
-        json: A JSON value.
-        chart: A Vega-Lite chart, as its JSON.
-        is_main_result: Whether it is the value of the last line rather than something displayed on the way.
-        data: Every form by its MIME type, those without a field of their own too. Keyword only.
+        text, html, markdown, svg, latex: The output as text of that type.
+        png, jpeg: The output as an image, base64.
+        json: The output as a JSON value.
+        chart: The JSON of a Vega-Lite chart.
+        is_main_result: Whether it is the value of the last expression, rather than displayed by a call.
+        data: Further MIME types and their values, also those that have no field here. Keyword only.
     """
 
     text: str | None = None
@@ -48,11 +50,11 @@ class ExecutionResult:
     data: dict[str, Any] = field(factory=dict, kw_only=True, repr=False, eq=False)
 
     def formats(self) -> list[str]:
-        """Return the names of the fields that are there."""
+        """Return the names of the fields that are set."""
         return [name for name in _MIME_TYPES if getattr(self, name) is not None]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """Show in a notebook what the code showed, except what could act on the notebook's page."""
+        """Return the MIME types that a notebook may show, without active content."""
         from .._html.sanitize import sanitize_bundle
 
         return sanitize_bundle(self._mime_bundle()) or {"text/plain": repr(self)}
@@ -67,7 +69,7 @@ CodeExecutionResult = ExecutionResult
 
 @define(slots=False)
 class ExecutionLogs:
-    """What code wrote to its standard streams, piece by piece."""
+    """What code wrote to its standard streams, in chunks."""
 
     stdout: list[str] = field(factory=list)
     stderr: list[str] = field(factory=list)
@@ -75,7 +77,7 @@ class ExecutionLogs:
 
 @define(slots=False)
 class ExecutionError:
-    """The error that ended a piece of code: the name of its class, its message, and how it came about."""
+    """The error that ended the code: class name, message and traceback."""
 
     name: str
     value: str
@@ -84,19 +86,19 @@ class ExecutionError:
 
 @define(slots=False)
 class EnhancedCodeExecutionResult(BaseResult):
-    """Outcome of running a piece of code.
+    """Outcome of running code.
 
-    Code that fails is an answer, not a fault: `success` is False, `error` says why, nothing is raised. Call `check()`
-    to raise on it.
+    Code that raises is not an error of the call: `success` is False, `error` has the reason, and nothing is raised.
+    `check()` raises it.
 
     Attributes:
-        execution_count: How many pieces of code this language has run in the session; None if not told.
-        execution_time: Seconds.
-        logs: What the code wrote.
-        results: What it showed, in order.
-        error: The error that ended it, or None.
-        error_message: `Name: message` of that error, or what kept the code from being run.
-        truncated: Whether more was written or shown than the service keeps. Keyword only.
+        execution_count: How many cells of this language the session has run; None if unknown.
+        execution_time: How long the code ran, in seconds.
+        logs: What the code wrote to its standard streams.
+        results: What it displayed, in order.
+        error: The error that ended the code, or None.
+        error_message: `Name: message` of that error, or the reason why the code could not run.
+        truncated: Whether the service dropped output above its limit. Keyword only.
     """
 
     request_id: str = ""
@@ -111,7 +113,10 @@ class EnhancedCodeExecutionResult(BaseResult):
 
     @property
     def result(self) -> str:
-        """The text of the code's value; if it has none, of the first thing it showed, else what it wrote."""
+        """The value of the code as text.
+
+        Without a value it is the text of the first display, and without that the standard output.
+        """
         for shown in self.results:
             if shown.is_main_result and shown.text is not None:
                 return shown.text
@@ -120,12 +125,12 @@ class EnhancedCodeExecutionResult(BaseResult):
         return "".join(self.logs.stdout)
 
     def check(self) -> EnhancedCodeExecutionResult:
-        """Return the result itself if the code ran to its end.
+        """Return the result, or raise if the code failed.
 
         Raises:
-            CodeTimeoutError: If it ran out of time.
-            CodeError: If it ended by an error.
-            AgentBayError: If it could not be run at all.
+            CodeTimeoutError: If the code ran out of time.
+            CodeError: If the code raised an error.
+            AgentBayError: If the code could not run at all.
         """
         if self.success:
             return self
@@ -134,19 +139,28 @@ class EnhancedCodeExecutionResult(BaseResult):
         raise CodeError(self.error_message or None, request_id=self.request_id)
 
     def unwrap(self) -> EnhancedCodeExecutionResult:
-        """Return the result if the code was run, however it ended; raise what prevented it."""
+        """Return the result, or raise if the code could not run.
+
+        Its own errors do not raise.
+
+        Raises:
+            AgentBayError: `exception`, if the code could not run.
+        """
         if self.exception is not None:
             raise self.exception
         return self
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """Show in a notebook what the code showed, if that is one thing; else see `_repr_html_`."""
+        """Return the MIME types of a single output.
+
+        `_repr_html_` shows everything else.
+        """
         if self.success and len(self.results) == 1 and not (self.logs.stdout or self.logs.stderr or self.truncated):
             return self.results[0]._repr_mimebundle_()
         return {}
 
     def _repr_html_(self) -> str | None:
-        """Show in a notebook what the code wrote and showed, and how it failed."""
+        """Return HTML with all output and the error, or None for a single output."""
         if self._repr_mimebundle_():
             return None
         from .. import _html
@@ -161,17 +175,17 @@ class EnhancedCodeExecutionResult(BaseResult):
             *(f"<div>{sanitize.bundle_to_html(item._mime_bundle())}</div>" for item in self.results),
             _html.text(trace, wrong=True),
             "" if self.success or self.error_message in errors + trace else _html.failure(self.error_message),
-            _html.note("More was written or shown than the service keeps." if self.truncated else ""),
+            _html.note("The service dropped output above its limit." if self.truncated else ""),
         )
 
 
 @frozen
 class CodeContext:
-    """A place in a session in which code of one language runs; what it defines is its own.
+    """An execution context: a kernel of one language with its own variables.
 
     Attributes:
-        name: What it is called, in its session.
-        language: What it runs. The context of a language that is there without being made has this as its name.
+        name: Its name, unique in the session.
+        language: The language it runs. The default context of a language has the language as its name.
     """
 
     name: str
@@ -180,28 +194,35 @@ class CodeContext:
 
 @define(slots=False)
 class CodeStdout:
-    """Running code wrote to its standard output."""
+    """Event: the code wrote to its standard output."""
 
     text: str
 
 
 @define(slots=False)
 class CodeStderr:
-    """Running code wrote to its standard error."""
+    """Event: the code wrote to its standard error."""
 
     text: str
 
 
 @define(slots=False)
 class CodeShown:
-    """Running code showed something."""
+    """Event: the code displayed something."""
 
     result: ExecutionResult
 
 
 @define(slots=False)
 class CodeFailed:
-    """Running code met its error; the end follows. `raw` is how the service says it: `code`, `message`, ..."""
+    """Event: the code failed.
+
+    `CodeEnded` follows.
+
+    Attributes:
+        error: The error.
+        raw: The same as the service sent it: `code`, `message`, ...
+    """
 
     error: ExecutionError
     raw: dict[str, Any] = field(factory=dict, repr=False)
@@ -209,7 +230,10 @@ class CodeFailed:
 
 @define(slots=False)
 class CodeEnded:
-    """Code has ended; `result` is all there is to know of it."""
+    """Event: the code has ended.
+
+    `result` is its complete result.
+    """
 
     result: EnhancedCodeExecutionResult
 

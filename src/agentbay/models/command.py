@@ -1,4 +1,4 @@
-"""Shell commands: what running one gave."""
+"""Results of shell commands."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from .base import BaseResult
 class CommandResult(BaseResult):
     """Outcome of a shell command.
 
-    A non-zero exit code is an answer, not a fault: `success` is False, `error_message` is the command's standard
-    error, nothing is raised. Call `check()` to raise on it.
+    A non-zero exit code is not an error of the call: `success` is False, and nothing is raised. `check()` raises it.
 
     Attributes:
         output: `stdout` followed by `stderr`.
-        exit_code: The command's own, 128 + N if signal N ended it, -1 if there is none: it ran
-            out of time and was killed, or could not be run at all.
-        stdout, stderr: What the command wrote.
-        trace_id: The service's trace id of a failed command, or "".
+        exit_code: Exit code of the command; 128 + N if signal N ended it; -1 if the command ran out of time, or could
+            not run at all.
+        stdout, stderr: What the command wrote to each stream.
+        trace_id: Trace id that the service gave a failed command, or "".
     """
 
     output: str = ""
@@ -31,29 +30,35 @@ class CommandResult(BaseResult):
     trace_id: str = ""
 
     def check(self) -> CommandResult:
-        """Return the result itself if the command exited with 0.
+        """Return the result, or raise if the exit code is not 0.
 
         Raises:
             CommandTimeoutError: If the command ran out of time.
-            CommandError: If it exited with another code.
-            AgentBayError: If it could not be run at all.
+            CommandError: If the exit code is not 0.
+            AgentBayError: If the command could not run at all.
         """
         if self.success:
             return self
         if self.exception is not None:
             raise self.exception
-        last = (self.stderr or self.stdout).strip().splitlines()[-1:]
-        said = f": {last[0]}" if last else "."
-        raise CommandError(f"The command exited with {self.exit_code}{said}", request_id=self.request_id)
+        last_line = (self.stderr or self.stdout).strip().splitlines()[-1:]
+        detail = f": {last_line[0]}" if last_line else "."
+        raise CommandError(f"The command exited with {self.exit_code}{detail}", request_id=self.request_id)
 
     def unwrap(self) -> CommandResult:
-        """Return the result if the command ran to its end, whatever its exit code; raise what prevented it."""
+        """Return the result, or raise if the command did not run to its end.
+
+        A non-zero exit code does not raise.
+
+        Raises:
+            AgentBayError: `exception`, if the command timed out or could not run.
+        """
         if self.exception is not None:
             raise self.exception
         return self
 
     def _repr_html_(self) -> str | None:
-        """Show in a notebook what the command wrote, and how it ended."""
+        """Return HTML with the output and the exit code."""
         from .. import _html
 
         end = super()._repr_html_() if self.exit_code < 0 else None

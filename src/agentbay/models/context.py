@@ -1,4 +1,4 @@
-"""How a session uses contexts: what is synchronised or mounted where, and by which policy."""
+"""Parameters that say which contexts a session synchronises or mounts, and how."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _WILDCARD_CHARACTERS = frozenset("*?[]")
 
 
 class UploadStrategy(str, Enum):
-    """When changed files go up to the context."""
+    """When changed files are uploaded to the context."""
 
     UPLOAD_BEFORE_RESOURCE_RELEASE = "UploadBeforeResourceRelease"
 
 
 class DownloadStrategy(str, Enum):
-    """When files come down into the session."""
+    """When files are downloaded into the session."""
 
     DOWNLOAD_ASYNC = "DownloadAsync"
 
 
 class UploadMode(str, Enum):
-    """Whether files are kept one by one or as one archive."""
+    """Whether the context keeps single files or one archive."""
 
     FILE = "File"
     ARCHIVE = "Archive"
@@ -52,7 +52,7 @@ class BetaContextMountAccessMode(str, Enum):
 
 
 class BetaContextMountStrategy(str, Enum):
-    """The kind of storage behind a mount."""
+    """Storage class of a mount."""
 
     STANDARD = "standard"
     PERFORMANCE = "performance"
@@ -74,12 +74,12 @@ def _refuse_wildcards(name: str, path: str, way_out: str) -> None:
 
 @define(slots=False)
 class UploadPolicy:
-    """Which changes go up to the context, and how.
+    """Which changes are uploaded to the context, and how.
 
     Attributes:
-        auto_upload: Upload when the session ends.
+        auto_upload: Whether to upload when the session ends.
         upload_strategy: When to upload.
-        upload_mode: File by file, or as one archive.
+        upload_mode: Whether to upload single files or one archive.
         archive_exclude_paths: Paths, relative to the synchronised one, that Archive mode keeps as single files.
     """
 
@@ -96,7 +96,12 @@ class UploadPolicy:
 
 @define(slots=False)
 class DownloadPolicy:
-    """Which files come down into the session; `auto_download` does so when it starts."""
+    """Which files are downloaded into the session.
+
+    Attributes:
+        auto_download: Whether to download when the session starts.
+        download_strategy: When to download.
+    """
 
     auto_download: bool = True
     download_strategy: DownloadStrategy = DownloadStrategy.DOWNLOAD_ASYNC
@@ -109,7 +114,7 @@ class DownloadPolicy:
 
 @define(slots=False)
 class DeletePolicy:
-    """Whether a file deleted in the session is deleted in the context too (`sync_local_file`)."""
+    """Whether files deleted in the session are deleted in the context too (`sync_local_file`)."""
 
     sync_local_file: bool = True
 
@@ -121,7 +126,13 @@ class DeletePolicy:
 
 @define(slots=False)
 class ExtractPolicy:
-    """What happens to archives that come down: extract, delete the archive, extract beside it."""
+    """What happens to archives that are downloaded.
+
+    Attributes:
+        extract: Whether to unpack them.
+        delete_src_file: Whether to delete the archive afterwards.
+        extract_current_folder: Whether to unpack beside the archive, not into a folder named after it.
+    """
 
     extract: bool = True
     delete_src_file: bool = True
@@ -135,7 +146,12 @@ class ExtractPolicy:
 
 @define(slots=False)
 class RecyclePolicy:
-    """How long uploaded files are kept; `paths` are relative to the synchronised one, `[""]` means all."""
+    """How long uploaded files are kept.
+
+    Attributes:
+        lifecycle: The period, counted from the upload.
+        paths: Paths it holds for, relative to the synchronised one; `[""]` is all.
+    """
 
     lifecycle: Lifecycle = field(default=Lifecycle.LIFECYCLE_FOREVER, validator=_make_enum_validator(Lifecycle))
     paths: list[str] = field(factory=lambda: [""])
@@ -152,12 +168,13 @@ class RecyclePolicy:
 
 @define(slots=False)
 class WhiteList:
-    """A path to synchronise, relative to the context's mount path ("" is everything), and what to leave out of it.
+    """A path to synchronise, and what to exclude from it.
 
     Attributes:
-        path: A folder or file, or a regular expression if `is_path_regex`.
+        path: A folder or file, relative to the path of the context ("" is everything); a regular expression if
+            `is_path_regex`.
         exclude_paths: Relative to `path`; regular expressions if `is_exclude_regex`.
-        is_path_regex, is_exclude_regex: How to read the two.
+        is_path_regex, is_exclude_regex: Whether these are regular expressions.
     """
 
     path: str = ""
@@ -177,14 +194,17 @@ class WhiteList:
 
 @define(slots=False)
 class BWList:
-    """The white lists of a policy; an empty list means everything."""
+    """The white lists of a policy.
+
+    An empty list includes everything.
+    """
 
     white_lists: list[WhiteList] = field(factory=list)
 
 
 @define(slots=False)
 class MappingPolicy:
-    """Where data made on another system was: `path` there stands for this sync's path here."""
+    """The path that the same data has on another system."""
 
     path: str = ""
 
@@ -196,7 +216,10 @@ class MappingPolicy:
 
 @define(slots=False)
 class SyncPolicy:
-    """How one path is synchronised with a context. Parts that are not given get their defaults."""
+    """How one path is synchronised with a context.
+
+    None parts get their defaults.
+    """
 
     upload_policy: UploadPolicy | None = None
     download_policy: DownloadPolicy | None = None
@@ -222,13 +245,13 @@ class SyncPolicy:
 
 @define(slots=False)
 class ContextSync:
-    """Copy a context to a path when the session starts, and back when it ends.
+    """Copy a context into a session at its start, and back at its end.
 
     Attributes:
-        context_id: The context.
+        context_id: Id of the context.
         path: Absolute path in the session.
-        policy: What is copied and when; None leaves it to the service.
-        beta_wait_for_completion: Whether `create()` waits for the first copy; None means yes.
+        policy: What is copied and when; None is the default of the service.
+        beta_wait_for_completion: Whether `create()` waits for the first copy; None is True.
     """
 
     context_id: str
@@ -244,7 +267,10 @@ class ContextSync:
         policy: SyncPolicy | None = None,
         beta_wait_for_completion: bool | None = None,
     ) -> ContextSync:
-        """Make a `ContextSync`; the same as calling the class."""
+        """Return a `ContextSync`.
+
+        The same as calling the class.
+        """
         return cls(context_id, path, policy, beta_wait_for_completion)
 
     def with_policy(self, policy: SyncPolicy) -> ContextSync:
@@ -255,14 +281,16 @@ class ContextSync:
 
 @define(slots=False)
 class BetaContextMount:
-    """Show a context at a path of the session, live: what is written there is in the context at once.
+    """Mount a context at a path of the session.
+
+    Writes reach the context at once.
 
     Attributes:
-        context_id: The context.
+        context_id: Id of the context.
         path: Absolute path in the session.
-        access_mode: Read and write, or read only.
-        strategy: The kind of storage.
-        source_path: Subfolder of the context to show, "" for all of it.
+        access_mode: Whether the session may write.
+        strategy: Storage class.
+        source_path: Subfolder of the context to mount; "" is all of it.
     """
 
     context_id: str
@@ -280,7 +308,10 @@ class BetaContextMount:
         strategy: BetaContextMountStrategy | None = None,
         source_path: str | None = None,
     ) -> BetaContextMount:
-        """Make a `BetaContextMount`; None stands for the default."""
+        """Return a `BetaContextMount`.
+
+        None arguments get their defaults.
+        """
         return cls(
             context_id,
             path,
@@ -307,7 +338,10 @@ class BetaContextMount:
 
 @define(slots=False)
 class ContextStatusData:
-    """State of one transfer between a context and a session. Times are epoch seconds, 0 if not told."""
+    """State of one transfer between a context and a session.
+
+    Times are seconds since the epoch, 0 if unknown.
+    """
 
     context_id: str = ""
     path: str = ""

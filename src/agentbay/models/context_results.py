@@ -12,12 +12,12 @@ from .context import ContextStatusData
 
 @define(slots=False)
 class Context:
-    """A store of files that outlives sessions. Times are ISO 8601, UTC.
+    """A named store of files that outlives sessions.
 
     Attributes:
-        id: Its id, by which sessions name it.
+        id: Its id, which sessions refer to.
         name: Its name, unique in the account.
-        created_at, last_used_at: When; None if not told.
+        created_at, last_used_at: ISO 8601, UTC; None if unknown.
     """
 
     id: str
@@ -26,7 +26,7 @@ class Context:
     last_used_at: str | None = None
 
     def _repr_html_(self) -> str:
-        """Show it in a notebook."""
+        """Return the HTML that a notebook shows."""
         from .. import _html
 
         known = {"name": self.name, "id": self.id, "created": self.created_at, "last used": self.last_used_at}
@@ -35,7 +35,13 @@ class Context:
 
 @define(slots=False)
 class ContextListParams:
-    """A page of contexts: how many (None is 10), from where, and of which session."""
+    """Which page of contexts to list.
+
+    Attributes:
+        max_results: Page size; None is 10.
+        next_token: Cursor of the page; None is the first.
+        session_id: Only contexts of this session; None is all.
+    """
 
     max_results: int | None = None
     next_token: str | None = None
@@ -44,7 +50,12 @@ class ContextListParams:
 
 @define(slots=False)
 class ContextResult(BaseResult):
-    """A context that was found or made; `context` is None and `context_id` "" on failure."""
+    """Outcome of finding or creating a context.
+
+    Attributes:
+        context_id: Its id; "" on failure.
+        context: The context; None on failure.
+    """
 
     context_id: str = ""
     context: Context | None = None
@@ -61,8 +72,8 @@ class ContextListResult(BaseResult):
     Attributes:
         contexts: The contexts, in the order of the service.
         next_token: Cursor of the next page; None or "" on the last.
-        max_results: The page size that was used.
-        total_count: How many there are on all pages.
+        max_results: Page size that was used.
+        total_count: Number of contexts on all pages.
     """
 
     contexts: list[Context] = field(default=None, converter=list_or_empty)
@@ -83,13 +94,13 @@ class ContextFileEntry:
     """A file or folder of a context.
 
     Attributes:
-        file_id: The service's id of it.
+        file_id: Id that the service gave it.
         file_name: Its name in its folder.
-        file_path: Where it is, as the service says it: its path in the session, or a key of the storage.
+        file_path: Its path in the session, or a key of the storage, as the service sends it.
         file_type: "FOLDER" for a folder.
         gmt_create, gmt_modified: ISO 8601, UTC.
         size: Bytes.
-        status: "ready" when it can be read.
+        status: "ready" once it can be read.
     """
 
     file_id: str
@@ -109,13 +120,13 @@ class ContextFileEntry:
 
 @define(slots=False)
 class ContextFileListResult(BaseResult):
-    """One page of a folder.
+    """One page of the files in a folder of a context.
 
     Attributes:
         entries: Files and folders, in the order of the service.
-        count: How many there are on all pages, if the service tells.
+        count: Number of entries on all pages; None if unknown.
         next_token: Cursor of the next page; None or "" on the last.
-        error_message: Keyword only.
+        error_message: What went wrong, or "". Keyword only.
     """
 
     entries: list[ContextFileEntry] = field(default=None, converter=list_or_empty)
@@ -137,11 +148,11 @@ class ContextFileListResult(BaseResult):
 
 @define(slots=False)
 class FileUrlResult(BaseResult):
-    """A URL for one file of a context.
+    """A presigned URL for one file of a context.
 
     Attributes:
-        url: Whoever has it can use it, so it is kept out of `repr`.
-        expire_time: When it ends, as the service says it (seconds from now, or epoch seconds); usually in an hour.
+        url: The URL. Everyone who has it can use it, so `repr` leaves it out.
+        expire_time: When it expires, as the service sends it: seconds from now, or since the epoch. Usually an hour.
     """
 
     url: str = field(default="", repr=False)
@@ -151,7 +162,12 @@ class FileUrlResult(BaseResult):
 
 @define(slots=False)
 class ClearContextResult(OperationResult):
-    """How the clearing of a context stands; `status` is "clearing", "available" when it is done, or another state."""
+    """State of clearing a context.
+
+    Attributes:
+        status: "clearing" while it goes on, "available" when it is done, or another state.
+        context_id: Id of the context.
+    """
 
     error_message: str = ""
     status: str | None = None
@@ -164,7 +180,7 @@ class ClearContextResult(OperationResult):
 
 @define(slots=False)
 class ContextInfoResult(BaseResult):
-    """The transfers between contexts and a session, running and past."""
+    """The running and finished transfers between contexts and a session."""
 
     success: bool = True
     context_status_data: list[ContextStatusData] = field(default=None, converter=list_or_empty)
@@ -184,12 +200,19 @@ class ContextSyncResult(BaseResult):
 
 @define(slots=False)
 class ContextBindResult(BaseResult):
-    """Outcome of giving a running session contexts."""
+    """Outcome of binding contexts to a running session."""
 
 
 @define(slots=False)
 class ContextBinding:
-    """A context that a session has. `policy` is JSON, `bind_time` as the service writes it."""
+    """A context that is bound to a session.
+
+    Attributes:
+        context_id, context_name: Which context.
+        path: Its path in the session.
+        policy: Its sync policy, JSON.
+        bind_time: When it was bound, as the service sends it.
+    """
 
     context_id: str = ""
     context_name: str = ""
@@ -200,7 +223,7 @@ class ContextBinding:
 
 @define(slots=False)
 class ContextBindingsResult(BaseResult):
-    """The contexts that a session has."""
+    """The contexts that are bound to a session."""
 
     bindings: list[ContextBinding] = field(default=None, converter=list_or_empty)
     error_message: str = ""
@@ -214,11 +237,11 @@ class ContextBindingsResult(BaseResult):
 
 @define(frozen=True)
 class ContextTransfer:
-    """What was copied between this machine and a context.
+    """The files copied between this machine and a context.
 
     Attributes:
         files: Paths in the context, sorted.
-        size: Bytes of all of them.
+        size: Their size in bytes, all together.
     """
 
     files: tuple[str, ...]

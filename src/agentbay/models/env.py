@@ -1,4 +1,4 @@
-"""Environment variables of a session."""
+"""Results of reading and setting environment variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def _repr_names(envs: dict[str, str]) -> str:
 
 @define(slots=False)
 class EnvResult(BaseResult):
-    """Environment variables by name; a repr shows the names alone, since values are often secret."""
+    """Environment variables by name.
+
+    The repr shows the names alone, since values are often secret.
+    """
 
     envs: dict[str, str] = field(default=None, converter=dict_or_empty, repr=_repr_names)
     error_message: str = ""

@@ -1,4 +1,4 @@
-"""Files: contents, listings, and the results of file operations."""
+"""Results of file operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import BaseResult, BoolResult, dict_or_empty, list_or_empty
 
 @define(slots=False)
 class FileContentResult(BaseResult):
-    """A file read as text."""
+    """Content of a file as text."""
 
     content: str = ""
     error_message: str = ""
@@ -25,7 +25,10 @@ class FileContentResult(BaseResult):
 
 @define(slots=False)
 class BinaryFileContentResult(BaseResult):
-    """A file read as bytes; `size` is its length in bytes if known."""
+    """Content of a file as bytes.
+
+    `size` is its length, None if unknown.
+    """
 
     content: bytes = b""
     error_message: str = ""
@@ -40,7 +43,10 @@ class BinaryFileContentResult(BaseResult):
 
 @define(frozen=True, slots=False)
 class DirectoryEntry:
-    """One entry of a directory. `size` is bytes, 0 where the service does not tell."""
+    """One entry of a directory.
+
+    `size` is in bytes, 0 if unknown.
+    """
 
     name: str
     is_directory: bool = False
@@ -63,7 +69,10 @@ def _make_entries(values: Sequence[DirectoryEntry | dict[str, Any]] | None) -> l
 
 @define(slots=False)
 class DirectoryListResult(BaseResult):
-    """The entries of a directory, in the order the service gives them (the local runtime sorts by name)."""
+    """The entries of a directory, in the order of the service.
+
+    The local runtime sorts them by name.
+    """
 
     entries: list[DirectoryEntry] = field(default=None, converter=_make_entries)
     error_message: str = ""
@@ -80,7 +89,10 @@ class DirectoryListResult(BaseResult):
 
 @define(slots=False)
 class FileInfoResult(BaseResult):
-    """What is known of a file; `file_info` holds it as the service names it."""
+    """Metadata of a file.
+
+    `file_info` has it under the names of the service.
+    """
 
     file_info: dict[str, Any] = field(default=None, converter=dict_or_empty)
     error_message: str = ""
@@ -114,18 +126,21 @@ class FileInfoResult(BaseResult):
 
 @define(slots=False)
 class EditResult(BoolResult):
-    """Outcome of an edit; `diff` shows it in the unified format where the service tells it. Keyword only."""
+    """Outcome of an edit.
+
+    `diff` is a unified diff, or "" if the service sends none.
+    """
 
     diff: str = field(default="", kw_only=True)
 
 
 @define(slots=False)
 class MultipleFileContentResult(BaseResult):
-    """Several files read as text.
+    """Contents of several files as text.
 
     Attributes:
-        contents: The text of each, by the path that was asked for.
-        errors: Why a file could not be read, by path. Keyword only.
+        contents: The text of each file, by the requested path.
+        errors: Why a file could not be read, by the requested path. Keyword only.
     """
 
     contents: dict[str, str] = field(default=None, converter=dict_or_empty)
@@ -133,7 +148,7 @@ class MultipleFileContentResult(BaseResult):
     errors: dict[str, str] = field(factory=dict, kw_only=True)
 
     def _repr_html_(self) -> str | None:
-        """Show in a notebook each file, or why it could not be read."""
+        """Return HTML with each file, or why it could not be read."""
         from .. import _html
 
         read = (_html.note(path) + _html.document(content) for path, content in self.contents.items())
@@ -143,7 +158,10 @@ class MultipleFileContentResult(BaseResult):
 
 @define(slots=False)
 class FileSearchResult(BaseResult):
-    """The paths that match, in the order the service gives them (the local runtime sorts them)."""
+    """The paths that match, in the order of the service.
+
+    The local runtime sorts them.
+    """
 
     matches: list[str] = field(default=None, converter=list_or_empty)
     error_message: str = ""
@@ -156,11 +174,11 @@ class FileSearchResult(BaseResult):
 
 @define(slots=False)
 class FileChangeEvent:
-    """Something that happened to a file or a directory.
+    """One change of a file or a directory.
 
     Attributes:
         event_type: "create", "modify" or "delete".
-        path: Where.
+        path: Path of the file or directory.
         path_type: "file" or "directory".
     """
 
@@ -171,7 +189,10 @@ class FileChangeEvent:
 
 @define(slots=False)
 class FileChangeResult(BaseResult):
-    """What has changed, in the order of the paths; `raw_data` is the service's own text."""
+    """Changes of files, sorted by path.
+
+    `raw_data` is the text that the service sent.
+    """
 
     events: list[FileChangeEvent] = field(default=None, converter=list_or_empty)
     raw_data: str = ""
@@ -184,19 +205,19 @@ class FileChangeResult(BaseResult):
         return _html.table(("change", "path", "kind"), rows)
 
     def has_changes(self) -> bool:
-        """Whether there is any event."""
+        """Whether anything has changed."""
         return bool(self.events)
 
     def get_modified_files(self) -> list[str]:
-        """The paths of files that were modified."""
+        """Return the paths of files that were modified."""
         return self._files("modify")
 
     def get_created_files(self) -> list[str]:
-        """The paths of files that were created."""
+        """Return the paths of files that were created."""
         return self._files("create")
 
     def get_deleted_files(self) -> list[str]:
-        """The paths of files that were deleted."""
+        """Return the paths of files that were deleted."""
         return self._files("delete")
 
     def _files(self, kind: str) -> list[str]:

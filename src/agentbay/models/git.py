@@ -1,4 +1,4 @@
-"""Git: what its commands tell."""
+"""Results of git commands."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from .base import BaseResult, list_or_empty
 
 @define(slots=False)
 class GitResult(BaseResult):
-    """What a git command told. Git raises where it fails, so a result is a success.
+    """Base class of git results.
 
-    What every result has is keyword only here, after what the command tells.
+    Failures raise, so a result is a success.
+
+    The fields of every result are keyword only here, after those of the command.
     """
 
     request_id: str = field(default="", kw_only=True)
@@ -26,35 +28,44 @@ class GitResult(BaseResult):
 
 @define(slots=False)
 class GitCloneResult(GitResult):
-    """A cloned repository; `path` is its directory, a relative one starts at the session's home directory."""
+    """A cloned repository.
+
+    `path` is its directory, relative to the session's home.
+    """
 
     path: str
 
 
 @define(slots=False)
 class GitInitResult(GitResult):
-    """A new repository; `path` is its directory, a relative one starts at the session's home directory."""
+    """A new repository.
+
+    `path` is its directory, relative to the session's home.
+    """
 
     path: str
 
 
 @define(slots=False)
 class GitCommitResult(GitResult):
-    """A new commit; `commit_hash` is its abbreviated hash, or None if git did not tell."""
+    """A new commit.
+
+    `commit_hash` is its abbreviated hash, None if unknown.
+    """
 
     commit_hash: str | None = None
 
 
 @define(slots=False)
 class GitFileStatus:
-    """A file that differs between commit, index and work tree, or is not tracked.
+    """A file that is changed or untracked.
 
     Attributes:
-        path: The file, from the top of the work tree.
+        path: The file, relative to the top of the work tree.
         status: "conflict", "renamed", "copied", "deleted", "added", "modified", "typechange", "untracked" or "unknown".
-        index_status, work_tree_status: Git's own letters, " " where nothing changed.
+        index_status, work_tree_status: Status letters of git; " " is unchanged.
         staged: Whether the index differs from the commit.
-        renamed_from: What it was called before, if it was renamed or copied.
+        renamed_from: Its previous path, if it was renamed or copied.
     """
 
     path: str
@@ -70,11 +81,11 @@ class GitStatusResult(GitResult):
     """The state of a work tree.
 
     Attributes:
-        current_branch: The branch, also if it has no commit yet; None if `detached`.
-        upstream: The branch it follows, such as "origin/main"; None if there is none.
-        ahead, behind: How many commits only the branch has, and only its upstream.
+        current_branch: The checked out branch, also if it has no commit yet; None if `detached`.
+        upstream: The branch it tracks, such as "origin/main"; None if there is none.
+        ahead, behind: Number of commits that only the branch has, and only its upstream.
         detached: Whether a commit is checked out instead of a branch.
-        files: What changed, in git's order.
+        files: Changed and untracked files, in the order of git.
     """
 
     current_branch: str | None = None
@@ -111,27 +122,27 @@ class GitStatusResult(GitResult):
 
     @property
     def total_count(self) -> int:
-        """How many files there are in all: staged, unstaged and untracked."""
+        """Number of changed and untracked files."""
         return len(self.files)
 
     @property
     def staged_count(self) -> int:
-        """How many are staged, wholly or in part; conflicts count as such."""
+        """Number of files that are staged, wholly or in part."""
         return self._count(lambda file: file.staged)
 
     @property
     def unstaged_count(self) -> int:
-        """How many changed and are not staged at all."""
+        """Number of changed files of which nothing is staged."""
         return self._count(lambda file: not file.staged and file.status != "untracked")
 
     @property
     def untracked_count(self) -> int:
-        """How many are untracked."""
+        """Number of untracked files."""
         return self._count(lambda file: file.status == "untracked")
 
     @property
     def conflict_count(self) -> int:
-        """How many have conflicts."""
+        """Number of files with conflicts."""
         return self._count(lambda file: file.status == "conflict")
 
     def _count(self, wanted: Callable[[GitFileStatus], bool]) -> int:
@@ -140,7 +151,14 @@ class GitStatusResult(GitResult):
 
 @define(slots=False)
 class GitLogEntry:
-    """A commit; `date` is the author's, ISO 8601 with offset, `message` its first line."""
+    """A commit.
+
+    Attributes:
+        hash, short_hash: Its full and abbreviated hash.
+        author_name, author_email: Its author.
+        date: Author date, ISO 8601 with offset.
+        message: First line of its message.
+    """
 
     hash: str
     short_hash: str
@@ -167,7 +185,10 @@ class GitBranchInfo:
 
 @define(slots=False)
 class GitBranchListResult(GitResult):
-    """The local branches by name; `current` is the one checked out, "" if it is none."""
+    """The local branches, sorted by name.
+
+    `current` is checked out, or "".
+    """
 
     branches: list[GitBranchInfo] = field(default=None, converter=list_or_empty)
     current: str = ""
@@ -175,14 +196,14 @@ class GitBranchListResult(GitResult):
 
 @define(slots=False)
 class GitRefUpdate:
-    """What became of one branch or tag when it was fetched or pushed.
+    """Outcome of fetching or pushing one branch or tag.
 
     Attributes:
         status: "new", "updated", "forced", "deleted", "rejected" or "up to date"; "tag" for a tag that was moved.
-        source: What it was taken from, "" for a deletion.
-        destination: What was to change: a full name after a push (`refs/heads/main`), a short one after a fetch
+        source: Where it was taken from; "" for a deletion.
+        destination: What was updated: a full name after a push (`refs/heads/main`), a short one after a fetch
             (`origin/main`).
-        summary: Git's own words, such as `8d81c82..7dfcf24`.
+        summary: Summary of git, such as `8d81c82..7dfcf24`.
         reason: Why it was rejected or forced, or "".
     """
 
@@ -195,14 +216,20 @@ class GitRefUpdate:
 
 @define(slots=False)
 class GitFetchResult(GitResult):
-    """What a fetch changed here; `updates` leaves out what was up to date."""
+    """What a fetch updated.
+
+    `updates` leaves out what was up to date.
+    """
 
     updates: list[GitRefUpdate] = field(default=None, converter=list_or_empty)
 
 
 @define(slots=False)
 class GitPushResult(GitResult):
-    """What a push changed there, in git's order; `remote` is the URL without its credentials."""
+    """What a push updated, in the order of git.
+
+    `remote` is the URL without credentials.
+    """
 
     remote: str = ""
     updates: list[GitRefUpdate] = field(default=None, converter=list_or_empty)
@@ -210,14 +237,14 @@ class GitPushResult(GitResult):
 
 @define(slots=False)
 class GitDiffFile:
-    """A file that differs.
+    """A file that differs between two states.
 
     Attributes:
-        path: The file as it is called now, from the top of the work tree.
+        path: Its current path, relative to the top of the work tree.
         status: "added", "copied", "deleted", "modified", "renamed", "typechange", "conflict" or "unknown".
-        additions, deletions: Lines; None for a binary file, and where git does not tell.
-        renamed_from: What it was called before, if it was renamed or copied.
-        is_binary: Whether git takes it for binary.
+        additions, deletions: Number of lines; None for a binary file or if unknown.
+        renamed_from: Its previous path, if it was renamed or copied.
+        is_binary: Whether git considers it binary.
     """
 
     path: str
@@ -234,11 +261,11 @@ def _repr_lines(text: Any) -> str:
 
 @define(slots=False)
 class GitDiffResult(GitResult):
-    """How two states differ.
+    """The difference between two states.
 
     Attributes:
-        files: What differs, in git's order.
-        patch: The same as a unified diff, "" if nothing differs.
+        files: Files that differ, in the order of git.
+        patch: The same as a unified diff; "" if nothing differs.
     """
 
     files: list[GitDiffFile] = field(default=None, converter=list_or_empty)
@@ -246,10 +273,10 @@ class GitDiffResult(GitResult):
 
     @property
     def additions(self) -> int:
-        """How many lines were added in all."""
+        """Number of added lines in all files."""
         return sum(file.additions or 0 for file in self.files)
 
     @property
     def deletions(self) -> int:
-        """How many lines were deleted in all."""
+        """Number of deleted lines in all files."""
         return sum(file.deletions or 0 for file in self.files)

@@ -9,7 +9,7 @@ from attrs import define
 
 
 class MobileSimulateMode(str, Enum):
-    """Which part of another device is simulated."""
+    """Which properties of another device are simulated."""
 
     PROPERTIES_ONLY = "PropertiesOnly"
     SENSORS_ONLY = "SensorsOnly"
@@ -26,7 +26,12 @@ def _check_string_items(name: str, values: Iterable[object] | None) -> None:
 
 @define(slots=False)
 class AppManagerRule:
-    """Which apps may run: `rule_type` is "White" or "Black", for the packages listed."""
+    """Which apps may run.
+
+    Attributes:
+        rule_type: "White" to allow only the listed packages, "Black" to forbid them.
+        app_package_name_list: The package names.
+    """
 
     rule_type: str | None = None
     app_package_name_list: list[str] | None = None
@@ -38,7 +43,7 @@ class AppManagerRule:
 
 @define(slots=False)
 class MobileSimulateConfig:
-    """Simulate another device from the data at `simulate_path` of a context."""
+    """Simulate another device, from data at `simulate_path` of a context."""
 
     simulate: bool = False
     simulate_path: str | None = None
@@ -53,7 +58,10 @@ class MobileSimulateConfig:
 
 @define(slots=False)
 class MobileExtraConfig:
-    """Settings of a mobile session; None leaves a setting as the image has it."""
+    """Settings of a mobile session.
+
+    None keeps the image's setting.
+    """
 
     lock_resolution: bool | None = None
     app_manager_rule: AppManagerRule | None = None
@@ -72,7 +80,7 @@ class MobileExtraConfig:
 
 @define(slots=False)
 class ExtraConfigs:
-    """Settings that only some images know."""
+    """Settings that only some images support."""
 
     mobile: MobileExtraConfig | None = None
 

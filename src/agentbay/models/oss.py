@@ -1,4 +1,4 @@
-"""Object storage: what the tools of a session told."""
+"""Results of object storage operations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ def _none_to_dict(text: Any) -> Any:
 
 @define(slots=False)
 class OSSClientResult(BaseResult):
-    """Outcome of giving credentials to a session; `client_config` is the tool's own text, {} on failure."""
+    """Outcome of giving credentials to a session.
+
+    Attributes:
+        client_config: Text of the tool; {} on failure.
+    """
 
     client_config: Any = field(default=None, converter=_none_to_dict, repr=False)
     error_message: str = ""
@@ -23,7 +27,10 @@ class OSSClientResult(BaseResult):
 
 @define(slots=False)
 class OSSUploadResult(BaseResult):
-    """Outcome of an upload; `content` is the tool's own text."""
+    """Outcome of an upload.
+
+    `content` is the text of the tool.
+    """
 
     content: str = field(default="", repr=redacted_repr)
     error_message: str = ""
@@ -31,7 +38,10 @@ class OSSUploadResult(BaseResult):
 
 @define(slots=False)
 class OSSDownloadResult(BaseResult):
-    """Outcome of a download; `content` is the tool's own text."""
+    """Outcome of a download.
+
+    `content` is the text of the tool.
+    """
 
     content: str = field(default="", repr=redacted_repr)
     error_message: str = ""

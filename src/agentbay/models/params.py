@@ -1,4 +1,4 @@
-"""What a new session shall be."""
+"""Parameters of new sessions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def _check_minutes(name: str, value: object) -> None:
 
 
 class LifecyclePolicy:
-    """When a session ends by itself.
+    """When the service ends a session by itself.
 
     Args:
         idle_release_timeout: Minutes without activity until release; None means 5.
         max_runtime: Minutes until release, busy or not; None means 30.
-        manual_release: Never release by itself; excludes the other two.
+        manual_release: Never release it automatically; excludes the other two.
 
     Raises:
         ValueError: If a time is not a positive integer, or given together with `manual_release`.
@@ -53,23 +53,23 @@ class LifecyclePolicy:
 
 
 class CreateSessionParams:
-    """What a new session shall be; every parameter is optional.
+    """Parameters of a new session, all optional.
 
     Args:
-        labels: Names and values to find the session by.
-        image_id: What runs in it, such as "linux_latest" (the service's default), "browser_latest", "code_latest".
+        labels: Names and values by which to find the session again.
+        image_id: Image to run, such as "linux_latest" (the default of the service), "browser_latest", "code_latest".
         idle_release_timeout: Seconds without activity until release. Deprecated by the service; use
             `lifecycle_policy`, which excludes it.
-        lifecycle_policy: When it ends by itself.
-        context_syncs: Contexts to copy into it.
-        beta_context_mounts: Contexts to show in it live.
-        browser_context: Context that keeps a browser's profile.
-        policy_id: Id of a policy set up on the service.
-        beta_network_id: Id of a network set up on the service.
+        lifecycle_policy: When the session ends by itself.
+        context_syncs: Contexts to copy into the session, and back at its end.
+        beta_context_mounts: Contexts to mount in the session.
+        browser_context: Context that keeps the browser profile.
+        policy_id: Id of a policy of the service; on the local runtime its network: "none", "proxy" or "host".
+        beta_network_id: Id of a network of the service.
         enable_browser_replay: Record the browser; None leaves it to the service.
-        extra_configs: Settings that only some images know.
-        framework: Name of the framework that uses this package, for the service's statistics.
-        load_skills: Load skills into the session; `skill_names` narrows down which.
+        extra_configs: Settings that only some images support.
+        framework: Name of the framework that uses this package, for statistics of the service.
+        load_skills: Load skills into the session; `skill_names` selects which.
         skill_names: Names of the skills to load.
 
     Raises:
@@ -141,7 +141,7 @@ def _browser_syncs(browser: BrowserContext | None) -> list[ContextSync]:
 
 @define(slots=False)
 class ListSessionParams:
-    """A page of sessions: how many, from where, with which labels."""
+    """Which page of sessions to list: page size, cursor and labels."""
 
     max_results: int = 10
     next_token: str = ""

@@ -1,4 +1,4 @@
-"""Terminals: what is known of one."""
+"""Terminals of a session."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from attrs import define
 
 @define(slots=False)
 class PtySession:
-    """A terminal of a session, as it was when it was asked for.
+    """A terminal of a session, as it was at the time of the call.
 
     Attributes:
-        pty_session_id: Its id; `pty.connect()` takes it.
-        cols, rows: Its size in characters; 0 if the service does not tell.
+        pty_session_id: Its id, for `pty.connect()`.
+        cols, rows: Its size in characters; 0 if unknown.
         status: "running" or "exited".
-        exit_code: Of its program, 128 + N if signal N ended it; None while it runs.
+        exit_code: Exit code of its program; 128 + N if signal N ended it; None while it runs.
     """
 
     pty_session_id: str

@@ -1,4 +1,4 @@
-"""Sessions: states, what is known of one, and the results of its operations."""
+"""States of sessions, and results of operations on them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class SessionStatus(str, Enum):
 
 @define(slots=False)
 class SessionInfo:
-    """How to look at a session from outside.
+    """How to reach a session from outside.
 
     Attributes:
-        session_id: The session's id.
-        resource_url: Page that shows the session; it carries a token, so it is kept out of `repr`.
-        app_id, auth_code, connection_properties, resource_id, resource_type, ticket: What a desktop client needs
-            to connect, as the service gives it.
-        policy_id: Under which policy it runs, "" if the service does not say; on the local runtime its network:
-            "none", "proxy" or "host".
+        session_id: Id of the session.
+        resource_url: URL of a web page that shows the session. It carries a token, so `repr` leaves it out.
+        app_id, auth_code, connection_properties, resource_id, resource_type, ticket: Data that a desktop
+            client needs to connect, as the service sends it.
+        policy_id: Policy that it runs under, "" if unknown; on the local runtime its network: "none", "proxy" or
+            "host".
     """
 
     session_id: str = ""
@@ -47,7 +47,7 @@ class SessionInfo:
     policy_id: str = field(default="", init=False)
 
     def _repr_html_(self) -> str:
-        """Show in a notebook what is no secret."""
+        """Return HTML without secrets."""
         from .. import _html
 
         known = {"id": self.session_id, "application": self.app_id, "resource": self.resource_id}
@@ -56,7 +56,7 @@ class SessionInfo:
 
 @define(slots=False)
 class GetSessionData:
-    """Everything the service says of one session."""
+    """All data that the service has about one session."""
 
     app_instance_id: str = ""
     resource_id: str = ""
@@ -76,7 +76,7 @@ class GetSessionData:
     contexts: list[dict[str, str]] = field(default=None, converter=list_or_empty)
 
     def _repr_html_(self) -> str:
-        """Show in a notebook what is no secret."""
+        """Return HTML without secrets."""
         from .. import _html
 
         known = {"id": self.session_id, "state": self.status, "resource": self.resource_id}
@@ -85,7 +85,10 @@ class GetSessionData:
 
 @define(slots=False)
 class GetSessionResult(BaseResult):
-    """What `get_session` found; `data` is None on failure."""
+    """Outcome of `get_session`.
+
+    `data` is None on failure.
+    """
 
     http_status_code: int = 0
     code: str = ""
@@ -99,7 +102,9 @@ class GetSessionResult(BaseResult):
 
 @define(slots=False)
 class SessionResult(BaseResult, Generic[SessionT]):
-    """Outcome of creating or finding a session; `session` is the handle, or None on failure.
+    """Outcome of creating or finding a session.
+
+    `session` is the handle, or None on failure.
 
     When a session was made but could not be made ready, `success` is False and `session` is set, so that nothing
     is left behind that cannot be deleted.
@@ -119,11 +124,11 @@ class SessionListResult(BaseResult):
     """One page of sessions.
 
     Attributes:
-        session_ids: One dict a session: `sessionId`, `sessionStatus` ("UNKNOWN" if not told), `appInstanceId`,
+        session_ids: One dict per session: `sessionId`, `sessionStatus` ("UNKNOWN" if unknown), `appInstanceId`,
             `imageId`.
         next_token: Cursor of the next page, or "" on the last.
-        max_results: The page size that was used.
-        total_count: How many sessions match on all pages.
+        max_results: Page size that was used.
+        total_count: Number of matching sessions on all pages.
     """
 
     session_ids: list[dict[str, str]] = field(default=None, converter=list_or_empty)
@@ -141,7 +146,11 @@ class SessionListResult(BaseResult):
 
 @define(slots=False)
 class SessionStatusResult(BaseResult):
-    """The state of a session now; `status` is a name such as "RUNNING", or "FINISH" for one that has ended."""
+    """The current state of a session.
+
+    Attributes:
+        status: A state such as "RUNNING"; "FINISH" if the session has ended.
+    """
 
     http_status_code: int = 0
     code: str = ""
@@ -161,7 +170,10 @@ class DeleteResult(BaseResult):
 
 @define(slots=False)
 class SessionPauseResult(BaseResult):
-    """Outcome of pausing a session; `status` is its state as last seen."""
+    """Outcome of pausing a session.
+
+    `status` is its last known state.
+    """
 
     code: str = ""
     message: str = ""
@@ -171,7 +183,10 @@ class SessionPauseResult(BaseResult):
 
 @define(slots=False)
 class SessionResumeResult(BaseResult):
-    """Outcome of resuming a session; `status` is its state as last seen."""
+    """Outcome of resuming a session.
+
+    `status` is its last known state.
+    """
 
     code: str = ""
     message: str = ""
@@ -180,15 +195,16 @@ class SessionResumeResult(BaseResult):
 
 
 class SessionMetrics:
-    """Load of a session at one moment. Sizes are bytes, rates kilobytes per second, totals kilobytes.
+    """Resource use of a session at one moment.
 
     Attributes:
-        cpu_count: Processors the session may use.
-        cpu_used_pct: Their use now, 0 to 100.
-        disk_total, disk_used, mem_total, mem_used: Bytes.
-        rx_rate_kbyte_per_s, tx_rate_kbyte_per_s: Network traffic now (`rx_rate_kbps`, `tx_rate_kbps` are aliases).
-        rx_used_kbyte, tx_used_kbyte: Network traffic so far (`rx_used_kb`, `tx_used_kb` are aliases).
-        timestamp: When it was measured, ISO 8601.
+        cpu_count: Number of processors that the session may use.
+        cpu_used_pct: Their current use in percent, 0 to 100.
+        disk_total, disk_used, mem_total, mem_used: Disk space and memory, in bytes.
+        rx_rate_kbyte_per_s, tx_rate_kbyte_per_s: Current network traffic, received and sent, in kilobytes per second
+            (`rx_rate_kbps`, `tx_rate_kbps` are aliases).
+        rx_used_kbyte, tx_used_kbyte: Network traffic so far, in kilobytes (`rx_used_kb`, `tx_used_kb` are aliases).
+        timestamp: Time of the measurement, ISO 8601.
     """
 
     def __init__(
@@ -230,7 +246,7 @@ class SessionMetrics:
     __hash__ = None  # type: ignore[assignment]
 
     def _repr_html_(self) -> str:
-        """Plot it in a notebook."""
+        """Return HTML with a small plot."""
         from .. import _html
 
         def share(used: float, total: float) -> tuple[float, str]:
@@ -267,7 +283,10 @@ class SessionMetrics:
 
 @define(slots=False)
 class SessionMetricsResult(BaseResult):
-    """Outcome of measuring a session; `raw` is the reply as the service gave it."""
+    """Resource use of a session.
+
+    `raw` is the reply as the service sent it.
+    """
 
     metrics: SessionMetrics | None = None
     error_message: str = ""

@@ -1,4 +1,4 @@
-"""Tools of a session: which there are, and what calling one gave."""
+"""Tools of a session, and results of calling them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from .base import BaseResult, list_or_empty
 
 @define(slots=False)
 class McpTool:
-    """A tool that a session offers, and the server inside the session that runs it."""
+    """A tool that a session offers.
+
+    `server` is the MCP server that runs it.
+    """
 
     name: str = ""
     server: str = ""
@@ -24,9 +27,9 @@ class McpToolResult(BaseResult):
     """Outcome of a tool call.
 
     Attributes:
-        data: The text the tool gave, "" on failure.
-        content: The tool's whole answer, item by item, as the service sent it (`text`, `image`, ...).
-        structured_content: The machine-readable answer beside the text, if the tool gave one.
+        data: The text that the tool returned; "" on failure.
+        content: The whole answer of the tool, item by item, as the service sent it (`text`, `image`, ...).
+        structured_content: The machine-readable answer, if the tool returned one.
     """
 
     data: str = ""
@@ -37,7 +40,7 @@ class McpToolResult(BaseResult):
 
 @define(slots=False)
 class McpToolsResult(BaseResult):
-    """The tools that are offered."""
+    """The tools that a session offers."""
 
     tools: list[McpTool] = field(default=None, converter=list_or_empty)
     success: bool = field(default=False, kw_only=True)

@@ -1,4 +1,4 @@
-"""Results of moving files between this machine and a session."""
+"""Results of copying files between this machine and a session."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from .base import BaseResult
 
 @define(slots=False)
 class UploadResult(BaseResult):
-    """Outcome of sending a file into a session. What was not reached is None, or 0 for bytes.
+    """Outcome of uploading a file into a session.
+
+    Fields of steps that were not reached are None, or 0 for bytes.
 
     Attributes:
         request_id_upload_url, request_id_sync: Request ids of the two calls.
-        http_status: Of the storage's answer.
-        etag: The storage's checksum of what it took.
-        bytes_sent: Size of the file.
-        path: Where it is in the session.
+        http_status: HTTP status of the storage.
+        etag: Checksum that the storage computed.
+        bytes_sent: Size of the file, in bytes.
+        path: Its path in the session.
     """
 
     success: bool = False
@@ -32,14 +34,16 @@ class UploadResult(BaseResult):
 
 @define(slots=False)
 class DownloadResult(BaseResult):
-    """Outcome of fetching a file from a session. What was not reached is None, or 0 for bytes.
+    """Outcome of downloading a file from a session.
+
+    Fields of steps that were not reached are None, or 0 for bytes.
 
     Attributes:
         request_id_download_url, request_id_sync: Request ids of the two calls.
-        http_status: Of the storage's answer.
-        bytes_received: Size of the file.
-        path: Where it is in the session.
-        local_path: Where it is on this machine.
+        http_status: HTTP status of the storage.
+        bytes_received: Size of the file, in bytes.
+        path: Its path in the session.
+        local_path: Its path on this machine.
     """
 
     success: bool = False

@@ -1,4 +1,4 @@
-"""What became of a directory that was pushed or pulled."""
+"""Progress and results of `push` and `pull`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from attrs import define, field
 
 @define(frozen=True)
 class TreeProgress:
-    """How far a push or pull has come.
+    """Progress of a push or pull.
 
     Attributes:
-        files_done, files_total: Of what has to be copied, directories and links too.
-        bytes_done, bytes_total: Of file contents, before compression.
+        files_done, files_total: Number of files, directories and links to copy.
+        bytes_done, bytes_total: Bytes of file contents, before compression.
     """
 
     files_done: int
@@ -22,14 +22,16 @@ class TreeProgress:
 
 @define(slots=False)
 class TreeReport:
-    """What a push or pull did. Paths are relative to the directory, with slashes, sorted.
+    """What a push or pull did.
+
+    Paths are relative to the directory, with slashes, sorted.
 
     Attributes:
-        copied: What was not there, or was not the same.
-        deleted: What was removed: only with `delete`, or where a directory had to make way for a file.
-        skipped: Links that lead out of the directory, which a pull does not make.
-        unchanged: How many were the same already.
-        bytes: Of the files copied.
+        copied: What was missing or different in the target.
+        deleted: What was removed from the target: only with `delete`, or a directory in the place of a file.
+        skipped: Symbolic links out of the directory, which a pull does not create.
+        unchanged: How many files were the same already.
+        bytes: Bytes of the files that were copied.
     """
 
     copied: list[str] = field(factory=list)

@@ -1,7 +1,7 @@
-"""For tests of programs that use AgentBay: a runtime of their own on this machine, and pytest fixtures on it.
+"""A local runtime for tests of programs that use AgentBay.
 
-The fixtures come with the package as a pytest plugin and need no import; `agentbay.testing.plugin` lists them. This
-module is what they are made of, for those who test with something else. It needs Linux and the extra `local`.
+The pytest fixtures of `agentbay.testing.plugin` are made of it and need no import. Use this module with other test
+frameworks. It needs Linux and the extra `local`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["LocalRuntime", "local_runtime"]
 
 @dataclass(frozen=True, slots=True)
 class LocalRuntime:
-    """A runtime that runs on this machine, for whoever knows its key.
+    """A running local runtime.
 
     Attributes:
         endpoint: Its URL.
-        api_key: The key that it wants, made for it alone.
+        api_key: Its key, generated for it.
     """
 
     endpoint: str
@@ -31,17 +31,20 @@ class LocalRuntime:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which `AgentBay()`, the published client too, and the `agentbay` command find it."""
+        """Environment variables that point clients to it.
+
+        `AgentBay()`, the published client and the `agentbay` command read them.
+        """
         return {"AGENTBAY_ENDPOINT": self.endpoint, "AGENTBAY_API_KEY": self.api_key}
 
     def agent_bay(self, *, strict: bool = False) -> AgentBay:
-        """Make a client of it; the caller closes it."""
+        """Return a new client of it, which the caller closes."""
         from agentbay import AgentBay, Config
 
         return AgentBay(self.api_key, Config(endpoint=self.endpoint), strict=strict)
 
     def async_agent_bay(self, *, strict: bool = False) -> AsyncAgentBay:
-        """Make an asynchronous client of it; the caller closes it."""
+        """Return a new asynchronous client of it, which the caller closes."""
         from agentbay import AsyncAgentBay, Config
 
         return AsyncAgentBay(self.api_key, Config(endpoint=self.endpoint), strict=strict)
@@ -49,14 +52,16 @@ class LocalRuntime:
 
 @contextmanager
 def local_runtime(*, state_dir: str | None = None, isolation: str = "auto") -> Iterator[LocalRuntime]:
-    """Start a private runtime for a `with` block; at its end the runtime and all its sessions are gone.
+    """Start a private runtime for a `with` block.
+
+    At the end of the block the runtime stops and all its sessions are deleted.
 
     Args:
-        state_dir: Directory for its files; None is a temporary one that goes with it.
+        state_dir: Directory for its files; None is a temporary directory.
         isolation: As for `AgentBay.local()`.
 
     Raises:
-        ConfigurationError: If it cannot start here; says what is missing.
+        ConfigurationError: If it cannot start on this machine; the message says what is missing.
     """
     from agentbay._runtime_launcher import RuntimeLauncher
 

@@ -1,7 +1,8 @@
-"""The pytest plugin `agentbay`: fixtures on a runtime of its own, which starts when the first test asks for one.
+"""The pytest plugin `agentbay`: fixtures with real sessions on a local runtime.
 
-The asynchronous fixtures are ordinary ones that give asynchronous objects. So they work under anyio's plugin, under
-pytest-asyncio in each of its modes, and in a test that calls `asyncio.run` itself.
+The runtime starts when the first test requests it. The asynchronous fixtures are ordinary fixtures that return
+asynchronous objects. So they work with pytest-asyncio in each mode, with anyio's plugin on its asyncio backend, and in
+tests that call `asyncio.run`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def agentbay_local() -> Iterator[LocalRuntime]:
-    """A private runtime on this machine: its `endpoint`, its `api_key`, and clients of it."""
+    """A private local runtime, with its `endpoint` and `api_key`."""
     from agentbay.testing import local_runtime
 
     with local_runtime() as runtime:
@@ -27,8 +28,8 @@ def agentbay_local() -> Iterator[LocalRuntime]:
 
 @pytest.fixture
 def agentbay_environment(agentbay_local: LocalRuntime, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The environment says where the runtime is, so that a program that calls `AgentBay()` itself finds it."""
-    monkeypatch.delenv("AGENTBAY_REGION_ID", raising=False)  # it would go before the endpoint
+    """Set environment variables so that `AgentBay()` finds the runtime."""
+    monkeypatch.delenv("AGENTBAY_REGION_ID", raising=False)  # it takes precedence over the endpoint
     for name, value in agentbay_local.environment.items():
         monkeypatch.setenv(name, value)
     return agentbay_local.environment
@@ -36,7 +37,10 @@ def agentbay_environment(agentbay_local: LocalRuntime, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def agentbay_session_params() -> CreateSessionParams | None:
-    """What the sessions of the fixtures shall be; define a fixture of this name to say so."""
+    """Parameters of the sessions.
+
+    Override this fixture to change them.
+    """
     return None
 
 
@@ -56,7 +60,10 @@ def session(agent_bay: AgentBay, agentbay_session_params: CreateSessionParams | 
 
 @pytest.fixture
 def async_agent_bay(agentbay_local: LocalRuntime) -> AsyncAgentBay:
-    """An asynchronous client of the runtime. What it opens in an event loop is closed with that."""
+    """An asynchronous client of the runtime.
+
+    Its connections close with their event loop.
+    """
     return agentbay_local.async_agent_bay()
 
 
@@ -64,7 +71,7 @@ def async_agent_bay(agentbay_local: LocalRuntime) -> AsyncAgentBay:
 def async_session(
     async_agent_bay: AsyncAgentBay, agent_bay: AgentBay, agentbay_session_params: CreateSessionParams | None
 ) -> Iterator[AsyncSession]:
-    """A fresh session, as its asynchronous handle; deleted after the test."""
+    """The asynchronous handle of a fresh session, deleted after the test."""
     from agentbay import AsyncSession
 
     with agent_bay.session(agentbay_session_params) as made:
@@ -74,7 +81,7 @@ def async_session(
         yield session
 
 
-# What a handle knows from the creation of its session, the same in both flavours.
+# Attributes that a handle gets when its session is created, the same in both flavours.
 _SESSION_ATTRIBUTES = (
     "image_id",
     "app_instance_id",
