@@ -102,7 +102,7 @@ PARAMS = {
         ),
     ),
 }
-# Separate because the clients go on to set these up inside the session, by tool calls that are not compared here.
+# The clients go on to apply these by shell commands inside the session.
 MOBILE = {
     "create: mobile": CreateSessionParams(
         extra_configs=ExtraConfigs(

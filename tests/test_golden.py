@@ -25,6 +25,7 @@ from agentbay._wire.params import make_create_session
 from agentbay._wire.registry import ACTIONS, TOOLS
 from agentbay._wire.schema import Action, Tool
 from agentbay.config import Settings
+from tests.golden_ui import UI_DATA, UI_REQUESTS, UI_TOOL_CALLS
 from tests.official_program import MOBILE, PARAMS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -63,6 +64,7 @@ DOCUMENTED_CREATION = CreateSessionParams(
 )
 NESTED = {"b": [1, None, True], "a": "é 😀", "c": {"d": 1.5}}
 REQUESTS: dict[str, dict[str, Action[Any]]] = {
+    **UI_REQUESTS,
     "CreateMcpSession": {
         "documented": make_create_session(DOCUMENTED_CREATION, "cn-hangzhou"),
         **{
@@ -174,6 +176,7 @@ MY_CONTEXT = store.ContextData(
 )
 PRESIGNED = f"https://oss.example.invalid/contexts/{CONTEXT}/tmp/data/a.txt?sig=x"
 DATA: dict[str, Any] = {
+    **UI_DATA,
     "GetContext": MY_CONTEXT,
     "ListContexts": [MY_CONTEXT],
     "GetContextFileUploadUrl": store.PresignedUrl(url=PRESIGNED, expire_time=3600),
@@ -347,6 +350,7 @@ TOOL_CALLS: dict[str, dict[str, Tool]] = {
     },
     "read_multiple_files": {"documented": tools.ReadMultipleFiles(paths=["/tmp/a.txt", "/tmp/b.txt"])},
     "get_file_change": {"documented": tools.GetFileChange(path="/tmp/w")},
+    **UI_TOOL_CALLS,
 }
 
 

@@ -136,6 +136,7 @@ def sent(request: Captured, url: str) -> tuple[Any, ...]:
     query = {name: value for name, value in request.query.items() if name not in ACCIDENTS}
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     body = re.sub(rb"link-\d{13}-\d{9}", b"link-MS-RANDOM", request.body).decode().replace(url, "URL")
+    body = re.sub(r"(pm_lock\.trigger\+)\d+", r"\1TIME", body)
     return request.path, query, headers, body
 
 
@@ -183,8 +184,6 @@ def test_every_request_is_the_official_clients(
     for step, expected in sent_by[f"official {flavour}"].items():
         with subtests.test(step):
             found = sent_by[f"ours {flavour}"][step]
-            if step.startswith("create: mobile"):  # the official client goes on to set the same up by shell commands
-                expected = expected[:1]
             assert [request[1].get("Action", request[0]) for request in found] == [
                 request[1].get("Action", request[0]) for request in expected
             ]

@@ -10,12 +10,15 @@ _EXPORTS_BY_MODULE = {
     "_async.client": "AsyncAgentBay",
     "_async.code": "AsyncCode AsyncCodeStream",
     "_async.command": "AsyncCommand",
+    "_async.computer": "AsyncComputer",
     "_async.env": "AsyncEnv",
     "_async.context": "AsyncContextService",
     "_async.context_manager": "AsyncContextManager",
     "_async.file_transfer": "AsyncFileTransfer",
     "_async.filesystem": "AsyncFileSystem",
     "_async.git": "AsyncGit",
+    "_async.mobile": "AsyncMobile",
+    "_async.mobile_simulate": "AsyncMobileSimulateService",
     "_async.oss": "AsyncOss",
     "_async.process": "AsyncOutput AsyncProcess",
     "_async.pty": "AsyncPty AsyncPtyHandle",
@@ -24,12 +27,15 @@ _EXPORTS_BY_MODULE = {
     "_sync.client": "AgentBay",
     "_sync.code": "Code CodeStream",
     "_sync.command": "Command",
+    "_sync.computer": "Computer",
     "_sync.env": "Env",
     "_sync.context": "ContextService",
     "_sync.context_manager": "ContextManager",
     "_sync.file_transfer": "FileTransfer",
     "_sync.filesystem": "FileSystem",
     "_sync.git": "Git",
+    "_sync.mobile": "Mobile",
+    "_sync.mobile_simulate": "MobileSimulateService",
     "_sync.oss": "Oss",
     "_sync.process": "Output Process",
     "_sync.pty": "Pty PtyHandle",
@@ -56,6 +62,10 @@ _EXPORTS_BY_MODULE = {
         "EnhancedCodeExecutionResult ExecutionError ExecutionLogs"
     ),
     "models.command": "CommandResult",
+    "models.computer": (
+        "AppOperationResult AppProcess InstalledApp InstalledAppListResult MouseButton ProcessListResult "
+        "ScreenshotMode ScreenshotResult ScrollDirection Window WindowInfoResult WindowListResult"
+    ),
     "models.context": (
         "BetaContextMount BetaContextMountAccessMode BetaContextMountStrategy BWList ContextStatusData "
         "ContextSync DeletePolicy DownloadPolicy DownloadStrategy ExtractPolicy Lifecycle MappingPolicy "
@@ -75,7 +85,11 @@ _EXPORTS_BY_MODULE = {
         "GitBranchInfo GitBranchListResult GitCloneResult GitCommitResult GitDiffFile GitDiffResult GitFetchResult "
         "GitFileStatus GitInitResult GitLogEntry GitLogResult GitPushResult GitRefUpdate GitStatusResult"
     ),
-    "models.mobile": "AppManagerRule ExtraConfigs MobileExtraConfig MobileSimulateConfig MobileSimulateMode",
+    "models.key_codes": "KeyCode",
+    "models.mobile": (
+        "AdbUrlResult AppManagerRule ExtraConfigs MobileExtraConfig MobileSimulateConfig MobileSimulateMode "
+        "MobileSimulateUploadResult UIElementListResult"
+    ),
     "models.oss": "OSSClientResult OSSDownloadResult OSSUploadResult",
     "models.params": "CreateSessionParams LifecyclePolicy ListSessionParams",
     "models.pty": "PtySession",

@@ -3,12 +3,15 @@
 from ._async.client import AsyncAgentBay as AsyncAgentBay
 from ._async.code import AsyncCode as AsyncCode, AsyncCodeStream as AsyncCodeStream
 from ._async.command import AsyncCommand as AsyncCommand
+from ._async.computer import AsyncComputer as AsyncComputer
 from ._async.context import AsyncContextService as AsyncContextService
 from ._async.context_manager import AsyncContextManager as AsyncContextManager
 from ._async.env import AsyncEnv as AsyncEnv
 from ._async.file_transfer import AsyncFileTransfer as AsyncFileTransfer
 from ._async.filesystem import AsyncFileSystem as AsyncFileSystem
 from ._async.git import AsyncGit as AsyncGit
+from ._async.mobile import AsyncMobile as AsyncMobile
+from ._async.mobile_simulate import AsyncMobileSimulateService as AsyncMobileSimulateService
 from ._async.oss import AsyncOss as AsyncOss
 from ._async.process import AsyncOutput as AsyncOutput, AsyncProcess as AsyncProcess
 from ._async.pty import AsyncPty as AsyncPty, AsyncPtyHandle as AsyncPtyHandle
@@ -19,12 +22,15 @@ from ._logging import AgentBayLogger as AgentBayLogger, get_logger as get_logger
 from ._sync.client import AgentBay as AgentBay
 from ._sync.code import Code as Code, CodeStream as CodeStream
 from ._sync.command import Command as Command
+from ._sync.computer import Computer as Computer
 from ._sync.context import ContextService as ContextService
 from ._sync.context_manager import ContextManager as ContextManager
 from ._sync.env import Env as Env
 from ._sync.file_transfer import FileTransfer as FileTransfer
 from ._sync.filesystem import FileSystem as FileSystem
 from ._sync.git import Git as Git
+from ._sync.mobile import Mobile as Mobile
+from ._sync.mobile_simulate import MobileSimulateService as MobileSimulateService
 from ._sync.oss import Oss as Oss
 from ._sync.process import Output as Output, Process as Process
 from ._sync.pty import Pty as Pty, PtyHandle as PtyHandle
@@ -105,6 +111,20 @@ from .models.code import (
     ExecutionLogs as ExecutionLogs,
 )
 from .models.command import CommandResult as CommandResult
+from .models.computer import (
+    AppOperationResult as AppOperationResult,
+    AppProcess as AppProcess,
+    InstalledApp as InstalledApp,
+    InstalledAppListResult as InstalledAppListResult,
+    MouseButton as MouseButton,
+    ProcessListResult as ProcessListResult,
+    ScreenshotMode as ScreenshotMode,
+    ScreenshotResult as ScreenshotResult,
+    ScrollDirection as ScrollDirection,
+    Window as Window,
+    WindowInfoResult as WindowInfoResult,
+    WindowListResult as WindowListResult,
+)
 from .models.context import (
     BetaContextMount as BetaContextMount,
     BetaContextMountAccessMode as BetaContextMountAccessMode,
@@ -170,12 +190,16 @@ from .models.git import (
     GitRefUpdate as GitRefUpdate,
     GitStatusResult as GitStatusResult,
 )
+from .models.key_codes import KeyCode as KeyCode
 from .models.mobile import (
+    AdbUrlResult as AdbUrlResult,
     AppManagerRule as AppManagerRule,
     ExtraConfigs as ExtraConfigs,
     MobileExtraConfig as MobileExtraConfig,
     MobileSimulateConfig as MobileSimulateConfig,
     MobileSimulateMode as MobileSimulateMode,
+    MobileSimulateUploadResult as MobileSimulateUploadResult,
+    UIElementListResult as UIElementListResult,
 )
 from .models.oss import (
     OSSClientResult as OSSClientResult,

@@ -220,7 +220,12 @@ class AsyncAgentBay:
         session = self._make_session(created)
         session.image_id = params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
+        mobile = params.extra_configs and params.extra_configs.mobile
+        if mobile:
+            await session.mobile.configure(mobile)
         lost = await wait_for_contexts(self.client, session.session_id, awaited_contexts(params), deadline)
+        if mobile and mobile.simulate_config:
+            await session.mobile.apply_simulation(mobile.simulate_config)
         return SessionResult(
             request_id=reply.request_id,
             success=lost is None,

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .code import AsyncCode
     from .command import AsyncCommand
+    from .computer import AsyncComputer
     from .context_manager import AsyncContextManager
     from .env import AsyncEnv
     from .filesystem import AsyncFileSystem
     from .git import AsyncGit
+    from .mobile import AsyncMobile
     from .oss import AsyncOss
     from .pty import AsyncPty
     from .session import AsyncSession
@@ -62,6 +64,20 @@ class AsyncSessionServices:
         from .oss import AsyncOss
 
         return AsyncOss(self._session)
+
+    @cached_property
+    def computer(self) -> AsyncComputer:
+        """The desktop: mouse, keyboard, screen, windows, applications."""
+        from .computer import AsyncComputer
+
+        return AsyncComputer(self._session)
+
+    @cached_property
+    def mobile(self) -> AsyncMobile:
+        """The phone: touch, keys, elements of the screen, applications."""
+        from .mobile import AsyncMobile
+
+        return AsyncMobile(self._session)
 
     @cached_property
     def context(self) -> AsyncContextManager:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .code import Code
     from .command import Command
+    from .computer import Computer
     from .context_manager import ContextManager
     from .env import Env
     from .filesystem import FileSystem
     from .git import Git
+    from .mobile import Mobile
     from .oss import Oss
     from .pty import Pty
     from .session import Session
@@ -63,6 +65,20 @@ class SyncSessionServices:
         from .oss import Oss
 
         return Oss(self._session)
+
+    @cached_property
+    def computer(self) -> Computer:
+        """The desktop: mouse, keyboard, screen, windows, applications."""
+        from .computer import Computer
+
+        return Computer(self._session)
+
+    @cached_property
+    def mobile(self) -> Mobile:
+        """The phone: touch, keys, elements of the screen, applications."""
+        from .mobile import Mobile
+
+        return Mobile(self._session)
 
     @cached_property
     def context(self) -> ContextManager:

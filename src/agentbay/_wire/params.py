@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..models.context import ContextSync
 from ..models.mobile import MobileExtraConfig
 from ..models.params import CreateSessionParams
 from .contexts import write_mount, write_sync
@@ -11,6 +12,7 @@ from .sessions import CreateMcpSession
 
 # What the service's statistics know; the wire is that of this version of the official package.
 _SDK_STATS = {"source": "sdk", "sdk_language": "python", "sdk_version": "0.22.3", "is_release": True}
+_SIMULATED_DEVICE_PATH = "/data/agentbay_mobile_info"
 
 
 def make_create_session(params: CreateSessionParams, region_id: str) -> CreateMcpSession:
@@ -40,7 +42,20 @@ def make_create_session(params: CreateSessionParams, region_id: str) -> CreateMc
 def awaited_contexts(params: CreateSessionParams) -> frozenset[str]:
     """The ids of the contexts that must have arrived before the session is ready."""
     awaited = {sync.context_id for sync in params.context_syncs if sync.beta_wait_for_completion is not False}
-    return frozenset(awaited | ({params.browser_context.context_id} if params.browser_context else set()))
+    if params.browser_context:
+        awaited.add(params.browser_context.context_id)
+    if simulated := _simulated_device(params):
+        awaited.add(simulated.context_id)
+    return frozenset(awaited)
+
+
+def _simulated_device(params: CreateSessionParams) -> ContextSync | None:
+    """The context with the description of the device that a phone is to look like."""
+    mobile = params.extra_configs and params.extra_configs.mobile
+    config = mobile and mobile.simulate_config
+    if not config or not config.simulated_context_id:
+        return None
+    return ContextSync(config.simulated_context_id, _SIMULATED_DEVICE_PATH)
 
 
 def _lifecycle_fields(params: CreateSessionParams) -> dict[str, Any]:
@@ -53,9 +68,10 @@ def _lifecycle_fields(params: CreateSessionParams) -> dict[str, Any]:
 
 
 def _persistence_items(params: CreateSessionParams) -> list[dict[str, Any]]:
-    browser = params.browser_context
+    browser, simulated = params.browser_context, _simulated_device(params)
     return [
         *map(write_sync, params.context_syncs),
+        *([write_sync(simulated)] if simulated else ()),
         *map(write_mount, params.beta_context_mounts),
         *([write_sync(browser.profile_sync())] if browser else ()),
     ]

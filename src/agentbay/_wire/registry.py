@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import context_store, contexts, sessions, tools
+from . import context_store, contexts, device_actions, sessions, tools, ui_tools
 from .schema import ACTIONS, TOOLS
 
 # Importing the modules registers their classes.
-__all__ = ["ACTIONS", "TOOLS", "context_store", "contexts", "sessions", "tools"]
+__all__ = ["ACTIONS", "TOOLS", "context_store", "contexts", "device_actions", "sessions", "tools", "ui_tools"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
-from attrs import define
+from attrs import define, field
+
+from .base import BaseResult, list_or_empty
 
 
 class MobileSimulateMode(str, Enum):
@@ -88,3 +91,35 @@ class ExtraConfigs:
         """Raise ValueError if a nested setting is malformed."""
         if self.mobile is not None:
             self.mobile.validate()
+
+
+@define(slots=False)
+class UIElementListResult(BaseResult):
+    """Elements of a phone's screen.
+
+    Attributes:
+        elements: The elements as dicts, nested in `children`; `bounds_rect` has left, top, right, bottom in pixels.
+        raw: The tool's own text.
+        format: "json" or "xml"; as XML there is only `raw`.
+    """
+
+    elements: list[dict[str, Any]] = field(default=None, converter=list_or_empty)
+    raw: str = field(default="", repr=False)
+    format: str = "json"
+    error_message: str = ""
+
+
+@define(slots=False)
+class AdbUrlResult(BaseResult):
+    """How `adb` reaches the phone: `data` is a command such as `adb connect HOST:PORT`, None on failure."""
+
+    data: str | None = None
+
+
+@define(slots=False)
+class MobileSimulateUploadResult:
+    """Outcome of storing another device's description: the context that has it."""
+
+    success: bool
+    mobile_simulate_context_id: str = ""
+    error_message: str = ""

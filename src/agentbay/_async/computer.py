@@ -1,0 +1,289 @@
+"""The desktop of a session: mouse, keyboard, screen, windows, applications."""
+
+from __future__ import annotations
+
+from .._transport.ui import check_choice, read_object, read_window, read_windows
+from .._wire.key_names import normalize_key
+from .._wire.ui_tools import (
+    ActivateWindow,
+    ClickMouse,
+    CloseWindow,
+    DragMouse,
+    FocusMode,
+    FullscreenWindow,
+    GetActiveWindow,
+    GetCursorPosition,
+    GetScreenSize,
+    ListRootWindows,
+    ListVisibleApps,
+    MaximizeWindow,
+    MinimizeWindow,
+    MoveMouse,
+    PressKeys,
+    ReleaseKeys,
+    ResizeWindow,
+    RestoreWindow,
+    Scroll,
+    StopAppByPid,
+    StopAppByPname,
+)
+from ..models.base import BoolResult, OperationResult
+from ..models.computer import (
+    AppOperationResult,
+    InstalledAppListResult,
+    MouseButton,
+    ProcessListResult,
+    ScrollDirection,
+    WindowInfoResult,
+    WindowListResult,
+)
+from .error_boundary import folded
+from .service import text_or_raise
+from .ui_service import AsyncUiService
+
+_BUTTONS = tuple(button.value for button in MouseButton)
+_DRAG_BUTTONS = tuple(button for button in _BUTTONS if button != MouseButton.DOUBLE_LEFT.value)
+_DIRECTIONS = tuple(direction.value for direction in ScrollDirection)
+
+
+class AsyncComputer(AsyncUiService):
+    """Drive the desktop of a session.
+
+    Coordinates are pixels from the upper left corner of the screen.
+    """
+
+    # ── Mouse ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def click_mouse(self, x: int, y: int, button: MouseButton | str = MouseButton.LEFT) -> BoolResult:
+        """Click at a point.
+
+        Raises:
+            InvalidArgumentError: For a button that there is not.
+
+        Wire: CallMcpTool/click_mouse
+        """
+        return await self._act(ClickMouse(x=x, y=y, button=check_choice("button", button, _BUTTONS)))
+
+    @folded(BoolResult)
+    async def move_mouse(self, x: int, y: int) -> BoolResult:
+        """Move the mouse pointer to a point.
+
+        Wire: CallMcpTool/move_mouse
+        """
+        return await self._run_bool(MoveMouse(x=x, y=y))
+
+    async def drag_mouse(
+        self, from_x: int, from_y: int, to_x: int, to_y: int, button: MouseButton | str = MouseButton.LEFT
+    ) -> BoolResult:
+        """Press a button at one point and release it at another.
+
+        Raises:
+            InvalidArgumentError: For a button that cannot be dragged with.
+
+        Wire: CallMcpTool/drag_mouse
+        """
+        chosen = check_choice("button", button, _DRAG_BUTTONS)
+        return await self._act(DragMouse(from_x=from_x, from_y=from_y, to_x=to_x, to_y=to_y, button=chosen))
+
+    async def scroll(
+        self, x: int, y: int, direction: ScrollDirection | str = ScrollDirection.UP, amount: int = 1
+    ) -> BoolResult:
+        """Turn the mouse wheel at a point.
+
+        Args:
+            direction: Where to.
+            amount: Notches of the wheel.
+
+        Raises:
+            InvalidArgumentError: For a direction that there is not.
+
+        Wire: CallMcpTool/scroll
+        """
+        chosen = check_choice("direction", direction, _DIRECTIONS)
+        return await self._act(Scroll(x=x, y=y, direction=chosen, amount=amount))
+
+    @folded(OperationResult)
+    async def get_cursor_position(self) -> OperationResult:
+        """Tell where the mouse pointer is.
+
+        Returns:
+            A dict with `x` and `y` in `data`.
+
+        Wire: CallMcpTool/get_cursor_position
+        """
+        reply = await self.session.run_tool(GetCursorPosition())
+        data = read_object(text_or_raise(reply), "cursor position")
+        return OperationResult(request_id=reply.request_id, success=True, data=data)
+
+    # ── Keyboard ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @folded(BoolResult)
+    async def press_keys(self, keys: list[str], hold: bool = False) -> BoolResult:
+        """Press keys together.
+
+        Args:
+            keys: Such as `["Ctrl", "c"]`; upper and lower case do not matter.
+            hold: Keep them down until `release_keys`.
+
+        Wire: CallMcpTool/press_keys
+        """
+        return await self._run_bool(PressKeys(keys=keys, hold=hold))
+
+    @folded(BoolResult)
+    async def release_keys(self, keys: list[str]) -> BoolResult:
+        """Release keys that are held down.
+
+        Wire: CallMcpTool/release_keys
+        """
+        return await self._run_bool(ReleaseKeys(keys=[normalize_key(key) for key in keys]))
+
+    # ── Screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @folded(OperationResult)
+    async def get_screen_size(self) -> OperationResult:
+        """Measure the screen.
+
+        Returns:
+            A dict with `width`, `height` (pixels) and `dpiScalingFactor` in `data`.
+
+        Wire: CallMcpTool/get_screen_size
+        """
+        reply = await self.session.run_tool(GetScreenSize())
+        data = read_object(text_or_raise(reply), "screen size")
+        return OperationResult(request_id=reply.request_id, success=True, data=data)
+
+    # ── Windows ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @folded(WindowListResult)
+    async def list_root_windows(self, timeout_ms: int = 3000) -> WindowListResult:
+        """List the top-level windows.
+
+        Args:
+            timeout_ms: Milliseconds that the service may look.
+
+        Wire: CallMcpTool/list_root_windows
+        """
+        reply = await self.session.run_tool(ListRootWindows(timeout_ms=timeout_ms))
+        windows = read_windows(text_or_raise(reply))
+        return WindowListResult(request_id=reply.request_id, success=True, windows=windows)
+
+    @folded(WindowInfoResult)
+    async def get_active_window(self) -> WindowInfoResult:
+        """Return the window that has the input focus.
+
+        Wire: CallMcpTool/get_active_window
+        """
+        reply = await self.session.run_tool(GetActiveWindow())
+        window = read_window(text_or_raise(reply))
+        return WindowInfoResult(request_id=reply.request_id, success=True, window=window)
+
+    @folded(BoolResult)
+    async def activate_window(self, window_id: int) -> BoolResult:
+        """Raise a window and give it the input focus.
+
+        Wire: CallMcpTool/activate_window
+        """
+        return await self._run_bool(ActivateWindow(window_id=window_id))
+
+    @folded(BoolResult)
+    async def close_window(self, window_id: int) -> BoolResult:
+        """Close a window.
+
+        Wire: CallMcpTool/close_window
+        """
+        return await self._run_bool(CloseWindow(window_id=window_id))
+
+    @folded(BoolResult)
+    async def maximize_window(self, window_id: int) -> BoolResult:
+        """Maximize a window.
+
+        Wire: CallMcpTool/maximize_window
+        """
+        return await self._run_bool(MaximizeWindow(window_id=window_id))
+
+    @folded(BoolResult)
+    async def minimize_window(self, window_id: int) -> BoolResult:
+        """Minimize a window.
+
+        Wire: CallMcpTool/minimize_window
+        """
+        return await self._run_bool(MinimizeWindow(window_id=window_id))
+
+    @folded(BoolResult)
+    async def restore_window(self, window_id: int) -> BoolResult:
+        """Restore a window that is minimized, maximized or fullscreen.
+
+        Wire: CallMcpTool/restore_window
+        """
+        return await self._run_bool(RestoreWindow(window_id=window_id))
+
+    @folded(BoolResult)
+    async def fullscreen_window(self, window_id: int) -> BoolResult:
+        """Show a window on the whole screen.
+
+        Wire: CallMcpTool/fullscreen_window
+        """
+        return await self._run_bool(FullscreenWindow(window_id=window_id))
+
+    @folded(BoolResult)
+    async def resize_window(self, window_id: int, width: int, height: int) -> BoolResult:
+        """Set the size of a window, in pixels.
+
+        Wire: CallMcpTool/resize_window
+        """
+        return await self._run_bool(ResizeWindow(window_id=window_id, width=width, height=height))
+
+    @folded(BoolResult)
+    async def focus_mode(self, on: bool) -> BoolResult:
+        """Switch focus mode on or off.
+
+        In focus mode other programs cannot take the input focus.
+
+        Wire: CallMcpTool/focus_mode
+        """
+        return await self._run_bool(FocusMode(on=on))
+
+    # ── Applications ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @folded(InstalledAppListResult)
+    async def get_installed_apps(
+        self, start_menu: bool = True, desktop: bool = False, ignore_system_apps: bool = True
+    ) -> InstalledAppListResult:
+        """List the applications that can be started.
+
+        Args:
+            start_menu: Those of the start menu.
+            desktop: Those with an icon on the desktop.
+            ignore_system_apps: Leave out those of the system.
+
+        Wire: CallMcpTool/get_installed_apps
+        """
+        return await self._list_apps(start_menu, desktop, ignore_system_apps)
+
+    @folded(ProcessListResult)
+    async def list_visible_apps(self) -> ProcessListResult:
+        """List the processes that have a visible window.
+
+        Wire: CallMcpTool/list_visible_apps
+        """
+        return await self._list_processes(ListVisibleApps())
+
+    @folded(AppOperationResult)
+    async def stop_app_by_pname(self, pname: str) -> AppOperationResult:
+        """Stop the processes of a name.
+
+        Wire: CallMcpTool/stop_app_by_pname
+        """
+        return await self._stop_app(StopAppByPname(pname=pname))
+
+    @folded(AppOperationResult)
+    async def stop_app_by_pid(self, pid: int) -> AppOperationResult:
+        """Stop a process by its id.
+
+        Wire: CallMcpTool/stop_app_by_pid
+        """
+        return await self._stop_app(StopAppByPid(pid=pid))
+
+    @folded(BoolResult)
+    async def _act(self, call: ClickMouse | DragMouse | Scroll) -> BoolResult:
+        return await self._run_bool(call)
