@@ -111,7 +111,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/get_cursor_position
         """
-        reply = await self.session.run_tool(GetCursorPosition())
+        reply = await self.session._run_tool(GetCursorPosition())
         data = read_object(text_or_raise(reply), "cursor position")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
@@ -148,7 +148,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/get_screen_size
         """
-        reply = await self.session.run_tool(GetScreenSize())
+        reply = await self.session._run_tool(GetScreenSize())
         data = read_object(text_or_raise(reply), "screen size")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
@@ -163,7 +163,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/list_root_windows
         """
-        reply = await self.session.run_tool(ListRootWindows(timeout_ms=timeout_ms))
+        reply = await self.session._run_tool(ListRootWindows(timeout_ms=timeout_ms))
         windows = read_windows(text_or_raise(reply))
         return WindowListResult(request_id=reply.request_id, success=True, windows=windows)
 
@@ -173,7 +173,7 @@ class AsyncComputer(AsyncUiService):
 
         Wire: CallMcpTool/get_active_window
         """
-        reply = await self.session.run_tool(GetActiveWindow())
+        reply = await self.session._run_tool(GetActiveWindow())
         window = read_window(text_or_raise(reply))
         return WindowInfoResult(request_id=reply.request_id, success=True, window=window)
 

@@ -68,7 +68,7 @@ class AsyncUiService(AsyncBaseService):
             raise NotSupportedError(
                 "This cloud environment does not support `screenshot()`. Please use `beta_take_screenshot()` instead."
             )
-        reply = await self.session.run_tool(SystemScreenshot())
+        reply = await self.session._run_tool(SystemScreenshot())
         return OperationResult(request_id=reply.request_id, success=True, data=text_or_raise(reply))
 
     async def beta_take_screenshot(self, format: str = "png") -> ScreenshotResult:
@@ -93,7 +93,7 @@ class AsyncUiService(AsyncBaseService):
         )
 
     async def _take_screenshot(self, call: Tool, image_format: str, failure: str) -> ScreenshotResult:
-        reply = await self.session.run_tool(call)
+        reply = await self.session._run_tool(call)
         tool = reply.data_or_raise()
         if tool.is_error:
             raise AgentBayError(f"{failure}: {tool.text}", request_id=reply.request_id)
@@ -101,21 +101,21 @@ class AsyncUiService(AsyncBaseService):
         return ScreenshotResult(request_id=reply.request_id, success=True, **found._asdict())
 
     async def _run_bool(self, call: Tool) -> BoolResult:
-        reply = await self.session.run_tool(call)
+        reply = await self.session._run_tool(call)
         text_or_raise(reply)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
     async def _list_apps(self, start_menu: bool, desktop: bool, ignore_system_apps: bool) -> InstalledAppListResult:
         call = GetInstalledApps(start_menu=start_menu, desktop=desktop, ignore_system_app=ignore_system_apps)
-        reply = await self.session.run_tool(call)
+        reply = await self.session._run_tool(call)
         return InstalledAppListResult(request_id=reply.request_id, success=True, data=read_apps(text_or_raise(reply)))
 
     async def _list_processes(self, call: Tool) -> ProcessListResult:
-        reply = await self.session.run_tool(call)
+        reply = await self.session._run_tool(call)
         data = read_processes(text_or_raise(reply))
         return ProcessListResult(request_id=reply.request_id, success=True, data=data)
 
     async def _stop_app(self, call: Tool) -> AppOperationResult:
-        reply = await self.session.run_tool(call)
+        reply = await self.session._run_tool(call)
         text_or_raise(reply)
         return AppOperationResult(request_id=reply.request_id, success=True)

@@ -221,7 +221,12 @@ class AgentBay:
         session = self._make_session(created)
         session.image_id = params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
+        mobile = params.extra_configs and params.extra_configs.mobile
+        if mobile:
+            session.mobile.configure(mobile)
         lost = wait_for_contexts(self.client, session.session_id, awaited_contexts(params), deadline)
+        if mobile and mobile.simulate_config:
+            session.mobile.apply_simulation(mobile.simulate_config)
         return SessionResult(
             request_id=reply.request_id,
             success=lost is None,

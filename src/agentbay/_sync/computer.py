@@ -112,7 +112,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_cursor_position
         """
-        reply = self.session.run_tool(GetCursorPosition())
+        reply = self.session._run_tool(GetCursorPosition())
         data = read_object(text_or_raise(reply), "cursor position")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
@@ -149,7 +149,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_screen_size
         """
-        reply = self.session.run_tool(GetScreenSize())
+        reply = self.session._run_tool(GetScreenSize())
         data = read_object(text_or_raise(reply), "screen size")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
@@ -164,7 +164,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/list_root_windows
         """
-        reply = self.session.run_tool(ListRootWindows(timeout_ms=timeout_ms))
+        reply = self.session._run_tool(ListRootWindows(timeout_ms=timeout_ms))
         windows = read_windows(text_or_raise(reply))
         return WindowListResult(request_id=reply.request_id, success=True, windows=windows)
 
@@ -174,7 +174,7 @@ class Computer(SyncUiService):
 
         Wire: CallMcpTool/get_active_window
         """
-        reply = self.session.run_tool(GetActiveWindow())
+        reply = self.session._run_tool(GetActiveWindow())
         window = read_window(text_or_raise(reply))
         return WindowInfoResult(request_id=reply.request_id, success=True, window=window)
 

@@ -85,7 +85,7 @@ class Mobile(SyncUiService):
 
         Wire: CallMcpTool/get_clickable_ui_elements
         """
-        reply = self.session.run_tool(GetClickableUiElements(timeout_ms=timeout_ms))
+        reply = self.session._run_tool(GetClickableUiElements(timeout_ms=timeout_ms))
         text = text_or_raise(reply)
         elements = read_clickable_elements(text)
         return UIElementListResult(request_id=reply.request_id, success=True, elements=elements, raw=text)
@@ -101,7 +101,7 @@ class Mobile(SyncUiService):
         Wire: CallMcpTool/get_all_ui_elements
         """
         chosen = (format or "").strip().lower() or "json"
-        reply = self.session.run_tool(GetAllUiElements(timeout_ms=timeout_ms, format=chosen))
+        reply = self.session._run_tool(GetAllUiElements(timeout_ms=timeout_ms, format=chosen))
         text = text_or_raise(reply)
         if chosen not in UI_FORMATS:
             raise ReplyError(f"Unsupported UI elements format: '{chosen}'. Supported values: 'json', 'xml'.")

@@ -69,7 +69,7 @@ class SyncUiService(SyncBaseService):
             raise NotSupportedError(
                 "This cloud environment does not support `screenshot()`. Please use `beta_take_screenshot()` instead."
             )
-        reply = self.session.run_tool(SystemScreenshot())
+        reply = self.session._run_tool(SystemScreenshot())
         return OperationResult(request_id=reply.request_id, success=True, data=text_or_raise(reply))
 
     def beta_take_screenshot(self, format: str = "png") -> ScreenshotResult:
@@ -94,7 +94,7 @@ class SyncUiService(SyncBaseService):
         )
 
     def _take_screenshot(self, call: Tool, image_format: str, failure: str) -> ScreenshotResult:
-        reply = self.session.run_tool(call)
+        reply = self.session._run_tool(call)
         tool = reply.data_or_raise()
         if tool.is_error:
             raise AgentBayError(f"{failure}: {tool.text}", request_id=reply.request_id)
@@ -102,21 +102,21 @@ class SyncUiService(SyncBaseService):
         return ScreenshotResult(request_id=reply.request_id, success=True, **found._asdict())
 
     def _run_bool(self, call: Tool) -> BoolResult:
-        reply = self.session.run_tool(call)
+        reply = self.session._run_tool(call)
         text_or_raise(reply)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
     def _list_apps(self, start_menu: bool, desktop: bool, ignore_system_apps: bool) -> InstalledAppListResult:
         call = GetInstalledApps(start_menu=start_menu, desktop=desktop, ignore_system_app=ignore_system_apps)
-        reply = self.session.run_tool(call)
+        reply = self.session._run_tool(call)
         return InstalledAppListResult(request_id=reply.request_id, success=True, data=read_apps(text_or_raise(reply)))
 
     def _list_processes(self, call: Tool) -> ProcessListResult:
-        reply = self.session.run_tool(call)
+        reply = self.session._run_tool(call)
         data = read_processes(text_or_raise(reply))
         return ProcessListResult(request_id=reply.request_id, success=True, data=data)
 
     def _stop_app(self, call: Tool) -> AppOperationResult:
-        reply = self.session.run_tool(call)
+        reply = self.session._run_tool(call)
         text_or_raise(reply)
         return AppOperationResult(request_id=reply.request_id, success=True)
