@@ -35,11 +35,12 @@ from websockets.sync import client as synchronous
 
 from ._transport.ws_protocol import handshake_error
 from ._version import __version__
+from ._wire.frames import MAX_FRAME_BYTES
 from .errors import ConnectionFailed, ConnectionLost, DeadlineExceeded
 
 T = TypeVar("T")
 
-MAX_FRAME_BYTES = 64 << 20
+
 _PING_SECONDS = 20.0  # seconds between pings, and that a pong may take
 _CLOSE_TIMEOUT_SECONDS = 2.0  # seconds for the other side's goodbye
 _SEND_STALL_SECONDS = 10  # seconds in which a blocking connection must take at least some of what is sent

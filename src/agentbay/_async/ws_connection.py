@@ -18,7 +18,8 @@ from .._transport.ws_protocol import (
     StreamEvent,
     make_cancel_data,
 )
-from .._websocket import MAX_FRAME_BYTES, AsyncEvent, AsyncQueue, AsyncWebSocket, AsyncWorker
+from .._websocket import AsyncEvent, AsyncQueue, AsyncWebSocket, AsyncWorker
+from .._wire.frames import MAX_FRAME_BYTES
 from ..errors import AgentBayError, ClientClosedError, InvalidArgumentError, TransportError, WsCancelledError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .._transport.code import make_run_code, read_code_result
 from .._transport.code_contexts import raise_if_failed, read_context, read_contexts, require_context_name
 from .._transport.code_stream import CodeEventCollector, make_interrupt_request, make_run_request
-from .._websocket import MAX_FRAME_BYTES
+from .._wire.frames import MAX_FRAME_BYTES
 from .._wire.tools import CreateCodeContext, ListCodeContexts, RemoveCodeContext, RestartCodeContext, RunCode
 from ..errors import AgentBayError, CodeError, ToolError
 from ..models.code import (

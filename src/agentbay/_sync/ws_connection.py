@@ -19,7 +19,8 @@ from .._transport.ws_protocol import (
     StreamEvent,
     make_cancel_data,
 )
-from .._websocket import MAX_FRAME_BYTES, SyncEvent, SyncQueue, SyncWebSocket, SyncWorker
+from .._websocket import SyncEvent, SyncQueue, SyncWebSocket, SyncWorker
+from .._wire.frames import MAX_FRAME_BYTES
 from ..errors import AgentBayError, ClientClosedError, InvalidArgumentError, TransportError, WsCancelledError
 
 if TYPE_CHECKING:

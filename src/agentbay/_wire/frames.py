@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from .converter import MalformedError
 
+MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message, in either direction
 CLIENT_SOURCE = "SDK"  # how the client calls itself
 CONTROL_SOURCE = "WEBSOCKET_SERVER"  # how the connection itself answers, instead of a target
 

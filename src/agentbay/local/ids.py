@@ -1,7 +1,8 @@
-"""Ids and secrets: made so that nobody can guess them, compared so that no time tells them."""
+"""Ids and signatures that nobody can guess or forge."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 import string
@@ -15,5 +16,10 @@ def make_id(prefix: str, length: int) -> str:
 
 
 def is_same_secret(given: str, secret: bytes) -> bool:
-    """Compare in constant time, so that the time of an answer tells nothing of the secret."""
+    """Compare in constant time, so that the time of the answer tells nothing about the secret."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret)
+
+
+def sign(secret: bytes, message: bytes) -> bytes:
+    """Return the HMAC-SHA256 of a message; messages of different kinds must differ in their form."""
+    return hmac.digest(secret, message, hashlib.sha256)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 import time
 from urllib.parse import quote
 
 from agentbay.local.contexts.errors import signature_mismatch
+from agentbay.local.ids import sign
 
 URL_LIFETIME_SECONDS = 3600  # seconds
 _MAC_BYTES = 32
@@ -49,4 +49,4 @@ def verify_token(token: str, secret: bytes, method: str) -> tuple[str, str]:
 
 
 def _sign(secret: bytes, body: bytes) -> bytes:
-    return hmac.new(secret, b"object:" + body, hashlib.sha256).digest()
+    return sign(secret, b"object:" + body)

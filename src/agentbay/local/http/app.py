@@ -1,4 +1,4 @@
-"""The service: routes, and the boundary at which every failure becomes an answer."""
+"""The service as an ASGI application: its routes, and the boundary where failures become answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_MAX_BODY_BYTES = 64 << 20
+_MAX_BODY_BYTES = 64 << 20  # of an action or a direct tool call
 _DIRECT_CALL_PATH = re.compile(r"/link/([^/]+)/callTool")
 _PORT_PATH = re.compile(r"(/(?:request_ai/([^/]+)/path|websocket_ai/([^/]+)))(/.*)?")
 _WEBSOCKET_PATH = re.compile(r"/ws/([^/]+)")
@@ -60,15 +60,15 @@ class DashboardRoutes(Protocol):
 
 
 class Application:
-    """The service as an ASGI application."""
+    """Answers the requests and WebSockets of one runtime."""
 
     def __init__(
         self, runtime: Runtime, registry: HandlerRegistry, origin_check: OriginCheck, dashboard: DashboardRoutes
     ) -> None:
         self._runtime, self._registry = runtime, registry
         self._origin_check, self._dashboard = origin_check, dashboard
-        self._active_calls = 0  # under way
-        self._idle = asyncio.Event()
+        self._active_calls = 0
+        self._idle = asyncio.Event()  # set while no call is under way
         self._idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,8 +78,8 @@ class Application:
                 await self._serve_websocket(scope, receive, send)
                 return
             request = parse_request(scope)
-            if link := _PORT_PATH.fullmatch(request.path):
-                await self._proxy_request(request, link, scope, receive, send)
+            if match := _PORT_PATH.fullmatch(request.path):
+                await self._proxy_request(request, match, scope, receive, send)
                 return
             response = await self._route(request, receive, request_id)
         except ClientDisconnected:
@@ -103,44 +103,42 @@ class Application:
         request = parse_request({**scope, "method": "GET"})
         await receive()  # websocket.connect
         self._check(request)
-        if wanted := _WEBSOCKET_PATH.fullmatch(request.path):
-            session = authorize_websocket(self._runtime, wanted[1], request.headers)
-            with suppress(OSError):  # what the web server raises when the client has gone
+        if match := _WEBSOCKET_PATH.fullmatch(request.path):
+            session = authorize_websocket(self._runtime, match[1], request.headers)
+            with suppress(OSError):  # raised by the web server when the client has disconnected
                 await serve_websocket_client(session, self._registry, receive, send)
-        elif link := _PORT_PATH.fullmatch(request.path):
+        elif match := _PORT_PATH.fullmatch(request.path):
             from agentbay.local.http.port_proxy import proxy_websocket
 
-            await proxy_websocket(self._proxy_target(scope, link), scope, receive, send)
+            await proxy_websocket(self._proxy_target(scope, match), scope, receive, send)
         else:
             raise NotFoundError("There is no such WebSocket.", 404, code="InvalidPath.NotFound")
 
     async def _proxy_request(
-        self, request: Request, link: re.Match[str], scope: Scope, receive: Receive, send: Send
+        self, request: Request, match: re.Match[str], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        from agentbay.local.http.port_proxy import (
-            UpstreamAborted,
-            proxy_request,
-        )  # here, since what it needs takes long to import
+        # Imported here, since its libraries take long to import and few runtimes need them.
+        from agentbay.local.http.port_proxy import UpstreamAborted, proxy_request
 
         self._check(request)
-        with suppress(UpstreamAborted):  # the web server ends the connection of an answer that was not finished
-            await proxy_request(self._proxy_target(scope, link), scope, receive, send)
+        with suppress(UpstreamAborted):  # the web server closes the connection of an unfinished answer
+            await proxy_request(self._proxy_target(scope, match), scope, receive, send)
 
     def _check(self, request: Request) -> None:
-        if objection := self._origin_check.rejection_reason(request.headers, request.local_address):
-            raise PermissionDeniedError(objection, 403, code="Forbidden")
+        if reason := self._origin_check.rejection_reason(request.headers, request.local_address):
+            raise PermissionDeniedError(reason, 403, code="Forbidden")
 
-    def _proxy_target(self, scope: Scope, link: re.Match[str]) -> ProxyTarget:
+    def _proxy_target(self, scope: Scope, match: re.Match[str]) -> ProxyTarget:
         from agentbay.local.http.port_proxy import ProxyTarget
 
         try:
-            session, port = port_tokens.resolve_port_token(self._runtime.sessions, link[2] or link[3])
+            session, port = port_tokens.resolve_port_token(self._runtime.sessions, match[2] or match[3])
         except ValueError as error:
             raise NotFoundError("There is no such link.", 404, code="InvalidLink.NotFound") from error
-        # as it came, not as it was decoded
-        path = scope["raw_path"].decode("latin-1").removeprefix(link[1]) or "/"
+        # The raw path, since decoding and encoding it again could change which file it names.
+        path = scope["raw_path"].decode("latin-1").removeprefix(match[1]) or "/"
         query = scope["query_string"].decode("latin-1")
-        return ProxyTarget(session, port, f"{path}?{query}" if query else path, link[1])
+        return ProxyTarget(session, port, f"{path}?{query}" if query else path, match[1])
 
     async def _route(self, request: Request, receive: Receive, request_id: str) -> Response:
         self._check(request)
@@ -159,18 +157,18 @@ class Application:
         body = await read_body(receive, _MAX_BODY_BYTES)
         if self._runtime.sessions.closing:
             raise shutting_down()
-        if direct := _DIRECT_CALL_PATH.fullmatch(request.path):
-            return await cancel_on_disconnect(call_tool_directly(self._runtime, direct[1], request, body), receive)
+        if match := _DIRECT_CALL_PATH.fullmatch(request.path):
+            return await cancel_on_disconnect(call_tool_directly(self._runtime, match[1], request, body), receive)
         runtime = self._runtime_with_client_address(request)
         call = call_action(runtime, self._registry, self._origin_check, request, body, request_id)
         return await cancel_on_disconnect(call, receive)
 
     def _runtime_with_client_address(self, request: Request) -> Runtime:
-        """Return the runtime at the address by which a client came: URLs made for that client must name it."""
-        runtime, seen = self._runtime, request.headers["host"]
-        if seen == runtime.address.authority:
+        # URLs made for a client must name the address that the client uses.
+        runtime, host_header = self._runtime, request.headers["host"]
+        if host_header == runtime.address.authority:
             return runtime
-        host, port = parse_host_header(seen)
+        host, port = parse_host_header(host_header)
         return replace(runtime, address=replace(runtime.address, host=host, port=port))
 
     async def wait_until_idle(self) -> None:

@@ -1,4 +1,4 @@
-"""As much of ASGI as the service needs: a request read whole, a response sent whole."""
+"""The part of ASGI that the service needs: requests and responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-_REJECT_TIMEOUT_SECONDS = 5.0  # seconds for a client to take the refusal of a WebSocket
+_REJECT_TIMEOUT_SECONDS = 5.0  # for a client to take the refusal of a WebSocket
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -17,16 +17,21 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class BodyTooLarge(Exception):
-    """The body is longer than the service takes."""
+    """The request body is longer than the service accepts."""
 
 
 class ClientDisconnected(Exception):
-    """The client is gone; nobody waits for an answer."""
+    """The client disconnected before it got its answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks; header names are lower case, and `reached` is the address of this machine that it came to."""
+    """A request without its body.
+
+    Attributes:
+        headers: By lower-case name; of a name that occurs twice, the last value.
+        local_address: The address of this machine that the client connected to; "" on a unix socket.
+    """
 
     method: str
     path: str
@@ -36,46 +41,53 @@ class Request:
 
     @property
     def content_type(self) -> str:
-        """The type of the body without its parameters."""
+        """The media type of the body, without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the service answers."""
+    """An answer of the service.
+
+    Attributes:
+        stream: Yields the body in pieces, in place of `body`.
+        length: The number of bytes that the stream yields; None if it is not known before.
+        on_undelivered: Called if the client disconnected before it could be answered.
+    """
 
     status: int
     body: bytes
     content_type: str = "application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    stream: AsyncGenerator[bytes, None] | None = None  # in place of the body
-    length: int | None = None  # of what the stream yields, if that is known
-    on_undelivered: Callable[[], object] | None = (
-        None  # what is to be done if the client has gone before it could be answered
-    )
+    stream: AsyncGenerator[bytes, None] | None = None
+    length: int | None = None
+    on_undelivered: Callable[[], object] | None = None
 
 
 def json_response(value: object, status: int = 200) -> Response:
-    """Write an answer as JSON."""
-    # A file name that is no UTF-8 holds lone surrogates; written by backslashreplace they are JSON's own escapes.
+    """Encode a value as a JSON response."""
+    # A file name that is not UTF-8 has lone surrogates; backslashreplace writes them as JSON's own escapes.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return Response(status, text.encode("utf-8", "backslashreplace"))
 
 
 def parse_request(scope: Scope) -> Request:
-    """Read everything but the body."""
+    """Read the head of a request from its ASGI scope."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-    reached = (scope.get("server") or ("",))[0]
-    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, reached)
+    local_address = (scope.get("server") or ("",))[0]
+    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, local_address)
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read the body.
+    """Read the whole body.
+
+    Args:
+        limit: Bytes that the body may have.
 
     Raises:
-        BodyTooLarge: It has more than `limit` bytes. It is read to its end all the same, so that the client gets to
-            see the answer instead of a broken connection.
-        Disconnected: The client went away in the midst of it.
+        BodyTooLarge: The body is longer. It is read to its end all the same, so that the client sees the answer
+            instead of a broken connection.
+        ClientDisconnected: The client disconnected before the end of the body.
     """
     body, size, more = bytearray(), 0, True
     while more:
@@ -93,10 +105,12 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 async def cancel_on_disconnect(work: Coroutine[Any, Any, Response], receive: Receive) -> Response:
-    """Do the work for as long as the client waits for it; when it goes away, cancel the work, or undo it.
+    """Run `work`, and cancel it if the client disconnects first.
+
+    Work that was done although the client has disconnected is undone by the `on_undelivered` of its response.
 
     Raises:
-        Disconnected: The client went away first.
+        ClientDisconnected: The client disconnected first.
     """
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(wait_for_disconnect(receive))
     wanted = False
@@ -107,7 +121,7 @@ async def cancel_on_disconnect(work: Coroutine[Any, Any, Response], receive: Rec
         gone.cancel()
         if not wanted:
             task.cancel()
-            (outcome,) = await asyncio.gather(task, return_exceptions=True)  # nobody is left to tell of an error
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)  # no client is left to read an error
             if isinstance(outcome, Response) and outcome.on_undelivered:
                 outcome.on_undelivered()
     if not wanted:
@@ -116,13 +130,17 @@ async def cancel_on_disconnect(work: Coroutine[Any, Any, Response], receive: Rec
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
-    """Return when the client has gone."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def send_response(send: Send, response: Response, kind: str = "http") -> None:
-    """Send an answer."""
+    """Send a response.
+
+    Args:
+        kind: The prefix of the ASGI messages: "http", or "websocket.http" to refuse a WebSocket.
+    """
     headers = [
         (b"content-type", response.content_type.encode()),
         (b"cache-control", b"no-store"),  # answers carry tokens
@@ -140,10 +158,10 @@ async def send_response(send: Send, response: Response, kind: str = "http") -> N
 
 
 async def reject_websocket(receive: Receive, send: Send, response: Response) -> None:
-    """Send an answer instead of opening a WebSocket."""
+    """Answer with a response instead of opening a WebSocket."""
     await send_response(send, response, "websocket.http")
-    # uvicorn takes it for a mistake if the application is done before the connection is; it says "disconnect" for the
-    # refusal, and again for the connection
+    # uvicorn logs an error if the application returns before the connection is closed. It sends "disconnect" once for
+    # the refusal and once for the connection.
     with suppress(TimeoutError):
         async with asyncio.timeout(_REJECT_TIMEOUT_SECONDS):
             for _ in range(2):

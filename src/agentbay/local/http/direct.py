@@ -1,4 +1,4 @@
-"""The direct way to a session's tools, for clients that hold that session's own token instead of the key."""
+"""Direct tool calls, for clients that hold a session's token instead of the key."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from agentbay.local.runtime import Runtime
 
 
 async def call_tool_directly(runtime: Runtime, session_id: str, request: Request, body: bytes) -> Response:
-    """Call a tool.
+    """Call a tool of a session for a client that shows the session's token.
 
     Raises:
-        AgentBayError: It is refused.
+        AgentBayError: The call is refused.
     """
     if not runtime.direct_calls_enabled:
         raise session_not_found()
@@ -31,7 +31,7 @@ async def call_tool_directly(runtime: Runtime, session_id: str, request: Request
 
 
 def _parse_tool_call(request: Request, body: bytes) -> DirectToolCall:
-    # A page of another site can post a form or plain text, but no JSON, without asking first.
+    # Against CSRF: a page of another site can post a form or plain text, but JSON only after a CORS preflight request.
     if request.content_type != "application/json":
         raise invalid_request("The body must be JSON (application/json).", "InvalidContentType")
     try:

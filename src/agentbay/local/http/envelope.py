@@ -1,4 +1,4 @@
-"""The envelope of an answer: what surrounds the data of every action, and what an error looks like."""
+"""The envelope around the data of every action's answer, and the form of errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from agentbay.local.http.asgi import Response, json_response
 
 
 def new_request_id() -> str:
-    """Make an id for a request."""
+    """Make the id of a request: an upper-case UUID."""
     return str(uuid.uuid4()).upper()
 
 
 def success_response(spec: ActionSpec, result: object, request_id: str) -> Response:
-    """Write the answer of an action that succeeded; `result` is its data, a page of it, or None."""
+    """Write the answer of an action that succeeded.
+
+    Args:
+        result: The data of the answer, a `ListPage` of it, or None.
+    """
     body: dict[str, Any] = {
         "RequestId": request_id,
         "Success": True,
@@ -41,13 +45,13 @@ def success_response(spec: ActionSpec, result: object, request_id: str) -> Respo
 
 
 def response_for_error(error: AgentBayError, request_id: str) -> Response:
-    """Write a refusal: HTTP 400 unless the error says otherwise, the form in which every client notices it."""
+    """Write an error with its own HTTP status, or 400, which every client notices."""
     return error_response(error.status_code or 400, error.code or "InvalidParameter", str(error), request_id)
 
 
 def error_response(status: int, code: str, message: str, request_id: str) -> Response:
-    """Write an error."""
+    """Write the answer of an action that failed."""
     body: dict[str, Any] = {"RequestId": request_id, "HostId": "agentbay.local", "Code": code, "Message": message}
-    if status == 200:  # as the service refuses some things
+    if status == 200:  # some clients expect a few refusals in this form
         body |= {"Success": False, "HttpStatusCode": 200}
     return json_response(body, status)

@@ -1,4 +1,8 @@
-"""Who may talk to the service: no web page, by whatever name it comes, and nobody without the key."""
+"""The check of Host and Origin headers, and of the key.
+
+It stops web pages in the user's browser from using the service: by DNS rebinding, where the page's own host name is
+made to resolve to 127.0.0.1, and by cross-site request forgery (CSRF), where the page posts to this port.
+"""
 
 from __future__ import annotations
 
@@ -11,47 +15,55 @@ from agentbay.local.ids import is_same_secret
 from agentbay.local.listening import ServerAddress
 
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
-# The published client sends its endpoint as it stands, scheme and path included.
+# The published client sends its whole endpoint as Host, with scheme and path.
 _HOST = re.compile(r"(?:https?://)?(\[[^\]]*\]|[^:/]*)(?::(\d{0,5}))?(?:/.*)?")
 
 
 class OriginCheck:
-    """Checks requests."""
+    """Checks the headers and the key of requests to one runtime."""
 
-    def __init__(self, key: str, place: ServerAddress) -> None:
-        self._key = f"Bearer {key}".encode()
-        self._allowed_hosts = _LOOPBACK_NAMES | place.host_names
-        self._scheme, usual = ("https", 443) if place.uses_tls else ("http", 80)
-        port = "" if place.port in (0, usual) else f":{place.port}"
+    def __init__(self, key: str, address: ServerAddress) -> None:
+        self._authorization = f"Bearer {key}".encode()
+        self._allowed_hosts = _LOOPBACK_NAMES | address.host_names
+        self._scheme, default_port = ("https", 443) if address.uses_tls else ("http", 80)
+        port = "" if address.port in (0, default_port) else f":{address.port}"
         self._allowed_origins = {"", *(f"{self._scheme}://{host}{port}" for host in self._allowed_hosts)}
 
-    def rejection_reason(self, headers: Mapping[str, str], reached: str) -> str:
-        """Say what is wrong with the headers of a request to an address of this machine, or ""."""
+    def rejection_reason(self, headers: Mapping[str, str], local_address: str) -> str:
+        """Return why a request is refused, or "" if its headers are right.
+
+        Args:
+            local_address: The address of this machine that the client connected to.
+        """
         host = headers.get("host", "")
         name, _ = parse_host_header(host)
-        # Under a name of its own that leads to 127.0.0.1, a web page could otherwise read what is served here.
-        if name not in self._allowed_hosts and not _is_connection_address(name, reached):
+        # Against DNS rebinding: the browser sends the name that the page was loaded from.
+        if name not in self._allowed_hosts and not _is_connection_address(name, local_address):
             return "The Host header must name the loopback, or the host that this runtime serves (--server-name)."
+        # Against CSRF: browsers name the page's origin, and other clients send none.
         origin = headers.get("origin", "")
         if origin not in self._allowed_origins and origin != f"{self._scheme}://{host}":
             return "Requests from web pages are not accepted."
         return ""
 
     def has_valid_key(self, authorization: str) -> bool:
-        """Whether the field `Authorization` carries the key."""
-        return is_same_secret(authorization, self._key)
+        """Return whether the value of an `Authorization` header carries the key."""
+        return is_same_secret(authorization, self._authorization)
 
 
 def parse_host_header(host: str) -> tuple[str, int]:
-    """Return name and port of a Host header: 0 if it has none, and no name if it cannot be read."""
-    found = _HOST.fullmatch(host.lower())
-    return (found[1], int(found[2] or 0)) if found else ("", 0)
+    """Return the name and the port of a Host header.
+
+    The port is 0 if there is none, the name "" if the header cannot be read.
+    """
+    match = _HOST.fullmatch(host.lower())
+    return (match[1], int(match[2] or 0)) if match else ("", 0)
 
 
-def _is_connection_address(name: str, reached: str) -> bool:
-    """Whether a host is the very address that a connection has reached."""
+def _is_connection_address(name: str, local_address: str) -> bool:
+    # An IP address as Host cannot come from DNS rebinding, which needs a name.
     with suppress(ValueError):
-        address = ipaddress.ip_address(reached)
+        address = ipaddress.ip_address(local_address)
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return ipaddress.ip_address(name.strip("[]")) == (mapped or address)
     return False

@@ -1,4 +1,4 @@
-"""The route of presigned URLs: files of contexts in and out, in pieces."""
+"""The route of presigned URLs, which carry files of contexts in and out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agentbay.local.contexts.url_signing import verify_token
 from agentbay.local.http.asgi import BodyTooLarge, ClientDisconnected, Receive, Request, Response
 
 PATH_PREFIX = "/objects/"
-LARGEST = 5 << 30  # bytes; what object stores take in one request
+MAX_FILE_BYTES = 5 << 30  # as object stores accept in one request
 _CHUNK_BYTES = 1 << 20
 
 
@@ -23,32 +23,32 @@ class _Digest(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
 
-async def serve_presigned_file(desk: ContextService, request: Request, receive: Receive) -> Response:
-    """Do what a presigned URL allows.
+async def serve_presigned_file(contexts: ContextService, request: Request, receive: Receive) -> Response:
+    """Write or read the file that a presigned URL names.
 
     Raises:
-        AgentBayError: It does not allow that, or there is no such file.
-        BodyTooLarge: The file is larger than object stores take.
+        AgentBayError: The URL does not allow that, or there is no such file.
+        BodyTooLarge: The file is larger than `MAX_FILE_BYTES`.
     """
     token = request.path.removeprefix(PATH_PREFIX).partition("/")[0]
-    context_id, key = verify_token(token, desk.url_signing_key, request.method)
+    context_id, key = verify_token(token, contexts.url_signing_key, request.method)
     if request.method == "PUT":
-        return await _put(desk, context_id, key, request, receive)
-    return await _get(desk, context_id, key, head=request.method == "HEAD")
+        return await _put(contexts, context_id, key, request, receive)
+    return await _get(contexts, context_id, key, head=request.method == "HEAD")
 
 
-async def _put(desk: ContextService, context_id: str, key: str, request: Request, receive: Receive) -> Response:
-    if int(request.headers.get("content-length") or 0) > LARGEST:
+async def _put(contexts: ContextService, context_id: str, key: str, request: Request, receive: Receive) -> Response:
+    if int(request.headers.get("content-length") or 0) > MAX_FILE_BYTES:
         raise BodyTooLarge
-    await desk.run_in_thread(desk.store.find, context_id)
-    with desk.store.staging() as staging:
-        name, digest = await _receive_body(desk, staging, receive)
-        await desk.run_in_thread(desk.store.commit, context_id, staging, [["put", key, name, None, False]])
+    await contexts.run_in_thread(contexts.store.find, context_id)
+    with contexts.store.staging() as staging:
+        name, digest = await _receive_body(contexts, staging, receive)
+        await contexts.run_in_thread(contexts.store.commit, context_id, staging, [["put", key, name, None, False]])
     return Response(200, b"", headers=((b"etag", f'"{digest}"'.encode()),))
 
 
-async def _receive_body(desk: ContextService, staging: StagingDirectory, receive: Receive) -> tuple[str, str]:
-    """Write the body of a request into a file; return its name and the digest of its content."""
+async def _receive_body(contexts: ContextService, staging: StagingDirectory, receive: Receive) -> tuple[str, str]:
+    """Write the body into a staged file; return its name and its SHA-256 digest."""
     name, fd = staging.create_file()
     digest, size, more = hashlib.sha256(), 0, True
     pending = bytearray()
@@ -61,9 +61,9 @@ async def _receive_body(desk: ContextService, staging: StagingDirectory, receive
             more = message.get("more_body", False)
             if len(pending) >= _CHUNK_BYTES or not more:
                 size += len(pending)
-                if size > LARGEST:
+                if size > MAX_FILE_BYTES:
                     raise BodyTooLarge
-                await desk.run_in_thread(_write, fd, digest, bytes(pending))
+                await contexts.run_in_thread(_write, fd, digest, bytes(pending))
                 pending.clear()
     except OSError as error:
         raise invalid_request(f"The file cannot be kept: {error.strerror}.", "InsufficientStorage") from error
@@ -79,19 +79,20 @@ def _write(fd: int, digest: _Digest, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-async def _get(desk: ContextService, context_id: str, key: str, *, head: bool) -> Response:
-    file, size = await desk.run_in_thread(_open, desk, context_id, key)
-    headers = ((b"content-disposition", b"attachment"),)  # a page from here must not act as one of this runtime's
+async def _get(contexts: ContextService, context_id: str, key: str, *, head: bool) -> Response:
+    file, size = await contexts.run_in_thread(_open, contexts, context_id, key)
+    # Shown instead of saved, a file of HTML would run its scripts in the origin of the dashboard.
+    headers = ((b"content-disposition", b"attachment"),)
     if head:
         file.close()
-    stream = None if head else _read_chunks(desk, file, size)
+    stream = None if head else _read_chunks(contexts, file, size)
     return Response(200, b"", "application/octet-stream", headers=headers, stream=stream, length=size)
 
 
-def _open(desk: ContextService, context_id: str, key: str) -> tuple[IO[bytes], int]:
-    with desk.store.open_reader(context_id) as view:
+def _open(contexts: ContextService, context_id: str, key: str) -> tuple[IO[bytes], int]:
+    with contexts.store.open_reader(context_id) as reader:
         try:
-            file = view.open(desk.store.resolve_key(context_id, key))
+            file = reader.open(contexts.store.resolve_key(context_id, key))
         except FileNotFoundError:
             raise file_not_found(key, 404) from None  # as object stores do
     size = file.seek(0, os.SEEK_END)
@@ -99,12 +100,12 @@ def _open(desk: ContextService, context_id: str, key: str) -> tuple[IO[bytes], i
     return file, size
 
 
-async def _read_chunks(desk: ContextService, file: IO[bytes], size: int) -> AsyncGenerator[bytes, None]:
-    """Read `size` bytes: a file that grows, or is cut short, through a mount must not break the answer's framing."""
+async def _read_chunks(contexts: ContextService, file: IO[bytes], size: int) -> AsyncGenerator[bytes, None]:
+    # A file can grow or shrink through a mount meanwhile: exactly `size` bytes are sent, as the answer's head says.
     try:
         left = size
         while left:
-            piece = await desk.run_in_thread(file.read, min(_CHUNK_BYTES, left))
+            piece = await contexts.run_in_thread(file.read, min(_CHUNK_BYTES, left))
             piece = piece or bytes(min(_CHUNK_BYTES, left))
             left -= len(piece)
             yield piece

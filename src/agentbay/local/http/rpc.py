@@ -1,4 +1,4 @@
-"""The RPC: a form in, an envelope out."""
+"""Remote procedure calls: an action as a form, its answer in an envelope."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def call_action(
     body: bytes,
     request_id: str,
 ) -> Response:
-    """Do what an RPC request asks.
+    """Do the action that a request names.
 
     Raises:
-        AgentBayError: It is refused.
+        AgentBayError: The request is refused, or the action failed.
     """
     fields = _fields(request, body)
     if not origin_check.has_valid_key(fields.get("Authorization", "")):
@@ -54,7 +54,7 @@ async def call_action(
 
 
 def _fields(request: Request, body: bytes) -> dict[str, str]:
-    """Merge query and form, as clients differ in what they put where."""
+    # Query and form are merged, since clients differ in which field they put where.
     if body and request.content_type not in ("", _FORM_CONTENT_TYPE):
         raise invalid_request(f"The body must be a form ({_FORM_CONTENT_TYPE}).", "InvalidContentType")
     try:

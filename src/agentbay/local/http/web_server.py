@@ -1,4 +1,4 @@
-"""The web server: uvicorn, set up for a service that must not be idle at a cost."""
+"""The web server: uvicorn with the settings of this service."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Any, cast
 
 import uvicorn
 
+from agentbay._wire.frames import MAX_FRAME_BYTES
 from agentbay.local.options import Options
 
-_KEEP_ALIVE_SECONDS = 75  # seconds; clients let go of an idle connection before that
-_MAX_FRAME_BYTES = 64 << 20
-_PING_INTERVAL_SECONDS = 20.0  # seconds between pings to WebSocket clients, and that a pong may take
-_SHUTDOWN_TIMEOUT_SECONDS = 5  # seconds for answers still under way at the end
+_KEEP_ALIVE_SECONDS = 75  # clients close an idle connection before that
+
+_PING_INTERVAL_SECONDS = 20.0  # between pings to WebSocket clients, and the time that a pong may take
+_SHUTDOWN_TIMEOUT_SECONDS = 5  # for answers still under way at the end
 
 
 def _websocket_protocol(**options: Any) -> asyncio.Protocol:
-    # Loaded with the first WebSocket: it takes as long as all that is needed to be ready.
+    # Loaded with the first WebSocket, since its import takes as long as the rest of the start.
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
     return WebSocketsSansIOProtocol(**options)
 
 
 class WebServer(uvicorn.Server):
-    """A uvicorn server that leaves signals alone and, when there is nothing to do, does nothing."""
+    """A uvicorn server that handles no signals and does not wake up while idle."""
 
     def __init__(self, app: Any, options: Options) -> None:
         config = uvicorn.Config(
@@ -35,7 +36,7 @@ class WebServer(uvicorn.Server):
             ssl_certfile=options.tls_cert,
             ssl_keyfile=options.tls_key,
             ws=cast("type[asyncio.Protocol]", _websocket_protocol),
-            ws_max_size=_MAX_FRAME_BYTES,
+            ws_max_size=MAX_FRAME_BYTES,
             ws_ping_interval=_PING_INTERVAL_SECONDS,
             ws_ping_timeout=_PING_INTERVAL_SECONDS,
             ws_per_message_deflate=False,
@@ -44,7 +45,7 @@ class WebServer(uvicorn.Server):
             access_log=False,
             date_header=False,
             server_header=False,
-            proxy_headers=False,  # who forwards a port says nothing that counts here
+            proxy_headers=False,  # X-Forwarded-* of a client must not replace the address it came from
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
         )
@@ -52,12 +53,12 @@ class WebServer(uvicorn.Server):
         self.ready, self._stop = asyncio.Event(), asyncio.Event()
 
     def stop(self) -> None:
-        """Finish what is under way, then end."""
+        """Finish the answers under way, then end."""
         self._stop.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn would end the process by the signal it got; ending is the affair of `server.run`.
+        # uvicorn would end the process by the signal it got; `server.run` handles signals.
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -65,4 +66,5 @@ class WebServer(uvicorn.Server):
         self.ready.set()
 
     async def main_loop(self) -> None:
+        # uvicorn's own loop wakes up ten times a second.
         await self._stop.wait()

@@ -1,4 +1,4 @@
-"""The WebSocket of a session: frames in, exchanges out."""
+"""The WebSocket of a session: frames become requests to handlers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ from agentbay.local.sessions.session import Session
 
 _logger = logging.getLogger(__name__)
 
-_MAX_ACTIVE_REQUESTS = 256  # requests of one client under way; further frames wait
-_ALLOWED_WHILE_PAUSED = frozenset(
-    {"pty.input", "pty.resize"}
-)  # have no answer that could refuse, and wait for the programs
+_MAX_ACTIVE_REQUESTS = 256  # of one client; further frames wait, which is back pressure for the client
+# These have no answer that could refuse; the kernel keeps them until the programs run again.
+_ALLOWED_WHILE_PAUSED = frozenset({"pty.input", "pty.resize"})
 _PING = {"type": "ping"}  # the heartbeat of clients in other languages
 
 
 def authorize_websocket(runtime: Runtime, session_id: str, headers: Mapping[str, str]) -> Session:
-    """Return the session for whose WebSocket somebody asks.
+    """Return the session whose WebSocket is asked for.
 
     Raises:
-        AgentBayError: It is refused.
+        AgentBayError: The token is wrong, or the session is not running.
     """
     session = runtime.sessions.find(session_id)
     if not is_same_secret(headers.get("x-access-token", ""), session.token.encode()):
@@ -42,39 +41,39 @@ def authorize_websocket(runtime: Runtime, session_id: str, headers: Mapping[str,
 
 
 async def serve_websocket_client(session: Session, registry: HandlerRegistry, receive: Receive, send: Send) -> None:
-    """Serve one client until it goes away or the session ends."""
+    """Serve one client until it disconnects or the session ends."""
 
     async def deliver(text: str) -> None:
         await send({"type": "websocket.send", "text": text})
 
-    peer = WebSocketClient(deliver)
-    conversation = _WebSocketConnection(session, registry, peer)
+    client = WebSocketClient(deliver)
+    connection = _WebSocketConnection(session, registry, client)
     await send({"type": "websocket.accept"})
-    session.hub.clients[peer] = None
-    reading = asyncio.ensure_future(conversation.read(receive))
-    ended = asyncio.ensure_future(session.hub.closed.wait())
+    session.hub.clients[client] = None
+    reading = asyncio.ensure_future(connection.read(receive))
+    session_ended = asyncio.ensure_future(session.hub.closed.wait())
     try:
-        await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not peer.disconnected.is_set():
-            peer.disconnected.set()
+        await asyncio.wait({reading, session_ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not client.disconnected.is_set():
+            client.disconnected.set()
             await send({"type": "websocket.close", "code": 1001, "reason": "The session has ended."})
-    except OSError:  # gone in this very moment
+    except OSError:  # it disconnected at this very moment
         pass
     finally:
-        peer.disconnected.set()
-        del session.hub.clients[peer]
-        await conversation.close(reading, ended)
+        client.disconnected.set()
+        del session.hub.clients[client]
+        await connection.close(reading, session_ended)
 
 
 class _WebSocketConnection:
-    """What one client has under way."""
+    """The connection of one client, with its requests under way."""
 
-    def __init__(self, session: Session, registry: HandlerRegistry, peer: WebSocketClient) -> None:
-        self._session, self._registry, self._client = session, registry, peer
-        self._active_requests: dict[str, tuple[asyncio.Task[None], WebSocketRequest]] = {}
+    def __init__(self, session: Session, registry: HandlerRegistry, client: WebSocketClient) -> None:
+        self._session, self._registry, self._client = session, registry, client
+        self._active_requests: dict[str, tuple[asyncio.Task[None], WebSocketRequest]] = {}  # by invocation id
 
     async def read(self, receive: Receive) -> None:
-        """Take frames until the client goes away."""
+        """Read frames until the client disconnects."""
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
@@ -87,7 +86,7 @@ class _WebSocketConnection:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self, *tasks: asyncio.Future[Any]) -> None:
-        """Cancel what is under way."""
+        """Cancel these tasks and all requests under way."""
         ending: list[asyncio.Future[Any]] = [*tasks, *(task for task, _ in self._active_requests.values())]
         for task in ending:
             task.cancel()
@@ -103,33 +102,33 @@ class _WebSocketConnection:
         self._session.lifecycle.touch()
         if frame.id in self._active_requests:
             self._handle_follow_up(frame, *self._active_requests[frame.id])
-        elif (frame.data or {}).get("phase") != "cancel":  # one that comes too late cancels nothing
-            exchange = WebSocketRequest(self._client, frame)
-            task = asyncio.create_task(self._run_handler(frame, exchange))
-            self._active_requests[frame.id] = (task, exchange)
+        elif (frame.data or {}).get("phase") != "cancel":  # its request may be done already
+            request = WebSocketRequest(self._client, frame)
+            task = asyncio.create_task(self._run_handler(frame, request))
+            self._active_requests[frame.id] = (task, request)
             task.add_done_callback(lambda _: self._active_requests.pop(frame.id, None))
 
-    def _handle_follow_up(self, frame: Frame, task: asyncio.Task[None], exchange: WebSocketRequest) -> None:
+    def _handle_follow_up(self, frame: Frame, task: asyncio.Task[None], request: WebSocketRequest) -> None:
         if frame.data is not None and frame.data.get("phase") == "cancel":
             task.cancel()
         elif frame.data is not None:
-            exchange.follow_ups.put_nowait(frame.data)
+            request.follow_ups.put_nowait(frame.data)
 
-    async def _run_handler(self, frame: Frame, exchange: WebSocketRequest) -> None:
+    async def _run_handler(self, frame: Frame, request: WebSocketRequest) -> None:
         try:
             handler = self._registry.targets.get(frame.target)
             if handler is None or frame.data is None:
-                why = f"There is no target {frame.target!r:.80}." if handler is None else "The frame has no data."
-                await exchange.send_answer(error=why)
+                reason = f"There is no target {frame.target!r:.80}." if handler is None else "The frame has no data."
+                await request.send_answer(error=reason)
                 return
-            if exchange.method not in _ALLOWED_WHILE_PAUSED:
+            if request.method not in _ALLOWED_WHILE_PAUSED:
                 self._session.lifecycle.require_running()
-            await handler.run(self._session, exchange)
+            await handler.run(self._session, request)
         except (AgentBayError, MalformedError) as error:
-            await exchange.send_answer(error=str(error))
-        except Exception:  # the boundary, as for requests: a bug must be an answer, and in the log
-            _logger.exception("%s of %s failed", exchange.method, frame.target)
-            await exchange.send_answer(error="The local runtime failed; its log says why.")
+            await request.send_answer(error=str(error))
+        except Exception:  # the boundary, as for HTTP requests: a bug must be an answer, and in the log
+            _logger.exception("%s of %s failed", request.method, frame.target)
+            await request.send_answer(error="The local runtime failed; its log says why.")
 
 
 def _is_ping(text: str | bytes) -> bool:

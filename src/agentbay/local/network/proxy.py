@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from agentbay.local.headers import Headers, drop_hop_by_hop
 from agentbay.local.network.dialer import EgressDialer, ProxyError, UpstreamConnection
 from agentbay.local.network.egress_policy import HostPort, parse_host_port
 
@@ -30,12 +31,8 @@ _LARGEST_HEAD = 64 << 10
 _CHUNK = 1 << 16
 _RETRY_SECONDS = 0.5  # until it accepts again when descriptors have run out
 _RESOURCE_EXHAUSTED_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer upgrade".split()
-)
-_END_OF_MESSAGE = (h11.EndOfMessage, h11.ConnectionClosed, h11.PAUSED)
 
-Headers = list[tuple[bytes, bytes]]
+_END_OF_MESSAGE = (h11.EndOfMessage, h11.ConnectionClosed, h11.PAUSED)
 
 
 class EgressProxy:
@@ -227,8 +224,8 @@ def _read_target(request: h11.Request) -> tuple[HostPort, str]:
 
 
 def _end_to_end_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return what is meant for the other end of a message; each connection carries one."""
-    headers = list(headers)
-    listed = {name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")}
-    drop = (_HOP_BY_HOP | listed | {b"host"}) - {b"content-length", b"transfer-encoding"}
-    return [*((name, value) for name, value in headers if name not in drop), (b"connection", b"close")]
+    # h11 writes the message anew by the headers that frame its body, so these stay.
+    kept = drop_hop_by_hop(
+        headers, dropped=frozenset({b"host"}), kept=frozenset({b"content-length", b"transfer-encoding"})
+    )
+    return [*kept, (b"connection", b"close")]

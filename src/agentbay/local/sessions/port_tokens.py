@@ -5,10 +5,9 @@ And for no longer than the session lives. All of a day end together, so that who
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
 
+from agentbay.local.ids import is_same_secret, sign
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.table import SessionTable
 
@@ -31,7 +30,7 @@ def resolve_port_token(sessions: SessionTable, token: str) -> tuple[Session, int
     """
     session_id, port, expires, seal = token.split(".")
     session = sessions.find(session_id)
-    if not hmac.compare_digest(seal.encode("utf-8", "replace"), _sign(session, int(port), int(expires)).encode()):
+    if not is_same_secret(seal, _sign(session, int(port), int(expires)).encode()):
         raise ValueError("forged")
     if time.time() >= int(expires):
         raise ValueError("expired")
@@ -39,4 +38,4 @@ def resolve_port_token(sessions: SessionTable, token: str) -> tuple[Session, int
 
 
 def _sign(session: Session, port: int, expires: int) -> str:
-    return hmac.new(session.link_secret, f"{port} {expires}".encode(), hashlib.sha256).hexdigest()
+    return sign(session.link_secret, f"{port} {expires}".encode()).hex()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
 
-from agentbay.local.ids import is_same_secret
+from agentbay.local.ids import is_same_secret, sign
 from agentbay.local.sessions.session import Session
 
 LOGIN_LIFETIME_SECONDS = 12 * 3600  # of a code, and of the login it is exchanged for
@@ -28,4 +26,4 @@ def is_valid_view_code(code: str, session: Session) -> bool:
 
 
 def _sign(session: Session, expires: int) -> str:
-    return hmac.new(session.link_secret, b"page until %d" % expires, hashlib.sha256).hexdigest()[:32]
+    return sign(session.link_secret, b"page until %d" % expires).hex()[:32]
