@@ -202,11 +202,13 @@ def test_urls_refused_by_reading():
     assert "hush" not in str(refused.value)
 
 
-@pytest.mark.parametrize("exclusive", [True, False])
-def test_what_nobody_has(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exclusive: bool):
+@pytest.mark.parametrize("conditional_put", [True, False])
+def test_what_nobody_has(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conditional_put: bool):
     """An object that no file has any more goes after an hour; one that a killed runtime has left, after a day."""
-    objects = object_store.store(f"unused-{exclusive}")
-    bucket = BucketBackend(ObjectStoreClient(objects, exclusive=exclusive), tmp_path, (os.getuid(), os.getgid()))
+    objects = object_store.store(f"unused-{conditional_put}")
+    bucket = BucketBackend(
+        ObjectStoreClient(objects, conditional_put=conditional_put), tmp_path, (os.getuid(), os.getgid())
+    )
     bucket.create("SdkCtx-1")
 
     def keep(content: bytes) -> None:

@@ -1,1 +1,1 @@
-"""Contexts: what outlives sessions. `store` keeps them, `desk` is what handlers and sessions talk to."""
+"""Contexts: stores of files that outlive the sessions that use them."""

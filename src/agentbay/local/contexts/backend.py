@@ -1,90 +1,79 @@
-"""What contexts hold, and what keeps it must be able to do: this disk (`disk.py`), or a bucket (`bucket.py`).
+"""The interface of the storage backends: a disk or a bucket.
 
-A change of many files is one commit of steps: staged files, folders, links, deletions. All of them are done or none,
-whatever happens; when `Contents.commit` returns, they are done.
+A change of many files is one commit, a list of steps: staged files, directories, links, deletions. A commit is atomic
+and durable: all of its steps are applied or none, and when `ContentBackend.commit` returns, they are.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol
 
-if TYPE_CHECKING:
-    from agentbay.local.contexts.directory_tree import ContextTree
-    from agentbay.local.contexts.name_registry import NameRegistry
+from agentbay.local.contexts import keys
+from agentbay.local.contexts.directory_tree import ContextTree
+from agentbay.local.contexts.entry import Entry, Owner
+from agentbay.local.contexts.errors import path_conflict
+from agentbay.local.contexts.name_registry import NameRegistry
 
-Owner = tuple[int, int]
-
-CommitStep = list[
-    Any
-]  # ["put", key, staged, expires, archive] | ["dir", key, mode] | ["link", key, target] | ["delete", key]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file, link or directory below some top.
-
-    Attributes:
-        path: Relative to that top.
-        kind: "file", "link" or "dir".
-        held: By what name a snapshot finds the content of the file.
-    """
-
-    path: str
-    kind: str
-    mode: int
-    size: int
-    mtime_ns: int
-    target: str = ""
-    content_id: str = ""
+# One of ["put", key, staged, expires, archive], ["dir", key, mode], ["link", key, target], ["delete", key].
+CommitStep = list[Any]
 
 
 class StagingDirectory:
-    """A directory on this disk for files that are on their way into a context."""
+    """A directory on this disk for files that wait to be committed."""
 
-    def __init__(self, directory: Path, owner: Owner) -> None:
-        self.directory, self._owner, self._made = directory, owner, 0
+    def __init__(self, parent: Path, owner: Owner) -> None:
+        self.directory, self._owner, self._count = parent / secrets.token_hex(8), owner, 0
+        self.directory.mkdir()
 
     def create_file(self, mode: int = 0o644) -> tuple[str, int]:
-        """Make a file; return its name and a descriptor for the caller to fill and close."""
-        self._made += 1
-        name = str(self._made)
+        """Create a file, and return its name and a writable descriptor.
+
+        The caller closes the descriptor.
+        """
+        self._count += 1
+        name = str(self._count)
         fd = os.open(self.directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.fchown(fd, *self._owner)
-        os.fchmod(fd, (mode & 0o777) | 0o600)  # one that its owner could not read would be lost
+        os.fchmod(fd, (mode & 0o777) | 0o600)  # no later download could read it without its owner's permission
         return name, fd
 
     def path(self, name: str) -> str:
-        """Where a file is."""
         return str(self.directory / name)
 
 
 class Snapshot(Protocol):
-    """All that was below a key at one moment, whatever is committed later."""
+    """All that was below a key at one moment, whatever is committed later.
 
-    @property
-    def entries(self) -> list[Entry]:
-        """What there was; each directory comes before what is in it."""
-        ...
+    Attributes:
+        entries: Each directory comes before its contents.
+        unreadable: Why an entry could not be read, by its path.
+    """
+
+    entries: list[Entry]
+    unreadable: dict[str, str]
 
     def open(self, entry: Entry) -> IO[bytes]:
-        """Open a file; it can be read from any place on."""
+        """Open a file for seekable reading."""
         ...
 
     def iterate_files(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
-        """Open files one after the other, to be read to their ends; each is closed when the next comes."""
+        """Open files one after the other for sequential reading.
+
+        Each file is closed when the next one is yielded.
+        """
         ...
 
 
 class ContextReader(Protocol):
-    """What a context holds while `Store.reading` keeps commits out."""
+    """Read access to a context while `ContextStore.open_reader` keeps commits out."""
 
     def open(self, key: str) -> IO[bytes]:
-        """Open a file. It can be read to its end, whatever is committed later.
+        """Open a file that stays readable whatever is committed later.
 
         Raises:
             FileNotFoundError: There is none.
@@ -92,11 +81,16 @@ class ContextReader(Protocol):
         ...
 
     def children(self, key: str) -> list[Entry]:
-        """List a directory, sorted by name; one that is not there is empty."""
+        """List a directory, sorted by name. A missing directory is empty."""
         ...
 
     def snapshot(self, key: str, staging: StagingDirectory, only: str = "") -> Snapshot:
-        """Keep what is below a key, or at `only` below it, as long as the staging directory is there."""
+        """Take a snapshot of what is below a key.
+
+        Args:
+            staging: The snapshot lives as long as this directory.
+            only: A path below the key, to take nothing else.
+        """
         ...
 
     def archive_keys(self, top: str) -> list[str]:
@@ -105,11 +99,14 @@ class ContextReader(Protocol):
 
 
 class ContentBackend(Protocol):
-    """Keeps what contexts hold. The store sees to it that of one context only one change is made at a time."""
+    """Stores the contents of contexts.
+
+    The store serialises the changes of each context.
+    """
 
     @property
     def name_registry(self) -> NameRegistry | None:
-        """The names that contexts have for all who share these contents; None: nobody does."""
+        """Return the registry of names, if several runtimes share these contents."""
         ...
 
     def create(self, context_id: str) -> None:
@@ -117,11 +114,11 @@ class ContentBackend(Protocol):
         ...
 
     def delete(self, context_id: str) -> None:
-        """Delete all that a context holds; what is gone already is no error."""
+        """Delete a context and its contents. Idempotent."""
         ...
 
     def clear(self, context_id: str) -> None:
-        """Delete all files of a context, and begin another epoch."""
+        """Delete all files of a context and begin another epoch."""
         ...
 
     def epoch(self, context_id: str) -> int:
@@ -137,43 +134,82 @@ class ContentBackend(Protocol):
         ...
 
     def prepare(self, context_id: str, staging: StagingDirectory, steps: Sequence[CommitStep]) -> None:
-        """Do what of a commit takes long and shows nowhere."""
+        """Do the slow part of a commit, which shows nowhere yet."""
         ...
 
     def commit(
         self, context_id: str, staging: StagingDirectory, steps: Sequence[CommitStep], check: Callable[[], None]
     ) -> None:
-        """Do all of the prepared steps or none.
+        """Apply all of the prepared steps atomically.
 
         Args:
-            check: Raises if the context must not be changed; called at the last moment.
+            check: Called at the last moment. Raises if the context must not be changed.
         """
         ...
 
     def open_reader(self, context_id: str) -> ContextReader:
-        """Look into a context; what is overdue is not there."""
+        """Open a context for reading, without its expired files."""
         ...
 
     def delete_path(self, context_id: str, key: str) -> bool:
-        """Delete a file, or a folder with all that is in it; False if there is none."""
+        """Delete a file or a whole directory, and return whether it existed."""
         ...
 
     def contexts_to_clean(self) -> Iterable[str]:
-        """The contexts that `tidy` may have work in."""
+        """Return the ids of the contexts that `clean_up` may have work in."""
         ...
 
     def clean_up(self, context_id: str) -> None:
-        """Delete what is overdue, or left over."""
+        """Delete expired files and unreferenced content."""
         ...
 
     def recover(self, known: set[str]) -> None:
-        """Carry out or undo what a killed runtime has left half done, given the contexts there are."""
+        """Finish or roll back what a killed runtime left half done.
+
+        Args:
+            known: The ids of all contexts.
+        """
         ...
 
     def tree(self, context_id: str) -> ContextTree:
-        """Return the directories that a mount shows.
+        """Return the directory tree that mounts show.
 
         Raises:
-            InvalidRequestError: There are none on this machine.
+            InvalidRequestError: The backend has none.
         """
         ...
+
+
+class Replaceable(Protocol):
+    """The contents of a context, as `check_replacements` asks for them."""
+
+    def find_replaced(self, written: Iterable[str]) -> Iterable[Entry]:
+        """Yield what writing files at keys would remove: directories there, and files above.
+
+        The entries have whole keys as paths. A key that ends with a slash is a directory to be made.
+        """
+        ...
+
+    def children(self, key: str) -> list[Entry]: ...
+
+
+def check_replacements(contents: Replaceable, steps: Sequence[CommitStep]) -> None:
+    """Raise ConflictError if a commit would remove files that it does not delete.
+
+    A session that turns a directory into a file deletes the files it knew of, but another session may have added some.
+    """
+    deleted = {step[1] for step in steps if step[0] == "delete"}
+    written = [step[1] for step in steps if step[0] in ("put", "link")]
+    directories = [step[1] + "/" for step in steps if step[0] == "dir" and step[1] != "/"]
+    for replaced in contents.find_replaced(written + directories):
+        for lost in _files_at(contents, replaced.path, replaced.kind):
+            if lost not in deleted:
+                raise path_conflict(lost)
+
+
+def _files_at(contents: Replaceable, key: str, kind: str) -> Iterator[str]:
+    if kind != "dir":
+        yield key
+        return
+    for entry in contents.children(key):
+        yield from _files_at(contents, keys.join(key, entry.path), entry.kind)

@@ -1,7 +1,7 @@
-"""What a session and a context had in common when they were last synchronised.
+"""The common state of a session and a context after their last synchronisation.
 
-It is what tells a file that the session has changed from one that merely is not the newest: only changes go up. So of
-two sessions on one context neither undoes what the other has done to files it has not touched itself.
+The baseline tells a file that the session has changed from one that is only older than the context's: only changes are
+uploaded. So of two sessions on one context, neither undoes the changes of the other to files that it has not touched.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 
 from agentbay.local.contexts import keys
 
-FileSignature = list[int]  # see `trees.facts`
+FileSignature = list[int]  # see `tree_operations.file_fingerprint`
 
 
 @dataclass
 class Baseline:
-    """Paths are relative to the synchronised one.
+    """The last common state. Paths are relative to the synchronised path.
 
     Attributes:
         epoch: How often the context had been cleared.
-        files: Files that the context keeps one by one.
-        packed: Those that it keeps in its archive.
-        extracted: Those that came out of an archive which is itself a file of the context.
+        files: Files that the context keeps as single files.
+        packed: Files that it keeps in the archive of upload mode Archive.
+        extracted: Files extracted from archives that are files of the context themselves.
     """
 
     epoch: int = 0
@@ -33,16 +33,16 @@ class Baseline:
     directories: dict[str, int] = field(default_factory=dict)
 
     def individual_files(self) -> dict[str, FileSignature]:
-        """The files that need not go up one by one as long as they are as they were."""
+        """Return the files that need no upload as single files while unchanged."""
         return {**self.extracted, **self.files}
 
     def paths(self) -> Iterator[str]:
-        """All paths that the context has."""
+        """Yield all paths that the context has."""
         for part in (self.files, self.packed, self.links, self.directories):
             yield from part
 
     def remove_paths(self, paths: Iterable[str]) -> None:
-        """Forget paths that are gone."""
+        """Remove deleted paths from all parts."""
         for path in paths:
             for part in (self.files, self.packed, self.extracted, self.links, self.directories):
                 part.pop(path, None)

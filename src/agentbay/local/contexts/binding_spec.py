@@ -1,4 +1,4 @@
-"""What a session asks of a context: an item of PersistenceDataList, read and checked."""
+"""Binding specs: how a session uses a context, parsed from PersistenceDataList."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from agentbay.models.context import (
     UploadStrategy,
 )
 
-_DAY = 86400.0
-# where the system is; a context shown there would hide it
-_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys", "/usr")
+_DAY_SECONDS = 86400.0
+# a context at one of these paths would hide the system
+_SYSTEM_PATHS = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys", "/usr")
 _WILDCARDS = frozenset("*?[]")
-_CHOICES: tuple[tuple[str, str, type[Enum]], ...] = (
+_ENUM_FIELDS: tuple[tuple[str, str, type[Enum]], ...] = (
     ("uploadPolicy", "uploadMode", UploadMode),
     ("uploadPolicy", "uploadStrategy", UploadStrategy),
     ("downloadPolicy", "downloadStrategy", DownloadStrategy),
@@ -37,7 +37,11 @@ _CHOICES: tuple[tuple[str, str, type[Enum]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class MountSpec:
-    """How a context is mounted; `source` is the folder of it that is shown, "" for all."""
+    """How a context is mounted.
+
+    Attributes:
+        source: The directory of the context to show, or "" for all of it.
+    """
 
     read_only: bool
     source: str
@@ -45,13 +49,13 @@ class MountSpec:
 
 @dataclass(frozen=True)
 class BindingSpec:
-    """What is to be where.
+    """A context at a path of a session, with its sync policy or mount.
 
     Attributes:
-        given: The path in the session as the client has written it.
-        path: The same, normal.
-        policy_text: As it was given; "" if it was not.
-        key: Where in the context the files of `path` are: there as well, unless the policy maps it.
+        path_as_given: The path in the session as the client wrote it.
+        path: The same path, normalised.
+        policy_text: The policy as the client wrote it, or "".
+        key: The key of the files in the context. It is `path`, unless the policy maps it.
     """
 
     context_id: str
@@ -64,80 +68,80 @@ class BindingSpec:
 
     @property
     def selection(self) -> PathFilter:
-        """The paths below `path` that are synchronised."""
+        """Return the filter of the paths that are synchronised."""
         return PathFilter(self.white_lists, self.path)
 
     @property
     def white_lists(self) -> list[dict[str, Any]]:
-        """The white lists as `Selection` reads them."""
+        """Return the white lists as `PathFilter` takes them."""
         written: list[dict[str, Any]] = write_policy(self.policy)["bwList"]["whiteLists"]
         return written
 
     @property
     def uploads_at_end(self) -> bool:
-        """Whether it goes up at the session's end."""
+        """Whether the files are uploaded when the session ends."""
         return self.mount is None and self.policy.upload_policy is not None and self.policy.upload_policy.auto_upload
 
     @property
     def downloads_at_start(self) -> bool:
-        """Whether it comes down at the start."""
+        """Whether the files are downloaded when the session starts."""
         download = self.policy.download_policy
         return self.mount is None and download is not None and download.auto_download
 
     @property
     def downloads_async(self) -> bool:
-        """Whether a session need not wait for it."""
+        """Whether the session starts without waiting for the download."""
         download = self.policy.download_policy
         return download is not None and download.download_strategy is DownloadStrategy.DOWNLOAD_ASYNC
 
     @property
     def propagates_deletes(self) -> bool:
-        """Whether a file that the session has deleted is deleted in the context too."""
+        """Whether files deleted in the session are deleted in the context."""
         return self.policy.delete_policy is not None and self.policy.delete_policy.sync_local_file
 
     @property
     def archive_name(self) -> str:
-        """The name, below `path`, of the archive that the files are kept in; "" if they are kept one by one."""
+        """Return the name of the archive below `path`, or "" without one."""
         upload = self.policy.upload_policy
         return archive_name_for(self.key) if upload is not None and upload.upload_mode is UploadMode.ARCHIVE else ""
 
     def is_excluded_from_archive(self, path: str) -> bool:
-        """Whether mode Archive leaves a path out of the archive."""
+        """Whether upload mode Archive keeps a path as a single file."""
         upload = self.policy.upload_policy
         excluded = upload.archive_exclude_paths if upload else []
-        # a prefix of the text, as the documentation has it: "logs/" is a folder, "log" whatever begins so
+        # a text prefix, as the service documents it: "logs/" is a directory, "log" is all that begins with it
         return any(path.startswith(prefix.lstrip("/")) for prefix in excluded if prefix.strip("/"))
 
     def expiry_time(self, path: str, now: float) -> float | None:
-        """Return when a file that is uploaded now is to be deleted, or None."""
+        """Return when a file uploaded now expires, in seconds since 1970, or None."""
         recycle = self.policy.recycle_policy
         if recycle is None or recycle.lifecycle is Lifecycle.LIFECYCLE_FOREVER:
             return None
         days = int(re.sub(r"\D", "", recycle.lifecycle.value))
-        mine = (path, keys.join(self.path, path).lstrip("/"))  # relative as in white lists, or absolute
-        named = [given.strip("/") for given in recycle.paths]
-        chosen = any(not given or text == given or text.startswith(given + "/") for given in named for text in mine)
-        return now + days * _DAY if chosen else None
+        spellings = ("/" + path, keys.join(self.path, path))  # relative as in white lists, or absolute
+        tops = ["/" + top.strip("/") for top in recycle.paths]
+        chosen = any(keys.relative_to(spelling, top) is not None for top in tops for spelling in spellings)
+        return now + days * _DAY_SECONDS if chosen else None
 
     @property
     def extracts_archives(self) -> bool:
-        """Whether archives among a user's own files are unpacked: only for who has given a policy.
+        """Whether archives that are files of the context are extracted.
 
-        Without one, a file that a session has written would not be there in the next, but what is in it.
+        Only a given policy extracts them. Otherwise a zip that one session has written would be missing in the next.
         """
         return bool(self.policy_text) and self.policy.extract_policy is not None and self.policy.extract_policy.extract
 
 
 def archive_name_for(key: str) -> str:
-    """Return the name of the archive of a synchronised path."""
+    """Return the name of the archive for a synchronised path."""
     return (keys.split(key) or ["root"])[-1] + ".zip"
 
 
 def parse_binding_specs(listed: Sequence[Mapping[str, Any]]) -> list[BindingSpec]:
-    """Read a PersistenceDataList.
+    """Parse a PersistenceDataList.
 
     Raises:
-        InvalidRequestError: An item is malformed, or leads where no context may be.
+        InvalidRequestError: An item is malformed, or its path is not allowed.
     """
     return [_read(item) for item in listed]
 
@@ -149,7 +153,7 @@ def _read(item: Mapping[str, Any]) -> BindingSpec:
     if not isinstance(path, str) or not path.startswith("/"):
         raise invalid_request("PersistenceDataList: each item needs a Path, absolute and of this system: /...")
     place = keys.normalize(path)
-    if place == "/" or any(keys.relative_to(place, system) is not None for system in _SYSTEM):
+    if place == "/" or any(keys.relative_to(place, system) is not None for system in _SYSTEM_PATHS):
         raise invalid_request(f"Path: a context cannot be at {place}.", "InvalidParameter.Path")
     if item.get("Type") == "mount":
         return BindingSpec(context_id, path, place, SyncPolicy(), "", place, _read_mount(item.get("MountConfig") or {}))
@@ -177,7 +181,7 @@ def _read_policy(text: object, path: str) -> SyncPolicy:
         return SyncPolicy()
     try:
         given = json.loads(text) if isinstance(text, str) else text
-        chosen = {(part, name): _pop_enum(given, part, name, kind) for part, name, kind in _CHOICES}
+        chosen = {(part, name): _pop_enum(given, part, name, kind) for part, name, kind in _ENUM_FIELDS}
         policy: SyncPolicy = structure(given, SyncPolicy, path="Policy")
         for (part, name), value in chosen.items():
             if value is not None:
@@ -189,7 +193,7 @@ def _read_policy(text: object, path: str) -> SyncPolicy:
 
 
 def _pop_enum(given: Any, part: str, name: str, kind: type[Enum]) -> Enum | None:
-    """Take a choice out of what was given: the converter would read it as text, as it must where clients read."""
+    # The converter reads enums as plain text, which clients of later services need.
     holder = given.get(part) if isinstance(given, dict) else None
     text = holder.pop(name, None) if isinstance(holder, dict) else None
     return None if text is None else kind(text)

@@ -1,8 +1,9 @@
-"""What contexts hold, kept in a bucket: an object for each file that was ever put, and a manifest for each context.
+"""The storage backend in a bucket: immutable blobs, and one manifest for each context.
 
-The files of a commit first become objects under names of their own, which shows nowhere. The manifest is put last, in
-the place of the one that it was made from: that decides the commit, for all runtimes that share the bucket. Killed
-before, nothing has happened but objects that nobody has; they go after a day. One that a file had goes after an hour.
+The files of a commit are uploaded as blobs under new names, which show nowhere. The manifest is put last, by
+compare-and-swap against the one that it was made from: that decides the commit for all runtimes that share the bucket.
+A runtime that is killed before leaves orphaned blobs only. Garbage collection deletes orphans after a day, and blobs
+that no file refers to any more after an hour.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import IO
 
 from agentbay.errors import NotFoundError
-from agentbay.local.contexts.backend import CommitStep, Entry, Owner, StagingDirectory
+from agentbay.local.contexts.backend import CommitStep, StagingDirectory, check_replacements
 from agentbay.local.contexts.directory_tree import ContextTree
+from agentbay.local.contexts.entry import Entry, Owner
 from agentbay.local.contexts.errors import bucket_busy, bucket_damaged, context_not_found, mounts_not_supported
 from agentbay.local.contexts.manifest import Manifest, ManifestFile
 from agentbay.local.contexts.name_registry import NameRegistry
@@ -27,56 +29,49 @@ from agentbay.local.contexts.object_store import MAX_CONCURRENT_REQUESTS, Object
 from agentbay.local.state_dir import remove_tree
 
 _TOP, _MANIFEST, _BLOBS = "contexts", "manifest", "files"
-_MAX_CACHED_MANIFESTS = 64  # manifests that are kept in memory, to be asked for only when they have changed
-_ATTEMPTS = 20  # to put a manifest before another runtime does
-_ORPHAN_AGE_SECONDS = 86400.0  # seconds after which an object that nobody has was left by a runtime that was killed
-_PREFETCH_LIMIT_BYTES = 1 << 20  # bytes of files that are fetched ahead, as many as there are threads
+_MAX_CACHED_MANIFESTS = 64  # in memory, and fetched again only when they have changed
+_MAX_PUT_ATTEMPTS = 20  # to put a manifest before another runtime does
+_ORPHAN_AGE_SECONDS = 86400.0  # no upload takes longer, so an older blob was left by a killed runtime
+_PREFETCH_LIMIT_BYTES = 1 << 20  # for each file, and as many files as there are threads
 
 
 class BucketBackend:
-    """The contents in a bucket; see `Contents`."""
+    """The contents of all contexts below a prefix of a bucket."""
 
-    def __init__(self, remote: ObjectStoreClient, directory: Path, owner: Owner) -> None:
-        """Make a place on this disk for files on their way."""
-        self._object_store, self._owner = remote, owner
-        self.name_registry = NameRegistry(remote)
+    def __init__(self, object_store: ObjectStoreClient, directory: Path, owner: Owner) -> None:
+        self._object_store, self._owner = object_store, owner
+        self.name_registry = NameRegistry(object_store)
         self._staging = directory / "staging"
         self._staging.mkdir(exist_ok=True)
-        self._manifests: OrderedDict[str, tuple[str, Manifest]] = OrderedDict()  # versions, by contexts' ids
-        self._uploaded_blobs: dict[Path, dict[str, ManifestFile]] = {}  # what staged files have become
-        self._swept = 0.0
+        self._manifests: OrderedDict[str, tuple[str, Manifest]] = OrderedDict()  # (version, manifest) by context id
+        self._uploaded_blobs: dict[Path, dict[str, ManifestFile]] = {}  # by staging directory and staged name
+        self._last_sweep = 0.0  # for orphaned blobs, in seconds since 1970
 
     def create(self, context_id: str) -> None:
-        """See `Contents`."""
-        self._object_store.put_if_version(_manifest(context_id), Manifest().to_bytes(), instead_of="")
+        self._object_store.put_if_version(_manifest(context_id), Manifest().to_bytes(), version="")
 
     def delete(self, context_id: str) -> None:
-        """See `Contents`."""
         self._manifests.pop(context_id, None)
         self._object_store.delete([_manifest(context_id)])
         self._object_store.delete([one.path for one in self._object_store.list(f"{_TOP}/{context_id}/")])
 
     def clear(self, context_id: str) -> None:
-        """See `Contents`."""
         self._update_manifest(context_id, Manifest.clear)
 
     def epoch(self, context_id: str) -> int:
-        """See `Contents`."""
         return self._load_manifest(context_id)[1].epoch
 
     @contextmanager
     def staging(self) -> Iterator[StagingDirectory]:
-        """See `Contents`."""
-        directory = self._staging / secrets.token_hex(8)
-        directory.mkdir()
+        staging = StagingDirectory(self._staging, self._owner)
         try:
-            yield StagingDirectory(directory, self._owner)
+            yield staging
         finally:
-            self._uploaded_blobs.pop(directory, None)
-            remove_tree(directory)
+            self._uploaded_blobs.pop(staging.directory, None)
+            remove_tree(staging.directory)
 
     def prepare(self, context_id: str, staging: StagingDirectory, steps: Sequence[CommitStep]) -> None:
-        """Make objects of staged files."""
+        """Upload the staged files as blobs."""
         names = [step[2] for step in steps if step[0] == "put"]
 
         def put(name: str) -> ManifestFile:
@@ -92,36 +87,33 @@ class BucketBackend:
     def commit(
         self, context_id: str, staging: StagingDirectory, steps: Sequence[CommitStep], check: Callable[[], None]
     ) -> None:
-        """See `Contents`."""
         blobs = self._uploaded_blobs[staging.directory]
 
-        def do(manifest: Manifest) -> None:
+        def apply(manifest: Manifest) -> None:
             check()
+            check_replacements(manifest, steps)
             for step in steps:
                 manifest.apply_step(step, blobs)
 
-        self._update_manifest(context_id, do)
+        self._update_manifest(context_id, apply)
 
     def open_reader(self, context_id: str) -> _BucketReader:
-        """See `Contents`."""
         return _BucketReader(self._object_store, context_id, self._load_manifest(context_id)[1])
 
     def delete_path(self, context_id: str, key: str) -> bool:
-        """See `Contents`."""
         found: list[bool] = []
         self._update_manifest(context_id, lambda manifest: found.append(manifest.delete_path(key)))
         return found[-1]
 
     def contexts_to_clean(self) -> Iterable[str]:
-        """See `Contents`; objects that nobody has are looked for once a day."""
-        if self._swept > time.time() - _ORPHAN_AGE_SECONDS:
+        """Return all contexts, but only once a day: listing a bucket is slow."""
+        if self._last_sweep > time.time() - _ORPHAN_AGE_SECONDS:
             return []
         found = sorted({one.path.split("/")[1] for one in self._object_store.list(f"{_TOP}/")})
-        self._swept = time.time()
+        self._last_sweep = time.time()
         return found
 
     def clean_up(self, context_id: str) -> None:
-        """See `Contents`."""
         before = time.time() - _ORPHAN_AGE_SECONDS
         old = [
             one.path for one in self._object_store.list(f"{_TOP}/{context_id}/{_BLOBS}/") if one.last_modified < before
@@ -129,22 +121,21 @@ class BucketBackend:
         try:
             if self._load_manifest(context_id)[1].needs_cleanup():
                 self._update_manifest(context_id, Manifest.expire)
-            had = {_blob(context_id, blob) for blob in self._load_manifest(context_id)[1].referenced_blobs()}
-        except NotFoundError:  # its deletion was not finished
-            had = set()
-        self._object_store.delete([path for path in old if path not in had])
+            referenced = {_blob(context_id, blob) for blob in self._load_manifest(context_id)[1].referenced_blobs()}
+        except NotFoundError:  # a delete that was not finished
+            referenced = set()
+        self._object_store.delete([path for path in old if path not in referenced])
 
     def recover(self, known: set[str]) -> None:
-        """See `Contents`; what concerns others too is left to `tidy`."""
+        """Empty the staging directory. The bucket belongs to other runtimes too."""
         for left in self._staging.iterdir():
             remove_tree(left)
 
     def tree(self, context_id: str) -> ContextTree:
-        """See `Contents`."""
         raise mounts_not_supported()
 
     def _load_manifest(self, context_id: str) -> tuple[str, Manifest]:
-        """Return a manifest as it is now, and its version."""
+        """Return the current version and manifest of a context."""
         cached = self._manifests.get(context_id)
         try:
             path = _manifest(context_id)
@@ -161,20 +152,18 @@ class BucketBackend:
         return cached
 
     def _update_manifest(self, context_id: str, change: Callable[[Manifest], object]) -> None:
-        """Change a manifest as one step, again if somebody else was faster."""
-        for _ in range(_ATTEMPTS):
+        """Change a manifest by compare-and-swap, and retry after a lost race."""
+        for _ in range(_MAX_PUT_ATTEMPTS):
             version, manifest = self._load_manifest(context_id)
-            self._manifests.pop(context_id)  # until it is put, what is in memory is true of nothing
+            self._manifests.pop(context_id)  # until it is put, the changed manifest is no version that exists
             change(manifest)
-            free = manifest.pop_unreferenced()
+            unreferenced = manifest.pop_unreferenced()
             try:
-                version = self._object_store.put_if_version(
-                    _manifest(context_id), manifest.to_bytes(), instead_of=version
-                )
+                version = self._object_store.put_if_version(_manifest(context_id), manifest.to_bytes(), version=version)
             except VersionConflict:
                 continue
             self._cache_manifest(context_id, (version, manifest))
-            self._object_store.delete([_blob(context_id, blob) for blob in free])
+            self._object_store.delete([_blob(context_id, blob) for blob in unreferenced])
             return
         raise bucket_busy(context_id)
 
@@ -186,41 +175,37 @@ class BucketBackend:
 
 
 class _BucketReader:
-    """See `View`."""
+    """Read access to one version of a manifest."""
 
-    def __init__(self, remote: ObjectStoreClient, context_id: str, manifest: Manifest) -> None:
-        self._object_store, self._context_id, self._manifest = remote, context_id, manifest
+    def __init__(self, object_store: ObjectStoreClient, context_id: str, manifest: Manifest) -> None:
+        self._object_store, self._context_id, self._manifest = object_store, context_id, manifest
 
     def open(self, key: str) -> IO[bytes]:
-        """See `View`."""
         file = self._manifest.file(key)
         return self._object_store.open(_blob(self._context_id, file.blob), file.size)
 
     def children(self, key: str) -> list[Entry]:
-        """See `View`."""
         return self._manifest.children(key)
 
     def snapshot(self, key: str, staging: StagingDirectory, only: str = "") -> _BucketSnapshot:
-        """See `View`."""
         return _BucketSnapshot(self._object_store, self._context_id, self._manifest.list_below(key, only))
 
     def archive_keys(self, top: str) -> list[str]:
-        """See `View`."""
         return self._manifest.archive_keys(top)
 
 
 class _BucketSnapshot:
-    """See `Snapshot`: the objects stay as they are, and for an hour in any case."""
+    """A snapshot by references, as blobs are immutable and outlive it."""
 
-    def __init__(self, remote: ObjectStoreClient, context_id: str, entries: list[Entry]) -> None:
-        self._object_store, self._context_id, self.entries = remote, context_id, entries
+    def __init__(self, object_store: ObjectStoreClient, context_id: str, entries: list[Entry]) -> None:
+        self._object_store, self._context_id, self.entries = object_store, context_id, entries
+        self.unreadable: dict[str, str] = {}
 
     def open(self, entry: Entry) -> IO[bytes]:
-        """See `Snapshot`."""
         return self._object_store.open(_blob(self._context_id, entry.content_id), entry.size)
 
     def iterate_files(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
-        """See `Snapshot`; small files are fetched some ahead, since each takes as long as a request does."""
+        """Open files one after the other, and prefetch small ones in parallel."""
         pending: deque[tuple[Entry, Future[IO[bytes]]]] = deque()
         with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as threads:
             for entry in entries:

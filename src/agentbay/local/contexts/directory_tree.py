@@ -1,8 +1,9 @@
-"""What one context holds on this disk: a plain directory tree, a key being the path below its top.
+"""The contents of one context as a plain directory tree on this disk.
 
-A tree, not blobs and an index, because a mount needs one: what a session writes to a mounted context is in it at once,
-and there is no second copy that could differ. Sessions may change a mounted tree while it is read here, and plant
-links: everything goes down by descriptors that follow none.
+It is a tree, not content-addressed blobs and an index, because mounts need one: what a session writes to a mounted
+context is in it at once, without a second copy that could differ. Sessions change a mounted tree while it is read
+here, and plant symbolic links in it. So nothing is opened by a path, or by a name that was looked at before (TOCTOU):
+every walk goes down by descriptors that follow no link, and decides by what the descriptor says.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.backend import Entry, Owner
+from agentbay.local.contexts.entry import Entry, Owner
 from agentbay.local.sandbox.shared import dirfd
 
 _NOT_FOUND_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+# opens anything at all, a link or a FIFO too, without acting on it or waiting for it
+_INSPECT_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ContextTree:
-    """The tree of one context; files in it belong to the user that sandboxes run as."""
+    """The tree of one context, owned by the user that sandboxes run as."""
 
     def __init__(self, top: Path, owner: Owner) -> None:
         self.top, self._owner = top, owner
@@ -33,39 +37,39 @@ class ContextTree:
         os.chown(self.top, *self._owner)
 
     def put(self, key: str, source: str) -> None:
-        """Move the file `source` to a key; once moved it is a success to move it again."""
-        with self._parent(key, make=True) as (above, name):
+        """Move the file `source` to a key. Idempotent: a file that was moved stays."""
+        with self._open_parent(key, make=True) as (above, name):
             if not os.path.lexists(source):
                 return
             dirfd.replace(source, name, above)
 
     def link(self, key: str, target: str) -> None:
         """Make a symbolic link."""
-        with self._parent(key, make=True) as (above, name):
+        with self._open_parent(key, make=True) as (above, name):
             dirfd.remove(name, above)
             os.symlink(target, name, dir_fd=above)
             os.chown(name, *self._owner, dir_fd=above, follow_symlinks=False)
 
     def make_directory(self, key: str, mode: int = 0o755) -> Path:
-        """Make a directory, and return where it is."""
-        with self._opened(keys.split(key), make=True) as fd:
+        """Make a directory, and return its path on this machine."""
+        with self._open_directory(keys.split(key), make=True) as fd:
             os.fchmod(fd, mode | 0o700)
             return Path(os.readlink(f"/proc/self/fd/{fd}"))
 
     def delete(self, key: str, *, folder: bool = False) -> bool:
-        """Delete a file or a link, or an empty directory (`folder`: a full one too); False if there is none."""
-        try:
-            with self._parent(key) as (above, name):
-                if folder:
-                    os.stat(name, dir_fd=above, follow_symlinks=False)
-                    dirfd.remove(name, above)
-                else:
-                    _remove_one(name, above)
-        except OSError as error:
-            if error.errno in _NOT_FOUND_ERRNOS:
-                return False
-            raise
-        return True
+        """Delete a file, link or empty directory, and return whether it existed.
+
+        Args:
+            folder: Delete a directory with its contents too.
+        """
+        with _SuppressNotFound(), self._open_parent(key) as (above, name):
+            if folder:
+                os.stat(name, dir_fd=above, follow_symlinks=False)
+                dirfd.remove(name, above)
+            else:
+                _remove_one(name, above)
+            return True
+        return False
 
     def open(self, key: str) -> int:
         """Open a regular file for reading.
@@ -74,7 +78,7 @@ class ContextTree:
             FileNotFoundError: There is none.
         """
         try:
-            with self._parent(key) as (above, name):
+            with self._open_parent(key) as (above, name):
                 fd = os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=above)
         except OSError as error:
             if error.errno in (*_NOT_FOUND_ERRNOS, errno.ENXIO):
@@ -86,56 +90,75 @@ class ContextTree:
         return fd
 
     def has_directory(self, key: str) -> bool:
-        """Whether there is a directory."""
-        try:
-            with self._opened(keys.split(key)):
-                return True
-        except OSError as error:
-            if error.errno in _NOT_FOUND_ERRNOS:
-                return False
-            raise
+        with _SuppressNotFound(), self._open_directory(keys.split(key)):
+            return True
+        return False
 
     def children(self, key: str) -> list[Entry]:
-        """List a directory, sorted by name; one that is not there is empty."""
-        try:
-            with self._opened(keys.split(key)) as fd:
-                return list(_children(fd))
-        except OSError as error:
-            if error.errno in _NOT_FOUND_ERRNOS:
-                return []
-            raise
-
-    def snapshot(self, key: str, hold: Path, only: str = "") -> list[Entry]:
-        """List all that is below a key, or at `only` below it, and hold each file by a link in the directory `hold`.
-
-        What is committed later changes nothing of that; what a session writes in place through a mount does.
-        """
+        """List a directory, sorted by name. A missing directory is empty."""
         found: list[Entry] = []
-        try:
-            with self._opened(keys.split(key)) as fd:
-                _link_snapshot(fd, only, hold, found)
-        except OSError as error:
-            if error.errno not in _NOT_FOUND_ERRNOS:
-                raise
+        with _SuppressNotFound(), self._open_directory(keys.split(key)) as fd:
+            found += _children(fd)
+        return found
+
+    def find_replaced(self, written: Iterable[str]) -> Iterator[Entry]:
+        """Yield what writing files at keys would remove: directories there, and files above.
+
+        The entries have whole keys as paths. A key that ends with a slash is a directory to be made.
+        """
+        for above, group in groupby(sorted(written), os.path.dirname):
+            try:
+                with self._open_directory(keys.split(above)) as fd:
+                    for key in group:
+                        with _SuppressNotFound():
+                            status = os.stat(os.path.basename(key), dir_fd=fd, follow_symlinks=False)
+                            if stat.S_ISDIR(status.st_mode):
+                                yield _describe(key, status)
+            except OSError as error:
+                if error.errno not in _NOT_FOUND_ERRNOS:
+                    raise
+                yield from self._find_file_above(keys.split(above))
+
+    def _find_file_above(self, parts: Sequence[str]) -> Iterator[Entry]:
+        for length in range(1, len(parts) + 1):
+            with _SuppressNotFound(), self._open_directory(parts[: length - 1]) as fd:
+                status = os.stat(parts[length - 1], dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield _describe("/" + "/".join(parts[:length]), status)
+
+    def snapshot(self, key: str, hold: Path, only: str = "") -> TreeSnapshot:
+        """Take a snapshot of what is below a key, or at `only` below it.
+
+        Each file is held by a hard link in the directory `hold`. So a later commit changes nothing of the snapshot, but
+        a session that writes to a file in place through a mount does.
+        """
+        found = TreeSnapshot(hold)
+        with _SuppressNotFound(), self._open_directory(keys.split(key)) as fd:
+            found.walk(fd, only)
         return found
 
     def clear(self, keep: Sequence[str]) -> None:
-        """Delete everything but the directories `keep`, which sessions have mounted, and those above them."""
+        """Delete everything but the mounted directories `keep` and those above them."""
         kept = {tuple(keys.split(key)) for key in keep}
         kept |= {parts[:length] for parts in kept for length in range(len(parts))}
-        with self._opened([]) as fd:
+        with self._open_directory([]) as fd:
             _clear(fd, (), kept)
 
+    def flush_directory(self, key: str) -> None:
+        """Flush the names in a directory to the disk, if there is one."""
+        with _SuppressNotFound(), self._open_directory(keys.split(key)) as fd:
+            os.fsync(fd)
+
     @contextmanager
-    def _parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+    def _open_parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
         *above, name = keys.split(key) or [""]
         if not name:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key)
-        with self._opened(above, make=make) as fd:
+        with self._open_directory(above, make=make) as fd:
             yield fd, name
 
     @contextmanager
-    def _opened(self, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
+    def _open_directory(self, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
         top = os.open(self.top, dirfd.DIRECTORY_OPEN_FLAGS)
         try:
             with dirfd.open_directory(top, parts, self._make if make else None) as fd:
@@ -146,6 +169,84 @@ class ContextTree:
     def _make(self, name: str, above: int) -> None:
         os.mkdir(name, 0o755, dir_fd=above)
         os.chown(name, *self._owner, dir_fd=above, follow_symlinks=False)
+
+
+class TreeSnapshot:
+    """The result of a walk, with each file held by a hard link.
+
+    Attributes:
+        entries: Each directory comes before its contents.
+        unreadable: Why an entry is not held, by its path.
+    """
+
+    def __init__(self, hold: Path) -> None:
+        self.entries: list[Entry] = []
+        self.unreadable: dict[str, str] = {}
+        self._hold = hold
+
+    def walk(self, fd: int, only: str) -> None:
+        """Add all that is below a directory, or at `only` below it."""
+        if not only:
+            self._add_children(fd, "")
+            return
+        *above, name = only.split("/")
+        with dirfd.open_directory(fd, above) as parent:
+            self._add(name, parent, only)
+
+    def _add_children(self, fd: int, path: str) -> None:
+        for name in sorted(os.listdir(fd)):
+            self._add(name, fd, f"{path}/{name}" if path else name)
+
+    def _add(self, name: str, above: int, path: str) -> None:
+        # One entry that cannot be read must not keep all others from arriving.
+        try:
+            fd = os.open(name, _INSPECT_FLAGS, dir_fd=above)
+            try:
+                self._add_opened(fd, name, path)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:  # deleted since it was listed
+            return
+        except OSError as error:
+            self.unreadable[path] = error.strerror or str(error)
+
+    def _add_opened(self, fd: int, name: str, path: str) -> None:
+        """Add what a descriptor shows, whatever the name leads to by now."""
+        status = os.fstat(fd)
+        if stat.S_ISLNK(status.st_mode):
+            self.entries.append(_describe(path, status, target=os.readlink("", dir_fd=fd)))
+        elif stat.S_ISREG(status.st_mode) and not name.startswith(dirfd.TEMPORARY_PREFIX):
+            content_id = str(len(self.entries))
+            _link_descriptor(fd, self._hold / content_id)
+            self.entries.append(_describe(path, status, content_id=content_id))
+        elif stat.S_ISDIR(status.st_mode):
+            self.entries.append(_describe(path, status))
+            if path.count("/") >= dirfd.MAX_DEPTH:
+                raise OSError(errno.ENAMETOOLONG, "The directories are nested too deeply")
+            below = os.open(".", dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=fd)
+            try:
+                self._add_children(below, path)
+            finally:
+                os.close(below)
+
+
+def _link_descriptor(fd: int, target: Path) -> None:
+    # linkat(2) follows this link of the kernel's to the file itself; Python calls it only with a directory descriptor.
+    parent = os.open(target.parent, dirfd.DIRECTORY_OPEN_FLAGS)
+    try:
+        os.link(f"/proc/self/fd/{fd}", target.name, dst_dir_fd=parent, follow_symlinks=True)
+    finally:
+        os.close(parent)
+
+
+class _SuppressNotFound:
+    """Suppresses the errors of a path that does not exist."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, OSError) and error.errno in _NOT_FOUND_ERRNOS
 
 
 def _remove_one(name: str, above: int) -> None:
@@ -174,39 +275,6 @@ def _children(fd: int) -> Iterator[Entry]:
 def _describe(path: str, status: os.stat_result, **more: str) -> Entry:
     kind = "dir" if stat.S_ISDIR(status.st_mode) else "link" if stat.S_ISLNK(status.st_mode) else "file"
     return Entry(path, kind, stat.S_IMODE(status.st_mode), status.st_size, status.st_mtime_ns, **more)
-
-
-def _link_snapshot(fd: int, only: str, hold: Path, found: list[Entry]) -> None:
-    if not only:
-        _hold_directory(fd, "", hold, found)
-        return
-    *above, name = only.split("/")
-    with dirfd.open_directory(fd, above) as parent:
-        _link_entry(name, parent, only, hold, found)
-
-
-def _hold_directory(fd: int, path: str, hold: Path, found: list[Entry]) -> None:
-    if path.count("/") >= dirfd.MAX_DEPTH:
-        raise OSError(errno.ENAMETOOLONG, "The directories are nested too deeply")
-    for name in sorted(os.listdir(fd)):
-        try:
-            _link_entry(name, fd, f"{path}/{name}" if path else name, hold, found)
-        except FileNotFoundError:  # gone since
-            continue
-
-
-def _link_entry(name: str, above: int, path: str, hold: Path, found: list[Entry]) -> None:
-    status = os.stat(name, dir_fd=above, follow_symlinks=False)
-    if stat.S_ISDIR(status.st_mode):
-        found.append(_describe(path, status))
-        with dirfd.open_directory(above, [name]) as fd:
-            _hold_directory(fd, path, hold, found)
-    elif stat.S_ISLNK(status.st_mode):
-        found.append(_describe(path, status, target=os.readlink(name, dir_fd=above)))
-    elif stat.S_ISREG(status.st_mode) and not name.startswith(dirfd.TEMPORARY_PREFIX):
-        held = str(len(found))
-        os.link(name, hold / held, src_dir_fd=above, follow_symlinks=False)
-        found.append(_describe(path, status, content_id=held))
 
 
 def _clear(fd: int, path: tuple[str, ...], kept: set[tuple[str, ...]]) -> None:

@@ -1,8 +1,9 @@
-"""What contexts hold, kept on this disk: a tree for each.
+"""The storage backend on this disk: directory trees and a write-ahead log.
 
-The files of a commit are first written to a staging directory and flushed; then one row in the database decides it;
-then they are renamed into the tree, and the row is removed. Killed before the row, nothing has happened; killed after
-it, the next start carries it out again, which does no harm.
+The files of a commit are written to a staging directory and flushed with fsync. One row in the table of commits, the
+write-ahead log, then decides the commit. Its steps are applied by renames into the tree, and the row is deleted. A
+runtime that is killed before the row exists has changed nothing. One that is killed after it applies the steps again at
+its next start, and they are idempotent.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ from pathlib import Path
 from typing import IO
 
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.backend import CommitStep, Entry, Owner, StagingDirectory
+from agentbay.local.contexts.backend import CommitStep, StagingDirectory, check_replacements
 from agentbay.local.contexts.context_database import ContextDatabase
-from agentbay.local.contexts.directory_tree import ContextTree
+from agentbay.local.contexts.directory_tree import ContextTree, TreeSnapshot
+from agentbay.local.contexts.entry import Entry, Owner
+from agentbay.local.sandbox.shared import dirfd
 from agentbay.local.state_dir import remove_tree
 
-_MAX_SINGLE_FSYNCS, _FSYNC_THREADS = (
-    500,
-    16,
-)  # files that are flushed one by one, so many at a time; beyond, the file system as a whole
+_MAX_SINGLE_FSYNCS = 500  # files; for more than these, one syncfs of the whole file system is faster
+_FSYNC_THREADS = 16
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DiskBackend:
-    """The contents in one directory; see `Contents`."""
+    """The contents of all contexts below one directory."""
 
     name_registry = None
 
     def __init__(self, directory: Path, owner: Owner, db: ContextDatabase, *, durable: bool) -> None:
-        """Make the directory's parts.
+        """Make the directories for staging and trash.
 
         Args:
-            durable: Wait for the disk, so that even a power failure loses nothing that was acknowledged.
+            durable: Wait for the disk, so that a power failure loses nothing acknowledged.
         """
         self._directory, self._owner, self._db, self._durable = directory, owner, db, durable
         self._staging, self._trash = directory / "staging", directory / "trash"
@@ -48,12 +49,10 @@ class DiskBackend:
             made.mkdir(exist_ok=True)
 
     def create(self, context_id: str) -> None:
-        """See `Contents`."""
         self._context_directory(context_id).mkdir(mode=0o700)
         self.tree(context_id).create()
 
     def delete(self, context_id: str) -> None:
-        """See `Contents`."""
         place = self._context_directory(context_id)
         if place.exists():
             trash = self._trash / f"{context_id}-{secrets.token_hex(4)}"
@@ -61,7 +60,7 @@ class DiskBackend:
             remove_tree(trash)
 
     def clear(self, context_id: str) -> None:
-        """See `Contents`; directories that sessions have mounted stay."""
+        """Clear the tree, but keep the directories that sessions have mounted."""
         mounted = self._db.select("SELECT shown FROM bindings WHERE context = ? AND shown IS NOT NULL", context_id)
         self.tree(context_id).clear([keys.decode(key) for (key,) in mounted])
         with self._db.transaction():
@@ -71,32 +70,30 @@ class DiskBackend:
             self._db.execute("UPDATE contexts SET epoch = epoch + 1 WHERE id = ?", context_id)
 
     def epoch(self, context_id: str) -> int:
-        """See `Contents`."""
         found = self._db.select("SELECT epoch FROM contexts WHERE id = ?", context_id)
         return int(found[0][0]) if found else 0
 
     @contextmanager
     def staging(self) -> Iterator[StagingDirectory]:
-        """See `Contents`."""
-        directory = self._staging / secrets.token_hex(8)
-        directory.mkdir()
+        staging = StagingDirectory(self._staging, self._owner)
         try:
-            yield StagingDirectory(directory, self._owner)
+            yield staging
         finally:
-            decided = "SELECT 1 FROM commits WHERE staging = ?"
-            if not self._db.select(decided, directory.name):  # but could not be carried out, as when the disk was full
-                remove_tree(directory)
+            # a commit that was decided but not applied, as on a full disk, still needs its files
+            if not self._db.select("SELECT 1 FROM commits WHERE staging = ?", staging.directory.name):
+                remove_tree(staging.directory)
 
     def prepare(self, context_id: str, staging: StagingDirectory, steps: Sequence[CommitStep]) -> None:
-        """Wait until staged files are on the disk."""
-        self._flush([*(staging.path(step[2]) for step in steps if step[0] == "put"), str(staging.directory)])
+        """Flush the staged files to the disk."""
+        staged = [staging.path(step[2]) for step in steps if step[0] == "put"]
+        self._flush(_flush_file, [*staged, str(staging.directory)])
 
     def commit(
         self, context_id: str, staging: StagingDirectory, steps: Sequence[CommitStep], check: Callable[[], None]
     ) -> None:
-        """See `Contents`."""
         with self._db.transaction():
             check()
+            check_replacements(self.tree(context_id), steps)
             self._db.execute(
                 "INSERT INTO commits (context, staging, steps) VALUES (?, ?, ?)",
                 context_id,
@@ -106,22 +103,18 @@ class DiskBackend:
         self._apply_commits(context_id)
 
     def open_reader(self, context_id: str) -> _DiskReader:
-        """See `Contents`."""
         self._apply_commits(context_id)
         self.clean_up(context_id)
         return _DiskReader(self.tree(context_id), self._db, context_id)
 
     def delete_path(self, context_id: str, key: str) -> bool:
-        """See `Contents`."""
         return self.tree(context_id).delete(key, folder=True)
 
     def contexts_to_clean(self) -> list[str]:
-        """See `Contents`."""
         due = "SELECT DISTINCT context FROM objects WHERE expires <= ?"
         return [context_id for (context_id,) in self._db.select(due, time.time())]
 
     def clean_up(self, context_id: str) -> None:
-        """See `Contents`."""
         due, moment = "FROM objects WHERE context = ? AND expires <= ?", time.time()
         rows = self._db.select(f"SELECT key {due}", context_id, moment)
         for (key,) in rows:
@@ -130,53 +123,51 @@ class DiskBackend:
             self._db.execute(f"DELETE {due}", context_id, moment)
 
     def recover(self, known: set[str]) -> None:
-        """See `Contents`."""
         for (context_id,) in self._db.select("SELECT DISTINCT context FROM commits"):
             self._apply_commits(context_id)
         for place in self._directory.glob("SdkCtx-*"):
-            if place.name not in known:  # made or deleted when the runtime was killed
+            if place.name not in known:  # being made or deleted when the runtime was killed
                 remove_tree(place)
         for left in (*self._staging.iterdir(), *self._trash.iterdir()):
             remove_tree(left)
 
     def tree(self, context_id: str) -> ContextTree:
-        """See `Contents`."""
         return ContextTree(self._context_directory(context_id) / "tree", self._owner)
 
     def _context_directory(self, context_id: str) -> Path:
         return self._directory / context_id
 
     def _apply_commits(self, context_id: str) -> None:
-        """Do what has been decided for a context."""
+        """Apply the commits of a context that stand in the write-ahead log."""
         decided = "SELECT number, staging, steps FROM commits WHERE context = ? ORDER BY number"
         for number, staging, text in self._db.select(decided, context_id):
             steps: list[CommitStep] = json.loads(text)
             tree = self.tree(context_id)
             for step in steps:
                 _apply_step(tree, self._staging / staging, step)
-            self._flush([f"{tree.top}{above}" for above in {os.path.dirname(step[1]) for step in steps}])
+            self._flush(tree.flush_directory, sorted({os.path.dirname(step[1]) for step in steps}))
             with self._db.transaction():
                 self._record_objects(context_id, steps)
                 self._db.execute("DELETE FROM commits WHERE number = ?", number)
 
     def _record_objects(self, context_id: str, steps: Sequence[CommitStep]) -> None:
-        """Keep what the tree does not tell of objects."""
-        forgotten = [(context_id, keys.encode(step[1])) for step in steps if step[0] in ("put", "delete", "link")]
-        self._db.execute_many("DELETE FROM objects WHERE context = ? AND key = ?", forgotten)
-        told = [step for step in steps if step[0] == "put" and (step[3] is not None or step[4])]
-        rows = [(context_id, keys.encode(key), expires, archive) for _, key, _, expires, archive in told]
+        """Record the attributes of files that the tree has no place for."""
+        replaced = [(context_id, keys.encode(step[1])) for step in steps if step[0] in ("put", "delete", "link")]
+        self._db.execute_many("DELETE FROM objects WHERE context = ? AND key = ?", replaced)
+        recorded = [step for step in steps if step[0] == "put" and (step[3] is not None or step[4])]
+        rows = [(context_id, keys.encode(key), expires, archive) for _, key, _, expires, archive in recorded]
         self._db.execute_many("INSERT INTO objects VALUES (?, ?, ?, ?)", rows)
 
-    def _flush(self, paths: Sequence[str]) -> None:
+    def _flush(self, flush: Callable[[str], None], paths: Sequence[str]) -> None:
         if not self._durable:
             return
         if len(paths) > _MAX_SINGLE_FSYNCS:
-            self._sync()
+            self._flush_file_system()
             return
-        with ThreadPoolExecutor(_FSYNC_THREADS) as threads:  # the disk takes many at a time
-            list(threads.map(_flush_one, paths))
+        with ThreadPoolExecutor(_FSYNC_THREADS) as threads:  # the disk merges flushes that wait at the same time
+            list(threads.map(flush, paths))
 
-    def _sync(self) -> None:
+    def _flush_file_system(self) -> None:
         fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _libc.syncfs(fd):
@@ -186,41 +177,35 @@ class DiskBackend:
 
 
 class _DiskReader:
-    """See `View`."""
+    """Read access to the tree of one context."""
 
     def __init__(self, tree: ContextTree, db: ContextDatabase, context_id: str) -> None:
         self._tree, self._db, self._context_id = tree, db, context_id
 
     def open(self, key: str) -> IO[bytes]:
-        """See `View`."""
         return open(self._tree.open(key), "rb")
 
     def children(self, key: str) -> list[Entry]:
-        """See `View`."""
         return self._tree.children(key)
 
     def snapshot(self, key: str, staging: StagingDirectory, only: str = "") -> _DiskSnapshot:
-        """See `View`."""
         return _DiskSnapshot(staging.directory, self._tree.snapshot(key, staging.directory, only))
 
     def archive_keys(self, top: str) -> list[str]:
-        """See `View`."""
         rows = self._db.select("SELECT key FROM objects WHERE context = ? AND archive", self._context_id)
         return [key for key in (keys.decode(row[0]) for row in rows) if keys.relative_to(key, top)]
 
 
 class _DiskSnapshot:
-    """See `Snapshot`: each file is held by a second link."""
+    """A snapshot of hard links in a staging directory."""
 
-    def __init__(self, hold: Path, entries: list[Entry]) -> None:
-        self._hold, self.entries = hold, entries
+    def __init__(self, hold: Path, found: TreeSnapshot) -> None:
+        self._hold, self.entries, self.unreadable = hold, found.entries, found.unreadable
 
     def open(self, entry: Entry) -> IO[bytes]:
-        """See `Snapshot`."""
-        return open(self._hold / entry.content_id, "rb")
+        return open(os.open(self._hold / entry.content_id, dirfd.FILE_OPEN_FLAGS), "rb")
 
     def iterate_files(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
-        """See `Snapshot`."""
         for entry in entries:
             with self.open(entry) as file:
                 yield entry, file
@@ -240,11 +225,8 @@ def _apply_step(tree: ContextTree, staging: Path, step: CommitStep) -> None:
             raise ValueError(unknown)
 
 
-def _flush_one(path: str) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # a directory that went with what was in it, or whose path is too long
-        return
+def _flush_file(path: str) -> None:
+    fd = os.open(path, dirfd.FILE_OPEN_FLAGS)
     try:
         os.fsync(fd)
     finally:

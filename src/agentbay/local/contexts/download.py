@@ -1,4 +1,4 @@
-"""From a context to a session: stream out what it holds, archives unpacked as the policy says."""
+"""Downloads: stream a context to a session, with archives extracted as the policy says."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.backend import Entry, Snapshot
+from agentbay.local.contexts.backend import Snapshot
 from agentbay.local.contexts.baseline import Baseline, is_within_any
 from agentbay.local.contexts.binding_spec import BindingSpec
+from agentbay.local.contexts.entry import Entry
 from agentbay.local.contexts.store import ContextStore
 from agentbay.local.sandbox.inside.tree_operations import TreeStreamWriter
 
-_Members = list[tuple[str, zipfile.ZipInfo]]  # where each goes, relative to the synchronised path
+_Members = list[tuple[str, zipfile.ZipInfo]]  # path below the synchronised one, member
 
 
 class Download:
-    """One download of an item, or of what is at `only` below it."""
+    """One download of a binding, or of one path below it."""
 
-    def __init__(self, store: ContextStore, item: BindingSpec, only: str = "") -> None:
-        self._store, self._spec, self._only_path = store, item, only
-        self._key = store.resolve_key(item.context_id, item.key)
-        self._selection = item.selection
-        self._baseline = Baseline(epoch=store.epoch(item.context_id))
+    def __init__(self, store: ContextStore, spec: BindingSpec, only: str = "") -> None:
+        self._store, self._spec, self._only_path = store, spec, only
+        self._key = store.resolve_key(spec.context_id, spec.key)
+        self._selection = spec.selection
+        self._baseline = Baseline(epoch=store.epoch(spec.context_id))
         self._packed: set[str] = set()
         self._extracted: set[str] = set()
         self.sent_anything = False
 
     def run(self, sink: int) -> None:
-        """Stream all of it to `sink`.
+        """Write the tree stream to `sink`.
 
         Raises:
-            OSError: It cannot be read.
-            BrokenPipeError: Nobody takes it any more.
+            OSError: The context cannot be read.
+            BrokenPipeError: The receiver has stopped reading.
         """
         writer = TreeStreamWriter(sink)
         with self._store.staging() as staging:
@@ -48,7 +49,12 @@ class Download:
         writer.end()
 
     def baseline(self, received: dict[str, Any], before: Baseline) -> Baseline:
-        """Return what is now in common, given what the session has said of the files that it made."""
+        """Return the new baseline.
+
+        Args:
+            received: The answer of the receiver, with the signatures of the files that it wrote.
+            before: The baseline before the download.
+        """
         new, facts = self._baseline, received["facts"]
         new.files = {path: mine for path, mine in facts.items() if path not in self._packed | self._extracted}
         new.packed = {path: facts[path] for path in self._packed if path in facts}

@@ -8,14 +8,16 @@ from agentbay.local.api_errors import invalid_request
 from agentbay.local.sandbox.shared.dirfd import MAX_DEPTH
 
 _WINDOWS = re.compile(r"^([A-Za-z]):[\\/]")
-_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, Linux's own limits
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # the limits of Linux
 
 
 def normalize(path: str, field: str = "Path") -> str:
-    """Return a path as a key: absolute, without empty parts; a Windows path becomes `/c:/...`.
+    """Normalise a path to a key, which is absolute and has no empty parts.
+
+    A Windows path becomes `/c:/...`.
 
     Raises:
-        InvalidRequestError: It leaves the context (`..`), or no file could have that name.
+        InvalidRequestError: Path traversal (`..`), or a name that no file can have.
     """
     if _WINDOWS.match(path):
         path = "/" + path[0].lower() + path[1:].replace("\\", "/")
@@ -24,25 +26,28 @@ def normalize(path: str, field: str = "Path") -> str:
         raise invalid_request(f"{field}: must not contain '..': {path:.200}", "InvalidParameter.Path")
     if "\0" in path:
         raise invalid_request(f"{field}: must not contain NUL.", "InvalidParameter.Path")
-    too_long = len(encode(path)) > _LONGEST_PATH or any(len(encode(part)) > _LONGEST_NAME for part in parts)
+    too_long = len(encode(path)) > MAX_PATH_BYTES or any(len(encode(part)) > MAX_NAME_BYTES for part in parts)
     if too_long or len(parts) > MAX_DEPTH:
-        limits = f"names have up to {_LONGEST_NAME} bytes, paths {_LONGEST_PATH}, and {MAX_DEPTH} levels"
+        limits = f"names have up to {MAX_NAME_BYTES} bytes, paths {MAX_PATH_BYTES}, and {MAX_DEPTH} levels"
         raise invalid_request(f"{field}: is too long; {limits}.", "InvalidParameter.Path")
     return "/" + "/".join(parts)
 
 
 def encode(key: str) -> bytes:
-    """Return the bytes of a key; names that are no UTF-8 hold lone surrogates."""
+    """Encode a key to bytes.
+
+    Names that are not UTF-8 hold lone surrogates.
+    """
     return key.encode("utf-8", "surrogateescape")
 
 
 def decode(key: bytes) -> str:
-    """Return a key from its bytes."""
+    """Decode a key from bytes."""
     return key.decode("utf-8", "surrogateescape")
 
 
 def split(key: str) -> list[str]:
-    """Return the names that lead to a key."""
+    """Split a key into its path components."""
     return [part for part in key.split("/") if part]
 
 
@@ -52,7 +57,10 @@ def join(top: str, path: str) -> str:
 
 
 def relative_to(key: str, top: str) -> str | None:
-    """Return what of `key` lies below `top` ("" for itself), or None."""
+    """Return `key` relative to `top`, or None if it is not below it.
+
+    For `top` itself that is "".
+    """
     if key == top:
         return ""
     start = top.rstrip("/") + "/"

@@ -1,6 +1,6 @@
-"""What one context in a bucket holds: names, modes and times, and which object has the content of each file.
+"""The manifest of a context: its names, modes, times and blobs.
 
-It is one object of the bucket, and whoever puts it decides a commit; see `bucket.py`. No I/O here.
+A manifest is one object of the bucket, and putting it decides a commit (see `bucket_backend.py`). No I/O happens here.
 """
 
 from __future__ import annotations
@@ -8,22 +8,28 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.backend import CommitStep, Entry
+from agentbay.local.contexts.backend import CommitStep
+from agentbay.local.contexts.entry import Entry
 
 _VERSION = 1
-_UNREFERENCED_TTL_SECONDS = (
-    3600.0  # seconds for which an object stays that no file has any more: a session may be reading it
-)
+_UNREFERENCED_TTL_SECONDS = 3600.0  # a session may still be reading a blob that no file refers to any more
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file; `blob` names the object with its content, `expires` is in seconds since 1970."""
+    """A file.
+
+    Attributes:
+        blob: The name of the object with its content.
+        size: Bytes.
+        expires: Seconds since 1970.
+        archive: Made by upload mode Archive.
+    """
 
     blob: str
     size: int
@@ -35,15 +41,11 @@ class ManifestFile:
 
 @dataclass(frozen=True, slots=True)
 class ManifestLink:
-    """A symbolic link."""
-
     target: str
 
 
 @dataclass(slots=True)
 class ManifestFolder:
-    """A directory."""
-
     mode: int = 0o755
     mtime_ns: int = field(default_factory=time.time_ns)
     children: dict[str, Node] = field(default_factory=dict)
@@ -53,46 +55,45 @@ Node = ManifestFile | ManifestLink | ManifestFolder
 
 
 class Manifest:
-    """A tree of names.
+    """The tree of names of one context.
 
     Attributes:
         epoch: How often the context has been cleared.
-        gone: Objects that no file has any more, and since when.
+        unreferenced: Since when no file refers to a blob, in seconds since 1970. It is the tombstone of that blob.
     """
 
     def __init__(self) -> None:
         self.epoch, self._top = 0, ManifestFolder()
         self.unreferenced: dict[str, float] = {}
 
-    # from and to an object
+    # serialisation
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Manifest:
-        """Read what `write` has written.
+        """Parse a serialised manifest.
 
         Raises:
-            ValueError: It is damaged, or of a later version.
+            ValueError: It is damaged, or its version is unknown.
         """
         try:
-            facts = json.loads(zlib.decompress(body))
-            if facts["version"] != _VERSION:
-                raise ValueError(f"it has version {facts['version']}, and this runtime knows {_VERSION}")
+            fields = json.loads(zlib.decompress(body))
+            if fields["version"] != _VERSION:
+                raise ValueError(f"it has version {fields['version']}, and this runtime knows {_VERSION}")
             made = cls()
-            made.epoch, made.unreferenced = facts["epoch"], facts["gone"]
-            made._top = _read_folder(facts["top"])
+            made.epoch, made.unreferenced = fields["epoch"], fields["gone"]
+            made._top = _read_folder(fields["top"])
         except (zlib.error, KeyError, TypeError, IndexError) as error:
             raise ValueError("it is damaged") from error
         return made
 
     def to_bytes(self) -> bytes:
-        """Write all of it."""
-        facts = {"version": _VERSION, "epoch": self.epoch, "gone": self.unreferenced, "top": _write_folder(self._top)}
-        return zlib.compress(json.dumps(facts, separators=(",", ":")).encode(), 1)
+        fields = {"version": _VERSION, "epoch": self.epoch, "gone": self.unreferenced, "top": _write_folder(self._top)}
+        return zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 1)
 
-    # what there is
+    # queries
 
     def file(self, key: str) -> ManifestFile:
-        """Return a file.
+        """Return the file at a key.
 
         Raises:
             FileNotFoundError: There is none.
@@ -103,7 +104,7 @@ class Manifest:
         return node
 
     def children(self, key: str) -> list[Entry]:
-        """List the files and folders of a folder, sorted by name."""
+        """List the files and directories in a directory, sorted by name."""
         folder, now = self._node(keys.split(key)), time.time()
         if not isinstance(folder, ManifestFolder):
             return []
@@ -122,21 +123,39 @@ class Manifest:
         found = [(only, node)] if only else []
         return [_describe(path, one) for path, one in (*found, *_walk(node, only)) if not _is_expired(one, now)]
 
+    def find_replaced(self, written: Iterable[str]) -> Iterator[Entry]:
+        """Yield what writing files at keys would remove: directories there, and files above.
+
+        The entries have whole keys as paths. A key that ends with a slash is a directory to be made.
+        """
+        for key in written:
+            parts = keys.split(key)
+            above = parts if key.endswith("/") else parts[:-1]
+            for length in range(1, len(above) + 1):
+                if isinstance(node := self._node(parts[:length]), ManifestFile):
+                    yield _describe("/" + "/".join(parts[:length]), node)
+            if above != parts and isinstance(node := self._node(parts), ManifestFolder):
+                yield _describe(key, node)
+
     def archive_keys(self, top: str) -> list[str]:
         """Return the keys below `top` that upload mode Archive has made."""
         found = _walk(self._node(keys.split(top)), "")
         return [keys.join(top, path) for path, node in found if isinstance(node, ManifestFile) and node.archive]
 
     def referenced_blobs(self) -> set[str]:
-        """The objects that files have, or had until a moment ago."""
+        """Return the blobs that files refer to, or did until lately."""
         return {node.blob for _, node in _walk(self._top, "") if isinstance(node, ManifestFile)} | set(
             self.unreferenced
         )
 
-    # changes; done twice, they do no more
+    # changes, all of them idempotent
 
     def apply_step(self, step: CommitStep, blobs: Mapping[str, ManifestFile]) -> None:
-        """Do a step of a commit; `blobs` are the staged files."""
+        """Apply a step of a commit.
+
+        Args:
+            blobs: The uploaded files by their names in the staging directory.
+        """
         match step:
             case ["put", key, name, expires, archive]:
                 staged = blobs[name]
@@ -152,7 +171,11 @@ class Manifest:
                 raise ValueError(unknown)
 
     def delete_path(self, key: str, *, full: bool = True) -> bool:
-        """Delete a file, a link or a folder (`full`: also one with something in it); False if there is none."""
+        """Delete a file, link or directory, and return whether it existed.
+
+        Args:
+            full: Delete a directory with its contents too.
+        """
         *above, name = keys.split(key)
         folder = self._node(above)
         if not isinstance(folder, ManifestFolder) or name not in folder.children:
@@ -163,24 +186,24 @@ class Manifest:
         return True
 
     def clear(self) -> None:
-        """Delete everything, and begin another epoch."""
+        """Delete everything and begin another epoch."""
         self._mark_unreferenced(self._top)
         self._top, self.epoch = ManifestFolder(), self.epoch + 1
 
     def needs_cleanup(self) -> bool:
-        """Whether anything is overdue, or can be let go."""
+        """Whether a file has expired, or a blob can be garbage collected."""
         now = time.time()
         overdue = any(_is_expired(node, now) for _, node in _walk(self._top, ""))
         return overdue or any(since < now - _UNREFERENCED_TTL_SECONDS for since in self.unreferenced.values())
 
     def expire(self) -> None:
-        """Delete what is overdue."""
+        """Delete expired files."""
         now = time.time()
         for path in [path for path, node in _walk(self._top, "") if _is_expired(node, now)]:
             self.delete_path("/" + path)
 
     def pop_unreferenced(self) -> list[str]:
-        """Return, and forget, the objects that nobody can be reading any more."""
+        """Remove and return the blobs that no session can be reading any more."""
         due = [blob for blob, since in self.unreferenced.items() if since < time.time() - _UNREFERENCED_TTL_SECONDS]
         for blob in due:
             del self.unreferenced[blob]
@@ -193,7 +216,7 @@ class Manifest:
         return node
 
     def _ensure_folder(self, parts: list[str]) -> ManifestFolder:
-        """Return a folder, made with those above it; what is in the way and is none goes."""
+        """Return a directory, made with its parents. A file in the way is replaced."""
         folder = self._top
         for part in parts:
             node = folder.children.get(part)
@@ -217,7 +240,7 @@ class Manifest:
 
 
 def _walk(node: Node | None, path: str) -> Iterator[tuple[str, Node]]:
-    """Yield all below a folder, sorted by name, each folder before what is in it."""
+    """Yield all below a directory, sorted by name, each directory before its contents."""
     if not isinstance(node, ManifestFolder):
         return
     pending = [(path, node)]
@@ -263,12 +286,12 @@ def _write_node(node: Node) -> Any:
             return _write_folder(node)
 
 
-def _read_folder(facts: Any) -> ManifestFolder:
-    mode, mtime_ns, children = facts
+def _read_folder(fields: Any) -> ManifestFolder:
+    mode, mtime_ns, children = fields
     return ManifestFolder(mode, mtime_ns, {name: _read_node(node) for name, node in children.items()})
 
 
-def _read_node(facts: Any) -> Node:
-    if isinstance(facts, str):
-        return ManifestLink(facts)
-    return _read_folder(facts) if len(facts) == 3 else ManifestFile(*facts)
+def _read_node(fields: Any) -> Node:
+    if isinstance(fields, str):
+        return ManifestLink(fields)
+    return _read_folder(fields) if len(fields) == 3 else ManifestFile(*fields)

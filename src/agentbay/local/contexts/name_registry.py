@@ -1,4 +1,4 @@
-"""The names of contexts in a bucket, for all runtimes that share it: an object for each."""
+"""The registry of context names in a bucket, with one object for each name."""
 
 from __future__ import annotations
 
@@ -14,54 +14,61 @@ _PREFIX = "names/"
 
 @dataclass(frozen=True, slots=True)
 class NameOwner:
-    """The context that has a name, and when it was made, in seconds since 1970."""
+    """The context that has a name.
+
+    Attributes:
+        created: When the context was made, in seconds since 1970.
+    """
 
     id: str
     created: float
 
 
 class NameRegistry:
-    """The names; no two runtimes can give one to two contexts."""
+    """The names of all runtimes on a bucket. A name belongs to one context."""
 
-    def __init__(self, remote: ObjectStoreClient) -> None:
-        self._object_store = remote
-        self._known: dict[str, tuple[str, str, NameOwner]] = {}  # version, name and whose, by the object's path
+    def __init__(self, object_store: ObjectStoreClient) -> None:
+        self._object_store = object_store
+        self._cache: dict[str, tuple[str, str, NameOwner]] = {}  # (version, name, owner) by object path
 
     def find(self, name: str) -> NameOwner | None:
-        """Return who has a name."""
+        """Return the owner of a name, if there is one."""
         try:
             found = self._object_store.get(_path(name))
         except FileNotFoundError:
             return None
         return _read(found.body)[1]
 
-    def claim(self, name: str, named: NameOwner) -> NameOwner:
-        """Give a name that nobody has; return who then has it."""
-        body = json.dumps({"name": name, "id": named.id, "created": named.created}).encode()
+    def claim(self, name: str, owner: NameOwner) -> NameOwner:
+        """Claim a free name by a conditional put, and return its owner.
+
+        Of several runtimes that race for a name, one wins.
+        """
+        body = json.dumps({"name": name, "id": owner.id, "created": owner.created}).encode()
         try:
-            self._object_store.put_if_version(_path(name), body, instead_of="")
+            self._object_store.put_if_version(_path(name), body, version="")
         except VersionConflict:
-            return self.find(name) or self.claim(name, named)
-        return named
+            return self.find(name) or self.claim(name, owner)
+        return owner
 
     def release(self, name: str) -> None:
-        """Make a name nobody's."""
+        """Delete a name."""
         self._object_store.delete([_path(name)])
 
     def all(self) -> dict[str, NameOwner]:
-        """Return all names."""
+        """Return the owners of all names."""
         listed = {one.path: one.version for one in self._object_store.list(_PREFIX)}
-        self._known = {path: known for path, known in self._known.items() if listed.get(path) == known[0]}
+        self._cache = {path: entry for path, entry in self._cache.items() if listed.get(path) == entry[0]}
         with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as threads:
-            list(threads.map(self._read, listed.keys() - self._known.keys()))
-        return {name: named for _, name, named in self._known.values()}
+            list(threads.map(self._read, listed.keys() - self._cache.keys()))
+        return {name: owner for _, name, owner in self._cache.values()}
 
     def _read(self, path: str) -> None:
         try:
             found = self._object_store.get(path)
-        except FileNotFoundError:  # taken since
+        except FileNotFoundError:  # deleted since it was listed
             return
-        self._known[path] = (found.version, *_read(found.body))
+        self._cache[path] = (found.version, *_read(found.body))
 
 
 def _path(name: str) -> str:
@@ -70,5 +77,5 @@ def _path(name: str) -> str:
 
 
 def _read(body: bytes) -> tuple[str, NameOwner]:
-    facts = json.loads(body)
-    return str(facts["name"]), NameOwner(str(facts["id"]), float(facts["created"]))
+    fields = json.loads(body)
+    return str(fields["name"]), NameOwner(str(fields["id"]), float(fields["created"]))

@@ -1,4 +1,4 @@
-"""A bucket of an object store, by `obstore`: what it is told and what it answers is mapped here and nowhere else."""
+"""The client of an object store (S3 or OSS), a thin layer over `obstore`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from urllib.parse import parse_qsl, urlsplit
 from agentbay.errors import AgentBayError, ConfigurationError
 from agentbay.local.contexts.errors import bucket_failed
 
-MAX_CONCURRENT_REQUESTS = 32  # requests at a time
-_WINDOW = 4 << 20  # bytes that are asked for at a time of a file that is read in pieces
+MAX_CONCURRENT_REQUESTS = 32
+_READ_AHEAD_BYTES = 4 << 20  # the size of a range request
 _RETRY_CONFIG = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 _SETTINGS = ("endpoint", "region", "virtual_hosted_style_request", "conditional_put")
 _URL_FORMAT = "s3://BUCKET/PREFIX?endpoint=https://..., or oss://BUCKET/PREFIX?endpoint=https://oss-REGION.aliyuncs.com"
-# what Alibaba Cloud's own tools read, and what obstore calls it
+# the variables that Alibaba Cloud's own tools read, and their names in obstore
 _OSS_CREDENTIAL_VARIABLES = {
     "ALIBABA_CLOUD_ACCESS_KEY_ID": "access_key_id",
     "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret_access_key",
@@ -30,12 +30,16 @@ _OSS_CREDENTIAL_VARIABLES = {
 
 
 class VersionConflict(Exception):
-    """An object was not what it had to be for a change: somebody else was faster."""
+    """A conditional put lost the race against another one (compare-and-swap)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object: its content, and what changes with it."""
+    """An object with its content.
+
+    Attributes:
+        version: The ETag.
+    """
 
     body: bytes
     version: str
@@ -43,7 +47,12 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectSummary:
-    """An object in a list; `changed` is in seconds since 1970."""
+    """An object in a listing.
+
+    Attributes:
+        version: The ETag.
+        last_modified: Seconds since 1970.
+    """
 
     path: str
     version: str
@@ -53,16 +62,16 @@ class ObjectSummary:
 class ObjectStoreClient:
     """The objects below a prefix of a bucket."""
 
-    def __init__(self, store: Any, *, exclusive: bool = True) -> None:
-        """Take obstore's store.
+    def __init__(self, store: Any, *, conditional_put: bool = True) -> None:
+        """Wrap a store of obstore.
 
         Args:
-            exclusive: Whether the service can refuse a change of what is not what it was.
+            conditional_put: Whether the service knows conditional puts (If-Match, If-None-Match).
         """
         import obstore
 
-        self._api: Any = obstore  # an extra, which the checks do without
-        self._store, self._conditional_put = store, exclusive
+        self._api: Any = obstore  # an optional extra, which type checkers run without
+        self._store, self._conditional_put = store, conditional_put
 
     def get(self, path: str) -> StoredObject:
         """Get an object.
@@ -75,7 +84,7 @@ class ObjectStoreClient:
             return StoredObject(bytes(answer.bytes()), answer.meta["e_tag"] or "")
 
     def get_if_changed(self, path: str, version: str) -> StoredObject | None:
-        """Get an object, or None if it is still of that version."""
+        """Get an object, or None if it still has a version (If-None-Match)."""
         from obstore.exceptions import NotModifiedError
 
         with _translate_errors():
@@ -86,25 +95,27 @@ class ObjectStoreClient:
             return StoredObject(bytes(answer.bytes()), answer.meta["e_tag"] or "")
 
     def get_range(self, path: str, start: int, length: int) -> bytes:
-        """Read a part of an object."""
         with _translate_errors():
             return bytes(self._api.get_range(self._store, path, start=start, length=length))
 
     def open(self, path: str, size: int) -> io.BufferedReader:
-        """Open an object that never changes; it is read in large pieces, from any place on."""
-        return io.BufferedReader(_ObjectReader(self, path, size), _WINDOW)
+        """Open an immutable object for seekable reading by range requests."""
+        return io.BufferedReader(_ObjectReader(self, path, size), _READ_AHEAD_BYTES)
 
-    def put_if_version(self, path: str, body: bytes, *, instead_of: str) -> str:
-        """Put an object in the place of one of a version, "" if there must be none; return the new version.
+    def put_if_version(self, path: str, body: bytes, *, version: str) -> str:
+        """Put an object conditionally (compare-and-swap), and return its version.
+
+        Args:
+            version: The version to replace, or "" if there must be no object.
 
         Raises:
-            Lost: There is another one.
+            VersionConflict: The object has another version.
         """
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         if not self._conditional_put:
-            self._compare(path, instead_of)
-        mode = ({"e_tag": instead_of} if instead_of else "create") if self._conditional_put else "overwrite"
+            self._compare(path, version)
+        mode = ({"e_tag": version} if version else "create") if self._conditional_put else "overwrite"
         with _translate_errors():
             try:
                 return str(self._api.put(self._store, path, body, mode=mode, use_multipart=False)["e_tag"])
@@ -120,30 +131,30 @@ class ObjectStoreClient:
             raise VersionConflict
 
     def put_file(self, path: str, file: Path) -> None:
-        """Put the content of a file, a large one in parts."""
+        """Upload a file, a large one as a multipart upload."""
         with _translate_errors():
             self._api.put(self._store, path, file)
 
     def list(self, top: str) -> Iterator[ObjectSummary]:
-        """List objects whose paths begin with `top`, which ends with a slash."""
+        """List the objects below a prefix that ends with a slash."""
         with _translate_errors():
             for page in self._api.list(self._store, top):
                 for one in page:
                     yield ObjectSummary(one["path"], one["e_tag"] or "", one["last_modified"].timestamp())
 
     def delete(self, paths: Sequence[str]) -> None:
-        """Delete objects; those that are not there are as good as deleted."""
+        """Delete objects. Idempotent."""
         with _translate_errors():
             if paths:
                 self._api.delete(self._store, list(paths))
 
 
 class _ObjectReader(io.RawIOBase):
-    """An object as a file."""
+    """A raw file over range requests."""
 
-    def __init__(self, remote: ObjectStoreClient, path: str, size: int) -> None:
+    def __init__(self, object_store: ObjectStoreClient, path: str, size: int) -> None:
         super().__init__()
-        self._object_store, self._path, self._size, self._position = remote, path, size, 0
+        self._object_store, self._path, self._size, self._position = object_store, path, size, 0
 
     def readable(self) -> bool:
         return True
@@ -166,7 +177,7 @@ class _ObjectReader(io.RawIOBase):
 
 
 def connect(url: str, environment: Mapping[str, str]) -> ObjectStoreClient:
-    """Open a bucket by its URL; credentials come from the environment alone.
+    """Connect to a bucket. Credentials come from the environment alone.
 
     Raises:
         ConfigurationError: The URL is malformed, obstore is missing, or the bucket cannot be reached.
@@ -179,24 +190,25 @@ def connect(url: str, environment: Mapping[str, str]) -> ObjectStoreClient:
         raise ConfigurationError(
             "A bucket needs obstore.", hint='pip install "agentbay-sdk[objectstore]", or leave --context-store out.'
         ) from error
-    exclusive = settings.pop("conditional_put", "etag") != "disabled"
+    conditional_put = settings.pop("conditional_put", "etag") != "disabled"
     plain = str(settings.get("endpoint", "")).startswith("http:")
     try:
         make: Any = S3Store
-        remote = ObjectStoreClient(
-            make(**settings, client_options={"allow_http": plain}, retry_config=_RETRY_CONFIG), exclusive=exclusive
+        client = ObjectStoreClient(
+            make(**settings, client_options={"allow_http": plain}, retry_config=_RETRY_CONFIG),
+            conditional_put=conditional_put,
         )
-        next(remote.list("names/"), None)
+        next(client.list("names/"), None)
     except (BaseError, AgentBayError, ValueError, OSError) as error:
         raise _unusable(explain(error)) from error
-    return remote
+    return client
 
 
 def parse_bucket_url(url: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return obstore's settings for the URL of a bucket.
+    """Parse the URL of a bucket to the settings of obstore.
 
     Raises:
-        ConfigurationError: It is malformed, or holds what belongs into the environment.
+        ConfigurationError: It is malformed, or holds credentials.
     """
     try:
         parts = urlsplit(url)
@@ -213,12 +225,12 @@ def parse_bucket_url(url: str, environment: Mapping[str, str]) -> dict[str, Any]
         )
     settings: dict[str, Any] = {"bucket": parts.hostname, "prefix": parts.path.strip("/") or None, **given}
     if parts.scheme == "oss":
-        settings |= _of_oss(parts.hostname, given, environment)
+        settings |= _oss_settings(parts.hostname, given, environment)
     return settings
 
 
-def _of_oss(bucket: str, given: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """OSS speaks S3 by virtual hosts only; its credentials have other names."""
+def _oss_settings(bucket: str, given: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    # OSS speaks S3 with virtual hosted requests only, and its credentials have other names.
     endpoint = urlsplit(given.get("endpoint", ""))
     if not endpoint.hostname:
         raise _malformed(f"an oss URL needs an endpoint: {_URL_FORMAT}")
@@ -239,7 +251,6 @@ def _unusable(why: str) -> ConfigurationError:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Map what obstore raises."""
     from obstore.exceptions import BaseError
 
     try:
@@ -249,7 +260,7 @@ def _translate_errors() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """Return what went wrong in one line, without the request: answers of object stores quote it."""
+    """Return an error in one line, without the request that answers quote."""
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)
     line = re.split(r": <|\n|Debug source", text, maxsplit=1)[0].strip().removesuffix(".")

@@ -1,4 +1,4 @@
-"""The contexts of one session: what is where, and the copying to and fro."""
+"""The contexts of one session: its bindings, mounts and transfers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error
@@ -20,6 +20,7 @@ from agentbay.local.contexts.baseline import Baseline
 from agentbay.local.contexts.binding_spec import BindingSpec, parse_binding_specs
 from agentbay.local.contexts.download import Download
 from agentbay.local.contexts.errors import mount_source_not_found
+from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, Transfer, TransferTable
 from agentbay.local.contexts.upload import Upload
 from agentbay.local.sandbox.service import zygote_process
@@ -27,15 +28,10 @@ from agentbay.local.sandbox.service.manager import BindMount, Sandbox, SandboxEr
 from agentbay.local.sandbox.shared import ipc
 from agentbay.models.context import SyncPolicy
 
-if TYPE_CHECKING:
-    from agentbay.local.contexts.service import ContextService
-
 _logger = logging.getLogger(__name__)
 
-_TRANSFER_WAIT_SECONDS = (
-    0.25  # seconds that an answer may wait for transfers, which spares the client a second question
-)
-_FINAL_UPLOAD_TIMEOUT_SECONDS = 1800.0  # seconds that a session's end may take to upload
+_TRANSFER_WAIT_SECONDS = 0.25  # an answer waits so long for transfers, which spares the client a second request
+_FINAL_UPLOAD_TIMEOUT_SECONDS = 1800.0  # for all uploads at the end of a session
 _HOME = "/home/wuying"
 _WRITABLE_DIRECTORIES = (_HOME, "/tmp")  # where the sandbox's user may make directories
 INTERNAL_PATH = "/tmp/file-transfer"
@@ -43,68 +39,85 @@ INTERNAL_PATH = "/tmp/file-transfer"
 
 @dataclass
 class Binding:
-    """A context at a path of the session."""
+    """A context at a path of the session.
+
+    Attributes:
+        bound_at: Seconds since 1970.
+    """
 
     spec: BindingSpec
     bound_at: float
     baseline: Baseline = field(default_factory=Baseline)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # its transfers come one after the other
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # serialises its transfers
 
 
 class SessionContexts:
-    """The contexts of one session; made by `Desk.admit`."""
+    """The contexts of one session."""
 
-    def __init__(self, desk: ContextService, items: Sequence[BindingSpec]) -> None:
-        self._service, self._initial_specs = desk, list(items)
+    def __init__(self, service: ContextService, specs: Sequence[BindingSpec]) -> None:
+        self._service, self._initial_specs = service, list(specs)
         self._session = ""
         self._directory = Path()
         self._sandbox: Sandbox | None = None
         self._binds: list[BindMount] = []
-        self._mounted_keys: dict[str, str] = {}  # keys of what is mounted, by path
+        self._mounted_keys: dict[str, str] = {}  # by path
         self._bindings: dict[str, Binding] = {}
-        self._has_records = False  # anything in the store
+        self._has_records = False  # in the store, to be removed at the end
         self._internal_context_id = ""
         self._transfers = TransferTable()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bind_lock = asyncio.Lock()
 
+    @classmethod
+    async def create(cls, service: ContextService, listed: Sequence[dict[str, Any]]) -> SessionContexts:
+        """Parse and check the PersistenceDataList of a new session.
+
+        Raises:
+            InvalidRequestError: It is malformed.
+            NotFoundError: A context to be mounted does not exist.
+        """
+        specs = parse_binding_specs(listed)
+        if specs:
+            await service.run_in_thread(service.check_bindings, specs, ())
+        return cls(service, specs)
+
     @property
     def bindings(self) -> list[Binding]:
-        """What is where, in the order of binding."""
+        """Return the bindings in the order in which they were made."""
         return list(self._bindings.values())
 
     async def prepare(self, session: str, directory: Path) -> list[BindMount]:
-        """Return what the sandbox must show from its beginning."""
+        """Return the bind mounts that the sandbox starts with."""
         self._session, self._directory = session, directory
         if self._initial_specs:
             self._binds = await self._service.run_in_thread(self._make_binds, self._initial_specs)
-        for item in self._initial_specs:
-            await self._record_binding(item)
+        for spec in self._initial_specs:
+            await self._record_binding(spec)
         return self._binds
 
     async def start(self, sandbox: Sandbox) -> None:
-        """Begin to download, and wait as the policies say: not at all, or, in any case, only for a moment."""
+        """Start the downloads, and wait for those that the policies wait for."""
         self._sandbox = sandbox
         await self._begin_downloads(self.bindings)
 
     async def bind(self, listed: Sequence[dict[str, Any]]) -> None:
-        """Give the running session more contexts.
+        """Bind more contexts to the running session.
 
         Raises:
-            ConflictError: A path is taken.
+            ConflictError: A path is bound already.
         """
-        items = parse_binding_specs(listed)
+        specs = parse_binding_specs(listed)
         async with self._bind_lock:
-            self._service.check_bindings(items, taken=self._bindings)
-            for bind in await self._service.run_in_thread(self._make_binds, items):
+            await self._service.run_in_thread(self._service.check_bindings, specs, self._bindings)
+            for bind in await self._service.run_in_thread(self._make_binds, specs):
                 await self._mount_in_sandbox(bind)
                 self._binds.append(bind)
-            for item in items:
-                await self._record_binding(item)
-        await self._begin_downloads([self._bindings[item.path] for item in items])
+            for spec in specs:
+                await self._record_binding(spec)
+        await self._begin_downloads([self._bindings[spec.path] for spec in specs])
 
     async def get_internal_context_id(self) -> str:
-        """Return the id of the session's own context for files on their way, made at the first call."""
+        """Return the id of the internal context for file transfers, created lazily."""
         async with self._bind_lock:
             if not self._internal_context_id:
                 self._internal_context_id = (await self._service.run_in_thread(self._service.store.create_internal)).id
@@ -112,12 +125,17 @@ class SessionContexts:
         return self._internal_context_id
 
     async def sync(self, context_id: str, path: str, task: str) -> None:
-        """Begin to copy: all, one context, or one path (given as the client wrote it)."""
+        """Start transfers of all contexts, of one, or of one path.
+
+        Args:
+            path: As the client wrote it.
+            task: Upload or download.
+        """
         chosen = self._select_bindings(context_id, path)
         if not chosen and (context_id or path):
-            what = f"no context {context_id}" if context_id else "no context"
-            place = f" at {path}" if path else ""
-            self._transfers.begin(context_id, path, task).end(f"The session has {what}{place}.")
+            context = f"no context {context_id}" if context_id else "no context"
+            at_path = f" at {path}" if path else ""
+            self._transfers.begin(context_id, path, task).end(f"The session has {context}{at_path}.")
         tasks = [
             self._spawn(self._transfer(binding, only, self._transfers.begin(binding.spec.context_id, given, task)))
             for binding, only, given in chosen
@@ -125,7 +143,10 @@ class SessionContexts:
         await self._wait_a_moment(tasks)
 
     def find_transfers(self, context_id: str | None, path: str | None, task: str | None) -> list[Transfer]:
-        """Return how transfers stand. A context that the session does not have has failed, so that nobody waits."""
+        """Return the transfers that pass a filter.
+
+        For a context that the session lacks, return a failed one, so that no client waits for it.
+        """
         found = self._transfers.matching(context_id, path, task)
         known = {binding.spec.context_id for binding in self.bindings} | {self._internal_context_id}
         if found or not context_id or context_id in known:
@@ -135,10 +156,10 @@ class SessionContexts:
         return [failed]
 
     async def finish(self, remake: Callable[[SandboxSpec], Awaitable[Sandbox]]) -> None:
-        """Upload, at the session's end, what the policies say; then let go of all.
+        """Run the final uploads of the session, and release its contexts.
 
         Args:
-            remake: Makes a sandbox. If the first process has died, its files are uploaded from another one.
+            remake: Makes a sandbox for the same files, to upload from if the init process has died.
         """
         try:
             await asyncio.wait_for(self._run_final_uploads(remake), _FINAL_UPLOAD_TIMEOUT_SECONDS)
@@ -169,53 +190,53 @@ class SessionContexts:
             await sandbox.close()
 
     def _select_bindings(self, context_id: str, path: str) -> list[tuple[Binding, str, str]]:
-        """Return what is meant: bindings, each with what below it, and the path to tell it by."""
+        """Return what to transfer: bindings, paths below them, and paths to report."""
         if self._internal_context_id and context_id == self._internal_context_id and path:
             return [self._choose_internal(path)]
         synchronised = [binding for binding in self.bindings if not context_id or binding.spec.context_id == context_id]
         if not path:
             return [(binding, "", binding.spec.path_as_given) for binding in synchronised]
-        place = keys.normalize(path)
-        found = [(binding, keys.relative_to(place, binding.spec.path)) for binding in synchronised]
+        normalized = keys.normalize(path)
+        found = [(binding, keys.relative_to(normalized, binding.spec.path)) for binding in synchronised]
         return [(binding, only, path) for binding, only in found if only is not None]
 
     def _choose_internal(self, path: str) -> tuple[Binding, str, str]:
         folder, _, name = resolve_session_path(path).rpartition("/")
-        item = BindingSpec(self._internal_context_id, path, folder or "/", SyncPolicy(), "", folder or "/")
-        return Binding(item, 0.0), name, path
+        spec = BindingSpec(self._internal_context_id, path, folder or "/", SyncPolicy(), "", folder or "/")
+        return Binding(spec, 0.0), name, path
 
-    def _make_binds(self, items: Sequence[BindingSpec]) -> list[BindMount]:
-        """Return what must be shown: mounts, and directories where the session's user could make none."""
+    def _make_binds(self, specs: Sequence[BindingSpec]) -> list[BindMount]:
+        """Return bind mounts of contexts, and of directories that the user cannot make."""
         found: list[BindMount] = []
-        for item in items:
-            if item.mount:
-                found.append(self._make_mount_bind(item))
-            elif not any(keys.relative_to(item.path, own) is not None for own in _WRITABLE_DIRECTORIES):
+        for spec in specs:
+            if spec.mount:
+                found.append(self._make_mount_bind(spec))
+            elif not any(keys.relative_to(spec.path, own) is not None for own in _WRITABLE_DIRECTORIES):
                 source = self._directory / "paths" / str(len(list(self._directory.glob("paths/*"))))
                 source.mkdir(parents=True)
                 os.chown(source, *self._service.owner)
-                found.append(BindMount(str(source), item.path))
+                found.append(BindMount(str(source), spec.path))
         return found
 
-    def _make_mount_bind(self, item: BindingSpec) -> BindMount:
-        assert item.mount is not None
-        store, wanted = self._service.store, item.mount.source
-        with store.lock_for_mount(item.context_id, item.path) as (tree, key):
-            # relative to the mounted folder, where an earlier mount has it, or as a path that files were uploaded to
-            places = [keys.join(key, wanted), "/" + wanted] if wanted else [key]
-            if wanted and not any(map(tree.has_directory, places)):
-                raise mount_source_not_found(wanted)
-            place = next(filter(tree.has_directory, places), key)
-            source = tree.make_directory(place)
-            self._mounted_keys[item.path] = place
-        return BindMount(str(source), item.path, item.mount.read_only, nofollow_root=str(tree.top))
+    def _make_mount_bind(self, spec: BindingSpec) -> BindMount:
+        assert spec.mount is not None
+        store, folder = self._service.store, spec.mount.source
+        with store.lock_for_mount(spec.context_id, spec.path) as (tree, key):
+            # a source path is relative to the mounted directory, or the absolute path of an upload
+            candidates = [keys.join(key, folder), "/" + folder] if folder else [key]
+            if folder and not any(map(tree.has_directory, candidates)):
+                raise mount_source_not_found(folder)
+            mounted = next(filter(tree.has_directory, candidates), key)
+            source = tree.make_directory(mounted)
+            self._mounted_keys[spec.path] = mounted
+        return BindMount(str(source), spec.path, spec.mount.read_only, nofollow_root=str(tree.top))
 
-    async def _record_binding(self, item: BindingSpec) -> None:
-        self._has_records, shown = True, self._mounted_keys.get(item.path)
-        bound = await self._service.run_in_thread(
-            self._service.store.bind, self._session, item.context_id, item.path, shown
+    async def _record_binding(self, spec: BindingSpec) -> None:
+        self._has_records, shown = True, self._mounted_keys.get(spec.path)
+        bound_at = await self._service.run_in_thread(
+            self._service.store.bind, self._session, spec.context_id, spec.path, shown
         )
-        self._bindings[item.path] = Binding(item, bound)
+        self._bindings[spec.path] = Binding(spec, bound_at)
 
     async def _mount_in_sandbox(self, bind: BindMount) -> None:
         assert self._sandbox is not None
@@ -240,14 +261,14 @@ class SessionContexts:
         later: list[asyncio.Task[None]] = []
         now: list[asyncio.Task[None]] = []
         for binding in bindings:
-            item = binding.spec
-            if item.mount:
+            spec = binding.spec
+            if spec.mount:
                 continue
-            transfer = self._transfers.begin(item.context_id, item.path_as_given, DOWNLOAD)
-            if not item.downloads_at_start and self._service.exists(item.context_id):
-                transfer.end()  # nothing is to be done, and that is done
+            transfer = self._transfers.begin(spec.context_id, spec.path_as_given, DOWNLOAD)
+            if not spec.downloads_at_start and await self._service.run_in_thread(self._service.exists, spec.context_id):
+                transfer.end()  # clients wait for a status, also of a download that is switched off
                 continue
-            (later if item.downloads_async else now).append(self._spawn(self._transfer(binding, "", transfer)))
+            (later if spec.downloads_async else now).append(self._spawn(self._transfer(binding, "", transfer)))
         if now:
             await asyncio.wait(now)
         await self._wait_a_moment(later)
@@ -259,13 +280,13 @@ class SessionContexts:
     async def _transfer(self, binding: Binding, only: str, transfer: Transfer) -> None:
         message = ""
         try:
-            if not binding.spec.mount:  # of a mount, everything is in the context already
+            if not binding.spec.mount:  # a mount shows the context itself
                 async with binding.lock:
                     await (self._upload if transfer.task == UPLOAD else self._download)(binding, only)
         except (AgentBayError, OSError, SandboxError) as error:
             message = str(error) or repr(error)
             _logger.warning("%s: %s of %s failed: %s", self._session, transfer.task, transfer.path, message)
-        except Exception:  # a task whose failure nobody sees would leave the client waiting for ever
+        except Exception:  # without a status the client would wait for ever
             _logger.exception("%s: %s of %s failed", self._session, transfer.task, transfer.path)
             message = "The local runtime failed; its log says why."
             raise
@@ -274,9 +295,9 @@ class SessionContexts:
 
     async def _upload(self, binding: Binding, only: str) -> None:
         assert self._sandbox is not None
-        item = binding.spec
-        upload = await self._service.run_in_thread(Upload, self._service.store, item, binding.baseline, only)
-        params = {"path": item.path, "only": only, "white_lists": item.white_lists}
+        spec = binding.spec
+        upload = await self._service.run_in_thread(Upload, self._service.store, spec, binding.baseline, only)
+        params = {"path": spec.path, "only": only, "white_lists": spec.white_lists}
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         try:
             known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
@@ -288,11 +309,11 @@ class SessionContexts:
 
     async def _download(self, binding: Binding, only: str) -> None:
         assert self._sandbox is not None
-        item = binding.spec
-        download = await self._service.run_in_thread(Download, self._service.store, item, only)
+        spec = binding.spec
+        download = await self._service.run_in_thread(Download, self._service.store, spec, only)
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         receiving = asyncio.ensure_future(
-            self._sandbox.run_file_operation_with_input("receive tree", {"path": item.path}, incoming)
+            self._sandbox.run_file_operation_with_input("receive tree", {"path": spec.path}, incoming)
         )
         try:
             await self._service.run_in_thread(partial(_write_and_close, download, outgoing))
@@ -301,7 +322,7 @@ class SessionContexts:
             raise
         received = await receiving
         if only and not download.sent_anything:
-            raise FileNotFoundError(f"The context has no file {keys.join(item.path, only)}.")
+            raise FileNotFoundError(f"The context has no file {keys.join(spec.path, only)}.")
         binding.baseline = download.baseline(received, binding.baseline)
         if errors := received["errors"]:
             raise OSError("; ".join(f"{error['path']}: {error['why']}" for error in errors))
@@ -314,14 +335,14 @@ class SessionContexts:
 
 
 def resolve_session_path(path: str) -> str:
-    """Return where a path leads that may be relative, as those of file tools may."""
+    """Resolve a path as file tools take it, absolute or relative to home."""
     if path == "~" or path.startswith("~/"):
         path = path[2:]
     return keys.normalize(path if path.startswith("/") else f"{_HOME}/{path}")
 
 
 def _run_for_error(command: Sequence[str], fds: Sequence[int]) -> str:
-    """Run a program that needs descriptors; return what it complains of, "" if it has done its work."""
+    """Run a program with inherited descriptors, and return its error or ""."""
     done = subprocess.run(command, pass_fds=fds, env={}, capture_output=True, check=False)
     return done.stderr.decode(errors="replace").strip().rpartition("\n")[2] if done.returncode else ""
 
@@ -329,7 +350,7 @@ def _run_for_error(command: Sequence[str], fds: Sequence[int]) -> str:
 def _write_and_close(download: Download, fd: int) -> None:
     try:
         download.run(fd)
-    except BrokenPipeError:  # the session says why it takes no more
+    except BrokenPipeError:  # the receiver in the session reports why it stopped reading
         return
     finally:
         os.close(fd)
@@ -337,4 +358,4 @@ def _write_and_close(download: Download, fd: int) -> None:
 
 def _retrieve_exception(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # it was the other side that failed
+        task.exception()  # the sender's error is the one to report

@@ -1,6 +1,6 @@
-"""The contexts there are: names, states, mounts and bindings in SQLite; what they hold is kept by `Contents`.
+"""The store of contexts, with names, states, mounts and bindings in SQLite.
 
-All of this blocks; it is meant for threads.
+A storage backend keeps the contents. All methods block, so they belong in threads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from agentbay.local.ids import make_id
 
 @dataclass(frozen=True, slots=True)
 class ContextRecord:
-    """A context; `state` is available, in-use or clearing, times are seconds since 1970."""
+    """A row of the table of contexts.
+
+    Attributes:
+        number: Ascends with the creation.
+        created: Seconds since 1970, as `used`.
+        state: "available", "in-use" or "clearing".
+    """
 
     number: int
     id: str
@@ -33,22 +39,21 @@ class ContextRecord:
 
 
 class ContextStore:
-    """The contexts in one database, and what they hold."""
+    """The contexts of one database, with their contents."""
 
-    def __init__(self, db: ContextDatabase, contents: ContentBackend) -> None:
-        """Take over, and carry out or undo what a killed runtime has left half done."""
-        self._db, self._backend = db, contents
-        self._naming = threading.RLock()  # names are made, given and learnt one after the other
+    def __init__(self, db: ContextDatabase, backend: ContentBackend) -> None:
+        """Open the store, and recover from a killed runtime."""
+        self._db, self._backend = db, backend
+        self._naming = threading.RLock()  # serialises changes of names
         self._locks: dict[str, threading.RLock] = {}
         self._recover()
 
     def close(self) -> None:
-        """Close."""
         self._db.close()
 
     @property
     def now(self) -> float:
-        """The time by this machine's clock, in seconds since 1970."""
+        """Return the time in seconds since 1970."""
         return time.time()
 
     # contexts
@@ -65,34 +70,44 @@ class ContextStore:
         return self._find_row("id = ?", context_id)
 
     def find_by_name(self, name: str) -> ContextRecord:
-        """Return the context of that name."""
+        """Return the context of a name.
+
+        Raises:
+            NotFoundError: There is none.
+        """
         if self._backend.name_registry is not None:
             self._apply_name(name, self._backend.name_registry.find(name))
         return self._find_row("name = ?", name)
 
     def get_or_create(self, name: str) -> ContextRecord:
-        """Return the context of that name, made if there is none."""
+        """Return the context of a name, and create it if there is none."""
         with self._naming:
             if self._backend.name_registry is not None:
                 self._apply_name(name, self._backend.name_registry.find(name))
             if found := self._select_contexts("name = ?", name):
                 return found[0]
-            named = mine = NameOwner(self._make(), self.now)
+            owner = claim = NameOwner(self._make(), self.now)
             if self._backend.name_registry is not None:
-                named = self._backend.name_registry.claim(name, mine)
-            if named != mine:  # another runtime was faster
-                self._backend.delete(mine.id)
-            self._apply_name(name, named)
+                owner = self._backend.name_registry.claim(name, claim)
+            if owner != claim:  # another runtime won the race for the name
+                self._backend.delete(claim.id)
+            self._apply_name(name, owner)
             return self._find_row("name = ?", name)
 
     def create_internal(self) -> ContextRecord:
-        """Make a context without a name, for a session's own purposes."""
-        made = NameOwner(self._make(), self.now)
-        self._insert(made, None)
-        return self._find_row("id = ?", made.id)
+        """Create a context without a name, which is never listed."""
+        owner = NameOwner(self._make(), self.now)
+        self._insert(owner, None)
+        return self._find_row("id = ?", owner.id)
 
     def page(self, after: int, size: int, session: str | None) -> tuple[list[ContextRecord], int]:
-        """Return up to `size` contexts made after the one of that number, and how many there are in all."""
+        """Return a page of contexts in the order of creation, and the total.
+
+        Args:
+            after: The number of the last context of the page before.
+            size: The largest number of contexts on the page.
+            session: List the contexts of one session only.
+        """
         self._sync_names()
         condition, values = "name IS NOT NULL", []
         if session:
@@ -102,7 +117,7 @@ class ContextStore:
         return [context for context in found if context.number > after][:size], len(found)
 
     def rename(self, context_id: str, name: str) -> None:
-        """Give a context another name.
+        """Rename a context.
 
         Raises:
             ConflictError: Another one has it.
@@ -119,7 +134,10 @@ class ContextStore:
             self._db.execute("UPDATE contexts SET name = ? WHERE id = ?", name, context_id)
 
     def delete(self, context_id: str) -> None:
-        """Delete a context and all it holds; begun, it is finished at the next start at the latest."""
+        """Delete a context with its contents.
+
+        If the runtime is killed meanwhile, its next start finishes the deletion.
+        """
         with self._locked(context_id):
             context = self.find(context_id)
             if self._backend.name_registry is not None and context.name:
@@ -129,14 +147,17 @@ class ContextStore:
             self._db.execute("DELETE FROM contexts WHERE id = ?", context_id)
 
     def mark_clearing(self, context_id: str) -> None:
-        """Say that a context is being cleared; `clear` must follow, and does at the next start at the latest."""
+        """Set the state to "clearing". The caller then calls `clear`.
+
+        If the runtime is killed in between, its next start clears the context.
+        """
         self.find(context_id)
         self._db.execute("UPDATE contexts SET clearing = 1 WHERE id = ?", context_id)
 
     def clear(self, context_id: str) -> None:
         """Delete all files of a context."""
         with self._locked(context_id):
-            if self.find(context_id).state != "clearing":  # somebody else has done it
+            if self.find(context_id).state != "clearing":  # already cleared by another task
                 return
             self._backend.clear(context_id)
             self._db.execute("UPDATE contexts SET clearing = 0, cleared = 1 WHERE id = ?", context_id)
@@ -150,7 +171,7 @@ class ContextStore:
 
     @contextmanager
     def open_reader(self, context_id: str) -> Iterator[ContextReader]:
-        """Keep commits out while files are looked for."""
+        """Lock a context against commits, and yield a reader."""
         with self._locked(context_id):
             self.find(context_id)
             yield self._backend.open_reader(context_id)
@@ -162,11 +183,11 @@ class ContextStore:
             yield staging
 
     def commit(self, context_id: str, staging: StagingDirectory, steps: Sequence[CommitStep]) -> None:
-        """Do all of the steps or none of them, whatever happens; when this returns, they are done.
+        """Apply all steps of a commit atomically and durably.
 
         Raises:
             NotFoundError: The context has been deleted.
-            ConflictError: It is being cleared.
+            ConflictError: It is being cleared, or the commit would remove files that it does not delete.
         """
         self._backend.prepare(context_id, staging, steps)
         with self._locked(context_id):
@@ -174,13 +195,13 @@ class ContextStore:
             self._touch(context_id)
 
     def delete_path(self, context_id: str, key: str) -> bool:
-        """Delete a file, or a folder with all that is in it; False if there is none."""
+        """Delete a file or a whole directory, and return whether it existed."""
         with self._locked(context_id):
             self._check_not_clearing(context_id)
             return self._backend.delete_path(context_id, key)
 
     def clean_up(self) -> None:
-        """Delete what is overdue, in all contexts, and clear those of which that has failed."""
+        """Delete expired files in all contexts, and retry clears that failed."""
         self._finish_clears()
         for context_id in self._backend.contexts_to_clean():
             with self._locked(context_id):
@@ -195,9 +216,10 @@ class ContextStore:
 
     @contextmanager
     def lock_for_mount(self, context_id: str, path: str) -> Iterator[tuple[ContextTree, str]]:
-        """Keep commits out; yield the tree of a context, and the key that a mount at `path` shows: `path` itself if
-        the context has files there or has never been mounted, else that of its first mount, so that a context shows
-        the same wherever it is mounted.
+        """Lock a context against commits, and yield its tree and the key to mount.
+
+        That key is `path` itself if the context has a directory there or has never been mounted. Otherwise it is the
+        key of the first mount, so that a context shows the same files wherever it is mounted.
         """
         own = keys.encode(path)
         with self.open_reader(context_id):
@@ -212,7 +234,7 @@ class ContextStore:
             yield tree, keys.decode(key)
 
     def resolve_key(self, context_id: str, key: str) -> str:
-        """Return where a key really is: below the path of a mount, it is in the directory that is mounted there."""
+        """Translate a key below the path of a mount to the mounted directory."""
         rows = self._db.select("SELECT path, key FROM mounts WHERE context = ?", context_id)
         for path, target in sorted(rows, key=lambda row: -len(row[0])):
             if (rest := keys.relative_to(key, keys.decode(path))) is not None:
@@ -220,7 +242,11 @@ class ContextStore:
         return key
 
     def bind(self, session: str, context_id: str, path: str, shown: str | None = None) -> float:
-        """Note that a session has a context, mounted if `shown` is the key of a directory; return when."""
+        """Record a context of a session, and return the time.
+
+        Args:
+            shown: The key of the mounted directory, or None for a copy.
+        """
         now = self.now
         row = (session, context_id, keys.encode(path), now, None if shown is None else keys.encode(shown))
         with self._db.transaction():
@@ -229,35 +255,32 @@ class ContextStore:
         return now
 
     def unbind(self, session: str) -> None:
-        """Forget what a session had."""
         self._db.execute("DELETE FROM bindings WHERE session = ?", session)
-
-    # within
 
     def _make(self) -> str:
         context_id = make_id("SdkCtx-", 21)
         self._backend.create(context_id)
         return context_id
 
-    def _insert(self, named: NameOwner, name: str | None) -> None:
+    def _insert(self, owner: NameOwner, name: str | None) -> None:
         self._db.execute(
             "INSERT INTO contexts (id, name, created, used) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET name = excluded.name",
-            named.id,
+            owner.id,
             name,
-            named.created,
-            named.created,
+            owner.created,
+            owner.created,
         )
 
-    def _apply_name(self, name: str, named: NameOwner | None) -> None:
-        """Take over what is true of a name."""
+    def _apply_name(self, name: str, owner: NameOwner | None) -> None:
+        """Update the database with the owner of one name."""
         with self._db.transaction():
-            self._db.execute("DELETE FROM contexts WHERE name = ? AND id <> ?", name, named.id if named else "")
-            if named is not None:
-                self._insert(named, name)
+            self._db.execute("DELETE FROM contexts WHERE name = ? AND id <> ?", name, owner.id if owner else "")
+            if owner is not None:
+                self._insert(owner, name)
 
     def _sync_names(self) -> None:
-        """Take over what those who share the contents have made of all names."""
+        """Update the database with all names of the shared registry."""
         if self._backend.name_registry is None:
             return
         with self._naming:
@@ -265,8 +288,8 @@ class ContextStore:
             names = self._backend.name_registry.all()
             for name in known - set(names):
                 self._apply_name(name, None)
-            for name, named in sorted(names.items(), key=lambda item: item[1].created):
-                self._apply_name(name, named)
+            for name, owner in sorted(names.items(), key=lambda item: item[1].created):
+                self._apply_name(name, owner)
 
     def _find_row(self, condition: str, value: str) -> ContextRecord:
         found = self._select_contexts(condition, value)
@@ -280,7 +303,7 @@ class ContextStore:
             "(SELECT 1 FROM bindings WHERE context = contexts.id) THEN 'in-use' ELSE 'available' END"
         )
         fields = f"number, id, coalesce(name, ''), created, used, {state}"
-        query = f"SELECT {fields} FROM contexts WHERE {condition} ORDER BY number"  # noqa: S608 - all of it stands above
+        query = f"SELECT {fields} FROM contexts WHERE {condition} ORDER BY number"  # noqa: S608 - built from constants
         return [ContextRecord(*row) for row in self._db.select(query, *values)]
 
     def _check_not_clearing(self, context_id: str) -> None:
@@ -296,7 +319,7 @@ class ContextStore:
             yield
 
     def _recover(self) -> None:
-        """Carry out what was decided, drop what was not; sessions of an earlier runtime are gone."""
+        """Finish or roll back what an earlier runtime left. Its sessions are gone."""
         self._db.execute("DELETE FROM bindings")
         self._backend.recover({context.id for context in self._select_contexts("1")})
         self._finish_clears()

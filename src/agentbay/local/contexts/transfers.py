@@ -1,4 +1,4 @@
-"""How the transfers of a session stand, as GetContextInfo tells it."""
+"""Status of the transfers of a session, as GetContextInfo reports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ RUNNING, SUCCESS, FAILED = "Running", "Success", "Failed"
 
 @dataclass
 class Transfer:
-    """One transfer; times are seconds since 1970, `finished` 0 until it is over. `path` is as the client wrote it."""
+    """One transfer between a session and a context.
+
+    Attributes:
+        path: As the client wrote it.
+        message: Why it failed.
+        started: Seconds since 1970.
+        finished: Seconds since 1970, or 0 while it runs.
+    """
 
     context_id: str
     path: str
@@ -26,12 +33,12 @@ class Transfer:
         self.started = int(time.time())
 
     def end(self, message: str = "") -> None:
-        """Note how it ended; a message says that it failed, and why."""
+        """Record the end of the transfer. A message means that it failed."""
         self.status, self.message = FAILED if message else SUCCESS, message
         self.finished = int(time.time())
 
     def matches(self, context_id: str | None, path: str | None, task: str | None) -> bool:
-        """Whether it is among what a client asks for."""
+        """Whether the transfer passes a filter. Empty fields match all."""
         return all(
             not asked or asked == mine
             for asked, mine in ((context_id, self.context_id), (path, self.path), (task, self.task))
@@ -45,18 +52,18 @@ class TransferTable:
         self._latest: dict[tuple[str, str, str], Transfer] = {}
 
     def begin(self, context_id: str, path: str, task: str) -> Transfer:
-        """Note a new one; from now on it is this one that counts."""
+        """Begin a transfer, which replaces the last one of its kind."""
         transfer = Transfer(context_id, path, task)
         self._latest[context_id, path, task] = transfer
         return transfer
 
     def matching(self, context_id: str | None, path: str | None, task: str | None) -> list[Transfer]:
-        """Return what a client asks for."""
+        """Return the transfers that pass a filter."""
         return [transfer for transfer in self._latest.values() if transfer.matches(context_id, path, task)]
 
 
 def to_wire_json(transfers: list[Transfer]) -> str:
-    """Write transfers as the wire has them: JSON in JSON."""
+    """Serialise transfers for the wire, as JSON in JSON."""
     items = [
         {
             "contextId": transfer.context_id,

@@ -1,4 +1,4 @@
-"""From a session to a context: take a stream in, and turn it into a commit."""
+"""Uploads: receive the tree stream of a session, and commit it to a context."""
 
 from __future__ import annotations
 
@@ -19,18 +19,26 @@ from agentbay.local.contexts.store import ContextStore
 from agentbay.local.sandbox.inside.tree_operations import TreeRecord, TreeStreamReader
 
 _CHUNK_BYTES = 1 << 20
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # of the format
+_EARLIEST_ZIP_DATE, _LATEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 
 
 @dataclass
 class ReceivedTree:
-    """What came in a stream: paths relative to the synchronised one."""
+    """The contents of a stream, by path below the synchronised one.
 
-    files: dict[str, tuple[str, FileSignature | None]] = field(
-        default_factory=dict
-    )  # name in the staging directory, facts
+    A file that was written to while it was read has no signature.
+
+    Attributes:
+        files: Names in the staging directory, and signatures.
+        packed: Signatures of the files in the new archive.
+        kept_members: Members of the old archive that the session does not have.
+        unchanged: Files that are as in the baseline.
+        unreadable: Why a path could not be read.
+    """
+
+    files: dict[str, tuple[str, FileSignature | None]] = field(default_factory=dict)
     packed: dict[str, FileSignature | None] = field(default_factory=dict)
-    kept_members: set[str] = field(default_factory=set)  # in the archive, though not in the session
+    kept_members: set[str] = field(default_factory=set)
     unchanged: set[str] = field(default_factory=set)
     links: dict[str, str] = field(default_factory=dict)
     directories: dict[str, int] = field(default_factory=dict)
@@ -38,75 +46,79 @@ class ReceivedTree:
     failure: str = ""
 
     def has(self, path: str) -> bool:
-        """Whether the session still has a path."""
+        """Whether the session has a path."""
         return any(path in part for part in (self.files, self.packed, self.unchanged, self.links, self.directories))
 
 
 class Upload:
-    """One upload of an item, or of what is at `only` below it."""
+    """One upload of a binding, or of one path below it."""
 
-    def __init__(self, store: ContextStore, item: BindingSpec, baseline: Baseline, only: str = "") -> None:
-        self._store, self._spec, self._only_path = store, item, only
-        cleared = store.epoch(item.context_id) != baseline.epoch
+    def __init__(self, store: ContextStore, spec: BindingSpec, baseline: Baseline, only: str = "") -> None:
+        self._store, self._spec, self._only_path = store, spec, only
+        cleared = store.epoch(spec.context_id) != baseline.epoch
         self._baseline = Baseline() if cleared else baseline
-        self._key = store.resolve_key(item.context_id, item.key)
-        # a single path is asked for to have it there as a file of its own
-        self._archive = "" if only else item.archive_name
+        self._key = store.resolve_key(spec.context_id, spec.key)
+        # a client that uploads a single path wants to find it as a file, not in the archive
+        self._archive = "" if only else spec.archive_name
 
     def known_files(self) -> dict[str, FileSignature]:
-        """The files whose content need not come."""
+        """Return the signatures of the files whose content is not needed again."""
         single = self._baseline.individual_files()
         if not self._archive:
             return single
-        return {path: facts for path, facts in single.items() if self._spec.is_excluded_from_archive(path)}
+        return {path: signature for path, signature in single.items() if self._spec.is_excluded_from_archive(path)}
 
     def run(self, source: int) -> Baseline:
-        """Take the stream from `source` and commit it; return what is then in common.
+        """Receive the stream from `source`, commit it, and return the new baseline.
 
         Raises:
-            OSError: It could not be read or kept; the context is as it was.
+            OSError: The stream cannot be read or stored. The context is unchanged.
         """
         with self._store.staging() as staging:
-            taken = self._receive(TreeStreamReader(source), staging)
-            if taken.failure:
-                raise OSError(taken.failure)
-            gone = self._deleted_paths(taken)
-            steps = [*self._deletions(taken, gone), *self._archive_steps(taken, gone, staging), *self._puts(taken)]
+            received = self._receive(TreeStreamReader(source), staging)
+            if received.failure:
+                raise OSError(received.failure)
+            deleted = self._deleted_paths(received)
+            steps = [
+                *self._deletions(received, deleted),
+                *self._archive_steps(received, deleted),
+                *self._puts(received),
+            ]
             if steps:
                 self._store.commit(self._spec.context_id, staging, steps)
-        if self._only_path and not gone and not taken.has(self._only_path) and not taken.unreadable:
+        if self._only_path and not deleted and not received.has(self._only_path) and not received.unreadable:
             raise FileNotFoundError(f"The session has no file {keys.join(self._spec.path, self._only_path)}.")
-        return self._next_baseline(taken, gone)
+        return self._next_baseline(received, deleted)
 
     def _receive(self, reader: TreeStreamReader, staging: StagingDirectory) -> ReceivedTree:
-        taken = ReceivedTree()
+        received = ReceivedTree()
         with self._packing(staging) as archive:
-            while (frame := reader.read_record()) is not None:
-                path = frame.get("path", "")
-                match frame["kind"]:
+            while (record := reader.read_record()) is not None:
+                path = record.get("path", "")
+                match record["kind"]:
                     case "file" if archive is not None and self._goes_into_archive(path):
                         if path != self._archive:
-                            taken.packed[path] = _pack(archive, frame, reader)
+                            received.packed[path] = _pack(archive, record, reader)
                         else:
                             _skip(reader)
                     case "file":
-                        taken.files[path] = _stage(staging, frame, reader)
+                        received.files[path] = _stage(staging, record, reader)
                     case "same":
-                        taken.unchanged.add(path)
+                        received.unchanged.add(path)
                     case "dir":
-                        taken.directories[path] = frame["mode"]
+                        received.directories[path] = record["mode"]
                     case "link":
-                        taken.links[path] = frame["target"]
+                        received.links[path] = record["target"]
                     case "unreadable":
-                        taken.unreadable[path] = frame["why"]
+                        received.unreadable[path] = record["why"]
                     case _:
-                        taken.failure = str(frame["why"])
+                        received.failure = str(record["why"])
             if archive is not None:
-                self._copy_kept_members(archive, taken)
-        return taken
+                self._copy_kept_members(archive, received)
+        return received
 
     def _goes_into_archive(self, path: str) -> bool:
-        # the format has no place for names that are no Unicode
+        # zip has no encoding for names that are not Unicode
         return not self._spec.is_excluded_from_archive(path) and path.encode(errors="replace").decode() == path
 
     @contextmanager
@@ -119,11 +131,11 @@ class Upload:
         with open(fd, "w+b") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             yield archive
 
-    def _copy_kept_members(self, archive: zipfile.ZipFile, taken: ReceivedTree) -> None:
-        """Keep what the archive in the context holds and this session neither has nor has deleted."""
-        with self._store.open_reader(self._spec.context_id) as view:
+    def _copy_kept_members(self, archive: zipfile.ZipFile, received: ReceivedTree) -> None:
+        """Copy members of the old archive that this session never had or deleted."""
+        with self._store.open_reader(self._spec.context_id) as contents:
             try:
-                kept = view.open(keys.join(self._key, self._archive))
+                kept = contents.open(keys.join(self._key, self._archive))
             except FileNotFoundError:
                 return
         with kept as file:
@@ -132,109 +144,112 @@ class Upload:
             with zipfile.ZipFile(file) as old:
                 for member in old.infolist():
                     path = member.filename.rstrip("/")
-                    deleted = self._spec.propagates_deletes and path in self._baseline.packed
-                    if member.is_dir() or taken.has(path) or (deleted and not is_within_any(path, taken.unreadable)):
+                    if member.is_dir() or received.has(path) or self._was_deleted(path, received):
                         continue
                     with old.open(member) as source, archive.open(member, "w") as target:
                         shutil.copyfileobj(source, target, _CHUNK_BYTES)
-                    taken.kept_members.add(path)
+                    received.kept_members.add(path)
 
-    def _deleted_paths(self, taken: ReceivedTree) -> list[str]:
-        """The paths that the context has and the session has deleted, the deepest first."""
+    def _was_deleted(self, member: str, received: ReceivedTree) -> bool:
+        known = self._spec.propagates_deletes and member in self._baseline.packed
+        return known and not is_within_any(member, received.unreadable)
+
+    def _deleted_paths(self, received: ReceivedTree) -> list[str]:
+        """Return the paths that the session has deleted, the deepest first."""
         before = set(self._baseline.paths()) | set(self._baseline.extracted)
         return sorted(
             (
                 path
                 for path in before
-                if not taken.has(path)
+                if not received.has(path)
                 and (not self._only_path or is_within_any(path, [self._only_path]))
-                and not is_within_any(path, taken.unreadable)
+                and not is_within_any(path, received.unreadable)
             ),
             reverse=True,
         )
 
-    def _deletions(self, taken: ReceivedTree, gone: list[str]) -> Iterator[CommitStep]:
+    def _deletions(self, received: ReceivedTree, deleted: list[str]) -> Iterator[CommitStep]:
         if self._spec.propagates_deletes:
-            yield from (["delete", self._key_of(path)] for path in gone if path not in self._baseline.extracted)
+            yield from (["delete", self._key_of(path)] for path in deleted if path not in self._baseline.extracted)
         if self._archive:
-            # what is now in the archive is no longer a file by itself
-            yield from (["delete", self._key_of(path)] for path in taken.packed if path in self._baseline.files)
+            # files that are in the archive now are no single files any more
+            yield from (["delete", self._key_of(path)] for path in received.packed if path in self._baseline.files)
         elif self._baseline.packed and not self._only_path:
-            # and the other way round: all that the archive held has come one by one
+            # the other way round: all members of the archive have come as single files
             key = self._key_of(archive_name_for(self._spec.key))
-            with self._store.open_reader(self._spec.context_id) as view:
-                kept = view.archive_keys(self._key)
+            with self._store.open_reader(self._spec.context_id) as contents:
+                kept = contents.archive_keys(self._key)
             if key in kept:
                 yield ["delete", key]
 
-    def _archive_steps(self, taken: ReceivedTree, gone: list[str], staging: StagingDirectory) -> Iterator[CommitStep]:
+    def _archive_steps(self, received: ReceivedTree, deleted: list[str]) -> Iterator[CommitStep]:
         if not self._archive:
             return
         key = self._key_of(self._archive)
-        if taken.packed or taken.kept_members:
+        if received.packed or received.kept_members:
             yield ["put", key, self._archive_staged_name, self._spec.expiry_time("", self._store.now), True]
-        elif any(path in self._baseline.packed for path in gone) and self._spec.propagates_deletes:
+        elif any(path in self._baseline.packed for path in deleted) and self._spec.propagates_deletes:
             yield ["delete", key]
 
-    def _puts(self, taken: ReceivedTree) -> Iterator[CommitStep]:
+    def _puts(self, received: ReceivedTree) -> Iterator[CommitStep]:
         now = self._store.now
-        for path, mode in taken.directories.items():
+        for path, mode in received.directories.items():
             if self._baseline.directories.get(path) != mode:
                 yield ["dir", self._key_of(path), mode]
-        for path, (name, _) in taken.files.items():
+        for path, (name, _) in received.files.items():
             yield ["put", self._key_of(path), name, self._spec.expiry_time(path, now), False]
-        for path, target in taken.links.items():
+        for path, target in received.links.items():
             if self._baseline.links.get(path) != target:
                 yield ["link", self._key_of(path), target]
 
     def _key_of(self, path: str) -> str:
         return keys.join(self._key, path)
 
-    def _next_baseline(self, taken: ReceivedTree, gone: list[str]) -> Baseline:
+    def _next_baseline(self, received: ReceivedTree, deleted: list[str]) -> Baseline:
         old = self._baseline
         new = Baseline(
             epoch=self._store.epoch(self._spec.context_id),
-            files={**old.files, **{path: facts for path, (_, facts) in taken.files.items() if facts}},
-            packed=dict(old.packed) if self._only_path else self._packed_now(taken),
+            files={**old.files, **{path: signature for path, (_, signature) in received.files.items() if signature}},
+            packed=dict(old.packed) if self._only_path else self._packed_now(received),
             extracted=dict(old.extracted),
-            links={**old.links, **taken.links},
-            directories={**old.directories, **taken.directories},
+            links={**old.links, **received.links},
+            directories={**old.directories, **received.directories},
         )
-        for path, (_, facts) in taken.files.items():
+        for path, (_, signature) in received.files.items():
             new.extracted.pop(path, None)
-            if not facts:  # written to while it was read: it must go up again, but the context has it
+            if not signature:  # written to while it was read, so it must be uploaded again
                 new.files[path] = []
-        for path in taken.packed:
+        for path in received.packed:
             new.files.pop(path, None)
-        new.remove_paths(gone)
+        new.remove_paths(deleted)
         return new
 
-    def _packed_now(self, taken: ReceivedTree) -> dict[str, FileSignature]:
-        kept = {path: self._baseline.packed[path] for path in taken.kept_members if path in self._baseline.packed}
-        return {**kept, **{path: facts or [] for path, facts in taken.packed.items()}}
+    def _packed_now(self, received: ReceivedTree) -> dict[str, FileSignature]:
+        kept = {path: self._baseline.packed[path] for path in received.kept_members if path in self._baseline.packed}
+        return {**kept, **{path: signature or [] for path, signature in received.packed.items()}}
 
 
-def _stage(staging: StagingDirectory, frame: TreeRecord, reader: TreeStreamReader) -> tuple[str, FileSignature | None]:
-    name, fd = staging.create_file(frame["mode"])
+def _stage(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader) -> tuple[str, FileSignature | None]:
+    name, fd = staging.create_file(record["mode"])
     try:
-        while piece := reader.read_chunk():
-            view = memoryview(piece)
+        while chunk := reader.read_chunk():
+            view = memoryview(chunk)
             while view:
                 view = view[os.write(fd, view) :]
-        os.utime(fd, ns=(frame["mtime"], frame["mtime"]))
+        os.utime(fd, ns=(record["mtime"], record["mtime"]))
     finally:
         os.close(fd)
-    return name, frame["facts"] if reader.read_unchanged_flag() else None
+    return name, record["facts"] if reader.read_unchanged_flag() else None
 
 
-def _pack(archive: zipfile.ZipFile, frame: TreeRecord, reader: TreeStreamReader) -> FileSignature | None:
-    member = zipfile.ZipInfo(frame["path"], _date(frame["mtime"]))
+def _pack(archive: zipfile.ZipFile, record: TreeRecord, reader: TreeStreamReader) -> FileSignature | None:
+    member = zipfile.ZipInfo(record["path"], _zip_date(record["mtime"]))
     member.compress_type = zipfile.ZIP_DEFLATED
-    member.external_attr = (stat.S_IFREG | frame["mode"] & 0o777) << 16
-    with archive.open(member, "w", force_zip64=frame["facts"][0] > 1 << 30) as target:
-        while piece := reader.read_chunk():
-            target.write(piece)
-    return frame["facts"] if reader.read_unchanged_flag() else None
+    member.external_attr = (stat.S_IFREG | record["mode"] & 0o777) << 16
+    with archive.open(member, "w", force_zip64=record["facts"][0] > 1 << 30) as target:
+        while chunk := reader.read_chunk():
+            target.write(chunk)
+    return record["facts"] if reader.read_unchanged_flag() else None
 
 
 def _skip(reader: TreeStreamReader) -> None:
@@ -243,6 +258,6 @@ def _skip(reader: TreeStreamReader) -> None:
     reader.read_unchanged_flag()
 
 
-def _date(mtime_ns: int) -> tuple[int, int, int, int, int, int]:
-    moment = time.gmtime(mtime_ns // 1_000_000_000)[:6]
-    return moment if _EARLIEST <= moment < (2108, 1, 1, 0, 0, 0) else _EARLIEST
+def _zip_date(mtime_ns: int) -> tuple[int, int, int, int, int, int]:
+    date = time.gmtime(mtime_ns // 1_000_000_000)[:6]
+    return date if _EARLIEST_ZIP_DATE <= date <= _LATEST_ZIP_DATE else _EARLIEST_ZIP_DATE

@@ -1,4 +1,4 @@
-"""Presigned URLs: whoever holds one may put, or get, one file of one context, for an hour."""
+"""Presigned URLs: each lets its holder GET or PUT one file of one context."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from urllib.parse import quote
 from agentbay.local.contexts.errors import signature_mismatch
 from agentbay.local.ids import sign
 
-URL_LIFETIME_SECONDS = 3600  # seconds
+URL_LIFETIME_SECONDS = 3600
 _MAC_BYTES = 32
 
 
 def make_url(
     base: str, secret: bytes, method: str, context_id: str, key: str, lifetime: int = URL_LIFETIME_SECONDS
 ) -> str:
-    """Make a URL for a method, PUT or GET; it ends with the name of the file, for those who look there for one."""
+    """Make a presigned URL for a method, PUT or GET.
+
+    It ends with the name of the file, where some clients look for one.
+    """
     facts = [method, context_id, key, int(time.time()) + lifetime]
     body = json.dumps(facts, separators=(",", ":")).encode()
     token = base64.urlsafe_b64encode(_sign(secret, body) + body).decode().rstrip("=")
@@ -28,10 +31,10 @@ def make_url(
 
 
 def verify_token(token: str, secret: bytes, method: str) -> tuple[str, str]:
-    """Return context and key that a token opens for a method.
+    """Verify the HMAC of a token, and return its context id and key.
 
     Raises:
-        AuthenticationError: It was not made here, or for another method, or its hour is over.
+        AuthenticationError: The signature is wrong, the token is for another method, or it has expired.
     """
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)

@@ -22,7 +22,7 @@ from agentbay._wire.context_store import (
 from agentbay.errors import NotFoundError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts import keys
-from agentbay.local.contexts.backend import Entry
+from agentbay.local.contexts.entry import Entry
 from agentbay.local.contexts.errors import context_not_found, file_not_found
 from agentbay.local.contexts.session_contexts import resolve_session_path
 from agentbay.local.contexts.store import ContextRecord

@@ -27,6 +27,7 @@ from agentbay._wire.sessions import (
     SetLabel,
 )
 from agentbay.local.api_errors import invalid_request
+from agentbay.local.contexts.session_contexts import SessionContexts
 from agentbay.local.handlers.catalogue import tool_catalogue
 from agentbay.local.handlers.contexts import context_names
 from agentbay.local.handlers.dispatch import action_handler
@@ -51,7 +52,7 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
         image_id=images.resolve_image(action.image_id),
         labels=action.labels or {},
         lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
-        contexts=await runtime.context_service.create_session_contexts(action.persistence_data_list or []),
+        contexts=await SessionContexts.create(runtime.context_service, action.persistence_data_list or []),
         policy_id=runtime.networks.network_for_policy(action.policy_id),
         region_id=action.login_region_id or "",
     )
