@@ -77,12 +77,12 @@ async def _serve(
     isolation = "namespaces" if options.isolation == "auto" else options.isolation
     starting = asyncio.create_task(SandboxManager.start(isolation=isolation))
     await asyncio.sleep(0)
-    from agentbay.local.outbound import egress
+    from agentbay.local.outbound import destinations
     from agentbay.local.service import running_service, warm_up
 
     if risk := describe_exposure(options.isolation, options.session_network):
         _print_error(f"WARNING: {risk}")
-    egress.allow_hosts(options.storage_host)
+    destinations.allow_hosts(options.storage_host)
     host = await starting
     try:
         with _stop_on_signals(stop, hurry, parent_pipe):

@@ -1,4 +1,4 @@
-"""Servers on this machine for what goes through a proxy: HTTP, HTTPS, and an index with one package."""
+"""HTTP and HTTPS servers on this machine, with an index of one package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHEEL = "agentbay_trial-1.0-py3-none-any.whl"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Tells what it got; `/simple/agentbay-trial/` is an index page."""
+    """Echoes requests, and serves a package index at `/simple/`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -52,11 +52,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
-        """Keep quiet."""
+        """Write no log."""
 
 
 def wheel() -> bytes:
-    """A package that holds next to nothing."""
+    """Return a package with one line of code."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         info = "agentbay_trial-1.0.dist-info"
@@ -72,7 +72,7 @@ def wheel() -> bytes:
 
 @contextmanager
 def serving(authority: trustme.CA | None = None, address: str = "127.0.0.1") -> Iterator[int]:
-    """Serve, under TLS as `localhost` with a certificate of `authority`; yields the port."""
+    """Serve on a port of its own, over TLS if there is an authority."""
     server = ThreadingHTTPServer((address, 0), Handler)
     server.daemon_threads = True
     if authority is not None:

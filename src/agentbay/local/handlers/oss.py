@@ -18,7 +18,7 @@ from agentbay._wire.tools import (
 )
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
-from agentbay.local.outbound import egress
+from agentbay.local.outbound import destinations
 from agentbay.local.outbound.storage import ObstoreMissing, OssClient, describe_http_error
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 from agentbay.local.sessions.session import Session
@@ -48,7 +48,7 @@ async def upload_anonymous(session: Session, tool: OssUploadAnonymous) -> ToolRe
                 headers = {"Content-Length": str(size)}
                 async with stream_request("PUT", tool.url, headers, blocks) as response:
                     await _check_status(response)
-    except (egress.TransferFailed, FileOperationFailed, ValueError) as error:
+    except (destinations.TransferFailed, FileOperationFailed, ValueError) as error:
         return _transfer_error("Upload", error)
     return text_result(_UPLOADED)
 
@@ -63,7 +63,7 @@ async def download_anonymous(session: Session, tool: OssDownloadAnonymous) -> To
             async with stream_request("GET", tool.url, {}) as response:
                 await _check_status(response)
                 await _write_atomically(sandbox, tool.path, response.aiter_stream())
-    except (egress.TransferFailed, FileOperationFailed, ValueError) as error:
+    except (destinations.TransferFailed, FileOperationFailed, ValueError) as error:
         return _transfer_error("Download", error)
     return text_result(_DOWNLOADED)
 
@@ -76,7 +76,7 @@ async def upload(session: Session, tool: OssUpload) -> ToolReply:
             size = await _size(sandbox, tool.path)
             async with aclosing(_blocks(sandbox, tool.path, size)) as blocks:
                 await storage.put(tool.bucket, tool.object, blocks)
-    except (egress.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
+    except (destinations.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
         return _transfer_error("Upload", error)
     return text_result(_UPLOADED)
 
@@ -88,14 +88,14 @@ async def download(session: Session, tool: OssDownload) -> ToolReply:
         with session.using() as sandbox:
             async with aclosing(_require_storage(session).get(tool.bucket, tool.object)) as blocks:
                 await _write_atomically(sandbox, tool.path, blocks)
-    except (egress.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
+    except (destinations.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
         return _transfer_error("Download", error)
     return text_result(_DOWNLOADED)
 
 
 def _require_storage(session: Session) -> OssClient:
     if session.oss_client is None:
-        raise egress.TransferFailed("there are no credentials; call oss_env_init first")
+        raise destinations.TransferFailed("there are no credentials; call oss_env_init first")
     return session.oss_client
 
 
@@ -103,7 +103,7 @@ async def _size(sandbox: Sandbox, path: str) -> int:
     check_no_nul(path)
     info, _ = await sandbox.run_file_operation("stat", {"path": path})
     if not info["is_file"]:
-        raise egress.TransferFailed(f"{path} is not a file")
+        raise destinations.TransferFailed(f"{path} is not a file")
     return int(info["size"])
 
 
@@ -114,7 +114,7 @@ async def _blocks(sandbox: Sandbox, path: str, size: int) -> AsyncGenerator[byte
             "read", {"path": path, "offset": sent, "length": min(_BLOCK_BYTES, size - sent)}
         )
         if not block:
-            raise egress.TransferFailed(f"{path} became shorter while it was sent")
+            raise destinations.TransferFailed(f"{path} became shorter while it was sent")
         sent += len(block)
         yield block
 
@@ -151,7 +151,7 @@ async def _check_status(response: Any) -> None:
         said_why += part
         if len(said_why) > 4096:
             break
-    raise egress.TransferFailed(describe_http_error(response.status, said_why.decode("utf-8", "replace")))
+    raise destinations.TransferFailed(describe_http_error(response.status, said_why.decode("utf-8", "replace")))
 
 
 def _transfer_error(what: str, error: Exception) -> ToolReply:

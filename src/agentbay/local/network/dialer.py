@@ -1,7 +1,7 @@
-"""Where a sandbox's request may go, and the connection there.
+"""Connections to what the egress policy allows, directly or through the machine's own proxy.
 
-A name is resolved here and the connection goes to an address that was looked at, whatever the name means a moment
-later. Whatever was allowed, the runtime's own port is never reached.
+A name is resolved once, and the connection goes to an address that was checked (against DNS rebinding). Whatever the
+policy allows, the runtime's own port is never reached.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import base64
 import contextlib
 import ipaddress
-import logging
 import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
@@ -20,18 +19,20 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from agentbay.local.network.egress_policy import EgressPolicy, EgressRule, HostPort
-from agentbay.local.outbound.address_check import is_public_address
+from agentbay.local.outbound.address_check import NotPublicAddress, is_public_address, resolve
 
-_logger = logging.getLogger(__name__)
-
-_CONNECT_SECONDS = 15.0  # for each address
-_LARGEST_HEAD = 64 << 10
+_CONNECT_TIMEOUT_SECONDS = 15.0  # for each address
+_MAX_HEAD_BYTES = 64 << 10
 
 Streams = tuple[StreamReader, StreamWriter]
 
 
 class ProxyError(Exception):
-    """A request that is not carried out; `status` and text are the answer."""
+    """A request that the egress proxy refuses or cannot carry out.
+
+    Attributes:
+        status: The HTTP status of the answer, whose text is the message.
+    """
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -39,11 +40,11 @@ class ProxyError(Exception):
 
 
 class UpstreamConnection(NamedTuple):
-    """A connection for a request.
+    """A connection that carries one request.
 
     Attributes:
-        proxied: It leads to the machine's own proxy, which must be told the whole URL.
-        authorization: What that proxy wants to see, or b"".
+        via_proxy: It leads to the machine's own proxy, which wants the whole URL in a request line.
+        proxy_authorization: The credentials for that proxy, or b"".
     """
 
     reader: StreamReader
@@ -53,79 +54,83 @@ class UpstreamConnection(NamedTuple):
 
 
 class EgressDialer:
-    """What sandboxes may reach.
+    """Connects to hosts that the egress policy allows.
 
     Args:
         rules: What is allowed from the start.
-        own_port: Where the runtime itself listens; 0 if on no port.
-        more: Asked once, in a thread, before anything is refused; what it takes long to find out.
+        own_port: The port that the runtime itself listens on; 0 if none.
+        load_more_rules: Called once, in a thread, before anything is refused: for rules that take long to find out.
     """
 
     def __init__(
-        self, rules: Iterable[EgressRule], *, own_port: int, more: Callable[[], Iterable[EgressRule]] = tuple
+        self, rules: Iterable[EgressRule], *, own_port: int, load_more_rules: Callable[[], Iterable[EgressRule]] = tuple
     ) -> None:
-        self._rules, self._own_port, self._load_more_rules = EgressPolicy(rules), own_port, more
+        self._policy, self._own_port, self._load_more_rules = EgressPolicy(rules), own_port, load_more_rules
         self._more_rules_loaded: asyncio.Future[None] | None = None
 
-    async def connect(self, place: HostPort, *, scheme: str) -> UpstreamConnection:
-        """Connect to a place for a request of that scheme; the route of an "https" one is a tunnel to it.
+    async def connect(self, destination: HostPort, *, scheme: str) -> UpstreamConnection:
+        """Connect for a request.
+
+        Args:
+            scheme: "http", or "https" for a tunnel.
 
         Raises:
-            Refusal: It may not be reached, or cannot.
+            ProxyError: The policy does not allow it, or the connection failed.
         """
-        rule = await self._find_rule(place)
-        proxy = _find_system_proxy(place, scheme)
+        rule = await self._require_rule(destination)
+        proxy = _find_system_proxy(destination, scheme)
         if proxy is None:
-            return UpstreamConnection(*await self._connect_directly(place, rule))
-        if place.port == self._own_port:  # a name that another resolves might be that of this machine
-            raise ProxyError(403, f"{place}: the port of the runtime itself is closed")
-        return await _connect_via_proxy(proxy, place, scheme)
+            return UpstreamConnection(*await self._connect_directly(destination, rule))
+        if destination.port == self._own_port:  # the other proxy might resolve the name to this machine
+            raise ProxyError(403, f"{destination}: the port of the runtime itself is closed")
+        if rule.is_pattern:
+            await self._resolve(destination, rule)
+        return await _connect_via_proxy(proxy, destination, scheme)
 
-    async def _find_rule(self, place: HostPort) -> EgressRule:
-        if not (rule := self._rules.find_rule(place)):
+    async def _require_rule(self, destination: HostPort) -> EgressRule:
+        if not (rule := self._policy.find_rule(destination)):
             if self._more_rules_loaded is None:
                 self._more_rules_loaded = asyncio.ensure_future(self._add_more_rules())
             await asyncio.shield(self._more_rules_loaded)
-            rule = self._rules.find_rule(place)
+            rule = self._policy.find_rule(destination)
         if rule is None:
-            raise _not_allowed(place, f"{place} is not allowed")
+            raise _not_allowed(destination, f"{destination} is not allowed")
         return rule
 
     async def _add_more_rules(self) -> None:
-        self._rules.add(await asyncio.to_thread(self._load_more_rules))
+        self._policy.add(await asyncio.to_thread(self._load_more_rules))
 
-    async def _connect_directly(self, place: HostPort, rule: EgressRule) -> Streams:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise ProxyError(502, f"{place.host} cannot be resolved: {error.strerror}") from error
-        addresses = [str(entry[4][0]) for entry in found]
-        for address in addresses:
-            self._check_address(place, address, rule)
-        why = ""
+    async def _connect_directly(self, destination: HostPort, rule: EgressRule) -> Streams:
+        addresses = await self._resolve(destination, rule)
+        if destination.port == self._own_port and any(map(_is_local_address, addresses)):
+            raise ProxyError(403, f"{destination} is the runtime itself")
+        reason = ""
         for address in addresses:
             try:
-                async with asyncio.timeout(_CONNECT_SECONDS):
-                    return await asyncio.open_connection(address, place.port, limit=_LARGEST_HEAD)
+                async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS):
+                    return await asyncio.open_connection(address, destination.port, limit=_MAX_HEAD_BYTES)
             except TimeoutError:
-                why = f"no answer within {_CONNECT_SECONDS:.0f} seconds"
+                reason = f"no answer within {_CONNECT_TIMEOUT_SECONDS:.0f} seconds"
             except OSError as error:
-                why = error.strerror or str(error)
-        raise ProxyError(502, f"{place} cannot be reached: {why}")
+                reason = error.strerror or str(error)
+        raise ProxyError(502, f"{destination} cannot be reached: {reason}")
 
-    def _check_address(self, place: HostPort, address: str, rule: EgressRule) -> None:
-        if place.port == self._own_port and _is_local_address(address):
-            raise ProxyError(403, f"{place} is the runtime itself")
-        if rule.is_pattern and not is_public_address(address):
-            raise _not_allowed(place, f"{place.host} is not a public address")
+    async def _resolve(self, destination: HostPort, rule: EgressRule) -> list[str]:
+        try:
+            return await resolve(destination.host, destination.port, public_only=rule.is_pattern)
+        except OSError as error:
+            raise ProxyError(502, f"{destination.host} cannot be resolved: {error.strerror}") from error
+        except NotPublicAddress as error:
+            raise _not_allowed(destination, str(error)) from error
 
 
-def _not_allowed(place: HostPort, why: str) -> ProxyError:
-    return ProxyError(403, f"{why}; to allow it, start the runtime with --allow-host {place}")
+def _not_allowed(destination: HostPort, reason: str) -> ProxyError:
+    return ProxyError(403, f"{reason}; to allow it, start the runtime with --allow-host {destination}")
 
 
 def _is_local_address(address: str) -> bool:
-    """Whether an address is one of this machine's: only to those a socket can be bound."""
+    """Return whether an address belongs to this machine."""
+    # a socket can be bound to an address of this machine only
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
@@ -143,24 +148,24 @@ def _may_be_public(host: str) -> bool:
     return "." in host and not host.endswith((".localhost", ".local", ".internal"))
 
 
-def _find_system_proxy(place: HostPort, scheme: str) -> SplitResult | None:
-    """Return the proxy through which this machine's own programs would go, by the usual variables."""
-    if proxy_bypass(str(place)) or not _may_be_public(place.host):  # what is near needs no proxy
+def _find_system_proxy(destination: HostPort, scheme: str) -> SplitResult | None:
+    """Return the proxy that this machine's own programs would use, by the usual variables."""
+    if proxy_bypass(str(destination)) or not _may_be_public(destination.host):  # local hosts need no proxy
         return None
     proxies = getproxies()
     url = proxies.get(scheme) or proxies.get("all")
     return urlsplit(url if "://" in url else f"http://{url}") if url else None
 
 
-async def _connect_via_proxy(proxy: SplitResult, place: HostPort, scheme: str) -> UpstreamConnection:
-    """Connect to the machine's proxy; for "https" have it open a tunnel."""
+async def _connect_via_proxy(proxy: SplitResult, destination: HostPort, scheme: str) -> UpstreamConnection:
+    """Connect to the machine's own proxy, and let it open a tunnel for "https"."""
     if proxy.scheme not in ("http", "https") or not proxy.hostname:
         raise ProxyError(502, f"the machine's own proxy is of the kind {proxy.scheme}, which is not supported")
     tls = ssl.create_default_context() if proxy.scheme == "https" else None
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS):
             reader, writer = await asyncio.open_connection(
-                proxy.hostname, proxy.port or (443 if tls else 80), ssl=tls, limit=_LARGEST_HEAD
+                proxy.hostname, proxy.port or (443 if tls else 80), ssl=tls, limit=_MAX_HEAD_BYTES
             )
     except (TimeoutError, OSError) as error:
         raise ProxyError(502, "the machine's own proxy cannot be reached") from error
@@ -168,22 +173,22 @@ async def _connect_via_proxy(proxy: SplitResult, place: HostPort, scheme: str) -
     authorization = b"Basic " + base64.b64encode(login.encode()) if login else b""
     if scheme == "https":
         try:
-            await _open_tunnel(reader, writer, place, authorization)
+            await _open_tunnel(reader, writer, destination, authorization)
         except BaseException:
             writer.close()
             raise
     return UpstreamConnection(reader, writer, True, authorization)
 
 
-async def _open_tunnel(reader: StreamReader, writer: StreamWriter, place: HostPort, authorization: bytes) -> None:
-    head = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n".encode()
+async def _open_tunnel(reader: StreamReader, writer: StreamWriter, destination: HostPort, authorization: bytes) -> None:
+    head = f"CONNECT {destination} HTTP/1.1\r\nHost: {destination}\r\n".encode()
     writer.write(head + (b"Proxy-Authorization: " + authorization + b"\r\n" if authorization else b"") + b"\r\n")
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS):
             answer = await reader.readuntil(b"\r\n\r\n")
     except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise ProxyError(502, "the machine's own proxy gave no answer") from error
     status = answer.split(b" ", 2)[1:2]
     if not status or not status[0].startswith(b"2"):
-        said = answer.split(b"\r\n", 1)[0].decode("latin-1")
-        raise ProxyError(502, f"the machine's own proxy answered {said}")
+        status_line = answer.split(b"\r\n", 1)[0].decode("latin-1")
+        raise ProxyError(502, f"the machine's own proxy answered {status_line}")

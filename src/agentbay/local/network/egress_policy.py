@@ -1,4 +1,4 @@
-"""What sandboxes may reach: hosts that were named, on the ports that were named."""
+"""The egress policy: which hosts sandboxes may reach, on which ports."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-DEFAULT_PORTS = (80, 443)  # what a name without a port stands for
+DEFAULT_PORTS = (80, 443)  # of a rule without a port
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[0-9a-f.]*:[0-9a-f:.]*")
 
 
 class HostPort(NamedTuple):
-    """A host, as a name or an address, and a port."""
+    """A host, as a name or an IP address, and a port."""
 
     host: str
     port: int
@@ -22,44 +22,49 @@ class HostPort(NamedTuple):
 
 
 class EgressRule(NamedTuple):
-    """A host, "*.DOMAIN" for what is below a domain, or "*"; ports. A pattern stands for public addresses only."""
+    """An allowed host with its ports.
+
+    Attributes:
+        host: A name or an IP address, or one of the patterns "*.DOMAIN" (every subdomain) and "*". A pattern covers
+            public addresses only.
+    """
 
     host: str
     ports: tuple[int, ...]
 
     @property
     def is_pattern(self) -> bool:
-        """Whether it names no single host."""
+        """Whether the rule covers more than a single host."""
         return self.host.startswith("*")
 
-    def matches(self, place: HostPort) -> bool:
-        """Whether it names this place."""
-        if place.port not in self.ports:
+    def matches(self, destination: HostPort) -> bool:
+        """Return whether the rule covers a destination."""
+        if destination.port not in self.ports:
             return False
-        return place.host.endswith(self.host[1:]) if self.is_pattern else place.host == self.host
+        return destination.host.endswith(self.host[1:]) if self.is_pattern else destination.host == self.host
 
 
 class EgressPolicy:
-    """Rules in force."""
+    """The set of rules in force."""
 
     def __init__(self, rules: Iterable[EgressRule] = ()) -> None:
         self._rules = set(rules)
 
     def add(self, rules: Iterable[EgressRule]) -> None:
-        """Allow more."""
+        """Allow more hosts."""
         self._rules.update(rules)
 
-    def find_rule(self, place: HostPort) -> EgressRule | None:
-        """Return a rule that covers a place, one that names it rather than a pattern."""
-        found = [rule for rule in self._rules if rule.matches(place)]
+    def find_rule(self, destination: HostPort) -> EgressRule | None:
+        """Return a rule that covers a destination, a host name before a pattern."""
+        found = [rule for rule in self._rules if rule.matches(destination)]
         return min(found, key=lambda rule: rule.is_pattern, default=None)
 
 
 def parse_rule(text: str) -> EgressRule:
-    """Read HOST[:PORT], as users write it; an IPv6 address with a port stands in brackets.
+    """Parse HOST[:PORT], with an IPv6 address in brackets before a port.
 
     Raises:
-        ValueError: It is something else; says what.
+        ValueError: The text is something else.
     """
     host, port = _split(text if text.count(":") < 2 or text.startswith("[") else f"[{text}]")
     base = host.removeprefix("*.") if host != "*" else "any"
@@ -69,10 +74,10 @@ def parse_rule(text: str) -> EgressRule:
 
 
 def parse_host_port(authority: str, default_port: int | None = None) -> HostPort:
-    """Read the host and port of a request.
+    """Parse the host and port of a request.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The text is something else.
     """
     host, port = _split(authority)
     port = default_port if port is None else port

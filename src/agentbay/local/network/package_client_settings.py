@@ -1,7 +1,9 @@
-"""What this machine's own package clients are set up to reach, and how those in a sandbox come to know it.
+"""The package indexes that this machine's own clients use.
 
-No registry's name stands here: they are read from the files and variables of pip, uv, npm, apt and git, and where those
-say nothing, from what pip and npm have built in.
+The egress policy allows them, and clients in sandboxes are told of them.
+
+No registry is named here. They are read from the files and variables of pip, uv, npm, apt and git. Where those say
+nothing, the defaults built into pip and npm count.
 """
 
 from __future__ import annotations
@@ -20,25 +22,28 @@ from agentbay.local.network.egress_policy import EgressRule, parse_host_port
 
 _VARIABLE = re.compile(r"(PIP|UV|NPM_CONFIG|YARN)_\w*(INDEX|REGISTRY|FIND_LINKS)\w*", re.IGNORECASE)
 _URL = re.compile(r"\bhttps?://[^\s\"'<>,;\]]+")
-# comments, and proxies, which are a way and no destination
+# comments, and proxies: a proxy is no destination
 _IGNORED_LINES_PATTERN = re.compile(r"^\s*[#;].*$|^[^=\n]*proxy[^=\n]*=.*$", re.IGNORECASE | re.MULTILINE)
 _PIP_SETTINGS = {"index-url": "PIP_INDEX_URL", "extra-index-url": "PIP_EXTRA_INDEX_URL"}
 _CERTIFICATE_VARIABLES = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS",
     "GIT_SSL_CAINFO",
 )  # fmt: skip
-_VISIBLE_CERTIFICATE_DIRS = ("/etc/ssl/", "/etc/pki/", "/usr/")  # certificates that sandboxes see at the same place
-_COMMAND_TIMEOUT_SECONDS = 20.0  # seconds for npm to say what it has built in
+_VISIBLE_CERTIFICATE_DIRS = ("/etc/ssl/", "/etc/pki/", "/usr/")  # sandboxes see the same certificates here
+_COMMAND_TIMEOUT_SECONDS = 20.0  # npm is slow to start
 
 
 def configured_rules() -> set[EgressRule]:
-    """Return what configuration names: exactly those hosts, each on its port."""
+    """Return a rule for each host and port that the configuration names."""
     texts = [_IGNORED_LINES_PATTERN.sub("", _read(file)) for file in (*_pip_files(), *_npm_files(), *_other_files())]
     return _rules("\n".join([*texts, *_variables().values(), _git_settings()]))
 
 
 def default_rules() -> set[EgressRule]:
-    """Return what pip and npm reach where no configuration says otherwise; takes up to seconds."""
+    """Return rules for the built-in indexes of pip and npm that are in use.
+
+    This takes up to seconds.
+    """
     urls: list[str] = []
     if "PIP_INDEX_URL" not in package_client_environment():
         urls += _built_into_pip()
@@ -48,14 +53,14 @@ def default_rules() -> set[EgressRule]:
 
 
 def package_client_environment() -> dict[str, str]:
-    """Return what sandboxes are told: indexes and registries, without the logins in them, and certificates."""
+    """Return the variables for sandboxes: indexes without their credentials, and certificates."""
     found = {
         name: os.environ[name]
         for name in _CERTIFICATE_VARIABLES
         if os.environ.get(name, "").startswith(_VISIBLE_CERTIFICATE_DIRS)
     }
     for name, value in {**_from_pip(), **_from_npm(), **_variables()}.items():
-        if urls := [_without_login(url) for url in _URL.findall(value)]:
+        if urls := [_without_credentials(url) for url in _URL.findall(value)]:
             found[name.upper()] = " ".join(urls)
     return found
 
@@ -72,13 +77,13 @@ def _read_rules(text: str) -> Iterator[EgressRule]:
     for url in _URL.findall(text):
         parts = urlsplit(url)
         try:
-            place = parse_host_port(parts.netloc.rpartition("@")[2], 443 if parts.scheme == "https" else 80)
-        except ValueError:  # a variable in it, perhaps
+            destination = parse_host_port(parts.netloc.rpartition("@")[2], 443 if parts.scheme == "https" else 80)
+        except ValueError:  # such as a URL with a variable in it
             continue
-        yield EgressRule(place.host, (place.port,))
+        yield EgressRule(destination.host, (destination.port,))
 
 
-def _without_login(url: str) -> str:
+def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -88,7 +93,7 @@ def _configuration_home() -> Path:
 
 
 def _pip_files() -> list[Path]:
-    """Where pip looks, the weakest first."""
+    """Return the configuration files of pip, the weakest first."""
     files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), Path.home() / ".pip/pip.conf"]
     files += [_configuration_home() / "pip/pip.conf", Path(sys.prefix, "pip.conf")]
     return [*files, *([Path(named)] if (named := os.environ.get("PIP_CONFIG_FILE")) else [])]
@@ -108,7 +113,7 @@ def _other_files() -> list[Path]:
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not there, or not ours to read
+    except OSError:  # missing or not readable
         return ""
 
 
@@ -133,7 +138,7 @@ def _from_npm() -> dict[str, str]:
 
 
 def _git_settings() -> str:
-    """Return git's URLs: those that stand for others, and those that have settings or a login of their own."""
+    """Return the lines of git's configuration that name URLs."""
     if not (git := shutil.which("git")):
         return ""
     lines = _run_command([git, "config", "--list"]).splitlines()

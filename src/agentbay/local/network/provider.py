@@ -1,4 +1,4 @@
-"""Which network a session has, and what comes with it."""
+"""The network of each session, and its egress proxy."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _CHOICES: tuple[str, ...] = get_args(NetworkMode)
 
 
 class NetworkProvider:
-    """The networks that the sessions of a runtime can have; a policy's id is the name of one.
+    """Provides the network of a session, which a policy id names.
 
     Args:
-        default: For sessions that do not say.
-        allowed: What sessions with a proxy may reach, beside what this machine's package clients are set up for.
-        own_port: Where the runtime itself listens; 0 if on no port.
-        isolated: Whether sandboxes have networks of their own.
+        default: The network of sessions without a policy id.
+        allowed: Hosts that sessions with a proxy may reach, beside those of this machine's package clients.
+        own_port: The port that the runtime itself listens on; 0 if none.
+        isolated: Whether sandboxes have network namespaces of their own.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class NetworkProvider:
         self._environment: asyncio.Future[dict[str, str]] | None = None
 
     def network_for_policy(self, policy_id: str | None) -> NetworkMode:
-        """Return the network that a policy's id stands for.
+        """Return the network that a policy id names.
 
         Raises:
-            InvalidRequestError: It is the id of something else.
+            InvalidRequestError: There is no such network, or this runtime cannot provide it.
         """
         if not policy_id:
             return self.default
@@ -65,7 +65,7 @@ class NetworkProvider:
         return network
 
     async def package_client_environment(self, network: NetworkMode) -> dict[str, str]:
-        """Return the variables by which package clients in a session find what those of this machine use."""
+        """Return the variables that lead package clients in a session to this machine's indexes."""
         if network == "none":
             return {}
         if self._environment is None:
@@ -77,13 +77,13 @@ class NetworkProvider:
         return await asyncio.shield(self._environment)
 
     def start_proxy(self, listener: socket.socket) -> EgressProxy:
-        """Serve as the proxy of a session."""
-        # imported with the first session that has one: it takes a tenth of the runtime's start
+        """Start the egress proxy of a session."""
+        # imported late: h11 and ssl take a tenth of the time that the runtime needs to start
         from agentbay.local.network.dialer import EgressDialer
         from agentbay.local.network.proxy import EgressProxy
 
         if self._dialer is None:
-            self._dialer = EgressDialer(self._allowed, own_port=self._own_port, more=_package_client_rules)
+            self._dialer = EgressDialer(self._allowed, own_port=self._own_port, load_more_rules=_package_client_rules)
         return EgressProxy(listener, self._dialer)
 
 

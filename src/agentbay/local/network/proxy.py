@@ -1,7 +1,8 @@
-"""An HTTP proxy for one sandbox, which accepts on a socket that belongs to the sandbox's own network.
+"""The egress proxy of one sandbox.
 
-CONNECT makes a tunnel. Of any other request the head is read strictly and written anew, one request a connection, so
-that no two readers can differ about where it goes or where it ends.
+It runs in the service, but accepts on a socket in the sandbox's network namespace. CONNECT makes a tunnel. The head of
+any other request is parsed strictly and written anew, one request a connection. So the proxy and the server behind it
+cannot disagree about its destination or its end (request smuggling).
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from agentbay.local.network.egress_policy import HostPort, parse_host_port
 
 _logger = logging.getLogger(__name__)
 
-_MAX_CONNECTIONS = 128  # connections of one sandbox under way; more wait to be accepted
-_HEAD_SECONDS = 30.0
-_IDLE_SECONDS = 600.0  # for which a connection may stand still
-_HALF_CLOSED_SECONDS = 30.0  # the same, when one side has said its last
-_LARGEST_HEAD = 64 << 10
-_CHUNK = 1 << 16
-_RETRY_SECONDS = 0.5  # until it accepts again when descriptors have run out
+_MAX_CONNECTIONS = 128  # of one sandbox at a time; more wait to be accepted
+_HEAD_TIMEOUT_SECONDS = 30.0
+_IDLE_TIMEOUT_SECONDS = 600.0  # without a byte in either direction
+_HALF_CLOSED_TIMEOUT_SECONDS = 30.0  # the same, once one side has closed
+_MAX_HEAD_BYTES = 64 << 10
+_CHUNK_BYTES = 1 << 16
+_ACCEPT_RETRY_SECONDS = 0.5  # when descriptors have run out
 _RESOURCE_EXHAUSTED_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _END_OF_MESSAGE = (h11.EndOfMessage, h11.ConnectionClosed, h11.PAUSED)
 
 
 class EgressProxy:
-    """The proxy of one sandbox, until it is closed; `listener` is closed with it."""
+    """The proxy of one sandbox, which closes its listener at the end."""
 
-    def __init__(self, listener: socket.socket, reach: EgressDialer) -> None:
-        self._listener, self._dialer = listener, reach
+    def __init__(self, listener: socket.socket, dialer: EgressDialer) -> None:
+        self._listener, self._dialer = listener, dialer
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -47,7 +48,7 @@ class EgressProxy:
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Accept no more, and break off what is under way."""
+        """Accept no more connections, and break off those under way."""
         if self._closed:
             return
         self._closed = True
@@ -62,7 +63,7 @@ class EgressProxy:
         except OSError as error:
             if error.errno in _RESOURCE_EXHAUSTED_ERRNOS:
                 self._loop.remove_reader(self._listener)
-                self._loop.call_later(_RETRY_SECONDS, self._resume_accepting)
+                self._loop.call_later(_ACCEPT_RETRY_SECONDS, self._resume_accepting)
             return
         task = self._loop.create_task(_serve(connection, self._dialer))
         self._tasks.add(task)
@@ -79,101 +80,103 @@ class EgressProxy:
             self._loop.add_reader(self._listener, self._accept)
 
 
-async def _serve(connection: socket.socket, reach: EgressDialer) -> None:
-    """Answer what comes through a connection, then close it."""
+async def _serve(connection: socket.socket, dialer: EgressDialer) -> None:
+    """Answer the request of a connection, then close it."""
     writer: StreamWriter | None = None
     try:
-        reader, writer = await asyncio.open_connection(sock=connection, limit=_LARGEST_HEAD)
-        async with asyncio.timeout(_IDLE_SECONDS) as idle:
-            await _ProxyRequest(reader, writer, reach, idle).run()
-    except (OSError, TimeoutError):  # one side has gone, or stood still for too long
+        reader, writer = await asyncio.open_connection(sock=connection, limit=_MAX_HEAD_BYTES)
+        async with asyncio.timeout(_IDLE_TIMEOUT_SECONDS) as idle:
+            await _ProxyRequest(reader, writer, dialer, idle).run()
+    except (OSError, TimeoutError):  # one side has gone, or was idle for too long
         pass
     finally:
         connection.close() if writer is None else _close_gracefully(writer)
 
 
 def _close_gracefully(writer: StreamWriter) -> None:
-    """Close when what is to be sent has been; not for ever, if nobody takes it."""
+    """Close once everything is sent, or when the other side takes too long."""
     writer.close()
     if writer.transport.get_write_buffer_size():
-        asyncio.get_running_loop().call_later(_HALF_CLOSED_SECONDS, writer.transport.abort)
+        asyncio.get_running_loop().call_later(_HALF_CLOSED_TIMEOUT_SECONDS, writer.transport.abort)
 
 
 class _ProxyRequest:
-    """A request and its answer."""
+    """One request and its answer."""
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter, reach: EgressDialer, idle: asyncio.Timeout) -> None:
-        self._reader, self._writer, self._dialer, self._idle = reader, writer, reach, idle
-        self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
+    def __init__(self, reader: StreamReader, writer: StreamWriter, dialer: EgressDialer, idle: asyncio.Timeout) -> None:
+        self._reader, self._writer, self._dialer, self._idle = reader, writer, dialer, idle
+        self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._loop = asyncio.get_running_loop()
-        self._idle_timeout_seconds = _IDLE_SECONDS
+        self._idle_timeout_seconds = _IDLE_TIMEOUT_SECONDS
 
     async def run(self) -> None:
         try:
-            async with asyncio.timeout(_HEAD_SECONDS):
+            async with asyncio.timeout(_HEAD_TIMEOUT_SECONDS):
                 request = await self._next(self._client, self._reader)
         except (TimeoutError, h11.RemoteProtocolError) as error:
             await self._send_error(
                 ProxyError(400, f"no request that could be read: {str(error) or 'it took too long'}")
             )
             return
-        if not isinstance(request, h11.Request):  # nothing came
+        if not isinstance(request, h11.Request):  # the connection closed at once
             return
-        route: UpstreamConnection | None = None
+        upstream: UpstreamConnection | None = None
         try:
-            place, target = _read_target(request)
+            destination, path = _read_target(request)
             tunnel = request.method == b"CONNECT"
-            route = await self._dialer.connect(place, scheme="https" if tunnel else "http")
-            await (self._tunnel(route) if tunnel else self._forward_request(request, place, target, route))
-        except ProxyError as refusal:
-            _logger.info("refused: %s", refusal)
-            await self._send_error(refusal)
+            upstream = await self._dialer.connect(destination, scheme="https" if tunnel else "http")
+            await (self._tunnel(upstream) if tunnel else self._forward_request(request, destination, path, upstream))
+        except ProxyError as error:
+            _logger.info("refused: %s", error)
+            await self._send_error(error)
         finally:
-            if route is not None:
-                _close_gracefully(route.writer)
+            if upstream is not None:
+                _close_gracefully(upstream.writer)
 
-    async def _send_error(self, refusal: ProxyError) -> None:
-        # In the status line too: of an answer to CONNECT many programs show nothing else.
-        text = f"agentbay: {refusal}"
+    async def _send_error(self, error: ProxyError) -> None:
+        # In the status line too: many programs show nothing else of an answer to CONNECT.
+        text = f"agentbay: {error}"
         body = f"{text}.\n".encode()
-        head = f"HTTP/1.1 {refusal.status} {text}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        head = f"HTTP/1.1 {error.status} {text}\r\nContent-Type: text/plain; charset=utf-8\r\n"
         head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         self._writer.write(head.encode("ascii", "replace") + body)
         await self._writer.drain()
 
-    async def _tunnel(self, route: UpstreamConnection) -> None:
+    async def _tunnel(self, upstream: UpstreamConnection) -> None:
         self._writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         early, _ = self._client.trailing_data
-        route.writer.write(early)
-        await asyncio.gather(self._relay(self._reader, route.writer), self._relay(route.reader, self._writer))
+        upstream.writer.write(early)
+        await asyncio.gather(self._relay(self._reader, upstream.writer), self._relay(upstream.reader, self._writer))
 
     async def _relay(self, reader: StreamReader, writer: StreamWriter) -> None:
-        while data := await reader.read(_CHUNK):
+        while data := await reader.read(_CHUNK_BYTES):
             self._reset_idle_timer()
             writer.write(data)
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
-        self._idle_timeout_seconds = _HALF_CLOSED_SECONDS
+        self._idle_timeout_seconds = _HALF_CLOSED_TIMEOUT_SECONDS
         self._reset_idle_timer()
 
     async def _forward_request(
-        self, request: h11.Request, place: HostPort, target: str, route: UpstreamConnection
+        self, request: h11.Request, destination: HostPort, path: str, upstream: UpstreamConnection
     ) -> None:
-        server = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
-        headers: Headers = [(b"host", str(place).encode().removesuffix(b":80")), *_end_to_end_headers(request.headers)]
-        if route.proxy_authorization:
-            headers.append((b"proxy-authorization", route.proxy_authorization))
-        if route.via_proxy:
-            target = f"http://{place}{target}"
+        server = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        headers: Headers = [
+            (b"host", str(destination).encode().removesuffix(b":80")),
+            *_end_to_end_headers(request.headers),
+        ]
+        if upstream.proxy_authorization:
+            headers.append((b"proxy-authorization", upstream.proxy_authorization))
+        target = f"http://{destination}{path}" if upstream.via_proxy else path
         head = h11.Request(method=request.method, target=target, headers=headers)
-        route.writer.write(server.send(head) or b"")
-        sending = self._loop.create_task(self._send_body(server, route.writer))
+        upstream.writer.write(server.send(head) or b"")
+        sending = self._loop.create_task(self._send_body(server, upstream.writer))
         try:
-            await self._send_answer(server, route.reader)
+            await self._send_answer(server, upstream.reader)
         except h11.RemoteProtocolError as error:
-            raise ProxyError(502, f"the answer of {place} could not be read: {error}") from error
-        finally:  # some servers answer before they have read all
+            raise ProxyError(502, f"the answer of {destination} could not be read: {error}") from error
+        finally:  # some servers answer before they have read the whole body
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
@@ -197,7 +200,7 @@ class _ProxyRequest:
 
     async def _next(self, parser: h11.Connection, reader: StreamReader) -> Any:
         while (event := parser.next_event()) is h11.NEED_DATA:
-            parser.receive_data(await reader.read(_CHUNK))
+            parser.receive_data(await reader.read(_CHUNK_BYTES))
             self._reset_idle_timer()
         return event
 
@@ -206,7 +209,7 @@ class _ProxyRequest:
 
 
 def _read_target(request: h11.Request) -> tuple[HostPort, str]:
-    """Return where a request is to go, and what it is to ask for there."""
+    """Return the destination of a request, and the path to ask for there."""
     target = request.target.decode("ascii", "replace")
     framing = [name for name, _ in request.headers if name in (b"content-length", b"transfer-encoding")]
     if len(framing) > 1:

@@ -1,0 +1,1 @@
+"""Transfers between object storage and a session, which the service makes."""

@@ -1,4 +1,7 @@
-"""HTTP that the service speaks for a session; imported when it is first needed, for what it imports takes its time."""
+"""HTTP requests of the service.
+
+Import this late: httpcore takes long to import.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from agentbay.local.outbound.egress import TransferFailed, resolve_public_address
+from agentbay.local.outbound.destinations import TransferFailed, resolve_destination
 
-_STALL_TIMEOUT_SECONDS = 60.0  # for which a transfer may stand still
+_STALL_TIMEOUT_SECONDS = 60.0  # without a byte
 _TIMEOUTS = {
     "connect": _STALL_TIMEOUT_SECONDS,
     "read": _STALL_TIMEOUT_SECONDS,
@@ -22,13 +25,13 @@ _TIMEOUTS = {
 
 
 class _PublicAddressBackend(httpcore.AsyncNetworkBackend):
-    """Connects to what `choose` lets through."""
+    """Connects to the addresses that `resolve_destination` has checked."""
 
     def __init__(self) -> None:
         self._plain: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # pyright: ignore[reportAttributeAccessIssue]
 
     async def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
-        return await self._plain.connect_tcp(await resolve_public_address(host, port), port, *args, **kwargs)
+        return await self._plain.connect_tcp(await resolve_destination(host, port), port, *args, **kwargs)
 
     async def sleep(self, seconds: float) -> None:
         await self._plain.sleep(seconds)
@@ -38,10 +41,12 @@ class _PublicAddressBackend(httpcore.AsyncNetworkBackend):
 async def stream_request(
     method: str, url: str, headers: Mapping[str, str], content: AsyncIterator[bytes] | None = None
 ) -> AsyncIterator[httpcore.Response]:
-    """Send a request and yield its answer, unread. Redirections are not followed.
+    """Send a request and yield the response, whose body the caller reads.
+
+    Redirects are not followed.
 
     Raises:
-        Refused: It was refused, or could not be done.
+        TransferFailed: The destination was refused, or the request failed.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -1,4 +1,4 @@
-"""Object storage with credentials, by way of the library `obstore`, which is an extra."""
+"""Object storage with credentials, through the optional library `obstore`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from agentbay.local.outbound.egress import TransferFailed, resolve_public_address
+from agentbay.local.outbound.destinations import TransferFailed, resolve_destination
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 4 << 20  # read at a time
 _BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{1,62}", re.ASCII)
 
 
 class ObstoreMissing(Exception):
-    """What this needs is not installed."""
+    """The library obstore is not installed."""
 
 
 @frozen
 class OssClient:
-    """Credentials of a session, as `oss_env_init` got them, and the place they are for."""
+    """The storage credentials of a session, as `oss_env_init` got them."""
 
     access_key_id: str = field(repr=False)
     access_key_secret: str = field(repr=False)
@@ -30,11 +30,11 @@ class OssClient:
     region: str
 
     async def put(self, bucket: str, key: str, blocks: AsyncIterator[bytes]) -> None:
-        """Write an object, which is there whole or not at all.
+        """Write an object atomically.
 
         Raises:
-            Refused: It could not be done.
-            NoLibrary: obstore is not installed.
+            TransferFailed: The destination was refused, or the request failed.
+            ObstoreMissing: obstore is not installed.
         """
         obstore, store = await self._open(bucket, key)
         try:
@@ -48,8 +48,8 @@ class OssClient:
         """Read an object, block by block.
 
         Raises:
-            Refused: It could not be done.
-            NoLibrary: obstore is not installed.
+            TransferFailed: The destination was refused, or the request failed.
+            ObstoreMissing: obstore is not installed.
         """
         obstore, store = await self._open(bucket, key)
         try:
@@ -60,11 +60,11 @@ class OssClient:
             raise TransferFailed(_error_message(error)) from error
 
     def endpoint_url(self) -> str:
-        """Return where the storage is."""
+        """Return the URL of the given endpoint, or of the region."""
         if not self.endpoint and not self.region:
             raise TransferFailed("oss_env_init was given neither an endpoint nor a region")
-        place = self.endpoint or f"oss-{self.region.removeprefix('oss-')}.aliyuncs.com"
-        return place if "://" in place else f"https://{place}"
+        endpoint = self.endpoint or f"oss-{self.region.removeprefix('oss-')}.aliyuncs.com"
+        return endpoint if "://" in endpoint else f"https://{endpoint}"
 
     async def _open(self, bucket: str, key: str) -> tuple[Any, Any]:
         try:
@@ -84,8 +84,10 @@ class OssClient:
         except ValueError as error:
             raise TransferFailed(f"the endpoint {self.endpoint!r:.80} cannot be used: {error}") from None
         host = url.hostname or ""
-        await resolve_public_address(host, port)  # a name that changes its meaning in between is not caught here
-        by_name = "." in host and not host.replace(".", "").isdigit()  # then a bucket is a host below it
+        # Virtual-hosted style makes the bucket a subdomain, which an address or a bare name such as localhost has not.
+        by_name = "." in host and not host.replace(".", "").isdigit()
+        # obstore resolves the name again: DNS rebinding between the two is not caught here
+        await resolve_destination(host, port, bucket=bucket if by_name else "")
         options: dict[str, Any] = {
             "endpoint": f"{url.scheme}://{bucket}.{url.netloc}" if by_name else f"{url.scheme}://{url.netloc}",
             "region": self.region or "oss",
@@ -95,14 +97,14 @@ class OssClient:
             "client_options": {"allow_http": url.scheme == "http"},
             "retry_config": {"max_retries": 2},
         }
-        if self.security_token:  # keys that last have none
+        if self.security_token:  # long-term keys have none
             options["session_token"] = self.security_token
         store = S3Store(bucket, **options)
         return obstore, store
 
 
 def describe_http_error(status: object, body: str) -> str:
-    """Say what a storage says that refuses, such as `HTTP 404 NoSuchKey`."""
+    """Return the error of a storage on one line, such as `HTTP 404 NoSuchKey`."""
     code = re.search(r"<Code>([\w.]+)</Code>", body)
     return f"HTTP {status}{' ' + code[1] if code else ''}"
 

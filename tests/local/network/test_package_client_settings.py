@@ -1,4 +1,4 @@
-"""What is read from the configuration of a machine's package clients."""
+"""The settings that are read from this machine's package clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agentbay.local.network.egress_policy import EgressRule
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's home without any configuration, and no variables."""
+    """Return an empty home, with all variables of package clients unset."""
     for name in package_client_settings._variables():
         monkeypatch.delenv(name)
     for name in ("PIP_CONFIG_FILE", "NPM_CONFIG_USERCONFIG"):
@@ -22,8 +22,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_is_configured(home, monkeypatch):
-    """Hosts and ports come from files and variables; proxies and comments are no destinations."""
+def test_configured_rules(home, monkeypatch):
+    """Hosts come from files and variables, but not from proxies and comments."""
     (home / ".config/pip").mkdir(parents=True)
     (home / ".config/pip/pip.conf").write_text(
         "[global]\nindex-url = https://me:secret@index.test/index\n"
@@ -42,8 +42,8 @@ def test_what_is_configured(home, monkeypatch):
     assert not {"proxy.test", "comment.test"} & {rule.host for rule in found}
 
 
-def test_what_sandboxes_are_told(home, monkeypatch):
-    """Clients inside look where those outside do, without anybody's login; variables win over files."""
+def test_variables_for_sandboxes(home, monkeypatch):
+    """Sandboxes get the same indexes without credentials, variables before files."""
     (home / ".pip").mkdir()
     (home / ".pip/pip.conf").write_text("[global]\nindex-url = https://me:secret@index.test/index\nretries = 3\n")
     (home / ".npmrc").write_text("//npm.test/:_authToken=secret\nregistry=https://npm.test/\n")
@@ -59,8 +59,8 @@ def test_what_sandboxes_are_told(home, monkeypatch):
     assert "secret" not in str(found)
 
 
-def test_what_is_built_in(home, monkeypatch):
-    """Where pip is not told otherwise, its own index counts, and the host that keeps that index's files."""
+def test_built_in_indexes(home, monkeypatch):
+    """Without configuration, the built-in indexes of pip and npm are allowed."""
     pip = pytest.importorskip("pip._internal.models.index")
     monkeypatch.setenv("PATH", str(home))  # npm takes half a second
     (home / "npm").write_text("#!/bin/sh\necho https://registry.test/\n")
