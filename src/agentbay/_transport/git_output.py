@@ -165,7 +165,6 @@ def _make_error(kind: type[_E], job: GitCommand, output: GitOutput, said: str) -
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PATH = r'"(?:[^"\\]|\\.)*"|.+?'
-_CHANGE = re.compile(rf"({_PATH})")
 _RENAME = re.compile(rf"({_PATH}) -> ({_PATH})")
 _ESCAPED = re.compile(r'\\([abfnrtv"\\]|[0-7]{3})')
 _ESCAPES = dict(zip('abfnrtv"\\', '\a\b\f\n\r\t\v"\\', strict=True))

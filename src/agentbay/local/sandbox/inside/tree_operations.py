@@ -18,7 +18,6 @@ from agentbay.local.sandbox.shared.path_filter import PathFilter
 
 LENGTH_PREFIX = struct.Struct(">I")
 CHUNK_BYTES = 1 << 18
-FACTS = 4  # what tells that a file has not been touched: size, times of its content and of its inode, inode
 _MOST_ERRORS = 10
 
 TreeRecord = dict[str, Any]
