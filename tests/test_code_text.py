@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agentbay import AgentBayError, CodeError, CodeTimeoutError, EnhancedCodeExecutionResult, ReplyError
-from agentbay._transport.code import normalize_language, read_code_result
+from agentbay._transport.code import make_run_code, read_code_result
 from agentbay._transport.code_stream import CodeEventCollector
 from agentbay._transport.reply import Reply
 from agentbay._wire.tools import ToolReply
@@ -185,8 +185,15 @@ def test_any_event(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "name"),
     [("python", "python"), (" PY ", "python"), ("Python3", "python"), ("js", "javascript"), ("node", "javascript"),
-     ("NodeJS", "javascript"), ("R", "r"), ("Java", "java"), ("ruby", None), ("", None), (None, None)],
+     ("NodeJS", "javascript"), ("R", "r"), ("Java", "java"), ("Ruby", "ruby"), ("jupyter:Ir", "jupyter:ir")],
 )  # fmt: skip
-def test_languages(given: object, name: str | None) -> None:
-    """Names of languages and their short forms."""
-    assert normalize_language(given) == name
+def test_aliases_of_languages(given: str, name: str) -> None:
+    """Aliases become the language's own name, and unknown names go to the service."""
+    assert make_run_code("1", given).language == name
+
+
+@pytest.mark.parametrize("language", ["", " ", None])
+def test_a_missing_language_is_refused(language: str | None) -> None:
+    """Code without a language and without a context is refused."""
+    with pytest.raises(CodeError, match="Unsupported language"):
+        make_run_code("1", language)

@@ -1,8 +1,9 @@
-"""How Python objects become what travels, and back: names, strictness, form fields, parameters, keys."""
+"""The wire format: names, strict reading, form fields, session parameters and key names."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -54,8 +55,8 @@ def test_names_follow_one_rule(name: str, in_pascal: str, in_camel: str) -> None
 
 
 @given(st.text("abcdefghij_", min_size=1), st.text("abcdefghij_", min_size=1))
-def test_names_do_not_change_case_of_the_first(first: str, second: str) -> None:
-    """Both styles differ in the case of the first letter only, so an alias in either can be told."""
+def test_both_styles_differ_in_the_first_letter_only(first: str, second: str) -> None:
+    """Both styles differ in the case of the first letter only."""
     name = f"a{first}_{second}"
     assert camel(name)[1:] == pascal(name)[1:]
 
@@ -98,8 +99,8 @@ class Sample:
         ({"Nested": {"name": "a", "Server": "b"}}, "nested", tools.ToolEntry(name="a", server="b")),
     ],
 )
-def test_reads_what_services_really_send(given_: dict[str, Any], field: str, expected: object) -> None:
-    """null is absent, unknown keys are ignored, aliases known, and a value gets another type only if that is exact."""
+def test_values_from_services_are_read(given_: dict[str, Any], field: str, expected: object) -> None:
+    """null is absent, unknown keys are ignored, and only exact conversions are made."""
     found = getattr(structure(given_, Sample), field)
     assert found == expected
     assert type(found) is type(expected)
@@ -108,45 +109,79 @@ def test_reads_what_services_really_send(given_: dict[str, Any], field: str, exp
 @pytest.mark.parametrize(
     ("given_", "place"),
     [
-        ({"Text": True}, "text"),
-        ({"Text": ["a"]}, "text"),
-        ({"Text": {"a": 1}}, "text"),
-        ({"Count": True}, "count"),
-        ({"Count": 1.5}, "count"),
-        ({"Count": "1.0"}, "count"),
-        ({"Count": ""}, "count"),
-        ({"Count": "--1"}, "count"),
-        ({"Share": "1.5"}, "share"),
-        ({"Share": True}, "share"),
-        ({"Flag": 1}, "flag"),
-        ({"Flag": "no"}, "flag"),
-        ({"Nested": "text"}, "nested"),
-        ({"Nested": {"name": ["a"]}}, "nested.name"),
-        ({"Table": {"a": [1]}}, "table"),
+        ({"Text": True}, "Text"),
+        ({"Text": ["a"]}, "Text"),
+        ({"Text": {"a": 1}}, "Text"),
+        ({"Count": True}, "Count"),
+        ({"Count": 1.5}, "Count"),
+        ({"Count": "1.0"}, "Count"),
+        ({"Count": ""}, "Count"),
+        ({"Count": "--1"}, "Count"),
+        ({"Share": "1.5"}, "Share"),
+        ({"Share": True}, "Share"),
+        ({"Flag": 1}, "Flag"),
+        ({"Flag": "no"}, "Flag"),
+        ({"Names": "abc"}, "Names"),
+        ({"Names": {"a": 1}}, "Names"),
+        ({"Names": 5}, "Names"),
+        ({"Names": ["a", ["b"]]}, "Names[1]"),
+        ({"Nested": "text"}, "Nested"),
+        ({"Nested": {"name": ["a"]}}, "Nested.name"),
+        ({"Nested": {"inputSchema": [["type", "object"]]}}, "Nested.inputSchema"),
+        ({"Table": {"a": [1]}}, "Table['a']"),
+        ({"Table": [["a", "b"]]}, "Table"),
+        ({"Table": "ab"}, "Table"),
+        ({"WsUrl": 1j}, "WsUrl"),
+        ({"wsUrl": False}, "WsUrl"),
     ],
 )
-def test_refuses_what_would_have_to_be_bent(given_: dict[str, Any], place: str) -> None:
-    """A value of another type is refused, not coerced, and the message names its place, never the value."""
-    with pytest.raises(MalformedError, match=rf"Data\.{place}") as caught:
+def test_values_of_another_type_are_refused(given_: dict[str, Any], place: str) -> None:
+    """A value of another type is refused by its name on the wire, without the value."""
+    with pytest.raises(MalformedError) as caught:
         structure(given_, Sample)
+    assert caught.value.field == f"Data.{place}"
+    assert str(caught.value) == f"Data.{place}: {caught.value.problem}"
     assert "--1" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["plain text", {"type": "text"}, 5, True])
+def test_content_that_is_no_list_is_refused(content: object) -> None:
+    """A tool's content must be a list: a text is not read as a list of letters."""
+    with pytest.raises(MalformedError) as caught:
+        structure({"content": content}, tools.ToolReply)
+    assert caught.value.field == "Data.content"
+    assert caught.value.problem.startswith("must be a list, not ")
+
+
+def test_a_missing_key_is_named() -> None:
+    """A required key that is missing is refused by its name on the wire."""
+    with pytest.raises(MalformedError) as caught:
+        structure({"path": "/a", "edits": [{"oldText": "a"}]}, tools.EditFile, path="Args")
+    assert (caught.value.field, caught.value.problem) == ("Args.edits[0].newText", "is required")
+
+
+def test_json_text_that_is_no_json_is_refused() -> None:
+    """A field of JSON text that cannot be parsed is refused without its text."""
+    with pytest.raises(MalformedError) as caught:
+        structure({"ToolList": "[secret"}, sessions.CreatedSessionData)
+    assert (caught.value.field, caught.value.problem) == ("Data.ToolList", "must be JSON text")
+
+
 @pytest.mark.parametrize("value", [None, "text", 5, [1], True])
-def test_refuses_what_is_no_object(value: object) -> None:
-    """What should be an object and is not is refused."""
+def test_values_that_are_no_object_are_refused(value: object) -> None:
+    """A value that is no object is refused where one is required."""
     with pytest.raises(MalformedError, match="Data"):
         structure(value, Sample)
 
 
 def test_null_is_never_the_word_none() -> None:
-    """An explicit null in a list of strings is refused rather than read as 'None'."""
+    """A null in a list of strings is refused, not read as 'None'."""
     with pytest.raises(MalformedError):
         structure({"Names": [None]}, Sample)
 
 
 def test_writes_nothing_for_none() -> None:
-    """None is left out of what is written, and empty values are not."""
+    """None is left out when writing, and empty values are not."""
     assert unstructure(tools.ToolReply()) == {"content": [], "isError": False}
     assert unstructure(tools.Shell(command="x", cwd="")) == {"command": "x", "timeout_ms": 1000, "cwd": ""}
 
@@ -161,7 +196,7 @@ def test_json_text_inside_json_may_be_json_as_well() -> None:
 
 
 def test_unknown_values_of_enums_are_harmless() -> None:
-    """A status nobody knows is a string like any other in a reply."""
+    """A reply's unknown status is read as a plain string."""
     assert structure({"Status": "HIBERNATING"}, sessions.SessionDetail).status == "HIBERNATING"
     assert structure({"status": "Queued"}, ContextStatusData).status == "Queued"
 
@@ -180,13 +215,13 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_json_is_kept(value: object) -> None:
-    """What a payload holds as plain JSON goes through unchanged."""
+    """Plain JSON in a payload comes back unchanged."""
     assert structure({"value": value}, Deep).value == value
 
 
 @given(st.dictionaries(st.sampled_from([*(pascal(n) for n in Sample.__slots__), "wsUrl"]), json_values))
-def test_reading_fails_in_one_way(value: dict[str, Any]) -> None:
-    """Whatever a service sends, reading it gives an object or `Malformed`."""
+def test_reading_fails_with_one_error_only(value: dict[str, Any]) -> None:
+    """Reading any JSON gives an object or raises MalformedError."""
     try:
         assert isinstance(structure(value, Sample), Sample)
     except MalformedError as error:
@@ -196,7 +231,7 @@ def test_reading_fails_in_one_way(value: dict[str, Any]) -> None:
 # ── Fields of a request ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def sent(action: Any) -> dict[str, str]:
+def sent_fields(action: Any) -> dict[str, str]:
     query, form = write_fields(action, "A")
     return dict(query + form)
 
@@ -208,7 +243,7 @@ def test_truth_in_any_case(text: str) -> None:
     action = read_fields(tools.CallMcpTool, fields)
     assert isinstance(action, tools.CallMcpTool)
     assert action.auto_gen_session is True
-    assert sent(action)["AutoGenSession"] == "True"
+    assert sent_fields(action)["AutoGenSession"] == "True"
 
 
 @pytest.mark.parametrize("text", ['{"a":"b","c":"d"}', '{"a": "b", "c": "d"}', ' {"a":\n"b", "c" : "d"}'])
@@ -232,12 +267,17 @@ def test_json_in_any_spacing(text: str) -> None:
         (tools.CallMcpTool, {"SessionId": "s", "Name": "n", "Args": "{}", "AutoGenSession": "1"}, "AutoGenSession"),
         (sessions.CreateMcpSession, {"PersistenceDataList": '{"a": 1}'}, "PersistenceDataList"),
         (sessions.CreateMcpSession, {"Skills": "[{}]"}, "Skills"),
+        (sessions.CreateMcpSession, {"Skills": '"abc"'}, "Skills"),
+        (sessions.CreateMcpSession, {"ExtraConfigs.1": "a"}, "ExtraConfigs"),
+        (contexts.GetAndLoadInternalContext, {"SessionId": "s"}, "ContextTypes"),
+        (contexts.GetAndLoadInternalContext, {"SessionId": "s", "ContextTypes.A": "x"}, "ContextTypes"),
     ],
 )
 def test_malformed_fields_are_named(cls: Any, fields: dict[str, str], place: str) -> None:
     """A field that is missing or cannot be read is refused by its name."""
-    with pytest.raises(MalformedError, match=place):
+    with pytest.raises(MalformedError) as caught:
         read_fields(cls, fields)
+    assert re.split(r"[.\[]", caught.value.field)[0] == place
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -248,10 +288,10 @@ def test_unknown_fields_are_ignored() -> None:
 
 def test_none_is_left_out_and_empty_is_not() -> None:
     """None has no field; an empty string, list or object has one."""
-    assert sent(sessions.GetLink(session_id="s")) == {"Authorization": "A", "SessionId": "s"}
-    assert sent(tools.CallMcpTool(session_id="s", name="n", args={}))["Server"] == ""
-    assert sent(sessions.ListSession(labels={}))["Labels"] == "{}"
-    assert sent(sessions.CreateMcpSession(skills=[]))["Skills"] == "[]"
+    assert sent_fields(sessions.GetLink(session_id="s")) == {"Authorization": "A", "SessionId": "s"}
+    assert sent_fields(tools.CallMcpTool(session_id="s", name="n", args={}))["Server"] == ""
+    assert sent_fields(sessions.ListSession(labels={}))["Labels"] == "{}"
+    assert sent_fields(sessions.CreateMcpSession(skills=[]))["Skills"] == "[]"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +315,7 @@ def test_form_fields_round_trip(text: str, labels: dict[str, str], flag: bool | 
     action = sessions.CreateMcpSession(
         image_id=text, labels=labels, enable_record=flag, timeout=number, skills=[text], login_region_id="r"
     )
-    assert read_fields(sessions.CreateMcpSession, sent(action)) == action
+    assert read_fields(sessions.CreateMcpSession, sent_fields(action)) == action
 
 
 # ── Session parameters ───────────────────────────────────────────────────────────────────────────────────────────────

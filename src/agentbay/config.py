@@ -1,4 +1,7 @@
-"""Where the service is and how long to wait for it; the one reader of the environment."""
+"""Read the configuration: the service's address, the key and the time limit.
+
+This is the one reader of the environment.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,13 @@ _ENVIRONMENT_VARIABLES = ("AGENTBAY_API_KEY", "AGENTBAY_REGION_ID", "AGENTBAY_EN
 
 @define(slots=False)
 class Config:
-    """Where the service is. When given to a client, it is the whole truth: the environment is not read.
+    """The address of the service, and the time limit.
+
+    A client that gets one does not read the environment for these values.
 
     Attributes:
-        timeout_ms: Milliseconds one operation may take; None means 60,000.
-        region_id: Region, such as "cn-hangzhou" (the default); it decides the endpoint.
+        timeout_ms: Milliseconds for one operation; None means 60,000.
+        region_id: Region, such as "cn-hangzhou" (the default), which decides the endpoint.
         endpoint: Host, or URL with `http://` or `https://`, used as it is; or `unix:PATH`, the socket of a local
             runtime. Ignored if a region is given.
     """
@@ -42,10 +47,13 @@ class Config:
 
 
 class Settings(NamedTuple):
-    """What a client needs to know, decided. The key is kept out of `repr`.
+    """The settings of a client, after all defaults.
+
+    `repr` leaves the key out.
 
     Attributes:
-        socket: Path of the unix socket through which `http://localhost` is reached, or "".
+        timeout: Seconds for one operation.
+        socket_path: Path of the unix socket through which `http://localhost` is reached, or "".
     """
 
     api_key: str
@@ -63,14 +71,13 @@ class Settings(NamedTuple):
 def resolve_settings(
     api_key: str = "", cfg: Config | None = None, env_file: str | None = None, timeout: float | None = None
 ) -> Settings:
-    """Decide key, endpoint and time limit from arguments, `cfg`, or else the environment.
+    """Decide key, endpoint and time limit from the arguments or the environment.
 
     Args:
         api_key: The key; empty means the variable AGENTBAY_API_KEY.
-        cfg: Where the service is; None means the variables AGENTBAY_REGION_ID, AGENTBAY_ENDPOINT and
-            AGENTBAY_TIMEOUT_MS.
-        env_file: File with such variables for those that the environment lacks; needs the extra `dotenv`.
-        timeout: Seconds one operation may take; goes before `cfg` and the environment.
+        cfg: The address; None means the variables AGENTBAY_REGION_ID, AGENTBAY_ENDPOINT and AGENTBAY_TIMEOUT_MS.
+        env_file: File with such variables, for those missing in the environment; needs the extra `dotenv`.
+        timeout: Seconds for one operation; goes before `cfg` and the environment.
 
     Raises:
         ConfigurationError: If there is no key, or a value cannot be used.
@@ -160,7 +167,7 @@ def _socket_path(endpoint: str) -> str:
 
 
 def _redact_endpoint(endpoint: str) -> str:
-    return re.sub(r"[^/]*@|[?#].*", "…", endpoint)  # a user's password and a query are nobody else's business
+    return re.sub(r"[^/]*@|[?#].*", "…", endpoint)  # a password or a token in the query must not be shown
 
 
 def _is_bare_url(url: str) -> bool:

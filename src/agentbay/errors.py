@@ -1,4 +1,4 @@
-"""The one exception tree.
+"""The exception tree.
 
 AgentBayError
 ├── ConfigurationError            (also ValueError) the client cannot be set up as asked
@@ -9,14 +9,14 @@ AgentBayError
 │   ├── ConnectionLost            it may have been executed, the answer was lost
 │   └── DeadlineExceeded          (also TimeoutError) time ran out
 ├── ReplyError                    an answer arrived that cannot be understood
-├── APIError                      the service answered: no
+├── APIError                      the service refused, or failed
 │   ├── AuthenticationError       the key is not accepted
 │   ├── PermissionDeniedError     the key may not do this
 │   ├── InvalidRequestError       the request itself is at fault
-│   ├── NotFoundError             the thing named does not exist
+│   ├── NotFoundError             the named thing does not exist
 │   │   └── SessionNotFoundError  (also SessionError)
 │   ├── ConflictError             the thing is in a state that forbids it
-│   ├── QuotaExceededError        as many of the thing exist as there may be
+│   ├── QuotaExceededError        a limit on the number of things is reached
 │   ├── RateLimitError            too many requests; `retry_after` says how long to wait
 │   └── ServerError               the service failed
 │       └── ServiceUnavailableError
@@ -26,13 +26,13 @@ AgentBayError
 │   └── WaitTimeoutError          (also TimeoutError) the service did not finish in time
 ├── BrowserError, FileError, OssError, AgentError, ClearanceTimeoutError
 ├── CommandError
-│   └── CommandTimeoutError       (also TimeoutError) carries the output so far
+│   └── CommandTimeoutError       (also TimeoutError) has the output so far
 ├── CodeError
 │   └── CodeTimeoutError          (also TimeoutError)
 ├── GitError
 │   ├── GitAuthError, GitNotFoundError, GitConflictError, GitNotARepoError, GitRejectedError
 │   └── GitTimeoutError           (also TimeoutError)
-├── WsCancelledError              a stream was cancelled from this side while somebody waited for its end
+├── WsCancelledError              a stream was cancelled from this side before its end
 └── PtyError
     └── PtySessionNotFoundError, PtyNotConnectedError
 """
@@ -42,11 +42,11 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 _E = TypeVar("_E", bound="AgentBayError")
-_SENTENCE_ENDINGS = (".", "!", "?", ":")  # of sentences
+_SENTENCE_ENDINGS = (".", "!", "?", ":")  # after which a hint needs no further full stop
 
 
 class AgentBayError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base of every error that this package raises on purpose.
 
     Attributes:
         message: What happened, in one sentence.
@@ -56,7 +56,7 @@ class AgentBayError(Exception):
         code: The service's error code, or "".
         status_code: The HTTP status of the answer, or None if there was none.
         retryable: Whether the same call may succeed when sent again later.
-        extra: Any further keyword given to the constructor.
+        extra: Any further keywords given to the constructor.
     """
 
     default_message = ""
@@ -88,11 +88,11 @@ class AgentBayError(Exception):
         return f"{self.message}{'' if self.message.endswith(_SENTENCE_ENDINGS) else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own reduction calls cls(*args) and so loses keyword-only arguments.
+        # Exception.__reduce__ calls cls(*args) and so loses keyword-only arguments.
         return _rebuild, (type(self), self.args, self.__dict__)
 
     def context(self) -> dict[str, Any]:
-        """What locates the failure, as keywords for another error that wraps this one."""
+        """Return the facts that locate the failure, for an error that wraps it."""
         return {
             "hint": self.hint,
             "action": self.action,
@@ -110,15 +110,24 @@ def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
 
 
 class ConfigurationError(AgentBayError, ValueError):
-    """The client cannot be set up as asked: a missing key, an unusable endpoint, a bad option."""
+    """The client cannot be set up.
+
+    The key is missing, or an endpoint or option cannot be used.
+    """
 
 
 class InvalidArgumentError(AgentBayError, ValueError):
-    """An argument was refused before anything was sent; the message names it and what it may be."""
+    """An argument was refused before anything was sent.
+
+    The message names the argument, and the values it may have.
+    """
 
 
 class ClientClosedError(AgentBayError, RuntimeError):
-    """A client was used after it had been closed. Raised by every method, never folded into a result."""
+    """A client was used after it had been closed.
+
+    Every method raises it; no result carries it.
+    """
 
     default_message = "This client is closed."
 
@@ -133,29 +142,41 @@ class TransportError(AgentBayError):
 
 
 class ConnectionFailed(TransportError):
-    """The request was never sent: refused, unresolvable, or no connection in time. Safe to repeat."""
+    """The request was never sent, so it is safe to repeat it.
+
+    The address could not be resolved, refused the connection, or had none free in time.
+    """
 
 
 class ConnectionLost(TransportError):
-    """The connection broke after the request was sent; the service may or may not have executed it."""
+    """The connection broke after the request was sent.
+
+    The service may have executed it or not.
+    """
 
 
 class DeadlineExceeded(TransportError, TimeoutError):
-    """The time for the operation ran out; if a request was under way, it may have been executed."""
+    """The time for the operation ran out.
+
+    If a request was under way, the service may have executed it.
+    """
 
 
 class ReplyError(AgentBayError):
-    """An answer arrived that cannot be understood, so whether the request was executed is unknown."""
+    """An answer arrived that cannot be understood.
+
+    Whether the request was executed is unknown.
+    """
 
 
 # ── The service refused ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class APIError(AgentBayError):
-    """The service understood the request and refused it, or failed.
+    """The service refused the request, or failed.
 
     Attributes:
-        retry_after: The service's advice how long to wait before trying again, seconds; None if it gave none.
+        retry_after: Seconds that the service asks to wait before a retry, or None.
     """
 
     default_message = "API error"
@@ -179,7 +200,7 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError):
-    """The API key is valid but may not do this."""
+    """The API key is valid, but may not do this."""
 
 
 class InvalidRequestError(APIError):
@@ -195,17 +216,23 @@ class ConflictError(APIError):
 
 
 class QuotaExceededError(APIError):
-    """As many of the thing exist as there may be; it helps to delete one, not to wait."""
+    """A limit on the number of things is reached.
+
+    Deleting one helps, waiting does not.
+    """
 
 
 class RateLimitError(APIError):
-    """Too many requests."""
+    """The service gets too many requests."""
 
     retryable = True
 
 
 class ServerError(APIError):
-    """The service failed; the request may or may not have been executed."""
+    """The service failed.
+
+    It may have executed the request or not.
+    """
 
     retryable = True
 
@@ -218,11 +245,17 @@ class ServiceUnavailableError(ServerError):
 
 
 class ToolError(AgentBayError):
-    """A tool ran in the session and reported a failure; the message is the tool's own text."""
+    """A tool ran in the session and reported a failure.
+
+    The message is the tool's own text.
+    """
 
 
 class NotSupportedError(AgentBayError):
-    """The service does not offer this at all; the message says what does instead."""
+    """The service does not offer this at all.
+
+    The message says what to use instead.
+    """
 
 
 class SessionError(AgentBayError):
@@ -258,7 +291,10 @@ class CommandError(AgentBayError):
 
 
 class CommandTimeoutError(CommandError, TimeoutError):
-    """A command ran into its time limit and was killed. `stdout` and `stderr` hold its output so far."""
+    """A command was killed at its time limit.
+
+    `stdout` and `stderr` hold its output so far.
+    """
 
     def __init__(
         self, message: str | None = None, *args: object, stdout: str = "", stderr: str = "", **kwargs: Any
@@ -275,7 +311,7 @@ class CodeError(AgentBayError):
 
 
 class CodeTimeoutError(CodeError, TimeoutError):
-    """Code ran into its time limit and was interrupted, or killed where that did not help."""
+    """Code was interrupted at its time limit, or killed."""
 
 
 class OssError(AgentBayError):
@@ -344,13 +380,19 @@ class GitNotARepoError(GitError):
 
 
 class GitRejectedError(GitError):
-    """The remote repository did not take what was pushed: it has commits that are not here, or its rules forbid it."""
+    """The remote repository refused the push.
+
+    It has commits that are missing here, or its rules forbid the push.
+    """
 
     default_message = "Git push rejected"
 
 
 class GitTimeoutError(GitError, TimeoutError):
-    """A git command ran into its time limit and was killed. `stdout` and `stderr` hold its output so far."""
+    """A git command was killed at its time limit.
+
+    `stdout` and `stderr` hold its output so far.
+    """
 
     default_message = "Git operation timed out"
     default_exit_code = -1
@@ -369,16 +411,19 @@ class PtySessionNotFoundError(PtyError):
 
 
 class PtyNotConnectedError(PtyError):
-    """The terminal handle is not connected any more."""
+    """The terminal handle is no longer connected."""
 
     default_message = "PTY handle is not connected"
 
 
 class BlockingCallWarning(RuntimeWarning):
-    """A blocking call stalls the event loop that runs in its thread. Each place in a program is told once."""
+    """A blocking call stalls the event loop of its thread.
+
+    Python shows it once for each place in a program.
+    """
 
 
 class WsCancelledError(AgentBayError):
-    """A stream was cancelled from this side while somebody waited for its end."""
+    """A stream was cancelled from this side before its end."""
 
     default_message = "The stream was cancelled."

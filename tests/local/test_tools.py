@@ -52,7 +52,9 @@ def test_shell_timeout(wire: Wire, session: str):
         ("shell", {"command": "true", "envs": {"a=b": "c"}}), ("shell", {"command": "true", "cwd": "\0"}),
         ("read_file", {"path": "\0"}), ("read_file", {"path": "x", "offset": -1}),
         ("write_file", {"path": "x", "content": "y", "mode": "z"}), ("write_file", {"path": "x"}),
-        ("nosuch", {}),
+        ("read_multiple_files", {"paths": "/etc/hostname"}), ("read_multiple_files", {"paths": {"a": 1}}),
+        ("set_env", {"envs": {"key": "a", "value": "b"}}), ("get_env", {"keys": "HOME"}),
+        ("shell", {"command": "true", "envs": [["a", "b"]]}), ("nosuch", {}),
     ],
 )  # fmt: skip
 def test_malformed_calls(wire: Wire, session: str, name: str, args: dict[str, object]):

@@ -1,1 +1,1 @@
-"""The one transport layer, without I/O: what to send, what an answer means, whether and when to send again."""
+"""The transport layer without I/O: requests, the meaning of answers, and retries."""

@@ -1,4 +1,4 @@
-"""What the text of the code tool says, in every shape in which services have been seen to say it."""
+"""Read the text of the code tool, in every form known from services."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .._wire.languages import canonical_language
 from .._wire.tools import RunCode, ToolReply
 from ..errors import CodeError, CodeTimeoutError, InvalidArgumentError, ReplyError
 from ..models.code import CodeContext, EnhancedCodeExecutionResult, ExecutionError, ExecutionLogs, ExecutionResult
 from .code_contexts import require_context_name
 from .reply import Reply
 
-LANGUAGES = ("python", "javascript", "r", "java")
-_ALIASES = {"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "nodejs": "javascript"}
-_KERNELSPEC = re.compile(r"jupyter:[a-z0-9._-]+")  # the name of a kernelspec; for services that take such
 _TEXT_KEYS = {
     "text": ("text/plain", "text"),
     "html": ("text/html", "html"),
@@ -31,25 +29,18 @@ _OBJECT_KEYS = {
     "chart": ("application/vnd.vegalite.v5+json", "application/vnd.vegalite.v4+json", "chart"),
 }
 _ERROR_LINE = re.compile(r"([A-Za-z_][\w.]*): (.*)|([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt))", re.DOTALL)
-_MAX_TIMEOUT_SECONDS = 1 << 31  # seconds
-_MAX_JSON_NESTING = 4  # how often a text may be JSON of a text that is JSON
-
-
-def normalize_language(language: object) -> str | None:
-    """Return the service's name of a language, or None if it has none."""
-    name = str(language).strip().lower()
-    name = _ALIASES.get(name, name)
-    return name if name in LANGUAGES or _KERNELSPEC.fullmatch(name) else None
+_MAX_TIMEOUT_SECONDS = 1 << 31  # the wire's integers have 32 bits
+_MAX_JSON_NESTING = 4  # levels of JSON text inside JSON text, as some services send
 
 
 def make_run_code(
     code: str, language: str | None, timeout_s: float | None = 60, context: CodeContext | str | None = None
 ) -> RunCode:
-    """Make the call that runs code.
+    """Return the tool call that runs code.
 
     Raises:
-        CodeError: The language is not known, or it is given beside a context.
-        InvalidArgumentError: The time limit is no positive number of seconds, or the context is none.
+        CodeError: If there is neither a language nor a context, or both.
+        InvalidArgumentError: If the time limit is no positive number of seconds, or the context is none.
     """
     if timeout_s is None:
         timeout_s = 60
@@ -62,7 +53,7 @@ def make_run_code(
             f"timeout_s must be a positive number of seconds below {_MAX_TIMEOUT_SECONDS}, not {timeout_s!r}",
             hint="There is no time without end: give a long one.",
         )
-    seconds = math.ceil(timeout_s)  # the service counts whole ones
+    seconds = math.ceil(timeout_s)  # the wire has whole seconds
     if context is None:
         return RunCode(code=code, language=_require_language(language), timeout_s=seconds)
     if language:
@@ -71,25 +62,19 @@ def make_run_code(
 
 
 def _require_language(language: str | None) -> str:
-    name = normalize_language(language)
-    if name is None:
-        raise unsupported_language(language)
-    return name
-
-
-def unsupported_language(language: object) -> CodeError:
-    """Say which languages there are."""
-    return CodeError(
-        f"Unsupported language: {language}. Supported languages are 'python', 'javascript', 'r', and 'java'"
-    )
+    if not isinstance(language, str) or not language.strip():
+        raise CodeError(
+            f"Unsupported language: {language!r}.", hint="Give the name of a language, such as 'python', or a context."
+        )
+    return canonical_language(language)  # what it can run, only the service knows
 
 
 def read_code_result(reply: Reply[ToolReply]) -> EnhancedCodeExecutionResult:
-    """Read a reply of the code tool.
+    """Return what the code tool's reply says about the run.
 
     Raises:
-        CodeError: The tool says that it could not run the code.
-        ReplyError: It says something that cannot be understood.
+        CodeError: If the tool could not run the code.
+        ReplyError: If the text has no known form.
     """
     tool = reply.data_or_raise()
     value = _parse_object(tool.text)
@@ -115,9 +100,9 @@ def _read_wrapped_result(
 ) -> EnhancedCodeExecutionResult:
     """Read `{"result": [...], "stdout": [...], "stderr": [...], "executionError": ...}`."""
     logs = ExecutionLogs(_to_texts(value.get("stdout")), _to_texts(value.get("stderr")))
-    beside = tool.structured_content or {}
+    structured = tool.structured_content or {}
     failed = tool.is_error or bool(value.get("isError"))
-    error = read_error(value.get("executionError"), logs.stderr, failed, beside.get("error"))
+    error = read_error(value.get("executionError"), logs.stderr, failed, structured.get("error"))
     return EnhancedCodeExecutionResult(
         request_id=reply.request_id,
         success=error is None,
@@ -127,8 +112,8 @@ def _read_wrapped_result(
         results=[_read_item(item) for item in value["result"]],
         error=error,
         error_message="" if error is None else format_error(error),
-        exception=_timeout_error(reply, error) if error is not None and beside.get("timedOut") else None,
-        truncated=bool(beside.get("truncated")),
+        exception=_timeout_error(reply, error) if error is not None and structured.get("timedOut") else None,
+        truncated=bool(structured.get("truncated")),
     )
 
 
@@ -153,11 +138,11 @@ def _read_legacy_result(reply: Reply[ToolReply], value: dict[str, Any], tool: To
 
 
 def _not_run_error(reply: Reply[ToolReply], text: str, value: dict[str, Any] | None) -> CodeError:
-    said = text
+    message = text
     if value is not None and isinstance(value.get("content"), list):
         texts = [item.get("text") for item in value["content"] if isinstance(item, dict)]
-        said = "Error in response: " + "; ".join(text for text in texts if isinstance(text, str))
-    return CodeError(said or "Failed to run code", action=reply.action, request_id=reply.request_id)
+        message = "Error in response: " + "; ".join(text for text in texts if isinstance(text, str))
+    return CodeError(message or "Failed to run code", action=reply.action, request_id=reply.request_id)
 
 
 def _timeout_error(reply: Reply[ToolReply], error: ExecutionError) -> CodeTimeoutError:
@@ -165,28 +150,31 @@ def _timeout_error(reply: Reply[ToolReply], error: ExecutionError) -> CodeTimeou
 
 
 def format_error(error: ExecutionError) -> str:
-    """Write an error on one line."""
+    """Return an error in one line, as Python prints it: `Name: value`."""
     return f"{error.name}: {error.value}" if error.value else error.name
 
 
-def read_error(said: object, stderr: list[str], failed: bool, beside: object) -> ExecutionError | None:
-    """Read the error of code, from what is said beside the text, in it, or on its standard error; None if none is."""
-    if not said and not failed:
+def read_error(reported: object, stderr: list[str], failed: bool, structured: object) -> ExecutionError | None:
+    """Return the error of a run, or None if the run succeeded.
+
+    It stands in the structured answer, in the text, or on the standard error, and is looked for in that order.
+    """
+    if not reported and not failed:
         return None
     written = "".join(stderr)
-    for found in (beside, said):
+    for found in (structured, reported):
         if isinstance(found, Mapping) and (found.get("name") or found.get("value")):
             fields = (found.get(key) for key in ("name", "value", "traceback"))
             name, value, traceback = (field if isinstance(field, str) else _to_text(field) for field in fields)
             return ExecutionError(name or "ExecutionError", value, traceback)
-    text = _to_text(said) or (written.strip().splitlines() or ["Failed to run code"])[-1]
+    text = _to_text(reported) or (written.strip().splitlines() or ["Failed to run code"])[-1]
     match = _ERROR_LINE.fullmatch(text)
     name, value = (match[1] or match[3], match[2] or "") if match else ("ExecutionError", text)
     return ExecutionError(name, value, written if "Traceback" in written else "")
 
 
 def _read_item(item: object) -> ExecutionResult:
-    """Read one result: an object, its JSON, or a bare text."""
+    """Read one result, which is an object, its JSON, or a bare text."""
     for _ in range(_MAX_JSON_NESTING):
         if not isinstance(item, str):
             break
@@ -226,7 +214,10 @@ def _to_optional_text(value: object) -> str | None:
 
 
 def _to_text(value: object) -> str:
-    """Write a value as text; a list of texts, as notebooks keep long ones, is one text."""
+    """Return a value as text.
+
+    A list of texts, as notebooks keep long ones, is one text.
+    """
     if value is None:
         return ""
     if isinstance(value, list) and all(isinstance(part, str) for part in value):

@@ -1,4 +1,4 @@
-"""What the tools for code contexts say, and what it means that a service has no such tools."""
+"""Read the answers of the code context tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import CodeError, InvalidArgumentError, NotSupportedError, ReplyEr
 from ..models.code import CodeContext
 from .reply import Reply
 
-# "Tool not found" is what its documentation says of tools that a session lacks
+# The cloud documents "Tool not found" for tools that a session lacks; other services word it differently.
 _MISSING_TOOL = re.compile(
     r"tool\b.*\b(not found|not supported|does not exist)|(unknown|no such) tool|-32601", re.I | re.S
 )
@@ -22,7 +22,7 @@ def require_context_name(context: CodeContext | str) -> str:
     """Return the name that is sent for a context.
 
     Raises:
-        InvalidArgumentError: It is neither a context nor a name.
+        InvalidArgumentError: If it is neither a context nor a name.
     """
     name = context.name if isinstance(context, CodeContext) else context
     if not isinstance(name, str) or not name:
@@ -31,18 +31,23 @@ def require_context_name(context: CodeContext | str) -> str:
 
 
 def read_context(reply: Reply[ToolReply]) -> CodeContext:
-    """Read the context that was made."""
+    """Return the context that was created."""
     (context,) = _read_entries(f"[{_require_text(reply)}]", reply)
     return context
 
 
 def read_contexts(reply: Reply[ToolReply]) -> list[CodeContext]:
-    """Read a list of contexts."""
+    """Return the contexts of a list."""
     return _read_entries(_require_text(reply), reply)
 
 
 def raise_if_failed(reply: Reply[ToolReply]) -> None:
-    """Raise what the tool says, if it did not do what it was to."""
+    """Raise the tool's refusal, if it refused.
+
+    Raises:
+        NotSupportedError: If the service has no such tool.
+        CodeError: If the tool failed.
+    """
     _require_text(reply)
 
 
@@ -57,7 +62,7 @@ def _raise_refusal(text: str, request_id: str) -> NoReturn:
     if _MISSING_TOOL.search(text):
         raise NotSupportedError(
             f"This service has no named contexts for code: {text}",
-            hint="Each session has one context for each language: use a session of its own for what is to be apart, "
+            hint="Each session has one context for each language: use another session to keep variables apart, "
             "or the local runtime.",
             request_id=request_id,
         )

@@ -1,4 +1,4 @@
-"""What frames say of code that runs, and what they come to in the end."""
+"""The stream of events of running code, and its requests."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ from .code import _float_or_zero, _int_or_none, _to_text, format_error, make_exe
 
 
 def make_run_request(call: RunCode, largest: int) -> dict[str, Any]:
-    """What to send to run code; `largest` is the longest frame that is understood here, in bytes."""
+    """Return the request to run code.
+
+    Args:
+        call: The call.
+        largest: Bytes of the largest frame that this client reads.
+    """
     params = {**_target_params(call), "timeoutS": call.timeout_s, "code": call.code, "largestFrame": largest}
     return {"method": "run_code", "mode": "stream", "params": params}
 
 
 def make_interrupt_request(call: RunCode) -> dict[str, Any]:
-    """What to send to interrupt the code that runs where a call's does."""
+    """Return the request to interrupt the code that runs in a call's context."""
     return {"method": "interrupt_code", "params": _target_params(call)}
 
 
@@ -37,7 +42,7 @@ def _target_params(call: RunCode) -> dict[str, Any]:
 
 
 class CodeEventCollector:
-    """Collects the events of one piece of code."""
+    """Collects the events of one run."""
 
     def __init__(self) -> None:
         self._logs = ExecutionLogs()
@@ -45,7 +50,7 @@ class CodeEventCollector:
         self._error: ExecutionError | None = None
 
     def add_event(self, data: Mapping[str, Any]) -> CodeEvent | None:
-        """Read an event; None if it means nothing."""
+        """Return the event that a frame holds, or None for an unknown one."""
         kind, chunk = data.get("eventType"), data.get("chunk")
         if kind == "stdout" and isinstance(chunk, str):
             self._logs.stdout.append(chunk)
@@ -58,13 +63,13 @@ class CodeEventCollector:
             self._results.append(shown)
             return CodeShown(shown)
         if kind == "error":
-            said = data.get("error")
-            self._error = _read_error_event(said)
-            return CodeFailed(self._error, dict(said) if isinstance(said, Mapping) else {"message": _to_text(said)})
+            raw = data.get("error")
+            self._error = _read_error_event(raw)
+            return CodeFailed(self._error, dict(raw) if isinstance(raw, Mapping) else {"message": _to_text(raw)})
         return None
 
     def make_result(self, end: Mapping[str, Any], request_id: str) -> EnhancedCodeExecutionResult:
-        """Read the end; return all that there was."""
+        """Return the result of the run, from its last frame and the events before."""
         failed = end.get("status") == "failed"
         error = (
             read_error(end.get("executionError"), self._logs.stderr, failed, None) if not self._error else self._error

@@ -1,4 +1,4 @@
-"""What the text of the shell tool says: a command's exit code and output."""
+"""Read the text of the shell tool: a command's exit code and output."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..errors import CommandError, CommandTimeoutError, InvalidArgumentError
 from ..models.command import CommandResult
 from .reply import Reply
 
-DEFAULT_COMMAND_TIMEOUT_MS = 50_000  # milliseconds that a command may take
+DEFAULT_COMMAND_TIMEOUT_MS = 50_000  # milliseconds until a command is killed
 
 
 def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
-    """Read a shell reply: JSON of `exit_code`, `stdout` and `stderr`, or a raw text that is the output itself."""
+    """Read a shell reply: JSON with exit code and output, or the bare output."""
     tool = reply.data_or_raise()
     text, failed = tool.text, tool.is_error
     wrapped = _parse_wrapped_output(text)
@@ -43,10 +43,10 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
 
 
 def check_timeout_ms(timeout_ms: int | None) -> int:
-    """Refuse a time limit that is no number; None is the default.
+    """Return a command's time limit in milliseconds, or the default for None.
 
     Raises:
-        InvalidArgumentError: It is something else.
+        InvalidArgumentError: If it is no number.
     """
     if timeout_ms is None:
         return DEFAULT_COMMAND_TIMEOUT_MS
@@ -56,10 +56,10 @@ def check_timeout_ms(timeout_ms: int | None) -> int:
 
 
 def check_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Refuse an environment that is not made of strings.
+    """Return a command's environment variables.
 
     Raises:
-        ValueError: Names what is wrong.
+        ValueError: If a name or value is not a string.
     """
     wrong = [
         f"{name!r}: {value!r}"
@@ -86,7 +86,7 @@ def _parse_wrapped_output(text: str) -> dict[str, Any] | None:
 
 
 def _structured_output(reply: ToolReply) -> dict[str, Any]:
-    # Beside the text, where the service has it: the output of a command that ran out of time.
+    # The local runtime sends the output of a command that timed out here, since the published client discards it.
     found = reply.structured_content or {}
     return {name: found[name] for name in ("stdout", "stderr", "timedOut") if name in found}
 

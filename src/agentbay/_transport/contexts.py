@@ -1,4 +1,4 @@
-"""Contexts as the service tells of them, turned into what users hold, and how their transfers stand."""
+"""Turn the service's data about contexts into models, and judge their transfers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from ..models.context import ContextStatusData
 from ..models.context_results import Context, ContextBinding, ContextFileEntry
 
 _DONE_STATUSES = frozenset({"success", "successful", "ok", "finished", "done", "completed", "complete"})
-_EMPTY_POLLS = 3  # so often nothing is to be seen of a transfer before it is believed that there is none
+_EMPTY_POLLS = 3  # polls without any transfer after which there is taken to be none
 
 
 def to_context(found: ContextData, name: str = "") -> Context:
-    """A context as users hold it; `name` is what was asked for, if the service does not repeat it."""
+    """Return a context as users hold it.
+
+    Args:
+        name: The name that was asked for, for a service that does not repeat it.
+    """
     return Context(found.id, found.name or name, found.create_time or None, found.last_used_time or None)
 
 
 def to_file_entry(found: ContextFileData) -> ContextFileEntry:
-    """A file of a context as users hold it."""
     return ContextFileEntry(
         found.file_id,
         found.file_name,
@@ -35,15 +38,14 @@ def to_file_entry(found: ContextFileData) -> ContextFileEntry:
 
 
 def to_binding(found: BindingData) -> ContextBinding:
-    """A context of a session as users hold it."""
     return ContextBinding(found.context_id, found.context_name, found.path, found.policy, found.bind_time)
 
 
 def child_path(folder: str, name: str) -> str:
-    """The path of an entry of a folder.
+    """Return the path of an entry in a folder.
 
     Raises:
-        FileError: If the name would lead out of the folder.
+        FileError: If the name would lead out of the folder (path traversal).
     """
     plain = name.rstrip("/")
     if plain in ("", ".", "..") or "/" in plain or "\\" in plain or "\0" in plain:
@@ -52,19 +54,28 @@ def child_path(folder: str, name: str) -> str:
 
 
 class TransferState(NamedTuple):
-    """How transfers stand: whether there are any, whether some are under way, and what went wrong with others."""
+    """The state of some transfers.
+
+    Attributes:
+        is_found: Whether the service lists any.
+        is_pending: Whether one is still running.
+        errors: Why others failed.
+    """
 
     is_found: bool
     is_pending: bool
     errors: tuple[str, ...]
 
-    def is_finished(self, looks: int) -> bool:
-        """Whether there is nothing to wait for, seen at so many looks."""
-        return not self.is_pending and (self.is_found or looks >= _EMPTY_POLLS)
+    def is_finished(self, polls: int) -> bool:
+        """Whether the transfers are over, after a number of polls.
+
+        Polls that find nothing count as finished after a few: the service lists a transfer a moment after it began.
+        """
+        return not self.is_pending and (self.is_found or polls >= _EMPTY_POLLS)
 
 
 def get_transfer_state(transfers: Iterable[ContextStatusData], task_type: str) -> TransferState:
-    """Tell how the transfers of one direction stand; those of the other one are past, or nobody's concern."""
+    """Return the state of the transfers in one direction."""
     mine = [item for item in transfers if item.task_type == task_type]
     wrong = tuple(_failure_message(item) for item in mine if item.status.lower() == "failed")
     ended = sum(item.status.lower() in _DONE_STATUSES for item in mine) + len(wrong)
@@ -74,7 +85,10 @@ def get_transfer_state(transfers: Iterable[ContextStatusData], task_type: str) -
 def get_file_transfer_state(
     transfers: Iterable[ContextStatusData], task_type: str, context_id: str, path: str
 ) -> TransferState:
-    """Tell how the transfer of one file stands; an error message is a failure whatever the status is."""
+    """Return the state of one file's transfer.
+
+    An error message counts as a failure, whatever the status is.
+    """
     mine = [item for item in transfers if (item.task_type, item.context_id, item.path) == (task_type, context_id, path)]
     wrong = tuple(_failure_message(item) for item in mine if item.error_message or item.status.lower() == "failed")
     done = any(item.status.lower() in _DONE_STATUSES for item in mine)
@@ -86,10 +100,13 @@ def _failure_message(item: ContextStatusData) -> str:
     return f"the {item.task_type} of {what} failed: {why}"
 
 
-def total_poll_seconds(looks: int, interval: float) -> float:
-    """How long so many looks take whose pauses begin at `interval` seconds and grow by a tenth up to 5 s."""
+def total_poll_seconds(polls: int, interval: float) -> float:
+    """Return the seconds that a number of polls takes.
+
+    The interval starts at `interval` seconds and grows by a tenth each time, up to 5 s.
+    """
     total = 0.0
-    for _ in range(max(looks, 1)):
+    for _ in range(max(polls, 1)):
         total += min(interval, 5.0)
         interval = min(interval * 1.1, max(interval, 5.0))
     return total

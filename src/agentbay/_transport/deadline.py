@@ -1,4 +1,4 @@
-"""How long an operation may still take."""
+"""Time limits of operations."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ _DAY_SECONDS = 86400.0
 
 
 class Deadline:
-    """A moment on the monotonic clock, made at the door of an operation and passed down.
+    """A moment on the monotonic clock by which an operation must end.
+
+    It is made once, where the operation begins, and passed down to every step.
 
     Args:
-        seconds: How long the operation may take from now, pauses and retries included.
+        seconds: Time for the whole operation, with pauses and retries.
     """
 
     __slots__ = ("at", "seconds")
@@ -24,18 +26,18 @@ class Deadline:
         self.at = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Seconds left; negative when past."""
+        """Return the seconds left, negative after the deadline."""
         return self.at - time.monotonic()
 
     def capped(self, seconds: float) -> Deadline:
-        """Make a deadline for one step: in so many seconds, but not after this one."""
+        """Return a deadline for one step, which is never later than this one."""
         return Deadline(max(0.0, min(seconds, self.remaining())))
 
     def remaining_or_raise(self, doing: str) -> float:
         """Return the seconds left.
 
         Raises:
-            DeadlineExceeded: If there are none; says what was being done.
+            DeadlineExceeded: If none are left; the message says that `doing` did not finish.
         """
         left = self.remaining()
         if left <= 0:
@@ -43,23 +45,29 @@ class Deadline:
         return left
 
     def exceeded_error(self, doing: str) -> DeadlineExceeded:
-        """Make the error that says that time ran out."""
+        """Return the error that says that time ran out."""
         return DeadlineExceeded(f"{doing} did not finish within {self.seconds:g} s.")
 
 
 def to_timeout_ms(seconds: float) -> int:
-    """Whole milliseconds, as they travel: at least one second, and a day where there is no limit."""
+    """Return whole milliseconds for the wire: at least a second, at most a day."""
     return int(min(max(seconds, 1.0), _DAY_SECONDS) * 1000)
 
 
 class Timeouts(NamedTuple):
-    """How long to wait for a connection and for each part of an answer, in seconds; None: until the deadline."""
+    """Seconds to wait for a connection, and for each part of an answer.
+
+    None waits until the deadline.
+    """
 
     connect: float | None = None
     read: float | None = None
 
     def total_seconds(self, default: float) -> float:
-        """Seconds that a whole call may take: both waits together, or `default` where the answer's is not given."""
+        """Return the seconds that a whole call may take.
+
+        Both waits together, or `default` if there is no limit for the answer.
+        """
         return default if self.read is None else self.read + (self.connect or 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Environment variables: what may be set, and what the tool's text says."""
+"""Check environment variables, and read the text of their tools."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..errors import ReplyError
 
 
 def make_variables(envs: Mapping[str, str]) -> list[EnvironmentVariable]:
-    """Write variables as the tool takes them.
+    """Return environment variables as the tool takes them.
 
     Raises:
-        ValueError: If there is none, or anything is not a string.
+        ValueError: If there are none, or a name or value is not a string.
     """
     if not envs:
         raise ValueError("envs must not be empty")
@@ -30,7 +30,7 @@ def make_variables(envs: Mapping[str, str]) -> list[EnvironmentVariable]:
 
 
 def check_keys(keys: Sequence[str] | None) -> list[str] | None:
-    """The names asked for, None for all.
+    """Return the names of the wanted variables, or None for all.
 
     Raises:
         ValueError: If they are not a sequence of strings.
@@ -41,10 +41,10 @@ def check_keys(keys: Sequence[str] | None) -> list[str] | None:
 
 
 def read_variables(text: str, request_id: str) -> dict[str, str]:
-    """Read a JSON object of names and values; null is a variable that is not set.
+    """Read a JSON object of names and values, without those that are null.
 
     Raises:
-        ReplyError: If it is none; quotes nothing of it, since values may be secret.
+        ReplyError: If the text is no such object. The message quotes none of it, since values may be secret.
     """
     try:
         found = json.loads(text or "{}")

@@ -1,4 +1,4 @@
-"""A raised error as the result that the public contract wants."""
+"""Turn a raised error into the failed result of a method."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ ResultT = TypeVar("ResultT", bound=BaseResult)
 
 
 def is_http_error(error: AgentBayError) -> bool:
-    """Whether no answer came, or one that is an error by its HTTP status or cannot be understood."""
+    """Whether no readable answer came, or one with an HTTP error status."""
     if isinstance(error, APIError):
         return error.status_code is not None and error.status_code >= 400
     return isinstance(error, (TransportError, ReplyError))
 
 
 def make_failed_result(result: type[ResultT], error: AgentBayError, **values: Any) -> ResultT:
-    """Make the failed result that carries an error; `values` are further fields of it."""
-    told: dict[str, Any] = {
+    """Return the failed result for an error.
+
+    Args:
+        result: The result class.
+        error: The error, which the result carries as `exception`.
+        **values: Further fields of the result.
+    """
+    facts: dict[str, Any] = {
         "success": False,
         "request_id": error.request_id,
         "error_message": str(error),
@@ -31,4 +37,4 @@ def make_failed_result(result: type[ResultT], error: AgentBayError, **values: An
         "http_status_code": error.status_code or 0,
     }
     known = fields_dict(result)
-    return result(**{name: value for name, value in {**told, **values}.items() if name in known})
+    return result(**{name: value for name, value in {**facts, **values}.items() if name in known})

@@ -1,4 +1,4 @@
-"""What the texts of the file tools say, and how contents are cut to what a message may hold."""
+"""Read the texts of the file tools, and split contents into messages."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from .._wire.tools import ToolReply
 from ..errors import FileError
 from ..models.filesystem import DirectoryEntry, FileChangeEvent
 
-READ_CHUNK_BYTES = 50 * 1024
-WRITE_CHUNK_BYTES = 51 * 1024  # of UTF-8; the service's messages hold 63 KB in all
+READ_CHUNK_BYTES = 50 * 1024  # bytes that one read_file returns, as the published client asks for
+WRITE_CHUNK_BYTES = 51 * 1024  # bytes of UTF-8 in one write_file; the service's messages hold 63 KB in all
 
 
 def split_text(text: str, limit: int = WRITE_CHUNK_BYTES) -> Iterator[str]:
-    """Cut a text into pieces of at most `limit` bytes of UTF-8, never inside a character; at least one piece."""
+    """Split a text into pieces of at most `limit` bytes of UTF-8.
+
+    No character is split. There is at least one piece, which may be empty.
+    """
     data = text.encode()
     start = 0
     while True:
         end = min(start + limit, len(data))
-        while end < len(data) and data[end] & 0xC0 == 0x80:  # a continuation byte: step back to its lead
+        while end < len(data) and data[end] & 0xC0 == 0x80:  # a continuation byte: step back to the lead byte
             end -= 1
         yield data[start:end].decode()
         start = end
@@ -31,25 +34,25 @@ def split_text(text: str, limit: int = WRITE_CHUNK_BYTES) -> Iterator[str]:
 
 
 def decode_base64(text: str) -> bytes:
-    """Read base64.
+    """Decode base64.
 
     Raises:
-        FileError: If it is not.
+        FileError: If the text is not base64.
     """
     try:
         return base64.b64decode(text, validate=True)
-    except ValueError as error:  # binascii.Error is one, and so is what is raised for text that is not ASCII
+    except ValueError as error:  # binascii.Error is one; text that is not ASCII raises a plain one
         raise FileError(f"Failed to decode base64: {error}") from error
 
 
 def read_info(text: str) -> dict[str, Any]:
-    """Read `key: value` lines; values that look like truth values or numbers become such."""
+    """Read `key: value` lines, with numbers and truth values as such."""
     pairs = (line.partition(":") for line in text.split("\n") if ":" in line)
     return {key.strip(): _parse_value(value.strip()) for key, _, value in pairs}
 
 
 def get_size(info: Mapping[str, Any]) -> int:
-    """The size that is told of a file, in bytes; 0 if none is."""
+    """Return the size in bytes that a file's information has, else 0."""
     size = info.get("size")
     return int(size) if isinstance(size, (int, float)) and 0 <= size < math.inf else 0
 
@@ -64,10 +67,10 @@ def _parse_value(text: str) -> Any:
 
 
 def decode_text(data: bytes, path: str) -> str:
-    """Read UTF-8.
+    """Decode UTF-8.
 
     Raises:
-        FileError: If it is not.
+        FileError: If the bytes are not UTF-8; names the position of the first wrong one.
     """
     try:
         return data.decode()
@@ -77,7 +80,10 @@ def decode_text(data: bytes, path: str) -> str:
 
 
 def read_directory_listing(reply: ToolReply) -> list[DirectoryEntry]:
-    """Read a directory listing: from the structured answer where there is one, since a name may hold anything."""
+    """Return the entries of a directory.
+
+    The structured answer goes before the text, in whose lines a name with a line break cannot be told.
+    """
     structured = (reply.structured_content or {}).get("entries")
     if isinstance(structured, list):
         return [
@@ -89,7 +95,7 @@ def read_directory_listing(reply: ToolReply) -> list[DirectoryEntry]:
 
 
 def _parse_entry(line: str) -> DirectoryEntry | None:
-    line = line.lstrip().removesuffix("\r")  # but not blanks at the end: they are the name's
+    line = line.lstrip().removesuffix("\r")  # blanks at the end stay, as they belong to the name
     for tag, is_directory in (("[DIR]", True), ("[FILE]", False)):
         if line.startswith(tag):
             return DirectoryEntry(line.removeprefix(tag).removeprefix(" "), is_directory)
@@ -97,7 +103,7 @@ def _parse_entry(line: str) -> DirectoryEntry | None:
 
 
 def read_matches(reply: ToolReply) -> list[str]:
-    """Read the paths that were found: one a line, unless there is a structured answer."""
+    """Return the paths of a search, from the structured answer or the lines."""
     structured = (reply.structured_content or {}).get("matches")
     if isinstance(structured, list):
         return [path for path in structured if isinstance(path, str)]
@@ -106,7 +112,7 @@ def read_matches(reply: ToolReply) -> list[str]:
 
 
 def read_edit_diff(reply: ToolReply) -> str:
-    """Read the change that an edit made, "" where the service does not tell."""
+    """Return the diff of an edit, or "" if the service sends none."""
     structured = (reply.structured_content or {}).get("diff")
     if isinstance(structured, str):
         return structured
@@ -114,7 +120,7 @@ def read_edit_diff(reply: ToolReply) -> str:
 
 
 def read_changes(text: str) -> list[FileChangeEvent]:
-    """Read a JSON array of changes; what is none of them is passed over."""
+    """Read a JSON array of changes, and ignore everything else."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -123,7 +129,7 @@ def read_changes(text: str) -> list[FileChangeEvent]:
 
 
 def parse_changes(found: object) -> list[FileChangeEvent]:
-    """Read changes as JSON has them; what is none of them is passed over."""
+    """Return the changes in a parsed JSON array, and ignore everything else."""
     items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
     return [FileChangeEvent(*(str(item.get(name, "")) for name in ("eventType", "path", "pathType"))) for item in items]
 
@@ -132,18 +138,18 @@ _ERROR_PREFIX = "Error - "
 
 
 def read_contents(reply: ToolReply, paths: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Read the contents of several files, and why others could not be read, each by path.
+    """Return the contents of several files, and the errors of others, each by path.
 
-    In the text a file is `path:`, its content and an end of line, and `---` stands between two. A content may hold
-    that too, so the paths that were asked for tell where a file begins; only where they do not the text is read as
-    the reference reads it, line by line and without blanks at the ends.
+    In the text a file is `path:`, its content and an end of line, and `---` stands between two. A content may hold that
+    too, so a new file begins only where one of the requested paths is announced. If that is ambiguous, the text is read
+    line by line and without blanks at the ends, as the published client does.
     """
     structured = (reply.structured_content or {}).get("files")
     if isinstance(structured, list):
         items = [item for item in structured if isinstance(item, dict)]
-        told = [(str(item.get("path")), item.get("content"), item.get("error")) for item in items]
-        contents = {path: content for path, content, error in told if isinstance(content, str) and error is None}
-        return contents, {path: error for path, _, error in told if isinstance(error, str)}
+        parts = [(str(item.get("path")), item.get("content"), item.get("error")) for item in items]
+        contents = {path: content for path, content, error in parts if isinstance(content, str) and error is None}
+        return contents, {path: error for path, _, error in parts if isinstance(error, str)}
     found = _split_by_paths(reply.text, paths)
     if found is None:
         found = _split_by_lines(reply.text)
@@ -156,7 +162,7 @@ def read_contents(reply: ToolReply, paths: Sequence[str]) -> tuple[dict[str, str
 
 
 def _split_by_paths(text: str, paths: Sequence[str]) -> list[tuple[str, str, bool]] | None:
-    """Cut the text where the next path is announced; None unless that is possible in one way only."""
+    """Split the text where a path is announced, or return None if ambiguous."""
     found: list[tuple[str, str, bool]] = []
     rest = text
     for index, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""Git commands, written for a shell."""
+"""Git command lines, quoted for a shell."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from urllib.parse import unquote
 
 from ..errors import InvalidArgumentError
 
-GIT_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # asks nobody, speaks English
-GIT_TIMEOUT_MS, CLONE_TIMEOUT_MS, REMOTE_TIMEOUT_MS = 30_000, 300_000, 120_000
+GIT_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}  # no prompts, which nobody would answer; English, which is parsed
+GIT_TIMEOUT_MS, CLONE_TIMEOUT_MS, REMOTE_TIMEOUT_MS = 30_000, 300_000, 120_000  # the published client's defaults
 RESET_MODES = ("soft", "mixed", "hard", "merge", "keep")
 LOG_FORMAT = "%H%x01%h%x01%an%x01%ae%x01%aI%x01%s%x00"
 BRANCH_FORMAT = "%(refname:short)\t%(HEAD)"
-_DIFF_OPTIONS = ("--no-color", "--no-ext-diff", "--find-renames")  # whatever the user's settings are
+_DIFF_OPTIONS = (
+    "--no-color",
+    "--no-ext-diff",
+    "--find-renames",
+)  # against settings of the user that would change the format
 
 
 class GitCommand(NamedTuple):
-    """What is done, for messages; and the shell command that does it."""
+    """A git command: its name for messages, its command line, and its time limit."""
 
     name: str
     command: str
@@ -26,10 +33,10 @@ class GitCommand(NamedTuple):
 
 
 def quote_argument(text: str) -> str:
-    """Write an argument so that a shell gives back exactly it.
+    """Quote an argument for a shell.
 
     Raises:
-        InvalidArgumentError: If it has a NUL, which no argument can hold.
+        InvalidArgumentError: If it has a NUL character, which no argument can hold.
     """
     if "\0" in text:
         raise InvalidArgumentError("An argument of git cannot contain a NUL character.")
@@ -37,7 +44,7 @@ def quote_argument(text: str) -> str:
 
 
 def git_command_line(arguments: Iterable[str], repo: str | None = None) -> str:
-    """Write a call of git, in the directory `repo` if there is one."""
+    """Return a git command line, run in the directory `repo` if there is one."""
     where = [] if repo is None else ["-C", quote_argument(repo)]
     return " ".join(["git", *where, *map(quote_argument, arguments)])
 
@@ -47,7 +54,10 @@ def _make_command(name: str, repo: str | None, *arguments: str, timeout_ms: int 
 
 
 def _refuse_options(**values: str | None) -> None:
-    """Refuse what git would take for an option: given by a stranger, it could run a program."""
+    """Refuse values that git would read as options (argument injection).
+
+    Such an option could run a program.
+    """
     for name, value in values.items():
         if value is not None and value.startswith("-"):
             raise InvalidArgumentError(f"{name} must not begin with '-': {value!r:.80}")
@@ -61,17 +71,17 @@ VERSION_COMMAND = _make_command("version", None, "--version")
 
 
 def clone_target(url: str) -> str:
-    """The directory that a clone of this URL goes to, if the user names none.
+    """Return the directory that git clones a URL to by default.
 
     Raises:
-        InvalidArgumentError: If the URL tells none.
+        InvalidArgumentError: If the URL has no name in it.
     """
-    place = re.sub(r"^[\w+.-]+://(?:[^/]*@)?", "", url)
+    location = re.sub(r"^[\w+.-]+://(?:[^/]*@)?", "", url)
     if re.match(r"https?://", url):
-        place = re.sub(r"[?#].*", "", place)
-    name = unquote(re.split(r"[/:]", place.rstrip("/"))[-1].removesuffix(".git"))
+        location = re.sub(r"[?#].*", "", location)
+    name = unquote(re.split(r"[/:]", location.rstrip("/"))[-1].removesuffix(".git"))
     if name in ("", ".", "..") or "/" in name or name.startswith("-"):
-        raise InvalidArgumentError("The URL does not tell what the clone is called; give `path`.")
+        raise InvalidArgumentError("The URL does not end with a name for the clone; give `path`.")
     return name
 
 
@@ -123,7 +133,7 @@ def create_branch(repo: str, branch: str, checkout: bool) -> GitCommand:
 
 
 def checkout_branch(repo: str, branch: str) -> GitCommand:
-    if branch != "-":  # the branch before this one
+    if branch != "-":  # git's name for the previous branch
         _refuse_options(branch=branch)
     return _make_command("checkout", repo, "checkout", branch)
 
@@ -158,10 +168,10 @@ def reset(repo: str, mode: str | None, target: str | None, paths: Sequence[str] 
 
 def restore(repo: str, paths: Sequence[str], staged: bool, worktree: bool | None, source: str | None) -> GitCommand:
     _refuse_options(source=source)
-    places = ["--worktree"] if worktree or (worktree is None and not staged) else []
-    places += ["--staged"] if staged else []
+    targets = ["--worktree"] if worktree or (worktree is None and not staged) else []
+    targets += ["--staged"] if staged else []
     sources = ["--source", source] if source else []
-    return _make_command("restore", repo, "restore", *places, *sources, "--", *paths)
+    return _make_command("restore", repo, "restore", *targets, *sources, "--", *paths)
 
 
 def pull(repo: str, remote: str | None, branch: str | None) -> GitCommand:
@@ -183,7 +193,7 @@ def push(repo: str, remote: str | None, branch: str | None, /, **options: bool) 
     if options.get("delete") and not branch:
         raise InvalidArgumentError("delete needs `branch`: the branch to delete at the remote.")
     chosen = [f"--{name.replace('_', '-')}" for name, wanted in options.items() if wanted]
-    # Without a name, "HEAD" is the current branch under its own name; git itself may want a setting for that.
+    # "HEAD" pushes the current branch under its own name; without it git may require a setting.
     named = branch or ("HEAD" if remote or options.get("set_upstream") or options.get("tags") else None)
     target = _non_empty(remote or ("origin" if named else None), named)
     return _make_command("push", repo, "push", "--porcelain", *chosen, *target, timeout_ms=REMOTE_TIMEOUT_MS)
@@ -194,7 +204,7 @@ def diff(repo: str, base: str | None, target: str | None, staged: bool, paths: S
     if target and (staged or not base):
         raise InvalidArgumentError("target needs `base`, and cannot go with `staged`, which compares with the index.")
     what = [*(["--cached"] if staged else []), *_non_empty(base, target), "--", *(paths or ())]
-    # Two calls, since git leaves conflicts out of a patch that it lists files beside.
+    # Two calls, since git leaves conflicts out of a patch when the same call lists files.
     listing = git_command_line(["diff", *_DIFF_OPTIONS, "--raw", "--numstat", "-z", *what], repo)
     prefixes = ["--src-prefix=a/", "--dst-prefix=b/"]
     return GitCommand(
@@ -204,9 +214,9 @@ def diff(repo: str, base: str | None, target: str | None, staged: bool, paths: S
 
 def set_config(repo: str, key: str, value: str, scope: str) -> GitCommand:
     _refuse_options(key=key)
-    # Only where it is needed, so that the line is the published client's where that one works.
-    guard = ["--"] if value.startswith("-") else []
-    return _make_command("config", repo, "config", _scope_option(scope), *guard, key, value)
+    # Only where it is needed: elsewhere the command line equals the published client's.
+    separator = ["--"] if value.startswith("-") else []
+    return _make_command("config", repo, "config", _scope_option(scope), *separator, key, value)
 
 
 def get_config(repo: str, key: str, scope: str) -> GitCommand:

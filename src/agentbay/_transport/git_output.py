@@ -1,4 +1,4 @@
-"""What git says: its answers, and why it failed."""
+"""Read the output of git, and find out why it failed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _E = TypeVar("_E", bound=GitError)
 
 
 class GitOutput(NamedTuple):
-    """What a git command wrote, whether it failed or not."""
+    """The output of a git command that ran, with whatever exit code."""
 
     request_id: str
     exit_code: int
@@ -45,14 +45,14 @@ class GitOutput(NamedTuple):
 
 _EXECUTION_FAILED = re.compile(r"Error code:\s*(-?\d+)\s*Error message:\s*(.*)", re.DOTALL)
 
-# In the order in which they are tried. Each names the words of one program, not any text that happens to hold them.
+# In the order in which they are tried. Each is the exact wording of one program, so that other output does not match.
 _ERROR_PATTERNS: tuple[tuple[type[GitError], re.Pattern[str]], ...] = (
     (
         GitAuthError,
         re.compile(
             r"(?im)authentication failed|could not read (?:username|password)|invalid username or password"
             r"|invalid credentials|authorization failed|access denied|returned error: 40[13]\b|\bHTTP 40[13]\b"
-            r"|permission denied \(|^remote: .*permission .*denied"  # without these it is a file that may not be used
+            r"|permission denied \(|^remote: .*permission .*denied"  # otherwise a local file is denied
         ),
     ),
     (GitNotARepoError, re.compile(r"(?i)not a git repository|does not appear to be a git repository")),
@@ -72,14 +72,14 @@ _HINTS: dict[type[GitError], str] = {
     GitTimeoutError: "Give it a longer timeout_ms.",
 }
 _REJECTED_AS_BEHIND = re.compile(r"\((?:fetch first|non-fast-forward|stale info)\)")
-_REJECTED_HINT = "Pull first, or push with force if what is there may go."
+_REJECTED_HINT = "Pull first, or push with force if the remote's commits may be lost."
 
 
 def read_output(job: GitCommand, result: CommandResult) -> GitOutput:
-    """Read what a command gave, whatever its exit code.
+    """Return the output of a git command, with whatever exit code.
 
     Raises:
-        GitTimeoutError: If it was killed for its time.
+        GitTimeoutError: If it was killed at its time limit.
         AgentBayError: If it could not be run.
     """
     reason = result.exception
@@ -95,9 +95,9 @@ def read_output(job: GitCommand, result: CommandResult) -> GitOutput:
 
 
 def _output_of_failed_run(result: CommandResult) -> GitOutput:
-    # Some services tell a failed command as one text: "Execution failed. Error code:127 Error message: ..."
-    told = _EXECUTION_FAILED.search(result.error_message)
-    code, text = (int(told[1]), told[2]) if told else (result.exit_code, result.error_message)
+    # Some services report a failed command as one text: "Execution failed. Error code:127 Error message: ..."
+    found = _EXECUTION_FAILED.search(result.error_message)
+    code, text = (int(found[1]), found[2]) if found else (result.exit_code, result.error_message)
     return GitOutput(result.request_id, code, "", text)
 
 
@@ -105,23 +105,23 @@ def check_success(job: GitCommand, output: GitOutput) -> GitOutput:
     """Return the output of a command that exited with 0.
 
     Raises:
-        GitError: If it did not; of the class that says why.
+        GitError: If it exited with another code; the subclass says why.
     """
     if output.exit_code == 0:
         return output
     kind = _error_class(output)
-    said = _error_lines(output.stderr)
+    reason = _error_lines(output.stderr)
     if kind is GitConflictError:
-        said = "; ".join(re.findall(r"(?m)^CONFLICT .*$", output.stdout + "\n" + output.stderr)) or said
+        reason = "; ".join(re.findall(r"(?m)^CONFLICT .*$", output.stdout + "\n" + output.stderr)) or reason
     if kind is GitRejectedError:
-        said = "; ".join(
+        reason = "; ".join(
             _format_rejection(update) for update in read_push(output.stdout)[1] if update.status == "rejected"
         )
-    raise _make_error(kind, job, output, said or _error_lines(output.stdout))
+    raise _make_error(kind, job, output, reason or _error_lines(output.stdout))
 
 
 def git_not_found(output: GitOutput) -> GitNotFoundError:
-    """Make the error for a session in which git does not even tell its version."""
+    """Return the error for a session in which `git --version` fails."""
     job = GitCommand("version", "")
     return _make_error(
         GitNotFoundError, job, output._replace(exit_code=output.exit_code or 127), _error_lines(output.stderr)
@@ -129,9 +129,9 @@ def git_not_found(output: GitOutput) -> GitNotFoundError:
 
 
 def _error_class(output: GitOutput) -> type[GitError]:
-    for kind, sign in _ERROR_PATTERNS:
-        # Git writes conflicts on standard output; everything else that is told there is not about git's own failure.
-        if sign.search(output.stderr) or (kind is GitConflictError and sign.search(output.stdout)):
+    for kind, pattern in _ERROR_PATTERNS:
+        # Git reports conflicts on standard output; nothing else there is about git's own failure.
+        if pattern.search(output.stderr) or (kind is GitConflictError and pattern.search(output.stdout)):
             return kind
     if re.search(r"(?m)^!\t", output.stdout):
         return GitRejectedError
@@ -139,7 +139,7 @@ def _error_class(output: GitOutput) -> type[GitError]:
 
 
 def _error_lines(text: str) -> str:
-    """The lines that say what is wrong, else the last one."""
+    """Return the lines that git marks as errors, else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("hint:")]
     faults = [line for line in lines if re.match(r"(?:fatal|error|remote: error): ", line)]
     return "; ".join(faults or lines[-1:])
@@ -149,15 +149,15 @@ def _format_rejection(update: GitRefUpdate) -> str:
     return f"{update.destination} {update.summary}{f' ({update.reason})' if update.reason else ''}"
 
 
-def _make_error(kind: type[_E], job: GitCommand, output: GitOutput, said: str) -> _E:
+def _make_error(kind: type[_E], job: GitCommand, output: GitOutput, reason: str) -> _E:
     secrets = find_secrets(job.command.replace("'\\''", "'"))
-    message = f"git {job.name} failed (exit code {output.exit_code}){f': {said}' if said else '.'}"
+    message = f"git {job.name} failed (exit code {output.exit_code}){f': {reason}' if reason else '.'}"
     return kind(
         redact(message, *secrets),
         output.exit_code,
         redact(output.stderr, *secrets),
         stdout=redact(output.stdout, *secrets),
-        hint=_HINTS.get(kind, "") or (_REJECTED_HINT if _REJECTED_AS_BEHIND.search(said) else ""),
+        hint=_HINTS.get(kind, "") or (_REJECTED_HINT if _REJECTED_AS_BEHIND.search(reason) else ""),
         request_id=output.request_id,
     )
 
@@ -201,7 +201,10 @@ _NUMSTAT_LINE = re.compile(r"(\d+|-)\t(\d+|-)\t(.*)", re.DOTALL)
 
 
 def unquote_path(path: str) -> str:
-    """Read a path that git may have put in quotes as C does; bytes that are no UTF-8 stay escaped."""
+    """Decode a path that git may have quoted like a C string.
+
+    Bytes that are not UTF-8 stay escaped.
+    """
     if not (path.startswith('"') and path.endswith('"') and len(path) > 1):
         return path
     data = b"".join(_unescape(path[1:-1]))
@@ -219,7 +222,7 @@ def _unescape(text: str) -> Iterator[bytes]:
 
 
 def read_status(output: GitOutput) -> GitStatusResult:
-    """Read `status --porcelain=1 -b`."""
+    """Read the output of `status --porcelain=1 -b`."""
     result = GitStatusResult(request_id=output.request_id)
     for line in output.stdout.split("\n"):
         if line.startswith("## "):
@@ -252,25 +255,31 @@ def _read_change(letters: str, rest: str) -> GitFileStatus:
 
 
 def read_log(text: str) -> list[GitLogEntry]:
-    """Read commits: fields end with 0x01, commits with NUL and a newline."""
+    """Read commits: a field ends with 0x01, a commit with NUL and a newline."""
     commits = (commit.split("\x01", 5) for commit in re.split(r"[\0\n]+", text))
     return [GitLogEntry(*fields) for fields in commits if len(fields) == 6]
 
 
 def read_branches(text: str) -> list[GitBranchInfo]:
-    """Read `name TAB *` lines; a name with a space is none, but says what is checked out instead of a branch."""
+    """Read `name TAB *` lines.
+
+    A name with a space is no branch: it describes a detached HEAD.
+    """
     pairs = (line.partition("\t") for line in text.split("\n"))
     return [GitBranchInfo(name, mark.strip() == "*") for name, _, mark in pairs if name and " " not in name]
 
 
 def read_commit(text: str) -> str | None:
-    """Find the hash in what `commit` says."""
+    """Return the hash in the output of `commit`, or None."""
     found = _COMMIT_LINE.search(text)
     return found[1] if found else None
 
 
 def read_fetch(text: str) -> list[GitRefUpdate]:
-    """Read what `fetch` says on standard error; what it only looked at, or found up to date, is left out."""
+    """Read the updates that `fetch` reports on its standard error.
+
+    References that are up to date, and FETCH_HEAD, are left out.
+    """
     found = filter(None, map(_FETCH_LINE.fullmatch, text.split("\n")))
     return [
         GitRefUpdate(
@@ -286,7 +295,7 @@ def read_fetch(text: str) -> list[GitRefUpdate]:
 
 
 def read_push(text: str) -> tuple[str, list[GitRefUpdate]]:
-    """Read `push --porcelain`: the remote's URL, and what became of each branch and tag."""
+    """Read `push --porcelain`: the remote's URL, and the update of each reference."""
     remote, updates = "", []
     for line in text.split("\n"):
         if line.startswith("To "):
@@ -304,7 +313,7 @@ def _split_reason(text: str) -> tuple[str, str]:
 
 
 def read_git_diff(text: str) -> tuple[list[GitDiffFile], str]:
-    """Read `diff --raw --numstat -z`, then a patch."""
+    """Read `diff --raw --numstat -z` and the patch after it."""
     files: dict[str, GitDiffFile] = {}
     rest = text
     while rest.startswith(":") or _NUMSTAT_LINE.match(rest):
@@ -331,7 +340,7 @@ def _read_numstat(head: str, rest: str, files: dict[str, GitDiffFile]) -> str:
     numbers = _NUMSTAT_LINE.fullmatch(head)
     assert numbers is not None
     path = numbers[3]
-    if not path:  # renamed: both names follow
+    if not path:  # a renamed file, whose two names follow
         _, path, rest = rest.split("\0", 2)
     file = files.get(path)
     if file is not None:

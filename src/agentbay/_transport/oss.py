@@ -1,4 +1,4 @@
-"""What the texts of the storage tools say."""
+"""Read the texts of the object storage tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def read_oss_init(reply: Reply[ToolReply], secrets: tuple[str, ...]) -> str:
     """Return the text of the tool that takes credentials.
 
     Raises:
-        OssError: If it failed, also if only its text says so, or has none.
+        OssError: If the tool failed, or its text is empty or reports a failure.
     """
     text = read_oss_text(reply, "Failed to initialize OSS environment", *secrets)
     if not text:
@@ -27,7 +27,7 @@ def read_oss_text(reply: Reply[ToolReply], failure: str, *secrets: str) -> str:
     """Return the text of a tool that succeeded.
 
     Raises:
-        OssError: If it failed, with its text, or `failure` if it gives none.
+        OssError: If it failed, with its text, or with `failure` if it gives none.
     """
     tool = reply.data_or_raise()
     if tool.is_error:

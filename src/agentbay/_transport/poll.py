@@ -1,4 +1,4 @@
-"""When to look again at something that takes its time."""
+"""Delays between polls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from .deadline import Deadline
 
 
 def poll_delays(deadline: Deadline, *, first: float, factor: float = 1.0, cap: float | None = None) -> Iterator[float]:
-    """Yield the seconds to wait after each look, growing up to a cap; ends at the deadline."""
+    """Yield the seconds to wait after each poll, until the deadline.
+
+    They grow by `factor` each time, up to `cap` seconds.
+    """
     delay = first
     while (left := deadline.remaining()) > 0:
         yield min(delay, left)

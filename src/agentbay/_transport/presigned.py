@@ -1,4 +1,7 @@
-"""Requests to presigned URLs, and what their answers mean. The URL is a secret: no error or log names it."""
+"""Requests to presigned URLs, and their answers.
+
+A presigned URL is a secret: no error and no log names it.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from ..errors import APIError, ReplyError
 from .reply import HttpAnswer, make_api_error
 from .request import USER_AGENT, HeaderList, HttpRequest
 
-IDLE_TIMEOUT_SECONDS = 60.0
-MAX_REDIRECTS = 3
+IDLE_TIMEOUT_SECONDS = 60.0  # without a single byte; a transfer has no limit for its whole time
+MAX_REDIRECTS = 3  # hops; a storage may send to another region once or twice
 _UNQUOTED_CHARACTERS = "%/:=&?~+!$,;'@()*[]"
 _STORAGE_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 def make_put(url: str, size: int, label: str, content_type: str | None) -> HttpRequest:
-    """Write the request that sends a file; its body is not in it."""
+    """Return the request that uploads a file, without its body."""
     headers: HeaderList = [(b"content-length", str(size).encode())]
     if content_type:
         headers.append((b"content-type", content_type.encode()))
@@ -26,7 +29,10 @@ def make_put(url: str, size: int, label: str, content_type: str | None) -> HttpR
 
 
 def make_get(url: str, label: str, *, first_byte: bool = False) -> HttpRequest:
-    """Write the request that fetches a file, or only its first byte, whose answer tells the size."""
+    """Return the request that downloads a file, or only its first byte.
+
+    The answer to the latter tells the size.
+    """
     headers: HeaderList = [(b"accept-encoding", b"identity")]
     if first_byte:
         headers.append((b"range", b"bytes=0-0"))
@@ -48,10 +54,10 @@ def _make_request(method: str, url: str, headers: HeaderList, label: str) -> Htt
 
 
 def redirect_target(outgoing: HttpRequest, status: int, headers: Mapping[str, str]) -> str:
-    """The URL to which an answer sends the request on, or "".
+    """Return the URL of a redirect, or "" if the answer is none.
 
     Raises:
-        ReplyError: If it cannot be followed: to nowhere, by another method, or away from TLS.
+        ReplyError: If it cannot be followed: it has no address, needs another method, or leaves TLS.
     """
     if status not in (301, 302, 303, 307, 308):
         return ""
@@ -67,7 +73,10 @@ def redirect_target(outgoing: HttpRequest, status: int, headers: Mapping[str, st
 
 
 def storage_error(outgoing: HttpRequest, status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """The error that an answer is; of the body only the storage's code is told, since it may repeat the URL."""
+    """Return the error of an answer.
+
+    Of the body only the storage's error code is used, since the rest may repeat the URL.
+    """
     found = _STORAGE_CODE.search(body)
     code = found.group(1).decode() if found else ""
     message = f"The storage answered the {outgoing.label} with HTTP {status}{f' ({code})' if code else ''}."
@@ -78,7 +87,7 @@ def storage_error(outgoing: HttpRequest, status: int, headers: Mapping[str, str]
 
 
 def size_from_headers(status: int, headers: Mapping[str, str]) -> int | None:
-    """The size of a whole file by an answer to a request for it or for its first byte; None if it does not tell."""
+    """Return the size of the whole file in bytes, or None if unknown."""
     text = headers.get("content-range", "").rpartition("/")[2] if status in (206, 416) else ""
     if status == 200:
         text = headers.get("content-length", "")
@@ -86,6 +95,9 @@ def size_from_headers(status: int, headers: Mapping[str, str]) -> int | None:
 
 
 def is_checksum_equal(etag: str, md5: str) -> bool:
-    """Whether a storage's checksum proves what it took. One of another kind proves nothing."""
+    """Whether an ETag is the MD5 of the uploaded bytes.
+
+    False for an ETag of another kind, which proves nothing.
+    """
     plain = etag.strip('"').lower()
     return bool(_MD5.fullmatch(plain)) and plain == md5

@@ -1,14 +1,14 @@
-"""Background processes, made of shell commands that every Linux session can run.
+"""Shell scripts for background processes, which run in any Linux session.
 
-Each has a directory of its own in the session, named by its id:
+Each process has a directory of its own in the session, named by its id:
 
-| file     | what it holds                                                            |
-|----------|--------------------------------------------------------------------------|
-| `stdout`, `stderr` | all it has written, so that any part can be read again         |
-| `stdin`  | a FIFO; `holder` is the pid of what keeps its writing end open           |
-| `pid`    | pid of the process, which leads a process group, and of its keeper       |
-| `born`   | when the keeper was started, in ticks: with its pid it means no other    |
-| `exit`   | the exit code, put there by the keeper in one step                       |
+| file     | content                                                                          |
+|----------|----------------------------------------------------------------------------------|
+| `stdout`, `stderr` | all output, so that any part can be read again                         |
+| `stdin`  | a FIFO; `holder` is the pid of the process that keeps its writing end open       |
+| `pid`    | pid of the process, which leads a process group, and of its supervisor           |
+| `born`   | the supervisor's start time in clock ticks, which guards against reuse of its pid|
+| `exit`   | the exit code, written by the supervisor in one step                             |
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .shell_scripts import quote_path
 
 _PROCESSES_PATH = ".agentbay/processes"
 PROCESSES_DIRECTORY = f'"$HOME"/{_PROCESSES_PATH}'
-OUTPUT_CHUNK_BYTES = 48 * 1024  # bytes of output in one answer, which base64 makes a third longer
-INPUT_BLOCK_BYTES = 4096  # bytes that a FIFO takes whole or not at all
+OUTPUT_CHUNK_BYTES = 48 * 1024  # bytes of output in one answer; base64 makes it a third longer
+INPUT_BLOCK_BYTES = 4096  # PIPE_BUF: bytes that a FIFO takes atomically
 _PROCESS_ID = re.compile(r"[0-9a-f]{16}")
-_EXIT_UNKNOWN_PROCESS, _EXIT_OUTPUT_LOST, _EXIT_ENDED = 81, 82, 83  # exit codes of the commands below
-_POLL_SECONDS = 0.05  # seconds between two looks inside the session
+_EXIT_UNKNOWN_PROCESS, _EXIT_OUTPUT_LOST, _EXIT_ENDED = 81, 82, 83  # exit codes of the scripts below
+_POLL_SECONDS = 0.05  # seconds between polls inside the session
 
 _SUPERVISOR_SCRIPT = """\
 D=$1; cd -- "$2" 2>> "$D/stderr" || { echo 126 > "$D/exit.new"; mv "$D/exit.new" "$D/exit"; exit; }
@@ -59,13 +59,13 @@ alive() {
 
 
 class ProcessState(NamedTuple):
-    """How a process stands.
+    """The state of a background process.
 
     Attributes:
-        exit_code: None as long as it runs.
-        lost: Whether it is gone and has left no exit code.
-        size: Bytes of the stream that was asked for, so far.
-        data: Those of them from the offset on, as many as one answer holds.
+        exit_code: None while it runs.
+        is_lost: Whether it is gone and has left no exit code.
+        size: Bytes of the requested stream so far.
+        data: The part of them from the requested offset on, as much as one answer holds.
     """
 
     exit_code: int | None
@@ -75,10 +75,10 @@ class ProcessState(NamedTuple):
 
 
 def check_id(process_id: str) -> str:
-    """Refuse what cannot be the id of a process.
+    """Return a process id, if it has the form of one.
 
     Raises:
-        ValueError: It is none.
+        ValueError: If it has not.
     """
     if not _PROCESS_ID.fullmatch(process_id):
         raise ValueError(f"not the id of a process: {process_id!r}")
@@ -86,7 +86,10 @@ def check_id(process_id: str) -> str:
 
 
 def start_script(process_id: str, command: str, cwd: str | None) -> str:
-    """The command that starts a process and tells its pid; one that was started under that id is not started again."""
+    """Return the script that starts a process and prints its pid.
+
+    It is idempotent: a process that was started under the same id is not started again.
+    """
     where = quote_path(cwd) if cwd is not None else "."
     return f"""\
 D={PROCESSES_DIRECTORY}/{process_id}
@@ -105,20 +108,21 @@ cat "$D/pid"
 
 
 def process_directory(process_id: str) -> str:
-    """Where a process has its directory, below the session's home."""
+    """Return the directory of a process, below the session's home."""
     return f"{_PROCESSES_PATH}/{process_id}"
 
 
 def find_script(process_id: str) -> str:
-    """The command that tells the pid of a process that was started before."""
+    """Return the script that prints the pid of a process that was started before."""
     return f"cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit {_EXIT_UNKNOWN_PROCESS}; cat pid"
 
 
 def read_pid(reply: Reply[ToolReply], process_id: str) -> int:
-    """Read the answer to `start` and `find`.
+    """Return the pid from the answer to `start_script` or `find_script`.
 
     Raises:
-        CommandError: It was not started, or is not known.
+        CommandError: If the process was not started, or is unknown.
+        ReplyError: If the answer has no pid.
     """
     text = _output_or_raise(reply, process_id)
     try:
@@ -128,9 +132,9 @@ def read_pid(reply: Reply[ToolReply], process_id: str) -> int:
 
 
 def follow_script(process_id: str, stream: str, offset: int, seconds: float) -> str:
-    """The command that waits until there is more than `offset` bytes of a stream, or the end, and tells both.
+    """Return the script that waits for output beyond `offset` bytes, or for the end.
 
-    With `stream` "" only the end counts.
+    It prints the state and the new output. With `stream` "" it waits for the end only.
     """
     file = stream or "/dev/null"
     return f"""\
@@ -150,11 +154,11 @@ echo $x $s
 
 
 def read_state(reply: Reply[ToolReply], process_id: str) -> ProcessState:
-    """Read the answer to `follow`.
+    """Return the state from the answer to `follow_script`.
 
     Raises:
-        CommandError: The process is not known, or its output is not there any more.
-        ReplyError: It cannot be read.
+        CommandError: If the process is unknown, or its output was removed.
+        ReplyError: If the answer cannot be read.
     """
     first, _, rest = _output_or_raise(reply, process_id).partition("\n")
     try:
@@ -166,9 +170,10 @@ def read_state(reply: Reply[ToolReply], process_id: str) -> ProcessState:
 
 
 def feed_script(process_id: str, staged: str, size: int, done: int, seconds: float) -> str:
-    """The command that writes a staged input into the FIFO, from `done` bytes on, and tells how far it came.
+    """Return the script that writes staged input into the FIFO, from byte `done` on.
 
-    In blocks that are written whole or not at all; it ends when the process takes nothing for some time.
+    It prints how many bytes are written. Each block is written whole or not at all. It ends when the process reads
+    nothing for `seconds` (back pressure).
     """
     return f"""\
 cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit {_EXIT_UNKNOWN_PROCESS}
@@ -186,7 +191,10 @@ echo "$n"; rm -f "$f"; [ "$n" -lt {size} ] || rm -f {staged}
 
 
 def close_input_script(process_id: str) -> str:
-    """The command that ends the input; what was sent before is still read."""
+    """Return the script that ends the input.
+
+    The process still reads what was sent before.
+    """
     return f"""\
 cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit {_EXIT_UNKNOWN_PROCESS}
 [ ! -f exit ] || exit 0
@@ -195,7 +203,7 @@ if mv holder closed 2>/dev/null; then kill "$(cat closed)"; fi
 
 
 def signal_script(process_id: str, name: str) -> str:
-    """The command that signals the whole process group; to one that has ended, it does nothing."""
+    """Return the script that signals the whole process group, unless it has ended."""
     return f"""\
 cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit {_EXIT_UNKNOWN_PROCESS}
 [ ! -f exit ] || exit 0
@@ -205,7 +213,7 @@ kill -s {name} -- "-$child" 2>/dev/null || kill -s {name} "$child" 2>/dev/null |
 
 
 def remove_script(process_id: str) -> str:
-    """The command that removes what is kept of a process that has ended."""
+    """Return the script that removes the directory of a process that has ended."""
     return f"""\
 cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit 0
 {_ALIVE_SCRIPT}[ -f exit ] || ! alive || {{ echo 'it still runs' >&2; exit 1; }}
@@ -214,10 +222,10 @@ rm -rf -- {PROCESSES_DIRECTORY}/{process_id}
 
 
 def read_output_or_raise(reply: Reply[ToolReply], process_id: str) -> str:
-    """Return the output of one of these commands.
+    """Return the output of one of these scripts.
 
     Raises:
-        CommandError: It failed.
+        CommandError: If it failed.
     """
     return _output_or_raise(reply, process_id)
 

@@ -1,4 +1,4 @@
-"""Texts without what nobody else may read: what git and the storage tools say may quote the URL they were given."""
+"""Remove secrets from texts, since tools may quote the URL they got."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from urllib.parse import unquote
 _MASK = "***"
 _URL_CREDENTIALS = re.compile(
     r"(://)("
-    r"[^\s/]+"  # up to the last @ before the path
-    r"|[^\s/:@]+:(?!\d+(?:[/\s'\"]|$))\S*"  # a password with a slash in it, which is not how a URL is written
+    r"[^\s/]+"  # user and password, up to the last @ before the path
+    r"|[^\s/:@]+:(?!\d+(?:[/\s'\"]|$))\S*"  # a password with a slash in it, which a URL must not have
     r")@"
 )
 _URL_QUERY = re.compile(r"(://[^\s?'\"]+\?)([^\s'\"]+)")
 _AUTHORIZATION_HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization:\s*(?:(?:basic|bearer|token)\s+)?)([^\s'\"]+)")
-_MIN_SECRET_CHARACTERS = 6  # a shorter one stands in too many words
+_MIN_SECRET_CHARACTERS = 6  # shorter ones occur in too many words
 
 
 def redact(text: str, *secrets: str) -> str:
-    """Hide user names, passwords and queries of URLs, what an authorization header holds, and these secrets."""
+    """Replace secrets by `***`.
+
+    That is user names, passwords and queries of URLs, authorization headers, and the given secrets.
+    """
     text = _URL_CREDENTIALS.sub(rf"\1{_MASK}@", text)
     for pattern in (_URL_QUERY, _AUTHORIZATION_HEADER):
         text = pattern.sub(rf"\1{_MASK}", text)
@@ -29,7 +32,7 @@ def redact(text: str, *secrets: str) -> str:
 
 
 def find_secrets(text: str) -> list[str]:
-    """What is secret in the URLs and headers of a text, as it stands there and as it is meant."""
+    """Return the secrets in a text's URLs and headers, also percent-decoded."""
     users = [user for _, user in _URL_CREDENTIALS.findall(text)]
     found = [user.partition(":")[2] if ":" in user else user for user in users]
     found += [pair.partition("=")[2] for _, query in _URL_QUERY.findall(text) for pair in query.split("&")]

@@ -1,4 +1,7 @@
-"""What an answer means: bytes to a value or a typed error. The only reader of the envelope."""
+"""Turn the bytes of an answer into a value or a typed error.
+
+This is the only reader of the RPC envelope.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ _SUCCESS_CODES = frozenset({"", "ok", "200", "success"})
 
 
 class HttpAnswer(NamedTuple):
-    """An HTTP answer as it came; header names are lower case."""
+    """An HTTP answer, with header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,7 +46,7 @@ class HttpAnswer(NamedTuple):
 
 @frozen(kw_only=True)
 class Reply(Generic[DataT]):
-    """What the service said; `data` is None if it said nothing more than yes."""
+    """A successful answer, whose `data` is None if it carries none."""
 
     action: str
     data: DataT | None
@@ -59,7 +62,7 @@ class Reply(Generic[DataT]):
         """Return the data.
 
         Raises:
-            ReplyError: If there is none.
+            ReplyError: If the answer carries none.
         """
         if self.data is None:
             raise ReplyError(
@@ -74,16 +77,16 @@ def read_reply(action: Action[DataT], answer: HttpAnswer) -> Reply[DataT]:
     """Read the answer to an action.
 
     Raises:
-        APIError: If the service refused or failed; of the class that its code, or else the HTTP status, names.
+        APIError: If the service refused or failed. Its class follows from the code, or else from the HTTP status.
         ReplyError: If the answer cannot be understood.
     """
     body = _json_object(answer)
     code, message, request_id = _text_field(body, "Code"), _text_field(body, "Message"), _text_field(body, "RequestId")
     if answer.status >= 400 or _is_refusal(body, code):
         raise make_api_error(answer, code, message, request_id)
-    told = body.get("Success")
-    silent = told is None and (action.spec.missing_success_is_success or body.get("Data") is not None)
-    if _parse_bool(told) is None and not silent:
+    success = body.get("Success")
+    is_implied = success is None and (action.spec.missing_success_is_success or body.get("Data") is not None)
+    if _parse_bool(success) is None and not is_implied:
         raise _unreadable_error(answer, "it does not say whether the request succeeded", request_id)
     return Reply(
         action=action.spec.name,
@@ -99,10 +102,10 @@ def read_reply(action: Action[DataT], answer: HttpAnswer) -> Reply[DataT]:
 
 
 def read_direct_reply(answer: HttpAnswer, request_id: str) -> Reply[ToolReply]:
-    """Read the answer to a tool call that went to a session's own link.
+    """Read the answer to a tool call that went to the session's own link.
 
     Raises:
-        APIError: If the HTTP status is not one of success.
+        APIError: If the HTTP status is an error.
         ReplyError: If the answer cannot be understood.
     """
     body = _json_object(answer)
@@ -138,7 +141,7 @@ def _is_refusal(body: Mapping[str, Any], code: str) -> bool:
 
 
 def _parse_bool(value: object) -> bool | None:
-    """True or False, also as text; None for what is neither."""
+    """Return a truth value, also one written as text, or None for anything else."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower())
     return value if isinstance(value, bool) else None
@@ -188,12 +191,12 @@ def _number_field(body: Mapping[str, Any], key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-# ── Which class a refusal is: exact code, then what the code ends or begins with, then the HTTP status ────────────────
+# ── The class of a refusal: by exact code, then the code's suffix or prefix, then the HTTP status ────────────────────
 
 _BY_CODE: dict[str, type[APIError]] = {
     "InvalidMcpSession.NotFound": SessionNotFoundError,
     "SessionNotFound": SessionNotFoundError,
-    "InvalidAction.NotFound": InvalidRequestError,  # says nothing of whether what the action is about exists
+    "InvalidAction.NotFound": InvalidRequestError,  # the action does not exist, not the thing that it is about
     "NOT_LOGIN": AuthenticationError,
     "PARAM_ERROR": InvalidRequestError,
     "InvalidPort": InvalidRequestError,
@@ -224,7 +227,7 @@ _BY_STATUS: dict[int, type[APIError]] = {
     503: ServiceUnavailableError,
 }
 _KEY_HINT = "Check the API key, and that it belongs to the region of this client."
-_TOKEN_HINT = "The session's own token is not accepted, or no longer: find the session anew with get()."
+_TOKEN_HINT = "The session's own token is no longer accepted: get the session again with get()."
 
 
 def make_api_error(answer: HttpAnswer, code: str, message: str, request_id: str, hint: str = _KEY_HINT) -> APIError:
@@ -267,6 +270,6 @@ def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
         when = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
-    if when.tzinfo is None:  # written with the zone -0000
+    if when.tzinfo is None:  # a date with the zone -0000
         when = when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())

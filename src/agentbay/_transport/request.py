@@ -1,4 +1,4 @@
-"""An action as the bytes of a request."""
+"""Turn an action into the bytes of a request."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class HttpRequest(NamedTuple):
     """A request that is ready to be sent.
 
     Attributes:
-        url: The address without what may not be shown; it names the pool's connection.
-        target: Path and query as they stand in the request line.
+        url: The address without path and query, which may be secret; the connection pool's key.
+        target: Path and query, as in the request line.
         headers: Header lines in order.
         body: The whole body.
-        label: What to call it in errors and logs.
+        label: Its name in errors and logs.
         method: The HTTP method.
     """
 
@@ -44,7 +44,7 @@ class HttpRequest(NamedTuple):
 
 
 def make_rpc_request(action: Action[Any], settings: Settings) -> HttpRequest:
-    """Write an action as a request to the service."""
+    """Return the request for an action."""
     name = action.spec.name
     query, form = write_fields(action, f"Bearer {settings.api_key}")
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -58,7 +58,7 @@ def make_rpc_request(action: Action[Any], settings: Settings) -> HttpRequest:
 
 @cache
 def _constant_parts(name: str, url: str, host: str) -> tuple[str, str, HeaderList]:
-    """What is the same in every request for an action: fixed query, path, and headers."""
+    """Return the query, path and headers that all requests for an action share."""
     path = url.partition("://")[2].partition("/")[2]
     headers = [
         (b"host", host.encode()),
@@ -72,7 +72,7 @@ def _constant_parts(name: str, url: str, host: str) -> tuple[str, str, HeaderLis
 
 
 def make_direct_request(link_url: str, call: DirectToolCall) -> HttpRequest:
-    """Write a tool call as a request to a session's own link."""
+    """Return the request for a tool call to the session's own link."""
     url = link_url.rstrip("/")
     host, _, path = url.partition("://")[2].partition("/")
     body = json.dumps(unstructure(call), ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,10 +1,13 @@
-"""Whether and when to send again: a pure decision.
+"""Decide whether and when to send a request again.
 
 | failure                                              | any action               | only if idempotent |
 |------------------------------------------------------|--------------------------|--------------------|
 | never sent: refused, no connection in time           | retry                    |                    |
-| refused unprocessed: 429, 503 that says when         | retry, honour Retry-After|                    |
+| refused unprocessed: 429, 503 with Retry-After       | retry, honour Retry-After|                    |
 | perhaps processed: answer lost or late, other 5xx    |                          | retry              |
+
+The pauses follow exponential backoff with full jitter and a cap: a random time between 0 and
+`min(cap, first * 2 ** (attempt - 1))` seconds, so that many clients do not come back at the same moment.
 """
 
 from __future__ import annotations
@@ -21,29 +24,28 @@ from ..errors import (
     ServiceUnavailableError,
 )
 
-_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.2, 8.0
+_FIRST_BACKOFF_SECONDS = 0.2  # upper bound of the first pause
+_MAX_BACKOFF_SECONDS = 8.0  # cap of the upper bound
 
 
 def retry_backoff(
     error: AgentBayError, attempt: int, *, idempotent: bool, max_retries: int, remaining: float
 ) -> float | None:
-    """Seconds to wait before the next attempt, or None to give up.
+    """Return the seconds to wait before the next attempt, or None to give up.
 
     Args:
         error: Why the attempt failed.
-        attempt: How many attempts have been made, 1 or more.
+        attempt: Number of attempts so far, at least 1.
         idempotent: Whether executing the request twice does the same as once.
-        max_retries: How often to send again; 0 is never.
-        remaining: Seconds until the deadline; a pause never goes beyond it.
+        max_retries: Number of further attempts allowed; 0 never retries.
+        remaining: Seconds until the deadline; a pause that would not end before it means giving up.
     """
     if attempt > max_retries or not _is_retryable(error, idempotent):
         return None
-    advised = getattr(error, "retry_after", None)
-    pause = (
-        advised
-        if advised is not None
-        else random.uniform(0, min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1)))
-    )
+    pause = getattr(error, "retry_after", None)
+    if pause is None:
+        cap = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
+        pause = random.uniform(0, cap)  # full jitter
     return pause if pause < remaining else None
 
 

@@ -1,4 +1,4 @@
-"""Sessions as the service tells of them, turned into what users hold, and the questions asked about them."""
+"""Turn the service's data about sessions into models, and check arguments."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def make_list_session(
     image_id: str | None,
     token: str,
 ) -> ListSession:
-    """Ask for one page of sessions.
+    """Return the request for one page of sessions.
 
     Raises:
-        InvalidArgumentError: If the state is not one, or the page size is not positive.
+        InvalidArgumentError: If the status is unknown, or the page size is not positive.
     """
     names = [member.value for member in SessionStatus]
     if status is not None and status not in names:
@@ -42,7 +42,7 @@ def make_list_session(
 
 
 def to_session_dict(item: SessionItem) -> dict[str, str]:
-    """One session of a page, as a `SessionListResult` holds it."""
+    """Return an item of a page, as `SessionListResult` holds it."""
     return {
         "sessionId": item.session_id,
         "sessionStatus": item.session_status or "UNKNOWN",
@@ -52,7 +52,7 @@ def to_session_dict(item: SessionItem) -> dict[str, str]:
 
 
 def to_session_data(found: SessionData) -> GetSessionData:
-    """Everything the service says of one session, as users hold it."""
+    """Return a session's data as users hold it."""
     known: dict[str, Any] = {
         name: getattr(found, name) for name in attrs.fields_dict(GetSessionData) if hasattr(found, name)
     }
@@ -77,7 +77,7 @@ def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
 def check_awaited_contexts(
     awaited: frozenset[str], transfers: Iterable[ContextStatusData]
 ) -> tuple[frozenset[str], list[str]]:
-    """Which awaited contexts have not arrived, and what went wrong with those that failed."""
+    """Return the contexts that have not arrived, and the errors of failed ones."""
     last = {item.context_id: item for item in transfers if item.context_id in awaited}
     ended = {name for name, item in last.items() if item.status in ("Success", "Failed")}
     wrong = [f"{name}: {last[name].error_message or 'failed'}" for name in ended if last[name].status == "Failed"]
@@ -85,7 +85,7 @@ def check_awaited_contexts(
 
 
 def label_error(labels: object) -> str:
-    """Say why labels cannot be used, or ""."""
+    """Return why labels cannot be used, or ""."""
     if isinstance(labels, list):
         return "Labels cannot be an array. Please provide a valid labels object."
     if not isinstance(labels, dict):

@@ -1,4 +1,4 @@
-"""What the file tools cannot carry, as shell commands: bytes that are no UTF-8."""
+"""Shell scripts that write bytes, since the file tools carry only UTF-8 text."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ cat -- "$n" >> "$t"
 
 
 def staging_path(token: str) -> str:
-    """Where the base64 of a file's bytes lies until it is whole."""
+    """Return the path where the base64 of a file's bytes is collected."""
     return f"/tmp/.agentbay-{token}.b64"
 
 
 def write_bytes_script(path: str, staged: str, token: str, *, append: bool) -> str:
-    """The command that turns staged base64 into a file, or adds it to one, and removes it; at once, or not at all."""
+    """Return the script that decodes staged base64 into a file, atomically.
+
+    It replaces the file by renaming, or appends to it, and removes the staged text.
+    """
     head = _DECODE_SCRIPT.format(path=quote_path(path), staged=shlex.quote(staged), token=token)
     return head + (_APPEND_SCRIPT if append else _REPLACE_SCRIPT)
 
 
 def quote_path(path: str) -> str:
-    """A path for the shell, which means by it what the file tools mean: `~` is home, and nothing else is special."""
+    """Quote a path for the shell, in which only `~` is special."""
     if path == "~" or path.startswith("~/"):
         return '"$HOME"' + shlex.quote(path[1:]) if len(path) > 1 else '"$HOME"'
     return shlex.quote(f"./{path}" if path.startswith("-") else path)

@@ -1,9 +1,9 @@
-"""A subscription to what changes below a directory: which pushes are meant for it, and none of them twice.
+"""A subscription to the changes below a directory, without duplicates.
 
 | the service         | where a subscription begins      | after a lost connection                        |
 |---------------------|----------------------------------|------------------------------------------------|
-| numbers its pushes  | behind the number in its answer  | it is told the last number, and sends the rest |
-| does not            | with its answer                  | it is asked once what has changed              |
+| numbers its pushes  | after the number in its answer   | it gets the last number, and sends the rest    |
+| does not            | with its answer                  | one call of get_file_change                    |
 
 The local runtime is one of the first kind.
 """
@@ -20,15 +20,15 @@ from .files import parse_changes
 
 
 class Subscription:
-    """One subscription, over as many connections as it takes.
+    """One subscription, which outlives the connections that carry it.
 
     Attributes:
-        path: The directory, exactly as the service was told.
+        path: The directory, exactly as the service got it.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._subscriber_id = secrets.token_hex(8)  # two that watch the same path do not end each other's subscription
+        self._subscriber_id = secrets.token_hex(8)  # so that two watchers of one path can unsubscribe separately
         self._last_number: int | None = None
 
     @property
@@ -37,20 +37,20 @@ class Subscription:
         return self._last_number is not None
 
     def subscribe_request(self) -> dict[str, Any]:
-        """What to ask, the first time and after each loss of the connection."""
+        """Return the request that begins it, or continues it after a lost connection."""
         since = {} if self._last_number is None else {"since": self._last_number}
         return self._request("subscribe_file_change", **since)
 
     def unsubscribe_request(self) -> dict[str, Any]:
-        """What to say when it is over."""
+        """Return the request that ends it."""
         return self._request("unsubscribe_file_change")
 
     def on_answer(self, answer: Mapping[str, Any]) -> None:
-        """Take the answer.
+        """Read the answer to `subscribe_request`.
 
         Raises:
-            ToolError: The service refuses.
-            FileError: Changes are lost for good.
+            ToolError: If the service refuses.
+            FileError: If changes are lost for good.
         """
         if answer.get("phase") == "error":
             raise ToolError(f"The service does not push changes of {self.path}.")
@@ -60,11 +60,14 @@ class Subscription:
         if answer.get("lost"):
             raise FileError(
                 f"Changes below {self.path} are lost: there were too many while the connection was away.",
-                hint="Look at the directory itself; what changes from now on is told.",
+                hint="List the directory itself; changes from now on are reported.",
             )
 
     def read_changes_of(self, push: Mapping[str, Any]) -> list[FileChangeEvent]:
-        """Return the changes in a push; none in one that is another's, was told before, or will be told in its turn."""
+        """Return the new changes in a push.
+
+        There are none in a push of another subscription, in a duplicate, or after a gap, which the service fills later.
+        """
         if push.get("eventType") != "file_change" or push.get("path") != self.path:
             return []
         number = push.get("number")
@@ -79,7 +82,10 @@ class Subscription:
 
 
 def drop_redundant_modifies(events: Iterable[FileChangeEvent]) -> Iterator[FileChangeEvent]:
-    """Leave out that a file was modified where it has just been told that it was created: writing it is both."""
+    """Drop a modification right after the creation of the same file.
+
+    Writing a new file causes both.
+    """
     created = ""
     for event in events:
         if event.event_type != "modify" or event.path != created:

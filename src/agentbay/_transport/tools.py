@@ -1,4 +1,4 @@
-"""Tool calls as they are sent, and what the tools of every session answer."""
+"""Write tool calls, and read the tools that every session has."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from ..models.tools import McpTool
 
 
 def tool_arguments(tool: Tool) -> dict[str, Any]:
-    """The arguments of a tool as JSON carries them; None is left out."""
+    """Return the arguments of a tool as a JSON object, without None."""
     written: dict[str, Any] = unstructure(tool)
     return written
 
 
 def make_direct_call(name: str, args: dict[str, Any], server: str, token: str) -> DirectToolCall:
-    """Make a call for a session's own link, with a request id of its own."""
+    """Return a call for the session's own link, with a fresh request id."""
     request_id = f"link-{time.time_ns() // 1_000_000}-{random.randrange(10**9):09d}"
     return DirectToolCall(args=args, server=server, request_id=request_id, tool=name, token=token)
 
 
 def to_mcp_tools(entries: Iterable[ToolEntry]) -> list[McpTool]:
-    """The tools a service lists, as users hold them."""
     return [
         McpTool(entry.name, entry.server, description=entry.description, input_schema=entry.input_schema)
         for entry in entries
@@ -45,7 +44,7 @@ _LEGACY_METRIC_NAMES = {
 
 
 def read_metrics(text: str) -> tuple[dict[str, Any], SessionMetrics]:
-    """Read the text of the metrics tool, as it is and as an object.
+    """Read the text of the metrics tool, as JSON and as a model.
 
     Raises:
         ReplyError: If it is not a JSON object of numbers.

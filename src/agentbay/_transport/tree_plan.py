@@ -1,4 +1,4 @@
-"""Directories as wholes: what is in them, what differs, and the commands that do the session's part."""
+"""Compare directory trees, plan their transfer, and write the session's scripts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ from ..errors import FileError
 from .shell_scripts import quote_path as quote_path
 
 KIND_FILE, KIND_DIRECTORY, KIND_LINK = "f", "d", "l"
-TEMPORARY_PREFIX = ".agentbay-"  # begins the names of what is not whole yet
-_BATCH_BYTES, _BATCH_FILES = 8 << 20, 2000
-_MTIME_TOLERANCE_NS = 2000  # nanoseconds: archives tell times as floating-point seconds
+TEMPORARY_PREFIX = ".agentbay-"  # begins the names of files that are still incomplete
+_BATCH_BYTES, _BATCH_FILES = 8 << 20, 2000  # of one archive, so that an interruption loses little
+_MTIME_TOLERANCE_NS = 2000  # nanoseconds; archives store times as floating-point seconds
 
 
 class TreeEntry(NamedTuple):
-    """One thing in a directory; `time` is its modification in nanoseconds, `target` where a link leads."""
+    """An entry of a directory tree.
+
+    Attributes:
+        kind: "f", "d" or "l", for a file, a directory or a symbolic link.
+        size: Bytes, 0 if it is no file.
+        mtime_ns: Time of modification in nanoseconds.
+        mode: Permission bits.
+        link_target: Target of a symbolic link.
+        digest: SHA-256 in hexadecimal, or "" if it was not asked for.
+    """
 
     kind: str
     size: int = 0
@@ -33,7 +42,10 @@ Tree = dict[str, TreeEntry]
 
 
 class TransferPlan(NamedTuple):
-    """What has to be done; `batches` are paths that travel together, always the same ones for the same difference."""
+    """The paths to copy and to delete, and the batches in which they travel.
+
+    The same difference always gives the same batches, so that an interrupted transfer can be continued.
+    """
 
     copied: list[str]
     deleted: list[str]
@@ -43,7 +55,7 @@ class TransferPlan(NamedTuple):
 
 
 def is_unchanged(one: TreeEntry, other: TreeEntry | None) -> bool:
-    """Whether nothing has to be copied."""
+    """Whether an entry need not be copied."""
     if other is None or one.kind != other.kind:
         return False
     if one.kind == KIND_LINK:
@@ -58,14 +70,18 @@ def is_unchanged(one: TreeEntry, other: TreeEntry | None) -> bool:
 
 
 def plan_transfer(source: Tree, target: Tree, *, delete: bool) -> TransferPlan:
-    """Compare; `target` is to become as `source` is, and to lose what is not there only if `delete`."""
+    """Plan how `target` becomes equal to `source`.
+
+    Args:
+        delete: Whether to remove entries that `source` does not have.
+    """
     copied = sorted(path for path, entry in source.items() if not is_unchanged(entry, target.get(path)))
     in_the_way = {
         path
         for path, entry in target.items()
         if (delete if path not in source else _is_kind_conflict(entry, source[path]))
     }
-    # what lies below something that goes, goes with it
+    # deleting a directory deletes everything below it
     deleted = sorted(path for path in in_the_way if not any(above in in_the_way for above in iter_parents(path)))
     return TransferPlan(
         copied, deleted, len(source) - len(copied), list(_batches(copied, source)), sum(source[p].size for p in copied)
@@ -77,7 +93,7 @@ def _is_kind_conflict(one: TreeEntry, other: TreeEntry) -> bool:
 
 
 def iter_parents(path: str) -> Iterator[str]:
-    """The directories above a path, the nearest first."""
+    """Yield the directories above a path, the nearest first."""
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
@@ -128,7 +144,7 @@ def _spell_out_stars(stars: re.Match[str]) -> str:
 
 
 def without_ignored(tree: Tree, ignored: Callable[[str, bool], bool]) -> Tree:
-    """Leave out what is ignored, and what lies below that."""
+    """Return the tree without ignored entries and everything below them."""
     gone = {path for path, entry in tree.items() if ignored(path, entry.kind == KIND_DIRECTORY)}
     return {
         path: entry
@@ -141,7 +157,10 @@ def without_ignored(tree: Tree, ignored: Callable[[str, bool], bool]) -> Tree:
 
 
 def list_script(root: str, out: str, *, digests: bool) -> str:
-    """The command that writes what a directory holds into a file; with a marker if there is no such directory."""
+    """Return the script that lists a directory into a file.
+
+    The file stays empty if there is no such directory.
+    """
     digest = f'find . -type f ! -name "{TEMPORARY_PREFIX}*" -print0 | xargs -0 -r sha256sum -z --' if digests else ":"
     return f"""\
 P={quote_path(root)}; O={shlex.quote(out)}
@@ -156,10 +175,10 @@ find . -mindepth 1 -name '{TEMPORARY_PREFIX}*' -prune -o \\( -type f -o -type d 
 
 
 def read_tree_listing(data: bytes) -> Tree:
-    """Read what `listing` wrote.
+    """Read the file that `list_script` has written.
 
     Raises:
-        FileError: It cannot be read.
+        FileError: If it cannot be read.
     """
     if not data:
         return {}
@@ -189,12 +208,12 @@ def _read_digests(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def encode_paths(paths: Iterable[str]) -> str:
-    """Write paths for `pack` and `delete`, as base64: a path may hold anything but NUL."""
+    """Return paths for `pack_script` and `delete_script`, as base64 of NUL-terminated names."""
     return base64.b64encode(b"".join(f"./{path}\0".encode("utf-8", "surrogateescape") for path in paths)).decode()
 
 
 def unpack_script(root: str, staged: str, token: str) -> str:
-    """The command that brings a staged archive to its place: each file at once, by renaming."""
+    """Return the script that unpacks a staged archive, each file atomically by renaming."""
     return f"""\
 P={quote_path(root)}; S={shlex.quote(staged)}
 mkdir -p -- "$P" && cd -- "$P" || exit
@@ -210,7 +229,7 @@ rm -f -- "$S"
 
 
 def pack_script(root: str, wanted: str, out: str) -> str:
-    """The command that packs the files whose `names` are staged, and tells how long the archive is."""
+    """Return the script that packs the staged names, and prints the archive's size."""
     return f"""\
 cd -- {quote_path(root)} || exit
 base64 -d < {shlex.quote(wanted)} | tar -cf - --format=posix --no-recursion --null -T - | gzip -1 > {shlex.quote(out)}
@@ -219,7 +238,7 @@ rm -f -- {shlex.quote(wanted)}; wc -c < {shlex.quote(out)}
 
 
 def delete_script(root: str, doomed: str) -> str:
-    """The command that removes the paths whose `names` are staged."""
+    """Return the script that removes the paths whose names are staged."""
     return f"""\
 cd -- {quote_path(root)} || exit
 base64 -d < {shlex.quote(doomed)} | xargs -0 -r rm -rf -- || exit
@@ -228,11 +247,11 @@ rm -f -- {shlex.quote(doomed)}
 
 
 def check_paths(tree: Mapping[str, TreeEntry]) -> None:
-    """Refuse a tree that leaves its directory.
+    """Refuse a tree with a path that leaves its directory (path traversal).
 
     Raises:
         FileError: Names the path.
     """
     for path in tree:
         if path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")):
-            raise FileError(f"The session tells of a path that leaves its directory: {path!r}")
+            raise FileError(f"The session reports a path that leaves its directory: {path!r}")

@@ -1,11 +1,11 @@
-"""The protocol over a session's WebSocket: which frame answers what. Knows neither sockets nor clocks.
+"""The protocol over a session's WebSocket, without sockets and clocks.
 
 | exchange | its answer                                                                   |
 |----------|------------------------------------------------------------------------------|
 | call     | the first frame with its id                                                  |
 | stream   | frames of phase `event`, up to one of phase `end` or `error`                 |
 | one-way  | none                                                                         |
-| push     | none: a frame that nobody has asked for, told apart by whom it comes from    |
+| push     | none: an unrequested frame, told apart by its source                         |
 
 A frame of the control plane (`WEBSOCKET_SERVER`) ends an exchange of either kind, whatever else it holds.
 """
@@ -24,25 +24,25 @@ from ..errors import AgentBayError, APIError, ReplyError, ToolError
 from .redaction import redact
 from .reply import HttpAnswer, api_error_class
 
-_MAX_MESSAGE_CHARACTERS = 2000
+_MAX_MESSAGE_CHARACTERS = 2000  # of a service's error text, which may be a whole page
 
 
 class ExchangeKind(Enum):
-    """What is awaited."""
+    """The kind of answer that an exchange waits for."""
 
     CALL = "call"
     STREAM = "stream"
 
 
 class StreamEvent(NamedTuple):
-    """Something happened in a stream."""
+    """An event of a stream."""
 
     id: str
     data: dict[str, Any]
 
 
 class ExchangeEnded(NamedTuple):
-    """An exchange is over: with data, or with an error."""
+    """The end of an exchange, with data or an error."""
 
     id: str
     data: dict[str, Any]
@@ -50,7 +50,7 @@ class ExchangeEnded(NamedTuple):
 
 
 class PushMessage(NamedTuple):
-    """Something was said that nobody has asked for; `target` is what to look for listeners under."""
+    """An unrequested frame, for the listeners of a target."""
 
     id: str
     target: str
@@ -58,7 +58,11 @@ class PushMessage(NamedTuple):
 
 
 class IgnoredFrame(NamedTuple):
-    """A frame that means nothing; `why` holds nothing of it."""
+    """A frame without meaning.
+
+    Attributes:
+        why: The reason, which quotes nothing of the frame.
+    """
 
     why: str
 
@@ -72,7 +76,7 @@ class _PendingExchange(NamedTuple):
 
 
 class PendingExchanges:
-    """What has been asked over one connection and not been answered yet."""
+    """The exchanges of one connection that have no complete answer yet."""
 
     def __init__(self) -> None:
         self._pending: dict[str, _PendingExchange] = {}
@@ -81,29 +85,32 @@ class PendingExchanges:
         return len(self._pending)
 
     def begin(self, kind: ExchangeKind, target: str, data: dict[str, Any]) -> Frame:
-        """Begin an exchange; return the frame to send."""
+        """Begin an exchange, and return the frame to send."""
         frame = make_frame(target, data)
         self._pending[frame.id] = _PendingExchange(kind, target)
         return frame
 
     def make_follow_up(self, frame_id: str, data: dict[str, Any]) -> Frame | None:
-        """Return a further frame of an exchange, None if it is over."""
+        """Return a further frame of an exchange, or None if it is over."""
         awaited = self._pending.get(frame_id)
         return None if awaited is None else Frame(frame_id, awaited.target, data)
 
     def end(self, frame_id: str) -> bool:
-        """End an exchange from this side; frames that still come for it mean nothing. False if it is over already."""
+        """End an exchange from this side, and return whether it was still pending.
+
+        Frames that still come for it are ignored.
+        """
         return self._pending.pop(frame_id, None) is not None
 
     def end_all(self) -> list[str]:
-        """End all, as when the connection is lost; return their ids."""
+        """End all exchanges, as after a lost connection, and return their ids."""
         ids = []
-        while self._pending:  # one by one: another thread may be about to begin one
+        while self._pending:  # one by one, since another thread may begin one meanwhile
             ids.append(self._pending.popitem()[0])
         return ids
 
     def receive(self, text: str | bytes) -> Arrival:
-        """Take a frame that arrived; say what it means."""
+        """Return what a frame that arrived means."""
         try:
             frame = decode_frame(text)
         except MalformedError as error:
@@ -118,21 +125,21 @@ class PendingExchanges:
 
 
 def make_frame(target: str, data: dict[str, Any]) -> Frame:
-    """Make a frame with an id of its own."""
+    """Return a frame with an id of its own."""
     return Frame(uuid.uuid4().hex, target, data)
 
 
 def make_cancel_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What to say when a stream is cancelled that was begun with `data`.
+    """Return the data of the frame that cancels a stream.
 
-    The published protocol has no word for it: its client just stops listening. This one means nothing to a service
-    that does not know it, and spares one that does the rest of the work.
+    The published protocol has none: its client just stops listening. A service that does not know this frame ignores
+    it, and one that does saves the rest of the work.
     """
     return {"method": data.get("method", ""), "mode": "stream", "phase": "cancel"}
 
 
 def handshake_error(status: int, headers: Mapping[str, str]) -> APIError:
-    """Make the error for a service that answers the request for a connection with an HTTP status."""
+    """Return the error for a refused WebSocket handshake, by its HTTP status."""
     lower = {name.lower(): value for name, value in headers.items()}
     kind = api_error_class(HttpAnswer(status, lower, b"", "WebSocket"), "")
     return kind(
@@ -148,14 +155,14 @@ def _classify_push(frame: Frame) -> Arrival:
     if target == CLIENT_SOURCE and frame.source not in ("", CLIENT_SOURCE):
         target = frame.source
     if not target or frame.data is None:
-        return IgnoredFrame("it belongs to nothing")
+        return IgnoredFrame("it has no target, or no data")
     return PushMessage(frame.id, target, frame.data)
 
 
 def _classify_answer(frame: Frame, awaited: _PendingExchange) -> Arrival:
     if frame.source == CONTROL_SOURCE:
-        said = frame.error or _error_text((frame.data or {}).get("error"))
-        return ExchangeEnded(frame.id, frame.data or {}, _tool_error(said, awaited) if said else None)
+        text = frame.error or _error_text((frame.data or {}).get("error"))
+        return ExchangeEnded(frame.id, frame.data or {}, _tool_error(text, awaited) if text else None)
     if not frame.target or frame.data is None:
         return _unreadable_answer(frame, awaited, "has no target" if frame.data is not None else "has no data")
     error = frame.data.get("error")
@@ -195,7 +202,7 @@ def _unreadable_answer(frame: Frame, awaited: _PendingExchange, why: str) -> Exc
 
 
 def _error_text(error: object) -> str:
-    """Say in words what an error holds: text, or an object that has its text under one of several names."""
+    """Return an error's text, which an object has under one of several names."""
     if isinstance(error, Mapping):
         for name in ("message", "error", "errorMessage"):
             if isinstance(error.get(name), str) and error[name]:

@@ -1,1 +1,4 @@
-"""What travels: one class per remote action, tool call and frame. Client and local runtime read and write the same."""
+"""The wire format: one class for each remote action, tool call and frame.
+
+Client and local runtime read and write the same classes.
+"""

@@ -1,4 +1,4 @@
-"""Actions on contexts themselves, and on the files in them."""
+"""Actions on contexts and on the files in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ContextData:
 
 @action("GetContext", idempotent=True)
 class GetContext(Action[ContextData]):
-    """Find a context by its name or its id, or make one of that name if there is none."""
+    """Find a context by its name or id, or create one of that name."""
 
     allow_create: bool = False
     name: str | None = None
@@ -39,7 +39,7 @@ class ListContexts(Action[list[ContextData]]):
 
 @action("ModifyContext", idempotent=True)
 class ModifyContext(Action[None]):
-    """Give a context another name."""
+    """Rename a context."""
 
     id: str
     name: str
@@ -69,7 +69,7 @@ class PresignedUrl:
 
 @action("GetContextFileUploadUrl", idempotent=True)
 class GetContextFileUploadUrl(Action[PresignedUrl]):
-    """Make a URL to which a file of a context can be sent with PUT."""
+    """Create a presigned URL that takes a file of a context with PUT."""
 
     context_id: str
     file_path: str
@@ -77,7 +77,7 @@ class GetContextFileUploadUrl(Action[PresignedUrl]):
 
 @action("GetContextFileDownloadUrl", idempotent=True)
 class GetContextFileDownloadUrl(Action[PresignedUrl]):
-    """Make a URL from which a file of a context can be read with GET."""
+    """Create a presigned URL that returns a file of a context to GET."""
 
     context_id: str
     file_path: str
@@ -107,7 +107,10 @@ class ContextFileData:
 
 @action("DescribeContextFiles", idempotent=True, query=("MaxResults", "NextToken"))
 class DescribeContextFiles(Action[list[ContextFileData]]):
-    """List a folder of a context, a page at a time: by number and size, or by token."""
+    """List a folder of a context, a page at a time.
+
+    A page is named by its number and size, or by a token.
+    """
 
     context_id: str
     parent_folder_path: str

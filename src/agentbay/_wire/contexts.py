@@ -13,12 +13,12 @@ from .schema import JSON_COMPACT, Action, action, pascal_payload, wire_field
 
 @pascal_payload
 class ContextInfo:
-    """Data of GetContextInfo: JSON text in JSON text in JSON text."""
+    """Data of GetContextInfo, which is JSON text in JSON text in JSON text."""
 
     context_status: str = ""
 
     def transfers(self) -> list[ContextStatusData]:
-        """Read the transfers out of the nested text; what is no transfer is left out."""
+        """Return the transfers in the nested text, and ignore everything else."""
         return list(_read_transfers(self.context_status))
 
 
@@ -31,7 +31,7 @@ def _read_transfers(status: str) -> Iterator[ContextStatusData]:
 def _read_transfer(found: dict[str, Any]) -> ContextStatusData:
     try:
         return structure(found, ContextStatusData)
-    except MalformedError:  # its times, most likely: leaving it out would make what failed look like nothing at all
+    except MalformedError:  # its times, most likely: without it a failed transfer would go unseen
         texts = {key: value for key, value in found.items() if isinstance(value, str) and not key.endswith("Time")}
         return structure(texts, ContextStatusData)
 
@@ -46,7 +46,7 @@ def _parse_list(text: object) -> list[Any]:
 
 @action("GetContextInfo", idempotent=True)
 class GetContextInfo(Action[ContextInfo]):
-    """Tell how the transfers between contexts and a session stand."""
+    """Return the state of the transfers between contexts and a session."""
 
     session_id: str
     context_id: str | None = None
@@ -56,7 +56,10 @@ class GetContextInfo(Action[ContextInfo]):
 
 @action("SyncContext", idempotent=True, query=("Authorization",))
 class SyncContext(Action[None]):
-    """Begin to copy between contexts and a session; `mode` is upload or download."""
+    """Begin to copy between contexts and a session.
+
+    `mode` is upload or download.
+    """
 
     session_id: str
     context_id: str | None = None
@@ -66,7 +69,10 @@ class SyncContext(Action[None]):
 
 @action("BindContexts")
 class BindContexts(Action[None]):
-    """Give a running session contexts. Not repeatable: a path can be bound once."""
+    """Bind contexts to a running session.
+
+    Not idempotent: a path can be bound once.
+    """
 
     session_id: str
     persistence_data_list: list[dict[str, Any]] = wire_field(codec=JSON_COMPACT)
@@ -85,7 +91,7 @@ class BindingData:
 
 @action("DescribeSessionContexts", idempotent=True)
 class DescribeSessionContexts(Action[list[BindingData]]):
-    """List the contexts that a session has."""
+    """List the contexts that are bound to a session."""
 
     session_id: str
 
@@ -101,14 +107,14 @@ class InternalContext:
 
 @action("GetAndLoadInternalContext", idempotent=True)
 class GetAndLoadInternalContext(Action[list[InternalContext]]):
-    """Tell which contexts serve a session's own purposes, such as `file_transfer`; make them if need be."""
+    """Return the contexts of internal types, such as `file_transfer`, and create missing ones."""
 
     session_id: str
     context_types: list[str]
 
 
 def write_policy(policy: SyncPolicy) -> dict[str, Any]:
-    """Write a policy as the wire has it."""
+    """Return a policy as a JSON object."""
     written: dict[str, Any] = unstructure(policy)
     upload = policy.upload_policy
     if upload is not None and not (upload.archive_exclude_paths and upload.upload_mode is UploadMode.ARCHIVE):
@@ -117,9 +123,11 @@ def write_policy(policy: SyncPolicy) -> dict[str, Any]:
 
 
 def write_sync(sync: ContextSync, *, escaped: bool = False) -> dict[str, Any]:
-    """Write an item of PersistenceDataList that synchronises; its policy is JSON text inside the JSON.
+    """Return the item of PersistenceDataList that synchronises a context.
 
-    BindContexts wants the policy's non-ASCII characters `escaped`, CreateMcpSession does not.
+    Its policy is JSON text inside the JSON.
+
+    BindContexts requires the policy's non-ASCII characters `escaped`, CreateMcpSession does not.
     """
     item = {"ContextId": sync.context_id, "Path": sync.path}
     if sync.policy is not None:
@@ -128,7 +136,7 @@ def write_sync(sync: ContextSync, *, escaped: bool = False) -> dict[str, Any]:
 
 
 def write_mount(mount: BetaContextMount) -> dict[str, Any]:
-    """Write an item of PersistenceDataList that mounts."""
+    """Return the item of PersistenceDataList that mounts a context."""
     return {
         "ContextId": mount.context_id,
         "Path": mount.path,

@@ -1,4 +1,4 @@
-"""Actions as the form and query fields of a request, and back."""
+"""Write actions into form and query fields, and read them back."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ FormFields = list[tuple[str, str]]
 
 
 def write_fields(action: Action[Any], authorization: str) -> tuple[FormFields, FormFields]:
-    """Write an action as its query fields and its form fields, each sorted by name; None is left out.
+    """Return an action's query fields and form fields, each sorted by name.
 
-    `authorization` is a field like any other on this wire.
+    None is left out. `authorization` is a field like any other on this wire.
     """
     written = {"Authorization": authorization}
     for name, attribute, _, codec, _ in wire_fields(type(action)):
@@ -31,19 +31,19 @@ def write_fields(action: Action[Any], authorization: str) -> tuple[FormFields, F
 
 
 def read_fields(cls: type[Action[Any]], fields: Mapping[str, str]) -> Action[Any]:
-    """Read an action back from the fields of a request, query and form together.
+    """Read an action from the fields of a request, query and form together.
 
     Raises:
-        Malformed: If a field is missing or cannot be read; names the field.
+        MalformedError: If a field is missing or cannot be read; names the field.
     """
     values: dict[str, Any] = {}
     for name, attribute, kind, codec, required in wire_fields(cls):
-        if codec is None:
-            values[attribute] = _read_flattened(name, fields)
-        elif name in fields:
+        if codec is None and (found := _read_flattened(name, fields)) is not None:
+            values[attribute] = structure(found, kind, path=name)
+        elif codec is not None and name in fields:
             values[attribute] = _read_field(name, kind, codec, fields[name])
         elif required:
-            raise MalformedError(f"{name}: is required")
+            raise MalformedError("is required", name)
     return cls(**values)
 
 
@@ -51,7 +51,7 @@ def _read_field(name: str, kind: Any, codec: Codec, text: str) -> Any:
     try:
         value = codec.decode(text)
     except (ValueError, RecursionError) as error:
-        raise MalformedError(f"{name}: {error}") from error
+        raise MalformedError(str(error), name) from error
     return structure(value, kind, path=name)
 
 

@@ -1,4 +1,4 @@
-"""Frames of a session's WebSocket: one JSON object a text frame, whose `data` is the business of its `target`."""
+"""Frames of a session's WebSocket, each a JSON object in a text frame."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from attrs import field, frozen
 from .converter import MalformedError
 
 MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message, in either direction
-CLIENT_SOURCE = "SDK"  # how the client calls itself
-CONTROL_SOURCE = "WEBSOCKET_SERVER"  # how the connection itself answers, instead of a target
+CLIENT_SOURCE = "SDK"  # the client's own frames
+CONTROL_SOURCE = "WEBSOCKET_SERVER"  # frames of the connection itself, which answers when a target cannot
 
 
 @frozen
 class Frame:
-    """One frame.
+    """One frame of a session's WebSocket.
 
     Attributes:
-        id: What the frame belongs to: a request, all answers to it, or a push.
-        target: Whom it is for; "" if the frame does not say.
-        data: What is said; None if the frame has nothing that could be read.
-        source: Who says it; "" if the frame does not say.
+        id: Id of the request, the same in all answers to it; a push has its own.
+        target: The receiver, which decides what `data` means; "" if the frame names none.
+        data: The message; None if the frame has none that can be read.
+        source: The sender; "" if the frame names none.
         error: A refusal that stands beside the data, or "".
     """
 
@@ -33,18 +33,18 @@ class Frame:
     error: str = ""
 
     def encode(self) -> str:
-        """Write it as JSON, compact."""
+        """Return the frame as compact JSON."""
         body = {"invocationId": self.id, "source": self.source, "target": self.target, "data": self.data or {}}
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        # Lone surrogates, as in file names that are no UTF-8, cannot travel; written so they are JSON's own escapes.
+        # Lone surrogates, as in file names that are not UTF-8, cannot be encoded: write them as JSON's own escapes.
         return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def decode_frame(text: str | bytes) -> Frame:
-    """Read a frame, leniently: only its id is required, under either of two names.
+    """Read a frame, of which only the id is required.
 
     Raises:
-        Malformed: It is no JSON object, or has no id.
+        MalformedError: If it is no JSON object, or has no id under either of its two names.
     """
     try:
         body = json.loads(text)
@@ -70,7 +70,7 @@ def _text_value(body: dict[str, Any], key: str) -> str:
 
 
 def _parse_data(value: object) -> dict[str, Any] | None:
-    if isinstance(value, str):  # some services wrap it once more
+    if isinstance(value, str):  # some services send it as JSON text
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Key names as the `press_keys` tool knows them."""
+"""Names of keys, as the `press_keys` tool spells them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ _KEY_NAMES = {
 
 
 def normalize_key(key: Any) -> Any:
-    """Write a key's name in the tool's spelling: `ctrl` -> `Ctrl`, `A` -> `a`. What is not known stays as it is."""
+    """Return a key's name in the tool's spelling: `ctrl` -> `Ctrl`, `A` -> `a`.
+
+    Anything else comes back unchanged.
+    """
     if not isinstance(key, str):
         return key
     if len(key) == 1 and key.isalpha():
@@ -55,7 +58,7 @@ def normalize_key(key: Any) -> Any:
 
 
 def normalize_arguments(tool: str, args: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with the key names of `press_keys` in the tool's spelling; the caller's stay as they are."""
+    """Return the arguments, with the keys of `press_keys` in the tool's spelling."""
     if tool != "press_keys" or not isinstance(args.get("keys"), list):
         return args
     return {**args, "keys": [normalize_key(key) for key in args["keys"]]}

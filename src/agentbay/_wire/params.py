@@ -1,4 +1,4 @@
-"""`CreateSessionParams` as a CreateMcpSession request."""
+"""Turn `CreateSessionParams` into a CreateMcpSession request."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..models.params import CreateSessionParams
 from .contexts import write_mount, write_sync
 from .sessions import CreateMcpSession
 
-# What the service's statistics know; the wire is that of this version of the official package.
+# The service counts clients by these; the wire is that of this version of the official package.
 _SDK_STATS = {"source": "sdk", "sdk_language": "python", "sdk_version": "0.22.3", "is_release": True}
 _SIMULATED_DEVICE_PATH = "/data/agentbay_mobile_info"
 
 
 def make_create_session(params: CreateSessionParams, region_id: str) -> CreateMcpSession:
-    """Write the parameters as a request.
+    """Return the request that creates a session.
 
     Raises:
         ValueError: If a nested setting is malformed.
@@ -40,7 +40,7 @@ def make_create_session(params: CreateSessionParams, region_id: str) -> CreateMc
 
 
 def awaited_contexts(params: CreateSessionParams) -> frozenset[str]:
-    """The ids of the contexts that must have arrived before the session is ready."""
+    """Return the ids of the contexts that must arrive before the session is ready."""
     awaited = {sync.context_id for sync in params.context_syncs if sync.beta_wait_for_completion is not False}
     if params.browser_context:
         awaited.add(params.browser_context.context_id)

@@ -1,4 +1,4 @@
-"""Terminals over a session's WebSocket: requests to `PTY_SERVER`, what it answers, and what it pushes."""
+"""Requests, answers and pushes of terminals, over a session's WebSocket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .converter import MalformedError
 from .schema import camel_payload, wire_field
 
 PTY_TARGET = "PTY_SERVER"
-MAX_TERMINAL_SIZE = 500  # columns or rows
+MAX_TERMINAL_SIZE = 500  # columns, and rows
 OUTPUT_EVENT, EXIT_EVENT, ERROR_EVENT = "pty.output", "pty.exit", "pty.error"
 
 
@@ -18,8 +18,8 @@ class PtyCreate:
     """Start a program in a new terminal.
 
     Attributes:
-        shell: What to run; absent means the session's own shell.
-        listening: The client takes output as soon as it has the answer. Others need a moment.
+        shell: The program; absent means the session's own shell.
+        listening: Whether the client takes output as soon as it has the answer; the published client does not.
     """
 
     cols: int = 80
@@ -32,7 +32,11 @@ class PtyCreate:
 
 @camel_payload
 class PtyRef:
-    """Name a terminal; who is `listening` finds its recent output in the answer, others get it as a push."""
+    """Name a terminal.
+
+    Attributes:
+        listening: Whether recent output comes in the answer, instead of in a push.
+    """
 
     pty_session_id: str
     listening: bool | None = None
@@ -40,7 +44,7 @@ class PtyRef:
 
 @camel_payload
 class PtyInput:
-    """Type something: `data` is text if the encoding is utf8, else base64."""
+    """Type into a terminal: `data` is text if the encoding is utf8, else base64."""
 
     pty_session_id: str
     encoding: str = "utf8"
@@ -58,7 +62,7 @@ class PtyResize:
 
 @camel_payload
 class PtyEntry:
-    """A terminal in a list; `status` is running or exited."""
+    """A terminal in a list, whose `status` is running or exited."""
 
     pty_session_id: str
     cols: int = 0
@@ -69,7 +73,10 @@ class PtyEntry:
 
 @camel_payload
 class PtyAnswer:
-    """What `PTY_SERVER` answers; the entries, `replay` and `exit_code` come from runtimes that know them."""
+    """The answer of `PTY_SERVER`.
+
+    `pty_sessions`, `replay` and `exit_code` come from the local runtime only.
+    """
 
     pty_session_id: str = ""
     pty_session_ids: list[str] = wire_field(factory=list)
@@ -80,7 +87,7 @@ class PtyAnswer:
 
 @camel_payload
 class PtyPush:
-    """Output, the end, or a failure of a terminal; `event_type` says which."""
+    """A push about output, the end or a failure of a terminal, by `event_type`."""
 
     event_type: str
     pty_session_id: str = ""
@@ -91,7 +98,7 @@ class PtyPush:
 
 
 def encode_bytes(data: bytes) -> tuple[str, str]:
-    """Write bytes as text if they are UTF-8, else as base64; return the encoding and the text."""
+    """Return the encoding, utf8 or else base64, and the bytes written in it."""
     try:
         return "utf8", data.decode("utf-8")
     except UnicodeDecodeError:
@@ -99,10 +106,10 @@ def encode_bytes(data: bytes) -> tuple[str, str]:
 
 
 def decode_bytes(encoding: str | None, text: str) -> bytes:
-    """Read what `to_text` has written.
+    """Return the bytes that `encode_bytes` has written.
 
     Raises:
-        Malformed: It is not base64 although it should be, or has another encoding.
+        MalformedError: If the encoding is unknown, or the text is not base64 although it should be.
     """
     if encoding in (None, "", "utf8"):
         return text.encode("utf-8", "surrogatepass")

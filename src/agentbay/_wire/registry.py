@@ -1,4 +1,4 @@
-"""Every action and tool there is, for the side that must know them all."""
+"""All actions and tools, for code that must know every one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""How a class becomes a remote action: names on the wire, and how each field is written.
+"""Decorators that turn a class into a remote action, a tool or a payload.
 
-Names follow one rule, `session_id` -> `SessionId`; the exceptions stand in the fields' `wire(...)`.
+Names on the wire follow one rule for each kind of class, such as `session_id` -> `SessionId`; a field that differs says
+so with `wire_field(...)`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class Codec(NamedTuple):
-    """How a field that is not plain text is written into a form field, and read back."""
+    """Write a value into a form field, and read it back."""
 
     encode: Callable[[Any], str]
     decode: Callable[[str], Any]
@@ -43,20 +44,31 @@ JSON_UNESCAPED = _json(ensure_ascii=False)
 JSON_COMPACT = _json(ensure_ascii=False, separators=(",", ":"))
 
 
-def wire_field(name: str = "", *, codec: Codec | None = None, aliases: tuple[str, ...] = (), **options: Any) -> Any:
-    """Make a field whose name or form on the wire is not the rule's.
+def wire_field(
+    name: str = "",
+    *,
+    codec: Codec | None = None,
+    aliases: tuple[str, ...] = (),
+    description: str = "",
+    choices: tuple[str, ...] = (),
+    **options: Any,
+) -> Any:
+    """Make a field with more on the wire than its class's rule says.
 
     Args:
         name: The name on the wire, if it is not the rule's.
         codec: How a form field is written; a field of a JSON object that has one is JSON text inside that JSON.
         aliases: Further names under which a reply may carry it.
+        description: What the field means, as a tool's schema tells it to a model.
+        choices: The values that a tool's schema allows.
         **options: As for `attrs.field`.
     """
-    return attrs.field(metadata={"wire": name, "codec": codec, "aliases": aliases}, **options)
+    metadata = {"wire": name, "codec": codec, "aliases": aliases, "description": description, "choices": choices}
+    return attrs.field(metadata=metadata, **options)
 
 
 class ActionSpec(NamedTuple):
-    """What is known of an action beside its fields.
+    """Facts about an action beside its fields.
 
     Attributes:
         name: The action's name on the wire.
@@ -76,14 +88,17 @@ class ActionSpec(NamedTuple):
 
 
 class Action(Generic[DataT]):
-    """A remote call: its fields are the request, `DataT` is what the reply's `Data` holds (None: nothing)."""
+    """A remote call whose fields are the request.
+
+    `DataT` is the type of the reply's `Data`, None if it has none.
+    """
 
     __slots__ = ()
     spec: ActionSpec
 
 
 class Tool:
-    """A call of a tool inside a session: its fields are the arguments."""
+    """A call of a tool inside a session, whose fields are the arguments."""
 
     __slots__ = ()
     tool: str
@@ -94,52 +109,9 @@ ACTIONS: dict[str, type[Action[Any]]] = {}
 TOOLS: dict[str, type[Tool]] = {}
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
-def action(name: str, *, query: tuple[str, ...] = (), **options: bool) -> Callable[[type[_T]], type[_T]]:
-    """Make the class an attrs class and register it as the action of that name; options are `ActionSpec`'s."""
-
-    # In a decorator, not in __init_subclass__: attrs makes a second class for the slots.
-    def register(cls: type[_T]) -> type[_T]:
-        made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
-        made.spec = ActionSpec(name, query=frozenset(query), **options)
-        ACTIONS[name] = made
-        return made  # type: ignore[no-any-return]
-
-    return register
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
-def tool(name: str, server: str) -> Callable[[type[_T]], type[_T]]:
-    """Make the class an attrs class and register it as the arguments of that tool."""
-
-    def register(cls: type[_T]) -> type[_T]:
-        made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
-        made.tool, made.server = name, server
-        TOOLS[name] = made
-        return made  # type: ignore[no-any-return]
-
-    return register
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
-def pascal_payload(cls: type[_T]) -> type[_T]:
-    """Make the class an attrs class that travels as a JSON object with PascalCase keys."""
-    made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
-    made.__wire_name__ = staticmethod(pascal)
-    return made  # type: ignore[no-any-return]
-
-
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
-def camel_payload(cls: type[_T]) -> type[_T]:
-    """Make the class an attrs class that travels as a JSON object with camelCase keys."""
-    made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
-    made.__wire_name__ = staticmethod(camel)
-    return made  # type: ignore[no-any-return]
-
-
 @cache
 def pascal(name: str) -> str:
-    """Write a Python name as the wire does: `session_id` -> `SessionId`."""
+    """Write a Python name in PascalCase: `session_id` -> `SessionId`."""
     return "".join(part.capitalize() for part in name.split("_"))
 
 
@@ -150,8 +122,62 @@ def camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
+def _make_wire_class(cls: type[_T], rule: Callable[[str], str]) -> Any:
+    made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
+    made.wire_rule = staticmethod(rule)
+    return made
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
+def action(name: str, *, query: tuple[str, ...] = (), **options: bool) -> Callable[[type[_T]], type[_T]]:
+    """Register an attrs class as an action, with the options of `ActionSpec`."""
+
+    # In a decorator, not in __init_subclass__: attrs makes a second class for the slots.
+    def register(cls: type[_T]) -> type[_T]:
+        made = _make_wire_class(cls, pascal)
+        made.spec = ActionSpec(name, query=frozenset(query), **options)
+        ACTIONS[name] = made
+        return made  # type: ignore[no-any-return]
+
+    return register
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
+def tool(name: str, server: str) -> Callable[[type[_T]], type[_T]]:
+    """Register an attrs class as the arguments of a tool."""
+
+    def register(cls: type[_T]) -> type[_T]:
+        made = _make_wire_class(cls, camel)
+        made.tool, made.server = name, server
+        TOOLS[name] = made
+        return made  # type: ignore[no-any-return]
+
+    return register
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
+def pascal_payload(cls: type[_T]) -> type[_T]:
+    """Make an attrs class that travels as a JSON object with PascalCase keys."""
+    return _make_wire_class(cls, pascal)  # type: ignore[no-any-return]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
+def camel_payload(cls: type[_T]) -> type[_T]:
+    """Make an attrs class that travels as a JSON object with camelCase keys."""
+    return _make_wire_class(cls, camel)  # type: ignore[no-any-return]
+
+
+def wire_names(cls: Any) -> dict[str, str]:
+    """Return the name on the wire of each attribute.
+
+    A class without a rule of its own has camelCase names.
+    """
+    rule: Callable[[str], str] = getattr(cls, "wire_rule", camel)
+    return {field.name: field.metadata.get("wire") or rule(field.name) for field in attrs.fields(cls)}
+
+
 class WireField(NamedTuple):
-    """One field of an action as it is written into the request."""
+    """One field of an action, as the request carries it."""
 
     wire: str
     name: str
@@ -165,7 +191,7 @@ _DATA_TYPES: dict[Any, Any] = {}
 
 
 def wire_fields(cls: type[Action[Any]]) -> tuple[WireField, ...]:
-    """The fields of an action, in the order of their names on the wire."""
+    """Return the fields of an action, sorted by their names on the wire."""
     if cls not in _FIELDS:
         _FIELDS[cls] = _collect_wire_fields(cls)
     return _FIELDS[cls]
@@ -173,11 +199,11 @@ def wire_fields(cls: type[Action[Any]]) -> tuple[WireField, ...]:
 
 def _collect_wire_fields(cls: Any) -> tuple[WireField, ...]:
     attrs.resolve_types(cls)
-    found = []
+    names, found = wire_names(cls), []
     for attribute in attrs.fields(cls):
-        name = attribute.metadata.get("wire") or pascal(attribute.name)
         codec = attribute.metadata.get("codec") or _default_codec(attribute.type)
-        found.append(WireField(name, attribute.name, attribute.type, codec, attribute.default is attrs.NOTHING))
+        required = attribute.default is attrs.NOTHING
+        found.append(WireField(names[attribute.name], attribute.name, attribute.type, codec, required))
     return tuple(sorted(found))
 
 
@@ -186,11 +212,11 @@ def _default_codec(kind: Any) -> Codec | None:
     for plain, codec in ((bool, BOOLEAN), (int, INTEGER), (str, TEXT)):
         if kinds == {plain}:
             return codec
-    return None  # a nested object or a list: flattened
+    return None  # a nested object or a list, which is flattened instead
 
 
 def data_type(cls: type[Action[Any]]) -> Any:
-    """The type of the reply's `Data`, `NoneType` if it has none."""
+    """Return the type of the reply's `Data`, `NoneType` if it has none."""
     if cls not in _DATA_TYPES:
         _DATA_TYPES[cls] = _read_data_type(cls)
     return _DATA_TYPES[cls]
@@ -204,7 +230,10 @@ def _read_data_type(cls: type[Action[Any]]) -> Any:
 
 
 def flatten(name: str, value: Any) -> dict[str, Any]:
-    """Write a nested object as dotted names and a list with indices from 1: `A.B.1`. Empty ones vanish."""
+    """Flatten objects into dotted names, and lists into indices from 1: `A.B.1`.
+
+    Empty objects and lists leave no trace.
+    """
     if isinstance(value, Mapping):
         pairs = [(f"{name}.{key}", item) for key, item in value.items() if item is not None]
     elif isinstance(value, (list, tuple)):

@@ -10,7 +10,7 @@ from .tools import ToolEntry
 
 @pascal_payload
 class SessionConnection:
-    """Where a session is and how its tools are reached."""
+    """The addresses and tokens by which a session is reached."""
 
     session_id: str = ""
     app_instance_id: str = ""
@@ -76,7 +76,7 @@ class SessionData(SessionConnection):
 
 @action("GetSession", idempotent=True)
 class GetSession(Action[SessionData]):
-    """Find a session, with all that is needed to use it."""
+    """Return a session with its addresses and tokens."""
 
     session_id: str
 
@@ -95,14 +95,14 @@ class SessionDetail:
 
 @action("GetSessionDetail", idempotent=True, query=("SessionId",))
 class GetSessionDetail(Action[SessionDetail]):
-    """Tell a session's state, also for a while after its end."""
+    """Return a session's state, also for a while after its end."""
 
     session_id: str
 
 
 @pascal_payload
 class SessionItem:
-    """One session of a page."""
+    """An item of ListSession."""
 
     session_id: str = ""
     session_status: str = ""
@@ -112,7 +112,7 @@ class SessionItem:
 
 @action("ListSession", idempotent=True)
 class ListSession(Action[list[SessionItem]]):
-    """List the sessions that carry all the labels, a page at a time."""
+    """List the sessions that have all the given labels, a page at a time."""
 
     labels: dict[str, str] | None = wire_field(codec=JSON, default=None)
     max_results: int | None = None
@@ -130,7 +130,7 @@ class DeleteSessionAsync(Action[None]):
 
 @action("ReleaseMcpSession", idempotent=True, not_found_is_success=True, missing_success_is_success=True)
 class ReleaseMcpSession(Action[None]):
-    """Begin to delete a session, in the older form that other clients still send."""
+    """Begin to delete a session, as older clients ask for it."""
 
     session_id: str
 
@@ -151,7 +151,7 @@ class ResumeSessionAsync(Action[None]):
 
 @action("RefreshSessionIdleTime", idempotent=True)
 class RefreshSessionIdleTime(Action[None]):
-    """Count as activity, so that the idle time starts anew."""
+    """Restart a session's idle timeout."""
 
     session_id: str
 
@@ -173,7 +173,7 @@ class LabelData:
 
 @action("GetLabel", idempotent=True)
 class GetLabel(Action[LabelData]):
-    """Tell the labels of a session."""
+    """Return the labels of a session."""
 
     session_id: str
     max_results: int | None = None
@@ -182,7 +182,7 @@ class GetLabel(Action[LabelData]):
 
 @pascal_payload
 class DesktopInfo:
-    """What a desktop client needs to connect to a session."""
+    """The data with which a desktop client connects to a session."""
 
     app_id: str = ""
     auth_code: str = wire_field(default="", repr=False)
@@ -204,7 +204,7 @@ class ResourceData:
 
 @action("GetMcpResource", idempotent=True)
 class GetMcpResource(Action[ResourceData]):
-    """Tell how to look at a session from outside."""
+    """Return the address of a session's desktop."""
 
     session_id: str
 
@@ -218,7 +218,7 @@ class LinkData:
 
 @action("GetLink", idempotent=True)
 class GetLink(Action[LinkData]):
-    """Make a link to a port inside a session."""
+    """Create a link to a port inside a session."""
 
     session_id: str
     protocol_type: str | None = None

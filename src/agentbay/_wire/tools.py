@@ -1,4 +1,7 @@
-"""Calls of tools inside a session, by way of the service or directly, and the tools' arguments."""
+"""Calls of tools inside a session, and the arguments of each tool.
+
+A tool's docstring and its fields' descriptions are what its schema tells a model.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from .schema import JSON_UNESCAPED, Action, Tool, action, camel_payload, tool, w
 
 @camel_payload
 class ToolEntry:
-    """A tool that a session offers."""
+    """One tool of a session's list, with its schema."""
 
     name: str = wire_field(aliases=("Name",), default="")
     server: str = wire_field(aliases=("serverName", "Server"), default="")
@@ -21,7 +24,11 @@ class ToolEntry:
 
 @camel_payload
 class ToolReply:
-    """What a tool answered; `content` items are objects with a `type`, or bare text."""
+    """The answer of a tool.
+
+    Attributes:
+        content: Objects with a `type`, or bare texts.
+    """
 
     content: list[Any] = wire_field(factory=list)
     is_error: bool = False
@@ -29,7 +36,7 @@ class ToolReply:
 
     @property
     def text(self) -> str:
-        """The text of the first item: its `text`, else its `blob` or `data`."""
+        """Return the first item's `text`, else its `blob` or `data`, else ""."""
         first = self.content[0] if self.content else ""
         if isinstance(first, dict):
             first = first.get("text") or first.get("blob") or first.get("data") or ""
@@ -38,7 +45,10 @@ class ToolReply:
 
 @action("CallMcpTool")
 class CallMcpTool(Action[ToolReply]):
-    """Call a tool inside a session. Not repeatable: a tool may have effects."""
+    """Call a tool inside a session.
+
+    Not idempotent: a tool may have effects.
+    """
 
     session_id: str
     name: str
@@ -56,7 +66,10 @@ class ListMcpTools(Action[list[ToolEntry]]):
 
 @camel_payload
 class DirectToolCall:
-    """Body of a tool call that goes straight to a session's own link; `token` opens that session only."""
+    """Body of a tool call to a session's own link.
+
+    `token` opens that session only.
+    """
 
     args: dict[str, Any] = wire_field(repr=False)
     server: str
@@ -66,49 +79,55 @@ class DirectToolCall:
 
 
 INTERNAL_MARK = "#agentbay: "
-_MAX_LABEL_CHARACTERS = 2000  # characters
+_MAX_LABEL_CHARACTERS = 2000
 
 
 def mark_internal(script: str, starts: str | None = None, directory: str = "") -> str:
-    """Mark a command by which a client does work of its own, such as reading a process's output.
+    """Mark a command as the client's own work, in a comment before it.
 
-    A comment in its first line says so; where a service tells what was run, it may leave the command out, or tell in
-    its place what it starts.
+    A service that shows a session's commands may leave such a command out, or show what it starts instead.
 
     Args:
-        starts: What goes on in the background when the command has ended.
-        directory: Where, below the home, that keeps the files `stdout` and `stderr`, and at its end `exit`.
+        script: The command, such as one that reads a process's output.
+        starts: The command that goes on in the background when this one has ended.
+        directory: The background command's directory below the home, with its files `stdout`, `stderr` and `exit`.
     """
-    told = "" if starts is None else json.dumps({"starts": starts[:_MAX_LABEL_CHARACTERS], "directory": directory})
-    return f"{INTERNAL_MARK}{told}\n{script}"
+    facts = "" if starts is None else json.dumps({"starts": starts[:_MAX_LABEL_CHARACTERS], "directory": directory})
+    return f"{INTERNAL_MARK}{facts}\n{script}"
 
 
 @tool("shell", "wuying_shell")
 class Shell(Tool):
-    """Run a command with the session's shell. `timeout_ms` is milliseconds, 1000 if absent."""
+    """Run a command with the session's shell, and return its exit code and output."""
 
-    command: str
-    timeout_ms: int = wire_field("timeout_ms", default=1000)
-    cwd: str | None = None
-    envs: dict[str, str] | None = wire_field(default=None, repr=False)
+    command: str = wire_field(description="The command line, run by sh.")
+    timeout_ms: int = wire_field(
+        "timeout_ms", default=1000, description="Milliseconds after which the command is killed."
+    )
+    cwd: str | None = wire_field(default=None, description="Working directory; the home directory if absent.")
+    envs: dict[str, str] | None = wire_field(
+        default=None, repr=False, description="Further environment variables of this command, by name."
+    )
 
 
 @tool("run_code", "wuying_codespace")
 class RunCode(Tool):
-    """Run code; its state is kept for later code in the same language, or the same context, of which one is named.
+    """Run code, and return what it prints and shows.
 
-    `timeout_s` is seconds, 60 if absent. Contexts are the local runtime's own.
+    Variables are kept for later code in the same language, or the same context. Give one of the two.
     """
 
-    code: str
-    language: str | None = None
-    timeout_s: int = wire_field("timeout_s", default=60)
-    context: str | None = None
+    code: str = wire_field(description="The code, like a notebook cell: the value of its last line is a result.")
+    language: str | None = wire_field(
+        default=None, description="python, javascript, java, r, or jupyter: and the name of a kernelspec."
+    )
+    timeout_s: int = wire_field("timeout_s", default=60, description="Seconds after which the code is interrupted.")
+    context: str | None = wire_field(default=None, description="Name of a context from create_code_context.")
 
 
 @camel_payload
 class CodeContextEntry:
-    """A place in which code of one language runs."""
+    """A context for code: a kernel of one language with its own variables."""
 
     name: str
     language: str
@@ -116,193 +135,211 @@ class CodeContextEntry:
 
 @tool("create_code_context", "wuying_codespace")
 class CreateCodeContext(Tool):
-    """Make a context for code, with a kernel of its own; tells it as JSON. The local runtime's own."""
+    """Create a context for code with its own kernel, and return it as JSON."""
 
-    language: str
-    name: str | None = None
+    language: str = wire_field(description="As for run_code.")
+    name: str | None = wire_field(default=None, description="Its name; the language and a number if absent.")
 
 
 @tool("list_code_contexts", "wuying_codespace")
 class ListCodeContexts(Tool):
-    """Tell the contexts for code as a JSON list. The local runtime's own."""
+    """List the contexts for code, as JSON."""
 
 
 @tool("restart_code_context", "wuying_codespace")
 class RestartCodeContext(Tool):
-    """Give a context for code a new kernel; what was defined is lost. The local runtime's own."""
+    """Restart a context for code with a new kernel.
 
-    name: str
+    Its variables are lost.
+    """
+
+    name: str = wire_field(description="Name of the context; a language's name is its own context.")
 
 
 @tool("remove_code_context", "wuying_codespace")
 class RemoveCodeContext(Tool):
-    """Remove a context for code, and end its kernel. The local runtime's own."""
+    """Remove a context for code, and end its kernel."""
 
-    name: str
+    name: str = wire_field(description="Name of the context.")
 
 
 @tool("read_file", "wuying_filesystem")
 class ReadFile(Tool):
-    """Read a file. `offset` and `length` are bytes, length 0 is all the rest; format "binary" gives base64."""
+    """Read a file, or a part of it."""
 
-    path: str
-    offset: int = 0
-    length: int = 0
-    format: str | None = None
+    path: str = wire_field(description="The file; a relative path starts at the home directory.")
+    offset: int = wire_field(default=0, description="First byte to read.")
+    length: int = wire_field(default=0, description="Number of bytes; 0 reads to the end.")
+    format: str | None = wire_field(
+        default=None, choices=("text", "binary"), description="text (UTF-8, the default), or binary for base64."
+    )
 
 
 @tool("write_file", "wuying_filesystem")
 class WriteFile(Tool):
-    """Write text to a file; `mode` is overwrite or append."""
+    """Write text to a file, and create the directories above it."""
 
-    path: str
-    content: str
-    mode: str = "overwrite"
+    path: str = wire_field(description="The file; a relative path starts at the home directory.")
+    content: str = wire_field(description="The text.")
+    mode: str = wire_field(
+        default="overwrite", choices=("overwrite", "append"), description="Replace the file, or add at its end."
+    )
 
 
 @tool("list_directory", "wuying_filesystem")
 class ListDirectory(Tool):
     """List a directory, one `[DIR] name` or `[FILE] name` a line."""
 
-    path: str
+    path: str = wire_field(description="The directory.")
 
 
 @tool("get_file_info", "wuying_filesystem")
 class GetFileInfo(Tool):
-    """Tell what is known of a file, one `key: value` a line."""
+    """Return the size, times, kind and permissions of a file.
 
-    path: str
+    The text has one `key: value` a line.
+    """
+
+    path: str = wire_field(description="The file or directory.")
 
 
 @tool("create_directory", "wuying_filesystem")
 class CreateDirectory(Tool):
-    """Make a directory, and those above it."""
+    """Create a directory, and those above it."""
 
-    path: str
+    path: str = wire_field(description="The directory.")
 
 
 @tool("delete_file", "wuying_filesystem")
 class DeleteFile(Tool):
-    """Delete a file, or a directory with all it holds."""
+    """Delete a file, or a directory with everything in it."""
 
-    path: str
+    path: str = wire_field(description="The file or directory.")
 
 
 @tool("move_file", "wuying_filesystem")
 class MoveFile(Tool):
     """Move or rename a file or a directory."""
 
-    source: str
-    destination: str
+    source: str = wire_field(description="The path now.")
+    destination: str = wire_field(description="The path afterwards.")
 
 
 @tool("search_files", "wuying_filesystem")
 class SearchFiles(Tool):
-    """Find files by a pattern of their name with `*` and `?`; `excludePatterns` are separated by commas."""
+    """Find files and directories by their names, in a directory and below it."""
 
-    path: str
-    pattern: str
-    exclude_patterns: str | None = wire_field("excludePatterns", default=None)
+    path: str = wire_field(description="The directory.")
+    pattern: str = wire_field(description="Pattern of the name; * stands for any characters, ? for one.")
+    exclude_patterns: str | None = wire_field(
+        default=None, description="Patterns of names to leave out, separated by commas."
+    )
 
 
 @camel_payload
 class TextReplacement:
-    """One replacement in a file: the first place that holds `old_text`."""
+    """One replacement in a file, at the first place that holds `old_text`."""
 
-    old_text: str
-    new_text: str
+    old_text: str = wire_field(description="The text to find; only its first occurrence is replaced.")
+    new_text: str = wire_field(description="The text to put there.")
 
 
 @tool("edit_file", "wuying_filesystem")
 class EditFile(Tool):
-    """Replace texts in a file, each the first time it occurs, one after the other; `dryRun` only shows the change."""
+    """Replace texts in a file, in order, and return the change as a diff."""
 
-    path: str
-    edits: list[TextReplacement]
-    dry_run: bool = wire_field("dryRun", default=False)
+    path: str = wire_field(description="The file.")
+    edits: list[TextReplacement] = wire_field(description="The replacements, in order.")
+    dry_run: bool = wire_field(default=False, description="Return the diff without changing the file.")
 
 
 @tool("read_multiple_files", "wuying_filesystem")
 class ReadMultipleFiles(Tool):
-    """Read several text files; one that cannot be read does not keep the others from it."""
+    """Read several text files.
 
-    paths: list[str]
+    A file that cannot be read has its error in its place.
+    """
+
+    paths: list[str] = wire_field(description="The files.")
 
 
 @tool("get_file_change", "wuying_filesystem")
 class GetFileChange(Tool):
-    """Tell what has changed below a directory since this was last asked; nothing the first time."""
+    """Return what changed below a directory since the last call.
 
-    path: str
+    The first call returns nothing.
+    """
+
+    path: str = wire_field(description="The directory.")
 
 
 @tool("get_metrics", "wuying_system")
 class GetMetrics(Tool):
-    """Measure the load of the session."""
+    """Measure the session's CPU, memory, disk and network usage."""
 
 
 @camel_payload
 class EnvironmentVariable:
     """An environment variable."""
 
-    key: str
-    value: str = wire_field(repr=False)
+    key: str = wire_field(description="Its name.")
+    value: str = wire_field(repr=False, description="Its value.")
 
 
 @tool("set_env", "wuying_system")
 class SetEnv(Tool):
-    """Set environment variables for what the session runs from now on."""
+    """Set environment variables for everything that the session runs from now on."""
 
-    envs: list[EnvironmentVariable]
+    envs: list[EnvironmentVariable] = wire_field(description="The variables.")
 
 
 @tool("get_env", "wuying_system")
 class GetEnv(Tool):
-    """Tell the session's environment variables: a JSON object of those asked for, or of all."""
+    """Return the session's environment variables as a JSON object."""
 
-    keys: list[str] | None = None
+    keys: list[str] | None = wire_field(default=None, description="Names of the variables; all if absent.")
 
 
 @tool("oss_env_init", "wuying_oss")
 class OssEnvInit(Tool):
     """Give the session credentials for object storage."""
 
-    access_key_id: str = wire_field("access_key_id", repr=False)
-    access_key_secret: str = wire_field("access_key_secret", repr=False)
-    security_token: str = wire_field("security_token", repr=False)
-    endpoint: str | None = None
-    region: str | None = None
+    access_key_id: str = wire_field("access_key_id", repr=False, description="Id of the access key.")
+    access_key_secret: str = wire_field("access_key_secret", repr=False, description="Secret of the access key.")
+    security_token: str = wire_field("security_token", repr=False, description="Token of temporary credentials.")
+    endpoint: str | None = wire_field(default=None, description="Host of the object storage.")
+    region: str | None = wire_field(default=None, description="Region of the object storage.")
 
 
 @tool("oss_upload", "wuying_oss")
 class OssUpload(Tool):
-    """Put a file of the session into a bucket."""
+    """Upload a file of the session to a bucket."""
 
-    bucket: str
-    object: str
-    path: str
+    bucket: str = wire_field(description="Name of the bucket.")
+    object: str = wire_field(description="Name of the object.")
+    path: str = wire_field(description="The file.")
 
 
 @tool("oss_upload_annon", "wuying_oss")
 class OssUploadAnonymous(Tool):
-    """Send a file of the session to a presigned URL."""
+    """Upload a file of the session to a presigned URL."""
 
-    url: str = wire_field(repr=False)
-    path: str
+    url: str = wire_field(repr=False, description="The presigned URL.")
+    path: str = wire_field(description="The file.")
 
 
 @tool("oss_download", "wuying_oss")
 class OssDownload(Tool):
-    """Fetch an object of a bucket into a file of the session."""
+    """Download an object of a bucket into a file of the session."""
 
-    bucket: str
-    object: str
-    path: str
+    bucket: str = wire_field(description="Name of the bucket.")
+    object: str = wire_field(description="Name of the object.")
+    path: str = wire_field(description="The file.")
 
 
 @tool("oss_download_annon", "wuying_oss")
 class OssDownloadAnonymous(Tool):
-    """Fetch what a presigned URL names into a file of the session."""
+    """Download a presigned URL into a file of the session."""
 
-    url: str = wire_field(repr=False)
-    path: str
+    url: str = wire_field(repr=False, description="The presigned URL.")
+    path: str = wire_field(description="The file.")

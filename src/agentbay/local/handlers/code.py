@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from agentbay._wire.converter import unstructure
+from agentbay._wire.languages import canonical_language
 from agentbay._wire.schema import Tool
 from agentbay._wire.tools import (
     CodeContextEntry,
@@ -29,7 +30,6 @@ from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session
 
 _T = TypeVar("_T", bound=Tool)
-_ALIASES = {"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "nodejs": "javascript"}
 _DEFAULT_MAX_FRAME_BYTES = 1 << 20  # bytes: a longer one ends the connection of the published client
 _FRAME_OVERHEAD_BYTES = 4096  # bytes of a frame that are not the result itself
 
@@ -192,7 +192,7 @@ def _resolve_context(language: object, context: object) -> str:
         if language is not None:
             raise CodeRequestRejected("Give a language or a context, not both: a context has its language.")
         return str(context)
-    name = _canonical_language(language)
+    name = canonical_language(str(language))
     if not languages.is_known(name):
         raise CodeRequestRejected(
             f"Unsupported language: {language!r:.80}. It must be one of {', '.join(languages.LANGUAGES)}."
@@ -204,8 +204,3 @@ def _check_timeout(seconds: object) -> float:
     if not isinstance(seconds, (int, float)) or not 0 < seconds < 1 << 31:
         raise CodeRequestRejected(f"The time limit must be a positive number of seconds, not {seconds!r:.80}.")
     return seconds
-
-
-def _canonical_language(language: object) -> str:
-    name = str(language).strip().lower()
-    return _ALIASES.get(name, name)

@@ -71,6 +71,6 @@ def _parse_action(cls: type[Action[Any]], fields: dict[str, str]) -> Action[Any]
     try:
         return read_fields(cls, fields)
     except MalformedError as error:
-        if str(error).startswith("Port:"):
+        if error.field == "Port":
             raise invalid_port(fields["Port"]) from error
         raise invalid_request(f"{error}.") from error
