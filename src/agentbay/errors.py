@@ -269,7 +269,7 @@ class SessionNotFoundError(NotFoundError, SessionError):
 
 
 class WaitTimeoutError(SessionError, TimeoutError):
-    """The service began an operation on a session and did not finish it in time."""
+    """The service did not finish an operation on a session in time."""
 
 
 class BrowserError(AgentBayError):

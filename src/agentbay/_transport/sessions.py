@@ -66,7 +66,7 @@ def to_session_data(found: SessionData) -> GetSessionData:
 
 
 def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
-    """Return how to look at a session; each field comes from the reply's field of the same name."""
+    """Return the data of a session's desktop, field by field of the same names."""
     info = SessionInfo()
     for name in attrs.fields_dict(SessionInfo):
         setattr(info, name, getattr(found if hasattr(found, name) else found.desktop_info, name))

@@ -113,10 +113,13 @@ def _batches(paths: Iterable[str], tree: Tree) -> Iterator[list[str]]:
 
 
 def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
-    """Make a function that says whether git would ignore a path, given `.gitignore` rules.
+    """Return a function that tells whether git would ignore a path.
 
-    It judges the path alone: what lies below an ignored directory is for the caller to leave out. A rule that git
-    cannot read matches nothing.
+    It judges the path alone: the caller leaves out everything below an ignored directory. A rule that git cannot read
+    matches nothing.
+
+    Args:
+        patterns: Lines of a `.gitignore` file.
     """
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # here, so that importing agentbay stays quick
 
