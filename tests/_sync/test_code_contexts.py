@@ -129,7 +129,7 @@ def test_service_without_contexts() -> None:
                 lambda: code.restart_context("a"),
                 lambda: code.remove_context("a"),
             ):
-                with pytest.raises(NotSupportedError, match=r"has no named contexts.*a session of its own"):
+                with pytest.raises(NotSupportedError, match=r"has no named contexts.*use another session"):
                     call()
     for text, is_error in (("out of order", True), ("[1]", False), ("nonsense", False), ('{"a": 1}', False)):
         with Service(tool_says(text, is_error=is_error)) as service:

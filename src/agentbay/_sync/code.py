@@ -87,7 +87,7 @@ class Code(SyncBaseService):
         """Run a piece of code and follow it as it runs; see `AsyncCodeStream`. Arguments are those of `run_code`.
 
         Raises:
-            CodeError: The language is not known, or is given beside a context.
+            CodeError: There is neither a language nor a context, or both.
             InvalidArgumentError: The time limit is no positive number of seconds, or the context is none.
 
         Wire: WebSocket run_code
