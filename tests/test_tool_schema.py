@@ -11,7 +11,8 @@ from agentbay._wire.converter import MalformedError, structure
 from agentbay._wire.registry import TOOLS
 from agentbay._wire.schema import Tool, camel, pascal
 from agentbay._wire.tool_schema import tool_schema
-from agentbay._wire.tools import GetEnv, SetEnv, Shell
+from agentbay._wire.tools import GetEnv, SetEnv, Shell, ToolEntry
+from agentbay.local.handlers.catalogue import tool_catalogue
 
 SCHEMAS = [(cls, tool_schema(cls)) for cls in TOOLS.values()]
 PROPERTIES = [
@@ -88,11 +89,11 @@ def test_nothing_else_is_read(cls: type[Tool], schema: dict[str, Any]) -> None:
     assert structure({**least, **hidden}, cls) == structure(least, cls)
 
 
-@pytest.mark.parametrize(("cls", "schema"), SCHEMAS)
-def test_tools_are_described(cls: type[Tool], schema: dict[str, Any]) -> None:
-    """Every tool and every property has a description in words."""
-    assert cls.__doc__
-    pending = [schema]
+@pytest.mark.parametrize("entry", tool_catalogue(), ids=lambda entry: entry.name)
+def test_tools_are_described(entry: ToolEntry) -> None:
+    """Every tool of the local runtime and every property has a description in words."""
+    assert entry.description
+    pending = [entry.input_schema]
     while pending:
         for part in pending.pop().get("properties", {}).values():
             assert part["description"].endswith(".")

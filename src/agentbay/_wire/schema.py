@@ -143,11 +143,11 @@ def action(name: str, *, query: tuple[str, ...] = (), **options: bool) -> Callab
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
-def tool(name: str, server: str) -> Callable[[type[_T]], type[_T]]:
-    """Register an attrs class as the arguments of a tool."""
+def tool(name: str, server: str, rule: Callable[[str], str] = camel) -> Callable[[type[_T]], type[_T]]:
+    """Register an attrs class as the arguments of a tool, named by a rule."""
 
     def register(cls: type[_T]) -> type[_T]:
-        made = _make_wire_class(cls, camel)
+        made = _make_wire_class(cls, rule)
         made.tool, made.server = name, server
         TOOLS[name] = made
         return made  # type: ignore[no-any-return]

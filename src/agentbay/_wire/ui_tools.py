@@ -19,13 +19,7 @@ def _same_name(name: str) -> str:
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
 def ui_tool(name: str, server: str = "wuying_ui") -> Callable[[type[_T]], type[_T]]:
     """Register the arguments of a tool, with snake case names on the wire."""
-
-    def register(cls: type[_T]) -> type[_T]:
-        made = tool(name, server)(cls)
-        made.__wire_name__ = staticmethod(_same_name)  # type: ignore[attr-defined]
-        return made
-
-    return register
+    return tool(name, server, _same_name)
 
 
 # ── Mouse ────────────────────────────────────────────────────────────────────────────────────────────────────────────
