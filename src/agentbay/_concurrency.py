@@ -1,20 +1,21 @@
-"""The seam: what truly differs by flavour, in pairs. Nothing else in the package knows which flavour it is.
+"""What differs by flavour, in pairs: nothing else in the package knows its flavour.
 
-| asynchronous    | synchronous    | what it is                                                       |
-|-----------------|----------------|------------------------------------------------------------------|
-| `AsyncSlots`    | `SyncSlots`    | a bound on how many do something at once                         |
-| `AsyncOwner`    | `SyncOwner`    | one thing for each event loop, or for the process                |
-| `async_sleep`   | `sync_sleep`   | wait                                                             |
-| `async_in_time` | `sync_in_time` | make a call that knows no deadline: only the first can end it     |
-| `async_finish`  | `sync_finish`  | see a call through, whatever happens meanwhile                    |
-| `async_blocking`| `sync_blocking`| run a function that blocks                                       |
-| `async_background` | `sync_background` | begin something that nobody waits for                         |
-| `async_applied` | `sync_applied` | call a function of the user's, which may be a coroutine function  |
-| `async_mind`    | `sync_mind`    | warn before a running event loop is stalled                      |
-| `AsyncMethod`   | `SyncMethod`   | the type of a method                                             |
-| `AsyncCall`     | `SyncCall`     | the type of a call without arguments                             |
+| asynchronous                 | synchronous                 | what it is                                        |
+|------------------------------|-----------------------------|---------------------------------------------------|
+| `AsyncSemaphore`             | `SyncSemaphore`             | a bound on how many do something at once          |
+| `AsyncPerLoop`               | `SyncPerProcess`            | one value for each event loop, or for the process |
+| `async_sleep`                | `sync_sleep`                | sleep                                             |
+| `async_with_timeout`         | `sync_with_timeout`         | make a call that knows no deadline                |
+| `async_shield`               | `sync_shield`               | finish a call even if the task is cancelled       |
+| `async_run_blocking`         | `sync_run_blocking`         | run a function that blocks                        |
+| `async_start_background`     | `sync_start_background`     | start what nobody waits for                       |
+| `async_invoke`               | `sync_invoke`               | call a user's function, perhaps a coroutine one   |
+| `async_warn_if_loop_running` | `sync_warn_if_loop_running` | warn before a running event loop is stalled       |
+| `AsyncMethod`                | `SyncMethod`                | the type of a method                              |
+| `AsyncCallable`              | `SyncCallable`              | the type of a callable without arguments          |
 
-The sockets, a pair too, are in `_network.py`, so that what needs none does not load them.
+Sockets and WebSockets are pairs too, in `_socket_backend.py` and `_websocket.py`, so that code without them does not
+load them.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ sync_sleep = time.sleep
 
 
 async def async_run_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that blocks in a thread."""
+    """Run a blocking function in a thread."""
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
 def sync_run_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run a function that blocks."""
+    """Run a blocking function in this thread."""
     return function(*args, **kwargs)
 
 
@@ -60,19 +61,13 @@ def sync_run_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwarg
 
 
 class AsyncSemaphore:
-    """At most `limit` holders at once.
-
-    Who waits is served in order.
-    """
+    """A semaphore that serves waiters in order."""
 
     def __init__(self, limit: int) -> None:
         self._semaphore = asyncio.Semaphore(limit)
 
     async def acquire(self, timeout: float | None) -> bool:
-        """Take a slot.
-
-        False if none became free in time.
-        """
+        """Acquire a slot, or return False after the timeout."""
         if not self._semaphore.locked():
             return await self._semaphore.acquire()
         try:
@@ -82,12 +77,12 @@ class AsyncSemaphore:
             return False
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._semaphore.release()
 
 
 class AsyncPerLoop(Generic[T]):
-    """One `T` for each running event loop and process, closed when its loop shuts down.
+    """One value per event loop and process, closed when its loop shuts down.
 
     What asyncio makes belongs to one loop. So that one client serves repeated `asyncio.run`, threads, notebooks and
     forks, each gets its own.
@@ -98,33 +93,33 @@ class AsyncPerLoop(Generic[T]):
         self._values: dict[tuple[int, asyncio.AbstractEventLoop], tuple[T, AsyncGenerator[None, None]]] = {}
 
     async def get(self) -> T:
-        """Return the running loop's own, made if need be."""
+        """Return the running loop's value, and make it if there is none."""
         key = (os.getpid(), asyncio.get_running_loop())
         found = self._values.get(key)
         if found is None:
             for stale in [other for other in list(self._values) if other[0] != key[0] or other[1].is_closed()]:
                 self._values.pop(stale, None)
-            thing = self._make()
-            guard = self._close_at_shutdown(key, thing)
-            found = self._values.setdefault(key, (thing, guard))
-            if found[0] is thing:
-                await anext(guard)
+            value = self._make()
+            closer = self._close_at_shutdown(key, value)
+            found = self._values.setdefault(key, (value, closer))
+            if found[0] is value:
+                await anext(closer)  # a loop closes only generators that have begun
         return found[0]
 
     async def _close_at_shutdown(
-        self, key: tuple[int, asyncio.AbstractEventLoop], thing: T
+        self, key: tuple[int, asyncio.AbstractEventLoop], value: T
     ) -> AsyncGenerator[None, None]:
         # A loop closes the generators begun in it when it shuts down: the one hook that it has for that.
         try:
             yield
         finally:
             self._values.pop(key, None)
-            await self._close(thing)
+            await self._close(value)
 
     async def aclose(self) -> None:
-        """Close the running loop's own.
+        """Close the running loop's value.
 
-        Those of other loops close with theirs.
+        Those of other loops close with their loops.
         """
         found = self._values.get((os.getpid(), asyncio.get_running_loop()))
         if found is not None:
@@ -132,19 +127,19 @@ class AsyncPerLoop(Generic[T]):
 
 
 async def async_with_timeout(seconds: float, make: Callable[[], Awaitable[R]]) -> R:
-    """Make a call, and end it if it takes longer."""
+    """Make a call, and cancel it if it takes longer."""
     async with asyncio.timeout(seconds):
         return await make()
 
 
-async def _await_once(thing: Awaitable[R]) -> R:
-    return await thing
+async def _await_once(call: Awaitable[R]) -> R:
+    return await call
 
 
 async def async_shield(make: Callable[[], Awaitable[R]], undo: Callable[[R], Awaitable[object]] | None = None) -> R:
-    """See a call through to its end even if the task is cancelled meanwhile.
+    """Finish a call even if the task is cancelled meanwhile.
 
-    Then undo it, and let the cancel pass.
+    After a cancellation, `undo` is called with the result before CancelledError is raised.
     """
     task = asyncio.ensure_future(_await_once(make()))
     cancelled = None
@@ -164,9 +159,9 @@ _background_tasks: set[asyncio.Task[object]] = set()  # a loop holds its tasks w
 
 
 def async_start_background(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    """Begin something that nobody waits for, as a task of the running loop.
+    """Start a task that nobody awaits.
 
-    It ends with the loop at the latest.
+    It ends with the running loop at the latest.
     """
     task = asyncio.get_running_loop().create_task(make())
     _background_tasks.add(task)
@@ -174,72 +169,72 @@ def async_start_background(make: Callable[[], Coroutine[Any, Any, object]]) -> N
 
 
 async def async_invoke(function: Callable[..., object], *args: object) -> None:
-    """Call a function.
-
-    If it is asynchronous, wait for its end.
-    """
+    """Call a function, and await its result if it is awaitable."""
     result = function(*args)
     if isawaitable(result):
         await result
 
 
 def async_warn_if_loop_running() -> None:
-    """Nothing is stalled."""
+    """Do nothing, since this flavour blocks no event loop."""
 
 
 # ── Synchronous ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class SyncSemaphore:
-    """At most `limit` holders at once."""
+    """A semaphore."""
 
     def __init__(self, limit: int) -> None:
         self._semaphore = threading.Semaphore(limit)
 
     def acquire(self, timeout: float | None) -> bool:
-        """Take a slot.
-
-        False if none became free in time.
-        """
+        """Acquire a slot, or return False after the timeout."""
         return self._semaphore.acquire(timeout=timeout)
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._semaphore.release()
 
 
 class SyncPerProcess(Generic[T]):
-    """One `T` for each process: after a fork the child makes its own."""
+    """One value per process: a forked child makes its own."""
 
     def __init__(self, make: Callable[[], T], close: Callable[[T], None]) -> None:
         self._make, self._close = make, close
         self._values: dict[int, T] = {}
 
     def get(self) -> T:
-        """Return the process's own, made if need be."""
+        """Return the process's value, and make it if there is none."""
         pid = os.getpid()
         found = self._values.get(pid)
         return found if found is not None else self._values.setdefault(pid, self._make())
 
     def close(self) -> None:
-        """Close the process's own."""
+        """Close the process's value."""
         found = self._values.pop(os.getpid(), None)
         if found is not None:
             self._close(found)
 
 
 def sync_with_timeout(seconds: float, make: Callable[[], R]) -> R:
-    """Make a call. It cannot be ended from outside: what it waits for must have limits of its own."""
+    """Make a call, whose waits must have limits of their own.
+
+    A blocking call cannot be cancelled from outside.
+    """
     return make()
 
 
 def sync_shield(make: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
-    """See a call through to its end. Nothing else can run meanwhile, so there is nothing to undo."""
+    """Make a call, which no cancellation can interrupt.
+
+    So there is never anything to undo.
+    """
     return make()
 
 
 def sync_start_background(make: Callable[[], object]) -> None:
-    """Begin something that nobody waits for, in a thread.
+    """Start a daemon thread that nobody joins.
 
     It ends with the process at the latest.
     """
@@ -252,23 +247,23 @@ def sync_invoke(function: Callable[..., object], *args: object) -> None:
 
 
 def sync_warn_if_loop_running() -> None:
-    """Warn if an event loop runs in this thread: whatever else it has to do waits for the call.
+    """Warn if an event loop runs in this thread and would stall.
 
-    The cell of a notebook is such a place too, but there it is meant: nothing else runs in its loop unless the cell has
-    made tasks, and from those this warns.
+    A notebook's cell runs in an event loop too, but nothing else runs there unless the cell has made tasks; this warns
+    in those tasks only.
     """
     if asyncio._get_running_loop() is None:
         return
     frame: FrameType | None = sys._getframe(1)
-    depth, place = 1, 0
+    depth, caller_depth = 1, 0
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if module == "IPython.core.interactiveshell":
             return
         if module.startswith("asyncio."):
             break
-        if not place and not module.startswith(("agentbay.", "contextlib")):
-            place = depth
+        if not caller_depth and not module.startswith(("agentbay.", "contextlib")):
+            caller_depth = depth
         frame, depth = frame.f_back, depth + 1
     message = "This blocks the running event loop. Use AsyncAgentBay here, or make the call in asyncio.to_thread()."
-    warnings.warn(message, BlockingCallWarning, stacklevel=place + 1)
+    warnings.warn(message, BlockingCallWarning, stacklevel=caller_depth + 1)

@@ -1,4 +1,7 @@
-"""Files of this machine, read and written a block at a time. It blocks: the seam decides where that happens."""
+"""Local files, read and written one block at a time.
+
+All of it blocks: callers use `async_run_blocking`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from .errors import FileError
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20  # read or written at once
 
 
 @contextmanager
@@ -30,28 +33,28 @@ def _map_os_errors(path: Path) -> Iterator[None]:
 
 
 class LocalSource:
-    """A file to be sent. Its size is fixed when this is made.
+    """A local file to be sent, whose size is fixed when this is made.
 
-    It is opened by `rewind`.
+    `rewind` opens it.
 
     Raises:
-        FileError: If it is not there, or is no file.
+        FileError: If it does not exist, or is not a regular file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with _map_os_errors(self.path):
             found = self.path.stat()
-        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for its other end
+        if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for its other end
             raise FileError(f"{self.path} is not a file.")
         self.size = found.st_size
         self.sent = 0
         self._file: BinaryIO | None = None
         self._closed = False
-        self._lock = threading.Lock()  # a cancelled task leaves its last call to a thread
+        self._lock = threading.Lock()  # a cancelled task's last call may still run in its thread
 
     def rewind(self) -> None:
-        """Begin, or begin anew.
+        """Open the file, or start again at its beginning.
 
         Raises:
             FileError: If it cannot be read.
@@ -65,7 +68,7 @@ class LocalSource:
         self.sent = 0
 
     def read(self) -> bytes:
-        """Return the next block, empty at the end.
+        """Return the next block, or b"" at the end.
 
         Raises:
             FileError: If it cannot be read, or became shorter.
@@ -80,7 +83,7 @@ class LocalSource:
 
     @property
     def md5(self) -> str:
-        """Checksum of what was read."""
+        """The MD5 checksum of what was read."""
         return self._hash.hexdigest()
 
     def close(self) -> None:
@@ -92,12 +95,12 @@ class LocalSource:
 
 
 class LocalTarget:
-    """A file to be made: under a temporary name beside its own, which it gets when it is whole.
+    """A local file to be written, which appears when it is complete.
 
-    `rewind` makes it.
+    `rewind` creates a temporary file beside it, and `commit` renames that.
 
     Raises:
-        FileError: If something is there that may not be replaced.
+        FileError: If a directory or a file that may not be replaced is there.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -107,13 +110,11 @@ class LocalTarget:
         self._temporary_path = self.path.with_name(f".{secrets.token_hex(8)}.part")
         self._file: FileIO | None = None
         self._closed = False
-        self._lock = threading.Lock()  # as above
+        self._lock = threading.Lock()  # as in LocalSource
         check_target(self.path, overwrite=overwrite)
 
     def rewind(self) -> None:
-        """Begin, or begin anew.
-
-        Directories on the way are made.
+        """Create the temporary file and its parent directories, or empty it.
 
         Raises:
             FileError: If it cannot be written.
@@ -128,7 +129,7 @@ class LocalTarget:
         self.received = 0
 
     def write(self, block: bytes) -> None:
-        """Add a block.
+        """Append a block.
 
         Raises:
             FileError: If it cannot be written.
@@ -140,7 +141,7 @@ class LocalTarget:
         self.received += len(block)
 
     def commit(self) -> None:
-        """Give the file its name.
+        """Rename the temporary file to the target.
 
         Raises:
             FileError: If that cannot be done.
@@ -156,10 +157,7 @@ class LocalTarget:
             self._temporary_path.replace(self.path)
 
     def discard(self) -> None:
-        """Remove what was not committed.
-
-        Nothing can be added any more.
-        """
+        """Remove the temporary file, if it was not committed."""
         with self._lock:
             file, self._file, self._closed = self._file, None, True
             if file is not None:
@@ -168,7 +166,7 @@ class LocalTarget:
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Refuse a place for a file.
+    """Refuse a path where no file may be written.
 
     Raises:
         FileError: If a directory is there, or something that may not be replaced.
@@ -181,9 +179,9 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
 
 
 class LocalFile(NamedTuple):
-    """A file below a directory.
+    """A file below a directory, and its path there.
 
-    `name` is its path there, with slashes, or "" for the directory's own place.
+    `name` has slashes, and is "" for the file that was asked for itself.
     """
 
     path: Path
@@ -191,7 +189,9 @@ class LocalFile(NamedTuple):
 
 
 def list_local_files(path: str | os.PathLike[str]) -> list[LocalFile]:
-    """The file itself, or all files below a directory, sorted. Links to directories are not followed.
+    """Return the file itself, or all files below a directory, sorted.
+
+    Links to directories are not followed.
 
     Raises:
         FileError: If there is nothing, or a directory cannot be read.

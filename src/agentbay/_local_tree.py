@@ -1,4 +1,7 @@
-"""Directories of this machine, looked at, packed and unpacked. It blocks: the seam decides where that happens."""
+"""Local directories: scanned, packed into archives and unpacked.
+
+All of it blocks: callers use `async_run_blocking`.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ from .errors import FileError
 from .models.tree import TreeProgress
 
 TreeProgressCallback = Callable[[TreeProgress], object]
-_COPY_BUFFER_BYTES = 1 << 20
+_COPY_BUFFER_BYTES = 1 << 20  # copied at once
 
 
 def scan_tree(root: Path, ignored: Callable[[str, bool], bool], *, digests: bool) -> Tree:
-    """Tell what is below a directory, but for what is ignored.
+    """List everything below a directory, except what is ignored.
 
     Raises:
         FileError: It cannot be read.
@@ -68,9 +71,9 @@ def _digest(path: Path) -> str:
 
 
 class Archive:
-    """Some of the files of a directory, packed into a temporary file.
+    """Some files of a directory, packed into a temporary archive.
 
-    The same files make the same archive.
+    The same files make the same archive, so its digest names it.
     """
 
     def __init__(self, root: Path, paths: Iterable[str]) -> None:
@@ -90,12 +93,12 @@ class Archive:
             raise
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return a part of it."""
+        """Return a part of the archive."""
         self._file.seek(offset)
         return self._file.read(size)
 
     def close(self) -> None:
-        """Remove it."""
+        """Remove the archive."""
         self._file.close()
 
 
@@ -121,9 +124,9 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> None:
 
 
 def unpack_archive(root: Path, file: IO[bytes], wanted: set[str]) -> list[str]:
-    """Bring the files of an archive to their places, each at once by renaming.
+    """Unpack an archive, replacing each file atomically by renaming.
 
-    Return the links that were not made.
+    Returns the links that were not made.
 
     Raises:
         FileError: It cannot be written, or holds what was not asked for.

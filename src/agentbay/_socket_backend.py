@@ -1,4 +1,7 @@
-"""Sockets for httpcore that keep to a deadline, in a pair: the other half of the seam (`_concurrency.py`)."""
+"""Sockets for httpcore that keep to a deadline, one class per flavour.
+
+Like `_concurrency.py`, it holds what differs by flavour.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +18,29 @@ import httpcore
 
 
 class _DeadlineBackend:
-    """A socket layer whose every wait ends at `until`, a moment on the monotonic clock."""
+    """A backend backend whose every wait ends at `deadline_at`.
+
+    That is a moment on the monotonic clock.
+    """
 
     deadline_at = math.inf
 
     def __init__(self, path: str = "") -> None:
-        """Lead to any host.
-
-        Or, given the path of a unix socket, to that whatever the host.
-        """
+        """Connect to any host, or always to the unix socket `path` if given."""
         self.socket_path = path
 
     def remaining(self, timeout: float | None) -> float | None:
-        """Seconds that a wait may take: no longer than `timeout`, and not beyond `until`.
+        """Return the seconds a wait may take, or None for no limit.
 
-        None without a limit.
+        They end at `timeout` or at the deadline, whichever is sooner.
         """
         left = min(math.inf if timeout is None else timeout, max(self.deadline_at - time.monotonic(), 0.0))
         return None if left > _LONGEST_WAIT_SECONDS else left
 
 
-_LONGEST_WAIT_SECONDS = 1e9  # seconds; sockets take no number without end
-_CONNECT_ERRORS = (OSError, UnicodeError)  # the latter of a name that no host can have
-_HIGH_WATER_BYTES = 1 << 20  # so much may arrive before it is read, bytes; whoever sends more has to wait
+_LONGEST_WAIT_SECONDS = 1e9  # sockets accept no infinite timeout
+_CONNECT_ERRORS = (OSError, UnicodeError)  # UnicodeError for a name that no host can have
+_HIGH_WATER_BYTES = 1 << 20  # back pressure: reading pauses when so many bytes are unread
 _NOT_SENT_MESSAGE = "The connection was closed before the request was sent."
 
 
@@ -45,10 +48,7 @@ _NOT_SENT_MESSAGE = "The connection was closed before the request was sent."
 
 
 class AsyncDeadlineBackend(_DeadlineBackend, httpcore.AsyncNetworkBackend):
-    """Sockets on asyncio's own transports.
-
-    Spares a connection the layers of a portable one.
-    """
+    """Sockets on asyncio's own transports, without a portability layer."""
 
     async def connect_tcp(
         self,
@@ -81,24 +81,24 @@ class AsyncDeadlineBackend(_DeadlineBackend, httpcore.AsyncNetworkBackend):
         return stream
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         await asyncio.sleep(seconds)
 
 
 def _happy_eyeballs_options(loop: asyncio.AbstractEventLoop, host: str) -> dict[str, Any]:
-    """Have the addresses of a host tried side by side, a quarter of a second apart, where the loop can do that.
+    """Enable Happy Eyeballs: try a host's addresses in parallel, 0.25 s apart.
 
-    Only asyncio's own can. An address has no other beside it, and that race may lose a socket when it is cancelled.
+    Only asyncio's own loop can. A numeric address has no alternative, and the race may leak a socket when cancelled.
     """
     is_address = ":" in host or host.replace(".", "").isdigit()
     return {} if is_address or not isinstance(loop, asyncio.BaseEventLoop) else {"happy_eyeballs_delay": 0.25}
 
 
 class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
-    """One connection: what has arrived, and who waits for more."""
+    """One connection: its receive buffer and its waiters."""
 
-    def __init__(self, network: AsyncDeadlineBackend) -> None:
-        self._backend = network
+    def __init__(self, backend: AsyncDeadlineBackend) -> None:
+        self._backend = backend
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made, start_tls
         self._buffer = bytearray()
         self._is_reading_paused = False
@@ -140,7 +140,7 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._drain_waiter = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._backend.remaining(timeout) == 0:  # what arrives without a pause gives no reason to wait
+        if self._backend.remaining(timeout) == 0:  # steady data would never make it wait, and so never end it
             raise httpcore.ReadTimeout("too late")
         if not self._buffer and not self._is_eof:
             self._read_waiter = asyncio.get_running_loop().create_future()
@@ -199,7 +199,10 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
 
 def _is_readable(sock: Any) -> bool:
-    """Whether the system has something that the loop, which may have been kept busy, has not seen yet."""
+    """Return whether the kernel has data that the event loop has not seen.
+
+    A busy loop sees it late.
+    """
     if sock is None or sock.fileno() < 0:
         return True
     poll = select.poll()
@@ -275,7 +278,7 @@ class SyncDeadlineBackend(_DeadlineBackend, httpcore.NetworkBackend):
         return _SyncStream(self, _UnixStream(sock))
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Sleep."""
         time.sleep(seconds)
 
 
@@ -319,12 +322,12 @@ class _UnixStream(httpcore.NetworkStream):
 
 
 class _SyncStream(httpcore.NetworkStream):
-    """One connection, every wait of which ends at the network's `until`."""
+    """One connection, every wait of which ends at the backend's deadline."""
 
     _WRITE_CHUNK_BYTES = 1 << 16
 
-    def __init__(self, network: SyncDeadlineBackend, stream: httpcore.NetworkStream) -> None:
-        self._backend, self._stream = network, stream
+    def __init__(self, backend: SyncDeadlineBackend, stream: httpcore.NetworkStream) -> None:
+        self._backend, self._stream = backend, stream
         self._is_write_incomplete = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:

@@ -1,13 +1,13 @@
-"""WebSockets and what reads them, in pairs: the third part of the seam (`_concurrency.py`).
+"""WebSockets and their readers, in pairs: what differs by flavour (`_concurrency.py`).
 
-| asynchronous   | synchronous   | what it is                                                    |
-|----------------|---------------|---------------------------------------------------------------|
-| `AsyncSocket`  | `SyncSocket`  | one connection, of the library `websockets`                   |
-| `AsyncMailbox` | `SyncMailbox` | things put without waiting, and taken one after the other     |
-| `AsyncFlag`    | `SyncFlag`    | something that becomes true once                              |
-| `AsyncWorker`  | `SyncWorker`  | work in the background: a task, or a thread                   |
+| asynchronous     | synchronous     | what it is                                        |
+|------------------|-----------------|---------------------------------------------------|
+| `AsyncWebSocket` | `SyncWebSocket` | one connection, of the library `websockets`       |
+| `AsyncQueue`     | `SyncQueue`     | a queue whose `put` never waits                   |
+| `AsyncEvent`     | `SyncEvent`     | an event that is set once                         |
+| `AsyncWorker`    | `SyncWorker`    | background work: a task, or a thread              |
 
-All that `websockets` raises is turned into this package's errors here, and nowhere else.
+Only this module turns what `websockets` raises into this package's errors.
 """
 
 from __future__ import annotations
@@ -42,12 +42,15 @@ T = TypeVar("T")
 
 
 _PING_SECONDS = 20.0  # seconds between pings, and that a pong may take
-_CLOSE_TIMEOUT_SECONDS = 2.0  # seconds for the other side's goodbye
+_CLOSE_TIMEOUT_SECONDS = 2.0  # seconds for the other side's close frame
 _SEND_STALL_SECONDS = 10  # seconds in which a blocking connection must take at least some of what is sent
 
 
 class WebSocketEndpoint(NamedTuple):
-    """Where to connect, with what trust and by which way: straight, by a proxy, or through the unix socket `path`."""
+    """Where and how to connect: URL, token, TLS context and proxy.
+
+    With `socket_path` the connection goes through that unix socket.
+    """
 
     url: str
     token: str
@@ -56,15 +59,15 @@ class WebSocketEndpoint(NamedTuple):
     socket_path: str = ""
 
     def __repr__(self) -> str:
-        return f"Place({self.host!r})"
+        return f"{type(self).__name__}({self.host!r})"
 
     @property
     def host(self) -> str:
-        """Host and port, all of the URL that may be shown."""
+        """Host and port, the only part of the URL that may be shown."""
         return self.url.partition("://")[2].partition("/")[0].rpartition("@")[2]
 
     def connect_options(self, timeout: float) -> dict[str, Any]:
-        """Arguments for `connect` of either flavour."""
+        """Return the arguments for `connect` of either flavour."""
         secure = self.url.startswith("wss:")
         return {
             "ssl": self.tls if secure else None,
@@ -81,15 +84,15 @@ class WebSocketEndpoint(NamedTuple):
         }
 
 
-# websockets logs headers, tokens too; nobody shall switch this on
+# websockets logs headers, which hold tokens, so its logger stays off
 _DISABLED_LOGGER = logging.Logger("agentbay.websocket")  # noqa: LOG001
 _DISABLED_LOGGER.disabled = True
 
 
 class _HandshakeRefused(WebSocketException):
-    """The service answered with a status.
+    """The service refused the handshake with an HTTP status.
 
-    Unlike InvalidStatus, nobody follows it to another host with our token.
+    Unlike InvalidStatus it is no redirect, so the token never goes to another host.
     """
 
     def __init__(self, error: InvalidStatus) -> None:
@@ -98,32 +101,32 @@ class _HandshakeRefused(WebSocketException):
 
 
 @contextlib.contextmanager
-def _map_connect_errors(place: WebSocketEndpoint) -> Iterator[None]:
-    """Turn what is raised while a connection opens into this package's errors."""
+def _map_connect_errors(endpoint: WebSocketEndpoint) -> Iterator[None]:
+    """Turn errors raised while connecting into this package's errors."""
     try:
         yield
     except _HandshakeRefused as refused:
         raise handshake_error(refused.status, refused.headers) from refused
     except TimeoutError as error:
-        raise _connection_failed(place, "it did not open in time") from error
+        raise _connection_failed(endpoint, "it did not open in time") from error
     except ssl.SSLError as error:  # some are ValueErrors too
-        raise _connection_failed(place, str(error)) from error
+        raise _connection_failed(endpoint, str(error)) from error
     except (InvalidURI, InvalidProxy, ValueError) as error:
         # these hold the URL
-        raise _connection_failed(place, f"the address cannot be used ({type(error).__name__})") from None
+        raise _connection_failed(endpoint, f"the address cannot be used ({type(error).__name__})") from None
     except (OSError, EOFError, WebSocketException, ImportError) as error:  # the last for SOCKS without its package
-        raise _connection_failed(place, str(error) or type(error).__name__) from error
+        raise _connection_failed(endpoint, str(error) or type(error).__name__) from error
 
 
-def _connection_failed(place: WebSocketEndpoint, why: str) -> ConnectionFailed:
+def _connection_failed(endpoint: WebSocketEndpoint, why: str) -> ConnectionFailed:
     return ConnectionFailed(
-        f"No WebSocket connection to {place.host}: {why}.", hint="Nothing was sent.", action="WebSocket"
+        f"No WebSocket connection to {endpoint.host}: {why}.", hint="Nothing was sent.", action="WebSocket"
     )
 
 
 @contextlib.contextmanager
 def _map_connection_errors() -> Iterator[None]:
-    """Turn what is raised over an open connection into this package's errors."""
+    """Turn errors raised on an open connection into this package's errors."""
     try:
         yield
     except ConnectionClosed as error:
@@ -137,9 +140,9 @@ def _map_connection_errors() -> Iterator[None]:
 def _close_reason(error: ConnectionClosed) -> str:
     for closed, who in ((error.rcvd, "the service"), (error.sent, "this side")):
         if closed is not None:
-            # our own words are known: a frame too large, a missing pong; the service's may hold anything
-            said = f" ({closed.reason})" if closed.reason and closed is error.sent else ""
-            return f"{who} closed it with code {int(closed.code)}{said}"
+            # only our own reason is safe to show: the service's may hold anything
+            reason = f" ({closed.reason})" if closed.reason and closed is error.sent else ""
+            return f"{who} closed it with code {int(closed.code)}{reason}"
     return "it broke off"
 
 
@@ -155,22 +158,30 @@ class _AsyncClientConnection(asynchronous.ClientConnection):
 
 
 class AsyncWebSocket:
-    """One connection."""
+    """One WebSocket connection."""
 
     def __init__(self, connection: asynchronous.ClientConnection) -> None:
         self._connection = connection
 
     @classmethod
-    async def open(cls, place: WebSocketEndpoint, timeout: float) -> AsyncWebSocket:
+    async def open(cls, endpoint: WebSocketEndpoint, timeout: float) -> AsyncWebSocket:
         """Connect.
 
         Raises:
             APIError: The service refused.
             ConnectionFailed: There is no connection, for another reason or in time.
         """
-        with _map_connect_errors(place):
-            way = partial(asynchronous.unix_connect, place.socket_path) if place.socket_path else asynchronous.connect
-            return cls(await way(place.url, create_connection=_AsyncClientConnection, **place.connect_options(timeout)))
+        with _map_connect_errors(endpoint):
+            connect = (
+                partial(asynchronous.unix_connect, endpoint.socket_path)
+                if endpoint.socket_path
+                else asynchronous.connect
+            )
+            return cls(
+                await connect(
+                    endpoint.url, create_connection=_AsyncClientConnection, **endpoint.connect_options(timeout)
+                )
+            )
 
     async def send(self, text: str, timeout: float) -> None:
         """Send a frame.
@@ -196,11 +207,8 @@ class AsyncWebSocket:
             return await self._connection.recv()
 
     async def aclose(self) -> None:
-        """Say goodbye and close.
-
-        The other side's goodbye is not waited for.
-        """
-        # By hand: the library's own way needs an asynchronous generator, and when a loop ends, none may begin any more.
+        """Send a close frame and close, without waiting for the reply."""
+        # The library's own close needs an asynchronous generator, and none may begin while a loop shuts down.
         connection = self._connection
         if connection.protocol.state is State.OPEN:
             connection.protocol.send_close(CloseCode.NORMAL_CLOSURE)
@@ -209,32 +217,29 @@ class AsyncWebSocket:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
                 await connection.wait_closed()
-        except TimeoutError:  # it does not even take that
+        except TimeoutError:  # it does not even read
             connection.transport.abort()
 
 
 class AsyncQueue(Generic[T]):
-    """Things put by one side, without waiting, and taken by another."""
+    """A queue without a limit, whose `put` never waits."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[T] = asyncio.Queue()
 
     def put(self, item: T) -> None:
-        """Add something."""
+        """Add an item."""
         self._queue.put_nowait(item)
 
     def get_or_none(self) -> T | None:
-        """Remove the oldest thing and return it.
-
-        None if there is none.
-        """
+        """Remove and return the oldest item, or None if there is none."""
         try:
             return self._queue.get_nowait()
         except asyncio.QueueEmpty:
             return None
 
     async def get(self, timeout: float = math.inf) -> T:
-        """Return the oldest thing.
+        """Remove and return the oldest item.
 
         Raises:
             TimeoutError: There was nothing for so many seconds.
@@ -244,24 +249,21 @@ class AsyncQueue(Generic[T]):
 
 
 class AsyncEvent:
-    """Something that becomes true once."""
+    """An event that is set once."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def set(self) -> None:
-        """Make it true."""
+        """Set the event."""
         self._event.set()
 
     def is_set(self) -> bool:
-        """Whether it is true."""
+        """Return whether the event is set."""
         return self._event.is_set()
 
     async def wait(self, timeout: float = math.inf) -> bool:
-        """Wait until it is true, or so many seconds.
-
-        Return whether it is.
-        """
+        """Wait for the event, and return whether it is set."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if timeout == math.inf else timeout):
                 await self._event.wait()
@@ -269,20 +271,17 @@ class AsyncEvent:
 
 
 class AsyncWorker:
-    """Work in the background."""
+    """A background task."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._task = asyncio.get_running_loop().create_task(work())
 
     def is_current(self) -> bool:
-        """Whether this is what runs now."""
+        """Return whether this is the task that runs now."""
         return self._task is asyncio.current_task()
 
     async def stop(self) -> None:
-        """End the work.
-
-        If it is the work itself that asks, let it end by itself.
-        """
+        """Cancel the task, unless it is the one that asks."""
         if not self.is_current():
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -293,7 +292,7 @@ class AsyncWorker:
 
 class _SyncClientConnection(synchronous.ClientConnection):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        # A write holds the connection's lock, so that not even its heartbeat could end it: the kernel must.
+        # A blocked write holds the connection's lock, so not even the heartbeat can end it: the kernel must.
         if sys.platform != "win32" and isinstance(sock, socket.socket):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_STALL_SECONDS, 0))
         super().__init__(sock, *args, **kwargs)
@@ -306,16 +305,13 @@ class _SyncClientConnection(synchronous.ClientConnection):
 
 
 class SyncWebSocket:
-    """One connection.
-
-    Its own threads read and send pings.
-    """
+    """One WebSocket connection, whose own threads read and send pings."""
 
     def __init__(self, stack: ExitStack, connection: synchronous.ClientConnection) -> None:
         self._stack, self._connection = stack, connection
 
     @classmethod
-    def open(cls, place: WebSocketEndpoint, timeout: float) -> SyncWebSocket:
+    def open(cls, endpoint: WebSocketEndpoint, timeout: float) -> SyncWebSocket:
         """Connect.
 
         Raises:
@@ -323,15 +319,19 @@ class SyncWebSocket:
             ConnectionFailed: There is no connection, for another reason or in time.
         """
         stack = ExitStack()
-        with _map_connect_errors(place):
-            way = partial(synchronous.unix_connect, place.socket_path) if place.socket_path else synchronous.connect
-            connection = way(place.url, create_connection=_SyncClientConnection, **place.connect_options(timeout))
+        with _map_connect_errors(endpoint):
+            connect = (
+                partial(synchronous.unix_connect, endpoint.socket_path) if endpoint.socket_path else synchronous.connect
+            )
+            connection = connect(
+                endpoint.url, create_connection=_SyncClientConnection, **endpoint.connect_options(timeout)
+            )
             return cls(stack, stack.enter_context(connection))
 
     def send(self, text: str, timeout: float) -> None:
         """Send a frame.
 
-        `timeout` is for the other flavour, here the connection is lost if it takes nothing for 10 s.
+        `timeout` is for the other flavour: here the connection is lost if it takes nothing for 10 s.
 
         Raises:
             ConnectionLost: The connection is closed.
@@ -354,27 +354,24 @@ class SyncWebSocket:
 
 
 class SyncQueue(Generic[T]):
-    """Things put by one side, without waiting, and taken by another."""
+    """A queue without a limit, whose `put` never waits."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[T] = queue.SimpleQueue()
 
     def put(self, item: T) -> None:
-        """Add something."""
+        """Add an item."""
         self._queue.put(item)
 
     def get_or_none(self) -> T | None:
-        """Remove the oldest thing and return it.
-
-        None if there is none.
-        """
+        """Remove and return the oldest item, or None if there is none."""
         try:
             return self._queue.get_nowait()
         except queue.Empty:
             return None
 
     def get(self, timeout: float = math.inf) -> T:
-        """Return the oldest thing.
+        """Remove and return the oldest item.
 
         Raises:
             TimeoutError: There was nothing for so many seconds.
@@ -386,45 +383,39 @@ class SyncQueue(Generic[T]):
 
 
 class SyncEvent:
-    """Something that becomes true once."""
+    """An event that is set once."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def set(self) -> None:
-        """Make it true."""
+        """Set the event."""
         self._event.set()
 
     def is_set(self) -> bool:
-        """Whether it is true."""
+        """Return whether the event is set."""
         return self._event.is_set()
 
     def wait(self, timeout: float = math.inf) -> bool:
-        """Wait until it is true, or so many seconds.
-
-        Return whether it is.
-        """
+        """Wait for the event, and return whether it is set."""
         return self._event.wait(None if timeout == math.inf else timeout)
 
 
 class SyncWorker:
-    """Work in the background.
-
-    It does not keep the process from ending.
-    """
+    """A background daemon thread."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._thread = threading.Thread(target=work, daemon=True, name=f"agentbay-{getattr(work, '__name__', 'work')}")
         self._thread.start()
 
     def is_current(self) -> bool:
-        """Whether this is what runs now."""
+        """Return whether this is the thread that runs now."""
         return self._thread is threading.current_thread()
 
     def stop(self) -> None:
-        """Wait for the end of the work, which must be near.
+        """Wait for the end of the thread, which must be near.
 
-        If it is the work itself that asks, do not.
+        If the thread itself asks, do not wait.
         """
         if not self.is_current():
             self._thread.join(_CLOSE_TIMEOUT_SECONDS + 1.0)

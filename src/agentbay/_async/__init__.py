@@ -1,1 +1,1 @@
-"""The hand-written flavour. `build_sync.py` writes `_sync` from it."""
+"""The asynchronous flavour, from which `build_sync.py` generates `_sync`."""

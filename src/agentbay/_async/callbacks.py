@@ -1,4 +1,4 @@
-"""The one place where functions of the user's are called back, and where whatever they raise stops."""
+"""Calls of the user's callbacks, which may raise anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _logger = logging.getLogger("agentbay")
 
 
 async def invoke_callback(function: Callable[..., object], *args: object) -> None:
-    """Call a function of the user's; an exception of it is logged, and harms nothing else."""
+    """Call a callback of the user's, and log what it raises."""
     try:
         await async_invoke(function, *args)
     except Exception:

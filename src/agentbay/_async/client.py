@@ -1,4 +1,4 @@
-"""The client: makes sessions, finds them, lists them."""
+"""The client: creates, finds and lists sessions."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
     from .context import AsyncContextService
     from .transport import AsyncTransport
 
-_CREATE_TIMEOUT_SECONDS = 180.0
+_CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
 
 
 class AsyncAgentBay:
-    """A client of the service. Making one does no I/O; connections open with the first call.
+    """A client of the service.
 
-    One client serves any number of sessions, event loops, threads and forks. Close it with `close()`, `aclose()` or
-    by using it as a context manager.
+    Making one does no I/O; connections open with the first call. One client serves any number of sessions, event loops,
+    threads and forks. Close it with `close()`, `aclose()` or by using it as a context manager.
 
     Args:
         api_key: The key; empty means the variable AGENTBAY_API_KEY.
         cfg: Where the service is; None means the variables AGENTBAY_REGION_ID, AGENTBAY_ENDPOINT and
             AGENTBAY_TIMEOUT_MS.
         env_file: File with such variables for those that the environment lacks; needs the extra `dotenv`.
-        timeout: Seconds one operation may take, retries and pauses included; None means 60, unless `cfg` or the
-            environment says otherwise. What has a time of its own (a command, a pause) has that instead.
-        max_retries: How often a call is sent again that was never sent, was refused unprocessed, or may be repeated
-            safely; 0 is never.
+        timeout: Seconds one operation may take, retries and their backoff included; None means 60, unless `cfg` or the
+            environment says otherwise. Operations with a time limit of their own (a command, a pause) use that instead.
+        max_retries: How often a call is sent again that was never sent, was refused unprocessed, or is idempotent; 0 is
+            never.
         http_client: An httpx client to send everything with; whoever made it closes it, and its own settings hold.
         proxy: URL of a proxy for everything; None means the variables HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY.
         verify: True checks certificates against the usual authorities; or the path of a file of authorities (PEM), or
@@ -130,7 +130,9 @@ class AsyncAgentBay:
         max_retries: int = 2,
         strict: bool = False,
     ) -> AsyncAgentBay:
-        """Make a client of a private runtime on this machine: real sessions, no account, nothing leaves the machine.
+        """Make a client of a private runtime on this machine.
+
+        Its sessions are real, need no account, and nothing leaves the machine.
 
         The runtime starts with the first call, in a process of its own, and ends when the client is closed or this
         process ends. Needs Linux and the extra `local`.
@@ -162,7 +164,7 @@ class AsyncAgentBay:
 
     @property
     def timeout(self) -> float:
-        """Seconds one operation may take unless it has a time of its own."""
+        """Seconds that an operation without a time limit of its own may take."""
         return self.client.settings.timeout
 
     @cached_property
@@ -181,21 +183,24 @@ class AsyncAgentBay:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections, and the private runtime if it has one. Calling it again does nothing."""
+        """Close the connections, and the private runtime if there is one.
+
+        Calling it again does nothing.
+        """
         await self.client.aclose()
 
     # ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @folded(SessionResult)
     async def create(self, params: CreateSessionParams | None = None) -> SessionResult[AsyncSession]:
-        """Create a session, and wait for the contexts that it shall start with.
+        """Create a session and wait for the contexts it starts with.
 
         Args:
-            params: What it shall be; None is all defaults.
+            params: Image, labels, contexts and more; None is all defaults.
 
         Returns:
-            The session in `session`. If it was made but a context did not arrive, the result is a failed one that
-            has the session all the same, so that it can be used or deleted.
+            The session in `session`. If a context did not arrive, the result is a failed one that holds
+            the session all the same, so that it can be used or deleted.
 
         Wire: CreateMcpSession, GetContextInfo
         """
@@ -245,10 +250,12 @@ class AsyncAgentBay:
 
     @asynccontextmanager
     async def session(self, params: CreateSessionParams | None = None) -> AsyncIterator[AsyncSession]:
-        """Create a session for a `with` block, and delete it at the end whatever happens inside, cancellation included.
+        """Create a session for a `with` block and delete it at the end.
+
+        It is deleted whatever happens inside, also if the task is cancelled.
 
         Args:
-            params: What it shall be; None is all defaults.
+            params: Image, labels, contexts and more; None is all defaults.
 
         Raises:
             AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
@@ -293,7 +300,7 @@ class AsyncAgentBay:
 
     @folded(GetSessionResult)
     async def get_session(self, session_id: str) -> GetSessionResult:
-        """Tell everything the service knows of a session.
+        """Return everything the service knows about a session.
 
         Wire: GetSession
         """
@@ -324,12 +331,12 @@ class AsyncAgentBay:
         status: str | SessionStatus | None = None,
         image_id: str | None = None,
     ) -> SessionListResult:
-        """List sessions that have not ended, a page at a time.
+        """List sessions that have not ended, one page at a time.
 
         Args:
             labels: Only sessions that carry all of these.
             page: Which page, from 1; every page before it costs a call as well. To read all, use `iter_sessions`.
-            limit: How many a page; None means 10.
+            limit: How many per page; None means 10.
             status: Only sessions in this state.
             image_id: Only sessions of this image.
 
@@ -357,16 +364,16 @@ class AsyncAgentBay:
         status: str | SessionStatus | None = None,
         image_id: str | None = None,
     ) -> AsyncIterator[dict[str, str]]:
-        """Iterate over all sessions that have not ended, one call a page.
+        """Iterate over all sessions that have not ended, one call per page.
 
         Args:
             labels: Only sessions that carry all of these.
-            limit: How many a page; None means 10.
+            limit: How many per page; None means 10.
             status: Only sessions in this state.
             image_id: Only sessions of this image.
 
         Yields:
-            A dict a session, as in `SessionListResult.session_ids`.
+            A dict per session, as in `SessionListResult.session_ids`.
 
         Raises:
             AgentBayError: If a page cannot be read.
@@ -402,25 +409,25 @@ class AsyncAgentBay:
         )
 
     async def delete(self, session: AsyncSession, sync_context: bool = False) -> DeleteResult:
-        """Delete a session; the same as `session.delete()`."""
+        """Delete a session, like `session.delete()`."""
         return await session.delete(sync_context)
 
     async def pause(self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
-        """Pause a session and wait; the same as `session.pause()`."""
+        """Pause a session and wait, like `session.pause()`."""
         return await session.pause(timeout, poll_interval)
 
     async def pause_async(self, session: AsyncSession) -> SessionPauseResult:
-        """Begin to pause a session; the same as `session.pause_async()`."""
+        """Begin to pause a session, like `session.pause_async()`."""
         return await session.pause_async()
 
     async def resume(
         self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0
     ) -> SessionResumeResult:
-        """Resume a session and wait; the same as `session.resume()`."""
+        """Resume a session and wait, like `session.resume()`."""
         return await session.resume(timeout, poll_interval)
 
     async def resume_async(self, session: AsyncSession) -> SessionResumeResult:
-        """Begin to resume a session; the same as `session.resume_async()`."""
+        """Begin to resume a session, like `session.resume_async()`."""
         return await session.resume_async()
 
     beta_pause = pause

@@ -1,4 +1,4 @@
-"""Code in a session."""
+"""Running code in a session."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from .service import AsyncBaseService
 if TYPE_CHECKING:
     from .ws_connection import AsyncWsStream
 
-_CODE_REPLY_MARGIN_SECONDS = 10.0  # how much longer than the code the answer may take, seconds
-_KERNEL_START_SECONDS = 60.0  # a kernel may take to start, seconds
+_CODE_REPLY_MARGIN_SECONDS = 10.0  # that the answer may take longer than the code
+_KERNEL_START_SECONDS = 60.0  # that a kernel may take to start
 
 
 class AsyncCode(AsyncBaseService):
-    """Run code in a session; what it defines is there for the code that comes after it, in each language apart.
+    """Run code in the kernels of a session, one for each language.
 
-    Contexts keep apart what runs in one language: `create_context` and the rest of them are the local runtime's own.
+    Code that runs later sees what earlier code of the same language defined. Contexts separate code of one language:
+    `create_context` and the other methods for contexts exist on the local runtime only.
     """
 
     @folded(EnhancedCodeExecutionResult)
@@ -59,7 +60,7 @@ class AsyncCode(AsyncBaseService):
                 runtime also "jupyter:" and the name of a kernelspec. Not given beside a context.
             timeout_s: Seconds, rounded up to whole ones, until the code is interrupted; None is the default. What
                 was defined before is kept, if the code lets itself be interrupted.
-            stream_beta: Call the functions below while it runs. What they raise is logged and stops nothing.
+            stream_beta: Call the functions below while it runs; what they raise is logged.
             on_stdout, on_stderr: Get each piece of output.
             on_error: Gets the error that the code meets, a dict with `code` and `message`, or the exception if it
                 could not be run.
@@ -83,7 +84,9 @@ class AsyncCode(AsyncBaseService):
     def stream(
         self, code: str, language: str = "", timeout_s: float | None = 60, *, context: CodeContext | str | None = None
     ) -> AsyncCodeStream:
-        """Run a piece of code and follow it as it runs; see `AsyncCodeStream`. Arguments are those of `run_code`.
+        """Run a piece of code and follow its events as it runs.
+
+        See `AsyncCodeStream`. The arguments are those of `run_code`.
 
         Raises:
             CodeError: There is neither a language nor a context, or both.
@@ -94,7 +97,7 @@ class AsyncCode(AsyncBaseService):
         return AsyncCodeStream(self, make_run_code(code, language, timeout_s, context))
 
     async def create_context(self, language: str = "python", name: str | None = None) -> CodeContext:
-        """Make a context, with a kernel of its own that runs when this returns.
+        """Create a context with a running kernel of its own.
 
         Args:
             language: As for `run_code`.
@@ -114,7 +117,9 @@ class AsyncCode(AsyncBaseService):
         )
 
     async def list_contexts(self) -> list[CodeContext]:
-        """List the contexts that were made, and those of languages that were used, in the order of their beginning.
+        """List contexts that were created or used, in the order they began.
+
+        The context of a language is listed once it was used.
 
         Raises:
             NotSupportedError: The service has no contexts.
@@ -124,7 +129,9 @@ class AsyncCode(AsyncBaseService):
         return read_contexts(await self.session._run_tool(ListCodeContexts()))
 
     async def restart_context(self, context: CodeContext | str) -> None:
-        """Restart a context: what was defined is lost, code that runs ends, the next code gets a new kernel.
+        """Restart a context, which loses all that was defined in it.
+
+        Code that runs in it ends; the next code gets a new kernel.
 
         Args:
             context: A context or its name. The name of a language is its own context.
@@ -138,7 +145,7 @@ class AsyncCode(AsyncBaseService):
         raise_if_failed(await self.session._run_tool(RestartCodeContext(name=require_context_name(context))))
 
     async def remove_context(self, context: CodeContext | str) -> None:
-        """Remove a context; code that runs in it ends.
+        """Remove a context and end the code that runs in it.
 
         Raises:
             NotSupportedError: The service has no contexts.
@@ -149,7 +156,9 @@ class AsyncCode(AsyncBaseService):
         raise_if_failed(await self.session._run_tool(RemoveCodeContext(name=require_context_name(context))))
 
     async def interrupt(self, language: str = "", *, context: CodeContext | str | None = None) -> bool:
-        """Interrupt the code that runs in a context, whoever has started it; what was defined before is kept.
+        """Interrupt the code that runs in a context.
+
+        It does not matter which client started it. What was defined before is kept.
 
         Args:
             language: Means the context of a language. Python's, if nothing is given.
@@ -162,7 +171,7 @@ class AsyncCode(AsyncBaseService):
             CodeError: The language is not known, or the service cannot interrupt.
             TransportError: There is no connection, or no answer in time.
 
-        Wire: WebSocket interrupt_code, a word of the local runtime's own
+        Wire: WebSocket interrupt_code, a method of the local runtime's own
         """
         call = make_run_code("", language or (None if context else "python"), context=context)
         return await self._interrupt(call)
@@ -199,9 +208,10 @@ class AsyncCode(AsyncBaseService):
 
 
 class AsyncCodeStream:
-    """A piece of code that runs: iterate over what happens; the last event is `CodeEnded`. Made by `stream()`.
+    """A running piece of code, as an iterator of its events.
 
-    As a context manager, code that still runs at the end of the block is interrupted.
+    The last event is `CodeEnded`. Made by `stream()`. As a context manager, it interrupts code that still runs at the
+    end of the block.
     """
 
     def __init__(self, owner: AsyncCode, call: RunCode) -> None:
@@ -212,10 +222,10 @@ class AsyncCodeStream:
 
     @property
     def result(self) -> EnhancedCodeExecutionResult:
-        """What the code came to, once it has ended.
+        """The result of the code, once it has ended.
 
         Raises:
-            CodeError: It has not ended yet.
+            CodeError: The code has not ended yet.
         """
         if self._result is None:
             raise CodeError("The code has not ended yet.", hint="Iterate over its events to the last one.")
@@ -242,10 +252,12 @@ class AsyncCodeStream:
             yield CodeEnded(self._result)
 
     async def show(self) -> None:
-        """Follow the code to its end, and show what happens as it happens: in a notebook's cell, or on a terminal.
+        """Follow the code to its end and display its events.
+
+        They appear in the notebook's cell, or on the terminal.
 
         Raises:
-            AgentBayError: The code could not be run. Code that fails is no fault here: see `result`.
+            AgentBayError: The code could not be run. Code that fails raises nothing here: see `result`.
         """
         from .._display import show_code_event
 
@@ -254,7 +266,10 @@ class AsyncCodeStream:
                 show_code_event(event)
 
     async def interrupt(self) -> bool:
-        """Interrupt the code; what was defined before is kept, and the events go on to the end. See `interrupt()`."""
+        """Interrupt the code.
+
+        What was defined before is kept, and the events go on to the end. See `AsyncCode.interrupt()`.
+        """
         return await self._code._interrupt(self._call)
 
     async def _open_stream(self) -> AsyncWsStream:

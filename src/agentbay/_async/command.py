@@ -13,12 +13,15 @@ from .error_boundary import folded
 from .process import AsyncProcess
 from .service import AsyncBaseService
 
-_START_TIMEOUT_MS = 15000
-_COMMAND_REPLY_MARGIN_SECONDS = 10.0  # how much longer than the command the answer may take, seconds
+_START_TIMEOUT_MS = 15000  # that the session may take to start a process or to find one
+_COMMAND_REPLY_MARGIN_SECONDS = 10.0  # that the answer may take longer than the command
 
 
 class AsyncCommand(AsyncBaseService):
-    """Run shell commands in a session, as its user, starting in its home directory."""
+    """Run shell commands in a session.
+
+    They run as the session's user and start in its home directory.
+    """
 
     @folded(CommandResult, exit_code=-1)
     async def execute_command(
@@ -75,18 +78,18 @@ class AsyncCommand(AsyncBaseService):
         seconds = _START_TIMEOUT_MS / 1000 + _COMMAND_REPLY_MARGIN_SECONDS
         try:
             reply = await self.session._run_tool(call, timeout=seconds)
-        except TransportError:  # perhaps it was started: under its id it is not started twice
+        except TransportError:  # perhaps it was started: the id makes starting idempotent
             reply = await self.session._run_tool(call, timeout=seconds)
         return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))
 
     async def attach(self, process_id: str) -> AsyncProcess:
-        """Find a process that was started before, by this program or another one.
+        """Find a background process that any client started before.
 
         Args:
             process_id: Its `id`.
 
         Raises:
-            ValueError: If that cannot be one.
+            ValueError: If it is not a valid id.
             CommandError: If the session has no such process.
 
         Wire: CallMcpTool/shell

@@ -1,7 +1,8 @@
-"""Kept connections: the last one used is the next one taken, and none is ever given to two requests.
+"""A connection pool that reuses the last connection first.
 
-httpcore's own pool scans every connection for every request and hands one idle connection to several waiting ones,
-which costs more than the request itself once a few dozen are under way. Its connections are used here as they are.
+httpcore's own pool scans every connection for every request and hands one idle connection to several waiting requests,
+which costs more than the request itself once a few dozen are under way. Its connections are used here as they are, and
+one is never given to two requests.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import httpx
 from .._concurrency import AsyncSemaphore
 from .._socket_backend import AsyncDeadlineBackend
 
-_KEEPALIVE_SECONDS = 55.0
+_KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 Origin: TypeAlias = tuple[str, bytes, int]  # scheme, host, port
 # The first entry that matches decides, so a base class stands after its subclasses.
@@ -40,7 +41,7 @@ _HTTPCORE_ERRORS = tuple(_HTTPX_ERRORS)
 
 
 class AsyncPooledConnection(NamedTuple):
-    """A connection and the network that bounds its waits."""
+    """A connection and the network backend that bounds its waits."""
 
     origin: Origin
     connection: httpcore.AsyncHTTPConnection
@@ -48,9 +49,9 @@ class AsyncPooledConnection(NamedTuple):
 
 
 class AsyncConnectionPool(httpx.AsyncBaseTransport):
-    """Connections to any number of hosts, at most `limit` of them in use at once.
+    """Keep-alive connections to any number of hosts, at most `limit` in use at once.
 
-    What has the address `http://localhost` is reached through the unix socket `socket`, if that is not "".
+    The address `http://localhost` is reached through the unix socket `socket`, if that is not "".
 
     The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends.
     """
@@ -64,7 +65,7 @@ class AsyncConnectionPool(httpx.AsyncBaseTransport):
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request over a kept connection, or a new one."""
+        """Send a request over an idle connection or a new one."""
         if not await self._semaphore.acquire(request.extensions["timeout"].get("pool")):
             raise httpx.PoolTimeout(f"all {self._limit} connections were in use", request=request)
         kept: AsyncPooledConnection | None = None
@@ -97,12 +98,12 @@ class AsyncConnectionPool(httpx.AsyncBaseTransport):
     async def _checkout(self, url: httpx.URL) -> AsyncPooledConnection:
         if url.scheme not in _DEFAULT_PORTS or not url.raw_host or (url.port or 0) >= 1 << 16:
             raise httpcore.UnsupportedProtocol("the address is not http:// or https://, a host and perhaps a port")
-        place = url.scheme, url.raw_host, url.port or _DEFAULT_PORTS[url.scheme]
-        while (kept := self._pop_idle(place)) is not None:
+        origin = url.scheme, url.raw_host, url.port or _DEFAULT_PORTS[url.scheme]
+        while (kept := self._pop_idle(origin)) is not None:
             if kept.connection.is_available() and not kept.connection.has_expired():
                 return kept
             await kept.connection.aclose()
-        scheme, host, port = place
+        scheme, host, port = origin
         network = AsyncDeadlineBackend(self._socket if is_local_socket(url) else "")
         connection = httpcore.AsyncHTTPConnection(
             httpcore.Origin(scheme.encode(), host, port),
@@ -110,16 +111,16 @@ class AsyncConnectionPool(httpx.AsyncBaseTransport):
             keepalive_expiry=_KEEPALIVE_SECONDS,
             network_backend=network,
         )
-        return AsyncPooledConnection(place, connection, network)
+        return AsyncPooledConnection(origin, connection, network)
 
-    def _pop_idle(self, place: Origin) -> AsyncPooledConnection | None:
+    def _pop_idle(self, origin: Origin) -> AsyncPooledConnection | None:
         try:
-            return self._idle[place].pop()
-        except LookupError:  # none, or another thread was quicker
+            return self._idle[origin].pop()
+        except LookupError:  # none, or another thread took it (a race)
             return None
 
     async def checkin(self, kept: AsyncPooledConnection | None, *, reuse: bool) -> None:
-        """End the use of a connection: keep it for the next request, or close it."""
+        """Keep a connection for the next request, or close it."""
         try:
             if kept is None:
                 return
@@ -132,15 +133,18 @@ class AsyncConnectionPool(httpx.AsyncBaseTransport):
             self._semaphore.release()
 
     async def aclose(self) -> None:
-        """Close every kept connection; those in use close when they are given back."""
+        """Close every idle connection.
+
+        Those in use close when their response is closed.
+        """
         self._closed = True
-        for place in list(self._idle):
-            while (kept := self._pop_idle(place)) is not None:
+        for origin in list(self._idle):
+            while (kept := self._pop_idle(origin)) is not None:
                 await kept.connection.aclose()
 
 
 class AsyncResponseBody(httpx.AsyncByteStream):
-    """The body of a response; gives its connection back when closed."""
+    """The body of a response, which returns its connection when closed."""
 
     def __init__(
         self,
@@ -160,7 +164,10 @@ class AsyncResponseBody(httpx.AsyncByteStream):
             raise to_httpx_error(error, self._request) from error
 
     async def aclose(self) -> None:
-        """Give the connection back. Calling it again does nothing."""
+        """Return the connection to the pool.
+
+        Calling it again does nothing.
+        """
         kept, self._connection = self._connection, None
         if kept is None:
             return
@@ -173,11 +180,11 @@ class AsyncResponseBody(httpx.AsyncByteStream):
 
 
 def is_local_socket(url: httpx.URL) -> bool:
-    """Whether an address is that of a runtime which is reached through a unix socket."""
+    """Return whether the URL is that of a runtime behind a unix socket."""
     return url.scheme in ("http", "ws") and url.host == "localhost" and url.port is None
 
 
 def to_httpx_error(error: Exception, request: httpx.Request) -> httpx.RequestError:
-    """Return the httpx error that says the same as an httpcore error."""
+    """Return the httpx error that corresponds to an httpcore error."""
     kind = next(kind for core, kind in _HTTPX_ERRORS.items() if isinstance(error, core))
     return kind(str(error) or type(error).__name__, request=request)

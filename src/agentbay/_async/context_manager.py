@@ -1,4 +1,4 @@
-"""The contexts of a session: what travels, what is bound."""
+"""The contexts of a session: synchronization and bindings."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from .session import AsyncSession
     from .transport import AsyncTransport
 
-_BIND_TIMEOUT_SECONDS = 120.0
-_DOWNLOAD_TIMEOUT_SECONDS = 675.0
+_BIND_TIMEOUT_SECONDS = 120.0  # until the service lists what was bound
+_DOWNLOAD_TIMEOUT_SECONDS = 675.0  # as long as the published client waits
 
 
 class AsyncContextManager:
-    """What contexts a session has, and how they are copied.
+    """Copy and bind the contexts of a session.
 
-    Its methods return a failed result if the service refuses in an ordinary answer, or if a transfer fails; they raise
-    if it answers with an HTTP error or not at all.
+    Methods return a failed result if the service refuses in an ordinary answer, or if a transfer fails; they raise if
+    it answers with an HTTP error or not at all.
 
     Attributes:
         session: The session.
@@ -59,7 +59,7 @@ class AsyncContextManager:
     async def info(
         self, context_id: str | None = None, path: str | None = None, task_type: str | None = None
     ) -> ContextInfoResult:
-        """Tell how the transfers between contexts and the session stand.
+        """Return the state of the transfers between contexts and session.
 
         Args:
             context_id: Only those of this context.
@@ -91,14 +91,14 @@ class AsyncContextManager:
         *,
         callback: Callable[[bool], object] | None = None,
     ) -> ContextSyncResult:
-        """Copy between contexts and the session now, and wait until that has ended.
+        """Copy between contexts and the session, and wait for the end.
 
         Args:
             context_id: The context; None is all that the session has.
             path: The path of the session; None is all.
             mode: "upload" to the context, or "download" from it; None is an upload.
-            max_retries: With the next one, how long to wait: the time of so many pauses.
-            retry_interval: Milliseconds of the first pause; each is a tenth longer, up to 5 s.
+            max_retries: With `retry_interval`, how long to wait: the time of so many polls.
+            retry_interval: Milliseconds between the first polls; each interval is a tenth longer, up to 5 s.
             callback: Called once with whether all went well. The method then returns as soon as the copying has begun.
                 What it raises is logged.
 
@@ -123,9 +123,9 @@ class AsyncContextManager:
 
     @folded(ContextSyncResult, unless_http_error=True)
     async def _sync_and_wait(
-        self, context_id: str | None, path: str | None, mode: str | None, looks: int, interval: int
+        self, context_id: str | None, path: str | None, mode: str | None, polls: int, interval: int
     ) -> ContextSyncResult:
-        deadline = Deadline(total_poll_seconds(looks, interval / 1000))
+        deadline = Deadline(total_poll_seconds(polls, interval / 1000))
         reply = await sync_contexts(self._client, self._make_sync_action(context_id, path, mode), deadline)
         return ContextSyncResult(request_id=reply.request_id, success=True)
 
@@ -135,13 +135,13 @@ class AsyncContextManager:
         context_id: str | None,
         path: str | None,
         mode: str | None,
-        looks: int,
+        polls: int,
         interval: int,
         callback: Callable[[bool], object],
     ) -> ContextSyncResult:
         action = self._make_sync_action(context_id, path, mode)
         reply = await self._client.call(action)
-        deadline = Deadline(total_poll_seconds(looks, interval / 1000))
+        deadline = Deadline(total_poll_seconds(polls, interval / 1000))
 
         async def follow() -> None:
             try:
@@ -158,7 +158,7 @@ class AsyncContextManager:
     async def bind(
         self, *contexts: ContextSync | BetaContextMount, wait_for_completion: bool = True
     ) -> ContextBindResult:
-        """Give the running session contexts.
+        """Bind contexts to the running session.
 
         Args:
             *contexts: What to copy or to mount, and where; each path can be used once.
@@ -209,7 +209,7 @@ class AsyncContextManager:
 
     @folded(ContextBindingsResult, unless_http_error=True)
     async def list_bindings(self) -> ContextBindingsResult:
-        """List the contexts that the session has.
+        """List the contexts that are bound to the session.
 
         Raises:
             APIError: If the service refuses with an HTTP error.

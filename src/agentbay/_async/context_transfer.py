@@ -1,4 +1,4 @@
-"""Files and directories of this machine, to and from a context."""
+"""Copies of local files and directories to and from a context."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class _RemoteFile(NamedTuple):
-    """A file of a context; `name` is its path below what was asked for, or ""."""
+    """A file of a context and its path below the folder asked for.
+
+    `name` is "" if the file itself was asked for.
+    """
 
     path: str
     name: str
@@ -30,7 +33,7 @@ class _RemoteFile(NamedTuple):
 
 
 class _CombinedProgress:
-    """Progress of several files as one."""
+    """The progress of several files as one number of bytes."""
 
     def __init__(self, progress: ByteProgressCallback | None) -> None:
         self._progress, self.bytes_done = progress, 0
@@ -50,13 +53,13 @@ async def upload_to_context(
 ) -> ContextTransfer:
     """Copy local files into a context, one after the other."""
     total = _CombinedProgress(progress)
-    way = _make_transfer_settings(service, total, timeout)
+    settings = _make_transfer_settings(service, total, timeout)
     sent = []
     for file in await async_run_blocking(list_local_files, local_path):
         place = f"{path.rstrip('/')}/{file.name}" if file.name else path
         source = await async_run_blocking(LocalSource, file.path)
         try:
-            await _upload_file(service, way, context_id, source, place)
+            await _upload_file(service, settings, context_id, source, place)
         finally:
             source.close()
         total.bytes_done += source.size
@@ -65,14 +68,14 @@ async def upload_to_context(
 
 
 async def _upload_file(
-    service: AsyncContextService, way: TransferSettings, context_id: str, source: LocalSource, place: str
+    service: AsyncContextService, settings: TransferSettings, context_id: str, source: LocalSource, place: str
 ) -> None:
     label = f"upload of {place}"
     url = (await service.get_file_upload_url(context_id, place)).unwrap().url
-    moved = await send_file(way, url, source, label)
+    moved = await send_file(settings, url, source, label)
     if not moved.is_verified:
         url = (await service.get_file_download_url(context_id, place)).unwrap().url
-        await verify_stored_size(way, url, source.size, label)
+        await verify_stored_size(settings, url, source.size, label)
 
 
 async def download_from_context(
@@ -86,14 +89,14 @@ async def download_from_context(
 ) -> ContextTransfer:
     """Copy files of a context to this machine, one after the other."""
     total = _CombinedProgress(progress)
-    way = _make_transfer_settings(service, total, timeout)
+    settings = _make_transfer_settings(service, total, timeout)
     root = Path(local_path)
     fetched = []
-    async for file in _remote_files(service, way, context_id, path):
+    async for file in _remote_files(service, settings, context_id, path):
         target = await async_run_blocking(LocalTarget, root / file.name if file.name else root, overwrite=overwrite)
         try:
             url = (await service.get_file_download_url(context_id, file.path)).unwrap().url
-            moved = await fetch_file(way, url, target, f"download of {file.path}", file.size)
+            moved = await fetch_file(settings, url, target, f"download of {file.path}", file.size)
             await async_run_blocking(target.commit)
         finally:
             target.discard()
@@ -103,15 +106,18 @@ async def download_from_context(
 
 
 async def _remote_files(
-    service: AsyncContextService, way: TransferSettings, context_id: str, path: str
+    service: AsyncContextService, settings: TransferSettings, context_id: str, path: str
 ) -> AsyncIterator[_RemoteFile]:
-    """All files below a folder, or the file itself if it has no entries, as a file has none."""
+    """Yield all files below a folder, or the file itself.
+
+    A path without entries is a file, since the service lists a file as an empty folder.
+    """
     folders, found = [("", path)], False
     while folders:
         prefix, folder = folders.pop()
         try:
             async for entry in service.iter_files(context_id, folder):
-                way.deadline.remaining_or_raise(f"The download of {path}")
+                settings.deadline.remaining_or_raise(f"The download of {path}")
                 found = True
                 place = child_path(folder, entry.file_name)
                 name = f"{prefix}{place.rpartition('/')[2]}"

@@ -1,4 +1,7 @@
-"""The error boundary of public methods: inside, code raises; a caller gets the failed result of the contract."""
+"""The error boundary of public methods, which turns raised errors into failed results.
+
+Inside the package code raises. What a caller gets, a failed result or the error itself, is decided here alone.
+"""
 
 from __future__ import annotations
 

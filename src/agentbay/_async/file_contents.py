@@ -1,4 +1,4 @@
-"""Contents of files in a session: reading and writing."""
+"""Reading and writing the contents of files in a session."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..models.filesystem import BinaryFileContentResult, FileContentResult, Mult
 from .error_boundary import folded
 from .service import AsyncBaseService, text_or_raise
 
-_DIRECT_WRITE_BYTES = 8 << 20  # characters of one call on a session's own link
+_DIRECT_WRITE_BYTES = 8 << 20  # characters of one call on the direct link
 _REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -63,12 +63,12 @@ class AsyncFileContents(AsyncBaseService):
         raise ValueError(f"format must be 'text' or 'bytes', not {format!r}")
 
     async def read(self, path: str) -> FileContentResult:
-        """Read a whole file as text; the same as `read_file(path)`."""
+        """Read a whole file as text, like `read_file(path)`."""
         return await self._read_text(path)
 
     @folded(BoolResult)
     async def write_file(self, path: str, content: str | bytes, mode: str = "overwrite") -> BoolResult:
-        """Write to a file; directories on the way are made.
+        """Write to a file, and create its parent directories.
 
         A file that is replaced is the old one or the new one whatever happens, with one exception: more than 51 KiB of
         text, in a session without a link of its own, are written piece by piece, as the published client does.
@@ -95,7 +95,9 @@ class AsyncFileContents(AsyncBaseService):
 
     @folded(MultipleFileContentResult)
     async def read_multiple_files(self, paths: Sequence[str]) -> MultipleFileContentResult:
-        """Read several text files in one call. One that cannot be read is in `errors`, and the others in `contents`.
+        """Read several text files in one call.
+
+        Files that cannot be read are in `errors`, the others in `contents`.
 
         Args:
             paths: The files.
@@ -123,7 +125,10 @@ class AsyncFileContents(AsyncBaseService):
         return BoolResult(request_id=request_id, success=True, data=True)
 
     async def _write_bytes(self, path: str, content: bytes, mode: str, deadline: Deadline) -> BoolResult:
-        """Bring bytes in as base64, since tools take text, and let a command in the session make the file of it."""
+        """Write bytes: send them as base64 and decode them in the session.
+
+        Tools take text only.
+        """
         token = secrets.token_hex(8)
         staged = staging_path(token)
         text = base64.b64encode(content).decode()
@@ -145,16 +150,15 @@ class AsyncFileContents(AsyncBaseService):
     async def _delete_staged(self, staged: str) -> None:
         try:
             await self.session._run_tool(DeleteFile(path=staged), timeout=5)
-        except AgentBayError:  # the failure before it is the one to tell
+        except AgentBayError:  # the failure before it is the one to report
             pass
 
     @folded(FileContentResult)
     async def _read_text(self, path: str) -> FileContentResult:
         request_id, parts = await self._read_parts(path, None)
         content = "".join(parts)
-        if (
-            _REPLACEMENT_CHARACTER in content
-        ):  # the file may hold that character, or the service put it for what is no UTF-8
+        # the file may hold that character, or the service put it in place of bytes that are not UTF-8
+        if _REPLACEMENT_CHARACTER in content:
             request_id, parts = await self._read_parts(path, "binary")
             content = decode_text(b"".join(map(decode_base64, parts)), path)
         return FileContentResult(request_id=request_id, success=True, content=content)

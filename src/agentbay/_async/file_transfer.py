@@ -1,4 +1,7 @@
-"""Single files between this machine and a session, by way of a context that the service keeps for that."""
+"""Transfers of single files between this machine and a session.
+
+They pass through a context that the service keeps for that.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +30,13 @@ ResultT = TypeVar("ResultT", UploadResult, DownloadResult)
 
 
 class AsyncFileTransfer:
-    """Send files into a session and fetch them from it, of any size.
+    """Send files of any size into a session and fetch them from it.
 
     Args:
         agent_bay: The client.
         session: The session.
         http_timeout: Seconds for which a transfer may stand still.
-        follow_redirects: Whether the storage may send a transfer on to another place.
+        follow_redirects: Whether redirects of the storage are followed.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class AsyncFileTransfer:
             content_type: MIME type to store it with.
             wait: Wait until the session has it.
             wait_timeout: Seconds to wait for that, after the storage has it.
-            poll_interval: Longest time between two looks, seconds.
+            poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
@@ -106,15 +109,17 @@ class AsyncFileTransfer:
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
     ) -> DownloadResult:
-        """Fetch a file from the session. On this machine it is there whole or not at all.
+        """Fetch a file from the session.
+
+        On this machine it appears whole or not at all.
 
         Args:
             remote_path: Its absolute path in the session.
-            local_path: What it shall be called on this machine; directories on the way are made.
-            overwrite: Whether to replace a file that is there.
-            wait: Wait until the storage has it as it is now; otherwise what it has is fetched.
+            local_path: Its path on this machine; parent directories are created.
+            overwrite: Whether to replace an existing file.
+            wait: Wait until the storage has the current version; otherwise fetch the version it has.
             wait_timeout: Seconds to wait for that.
-            poll_interval: Longest time between two looks, seconds.
+            poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
@@ -135,38 +140,46 @@ class AsyncFileTransfer:
 
     @folded(None)
     async def context_path(self) -> str | None:
-        """The directory of the session that serves transfers; None if it cannot be found out.
+        """Return the session's directory for transfers, or None if unknown.
 
         Wire: GetAndLoadInternalContext
         """
         return (await self._get_internal_context()).context_path
 
     async def _upload_to_storage(
-        self, source: LocalSource, path: str, content_type: str | None, way: TransferSettings, facts: dict[str, Any]
+        self,
+        source: LocalSource,
+        path: str,
+        content_type: str | None,
+        settings: TransferSettings,
+        facts: dict[str, Any],
     ) -> None:
         context_id = (await self._get_internal_context()).context_id
         made = (await self._agent_bay.context.get_file_upload_url(context_id, path)).unwrap()
         facts["request_id_upload_url"] = made.request_id
         label = f"upload of {path}"
-        moved = await send_file(way, made.url, source, label, content_type)
+        moved = await send_file(settings, made.url, source, label, content_type)
         facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
         if not moved.is_verified:
             made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
-            await verify_stored_size(way._replace(progress=None), made.url, moved.size, label)
+            await verify_stored_size(settings._replace(progress=None), made.url, moved.size, label)
 
     async def _download_from_storage(
-        self, target: LocalTarget, path: str, way: TransferSettings, facts: dict[str, Any]
+        self, target: LocalTarget, path: str, settings: TransferSettings, facts: dict[str, Any]
     ) -> None:
         context_id = (await self._get_internal_context()).context_id
         made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
         facts["request_id_download_url"] = made.request_id
-        moved = await fetch_file(way, made.url, target, f"download of {path}")
+        moved = await fetch_file(settings, made.url, target, f"download of {path}")
         facts.update(http_status=moved.status, bytes_received=moved.size)
 
     async def _sync_file(
         self, path: str, mode: str, deadline: Deadline | None, poll_interval: float, facts: dict[str, Any]
     ) -> None:
-        """Have the service copy the file between session and storage; wait for that if there is a deadline."""
+        """Have the service copy the file between session and storage.
+
+        With a deadline, wait until that has ended.
+        """
         context_id = (await self._get_internal_context()).context_id
         session_id = self._session.session_id
         action = SyncContext(session_id=session_id, context_id=context_id, path=path, mode=mode)
@@ -182,8 +195,10 @@ class AsyncFileTransfer:
             if state.is_found and not state.is_pending:
                 return
             await async_sleep(delay)
-        way = "into" if mode == "download" else "out of"
-        raise WaitTimeoutError(f"The service did not copy {path} {way} the session within {deadline.seconds:g} s.")
+        direction = "into" if mode == "download" else "out of"
+        raise WaitTimeoutError(
+            f"The service did not copy {path} {direction} the session within {deadline.seconds:g} s."
+        )
 
     async def _get_internal_context(self) -> InternalContext:
         if self._internal_context_cache is None:

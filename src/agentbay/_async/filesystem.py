@@ -46,11 +46,14 @@ if TYPE_CHECKING:
 
 
 class AsyncFileSystem(AsyncFileContents):
-    """Files of a session. Relative paths start at its home directory."""
+    """Files of a session.
+
+    Relative paths start at its home directory.
+    """
 
     @folded(BoolResult)
     async def create_directory(self, path: str) -> BoolResult:
-        """Make a directory, and those above it; one that is there is left as it is.
+        """Create a directory and its parents, if they do not exist.
 
         Wire: CallMcpTool/create_directory
         """
@@ -58,7 +61,7 @@ class AsyncFileSystem(AsyncFileContents):
 
     @folded(BoolResult)
     async def delete_file(self, path: str) -> BoolResult:
-        """Delete a file, or a directory with all it holds.
+        """Delete a file, or a directory and everything in it.
 
         Wire: CallMcpTool/delete_file
         """
@@ -74,7 +77,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Args:
             source: What to move.
-            destination: What it is called then: not a directory to move it into.
+            destination: Its new path, not a directory to move it into.
 
         Wire: CallMcpTool/move_file
         """
@@ -82,12 +85,12 @@ class AsyncFileSystem(AsyncFileContents):
 
     @folded(EditResult)
     async def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
-        """Replace texts in a file; all of them, or nothing if one is not there.
+        """Replace texts in a file: all of them, or none.
 
         Args:
             path: The file.
             edits: Replacements, done in this order: `oldText`, of which the first occurrence counts, and `newText`.
-            dry_run: Change nothing; `diff` tells what would be, where the service says so.
+            dry_run: Change nothing; `diff` shows what would change, where the service says so.
 
         Wire: CallMcpTool/edit_file
         """
@@ -98,7 +101,9 @@ class AsyncFileSystem(AsyncFileContents):
 
     @folded(FileInfoResult)
     async def get_file_info(self, path: str) -> FileInfoResult:
-        """Tell what is known of a file or a directory: its size in bytes, its times, its permissions.
+        """Return the size, times and permissions of a file or directory.
+
+        The size is in bytes.
 
         Wire: CallMcpTool/get_file_info
         """
@@ -115,7 +120,7 @@ class AsyncFileSystem(AsyncFileContents):
         Args:
             path: The directory.
             pattern: What the name must match; `*` stands for any characters, `?` for one.
-            exclude_patterns: Patterns of names not to look at, nor below; a comma parts one pattern from the next.
+            exclude_patterns: Patterns of names to skip, with all below them; a comma separates patterns.
 
         Wire: CallMcpTool/search_files
         """
@@ -126,7 +131,7 @@ class AsyncFileSystem(AsyncFileContents):
 
     @folded(DirectoryListResult)
     async def list_directory(self, path: str) -> DirectoryListResult:
-        """List the entries of a directory, without those of its subdirectories.
+        """List the entries of a directory, without those of subdirectories.
 
         Wire: CallMcpTool/list_directory
         """
@@ -150,7 +155,9 @@ class AsyncFileSystem(AsyncFileContents):
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
     ) -> UploadResult:
-        """Send a file of this machine into the session; of any size, and not through its tools.
+        """Send a local file of any size into the session.
+
+        It goes through the service's storage, not through the session's tools.
 
         Args:
             local_path: The file on this machine.
@@ -158,7 +165,7 @@ class AsyncFileSystem(AsyncFileContents):
             content_type: MIME type to store it with.
             wait: Wait until the session has it.
             wait_timeout: Seconds to wait for that, after the storage has it.
-            poll_interval: Longest time between two looks, seconds.
+            poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
 
         Wire: GetAndLoadInternalContext, GetContextFileUploadUrl, SyncContext, GetContextInfo
@@ -184,15 +191,17 @@ class AsyncFileSystem(AsyncFileContents):
         poll_interval: float = 1.5,
         progress_cb: ByteProgressCallback | None = None,
     ) -> DownloadResult:
-        """Fetch a file from the session; of any size, and not through its tools. It is here whole or not at all.
+        """Fetch a file of any size from the session.
+
+        It goes through the service's storage, not through the session's tools. Here it appears whole or not at all.
 
         Args:
             remote_path: Its absolute path in the session, below `get_file_transfer_context_path()`.
-            local_path: What it shall be called on this machine; directories on the way are made.
-            overwrite: Whether to replace a file that is there.
-            wait: Wait until the storage has it as it is now; otherwise what it has is fetched.
+            local_path: Its path on this machine; parent directories are created.
+            overwrite: Whether to replace an existing file.
+            wait: Wait until the storage has the current version; otherwise fetch the version it has.
             wait_timeout: Seconds to wait for that.
-            poll_interval: Longest time between two looks, seconds.
+            poll_interval: Longest time between two polls, seconds.
             progress_cb: Called with the bytes so far. What it raises ends the transfer.
 
         Wire: GetAndLoadInternalContext, SyncContext, GetContextInfo, GetContextFileDownloadUrl
@@ -208,7 +217,7 @@ class AsyncFileSystem(AsyncFileContents):
         )
 
     async def get_file_transfer_context_path(self) -> str | None:
-        """The directory of the session into which files can be sent; None if it cannot be found out.
+        """Return the session's directory for file transfers, or None if unknown.
 
         Wire: GetAndLoadInternalContext
         """
@@ -230,21 +239,23 @@ class AsyncFileSystem(AsyncFileContents):
         checksum: bool = False,
         progress: Callable[[TreeProgress], object] | bool = False,
     ) -> TreeReport:
-        """Make a directory of the session as one of this machine; only what is not the same is sent.
+        """Make a directory of the session equal to a local one.
 
-        Each file is replaced at once, by renaming. After an interruption the same call goes on where it was. Needs
-        the programs of a usual Linux in the session: find, tar, gzip, base64, xargs and mv.
+        Only what differs is sent.
+
+        Each file is replaced atomically, by renaming. After an interruption the same call continues where it was. The
+        session needs the usual programs of Linux: find, tar, gzip, base64, xargs and mv.
 
         Args:
             local: The directory here.
-            remote: The directory in the session; made if it is not there.
+            remote: The directory in the session; created if it does not exist.
             ignore: Patterns as in a `.gitignore`, relative to the directory.
-            delete: Remove what is there and not here, unless it is ignored.
+            delete: Remove what exists only in the session, unless it is ignored.
             checksum: Compare contents, not only sizes and times.
-            progress: Called with how far it is; True shows a bar; see `agentbay.progress`.
+            progress: Called with how much was done; True shows a bar; see `agentbay.progress`.
 
         Raises:
-            FileError: Something could not be read or written; what was done before stays.
+            FileError: Something could not be read or written; what was copied before stays.
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
@@ -262,7 +273,9 @@ class AsyncFileSystem(AsyncFileContents):
         checksum: bool = False,
         progress: Callable[[TreeProgress], object] | bool = False,
     ) -> TreeReport:
-        """Make a directory of this machine as one of the session; the other way round the same as `push`.
+        """Make a local directory equal to one of the session.
+
+        Only what differs is fetched.
 
         Links that lead out of the directory are not made here; the report names them in `skipped`.
 
@@ -270,12 +283,12 @@ class AsyncFileSystem(AsyncFileContents):
             remote: The directory in the session; one that is not there counts as empty.
             local: The directory here; made if it is not there.
             ignore: Patterns as in a `.gitignore`, relative to the directory.
-            delete: Remove what is here and not there, unless it is ignored.
+            delete: Remove what exists only on this machine, unless it is ignored.
             checksum: Compare contents, not only sizes and times.
-            progress: Called with how far it is; True shows a bar; see `agentbay.progress`.
+            progress: Called with how much was done; True shows a bar; see `agentbay.progress`.
 
         Raises:
-            FileError: Something could not be read or written; what was done before stays.
+            FileError: Something could not be read or written; what was copied before stays.
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
@@ -284,7 +297,7 @@ class AsyncFileSystem(AsyncFileContents):
         return await transfer_tree(self, "pull", local, remote, ignore, delete, checksum, progress)
 
     def watch(self, path: str, *, interval: float = 0.5) -> AsyncWatch:
-        """Watch a directory and all below it: an iterator of changes, each told once.
+        """Iterate over the changes below a directory, each reported once.
 
             async with files.watch("src") as changes:
                 async for change in changes:
@@ -292,8 +305,8 @@ class AsyncFileSystem(AsyncFileContents):
 
         Args:
             path: The directory.
-            interval: Seconds between two looks, where the service does not push what happens. Of what happens to a
-                file in between, one event is told.
+            interval: Seconds between two polls, where the service does not push changes. Of the changes of a
+                file in between, one event is reported.
 
         Raises:
             FileError: From the first step, if there is no such directory; later, if changes are lost.
@@ -311,14 +324,16 @@ class AsyncFileSystem(AsyncFileContents):
         interval: float = 0.5,
         stop_event: threading.Event | None = None,
     ) -> WatchThread:
-        """Make a thread that calls a function with what changes below a directory; it is for you to start.
+        """Make a thread that calls a function with changes below a directory.
+
+        Start it yourself.
 
         Args:
             path: The directory.
             callback: Called in that thread with a list of changes. What it raises is logged.
-            interval: Seconds between two looks, where the service does not push what happens.
-            stop_event: Set it to end the thread; None makes one, `stop_event` of the thread. What happens after its
-                `ready_event` is set will be told.
+            interval: Seconds between two polls, where the service does not push changes.
+            stop_event: Set it to end the thread; None makes one, `stop_event` of the thread. Changes after its
+                `ready_event` is set are reported.
 
         Wire: WebSocket wuying_filesystem/subscribe_file_change; CallMcpTool/get_file_change
         """
@@ -328,7 +343,9 @@ class AsyncFileSystem(AsyncFileContents):
 
     @folded(FileChangeResult)
     async def _get_file_change(self, path: str) -> FileChangeResult:
-        """Tell what has changed below a directory since this was last asked; nothing the first time.
+        """Return the changes below a directory since the last call.
+
+        The first call returns none.
 
         Wire: CallMcpTool/get_file_change
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from .._transport import git as commands
 from .._transport.git_output import (
@@ -25,12 +24,11 @@ from ..models.git import (
 )
 from .git_remotes import AsyncGitRemotes
 
-if TYPE_CHECKING:
-    pass
-
 
 class AsyncGit(AsyncGitRemotes):
-    """Run git in a session, with the credentials and settings that git has there; it never asks for any.
+    """Run git in a session.
+
+    It uses the credentials and settings that git has there, and never asks for any.
 
     Relative paths of repositories start at the session's home directory, paths of files at `repo_path`. `timeout_ms` is
     milliseconds until a command is killed; None or 0 is 30,000, for `clone` 300,000, for `pull`, `fetch` and `push`
@@ -53,8 +51,8 @@ class AsyncGit(AsyncGitRemotes):
         """Clone a repository.
 
         Args:
-            url: Where it is.
-            path: Directory to make; None is the last part of the URL without `.git`.
+            url: URL of the repository.
+            path: Directory to create; None is the last part of the URL without `.git`.
             branch: Fetch this branch alone, and check it out; None fetches all and checks out the remote's own.
             depth: How many commits of history to fetch; None is all.
 
@@ -70,11 +68,11 @@ class AsyncGit(AsyncGitRemotes):
     async def init(
         self, path: str, *, initial_branch: str | None = None, bare: bool = False, timeout_ms: int | None = None
     ) -> GitInitResult:
-        """Make a repository; one that is there already is left as it is.
+        """Create a repository, unless there is one already.
 
         Args:
-            path: Its directory, made if need be.
-            initial_branch: Name of the first branch; None is what git is set to.
+            path: Its directory, created if it does not exist.
+            initial_branch: Name of the first branch; None is git's own default.
             bare: Without a work tree.
 
         Wire: CallMcpTool/shell
@@ -111,12 +109,12 @@ class AsyncGit(AsyncGitRemotes):
         allow_empty: bool = False,
         timeout_ms: int | None = None,
     ) -> GitCommitResult:
-        """Commit what is staged.
+        """Commit the staged changes.
 
         Args:
             repo_path: The repository.
-            message: What the commit says.
-            author_name, author_email: Who commits; None is who `configure_user` named.
+            message: The commit message.
+            author_name, author_email: Author of the commit; None is what `configure_user` set.
             allow_empty: Commit even if nothing is staged.
 
         Raises:
@@ -129,7 +127,7 @@ class AsyncGit(AsyncGitRemotes):
         return GitCommitResult(read_commit(output.stdout), request_id=output.request_id)
 
     async def status(self, repo_path: str, *, timeout_ms: int | None = None) -> GitStatusResult:
-        """Tell the branch, and what changed since its last commit.
+        """Return the branch and the changes since its last commit.
 
         Wire: CallMcpTool/shell
         """
@@ -157,7 +155,7 @@ class AsyncGit(AsyncGitRemotes):
         paths: Sequence[str] | None = None,
         timeout_ms: int | None = None,
     ) -> GitDiffResult:
-        """Tell how two states differ. Untracked files are left out.
+        """Return how two states differ, without untracked files.
 
         Args:
             repo_path: The repository.
@@ -190,14 +188,18 @@ class AsyncGit(AsyncGitRemotes):
     async def create_branch(
         self, repo_path: str, branch: str, *, checkout: bool = True, timeout_ms: int | None = None
     ) -> None:
-        """Make a branch where the current one stands, and check it out unless told not to.
+        """Create a branch at the current commit.
+
+        It is checked out unless `checkout` is False.
 
         Wire: CallMcpTool/shell
         """
         await self._run_checked(commands.create_branch(repo_path, branch, checkout), timeout_ms)
 
     async def checkout_branch(self, repo_path: str, branch: str, *, timeout_ms: int | None = None) -> None:
-        """Check out a branch, a tag or a commit; "-" is the branch before this one.
+        """Check out a branch, a tag or a commit.
+
+        "-" is the branch that was checked out before.
 
         Wire: CallMcpTool/shell
         """
@@ -206,7 +208,9 @@ class AsyncGit(AsyncGitRemotes):
     async def delete_branch(
         self, repo_path: str, branch: str, *, force: bool = False, timeout_ms: int | None = None
     ) -> None:
-        """Delete a local branch; one with commits that no other has only with `force`.
+        """Delete a local branch.
+
+        A branch with commits that no other branch has is deleted only with `force`.
 
         Wire: CallMcpTool/shell
         """
@@ -223,7 +227,7 @@ class AsyncGit(AsyncGitRemotes):
         paths: Sequence[str] | None = None,
         timeout_ms: int | None = None,
     ) -> None:
-        """Move the current branch, or with `paths` only take files back in the index.
+        """Move the current branch, or unstage the files in `paths`.
 
         Args:
             repo_path: The repository.
@@ -232,7 +236,7 @@ class AsyncGit(AsyncGitRemotes):
             paths: Files or directories to take back.
 
         Raises:
-            ValueError: If there is no such mode.
+            ValueError: If `mode` is none of these.
 
         Wire: CallMcpTool/shell
         """
@@ -266,11 +270,11 @@ class AsyncGit(AsyncGitRemotes):
     async def configure_user(
         self, repo_path: str, name: str, email: str, *, scope: str = "global", timeout_ms: int | None = None
     ) -> None:
-        """Say who commits.
+        """Set the name and the email address of commits.
 
         Args:
             repo_path: The repository, or any directory if `scope` is "global".
-            name, email: Who.
+            name, email: Author of future commits.
             scope: "global" for all repositories of the session, "local" for this one.
             timeout_ms: Milliseconds for each of two commands.
 
@@ -300,7 +304,7 @@ class AsyncGit(AsyncGitRemotes):
     async def get_config(
         self, repo_path: str, key: str, *, scope: str = "global", timeout_ms: int | None = None
     ) -> str | None:
-        """Tell a setting of git; None if it is not set.
+        """Return a setting of git, or None if it is not set.
 
         Args:
             repo_path: The repository, or any directory if `scope` is "global".
@@ -317,5 +321,3 @@ class AsyncGit(AsyncGitRemotes):
         if output.exit_code == 1 and not output.stderr.strip():
             return None
         return check_success(job, output).stdout.strip() or None
-
-    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""What goes on between a repository of a session and others; and how git is run there."""
+"""Remotes of repositories in a session, and how git is run there."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class AsyncGitRemotes(AsyncBaseService):
         overwrite: bool = False,
         timeout_ms: int | None = None,
     ) -> None:
-        """Name a remote repository.
+        """Add a remote repository.
 
         Args:
             repo_path: The repository.
             name: What to call the remote, such as "origin".
-            url: Where it is.
+            url: URL of the remote.
             fetch: Fetch from it at once.
             overwrite: Change the URL if there is a remote of that name.
 
@@ -45,7 +45,9 @@ class AsyncGitRemotes(AsyncBaseService):
         await self._run_checked(commands.remote_add(repo_path, name, url, fetch, overwrite), timeout_ms)
 
     async def remote_get(self, repo_path: str, name: str, *, timeout_ms: int | None = None) -> str | None:
-        """Tell the URL of a remote as it was given, credentials included; None if there is no such remote.
+        """Return the URL of a remote, or None if it does not exist.
+
+        The URL is the one that was given, credentials included.
 
         Wire: CallMcpTool/shell
         """
@@ -92,7 +94,7 @@ class AsyncGitRemotes(AsyncBaseService):
         branch: str | None = None,
         timeout_ms: int | None = None,
     ) -> None:
-        """Fetch from a remote, and merge into the current branch.
+        """Fetch from a remote and merge into the current branch.
 
         Args:
             repo_path: The repository.
@@ -154,7 +156,7 @@ class AsyncGitRemotes(AsyncBaseService):
         there, updates = read_push(output.stdout)
         return GitPushResult(there, updates, request_id=output.request_id)
 
-    # ── Going back ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Running git ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _run_checked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
         return check_success(job, await self._run_unchecked(job, timeout_ms))

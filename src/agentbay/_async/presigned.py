@@ -1,4 +1,4 @@
-"""Files to and from presigned URLs: a block at a time, checked, and whole or not at all."""
+"""Streamed transfers to and from presigned URLs, verified at the end."""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from .transport import AsyncTransport
 
 ByteProgressCallback: TypeAlias = Callable[[int], object]
-_ERROR_BODY_BYTES = 4096  # bytes of a refusal that are read
+_ERROR_BODY_BYTES = 4096  # how much of an error's body is read
 
 
 class TransferOutcome(NamedTuple):
-    """What a transfer came to; `proven` if the storage's checksum is that of what was sent."""
+    """What a transfer moved.
+
+    `is_verified` says that the storage's checksum equals that of the bytes sent.
+    """
 
     status: int
     size: int
@@ -41,14 +44,14 @@ class TransferOutcome(NamedTuple):
 
 
 class TransferSettings(NamedTuple):
-    """How to go about a transfer.
+    """How to make a transfer.
 
     Attributes:
-        client: What carries it.
+        client: The transport that carries it.
         deadline: When it must have ended.
-        idle: Seconds in which something must move.
-        redirects: How many may be followed.
-        progress: Told the bytes so far after each block; what it raises ends the transfer.
+        idle_timeout: Seconds in which at least one block must move.
+        max_redirects: How many redirects are followed.
+        progress: Called with the bytes so far after each block; what it raises ends the transfer.
     """
 
     client: AsyncTransport
@@ -59,7 +62,7 @@ class TransferSettings(NamedTuple):
 
 
 class AsyncFileChunks:
-    """The blocks of a local file, on their way."""
+    """The blocks of a local file, as an asynchronous iterator."""
 
     def __init__(self, source: LocalSource, progress: ByteProgressCallback | None) -> None:
         self._source, self._progress = source, progress
@@ -76,12 +79,12 @@ class AsyncFileChunks:
         return block
 
     async def rewind(self) -> None:
-        """Begin anew."""
+        """Start again at the first block."""
         await async_run_blocking(self._source.rewind)
 
 
 async def send_file(
-    way: TransferSettings, url: str, source: LocalSource, label: str, content_type: str | None = None
+    settings: TransferSettings, url: str, source: LocalSource, label: str, content_type: str | None = None
 ) -> TransferOutcome:
     """Send a file to a presigned URL.
 
@@ -89,20 +92,20 @@ async def send_file(
         AgentBayError: If the storage did not take it; typed by what happened.
     """
     ask = partial(make_put, size=source.size, label=label, content_type=content_type)
-    blocks = AsyncFileChunks(source, way.progress)
+    blocks = AsyncFileChunks(source, settings.progress)
 
     async def attempt() -> TransferOutcome:
-        async with _follow_redirects(way, ask, url, (200, 201, 204), blocks) as response:
+        async with _follow_redirects(settings, ask, url, (200, 201, 204), blocks) as response:
             etag = response.headers.get("etag", "")
             return TransferOutcome(response.status_code, source.sent, etag, is_checksum_equal(etag, source.md5))
 
-    return await way.client.retry(attempt, way.deadline)
+    return await settings.client.retry(attempt, settings.deadline)
 
 
 async def fetch_file(
-    way: TransferSettings, url: str, target: LocalTarget, label: str, size: int | None = None
+    settings: TransferSettings, url: str, target: LocalTarget, label: str, size: int | None = None
 ) -> TransferOutcome:
-    """Fetch a file from a presigned URL into a local one, which is left uncommitted.
+    """Fetch a presigned URL into a local file, without committing it.
 
     Raises:
         AgentBayError: If it did not arrive whole; typed by what happened.
@@ -111,22 +114,24 @@ async def fetch_file(
 
     async def attempt() -> TransferOutcome:
         await async_run_blocking(target.rewind)
-        async with _follow_redirects(way, partial(make_get, label=label), url, (200,)) as response:
+        async with _follow_redirects(settings, partial(make_get, label=label), url, (200,)) as response:
             async for block in response.aiter_raw(BLOCK_BYTES):
                 await async_run_blocking(target.write, block)
-                way.deadline.remaining_or_raise(label)
-                if way.progress is not None:
-                    way.progress(target.received)
+                settings.deadline.remaining_or_raise(label)
+                if settings.progress is not None:
+                    settings.progress(target.received)
             return TransferOutcome(response.status_code, target.received, response.headers.get("etag", ""))
 
-    moved = await way.client.retry(attempt, way.deadline)
+    moved = await settings.client.retry(attempt, settings.deadline)
     if size is not None and size != moved.size:
         raise FileError(f"The {label} gave {moved.size} bytes, not the {size} that the file has.")
     return moved
 
 
-async def verify_stored_size(way: TransferSettings, url: str, size: int, label: str) -> None:
-    """Make sure that the storage has a file of that size, by its first byte.
+async def verify_stored_size(settings: TransferSettings, url: str, size: int, label: str) -> None:
+    """Check that the storage has a file of that size.
+
+    Only the first byte is fetched.
 
     Raises:
         FileError: If it has not.
@@ -134,13 +139,13 @@ async def verify_stored_size(way: TransferSettings, url: str, size: int, label: 
 
     async def attempt() -> int:
         async with _follow_redirects(
-            way, partial(make_get, label=label, first_byte=True), url, (200, 206, 416)
+            settings, partial(make_get, label=label, first_byte=True), url, (200, 206, 416)
         ) as response:
             told = size_from_headers(response.status_code, response.headers)
             return sum([len(part) async for part in response.aiter_raw()]) if told is None else told
 
     try:
-        found = await way.client.retry(attempt, way.deadline)
+        found = await settings.client.retry(attempt, settings.deadline)
     except NotFoundError as error:
         raise FileError(f"The {label} was acknowledged, but the storage does not have the file.") from error
     if found != size:
@@ -149,18 +154,23 @@ async def verify_stored_size(way: TransferSettings, url: str, size: int, label: 
 
 @asynccontextmanager
 async def _follow_redirects(
-    way: TransferSettings,
+    settings: TransferSettings,
     ask: Callable[[str], HttpRequest],
     url: str,
     fine: tuple[int, ...],
     content: AsyncFileChunks | None = None,
 ) -> AsyncIterator[httpx.Response]:
-    """Ask until there is an answer that is no redirect; it is yielded unread if its status is fine."""
+    """Send a request, follow redirects, and yield the unread response.
+
+    A status that is not in `fine` raises.
+    """
     outgoing = ask(url)
-    for _ in range(way.max_redirects + 1):
+    for _ in range(settings.max_redirects + 1):
         if content is not None:
             await content.rewind()
-        async with way.client.send_presigned(outgoing, content, way.deadline, way.idle_timeout) as response:
+        async with settings.client.send_presigned(
+            outgoing, content, settings.deadline, settings.idle_timeout
+        ) as response:
             if response.status_code in fine:
                 yield response
                 return

@@ -1,4 +1,4 @@
-"""Terminals in a session: programs that think that a person sits before them."""
+"""Interactive terminals (PTYs) in a session."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from .ws_client import AsyncReconnectingWebSocket
 
 _DEFAULT_TERMINAL_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
-_MAX_UNREAD_BYTES = 16 << 20  # bytes of output that are kept for a reader who does not read
-_MAX_EARLY_PUSHES = 256  # pushes kept until it is known which terminal is ours
+_MAX_UNREAD_BYTES = 16 << 20  # output kept for a reader who does not read
+_MAX_EARLY_PUSHES = 256  # pushes kept until the terminal's id is known
 _logger = logging.getLogger("agentbay")
 
 
 class AsyncPty(AsyncBaseService):
-    """Open terminals in a session, and find those that are open."""
+    """Open terminals in a session, and find open ones."""
 
     async def create(
         self,
@@ -92,7 +92,7 @@ class AsyncPty(AsyncBaseService):
         return await self._attach("pty.create", wanted, AsyncPtyHandle("", self, on_data), deadline)
 
     async def connect(self, pty_session_id: str, on_data: Callable[[bytes], object] | None = None) -> AsyncPtyHandle:
-        """Take up a terminal that is open, also one that another client has opened.
+        """Attach to an open terminal, which any client may have opened.
 
         Its recent output, where the service keeps it, comes first.
 
@@ -112,7 +112,7 @@ class AsyncPty(AsyncBaseService):
         return await self._attach("pty.connect", wanted, handle, Deadline(CALL_TIMEOUT_SECONDS))
 
     async def list(self) -> builtins.list[PtySession]:
-        """List the session's terminals, in the order of their creation.
+        """List the session's terminals in the order of creation.
 
         Raises:
             PtyError: The service refuses.
@@ -129,7 +129,7 @@ class AsyncPty(AsyncBaseService):
         ]
 
     async def kill(self, pty_session_id: str) -> None:
-        """Kill the program in a terminal, and what it has started.
+        """Kill the program in a terminal and its child processes.
 
         Raises:
             PtySessionNotFoundError: There is no such terminal.
@@ -173,13 +173,13 @@ class AsyncPty(AsyncBaseService):
 
 
 class AsyncPtyHandle:
-    """A terminal that this client looks at.
+    """A terminal that this client is attached to.
 
-    Iterate over it for its output, until its program ends, unless `on_data` takes it. As a context manager it kills
+    Iterate over it for its output, until its program ends, unless `on_data` receives it. As a context manager it kills
     the program at the end of the block, if that still runs.
 
     Attributes:
-        dropped: Bytes of output that are lost because nobody read them: of what is unread, the newest 16 MiB are kept.
+        dropped: Bytes of output that were lost because nobody read them; the newest 16 MiB of unread output are kept.
     """
 
     def __init__(
@@ -192,7 +192,8 @@ class AsyncPtyHandle:
         self._is_attached = False
         self._early_pushes: list[PtyPush] = []
         self._output_queue: AsyncQueue[bytes | None] = AsyncQueue()
-        self._received_bytes = self._consumed_bytes = 0  # bytes; each is counted by one side alone
+        # each is counted by one side alone, so no lock is needed
+        self._received_bytes = self._consumed_bytes = 0
         self._ended, self._callbacks_done = AsyncEvent(), AsyncEvent()
         self._unsubscribe: Callable[[], None] = _no_op
         self._delivery_worker = AsyncWorker(self._deliver_output) if on_data is not None else None
@@ -215,16 +216,21 @@ class AsyncPtyHandle:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the program runs, as far as is known, and what it writes comes here."""
+        """Whether the program is known to run and its output arrives here."""
         return not self._ended.is_set()
 
     @property
     def exit_code(self) -> int | None:
-        """The program's exit code, 128 + N if signal N ended it; None if it has not ended, or this is not known."""
+        """The program's exit code, or None if not known.
+
+        It is 128 + N if signal N ended the program.
+        """
         return self._exit_code
 
     async def send_input(self, data: bytes | str) -> None:
-        r"""Type something; the return key is "\r" or "\n", Ctrl-C is "\x03".
+        r"""Send input, as if typed.
+
+        The return key is "\r" or "\n", Ctrl-C is "\x03".
 
         Raises:
             PtyNotConnectedError: The program has ended, or the connection.
@@ -237,7 +243,7 @@ class AsyncPtyHandle:
         await self._pty._send("pty.input", PtyInput(pty_session_id=self._id, encoding=encoding, data=text))
 
     async def resize(self, cols: int, rows: int) -> None:
-        """Change the size; the program is told.
+        """Change the size, and notify the program.
 
         Raises:
             PtyNotConnectedError: The program has ended, or the connection.
@@ -251,7 +257,9 @@ class AsyncPtyHandle:
         await self._pty._send("pty.resize", PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
 
     async def kill(self) -> None:
-        """Kill the program, and what it has started; `wait()` then tells its exit code.
+        """Kill the program and its child processes.
+
+        `wait()` then returns its exit code.
 
         Raises:
             PtyNotConnectedError: The program has ended, or the connection.
@@ -264,7 +272,9 @@ class AsyncPtyHandle:
         await self._pty.kill(self._id)
 
     async def wait(self, timeout_s: float | None = None) -> int:
-        """Wait until the program has ended, and `on_data` has had all its output; return the exit code.
+        """Wait for the end and return the exit code.
+
+        By then `on_data` has received all output.
 
         Args:
             timeout_s: Seconds to wait; None is as long as it takes.
@@ -284,7 +294,10 @@ class AsyncPtyHandle:
         return self._exit_code
 
     def disconnect(self) -> None:
-        """Look away: the program goes on, and `pty.connect()` finds it again. Calling it again does nothing."""
+        """Detach from the terminal, whose program goes on.
+
+        `pty.connect()` finds it again. Calling it again does nothing.
+        """
         if self.is_connected:
             self._finish(PtyNotConnectedError(f"The terminal {self._id} was disconnected from this side."))
 
@@ -299,7 +312,7 @@ class AsyncPtyHandle:
         while True:
             piece = await self._output_queue.get()
             if piece is None:
-                self._output_queue.put(None)  # for who iterates once more
+                self._output_queue.put(None)  # for a second iteration
                 break
             self._consumed_bytes += len(piece)
             yield piece
@@ -324,7 +337,7 @@ class AsyncPtyHandle:
         self._unsubscribe = link.add_listener(Listener(PTY_TARGET, self._on_push, self._on_lost))
 
     def _on_attached(self, data: dict[str, Any]) -> None:
-        """Learn from the answer which terminal this is; nothing is lost of what came for it before."""
+        """Take the terminal's id from the answer, and handle earlier pushes."""
         answer = _parse_answer(data)
         self._id = answer.pty_session_id or self._id
         if not self._id:
@@ -332,7 +345,7 @@ class AsyncPtyHandle:
         self._is_attached = True
         early, self._early_pushes = self._early_pushes, []
         if answer.replay:
-            # what came before the answer is part of it
+            # output pushed before the answer is part of the replay
             early = [push for push in early if push.event_type != OUTPUT_EVENT]
             self._buffer_output(_decode_replay(answer.replay))
         for push in early:

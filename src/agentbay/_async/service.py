@@ -1,4 +1,4 @@
-"""What the services of a session have in common: each calls tools in it."""
+"""What the services of a session have in common: they call tools."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class AsyncBaseService:
-    """Something that can be done inside a session.
+    """A service of a session.
 
     Attributes:
-        session: The session it is done in.
+        session: The session.
     """
 
     def __init__(self, session: AsyncSession) -> None:
@@ -29,7 +29,7 @@ class AsyncBaseService:
 
 
 def text_or_raise(reply: Reply[ToolReply], kind: type[AgentBayError] = ToolError) -> str:
-    """Return the text a tool gave.
+    """Return the text of a tool's answer.
 
     Raises:
         AgentBayError: Of the given kind, with the tool's text as its message, if the tool reports a failure.

@@ -1,4 +1,4 @@
-"""What can be done inside a session, each service loaded when it is first asked for."""
+"""The services of a session, each loaded when it is first used."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ class AsyncSessionServices:
 
     @cached_property
     def command(self) -> AsyncCommand:
-        """Shell commands."""
+        """Run shell commands."""
         from .command import AsyncCommand
 
         return AsyncCommand(self._session)
 
     @cached_property
     def code(self) -> AsyncCode:
-        """Code in Python and other languages."""
+        """Run code in Python and other languages."""
         from .code import AsyncCode
 
         return AsyncCode(self._session)
 
     @cached_property
     def file_system(self) -> AsyncFileSystem:
-        """Files."""
+        """Read, write, list and transfer files."""
         from .filesystem import AsyncFileSystem
 
         return AsyncFileSystem(self._session)
 
     @cached_property
     def git(self) -> AsyncGit:
-        """Git."""
+        """Run git."""
         from .git import AsyncGit
 
         return AsyncGit(self._session)
 
     @cached_property
     def env(self) -> AsyncEnv:
-        """Environment variables."""
+        """Read and set environment variables."""
         from .env import AsyncEnv
 
         return AsyncEnv(self._session)
 
     @cached_property
     def oss(self) -> AsyncOss:
-        """Object storage."""
+        """Copy files to and from object storage."""
         from .oss import AsyncOss
 
         return AsyncOss(self._session)
@@ -81,36 +81,36 @@ class AsyncSessionServices:
 
     @cached_property
     def context(self) -> AsyncContextManager:
-        """Contexts that the session has."""
+        """Copy and bind contexts."""
         from .context_manager import AsyncContextManager
 
         return AsyncContextManager(self._session)
 
     @property
     def fs(self) -> AsyncFileSystem:
-        """Files; the same as `file_system`."""
+        """The same as `file_system`."""
         return self.file_system
 
     @property
     def filesystem(self) -> AsyncFileSystem:
-        """Files; the same as `file_system`."""
+        """The same as `file_system`."""
         return self.file_system
 
     @property
     def files(self) -> AsyncFileSystem:
-        """Files; the same as `file_system`."""
+        """The same as `file_system`."""
         return self.file_system
 
     @cached_property
     def pty(self) -> AsyncPty:
-        """Terminals."""
+        """Open terminals."""
         from .pty import AsyncPty
 
         return AsyncPty(self._session)
 
     @cached_property
     def ws(self) -> AsyncWsClient:
-        """The session's WebSocket, over which everything streams; for this package's own use."""
+        """The session's WebSocket, for this package's own use."""
         from .ws_client import AsyncWsClient
 
         made = AsyncWsClient(self._session)

@@ -1,4 +1,4 @@
-"""One session: its lifecycle, its labels and links, and the tools inside it."""
+"""A session: its lifecycle, labels, links and tools."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _DELETE_TIMEOUT_SECONDS = 300.0
 
 
 class AsyncSession(AsyncSessionServices):
-    """A session: an isolated machine in which commands run and files are kept.
+    """An isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.
 
@@ -89,7 +89,7 @@ class AsyncSession(AsyncSessionServices):
         return f"{type(self).__name__}(session_id={self.session_id!r}, image_id={self.image_id!r})"
 
     def _repr_html_(self) -> str:
-        """Show it in a notebook, without a call and without what would let others in."""
+        """Show the session in a notebook, without a call and without tokens."""
         from .. import _html
 
         return _html.fact_table("Session", {"id": self.session_id, "image": self.image_id})
@@ -105,13 +105,13 @@ class AsyncSession(AsyncSessionServices):
 
     @property
     def timeout(self) -> float:
-        """Seconds one operation may take unless it has a time of its own."""
+        """Seconds that an operation without a time limit of its own may take."""
         return self.agent_bay.timeout
 
     # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def delete(self, sync_context: bool = False) -> DeleteResult:
-        """Delete the session and everything in it, and wait until it is gone.
+        """Delete the session and wait until it is gone.
 
         Args:
             sync_context: Upload its contexts first. If that fails the session is deleted all the same, and the
@@ -144,11 +144,13 @@ class AsyncSession(AsyncSessionServices):
 
     @folded(SessionPauseResult)
     async def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
-        """Pause the session and wait until it is paused: everything in it stands still and is kept.
+        """Pause the session and wait until it is paused.
+
+        Its processes are frozen and kept.
 
         Args:
             timeout: Seconds to wait.
-            poll_interval: Longest time between two looks at the state, seconds.
+            poll_interval: Longest time between two polls of the state, seconds.
 
         Wire: PauseSessionAsync, GetSession
         """
@@ -159,7 +161,7 @@ class AsyncSession(AsyncSessionServices):
 
     @folded(SessionPauseResult)
     async def pause_async(self) -> SessionPauseResult:
-        """Begin to pause the session, and return without waiting.
+        """Begin to pause the session, without waiting.
 
         Wire: PauseSessionAsync
         """
@@ -168,11 +170,11 @@ class AsyncSession(AsyncSessionServices):
 
     @folded(SessionResumeResult)
     async def resume(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
-        """Resume the paused session and wait until it runs again, from where it stood.
+        """Resume the paused session and wait until it runs.
 
         Args:
             timeout: Seconds to wait.
-            poll_interval: Longest time between two looks at the state, seconds.
+            poll_interval: Longest time between two polls of the state, seconds.
 
         Wire: ResumeSessionAsync, GetSession
         """
@@ -183,7 +185,7 @@ class AsyncSession(AsyncSessionServices):
 
     @folded(SessionResumeResult)
     async def resume_async(self) -> SessionResumeResult:
-        """Begin to resume the session, and return without waiting.
+        """Begin to resume the session, without waiting.
 
         Wire: ResumeSessionAsync
         """
@@ -195,7 +197,7 @@ class AsyncSession(AsyncSessionServices):
 
     @folded(OperationResult)
     async def keep_alive(self) -> OperationResult:
-        """Count as activity, so that the idle time starts anew.
+        """Count as activity, which restarts the idle time.
 
         Wire: RefreshSessionIdleTime
         """
@@ -204,7 +206,7 @@ class AsyncSession(AsyncSessionServices):
 
     @folded(SessionStatusResult)
     async def get_status(self) -> SessionStatusResult:
-        """Tell the session's state; asking is no activity.
+        """Return the session's state, without counting as activity.
 
         Wire: GetSessionDetail
         """
@@ -240,7 +242,7 @@ class AsyncSession(AsyncSessionServices):
         return OperationResult(request_id=reply.request_id, success=True)
 
     async def get_labels(self) -> OperationResult:
-        """Tell the session's labels: `data` is a dict.
+        """Return the session's labels: `data` is a dict.
 
         Raises:
             SessionError: If they could not be read.
@@ -253,7 +255,7 @@ class AsyncSession(AsyncSessionServices):
 
     @folded(OperationResult, only=(SessionNotFoundError,))
     async def info(self) -> OperationResult:
-        """Tell how to look at the session from outside: `data` is a `SessionInfo`.
+        """Return how to view the session from outside: `data` is a `SessionInfo`.
 
         Returns:
             A failed result if the session does not exist.
@@ -274,7 +276,9 @@ class AsyncSession(AsyncSessionServices):
     async def get_link(
         self, protocol_type: str | None = None, port: int | None = None, options: str | None = None
     ) -> OperationResult:
-        """Make a link to something that listens in the session: `data` is the URL; it carries a token.
+        """Make a URL for a port of the session.
+
+        `data` is the URL, which carries a token.
 
         Args:
             protocol_type: "https" or "wss"; None is "wss".
@@ -335,9 +339,9 @@ class AsyncSession(AsyncSessionServices):
 
         Wire: CallMcpTool, or callTool at the session's own link
         """
-        patience = Timeouts(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
-        deadline = Deadline(patience.total_seconds(self.timeout))
-        reply = await self._send_tool(tool_name, args, deadline, patience, auto_gen_session)
+        timeouts = Timeouts(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
+        deadline = Deadline(timeouts.total_seconds(self.timeout))
+        reply = await self._send_tool(tool_name, args, deadline, timeouts, auto_gen_session)
         tool = reply.data_or_raise()
         if tool.is_error:
             raise ToolError(tool.text, action=reply.action, request_id=reply.request_id)
@@ -369,7 +373,7 @@ class AsyncSession(AsyncSessionServices):
     async def _run_tool(
         self, tool: Tool, *, timeout: float | None = None, deadline: Deadline | None = None
     ) -> Reply[ToolReply]:
-        """Call a tool whose arguments are known to this package; for its services, not for users.
+        """Call a tool of this package's own, for the session's services.
 
         Args:
             tool: The tool and its arguments.
@@ -380,17 +384,17 @@ class AsyncSession(AsyncSessionServices):
         return await self._send_tool(tool.tool, tool_arguments(tool), deadline, NO_TIMEOUTS)
 
     async def _send_tool(
-        self, name: str, args: dict[str, Any], deadline: Deadline, patience: Timeouts, auto_gen_session: bool = False
+        self, name: str, args: dict[str, Any], deadline: Deadline, timeouts: Timeouts, auto_gen_session: bool = False
     ) -> Reply[ToolReply]:
         args = normalize_arguments(name, args)
         server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
-            return await self._client.call_direct(self.link_url, call, deadline, patience)
+            return await self._client.call_direct(self.link_url, call, deadline, timeouts)
         action = CallMcpTool(
             session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session
         )
-        reply = await self._client.call(action, deadline, patience)
+        reply = await self._client.call(action, deadline, timeouts)
         if reply.data is None:
             raise ReplyError("Empty response data", action=reply.action, request_id=reply.request_id)
         return reply

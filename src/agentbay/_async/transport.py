@@ -1,4 +1,7 @@
-"""Sends requests and reads answers over httpx; decides nothing that can be decided without I/O."""
+"""Sends requests and reads replies over httpx.
+
+Decisions that need no I/O are made in `_transport`.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ _NOT_SENT_ERRORS = (
 
 
 class AsyncTransport:
-    """The way to the service, and straight to a session's own link."""
+    """Sends calls to the service, and tool calls to a session's own link."""
 
     def __init__(
         self,
@@ -83,9 +86,11 @@ class AsyncTransport:
         self._closed = False
 
     async def call(
-        self, action: Action[DataT], deadline: Deadline | None = None, patience: Timeouts = NO_TIMEOUTS
+        self, action: Action[DataT], deadline: Deadline | None = None, timeouts: Timeouts = NO_TIMEOUTS
     ) -> Reply[DataT]:
-        """Send an action and return what the service said; without a deadline it may take the client's time limit.
+        """Send an action and return the service's reply.
+
+        Without a deadline it may take the client's time limit.
 
         Raises:
             AgentBayError: Typed by what happened; nothing that could be executed twice is sent twice.
@@ -97,7 +102,7 @@ class AsyncTransport:
             attempt += 1
             try:
                 return read_reply(
-                    action, await self._send_request(make_rpc_request(action, self.settings), deadline, patience)
+                    action, await self._send_request(make_rpc_request(action, self.settings), deadline, timeouts)
                 )
             except AgentBayError as error:
                 if attempt > 1 and spec.not_found_is_success and isinstance(error, NotFoundError):
@@ -105,9 +110,9 @@ class AsyncTransport:
                 await self._wait_before_retry(error, attempt, spec.idempotent, deadline)
 
     async def call_direct(
-        self, link_url: str, call: DirectToolCall, deadline: Deadline, patience: Timeouts = NO_TIMEOUTS
+        self, link_url: str, call: DirectToolCall, deadline: Deadline, timeouts: Timeouts = NO_TIMEOUTS
     ) -> Reply[ToolReply]:
-        """Call a tool straight at a session's own link.
+        """Call a tool directly at a session's own link.
 
         Raises:
             AgentBayError: Typed by what happened; a tool call that may have been executed is not repeated.
@@ -117,7 +122,7 @@ class AsyncTransport:
         while True:
             attempt += 1
             try:
-                return read_direct_reply(await self._send_request(outgoing, deadline, patience), call.request_id)
+                return read_direct_reply(await self._send_request(outgoing, deadline, timeouts), call.request_id)
             except AgentBayError as error:
                 await self._wait_before_retry(error, attempt, False, deadline)
 
@@ -125,7 +130,9 @@ class AsyncTransport:
     async def send_presigned(
         self, outgoing: HttpRequest, content: AsyncIterable[bytes] | None, deadline: Deadline, idle: float
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request, its body block by block, and yield the answer unread; nothing is repeated or followed.
+        """Send a streamed request and yield the unread response.
+
+        It is never repeated, and redirects are not followed.
 
         Raises:
             AgentBayError: Typed by what happened; `idle` is how many seconds nothing may move.
@@ -158,7 +165,9 @@ class AsyncTransport:
         return await (await self._routers.get()).route(request.url).handle_async_request(request)
 
     async def retry(self, attempt: AsyncCallable[R], deadline: Deadline) -> R:
-        """Make an attempt, and make it again where that may help; for what does the same however often it is done.
+        """Repeat an idempotent attempt with exponential backoff.
+
+        It ends at the deadline, or after `max_retries`.
 
         Raises:
             AgentBayError: That of the last attempt.
@@ -172,7 +181,7 @@ class AsyncTransport:
                 await self._wait_before_retry(error, number, True, deadline)
 
     async def websocket_endpoint(self, url: str, token: str) -> WebSocketEndpoint:
-        """Say how a WebSocket gets there: by the same proxy, and with the same trust, as everything else."""
+        """Return how to open a WebSocket with this client's proxy and TLS."""
         from .._websocket import WebSocketEndpoint
 
         await self._ensure_ready()
@@ -183,15 +192,21 @@ class AsyncTransport:
         return WebSocketEndpoint(url, token, ssl_context(self._verify) if secure else None, proxy, path)
 
     def register_websocket(self, websocket: AsyncWsClient) -> None:
-        """Close a session's WebSocket too when this is closed."""
+        """Close a session's WebSocket when this transport closes."""
         self._ws_clients.add(websocket)
 
     def configure_clone(self, bay: Any) -> None:
-        """Set up a client of either flavour that goes the same way, with connections of its own and never raising."""
+        """Set up a client that uses the same service with its own connections.
+
+        It may be of either flavour, and is never strict.
+        """
         bay._set_up(self.settings, None, self.max_retries, None, self._proxy, self._verify, False)
 
     async def aclose(self) -> None:
-        """Close the connections; an `http_client` that was given stays open."""
+        """Close the connections.
+
+        An `http_client` that was given stays open.
+        """
         self._closed = True
         for websocket in list(self._ws_clients):
             await websocket.aclose()
@@ -224,14 +239,14 @@ class AsyncTransport:
         _logger.debug("%s again in %.2f s: %s", error.action, pause, type(error).__name__)
         await async_sleep(pause)
 
-    async def _send_request(self, outgoing: HttpRequest, deadline: Deadline, patience: Timeouts) -> HttpAnswer:
+    async def _send_request(self, outgoing: HttpRequest, deadline: Deadline, timeouts: Timeouts) -> HttpAnswer:
         left = deadline.remaining_or_raise(outgoing.label)
         extensions = {
             "deadline": deadline.at,
             "timeout": {
                 "pool": left,
-                "connect": min(left, patience.connect or left),
-                "read": min(left, patience.read or left),
+                "connect": min(left, timeouts.connect or left),
+                "read": min(left, timeouts.read or left),
                 "write": left,
             },
         }
@@ -248,11 +263,11 @@ class AsyncTransport:
         self, request: httpx.Request, target: bytes, deadline: Deadline
     ) -> tuple[httpx.Response, bytes]:
         route = None if self._http_client is not None else (await self._routers.get()).route(request.url)
-        if isinstance(route, AsyncConnectionPool):  # which keeps to the deadline by itself
+        if isinstance(route, AsyncConnectionPool):  # it keeps to the deadline by itself
             request.extensions["target"] = target
             return await self._send_and_read(route, request, deadline)
         if route is None and b"Authorization=" in target:
-            request.extensions["target"] = target  # httpx writes addresses to its log, where no key may be
+            request.extensions["target"] = target  # httpx logs URLs, and no key may be in a log
         else:
             request.url = request.url.copy_with(raw_path=target)
         return await async_with_timeout(deadline.remaining(), lambda: self._send_and_read(route, request, deadline))
@@ -280,7 +295,7 @@ class AsyncTransport:
 
 
 class AsyncTransportRouter:
-    """By which way a host is reached: straight through the pool, or through a proxy."""
+    """Chooses between the connection pool and a proxy for each URL."""
 
     def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None, socket: str) -> None:
         self._ssl_context = partial(ssl_context, verify)
@@ -289,7 +304,7 @@ class AsyncTransportRouter:
         self._proxy_transports: dict[str, httpx.AsyncHTTPTransport] = {}
 
     def route(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
-        """Return what carries requests to that URL."""
+        """Return the httpx transport for a URL."""
         proxy = self._proxy or environment_proxy(url.scheme, url.host)
         if proxy is None or (self._socket and is_local_socket(url)):
             return self._pool
@@ -318,7 +333,9 @@ class AsyncTransportRouter:
 
 @cache
 def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
-    """Make the TLS context, once in a process for each way to verify: loading the authorities takes its time.
+    """Return the TLS context for a way to verify, made once per process.
+
+    Loading the authorities takes tens of milliseconds.
 
     Raises:
         ConfigurationError: If `verify` names a file that cannot be used.
@@ -336,7 +353,10 @@ def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
 
 
 def environment_proxy(scheme: str, host: str) -> str | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for a host; never for this machine."""
+    """Return the proxy that the environment names for a host.
+
+    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are read. This machine is never reached through a proxy.
+    """
     if host in ("localhost", "127.0.0.1", "::1"):
         return None
     proxies = urllib.request.getproxies()
@@ -345,7 +365,10 @@ def environment_proxy(scheme: str, host: str) -> str | None:
 
 
 def _raise_mapped(error: Exception, outgoing: HttpRequest, deadline: Deadline) -> NoReturn:
-    """Turn what httpx raises into what this package raises; the one place that knows httpx's exceptions."""
+    """Raise this package's error for an error of httpx's.
+
+    Only this function knows httpx's exceptions.
+    """
     what = outgoing.label
     host = httpx.URL(outgoing.url).netloc.decode() if not isinstance(error, httpx.InvalidURL) else "the endpoint"
     if isinstance(error, (*_NOT_SENT_ERRORS, httpx.InvalidURL)):

@@ -1,4 +1,7 @@
-"""Whole directories between this machine and a session, by way of its tools: only what is not the same travels."""
+"""Push and pull: transfers of directories that send only what differs.
+
+They use the session's tools.
+"""
 
 from __future__ import annotations
 
@@ -56,15 +59,15 @@ class AsyncTreeTransfer:
         self._last_progress = TreeProgress(0, 0, 0, 0)
 
     async def push(self, delete: bool) -> TreeReport:
-        """Make the session's directory as the one here."""
+        """Make the session's directory equal to the local one."""
         if not await async_run_blocking(self._local.is_dir):
             raise FileError(f"{self._local} is not a directory.")
         here, there = await self._list_both()
         plan = trees.plan_transfer(here, there, delete=delete)
         await self._report_progress(0, plan, 0)
         if plan.deleted:
-            doomed = await self._stage_paths(plan.deleted)
-            await self._run_command(trees.delete_script(self._remote, doomed))
+            staged = await self._stage_paths(plan.deleted)
+            await self._run_command(trees.delete_script(self._remote, staged))
         if not there and not plan.copied:
             await self._run_command(f"mkdir -p -- {trees.quote_path(self._remote)}")
         done = 0
@@ -81,7 +84,7 @@ class AsyncTreeTransfer:
         return TreeReport(copied=plan.copied, deleted=plan.deleted, unchanged=plan.unchanged, bytes=plan.bytes)
 
     async def pull(self, delete: bool) -> TreeReport:
-        """Make the directory here as the session's."""
+        """Make the local directory equal to the session's."""
         here, there = await self._list_both()
         plan = trees.plan_transfer(there, here, delete=delete)
         await self._report_progress(0, plan, 0)
@@ -101,7 +104,7 @@ class AsyncTreeTransfer:
         return report
 
     async def _list_both(self) -> tuple[trees.Tree, trees.Tree]:
-        """List the directory here and the one in the session, both without what is ignored."""
+        """List both directories, without what is ignored."""
         here: trees.Tree = {}
         if await async_run_blocking(self._local.exists):
             here = await async_run_blocking(disk.scan_tree, self._local, self._ignored, digests=self._checksum)
@@ -115,12 +118,15 @@ class AsyncTreeTransfer:
         return here, trees.without_ignored(there, self._ignored)
 
     async def _stage_archive(self, archive: disk.Archive, plan: trees.TransferPlan, size: int) -> str:
-        """Stage an archive; what an earlier attempt, also by another program, has brought there is not sent again."""
+        """Upload an archive to a temporary file of the session.
+
+        Pieces that an earlier attempt has uploaded, also by another program, are not sent again.
+        """
         staged = f"/tmp/{trees.TEMPORARY_PREFIX}{archive.digest[:32]}"
         step = _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else _ARCHIVE_CHUNK_BYTES
         before = self._last_progress
-        patience = Deadline(_TREE_RETRY_SECONDS)
-        wait = poll_delays(patience, first=0.1, factor=2.0, cap=5.0)
+        retry_until = Deadline(_TREE_RETRY_SECONDS)
+        pauses = poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0)
         offset = await self._get_staged_size(staged, step, archive.size)
         while offset < archive.size:
             piece = await async_run_blocking(archive.read, offset, step)
@@ -128,8 +134,8 @@ class AsyncTreeTransfer:
             call = WriteFile(path=staged, content=text, mode="append" if offset else "overwrite")
             try:
                 await self._run_tool(call)
-            except AgentBayError as error:  # whether it was written is seen by looking
-                pause = next(wait, None)
+            except AgentBayError as error:  # it may have been written: the next look at the size decides
+                pause = next(pauses, None)
                 if not error.retryable or pause is None:
                     raise
                 await async_sleep(pause)
@@ -141,7 +147,7 @@ class AsyncTreeTransfer:
         return staged
 
     async def _get_staged_size(self, staged: str, step: int, size: int) -> int:
-        """Tell how many bytes of an archive are there; pieces that are not whole do not count."""
+        """Return how many bytes of an archive were uploaded in whole pieces."""
         out = await self._run_command(f"wc -c < {staged} 2>/dev/null || echo 0")
         written = int(out.split()[-1])
         if written == -(-size // 3) * 4:
@@ -175,16 +181,16 @@ class AsyncTreeTransfer:
         await self._run_tool(DeleteFile(path=path))
 
     async def _run_tool_with_retry(self, tool: Tool) -> str:
-        """Call a tool that changes nothing, and once more if the answer was lost."""
-        patience = Deadline(_TREE_RETRY_SECONDS)
-        for pause in poll_delays(patience, first=0.1, factor=2.0, cap=5.0):
+        """Call an idempotent tool, and again if the answer was lost."""
+        retry_until = Deadline(_TREE_RETRY_SECONDS)
+        for pause in poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0):
             try:
                 return await self._run_tool(tool)
             except AgentBayError as error:
-                if not error.retryable or patience.remaining() <= pause:
+                if not error.retryable or retry_until.remaining() <= pause:
                     raise
                 await async_sleep(pause)
-        raise patience.exceeded_error(tool.tool)
+        raise retry_until.exceeded_error(tool.tool)
 
     async def _run_tool(self, tool: Tool) -> str:
         return text_or_raise(
@@ -217,7 +223,7 @@ async def transfer_tree(
     checksum: bool,
     progress: disk.TreeProgressCallback | bool | None,
 ) -> TreeReport:
-    """Push or pull."""
+    """Push or pull a directory."""
     if isinstance(ignore, str):
         raise TypeError("ignore must be a list of patterns, not one pattern")
     with show_progress(f"{way} {remote}") if progress is True else nullcontext(progress or None) as tell:

@@ -1,4 +1,4 @@
-"""Waiting for what the service has begun: an end, a state, contexts that travel."""
+"""Waiting for operations that the service has begun."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def wait_until_gone(client: AsyncTransport, session_id: str, deadline: Dea
 async def wait_for_state(
     client: AsyncTransport, session_id: str, wanted: str, deadline: Deadline, poll_interval: float
 ) -> str:
-    """Wait until a session is in a state, through whatever states come before; return it.
+    """Wait until a session is in a state, and return it.
 
     Raises:
         AgentBayError: If it will never be, or takes too long.
@@ -77,7 +77,9 @@ async def wait_for_state(
 
 
 async def sync_contexts(client: AsyncTransport, action: SyncContext, deadline: Deadline) -> Reply[None]:
-    """Copy between contexts and a session, and wait until that has ended; upload is what is done if nothing is said.
+    """Copy between contexts and a session, and wait for the end.
+
+    The direction is an upload if the action names none.
 
     Raises:
         AgentBayError: If it failed, cannot be found out, or takes too long.
@@ -88,7 +90,7 @@ async def sync_contexts(client: AsyncTransport, action: SyncContext, deadline: D
 
 
 async def wait_for_sync(client: AsyncTransport, action: SyncContext, deadline: Deadline) -> None:
-    """Wait until what the action began has ended.
+    """Wait until the copy that an action began has ended.
 
     Raises:
         AgentBayError: If it failed, cannot be found out, or takes too long.
@@ -98,15 +100,17 @@ async def wait_for_sync(client: AsyncTransport, action: SyncContext, deadline: D
 
 
 async def wait_for_transfers(client: AsyncTransport, asked: GetContextInfo, mode: str, deadline: Deadline) -> None:
-    """Wait until all transfers of one direction have ended; a few looks decide that there are none.
+    """Wait until all transfers of one direction have ended.
+
+    If a few polls list none, there are none.
 
     Raises:
         AgentBayError: If one failed, this cannot be found out, or takes too long.
     """
-    for looks, delay in enumerate(poll_delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
+    for polls, delay in enumerate(poll_delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
         transfers = await poll_transfers(client, asked, deadline)
         state = None if transfers is None else get_transfer_state(transfers, mode)
-        if state is not None and state.is_finished(looks):
+        if state is not None and state.is_finished(polls):
             if state.errors:
                 raise SessionError(f"In session {asked.session_id} {'; '.join(state.errors)}.")
             return
@@ -118,7 +122,7 @@ async def wait_for_transfers(client: AsyncTransport, asked: GetContextInfo, mode
 async def poll_transfers(
     client: AsyncTransport, asked: GetContextInfo, deadline: Deadline
 ) -> list[ContextStatusData] | None:
-    """Tell how transfers stand; None if this once it cannot be told.
+    """Return the state of transfers, or None after a temporary failure.
 
     Raises:
         AgentBayError: If asking again would not help.
@@ -135,7 +139,10 @@ async def poll_transfers(
 async def wait_for_contexts(
     client: AsyncTransport, session_id: str, awaited: frozenset[str], deadline: Deadline
 ) -> SessionError | None:
-    """Wait until every awaited context has arrived; return what went wrong with one."""
+    """Wait until every awaited context has arrived.
+
+    Returns the error if one does not.
+    """
     missing = awaited
     for delay in poll_delays(deadline, first=0.05, factor=1.5, cap=5.0):
         if not missing:

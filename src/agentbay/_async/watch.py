@@ -1,4 +1,4 @@
-"""Changes of files, as they happen."""
+"""Changes of files as they happen."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from .filesystem import AsyncFileSystem
     from .ws_client import AsyncReconnectingWebSocket
 
-_SUBSCRIBE_TIMEOUT_SECONDS = 15.0  # seconds that a service may take to begin or refuse
+_SUBSCRIBE_TIMEOUT_SECONDS = 15.0  # for the service to subscribe or refuse
 _WATCH_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
-_MAX_UNREAD_CHANGES = 100_000  # changes that are kept for who does not ask for them
+_MAX_UNREAD_CHANGES = 100_000  # changes kept for a reader who does not read
 _logger = logging.getLogger("agentbay")
 
 
 class AsyncWatch:
-    """The changes below a directory, one after the other; made by `file_system.watch()`.
+    """The changes below a directory, as an iterator.
 
-    As a context manager it watches from the beginning of its block to its end, otherwise from the first step of its
-    iteration until `stop()`. The service pushes what happens; as long as it does not, it is asked at intervals.
+    Made by `file_system.watch()`. As a context manager it watches from the beginning of its block to its end, otherwise
+    from the first step of its iteration until `stop()`. The service pushes changes; while it does not, they are polled.
     """
 
     def __init__(self, files: AsyncFileSystem, path: str, interval: float) -> None:
@@ -40,15 +40,16 @@ class AsyncWatch:
         self._subscription = Subscription(path)
         self._queue: AsyncQueue[list[FileChangeEvent] | AgentBayError | None] = AsyncQueue()
         self._pending: deque[FileChangeEvent] = deque()
-        self._pushed_count = self._consumed_count = (
-            0  # changes that were pushed and taken; each is counted by one side alone
-        )
+        # each is counted by one side alone, so no lock is needed
+        self._pushed_count = self._consumed_count = 0
         self._is_started = self._is_subscribed = self._is_closed = False
         self._next_poll, self._retry_deadline = Deadline(interval), Deadline(_WATCH_RETRY_SECONDS)
         self._remove_listener: Callable[[], None] = _no_op
 
     async def start(self) -> None:
-        """Begin to watch: what happens from now on will be told. Calling it again does nothing.
+        """Begin to watch.
+
+        Changes from now on will be reported. Calling it again does nothing.
 
         Raises:
             FileError: If there is no such directory.
@@ -58,7 +59,7 @@ class AsyncWatch:
         try:
             await self._try_subscribe()
             if not self._subscription.is_numbered:
-                await self._fetch_changes()  # what it tells has happened before
+                await self._fetch_changes()  # these changes are older than the watch
         except BaseException:
             await self._close()
             raise
@@ -91,14 +92,17 @@ class AsyncWatch:
         return self._pending.popleft()
 
     async def _next_batch(self, within: float = math.inf) -> list[FileChangeEvent] | None:
-        """Return what has changed, nothing if nothing has within so many seconds, None at the end; for this package."""
+        """Return the next changes, or None at the end.
+
+        The list is empty if nothing has changed within so many seconds.
+        """
         wait = math.inf if self._is_subscribed else max(self._next_poll.remaining(), 0.0)
         try:
             found = await self._queue.get(min(wait, within))
         except TimeoutError:
             return [] if within < wait else await self._poll()
         if found is None:
-            self._queue.put(None)  # for the next step, which is the end too
+            self._queue.put(None)  # for the next step, which must end too
             await self._close()
         elif isinstance(found, AgentBayError):
             raise found
@@ -109,7 +113,7 @@ class AsyncWatch:
     # ── Pushed ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _try_subscribe(self) -> None:
-        """Have changes pushed, if the service does that."""
+        """Subscribe to pushed changes, if the service offers that."""
         try:
             link = await self._websocket()
             self._remove_listener = link.add_listener(
@@ -121,14 +125,14 @@ class AsyncWatch:
             self._remove_listener()
 
     async def _subscribe(self) -> None:
-        """Subscribe, also when the connection was lost and is there again."""
+        """Subscribe, also after the connection was lost and made again."""
         asked, answered = self._subscription.subscribe_request(), self._subscription.on_answer
         try:
             await (await self._websocket()).call(self._target, asked, Deadline(_SUBSCRIBE_TIMEOUT_SECONDS), answered)
         except FileError as error:
             self._queue.put(error)
         self._is_subscribed = True
-        if self._is_closed:  # since it was begun
+        if self._is_closed:  # meanwhile
             await self._close()
         elif self._is_started and not self._subscription.is_numbered:
             self._enqueue(await self._fetch_changes())
@@ -138,7 +142,7 @@ class AsyncWatch:
         self._remove_listener()
         if self._is_subscribed:
             self._is_subscribed = False
-            with contextlib.suppress(AgentBayError):  # whoever is not there any more needs not be told
+            with contextlib.suppress(AgentBayError):  # a service that is gone needs no notice
                 await (await self._websocket()).send(self._target, self._subscription.unsubscribe_request())
 
     async def _websocket(self) -> AsyncReconnectingWebSocket:
@@ -155,7 +159,7 @@ class AsyncWatch:
 
     def _on_lost(self, error: AgentBayError) -> None:
         self._is_subscribed, self._retry_deadline = False, Deadline(_WATCH_RETRY_SECONDS)
-        self._enqueue([])  # so that who waits does so at intervals from now on
+        self._enqueue([])  # wakes the reader, which polls from now on
 
     def _enqueue(self, found: list[FileChangeEvent]) -> None:
         self._pushed_count += len(found)
@@ -168,7 +172,7 @@ class AsyncWatch:
             return
         self._queue.put(found)
 
-    # ── Asked for ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Polled ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _poll(self) -> list[FileChangeEvent]:
         try:

@@ -1,4 +1,7 @@
-"""The thread that watches a directory: one and the same, over the synchronous flavour, for both."""
+"""The thread that watches a directory.
+
+Both flavours run it over the synchronous one.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,16 @@ from ..models.filesystem import FileChangeEvent
 if TYPE_CHECKING:
     from .session import AsyncSession
 
-_STOP_CHECK_SECONDS = 0.5  # longest time between two looks at whether to stop, seconds
+_STOP_CHECK_SECONDS = 0.5  # longest time between two checks of the stop event
 _logger = logging.getLogger("agentbay")
 
 
 class WatchThread(threading.Thread):
-    """Tells a function of changes as they come, until it is stopped or the session is gone.
+    """Calls a function with changes until stopped or the session is gone.
 
     Attributes:
         stop_event: Set it to end the thread.
-        ready_event: Set when the state is known that changes are told against.
+        ready_event: Set when the initial state is known, from which changes are reported.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class WatchThread(threading.Thread):
                 except AgentBayError as error:
                     _logger.warning("Cannot tell the changes of %s: %s", self._path, error)
                     self.stop_event.wait(self._interval)
-                self.ready_event.set()  # also if there is nothing to watch yet
+                self.ready_event.set()  # also if the directory does not exist yet
 
     def _deliver_changes(self, watch: Any) -> None:
         from .._sync.callbacks import invoke_callback
@@ -64,7 +67,7 @@ class WatchThread(threading.Thread):
 
 
 def _clone_as_sync(session: AsyncSession) -> tuple[Any, Any]:
-    """Make a synchronous client and session that are the same, with connections of their own."""
+    """Make a synchronous client and session with connections of their own."""
     from .._sync.client import AgentBay
     from .._sync.session import Session
 

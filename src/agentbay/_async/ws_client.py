@@ -1,6 +1,7 @@
-"""A session's WebSocket: one connection, made with its first use, for all that streams.
+"""The WebSocket of a session: one connection for everything that streams.
 
-What a frame means is decided in `_transport/ws.py`; what is different by flavour is in `_websocket.py`.
+It is opened with the first use. What a frame means is decided in `_transport/ws_protocol.py`; what differs by flavour
+is in `_websocket.py`.
 """
 
 from __future__ import annotations
@@ -29,25 +30,24 @@ from .ws_connection import SEND_TIMEOUT_SECONDS, AsyncWsConnection, AsyncWsStrea
 if TYPE_CHECKING:
     from .session import AsyncSession
 
-CALL_TIMEOUT_SECONDS = 30.0
-_CONNECT_TIMEOUT_SECONDS = 10.0
-_RECONNECT_FIRST_SECONDS, _RECONNECT_MAX_SECONDS, _RECONNECT_GIVE_UP_SECONDS = (
-    0.5,
-    5.0,
-    300.0,
-)  # of attempts to connect again, seconds
+CALL_TIMEOUT_SECONDS = 30.0  # until the answer to a call must be there
+_CONNECT_TIMEOUT_SECONDS = 10.0  # for one attempt to connect
+_RECONNECT_FIRST_SECONDS = 0.5  # before the first attempt to connect again; each pause is 1.5 times the one before
+_RECONNECT_MAX_SECONDS = 5.0  # longest pause between two attempts
+_RECONNECT_GIVE_UP_SECONDS = 300.0  # after so long no further attempt is made
+_RECONNECT_JITTER_SECONDS = 0.1  # added at random, so that many clients do not reconnect at once
 _logger = logging.getLogger("agentbay")
 
 
 class Listener(NamedTuple):
-    """Who wants to know what a target says unasked.
+    """Callbacks for the pushes of one target.
 
     Attributes:
         target: Whose pushes.
-        on_push: Gets the data of each, where frames are read: it must not wait, nor run code of the user's.
-        on_lost: Gets the reason when the connection is lost; under the same rule.
-        on_up: Called when there is a connection again, to ask for the pushes again; may wait and use the connection.
-            With it the connection is made again by itself, without it by the next use.
+        on_push: Gets the data of each push. It runs where frames are read, so it must not wait or run user code.
+        on_lost: Gets the reason when the connection is lost, under the same rule.
+        on_reconnect: Called after a reconnection, to subscribe again; may wait and use the connection. With it the
+            connection is made again at once, without it by the next use.
     """
 
     target: str
@@ -57,10 +57,10 @@ class Listener(NamedTuple):
 
 
 class AsyncWsClient:
-    """The WebSocket of one session; for this package's own use.
+    """The WebSocket of one session, for this package's own use.
 
     There is one connection for each event loop, or one for the process. Nothing that was sent is ever sent again: when
-    the connection is lost, all that waits for an answer fails with `ConnectionLost`.
+    the connection is lost, every call that waits for an answer fails with `ConnectionLost`.
     """
 
     def __init__(self, session: AsyncSession) -> None:
@@ -83,15 +83,21 @@ class AsyncWsClient:
         return await self._websockets.get()
 
     async def call(self, target: str, data: dict[str, Any], timeout: float = CALL_TIMEOUT_SECONDS) -> dict[str, Any]:
-        """Ask, and return the one answer; see `AsyncLink.call`."""
+        """Send a request and return its answer, like `AsyncReconnectingWebSocket.call`."""
         return await (await self.websocket()).call(target, data, Deadline(timeout))
 
     async def stream(self, target: str, data: dict[str, Any], timeout: float) -> AsyncWsStream:
-        """Ask, and return the stream of what happens until its end, which must come within `timeout` seconds."""
+        """Send a request and return the stream of its events.
+
+        Its end must come within `timeout` seconds.
+        """
         return await (await self.websocket()).stream(target, data, Deadline(timeout))
 
     async def aclose(self) -> None:
-        """Close the connection; what waits for an answer fails. Calling it again does nothing."""
+        """Close the connection, which fails every pending call.
+
+        Calling it again does nothing.
+        """
         self._closed = True
         await self._websockets.aclose()
 
@@ -108,10 +114,10 @@ class AsyncWsClient:
 
 
 class AsyncReconnectingWebSocket:
-    """The connection of one loop: made when it is needed, and made again when it was lost."""
+    """The connection of one loop, opened on demand and again when lost."""
 
-    def __init__(self, place: AsyncCallable[WebSocketEndpoint], retries: Callable[[], int]) -> None:
-        self._make_endpoint, self._get_max_retries = place, retries
+    def __init__(self, endpoint: AsyncCallable[WebSocketEndpoint], retries: Callable[[], int]) -> None:
+        self._make_endpoint, self._get_max_retries = endpoint, retries
         self._connect_lock = AsyncSemaphore(1)
         self._connection: AsyncWsConnection | None = None
         self._listeners: list[Listener] = []
@@ -125,13 +131,13 @@ class AsyncReconnectingWebSocket:
         deadline: Deadline,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Ask, and return the one answer.
+        """Send a request and return its answer.
 
         Args:
-            target: Whom.
-            data: What.
+            target: The service's name.
+            data: The request.
             deadline: When the answer must be there.
-            on_answer: Gets the answer before any later frame is read; under the rule of `Listener.on_push`.
+            on_answer: Gets the answer before any later frame is read, under the rule of `Listener.on_push`.
 
         Raises:
             ToolError: The target refused.
@@ -149,7 +155,7 @@ class AsyncReconnectingWebSocket:
         return arrival.data
 
     async def stream(self, target: str, data: dict[str, Any], deadline: Deadline) -> AsyncWsStream:
-        """Ask, and return the stream of what happens.
+        """Send a request and return the stream of its events.
 
         Raises:
             AgentBayError: It could not be asked.
@@ -164,7 +170,7 @@ class AsyncReconnectingWebSocket:
         return AsyncWsStream(connection, frame, arrivals, deadline)
 
     async def send(self, target: str, data: dict[str, Any], deadline: Deadline | None = None) -> None:
-        """Say something that has no answer.
+        """Send a message that has no answer.
 
         Raises:
             AgentBayError: It could not be sent.
@@ -173,7 +179,7 @@ class AsyncReconnectingWebSocket:
         await (await self.ensure_connected(deadline)).send(make_frame(target, data), deadline)
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
-        """Tell a listener what comes, from now on; return the function that ends it."""
+        """Add a listener and return the function that removes it."""
         self._listeners.append(listener)
         return lambda: self._remove_listener(listener)
 
@@ -182,7 +188,7 @@ class AsyncReconnectingWebSocket:
             self._listeners.remove(listener)
 
     async def ensure_connected(self, deadline: Deadline) -> AsyncWsConnection:
-        """Return the connection; connect if there is none.
+        """Return the connection, and connect if there is none.
 
         Raises:
             ClientClosedError: This was closed.
@@ -208,12 +214,12 @@ class AsyncReconnectingWebSocket:
             if self._closed.is_set():
                 raise ClientClosedError("The WebSocket of this session is closed.")
             if self._connection is None or self._connection.lost.is_set():
-                place = await self._make_endpoint()
+                endpoint = await self._make_endpoint()
                 socket = await AsyncWebSocket.open(
-                    place, min(deadline.remaining_or_raise("Connecting"), _CONNECT_TIMEOUT_SECONDS)
+                    endpoint, min(deadline.remaining_or_raise("Connecting"), _CONNECT_TIMEOUT_SECONDS)
                 )
                 self._connection = AsyncWsConnection(socket, self._on_push, self._on_lost)
-                _logger.debug("WebSocket connected to %s", place.host)
+                _logger.debug("WebSocket connected to %s", endpoint.host)
             return self._connection
         finally:
             self._connect_lock.release()
@@ -231,9 +237,12 @@ class AsyncReconnectingWebSocket:
             self._reconnect_worker = AsyncWorker(self._reconnect)
 
     async def _reconnect(self) -> None:
-        """Connect again for those who want it, until it works, makes no sense any more or has lasted too long."""
+        """Reconnect with exponential backoff and jitter, for listeners that want it.
+
+        Gives up after an error that is not retryable, or after 300 s.
+        """
         pause, since = _RECONNECT_FIRST_SECONDS, Deadline(_RECONNECT_GIVE_UP_SECONDS)
-        while not await self._closed.wait(pause + random.uniform(0, 0.1)):
+        while not await self._closed.wait(pause + random.uniform(0, _RECONNECT_JITTER_SECONDS)):
             waiting = [listener for listener in self._listeners if listener.on_reconnect is not None]
             try:
                 if waiting:
@@ -264,7 +273,7 @@ async def _resubscribe(listener: Listener) -> None:
         return
     try:
         await listener.on_reconnect()
-    except TransportError:  # lost once more: the next attempt asks all again
+    except TransportError:  # lost once more: the next attempt subscribes all again
         raise
     except AgentBayError as error:
         listener.on_lost(error)

@@ -1,4 +1,4 @@
-"""A connection of a session's WebSocket as long as it lasts, and the streams that go over it."""
+"""A single WebSocket connection and the streams that use it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..errors import AgentBayError, ClientClosedError, InvalidArgumentError, Tra
 if TYPE_CHECKING:
     from .._wire.frames import Frame
 
-SEND_TIMEOUT_SECONDS = 30.0
+SEND_TIMEOUT_SECONDS = 30.0  # until a frame must have been sent
 _logger = logging.getLogger("agentbay")
 
 
 class AsyncWsConnection:
-    """A connection as long as it lasts: who waits for what, and the worker that reads it."""
+    """A single connection: its pending exchanges and the worker that reads it."""
 
     def __init__(
         self, socket: AsyncWebSocket, on_push: Callable[[PushMessage], None], on_lost: Callable[[AgentBayError], None]
@@ -54,13 +54,13 @@ class AsyncWsConnection:
         data: dict[str, Any],
         on_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> tuple[Frame, AsyncQueue[Any]]:
-        """Begin an exchange: return the frame to send, and where to wait for what comes."""
-        mailbox: AsyncQueue[Any] = AsyncQueue()
+        """Begin an exchange: return its first frame and its queue of arrivals."""
+        queue: AsyncQueue[Any] = AsyncQueue()
         frame = self._exchanges.begin(kind, target, data)
-        self._queues[frame.id] = mailbox
+        self._queues[frame.id] = queue
         if on_answer is not None:
             self._answer_callbacks[frame.id] = on_answer
-        return frame, mailbox
+        return frame, queue
 
     @contextlib.contextmanager
     def exchange(
@@ -70,21 +70,21 @@ class AsyncWsConnection:
         data: dict[str, Any],
         on_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> Generator[tuple[Frame, AsyncQueue[Any]], None, None]:
-        """Begin an exchange that is over at the end of the block, whatever happens in it."""
-        frame, mailbox = self.begin_exchange(kind, target, data, on_answer)
+        """Begin an exchange that ends with the `with` block."""
+        frame, queue = self.begin_exchange(kind, target, data, on_answer)
         try:
-            yield frame, mailbox
+            yield frame, queue
         finally:
             self.end_exchange(frame.id)
 
     def end_exchange(self, frame_id: str) -> bool:
-        """End an exchange; False if it was over already."""
+        """End an exchange, and return False if it was over already."""
         self._queues.pop(frame_id, None)
         self._answer_callbacks.pop(frame_id, None)
         return self._exchanges.end(frame_id)
 
     def make_follow_up(self, frame_id: str, data: dict[str, Any]) -> Frame | None:
-        """Return a further frame of an exchange, None if it is over."""
+        """Return a further frame of an exchange, or None if it is over."""
         return self._exchanges.make_follow_up(frame_id, data)
 
     async def send(self, frame: Frame, deadline: Deadline) -> None:
@@ -122,9 +122,9 @@ class AsyncWsConnection:
             case IgnoredFrame():
                 _logger.warning("A WebSocket frame was ignored: %s", arrival.why)
 
-    def _deliver(self, arrival: Arrival, mailbox: AsyncQueue[Any] | None) -> None:
-        if mailbox is not None:
-            mailbox.put(arrival)
+    def _deliver(self, arrival: Arrival, queue: AsyncQueue[Any] | None) -> None:
+        if queue is not None:
+            queue.put(arrival)
 
     def _fail_pending(self, error: AgentBayError) -> None:
         self.lost.set()
@@ -134,16 +134,17 @@ class AsyncWsConnection:
         self._on_lost(error)
 
     async def aclose(self) -> None:
-        """Close it; what waits for an answer fails."""
+        """Close the connection, which fails every pending exchange."""
         self._close_error = ClientClosedError("The WebSocket of this session was closed meanwhile.")
         await self._socket.aclose()
         await self._reader.stop()
 
 
 class AsyncWsStream:
-    """What happens in the course of one request: iterate over its events, then read `end`.
+    """The events of one request, as an iterator.
 
-    As a context manager it is cancelled at the end of the block if it has not ended by then.
+    Read `end` after the last one. As a context manager it is cancelled at the end of the block if it has not ended by
+    then.
 
     Attributes:
         id: The id of the request.
@@ -172,12 +173,12 @@ class AsyncWsStream:
             yield event
 
     async def next_event(self) -> dict[str, Any] | None:
-        """Return the next event, None after the last.
+        """Return the next event, or None after the last.
 
         Raises:
             ToolError: The service reports a failure.
             WsCancelledError: It was cancelled.
-            AgentBayError: The end will not come any more, or not in time; then the service is told to stop.
+            AgentBayError: The end will not come any more, or not in time; then the service is notified to stop.
         """
         if self._error is not None:
             raise self._error
@@ -198,7 +199,7 @@ class AsyncWsStream:
         return None
 
     async def wait_end(self) -> dict[str, Any]:
-        """Pass over what events are left; return the data of the end.
+        """Skip the remaining events and return the data of the end.
 
         Raises:
             AgentBayError: As for `next_event`.
@@ -209,7 +210,7 @@ class AsyncWsStream:
         return self.end
 
     async def write(self, data: dict[str, Any]) -> None:
-        """Say something more within the same request.
+        """Send further data within the same request.
 
         Raises:
             WsCancelledError: It is over.
@@ -221,7 +222,10 @@ class AsyncWsStream:
         await self._connection.send(frame, self._deadline.capped(SEND_TIMEOUT_SECONDS))
 
     async def cancel(self) -> None:
-        """Stop, and tell the service; who waits for the end gets a `WsCancelledError`. Once it is over, do nothing."""
+        """Cancel the stream and notify the service.
+
+        Whoever waits for the end gets a `WsCancelledError`. Once it is over, this does nothing.
+        """
         await self._stop(WsCancelledError(action=self._frame.target))
 
     async def _stop(self, why: AgentBayError) -> None:
@@ -231,13 +235,13 @@ class AsyncWsStream:
         self._error = why
         self._queue.put(ExchangeEnded(self.id, {}, why))
         if frame is not None:
-            with contextlib.suppress(TransportError):  # whoever is not there any more needs not be told
+            with contextlib.suppress(TransportError):  # a service that is gone needs no notice
                 await self._connection.send(frame, Deadline(SEND_TIMEOUT_SECONDS))
 
 
 def _run_answer_callback(arrival: ExchangeEnded, on_answer: Callable[[dict[str, Any]], None]) -> ExchangeEnded:
     try:
         on_answer(arrival.data)
-    except AgentBayError as error:  # it cannot be used: whoever waits for it is to know, not who reads
+    except AgentBayError as error:  # the caller gets the error; the reader goes on
         return arrival._replace(error=error)
     return arrival

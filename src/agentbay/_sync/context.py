@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 
 class ContextService:
-    """Make, find, list, change and delete contexts, and the files in them.
+    """Create, find, list, change and delete contexts and their files.
 
-    Paths in a context are the absolute paths that its files have in a session that has it.
+    Paths in a context are the absolute paths that its files have in a session that uses it.
 
     Attributes:
         agent_bay: The client.
@@ -66,17 +66,19 @@ class ContextService:
 
     @folded(ContextListResult)
     def list(self, params: ContextListParams | None = None) -> ContextListResult:
-        """List contexts, a page at a time. To read all, use `iter_contexts`.
+        """List contexts, one page at a time.
+
+        To read all, use `iter_contexts`.
 
         Wire: ListContexts
         """
         return self._list_page(params or ContextListParams())
 
     def iter_contexts(self, limit: int | None = None, session_id: str | None = None) -> Iterator[Context]:
-        """Iterate over all contexts, one call a page.
+        """Iterate over all contexts, one call per page.
 
         Args:
-            limit: How many a page; None means 10.
+            limit: How many per page; None means 10.
             session_id: Only those of this session.
 
         Raises:
@@ -115,7 +117,7 @@ class ContextService:
 
         Args:
             name: Its name.
-            create: Make one of that name if there is none.
+            create: Create one of that name if there is none.
             context_id: Its id, instead of a name.
 
         Returns:
@@ -134,7 +136,7 @@ class ContextService:
 
     @folded(ContextResult)
     def create(self, name: str) -> ContextResult:
-        """Make a context, or find the one of that name if there is one.
+        """Create a context, or find the one of that name.
 
         Wire: GetContext
         """
@@ -163,7 +165,7 @@ class ContextService:
             login_region_id=self.agent_bay.region_id if create else None,
         )
         reply = self._client.call(action, deadline)
-        if reply.data is None or not reply.data.id:  # which some say instead of no
+        if reply.data is None or not reply.data.id:  # some services answer so instead of refusing
             raise NotFoundError(
                 f"Context {context_id or name} not found", 200, action=reply.action, request_id=reply.request_id
             )
@@ -171,7 +173,7 @@ class ContextService:
 
     @folded(OperationResult, unless_http_error=True, data=False)
     def update(self, context: Context) -> OperationResult:
-        """Give a context another name: the one that `context` has now.
+        """Rename a context to the name that `context` has now.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -196,12 +198,14 @@ class ContextService:
     # ── Clearing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def clear(self, context_id: str, timeout: int = 60, poll_interval: float = 2.0) -> ClearContextResult:
-        """Delete the files of a context, and wait until they are gone. The context stays, with its id.
+        """Delete the files of a context and wait until they are gone.
+
+        The context itself stays, with its id.
 
         Args:
             context_id: The context.
             timeout: Seconds to wait.
-            poll_interval: Seconds between two looks at its state.
+            poll_interval: Seconds between two polls of its state.
 
         Returns:
             A failed result if the service refuses, or does not tell the state.
@@ -232,7 +236,7 @@ class ContextService:
         return begun
 
     def clear_async(self, context_id: str) -> ClearContextResult:
-        """Begin to delete the files of a context, and return without waiting.
+        """Begin to delete the files of a context, without waiting.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -249,7 +253,9 @@ class ContextService:
         return ClearContextResult(request_id=reply.request_id, success=True, status="clearing", context_id=context_id)
 
     def get_clear_status(self, context_id: str) -> ClearContextResult:
-        """Tell the state of a context: "available" when it is idle, "clearing", "in-use" or "pre-available".
+        """Return the state of a context.
+
+        It is "available" when the context is idle, otherwise "clearing", "in-use" or "pre-available".
 
         Wire: GetContext
         """
@@ -275,14 +281,16 @@ class ContextService:
         max_results: int | None = None,
         next_token: str | None = None,
     ) -> ContextFileListResult:
-        """List a folder of a context, a page at a time. To read all, use `iter_files`.
+        """List a folder of a context, one page at a time.
+
+        To read all, use `iter_files`.
 
         Args:
             context_id: The context.
             parent_folder_path: The folder.
             page_number: Which page, from 1; if neither of the last two arguments is given.
-            page_size: How many a page.
-            max_results: How many a page, by cursor.
+            page_size: How many per page.
+            max_results: How many per page, by cursor.
             next_token: Cursor of the page, from the result of the one before; None is the first.
 
         Raises:
@@ -309,12 +317,12 @@ class ContextService:
         )
 
     def iter_files(self, context_id: str, parent_folder_path: str, limit: int = 100) -> Iterator[ContextFileEntry]:
-        """Iterate over all entries of a folder of a context, one call a page.
+        """Iterate over all entries of a folder, one call per page.
 
         Args:
             context_id: The context.
             parent_folder_path: The folder; what its subfolders hold is not in it.
-            limit: How many a page.
+            limit: How many per page.
 
         Raises:
             AgentBayError: If a page cannot be read.
@@ -344,7 +352,9 @@ class ContextService:
 
     @folded(FileUrlResult, unless_http_error=True)
     def get_file_upload_url(self, context_id: str, file_path: str) -> FileUrlResult:
-        """Make a URL to which the contents of a file can be sent with PUT; no key is needed with it.
+        """Make a presigned URL to upload a file with PUT.
+
+        No key is needed with it.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -355,7 +365,9 @@ class ContextService:
 
     @folded(FileUrlResult, unless_http_error=True)
     def get_file_download_url(self, context_id: str, file_path: str) -> FileUrlResult:
-        """Make a URL from which a file can be read with GET; no key is needed with it.
+        """Make a presigned URL to download a file with GET.
+
+        No key is needed with it.
 
         Raises:
             APIError: If the service refuses with an HTTP error.
@@ -375,12 +387,12 @@ class ContextService:
         progress: ByteProgressCallback | None = None,
         timeout: float | None = None,
     ) -> ContextTransfer:
-        """Copy a file of this machine, or all files below a directory, into a context.
+        """Copy a local file or directory into a context.
 
         Args:
             context_id: The context.
-            local_path: The file or directory. Links to directories are not followed, empty ones have no trace.
-            path: What it shall be called in the context.
+            local_path: The file or directory. Links to directories are not followed; empty directories are left out.
+            path: Its path in the context.
             progress: Called with the bytes so far, of all files together. What it raises ends the copying.
             timeout: Seconds that all may take; None is no limit. Nothing may stand still for more than 60 s.
 
@@ -402,13 +414,15 @@ class ContextService:
         progress: ByteProgressCallback | None = None,
         timeout: float | None = None,
     ) -> ContextTransfer:
-        """Copy a file of a context, or all files below a folder, to this machine. Each is there whole or not at all.
+        """Copy a file or folder of a context to this machine.
+
+        Each file appears whole or not at all.
 
         Args:
             context_id: The context.
             path: The file or folder in the context.
-            local_path: What it shall be called here; directories on the way are made.
-            overwrite: Whether to replace files that are there.
+            local_path: Its path here; parent directories are created.
+            overwrite: Whether to replace existing files.
             progress: Called with the bytes so far, of all files together. What it raises ends the copying.
             timeout: Seconds that all may take; None is no limit. Nothing may stand still for more than 60 s.
 

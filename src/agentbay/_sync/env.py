@@ -16,11 +16,13 @@ from .service import SyncBaseService, text_or_raise
 
 
 class Env(SyncBaseService):
-    """Environment variables for what a session runs: they hold until it ends."""
+    """Environment variables of a session, valid until it ends."""
 
     @folded(BoolResult, data=False)
     def set(self, envs: dict[str, str]) -> BoolResult:
-        """Set variables for the commands and the code that run from now on; others stay as they are.
+        """Set variables for commands and code that start from now on.
+
+        Variables that are not named stay as they are.
 
         Args:
             envs: At least one, by name.
@@ -38,7 +40,7 @@ class Env(SyncBaseService):
 
     @folded(EnvResult)
     def get(self, keys: Sequence[str] | None = None) -> EnvResult:
-        """Tell variables by name; those that are not set are left out.
+        """Return variables by name, without those that are not set.
 
         Args:
             keys: The names; None or empty is all.
@@ -55,7 +57,7 @@ class Env(SyncBaseService):
         return EnvResult(request_id=reply.request_id, success=True, envs=envs)
 
     def _register_tools(self) -> None:
-        # No session lists these two, though each has them; with their server known they go the short way.
+        # Sessions offer these two but do not list them; once their server is known, calls use the direct link.
         tools: tuple[type[Tool], ...] = (SetEnv, GetEnv)
         known = {tool.name for tool in self.session.mcpTools}
         self.session.mcpTools += [McpTool(kind.tool, kind.server) for kind in tools if kind.tool not in known]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from .._transport import git as commands
 from .._transport.git_output import (
@@ -26,12 +25,11 @@ from ..models.git import (
 )
 from .git_remotes import SyncGitRemotes
 
-if TYPE_CHECKING:
-    pass
-
 
 class Git(SyncGitRemotes):
-    """Run git in a session, with the credentials and settings that git has there; it never asks for any.
+    """Run git in a session.
+
+    It uses the credentials and settings that git has there, and never asks for any.
 
     Relative paths of repositories start at the session's home directory, paths of files at `repo_path`. `timeout_ms` is
     milliseconds until a command is killed; None or 0 is 30,000, for `clone` 300,000, for `pull`, `fetch` and `push`
@@ -54,8 +52,8 @@ class Git(SyncGitRemotes):
         """Clone a repository.
 
         Args:
-            url: Where it is.
-            path: Directory to make; None is the last part of the URL without `.git`.
+            url: URL of the repository.
+            path: Directory to create; None is the last part of the URL without `.git`.
             branch: Fetch this branch alone, and check it out; None fetches all and checks out the remote's own.
             depth: How many commits of history to fetch; None is all.
 
@@ -71,11 +69,11 @@ class Git(SyncGitRemotes):
     def init(
         self, path: str, *, initial_branch: str | None = None, bare: bool = False, timeout_ms: int | None = None
     ) -> GitInitResult:
-        """Make a repository; one that is there already is left as it is.
+        """Create a repository, unless there is one already.
 
         Args:
-            path: Its directory, made if need be.
-            initial_branch: Name of the first branch; None is what git is set to.
+            path: Its directory, created if it does not exist.
+            initial_branch: Name of the first branch; None is git's own default.
             bare: Without a work tree.
 
         Wire: CallMcpTool/shell
@@ -112,12 +110,12 @@ class Git(SyncGitRemotes):
         allow_empty: bool = False,
         timeout_ms: int | None = None,
     ) -> GitCommitResult:
-        """Commit what is staged.
+        """Commit the staged changes.
 
         Args:
             repo_path: The repository.
-            message: What the commit says.
-            author_name, author_email: Who commits; None is who `configure_user` named.
+            message: The commit message.
+            author_name, author_email: Author of the commit; None is what `configure_user` set.
             allow_empty: Commit even if nothing is staged.
 
         Raises:
@@ -130,7 +128,7 @@ class Git(SyncGitRemotes):
         return GitCommitResult(read_commit(output.stdout), request_id=output.request_id)
 
     def status(self, repo_path: str, *, timeout_ms: int | None = None) -> GitStatusResult:
-        """Tell the branch, and what changed since its last commit.
+        """Return the branch and the changes since its last commit.
 
         Wire: CallMcpTool/shell
         """
@@ -158,7 +156,7 @@ class Git(SyncGitRemotes):
         paths: Sequence[str] | None = None,
         timeout_ms: int | None = None,
     ) -> GitDiffResult:
-        """Tell how two states differ. Untracked files are left out.
+        """Return how two states differ, without untracked files.
 
         Args:
             repo_path: The repository.
@@ -191,21 +189,27 @@ class Git(SyncGitRemotes):
     def create_branch(
         self, repo_path: str, branch: str, *, checkout: bool = True, timeout_ms: int | None = None
     ) -> None:
-        """Make a branch where the current one stands, and check it out unless told not to.
+        """Create a branch at the current commit.
+
+        It is checked out unless `checkout` is False.
 
         Wire: CallMcpTool/shell
         """
         self._run_checked(commands.create_branch(repo_path, branch, checkout), timeout_ms)
 
     def checkout_branch(self, repo_path: str, branch: str, *, timeout_ms: int | None = None) -> None:
-        """Check out a branch, a tag or a commit; "-" is the branch before this one.
+        """Check out a branch, a tag or a commit.
+
+        "-" is the branch that was checked out before.
 
         Wire: CallMcpTool/shell
         """
         self._run_checked(commands.checkout_branch(repo_path, branch), timeout_ms)
 
     def delete_branch(self, repo_path: str, branch: str, *, force: bool = False, timeout_ms: int | None = None) -> None:
-        """Delete a local branch; one with commits that no other has only with `force`.
+        """Delete a local branch.
+
+        A branch with commits that no other branch has is deleted only with `force`.
 
         Wire: CallMcpTool/shell
         """
@@ -222,7 +226,7 @@ class Git(SyncGitRemotes):
         paths: Sequence[str] | None = None,
         timeout_ms: int | None = None,
     ) -> None:
-        """Move the current branch, or with `paths` only take files back in the index.
+        """Move the current branch, or unstage the files in `paths`.
 
         Args:
             repo_path: The repository.
@@ -231,7 +235,7 @@ class Git(SyncGitRemotes):
             paths: Files or directories to take back.
 
         Raises:
-            ValueError: If there is no such mode.
+            ValueError: If `mode` is none of these.
 
         Wire: CallMcpTool/shell
         """
@@ -265,11 +269,11 @@ class Git(SyncGitRemotes):
     def configure_user(
         self, repo_path: str, name: str, email: str, *, scope: str = "global", timeout_ms: int | None = None
     ) -> None:
-        """Say who commits.
+        """Set the name and the email address of commits.
 
         Args:
             repo_path: The repository, or any directory if `scope` is "global".
-            name, email: Who.
+            name, email: Author of future commits.
             scope: "global" for all repositories of the session, "local" for this one.
             timeout_ms: Milliseconds for each of two commands.
 
@@ -299,7 +303,7 @@ class Git(SyncGitRemotes):
     def get_config(
         self, repo_path: str, key: str, *, scope: str = "global", timeout_ms: int | None = None
     ) -> str | None:
-        """Tell a setting of git; None if it is not set.
+        """Return a setting of git, or None if it is not set.
 
         Args:
             repo_path: The repository, or any directory if `scope` is "global".
@@ -316,5 +320,3 @@ class Git(SyncGitRemotes):
         if output.exit_code == 1 and not output.stderr.strip():
             return None
         return check_success(job, output).stdout.strip() or None
-
-    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,9 @@ from .service import SyncBaseService
 
 
 class Oss(SyncBaseService):
-    """Move files between a session and object storage (OSS), without this machine in between.
+    """Move files between a session and object storage (OSS).
+
+    They do not pass through this machine.
 
     Keys, tokens and presigned URLs are in no error and no repr.
     """
@@ -25,7 +27,7 @@ class Oss(SyncBaseService):
         endpoint: str | None = None,
         region: str | None = None,
     ) -> OSSClientResult:
-        """Give the session the temporary credentials that `upload` and `download` use from now on.
+        """Set the temporary credentials that `upload` and `download` use.
 
         Args:
             access_key_id, access_key_secret, security_token: As the security token service issued them.
@@ -47,7 +49,9 @@ class Oss(SyncBaseService):
 
     @folded(OSSUploadResult)
     def upload(self, bucket: str, object: str, path: str) -> OSSUploadResult:
-        """Copy a file of the session into a bucket; needs `env_init`.
+        """Copy a file of the session into a bucket.
+
+        Needs `env_init`.
 
         Args:
             bucket: The bucket.
@@ -76,7 +80,9 @@ class Oss(SyncBaseService):
 
     @folded(OSSDownloadResult)
     def download(self, bucket: str, object: str, path: str) -> OSSDownloadResult:
-        """Copy an object of a bucket into a file of the session; needs `env_init`.
+        """Copy an object of a bucket into a file of the session.
+
+        Needs `env_init`.
 
         Args:
             bucket: The bucket.
@@ -91,7 +97,7 @@ class Oss(SyncBaseService):
 
     @folded(OSSDownloadResult)
     def download_anonymous(self, url: str, path: str) -> OSSDownloadResult:
-        """Fetch what a presigned URL names into a file of the session.
+        """Fetch a presigned URL into a file of the session.
 
         Args:
             url: The URL, made for downloading.

@@ -24,26 +24,24 @@ if TYPE_CHECKING:
     from .session import Session
 
 _LONG_POLL_SECONDS = 5.0  # seconds that one call waits inside the session for something to happen
-_SHOW_POLL_SECONDS = (
-    0.5  # the same while its output is shown: for so long, what it writes to standard error may have to wait
-)
+_SHOW_POLL_SECONDS = 0.5  # the same while output is shown: standard error may be late by so much
 _LONG_POLL_MARGIN_SECONDS = 15.0  # seconds that the answer to a call may take beyond that
 _OUTPUT_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
-_STDIN_CHUNK_BYTES = 36 * 1024  # bytes of input in one call
+_STDIN_CHUNK_BYTES = 36 * 1024  # bytes of input in one call; as base64 it fits one write_file
 _STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of input
 
 
 class Process:
-    """A process in the background of a session; made by `command.start()` and `command.attach()`.
+    """A background process of a session.
 
-    It runs on whatever becomes of this program, and its output is kept in the session: it can be read from the
-    beginning as often as one likes, and a lost connection loses nothing of it.
+    Made by `command.start()` and `command.attach()`. It outlives this program, and its output is kept in the session:
+    it can be read from the beginning as often as needed, and a lost connection loses nothing of it.
 
     Attributes:
-        id: By which any client of the session can find it again.
+        id: The id by which any client of the session can find it again.
         pid: Its process id in the session, and that of its process group.
-        exit_code: How it ended, 128 + N by signal N; None as long as that is not known here.
-        stdout, stderr: What it writes.
+        exit_code: Its exit code, 128 + N by signal N; None as long as that is not known here.
+        stdout, stderr: Its output streams.
     """
 
     def __init__(self, session: Session, process_id: str, pid: int) -> None:
@@ -57,7 +55,7 @@ class Process:
         return f"{type(self).__name__}(id={self.id!r}, pid={self.pid}, exit_code={self.exit_code})"
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, and return the exit code.
+        """Wait for its end and return the exit code.
 
         Args:
             timeout: Seconds to wait; None is without limit. It runs on if they are over.
@@ -76,7 +74,9 @@ class Process:
         return self.exit_code
 
     def show(self) -> None:
-        """Follow it to its end, and show what it writes as it is written: in a notebook's cell, or on a terminal.
+        """Follow it to its end and display its output.
+
+        It appears in the notebook's cell, or on the terminal.
 
         Raises:
             CommandError: Output is lost, or the process is gone and has left no exit code.
@@ -97,7 +97,7 @@ class Process:
                     del decoders[name]
 
     def poll(self) -> int | None:
-        """Return the exit code, None if it still runs.
+        """Return the exit code, or None if it still runs.
 
         Raises:
             CommandError: It is gone and has left no exit code.
@@ -109,7 +109,9 @@ class Process:
         return self.exit_code
 
     def send_stdin(self, data: str | bytes, timeout: float | None = None) -> None:
-        """Write to its input, and return when all of it is on the way.
+        """Write to its standard input.
+
+        When this returns, all data is in its pipe or was read.
 
         Args:
             data: Text, which is written as UTF-8, or bytes.
@@ -127,14 +129,16 @@ class Process:
             self._write_stdin_chunk(whole[start : start + _STDIN_CHUNK_BYTES], start, deadline)
 
     def close_stdin(self) -> None:
-        """End its input; what was sent before is still read. Calling it again does nothing.
+        """Close its standard input.
+
+        Data that was sent before is still read. Calling it again does nothing.
 
         Wire: CallMcpTool/shell
         """
         self._run_checked(commands.close_input_script(self.id))
 
     def signal(self, number: int) -> None:
-        """Send a signal to it and its process group; one that has ended is left in peace.
+        """Send a signal to its process group, if it still runs.
 
         Args:
             number: Such as `signal.SIGINT`.
@@ -144,14 +148,14 @@ class Process:
         self._run_checked(commands.signal_script(self.id, signals.Signals(number).name.removeprefix("SIG")))
 
     def kill(self) -> None:
-        """Kill it and its process group.
+        """Kill its process group.
 
         Wire: CallMcpTool/shell
         """
         self.signal(signals.SIGKILL)
 
     def remove(self) -> None:
-        """Remove its output from the session, which otherwise stays as long as that.
+        """Remove its output, which the session otherwise keeps to its end.
 
         Raises:
             CommandError: It still runs.
@@ -161,18 +165,20 @@ class Process:
         self._run_checked(commands.remove_script(self.id))
 
     def _poll_output(self, stream: str, offset: int, seconds: float) -> commands.ProcessState:
-        """Wait for output beyond an offset, or for the end; for this package's own use.
+        """Wait for output beyond an offset, or for the end.
+
+        Reading is idempotent, so it is repeated when the answer was lost.
 
         Asking takes nothing away, so it is asked again when the answer was lost.
         """
-        patience = Deadline(_OUTPUT_RETRY_SECONDS)
-        for delay in poll_delays(patience, first=0.1, factor=2.0, cap=5.0):
+        retry_until = Deadline(_OUTPUT_RETRY_SECONDS)
+        for delay in poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0):
             try:
                 reply = self._run(
                     commands.follow_script(self.id, stream, offset, seconds), seconds + _LONG_POLL_MARGIN_SECONDS
                 )
             except AgentBayError as error:
-                if not error.retryable or patience.remaining() <= delay:
+                if not error.retryable or retry_until.remaining() <= delay:
                     raise
                 sync_sleep(delay)
                 continue
@@ -182,7 +188,7 @@ class Process:
             if state.exit_code is not None and (not stream or offset + len(state.data) == state.size):
                 self.exit_code = state.exit_code
             return state
-        raise patience.exceeded_error(f"Reading process {self.id}")
+        raise retry_until.exceeded_error(f"Reading process {self.id}")
 
     def _write_stdin_chunk(self, piece: bytes, before: int, deadline: Deadline) -> None:
         staged, done = f"/tmp/.agentbay-{secrets.token_hex(8)}.b64", 0
@@ -204,10 +210,11 @@ class Process:
 
 
 class Output:
-    """What a process writes to one of its streams: an iterator of text, as it comes, no character ever cut in two.
+    """An output stream of a process, as an iterator of text.
 
-    What is no UTF-8 becomes a replacement character; `chunks()` gives the bytes. Each iteration starts at the
-    beginning, and ends when the process has ended and all it wrote has been given.
+    No character is split between two pieces, and bytes that are not UTF-8 become replacement characters; `chunks()`
+    gives the bytes. Each iteration starts at the beginning, and ends when the process has ended and all its output
+    was given.
     """
 
     def __init__(self, process: Process, stream: str) -> None:
@@ -240,7 +247,7 @@ class Output:
                 yield state.data
 
     def lines(self) -> Iterator[str]:
-        """Iterate over its lines, without their ends."""
+        """Iterate over its lines, without line ends."""
         rest = ""
         for text in self:
             *whole, rest = (rest + text).split("\n")
@@ -250,5 +257,5 @@ class Output:
             yield rest
 
     def read(self) -> str:
-        """Return all of it, when the process has ended."""
+        """Return all of it when the process has ended."""
         return "".join([text for text in self])
