@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks connections in the middle of an answer."""
+"""A proxy that cuts connections in the middle of an answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY = "akm-cut"
 
 
 class CuttingProxy:
-    """Forward bytes to a loopback port, and break connections on request.
+    """Forwards bytes to a local port, and cuts after `cut_after` bytes.
 
     Where an answer names that port, it puts its own, of as many digits, so that all further ways lead through it.
 
@@ -39,18 +39,18 @@ class CuttingProxy:
         self._threads[0].start()
 
     def cut_in(self, size: int) -> None:
-        """Break a connection after this many more bytes of answers."""
+        """Cut the connection once more after so many bytes."""
         with self._lock:
             self._plan.append(self.passed + size)
 
     def cut(self) -> None:
-        """Break all open connections, and accept new ones."""
+        """Cut every open connection, while new ones can be made."""
         for sock in list(self._sockets):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Stop listening, and close all connections."""
+        """Stop the proxy."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -93,7 +93,7 @@ class CuttingProxy:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _count(self, size: int) -> int:
-        """Count bytes towards the cut, and return how many may pass."""
+        """Count bytes and return how many of them pass."""
         with self._lock:
             before = self.passed
             self.passed += size
@@ -105,7 +105,7 @@ class CuttingProxy:
 
 @contextlib.contextmanager
 def runtime(*arguments: str, log: IO[str] | None = None) -> Iterator[int]:
-    """Run a local runtime with the key `KEY`, and yield its port."""
+    """Run a runtime with the key `KEY` and yield its port."""
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "agentbay.local", *arguments],
         stdin=subprocess.PIPE,

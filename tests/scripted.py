@@ -1,4 +1,7 @@
-"""A TCP server that plays scripted behaviour, network faults included, over real sockets."""
+"""A scripted HTTP service over real sockets, for both flavours.
+
+Its behaviours are the faults that networks and services have.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 
 class Request(NamedTuple):
-    """A complete HTTP request as it arrived."""
+    """A request as it arrived."""
 
     method: str
     target: str
@@ -52,6 +55,7 @@ class Peer:
         self._pending = b""
 
     def send(self, data: bytes) -> None:
+        """Send all bytes."""
         try:
             self.sock.settimeout(60)
             self.sock.sendall(data)
@@ -59,7 +63,7 @@ class Peer:
             raise Hangup from error
 
     def receive(self) -> bytes:
-        """Return the next bytes from the client."""
+        """Receive some bytes, for as long as the service runs."""
         self.sock.settimeout(0.05)
         while not self.service.stopped.is_set():
             try:
@@ -88,7 +92,7 @@ class Peer:
         return Request.read(head, rest[:length], self.number)
 
     def secure(self, context: ssl.SSLContext) -> None:
-        """Upgrade the connection to TLS."""
+        """Start TLS on the connection."""
         self.sock.settimeout(60)
         try:
             self.sock = context.wrap_socket(self.sock, server_side=True)
@@ -96,7 +100,7 @@ class Peer:
             raise Hangup from error
 
     def reset(self) -> None:
-        """Reset the connection, so that the client gets RST instead of FIN."""
+        """Close the connection with a TCP reset."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         raise Hangup
 
@@ -109,26 +113,26 @@ Script = Behaviour | list[Behaviour] | Mapping[str, "Behaviour | list[Behaviour]
 
 
 def message(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
-    """Return an HTTP response as bytes."""
+    """Return an HTTP response."""
     lines = {"Content-Length": str(len(body)), **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"HTTP/1.1 {status} Scripted\r\n{head}\r\n".encode() + body
 
 
 def http(status: int, body: bytes | object, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """Answer with an HTTP response, whose body is JSON unless it is bytes."""
+    """Answer with a response, whose body is bytes or becomes JSON."""
     whole = message(status, body if isinstance(body, bytes) else json.dumps(body).encode(), headers)
     return lambda peer, _: peer.send(whole)
 
 
 def ok(data: object = None, **more: object) -> Behaviour:
-    """Answer with a success envelope."""
+    """Answer with success."""
     body = {"RequestId": "R-OK", "Success": True, "Code": "ok", "HttpStatusCode": 200, **more}
     return http(200, body if data is None else {**body, "Data": data})
 
 
 def refused(code: str = "SomeCode", status: int = 400, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """Answer with the service's error envelope."""
+    """Answer with a refusal of the service."""
     return http(status, {"RequestId": "R-NO", "Code": code, "Message": "it says no"}, headers)
 
 
@@ -136,7 +140,7 @@ NOT_FOUND = refused("InvalidMcpSession.NotFound")
 
 
 def tool_says(text: str, *, is_error: bool = False) -> Behaviour:
-    """Answer with a tool result, in the form for the route of the call."""
+    """Answer as a tool does, by either route."""
     result = {"content": [{"type": "text", "text": text}], "isError": is_error}
 
     def behave(peer: Peer, request: Request) -> None:
@@ -170,7 +174,7 @@ def reset(peer: Peer, _: Request) -> None:
 
 
 def cut(data: bytes) -> Behaviour:
-    """Send the bytes and close."""
+    """Send so many bytes and close."""
 
     def behave(peer: Peer, _: Request) -> None:
         peer.send(data)
@@ -180,12 +184,12 @@ def cut(data: bytes) -> Behaviour:
 
 
 def raw(data: bytes) -> Behaviour:
-    """Send exactly the bytes, and keep the connection open."""
+    """Send exactly these bytes, and keep the connection."""
     return lambda peer, _: peer.send(data)
 
 
 def then_close(behaviour: Behaviour) -> Behaviour:
-    """Answer, and close the connection after the last byte."""
+    """Answer, and close the connection at once."""
 
     def behave(peer: Peer, request: Request) -> None:
         behaviour(peer, request)
@@ -216,7 +220,7 @@ def when(event: threading.Event, behaviour: Behaviour) -> Behaviour:
 
 
 def endless(start: bytes, piece: bytes, pause: float) -> Behaviour:
-    """Send a prefix, and then repeat a piece for ever."""
+    """Send a start, and then the same piece forever."""
 
     def behave(peer: Peer, _: Request) -> None:
         peer.send(start)
@@ -228,7 +232,7 @@ def endless(start: bytes, piece: bytes, pause: float) -> Behaviour:
 
 
 def _wake(sock: socket.socket) -> None:
-    """Shut a socket down, so that a thread blocked on it returns."""
+    """Wake a thread that waits at a socket."""
     with contextlib.suppress(OSError):  # it may just have closed by itself
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -237,7 +241,9 @@ def _wake(sock: socket.socket) -> None:
 
 
 class Service:
-    """A TCP server that plays a behaviour per request, as a context manager.
+    """A TCP server that plays a script.
+
+    `with Service(script) as service` runs it.
 
     Args:
         script: What to do with each request: one behaviour; a list, played in turn, its last one for ever; or a table
@@ -283,7 +289,7 @@ class Service:
         self._listener.close()
 
     def count(self, action: str = "") -> int:
-        """Return how many requests for an action arrived, or how many in all."""
+        """Return how many requests arrived, for one action or all."""
         return len([request for request in self.requests if not action or request.action == action])
 
     @property
@@ -292,7 +298,7 @@ class Service:
         return len(self._open)
 
     def close_all(self) -> None:
-        """Close all connections, and wait until they are closed."""
+        """Close every open connection and wait until it is closed."""
         for peer in list(self._open.values()):
             _wake(peer.sock)
         eventually(lambda: not self._open)
@@ -352,14 +358,17 @@ class Service:
 
 @contextlib.contextmanager
 def nobody() -> Iterator[str]:
-    """Reserve a loopback address that refuses every connection, and yield its URL."""
+    """Yield an address that refuses every connection, and stays reserved."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def quiet_port() -> int:
-    """Return a loopback port that is not given to other programs meanwhile."""
+    """Return a free port that no other program is given.
+
+    It can be closed and taken again.
+    """
     while True:
         port = random.randrange(10_000, 30_000)  # below those that the kernel gives
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -367,7 +376,7 @@ def quiet_port() -> int:
 
 
 def eventually(true: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until a condition holds, or fail."""
+    """Wait until a condition is true, or fail."""
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, "it did not come true"
@@ -375,5 +384,5 @@ def eventually(true: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 def actions(requests: Iterable[Request]) -> list[str]:
-    """Return the actions of the requests, in order of arrival."""
+    """Return the actions of requests, in order of arrival."""
     return [request.action for request in requests]

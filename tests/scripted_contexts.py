@@ -1,4 +1,4 @@
-"""A context service in memory, with its actions and presigned URLs.
+"""A context service in memory with presigned URLs, over real sockets.
 
 Attributes of `ContextService` are the faults it has; a test sets those it wants.
 """
@@ -24,7 +24,7 @@ _BLOCK = 1 << 16
 
 
 class Refusal(Exception):
-    """An error to answer with, by HTTP status 200 if `plain`."""
+    """An answer instead of data, with HTTP 200 if `plain`."""
 
     def __init__(self, code: str, message: str, *, plain: bool = False) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class Refusal(Exception):
 
 
 class Stored:
-    """A stored file, with only size and checksum if it is large."""
+    """A stored file: its bytes, or only size and checksum if it is big."""
 
     def __init__(self, data: bytes | None, size: int, md5: str) -> None:
         self.data, self.size, self.md5 = data, size, md5
@@ -190,7 +190,7 @@ class ContextService:
         }
 
     def task(self, context_id: str, path: str, kind: str, *statuses: str) -> None:
-        """Start a sync task in place of the last one."""
+        """Begin a task, which replaces the previous one."""
         key = {"contextId": context_id, "path": path, "taskType": kind}
         self.tasks = [task for task in self.tasks if not key.items() <= task.items()]
         self.tasks.append({**key, "errorMessage": "", "statuses": list(statuses)})
@@ -343,7 +343,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """A client that goes away in the midst is no news."""
+        """Ignore clients that close the connection early."""
 
 
 @contextmanager

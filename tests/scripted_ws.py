@@ -1,4 +1,4 @@
-"""A WebSocket server in a thread that plays a scripted conversation."""
+"""A scripted WebSocket server over real sockets, in its own thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Talk:
         return frame
 
     def say(self, frame: Mapping[str, Any] | str | bytes) -> None:
-        """Send a frame, or text that is not a frame."""
+        """Send a frame, or a text that is none."""
         self.connection.send(frame if isinstance(frame, (str, bytes)) else json.dumps(frame))
 
     def reply(self, asked: Mapping[str, Any], **data: Any) -> None:
@@ -40,11 +40,11 @@ class Talk:
         self.say({"invocationId": asked["invocationId"], "source": asked["target"], "target": "SDK", "data": data})
 
     def push(self, source: str, **data: Any) -> None:
-        """Send an unsolicited frame."""
+        """Send a push."""
         self.say({"invocationId": f"push-{id(data)}", "source": source, "target": "SDK", "data": data})
 
     def drop(self) -> None:
-        """Reset the connection."""
+        """Break the connection with a TCP reset."""
         raw = self.connection.socket
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raw.shutdown(socket.SHUT_RDWR)
@@ -54,7 +54,7 @@ Script = Callable[[Talk], None]
 
 
 class WsServer:
-    """Run a script for each connection, as a context manager.
+    """Runs a script for each connection, as a context manager.
 
     Args:
         script: What to do with a connection; it is closed when the script returns.
@@ -82,7 +82,7 @@ class WsServer:
 
     @property
     def url(self) -> str:
-        """Return the server's URL, which contains a token that must stay hidden."""
+        """The URL of the server, which holds a secret."""
         return f"{self._scheme}://127.0.0.1:{self._server.socket.getsockname()[1]}/ws/secret-path"
 
     def __enter__(self) -> WsServer:
@@ -115,7 +115,7 @@ class WsServer:
 
 
 class MuteServer:
-    """Accept a WebSocket or only its TCP connection, and never answer."""
+    """Accepts a connection and then sends nothing, not even a pong."""
 
     def __init__(self, *, handshake: bool = True) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -126,7 +126,7 @@ class MuteServer:
 
     @property
     def url(self) -> str:
-        """Return the server's URL."""
+        """The URL of the server."""
         return f"ws://127.0.0.1:{self._listener.getsockname()[1]}/ws/secret-path"
 
     def __enter__(self) -> MuteServer:

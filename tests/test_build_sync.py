@@ -1,4 +1,4 @@
-"""The synchronous flavour equals what `build_sync.py` generates."""
+"""`build_sync.py` generates the synchronous flavour, and its check finds differences."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a small generated project that contains all names of both flavours."""
+    """A small project with the script, its sources and its generated trees."""
     root = tmp_path_factory.mktemp("made")
     for name in ("build_sync.py", "pyproject.toml", f"{SOURCE}/session.py"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def scratch(made: Path, tmp_path: Path) -> Path:
-    """Return a copy of that project which a test may spoil."""
+    """A copy of that project, to modify."""
     return Path(shutil.copytree(made, tmp_path / "scratch"))
 
 
@@ -50,7 +50,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def test_what_is_there_is_what_is_made(made: Path) -> None:
-    """Both generated trees of this checkout are up to date."""
+    """The committed trees are exactly what the script generates."""
     done = build(ROOT, "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert texts(ROOT / TWIN)["session.py"] == texts(made / TWIN)["session.py"]
@@ -58,7 +58,7 @@ def test_what_is_there_is_what_is_made(made: Path) -> None:
 
 
 def test_every_file_names_its_source() -> None:
-    """The first line of each generated file names an existing source."""
+    """Each generated file names an existing source in its first line."""
     found = texts(ROOT / TWIN)
     assert len(found) > 5
     for name, text in found.items():
@@ -122,7 +122,7 @@ def let_a_keyword_survive(root: Path) -> None:
     ],
 )
 def test_check_fails(scratch: Path, spoil: Callable[[Path], None], complaint: str) -> None:
-    """The check reports each difference, and changes nothing."""
+    """Any difference fails the check, which says what and changes nothing."""
     spoil(scratch)
     before = texts(scratch)
     done = build(scratch, "--check")
@@ -133,7 +133,7 @@ def test_check_fails(scratch: Path, spoil: Callable[[Path], None], complaint: st
 
 @pytest.mark.parametrize("spoil", [outdate, remove, leave_behind, change_the_source, add_a_source])
 def test_writing_repairs(scratch: Path, spoil: Callable[[Path], None]) -> None:
-    """Generating repairs whatever the check reports."""
+    """Writing repairs whatever the check complains of."""
     spoil(scratch)
     assert build(scratch).returncode == 0
     assert build(scratch, "--check").returncode == 0
@@ -158,7 +158,7 @@ def test_writing_repairs(scratch: Path, spoil: Callable[[Path], None]) -> None:
     ],
 )
 def test_survivors_are_found(text: str, tmp_path: Path) -> None:
-    """The check finds every asynchronous keyword or class name left over."""
+    """Any asynchronous keyword or class name that is left is found."""
     from build_sync import survivors
 
     path = tmp_path / "twin.py"

@@ -1,4 +1,7 @@
-"""Cancelling asynchronous calls: it always gets through, and costs neither a slot, nor a connection, nor a session."""
+"""Cancelling asynchronous calls.
+
+It always takes effect, and loses no semaphore slot, connection or session.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ async def _arrived(service: Service, count: int = 1) -> None:
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call.name != "session()"], ids=lambda call: call.name)
 async def test_every_method(call: Call) -> None:
-    """Cancelling any call raises CancelledError, and closes its connection."""
+    """Cancelling any call raises CancelledError and closes its connection."""
     with Service(silence) as service:
         async with client(service.url, 30) as bay:
             task = asyncio.ensure_future(call.make(bay, handle(bay, service.url if call.direct else "")))
@@ -57,7 +60,7 @@ async def test_every_method(call: Call) -> None:
 
 @pytest.mark.parametrize("method", ["pause", "resume", "delete"])
 async def test_while_waiting(method: str) -> None:
-    """Cancelling gets through between two looks too."""
+    """A call can be cancelled between two polls."""
     looks = {"GetSession": ok({"Status": "X"}), "GetSessionDetail": ok({"Status": "X"})}
     script = {"PauseSessionAsync": ok(), "ResumeSessionAsync": ok(), "DeleteSessionAsync": ok(), **looks}
     with Service(script) as service:
@@ -68,7 +71,7 @@ async def test_while_waiting(method: str) -> None:
 
 
 async def test_while_pausing_before_a_retry() -> None:
-    """Cancelling gets through a pause before a retry."""
+    """A call can be cancelled during the backoff before a retry."""
     with Service(refused("Throttling", 429, {"Retry-After": "20"})) as service:
         async with client(service.url, 30) as bay:
             task = asyncio.ensure_future(bay.get("session-x"))
@@ -91,8 +94,8 @@ PHASES: dict[str, tuple[Behaviour, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_slot_comes_back(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever a call is cancelled, its place in the pool is free again and its connection closed."""
+async def test_slot_is_released(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled call frees its slot and closes its connection."""
     monkeypatch.setattr(transport_module, "MAX_CONNECTIONS", 2)
     behaviour, options = PHASES[phase]
     with Service(behaviour, **options) as service, Service(FOUND) as fine:
@@ -112,7 +115,7 @@ async def test_slot_comes_back(phase: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_waiting_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that waits for a place in the pool can be cancelled, and gives up at its time limit, unsent."""
+    """A call waiting for a slot can be cancelled, and times out unsent."""
     monkeypatch.setattr(transport_module, "MAX_CONNECTIONS", 1)
     free = threading.Event()
     with Service(when(free, FOUND)) as service:
@@ -131,7 +134,7 @@ async def test_waiting_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_random_cancelling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After hundreds of calls cancelled at any moment, every place in the pool is free."""
+    """After hundreds of cancelled calls every slot of the pool is free."""
     monkeypatch.setattr(transport_module, "MAX_CONNECTIONS", 3)
     with Service(late(0.002, FOUND)) as service:
         async with client(service.url, 30) as bay:
@@ -147,7 +150,7 @@ async def test_random_cancelling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_as_many_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never are more connections open than the pool may have, and the last one used is the next one taken."""
+    """The pool never exceeds its limit, and reuses the last connection first."""
     monkeypatch.setattr(transport_module, "MAX_CONNECTIONS", 4)
     with Service(late(0.01, FOUND)) as service:
         async with client(service.url) as bay:
@@ -170,7 +173,7 @@ async def _hold(bay: AsyncAgentBay, inside: asyncio.Event) -> None:
 
 
 async def test_inside_a_block() -> None:
-    """A block that is cancelled deletes its session before the cancellation passes."""
+    """A cancelled block deletes its session first."""
     with Service({"CreateMcpSession": CREATED, **GONE}) as service:
         async with client(service.url) as bay:
             inside = asyncio.Event()
@@ -181,7 +184,7 @@ async def test_inside_a_block() -> None:
 
 
 async def test_while_creating() -> None:
-    """A block that is cancelled while its session is being created deletes what was created."""
+    """A block cancelled while creating its session deletes it."""
     with Service({"CreateMcpSession": late(0.2, CREATED), **GONE}) as service:
         async with client(service.url) as bay:
             task = asyncio.ensure_future(_hold(bay, asyncio.Event()))
@@ -191,7 +194,7 @@ async def test_while_creating() -> None:
 
 
 async def test_while_deleting() -> None:
-    """A block that is cancelled twice, again while it deletes its session, still deletes it."""
+    """A block cancelled twice still deletes its session."""
     script = {"CreateMcpSession": CREATED, "DeleteSessionAsync": late(0.2, ok()), "GetSessionDetail": NOT_FOUND}
     with Service(script) as service:
         async with client(service.url) as bay:
@@ -206,7 +209,7 @@ async def test_while_deleting() -> None:
 
 @pytest.mark.parametrize("behaviour", [refused(), then_close(ok("nonsense"))])
 async def test_block_that_cannot_delete(behaviour: Behaviour) -> None:
-    """A cancellation passes even if the session of the block cannot be deleted."""
+    """A cancellation passes even if the session cannot be deleted."""
     with Service(
         {"CreateMcpSession": CREATED, "DeleteSessionAsync": behaviour, "GetSessionDetail": refused()}
     ) as service:
@@ -218,7 +221,7 @@ async def test_block_that_cannot_delete(behaviour: Behaviour) -> None:
 
 
 async def test_timeout_around_a_block() -> None:
-    """`asyncio.timeout` around a block ends it with TimeoutError, and the session is deleted."""
+    """`asyncio.timeout` around a block deletes its session and raises TimeoutError."""
     with Service({"CreateMcpSession": CREATED, **GONE}) as service:
         async with client(service.url) as bay:
             with pytest.raises(TimeoutError):
@@ -228,7 +231,7 @@ async def test_timeout_around_a_block() -> None:
 
 
 async def test_the_loop_is_not_blocked() -> None:
-    """While a hundred calls wait for the service, the loop goes on."""
+    """The loop goes on while a hundred calls wait."""
     with Service(late(0.3, FOUND)) as service:
         async with client(service.url) as bay:
             calls = asyncio.gather(*(bay.get("x") for _ in range(100)))

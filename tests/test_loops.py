@@ -1,4 +1,7 @@
-"""One client object in several event loops, threads and processes, each time in a fresh interpreter."""
+"""One client in several event loops, threads and processes.
+
+Each scenario runs in a fresh interpreter.
+"""
 
 from __future__ import annotations
 
@@ -177,10 +180,10 @@ SCENARIOS = {
                     await asyncio.to_thread(blocking, bay)
                     await get(AsyncAgentBay("k", cfg))
         def run(runner):
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("default")
                 runner(main())
-            return [(item.category, item.filename, item.lineno) for item in told]
+            return [(item.category, item.filename, item.lineno) for item in caught]
         line = blocking.__code__.co_firstlineno + 2
         assert run(asyncio.run) == [(BlockingCallWarning, "<string>", line)], line
         if sys.platform != "win32":
@@ -194,7 +197,7 @@ SCENARIOS = {
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario(name: str) -> None:
-    """Each use works every time, with no other warning than one that it wants, and leaves no socket open."""
+    """Each use works repeatedly, without warnings and leaked sockets."""
     program = _PRELUDE + textwrap.dedent(SCENARIOS[name])
     with Service(late(0.005, FOUND)) as service:
         forking = "ignore:This process:DeprecationWarning"  # beside threads, which is what some of these are about

@@ -171,11 +171,11 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     Raises:
         FileError: If a directory is there, or something that may not be replaced.
     """
-    place = Path(path)
-    if place.is_dir():
-        raise FileError(f"{place} is a directory.")
-    if not overwrite and place.exists():
-        raise FileError(f"Destination exists and overwrite=False: {place}")
+    target = Path(path)
+    if target.is_dir():
+        raise FileError(f"{target} is a directory.")
+    if not overwrite and target.exists():
+        raise FileError(f"Destination exists and overwrite=False: {target}")
 
 
 class LocalFile(NamedTuple):
@@ -199,8 +199,8 @@ def list_local_files(path: str | os.PathLike[str]) -> list[LocalFile]:
     root = Path(path)
     if not root.is_dir():
         return [LocalFile(root, "")]
-    places = (Path(folder, name) for folder, _, names in os.walk(root, onerror=_raise_file_error) for name in names)
-    found = [LocalFile(place, place.relative_to(root).as_posix()) for place in places if place.is_file()]
+    paths = (Path(folder, name) for folder, _, names in os.walk(root, onerror=_raise_file_error) for name in names)
+    found = [LocalFile(target, target.relative_to(root).as_posix()) for target in paths if target.is_file()]
     return sorted(found, key=lambda file: file.name)
 
 

@@ -103,9 +103,9 @@ class Archive:
 
 
 def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> None:
-    place = root / path
+    local = root / path
     try:
-        status = place.lstat()
+        status = local.lstat()
         member = tarfile.TarInfo(path)
         member.mtime = status.st_mtime_ns / 1e9  # pyright: ignore[reportAttributeAccessIssue]
         member.mode = stat.S_IMODE(status.st_mode) & 0o777
@@ -113,14 +113,14 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> None:
             member.type, member.mode = tarfile.DIRTYPE, member.mode | 0o700
             archive.addfile(member)
         elif stat.S_ISLNK(status.st_mode):
-            member.type, member.linkname = tarfile.SYMTYPE, str(place.readlink())
+            member.type, member.linkname = tarfile.SYMTYPE, str(local.readlink())
             archive.addfile(member)
         else:
-            with place.open("rb") as file:
+            with local.open("rb") as file:
                 member.size = os.fstat(file.fileno()).st_size
                 archive.addfile(member, file)
     except OSError as error:
-        raise FileError(f"{place}: {error.strerror or error}") from error
+        raise FileError(f"{local}: {error.strerror or error}") from error
 
 
 def unpack_archive(root: Path, file: IO[bytes], wanted: set[str]) -> list[str]:
@@ -192,11 +192,11 @@ def delete_paths(root: Path, paths: Iterable[str]) -> None:
         FileError: It cannot be done.
     """
     for path in paths:
-        place = root / path
+        local = root / path
         try:
-            if place.is_dir() and not place.is_symlink():
-                shutil.rmtree(place)
+            if local.is_dir() and not local.is_symlink():
+                shutil.rmtree(local)
             else:
-                place.unlink(missing_ok=True)
+                local.unlink(missing_ok=True)
         except OSError as error:
-            raise FileError(f"{place}: {error.strerror or error}") from error
+            raise FileError(f"{local}: {error.strerror or error}") from error

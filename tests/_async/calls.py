@@ -1,4 +1,7 @@
-"""Every public method that talks to the service, as a table: how it is called, and what it does when it fails."""
+"""A table of every public method that talks to the service.
+
+It says how each is called, and what it does when it fails.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ TOOLS = ("shell", "run_code", "read_file", "write_file", "list_directory", "get_
 
 
 class Call(NamedTuple):
-    """One method.
+    """One method, how it is called, and how it fails.
 
     Attributes:
         name: Its name; "direct" means by the session's own link.
@@ -45,7 +48,7 @@ class Call(NamedTuple):
 
     @property
     def direct(self) -> bool:
-        """Whether it goes by the session's own link."""
+        """Whether it uses the session's direct link."""
         return self.action == "callTool"
 
 
@@ -72,7 +75,7 @@ def _tool_calls(prefix: str, action: str) -> list[Call]:
 
 
 def _context_calls() -> list[Call]:
-    """Of the methods of contexts, one of each kind: by their result, and by what the contract has them raise."""
+    """Methods of contexts, one of each kind of failure."""
     context = Context("SdkCtx-x", "x")
     raises: dict[str, Any] = {"raises": AgentBayError, "raises_refusal": APIError}
     return [
@@ -148,12 +151,12 @@ CALLS = [
 
 
 def client(url: str, timeout: float = 60.0, **options: Any) -> AsyncAgentBay:
-    """A client of the scripted service."""
+    """Make a client of the scripted service."""
     return AsyncAgentBay("akm-test", Config(endpoint=url), timeout=timeout, **options)
 
 
 def handle(bay: AsyncAgentBay, link_url: str = "") -> AsyncSession:
-    """A session of that client that needs no call to be made; with its own link if there is one."""
+    """Make a session handle without a call, with a direct link if given."""
     session = AsyncSession(bay, "session-x")
     if link_url:
         session.link_url, session.token = link_url, "token-x"
@@ -162,7 +165,7 @@ def handle(bay: AsyncAgentBay, link_url: str = "") -> AsyncSession:
 
 
 async def outcome(call: Call, bay: AsyncAgentBay, session: AsyncSession) -> tuple[Any, AgentBayError | None, bool]:
-    """Make a call; return its result, its typed error, and whether that was raised."""
+    """Make a call and return its result, its error, and whether that was raised."""
     try:
         result = await call.make(bay, session)
     except AgentBayError as error:
@@ -171,7 +174,7 @@ async def outcome(call: Call, bay: AsyncAgentBay, session: AsyncSession) -> tupl
 
 
 def root(error: AgentBayError | None) -> BaseException | None:
-    """What really happened, below the `SessionError` that some methods make of it."""
+    """Return the error behind the `SessionError` that some methods raise."""
     while type(error) is SessionError and isinstance(error.__cause__, AgentBayError):
         error = error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""A runtime for each module of tests, and a session of its own for each test; modules that need others have theirs."""
+"""Fixtures: one runtime per test module, one session per test."""
 
 from __future__ import annotations
 

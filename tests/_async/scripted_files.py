@@ -13,7 +13,7 @@ from tests.scripted import Service
 
 @asynccontextmanager
 async def client_of(service: Service) -> AsyncIterator[tuple[AsyncFileSystem, Callable[[], tuple[str, Any]]]]:
-    """Yield the files, and what returns the name and the arguments of the last call."""
+    """Yield the files, and a function that returns the last tool call."""
 
     def sent() -> tuple[str, Any]:
         fields = service.requests[-1].fields

@@ -29,7 +29,7 @@ async def value(session: AsyncSession, code: str, context: CodeContext | str) ->
 
 
 async def test_contexts_are_apart(session: AsyncSession) -> None:
-    """What one context defines is not there in another, nor in the language's own."""
+    """Definitions of one context are missing in others and in the language's own."""
     first, second = await session.code.create_context(), await session.code.create_context("py", name="Mine ü")
     assert (first, second) == (CodeContext("python-1", "python"), CodeContext("Mine ü", "python"))
     await value(session, "x = 1", first)
@@ -50,7 +50,7 @@ async def ending(session: AsyncSession, mine: CodeContext, end: Callable[[], Awa
 
 
 async def test_restart(session: AsyncSession) -> None:
-    """A restart ends what runs and forgets what was defined, in this context alone, be it a language's own."""
+    """A restart ends running code and clears definitions, in this context alone."""
     mine, other = await session.code.create_context(), await session.code.create_context()
     await value(session, "x = 1", mine)
     await value(session, "x = 2", other)
@@ -64,7 +64,7 @@ async def test_restart(session: AsyncSession) -> None:
 
 
 async def test_remove(session: AsyncSession) -> None:
-    """A context that was removed is gone, with its kernel and what runs there."""
+    """A removed context is gone, with its kernel and its running code."""
     mine = await session.code.create_context(name="mine")
     pid = await value(session, "import os; os.getpid()", mine)
     ended = await ending(session, mine, lambda: session.code.remove_context(mine))
@@ -76,7 +76,7 @@ async def test_remove(session: AsyncSession) -> None:
 
 
 async def test_stream_and_interrupt(session: AsyncSession) -> None:
-    """A context is streamed from and interrupted as a language is."""
+    """A context is streamed and interrupted like a language."""
     mine = await session.code.create_context()
     async with session.code.stream("kept = 1\nprint('on')\nwhile True: pass", context=mine) as stream:
         async for event in stream:
@@ -88,7 +88,7 @@ async def test_stream_and_interrupt(session: AsyncSession) -> None:
 
 
 async def test_refusals(session: AsyncSession) -> None:
-    """What cannot be done says why, and changes nothing."""
+    """Impossible requests say why and change nothing."""
     code = session.code
     mine = await code.create_context(name="mine")
     for asked, why in (
@@ -118,7 +118,7 @@ async def test_refusals(session: AsyncSession) -> None:
 
 
 async def test_service_without_contexts() -> None:
-    """Where the service has no such tools, the error says so and what to do; other failures are told as they are."""
+    """On a service without contexts the error says what to do instead."""
     with Service(tool_says("Tool not found: list_code_contexts", is_error=True)) as service:
         async with AsyncAgentBay("akm-test", Config(endpoint=service.url), timeout=60.0) as bay:
             code = handle(bay).code

@@ -1,4 +1,4 @@
-"""The other languages: JavaScript, R, Java, and what a kernelspec describes."""
+"""The other languages: JavaScript, R, Java and Jupyter kernelspecs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 async def session() -> AsyncIterator[AsyncSession]:
-    """A session for tests that do not mind what others have defined in it."""
+    """A session shared by tests that ignore what others defined in it."""
     async with AsyncAgentBay.local() as bay, bay.session() as session:
         yield session
 
@@ -57,14 +57,14 @@ async def test_javascript(session: AsyncSession) -> None:
 
 @pytest.mark.skipif(shutil.which("jshell") is None, reason="there is no JDK here")
 async def test_names_of_the_kernel(session: AsyncSession) -> None:
-    """Names that the kernel uses are free for code, from its first piece on."""
+    """Code may use the names that the kernel itself uses."""
     for code in ("const fs = require('fs'); const read = fs; typeof read.readFileSync", "const process = 1", "process"):
         assert await session.code.run_code(code, "javascript")
     assert (await session.code.run_code("fs.existsSync('/') && process", "javascript")).result == "1"
 
 
 async def test_java(session: AsyncSession) -> None:
-    """Java keeps its state, shows values, and tells errors of both kinds."""
+    """Java keeps its state, shows values, and reports compile and run-time errors."""
     await run(session, 'int kept = 20;\nint twice(int x) { return 2 * x; }\nSystem.out.println("höh");', "java")
     result = await run(session, "System.err.println(1); kept += 1; twice(kept)", "Java")
     assert (result.result, result.logs.stderr) == ("42", ["1\n"])
@@ -81,7 +81,7 @@ async def test_java(session: AsyncSession) -> None:
 
 @pytest.mark.skipif(shutil.which("R") is None, reason="there is no R here")
 async def test_r(session: AsyncSession) -> None:
-    """R keeps its state, shows every value, tables as HTML too, and tells errors with the way to them."""
+    """R keeps its state, shows every value, and reports errors with a traceback."""
     await run(session, "kept <- 20; twice <- function(x) 2 * x; fail <- function() stop('boo', call. = FALSE)", "r")
     result = await run(session, "cat('höh\\n'); message('oh'); kept <- kept + 1; kept; twice(kept)", "R")
     assert [shown.text for shown in result.results] == ["[1] 21", "[1] 42"]
@@ -109,7 +109,7 @@ async def test_r(session: AsyncSession) -> None:
 
 @pytest.mark.skipif(shutil.which("R") is None, reason="there is no R here")
 async def test_r_shows(session: AsyncSession) -> None:
-    """Plots of R arrive as images, each page one, and other forms by functions of their own; streamed as well."""
+    """Plots of R arrive as images, one per page, also when streamed."""
     code = (
         "plot(1:3); lines(3:1); barplot(1:2)\n"
         "display_html('<b>x</b>'); display_latex('$x$'); display_markdown('# x'); display_svg('<svg/>')\n"
@@ -131,7 +131,7 @@ async def test_r_shows(session: AsyncSession) -> None:
 
 
 async def test_kernelspec(session: AsyncSession) -> None:
-    """A kernel of Jupyter's runs inside the session, by its kernelspec there, and is as other languages are."""
+    """A Jupyter kernel runs inside the session like any other language."""
     spec = {"argv": ["python", "-m", "ipykernel_launcher", "-f", "{connection_file}"], "env": {"MINE": "yes"}}
     spec |= {"display_name": "Mine", "language": "python"}
     files = session.file_system
@@ -159,7 +159,7 @@ async def test_kernelspec(session: AsyncSession) -> None:
 
 
 async def test_kernelspecs_that_give_no_kernel(session: AsyncSession) -> None:
-    """A kernelspec that is not there, or whose program is not, says which there are, where, and what is missing."""
+    """A missing kernelspec or program is named, with the ones that exist."""
     missing = await session.code.run_code("1", "jupyter:nosuch")
     assert "there is no kernelspec 'nosuch' inside the session, there are: " in missing.error_message
     assert "/home/wuying/.local/share/jupyter/kernels" in missing.error_message

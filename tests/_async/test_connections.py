@@ -1,4 +1,4 @@
-"""Connections: kept, bounded, encrypted, by way of proxies, and with a client of the user's own."""
+"""Connections: pooled, bounded, encrypted, through proxies or a user's client."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ DRIP = endless(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{", b" ", 0.01)
 
 
 class Tls:
-    """A server's side of TLS, and a file of the authority that vouches for it."""
+    """A server's TLS context, and the file of the authority that signed it."""
 
     def __init__(self, folder: Path, *names: str) -> None:
         authority = trustme.CA()
@@ -74,7 +74,7 @@ async def _get(bay: AsyncAgentBay) -> object:
 
 
 async def test_one_connection_after_another() -> None:
-    """Calls that follow each other share one connection, which is closed with the client."""
+    """Consecutive calls share one connection, which closes with the client."""
     with Service(FOUND) as service:
         async with client(service.url) as bay:
             for _ in range(20):
@@ -93,7 +93,7 @@ async def test_one_connection_after_another() -> None:
     ids=["says so", "HTTP/1.0", "no length"],
 )
 async def test_connection_that_is_not_kept(behaviour: Behaviour) -> None:
-    """A connection that the service closes after each answer is never an error."""
+    """A connection that the service closes after each answer is no error."""
     with Service(behaviour) as service:
         async with client(service.url, max_retries=0) as bay:
             for _ in range(10):
@@ -106,15 +106,15 @@ async def test_connection_that_is_not_kept(behaviour: Behaviour) -> None:
     [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"],
     ids=["100", "103"],
 )
-async def test_word_before_the_answer(head: bytes) -> None:
-    """What a service says before its answer is passed over."""
+async def test_informational_response(head: bytes) -> None:
+    """An informational response (1xx) before the answer is skipped."""
     with Service(raw(head + message(200, b'{"Success": true, "Data": {}}'))) as service:
         async with client(service.url) as bay:
             await _get(bay)
 
 
 async def test_chunks() -> None:
-    """An answer in chunks is read."""
+    """A chunked answer is read."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with Service(raw(head + b'10\r\n{"Success": true\r\nd\r\n, "Data": {}}\r\n0\r\n\r\n')) as service:
         async with client(service.url) as bay:
@@ -123,8 +123,8 @@ async def test_chunks() -> None:
         assert service.connections == 1
 
 
-async def test_unasked_words_on_a_kept_connection() -> None:
-    """A connection on which the service said something unasked, while it was kept, is not used again."""
+async def test_unexpected_bytes_on_an_idle_connection() -> None:
+    """An idle connection that received unexpected bytes is not reused."""
     event, said = threading.Event(), threading.Event()
 
     def behave(peer: Peer, request: Request) -> None:
@@ -154,7 +154,7 @@ async def test_no_cookies() -> None:
 
 
 async def test_faults_leave_no_connection() -> None:
-    """A connection on which something went wrong is closed at once."""
+    """A connection on which something failed is closed at once."""
     with Service([silence, hang_up, http(200, b"{", {"Content-Length": "99"}), FOUND]) as service:
         async with client(service.url, timeout=1.5, max_retries=0) as bay:
             for _ in range(3):
@@ -165,7 +165,7 @@ async def test_faults_leave_no_connection() -> None:
 
 @pytest.mark.parametrize("addresses", [1, 3])
 async def test_connecting_keeps_to_the_time_limit(addresses: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that takes no connection is given up in time, however many addresses it has."""
+    """Connecting keeps to the deadline, however many addresses a host has."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     host, port = listener.getsockname()
     fillers = []
@@ -200,8 +200,8 @@ async def test_tls(tls: Tls) -> None:
         assert service.connections == 1
 
 
-async def test_tls_of_the_users_making(tls: Tls) -> None:
-    """An SSLContext of the user's is used as it is."""
+async def test_ssl_context_of_the_user(tls: Tls) -> None:
+    """A user's SSLContext is used unchanged."""
     context = ssl.create_default_context(cafile=str(tls.trusted))
     with Service(FOUND, tls=tls.server) as service:
         async with client(service.url, verify=context) as bay:
@@ -209,14 +209,14 @@ async def test_tls_of_the_users_making(tls: Tls) -> None:
 
 
 async def test_tls_not_checked(tls: Tls) -> None:
-    """With verify=False any certificate will do."""
+    """With verify=False any certificate is accepted."""
     with Service(FOUND, tls=tls.server) as service:
         async with client(service.url, verify=False) as bay:
             await _get(bay)
 
 
-async def test_tls_of_a_stranger(tls: Tls) -> None:
-    """A certificate that nobody known vouches for is a failed connection: nothing was sent."""
+async def test_untrusted_certificate(tls: Tls) -> None:
+    """An untrusted certificate is a failed connection, with nothing sent."""
     with Service(FOUND, tls=tls.server) as service:
         async with client(service.url, max_retries=0) as bay:
             assert isinstance((await bay.create()).exception, ConnectionFailed)
@@ -231,7 +231,7 @@ async def test_tls_of_another_name(tls: Tls) -> None:
 
 
 async def test_tls_where_there_is_none() -> None:
-    """A service without TLS behind an https address is a failed connection, in time."""
+    """A service without TLS behind an https address fails in time."""
     with Service(FOUND) as service:
         async with client(service.url.replace("http:", "https:"), timeout=0.5, max_retries=0) as bay:
             assert isinstance((await bay.create()).exception, ConnectionFailed)
@@ -248,7 +248,7 @@ async def test_faults_over_tls(tls: Tls, behaviour: Behaviour) -> None:
 
 
 async def test_kept_tls_connection_closed(tls: Tls) -> None:
-    """A TLS connection that the service closed while it was kept is no error for the next call."""
+    """An idle TLS connection that the service closed fails no call."""
     with Service(ok({"SessionId": "s"}), tls=tls.server) as service:
         async with client(service.url, verify=str(tls.trusted), max_retries=0) as bay:
             for _ in range(5):
@@ -258,7 +258,7 @@ async def test_kept_tls_connection_closed(tls: Tls) -> None:
 
 
 async def test_one_tls_context(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading the authorities takes its time and is done once for all clients."""
+    """All clients share one TLS context, since loading it is slow."""
     made = []
     original = ssl.create_default_context
     monkeypatch.setattr(ssl, "create_default_context", lambda **options: made.append(1) or original(**options))
@@ -271,8 +271,8 @@ async def test_one_tls_context(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(made) == 1
 
 
-async def test_authorities_that_are_not_there() -> None:
-    """A file of authorities that does not exist is a ConfigurationError."""
+async def test_missing_authorities() -> None:
+    """A missing file of authorities is a ConfigurationError."""
     async with client("https://127.0.0.1:1", verify="/no/such/file.pem") as bay:
         assert isinstance((await bay.get("x")).exception, ConfigurationError)
 
@@ -281,7 +281,7 @@ async def test_authorities_that_are_not_there() -> None:
 
 
 async def test_proxy() -> None:
-    """With proxy= every request goes through it, with the whole address in its first line."""
+    """With proxy= every request goes through it, in absolute form."""
     with Service(FOUND) as proxy:
         async with client("http://service.test:81", proxy=proxy.url) as bay:
             await _get(bay)
@@ -303,7 +303,7 @@ async def test_proxy_for_tls(tls: Tls) -> None:
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("bare", [False, True], ids=["address", "host and port"])
 async def test_proxy_from_the_environment(name: str, bare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual variables name a proxy, except for hosts in NO_PROXY and for this machine."""
+    """Environment variables name a proxy, except for NO_PROXY and this machine."""
     with Service(FOUND, host="127.0.0.2") as service, Service(FOUND) as proxy, Service(FOUND) as near:
         monkeypatch.setenv(name, proxy.url.removeprefix("http://") if bare else proxy.url)
         async with client(service.url) as bay:
@@ -319,7 +319,7 @@ async def test_proxy_from_the_environment(name: str, bare: bool, monkeypatch: py
 
 
 async def test_proxy_that_is_not_there() -> None:
-    """A proxy that takes no connection is a failed connection."""
+    """An unreachable proxy is a failed connection."""
     with nobody() as url:
         async with client("http://service.test", proxy=url, max_retries=0) as bay:
             assert isinstance((await bay.create()).exception, ConnectionFailed)
@@ -327,7 +327,7 @@ async def test_proxy_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("status", [403, 407, 502])
 async def test_proxy_that_refuses(status: int) -> None:
-    """A proxy that refuses to connect is a failed connection: nothing reached the service."""
+    """A proxy that refuses is a failed connection, with nothing sent."""
     with Service(http(status, b"")) as proxy:
         async with client("https://service.test", proxy=proxy.url, max_retries=0) as bay:
             assert isinstance((await bay.create()).exception, ConnectionFailed)
@@ -349,7 +349,7 @@ async def test_time_limit_through_a_proxy(behaviour: Behaviour) -> None:
 
 
 async def test_http_client_of_the_user() -> None:
-    """An httpx client that is given carries every call, by either route, and is left open."""
+    """A given httpx client carries every call and is left open."""
     with Service(
         {"GetSession": FOUND, "CallMcpTool": ok({}), "callTool": http(200, {"data": {"result": {}}})}
     ) as service:
@@ -365,7 +365,7 @@ async def test_http_client_of_the_user() -> None:
 
 
 async def test_closed_http_client_of_the_user() -> None:
-    """A client whose httpx client was closed says so."""
+    """A closed httpx client is reported as such."""
     mine = httpx.AsyncClient()
     await mine.aclose()
     async with client("http://127.0.0.1:1", http_client=mine) as bay:
@@ -374,7 +374,7 @@ async def test_closed_http_client_of_the_user() -> None:
 
 
 async def test_http_client_follows_no_redirects() -> None:
-    """Redirects are not followed, even if the client that was given would."""
+    """Redirects are not followed, even if the given client would."""
     with Service(http(302, b"", {"Location": "/elsewhere", "Set-Cookie": "a=b"})) as service:
         async with httpx.AsyncClient(follow_redirects=True) as mine, client(service.url, http_client=mine) as bay:
             assert isinstance((await bay.get("session-x")).exception, ReplyError)
@@ -395,7 +395,7 @@ async def test_http_client_follows_no_redirects() -> None:
     ids=["silent", "drips", "hangs up", "broken gzip", "gzip of a list"],
 )
 async def test_faults_with_an_http_client(behaviour: Behaviour, kind: type[Exception]) -> None:
-    """Time limit and errors are the same with a client that was given."""
+    """Time limits and errors are the same with a given client."""
     with Service(behaviour) as service:
         async with httpx.AsyncClient() as mine, client(service.url, timeout=2, http_client=mine) as bay:
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Contexts: the service, the contexts of a session, and the direct helpers, over real sockets."""
+"""Contexts: the service, the contexts of a session, and transfers, over real sockets."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def session(bay: AsyncAgentBay) -> AsyncSession:
 
 
 async def test_life_of_a_context(bay: AsyncAgentBay, service: ContextService) -> None:
-    """A context is made, found by name and by id, renamed and deleted; making it again finds it."""
+    """A context is created, found by name and id, renamed and deleted."""
     made = (await bay.context.create("mine")).unwrap()
     assert made.context is not None
     assert service.calls[-1][1]["LoginRegionId"] == bay.region_id
@@ -83,7 +83,7 @@ async def test_life_of_a_context(bay: AsyncAgentBay, service: ContextService) ->
 
 @pytest.mark.parametrize("empty", [False, True], ids=["refused", "success without data"])
 async def test_unknown_context(bay: AsyncAgentBay, service: ContextService, empty: bool) -> None:
-    """A context that does not exist is no success, in whichever way the service says so."""
+    """An unknown context fails, in whichever way the service says so."""
     service.empty_get = empty
     for result in (await bay.context.get("none"), await bay.context.get_clear_status("SdkCtx-none")):
         assert not result.success
@@ -94,7 +94,7 @@ async def test_unknown_context(bay: AsyncAgentBay, service: ContextService, empt
 
 
 async def test_arguments_of_get(bay: AsyncAgentBay, service: ContextService) -> None:
-    """What cannot be asked is refused before anything is sent."""
+    """Impossible arguments are refused before anything is sent."""
     with pytest.raises(AgentBayError):
         await bay.context.get()
     with pytest.raises(AgentBayError):
@@ -104,7 +104,7 @@ async def test_arguments_of_get(bay: AsyncAgentBay, service: ContextService) -> 
 
 
 async def test_list_and_iterate(bay: AsyncAgentBay, service: ContextService) -> None:
-    """A page has its cursor; the iterator makes one call a page and gives all in order."""
+    """A page has its cursor, and the iterator makes one call per page."""
     ids = [service.add(f"c{number}") for number in range(7)]
     page = (await bay.context.list(ContextListParams(max_results=3))).unwrap()
     assert ([context.id for context in page.contexts], page.max_results, page.total_count) == (ids[:3], 3, 7)
@@ -120,7 +120,7 @@ async def test_list_and_iterate(bay: AsyncAgentBay, service: ContextService) -> 
 async def test_which_methods_raise(
     bay: AsyncAgentBay, service: ContextService, session: AsyncSession, plain: bool
 ) -> None:
-    """A refusal in an ordinary answer is a failed result; an HTTP error raises where the contract says so."""
+    """Ordinary refusals are failed results, HTTP errors raise where documented."""
     context = Context("SdkCtx-x", "x")
     raising = {
         "ModifyContext": lambda: bay.context.update(context),
@@ -153,7 +153,7 @@ async def test_which_methods_raise(
 
 
 async def test_clear_waits_until_it_is_done(bay: AsyncAgentBay, service: ContextService) -> None:
-    """The first look is at once; what is cleared by then costs no pause."""
+    """The first poll is immediate, so a finished clearing costs no pause."""
     context_id = service.add("mine")
     began = time.monotonic()
     result = (await bay.context.clear(context_id, poll_interval=60)).unwrap()
@@ -164,7 +164,7 @@ async def test_clear_waits_until_it_is_done(bay: AsyncAgentBay, service: Context
 
 
 async def test_clear_ends_in_time(bay: AsyncAgentBay, service: ContextService) -> None:
-    """It ends by the clock whatever the interval is, after a last look."""
+    """Clearing ends at its timeout whatever the interval, after a last poll."""
     context_id, service.clearing = service.add("mine"), 1000
     began = time.monotonic()
     with pytest.raises(ClearanceTimeoutError, match="clearing"):
@@ -177,7 +177,7 @@ async def test_clear_ends_in_time(bay: AsyncAgentBay, service: ContextService) -
 
 
 async def test_list_files(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
-    """Pages by number, pages by token, and the iterator give the same entries."""
+    """Pages by number, by token, and the iterator give the same entries."""
     context_id = service.add("mine")
     for number in range(5):
         (tmp_path / f"f{number}").write_bytes(b"x" * number)
@@ -198,7 +198,7 @@ async def test_list_files(bay: AsyncAgentBay, service: ContextService, tmp_path:
 
 
 async def test_url_is_a_secret(bay: AsyncAgentBay, service: ContextService) -> None:
-    """The URL is in its field and nowhere else."""
+    """A presigned URL appears in its own field only."""
     result = await bay.context.get_file_upload_url(service.add("mine"), "/a")
     assert SECRET in result.url
     assert result.expire_time == 3600
@@ -207,7 +207,7 @@ async def test_url_is_a_secret(bay: AsyncAgentBay, service: ContextService) -> N
 
 
 async def test_directory_there_and_back(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
-    """A directory comes back as it was, with progress over all of it, and no checksum needs a second look."""
+    """A directory survives upload and download, with progress over all of it."""
     context_id, source, target = service.add("mine"), tmp_path / "a", tmp_path / "b"
     contents = {"x.bin": bytes(range(256)) * 9000, "sub/ü %3F.txt": "grün".encode(), "sub/deep/empty": b""}
     for name, data in contents.items():
@@ -227,7 +227,7 @@ async def test_directory_there_and_back(bay: AsyncAgentBay, service: ContextServ
 
 
 async def test_one_file_there_and_back(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
-    """A file goes under the name it is given; what is there is replaced only if it may be."""
+    """A file is stored under its given name and replaced only if allowed."""
     context_id, here, back = service.add("mine"), tmp_path / "a", tmp_path / "new" / "b"
     here.write_bytes(b"12345")
     assert (await bay.context.upload(context_id, here, "/data/c")).files == ("/data/c",)
@@ -258,7 +258,7 @@ async def test_one_file_there_and_back(bay: AsyncAgentBay, service: ContextServi
 async def test_upload_that_fails(
     bay: AsyncAgentBay, service: ContextService, tmp_path: Path, fault: dict[str, Any], error: str
 ) -> None:
-    """An upload that did not store the whole file raises, and names the path but never the URL."""
+    """An incomplete upload raises, naming the path and never the URL."""
     context_id, here = service.add("mine"), tmp_path / "a"
     here.write_bytes(b"12345")
     vars(service).update(fault)
@@ -273,7 +273,7 @@ async def test_upload_that_fails(
 async def test_upload_that_recovers(
     bay: AsyncAgentBay, service: ContextService, tmp_path: Path, fault: dict[str, Any]
 ) -> None:
-    """A storage that fails once, sends on, or gives no checksum still gets the file, whole."""
+    """A storage that fails once, redirects, or has no checksum gets the file."""
     context_id, here = service.add("mine"), tmp_path / "a"
     for data in (b"12345", b""):
         vars(service).update(fault)
@@ -290,7 +290,7 @@ async def test_upload_that_recovers(
 async def test_download_that_fails(
     bay: AsyncAgentBay, service: ContextService, tmp_path: Path, fault: dict[str, Any], kind: type[AgentBayError]
 ) -> None:
-    """A download that does not end well leaves what was there, and nothing beside it."""
+    """A failed download keeps the old file and leaves nothing beside it."""
     context_id, here = service.add("mine"), tmp_path / "a"
     here.write_bytes(b"12345")
     await bay.context.upload(context_id, here, "/data/a")
@@ -303,7 +303,7 @@ async def test_download_that_fails(
 
 
 async def test_download_that_recovers(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
-    """A download that breaks once is made again from its beginning."""
+    """A download that breaks once starts again from the beginning."""
     context_id, here = service.add("mine"), tmp_path / "a"
     here.write_bytes(b"12345")
     await bay.context.upload(context_id, here, "/data/a")
@@ -313,7 +313,7 @@ async def test_download_that_recovers(bay: AsyncAgentBay, service: ContextServic
 
 
 async def test_time_limit_of_a_transfer(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
-    """The time that is given holds for all of it."""
+    """The given timeout holds for the whole transfer."""
     context_id, here = service.add("mine"), tmp_path / "a"
     here.write_bytes(b"12345")
     await bay.context.upload(context_id, here, "/data/a")
@@ -323,7 +323,7 @@ async def test_time_limit_of_a_transfer(bay: AsyncAgentBay, service: ContextServ
 
 
 async def test_redirect_is_given_no_secret(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
-    """A storage is told nothing but what a file needs: no key, no cookie, no referrer."""
+    """A storage receives no key, no cookie and no referrer."""
     context_id, here = service.add("mine"), tmp_path / "a"
     here.write_bytes(b"12345")
     service.redirects = 1
@@ -334,8 +334,8 @@ async def test_redirect_is_given_no_secret(bay: AsyncAgentBay, service: ContextS
         assert "akm-test" not in str(headers)
 
 
-async def test_names_that_lead_out(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
-    """An entry whose name leads out of its folder is refused, not written."""
+async def test_path_traversal_in_entry_names(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
+    """An entry whose name leaves its folder (path traversal) is refused."""
     context_id = service.add("mine")
     (tmp_path / "a").write_bytes(b"x")
     await bay.context.upload(context_id, tmp_path / "a", "/data/..")
@@ -360,7 +360,7 @@ async def test_progress_may_end_a_transfer(bay: AsyncAgentBay, service: ContextS
 
 
 async def test_memory_stays_flat(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
-    """A file of 64 MB goes there and back in a few."""
+    """A file of 64 MB is transferred with a few MB of memory."""
     context_id, size = service.add("mine"), 64 << 20
     with (tmp_path / "a").open("wb") as file:
         file.truncate(size)
@@ -379,7 +379,7 @@ async def test_memory_stays_flat(bay: AsyncAgentBay, service: ContextService, tm
 
 
 async def test_info(session: AsyncSession, service: ContextService) -> None:
-    """The transfers come out of their nested text, filtered as asked."""
+    """Transfers are read from their nested text, filtered as asked."""
     service.task("c1", "/a", "upload", "Success")
     service.task("c2", "/b", "download", "Running")
     result = (await session.context.info(task_type="download")).unwrap()
@@ -391,7 +391,7 @@ async def test_info(session: AsyncSession, service: ContextService) -> None:
 
 
 async def test_sync(session: AsyncSession, service: ContextService) -> None:
-    """It waits until the transfer has ended, whatever came of others before."""
+    """`sync` waits until its transfer has ended, whatever came before."""
     service.task("c1", "/a", "download", "Failed")
     result = await session.context.sync("c1", "/a", "upload")
     assert (result.success, result.error_message) == (True, "")
@@ -403,7 +403,7 @@ async def test_sync(session: AsyncSession, service: ContextService) -> None:
 
 
 async def test_sync_that_fails(session: AsyncSession, service: ContextService) -> None:
-    """A failed transfer is told with its path and reason, a late one as such."""
+    """A failed transfer is reported with path and reason, a late one as such."""
     service.after_sync, service.task_error = ["Running", "Failed"], "disk full"
     result = await session.context.sync("c1", "/a", "upload")
     assert not result.success
@@ -416,7 +416,7 @@ async def test_sync_that_fails(session: AsyncSession, service: ContextService) -
 
 
 async def test_sync_with_callback(session: AsyncSession, service: ContextService) -> None:
-    """It returns at once; the callback hears once how it ended, and may raise without harm."""
+    """With a callback `sync` returns at once and reports the end once."""
     flags = list[bool]()
     for statuses, flag in ((["Running", "Running", "Success"], True), (["Running", "Failed"], False)):
         flags.clear()
@@ -449,7 +449,7 @@ async def _until(true: Any) -> None:
 
 
 async def test_bind(session: AsyncSession, service: ContextService) -> None:
-    """Everything goes in one request; copies are waited for, mounts are not; a policy's text is escaped."""
+    """One request binds all: copies are awaited, mounts are not."""
     one, two = service.add("one"), service.add("two")
     policy = SyncPolicy(mapping_policy=MappingPolicy("/ü"))
     result = await session.context.bind(ContextSync(one, "/a", policy), BetaContextMount(two, "/b"))
@@ -466,7 +466,7 @@ async def test_bind(session: AsyncSession, service: ContextService) -> None:
 
 
 async def test_bind_tells_the_truth(session: AsyncSession, service: ContextService) -> None:
-    """A context that does not arrive makes the result a failed one, unless nobody waits."""
+    """A context that does not arrive fails the result, unless nobody waits."""
     context_id = service.add("one")
     service.after_sync, service.task_error = ["Running", "Failed"], "quota"
     result = await session.context.bind(ContextSync(context_id, "/a"))
@@ -480,7 +480,7 @@ async def test_bind_tells_the_truth(session: AsyncSession, service: ContextServi
 
 
 async def test_bind_nothing(session: AsyncSession, service: ContextService) -> None:
-    """Nothing to bind is refused before anything is sent."""
+    """Binding nothing is refused before anything is sent."""
     assert (await session.context.bind()).error_message == "No contexts provided"
     with pytest.raises(TypeError):
         await session.context.bind("SdkCtx-1")  # type: ignore[arg-type]
@@ -488,7 +488,7 @@ async def test_bind_nothing(session: AsyncSession, service: ContextService) -> N
 
 
 async def test_delete_uploads_first(session: AsyncSession, service: ContextService) -> None:
-    """delete(sync_context=True) uploads, then deletes; a failed upload is told, an old failed download is not."""
+    """delete(sync_context=True) uploads first and reports a failed upload."""
     context_id = service.add("one")
     await session.context.bind(ContextSync(context_id, "/a"))
     service.task(context_id, "/z", "download", "Failed")
@@ -515,7 +515,7 @@ async def test_strict_raises(service: ContextService) -> None:
 
 
 def test_which_redirects_are_followed() -> None:
-    """With the same method, to somewhere, and never away from TLS."""
+    """Redirects keep the method and never leave TLS."""
     sent, got = make_put("https://a.invalid/x?s=1", 1, "upload", None), make_get("https://a.invalid/x?s=1", "download")
     assert redirect_target(sent, 200, {}) == ""
     assert redirect_target(sent, 307, {"location": "https://b.invalid/y"}) == "https://b.invalid/y"
@@ -534,14 +534,14 @@ def test_which_redirects_are_followed() -> None:
     "url", ["", "ftp://x/y", "http://", "http://user:pw@x/y", "http://[x/y", f"http://{'x' * 99}/"]
 )
 def test_urls_that_cannot_be_used(url: str) -> None:
-    """They are refused without being named."""
+    """Unusable URLs are refused without being shown."""
     with pytest.raises(ReplyError) as caught:
         make_get(url, "download")
     assert str(caught.value) == "The presigned URL for the download is none that can be used."
 
 
 def test_when_transfers_have_ended() -> None:
-    """Others do not count; none at all is believed at the third look; what went wrong is told."""
+    """Other transfers do not count, and the third empty poll means none."""
     running = ContextStatusData("c", "/a", "", "Running", task_type="upload")
     good, bad = (ContextStatusData("c", "/b", "", status, task_type="upload") for status in ("Success", "Failed"))
     other = ContextStatusData("c", "/b", "", "Running", task_type="download")

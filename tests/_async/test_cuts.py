@@ -1,4 +1,7 @@
-"""Whatever moment a connection breaks off for good: a file that was being replaced is the old one or the new one."""
+"""Connections cut for good at any moment of a file's replacement.
+
+The file is then the old one or the new one, never a mixture.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @asynccontextmanager
 async def session_by(port: int, session_id: str = "") -> AsyncIterator[AsyncSession]:
-    """A session by way of a port: a new one, or one that there is."""
+    """Return a session reached through a port, new or existing."""
     config = Config(endpoint=f"http://127.0.0.1:{port}")
     async with AsyncAgentBay(cutting.KEY, config, max_retries=0, strict=False) as bay:
         if not session_id:
@@ -41,34 +44,36 @@ async def session_by(port: int, session_id: str = "") -> AsyncIterator[AsyncSess
         yield found
 
 
-async def write(files: AsyncFileSystem, place: Path, patience: float) -> bool:
-    return bool(await files.write_file(f"{FOLDER}/file", place.read_bytes()))
+async def write(files: AsyncFileSystem, local: Path, timeout: float) -> bool:
+    return bool(await files.write_file(f"{FOLDER}/file", local.read_bytes()))
 
 
-async def upload(files: AsyncFileSystem, place: Path, patience: float) -> bool:
-    return bool(await files.upload_file(place, f"{FOLDER}/file", wait_timeout=patience, poll_interval=0.05))
+async def upload(files: AsyncFileSystem, local: Path, timeout: float) -> bool:
+    return bool(await files.upload_file(local, f"{FOLDER}/file", wait_timeout=timeout, poll_interval=0.05))
 
 
-async def push(files: AsyncFileSystem, place: Path, patience: float) -> bool:
+async def push(files: AsyncFileSystem, local: Path, timeout: float) -> bool:
     try:
-        await files.push(place.parent, FOLDER)
+        await files.push(local.parent, FOLDER)
     except AgentBayError:
         return False
     return True
 
 
-@pytest.mark.parametrize("way", [write, push, upload], ids=lambda way: way.__name__)
-async def test_old_or_new(port: int, way: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut in the midst of any request or any answer, the file is one of the two, and who says it is new is right."""
+@pytest.mark.parametrize("write_file", [write, push, upload], ids=lambda write_file: write_file.__name__)
+async def test_old_or_new(
+    port: int, write_file: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a cut the file is old or new, and success is true."""
     monkeypatch.setattr(tree_module, "_TREE_RETRY_SECONDS", 0.3)
-    place = tmp_path / "file"
+    local = tmp_path / "file"
     async with session_by(port) as session:
         for of_requests in (True, False):
-            done, whole = await replace(session, way, place, of_requests, sys.maxsize)
+            done, whole = await replace(session, write_file, local, of_requests, sys.maxsize)
             assert done
             outcomes = set()
             for number in range(PLACES):
-                done, _ = await replace(session, way, place, of_requests, 1 + whole * number // PLACES)
+                done, _ = await replace(session, write_file, local, of_requests, 1 + whole * number // PLACES)
                 assert await content(session) in ((NEW,) if done else (OLD, NEW))
                 listed = (await session.file_system.list_directory(FOLDER)).entries
                 assert [entry.name for entry in listed] == ["file"]
@@ -77,25 +82,28 @@ async def test_old_or_new(port: int, way: Callable[..., Any], tmp_path: Path, mo
 
 
 async def content(session: AsyncSession) -> bytes:
-    """What is in the file; a request that was cut off may still be replacing it, and the service reads it in pieces."""
+    """Return the content of the file, when it no longer changes.
+
+    A request that was cut off may still be replacing it, and the service reads it in pieces.
+    """
     assert await session.command.run(f"cp {FOLDER}/file /tmp/copy")
     return (await session.file_system.read_file("/tmp/copy", format="bytes")).content
 
 
 async def replace(
-    session: AsyncSession, way: Callable[..., Any], place: Path, of_requests: bool, limit: int
+    session: AsyncSession, write_file: Callable[..., Any], local: Path, of_requests: bool, limit: int
 ) -> tuple[bool, int]:
-    """Replace the file by way of a proxy that breaks; return whether it is said to be done, and what has passed."""
+    """Replace the file through a breaking proxy, and return the outcome."""
     files = session.file_system
     assert await files.write_file(f"{FOLDER}/file", OLD)
-    place.write_bytes(NEW)
+    local.write_bytes(NEW)
     port = int(session.agent_bay.client.settings.url.rpartition(":")[2])
     proxy = cutting.CuttingProxy(port, [], of_requests=of_requests, for_good=True)
     try:
         async with session_by(proxy.port, session.session_id) as broken:
             before = proxy.passed
             proxy.cut_in(limit)
-            done = await way(broken.file_system, place, 30.0 if limit == sys.maxsize else 0.3)
+            done = await write_file(broken.file_system, local, 30.0 if limit == sys.maxsize else 0.3)
             return done, proxy.passed - before
     finally:
         proxy.close()

@@ -1,4 +1,4 @@
-"""What a notebook shows of real results, and what is shown while something goes on."""
+"""How notebooks display real results, and progress while calls run."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
 
 
 def shown(value: object) -> dict[str, Any]:
-    """All forms in which a notebook gets it."""
+    """Return all forms in which a notebook gets an object."""
     forms, _ = DisplayFormatter().format(value)
     return dict(forms)
 
 
 def html(value: object) -> str:
-    """The HTML of it, in which nothing has become a tag that was text."""
+    """Return the HTML of an object, checked to hold no tags from its text."""
     page = shown(value).get("text/html", "")
     assert "<script" not in page
     assert shown(value)["text/plain"]
@@ -45,7 +45,7 @@ def html(value: object) -> str:
 
 
 async def test_sessions(bay: AsyncAgentBay, session: AsyncSession) -> None:
-    """A session is shown by what it is, a list of them as a table, and never by what lets others in."""
+    """A session is shown without its tokens, a list of them as a table."""
     found = (await bay.get(session.session_id)).unwrap()
     pages = [
         html(thing)
@@ -76,7 +76,7 @@ async def test_sessions(bay: AsyncAgentBay, session: AsyncSession) -> None:
 
 
 async def test_failures(bay: AsyncAgentBay, session: AsyncSession) -> None:
-    """A failed result shows why, the way out and the request."""
+    """A failed result shows why, the hint and the request id."""
     missing = html(await session.file_system.read_file(f"/{EVIL}"))
     assert SAFE in missing
     assert "request" in missing
@@ -84,7 +84,7 @@ async def test_failures(bay: AsyncAgentBay, session: AsyncSession) -> None:
 
 
 async def test_commands(session: AsyncSession) -> None:
-    """A command shows both streams in its colours, and how it ended."""
+    """A command shows both streams and how it ended."""
     result = await session.command.run(f"printf '\\033[1;31mred\\033[0m {EVIL}\\n'; echo '<oops>' >&2; exit 3")
     page = html(result)
     assert re.search(r'<span style="font-weight:bold;color:#\w+">red</span> ' + re.escape(SAFE), page)
@@ -98,7 +98,7 @@ async def test_commands(session: AsyncSession) -> None:
 
 
 async def test_files(session: AsyncSession) -> None:
-    """Listings are tables, texts are text, images are images, other bytes are hexadecimal."""
+    """Listings are tables, texts text, images images, other bytes hexadecimal."""
     files = session.file_system
     await session.command.run(f"mkdir -p shown/sub; printf '%02000d' 0 > 'shown/{EVIL}'")
     listing = html(await files.list_directory("shown"))
@@ -127,7 +127,7 @@ async def test_metrics(session: AsyncSession) -> None:
 
 
 async def test_contexts(bay: AsyncAgentBay, session: AsyncSession, tmp_path: Path) -> None:
-    """Contexts, what is in them, and what a session has of them."""
+    """Contexts, their files and the contexts of a session are shown."""
     context = (await bay.context.create(EVIL)).unwrap().context
     assert isinstance(context, Context)
     (tmp_path / "file").write_bytes(b"x" * 1500)
@@ -148,7 +148,7 @@ async def test_contexts(bay: AsyncAgentBay, session: AsyncSession, tmp_path: Pat
 
 
 async def test_code(session: AsyncSession) -> None:
-    """One value is shown in its own forms; everything that code wrote and showed, in order, and the error."""
+    """Values, output and errors of code are shown in order."""
     code = session.code
     assert shown(await code.run_code("6 * 7", "python")) == {"text/plain": "42"}
     table = shown(await code.run_code(f"import pandas as pd\npd.DataFrame({{'a': [{EVIL!r}]}})", "python"))
@@ -165,7 +165,7 @@ async def test_code(session: AsyncSession) -> None:
 
 
 async def test_what_code_shows_cannot_act(session: AsyncSession) -> None:
-    """A session is kept apart: what comes from it gets no hold of the notebook's page."""
+    """HTML from a session cannot act in the notebook's page (XSS)."""
     code = """
 from IPython.display import HTML, SVG, Javascript, Markdown, display
 display(Javascript("alert(1)"))
@@ -190,7 +190,7 @@ display(Markdown("*fine*"))
 
 
 async def test_a_process_is_shown_while_it_runs(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it writes appears while it runs: this one goes on only after it was seen."""
+    """Output of a process appears while it runs."""
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
@@ -212,7 +212,7 @@ async def test_a_process_is_shown_while_it_runs(session: AsyncSession, monkeypat
 
 
 async def test_code_is_shown_while_it_runs(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So it is with code; its results are shown too, and the outcome is kept."""
+    """Output and results of code appear while it runs."""
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)

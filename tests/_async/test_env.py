@@ -1,4 +1,4 @@
-"""Environment variables and object storage on the runtime: what a session's user sets, and who sees it."""
+"""Environment variables and presigned copies on the local runtime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Storage(ThreadingHTTPServer):
-    """What a presigned URL leads to: it keeps what is put into it."""
+    """A server behind presigned URLs, which keeps what is put into it."""
 
     daemon_threads = True
 
@@ -75,7 +75,7 @@ async def session(storage: Storage) -> AsyncIterator[AsyncSession]:
 
 
 async def test_variables_hold_for_what_begins_afterwards(session: AsyncSession) -> None:
-    """Commands, background processes, terminals and code see them; what one command was given is its own."""
+    """Commands, processes, terminals and code see variables set before they start."""
     values = {"PLAIN": "x", "ODD": "two\nlines = 'ü'", "EMPTY": ""}
     assert await session.env.set(values)
     assert (await session.env.get(["PLAIN", "ODD", "EMPTY", "NOT_SET"])).envs == values
@@ -94,7 +94,7 @@ async def test_variables_hold_for_what_begins_afterwards(session: AsyncSession) 
 
 
 async def test_search_path(bay: AsyncAgentBay) -> None:
-    """`$PATH` in a new PATH is the one before; whatever PATH is, commands can be run and variables told."""
+    """`$PATH` in a new PATH expands to the old one, and commands still run."""
     async with bay.session() as session:
         await _search_path(session)
 
@@ -110,14 +110,14 @@ async def _search_path(session: AsyncSession) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0", "AGENTBAY_COMMAND"])
-async def test_what_is_no_variable(session: AsyncSession, name: str) -> None:
-    """What no process could be given is refused, and the rest of the call with it."""
+async def test_impossible_variables(session: AsyncSession, name: str) -> None:
+    """Impossible variables are refused, with the whole call."""
     assert not await session.env.set({"GOOD": "1", name: "2"})
     assert (await session.env.get(["GOOD"])).envs == {}
 
 
 async def test_presigned_copies(session: AsyncSession, storage: Storage) -> None:
-    """A file of several blocks goes out and comes in as it is, and replaces what was there at once."""
+    """A large file is copied out and in unchanged, replacing atomically."""
     await session.command.run("head -c 9000001 /dev/urandom > big; echo old > back")
     assert (await session.oss.upload_anonymous(storage.url("big"), "big")).content == "Upload success"
     assert (await session.oss.download_anonymous(storage.url("big"), "back")).content == "Download success"
@@ -126,7 +126,7 @@ async def test_presigned_copies(session: AsyncSession, storage: Storage) -> None
 
 
 async def test_copies_that_fail(session: AsyncSession, storage: Storage) -> None:
-    """A refusal, a redirection, a missing file and a place that cannot be written leave nothing behind."""
+    """Failed copies leave nothing behind."""
     oss = session.oss
     for result, why in (
         (await oss.download_anonymous(storage.url("none"), "x"), "HTTP 404 NoSuchKey"),
@@ -142,19 +142,19 @@ async def test_copies_that_fail(session: AsyncSession, storage: Storage) -> None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost:1", "[::1]:1", "169.254.169.254", "0.0.0.0:1", "10.0.0.1"])
-async def test_nobody_talks_through_the_service_to_this_machine(session: AsyncSession, host: str) -> None:
-    """What is not public, and not named on the command line, is not connected to."""
+async def test_ssrf_is_refused(session: AsyncSession, host: str) -> None:
+    """Non-public addresses are refused unless allowed by name (SSRF)."""
     result = await session.oss.download_anonymous(f"http://{host}/x", "x")
     assert "not a public address" in result.error_message
 
 
 @pytest.mark.parametrize("address", ["::ffff:127.0.0.1", "fe80::1%eth0", "224.0.0.1", "100.64.0.1", "::"])
-def test_addresses_in_disguise(address: str) -> None:
-    """An address is looked at as what it means."""
+def test_disguised_addresses(address: str) -> None:
+    """Disguised notations of an address are judged by their meaning."""
     assert not is_public_address(address)
 
 
 async def test_credentials_come_first(session: AsyncSession) -> None:
-    """Without credentials there is nothing to copy with, and incomplete ones are refused."""
+    """Copies need credentials, and incomplete ones are refused."""
     assert "oss_env_init first" in (await session.oss.upload("b", "o", "/etc/passwd")).error_message
     assert not await session.oss.env_init("", "", "")

@@ -1,4 +1,4 @@
-"""Environment variables and object storage: what goes over the wire, and what comes of the answers."""
+"""Environment variables and object storage on the wire."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sent(service: Service) -> tuple[str, str, Any]:
 
 
 async def test_set_env() -> None:
-    """Variables travel as a list of pairs, to the server that the session does not list by itself."""
+    """Variables travel as pairs to a server that the session does not list."""
     async with scripted(tool_says("anything")) as (session, service):
         result = await session.env.set({"A": "b", "É": ""})
         assert (result.success, result.data) == (True, True)
@@ -57,7 +57,7 @@ async def test_set_env() -> None:
 
 
 async def test_set_env_keeps_the_server_that_is_known() -> None:
-    """A session that lists the tools itself knows better."""
+    """The server that a session lists itself is used."""
     async with scripted(tool_says("")) as (session, service):
         session.mcpTools = [McpTool("get_env", "other")]
         await session.env.get()
@@ -66,7 +66,7 @@ async def test_set_env_keeps_the_server_that_is_known() -> None:
 
 @pytest.mark.parametrize("envs", [{}, None, {"A": 1}, {1: "a"}])
 async def test_set_env_refuses(envs: Any) -> None:
-    """Nothing, and what is not text, is refused before anything is sent."""
+    """Empty and non-text variables are refused before anything is sent."""
     async with scripted(tool_says("")) as (session, service):
         with pytest.raises(ValueError, match="must"):
             await session.env.set(envs)
@@ -75,7 +75,7 @@ async def test_set_env_refuses(envs: Any) -> None:
 
 @pytest.mark.parametrize(("keys", "args"), [(None, {}), ([], {}), (["A"], {"keys": ["A"]}), (("A",), {"keys": ["A"]})])
 async def test_get_env(keys: Any, args: object) -> None:
-    """No names are all names; a variable that is not set is left out."""
+    """No names mean all names, and unset variables are left out."""
     async with scripted(tool_says('{"A": "b", "GONE": null, "N": 1}')) as (session, service):
         result = await session.env.get(keys)
         assert (result.success, result.envs) == (True, {"A": "b", "N": "1"})
@@ -83,7 +83,7 @@ async def test_get_env(keys: Any, args: object) -> None:
 
 
 async def test_get_env_refuses_a_bare_name() -> None:
-    """A name where a list of names belongs would be read as its letters."""
+    """A string instead of a list of names is refused."""
     async with scripted(tool_says("{}")) as (session, service):
         for keys in ("PATH", [1]):
             with pytest.raises(ValueError, match="keys"):
@@ -92,7 +92,7 @@ async def test_get_env_refuses_a_bare_name() -> None:
 
 
 async def test_get_env_says_when_it_cannot_read_the_answer() -> None:
-    """No text is no variables; what is no JSON object is a failure that does not quote it."""
+    """An answer that is no JSON object fails without being quoted."""
     async with scripted(tool_says("")) as (session, _):
         assert (await session.env.get()).envs == {}
     for text in ("SECRET=x", "[1]"):
@@ -104,7 +104,7 @@ async def test_get_env_says_when_it_cannot_read_the_answer() -> None:
 
 
 async def test_env_failures() -> None:
-    """A tool's failure is told in its words, a lost answer as such; a strict client raises."""
+    """Failures of the tool and lost answers are reported, or raised if strict."""
     async with scripted(tool_says("no room", is_error=True)) as (session, _):
         for result in (await session.env.set({"A": "b"}), await session.env.get()):
             assert (result.success, result.error_message) == (False, "no room")
@@ -116,7 +116,7 @@ async def test_env_failures() -> None:
 
 
 def test_env_values_are_in_no_repr() -> None:
-    """Printing a result shows names alone."""
+    """The repr of a result shows names only."""
     shown = repr(EnvResult(success=True, envs={"API_KEY": "hunter22"}))
     assert "API_KEY" in shown
     assert "hunter22" not in shown
@@ -126,7 +126,7 @@ def test_env_values_are_in_no_repr() -> None:
 
 
 async def test_env_init() -> None:
-    """Credentials travel under the tool's names; what is not given does not travel."""
+    """Credentials travel under the tool's names, absent ones not at all."""
     async with scripted(tool_says("done")) as (session, service):
         result = await session.oss.env_init(*KEYS)
         assert (result.success, result.client_config) == (True, "done")
@@ -141,7 +141,7 @@ async def test_env_init() -> None:
 
 
 async def test_copies() -> None:
-    """The four copies travel under the tools' names, however those are spelt."""
+    """The four copies travel under the tools' names."""
     async with scripted(tool_says("Upload success")) as (session, service):
         assert (await session.oss.upload("b", "o", "/p")).content == "Upload success"
         assert sent(service) == ("oss_upload", "", {"bucket": "b", "object": "o", "path": "/p"})
@@ -163,7 +163,7 @@ async def test_copies() -> None:
     ],
 )
 async def test_env_init_fails(answer: Behaviour, message: str) -> None:
-    """A text that speaks of failure is one, and so is none; config is then empty."""
+    """A text that reports failure fails, and config is then empty."""
     async with scripted(answer) as (session, _):
         result = await session.oss.env_init(*KEYS)
         assert (result.success, result.error_message, result.client_config) == (False, message, {})
@@ -171,7 +171,7 @@ async def test_env_init_fails(answer: Behaviour, message: str) -> None:
 
 
 async def test_copies_fail() -> None:
-    """A failed copy has the tool's words, or ours where it has none."""
+    """A failed copy has the tool's text, or a default one."""
     async with scripted(tool_says("", is_error=True)) as (session, _):
         assert (await session.oss.upload("b", "o", "p")).error_message == "Failed to upload to OSS"
         assert (await session.oss.upload_anonymous("u", "p")).error_message == "Failed to upload anonymously"
@@ -179,8 +179,8 @@ async def test_copies_fail() -> None:
         assert (await session.oss.download_anonymous("u", "p")).error_message == "Failed to download anonymously"
 
 
-async def test_storage_secrets_are_nowhere() -> None:
-    """Whatever the tool quotes, neither keys nor what a presigned URL carries come out."""
+async def test_storage_secrets_are_never_shown() -> None:
+    """Neither keys nor presigned URLs appear in errors, whatever the tool quotes."""
     quoting = f"failed: {' '.join(KEYS)} for {URL}"
     for answer in (tool_says(quoting), tool_says(quoting, is_error=True)):
         async with scripted(answer) as (session, _):

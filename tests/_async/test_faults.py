@@ -56,7 +56,7 @@ _DEEP = b"[" * 200_000
 
 
 class Fault(NamedTuple):
-    """What a service does wrong, and what is to come of it with one retry allowed."""
+    """A fault of a service, and the error expected with one retry allowed."""
 
     name: str
     behaviour: Behaviour
@@ -148,7 +148,7 @@ def _no_margin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _called(call: Call, timeout: float) -> Call:
-    """Give commands and code, which have time limits of their own, that of the others."""
+    """Give commands and code the time limit that the other calls have."""
     if call.name.endswith("execute_command"):
         return call._replace(make=lambda _, session: session.command.execute_command("true", int(timeout * 1000)))
     if call.name.endswith("run_code"):
@@ -160,14 +160,14 @@ def _called(call: Call, timeout: float) -> Call:
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in STALLS], ids=lambda fault: fault.name)
 async def test_fault(fault: Fault, call: Call) -> None:
-    """Each method ends within its time limit with the right error in the right way, and repeats only what it may."""
+    """Each method ends in time with the right error, repeating only if safe."""
     await check(fault, call)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 async def test_stalls(call: Call) -> None:
-    """So it is with faults that use up the whole time limit; they are waited for at once."""
+    """Faults that use up the whole time limit end correctly too."""
     await async_at_once([partial(check, fault, call) for fault in STALLS])
 
 
@@ -204,7 +204,7 @@ async def check(fault: Fault, call: Call) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 async def test_strict(fault: Fault) -> None:
-    """A strict client raises the error that others find in the result, from every method."""
+    """A strict client raises the error that others find in the result."""
     for call in CALLS:
         if (fault.only_data and call.acknowledged) or (fault in STALLS and call.name != "get"):
             continue
@@ -222,7 +222,7 @@ def _close_at_once(peer: Peer) -> None:
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 async def test_closes_after_accepting(call: Call) -> None:
-    """A service that closes each connection at once is a lost or a failed connection, never a wrong answer."""
+    """A service that closes each connection is a connection error."""
     with Service(ok(), accepting=_close_at_once) as service:
         async with client(service.url, max_retries=1) as bay:
             _, error, raised = await outcome(call, bay, handle(bay, service.url if call.direct else ""))
@@ -233,7 +233,7 @@ async def test_closes_after_accepting(call: Call) -> None:
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 async def test_nobody_listens(call: Call) -> None:
-    """A refused connection is retried, since nothing was sent, and ends as ConnectionFailed."""
+    """A refused connection is retried and ends as ConnectionFailed."""
     with nobody() as url:
         async with client(url, max_retries=1) as bay:
             _, error, raised = await outcome(call, bay, handle(bay, url if call.direct else ""))

@@ -1,4 +1,4 @@
-"""Files between this machine and a session, by presigned URLs over real sockets."""
+"""File transfers by presigned URLs over real sockets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def here(tmp_path: Path) -> Path:
 
 
 async def test_upload(session: AsyncSession, service: ContextService, here: Path) -> None:
-    """The context is found once, the file goes up, the session fetches it; progress is told to the last byte."""
+    """The context is found once, the file goes up, the session fetches it."""
     seen = list[int]()
     result = await session.file_system.upload_file(here, PLACE, content_type="image/png", progress_cb=seen.append)
     assert result.success
@@ -58,7 +58,7 @@ async def test_upload(session: AsyncSession, service: ContextService, here: Path
 
 
 async def test_download(session: AsyncSession, service: ContextService, tmp_path: Path) -> None:
-    """The session stores the file, then it comes down, whole and under its name."""
+    """The session stores the file, then it comes down whole."""
     service.files[CONTEXT, PLACE] = Stored.of(b"12345")
     seen, target = list[int](), tmp_path / "new" / "b.bin"
     result = await session.file_system.download_file(PLACE, str(target), progress_cb=seen.append)
@@ -73,7 +73,7 @@ async def test_download(session: AsyncSession, service: ContextService, tmp_path
 
 
 async def test_context_path(session: AsyncSession, service: ContextService) -> None:
-    """The path is told, also by a session that was found again; None if it cannot be found out."""
+    """The transfer path is returned, or None if it is unknown."""
     assert await session.file_system.get_file_transfer_context_path() == "/tmp/file-transfer"
     found = AsyncSession(session.agent_bay, "session-1")
     assert await found.file_system.get_file_transfer_context_path() == "/tmp/file-transfer"
@@ -97,7 +97,7 @@ async def test_context_path(session: AsyncSession, service: ContextService) -> N
 async def test_upload_that_fails(
     session: AsyncSession, service: ContextService, here: Path, fault: dict[str, Any], message: str, status: int
 ) -> None:
-    """An upload that failed says so, how far it came, and never the URL."""
+    """A failed upload reports how far it came, and never the URL."""
     vars(service).update(fault)
     result = await session.file_system.upload_file(
         here, PLACE, wait_timeout=0.5 if message == "did not copy" else 60, poll_interval=0.1
@@ -110,7 +110,7 @@ async def test_upload_that_fails(
 
 
 async def test_download_that_fails(session: AsyncSession, service: ContextService, tmp_path: Path) -> None:
-    """A download that breaks off leaves nothing behind."""
+    """An interrupted download leaves nothing behind."""
     service.files[CONTEXT, PLACE] = Stored.of(b"12345")
     service.short = 99
     result = await session.file_system.download_file(PLACE, tmp_path / "b")
@@ -120,7 +120,7 @@ async def test_download_that_fails(session: AsyncSession, service: ContextServic
 
 
 async def test_local_file_is_looked_at_first(session: AsyncSession, service: ContextService, tmp_path: Path) -> None:
-    """Without a local file nothing is sent."""
+    """Nothing is sent without a local file."""
     result = await session.file_system.upload_file(tmp_path / "none", PLACE)
     assert result.error_message == f"Local file not found: {tmp_path / 'none'}"
     assert not await session.file_system.upload_file(tmp_path, PLACE)
@@ -128,7 +128,7 @@ async def test_local_file_is_looked_at_first(session: AsyncSession, service: Con
 
 
 async def test_without_waiting(session: AsyncSession, service: ContextService, here: Path, tmp_path: Path) -> None:
-    """wait=False begins the copying, and looks at nothing."""
+    """wait=False begins the copy and does not poll."""
     service.after_sync = ["Running"]
     assert await session.file_system.upload_file(here, PLACE, wait=False)
     assert await session.file_system.download_file(PLACE, tmp_path / "b", wait=False)
@@ -136,7 +136,7 @@ async def test_without_waiting(session: AsyncSession, service: ContextService, h
 
 
 async def test_only_the_path_itself_counts(session: AsyncSession, service: ContextService, here: Path) -> None:
-    """A task of another path or direction is not taken for this one's."""
+    """Tasks of another path or direction are ignored."""
     service.task(CONTEXT, "/tmp/other", "download", "Success")
     service.task(CONTEXT, PLACE, "upload", "Success")
     service.after_sync = ["Running", "Running", "Finished"]
@@ -146,7 +146,7 @@ async def test_only_the_path_itself_counts(session: AsyncSession, service: Conte
 
 
 async def test_options_of_the_transfer(session: AsyncSession, service: ContextService, here: Path) -> None:
-    """Redirects can be refused, and a transfer that stands still ends after the time given."""
+    """Redirects can be refused, and a stalled transfer ends in time."""
     transfer = AsyncFileTransfer(session.agent_bay, session, http_timeout=1.5, follow_redirects=False)
     service.redirects = 1
     refused = await transfer.upload(here, PLACE)
@@ -158,7 +158,7 @@ async def test_options_of_the_transfer(session: AsyncSession, service: ContextSe
 
 
 async def test_own_http_client(service: ContextService, here: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A given client carries transfers too, is not logged the URL, and adds no credentials of its own."""
+    """A given client carries transfers without credentials or logged URLs."""
     caplog.set_level("DEBUG")
     async with (
         httpx.AsyncClient(auth=("user", "password"), trust_env=False) as http_client,
@@ -173,7 +173,7 @@ async def test_own_http_client(service: ContextService, here: Path, caplog: pyte
 
 
 async def test_results_take_the_reference_s_positions() -> None:
-    """Results can be made as the reference makes them."""
+    """Results take positional arguments as in the reference."""
     sent = UploadResult(True, "r1", "r2", 200, "etag", 5, "/a")
     assert (sent.success, sent.bytes_sent, sent.path, sent.error_message, sent.request_id) == (True, 5, "/a", None, "")
     got = DownloadResult(False, "r1", "r2", 404, 0, "/a", "b", "no")

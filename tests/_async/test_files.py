@@ -1,4 +1,4 @@
-"""Files of a session, whatever they are called and whatever they hold."""
+"""Files of a session with any name and any content."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def files(home: AsyncSession, request: pytest.FixtureRequest) -> AsyncIter
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_any_name(files: AsyncFileSystem, name: str) -> None:
-    """A file can be made, found, listed, read, edited, moved and deleted whatever it is called."""
+    """A file of any name works in every operation."""
     path = f"/home/wuying/d/{name}"
     assert await files.write_file(f"d/{name}", "one two")
     assert [entry.name for entry in (await files.list_directory("d")).entries] == [name]
@@ -63,7 +63,7 @@ async def test_any_name(files: AsyncFileSystem, name: str) -> None:
 
 
 async def test_any_text(files: AsyncFileSystem) -> None:
-    """Every text comes back as it went, one by one and all at once."""
+    """Every text comes back unchanged, singly and in bulk."""
     for number, text in enumerate(TEXTS):
         assert await files.write_file(f"d/{number}", text)
         assert (await files.read_file(f"d/{number}")).content == text
@@ -74,7 +74,7 @@ async def test_any_text(files: AsyncFileSystem) -> None:
 
 
 async def test_bytes(files: AsyncFileSystem) -> None:
-    """Bytes that are no text are written, replaced and added to at once, through links, and keep the permissions."""
+    """Bytes are written, replaced and appended atomically, keeping permissions."""
     data = bytes(range(256)) * 500
     assert await files.write_file("deep/er/x", data)
     await files.session.command.run("chmod 751 deep/er/x; ln -s deep/er/x link")
@@ -89,7 +89,7 @@ async def test_bytes(files: AsyncFileSystem) -> None:
 
 
 async def test_bytes_that_cannot_be_written(files: AsyncFileSystem) -> None:
-    """What cannot be written is a failure that names the path, and nothing is left behind."""
+    """A failed write names the path and leaves nothing behind."""
     for path in ("/usr/x", "/tmp"):
         result = await files.write_file(path, b"\xff")
         assert isinstance(result.exception, FileError)
@@ -98,7 +98,7 @@ async def test_bytes_that_cannot_be_written(files: AsyncFileSystem) -> None:
 
 
 async def test_what_is_no_text_is_not_read_as_one(files: AsyncFileSystem) -> None:
-    """Instead of a damaged text there is an error that says where and what to do."""
+    """Reading bytes as text fails with the position and a hint."""
     await files.write_file("x", b"text\xff")
     result = await files.read_file("x")
     assert isinstance(result.exception, FileError)
@@ -108,7 +108,7 @@ async def test_what_is_no_text_is_not_read_as_one(files: AsyncFileSystem) -> Non
 
 
 async def test_edit(files: AsyncFileSystem) -> None:
-    """Edits are made in order, each once, all or none; a dry run shows the same change and makes none."""
+    """Edits apply in order, all or none, and a dry run changes nothing."""
     await files.write_file("x", "a a\r\nb\n")
     edits = [{"oldText": "a", "newText": "b"}, {"oldText": "b", "newText": "ü"}]
     shown = await files.edit_file("x", edits, dry_run=True)
@@ -126,7 +126,7 @@ async def test_edit(files: AsyncFileSystem) -> None:
 
 
 async def test_search(files: AsyncFileSystem) -> None:
-    """Names are matched by `*` and `?`, at any depth; what is excluded is not looked into."""
+    """Names match `*` and `?` at any depth, and exclusions are not entered."""
     await files.session.command.run("mkdir -p a/b skip/b; touch a/b/x.py a/y.py skip/b/z.py a/[x].py")
     found = (await files.search_files("~", "*.py", ["skip", "y*"])).matches
     assert found == ["/home/wuying/a/[x].py", "/home/wuying/a/b/x.py"]
@@ -136,7 +136,7 @@ async def test_search(files: AsyncFileSystem) -> None:
 
 
 async def test_directories(files: AsyncFileSystem) -> None:
-    """Directories are made with those above, moved whole and deleted with all they hold."""
+    """Directories are created with parents, moved whole and deleted with contents."""
     assert (await files.create_directory("a/b/c")).data is True
     assert await files.create_directory("a/b/c")
     assert (await files.get_file_info("a/b")).is_directory
@@ -160,7 +160,7 @@ PATHS = st.lists(NAME.map(lambda name: f"/d/{name}"), min_size=1, max_size=5, un
 
 @given(st.data())
 def test_contents_in_a_text(data: st.DataObject) -> None:
-    """Contents come out of the text form as they went in, or where that is ambiguous, as the reference reads them."""
+    """Contents are read from the text form as they were written."""
     paths = data.draw(PATHS)
     contents = {path: data.draw(st.one_of(st.sampled_from(TEXTS), st.text())) for path in paths}
     text = "\n---\n".join(f"{path}:\n{content}\n" for path, content in contents.items())
@@ -178,7 +178,7 @@ def test_contents_of_any_text(text: str, paths: list[str]) -> None:
 
 
 def test_contents_as_the_reference_has_them() -> None:
-    """A text of other paths is read by lines; a failure on the path's own line is one."""
+    """A text of other paths is read by lines, as in the reference."""
     assert read_contents(said("a: one\ntwo\n---\nb:\n x \n---\n"), ["c"]) == ({"a": "one\ntwo", "b": "x"}, {})
     assert read_contents(said("/a: Error - no\n---\n/b:\nError - x\n"), ["/a", "/b"]) == (
         {"/b": "Error - x"},
@@ -192,20 +192,20 @@ def test_contents_as_the_reference_has_them() -> None:
 
 @given(st.lists(st.tuples(NAME.filter(lambda name: not name[0].isspace()), st.booleans())))
 def test_listing_in_a_text(entries: list[tuple[str, bool]]) -> None:
-    """Names come out of a listing as they are, blanks at their ends and tags in them too."""
+    """A listing is read exactly, with trailing blanks and tags in names."""
     text = "\n".join(f"{'[DIR]' if is_directory else '[FILE]'} {name}" for name, is_directory in entries)
     assert [(entry.name, entry.is_directory) for entry in read_directory_listing(said(text))] == entries
 
 
 @given(st.lists(NAME.map(lambda name: f"/d/{name}")))
 def test_matches_in_a_text(paths: list[str]) -> None:
-    """Paths come out of a search as they are, one a line."""
+    """Search results are read exactly, one path per line."""
     assert read_matches(said("\n".join(paths) or "No matches found")) == paths
 
 
 @given(st.dictionaries(LINE.filter(lambda key: key.strip() == key and ":" not in key), st.one_of(st.integers(), LINE)))
 def test_info_in_a_text(info: dict[str, object]) -> None:
-    """What is told of a file is split at the first colon; nothing makes the reader fail."""
+    """File information is split at the first colon, and nothing fails."""
     found = read_info("\n".join(f"{key}: {value}" for key, value in info.items()))
     assert set(found) == set(info)
     assert all(found[key] == value for key, value in info.items() if isinstance(value, int))
@@ -225,7 +225,7 @@ STATE = st.dictionaries(
 
 @given(STATE, STATE)
 def test_changes_lead_from_one_state_to_the_other(before: dict[str, list[int]], now: dict[str, list[int]]) -> None:
-    """Each path has one event, or a deletion and a creation, and together they say which paths there are."""
+    """Change events lead from the old set of paths to the new one."""
     paths = set(before)
     for event in diff_snapshots(before, now):
         if event["eventType"] == "create":
@@ -261,7 +261,7 @@ async def test_arguments() -> None:
 
 
 async def test_move_that_fails_without_a_word() -> None:
-    """A failure without a text has one of ours."""
+    """A failure without a text gets a default message."""
     with Service(tool_says("", is_error=True)) as service:
         async with client_of(service) as (files, _):
             assert (await files.move_file("/a", "/b")).error_message == "Failed to move file"

@@ -1,4 +1,4 @@
-"""Git in a session of the private runtime: the real program, as its user has it."""
+"""Git in a session of the private runtime, with the real program."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def commit(session: AsyncSession, repo: str, path: str, text: str, message
 
 
 async def test_from_init_to_log(session: AsyncSession) -> None:
-    """A repository is made, changed, committed and looked at; what git tells comes back whole."""
+    """A repository is created, changed, committed and inspected."""
     git, repo = session.git, "it's a repo"
     made = await git.init(repo, initial_branch="feature/#1")
     assert made.success
@@ -66,7 +66,7 @@ async def test_from_init_to_log(session: AsyncSession) -> None:
 
 
 async def test_branches(session: AsyncSession) -> None:
-    """Branches are made, listed, checked out and deleted; a detached commit is none."""
+    """Branches are created, listed, checked out and deleted."""
     git = session.git
     await git.init("r", initial_branch="main")
     at = await commit(session, "r", "a", "1\n", "first")
@@ -91,8 +91,8 @@ async def test_branches(session: AsyncSession) -> None:
     assert [branch.name for branch in (await git.list_branches("r")).branches] == ["main"]
 
 
-async def test_going_back(session: AsyncSession) -> None:
-    """Changes are taken back from the index, from the work tree, and with the branch."""
+async def test_discarding_changes(session: AsyncSession) -> None:
+    """Changes are discarded in the index, the work tree and the branch."""
     git = session.git
     await git.init("r", initial_branch="main")
     await commit(session, "r", "a", "1\n", "first")
@@ -117,7 +117,7 @@ async def test_going_back(session: AsyncSession) -> None:
 
 
 async def test_diff(session: AsyncSession) -> None:
-    """What differs is listed and shown, between work tree, index and commits."""
+    """Differences are listed between work tree, index and commits."""
     git = session.git
     await git.init("r", initial_branch="main")
     await commit(session, "r", "old name", "1\n2\n3\n4\n5\n6\n", "first")
@@ -134,7 +134,7 @@ async def test_diff(session: AsyncSession) -> None:
 
 
 async def test_remotes(session: AsyncSession) -> None:
-    """Two clones of a bare repository push, fetch and pull; a push that would lose commits is refused."""
+    """Two clones push, fetch and pull, and a push that loses commits is refused."""
     git = session.git
     await git.init("there.git", bare=True, initial_branch="main")
     await git.init("one", initial_branch="main")
@@ -169,7 +169,7 @@ async def test_remotes(session: AsyncSession) -> None:
 
 
 async def test_conflict(session: AsyncSession) -> None:
-    """A pull that stops at a conflict says so, although git tells it on standard output alone."""
+    """A pull that stops at a conflict raises GitConflictError."""
     git = session.git
     await git.init("r", initial_branch="main")
     await git.set_config("r", "pull.rebase", "false", scope="local")
@@ -187,7 +187,7 @@ async def test_conflict(session: AsyncSession) -> None:
 
 
 async def test_settings(session: AsyncSession) -> None:
-    """Settings are written and read in their scope; one that is not set is None."""
+    """Settings are written and read in their scope, and unset ones are None."""
     git = session.git
     assert await git.get_config(".", "user.name") == "Ünïcode Näme"
     await git.init("r")
@@ -201,7 +201,7 @@ async def test_settings(session: AsyncSession) -> None:
 
 
 async def test_failures(session: AsyncSession) -> None:
-    """Each failure has its class, its exit code and git's own words."""
+    """Each failure has its class, its exit code and git's own text."""
     git = session.git
     with pytest.raises(GitNotARepoError) as not_there:
         await git.status(".")
@@ -218,8 +218,8 @@ async def test_failures(session: AsyncSession) -> None:
     assert "hunter22" not in f"{refused.value} {vars(refused.value)}"
 
 
-async def test_out_of_time(session: AsyncSession) -> None:
-    """A command that takes too long is killed, and that is no exit code."""
+async def test_git_timeout(session: AsyncSession) -> None:
+    """A command beyond its time limit raises GitTimeoutError."""
     await session.git.init("r")
     await write(session, "r/.git/hooks/pre-commit", "#!/bin/sh\nsleep 60\n")
     (await session.command.run("chmod +x r/.git/hooks/pre-commit")).check()
@@ -231,7 +231,7 @@ async def test_out_of_time(session: AsyncSession) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 async def test_what_is_not_git_keeps_its_class(strict: bool) -> None:
-    """What prevented the command is raised as it is, by any client; a failed command is git's matter."""
+    """Errors that prevented the command keep their class."""
     version = json.dumps({"stdout": "git version 2", "stderr": "", "exit_code": 0})
     stopped = json.dumps({"stdout": "", "stderr": "", "exit_code": -1, "errorMessage": "timed out after 5 ms"})
     failed = json.dumps({"stdout": "", "stderr": "fatal: no", "errorCode": 128})

@@ -1,4 +1,4 @@
-"""Links to ports inside sessions: what goes through, and what does not."""
+"""Links to ports inside sessions: what is forwarded, and what is refused."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def bay() -> AsyncIterator[AsyncAgentBay]:
 
 @pytest.fixture(scope="module")
 async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
-    """A session in which a server listens on port 30100."""
+    """A session with a server on port 30100."""
     async with bay.session() as made:
         await made.file_system.write_file("server.py", SERVER)
         await made.command.run("python3 server.py 30100 > log 2>&1 &")
@@ -138,13 +138,13 @@ async def web() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def link(session: AsyncSession, port: int = 30100, protocol: str = "https") -> str:
-    """A link to a port."""
+    """Make a link to a port."""
     url: str = (await session.get_link(protocol, port)).data
     return url
 
 
 async def test_request(session: AsyncSession, web: httpx.AsyncClient) -> None:
-    """Path, query and headers arrive as they were sent, but for those of the connection and our own names."""
+    """Path, query and headers arrive unchanged, except hop-by-hop headers."""
     url = await link(session)
     assert url.endswith("/path/")
     answer = await web.get(
@@ -163,7 +163,7 @@ async def test_request(session: AsyncSession, web: httpx.AsyncClient) -> None:
 
 
 async def test_bodies(session: AsyncSession, web: httpx.AsyncClient) -> None:
-    """Bodies of any size pass both ways, also those whose size nobody knows before."""
+    """Bodies of any size pass both ways, also of unknown size."""
     url, body = await link(session), bytes(range(256)) * 40_000
     digest = hashlib.sha256(body).hexdigest()
     assert (await web.post(url, content=body)).text == digest
@@ -178,7 +178,7 @@ async def test_bodies(session: AsyncSession, web: httpx.AsyncClient) -> None:
 
 
 async def test_answers(session: AsyncSession, web: httpx.AsyncClient) -> None:
-    """Redirections stay within the link, headers of the connection do not pass, a broken answer is seen as one."""
+    """Redirects stay within the link, and a broken answer is seen as one."""
     url = await link(session)
     moved = await web.get(url + "moved")
     assert moved.headers["location"] == httpx.URL(url + "else/where?a=b").raw_path.decode()
@@ -190,7 +190,7 @@ async def test_answers(session: AsyncSession, web: httpx.AsyncClient) -> None:
 
 
 async def test_events_come_as_they_happen(session: AsyncSession, web: httpx.AsyncClient) -> None:
-    """What a server streams is not held back."""
+    """A streamed answer is not held back."""
     url, seen = await link(session), []
     async with web.stream("GET", url + "events") as answer:
         assert answer.headers["content-type"] == "text/event-stream"
@@ -202,7 +202,7 @@ async def test_events_come_as_they_happen(session: AsyncSession, web: httpx.Asyn
 
 
 async def test_nothing_else_is_reachable(bay: AsyncAgentBay, session: AsyncSession, web: httpx.AsyncClient) -> None:
-    """A token opens one port of one session, for as long as that lives; nothing can be guessed from it."""
+    """A token opens one port of one session, and cannot be guessed."""
     url = await link(session)
     for port in (30099, 30200, 22, 80):
         with pytest.raises(SessionError, match="Invalid port"):
@@ -231,7 +231,7 @@ async def test_nothing_else_is_reachable(bay: AsyncAgentBay, session: AsyncSessi
 
 
 async def talk(url: str, *said: str) -> list[Any]:
-    """Say something over a WebSocket; return what came, and how it ended."""
+    """Send a text over a WebSocket, and return what came and how it ended."""
     socket = await AsyncWebSocket.open(WebSocketEndpoint(url, "", None, None), 60)
     heard: list[Any] = []
     try:
@@ -247,7 +247,7 @@ async def talk(url: str, *said: str) -> list[Any]:
 
 
 async def test_websocket(session: AsyncSession, web: httpx.AsyncClient) -> None:
-    """A WebSocket link leads to a WebSocket inside, with path and query; a close there is a close here."""
+    """A WebSocket link forwards frames, path, query and close codes."""
     url = await link(session, protocol="wss")
     assert await talk(url, "hällo", "again") == ["/", "hällo", "again"]
     assert await talk(f"{url}/sub/path?q=1", "x") == ["/sub/path?q=1", "x"]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_session_is_deleted_at_the_end_of_its_block(bay: AsyncAgentBay) -> None:
-    """A session lives as long as its `with` block, also when the block raises."""
+    """A session lives as long as its `with` block, also when that raises."""
 
     seen: list[AsyncSession] = []
 
@@ -41,7 +41,7 @@ async def test_session_is_deleted_at_the_end_of_its_block(bay: AsyncAgentBay) ->
 
 
 async def test_networks() -> None:
-    """The network of sessions is chosen for the runtime, and by a policy for one; what is none is refused by name."""
+    """The network is chosen for the runtime, or by policy for a session."""
     async with AsyncAgentBay.local(network="none", allow_hosts=["registry.test", "10.0.0.7:8080"]) as bay:
         async with bay.session() as session:
             assert (
@@ -58,7 +58,7 @@ async def test_networks() -> None:
 
 
 async def test_without_namespaces() -> None:
-    """Where that is asked for by name, sessions are plain processes, and still end with their block."""
+    """Without namespaces sessions are processes that end with their block."""
     async with AsyncAgentBay.local(isolation="none") as bay, bay.session() as session:
         assert await session.file_system.write_file("/home/wuying/a.txt", "text")
         assert (await session.command.run("cat a.txt")).output == "text"
@@ -68,7 +68,7 @@ async def test_without_namespaces() -> None:
 
 
 async def test_places_that_programs_know(bay: AsyncAgentBay) -> None:
-    """`/workspace` and other homes that programs for the cloud use are the session's home."""
+    """`/workspace` and homes of cloud images are the session's home."""
     async with bay.session() as session:
         for number, place in enumerate(("/workspace", "/home/user", "/home/guest")):
             assert await session.file_system.create_directory(f"{place}/{number}")
@@ -77,7 +77,7 @@ async def test_places_that_programs_know(bay: AsyncAgentBay) -> None:
 
 
 async def test_what_takes_no_time_limit(bay: AsyncAgentBay) -> None:
-    """None as a time limit is the default; what is no number is refused."""
+    """None as a time limit is the default, and non-numbers are refused."""
     async with bay.session() as session:
         assert await session.command.run("true", timeout_ms=None)
         refused = await session.command.run("true", timeout_ms="5")  # type: ignore[arg-type]
@@ -87,14 +87,14 @@ async def test_what_takes_no_time_limit(bay: AsyncAgentBay) -> None:
 
 
 async def test_session_may_be_deleted_inside_its_block(bay: AsyncAgentBay) -> None:
-    """Deleting a session early does not make the end of its block fail."""
+    """A session may be deleted inside its block."""
     async with bay.session() as session:
         assert await session.delete()
     assert not await session.delete()
 
 
 async def test_many_sessions_through_one_client(bay: AsyncAgentBay) -> None:
-    """A hundred sessions are created, used and deleted through one client, all at once."""
+    """A hundred sessions run through one client at once."""
 
     async def live(number: int) -> str:
         async with bay.session(CreateSessionParams(labels={"number": str(number)})) as session:
@@ -107,7 +107,7 @@ async def test_many_sessions_through_one_client(bay: AsyncAgentBay) -> None:
 
 
 async def test_sessions_do_not_see_each_other(bay: AsyncAgentBay) -> None:
-    """What one session writes and runs is not there in another."""
+    """Sessions see neither files nor processes of each other."""
     async with bay.session() as one, bay.session() as other:
         await one.file_system.write_file("/tmp/secret", "one's")
         await one.command.run("sleep 1000 > /dev/null 2>&1 &")
@@ -116,7 +116,7 @@ async def test_sessions_do_not_see_each_other(bay: AsyncAgentBay) -> None:
 
 
 async def test_pause_stops_everything_and_loses_nothing(bay: AsyncAgentBay) -> None:
-    """A counter stands still while its session is paused, and goes on from there; a paused session does no work."""
+    """A paused session stands still, refuses work, and continues on resume."""
     async with bay.session() as session:
         await session.command.run("(while :; do echo >> count; sleep 0.01; done) > /dev/null 2>&1 &")
         await session.command.run("until [ -s count ]; do sleep 0.05; done", timeout_ms=60_000)
@@ -138,7 +138,7 @@ async def test_begun_pause_is_waited_for_by_looking(bay: AsyncAgentBay) -> None:
 
 
 async def test_command_outcomes(bay: AsyncAgentBay) -> None:
-    """Exit codes are data, `check` raises on them, and a timeout carries the output so far."""
+    """Exit codes are data, `check` raises, and a timeout carries the output."""
     async with bay.session() as session:
         failed = await session.command.run("echo said; echo why >&2; exit 7")
         assert (failed.exit_code, failed.stdout, failed.stderr) == (7, "said\n", "why\n")
@@ -154,7 +154,7 @@ async def test_command_outcomes(bay: AsyncAgentBay) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 51 * 1024, 200_000])
 async def test_files_survive_their_size(bay: AsyncAgentBay, size: int) -> None:
-    """Text of any length, of characters of two bytes, comes back as it went, as text and as bytes."""
+    """Long multi-byte text comes back unchanged, as text and as bytes."""
     text = "é" * size
     async with bay.session() as session:
         assert await session.file_system.write_file("deep/er/file.txt", text)
@@ -172,7 +172,7 @@ async def test_names_survive(bay: AsyncAgentBay, name: str) -> None:
 
 
 async def test_file_failures(bay: AsyncAgentBay) -> None:
-    """A file that is not there, a directory, and a read-only place are failures that name the path."""
+    """Missing files, directories and read-only places fail with the path."""
     async with bay.session() as session:
         for result, path in (
             (await session.file_system.read_file("none.txt"), "none.txt"),
@@ -185,7 +185,7 @@ async def test_file_failures(bay: AsyncAgentBay) -> None:
 
 
 async def test_pages_and_iteration(bay: AsyncAgentBay) -> None:
-    """Pages follow each other, the iterator reads them all, and a page too many is a failure."""
+    """The iterator reads all pages, and a page too many fails."""
     made = [(await bay.create(CreateSessionParams(labels={"n": "x"}))).unwrap().session for _ in range(5)]
     ids = [session.session_id for session in made if session]
     pages = [(await bay.list({"n": "x"}, page=page, limit=2)).unwrap() for page in (1, 2, 3)]
@@ -199,7 +199,7 @@ async def test_pages_and_iteration(bay: AsyncAgentBay) -> None:
 
 
 async def test_strict_client_raises() -> None:
-    """With `strict` every failure raises, of its own class."""
+    """With `strict` every failure raises its own class."""
     async with AsyncAgentBay.local(strict=True) as bay:
         with pytest.raises(SessionNotFoundError):
             await bay.get("session-none")
@@ -210,7 +210,7 @@ async def test_strict_client_raises() -> None:
 
 
 async def test_closed_client_says_so() -> None:
-    """A client that was closed raises from every call, and closing it again does nothing."""
+    """Every call of a closed client raises, and closing twice is harmless."""
     bay = AsyncAgentBay.local()
     await bay.aclose()
     await bay.aclose()

@@ -1,4 +1,4 @@
-"""Files between a session and object storage: a real S3 server, by the runtime, with and without credentials."""
+"""Files between a session and a real S3 server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def s3(storage: str) -> Any:
 
 
 def presigned(storage: str, method: str, name: str) -> str:
-    """A URL that stands for credentials."""
+    """A presigned URL."""
     url: str = s3(storage).generate_presigned_url(method, {"Bucket": "bucket", "Key": name})
     return url
 
@@ -67,7 +67,7 @@ async def session(port: int, storage: str) -> AsyncIterator[AsyncSession]:
 
 
 async def test_there_and_back(session: AsyncSession, storage: str) -> None:
-    """What goes into a bucket is there whole, and comes back the same; an empty file too, and odd names."""
+    """Files survive a bucket unchanged, empty and oddly named ones too."""
     for name, data in {"a/b c ü": DATA, "empty": b""}.items():
         await session.file_system.write_file("there", data)
         sent = (await session.oss.upload("bucket", name, "there")).unwrap()
@@ -79,7 +79,7 @@ async def test_there_and_back(session: AsyncSession, storage: str) -> None:
 
 
 async def test_presigned_there_and_back(session: AsyncSession, storage: str) -> None:
-    """The same by presigned URLs, for which the session needs no credentials."""
+    """Presigned URLs work without credentials in the session."""
     await session.file_system.write_file("there", DATA)
     up, down = (presigned(storage, method, "anonymous") for method in ("put_object", "get_object"))
     assert (await session.oss.upload_anonymous(up, "there")).unwrap().content == "Upload success"
@@ -89,7 +89,7 @@ async def test_presigned_there_and_back(session: AsyncSession, storage: str) -> 
 
 
 async def test_failures(session: AsyncSession, storage: str) -> None:
-    """What cannot be copied is a failure in words, and no file is touched."""
+    """A failed copy is reported and touches no file."""
     oss, files = session.oss, session.file_system
     await files.write_file("kept", "as it was")
     up, down = presigned(storage, "put_object", "x"), presigned(storage, "get_object", "none")
@@ -117,7 +117,7 @@ async def test_failures(session: AsyncSession, storage: str) -> None:
 
 
 async def test_without_credentials(session: AsyncSession, storage: str) -> None:
-    """Without credentials nothing is tried; credentials of one session are not another's."""
+    """Copies need the session's own credentials."""
     async with session.agent_bay.session() as other:
         assert "oss_env_init" in (await other.oss.upload("bucket", "x", "y")).error_message
         await other.file_system.write_file("x", "x")
@@ -135,7 +135,7 @@ async def test_wrong_credentials(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A server that looks at keys refuses these, which is said; neither they nor a signature come out anywhere."""
+    """Refused credentials are reported without showing them."""
     caplog.set_level(logging.DEBUG)
     await session.file_system.write_file("there", "x")
     monkeypatch.setattr(settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)

@@ -1,4 +1,4 @@
-"""Background processes: what they write, read and leave behind."""
+"""Background processes: output, input, signals and exit codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def session() -> AsyncIterator[AsyncSession]:
 
 
 async def test_streams_and_exit_code(session: AsyncSession) -> None:
-    """Both streams come apart, as text and as bytes, as often as one likes; the exit code is the process's own."""
+    """Both streams and the exit code are read, repeatedly."""
     process = await session.command.start("echo ü; sleep 0.2; printf last; echo why >&2; exit 7")
     assert [line async for line in process.stdout.lines()] == ["ü", "last"]
     assert await process.stderr.read() == "why\n"
@@ -31,7 +31,7 @@ async def test_streams_and_exit_code(session: AsyncSession) -> None:
 
 
 async def test_place_and_environment(session: AsyncSession) -> None:
-    """It starts where and with what it was told, and with what the session's environment has."""
+    """A process starts in its directory with its environment."""
     await session.env.set({"OF_THE_SESSION": "2"})
     process = await session.command.start("pwd; echo $ONE $OF_THE_SESSION", cwd="/tmp", envs={"ONE": "1"})
     assert await process.stdout.read() == "/tmp\n1 2\n"
@@ -42,7 +42,7 @@ async def test_place_and_environment(session: AsyncSession) -> None:
 
 
 async def test_output_comes_while_it_runs(session: AsyncSession) -> None:
-    """What is written is there before the end."""
+    """Output is read before the process ends."""
     process = await session.command.start("echo now; sleep 300")
     async for text in process.stdout:
         assert text == "now\n"
@@ -53,14 +53,14 @@ async def test_output_comes_while_it_runs(session: AsyncSession) -> None:
 
 
 async def test_characters_are_never_cut(session: AsyncSession) -> None:
-    """Text whose characters arrive in halves is whole; what is no text becomes replacement characters."""
+    """Split characters are joined, invalid bytes replaced."""
     process = await session.command.start(r"printf '\303'; sleep 0.3; printf '\274 \377'")
     texts = [text async for text in process.stdout]
     assert "".join(texts) == "ü \N{REPLACEMENT CHARACTER}"
 
 
 async def test_input(session: AsyncSession) -> None:
-    """Input of any size and kind arrives whole, and ends when it is closed."""
+    """Input of any size arrives whole, and ends when closed."""
     process = await session.command.start("sha256sum; echo done")
     data = bytes(range(256)) * 700
     await process.send_stdin("text\n")
@@ -73,7 +73,7 @@ async def test_input(session: AsyncSession) -> None:
 
 
 async def test_input_that_nobody_reads(session: AsyncSession) -> None:
-    """A process that does not read takes what a pipe holds, and the error says how much that was."""
+    """Unread input raises with the number of bytes accepted."""
     process = await session.command.start("sleep 300")
     with pytest.raises(DeadlineExceeded, match="does not read") as caught:
         await process.send_stdin(b"x" * 200_000, timeout=4)
@@ -82,7 +82,7 @@ async def test_input_that_nobody_reads(session: AsyncSession) -> None:
 
 
 async def test_attach_and_signal(session: AsyncSession) -> None:
-    """Who knows the id finds it again, and a signal reaches what it has started too."""
+    """A process is found by its id, and signals reach its children."""
     process = await session.command.start("trap 'echo caught; exit 5' TERM; sleep 301 & wait")
     again = await session.command.attach(process.id)
     assert again.pid == process.pid
@@ -99,7 +99,7 @@ async def test_attach_and_signal(session: AsyncSession) -> None:
 
 
 async def test_wait_ends_in_time(session: AsyncSession) -> None:
-    """A wait that is over is a timeout, and the process runs on."""
+    """A wait that times out leaves the process running."""
     process = await session.command.start("sleep 300")
     with pytest.raises(TimeoutError, match="still runs"):
         await process.wait(0.2)
@@ -111,7 +111,7 @@ async def test_wait_ends_in_time(session: AsyncSession) -> None:
 
 
 async def test_waits_without_a_limit(session: AsyncSession) -> None:
-    """Infinity is a time limit like any other, for every handle."""
+    """Infinity is a valid time limit everywhere."""
     process = await session.command.start("cat")
     await process.send_stdin("x", timeout=math.inf)
     await process.close_stdin()
@@ -125,7 +125,7 @@ async def test_waits_without_a_limit(session: AsyncSession) -> None:
 
 
 async def test_client_without_a_limit() -> None:
-    """A client may wait for ever, and commands that must be given a limit get a day."""
+    """A client without a limit gives commands a day."""
     async with AsyncAgentBay.local(timeout=math.inf) as bay, bay.session() as session:
         assert await session.file_system.write_file("bytes", b"\xff")
         process = await session.command.start("cat")
@@ -134,8 +134,8 @@ async def test_client_without_a_limit() -> None:
         assert await process.wait() == 137
 
 
-async def test_no_exit_code_is_invented(session: AsyncSession) -> None:
-    """What is killed together with its keeper has no exit code, and what it wrote is given all the same."""
+async def test_process_without_an_exit_code(session: AsyncSession) -> None:
+    """A process killed with its keeper has output but no exit code."""
     texts: list[str] = []
     process = await session.command.start("echo before; sleep 300")
     async for _ in process.stdout:
@@ -153,8 +153,8 @@ async def seen(output: AsyncOutput, texts: list[str]) -> None:
         texts.append(text)  # noqa: PERF401 - what came before an error counts
 
 
-async def test_lost_output_is_told(session: AsyncSession) -> None:
-    """Output that is not there any more is an error, not a shorter output."""
+async def test_lost_output_is_an_error(session: AsyncSession) -> None:
+    """Lost output is an error, not shorter output."""
     process = await session.command.start("seq 1000")
     await process.wait(60)
     await session.command.run(f": > ~/.agentbay/processes/{process.id}/stdout")
@@ -166,7 +166,7 @@ async def test_lost_output_is_told(session: AsyncSession) -> None:
 
 
 async def test_hundred_thousand_lines_over_a_stream_that_is_cut() -> None:
-    """A hundred thousand lines arrive complete and in order although the connection is cut five times."""
+    """Output arrives complete and in order over a connection cut five times."""
     wanted = "".join(f"line {number}\n" for number in range(1, 100_001))
     with cutting.runtime("--link-url", "off") as port:
         proxy = cutting.CuttingProxy(port, [200_000, 400_000, 600_000, 800_000, 1_000_000])

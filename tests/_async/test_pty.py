@@ -1,4 +1,4 @@
-"""Terminals, on the local runtime and against a service that breaks off."""
+"""Terminals, on the local runtime and against a scripted service."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
 
 
 async def read_until(handle: AsyncPtyHandle, wanted: bytes, seconds: float = 60.0) -> bytes:
-    """Read output until something stands in it."""
+    """Read output until a text appears in it."""
     seen, end = b"", time.monotonic() + seconds
     while wanted not in seen:
         seen += await handle._output_queue.get(end - time.monotonic()) or b""
@@ -59,7 +59,7 @@ async def rest(handle: AsyncPtyHandle) -> bytes:
 
 
 async def broken_rest(handle: AsyncPtyHandle) -> tuple[bytes, PtyError | None]:
-    """Read output to its end; return also the error that ended it."""
+    """Read output to its end, and return the error that ended it too."""
     seen = bytearray()
     try:
         async for piece in handle:
@@ -70,7 +70,7 @@ async def broken_rest(handle: AsyncPtyHandle) -> tuple[bytes, PtyError | None]:
 
 
 async def test_shell(session: AsyncSession) -> None:
-    """A terminal has the size, the environment and the controlling terminal of a real one; its exit code arrives."""
+    """A terminal has the size, environment and job control of a real one."""
     handle = await session.pty.create(cols=91, rows=37, cwd="/tmp", envs={"MINE": "ä ö"})
     assert handle.is_connected
     assert handle.exit_code is None
@@ -84,7 +84,7 @@ async def test_shell(session: AsyncSession) -> None:
 
 
 async def test_nothing_is_lost(session: AsyncSession) -> None:
-    """Output of a program that ends at once is whole, from its first byte to its last, as text or as bytes."""
+    """All output of a program that ends at once arrives."""
     for _ in range(20):
         got: list[bytes] = []
         handle = await session.pty.create(shell="sh -c 'printf first; printf last; exit 7'", on_data=got.append)
@@ -109,7 +109,7 @@ async def test_utf8_is_never_split(session: AsyncSession) -> None:
 
 
 async def test_input_and_signals(session: AsyncSession) -> None:
-    """Bytes that are no text arrive as they are; Ctrl-C interrupts; a new size is noticed."""
+    """Input arrives byte by byte, Ctrl-C interrupts, and resizing is noticed."""
     handle = await session.pty.create(shell="sh -c 'stty raw -echo; printf ready; head -c 4 | od -An -tx1'")
     await read_until(handle, b"ready")
     await handle.send_input(b"\xff\x00a\xfe")
@@ -125,7 +125,7 @@ async def test_input_and_signals(session: AsyncSession) -> None:
 
 
 async def test_list_connect_kill(session: AsyncSession) -> None:
-    """The list tells true sizes and states; who connects later sees what was; a killed program says so."""
+    """The list is true, late clients see earlier output, and kill is reported."""
     first = await session.pty.create(cols=50, rows=10)
     await read_until(first, b"$ ")
     second = await session.pty.create(shell="sh -c 'exit 4'")
@@ -155,7 +155,7 @@ async def test_list_connect_kill(session: AsyncSession) -> None:
 
 
 async def test_terminal_outlives_the_client(bay: AsyncAgentBay, session: AsyncSession) -> None:
-    """A terminal belongs to its session: another client finds it, with what it has said meanwhile."""
+    """Another client finds a session's terminal and its output."""
     other = (await bay.get(session.session_id)).session
     assert other is not None
     handle = await other.pty.create()
@@ -173,7 +173,7 @@ async def test_terminal_outlives_the_client(bay: AsyncAgentBay, session: AsyncSe
 
 
 async def test_callbacks(session: AsyncSession, caplog: pytest.LogCaptureFixture) -> None:
-    """A callback may use the session, and raise: nothing stands still, nobody else suffers."""
+    """A callback may use the session, and may raise."""
     calm: list[bytes] = []
     listed: list[list[PtySession]] = []
 
@@ -197,7 +197,7 @@ async def test_callbacks(session: AsyncSession, caplog: pytest.LogCaptureFixture
 
 
 async def test_wait_has_a_limit(session: AsyncSession) -> None:
-    """Waiting ends in time, and the program goes on; leaving the block kills it."""
+    """Waiting times out, and leaving the block kills the program."""
     async with await session.pty.create() as handle:
         with pytest.raises(TimeoutError):
             await handle.wait(0.1)
@@ -207,7 +207,7 @@ async def test_wait_has_a_limit(session: AsyncSession) -> None:
 
 @pytest.mark.parametrize("size", [(0, 24), (80, 0), (501, 24), (80, 501), (-1, 1), (True, 24), ("80", 24)])
 async def test_impossible_sizes(session: AsyncSession, size: tuple[Any, Any]) -> None:
-    """A size that cannot be is refused before anything is sent."""
+    """An impossible size is refused before anything is sent."""
     with pytest.raises(PtyError, match="Invalid terminal size"):
         await session.pty.create(*size)
     handle = await session.pty.create(500, 500)
@@ -226,14 +226,14 @@ async def test_impossible_sizes(session: AsyncSession, size: tuple[Any, Any]) ->
     ],
 )
 async def test_cannot_start(session: AsyncSession, options: dict[str, Any], message: str) -> None:
-    """What cannot be started is an error that says why, and leaves no terminal."""
+    """A program that cannot start is an error and leaves no terminal."""
     with pytest.raises(PtyError, match=message):
         await session.pty.create(**options)
     assert await session.pty.list() == []
 
 
 async def test_paused_and_deleted(bay: AsyncAgentBay) -> None:
-    """A terminal stands still with its session, and ends with it, with an error and no exit code."""
+    """A terminal pauses with its session and ends with it."""
     async with bay.session() as session:
         handle = await session.pty.create()
         await read_until(handle, b"$ ")
@@ -260,7 +260,7 @@ async def scripted(server: WsServer) -> AsyncIterator[AsyncSession]:
 
 
 async def test_connection_lost() -> None:
-    """A lost connection ends the waiting, at once and without an invented exit code, and the reading."""
+    """A lost connection ends waiting and reading, without an exit code."""
 
     def script(talk: Talk) -> None:
         asked = talk.hear()
@@ -286,7 +286,7 @@ async def test_connection_lost() -> None:
 
 
 async def test_published_answers() -> None:
-    """A service that tells no more than the published one does is understood."""
+    """Answers as short as the published service's are understood."""
 
     def script(talk: Talk) -> None:
         created = talk.hear()
@@ -323,7 +323,7 @@ async def test_published_answers() -> None:
 
 
 async def test_unread_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output that nobody reads is kept up to a limit; what is lost is counted."""
+    """Unread output is kept up to a limit, and the loss is counted."""
     monkeypatch.setattr(sys.modules[AsyncPtyHandle.__module__], "_MAX_UNREAD_BYTES", 100)
 
     def script(talk: Talk) -> None:

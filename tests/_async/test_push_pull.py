@@ -1,4 +1,4 @@
-"""Directories as wholes: there and back, what travels, what does not, and what happens in between."""
+"""Pushing and pulling whole directories."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ async def files(session: AsyncSession, request: pytest.FixtureRequest) -> AsyncI
 
 
 def contents(root: Path) -> dict[str, object]:
-    """What is below a directory: a file's bytes and permissions, a link's target, None for a directory."""
+    """Return what is below a directory.
+
+    A file's bytes and permissions, a link's target, None for a directory.
+    """
     found: dict[str, object] = {}
     for folder, directories, names in os.walk(root):
         for name in [*directories, *names]:
@@ -48,7 +51,7 @@ def contents(root: Path) -> dict[str, object]:
 
 
 def make_tree(root: Path, count: int) -> None:
-    """Files of all sizes and names, directories, empty ones too, and links."""
+    """Make files of all sizes and names, empty directories, and links."""
     root.mkdir()
     for number in range(count):
         place = root / f"d{number % 7}" / f"e{number % 3}" / f"file {number}.txt"
@@ -64,7 +67,7 @@ def make_tree(root: Path, count: int) -> None:
 
 
 async def test_there_and_back(files: AsyncFileSystem, tmp_path: Path) -> None:
-    """What was pushed comes back identical; doing either again copies nothing; and nothing is left behind."""
+    """A pushed tree is pulled back identical, and repeating copies nothing."""
     make_tree(tmp_path / "a", 200)
     seen: list[TreeProgress] = []
     pushed = await files.push(tmp_path / "a", "work/tree", progress=seen.append)
@@ -81,7 +84,7 @@ async def test_there_and_back(files: AsyncFileSystem, tmp_path: Path) -> None:
 
 
 async def test_only_what_differs(files: AsyncFileSystem, tmp_path: Path) -> None:
-    """What changed, and only that, is copied; what is gone goes if that is wanted; a file can replace a directory."""
+    """Only changes are copied, and deletions only if asked for."""
     make_tree(tmp_path / "a", 5)
     await files.push(tmp_path / "a", "tree")
     (tmp_path / "a" / "big").write_text("small")
@@ -98,7 +101,7 @@ async def test_only_what_differs(files: AsyncFileSystem, tmp_path: Path) -> None
 
 
 async def test_checksum(files: AsyncFileSystem, tmp_path: Path) -> None:
-    """Contents that differ under the same size and time are found by their checksums."""
+    """Different contents of equal size and time are found by checksum."""
     (tmp_path / "a").mkdir()
     file = tmp_path / "a" / "x"
     file.write_text("one")
@@ -112,7 +115,7 @@ async def test_checksum(files: AsyncFileSystem, tmp_path: Path) -> None:
 
 
 async def test_ignored(files: AsyncFileSystem, tmp_path: Path) -> None:
-    """What is ignored does not travel, and is not removed either."""
+    """Ignored files neither travel nor are removed."""
     make_tree(tmp_path / "a", 0)
     (tmp_path / "a" / "node_modules" / "x").mkdir(parents=True)
     (tmp_path / "a" / "node_modules" / "x" / "y.js").write_text("x")
@@ -125,8 +128,8 @@ async def test_ignored(files: AsyncFileSystem, tmp_path: Path) -> None:
         await files.push(tmp_path / "a", "tree", ignore="*.pyc")
 
 
-async def test_links_that_lead_out_are_not_made_here(files: AsyncFileSystem, tmp_path: Path) -> None:
-    """A session cannot plant a link to somewhere else on this machine, nor write through one."""
+async def test_links_out_of_the_directory(files: AsyncFileSystem, tmp_path: Path) -> None:
+    """A session cannot plant or follow links out of the directory."""
     await files.session.command.run(
         "mkdir tree; cd tree; ln -s /etc/passwd out; ln -s ../../x up; ln -s ok in; echo > ok"
     )
@@ -142,7 +145,7 @@ async def test_links_that_lead_out_are_not_made_here(files: AsyncFileSystem, tmp
 
 
 async def test_failures(files: AsyncFileSystem, tmp_path: Path) -> None:
-    """What cannot be done is an error that names the place."""
+    """A failure names the path."""
     with pytest.raises(FileError, match="none is not a directory"):
         await files.push(tmp_path / "none", "tree")
     (tmp_path / "file").write_text("x")
@@ -156,8 +159,8 @@ async def test_failures(files: AsyncFileSystem, tmp_path: Path) -> None:
     assert (await files.pull("none", tmp_path / "c")).copied == []
 
 
-async def test_goes_on_where_the_connection_was_cut(tmp_path: Path) -> None:
-    """Cuts in the middle of both ways cost time and nothing else."""
+async def test_resumes_after_a_cut(tmp_path: Path) -> None:
+    """Cuts in both directions cost only time."""
     make_tree(tmp_path / "a", 20)
     with cutting.runtime("--link-url", "off") as port:
         proxy = cutting.CuttingProxy(port, [9_500, 10_500, 11_500, 100_000, 200_000])
@@ -207,7 +210,7 @@ TREE = st.dictionaries(
 
 @given(TREE, TREE, st.booleans())
 def test_plan_makes_them_equal(source: dict[str, TreeEntry], target: dict[str, TreeEntry], delete: bool) -> None:
-    """Removing what the plan removes and copying what it copies makes the target as it should be."""
+    """Carrying out the plan makes the target equal to the source."""
     made = plan_transfer(source, target, delete=delete)
     result = {path: entry for path, entry in target.items() if path not in made.deleted}
     result |= {path: source[path] for path in made.copied}
@@ -221,7 +224,7 @@ def test_plan_makes_them_equal(source: dict[str, TreeEntry], target: dict[str, T
 
 @given(st.binary())
 def test_listing_of_any_bytes(data: bytes) -> None:
-    """A listing is read or refused."""
+    """Any bytes as a listing are read or refused."""
     try:
         read_tree_listing(data)
     except FileError:

@@ -1,4 +1,7 @@
-"""The examples of the API reference: `docs/generate/reference.py` shows the body of each below what its name says."""
+"""Examples of the API reference.
+
+`docs/generate/reference.py` shows the body of each test below the method it is named after.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_client() -> None:
-    """A client is closed at the end of its block, and so is the private runtime."""
+    """A client and its private runtime close at the end of the block."""
     async with AsyncAgentBay.local() as bay, bay.session() as session:
         print((await session.command.run("hostname")).output)
 
@@ -74,7 +77,7 @@ async def test_session_list_mcp_tools(session: AsyncSession) -> None:
 
 
 async def test_session_call_mcp_tool(session: AsyncSession) -> None:
-    """A tool by its name; the services of a session call the same tools."""
+    """A tool by its name, like those that the services call."""
     result = await session.call_mcp_tool("write_file", {"path": "/tmp/note", "content": "hello"})
     assert result.success, result.error_message
 
@@ -155,7 +158,7 @@ async def test_env(session: AsyncSession) -> None:
 
 
 async def test_git(session: AsyncSession) -> None:
-    """Methods of git raise; paths begin at the home directory."""
+    """Methods of git raise, and paths begin at the home directory."""
     git = session.git
     await git.init("shop", initial_branch="main")
     await git.configure_user("shop", "Ada", "ada@example.com")

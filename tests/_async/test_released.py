@@ -1,4 +1,4 @@
-"""What a client is told by a runtime that has been killed since, or that is full."""
+"""Errors of a runtime that was killed, or that is full."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [
 
 
 async def test_a_runtime_that_was_killed(tmp_path: Path) -> None:
-    """A client that goes on with the next runtime is told, in classes of its own, that the session was released."""
+    """After a killed runtime the next one says the session was released."""
     port = str(quiet_port())
     with embedded(tmp_path, "--port", port) as (child, wire):
         async with AsyncAgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay:
@@ -51,7 +51,7 @@ async def test_a_runtime_that_was_killed(tmp_path: Path) -> None:
 
 
 async def test_as_many_sessions_as_there_may_be() -> None:
-    """One more is refused with an error of its own, at once; when one is deleted there is room again."""
+    """A session beyond the quota is refused at once, until one is deleted."""
     with embedded(None, "--max-sessions", "2") as (_, wire):
         async with AsyncAgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay:
             made = [(await bay.create()).unwrap().session for _ in range(2)]

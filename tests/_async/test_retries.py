@@ -1,4 +1,4 @@
-"""What is sent again, when, and what never is."""
+"""Which calls are retried, when, and which never are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOST = [hang_up, reset, refused("InternalError", 500), refused("ServiceUnavailab
 
 @pytest.mark.parametrize("max_retries", [0, 1, 2, 4])
 async def test_how_often(max_retries: int) -> None:
-    """A call is sent again as often as the client says, and then fails with the last error."""
+    """A call is retried `max_retries` times, then fails with the last error."""
     with Service(refused("Throttling", 429, {"Retry-After": "0"})) as service:
         async with client(service.url, max_retries=max_retries) as bay:
             assert isinstance((await bay.create()).exception, RateLimitError)
@@ -37,7 +37,7 @@ async def test_how_often(max_retries: int) -> None:
 
 @pytest.mark.parametrize("behaviour", UNPROCESSED)
 async def test_unprocessed_is_repeated(behaviour: Behaviour) -> None:
-    """What was refused unprocessed is sent again, whatever it is."""
+    """A request that was refused unprocessed is always retried."""
     with Service({"PauseSessionAsync": [behaviour, ok()], "GetSession": [behaviour, FOUND]}) as service:
         async with client(service.url) as bay:
             assert (await handle(bay).pause_async()).success
@@ -46,8 +46,8 @@ async def test_unprocessed_is_repeated(behaviour: Behaviour) -> None:
 
 
 @pytest.mark.parametrize("behaviour", LOST)
-async def test_lost_is_repeated_only_if_harmless(behaviour: Behaviour) -> None:
-    """What may have been executed is sent again only if that does no harm."""
+async def test_lost_call_is_retried_only_if_idempotent(behaviour: Behaviour) -> None:
+    """A lost call is retried only if it is idempotent."""
     script: Any = {
         "GetSession": [behaviour, FOUND],
         "CreateMcpSession": behaviour,
@@ -81,8 +81,8 @@ async def test_lost_is_repeated_only_if_harmless(behaviour: Behaviour) -> None:
     ],
 )
 @pytest.mark.parametrize("header", ["Retry-After", "x-acs-retry-after"])
-async def test_advice_is_followed(header: str, advice: str | None, least: float) -> None:
-    """The service's word on when to come again is followed, and nonsense is ignored."""
+async def test_retry_after(header: str, advice: str | None, least: float) -> None:
+    """Retry-After is honoured, and nonsense in it ignored."""
     headers = {} if advice is None else {header: advice}
     with Service([refused("Throttling", 429, headers), FOUND]) as service:
         async with client(service.url) as bay:
@@ -92,8 +92,8 @@ async def test_advice_is_followed(header: str, advice: str | None, least: float)
     assert service.count() == 2
 
 
-async def test_advice_as_a_date_is_followed() -> None:
-    """The service's word on when to come again may be a date."""
+async def test_retry_after_as_a_date() -> None:
+    """Retry-After may be a date."""
     then = datetime.now(UTC) + timedelta(seconds=2)
     behaviour = refused("Throttling", 429, {"Retry-After": format_datetime(then, usegmt=True)})
     with Service([behaviour, FOUND]) as service:
@@ -104,7 +104,7 @@ async def test_advice_as_a_date_is_followed() -> None:
 
 @pytest.mark.parametrize("advice", ["60", "1e400", "Wed, 21 Oct 2099 07:28:00 GMT"])
 async def test_no_pause_beyond_the_deadline(advice: str) -> None:
-    """A pause that would end after the deadline is not begun: the call fails at once, with the advice in the error."""
+    """A backoff beyond the deadline fails at once, with the advice."""
     with Service(refused("Throttling", 429, {"Retry-After": advice})) as service:
         async with client(service.url, timeout=30) as bay:
             began = time.monotonic()
@@ -116,7 +116,7 @@ async def test_no_pause_beyond_the_deadline(advice: str) -> None:
 
 
 async def test_retries_share_the_time_limit() -> None:
-    """However many retries are allowed, the time limit is that of the whole call."""
+    """All retries share the time limit of the call."""
     with Service(late(0.1, refused("InternalError", 500))) as service:
         async with client(service.url, timeout=0.5, max_retries=1000) as bay:
             began = time.monotonic()
@@ -124,8 +124,8 @@ async def test_retries_share_the_time_limit() -> None:
     assert time.monotonic() - began < 60
 
 
-async def test_silence_uses_up_the_time() -> None:
-    """A call without an answer takes its time limit and is not repeated."""
+async def test_call_without_an_answer() -> None:
+    """A call without an answer takes its time limit and is not retried."""
     with Service(silence) as service:
         async with client(service.url, timeout=1.5) as bay:
             error = (await bay.get("session-x")).exception
@@ -135,7 +135,7 @@ async def test_silence_uses_up_the_time() -> None:
 
 
 async def test_read_timeout_of_a_tool_call() -> None:
-    """A tool call waits for its answer as long as it was told to, not as long as the client would."""
+    """A tool call waits its own read timeout, not the client's."""
     with Service(silence) as service:
         async with client(service.url, timeout=60) as bay:
             for session in (handle(bay), handle(bay, service.url)):
@@ -147,7 +147,7 @@ async def test_read_timeout_of_a_tool_call() -> None:
 
 @pytest.mark.parametrize("first", [hang_up, refused("InternalError", 500)])
 async def test_delete_that_was_executed(first: Behaviour) -> None:
-    """A session that is not there when its deletion is sent again was deleted by the first request."""
+    """NotFound on a retried deletion is success."""
     with Service({"DeleteSessionAsync": [first, NOT_FOUND], "GetSessionDetail": NOT_FOUND}) as service:
         async with client(service.url) as bay:
             assert await handle(bay).delete()
@@ -155,7 +155,7 @@ async def test_delete_that_was_executed(first: Behaviour) -> None:
 
 
 async def test_delete_of_nothing() -> None:
-    """A session that is not there at the first request was not deleted by it."""
+    """NotFound on the first deletion request is a failure."""
     with Service(NOT_FOUND) as service:
         async with client(service.url) as bay:
             assert not await handle(bay).delete()
@@ -163,7 +163,7 @@ async def test_delete_of_nothing() -> None:
 
 
 async def test_never_sent_is_repeated() -> None:
-    """A call that found its kept connection closed is sent on a new one without an error, whatever it is."""
+    """A call on an idle connection that was closed is sent again."""
     with Service({"CreateMcpSession": then_close(ok({"SessionId": "s"})), "CallMcpTool": ok({})}) as service:
         async with client(service.url, max_retries=0) as bay:
             for _ in range(20):
@@ -174,7 +174,7 @@ async def test_never_sent_is_repeated() -> None:
 
 
 async def test_nobody_listens() -> None:
-    """A refused connection is a ConnectionFailed that says that nothing was sent."""
+    """A refused connection is a ConnectionFailed that says nothing was sent."""
     with nobody() as url:
         async with client(url, max_retries=0) as bay:
             error = (await bay.create()).exception
@@ -185,7 +185,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_503_says_when() -> None:
-    """The error of a service that is overloaded carries its advice."""
+    """The error of an overloaded service carries its Retry-After."""
     with Service(refused("ServiceUnavailable", 503, {"Retry-After": "7"})) as service:
         async with client(service.url, max_retries=0) as bay:
             error = (await bay.create()).exception

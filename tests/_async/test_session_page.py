@@ -1,4 +1,4 @@
-"""What the contract's page of the session says that its methods do, statement by statement, on the local runtime.
+"""What the contract's page of the session promises, on the local runtime.
 
 The page's signatures are compared by `tests/test_reference.py`.
 """
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def reach(session: AsyncSession, state: str) -> None:
-    """Wait until the session says that it is in a state."""
+    """Wait until the session is in a state."""
     until = time.monotonic() + 60
     while (await session.get_status()).status != state:
         assert time.monotonic() < until
@@ -44,7 +44,7 @@ async def reach(session: AsyncSession, state: str) -> None:
 
 
 async def test_delete_releases_and_tells(bay: AsyncAgentBay) -> None:
-    """`delete` gives a DeleteResult of success, an empty message and a request's own id; the session is gone."""
+    """`delete` succeeds with its own request id, and the session is gone."""
     results = []
     for _ in range(2):
         session = (await bay.create()).unwrap().session
@@ -57,7 +57,7 @@ async def test_delete_releases_and_tells(bay: AsyncAgentBay) -> None:
 
 
 async def test_delete_uploads_contexts_when_asked(bay: AsyncAgentBay) -> None:
-    """`sync_context` uploads files before the session goes; by default that is not done."""
+    """Contexts are uploaded before deletion only with `sync_context`."""
     context = (await bay.context.create("session-page")).unwrap().context
     policy = SyncPolicy(upload_policy=UploadPolicy(auto_upload=False))
     params = CreateSessionParams(context_syncs=[ContextSync(context.id, "/tmp/kept", policy)])
@@ -70,7 +70,7 @@ async def test_delete_uploads_contexts_when_asked(bay: AsyncAgentBay) -> None:
 
 
 async def test_delete_that_fails() -> None:
-    """A refusal is a result with the reason and the request's id; no answer, or none to be read, is a SessionError."""
+    """A refusal is a failed result, a missing answer a SessionError."""
     with Service(refused("Forbidden.Session", 403)) as service:
         async with client(service.url) as bay:
             result = await handle(bay).delete()
@@ -84,7 +84,7 @@ async def test_delete_that_fails() -> None:
 
 
 async def test_labels(session: AsyncSession) -> None:
-    """`set_labels` sets them and `get_labels` gets them, each with an OperationResult."""
+    """`set_labels` sets the labels that `get_labels` returns."""
     result = await session.set_labels({"project": "page"})
     assert type(result) is OperationResult and result.success  # noqa: PT018
     result = await session.get_labels()
@@ -92,7 +92,7 @@ async def test_labels(session: AsyncSession) -> None:
 
 
 async def test_info(session: AsyncSession) -> None:
-    """`info` gives detailed information about this session."""
+    """`info` returns a SessionInfo of this session."""
     result = await session.info()
     assert type(result) is OperationResult
     assert type(result.data) is SessionInfo
@@ -112,14 +112,14 @@ async def test_info_fills_every_field() -> None:
 
 
 async def test_link(session: AsyncSession) -> None:
-    """`get_link` needs no argument, and gives a link of the session."""
+    """`get_link` needs no argument and returns a link of the session."""
     result = await session.get_link(protocol_type=None, port=30100, options=None)
     assert type(result) is OperationResult
     assert result.data.startswith("ws")
 
 
 async def test_tools(session: AsyncSession) -> None:
-    """`list_mcp_tools` lists what `call_mcp_tool` calls directly."""
+    """`call_mcp_tool` calls a tool that `list_mcp_tools` lists."""
     tools = [tool.name for tool in (await session.list_mcp_tools(image_id=None)).tools]
     assert "shell" in tools
     result = await session.call_mcp_tool("shell", {"command": "echo hi"}, read_timeout=60_000, connect_timeout=50_000)
@@ -138,7 +138,7 @@ async def test_pause_and_resume_wait(session: AsyncSession) -> None:
 
 
 async def test_pause_and_resume_do_not_wait() -> None:
-    """`pause_async` and `resume_async` ask once, and look at no state."""
+    """`pause_async` and `resume_async` make one call and do not poll."""
     for name, action in (("pause_async", "PauseSessionAsync"), ("resume_async", "ResumeSessionAsync")):
         with Service(ok()) as service:
             async with client(service.url) as bay:
@@ -148,7 +148,7 @@ async def test_pause_and_resume_do_not_wait() -> None:
 
 
 async def test_pause_and_resume_get_there(session: AsyncSession) -> None:
-    """What `pause_async` and `resume_async` begin comes to its end."""
+    """What `pause_async` and `resume_async` begin is completed."""
     assert type(await session.pause_async()) is SessionPauseResult
     await reach(session, "PAUSED")
     assert type(await session.resume_async()) is SessionResumeResult

@@ -1,4 +1,4 @@
-"""A runtime on a unix socket: all that a session can do goes through it, WebSockets and links too."""
+"""A runtime on a unix socket, which carries calls, WebSockets and links."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def session(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
 
 
 async def test_calls(session: AsyncSession) -> None:
-    """Tools answer by the service and by the session's own link."""
+    """Tools answer through the service and the direct link."""
     assert (await session.command.run("echo called")).output == "called\n"
     await session.list_mcp_tools()
     assert session.link_url == f"http://localhost/link/{session.session_id}"
@@ -77,7 +77,7 @@ async def test_streams(session: AsyncSession) -> None:
 
 
 async def test_presigned_urls(bay: AsyncAgentBay, tmp_path: Path) -> None:
-    """Files of contexts go through it by their URLs."""
+    """Presigned URLs go through the socket."""
     context = (await bay.context.create("over-a-socket")).context
     assert context is not None
     (tmp_path / "file").write_bytes(b"x" * 100_000)
@@ -87,7 +87,7 @@ async def test_presigned_urls(bay: AsyncAgentBay, tmp_path: Path) -> None:
 
 
 async def test_links(session: AsyncSession, path: str) -> None:
-    """Links of both kinds lead into the session for whoever goes through the socket."""
+    """Links of both kinds lead into the session through the socket."""
     await session.file_system.write_file("server.py", SERVER)
     await session.command.run("python3 server.py 30100 > log 2>&1 &")
     page = (await session.get_link("https", 30100)).data
@@ -104,7 +104,7 @@ async def test_links(session: AsyncSession, path: str) -> None:
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
-    """The error names the socket; a path that can be none is refused at once."""
+    """Errors name the socket, and an impossible path is refused at once."""
     async with AsyncAgentBay(KEY, Config(endpoint=f"unix:{tmp_path}/none"), max_retries=0, strict=True) as bay:
         with pytest.raises(ConnectionFailed, match=f"{tmp_path}/none: .*No such file"):
             await bay.create()

@@ -1,4 +1,4 @@
-"""Changes of files: asked for, called back and iterated over."""
+"""Changes of files: polled, pushed, by callback and by iterator."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def kinds(session: AsyncSession) -> list[tuple[str, str, str]]:
     return [(event.event_type, event.path.removeprefix(f"{HOME}/w/"), event.path_type) for event in result.events]
 
 
-async def test_each_change_is_told_once(session: AsyncSession) -> None:
-    """A new file with contents is created and modified, each later write is one event, and nothing is told twice."""
+async def test_each_change_is_reported_once(session: AsyncSession) -> None:
+    """Each change is reported exactly once."""
     files = session.file_system
     assert await kinds(session) == []
     await files.write_file("w/new", "1")
@@ -49,7 +49,7 @@ async def test_each_change_is_told_once(session: AsyncSession) -> None:
 
 
 async def test_directories_and_moves(session: AsyncSession) -> None:
-    """Directories are created and deleted; a move is both, and a file in place of a directory too."""
+    """A move is a deletion and a creation, of directories too."""
     files = session.file_system
     await files.write_file("w/old/file", "1")
     assert await kinds(session) == []
@@ -71,7 +71,7 @@ async def test_directories_and_moves(session: AsyncSession) -> None:
 
 
 async def test_results(session: AsyncSession) -> None:
-    """The result sorts files by what happened to them; a directory that is not there is a failure."""
+    """Changes are sorted by kind, and a missing directory fails."""
     files = session.file_system
     await session.command.run("touch w/a w/b")
     await files._get_file_change("w")
@@ -89,7 +89,7 @@ async def test_results(session: AsyncSession) -> None:
 
 
 async def test_watch_loses_nothing_at_its_start(session: AsyncSession) -> None:
-    """What happens right after the block has begun is told, in order, and `stop` ends the iteration."""
+    """Changes right after the start are reported, and `stop` ends iteration."""
     async with session.file_system.watch("w", interval=NEVER) as changes:
         for number in range(10):
             await session.file_system.write_file(f"w/{number}", "x")
@@ -103,23 +103,23 @@ async def test_watch_loses_nothing_at_its_start(session: AsyncSession) -> None:
 
 
 async def test_watches_of_one_directory(session: AsyncSession) -> None:
-    """Several who watch the same directory are each told everything from their own beginning on, to their own end."""
+    """Several watches of one directory each get every change."""
     files = session.file_system
     async with files.watch("w", interval=NEVER) as first:
         await files.write_file("w/1", "x")
         async with files.watch("w", interval=NEVER) as second:
             await files.write_file("w/2", "x")
-            assert await told(second, 1) == ["2"]
+            assert await next_names(second, 1) == ["2"]
         await files.write_file("w/3", "x")
-        assert await told(first, 3) == ["1", "2", "3"]
+        assert await next_names(first, 3) == ["1", "2", "3"]
     await files.write_file("w/4", "x")
     async with files.watch("w", interval=NEVER) as third:
         await files.write_file("w/5", "x")
-        assert await told(third, 1) == ["5"]
+        assert await next_names(third, 1) == ["5"]
 
 
-async def told(changes: AsyncWatch, count: int) -> list[str]:
-    """The names that the next changes are about."""
+async def next_names(changes: AsyncWatch, count: int) -> list[str]:
+    """Return the names of the next changes."""
     end = time.monotonic() + 60
     while len(changes._pending) < count:
         found = await changes._next_batch(end - time.monotonic())
@@ -131,16 +131,16 @@ async def told(changes: AsyncWatch, count: int) -> list[str]:
 
 @pytest.mark.parametrize("place", ["", "/none"], ids=["none", "refused"])
 async def test_watch_without_a_websocket(session: AsyncSession, place: str) -> None:
-    """Where there is no WebSocket, or it is refused, changes are asked for; from the beginning of the block as well."""
+    """Without a WebSocket, changes are polled."""
     session.ws_url = session.ws_url + place if place else ""
     async with session.file_system.watch("w", interval=0.05) as changes:
         for number in range(3):
             await session.file_system.write_file(f"w/{number}", "x")
-            assert await told(changes, 1) == [f"{number}"]
+            assert await next_names(changes, 1) == [f"{number}"]
 
 
 async def test_watch_over_a_connection_that_is_cut() -> None:
-    """Nothing is lost and nothing told twice although the connection breaks again and again meanwhile."""
+    """No change is lost or repeated over a connection that breaks."""
     writing = 'for i in $(seq 1000 1119); do : > "w/$i"; sleep 0.01; done'
     with cutting.runtime() as port:
         proxy = cutting.CuttingProxy(port, [])
@@ -156,17 +156,17 @@ async def test_watch_over_a_connection_that_is_cut() -> None:
                     for number in range(120):
                         if number in (10, 40, 70):
                             proxy.cut()
-                        seen += await told(changes, 1)
+                        seen += await next_names(changes, 1)
                     assert seen == [f"{number}" for number in range(1000, 1120)]
                     proxy.cut()
                     await session.file_system.delete_file("w/1000")
-                    assert await told(changes, 1) == ["1000"]
+                    assert await next_names(changes, 1) == ["1000"]
         finally:
             proxy.close()
 
 
 async def test_service_that_numbers_nothing() -> None:
-    """It is subscribed to again after a loss, and asked once for what has changed meanwhile."""
+    """Without numbers, missed changes are polled once after a reconnection."""
 
     def script(talk: Talk) -> None:
         asked = talk.hear()
@@ -183,29 +183,29 @@ async def test_service_that_numbers_nothing() -> None:
             session = AsyncSession(bay, "session-x")
             session.ws_url, session.token = server.url, "token-x"
             async with session.file_system.watch("w", interval=NEVER) as changes:
-                seen = await told(changes, 3)
+                seen = await next_names(changes, 3)
             assert sorted(seen) == ["asked for", "pushed 1", "pushed 2"]
             assert service.count() == 2
 
 
-async def test_watch_that_is_never_asked(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is pushed is kept up to a limit, beyond which it is lost, and this is said."""
+async def test_unread_changes_are_bounded(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unread changes are kept up to a limit, then an error says so."""
     monkeypatch.setattr(sys.modules[AsyncWatch.__module__], "_MAX_UNREAD_CHANGES", 100)
     async with session.file_system.watch("w", interval=NEVER) as changes:
         await session.command.run("cd w; touch $(seq 3000)")
         with pytest.raises(FileError, match="more than 100"):
-            await told(changes, 3000)
+            await next_names(changes, 3000)
 
 
 async def test_watch_says_when_there_is_nothing_to_watch(session: AsyncSession) -> None:
-    """A directory that is not there is an error from the first step."""
+    """A missing directory is an error from the first step."""
     with pytest.raises(FileError, match="none"):
         async for _ in session.file_system.watch("none"):
             pass
 
 
 async def test_watch_directory(session: AsyncSession) -> None:
-    """The thread tells every change after `ready_event`, survives its callback's errors and ends when it is told to."""
+    """The thread reports changes after `ready_event` and survives its callback's errors."""
     seen: list[FileChangeEvent] = []
 
     def note(events: list[FileChangeEvent]) -> None:
@@ -233,7 +233,7 @@ async def test_watch_directory(session: AsyncSession) -> None:
 
 
 async def test_watch_directory_ends_with_the_session(bay: AsyncAgentBay) -> None:
-    """When its session is gone, the thread ends by itself."""
+    """The thread ends when its session is gone."""
     async with bay.session() as session:
         thread = session.file_system.watch_directory("/tmp", print, 0.05)
         thread.start()
@@ -244,7 +244,7 @@ async def test_watch_directory_ends_with_the_session(bay: AsyncAgentBay) -> None
 
 
 async def test_changes_are_pushed_to_who_subscribes(session: AsyncSession) -> None:
-    """Over the WebSocket each change comes once, beside a tool that finds nothing left; until it is unsubscribed."""
+    """A subscriber gets each change once, until it unsubscribes."""
     target, path = "wuying_filesystem", f"{HOME}/w"
     pushes: AsyncQueue[dict[str, Any]] = AsyncQueue()
     link = await session.ws.websocket()

@@ -1,4 +1,4 @@
-"""Changes that the kernel tells of: the local runtime does not look at a tree in which nothing changes."""
+"""Changes reported by inotify, without polling idle trees."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def run(session: AsyncSession, script: str) -> str:
 
 
 async def until(changes: AsyncWatch, wanted: set[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What is told, as kinds and paths below the directory, until all that is wanted was."""
+    """Return the changes below the directory until all wanted ones came."""
     seen: list[tuple[str, str]] = []
     end = time.monotonic() + 300
     while not wanted <= set(seen):
@@ -47,7 +47,7 @@ async def until(changes: AsyncWatch, wanted: set[tuple[str, str]]) -> list[tuple
 
 
 async def looked_at(session: AsyncSession) -> bool:
-    """Whether trees are looked at although nothing changes: each look is a process, and so takes a number."""
+    """Return whether idle trees are polled: each poll uses up a process id."""
     first, second = [int(await run(session, "echo $$")) for _ in range(2)]
     await async_sleep(1)
     return int(await run(session, "echo $$")) - second > second - first
@@ -60,7 +60,7 @@ async def becomes(session: AsyncSession, busy: bool) -> None:
 
 
 async def test_idle_tree(session: AsyncSession) -> None:
-    """A tree in which nothing changes is not looked at, before and after something has; nor one that has left it."""
+    """An idle tree is not polled, nor one that was moved away."""
     await run(session, "mkdir -p w/a/b/c; (cd w/a/b/c; touch $(seq 100))")
     async with session.file_system.watch("w", interval=NEVER) as changes:
         await becomes(session, False)
@@ -72,18 +72,18 @@ async def test_idle_tree(session: AsyncSession) -> None:
         )
         await until(changes, {("delete", "a")})
         await run(session, "touch w/new")
-        told = await until(changes, {("create", "new")})
-        assert {path for _, path in told if not path.startswith("a/")} == {"new"}
+        seen = await until(changes, {("create", "new")})
+        assert {path for _, path in seen if not path.startswith("a/")} == {"new"}
 
 
 async def test_new_directories(session: AsyncSession) -> None:
-    """Directories that are filled as soon as they are made, and those renamed, are watched like the first."""
+    """New and renamed directories are watched like the first."""
     async with session.file_system.watch("w", interval=NEVER) as changes:
         await run(session, "for i in $(seq 20); do mkdir -p w/$i/x/y; touch w/$i/x/y/z; done")
         wanted = {("create", f"{i}{below}") for i in range(1, 21) for below in ("", "/x", "/x/y", "/x/y/z")}
-        told = await until(changes, wanted)
+        seen = await until(changes, wanted)
         # a look may fall into a touch
-        assert sorted(change for change in told if change[0] != "modify") == sorted(wanted)
+        assert sorted(change for change in seen if change[0] != "modify") == sorted(wanted)
         await run(session, "mv w/1 w/one")
         await until(changes, {("create", "one/x/y/z"), ("delete", "1/x/y/z"), ("delete", "1")})
         await becomes(session, False)
@@ -92,7 +92,7 @@ async def test_new_directories(session: AsyncSession) -> None:
 
 
 async def test_directory_that_goes(session: AsyncSession) -> None:
-    """A watched directory that is deleted, or led away with one above it, is watched again when it comes back."""
+    """A deleted or moved directory is watched again when it returns."""
     await run(session, "mkdir -p above/w; touch above/w/old")
     async with session.file_system.watch("above/w", interval=NEVER) as changes:
         for number, parting in enumerate(("rm -r above/w", "mv above elsewhere", "mv above/w above/v")):
@@ -106,7 +106,7 @@ async def test_directory_that_goes(session: AsyncSession) -> None:
 
 
 async def test_path_through_a_link(session: AsyncSession) -> None:
-    """What a link leads to is looked at all the same, also when the link comes to lead elsewhere."""
+    """A link's target is polled, also when the link changes."""
     await run(session, "mkdir one two; touch two/second; ln -s one link")
     async with session.file_system.watch("link", interval=NEVER) as changes:
         await run(session, "touch one/first")
@@ -116,7 +116,7 @@ async def test_path_through_a_link(session: AsyncSession) -> None:
 
 
 async def test_limit_of_the_kernel(session: AsyncSession) -> None:
-    """Where the kernel allows no more watches, the tree is looked at again and again, until it does."""
+    """Beyond the kernel's limit of watches the tree is polled."""
     seconds = unique_seconds()
     await session.command.start(f"exec sleep {seconds}")
     limited = await namespace_of(f"sleep\0{seconds}\0".encode())
@@ -133,7 +133,7 @@ async def test_limit_of_the_kernel(session: AsyncSession) -> None:
 
 
 async def namespace_of(command_line: bytes) -> Path:
-    """The user namespace in which a command of a session runs."""
+    """Return the user namespace of a session's commands."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         for process in Path("/proc").glob("[0-9]*"):
@@ -151,7 +151,7 @@ def set_limit(namespace: Path, limit: int) -> None:
 
 
 async def test_storm(session: AsyncSession) -> None:
-    """More changes at once than the kernel keeps word of end in the right picture."""
+    """More changes than inotify's queue holds still end in the right state."""
     kept = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     storm = (
         f"cd w; python3 -c \"for i in range({kept}): open(f'{{i % 4999}}', 'a').write('x')\"; rm -f [1-9]*; touch end"

@@ -1,4 +1,4 @@
-"""The WebSocket of a session against a server that misbehaves, over real sockets."""
+"""The WebSocket of a session against a misbehaving server, over real sockets."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ ASK = {"method": "m", "params": {"a": 1}}
 
 
 def client(max_retries: int = 0) -> AsyncAgentBay:
-    """A client whose service is of no matter."""
+    """Make a client whose service does not matter."""
     return AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=max_retries)
 
 
 def session(bay: AsyncAgentBay, url: str) -> AsyncSession:
-    """A session with a WebSocket there."""
+    """Make a session with a WebSocket there."""
     made = AsyncSession(bay, "session-x")
     made.ws_url, made.token = url, TOKEN
     return made
 
 
 def echo(talk: Talk) -> None:
-    """Answer every call with what was asked."""
+    """Answer every call with its own request."""
     while True:
         asked = talk.hear()
         talk.reply(asked, result=asked["data"])
 
 
 async def pending(made: AsyncSession) -> int:
-    """How much the connection still remembers of what was asked."""
+    """Return how many exchanges the connection still remembers."""
     connection = (await made.ws.websocket())._connection
     return 0 if connection is None else len(connection)
 
 
 async def test_call() -> None:
-    """A call is one frame with exactly four keys and the token in a header; the connection is kept for the next."""
+    """A call is one frame with four keys, and the connection is kept."""
     seen: list[Any] = []
 
     def script(talk: Talk) -> None:
@@ -96,7 +96,7 @@ async def test_call() -> None:
 
 
 async def test_garbage_is_ignored() -> None:
-    """What is no frame, or belongs to nothing, ends nothing."""
+    """Garbage and unrelated frames end nothing."""
 
     def script(talk: Talk) -> None:
         asked = talk.hear()
@@ -126,7 +126,7 @@ async def test_garbage_is_ignored() -> None:
     ],
 )
 async def test_refusals(answer: dict[str, Any], error: type[AgentBayError]) -> None:
-    """A refusal in any of its forms, and an answer that cannot be read, end the call with the right error."""
+    """Refusals and unreadable answers end the call with the right error."""
 
     def script(talk: Talk) -> None:
         asked = talk.hear()
@@ -143,7 +143,7 @@ async def test_refusals(answer: dict[str, Any], error: type[AgentBayError]) -> N
 
 
 async def test_refusal_shows_no_password() -> None:
-    """What the service says may quote a URL with a password; an error does not."""
+    """An error shows no password of a quoted URL."""
 
     def script(talk: Talk) -> None:
         talk.reply(talk.hear(), error="cannot clone https://user:hunter2hunter2@host/x" + "y" * 5000)
@@ -157,7 +157,7 @@ async def test_refusal_shows_no_password() -> None:
 
 
 async def test_lost_while_waiting() -> None:
-    """A connection that breaks off fails what waits, which may have been executed; the next call connects."""
+    """A lost connection fails pending calls, and the next call reconnects."""
 
     def script(talk: Talk) -> None:
         asked = talk.hear()
@@ -177,7 +177,7 @@ async def test_lost_while_waiting() -> None:
 
 
 async def test_never_answers() -> None:
-    """A call ends in time and is forgotten; an answer that comes too late means nothing."""
+    """A call times out, and its late answer is ignored."""
 
     def script(talk: Talk) -> None:
         talk.reply(talk.hear())
@@ -197,7 +197,7 @@ async def test_never_answers() -> None:
 
 
 async def test_large_frames() -> None:
-    """Frames of up to 64 MiB pass both ways; a larger one is refused here, or ends the connection there."""
+    """Frames up to 64 MiB pass, larger ones are refused."""
     text = "x" * (63 << 20)
 
     def script(talk: Talk) -> None:
@@ -223,7 +223,7 @@ async def test_large_frames() -> None:
     [(401, AuthenticationError), (404, NotFoundError), (302, AgentBayError), (503, ServiceUnavailableError)],
 )
 async def test_refused(status: int, error: type[AgentBayError]) -> None:
-    """A refused connection is an error by its status, and not tried again where that makes no sense."""
+    """A refused handshake is an error by status, retried only if sensible."""
     with WsServer(echo, refuse=lambda _: status) as server:
         async with client(max_retries=1) as bay:
             with pytest.raises(error) as caught:
@@ -233,14 +233,14 @@ async def test_refused(status: int, error: type[AgentBayError]) -> None:
 
 
 async def test_refused_at_first() -> None:
-    """A service that is not there yet is tried again, since nothing was sent."""
+    """A service that is not ready yet is tried again."""
     with WsServer(echo, refuse=lambda number: 503 if number == 1 else None) as server:
         async with client(max_retries=1) as bay:
             assert await session(bay, server.url).ws.call("T", ASK) == {"result": ASK}
 
 
 async def test_no_redirect() -> None:
-    """The token is not taken to wherever the service points."""
+    """The token does not follow a redirect."""
     with WsServer(echo) as other, WsServer(echo, lambda _: 302, {"Location": other.url}) as server:
         async with client() as bay:
             with pytest.raises(AgentBayError):
@@ -249,7 +249,7 @@ async def test_no_redirect() -> None:
 
 
 async def test_nobody_listens() -> None:
-    """No connection is `ConnectionFailed`, in time."""
+    """An unreachable server is `ConnectionFailed`, in time."""
     with WsServer(echo) as server:
         url = server.url
     async with client() as bay:
@@ -262,7 +262,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_tls() -> None:
-    """Certificates are checked as for everything else: by the usual authorities or those that are given."""
+    """Certificates are checked with the usual or given authorities."""
     authority, server_side = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     client_side = ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server_side)
@@ -277,7 +277,7 @@ async def test_tls() -> None:
 
 
 async def test_proxy() -> None:
-    """The client's proxy is asked for the way, and no other is tried."""
+    """The client's proxy is used, and no other way is tried."""
     asked: list[bytes] = []
 
     def accept() -> None:
@@ -300,7 +300,7 @@ async def test_proxy() -> None:
 
 
 async def test_no_websocket() -> None:
-    """A session without one says so, as the contract has it."""
+    """A session without a WebSocket says so as documented."""
     async with client() as bay:
         with pytest.raises(SessionError, match="ws_url is not available for this session"):
             await AsyncSession(bay, "session-x").ws.call("T", ASK)
@@ -311,7 +311,7 @@ async def test_no_websocket() -> None:
 
 
 async def test_no_pong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that answers no ping is gone; what waits for it fails."""
+    """A service that answers no ping is lost, and pending calls fail."""
     monkeypatch.setattr(seam, "_PING_SECONDS", 0.2)
     with MuteServer() as mute:
         async with client() as bay:
@@ -320,7 +320,7 @@ async def test_no_pong(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_stream() -> None:
-    """A stream gives its events in order, and then its end."""
+    """A stream yields its events in order, then its end."""
 
     def script(talk: Talk) -> None:
         asked = talk.hear()
@@ -355,7 +355,7 @@ async def test_stream() -> None:
     ],
 )
 async def test_stream_fails(answer: dict[str, Any], error: type[AgentBayError]) -> None:
-    """A stream that fails, or makes no sense, ends with the right error, for everyone who asks."""
+    """A failed stream raises the right error for every reader."""
 
     def script(talk: Talk) -> None:
         talk.reply(talk.hear(), **answer)
@@ -372,7 +372,7 @@ async def test_stream_fails(answer: dict[str, Any], error: type[AgentBayError]) 
 
 
 async def test_stream_cancelled() -> None:
-    """Cancelling tells the service, wakes who waits, and hurts no other stream."""
+    """Cancelling notifies the service and hurts no other stream."""
 
     def script(talk: Talk) -> None:
         first, second = talk.hear(), talk.hear()
@@ -402,13 +402,13 @@ async def test_stream_cancelled() -> None:
             assert await other.wait_end() == {"phase": "end"}
             await waiting.stop()
             assert await pending(made) == 0
-    told = server.heard.get(timeout=60)
-    assert told["invocationId"] == stream.id
-    assert told["data"] == {"method": "m", "mode": "stream", "phase": "cancel"}
+    heard = server.heard.get(timeout=60)
+    assert heard["invocationId"] == stream.id
+    assert heard["data"] == {"method": "m", "mode": "stream", "phase": "cancel"}
 
 
 async def test_stream_takes_too_long() -> None:
-    """A stream keeps to its time, tells the service to stop, and leaves nothing behind."""
+    """A stream times out, notifies the service, and leaves nothing behind."""
 
     def script(talk: Talk) -> None:
         talk.reply(talk.hear())
@@ -429,7 +429,7 @@ async def test_stream_takes_too_long() -> None:
 async def listening(
     link: AsyncReconnectingWebSocket, pushes: AsyncQueue[Any], ups: AsyncQueue[Any] | None = None
 ) -> None:
-    """Put what the target W says into a mailbox, and into another that there is a connection again."""
+    """Queue the pushes of target W, and each reconnection."""
 
     async def on_up() -> None:
         assert ups is not None
@@ -439,7 +439,7 @@ async def listening(
 
 
 async def test_subscriptions_come_back() -> None:
-    """After a loss the connection is made again for those who listen, and they ask again for what they want."""
+    """After a loss listeners are reconnected and subscribe again."""
 
     def script(talk: Talk) -> None:
         if talk.number == 1:
@@ -467,7 +467,7 @@ async def test_subscriptions_come_back() -> None:
 
 
 async def test_gives_up_when_the_session_is_gone() -> None:
-    """Connecting again ends when the service says that there is no such session any more."""
+    """Reconnecting ends when the session does not exist any more."""
 
     def script(talk: Talk) -> None:
         talk.reply(talk.hear(), result=1)
@@ -486,7 +486,7 @@ async def test_gives_up_when_the_session_is_gone() -> None:
 
 
 async def test_use_after_close() -> None:
-    """Closing the client ends what waits, and further use is an error that says so."""
+    """Closing fails pending calls, and later use says so."""
 
     def script(talk: Talk) -> None:
         talk.hear()
@@ -519,7 +519,7 @@ async def test_use_after_close() -> None:
 
 
 async def test_nothing_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither token nor URL stands in an error or in the log, whatever goes wrong and however much is logged."""
+    """Neither token nor URL appears in errors or logs."""
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "agentbay.websocket")
     errors: list[AgentBayError] = []

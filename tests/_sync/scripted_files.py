@@ -14,7 +14,7 @@ from tests.scripted import Service
 
 @contextmanager
 def client_of(service: Service) -> Iterator[tuple[FileSystem, Callable[[], tuple[str, Any]]]]:
-    """Yield the files, and what returns the name and the arguments of the last call."""
+    """Yield the files, and a function that returns the last tool call."""
 
     def sent() -> tuple[str, Any]:
         fields = service.requests[-1].fields

@@ -50,13 +50,13 @@ GONE = {"DeleteSessionAsync": ok(), "GetSessionDetail": NOT_FOUND}
 
 
 def status(name: str) -> Behaviour:
-    """A session that is in that state."""
+    """The answer of a session in that state."""
     return ok({"SessionId": "session-x", "Status": name})
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
 def test_closed_client(call: Call) -> None:
-    """Every method of a closed client raises ClientClosedError and sends nothing; closing twice is fine."""
+    """Every method of a closed client raises ClientClosedError and sends nothing."""
     with Service(ok()) as service:
         bay = client(service.url)
         bay.close()
@@ -67,7 +67,7 @@ def test_closed_client(call: Call) -> None:
 
 
 def test_block_closes_the_client() -> None:
-    """A client is closed at the end of its block, with its connections."""
+    """A client and its connections close at the end of its block."""
     with Service(CREATED) as service:
         with client(service.url) as bay:
             assert (bay.create()).success
@@ -76,7 +76,7 @@ def test_block_closes_the_client() -> None:
 
 
 def test_success_of_everything() -> None:
-    """A service that does what it should is understood by every method."""
+    """Every method understands a service that succeeds."""
     text = '{"stdout": "out", "stderr": "", "exit_code": 0}'
     script: dict[str, Any] = {
         "CreateMcpSession": CREATED,
@@ -129,7 +129,7 @@ def test_zipped_answer() -> None:
 
 @pytest.mark.parametrize("behaviour", [ok(), ok({}), ok({"Url": ""}), ok({"Url": None})])
 def test_link_without_a_link(behaviour: Behaviour) -> None:
-    """A link that the answer does not have is an error, not an empty link."""
+    """An answer without a link is an error, not an empty link."""
     with Service(behaviour) as service:
         with client(service.url) as bay:
             with pytest.raises(SessionError):
@@ -137,7 +137,7 @@ def test_link_without_a_link(behaviour: Behaviour) -> None:
 
 
 def test_error_tells_where() -> None:
-    """A refusal carries action, code, request id and HTTP status, in the error and in the result."""
+    """A refusal carries action, code, request id and HTTP status."""
     with Service(refused("IncorrectStatus.Session", 409)) as service:
         with client(service.url) as bay:
             result = handle(bay).pause_async()
@@ -166,7 +166,7 @@ def test_error_tells_where() -> None:
     ids=["get", "get_session", "info", "get_status", "delete", "keep_alive"],
 )
 def test_session_is_gone(make: Any, kind: type[AgentBayError]) -> None:
-    """A session that does not exist is a failed result with the right error, and raised by a strict client."""
+    """A missing session is a failed result, or raised by a strict client."""
     with Service(NOT_FOUND) as service:
         with client(service.url) as bay:
             result = make(bay, handle(bay))
@@ -178,8 +178,8 @@ def test_session_is_gone(make: Any, kind: type[AgentBayError]) -> None:
 
 
 @pytest.mark.parametrize("labels", [{}, [], None, {"": "x"}, {"a": " "}, {"a": None}])
-def test_labels_that_cannot_be(labels: Any) -> None:
-    """Labels that cannot be used are refused before anything is sent."""
+def test_unusable_labels(labels: Any) -> None:
+    """Unusable labels are refused before anything is sent."""
     with Service(ok()) as service:
         with client(service.url) as bay:
             result = handle(bay).set_labels(labels)
@@ -191,7 +191,7 @@ def test_labels_that_cannot_be(labels: Any) -> None:
 
 
 def test_tool_failure() -> None:
-    """A tool's own failure is a failed result with the tool's words, by either route."""
+    """A tool's failure is a failed result with its text, by either route."""
     with Service(tool_says("out of order", is_error=True)) as service:
         with client(service.url) as bay:
             for session in (handle(bay), handle(bay, service.url)):
@@ -203,7 +203,7 @@ def test_tool_failure() -> None:
 
 
 def test_exit_code_never_raises() -> None:
-    """A non-zero exit code is data, under strict too; a timeout is a typed error."""
+    """A non-zero exit code never raises, a timeout is a typed error."""
     script = [
         tool_says('{"stdout": "", "stderr": "bad", "exit_code": 3}', is_error=True),
         tool_says('{"stdout": "", "stderr": "", "exit_code": -1, "errorMessage": "timed out"}', is_error=True),
@@ -222,8 +222,8 @@ def test_exit_code_never_raises() -> None:
     "text",
     ["size: big", "size: -1", "size: nan", "isDirectory: true\nsize: 1", "", "nonsense"],
 )
-def test_file_of_no_size(text: str) -> None:
-    """What a service says of a file never breaks out as an error of another kind."""
+def test_nonsensical_file_size(text: str) -> None:
+    """A nonsensical file size is never an untyped error."""
     with Service({"get_file_info": tool_says(text), "read_file": tool_says("x")}) as service:
         with client(service.url) as bay:
             result = handle(bay).file_system.read_file("f")
@@ -232,7 +232,7 @@ def test_file_of_no_size(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["§§", "a", "====", "é"])
-def test_bytes_that_are_none(text: str) -> None:
+def test_undecodable_bytes(text: str) -> None:
     """Bytes that cannot be decoded are a FileError."""
     with Service({"get_file_info": tool_says("size: 4"), "read_file": tool_says(text)}) as service:
         with client(service.url) as bay:
@@ -242,7 +242,7 @@ def test_bytes_that_are_none(text: str) -> None:
 
 @pytest.mark.parametrize("size", ["x", [], {}, 1e400, -5, None, True])
 def test_listing_with_odd_sizes(size: Any) -> None:
-    """An entry whose size makes no sense is still listed."""
+    """An entry with a nonsensical size is still listed."""
     entries = [{"name": "f", "size": size}, {"name": 5}, "g", {"isDirectory": True}]
     answer = ok({"content": [], "structuredContent": {"entries": entries}})
     with Service(answer) as service:
@@ -262,7 +262,7 @@ def test_metrics_that_make_no_sense(text: str) -> None:
 @pytest.mark.parametrize("depth", [90, 200, 400, 700, 800, 850, 900, 940, 960, 980, 1500, 8000, 100_000])
 @pytest.mark.parametrize("key", ["Data", "Code", "Message", "Success", "RequestId", "Other", "NextToken"])
 def test_nesting(key: str, depth: int) -> None:
-    """However deeply an answer is nested, wherever, what comes of it is an answer or a typed error."""
+    """Deeply nested answers give a result or a typed error."""
     body = '{"Success": true, "Data": {"SessionId": "s", "Labels": "{}"}, "%s": %s1%s}'
     whole = (body % (key, "[" * depth, "]" * depth)).encode()
     with Service(http(200, whole)) as service:
@@ -289,7 +289,7 @@ def test_nested_text(depth: int) -> None:
 
 @pytest.mark.parametrize("last", [NOT_FOUND, status("FINISH"), status("DELETED")], ids=["gone", "FINISH", "DELETED"])
 def test_delete_waits(last: Behaviour) -> None:
-    """Deleting waits through whatever states come, and lost answers, until the session has ended."""
+    """Deleting waits through all states and lost answers until the end."""
     looks = [status("RUNNING"), hang_up, status("DELETING"), status("SOMETHING NEW"), refused("", 500), last]
     with Service({"DeleteSessionAsync": ok(), "GetSessionDetail": looks}) as service:
         with client(service.url) as bay:
@@ -298,7 +298,7 @@ def test_delete_waits(last: Behaviour) -> None:
 
 
 def test_delete_finds_out_nothing() -> None:
-    """If it cannot be found out whether the session ended, deleting raises SessionError."""
+    """Deleting raises SessionError if the end cannot be confirmed."""
     with Service({"DeleteSessionAsync": ok(), "GetSessionDetail": http(200, b"<html>")}) as service:
         with client(service.url) as bay:
             with pytest.raises(SessionError) as caught:
@@ -307,7 +307,7 @@ def test_delete_finds_out_nothing() -> None:
 
 
 def test_delete_after_upload() -> None:
-    """A session is deleted although its contexts could not be uploaded, and the result says so."""
+    """A failed context upload does not stop the deletion, and is reported."""
     script: Any = {**GONE, "SyncContext": refused("PARAM_ERROR")}
     with Service(script) as service:
         with client(service.url) as bay:
@@ -324,7 +324,7 @@ _WITH_CONTEXT = CreateSessionParams(context_syncs=[ContextSync("c-1", "/d")])
 
 
 def context(state: str) -> Behaviour:
-    """A context that is in that state."""
+    """The answer of a context in that state."""
     return ok({"ContextStatus": _CONTEXT % state})
 
 
@@ -339,7 +339,7 @@ def context(state: str) -> Behaviour:
     ],
 )
 def test_create_waits_for_contexts(strange: str) -> None:
-    """Creating waits until the contexts have arrived, and looks again when it cannot read how they stand."""
+    """Creating waits until contexts have arrived, through unreadable answers."""
     looks = [ok({"ContextStatus": strange}), hang_up, context("Running"), context("Success")]
     with Service({"CreateMcpSession": CREATED, "GetContextInfo": looks}) as service:
         with client(service.url) as bay:
@@ -348,7 +348,7 @@ def test_create_waits_for_contexts(strange: str) -> None:
 
 
 def test_create_without_its_context() -> None:
-    """A session whose context did not arrive is a failed result that has the session, and raised by a strict client."""
+    """A session without its context is a failed result that holds it."""
     with Service({"CreateMcpSession": CREATED, "GetContextInfo": context("Failed"), **GONE}) as service:
         with client(service.url) as bay:
             result = bay.create(_WITH_CONTEXT)
@@ -363,7 +363,7 @@ def test_create_without_its_context() -> None:
     "behaviour", [ok({}), ok({"SessionId": ""}), ok({"SessionId": "s", "Success": False, "ErrMsg": "full"})]
 )
 def test_create_without_a_session(behaviour: Behaviour) -> None:
-    """An answer without a session is no success."""
+    """An answer without a session is a failure."""
     with Service(behaviour) as service:
         with client(service.url) as bay:
             result = bay.create()
@@ -375,7 +375,7 @@ def test_create_without_a_session(behaviour: Behaviour) -> None:
 
 
 def test_block_deletes() -> None:
-    """The session of a block is deleted at its end, and an exception from inside passes."""
+    """A block deletes its session, and its exception passes."""
     with Service({"CreateMcpSession": CREATED, **GONE}) as service:
         with client(service.url) as bay:
             with bay.session() as session:
@@ -387,7 +387,7 @@ def test_block_deletes() -> None:
 
 
 def test_block_of_a_session_deleted_inside() -> None:
-    """A session that was deleted inside its block is no error at its end."""
+    """A session deleted inside its block is no error at the end."""
     script: Any = {"CreateMcpSession": CREATED, "DeleteSessionAsync": [ok(), NOT_FOUND], "GetSessionDetail": NOT_FOUND}
     with Service(script) as service:
         with client(service.url) as bay, bay.session() as session:
@@ -396,7 +396,7 @@ def test_block_of_a_session_deleted_inside() -> None:
 
 @pytest.mark.parametrize("behaviour", [refused(), hang_up], ids=["refused", "lost"])
 def test_block_that_cannot_delete(behaviour: Behaviour) -> None:
-    """A session that cannot be deleted is an error of its block, unless the block has one already."""
+    """A failed deletion raises, unless the block raised already."""
     with Service({"CreateMcpSession": CREATED, "DeleteSessionAsync": behaviour}) as service:
         with client(service.url, max_retries=0) as bay:
             with pytest.raises((APIError, SessionError)):
@@ -409,7 +409,7 @@ def test_block_that_cannot_delete(behaviour: Behaviour) -> None:
 
 
 def test_block_deletes_what_is_not_ready() -> None:
-    """A session that was made but not made ready is deleted before the block raises."""
+    """A session that was not made ready is deleted before the block raises."""
     with Service({"CreateMcpSession": CREATED, "GetContextInfo": context("Failed"), **GONE}) as service:
         with client(service.url) as bay:
             with pytest.raises(SessionError):
@@ -425,7 +425,7 @@ def test_block_deletes_what_is_not_ready() -> None:
     ("method", "before", "after"), [("pause", "RUNNING", "PAUSED"), ("resume", "PAUSED", "RUNNING")]
 )
 def test_waits_for_the_state(method: str, before: str, after: str) -> None:
-    """Pausing and resuming wait through the old state, unknown states and lost answers."""
+    """Pausing and resuming wait through other states and lost answers."""
     looks = [status(before), status("IN BETWEEN"), hang_up, refused("", 503), status(""), status(after)]
     script: Any = {"PauseSessionAsync": ok(), "ResumeSessionAsync": ok(), "GetSession": looks}
     with Service(script) as service:
@@ -437,7 +437,7 @@ def test_waits_for_the_state(method: str, before: str, after: str) -> None:
 @pytest.mark.parametrize("method", ["pause", "resume"])
 @pytest.mark.parametrize("end", ["FINISH", "DELETED", "DELETING"])
 def test_ended_session_will_not_be_paused(method: str, end: str) -> None:
-    """Pausing and resuming fail at once when the session has ended meanwhile."""
+    """Pausing and resuming fail at once when the session has ended."""
     script: Any = {"PauseSessionAsync": ok(), "ResumeSessionAsync": ok(), "GetSession": status(end)}
     with Service(script) as service:
         with client(service.url) as bay:
@@ -448,7 +448,7 @@ def test_ended_session_will_not_be_paused(method: str, end: str) -> None:
 
 @pytest.mark.parametrize("method", ["pause", "resume"])
 def test_state_that_never_comes(method: str) -> None:
-    """Pausing and resuming give up in time when nothing changes."""
+    """Pausing and resuming give up at their timeout."""
     script: Any = {"PauseSessionAsync": ok(), "ResumeSessionAsync": ok(), "GetSession": status("SOMETHING")}
     with Service(script) as service:
         with client(service.url) as bay:
@@ -463,7 +463,7 @@ def test_state_that_never_comes(method: str) -> None:
 @pytest.mark.parametrize("method", ["pause", "resume"])
 @pytest.mark.parametrize("silent", ["first", "look"])
 def test_own_time_limit_holds(method: str, silent: str) -> None:
-    """The time given to pausing and resuming holds for each of their requests too, not the client's longer one."""
+    """The timeout of pausing bounds each of its requests too."""
     first = silence if silent == "first" else ok()
     script: Any = {"PauseSessionAsync": first, "ResumeSessionAsync": first, "GetSession": silence}
     with Service(script) as service:
@@ -478,12 +478,12 @@ def test_own_time_limit_holds(method: str, silent: str) -> None:
 
 
 def page(name: str, token: str = "") -> Behaviour:
-    """A page of one session."""
+    """The answer with one page of one session."""
     return ok([{"SessionId": name}], NextToken=token, TotalCount=2, MaxResults=1)
 
 
 def test_pages() -> None:
-    """Pages are reached one after the other, and iterated over to the end."""
+    """Pages are read one after the other, and iterated to the end."""
     with Service([page("a", "2"), page("b"), page("a", "2"), page("b")]) as service:
         with client(service.url) as bay:
             second = bay.list(page=2, limit=1)
@@ -494,8 +494,8 @@ def test_pages() -> None:
 
 
 @pytest.mark.parametrize("options", [{"page": 0}, {"page": 3}, {"limit": 0}, {"status": "NONE"}])
-def test_page_that_cannot_be(options: dict[str, Any]) -> None:
-    """A page or a filter that does not exist is a failed result, raised by a strict client."""
+def test_impossible_page(options: dict[str, Any]) -> None:
+    """An impossible page or filter is a failed result, or raised if strict."""
     with Service(page("a")) as service:
         with client(service.url) as bay:
             assert isinstance((bay.list(**options)).exception, InvalidArgumentError)
@@ -505,7 +505,7 @@ def test_page_that_cannot_be(options: dict[str, Any]) -> None:
 
 
 def test_all_pages_share_one_time_limit() -> None:
-    """A service with pages without end cannot keep one listing going beyond its time limit."""
+    """Endless pages do not keep one listing beyond its time limit."""
     with Service(page("a", "more")) as service:
         with client(service.url, timeout=0.5) as bay:
             began = time.monotonic()
@@ -521,8 +521,8 @@ def test_all_pages_share_one_time_limit() -> None:
     "address",
     ["nonsense", "", "ftp://127.0.0.1/x", "http://", "http://[::1", "http://127.0.0.1:99999", "http://" + "a" * 70],
 )
-def test_link_that_leads_nowhere(address: str) -> None:
-    """A session's own link that is no address is a failed connection, nothing worse."""
+def test_unusable_direct_link(address: str) -> None:
+    """An unusable direct link is a failed connection."""
     with client("http://127.0.0.1:1") as bay:
         session = handle(bay, "x")
         session.link_url = address
@@ -531,14 +531,14 @@ def test_link_that_leads_nowhere(address: str) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["http://" + "a" * 70, "http://a..b", "http://\u2603\u2603"])
-def test_endpoint_that_no_host_has(endpoint: str) -> None:
-    """An endpoint that no host can have is a failed connection."""
+def test_impossible_endpoint(endpoint: str) -> None:
+    """An impossible endpoint is a failed connection."""
     with client(endpoint, timeout=60, max_retries=0) as bay:
         assert isinstance((bay.get("x")).exception, TransportError)
 
 
 @pytest.mark.parametrize("proxy", ["http://", "gopher://127.0.0.1:1", "http://[::1", "http://127.0.0.1:99999"])
-def test_proxy_that_cannot_be(proxy: str) -> None:
-    """A proxy that cannot be used says so."""
+def test_unusable_proxy(proxy: str) -> None:
+    """An unusable proxy is reported as such."""
     with client("http://service.test", proxy=proxy, max_retries=0) as bay:
         assert isinstance((bay.get("x")).exception, (ConfigurationError, TransportError))

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 def test_session_is_deleted_at_the_end_of_its_block(bay: AgentBay) -> None:
-    """A session lives as long as its `with` block, also when the block raises."""
+    """A session lives as long as its `with` block, also when that raises."""
 
     seen: list[Session] = []
 
@@ -42,7 +42,7 @@ def test_session_is_deleted_at_the_end_of_its_block(bay: AgentBay) -> None:
 
 
 def test_networks() -> None:
-    """The network of sessions is chosen for the runtime, and by a policy for one; what is none is refused by name."""
+    """The network is chosen for the runtime, or by policy for a session."""
     with AgentBay.local(network="none", allow_hosts=["registry.test", "10.0.0.7:8080"]) as bay:
         with bay.session() as session:
             assert (session.command.run("echo $HTTP_PROXY; curl -s http://127.0.0.1:3128; echo $?")).output == "\n7\n"
@@ -57,7 +57,7 @@ def test_networks() -> None:
 
 
 def test_without_namespaces() -> None:
-    """Where that is asked for by name, sessions are plain processes, and still end with their block."""
+    """Without namespaces sessions are processes that end with their block."""
     with AgentBay.local(isolation="none") as bay, bay.session() as session:
         assert session.file_system.write_file("/home/wuying/a.txt", "text")
         assert (session.command.run("cat a.txt")).output == "text"
@@ -67,7 +67,7 @@ def test_without_namespaces() -> None:
 
 
 def test_places_that_programs_know(bay: AgentBay) -> None:
-    """`/workspace` and other homes that programs for the cloud use are the session's home."""
+    """`/workspace` and homes of cloud images are the session's home."""
     with bay.session() as session:
         for number, place in enumerate(("/workspace", "/home/user", "/home/guest")):
             assert session.file_system.create_directory(f"{place}/{number}")
@@ -76,7 +76,7 @@ def test_places_that_programs_know(bay: AgentBay) -> None:
 
 
 def test_what_takes_no_time_limit(bay: AgentBay) -> None:
-    """None as a time limit is the default; what is no number is refused."""
+    """None as a time limit is the default, and non-numbers are refused."""
     with bay.session() as session:
         assert session.command.run("true", timeout_ms=None)
         refused = session.command.run("true", timeout_ms="5")  # type: ignore[arg-type]
@@ -86,14 +86,14 @@ def test_what_takes_no_time_limit(bay: AgentBay) -> None:
 
 
 def test_session_may_be_deleted_inside_its_block(bay: AgentBay) -> None:
-    """Deleting a session early does not make the end of its block fail."""
+    """A session may be deleted inside its block."""
     with bay.session() as session:
         assert session.delete()
     assert not session.delete()
 
 
 def test_many_sessions_through_one_client(bay: AgentBay) -> None:
-    """A hundred sessions are created, used and deleted through one client, all at once."""
+    """A hundred sessions run through one client at once."""
 
     def live(number: int) -> str:
         with bay.session(CreateSessionParams(labels={"number": str(number)})) as session:
@@ -106,7 +106,7 @@ def test_many_sessions_through_one_client(bay: AgentBay) -> None:
 
 
 def test_sessions_do_not_see_each_other(bay: AgentBay) -> None:
-    """What one session writes and runs is not there in another."""
+    """Sessions see neither files nor processes of each other."""
     with bay.session() as one, bay.session() as other:
         one.file_system.write_file("/tmp/secret", "one's")
         one.command.run("sleep 1000 > /dev/null 2>&1 &")
@@ -115,7 +115,7 @@ def test_sessions_do_not_see_each_other(bay: AgentBay) -> None:
 
 
 def test_pause_stops_everything_and_loses_nothing(bay: AgentBay) -> None:
-    """A counter stands still while its session is paused, and goes on from there; a paused session does no work."""
+    """A paused session stands still, refuses work, and continues on resume."""
     with bay.session() as session:
         session.command.run("(while :; do echo >> count; sleep 0.01; done) > /dev/null 2>&1 &")
         session.command.run("until [ -s count ]; do sleep 0.05; done", timeout_ms=60_000)
@@ -137,7 +137,7 @@ def test_begun_pause_is_waited_for_by_looking(bay: AgentBay) -> None:
 
 
 def test_command_outcomes(bay: AgentBay) -> None:
-    """Exit codes are data, `check` raises on them, and a timeout carries the output so far."""
+    """Exit codes are data, `check` raises, and a timeout carries the output."""
     with bay.session() as session:
         failed = session.command.run("echo said; echo why >&2; exit 7")
         assert (failed.exit_code, failed.stdout, failed.stderr) == (7, "said\n", "why\n")
@@ -153,7 +153,7 @@ def test_command_outcomes(bay: AgentBay) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 51 * 1024, 200_000])
 def test_files_survive_their_size(bay: AgentBay, size: int) -> None:
-    """Text of any length, of characters of two bytes, comes back as it went, as text and as bytes."""
+    """Long multi-byte text comes back unchanged, as text and as bytes."""
     text = "é" * size
     with bay.session() as session:
         assert session.file_system.write_file("deep/er/file.txt", text)
@@ -171,7 +171,7 @@ def test_names_survive(bay: AgentBay, name: str) -> None:
 
 
 def test_file_failures(bay: AgentBay) -> None:
-    """A file that is not there, a directory, and a read-only place are failures that name the path."""
+    """Missing files, directories and read-only places fail with the path."""
     with bay.session() as session:
         for result, path in (
             (session.file_system.read_file("none.txt"), "none.txt"),
@@ -184,7 +184,7 @@ def test_file_failures(bay: AgentBay) -> None:
 
 
 def test_pages_and_iteration(bay: AgentBay) -> None:
-    """Pages follow each other, the iterator reads them all, and a page too many is a failure."""
+    """The iterator reads all pages, and a page too many fails."""
     made = [(bay.create(CreateSessionParams(labels={"n": "x"}))).unwrap().session for _ in range(5)]
     ids = [session.session_id for session in made if session]
     pages = [(bay.list({"n": "x"}, page=page, limit=2)).unwrap() for page in (1, 2, 3)]
@@ -198,7 +198,7 @@ def test_pages_and_iteration(bay: AgentBay) -> None:
 
 
 def test_strict_client_raises() -> None:
-    """With `strict` every failure raises, of its own class."""
+    """With `strict` every failure raises its own class."""
     with AgentBay.local(strict=True) as bay:
         with pytest.raises(SessionNotFoundError):
             bay.get("session-none")
@@ -209,7 +209,7 @@ def test_strict_client_raises() -> None:
 
 
 def test_closed_client_says_so() -> None:
-    """A client that was closed raises from every call, and closing it again does nothing."""
+    """Every call of a closed client raises, and closing twice is harmless."""
     bay = AgentBay.local()
     bay.close()
     bay.close()

@@ -56,25 +56,25 @@ async def upload_to_context(
     settings = _make_transfer_settings(service, total, timeout)
     sent = []
     for file in await async_run_blocking(list_local_files, local_path):
-        place = f"{path.rstrip('/')}/{file.name}" if file.name else path
+        remote_path = f"{path.rstrip('/')}/{file.name}" if file.name else path
         source = await async_run_blocking(LocalSource, file.path)
         try:
-            await _upload_file(service, settings, context_id, source, place)
+            await _upload_file(service, settings, context_id, source, remote_path)
         finally:
             source.close()
         total.bytes_done += source.size
-        sent.append(place)
+        sent.append(remote_path)
     return ContextTransfer(tuple(sorted(sent)), total.bytes_done)
 
 
 async def _upload_file(
-    service: AsyncContextService, settings: TransferSettings, context_id: str, source: LocalSource, place: str
+    service: AsyncContextService, settings: TransferSettings, context_id: str, source: LocalSource, remote_path: str
 ) -> None:
-    label = f"upload of {place}"
-    url = (await service.get_file_upload_url(context_id, place)).unwrap().url
+    label = f"upload of {remote_path}"
+    url = (await service.get_file_upload_url(context_id, remote_path)).unwrap().url
     moved = await send_file(settings, url, source, label)
     if not moved.is_verified:
-        url = (await service.get_file_download_url(context_id, place)).unwrap().url
+        url = (await service.get_file_download_url(context_id, remote_path)).unwrap().url
         await verify_stored_size(settings, url, source.size, label)
 
 
@@ -119,12 +119,12 @@ async def _remote_files(
             async for entry in service.iter_files(context_id, folder):
                 settings.deadline.remaining_or_raise(f"The download of {path}")
                 found = True
-                place = child_path(folder, entry.file_name)
-                name = f"{prefix}{place.rpartition('/')[2]}"
+                remote_path = child_path(folder, entry.file_name)
+                name = f"{prefix}{remote_path.rpartition('/')[2]}"
                 if entry.is_folder:
-                    folders.append((f"{name}/", place))
+                    folders.append((f"{name}/", remote_path))
                 else:
-                    yield _RemoteFile(place, name, entry.size)
+                    yield _RemoteFile(remote_path, name, entry.size)
         except NotFoundError:
             if found:
                 raise

@@ -141,8 +141,8 @@ async def verify_stored_size(settings: TransferSettings, url: str, size: int, la
         async with _follow_redirects(
             settings, partial(make_get, label=label, first_byte=True), url, (200, 206, 416)
         ) as response:
-            told = size_from_headers(response.status_code, response.headers)
-            return sum([len(part) async for part in response.aiter_raw()]) if told is None else told
+            stored = size_from_headers(response.status_code, response.headers)
+            return sum([len(part) async for part in response.aiter_raw()]) if stored is None else stored
 
     try:
         found = await settings.client.retry(attempt, settings.deadline)

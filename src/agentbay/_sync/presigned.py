@@ -142,8 +142,8 @@ def verify_stored_size(settings: TransferSettings, url: str, size: int, label: s
         with _follow_redirects(
             settings, partial(make_get, label=label, first_byte=True), url, (200, 206, 416)
         ) as response:
-            told = size_from_headers(response.status_code, response.headers)
-            return sum([len(part) for part in response.iter_raw()]) if told is None else told
+            stored = size_from_headers(response.status_code, response.headers)
+            return sum([len(part) for part in response.iter_raw()]) if stored is None else stored
 
     try:
         found = settings.client.retry(attempt, settings.deadline)
