@@ -30,7 +30,7 @@ def value(session: Session, code: str, context: CodeContext | str) -> str:
 
 
 def test_contexts_are_apart(session: Session) -> None:
-    """What one context defines is not there in another, nor in the language's own."""
+    """Definitions of one context are missing in others and in the language's own."""
     first, second = session.code.create_context(), session.code.create_context("py", name="Mine ü")
     assert (first, second) == (CodeContext("python-1", "python"), CodeContext("Mine ü", "python"))
     value(session, "x = 1", first)
@@ -51,7 +51,7 @@ def ending(session: Session, mine: CodeContext, end: Callable[[], Awaitable[None
 
 
 def test_restart(session: Session) -> None:
-    """A restart ends what runs and forgets what was defined, in this context alone, be it a language's own."""
+    """A restart ends running code and clears definitions, in this context alone."""
     mine, other = session.code.create_context(), session.code.create_context()
     value(session, "x = 1", mine)
     value(session, "x = 2", other)
@@ -65,7 +65,7 @@ def test_restart(session: Session) -> None:
 
 
 def test_remove(session: Session) -> None:
-    """A context that was removed is gone, with its kernel and what runs there."""
+    """A removed context is gone, with its kernel and its running code."""
     mine = session.code.create_context(name="mine")
     pid = value(session, "import os; os.getpid()", mine)
     ended = ending(session, mine, lambda: session.code.remove_context(mine))
@@ -77,7 +77,7 @@ def test_remove(session: Session) -> None:
 
 
 def test_stream_and_interrupt(session: Session) -> None:
-    """A context is streamed from and interrupted as a language is."""
+    """A context is streamed and interrupted like a language."""
     mine = session.code.create_context()
     with session.code.stream("kept = 1\nprint('on')\nwhile True: pass", context=mine) as stream:
         for event in stream:
@@ -89,7 +89,7 @@ def test_stream_and_interrupt(session: Session) -> None:
 
 
 def test_refusals(session: Session) -> None:
-    """What cannot be done says why, and changes nothing."""
+    """Impossible requests say why and change nothing."""
     code = session.code
     mine = code.create_context(name="mine")
     for asked, why in (
@@ -119,7 +119,7 @@ def test_refusals(session: Session) -> None:
 
 
 def test_service_without_contexts() -> None:
-    """Where the service has no such tools, the error says so and what to do; other failures are told as they are."""
+    """On a service without contexts the error says what to do instead."""
     with Service(tool_says("Tool not found: list_code_contexts", is_error=True)) as service:
         with AgentBay("akm-test", Config(endpoint=service.url), timeout=60.0) as bay:
             code = handle(bay).code
