@@ -1,4 +1,4 @@
-"""Every shape in which services tell the outcome of code, and what becomes of it."""
+"""The result of code, read from every form that services send."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ VALUES = st.recursive(
 )
 
 
-def read(value: object, *, is_error: bool = False, beside: dict[str, Any] | None = None) -> EnhancedCodeExecutionResult:
+def read(
+    value: object, *, is_error: bool = False, structured: dict[str, Any] | None = None
+) -> EnhancedCodeExecutionResult:
     text = value if isinstance(value, str) else json.dumps(value)
-    tool = ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=beside)
+    tool = ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=structured)
     return read_code_result(Reply(action="CallMcpTool", data=tool, request_id="R-1"))
 
 
 def test_success() -> None:
-    """The form that services use now."""
+    """The current form is read with all its fields."""
     item = {"isMainResult": True, "text/plain": "42"}
     result = read({**WRAPPED, "result": [json.dumps(item)], "stdout": ["hello\n"], "execution_count": 1,
                    "execution_time": 0.12})  # fmt: skip
@@ -43,14 +45,14 @@ def test_success() -> None:
 
 @pytest.mark.parametrize("wrap", [json.dumps, lambda item: json.dumps(json.dumps(item)), lambda item: item])
 def test_items_are_wrapped_in_several_ways(wrap: Any) -> None:
-    """An item is an object, its JSON, or the JSON of its JSON."""
+    """An item may be an object, its JSON, or the JSON of its JSON."""
     (shown,) = read({**WRAPPED, "result": [wrap({"text/html": "<b>x</b>", "isMainResult": True})]}).results
     assert (shown.html, shown.is_main_result, shown.formats()) == ("<b>x</b>", True, ["html"])
 
 
 @pytest.mark.parametrize("item", ["plain text", "123", 123, None, [1]])
 def test_items_that_are_no_objects_are_text(item: object) -> None:
-    """What is no object is shown as text."""
+    """An item that is no object is shown as text."""
     (shown,) = read({**WRAPPED, "result": [item]}).results
     assert shown.text == str(item)
 
@@ -65,8 +67,8 @@ def test_items_that_are_no_objects_are_text(item: object) -> None:
         ("application/vnd.vegalite.v4+json", "chart"), ("application/vnd.vegalite.v5+json", "chart"),
     ],
 )  # fmt: skip
-def test_forms(key: str, field: str) -> None:
-    """Each form has a MIME type and a short name, and is kept under its MIME type too."""
+def test_formats(key: str, field: str) -> None:
+    """Each format is found by its MIME type or its short name."""
     (shown,) = read({**WRAPPED, "result": [{key: "x"}]}).results
     assert getattr(shown, field) == "x"
     assert shown.formats() == [field]
@@ -74,15 +76,15 @@ def test_forms(key: str, field: str) -> None:
     assert shown._repr_mimebundle_()
 
 
-def test_forms_without_a_field_are_kept() -> None:
-    """A MIME type that nobody has heard of is not lost."""
+def test_unknown_formats_are_kept() -> None:
+    """An unknown MIME type is kept."""
     (shown,) = read({**WRAPPED, "result": [{"application/x-new": {"a": 1}}]}).results
     assert shown.data == {"application/x-new": {"a": 1}}
 
 
 @pytest.mark.parametrize("is_error", [False, True])
 def test_failed_code(is_error: bool) -> None:
-    """Code that failed tells its error, whether the tool calls that an error or not."""
+    """Failed code has its error, whether or not the tool reports one."""
     traceback = "Traceback (most recent call last)\nZeroDivisionError: division by zero\n"
     result = read(
         {**WRAPPED, "executionError": "ZeroDivisionError: division by zero", "stdout": ["a"], "stderr": [traceback]},
@@ -100,8 +102,8 @@ def test_failed_code(is_error: bool) -> None:
         result.check()
 
 
-def test_failed_code_without_words() -> None:
-    """Where the error has no name, the last line of the standard error says it."""
+def test_failed_code_without_a_name() -> None:
+    """An error without a name comes from the last line of the standard error."""
     result = read({**WRAPPED, "stderr": ["Traceback ...\nNameError: name 'x' is not defined\n"]}, is_error=True)
     assert result.error is not None
     assert result.error.name == "NameError"
@@ -109,15 +111,15 @@ def test_failed_code_without_words() -> None:
 
 
 def test_timeout() -> None:
-    """What stands beside the text makes a timeout a typed error."""
+    """A timeout in the structured answer is a CodeTimeoutError."""
     value = {**WRAPPED, "executionError": "TimeoutError: the code ran longer than 1 s"}
-    result = read(value, is_error=True, beside={"timedOut": True, "truncated": True})
+    result = read(value, is_error=True, structured={"timedOut": True, "truncated": True})
     assert isinstance(result.exception, CodeTimeoutError)
     assert result.truncated
 
 
 def test_older_form() -> None:
-    """The form of older services."""
+    """The form of older services is read."""
     result = read(
         {
             "logs": {"stdout": ["a"], "stderr": ["b"]},
@@ -136,13 +138,13 @@ def test_older_form() -> None:
 
 @pytest.mark.parametrize("text", ["", "123", "[1]", "plain"])
 def test_plain_text(text: str) -> None:
-    """Text that is no object is output and value at once."""
+    """Bare text is both output and result."""
     result = read(text)
     assert (result.success, result.logs.stdout, result.result) == (True, [text], text)
 
 
 def test_envelope_inside_the_text() -> None:
-    """The answer may be wrapped once more."""
+    """An answer may be wrapped once more."""
     inner = json.dumps({**WRAPPED, "result": ["1"]})
     assert read({"content": [{"text": inner}]}).result == "1"
     assert read({"content": [{"text": "plain"}]}).result == "plain"
@@ -151,7 +153,7 @@ def test_envelope_inside_the_text() -> None:
 
 
 def test_refusals() -> None:
-    """A tool that could not run the code at all is an error, as is what cannot be understood."""
+    """Code that could not run is an error, as is an unreadable answer."""
     with pytest.raises(CodeError, match="no kernel"):
         read("no kernel", is_error=True)
     with pytest.raises(CodeError, match="Failed to run code"):
@@ -162,7 +164,7 @@ def test_refusals() -> None:
 
 @given(VALUES, st.booleans())
 def test_anything(value: object, is_error: bool) -> None:
-    """Whatever comes, there is a result or one of our errors."""
+    """Any text gives a result or one of our errors."""
     try:
         result = read(value, is_error=is_error)
     except AgentBayError:
@@ -176,7 +178,7 @@ def test_anything(value: object, is_error: bool) -> None:
 @given(st.dictionaries(st.sampled_from(["eventType", "chunk", "result", "error", "status", "executionError"]),
                        VALUES | st.sampled_from(["stdout", "stderr", "result", "error", "failed"])))  # fmt: skip
 def test_any_event(data: dict[str, Any]) -> None:
-    """Whatever is streamed, there is a result."""
+    """Any event stream gives a result."""
     recording = CodeEventCollector()
     recording.add_event(data)
     assert isinstance(recording.make_result(data, "R-1").result, str)

@@ -1,4 +1,4 @@
-"""Where the service is and how long to wait for it: what goes before what."""
+"""The address of the service and the time limit, and which source goes first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HAS_DOTENV = importlib.util.find_spec("dotenv") is not None
 DEFAULT = ("cn-hangzhou", "https://agentbay.cn-hangzhou.aliyuncs.com")
 
 
-def place(settings: Settings) -> tuple[str, str]:
+def address(settings: Settings) -> tuple[str, str]:
     return settings.region_id, settings.url
 
 
@@ -35,7 +35,7 @@ def place(settings: Settings) -> tuple[str, str]:
     ],
 )
 def test_regions(region: str, plain: str, host: str, by_environment: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A region decides the endpoint, whether `cfg` or the environment names it."""
+    """A region decides the endpoint, from `cfg` or the environment."""
     if by_environment:
         monkeypatch.setenv("AGENTBAY_REGION_ID", region)
     settings = resolve_settings("key", None if by_environment else Config(region_id=region))
@@ -50,9 +50,9 @@ def test_regions(region: str, plain: str, host: str, by_environment: bool, monke
     ],
 )
 def test_unknown_regions(region: str, plain: str, host: str) -> None:
-    """A region nobody knows is used by the rule, with a warning."""
+    """An unknown region is used by the rule, with a warning."""
     with pytest.warns(UserWarning, match="unknown region_id"):
-        assert place(resolve_settings("key", Config(region_id=region))) == (plain, f"https://{host}")
+        assert address(resolve_settings("key", Config(region_id=region))) == (plain, f"https://{host}")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_unknown_regions(region: str, plain: str, host: str) -> None:
 )
 @pytest.mark.parametrize("by_environment", [True, False])
 def test_endpoints(endpoint: str, url: str, host: str, by_environment: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint is used as it is, with https unless it says otherwise, and the region stays the default."""
+    """An endpoint is used as it is, with https by default."""
     if by_environment:
         monkeypatch.setenv("AGENTBAY_ENDPOINT", endpoint)
     settings = resolve_settings("key", None if by_environment else Config(endpoint=endpoint))
@@ -91,7 +91,7 @@ def test_endpoints(endpoint: str, url: str, host: str, by_environment: bool, mon
     ],
 )
 def test_unusable_endpoints(endpoint: str) -> None:
-    """An endpoint that is no host or URL is refused at once, without telling a password in it."""
+    """A malformed endpoint is refused at once, without showing its password."""
     with pytest.raises(ConfigurationError, match="endpoint") as caught:
         resolve_settings("key", Config(endpoint=endpoint))
     assert isinstance(caught.value, ValueError)
@@ -100,24 +100,24 @@ def test_unusable_endpoints(endpoint: str) -> None:
 
 
 def test_region_goes_before_endpoint() -> None:
-    """With both given the region wins, and a warning says so."""
+    """A region goes before an endpoint, with a warning."""
     with pytest.warns(UserWarning, match="goes before endpoint"):
         settings = resolve_settings("key", Config(region_id="us-east-1", endpoint="https://user:pass@host"))
-    assert place(settings) == ("us-east-1", "https://agentbay.us-east-1.aliyuncs.com")
+    assert address(settings) == ("us-east-1", "https://agentbay.us-east-1.aliyuncs.com")
 
 
-def test_cfg_is_the_whole_truth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `cfg` the environment says nothing of place and time, only the key may come from there."""
+def test_cfg_replaces_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `cfg` only the key may come from the environment."""
     monkeypatch.setenv("AGENTBAY_API_KEY", "from-environment")
     monkeypatch.setenv("AGENTBAY_REGION_ID", "us-east-1")
     monkeypatch.setenv("AGENTBAY_ENDPOINT", "http://elsewhere")
     monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", "5")
     settings = resolve_settings("", Config())
-    assert (settings.api_key, *place(settings), settings.timeout) == ("from-environment", *DEFAULT, 60.0)
+    assert (settings.api_key, *address(settings), settings.timeout) == ("from-environment", *DEFAULT, 60.0)
 
 
 def test_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key given is the key."""
+    """A key as argument goes before the environment."""
     monkeypatch.setenv("AGENTBAY_API_KEY", "from-environment")
     assert resolve_settings("given").api_key == "given"
     assert resolve_settings().api_key == "from-environment"
@@ -125,15 +125,15 @@ def test_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("kind", [AgentBay, AsyncAgentBay])
 def test_no_key(kind: Any) -> None:
-    """Without a key nothing is made up: the error is a ValueError that names both ways out."""
+    """A missing key is a ValueError that names both ways out."""
     with pytest.raises(ConfigurationError, match=r"API key is required.*AGENTBAY_API_KEY.*local\(\)") as caught:
         kind()
     assert isinstance(caught.value, ValueError)
 
 
 @pytest.mark.parametrize("key", [" sEcReT", "sEcReT ", "two sEcReTs", "sEcReT\n", "sécrét", "sEc\tReT", "sEcReT\x00"])
-def test_keys_that_cannot_be(key: str) -> None:
-    """A key that was copied badly is refused before it is sent, and not shown."""
+def test_malformed_keys(key: str) -> None:
+    """A malformed key is refused before it is sent, and not shown."""
     with pytest.raises(ConfigurationError, match="copied whole") as caught:
         resolve_settings(key)
     assert not set(key.split()) & set(str(caught.value).split())
@@ -157,7 +157,7 @@ def test_keys_that_cannot_be(key: str) -> None:
 def test_time_limits(
     timeout: float | None, cfg_ms: Any, variable: str | None, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The argument goes before `cfg`, `cfg` before the environment, and 60 s before nothing."""
+    """The argument goes before `cfg`, then the environment, then 60 s."""
     if variable is not None:
         monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", variable)
     cfg = None if cfg_ms is None else Config(timeout_ms=cfg_ms)
@@ -166,7 +166,7 @@ def test_time_limits(
 
 @pytest.mark.parametrize("text", ["soon", "-5", "0", "1.5", "٣x"])
 def test_bad_time_limit_in_the_environment(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is no number of milliseconds is told of, and the default holds."""
+    """A malformed variable causes a warning, and the default holds."""
     monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", text)
     with pytest.warns(UserWarning, match="AGENTBAY_TIMEOUT_MS"):
         assert resolve_settings("key").timeout == 60.0
@@ -174,14 +174,14 @@ def test_bad_time_limit_in_the_environment(text: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan")])
 def test_bad_time_limits(timeout: Any) -> None:
-    """A time limit that is none is refused."""
+    """A malformed time limit is refused."""
     with pytest.raises(ConfigurationError, match="timeout must be"):
         resolve_settings("key", timeout=timeout)
 
 
 @pytest.mark.parametrize("kind", [AgentBay, AsyncAgentBay])
 def test_client_says_what_it_uses(kind: Any) -> None:
-    """Both clients have the key, the region and the time limit that were decided; `region_id` is never empty."""
+    """Both clients have the decided key, region and time limit."""
     client = kind("key", Config(timeout_ms=1500, endpoint="http://127.0.0.1:1"))
     assert (client.api_key, client.region_id, client.timeout) == ("key", "cn-hangzhou", 1.5)
 
@@ -190,24 +190,24 @@ def test_client_says_what_it_uses(kind: Any) -> None:
 
 
 def test_no_file_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A .env in this directory or above is left alone: only a file that is named is read."""
+    """A .env file is read only if it is named."""
     (tmp_path / ".env").write_text("AGENTBAY_API_KEY=found\nAGENTBAY_REGION_ID=us-east-1\n")
     (tmp_path / "below").mkdir()
     for folder in (tmp_path, tmp_path / "below"):
         monkeypatch.chdir(folder)
         with pytest.raises(ConfigurationError, match="API key is required"):
             resolve_settings()
-        assert place(resolve_settings("key")) == DEFAULT
+        assert address(resolve_settings("key")) == DEFAULT
 
 
 def test_file_that_is_not_there(tmp_path: Path) -> None:
-    """A named file that does not exist is an error, not a search elsewhere."""
+    """A named file that does not exist is an error."""
     with pytest.raises(ConfigurationError, match="does not exist"):
         resolve_settings("key", env_file=str(tmp_path / "nosuch.env"))
 
 
 def test_file_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without python-dotenv the error says which package is missing and how to install it."""
+    """Without python-dotenv the error says how to install it."""
     monkeypatch.setitem(sys.modules, "dotenv", None)
     (tmp_path / "my.env").write_text("AGENTBAY_API_KEY=from-file\n")
     with pytest.raises(ConfigurationError, match=r"python-dotenv.*agentbay-sdk\[dotenv\]"):
@@ -216,7 +216,7 @@ def test_file_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(not HAS_DOTENV, reason="python-dotenv is not installed")
 def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A named file fills in what the environment lacks, overrides nothing, and leaves the environment as it is."""
+    """A named file supplies missing variables only, and changes no environment."""
     path = tmp_path / "my.env"
     path.write_text("AGENTBAY_API_KEY=from-file\nAGENTBAY_REGION_ID=us-east-1\nAGENTBAY_TIMEOUT_MS=\nOTHER=1\n")
     monkeypatch.setenv("AGENTBAY_REGION_ID", "ap-southeast-1")
@@ -227,8 +227,8 @@ def test_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dict(os.environ) == before
 
 
-def test_nothing_is_changed_or_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deciding on settings changes no variable and warns of nothing when all is well."""
+def test_valid_settings_have_no_side_effects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Valid settings cause no warning and change no variable."""
     monkeypatch.setenv("AGENTBAY_API_KEY", "key")
     before = dict(os.environ)
     with warnings.catch_warnings(record=True) as caught:

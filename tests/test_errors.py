@@ -1,4 +1,4 @@
-"""The exception tree, and that no secret is ever shown: by an error, a result, a payload, a client or a log line."""
+"""The exception tree, and that no error, result, client or log shows a secret."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ DEFAULTS = {
 
 @pytest.mark.parametrize(("name", "bases"), BASES.items())
 def test_tree(name: str, bases: tuple[str, ...]) -> None:
-    """Each class stands where it is documented to stand."""
+    """Each class has its documented base classes."""
     assert tuple(base.__name__ for base in getattr(errors, name).__bases__) == bases
 
 
 @every_class
 def test_every_class_is_public_and_drawn(kind: type[AgentBayError]) -> None:
-    """No error can be raised that a user cannot name: each is in the package's root, in the drawing, and described."""
+    """Each error class is public, in the drawing, and described."""
     assert kind.__name__ == "WsCancelledError" or getattr(agentbay, kind.__name__) is kind  # the contract hides that
     assert kind.__name__ in (errors.__doc__ or "")
     assert kind.__doc__
@@ -117,7 +117,7 @@ def test_every_class_is_public_and_drawn(kind: type[AgentBayError]) -> None:
 
 @every_class
 def test_only_the_service_makes_api_errors(kind: type[AgentBayError]) -> None:
-    """No class means both an answer of the service and none."""
+    """No class is both an APIError and a TransportError."""
     assert not (issubclass(kind, errors.APIError) and issubclass(kind, errors.TransportError))
 
 
@@ -131,8 +131,8 @@ def test_default_messages(name: str, message: str) -> None:
 
 
 @every_class
-def test_made_as_the_contract_has_it(kind: type[AgentBayError]) -> None:
-    """A message may be given by position or by name; any further keyword is kept in `extra`."""
+def test_constructor(kind: type[AgentBayError]) -> None:
+    """A message is given by position or name, and further keywords go to `extra`."""
     assert kind("why").message == kind(message="why").message == str(kind("why")) == "why"
     assert kind("why", answer=42).extra == {"answer": 42}
     assert kind().message
@@ -143,7 +143,7 @@ def test_made_as_the_contract_has_it(kind: type[AgentBayError]) -> None:
 
 @every_class
 def test_facts(kind: type[AgentBayError]) -> None:
-    """Each error says where it failed; `str` is the message and then what to do."""
+    """`str` is the message and then the hint."""
     error = kind("It failed.", hint="Try this.", action="A", request_id="R", code="C", status_code=418)
     assert str(error) == "It failed. Try this."
     assert error.context() == {"hint": "Try this.", "action": "A", "request_id": "R", "code": "C", "status_code": 418}
@@ -153,7 +153,7 @@ def test_facts(kind: type[AgentBayError]) -> None:
 
 @every_class
 def test_further_arguments_are_kept(kind: type[AgentBayError]) -> None:
-    """A further positional argument is in `args`, after the message and what the class itself takes."""
+    """Further positional arguments are kept in `args`."""
     own: tuple[Any, ...] = (None,) if issubclass(kind, APIError) else (None, "") if issubclass(kind, GitError) else ()
     assert kind("why", *own, "more").args == ("why", "more")
 
@@ -169,7 +169,7 @@ def test_status_of_an_api_error() -> None:
     [(GitError, 1), (GitAuthError, 1), (GitNotFoundError, 127), (GitConflictError, 1), (GitNotARepoError, 128)],
 )
 def test_exit_codes_of_git(kind: type[GitError], code: int) -> None:
-    """Git errors have the contract's exit code unless told, by position or by name."""
+    """Git errors have the contract's exit code by default."""
     assert (kind().exit_code, kind().stderr) == (code, "")
     for error in (kind("why", 5, "text"), kind("why", exit_code=5, stderr="text")):
         assert (error.exit_code, error.stderr, error.message) == (5, "text", "why")
@@ -193,7 +193,7 @@ def sample(kind: type[AgentBayError]) -> AgentBayError:
 @every_class
 @pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
 def test_pickles_and_copies(kind: type[AgentBayError], again: Any) -> None:
-    """An error crosses processes with its class and every attribute, also one with a cause."""
+    """An error is pickled and copied with its class and every attribute."""
     error = sample(kind)
     error.__cause__ = ValueError("below")
     error.add_note("noted")
@@ -205,7 +205,7 @@ def test_pickles_and_copies(kind: type[AgentBayError], again: Any) -> None:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles_with_every_protocol(protocol: int) -> None:
-    """Every pickle protocol works, retry advice included."""
+    """Every pickle protocol keeps `retry_after`."""
     error = pickle.loads(pickle.dumps(RateLimitError("slow", 429, retry_after=2.0), protocol))
     assert (error.retry_after, error.status_code) == (2.0, 429)
 
@@ -238,7 +238,7 @@ SECRETIVE = [kind for kind in ALL if any(is_secret(field.name) for field in attr
 
 
 def built(kind: type[Any]) -> Any:
-    """An object whose every secret field holds the marker."""
+    """Return an object whose every secret field holds the marker."""
     attrs.resolve_types(kind)
     given = {}
     for field in attrs.fields(kind):
@@ -252,7 +252,7 @@ def built(kind: type[Any]) -> Any:
 
 
 def test_the_table_is_not_empty() -> None:
-    """The search for classes and fields with secrets finds those that are known."""
+    """The search for secret fields finds the known ones."""
     names = {kind.__name__ for kind in SECRETIVE}
     assert {"CreatedSessionData", "SessionData", "SessionInfo", "GetSessionData", "LinkData", "DirectToolCall"} <= names
     assert len(ALL) > 60
@@ -260,13 +260,13 @@ def test_the_table_is_not_empty() -> None:
 
 @pytest.mark.parametrize("kind", SECRETIVE, ids=lambda kind: kind.__name__)
 def test_no_object_shows_a_secret(kind: type[Any]) -> None:
-    """Neither repr nor str of any class of values shows what its secret fields hold."""
+    """Neither repr nor str of a value shows its secret fields."""
     value = built(kind)
     assert MARK not in f"{value!r} {value!s} {value}"
 
 
 def test_results_show_no_link() -> None:
-    """A result whose value is a link shows where to, not the token in it, also as part of something else."""
+    """A result shows a link without its token, also when nested."""
     for data in (URL, {"link": [URL]}, f"see {URL} and {URL}"):
         shown = repr(agentbay.OperationResult("R", True, data))
         assert MARK not in shown
@@ -274,7 +274,7 @@ def test_results_show_no_link() -> None:
 
 
 def test_sessions_and_clients_show_no_secret() -> None:
-    """Clients, sessions, results that hold sessions, and settings keep key, token and links to themselves."""
+    """Clients, sessions and settings do not show keys, tokens and links."""
     for client in (AgentBay(MARK), AsyncAgentBay(MARK), AgentBay(MARK, Config(endpoint="http://127.0.0.1:1"))):
         kind = agentbay.AsyncSession if isinstance(client, AsyncAgentBay) else agentbay.Session
         session = kind(client, "session-1")  # type: ignore[arg-type]
@@ -287,7 +287,7 @@ def test_sessions_and_clients_show_no_secret() -> None:
 
 
 def test_actions_and_tools_show_no_arguments() -> None:
-    """What is given to a tool may be anybody's secret, so a call on its way does not show it."""
+    """A tool call does not show its arguments."""
     call = ACTIONS["CallMcpTool"](session_id="s", name="oss_env_init", args={"access_key_secret": MARK})  # type: ignore[call-arg]
     shell = TOOLS["shell"](command="env", envs={"PASSWORD": MARK})  # type: ignore[call-arg]
     assert MARK not in repr(call)
@@ -298,7 +298,7 @@ TOOLS_LISTED = json.dumps([{"name": "shell", "server": "wuying_shell"}])
 
 
 def service(request: Captured) -> dict[str, Any]:
-    """Hand out secrets at every opportunity."""
+    """A service that sends secrets wherever it can."""
     if request.path.endswith("/callTool"):
         text = json.dumps({"stdout": MARK, "stderr": "", "exit_code": 0})
         return {"data": {"result": {"content": [{"type": "text", "text": text}]}}}
@@ -338,7 +338,7 @@ async def drive_async(url: str) -> None:
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_no_log_line_has_a_secret(flavour: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Real calls with everything logged name the calls and no key, token, link, argument or output."""
+    """Real calls name themselves in the log, and log no secret."""
     caplog.set_level(logging.DEBUG, "agentbay")
     with capturing(service) as capture:
         if flavour == "sync":
@@ -354,7 +354,7 @@ def test_no_log_line_has_a_secret(flavour: str, caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 @pytest.mark.parametrize("status", [200, 302, 401, 404, 500])
 def test_no_failure_shows_a_secret(flavour: str, status: int, tmp_path: Any) -> None:
-    """A failed call with secrets in its way says where it went wrong and shows none, its cause included."""
+    """A failed call shows no secret, its cause included."""
     from tests.capture import Answered
 
     answers = [b"<html>nonsense", b"{}", json.dumps({"Data": URL, "Success": True}).encode()]

@@ -1,4 +1,4 @@
-"""Git's commands as a shell reads them, and what git writes as we read it: against the real `sh` and `git`."""
+"""Git command lines and git's output, against the real `sh` and `git`."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ PUBLISHED: list[tuple[GitCommand, str, int]] = [
 
 @pytest.mark.parametrize(("job", "line", "timeout_ms"), PUBLISHED, ids=lambda value: getattr(value, "name", ""))
 def test_command_is_that_of_the_published_client(job: GitCommand, line: str, timeout_ms: int) -> None:
-    """The commands and their times are those that the published client sends."""
+    """Command lines and time limits equal the published client's."""
     assert (job.command, job.timeout_ms) == (line, timeout_ms)
 
 
@@ -118,14 +118,14 @@ def test_command_is_that_of_the_published_client(job: GitCommand, line: str, tim
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=5))
 @example(["'", "$(id)", "`id`", "a\nb", "\\", "!!", "-n", "", '"', "* ~ # ;|&"])
 def test_a_shell_gives_back_exactly_the_arguments(arguments: list[str]) -> None:
-    """Whatever an argument holds, the program behind the shell receives that and nothing else."""
+    """A program behind the shell receives exactly the quoted arguments."""
     line = "printf '%s\\0' " + " ".join(map(quote_argument, arguments))
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == arguments
 
 
 def test_a_nul_is_refused() -> None:
-    """No argument can hold a NUL, so it is refused before anything is sent."""
+    """An argument with a NUL is refused before anything is sent."""
     with pytest.raises(InvalidArgumentError, match="NUL"):
         git_command_line(["commit", "-m", "a\0b"])
 
@@ -152,14 +152,14 @@ def test_a_nul_is_refused() -> None:
         lambda: git.get_config(R, "user.name", "everywhere"),
     ],
 )
-def test_what_git_would_misunderstand_is_refused(make: Callable[[], GitCommand]) -> None:
-    """An option where a name belongs, and what does not go together, is a ValueError before anything is sent."""
+def test_options_in_place_of_names_are_refused(make: Callable[[], GitCommand]) -> None:
+    """An option in place of a name is a ValueError before anything is sent."""
     with pytest.raises(ValueError, match=r"must|Must|needs"):
         make()
 
 
 def test_a_value_may_begin_with_a_dash() -> None:
-    """A setting's value is none of git's options."""
+    """A setting's value that begins with a dash is no option."""
     assert git.set_config(R, "core.pager", "-F", "local").command == HERE + "'config' '--local' '--' 'core.pager' '-F'"
     assert git.checkout_branch(R, "-").command == HERE + "'checkout' '-'"
 
@@ -177,13 +177,13 @@ def test_a_value_may_begin_with_a_dash() -> None:
     ],
 )
 def test_clone_goes_to_the_name_in_the_url(url: str, name: str) -> None:
-    """Without a path, the directory is the last part of the URL; no credentials get into it."""
+    """Without a path, a clone goes to the last part of the URL."""
     assert clone_target(url) == name
 
 
 @pytest.mark.parametrize("url", ["https://h/..", "", "/", "https://h/a%2F..%2Fb", "https://h/-x.git"])
 def test_a_url_without_a_name_wants_a_path(url: str) -> None:
-    """A URL that names no directory is refused."""
+    """A URL without a name is refused."""
     with pytest.raises(InvalidArgumentError, match="path"):
         clone_target(url)
 
@@ -192,7 +192,7 @@ def test_a_url_without_a_name_wants_a_path(url: str) -> None:
 
 
 class Repo:
-    """A repository; runs commands as the session would."""
+    """A repository, with commands run as in a session."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -249,7 +249,7 @@ NAMES = [
 
 @pytest.mark.parametrize("quoting", ["true", "false"])
 def test_status_of_every_kind(repo: Repo, quoting: str) -> None:
-    """Every change is told with the name the file has on disk, whatever is in it."""
+    """Every change has the file's exact name on disk."""
     repo.git("config", "core.quotePath", quoting)
     for name in NAMES:
         repo.write(name, "x")
@@ -269,7 +269,7 @@ def test_status_of_every_kind(repo: Repo, quoting: str) -> None:
 
 
 def test_status_of_branches(repo: Repo, tmp_path: Path) -> None:
-    """The branch is told before its first commit, ahead of and behind its upstream, and not when it is none."""
+    """The branch is reported before its first commit, with its upstream, and when detached."""
     empty = new_repo(tmp_path / "empty")
     assert read_status(empty.run(git.status(str(empty.path)))).current_branch == "main"
     repo.git("checkout", "-b", "detached/#1")
@@ -297,8 +297,8 @@ def test_status_of_branches(repo: Repo, tmp_path: Path) -> None:
     assert (status.current_branch, status.detached) == (None, True)
 
 
-def test_older_words_for_a_branch_without_commits() -> None:
-    """Gits before 2.18 called it an initial commit."""
+def test_branch_without_commits_of_older_git() -> None:
+    """Git before 2.18 calls a branch without commits "Initial commit on"."""
     assert read_status(GitOutput("", 0, "## Initial commit on x\n", "")).current_branch == "x"
     status = read_status(GitOutput("", 0, "## No commits yet on x...origin/x [gone]\n", ""))
     assert (status.current_branch, status.upstream) == ("x", "origin/x")
@@ -306,7 +306,7 @@ def test_older_words_for_a_branch_without_commits() -> None:
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_a_quoted_path_is_read_back(path: str) -> None:
-    """Unquoting undoes what git does: octal bytes, and letters for control characters."""
+    """Unquoting restores the path that git quoted."""
     named = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
     pieces = (
         f"\\{named[byte]}" if byte in named else f"\\{byte:03o}" if byte < 32 or byte > 126 else chr(byte)
@@ -316,12 +316,12 @@ def test_a_quoted_path_is_read_back(path: str) -> None:
 
 
 def test_bytes_that_are_no_text_stay_visible() -> None:
-    """A name that is no UTF-8 can still be printed."""
+    """A name that is not UTF-8 can still be printed."""
     assert unquote_path('"a\\377b"') == "a\\xffb"
 
 
 def test_log(repo: Repo) -> None:
-    """Commits come newest first, with names and subjects as they are."""
+    """Commits come newest first, with exact names and subjects."""
     for subject in ("émoji 😀 'q' \"d\"", "x\x01y"):
         repo.git("commit", "--allow-empty", "-m", f"{subject}\n\nbody\nmore")
     found = read_log(repo.run(git.log(str(repo.path), None)).stdout)
@@ -332,7 +332,7 @@ def test_log(repo: Repo) -> None:
 
 
 def test_branches(repo: Repo) -> None:
-    """Branches with any name are listed; what is checked out instead of one is not."""
+    """All branches are listed, and a detached HEAD is not."""
     for name in ("feature/#1", "(x)", "détaché"):
         repo.git("branch", name)
     found = read_branches(repo.run(git.list_branches(str(repo.path))).stdout)
@@ -349,22 +349,22 @@ def test_branches(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("branch", ["main", "feature/#1", "a]b", "--detach"])
-def test_commit_tells_its_hash(repo: Repo, branch: str) -> None:
-    """The hash is found whatever the branch is called, and without a branch."""
+def test_hash_of_a_commit(repo: Repo, branch: str) -> None:
+    """The hash of a commit is found on any branch, and without one."""
     repo.git("checkout", branch) if branch in ("main", "--detach") else repo.git("checkout", "-b", branch)
-    told = read_commit(repo.run(git.commit(str(repo.path), "[x deadbeef] y", None, None, True)).stdout)
-    assert told == repo.git("rev-parse", "--short", "HEAD").stdout.strip()
+    shown = read_commit(repo.run(git.commit(str(repo.path), "[x deadbeef] y", None, None, True)).stdout)
+    assert shown == repo.git("rev-parse", "--short", "HEAD").stdout.strip()
 
 
-def test_first_commit_tells_its_hash(tmp_path: Path) -> None:
-    """So does a commit without a parent."""
+def test_hash_of_a_first_commit(tmp_path: Path) -> None:
+    """The hash of a first commit is found."""
     repo = new_repo(tmp_path / "new")
-    told = read_commit(repo.run(git.commit(str(repo.path), "x", None, None, True)).stdout)
-    assert told == repo.git("rev-parse", "--short", "HEAD").stdout.strip()
+    shown = read_commit(repo.run(git.commit(str(repo.path), "x", None, None, True)).stdout)
+    assert shown == repo.git("rev-parse", "--short", "HEAD").stdout.strip()
 
 
 def test_diff_of_every_kind(repo: Repo) -> None:
-    """Counts, renames, binary files and odd names; the patch is one that git applies."""
+    """Counts, renames and binary files are read, and git applies the patch."""
     repo.write("ü old.txt", "a\nb\nc\nd\ne\nf\n")
     repo.write("gone", "x\n")
     (repo.path / "bin").write_bytes(b"\0\1")
@@ -412,8 +412,8 @@ def conflicting(repo: Repo) -> None:
     repo.git("commit", "-m", "ours")
 
 
-def test_conflicts_are_told(repo: Repo) -> None:
-    """A conflict that git tells on standard output alone is a conflict: for pull, commit, checkout, status and diff."""
+def test_conflicts_are_reported(repo: Repo) -> None:
+    """A conflict of pull, commit, checkout, status or diff is reported as one."""
     conflicting(repo)
     repo.git("config", "pull.rebase", "false")
     pull = git.pull(str(repo.path), ".", "other")
@@ -434,8 +434,8 @@ def test_conflicts_are_told(repo: Repo) -> None:
     assert "diff --cc a.txt" in patch
 
 
-def test_rebase_conflicts_are_told(repo: Repo) -> None:
-    """So is the conflict of a pull that rebases."""
+def test_rebase_conflicts_are_reported(repo: Repo) -> None:
+    """The conflict of a rebasing pull is reported as one."""
     conflicting(repo)
     repo.git("config", "pull.rebase", "true")
     pull = git.pull(str(repo.path), ".", "other")
@@ -444,8 +444,8 @@ def test_rebase_conflicts_are_told(repo: Repo) -> None:
     assert read_branches(repo.run(git.list_branches(str(repo.path))).stdout)[0].name == "main"
 
 
-def test_push_and_fetch_tell_what_they_changed(repo: Repo, tmp_path: Path) -> None:
-    """New, updated, forced, rejected and deleted branches and tags, as git tells them."""
+def test_push_and_fetch_report_changes(repo: Repo, tmp_path: Path) -> None:
+    """Push and fetch report every changed branch and tag."""
     there, work = new_repo(tmp_path / "there.git", "--bare"), str(repo.path)
     repo.git("remote", "add", "origin", str(there.path))
     repo.git("checkout", "-b", "feat#1")
@@ -512,7 +512,7 @@ FAILURES: list[tuple[type[GitError], int, str]] = [
 
 @pytest.mark.parametrize(("kind", "code", "stderr"), FAILURES)
 def test_failures_have_classes(kind: type[GitError], code: int, stderr: str) -> None:
-    """The class of an error is that of what git says, not of a word that happens to stand in a path."""
+    """An error's class follows from git's message, not from words in a path."""
     with pytest.raises(GitError) as caught:
         check_success(GitCommand("pull", "git 'pull'"), GitOutput("R-1", code, "", stderr))
     error = caught.value
@@ -520,8 +520,8 @@ def test_failures_have_classes(kind: type[GitError], code: int, stderr: str) -> 
     assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
 
 
-def test_a_failure_told_as_one_text_is_read() -> None:
-    """Some services answer a failed command with one text; the code and the words in it count."""
+def test_a_failure_in_one_text_is_read() -> None:
+    """A failed command in one text has its exit code and message read."""
     text = "Execution failed. Error code:127 Error message: sh: 1: git: not found"
     result = CommandResult(error_message=text, exit_code=1, stdout=text, output=text, exception=CommandError(text))
     output = read_output(git.VERSION_COMMAND, result)
@@ -529,7 +529,7 @@ def test_a_failure_told_as_one_text_is_read() -> None:
 
 
 def test_out_of_time_is_a_git_error_and_a_timeout() -> None:
-    """A killed clone is a GitError and a TimeoutError, with its output so far and without its credentials."""
+    """A killed clone is a GitTimeoutError with its output, without credentials."""
     job = git.clone("https://user:hunter22@h/r", "r", None, None)
     reason = CommandTimeoutError("timed out after 5 ms", stderr="fetching https://user:hunter22@h/r", request_id="R-1")
     with pytest.raises(GitTimeoutError) as caught:
@@ -540,7 +540,7 @@ def test_out_of_time_is_a_git_error_and_a_timeout() -> None:
 
 
 def test_what_is_not_git_is_passed_on() -> None:
-    """A lost connection stays what it is: whether git ran is unknown."""
+    """A lost connection stays a ConnectionLost."""
     lost = ConnectionLost("gone")
     with pytest.raises(ConnectionLost) as caught:
         read_output(git.VERSION_COMMAND, CommandResult(exception=lost))
@@ -550,7 +550,7 @@ def test_what_is_not_git_is_passed_on() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("user", ["", "user:hunter22@"])
 def test_refused_credentials_of_a_real_server(tmp_path: Path, status: int, user: str) -> None:
-    """What git says of a server that refuses is an error of credentials, and does not tell them."""
+    """A real server's refusal is a GitAuthError without the credentials."""
 
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -591,11 +591,11 @@ def test_refused_credentials_of_a_real_server(tmp_path: Path, status: int, user:
 )
 @pytest.mark.parametrize("text", ["fatal: unable to access '{}/': no", "To {}", "{}", "remote: {} is gone."])
 def test_credentials_are_nowhere(url: str, password: str, text: str) -> None:
-    """No error tells a password, in any form, wherever git or the remote quotes it."""
+    """No error shows a password, however git or the remote quotes it."""
     job = git.clone(url, "r", None, None)
-    told = text.format(url)
+    shown = text.format(url)
     with pytest.raises(GitError) as caught:
-        check_success(job, GitOutput("", 128, told, f"{told}\nremote: {password} is no password\nfatal: {told}"))
+        check_success(job, GitOutput("", 128, shown, f"{shown}\nremote: {password} is no password\nfatal: {shown}"))
     error = caught.value
     shown = f"{error} {error!r} {vars(error)} {pickle.dumps(error)!r}"
     assert url not in shown
@@ -605,12 +605,12 @@ def test_credentials_are_nowhere(url: str, password: str, text: str) -> None:
 
 
 def test_pushed_url_has_no_credentials() -> None:
-    """Nor does the result of a push tell them."""
+    """The result of a push shows no credentials."""
     assert read_push("To https://user:hunter22@h/r\nDone\n") == ("https://***@h/r", [])
 
 
 def test_texts_without_secrets_stay_as_they_are() -> None:
-    """Masking changes nothing else."""
+    """Redaction changes nothing but secrets."""
     for text in ("https://host:8443/a/b.git", "git@host:o/r.git", "see http://h/a@v1 or mail a@b", "a:b@c"):
         assert redact(text) == text
     assert redact("Authorization: Basic abc== x") == "Authorization: Basic *** x"

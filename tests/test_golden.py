@@ -1,4 +1,4 @@
-"""Requests and replies as they travel (`golden/`), replayed through the client's end and the service's end."""
+"""Captured requests and replies (`golden/`), replayed through the client and the service."""
 
 from __future__ import annotations
 
@@ -371,7 +371,7 @@ def answer(body: object, action: str = "") -> HttpAnswer:
 
 
 def test_every_action_and_tool_has_pairs() -> None:
-    """A new action or tool cannot be forgotten here, nor can a file or a pair go unused."""
+    """Every action and tool has a pair, and every file and pair is used."""
     assert {name: set(blocks) for name, blocks in FILES.items()} == {n: set(b) for n, b in REQUESTS.items()}
     assert {name: set(blocks) for name, blocks in TOOL_FILES.items()} == {n: set(b) for n, b in TOOL_CALLS.items()}
     assert set(FILES) == set(ACTIONS)
@@ -380,14 +380,14 @@ def test_every_action_and_tool_has_pairs() -> None:
 
 @pytest.mark.parametrize(("name", "case", "pair"), pairs(FILES))
 def test_client_writes_the_request(name: str, case: str, pair: Pair) -> None:
-    """The encoder gives the captured text to the byte, each field in query or form as captured."""
+    """The encoder writes the captured fields, byte for byte, in query or form."""
     query, form = write_fields(REQUESTS[name][case], AUTHORIZATION)
     assert (urlencode(query), urlencode(form)) == (pair.query, pair.form)
 
 
 @pytest.mark.parametrize(("name", "case", "pair"), pairs(FILES))
 def test_request_carries_the_fields(name: str, case: str, pair: Pair) -> None:
-    """The finished request has the fixed query, then the action's own, the form as body, no authorization header."""
+    """The request has the fixed query, the action's own, and the form as body."""
     made = make_rpc_request(REQUESTS[name][case], SETTINGS)
     fixed = re.fullmatch(
         rf"/\?Action={name}&Format=json&Version=2025-05-06&Timestamp=\d{{4}}-\d\d-\d\dT\d\d%3A\d\d%3A\d\dZ"
@@ -406,7 +406,7 @@ def test_request_carries_the_fields(name: str, case: str, pair: Pair) -> None:
 
 @pytest.mark.parametrize(("name", "case", "pair"), pairs(FILES))
 def test_service_reads_the_request(name: str, case: str, pair: Pair) -> None:
-    """The decoder gives the action that the client wrote, and so again when written and read once more."""
+    """The service reads the action that the client wrote, also after a second round."""
     fields = dict(parse_qsl(f"{pair.query}&{pair.form}", keep_blank_values=True))
     found, expected = read_fields(ACTIONS[name], fields), REQUESTS[name][case]
     if name == "CreateMcpSession":  # flattened fields keep their dotted names and text: their types do not travel
@@ -429,7 +429,7 @@ def test_client_reads_the_reply(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(DATA))
 def test_service_writes_the_reply(name: str) -> None:
-    """What the service writes of a payload is read back as the same, and has every value of the documented reply."""
+    """A payload from the service is read back equal, with every documented value."""
     written: Any = unstructure(DATA[name])
     documented = json.loads(FILES[name]["documented"].reply)["Data"]
     sent: Any = json.dumps(written) if ACTIONS[name].spec.data_as_text else written
@@ -445,7 +445,7 @@ def test_service_writes_the_reply(name: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """JSON text inside the JSON, without regard to its blanks."""
+    """Return a JSON value with all nested JSON text parsed."""
     try:
         return json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
     except ValueError:
@@ -464,7 +464,7 @@ def test_transfers_of_context_info() -> None:
 
 @pytest.mark.parametrize(("name", "case", "pair"), pairs(TOOL_FILES))
 def test_tool_arguments(name: str, case: str, pair: Pair) -> None:
-    """The arguments are written as captured, key for key in order, and read back as the same call."""
+    """The arguments are written as captured, and read back as the same call."""
     call = TOOL_CALLS[name][case]
     written = tool_replies.tool_arguments(call)
     assert json.dumps(written, ensure_ascii=False) == pair.form
@@ -473,7 +473,7 @@ def test_tool_arguments(name: str, case: str, pair: Pair) -> None:
 
 @pytest.mark.parametrize(("name", "case", "pair"), pairs(TOOL_FILES))
 def test_tool_reply_round_trip(name: str, case: str, pair: Pair) -> None:
-    """A tool's result is the same by way of the service, as object or as text, and straight from the session's link."""
+    """A tool's result is the same through the service and from the session's link."""
     result = json.loads(pair.reply)
     call = tools.CallMcpTool(session_id=SESSION, name=name, args={})
     by_service = [
@@ -492,7 +492,7 @@ def tool_reply(name: str, case: str) -> Reply[tools.ToolReply]:
     return Reply(action="CallMcpTool", data=data, request_id="R-1")
 
 
-def test_what_the_texts_of_tools_say() -> None:
+def test_texts_of_tools() -> None:
     """Each documented text of a tool gives the documented values."""
     wrapped, refused, late = (
         read_command_result(tool_reply("shell", case)) for case in ("wrapped", "exit code", "out of time")
@@ -522,8 +522,8 @@ def test_what_the_texts_of_tools_say() -> None:
 
 
 @pytest.mark.parametrize("case", list(DIRECT))
-def test_call_at_the_sessions_own_link(case: str) -> None:
-    """A direct call has the captured body, both tokens, no key, at the link's path; both forms of reply are read."""
+def test_direct_call(case: str) -> None:
+    """A direct call has the captured body and both tokens, but not the key."""
     pair = DIRECT[case]
     call = structure(json.loads(pair.form), tools.DirectToolCall)
     made = make_direct_request("https://link.invalid:8443/base/", call)

@@ -114,6 +114,6 @@ def test_schemas_have_items_and_nested_properties() -> None:
 
 
 def test_names_follow_the_rule_of_the_wire() -> None:
-    """A field of several words is advertised under the name under which it is read."""
+    """A field of several words is advertised by the name that is read."""
     assert "excludePatterns" in tool_schema(TOOLS["search_files"])["properties"]
     assert "dryRun" in tool_schema(TOOLS["edit_file"])["properties"]

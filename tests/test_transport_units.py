@@ -1,4 +1,4 @@
-"""The decisions of the transport layer, each without clock, socket or loop."""
+"""The decisions of the transport layer, without clock, socket or event loop."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ FINAL = [
 EVERY_ERROR = [*NEVER_SENT, *UNPROCESSED, *PERHAPS_PROCESSED, *FINAL]
 
 
-def pause(error: AgentBayError, attempt: int = 1, **options: Any) -> float | None:
+def backoff(error: AgentBayError, attempt: int = 1, **options: Any) -> float | None:
     known: dict[str, Any] = {"idempotent": False, "max_retries": 2, "remaining": 60.0}
     return retry_backoff(error, attempt, **{**known, **options})
 
@@ -97,29 +97,29 @@ def pause(error: AgentBayError, attempt: int = 1, **options: Any) -> float | Non
     ],
 )
 def test_table_of_retries(errors: list[AgentBayError], always: bool, if_idempotent: bool, idempotent: bool) -> None:
-    """What never reached the service is repeated, what perhaps did only if that does no harm, the rest never."""
+    """Unsent requests are retried, perhaps processed ones only if idempotent, others never."""
     expected = if_idempotent if idempotent else always
-    assert [pause(error, idempotent=idempotent) is not None for error in errors] == [expected] * len(errors)
+    assert [backoff(error, idempotent=idempotent) is not None for error in errors] == [expected] * len(errors)
 
 
 @pytest.mark.parametrize(("max_retries", "attempts"), [(0, 1), (1, 2), (2, 3), (5, 6)])
 def test_number_of_attempts(max_retries: int, attempts: int) -> None:
-    """`max_retries` counts repetitions, and 0 is never."""
+    """`max_retries` counts repetitions, and 0 never retries."""
     tries = 1
-    while pause(NEVER_SENT[0], tries, max_retries=max_retries) is not None:
+    while backoff(NEVER_SENT[0], tries, max_retries=max_retries) is not None:
         tries += 1
     assert tries == attempts
 
 
 @pytest.mark.parametrize("advised", [0.0, 0.5, 7.0])
-def test_advice_is_honoured_to_the_second(advised: float) -> None:
-    """Where the service says how long to wait, that is the pause."""
-    assert pause(RateLimitError("slow", 429, retry_after=advised)) == advised
+def test_retry_after_is_honoured(advised: float) -> None:
+    """The backoff equals the service's Retry-After."""
+    assert backoff(RateLimitError("slow", 429, retry_after=advised)) == advised
 
 
-def test_advice_beyond_the_deadline_ends_it() -> None:
-    """Advice to wait longer than there is time is not cut short but answered with the error."""
-    assert pause(RateLimitError("slow", 429, retry_after=60.0), remaining=60.0) is None
+def test_retry_after_beyond_the_deadline_means_no_retry() -> None:
+    """A Retry-After beyond the deadline means no retry."""
+    assert backoff(RateLimitError("slow", 429, retry_after=60.0), remaining=60.0) is None
 
 
 errors = st.sampled_from(EVERY_ERROR) | st.builds(
@@ -128,11 +128,11 @@ errors = st.sampled_from(EVERY_ERROR) | st.builds(
 
 
 @given(errors, st.integers(1, 200), st.booleans(), st.integers(0, 200), st.floats(allow_nan=False))
-def test_pause_is_never_beyond_what_remains(
+def test_backoff_is_capped_and_within_the_deadline(
     error: AgentBayError, attempt: int, idempotent: bool, max_retries: int, remaining: float
 ) -> None:
-    """A pause is never negative, never longer than the time left, never above 8 s unless advised."""
-    found = pause(error, attempt, idempotent=idempotent, max_retries=max_retries, remaining=remaining)
+    """Without Retry-After a backoff is within 0 and 8 s, and within the deadline."""
+    found = backoff(error, attempt, idempotent=idempotent, max_retries=max_retries, remaining=remaining)
     if found is not None:
         assert 0 <= found < remaining
         assert attempt <= max_retries
@@ -140,18 +140,16 @@ def test_pause_is_never_beyond_what_remains(
 
 
 @given(st.sampled_from(PERHAPS_PROCESSED), st.integers(1, 9), st.integers(0, 99), st.floats(0, 1e6))
-def test_what_may_have_been_sent_is_not_sent_twice(
-    error: AgentBayError, attempt: int, max_retries: int, remaining: float
-) -> None:
-    """No circumstance repeats a call that may have been executed and has effects."""
-    assert pause(error, attempt, idempotent=False, max_retries=max_retries, remaining=remaining) is None
+def test_effects_are_never_repeated(error: AgentBayError, attempt: int, max_retries: int, remaining: float) -> None:
+    """A call with effects is never repeated if it may have been executed."""
+    assert backoff(error, attempt, idempotent=False, max_retries=max_retries, remaining=remaining) is None
 
 
 # ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_deadline_is_passed_down() -> None:
-    """A step's deadline is never after the operation's, and what is over says so with its own length."""
+    """A step's deadline never exceeds the operation's, and its error names its own length."""
     whole = Deadline(100)
     assert 99 < whole.remaining() <= 100
     assert whole.capped(5).remaining() <= 5
@@ -167,14 +165,14 @@ def test_deadline_is_passed_down() -> None:
 @pytest.mark.parametrize(
     ("patience", "total"), [(Timeouts(), 60.0), (Timeouts(3, 5), 8.0), (Timeouts(None, 5), 5.0), (Timeouts(3), 60.0)]
 )
-def test_patience(patience: Timeouts, total: float) -> None:
-    """A call with limits of its own may take both together; with none for the answer, the usual time."""
+def test_limits_of_one_call(patience: Timeouts, total: float) -> None:
+    """A call's own limits add up, and the default serves without them."""
     assert patience.total_seconds(60.0) == total
 
 
 @given(st.floats(0.01, 5), st.floats(1, 3), st.floats(0.01, 10))
 def test_delays_grow_to_the_cap(first: float, factor: float, cap: float) -> None:
-    """Delays start as told, grow by the factor, and stay at the cap."""
+    """Delays start as given, grow by the factor, and stay at the cap."""
     found = list(islice(poll_delays(Deadline(1e6), first=first, factor=factor, cap=cap), 12))
     assert found[0] == first
     assert all(after == pytest.approx(min(before * factor, cap)) for before, after in pairwise(found))
@@ -182,7 +180,7 @@ def test_delays_grow_to_the_cap(first: float, factor: float, cap: float) -> None
 
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_delays_end_at_the_deadline(seconds: float) -> None:
-    """After the deadline there is no further look, and before it no delay that ends after it."""
+    """No delay ends after the deadline, and none follows it."""
     assert list(poll_delays(Deadline(seconds), first=1)) == []
     assert 0 < next(poll_delays(Deadline(0.5), first=1)) <= 0.5
 
@@ -233,7 +231,7 @@ def answer(body: object, status: int = 200, **headers: str) -> HttpAnswer:
     ],
 )
 def test_refusals_are_typed(code: str, status: int, kind: type[APIError]) -> None:
-    """The exact code decides, then what it ends or begins with, then the HTTP status; all facts are carried."""
+    """The exact code decides, then its suffix or prefix, then the HTTP status."""
     body = {"RequestId": "R-1", "Code": code, "Message": "No.", "HostId": "h", "Success": False}
     with pytest.raises(APIError) as caught:
         read_reply(GET, answer(body, status))
@@ -245,20 +243,20 @@ def test_refusals_are_typed(code: str, status: int, kind: type[APIError]) -> Non
 
 
 def test_a_session_that_is_gone_is_both() -> None:
-    """Who catches session errors and who catches what is not found both catch a session that is not found."""
+    """SessionNotFoundError is caught as SessionError and as NotFoundError."""
     assert issubclass(SessionNotFoundError, NotFoundError)
     assert issubclass(SessionNotFoundError, SessionError)
 
 
 def test_key_that_is_refused_has_a_hint() -> None:
-    """A refused key says what to check."""
+    """The error for a refused key says what to check."""
     with pytest.raises(AuthenticationError, match="Check the API key"):
         read_reply(GET, answer({"Code": "NOT_LOGIN", "Message": "You are not logged in"}, 400))
 
 
 @pytest.mark.parametrize("style", [str.lower, str.capitalize])
 def test_refusal_in_either_case(style: Any) -> None:
-    """A gateway's lower-case keys are read as well."""
+    """Lower-case keys of a gateway are read too."""
     body = {style("code"): "X", style("message"): "No.", "requestId" if style is str.lower else "RequestId": "R-1"}
     with pytest.raises(APIError, match=r"\[X\] No\.") as caught:
         read_reply(GET, answer(body, 400))
@@ -266,8 +264,8 @@ def test_refusal_in_either_case(style: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>502 Bad Gateway</html>", b"", b"[]", b"null", b'"text"', b"\xff\xfe"])
-def test_a_proxy_that_answers_for_the_service(body: bytes) -> None:
-    """An error page is the error of its status; as a success it cannot be understood, and never is one."""
+def test_error_pages_of_a_proxy(body: bytes) -> None:
+    """An error page gives the error of its status, and is never a success."""
     with pytest.raises(ServerError) as caught:
         read_reply(GET, answer(body, 502))
     assert (caught.value.status_code, caught.value.code) == (502, "")
@@ -278,14 +276,14 @@ def test_a_proxy_that_answers_for_the_service(body: bytes) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_not_followed(status: int) -> None:
-    """A redirect is told as such."""
+    """A redirect is an error that says so."""
     with pytest.raises(ReplyError, match="redirect"):
         read_reply(GET, answer({"Success": True}, status))
 
 
 @pytest.mark.parametrize("success", [False, "false", "False"])
 def test_success_false_is_never_success(success: object) -> None:
-    """HTTP 200 with Success false is a refusal, with or without a code, also where the published client ignores it."""
+    """HTTP 200 with Success false is a refusal, with or without a code."""
     for action in (
         GET,
         SetLabel(session_id="s", labels={}),
@@ -298,22 +296,22 @@ def test_success_false_is_never_success(success: object) -> None:
 
 
 @pytest.mark.parametrize("success", [5, "perhaps", [], {}])
-def test_success_that_says_nothing(success: object) -> None:
-    """A Success that is neither true nor false is not taken for either."""
+def test_unreadable_success(success: object) -> None:
+    """A Success that is neither true nor false is an error."""
     with pytest.raises(AgentBayError):
         read_reply(GET, answer({"Success": success, "Data": {}}))
 
 
 @pytest.mark.parametrize("success", [True, "true", "True"])
 def test_success(success: object) -> None:
-    """Success is true as truth or as text."""
+    """Success may be a truth value or its text."""
     assert (
         read_reply(GET, answer({"Success": success, "Data": {"Status": "PAUSED"}})).data_or_raise().status == "PAUSED"
     )
 
 
-def test_silence() -> None:
-    """Without Success, data or the action's own rule make it one; an error code or nothing at all never do."""
+def test_answers_without_success() -> None:
+    """Without Success, data or the action's own rule make a success."""
     assert read_reply(GET, answer({"Data": {"Status": "RUNNING"}})).data_or_raise().status == "RUNNING"
     assert read_reply(DeleteSessionAsync(session_id="s"), answer({"RequestId": "R"})).request_id == "R"
     assert read_reply(DeleteSessionAsync(session_id="s"), answer({"Success": None, "Code": "ok"})).code == "ok"
@@ -325,7 +323,7 @@ def test_silence() -> None:
 
 
 def test_null_is_absent() -> None:
-    """null in the envelope is as good as nothing; what needs data then says so."""
+    """null in the envelope means absent."""
     reply = read_reply(GET, answer({"Success": True, "Code": None, "Message": None, "RequestId": None, "Data": None}))
     assert (reply.code, reply.message, reply.request_id, reply.next_token) == ("", "", "", "")
     assert reply.data is None
@@ -343,7 +341,7 @@ def test_unknown_keys_and_counts() -> None:
 
 @pytest.mark.parametrize("data", ['{"Url": "https://x"}', {"Url": "https://x"}])
 def test_data_may_be_text(data: object) -> None:
-    """Data is read as an object or as JSON text of it."""
+    """Data is read as an object or as its JSON text."""
     assert (
         read_reply(GetLink(session_id="s"), answer({"Success": True, "Data": data})).data_or_raise().url == "https://x"
     )
@@ -351,7 +349,7 @@ def test_data_may_be_text(data: object) -> None:
 
 @pytest.mark.parametrize("data", ["https://host/secret-token", {"Url": ["secret-token"]}, ["secret-token"], 5])
 def test_data_of_another_shape(data: object) -> None:
-    """Data that does not fit is a ReplyError that names the place and does not repeat what it was."""
+    """Malformed data is a ReplyError that names the place without the value."""
     with pytest.raises(ReplyError, match=r"GetLink|GetSession") as caught:
         read_reply(GetLink(session_id="s"), answer({"Success": True, "RequestId": "R-1", "Data": data}))
     assert "secret" not in str(caught.value)
@@ -381,7 +379,7 @@ def sample(cls: type[Action[Any]]) -> Action[Any]:
 
 @given(st.sampled_from(sorted(ACTIONS)), bodies, st.sampled_from([200, 204, 302, 400, 404, 429, 500, 503]))
 def test_no_answer_breaks_the_reader(name: str, body: object, status: int) -> None:
-    """Whatever a service answers to whatever action, the outcome is a reply or one of our errors."""
+    """Any answer to any action gives a reply or one of our errors."""
     try:
         assert isinstance(read_reply(sample(ACTIONS[name]), answer(body, status)), Reply)
     except AgentBayError as error:
@@ -390,7 +388,7 @@ def test_no_answer_breaks_the_reader(name: str, body: object, status: int) -> No
 
 @given(bodies | st.builds(lambda x: {"data": {"result": x}}, bodies), st.sampled_from([200, 302, 401, 500]))
 def test_no_direct_answer_breaks_the_reader(body: object, status: int) -> None:
-    """Whatever a session's own link answers, the outcome is a reply or one of our errors."""
+    """Any answer of a session's link gives a reply or one of our errors."""
     try:
         assert isinstance(read_direct_reply(answer(body, status), "link-1").data_or_raise().text, str)
     except AgentBayError as error:
@@ -400,7 +398,7 @@ def test_no_direct_answer_breaks_the_reader(body: object, status: int) -> None:
 # ── Retry-After ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def advice(status: int = 429, **headers: str) -> float | None:
+def retry_after(status: int = 429, **headers: str) -> float | None:
     with pytest.raises((RateLimitError, ServiceUnavailableError)) as caught:
         read_reply(GET, answer({}, status, **headers))
     return caught.value.retry_after  # type: ignore[union-attr]
@@ -423,29 +421,29 @@ def advice(status: int = 429, **headers: str) -> float | None:
         ({"x_acs_retry_after": "2", "retry_after": "9"}, 2.0),
     ],
 )
-def test_advice_of_the_service(headers: dict[str, str], expected: float | None) -> None:
-    """Retry-After is seconds or a date, x-acs-retry-after seconds; what is neither is no advice."""
-    assert advice(**headers) == advice(503, **headers) == expected
+def test_retry_after_formats(headers: dict[str, str], expected: float | None) -> None:
+    """Retry-After is seconds or a date, x-acs-retry-after only seconds."""
+    assert retry_after(**headers) == retry_after(503, **headers) == expected
 
 
-def test_advice_as_a_date_ahead() -> None:
-    """A date ahead is the seconds until then."""
+def test_retry_after_as_a_future_date() -> None:
+    """A future date means the seconds until then."""
     ahead = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    found = advice(retry_after=ahead)
+    found = retry_after(retry_after=ahead)
     assert found is not None
     assert 95 < found <= 100
 
 
 def test_throttling_header_decides() -> None:
-    """With x-acs-retry-after any failure is throttling."""
+    """With x-acs-retry-after any failure is a RateLimitError."""
     with pytest.raises(RateLimitError):
         read_reply(GET, answer({"Code": "X"}, 400, x_acs_retry_after="1"))
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=40))
-def test_no_advice_breaks_the_reader(text: str) -> None:
-    """Whatever the header holds, the advice is a number that is not negative, or none."""
-    found = advice(retry_after=text)
+def test_any_retry_after_is_read(text: str) -> None:
+    """Any header gives a number that is not negative, or None."""
+    found = retry_after(retry_after=text)
     assert found is None or found >= 0
 
 
@@ -467,7 +465,7 @@ def test_no_advice_breaks_the_reader(text: str) -> None:
     ],
 )
 def test_direct_answers(body: object, text: str, is_error: bool) -> None:
-    """The first item counts: bare text, else its text, blob or data; other outer keys are ignored."""
+    """The first item counts, as bare text or by its text, blob or data."""
     reply = read_direct_reply(answer(body), "link-1")
     assert (reply.data_or_raise().text, reply.data_or_raise().is_error, reply.request_id) == (text, is_error, "link-1")
 
@@ -491,7 +489,7 @@ def test_direct_answers(body: object, text: str, is_error: bool) -> None:
     ],
 )
 def test_direct_failures(body: object, status: int, kind: type[AgentBayError]) -> None:
-    """What is no answer of a tool is an error of its kind, never an empty success."""
+    """An unreadable answer of a tool is an error, never an empty success."""
     with pytest.raises(kind) as caught:
         read_direct_reply(answer(body, status), "link-1")
     assert type(caught.value) is kind
@@ -502,7 +500,7 @@ def test_direct_failures(body: object, status: int, kind: type[AgentBayError]) -
 
 @pytest.mark.parametrize("kind", [OperationResult, DeleteResult, BoolResult, SessionResult, CommandResult])
 def test_an_error_becomes_the_result_of_the_contract(kind: Any) -> None:
-    """A failed result carries the error's facts in the fields it has, and raises the error when unwrapped."""
+    """A failed result has the error's facts, and unwrapping raises the error."""
     error = ConflictError("[Busy] It is paused.", 409, code="Busy", request_id="R-1", hint="Resume it.")
     result = make_failed_result(kind, error)
     assert not result
@@ -516,7 +514,7 @@ def test_an_error_becomes_the_result_of_the_contract(kind: Any) -> None:
 
 
 def test_state_of_awaited_contexts() -> None:
-    """The last transfer of a context counts; both ends are ends; contexts nobody awaits do not matter."""
+    """A context's last transfer counts, and other contexts do not matter."""
     transfers = [
         ContextStatusData("a", "/a", status="Running"),
         ContextStatusData("b", "/b", status="Success"),
@@ -549,7 +547,7 @@ def shell(text: str, *, failed: bool = False, structured: dict[str, Any] | None 
     ],
 )
 def test_wrapped_output(wrapped: dict[str, Any], code: int, stdout: str, stderr: str, trace: str) -> None:
-    """JSON with an exit code and a stream, or with both streams, is a command's outcome."""
+    """JSON with an exit code and output is a command's result."""
     result = shell(json.dumps(wrapped))
     assert (result.exit_code, result.stdout, result.stderr, result.trace_id) == (code, stdout, stderr, trace)
     assert (result.success, result.output, result.request_id) == (code == 0, stdout + stderr, "R-1")
@@ -574,13 +572,13 @@ def test_wrapped_output(wrapped: dict[str, Any], code: int, stdout: str, stderr:
     ],
 )
 def test_raw_output(text: str) -> None:
-    """Anything else, other JSON included, is the output itself, verbatim."""
+    """Any other text, JSON included, is the output itself."""
     result = shell(text)
     assert (result.success, result.stdout, result.output, result.stderr) == (True, text, text, "")
 
 
 def test_failed_commands() -> None:
-    """A failure keeps the command's code and standard error; a code of 0 becomes 1; the message is never empty."""
+    """A failure keeps exit code and standard error, and has a message."""
     given_: list[tuple[str, int, str]] = [
         ('{"errorCode":2,"stdout":"","stderr":"no such file"}', 2, "no such file"),
         ('{"exit_code":0,"stdout":"x","stderr":""}', 1, '{"exit_code":0,"stdout":"x","stderr":""}'),
@@ -596,7 +594,7 @@ def test_failed_commands() -> None:
 
 
 def test_commands_that_could_not_run() -> None:
-    """A plain failure text is message and output, and there is an error to raise."""
+    """A plain failure text is message and output, with an error to raise."""
     result = shell("Execution failed. Error code:127 Error message: sh: 1: xyz: not found", failed=True)
     assert (result.success, result.exit_code) == (False, 1)
     assert result.stdout == result.output == result.error_message
@@ -616,7 +614,7 @@ def test_commands_that_could_not_run() -> None:
     ],
 )
 def test_commands_that_ran_out_of_time(text: str, structured: dict[str, Any] | None) -> None:
-    """Running out of time is -1 with empty streams, a message, and an error that carries the output so far."""
+    """A timeout is exit code -1 with the output so far."""
     result = shell(text, failed=True, structured=structured)
     assert (result.success, result.exit_code, result.output, result.stdout, result.stderr) == (False, -1, "", "", "")
     assert "time" in result.error_message
@@ -628,7 +626,7 @@ def test_commands_that_ran_out_of_time(text: str, structured: dict[str, Any] | N
 
 @given(st.text() | bodies.map(json.dumps), st.booleans(), st.none() | st.dictionaries(st.text(), bodies, max_size=3))
 def test_no_text_of_the_shell_breaks_the_reader(text: str, is_error: bool, structured: dict[str, Any] | None) -> None:
-    """Whatever the shell tool says is a result whose output is its two streams, and a failure has a message."""
+    """Any text of the shell tool gives a result."""
     result = shell(text, failed=is_error, structured=structured)
     assert result.output in (result.stdout + result.stderr, result.stdout)
     assert result.success or result.error_message
@@ -640,7 +638,7 @@ def test_no_text_of_the_shell_breaks_the_reader(text: str, is_error: bool, struc
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(4, 40))
 def test_pieces_of_a_text(text: str, limit: int) -> None:
-    """Pieces join back to the text, none is longer than the limit, none splits a character, and none is needless."""
+    """Pieces add up to the text, stay within the limit, and split no character."""
     pieces = list(split_text(text, limit))
     assert "".join(pieces) == text
     assert all(len(piece.encode()) <= limit for piece in pieces)
@@ -650,19 +648,19 @@ def test_pieces_of_a_text(text: str, limit: int) -> None:
 
 @given(st.binary())
 def test_base64(data: bytes) -> None:
-    """Base64 gives the bytes."""
+    """Base64 is decoded to its bytes."""
     assert decode_base64(base64.b64encode(data).decode()) == data
 
 
 @pytest.mark.parametrize("text", ["é", "a", "AA=A", "A A=", "\x00"])
 def test_bad_base64(text: str) -> None:
-    """What is not base64 is a FileError."""
+    """Text that is not base64 is a FileError."""
     with pytest.raises(FileError, match="Failed to decode base64"):
         decode_base64(text)
 
 
 def test_info_of_a_file() -> None:
-    """Lines with a colon are read, numbers and truth become such, and all else is text."""
+    """Lines with a colon are read, with numbers and truth values converted."""
     text = "size: 12\nisFile: TRUE\n isDirectory :false\nmode:0.5\nname: a: b"
     text += "\nversion: 1.2.3\nnoise\nempty:\npermissions: 0644"
     assert read_info(text) == {
@@ -695,13 +693,13 @@ def listing(text: str, structured: dict[str, Any] | None = None) -> list[Directo
     ],
 )
 def test_listing(text: str, entries: list[tuple[str, bool]]) -> None:
-    """One tag a line says what it is; the same letters inside a name are the name's."""
+    """Only the tag at the start of a line is a tag."""
     assert [(entry.name, entry.is_directory) for entry in listing(text)] == entries
     assert all(entry.is_file is not entry.is_directory for entry in listing(text))
 
 
 def test_structured_listing() -> None:
-    """Where the answer is structured too, that is read: names with line breaks, and sizes."""
+    """A structured listing goes before the text, with sizes and odd names."""
     items = [{"name": "a\n[DIR] b", "isDirectory": False, "size": 5}, {"name": "d", "isDirectory": True}, {"x": 1}, 5]
     assert listing("[FILE] a\n[DIR] b", {"entries": items}) == [
         DirectoryEntry("a\n[DIR] b", False, 5),
@@ -711,7 +709,7 @@ def test_structured_listing() -> None:
 
 @given(st.text(), st.none() | st.builds(lambda x: {"entries": x}, bodies))
 def test_no_listing_breaks_the_reader(text: str, structured: dict[str, Any] | None) -> None:
-    """Whatever a tool lists is read or left out."""
+    """Any listing is read, and raises nothing."""
     assert isinstance(listing(text, structured), list)
     assert isinstance(read_info(text), dict)
 
@@ -722,7 +720,7 @@ def test_no_listing_breaks_the_reader(text: str, structured: dict[str, Any] | No
 @pytest.mark.parametrize("rate", ["rx_rate_kbyte_per_s", "rx_rate_kbps", "rx_rate_KBps"])
 @pytest.mark.parametrize("used", ["tx_used_kbyte", "tx_used_kb", "tx_used_KB"])
 def test_older_names_of_metrics(rate: str, used: str) -> None:
-    """Older names are read, and the newest is the attribute with the others as aliases."""
+    """Older names of metrics are read, and stay as aliases."""
     raw, metrics = read_metrics(json.dumps({rate: 1.5, used: 2, "cpu_count": 4, "mem_used": None, "new": [1]}))
     assert (metrics.rx_rate_kbyte_per_s, metrics.rx_rate_kbps) == (1.5, 1.5)
     assert (metrics.tx_used_kbyte, metrics.tx_used_kb) == (2.0, 2.0)
@@ -732,7 +730,7 @@ def test_older_names_of_metrics(rate: str, used: str) -> None:
 
 @given(st.text() | bodies.map(json.dumps) | st.builds(lambda x: json.dumps({"cpu_count": x, "rx_used_kb": x}), bodies))
 def test_no_metrics_break_the_reader(text: str) -> None:
-    """Whatever the tool says is metrics or a ReplyError."""
+    """Any text gives metrics or a ReplyError."""
     try:
         assert isinstance(read_metrics(text)[0], dict)
     except ReplyError as error:
@@ -756,7 +754,7 @@ def test_no_metrics_break_the_reader(text: str) -> None:
     ],
 )
 def test_tool_answers(data: object, text: str, is_error: bool) -> None:
-    """A tool's answer is read as an object or as text, and what it lacks is empty."""
+    """A tool's answer is an object or its JSON text."""
     call = CallMcpTool(session_id="s", name="n", args={})
     found = read_reply(call, answer({"Success": True, "Data": data})).data_or_raise()
     assert (found.text, found.is_error) == (text, is_error)

@@ -136,7 +136,7 @@ def test_values_from_services_are_read(given_: dict[str, Any], field: str, expec
     ],
 )
 def test_values_of_another_type_are_refused(given_: dict[str, Any], place: str) -> None:
-    """A value of another type is refused by its name on the wire, without the value."""
+    """A value of another type is refused by its wire name, without the value."""
     with pytest.raises(MalformedError) as caught:
         structure(given_, Sample)
     assert caught.value.field == f"Data.{place}"
@@ -146,7 +146,7 @@ def test_values_of_another_type_are_refused(given_: dict[str, Any], place: str) 
 
 @pytest.mark.parametrize("content", ["plain text", {"type": "text"}, 5, True])
 def test_content_that_is_no_list_is_refused(content: object) -> None:
-    """A tool's content must be a list: a text is not read as a list of letters."""
+    """A tool's content must be a list, not a text."""
     with pytest.raises(MalformedError) as caught:
         structure({"content": content}, tools.ToolReply)
     assert caught.value.field == "Data.content"
@@ -187,7 +187,7 @@ def test_writes_nothing_for_none() -> None:
 
 
 def test_json_text_inside_json_may_be_json_as_well() -> None:
-    """A ToolList is read as text or as the array itself, and written as text."""
+    """A ToolList is read as text or as an array, and written as text."""
     entry = {"name": "shell", "server": "s"}
     as_text = structure({"ToolList": json.dumps([entry])}, sessions.CreatedSessionData)
     assert as_text == structure({"ToolList": [entry]}, sessions.CreatedSessionData)
@@ -238,7 +238,7 @@ def sent_fields(action: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("text", ["True", "true", "TRUE"])
 def test_truth_in_any_case(text: str) -> None:
-    """The service's end reads True and true alike; ours writes True."""
+    """The service reads True and true alike, and the client writes True."""
     fields = {"SessionId": "s", "Name": "n", "Args": "{}", "AutoGenSession": text}
     action = read_fields(tools.CallMcpTool, fields)
     assert isinstance(action, tools.CallMcpTool)
@@ -248,7 +248,7 @@ def test_truth_in_any_case(text: str) -> None:
 
 @pytest.mark.parametrize("text", ['{"a":"b","c":"d"}', '{"a": "b", "c": "d"}', ' {"a":\n"b", "c" : "d"}'])
 def test_json_in_any_spacing(text: str) -> None:
-    """JSON fields are read whatever their blanks."""
+    """JSON fields are read with any white space."""
     action = read_fields(sessions.SetLabel, {"SessionId": "s", "Labels": text})
     assert action == sessions.SetLabel(session_id="s", labels={"a": "b", "c": "d"})
 
@@ -281,13 +281,13 @@ def test_malformed_fields_are_named(cls: Any, fields: dict[str, str], place: str
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """Fields of other clients and versions do no harm."""
+    """Unknown fields of other clients are ignored."""
     fields = {"SessionId": "s", "ExternalUserId": "u", "Timestamp": "t", "Authorization": "A"}
     assert read_fields(sessions.GetSession, fields) == sessions.GetSession(session_id="s")
 
 
 def test_none_is_left_out_and_empty_is_not() -> None:
-    """None has no field; an empty string, list or object has one."""
+    """None has no field, but an empty string, list or object has one."""
     assert sent_fields(sessions.GetLink(session_id="s")) == {"Authorization": "A", "SessionId": "s"}
     assert sent_fields(tools.CallMcpTool(session_id="s", name="n", args={}))["Server"] == ""
     assert sent_fields(sessions.ListSession(labels={}))["Labels"] == "{}"
@@ -305,13 +305,13 @@ def test_none_is_left_out_and_empty_is_not() -> None:
     ],
 )
 def test_flattening(value: object, expected: dict[str, Any]) -> None:
-    """Objects become dotted names, lists indices from 1, and what is empty vanishes."""
+    """Objects become dotted names, lists indices from 1, and empty ones vanish."""
     assert flatten("N", value) == expected
 
 
 @given(st.text(), st.dictionaries(st.text(), st.text()), st.booleans() | st.none(), st.integers() | st.none())
 def test_form_fields_round_trip(text: str, labels: dict[str, str], flag: bool | None, number: int | None) -> None:
-    """Any values of the plain and JSON fields come back as they were."""
+    """Any values of plain and JSON fields are read back equal."""
     action = sessions.CreateMcpSession(
         image_id=text, labels=labels, enable_record=flag, timeout=number, skills=[text], login_region_id="r"
     )
@@ -352,7 +352,7 @@ BROWSER_PATHS = [
 
 
 def test_policy_is_exact_json_text() -> None:
-    """A default policy is the documented text, blank for blank; a mapping comes last and other scripts stay raw."""
+    """A policy is the documented JSON text, byte for byte."""
     for policy in (SyncPolicy(), SyncPolicy.default()):
         assert write_sync(ContextSync("c", "/p", policy)) == {"ContextId": "c", "Path": "/p", "Policy": DEFAULT_POLICY}
     mapped = write_sync(ContextSync("c", "/p", SyncPolicy(mapping_policy=MappingPolicy("C:\\é"))))["Policy"]
@@ -365,14 +365,14 @@ def test_policy_is_exact_json_text() -> None:
     [(UploadMode.ARCHIVE, ["/a"], True), (UploadMode.ARCHIVE, [], False), (UploadMode.FILE, ["/a"], False)],
 )
 def test_archive_exclusions_only_with_archives(mode: UploadMode, paths: list[str], written: bool) -> None:
-    """`archiveExcludePaths` travels only if there are some and the mode is Archive."""
+    """`archiveExcludePaths` is sent only if there are some and the mode is Archive."""
     policy = SyncPolicy(upload_policy=UploadPolicy(upload_mode=mode, archive_exclude_paths=paths))
     upload = json.loads(write_sync(ContextSync("c", "/p", policy))["Policy"])["uploadPolicy"]
     assert ("archiveExcludePaths" in upload) is written
 
 
 def test_mount_is_written_with_all_its_parts() -> None:
-    """A mount has a MountConfig with its source path even when that is empty, and no policy."""
+    """A mount has a MountConfig with its source path, and no policy."""
     assert write_mount(BetaContextMount("c", "/m")) == {
         "ContextId": "c",
         "Path": "/m",
@@ -381,8 +381,8 @@ def test_mount_is_written_with_all_its_parts() -> None:
     }
 
 
-def test_order_of_what_a_session_keeps() -> None:
-    """Own syncs, extensions, fingerprint, mounts, and the browser's profile last, each at its place with its policy."""
+def test_order_of_persistence_items() -> None:
+    """Syncs, extensions, fingerprint, mounts and the browser profile are sent in this order."""
     params = CreateSessionParams(
         context_syncs=[ContextSync("own", "/p")],
         beta_context_mounts=[BetaContextMount("mount", "/m")],
@@ -408,8 +408,8 @@ def test_order_of_what_a_session_keeps() -> None:
     assert awaited_contexts(params) == {"own", "extensions", "fingerprint", "profile"}
 
 
-def test_contexts_that_nobody_waits_for() -> None:
-    """Mounts and syncs that say so are not waited for."""
+def test_contexts_that_are_not_awaited() -> None:
+    """Mounts, and syncs that say so, are not awaited."""
     params = CreateSessionParams(
         context_syncs=[
             ContextSync("a", "/a", beta_wait_for_completion=False),
@@ -435,7 +435,7 @@ def test_nested_settings_are_checked(mobile: MobileExtraConfig, message: str) ->
 
 
 def test_parameters_are_not_changed_by_sending() -> None:
-    """Writing parameters twice gives the same twice."""
+    """Writing the same parameters twice gives equal requests."""
     params = CreateSessionParams(
         labels={"a": "b"},
         context_syncs=[ContextSync("c", "/p", SyncPolicy(bw_list=BWList([WhiteList("/a")])))],
@@ -467,12 +467,12 @@ def test_parameters_are_not_changed_by_sending() -> None:
     ],
 )
 def test_unreadable_transfers_are_left_out(status: str) -> None:
-    """What cannot be read in a context status is left out, and nothing is raised."""
+    """Unreadable parts of a context status are ignored, and raise nothing."""
     assert ContextInfo(context_status=status).transfers() == []
 
 
-def test_transfers_are_read_as_far_as_they_can_be() -> None:
-    """A transfer with times that cannot be read keeps its state, and one beside what is none is found."""
+def test_transfers_with_unreadable_times() -> None:
+    """A transfer with unreadable times keeps its state."""
     items = [5, {"contextId": "c", "status": "Failed", "errorMessage": "no", "startTime": "noon", "more": 1}]
     for data in (json.dumps(items), items):
         status = json.dumps([{"type": "log", "data": "[]"}, {"type": "data", "data": data}])
@@ -507,18 +507,18 @@ def test_transfers_are_read_as_far_as_they_can_be() -> None:
     ],
 )
 def test_key_names(key: object, expected: object) -> None:
-    """Keys get the tool's spelling; what is not known stays as it is."""
+    """Keys get the tool's spelling, and unknown keys are unchanged."""
     assert normalize_key(key) == expected
 
 
 @given(st.text())
-def test_key_names_settle(key: str) -> None:
-    """A name in the tool's spelling stays as it is."""
+def test_normalizing_keys_is_idempotent(key: str) -> None:
+    """Normalizing is idempotent."""
     assert normalize_key(normalize_key(key)) == normalize_key(key)
 
 
 def test_only_press_keys_is_touched() -> None:
-    """The caller's arguments are not changed, and other tools' not at all."""
+    """The caller's arguments and other tools' arguments are unchanged."""
     args = {"keys": ["CTRL", "c"], "hold": True}
     assert normalize_arguments("press_keys", args) == {"keys": ["Ctrl", "c"], "hold": True}
     assert args["keys"] == ["CTRL", "c"]

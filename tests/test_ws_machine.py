@@ -1,4 +1,4 @@
-"""The protocol over a session's WebSocket, frame by frame, without a socket."""
+"""The WebSocket protocol, frame by frame, without a socket."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ TEXT = st.text(min_size=1, max_size=12)
 DATA = st.dictionaries(st.sampled_from(["phase", "error", "result", "eventType", "x"]), JSON, max_size=4)
 
 
-def said(exchange_id: str, data: object, **more: object) -> str:
-    """A frame of a service."""
+def service_frame(exchange_id: str, data: object, **more: object) -> str:
+    """Return a service's frame."""
     return json.dumps({"invocationId": exchange_id, "source": "T", "target": "SDK", "data": data, **more})
 
 
-def begun(kind: ExchangeKind) -> tuple[PendingExchanges, Frame]:
-    """A machine with one exchange under way."""
+def exchange_begun(kind: ExchangeKind) -> tuple[PendingExchanges, Frame]:
+    """Return the exchanges of a connection with one exchange_begun."""
     exchanges = PendingExchanges()
     return exchanges, exchanges.begin(kind, "T", {"method": "m"})
 
 
 def test_request() -> None:
-    """A request is exactly these four keys, compact, and reads back as itself."""
-    exchanges, frame = begun(ExchangeKind.CALL)
+    """A request has exactly four keys, compact, and reads back equal."""
+    exchanges, frame = exchange_begun(ExchangeKind.CALL)
     text = frame.encode()
     expected = f'{{"invocationId":"{frame.id}","source":"SDK","target":"T","data":{{"method":"m"}}}}'
     assert text == expected
@@ -55,15 +55,15 @@ def test_request() -> None:
 
 @given(st.builds(Frame, TEXT, TEXT, DATA, TEXT))
 def test_frames_read_back(frame: Frame) -> None:
-    """What is written is read as the same, lone surrogates and all."""
+    """Any frame reads back equal, also with lone surrogates."""
     assert decode_frame(frame.encode()) == frame
     frame.encode().encode("utf-8")
 
 
 @given(st.text() | st.binary() | JSON.map(json.dumps))
 def test_anything_may_arrive(text: str | bytes) -> None:
-    """Nothing that arrives raises, or ends what it does not name."""
-    exchanges, _ = begun(ExchangeKind.CALL)
+    """No frame raises, or ends an exchange that it does not name."""
+    exchanges, _ = exchange_begun(ExchangeKind.CALL)
     assert isinstance(exchanges.receive(text), (IgnoredFrame, PushMessage))
     assert len(exchanges) == 1
     try:
@@ -78,9 +78,9 @@ def test_anything_may_arrive(text: str | bytes) -> None:
     st.dictionaries(st.sampled_from(["source", "target", "error"]), JSON | st.just("WEBSOCKET_SERVER"), max_size=3),
 )
 def test_any_answer(kind: ExchangeKind, data: object, more: dict[str, Any]) -> None:
-    """Whatever is answered, an exchange goes on or ends, once; afterwards its id means nothing."""
-    exchanges, frame = begun(kind)
-    arrival = exchanges.receive(said(frame.id, data, **more))
+    """Any answer continues or ends its exchange, once."""
+    exchanges, frame = exchange_begun(kind)
+    arrival = exchanges.receive(service_frame(frame.id, data, **more))
     assert isinstance(arrival, (StreamEvent, ExchangeEnded))
     assert arrival.id == frame.id
     if isinstance(arrival, StreamEvent):
@@ -89,7 +89,7 @@ def test_any_answer(kind: ExchangeKind, data: object, more: dict[str, Any]) -> N
         return
     assert arrival.error is None or isinstance(arrival.error, (ToolError, ReplyError))
     assert len(exchanges) == 0
-    assert isinstance(exchanges.receive(said(frame.id, data, **more)), (PushMessage, IgnoredFrame))
+    assert isinstance(exchanges.receive(service_frame(frame.id, data, **more)), (PushMessage, IgnoredFrame))
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_any_answer(kind: ExchangeKind, data: object, more: dict[str, Any]) -> N
     ],
 )
 def test_ends_well(kind: ExchangeKind, data: object, more: dict[str, Any], result: dict[str, Any]) -> None:
-    """The answers that mean success."""
-    exchanges, frame = begun(kind)
-    assert exchanges.receive(said(frame.id, data, **more)) == ExchangeEnded(frame.id, result)
+    """These answers mean success."""
+    exchanges, frame = exchange_begun(kind)
+    assert exchanges.receive(service_frame(frame.id, data, **more)) == ExchangeEnded(frame.id, result)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_ends_well(kind: ExchangeKind, data: object, more: dict[str, Any], resul
 def test_ends_badly(
     kind: ExchangeKind, data: object, more: dict[str, Any], error: type[AgentBayError], message: str
 ) -> None:
-    """The answers that mean failure, each with its own words."""
-    exchanges, frame = begun(kind)
-    arrival = exchanges.receive(said(frame.id, data, **more))
+    """These answers mean failure, each with its own message."""
+    exchanges, frame = exchange_begun(kind)
+    arrival = exchanges.receive(service_frame(frame.id, data, **more))
     assert isinstance(arrival, ExchangeEnded)
     assert type(arrival.error) is error
     assert message in str(arrival.error)
@@ -151,13 +151,13 @@ def test_ends_badly(
     ],
 )
 def test_push(frame: dict[str, Any], target: str) -> None:
-    """A frame that nobody waits for is a push, by whom it is for or, if that is us, by whom it is from."""
+    """An unrequested frame is a push for its target, or else of its source."""
     assert PendingExchanges().receive(json.dumps(frame)) == PushMessage("p", target, {"a": 1})
 
 
-def test_further_and_forgotten() -> None:
-    """More can be said within an exchange as long as it lasts."""
-    exchanges, frame = begun(ExchangeKind.STREAM)
+def test_follow_up_frames() -> None:
+    """Further frames can be sent until the exchange ends."""
+    exchanges, frame = exchange_begun(ExchangeKind.STREAM)
     more = exchanges.make_follow_up(frame.id, make_cancel_data({"method": "m"}))
     assert more == Frame(frame.id, "T", {"method": "m", "mode": "stream", "phase": "cancel"})
     assert exchanges.end(frame.id)
@@ -171,13 +171,13 @@ def test_further_and_forgotten() -> None:
 
 @given(st.binary())
 def test_terminal_bytes(data: bytes) -> None:
-    """Bytes pass through text and back, whatever they are."""
+    """Any bytes pass through text and back."""
     assert decode_bytes(*encode_bytes(data)) == data
     assert encode_bytes(data)[0] == ("utf8" if data.decode("utf-8", "ignore").encode() == data else "base64")
 
 
 @pytest.mark.parametrize(("encoding", "text"), [("base64", "!"), ("latin-1", "x")])
 def test_not_terminal_bytes(encoding: str, text: str) -> None:
-    """What cannot be bytes is refused."""
+    """Text that encodes no bytes is refused."""
     with pytest.raises(MalformedError):
         decode_bytes(encoding, text)
