@@ -71,7 +71,7 @@ def limited(request: pytest.FixtureRequest) -> Iterator[tuple[Wire, Child]]:
 
 
 def test_of_a_session(limited: tuple[Wire, Child]):
-    """Processes, memory, open files, output and disk of a session end where the options say; another one goes on."""
+    """The options limit processes, memory, open files, output and disk of a session."""
     wire, _ = limited
     with wire.session() as session, wire.session() as other:
         count = int(wire.stdout(session, f"python3 -c '{FORKS}'"))
@@ -95,7 +95,7 @@ def test_of_a_session(limited: tuple[Wire, Child]):
 
 
 def test_memory_of_all_sessions(limited: tuple[Wire, Child]):
-    """What all sessions have together ends where the option says: one is killed and, if the kernel did not, told."""
+    """The options limit the memory of all sessions together."""
     wire, child = limited
     hold = "python3 -c 'x = bytearray(b\"x\") * (170 << 20); import time; time.sleep(60)'"
     with wire.session() as one, wire.session() as two, ThreadPoolExecutor(2) as pool:
@@ -118,7 +118,7 @@ def test_memory_of_all_sessions(limited: tuple[Wire, Child]):
 
 @pytest.mark.parametrize("limited", ["groups"], indirect=True)
 def test_processes_and_processors_of_all_sessions(limited: tuple[Wire, Child]):
-    """What all sessions have together ends where the options say, whichever of them asks for more."""
+    """The options limit what all sessions use together."""
     wire, child = limited
     # not by rglob, which fails where groups of others vanish meanwhile
     find = ["find", "/sys/fs/cgroup", "-name", f"agentbay-{child.process.pid}-*"]
@@ -141,7 +141,7 @@ def test_processes_and_processors_of_all_sessions(limited: tuple[Wire, Child]):
 
 @pytest.mark.parametrize("limited", ["no groups"], indirect=True)
 def test_processes_of_all_sessions_without_groups(limited: tuple[Wire, Child]):
-    """There are as many sessions as cannot have more processes together, and a deletion makes room."""
+    """The processes of all sessions limit their number, and a deletion makes room."""
     wire, _ = limited
     with wire.session() as one, wire.session():
         with pytest.raises(Refused, match="--processes") as refused:
@@ -162,7 +162,7 @@ def test_processes_of_all_sessions_without_groups(limited: tuple[Wire, Child]):
     ],
 )
 def test_what_nothing_could_hold(options: tuple[str, ...], said: str, way_out: str):
-    """Where nothing could hold a limit, the runtime refuses to start rather than to pretend, and says the way out."""
+    """A runtime that cannot hold a limit refuses to start."""
     child = Child(["-c", WITHOUT_GROUPS, *options])
     try:
         assert (child.line, child.process.wait(30)) == ("", 1)

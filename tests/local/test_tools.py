@@ -42,6 +42,8 @@ def test_shell_timeout(wire: Wire, session: str):
         assert reply["structuredContent"]["timedOut"] is True
         if args:  # in less time a busy machine need not even begin
             assert reply["structuredContent"] == {"stdout": "out\n", "stderr": "err\n", "timedOut": True}
+    much = wire.tool(session, "shell", command="head -c 70000000 /dev/zero | tr '\\0' x; sleep 30", timeout_ms=5000)
+    assert (much["structuredContent"]["timedOut"], much["structuredContent"]["truncated"]) == (True, True)
 
 
 @pytest.mark.parametrize(

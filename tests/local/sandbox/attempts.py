@@ -1,4 +1,6 @@
-"""Attempts to get out of a sandbox, each with a control that shows it works where the layer that stops it is missing.
+"""Attempts to escape from a sandbox, each with a control.
+
+The control shows that the attempt works where the layer that stops it is missing.
 
 `trials.py` makes them. An attempt is a piece of Python that raises OSError, or returns something false, where it is
 stopped. None does harm where it succeeds.

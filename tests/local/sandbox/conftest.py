@@ -17,36 +17,39 @@ from tests.local.traces import PATIENCE
 
 
 class Lab:
-    """A host and sandboxes in directories of their own, for one test."""
+    """A manager and sandboxes in directories of their own, for one test."""
 
-    def __init__(self, host: SandboxManager, directory: Path) -> None:
-        self.host, self.directory = host, directory
+    def __init__(self, manager: SandboxManager, directory: Path) -> None:
+        self.manager, self.directory = manager, directory
         self.made = 0
 
     async def sandbox(self, **options: Any) -> Sandbox:
         self.made += 1
         root = self.directory / f"sandbox-{self.made}"
         root.mkdir(exist_ok=True)
-        return await self.host.create(SandboxSpec(root=root, **options))
+        return await self.manager.create(SandboxSpec(root=root, **options))
 
 
 @asynccontextmanager
 async def laboratory(directory: Path) -> AsyncIterator[Lab]:
-    host = await SandboxManager.start()
+    manager = await SandboxManager.start()
     try:
-        yield Lab(host, directory)
+        yield Lab(manager, directory)
     finally:
-        await host.close()
+        await manager.close()
 
 
 async def becomes(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait until something in a sandbox is true; the limit is that of the whole experiment."""
+    """Wait until something in a sandbox is true.
+
+    The time limit is that of the whole experiment.
+    """
     while not await condition():
         await asyncio.sleep(0.02)
 
 
 async def grows(file: Path, size: int = 0) -> int:
-    """Wait until a file has more than `size` bytes; return how many."""
+    """Wait until a file has more than `size` bytes, and return its size."""
     while not file.exists() or (found := file.stat().st_size) <= size:
         await asyncio.sleep(0.02)
     return found

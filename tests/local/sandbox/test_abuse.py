@@ -1,4 +1,4 @@
-"""One sandbox at its worst, and another that must not notice; machines that lack what isolation needs."""
+"""Abuse of one sandbox, which another must not notice, and limited machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox.service import zygote_process
+from agentbay.local.sandbox.service import config_builder
 from agentbay.local.sandbox.service.manager import IsolationUnavailable, Limits, Sandbox
 from agentbay.local.sandbox.service.spec import MIB
 from agentbay.local.sandbox.shared import landlock
@@ -52,7 +52,7 @@ ABUSES = {
 
 
 async def abuse(sandbox: Sandbox, argv: list[str]) -> None:
-    """Do it again and again: what a limit ends at once is to be no relief for the others."""
+    """Repeat a command: that a limit ends it soon must not relieve the others."""
     while True:
         done = await sandbox.run(argv, output_limit=MIB)
         assert len(done.stdout) + len(done.stderr) < 3 * MIB
@@ -61,12 +61,12 @@ async def abuse(sandbox: Sandbox, argv: list[str]) -> None:
 @pytest.mark.parametrize("groups", [True, False], ids=["groups", "no groups"])
 @pytest.mark.parametrize("argv", ABUSES.values(), ids=ABUSES)
 def test_others_keep_answering(experiment, argv, groups):
-    """Another sandbox and the runtime stay responsive, and the abused sandbox is of use again when it is over."""
+    """Another sandbox stays responsive, and the abused one works again afterwards."""
 
     async def body(lab: Lab) -> None:
         if not groups:
-            lab.host.disable_cgroups()
-        elif lab.host.cgroups is None:
+            lab.manager.disable_cgroups()
+        elif lab.manager.cgroups is None:
             pytest.skip("no control groups can be made here")
         limits = Limits(processes=200, total_memory_bytes=512 * MIB, disk_bytes=200 * MIB)
         abused, other = await lab.sandbox(limits=limits), await lab.sandbox()
@@ -105,15 +105,15 @@ from agentbay.local.sandbox.service import capability_probe
 from agentbay.local.sandbox.service.manager import IsolationUnavailable, SandboxManager
 async def main():
     try:
-        host = await SandboxManager.start()
+        manager = await SandboxManager.start()
     except IsolationUnavailable as obstacle:
         print("refused:", obstacle.missing[0])
     else:
-        print("works, control groups:", host.cgroups is not None)
-        await host.close()
+        print("works, control groups:", manager.cgroups is not None)
+        await manager.close()
 asyncio.run(main())
-for rung in capability_probe.probe_all()[:3]:
-    print(rung.name, rung.works, rung.detail)
+for result in capability_probe.probe_all()[:3]:
+    print(result.name, result.works, result.detail)
 """
 MACHINES = {
     # as Docker does by default: no capability for it, and namespaces forbidden by a filter
@@ -208,9 +208,9 @@ cgroups._find_hierarchies = lambda mountinfo, membership: iter(())
     ],
 )
 def test_machines_that_lack_something(machine, said, landlock_says):
-    """Each gets its rung, or a refusal that names what is missing and the way out.
+    """Each machine gets its isolation, or a refusal that names the way out.
 
-    Nothing runs with less isolation unasked; asked, the rungs below work as far as the kernel goes.
+    Nothing runs with less isolation unasked; asked, the results below work as far as the kernel goes.
     """
     done = subprocess.run(
         [sys.executable, "-c", MACHINES[machine] + TRY, SOURCE],
@@ -221,12 +221,12 @@ def test_machines_that_lack_something(machine, said, landlock_says):
     )
     assert done.stderr == ""
     assert done.stdout.startswith(said)
-    rungs = {line.split()[0]: line.split(" ", 2)[1:] for line in done.stdout.splitlines()[1:]}
-    assert rungs["namespaces"][0] == str(said.startswith("works"))
+    results = {line.split()[0]: line.split(" ", 2)[1:] for line in done.stdout.splitlines()[1:]}
+    assert results["namespaces"][0] == str(said.startswith("works"))
     if landlock.abi_version() >= landlock.REQUIRED_ABI or landlock_says:
-        assert rungs["landlock"][0] == str(not landlock_says)
-        assert rungs["landlock"][1].startswith(landlock_says)
-    assert rungs["none"][0] == "True"
+        assert results["landlock"][0] == str(not landlock_says)
+        assert results["landlock"][1].startswith(landlock_says)
+    assert results["none"][0] == "True"
 
 
 @pytest.mark.parametrize(
@@ -240,23 +240,23 @@ def test_machines_that_lack_something(machine, said, landlock_says):
     ],
 )
 def test_owners_where_ids_are_few(monkeypatch, id_map, expected):
-    """Root in a container gives its sandboxes an id that it has, never its own if that is root's outside too."""
+    """Root in a container gives its sandboxes an existing id, never root's outside."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(Path, "read_text", lambda path: id_map)
     if isinstance(expected, str):
         with pytest.raises(IsolationUnavailable, match=expected):
-            zygote_process.sandbox_owner()
+            config_builder.sandbox_owner()
     else:
-        assert zygote_process.sandbox_owner() == expected
+        assert config_builder.sandbox_owner() == expected
 
 
 def test_the_first_process_shows_no_path_of_the_host(experiment):
-    """The command line of process 1 is a name; where the package lies on the host is nowhere to be read in it."""
+    """The command line of process 1 hides the package's path on the host."""
 
     async def body(lab):
         done = await (await lab.sandbox()).run(["cat", "/proc/1/cmdline"])
         assert done.stdout.rstrip(b"\0") == b"agentbay-sandbox"
-        zygote = Path(f"/proc/{lab.host._zygote._process.pid}/cmdline").read_bytes()
+        zygote = Path(f"/proc/{lab.manager._zygote._process.pid}/cmdline").read_bytes()
         assert os.fsencode(SOURCE) not in zygote
 
     experiment(body)

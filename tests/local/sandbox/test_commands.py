@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import pytest
 
 from agentbay.local.sandbox.service.manager import Completed, Limits, Sandbox, SandboxError, SandboxGone
+from agentbay.local.sandbox.shared.file_protocol import ListDirectory
 from tests.local.sandbox.conftest import becomes
 from tests.local.sandbox.test_lifecycle import FORKS
 
@@ -39,7 +41,7 @@ def test_output_and_exit_codes(experiment):
     ],
 )
 def test_commands_that_cannot_start(experiment, argv, cwd, code, message):
-    """What cannot be started is a completed command with a shell's exit code and words."""
+    """A command that cannot start completes with a shell's exit code and message."""
 
     async def body(lab):
         done = await (await lab.sandbox()).run(argv, cwd=cwd)
@@ -49,7 +51,7 @@ def test_commands_that_cannot_start(experiment, argv, cwd, code, message):
 
 
 def test_environment_is_clean(experiment, monkeypatch):
-    """A command sees the documented variables, those of the sandbox, those of the call, and none of the host's."""
+    """A command sees the documented variables, and none of the host's."""
     monkeypatch.setenv("AGENTBAY_API_KEY", "host-secret")
 
     async def body(lab):
@@ -67,7 +69,7 @@ def test_environment_is_clean(experiment, monkeypatch):
 
 
 def test_process_state_is_clean(experiment):
-    """A command starts as session leader with default signals, umask 022, and no descriptor but its three streams."""
+    """A command starts as session leader with default signals and three descriptors."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -100,7 +102,7 @@ def test_working_directory(experiment, cwd):
 
 
 def test_input_and_large_messages(experiment):
-    """Standard input of any size arrives, without it there is none, and long arguments pass too."""
+    """Standard input of any size and long arguments arrive."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -114,7 +116,7 @@ def test_input_and_large_messages(experiment):
 
 
 def test_timeout_kills_everything(experiment):
-    """When the time is up, children, those in other groups and those in other sessions die; output so far is kept."""
+    """A timeout kills all descendants, and keeps the output so far."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -143,7 +145,7 @@ def test_timeout_of_a_forking_tree(experiment):
 
 
 def test_background_children(experiment):
-    """A child that keeps the output open holds up neither the call nor, later, itself by a broken pipe."""
+    """A background child delays no call, and gets no broken pipe later."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -177,14 +179,57 @@ def test_cancellation_kills(experiment):
 
 
 def test_output_limit(experiment):
-    """Output beyond the limit is dropped and said to be, and its writer runs to its end."""
+    """Output beyond the limit is discarded and reported, and its writer runs on."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
         done = await sh(sandbox, "head -c 3000000 /dev/zero; echo -n end >&2", output_limit=1_000_000)
         assert (done.exit_code, len(done.stdout), done.stderr, done.truncated) == (0, 1_000_000, b"end", True)
+        late = await sh(sandbox, "head -c 3000 /dev/zero; sleep 600", output_limit=1000, timeout=2)
+        assert (late.timed_out, len(late.stdout), late.truncated) == (True, 1000, True)
         whole = await sh(sandbox, "head -c 3000000 /dev/zero", output_limit=3_000_000)
         assert (len(whole.stdout), whole.truncated) == (3_000_000, False)
+
+    experiment(body)
+
+
+def test_parallel_output_is_complete(experiment):
+    """Commands that print much at the same time lose nothing of it."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        done = await asyncio.gather(*(sh(sandbox, f"yes {i} | head -c 1000000; echo end") for i in range(30)))
+        assert [(len(one.stdout), one.stdout[-4:], one.truncated) for one in done] == [
+            (1_000_004, b"end\n", False)
+        ] * 30
+
+    experiment(body)
+
+
+def test_output_that_the_busy_loop_has_not_read(experiment):
+    """Output still in the pipe after the exit is collected by a busy loop."""
+
+    async def block_loop() -> None:
+        while True:
+            time.sleep(0.06)
+            await asyncio.sleep(0)
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        blocking = asyncio.create_task(block_loop())
+        assert len((await sh(sandbox, "sleep 600 & head -c 1000000 /dev/zero")).stdout) == 1_000_000
+        blocking.cancel()
+
+    experiment(body)
+
+
+def test_endless_output_of_a_background_child(experiment):
+    """A child that writes for ever does not hang the call."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        done = await asyncio.wait_for(sh(sandbox, "yes & echo now", output_limit=1000), 30)
+        assert done.exit_code == 0
 
     experiment(body)
 
@@ -201,7 +246,7 @@ def test_many_at_once(experiment):
 
 
 def test_process_limit(experiment):
-    """A fork bomb stops at the limit, which holds for the sandbox alone, and the sandbox can still be used."""
+    """A fork bomb stops at the limit of its sandbox, which stays usable."""
 
     async def body(lab):
         bombed, other = await lab.sandbox(limits=Limits(processes=40)), await lab.sandbox()
@@ -214,7 +259,7 @@ def test_process_limit(experiment):
 
 
 def test_start_at_the_process_limit(experiment):
-    """A command that the limit does not let start says so; a file operation fails with EAGAIN."""
+    """At the process limit commands say so, and file operations fail with EAGAIN."""
 
     async def body(lab):
         sandbox = await lab.sandbox(limits=Limits(processes=5))
@@ -224,7 +269,7 @@ def test_start_at_the_process_limit(experiment):
         done = await sandbox.run(["true"])
         assert (done.exit_code, done.stderr) == (126, b"true: Resource temporarily unavailable\n")
         with pytest.raises(SandboxError, match="Resource temporarily unavailable"):
-            await sandbox.run_file_operation("list", {"path": "~"})
+            await sandbox.run_file_operation(ListDirectory("~"))
         background.cancel()
 
     experiment(body)
@@ -255,7 +300,7 @@ def test_wrong_arguments(experiment):
 
 
 def test_death_of_the_first_process(experiment):
-    """When process 1 dies, running calls fail at once, later ones too, and waiting for it ends."""
+    """When process 1 dies, running and later calls fail at once."""
 
     async def body(lab):
         sandbox = await lab.sandbox()

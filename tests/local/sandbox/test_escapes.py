@@ -1,4 +1,4 @@
-"""The table of `attempts.py`, made as root and as an ordinary user, and what the file API could be tricked into."""
+"""The attempts of `attempts.py` for two users, and tricks with the file API."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import h11
 import pytest
 
 from agentbay.local.sandbox.service.manager import FileOperationFailed
+from agentbay.local.sandbox.shared.file_protocol import ListDirectory, MovePath, ReadFile, RemovePath, WriteFile
 from tests.local.sandbox.attempts import ATTEMPTS
 from tests.local.sandbox.test_lifecycle import SOURCE
 from tests.local.traces import PATIENCE
@@ -40,13 +41,16 @@ ALONE = 600  # seconds in which a table is surely made
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Table]:
-    """What came of every attempt, by user and name; made one after the other, as one's signal to everyone hits all."""
+    """The result of every attempt, by user and name.
+
+    They run one after the other, since the signal of one would hit all.
+    """
     found: dict[str, Table] = once(tmp_path_factory, "escapes", lambda _: {user: made(user) for user in USERS})
     return found
 
 
 def made(user: str) -> Table:
-    """Make every attempt as `user`; nothing comes of it where there is no Python that this user can start."""
+    """Make every attempt as `user`, or return nothing without a Python for that user."""
     directory = Path(f"/tmp/agentbay-test-{os.getpid()}-{time.monotonic_ns()}")
     directory.mkdir(mode=0o755)
     copied = copied_for_everyone(Path(SOURCE), PROGRAM.parent, Path(h11.__file__).parent)
@@ -95,7 +99,7 @@ def test_attempt(tables, user, name):
 
 @pytest.mark.parametrize("user", USERS)
 def test_most_are_shown_open(tables, user):
-    """The table proves something: nearly all its attempts are possible on this machine without their layer."""
+    """Nearly all attempts are possible on this machine without their layer."""
     if not tables[user]:
         pytest.skip("no Python 3.11 that other users can start")
     shown = [row for row in tables[user].values() if row["control"] == "OPEN"]
@@ -104,7 +108,7 @@ def test_most_are_shown_open(tables, user):
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A directory of the host with a secret in it, which all may write to."""
+    """Make a world-writable directory of the host with a secret in it."""
     directory = tmp_path / "outside"
     directory.mkdir()
     directory.chmod(0o777)
@@ -123,19 +127,19 @@ def test_file_api_and_planted_links(experiment, outside):
         # without the layer: whoever opens the same path from the host side is led out
         assert (home / "file").read_text() == "host-secret"
         assert list((home / "directory").iterdir()) == [outside / "secret"] or (home / "directory/secret").exists()
-        for operation, path in ("read", "file"), ("read", "directory/secret"), ("list", "directory"):
+        for request in ReadFile("file"), ReadFile("directory/secret"), ListDirectory("directory"):
             with pytest.raises(FileOperationFailed, match="No such file"):
-                await sandbox.run_file_operation(operation, {"path": path})
+                await sandbox.run_file_operation(request)
         with pytest.raises(FileOperationFailed):
-            await sandbox.run_file_operation("read", {"path": f"root{outside}/secret"})
+            await sandbox.run_file_operation(ReadFile(f"root{outside}/secret"))
         with pytest.raises(FileOperationFailed):
-            await sandbox.run_file_operation("move", {"source": f"{outside}/secret", "target": "mine"})
+            await sandbox.run_file_operation(MovePath(f"{outside}/secret", "mine"))
         with pytest.raises(FileOperationFailed):
-            await sandbox.run_file_operation("remove", {"path": "directory/secret", "recursive": True})
+            await sandbox.run_file_operation(RemovePath("directory/secret", recursive=True))
         # writing follows links, as a program would, and ends where they lead inside the sandbox, or nowhere
         for path in "file", "directory/new":
             try:
-                await sandbox.run_file_operation("write", {"path": path}, input=b"stolen")
+                await sandbox.run_file_operation(WriteFile(path), input=b"stolen")
             except FileOperationFailed:
                 continue
         assert (outside / "secret").read_text() == "host-secret"
@@ -154,7 +158,7 @@ while True:
 
 
 def test_file_api_and_links_swapped_in_a_race(experiment, outside):
-    """Whoever checks first and opens then is led out by a directory that becomes a link in between; the API is not."""
+    """A directory that becomes a link between check and open (TOCTOU) leads nowhere."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -164,7 +168,7 @@ def test_file_api_and_links_swapped_in_a_race(experiment, outside):
             await asyncio.sleep(0.02)
         for number in range(100):
             try:
-                await sandbox.run_file_operation("write", {"path": f"a/{number}"}, input=b"x")
+                await sandbox.run_file_operation(WriteFile(f"a/{number}"), input=b"x")
             except FileOperationFailed:
                 continue
         assert sorted(path.name for path in outside.iterdir()) == ["secret"]

@@ -3,15 +3,32 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from typing import Any
 
 import pytest
 
-from agentbay.local.sandbox.service.manager import BindMount, FileOperationFailed, Limits, SandboxError
+from agentbay.local.sandbox.service.manager import BindMount, FileOperationFailed, Limits, Sandbox, SandboxError
+from agentbay.local.sandbox.shared.file_protocol import (
+    FileReply,
+    FileRequest,
+    ListDirectory,
+    MakeDirectory,
+    MovePath,
+    ReadFile,
+    RemovePath,
+    SearchTree,
+    StatPath,
+    WriteFile,
+)
 
 
-async def refused(sandbox, operation: str, **params: object) -> str:
+class Unknown(FileRequest[FileReply]):
+    """A request that no sandbox knows."""
+
+
+async def refused(sandbox: Sandbox, request: FileRequest[Any]) -> str:
     with pytest.raises(FileOperationFailed) as caught:
-        await sandbox.run_file_operation(operation, params)
+        await sandbox.run_file_operation(request)
     return errno.errorcode[caught.value.errno]
 
 
@@ -21,30 +38,30 @@ def test_write_and_read(experiment):
     async def body(lab):
         sandbox = await lab.sandbox()
         content = os.urandom(3_000_000)
-        result, payload = await sandbox.run_file_operation("write", {"path": "a/b/c"}, input=content)
-        assert (result["written"], result["created"], payload) == (len(content), True, b"")
-        assert (await sandbox.run_file_operation("read", {"path": "/home/wuying/a/b/c"}))[1] == content
-        part = await sandbox.run_file_operation("read", {"path": "~/a/b/c", "offset": 7, "length": 5})
-        assert part == ({"size": len(content), "read": 5}, content[7:12])
-        assert (await sandbox.run_file_operation("read", {"path": "a/b/c", "offset": 9_000_000}))[1] == b""
-        await sandbox.run_file_operation("write", {"path": "a/b/c", "mode": "append"}, input=b"end")
-        assert (await sandbox.run_file_operation("read", {"path": "a/b/c", "offset": len(content)}))[1] == b"end"
-        await sandbox.run_file_operation("write", {"path": "empty"})
-        assert (await sandbox.run_file_operation("read", {"path": "empty"}))[1] == b""
+        reply, payload = await sandbox.run_file_operation(WriteFile("a/b/c"), input=content)
+        assert (reply.written, reply.created, payload) == (len(content), True, b"")
+        assert (await sandbox.run_file_operation(ReadFile("/home/wuying/a/b/c")))[1] == content
+        part = await sandbox.run_file_operation(ReadFile("~/a/b/c", offset=7, length=5))
+        assert (part[0].size, part[0].read, part[1]) == (len(content), 5, content[7:12])
+        assert (await sandbox.run_file_operation(ReadFile("a/b/c", offset=9_000_000)))[1] == b""
+        await sandbox.run_file_operation(WriteFile("a/b/c", append=True), input=b"end")
+        assert (await sandbox.run_file_operation(ReadFile("a/b/c", offset=len(content))))[1] == b"end"
+        await sandbox.run_file_operation(WriteFile("empty"))
+        assert (await sandbox.run_file_operation(ReadFile("empty")))[1] == b""
 
     experiment(body)
 
 
 def test_overwriting(experiment):
-    """An overwritten file keeps its mode, links keep leading to it, and no temporary file stays."""
+    """An overwritten file keeps its mode and its links, and leaves no temporary file."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
         await sandbox.run(
             ["bash", "-c", "echo old > tool; chmod 750 tool; mkdir d; ln -s ../tool d/link; ln -s gone dangling"]
         )
-        await sandbox.run_file_operation("write", {"path": "d/link", "sync": True}, input=b"new")
-        await sandbox.run_file_operation("write", {"path": "dangling"}, input=b"made")
+        await sandbox.run_file_operation(WriteFile("d/link", sync=True), input=b"new")
+        await sandbox.run_file_operation(WriteFile("dangling"), input=b"made")
         listing = (
             await sandbox.run(["bash", "-c", "ls -A . d; stat -c %a tool; cat tool gone; readlink d/link"])
         ).stdout
@@ -61,16 +78,16 @@ def test_what_is_no_file_is_refused(experiment):
         await sandbox.run(
             ["bash", "-c", "mkdir dir; mkfifo fifo; python3 -c 'import socket; socket.socket(1).bind(\"sock\")'"]
         )
-        for operation in "read", "write":
-            assert await refused(sandbox, operation, path="dir") == "EISDIR"
+        for request in ReadFile, WriteFile:
+            assert await refused(sandbox, request("dir")) == "EISDIR"
             for path in "fifo", "/dev/null", "/dev/zero", "sock":
-                assert await refused(sandbox, operation, path=path) == "EINVAL"
-        assert await refused(sandbox, "read", path="missing") == "ENOENT"
-        assert await refused(sandbox, "read", path="") == "ENOENT"
-        assert await refused(sandbox, "write", path="/usr/x") == "EROFS"
-        assert await refused(sandbox, "list", path="missing") == "ENOENT"
+                assert await refused(sandbox, request(path)) == "EINVAL"
+        assert await refused(sandbox, ReadFile("missing")) == "ENOENT"
+        assert await refused(sandbox, ReadFile("")) == "ENOENT"
+        assert await refused(sandbox, WriteFile("/usr/x")) == "EROFS"
+        assert await refused(sandbox, ListDirectory("missing")) == "ENOENT"
         with pytest.raises(SandboxError, match="KeyError"):
-            await sandbox.run_file_operation("unknown", {})
+            await sandbox.run_file_operation(Unknown())
 
     experiment(body)
 
@@ -85,17 +102,17 @@ def test_links_end_in_the_view(experiment, tmp_path):
         await sandbox.run(
             ["bash", "-c", f"ln -s {secret} a; ln -s /etc/shadow b; ln -s /proc/1/root/etc/passwd c; ln -s / d"]
         )
-        assert await refused(sandbox, "read", path="a") == "ENOENT"
-        assert await refused(sandbox, "read", path="b") == "ENOENT"
-        assert await refused(sandbox, "read", path="c") == "EACCES"
-        assert b"wuying" in (await sandbox.run_file_operation("read", {"path": "d/etc/passwd"}))[1]
-        assert await refused(sandbox, "read", path="d/../.." + str(secret)) == "ENOENT"
+        assert await refused(sandbox, ReadFile("a")) == "ENOENT"
+        assert await refused(sandbox, ReadFile("b")) == "ENOENT"
+        assert await refused(sandbox, ReadFile("c")) == "EACCES"
+        assert b"wuying" in (await sandbox.run_file_operation(ReadFile("d/etc/passwd")))[1]
+        assert await refused(sandbox, ReadFile("d/../.." + str(secret))) == "ENOENT"
 
     experiment(body)
 
 
 def test_a_home_with_planted_links_is_used_again(experiment, tmp_path):
-    """Mount points in a home that sandboxed code has written are made in the view, not where links point."""
+    """Links planted in a home do not lead its mount points outside."""
     (tmp_path / "context").mkdir()
     victim = tmp_path / "victim"
     victim.mkdir()
@@ -117,22 +134,22 @@ def test_a_home_with_planted_links_is_used_again(experiment, tmp_path):
 
 
 def test_listing(experiment):
-    """A listing is sorted and describes links by what they lead to; odd names survive it."""
+    """A listing is sorted, follows links for their status, and keeps odd names."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
         odd = b"\xff\xe9".decode(errors="surrogateescape")
         for name in "b", " lead", "new\nline", "[DIR] x", "é", odd:
-            await sandbox.run_file_operation("write", {"path": name}, input=b"123")
+            await sandbox.run_file_operation(WriteFile(name), input=b"123")
         await sandbox.run(["bash", "-c", "mkdir a; ln -s a dirlink; ln -s nowhere broken"])
-        entries = (await sandbox.run_file_operation("list", {"path": "."}))[0]["entries"]
+        entries = (await sandbox.run_file_operation(ListDirectory(".")))[0].entries
         names = [entry["name"] for entry in entries]
         assert names == sorted([" lead", "[DIR] x", "a", "b", "broken", "dirlink", "new\nline", "é", odd])
         kinds = {entry["name"]: (entry["is_directory"], entry["is_symlink"]) for entry in entries}
         assert kinds["a"] == (True, False)
         assert kinds["dirlink"] == (True, True)
         assert kinds["broken"] == (False, True)
-        assert (await sandbox.run_file_operation("read", {"path": odd}))[1] == b"123"
+        assert (await sandbox.run_file_operation(ReadFile(odd)))[1] == b"123"
 
     experiment(body)
 
@@ -143,32 +160,32 @@ def test_stat(experiment):
     async def body(lab):
         sandbox = await lab.sandbox()
         await sandbox.run(["bash", "-c", "echo 12345 > f; chmod 640 f; touch -d @1000000000.5 f"])
-        found = (await sandbox.run_file_operation("stat", {"path": "f"}))[0]
-        assert {key: found[key] for key in ("size", "is_file", "is_directory", "permissions", "mtime")} == {
+        found = (await sandbox.run_file_operation(StatPath("f")))[0]
+        assert {key: getattr(found, key) for key in ("size", "is_file", "is_directory", "permissions", "mtime")} == {
             "size": 6, "is_file": True, "is_directory": False, "permissions": "640", "mtime": 1000000000.5,
         }  # fmt: skip
-        assert (await sandbox.run_file_operation("stat", {"path": "/tmp"}))[0]["permissions"] == "1777"
+        assert (await sandbox.run_file_operation(StatPath("/tmp")))[0].permissions == "1777"
 
     experiment(body)
 
 
 def test_directories(experiment):
-    """Directories are made with those above them and removed only when asked for with all they hold."""
+    """Directories are made with their parents, and removed recursively only on request."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
-        await sandbox.run_file_operation("mkdir", {"path": "a/b/c"})
-        await sandbox.run_file_operation("mkdir", {"path": "a/b/c"})
+        await sandbox.run_file_operation(MakeDirectory("a/b/c"))
+        await sandbox.run_file_operation(MakeDirectory("a/b/c"))
         await sandbox.run(
             ["bash", "-c", "touch a/f keep; ln -s ../keep a/b/link; ln -s ../../.. a/b/c/up; chmod 500 a/b/c"]
         )
-        assert await refused(sandbox, "mkdir", path="keep") == "EEXIST"
-        assert await refused(sandbox, "remove", path="a") == "EISDIR"
+        assert await refused(sandbox, MakeDirectory("keep")) == "EEXIST"
+        assert await refused(sandbox, RemovePath("a")) == "EISDIR"
         await sandbox.run(["chmod", "700", "a/b/c"])
-        await sandbox.run_file_operation("remove", {"path": "a", "recursive": True})
+        await sandbox.run_file_operation(RemovePath("a", recursive=True))
         assert (await sandbox.run(["ls", "-A"])).stdout == b"keep\n"
-        await sandbox.run_file_operation("remove", {"path": "keep"})
-        assert await refused(sandbox, "remove", path="keep") == "ENOENT"
+        await sandbox.run_file_operation(RemovePath("keep"))
+        assert await refused(sandbox, RemovePath("keep")) == "ENOENT"
 
     experiment(body)
 
@@ -179,7 +196,7 @@ def test_a_deep_tree_is_removed(experiment):
     async def body(lab):
         sandbox = await lab.sandbox()
         await sandbox.run(["python3", "-c", "import os\nfor i in range(3000): os.mkdir('t'); os.chdir('t')"])
-        await sandbox.run_file_operation("remove", {"path": "t", "recursive": True})
+        await sandbox.run_file_operation(RemovePath("t", recursive=True))
         assert (await sandbox.run(["ls", "-A"])).stdout == b""
 
     experiment(body)
@@ -192,22 +209,22 @@ def test_moving(experiment):
         sandbox = await lab.sandbox()
         script = "mkdir -p t/s; echo x > t/s/f; chmod 640 t/s/f; touch -d @5 t/s/f; ln -s f t/s/l; chmod 750 t/s"
         await sandbox.run(["bash", "-c", script])
-        await sandbox.run_file_operation("move", {"source": "t", "target": "u"})
-        await sandbox.run_file_operation("move", {"source": "u", "target": "/tmp/v"})
+        await sandbox.run_file_operation(MovePath("t", "u"))
+        await sandbox.run_file_operation(MovePath("u", "/tmp/v"))
         listing = await sandbox.run(["bash", "-c", "ls -A; cd /tmp/v; stat -c '%n %a %Y' s s/f; readlink s/l"])
         assert listing.stdout.startswith(b"s 750 ")
         assert listing.stdout.endswith(b"\ns/f 640 5\nf\n")
         await sandbox.run(["bash", "-c", "mkdir full; touch full/x; echo one > one; echo two > /tmp/two"])
-        assert await refused(sandbox, "move", source="/tmp/v", target="full") == "ENOTEMPTY"
-        assert await refused(sandbox, "move", source="missing", target="full") == "ENOENT"
-        await sandbox.run_file_operation("move", {"source": "/tmp/two", "target": "one"})
+        assert await refused(sandbox, MovePath("/tmp/v", "full")) == "ENOTEMPTY"
+        assert await refused(sandbox, MovePath("missing", "full")) == "ENOENT"
+        await sandbox.run_file_operation(MovePath("/tmp/two", "one"))
         assert (await sandbox.run(["cat", "one"])).stdout == b"two\n"
 
     experiment(body)
 
 
 def test_searching(experiment):
-    """A search matches names by * and ?, everywhere below, without what is excluded; other signs mean themselves."""
+    """A search matches names by * and ? at any depth, without exclusions."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -220,36 +237,34 @@ def test_searching(experiment):
         )
 
         async def search(pattern: str, *exclude: str) -> list[str]:
-            found = await sandbox.run_file_operation(
-                "search", {"path": "~", "pattern": pattern, "exclude": list(exclude)}
-            )
-            return [path.removeprefix("/home/wuying/") for path in found[0]["matches"]]
+            found = await sandbox.run_file_operation(SearchTree("~", pattern=pattern, exclude=list(exclude)))
+            return [path.removeprefix("/home/wuying/") for path in found[0].matches]
 
         assert await search("*.py", ".git", "node*") == ["a.py", "p/[x].py", "p/b.py", "p/q/c.py"]
         assert await search("?.py", ".git", "node/x") == ["a.py", "p/b.py", "p/q/c.py"]
         assert await search("[x].py") == ["p/[x].py"]
         assert await search("q") == ["p/q"]
         assert await search("nothing") == []
-        assert await refused(sandbox, "search", path="missing", pattern="*") == "ENOENT"
-        assert await refused(sandbox, "search", path="a.py", pattern="*") == "ENOTDIR"
+        assert await refused(sandbox, SearchTree("missing", pattern="*")) == "ENOENT"
+        assert await refused(sandbox, SearchTree("a.py", pattern="*")) == "ENOTDIR"
 
     experiment(body)
 
 
 def test_limits_and_time_hold_for_file_operations(experiment):
-    """A write stops at the file size limit and leaves the old content; a slow operation is killed in time."""
+    """A write over the limit keeps the old content, and a timeout kills."""
 
     async def body(lab):
         sandbox = await lab.sandbox(limits=Limits(file_size=1000))
-        await sandbox.run_file_operation("write", {"path": "f"}, input=b"old")
+        await sandbox.run_file_operation(WriteFile("f"), input=b"old")
         with pytest.raises(FileOperationFailed) as caught:
-            await sandbox.run_file_operation("write", {"path": "f"}, input=bytes(2000))
+            await sandbox.run_file_operation(WriteFile("f"), input=bytes(2000))
         assert caught.value.errno == errno.EFBIG
         assert caught.value.path == "/home/wuying/f"
-        assert (await sandbox.run_file_operation("read", {"path": "f"}))[1] == b"old"
+        assert (await sandbox.run_file_operation(ReadFile("f")))[1] == b"old"
         assert (await sandbox.run(["ls", "-A"])).stdout == b"f\n"
         with pytest.raises(TimeoutError):
-            await sandbox.run_file_operation("search", {"path": "/", "pattern": "*"}, timeout=0.01)
+            await sandbox.run_file_operation(SearchTree("/", pattern="*"), timeout=0.01)
         while (await sandbox.usage()).processes:
             await asyncio.sleep(0.02)
 
@@ -261,10 +276,8 @@ def test_many_operations_at_once(experiment):
 
     async def body(lab):
         sandbox = await lab.sandbox()
-        await asyncio.gather(
-            *(sandbox.run_file_operation("write", {"path": f"f{i}"}, input=b"%d" % i) for i in range(40))
-        )
-        found = await asyncio.gather(*(sandbox.run_file_operation("read", {"path": f"f{i}"}) for i in range(40)))
+        await asyncio.gather(*(sandbox.run_file_operation(WriteFile(f"f{i}"), input=b"%d" % i) for i in range(40)))
+        found = await asyncio.gather(*(sandbox.run_file_operation(ReadFile(f"f{i}")) for i in range(40)))
         assert [int(payload) for _, payload in found] == list(range(40))
 
     experiment(body)

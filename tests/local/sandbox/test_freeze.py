@@ -111,7 +111,7 @@ def test_time_stands_still_for_timeouts(experiment):
 
 
 def test_use_while_frozen(experiment):
-    """A frozen sandbox refuses commands, freezes and thaws twice without harm, and can be closed."""
+    """A frozen sandbox refuses commands, and freezing and thawing are idempotent."""
 
     async def body(lab):
         sandbox = await lab.sandbox()

@@ -65,7 +65,7 @@ def test_doors_are_closed(experiment):
 
 
 def test_no_privilege(experiment):
-    """Every set of capabilities is empty, and neither root nor the service's groups stand behind the user."""
+    """The user has no capabilities, and is neither root nor in its groups."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -74,9 +74,9 @@ def test_no_privilege(experiment):
         assert {fields[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
         assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
         owner = (lab.directory / "sandbox-1" / "home").stat().st_uid
-        assert lab.host.owner[0] == owner != 0
+        assert lab.manager.owner[0] == owner != 0
         inside = (await sandbox.run(["cat", "/proc/self/uid_map", "/proc/self/gid_map"])).stdout.split()
-        assert inside == [b"1000", b"%d" % lab.host.owner[0], b"1", b"1000", b"%d" % lab.host.owner[1], b"1"]
+        assert inside == [b"1000", b"%d" % lab.manager.owner[0], b"1", b"1000", b"%d" % lab.manager.owner[1], b"1"]
 
     experiment(body)
 
@@ -108,7 +108,7 @@ def test_the_host_is_invisible(experiment, tmp_path, monkeypatch):
 
 
 def test_the_network_is_its_own(experiment):
-    """With network "none" there is a loopback without the host's services; with "host" they are there.
+    """Network "none" has a loopback of its own, "host" that of the host.
 
     Of these, Landlock closes the abstract sockets where the kernel has it.
     """
@@ -158,7 +158,7 @@ def test_binds(experiment, tmp_path):
     single.write_text("one\n")
 
     async def body(lab):
-        os.chown(shared, *lab.host.owner)
+        os.chown(shared, *lab.manager.owner)
         binds = [
             BindMount(str(shared), "/home/wuying/deep/er/data"),
             BindMount(str(shared), "/mnt/view", read_only=True),

@@ -16,7 +16,7 @@ import pytest
 from agentbay.local.sandbox.service import capability_probe
 from agentbay.local.sandbox.service.errors import FileOperationFailed, IsolationUnavailable
 from agentbay.local.sandbox.service.manager import SandboxGone, SandboxManager
-from agentbay.local.sandbox.shared.syscalls import SetupFailed
+from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
 from tests.local.users import copied_for_everyone, python_for_everyone
 
@@ -26,11 +26,11 @@ def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-SOURCE = str(Path(capability_probe.__file__).resolve().parents[3])
+SOURCE = str(Path(capability_probe.__file__).resolve().parents[4])
 
 
 def test_close_leaves_nothing(experiment, tmp_path):
-    """When close returns, no process and no mount of the sandbox is left, and its directory can go."""
+    """After close, no process or mount is left, and the directory can go."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -38,8 +38,8 @@ def test_close_leaves_nothing(experiment, tmp_path):
         await sandbox.run(["bash", "-c", f"for i in 1 2 3; do setsid nohup sleep {seconds} >&/dev/null & done"])
         assert eventually(lambda: len(processes_with(seconds)) == 3)
         assert mounts_with(str(tmp_path))
-        lab.host._warm_pool.clear()  # it comes when it likes
-        lab.host._warm_pool.clear()
+        lab.manager._warm_pool.clear()  # it comes when it likes
+        lab.manager._warm_pool.clear()
         descriptors = open_descriptors()
         await sandbox.close()
         assert processes_with(seconds) == []
@@ -53,14 +53,14 @@ def test_close_leaves_nothing(experiment, tmp_path):
 
 
 def test_closing_the_host_closes_all(experiment):
-    """A closed host has closed its sandboxes and makes no more."""
+    """A closed manager has closed its sandboxes and makes no more."""
 
     async def body(lab):
         seconds, sandboxes = unique_seconds(), [await lab.sandbox() for _ in range(3)]
         calls = [asyncio.create_task(sandbox.run(["sleep", seconds])) for sandbox in sandboxes]
         while len(processes_with(seconds)) < 3:
             await asyncio.sleep(0.02)
-        await lab.host.close()
+        await lab.manager.close()
         assert processes_with(seconds) == []
         for result in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(result, SandboxGone)
@@ -71,10 +71,10 @@ def test_closing_the_host_closes_all(experiment):
 
 
 def test_fifty_at_once(experiment):
-    """Fifty sandboxes made at the same time all work, and closing them all leaves no descriptor behind."""
+    """Fifty sandboxes created at once all work, and leave no descriptor behind."""
 
     async def body(lab):
-        lab.host._warm_pool.clear()  # it comes when it likes
+        lab.manager._warm_pool.clear()  # it comes when it likes
         before = open_descriptors()
         sandboxes = await asyncio.gather(*(lab.sandbox() for _ in range(50)))
         done = await asyncio.gather(
@@ -82,7 +82,7 @@ def test_fifty_at_once(experiment):
         )
         assert [int(one.stdout) for one in done] == list(range(50))
         await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
-        lab.host._warm_pool.clear()
+        lab.manager._warm_pool.clear()
         assert open_descriptors() == before
 
     experiment(body)
@@ -97,7 +97,7 @@ def test_cancelled_creation_leaves_nothing(experiment, tmp_path):
             await asyncio.sleep(delay)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await asyncio.gather(*(sandbox.close() for sandbox in list(lab.host._sandboxes)))
+        await asyncio.gather(*(sandbox.close() for sandbox in list(lab.manager._sandboxes)))
         assert eventually(lambda: mounts_with(str(tmp_path)) == [])
 
     experiment(body)
@@ -110,11 +110,11 @@ sys.path.insert(0, sys.argv[1])
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 
 async def main():
-    host = await SandboxManager.start()
+    manager = await SandboxManager.start()
     for name in "running", "frozen":
         root = Path(sys.argv[2]) / name
         root.mkdir()
-        sandbox = await host.create(SandboxSpec(root=root))
+        sandbox = await manager.create(SandboxSpec(root=root))
         asyncio.create_task(sandbox.run(["bash", "-c", f"setsid sleep {sys.argv[3]} & sleep {sys.argv[3]}"]))
         while (await sandbox.usage()).processes < 3:
             await asyncio.sleep(0.02)
@@ -128,7 +128,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_death_of_the_service(tmp_path, number):
-    """When the service is killed no process and no mount is left, not even of a frozen sandbox."""
+    """After SIGKILL of the service no process is left, not even frozen ones."""
     seconds = unique_seconds()
     service = subprocess.Popen([sys.executable, "-c", SCENARIO, SOURCE, str(tmp_path), seconds], stdout=subprocess.PIPE)
     with service:
@@ -154,11 +154,11 @@ def children(pid: int) -> list[int]:
 
 
 def test_death_of_the_zygote(experiment):
-    """When the zygote dies its sandboxes die with it, and their host says so instead of hanging."""
+    """When the zygote dies its sandboxes die, and their manager reports it."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
-        os.kill(lab.host._zygote._process.pid, signal.SIGKILL)
+        os.kill(lab.manager._zygote._process.pid, signal.SIGKILL)
         await sandbox.wait_closed()
         with pytest.raises(SandboxGone):
             await lab.sandbox()
@@ -167,15 +167,15 @@ def test_death_of_the_zygote(experiment):
 
 
 def test_examine():
-    """The trial of this machine says that it works, or else why not and the way out."""
-    rungs = {rung.name: rung for rung in capability_probe.probe_all()}
-    assert list(rungs) == ["namespaces", "landlock", "none", "layer landlock", "layer cgroups"]
-    assert rungs["namespaces"].works
-    assert rungs["none"].works
-    assert [name for name, rung in rungs.items() if rung.explicit_only] == [
-        name for name in ("landlock", "none") if rungs[name].works
+    """The probe says that isolation works, or what is missing and the way out."""
+    results = {result.name: result for result in capability_probe.probe_all()}
+    assert list(results) == ["namespaces", "landlock", "none", "layer landlock", "layer cgroups"]
+    assert results["namespaces"].works
+    assert results["none"].works
+    assert [name for name, result in results.items() if result.explicit_only] == [
+        name for name in ("landlock", "none") if results[name].works
     ]
-    assert "the runtime with its key" in rungs["none"].detail
+    assert "the runtime with its key" in results["none"].detail
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ print(capability_probe.probe_all()[0].works)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes rights away, which only root has")
 def test_refusal_in_a_container_without_rights():
-    """Where namespaces are forbidden the runtime refuses and says what to change; nothing runs without isolation."""
+    """Without namespaces the runtime refuses, and says what to change."""
     command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", TRY, SOURCE]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "--cap-add SYS_ADMIN" in said
@@ -232,22 +232,23 @@ import asyncio, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from agentbay.local.sandbox.service.manager import BindMount, FileOperationFailed, Limits, SandboxManager, SandboxSpec
+from agentbay.local.sandbox.shared.file_protocol import ReadFile, WriteFile
 
 async def main():
     base = Path(sys.argv[2])
-    host = await SandboxManager.start()
+    manager = await SandboxManager.start()
     root, context = base / "s", base / "context"
     root.mkdir(), context.mkdir()
     binds = [BindMount(str(context), "/mnt/context"), BindMount(str(context), "/home/wuying/c", read_only=True)]
-    sandbox = await host.create(SandboxSpec(root=root, binds=binds, limits=Limits(processes=50)))
+    sandbox = await manager.create(SandboxSpec(root=root, binds=binds, limits=Limits(processes=50)))
     done = await sandbox.run(["bash", "-c", "id -u; echo x > /mnt/context/f; cat c/f; touch c/g; ls /root; ls /home"])
     assert done.stdout == b"1000\\nx\\nguest\\nuser\\nwuying\\n", done
     assert b"Read-only" in done.stderr
     assert (context / "f").stat().st_uid == 12345
     bomb = await sandbox.run(["python3", "-c", sys.argv[3]])
     assert b"temporarily unavailable" in bomb.stderr, bomb
-    await sandbox.run_file_operation("write", {"path": "a/b"}, input=b"payload")
-    assert (await sandbox.run_file_operation("read", {"path": "a/b"}))[1] == b"payload"
+    await sandbox.run_file_operation(WriteFile("a/b"), input=b"payload")
+    assert (await sandbox.run_file_operation(ReadFile("a/b")))[1] == b"payload"
     task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
     count = root / "home/n"
     while not count.exists():
@@ -263,7 +264,7 @@ async def main():
     assert b"Permission denied" in status
     await sandbox.close()
     await asyncio.gather(task, return_exceptions=True)
-    await host.close()
+    await manager.close()
     print("done")
 
 asyncio.run(main())
@@ -272,7 +273,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which only root can")
 def test_an_ordinary_user():
-    """Everything works for a user without any privilege, who then owns what the sandbox makes."""
+    """Everything works for an ordinary user, who owns the files of the sandbox."""
     python = python_for_everyone()
     if python is None:
         pytest.skip("no Python 3.11 that other users can start")
@@ -306,7 +307,7 @@ def test_errors_survive_pickling():
 
 
 def test_a_bad_interpreter_is_reported(monkeypatch):
-    """A zygote that does not start is an error with its own words, not a hang."""
+    """A zygote that does not start is an error with its message."""
     monkeypatch.setattr("agentbay.local.sandbox.service.zygote_process._IMPORT_ROOT", "/nowhere")
     with pytest.raises(Exception, match="No module named 'agentbay'"):
         asyncio.run(SandboxManager.start())

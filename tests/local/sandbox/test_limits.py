@@ -1,4 +1,4 @@
-"""Limits of a whole sandbox: control groups where they can be made, the guard where they cannot."""
+"""Limits of a whole sandbox, by control groups or by the watchdog."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox.service import cgroups, disk_quota
+from agentbay.local.sandbox.service import cgroups, config_builder, disk_quota
 from agentbay.local.sandbox.service.cgroups import CgroupManager, Hierarchy
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Limits
 from agentbay.local.sandbox.service.spec import MIB
-from agentbay.local.sandbox.zygote import rlimits
+from agentbay.local.sandbox.shared.file_protocol import WriteFile
 from tests.local.sandbox.conftest import Lab, becomes, grows, laboratory
 from tests.local.sandbox.test_lifecycle import SOURCE
 from tests.local.traces import eventually
@@ -30,15 +30,15 @@ SHARED = "import mmap\nb = mmap.mmap(-1, {size} << 20)" + HOLD
 
 @pytest.fixture(params=["groups", "no groups"])
 def tried(request, experiment):
-    """An experiment on this machine as it is, and as one where no control group can be made."""
+    """Run an experiment on this machine, with and without control groups."""
 
     def conduct(body):
         async def without(lab: Lab) -> None:
-            lab.host.disable_cgroups()
+            lab.manager.disable_cgroups()
             await body(lab)
 
         async def with_groups(lab: Lab) -> None:
-            if lab.host.cgroups is None:
+            if lab.manager.cgroups is None:
                 pytest.skip("no control groups can be made here")
             await body(lab)
 
@@ -49,7 +49,7 @@ def tried(request, experiment):
 
 @pytest.mark.parametrize("program", [ALLOCATE, SHARED])
 def test_memory_of_the_whole(tried, program):
-    """Who goes over the memory of the whole sandbox is killed, and the command says why; others go on."""
+    """Beyond the memory limit a process is killed and the command says why."""
 
     async def body(lab):
         sandbox = await lab.sandbox(limits=Limits(total_memory_bytes=256 * MIB))
@@ -80,7 +80,7 @@ def test_memory_of_many(tried):
 
 
 def test_disk_of_the_whole(tried):
-    """Who fills the disk of a sandbox is killed and told so; the file API writes no more; removing helps."""
+    """Beyond the disk limit processes are killed, until files are removed."""
 
     async def body(lab):
         sandbox = await lab.sandbox(limits=Limits(disk_bytes=40 * MIB))
@@ -89,16 +89,16 @@ def test_disk_of_the_whole(tried):
         assert (done.exit_code, done.timed_out) == (137, False)
         assert b"agentbay: killed: the session may use 40 MiB of disk" in done.stderr
         with pytest.raises(FileOperationFailed, match="No space left on device") as refused:
-            await sandbox.run_file_operation("write", {"path": "more"}, input=b"x" * 1000)
+            await sandbox.run_file_operation(WriteFile("more"), input=b"x" * 1000)
         assert refused.value.errno == 28
 
         async def removed() -> bool:  # what was written until the end may be found to be too much once more
             return (await sandbox.run(["bash", "-c", "rm -f f*"])).exit_code == 0
 
         await becomes(removed)
-        await sandbox.run_file_operation("write", {"path": "more"}, input=b"x" * 1000)
+        await sandbox.run_file_operation(WriteFile("more"), input=b"x" * 1000)
         with pytest.raises(FileOperationFailed, match="No space left"):
-            await sandbox.run_file_operation("write", {"path": "more"}, input=bytes(41 * MIB))
+            await sandbox.run_file_operation(WriteFile("more"), input=bytes(41 * MIB))
 
     tried(body)
 
@@ -118,8 +118,8 @@ def test_deleted_files_count(experiment):
     experiment(body)
 
 
-def test_the_reserve_of_the_machine(experiment, monkeypatch):
-    """Near the end of the machine's disk those who go on filling it are killed, and those who do not are left alone."""
+def test_min_free_disk_of_the_machine(experiment, monkeypatch):
+    """At the machine's reserve only sandboxes that go on writing are killed."""
 
     async def body(lab):
         filler, quiet = await lab.sandbox(), await lab.sandbox()
@@ -130,15 +130,15 @@ def test_the_reserve_of_the_machine(experiment, monkeypatch):
         done = await filler.run(["bash", "-c", fill], timeout=60)
         assert b"the machine's disk has only" in done.stderr
         with pytest.raises(FileOperationFailed, match="No space left"):
-            await quiet.run_file_operation("write", {"path": "more"}, input=b"x")
+            await quiet.run_file_operation(WriteFile("more"), input=b"x")
         monkeypatch.undo()
-        await quiet.run_file_operation("write", {"path": "over"})
+        await quiet.run_file_operation(WriteFile("over"))
         assert (await waiting).stdout == b"fine\n"
 
     experiment(body)
 
 
-def test_the_guard_sleeps(experiment):
+def test_the_watchdog_sleeps(experiment):
     """A sandbox in which nothing runs is not looked at."""
 
     async def body(lab):
@@ -156,9 +156,9 @@ def test_the_guard_sleeps(experiment):
 
 
 def need_groups(lab: Lab) -> CgroupManager:
-    if lab.host.cgroups is None:
+    if lab.manager.cgroups is None:
         pytest.skip("no control groups can be made here")
-    return lab.host.cgroups
+    return lab.manager.cgroups
 
 
 def places(lab: Lab) -> list[Path]:
@@ -167,7 +167,7 @@ def places(lab: Lab) -> list[Path]:
 
 
 def test_groups_hold_everything_from_the_start(experiment):
-    """Process 1 and all that follow are in the sandbox's groups, with its limits; closing removes them."""
+    """All processes are in the sandbox's groups, which close removes."""
 
     async def body(lab):
         need_groups(lab)
@@ -190,21 +190,21 @@ def test_groups_hold_everything_from_the_start(experiment):
         task.cancel()
         await sandbox.close()
         tops = places(lab)
-        lab.host._warm_pool.clear()
-        while lab.host.cgroups._awaiting_removal:  # who has just died may be in its group for a moment
-            lab.host.cgroups._awaiting_removal = [
-                group for group in lab.host.cgroups._awaiting_removal if not group.remove()
+        lab.manager._warm_pool.clear()
+        while lab.manager.cgroups._awaiting_removal:  # who has just died may be in its group for a moment
+            lab.manager.cgroups._awaiting_removal = [
+                group for group in lab.manager.cgroups._awaiting_removal if not group.remove()
             ]
             await asyncio.sleep(0.02)
         assert not any(map(os.path.exists, paths))
-        await lab.host.close()
+        await lab.manager.close()
         assert not any(top.exists() for top in tops)
 
     experiment(body)
 
 
 def test_two_hosts_in_one_process(tmp_path):
-    """Two hosts of one process keep their groups apart, and one does not take the other's away."""
+    """Two managers of one process keep their groups apart."""
 
     async def whole():
         (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
@@ -215,7 +215,7 @@ def test_two_hosts_in_one_process(tmp_path):
                 assert all(sandbox.watchdog.cgroup for sandbox in sandboxes)
                 assert len(
                     {path for sandbox in sandboxes for path in sandbox.watchdog.cgroup._hierarchies_by_directory}
-                ) == 4 * len(first.host.cgroups._hierarchies)
+                ) == 4 * len(first.manager.cgroups._hierarchies)
             assert (await (await first.sandbox()).run(["true"])).exit_code == 0
 
     asyncio.run(whole())
@@ -242,11 +242,11 @@ def test_leftovers_are_swept(tmp_path):
         "import asyncio, os, signal, sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\n"
         "from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec\n"
         "async def main():\n"
-        "    host = await SandboxManager.start()\n"
-        "    sandbox = await host.create(SandboxSpec(root=Path(sys.argv[2])))\n"
-        "    for tree in host.cgroups._hierarchies if host.cgroups else []:\n"
-        "        assert Path(tree.base, host.cgroups._name).exists()\n"
-        "        print(tree.base, host.cgroups._name)\n"
+        "    manager = await SandboxManager.start()\n"
+        "    sandbox = await manager.create(SandboxSpec(root=Path(sys.argv[2])))\n"
+        "    for tree in manager.cgroups._hierarchies if manager.cgroups else []:\n"
+        "        assert Path(tree.base, manager.cgroups._name).exists()\n"
+        "        print(tree.base, manager.cgroups._name)\n"
         "    sys.stdout.flush()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
@@ -261,11 +261,11 @@ def test_leftovers_are_swept(tmp_path):
 
 
 def test_where_groups_cannot_be_entered(tmp_path, monkeypatch):
-    """Groups that can be made but not entered are given up, and the runtime works without them."""
+    """Groups that can be created but not joined are not used."""
 
     async def whole():
         async with laboratory(tmp_path) as lab:
-            assert lab.host.cgroups is None
+            assert lab.manager.cgroups is None
             assert (await (await lab.sandbox()).run(["echo", "fine"])).stdout == b"fine\n"
 
     if CgroupManager.discover() is None:
@@ -289,7 +289,7 @@ def test_where_groups_cannot_be_entered(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_hierarchies_are_found(tmp_path, mountinfo, membership, expected):
-    """The directory of this process's group is found, whatever part of a tree a container shows."""
+    """The directory of this process's group is found in any container."""
     (tmp_path / "below").mkdir()
     for place in tmp_path, tmp_path / "below":
         (place / "cgroup.procs").touch()
@@ -300,7 +300,7 @@ def test_hierarchies_are_found(tmp_path, mountinfo, membership, expected):
 
 
 def test_version_2_controllers(tmp_path):
-    """A group that has controllers for those below it is preferred, also above one's own."""
+    """A parent group with controllers for its children is preferred."""
     own = tmp_path / "app" / "own"
     own.mkdir(parents=True)
     for place, offered in (own, ""), (own.parent, "memory pids\n"), (tmp_path, "cpu memory pids\n"):
@@ -323,13 +323,13 @@ def test_version_2_controllers(tmp_path):
 
 def test_niceness():
     """Without groups a share becomes a niceness, never above an ordinary one."""
-    assert [rlimits.nice_for_cpu_share(share) for share in (10_000, 100, 80, 50, 10, 1)] == [0, 0, 1, 3, 10, 19]
+    assert [config_builder.nice_for_cpu_share(share) for share in (10_000, 100, 80, 50, 10, 1)] == [0, 0, 1, 3, 10, 19]
     with pytest.raises(ValueError, match="cpu_share"):
         Limits(cpu_share=0)
 
 
 def test_freeze_by_group_and_with_a_stranger(experiment):
-    """The group freezes; a process that came into the sandbox without its group makes signals take over."""
+    """The group freezes, or signals do if a process is outside of it."""
 
     async def body(lab):
         if "freezer" not in need_groups(lab).controllers:

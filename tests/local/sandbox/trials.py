@@ -1,4 +1,6 @@
-"""Makes every attempt as the user who runs this, inside a sandbox and where it must succeed; prints a table as JSON.
+"""Make every attempt inside a sandbox and where it must succeed.
+
+Prints a table as JSON.
 
     python trials.py SOURCE DIRECTORY
 
@@ -26,9 +28,10 @@ from attempts import ATTEMPTS, Attempt, source  # noqa: E402 - found beside this
 from agentbay.local.network.dialer import EgressDialer  # noqa: E402
 from agentbay.local.network.egress_policy import EgressRule, HostPort  # noqa: E402
 from agentbay.local.network.proxy import EgressProxy  # noqa: E402
-from agentbay.local.sandbox.service import zygote_process  # noqa: E402
+from agentbay.local.sandbox.service import config_builder, zygote_process  # noqa: E402
 from agentbay.local.sandbox.service.manager import BindMount, Sandbox, SandboxManager, SandboxSpec  # noqa: E402
 from agentbay.local.sandbox.shared import seccomp, syscalls  # noqa: E402
+from agentbay.local.sandbox.shared.file_protocol import WriteFile  # noqa: E402
 
 ROOT = os.geteuid() == 0
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
@@ -140,35 +143,35 @@ class Laboratory:
 
     async def sandbox(self, lacking: str, **options: Any) -> Sandbox:
         if lacking not in self.sandboxes:
-            host = await self._host(lacking)
+            manager = await self._manager(lacking)
             root = self.directory / f"sandbox-{lacking}"
             root.mkdir()
             network = "host" if lacking == "network" else "proxy"
-            sandbox = await host.create(SandboxSpec(root=root, network=network, **options))
+            sandbox = await manager.create(SandboxSpec(root=root, network=network, **options))
             if listener := sandbox.take_proxy_listener():
                 self.stack.callback(EgressProxy(listener, self._reach(lacking)).close)
             self.sandboxes[lacking] = sandbox
         return self.sandboxes[lacking]
 
     def _reach(self, lacking: str) -> EgressDialer:
-        """All that is public may be reached, by the ports of these services, and one of them by name."""
+        """Allow public addresses with the ports of these services, and one by name."""
         if lacking == "proxy":
             return Unchecked([], own_port=0)
         ports = self.facts["port"], self.facts["answering_port"]
         return EgressDialer([EgressRule("*", ports), EgressRule("localhost", ports[:1])], own_port=ports[0])
 
-    async def _host(self, lacking: str) -> SandboxManager:
-        program, owner = zygote_process._BOOTSTRAP_CODE, zygote_process.sandbox_owner
+    async def _manager(self, lacking: str) -> SandboxManager:
+        program, owner = zygote_process._BOOTSTRAP_CODE, config_builder.sandbox_owner
         start, rest = program.split("from {module}")
         zygote_process._BOOTSTRAP_CODE = start + LEFT_OUT.get(lacking, "").replace("{", "{{") + "from {module}" + rest
         if lacking == "owner":
-            zygote_process.sandbox_owner = lambda: None
+            config_builder.sandbox_owner = lambda: None
         try:
-            host = await SandboxManager.start()
-            self.stack.push_async_callback(host.close)
-            return host
+            manager = await SandboxManager.start()
+            self.stack.push_async_callback(manager.close)
+            return manager
         finally:
-            zygote_process._BOOTSTRAP_CODE, zygote_process.sandbox_owner = program, owner
+            zygote_process._BOOTSTRAP_CODE, config_builder.sandbox_owner = program, owner
 
 
 async def inside(sandbox: Sandbox, attempt: Attempt, facts: dict[str, Any]) -> str:
@@ -210,7 +213,7 @@ async def whole(directory: Path) -> list[dict[str, str]]:
         facts = await target.facts(stack)
         laboratory = Laboratory(directory, stack, facts)
         stranger = await laboratory.sandbox("nothing")
-        await stranger.run_file_operation("write", {"path": "secret"}, input=b"host-secret")
+        await stranger.run_file_operation(WriteFile("secret"), input=b"host-secret")
         facts |= {"other_pid": stranger.pid, "other_file": str(directory / "sandbox-nothing/home/secret")}
         subject = await laboratory.sandbox("", binds=[BindMount(str(target.shown), str(target.shown), read_only=True)])
         for attempt in ATTEMPTS:
@@ -254,7 +257,10 @@ async def _canary(stack: AsyncExitStack) -> asyncio.subprocess.Process:
 
 
 def _first_group() -> str:
-    """The list of members of the first control group; others come and go meanwhile."""
+    """Return the members of the first control group.
+
+    Others come and go meanwhile.
+    """
     walk = os.walk("/sys/fs/cgroup")
     return next((f"{folder}/cgroup.procs" for folder, _, names in walk if "cgroup.procs" in names), "/nowhere")
 

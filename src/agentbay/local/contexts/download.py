@@ -16,7 +16,8 @@ from agentbay.local.contexts.baseline import Baseline, is_within_any
 from agentbay.local.contexts.binding_spec import BindingSpec
 from agentbay.local.contexts.entry import Entry
 from agentbay.local.contexts.store import ContextStore
-from agentbay.local.sandbox.inside.tree_operations import TreeStreamWriter
+from agentbay.local.sandbox.shared.file_protocol import ReceiveTreeReply
+from agentbay.local.sandbox.shared.tree_stream import TreeStreamWriter
 
 _Members = list[tuple[str, zipfile.ZipInfo]]  # path below the synchronised one, member
 
@@ -48,14 +49,14 @@ class Download:
             self._send(writer, snapshot, archives)
         writer.end()
 
-    def baseline(self, received: dict[str, Any], before: Baseline) -> Baseline:
+    def baseline(self, received: ReceiveTreeReply, before: Baseline) -> Baseline:
         """Return the new baseline.
 
         Args:
             received: The answer of the receiver, with the signatures of the files that it wrote.
             before: The baseline before the download.
         """
-        new, facts = self._baseline, received["facts"]
+        new, facts = self._baseline, received.facts
         new.files = {path: mine for path, mine in facts.items() if path not in self._packed | self._extracted}
         new.packed = {path: facts[path] for path in self._packed if path in facts}
         new.extracted = {path: facts[path] for path in self._extracted if path in facts}

@@ -23,17 +23,18 @@ from agentbay.local.contexts.errors import mount_source_not_found
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, Transfer, TransferTable
 from agentbay.local.contexts.upload import Upload
-from agentbay.local.sandbox.service import zygote_process
+from agentbay.local.sandbox.service import config_builder, zygote_process
 from agentbay.local.sandbox.service.manager import BindMount, Sandbox, SandboxError, SandboxSpec
 from agentbay.local.sandbox.shared import ipc
+from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, SendTree
+from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
 from agentbay.models.context import SyncPolicy
 
 _logger = logging.getLogger(__name__)
 
 _TRANSFER_WAIT_SECONDS = 0.25  # an answer waits so long for transfers, which spares the client a second request
 _FINAL_UPLOAD_TIMEOUT_SECONDS = 1800.0  # for all uploads at the end of a session
-_HOME = "/home/wuying"
-_WRITABLE_DIRECTORIES = (_HOME, "/tmp")  # where the sandbox's user may make directories
+_WRITABLE_DIRECTORIES = (CLIENT_HOME, "/tmp")  # where the sandbox's user may make directories
 INTERNAL_PATH = "/tmp/file-transfer"
 
 
@@ -247,7 +248,7 @@ class SessionContexts:
             "read_only": bind.read_only,
             "nofollow_root": bind.nofollow_root,
         }
-        order = {"bind": plan, "owner": zygote_process.sandbox_owner(), "namespaces": fds}
+        order = {"bind": plan, "owner": config_builder.sandbox_owner(), "namespaces": fds}
         command = zygote_process.module_command("agentbay.local.sandbox.zygote.mount_into_running", json.dumps(order))
         try:
             failure = await self._service.run_in_thread(_run_for_error, command, fds)
@@ -297,11 +298,11 @@ class SessionContexts:
         assert self._sandbox is not None
         spec = binding.spec
         upload = await self._service.run_in_thread(Upload, self._service.store, spec, binding.baseline, only)
-        params = {"path": spec.path, "only": only, "white_lists": spec.white_lists}
+        request = SendTree(spec.path, only, spec.white_lists)
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         try:
             known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
-            ended = self._sandbox.start_file_operation("send tree", params, known, outgoing)
+            ended = self._sandbox.start_file_operation(request, known, outgoing)
             binding.baseline = await self._service.run_in_thread(upload.run, incoming)
         finally:
             os.close(incoming)
@@ -312,9 +313,7 @@ class SessionContexts:
         spec = binding.spec
         download = await self._service.run_in_thread(Download, self._service.store, spec, only)
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
-        receiving = asyncio.ensure_future(
-            self._sandbox.run_file_operation_with_input("receive tree", {"path": spec.path}, incoming)
-        )
+        receiving = asyncio.ensure_future(self._sandbox.run_file_operation_with_input(ReceiveTree(spec.path), incoming))
         try:
             await self._service.run_in_thread(partial(_write_and_close, download, outgoing))
         except BaseException:
@@ -324,8 +323,8 @@ class SessionContexts:
         if only and not download.sent_anything:
             raise FileNotFoundError(f"The context has no file {keys.join(spec.path, only)}.")
         binding.baseline = download.baseline(received, binding.baseline)
-        if errors := received["errors"]:
-            raise OSError("; ".join(f"{error['path']}: {error['why']}" for error in errors))
+        if received.errors:
+            raise OSError("; ".join(f"{error['path']}: {error['why']}" for error in received.errors))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -338,7 +337,7 @@ def resolve_session_path(path: str) -> str:
     """Resolve a path as file tools take it, absolute or relative to home."""
     if path == "~" or path.startswith("~/"):
         path = path[2:]
-    return keys.normalize(path if path.startswith("/") else f"{_HOME}/{path}")
+    return keys.normalize(path if path.startswith("/") else f"{CLIENT_HOME}/{path}")
 
 
 def _run_for_error(command: Sequence[str], fds: Sequence[int]) -> str:

@@ -16,7 +16,8 @@ from agentbay.local.contexts.backend import CommitStep, StagingDirectory
 from agentbay.local.contexts.baseline import Baseline, FileSignature, is_within_any
 from agentbay.local.contexts.binding_spec import BindingSpec, archive_name_for
 from agentbay.local.contexts.store import ContextStore
-from agentbay.local.sandbox.inside.tree_operations import TreeRecord, TreeStreamReader
+from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.tree_stream import TreeRecord, TreeStreamReader
 
 _CHUNK_BYTES = 1 << 20
 _EARLIEST_ZIP_DATE, _LATEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
@@ -233,9 +234,7 @@ def _stage(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamRead
     name, fd = staging.create_file(record["mode"])
     try:
         while chunk := reader.read_chunk():
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, chunk)
         os.utime(fd, ns=(record["mtime"], record["mtime"]))
     finally:
         os.close(fd)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from agentbay.errors import AgentBayError
 from agentbay.local.sandbox.service.manager import FileOperationFailed, RunningProcess, SandboxError
+from agentbay.local.sandbox.shared.file_protocol import EntryStatus, ListDirectory, ReadFile
 from agentbay.local.sessions.history import HistoryEntry
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.session import Session
@@ -18,7 +18,7 @@ _MAX_TIME_FRACTION = 10  # of the time, one part at most is spent on looking
 _MAX_COMMANDS = 8  # commands that are looked at; those begun last
 _TAIL_BYTES = 16 << 10  # bytes
 
-Files = dict[str, dict[str, Any]]  # by name
+Files = dict[str, EntryStatus]  # by name
 
 
 class BackgroundCommands:
@@ -52,8 +52,8 @@ class BackgroundCommands:
     async def _look_at(self, entry: HistoryEntry, processes: Sequence[RunningProcess]) -> None:
         try:
             with self._session.using(counts_as_activity=False) as sandbox:
-                result, _ = await sandbox.run_file_operation("list", {"path": entry.output_directory})
-            files = {file["name"]: file for file in result["entries"]}
+                reply, _ = await sandbox.run_file_operation(ListDirectory(entry.output_directory))
+            files = {file["name"]: file for file in reply.entries}
             if not {"stdout", "stderr"} <= files.keys():  # it is being removed
                 return
             await self._read_output(entry, files)
@@ -82,10 +82,8 @@ class BackgroundCommands:
                 self._session.history.mark_changed(entry)
             self._sizes[entry.number] = sizes
 
-    async def _tail(self, entry: HistoryEntry, file: dict[str, Any]) -> bytes:
-        part = {"offset": max(0, file["size"] - _TAIL_BYTES), "length": _TAIL_BYTES}
+    async def _tail(self, entry: HistoryEntry, file: EntryStatus) -> bytes:
+        path, offset = f"{entry.output_directory}/{file['name']}", max(0, file["size"] - _TAIL_BYTES)
         with self._session.using(counts_as_activity=False) as sandbox:
-            _, data = await sandbox.run_file_operation(
-                "read", {"path": f"{entry.output_directory}/{file['name']}", **part}
-            )
+            _, data = await sandbox.run_file_operation(ReadFile(path, offset, _TAIL_BYTES))
         return data

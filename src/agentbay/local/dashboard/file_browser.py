@@ -5,14 +5,15 @@ from __future__ import annotations
 import codecs
 import posixpath
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.http.asgi import Response, json_response
 from agentbay.local.sandbox.service.manager import FileOperationFailed
+from agentbay.local.sandbox.shared.file_protocol import FileRequest, ListDirectory, ReadFile, ReplyT
+from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
 from agentbay.local.sessions.session import Session
 
-VISIBLE_ROOTS = ("/home/wuying", "/tmp")
+VISIBLE_ROOTS = (CLIENT_HOME, "/tmp")
 _MAX_ENTRIES = 2000  # entries of a directory
 _PREVIEW_BYTES = 256 << 10  # bytes of a text
 _PIECE_BYTES = 4 << 20
@@ -20,29 +21,29 @@ _PIECE_BYTES = 4 << 20
 
 async def list_directory(session: Session, path: str) -> Response:
     """Say what a directory holds: directories first, then by name."""
-    result, _ = await _call_file_operation(session, "list", _check_path(path))
-    entries = sorted(result["entries"], key=lambda entry: (not entry["is_directory"], entry["name"]))
+    reply, _ = await _call_file_operation(session, ListDirectory(_check_path(path)))
+    entries = sorted(reply.entries, key=lambda entry: (not entry["is_directory"], entry["name"]))
     kept = ("name", "is_directory", "is_symlink", "is_file", "size", "mtime")
-    shown = [{name: entry[name] for name in kept} for entry in entries[:_MAX_ENTRIES]]
+    shown = [{name: value for name, value in entry.items() if name in kept} for entry in entries[:_MAX_ENTRIES]]
     return json_response({"entries": shown, "more": len(entries) - len(shown)})
 
 
 async def read_text_preview(session: Session, path: str) -> Response:
     """Give the beginning of a file if it is text."""
-    result, data = await _call_file_operation(session, "read", _check_path(path), length=_PREVIEW_BYTES)
+    reply, data = await _call_file_operation(session, ReadFile(_check_path(path), length=_PREVIEW_BYTES))
     if b"\0" in data:
-        return json_response({"size": result["size"], "text": None, "more": 0})
+        return json_response({"size": reply.size, "text": None, "more": 0})
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(data)  # of which no character is cut in two
-    return json_response({"size": result["size"], "text": text, "more": max(0, result["size"] - len(data))})
+    return json_response({"size": reply.size, "text": text, "more": max(0, reply.size - len(data))})
 
 
 async def download(session: Session, path: str) -> Response:
     """Give a whole file, in pieces."""
     path = _check_path(path)
-    result, first = await _call_file_operation(session, "read", path, length=_PIECE_BYTES)
+    reply, first = await _call_file_operation(session, ReadFile(path, length=_PIECE_BYTES))
     headers = ((b"content-disposition", b"attachment"),)
-    stream = _pieces(session, path, result["size"], first)
-    return Response(200, b"", "application/octet-stream", headers, stream, length=result["size"])
+    stream = _pieces(session, path, reply.size, first)
+    return Response(200, b"", "application/octet-stream", headers, stream, length=reply.size)
 
 
 async def _pieces(session: Session, path: str, size: int, piece: bytes) -> AsyncGenerator[bytes, None]:
@@ -52,7 +53,7 @@ async def _pieces(session: Session, path: str, size: int, piece: bytes) -> Async
         yield piece
         done += len(piece)
         if done < size:
-            _, piece = await _call_file_operation(session, "read", path, offset=done, length=_PIECE_BYTES)
+            _, piece = await _call_file_operation(session, ReadFile(path, done, _PIECE_BYTES))
 
 
 def _check_path(path: str) -> str:
@@ -66,11 +67,9 @@ def _check_path(path: str) -> str:
     return plain
 
 
-async def _call_file_operation(
-    session: Session, operation: str, path: str, **params: int
-) -> tuple[dict[str, Any], bytes]:
+async def _call_file_operation(session: Session, request: FileRequest[ReplyT]) -> tuple[ReplyT, bytes]:
     try:
         with session.using(counts_as_activity=False) as sandbox:
-            return await sandbox.run_file_operation(operation, {"path": path, **params})
+            return await sandbox.run_file_operation(request)
     except FileOperationFailed as error:
         raise invalid_request(f"{error.path}: {error.strerror}", "FileNotReadable") from error

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from agentbay.local.runtime import Runtime
+from agentbay.local.sandbox.service.cpu_meter import CpuMeter
 from agentbay.local.sandbox.service.manager import ResourceUsage, SandboxError
 from agentbay.local.sessions.session import Session
 
@@ -29,17 +30,16 @@ class UsageMeter:
 
     def __init__(self) -> None:
         self.usage, self.load, self.measured_at = _NO_USAGE, 0.0, float("-inf")
+        self._cpu_meter = CpuMeter(self.measured_at)
 
     async def measure(self, session: Session) -> None:
         """Measure."""
-        before = self.usage.cpu_seconds
         try:
             self.usage = await session.sandbox.usage()
         except SandboxError:  # it ends in this very moment
             self.usage = _NO_USAGE
-        now = time.monotonic()
-        self.load = max(0.0, self.usage.cpu_seconds - before) / max(now - self.measured_at, 1e-3)
-        self.measured_at = now
+        self.load = self._cpu_meter.sample(self.usage.cpu_seconds)
+        self.measured_at = time.monotonic()
 
 
 def describe_session(session: Session, meter: UsageMeter) -> JsonObject:

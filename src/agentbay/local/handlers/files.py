@@ -7,7 +7,7 @@ import functools
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from agentbay._wire.tools import (
     CreateDirectory,
@@ -26,6 +26,7 @@ from agentbay._wire.tools import (
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
+from agentbay.local.sandbox.shared import file_protocol as operations
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.watching.file_changes import take_snapshot
 
@@ -66,9 +67,7 @@ async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
         return error_result("offset and length must not be negative")
     wanted = min(tool.length or _MAX_READ_BYTES, _MAX_READ_BYTES)
     more = _MAX_CHARACTER_BYTES - 1
-    _, data = await sandbox.run_file_operation(
-        "read", {"path": tool.path, "offset": tool.offset, "length": wanted + more}
-    )
+    _, data = await sandbox.run_file_operation(operations.ReadFile(tool.path, tool.offset, wanted + more))
     if not tool.length and len(data) > wanted:
         return error_result(
             f"The rest of {tool.path} is more than {_MAX_READ_BYTES >> 20} MiB; read it with offset and length"
@@ -100,7 +99,9 @@ def _is_continuation_byte(byte: int) -> bool:
 async def write_file(sandbox: Sandbox, tool: WriteFile) -> ToolReply:
     if tool.mode not in ("overwrite", "append"):
         return error_result(f"Invalid write mode: {tool.mode}. Must be 'overwrite' or 'append'.")
-    await sandbox.run_file_operation("write", {"path": tool.path, "mode": tool.mode}, input=tool.content.encode())
+    await sandbox.run_file_operation(
+        operations.WriteFile(tool.path, append=tool.mode == "append"), input=tool.content.encode()
+    )
     return text_result(_SUCCESS_TEXT)
 
 
@@ -108,8 +109,8 @@ async def write_file(sandbox: Sandbox, tool: WriteFile) -> ToolReply:
 @_errors_as_results("list directory")
 async def list_directory(sandbox: Sandbox, tool: ListDirectory) -> ToolReply:
     """List with the names whole in the structured part; in a line of text a name with a line break cannot be."""
-    result, _ = await sandbox.run_file_operation("list", {"path": tool.path})
-    entries: list[dict[str, Any]] = result["entries"]
+    reply, _ = await sandbox.run_file_operation(operations.ListDirectory(tool.path))
+    entries = reply.entries
     lines = [f"{'[DIR]' if entry['is_directory'] else '[FILE]'} {entry['name']}" for entry in entries]
     structured = [
         {"name": entry["name"], "isDirectory": entry["is_directory"], "size": entry["size"]} for entry in entries
@@ -120,15 +121,15 @@ async def list_directory(sandbox: Sandbox, tool: ListDirectory) -> ToolReply:
 @tool_handler(GetFileInfo)
 @_errors_as_results("get file status")
 async def get_file_info(sandbox: Sandbox, tool: GetFileInfo) -> ToolReply:
-    info, _ = await sandbox.run_file_operation("stat", {"path": tool.path})
+    info, _ = await sandbox.run_file_operation(operations.StatPath(tool.path))
     lines = {
-        "size": info["size"],
-        "created": _time(info["ctime"]),
-        "modified": _time(info["mtime"]),
-        "accessed": _time(info["atime"]),
-        "isDirectory": _truth(info["is_directory"]),
-        "isFile": _truth(info["is_file"]),
-        "permissions": info["permissions"],
+        "size": info.size,
+        "created": _time(info.ctime),
+        "modified": _time(info.mtime),
+        "accessed": _time(info.atime),
+        "isDirectory": _truth(info.is_directory),
+        "isFile": _truth(info.is_file),
+        "permissions": info.permissions,
     }
     return text_result("\n".join(f"{key}: {value}" for key, value in lines.items()))
 
@@ -144,21 +145,21 @@ def _truth(value: object) -> str:
 @tool_handler(CreateDirectory)
 @_errors_as_results("create directory")
 async def create_directory(sandbox: Sandbox, tool: CreateDirectory) -> ToolReply:
-    await sandbox.run_file_operation("mkdir", {"path": tool.path})
+    await sandbox.run_file_operation(operations.MakeDirectory(tool.path))
     return text_result(_SUCCESS_TEXT)
 
 
 @tool_handler(DeleteFile)
 @_errors_as_results("delete file")
 async def delete_file(sandbox: Sandbox, tool: DeleteFile) -> ToolReply:
-    await sandbox.run_file_operation("remove", {"path": tool.path, "recursive": True})
+    await sandbox.run_file_operation(operations.RemovePath(tool.path, recursive=True))
     return text_result(_SUCCESS_TEXT)
 
 
 @tool_handler(MoveFile)
 @_errors_as_results("move file")
 async def move_file(sandbox: Sandbox, tool: MoveFile) -> ToolReply:
-    await sandbox.run_file_operation("move", {"source": tool.source, "target": tool.destination})
+    await sandbox.run_file_operation(operations.MovePath(tool.source, tool.destination))
     return text_result(_SUCCESS_TEXT)
 
 
@@ -166,10 +167,8 @@ async def move_file(sandbox: Sandbox, tool: MoveFile) -> ToolReply:
 @_errors_as_results("search files")
 async def search_files(sandbox: Sandbox, tool: SearchFiles) -> ToolReply:
     excluded = [pattern for pattern in (tool.exclude_patterns or "").split(",") if pattern]
-    result, _ = await sandbox.run_file_operation(
-        "search", {"path": tool.path, "pattern": tool.pattern, "exclude": excluded}
-    )
-    return text_result("\n".join(result["matches"]) or "No matches found", {"matches": result["matches"]})
+    reply, _ = await sandbox.run_file_operation(operations.SearchTree(tool.path, tool.pattern, excluded))
+    return text_result("\n".join(reply.matches) or "No matches found", {"matches": reply.matches})
 
 
 @tool_handler(EditFile)
@@ -179,8 +178,8 @@ async def edit_file(sandbox: Sandbox, tool: EditFile) -> ToolReply:
     if not all(old for old, _ in edits):
         return error_result("oldText must not be empty")
     payload = json.dumps(edits).encode()
-    result, _ = await sandbox.run_file_operation("edit", {"path": tool.path, "dry_run": tool.dry_run}, input=payload)
-    return text_result(result["diff"] or _SUCCESS_TEXT, {"diff": result["diff"]})
+    reply, _ = await sandbox.run_file_operation(operations.EditFile(tool.path, tool.dry_run), input=payload)
+    return text_result(reply.diff or _SUCCESS_TEXT, {"diff": reply.diff})
 
 
 @tool_handler(ReadMultipleFiles)
@@ -191,7 +190,7 @@ async def read_multiple_files(sandbox: Sandbox, tool: ReadMultipleFiles) -> Tool
     left, texts, files = _MAX_READ_BYTES, list[str](), list[dict[str, str]]()
     for path in tool.paths:
         try:
-            _, data = await sandbox.run_file_operation("read", {"path": path, "length": left + 1})
+            _, data = await sandbox.run_file_operation(operations.ReadFile(path, length=left + 1))
         except FileOperationFailed as error:
             reason = f"Failed to read file: {error.path}, error: {error.strerror}"
             texts.append(f"{path}: Error - {reason}")

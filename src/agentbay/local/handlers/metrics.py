@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from datetime import UTC, datetime
 
 from agentbay._wire.tools import GetMetrics, ToolReply
@@ -22,7 +21,7 @@ async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
     disk = os.statvfs(session.directory)
     body = {
         "cpu_count": processors,
-        "cpu_used_pct": round(_busy_processors(session, usage.cpu_seconds) / processors * 100, 2),
+        "cpu_used_pct": round(session.cpu_meter.sample(usage.cpu_seconds) / processors * 100, 2),
         "disk_total": disk.f_blocks * disk.f_frsize,
         "disk_used": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
         "mem_total": _memory_total(),
@@ -35,14 +34,6 @@ async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
         "timestamp": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
     }
     return text_result(json.dumps(body))
-
-
-def _busy_processors(session: Session, cpu_seconds: float) -> float:
-    """Return how many processors it has kept busy since it was last asked, at first since it was made."""
-    before, earlier = session.last_cpu_sample
-    now = time.monotonic()
-    session.last_cpu_sample = (now, cpu_seconds)
-    return max(0.0, cpu_seconds - earlier) / max(now - before, 1e-3)
 
 
 def _memory_total() -> int:

@@ -21,6 +21,7 @@ from agentbay.local.handlers.results import check_no_nul, error_result, text_res
 from agentbay.local.outbound import destinations
 from agentbay.local.outbound.storage import ObstoreMissing, OssClient, describe_http_error
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
+from agentbay.local.sandbox.shared.file_protocol import MovePath, ReadFile, RemovePath, StatPath, WriteFile
 from agentbay.local.sessions.session import Session
 
 _BLOCK_BYTES = 4 << 20
@@ -101,18 +102,16 @@ def _require_storage(session: Session) -> OssClient:
 
 async def _size(sandbox: Sandbox, path: str) -> int:
     check_no_nul(path)
-    info, _ = await sandbox.run_file_operation("stat", {"path": path})
-    if not info["is_file"]:
+    info, _ = await sandbox.run_file_operation(StatPath(path))
+    if not info.is_file:
         raise destinations.TransferFailed(f"{path} is not a file")
-    return int(info["size"])
+    return info.size
 
 
 async def _blocks(sandbox: Sandbox, path: str, size: int) -> AsyncGenerator[bytes, None]:
     sent = 0
     while sent < size:
-        _, block = await sandbox.run_file_operation(
-            "read", {"path": path, "offset": sent, "length": min(_BLOCK_BYTES, size - sent)}
-        )
+        _, block = await sandbox.run_file_operation(ReadFile(path, sent, min(_BLOCK_BYTES, size - sent)))
         if not block:
             raise destinations.TransferFailed(f"{path} became shorter while it was sent")
         sent += len(block)
@@ -127,10 +126,10 @@ async def _write_atomically(sandbox: Sandbox, path: str, blocks: AsyncIterator[b
         async for block in blocks:
             pending += block
             if len(pending) >= _BLOCK_BYTES:
-                await sandbox.run_file_operation("write", {"path": scratch, "mode": "append"}, input=bytes(pending))
+                await sandbox.run_file_operation(WriteFile(scratch, append=True), input=bytes(pending))
                 pending.clear()
-        await sandbox.run_file_operation("write", {"path": scratch, "mode": "append"}, input=bytes(pending))
-        await sandbox.run_file_operation("move", {"source": scratch, "target": path})
+        await sandbox.run_file_operation(WriteFile(scratch, append=True), input=bytes(pending))
+        await sandbox.run_file_operation(MovePath(scratch, path))
     except BaseException:
         await _remove_temporary_file(sandbox, scratch)
         raise
@@ -138,7 +137,7 @@ async def _write_atomically(sandbox: Sandbox, path: str, blocks: AsyncIterator[b
 
 async def _remove_temporary_file(sandbox: Sandbox, scratch: str) -> None:
     try:
-        await sandbox.run_file_operation("remove", {"path": scratch})
+        await sandbox.run_file_operation(RemovePath(scratch))
     except FileOperationFailed:  # it was not even begun
         pass
 

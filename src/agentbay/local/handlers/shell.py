@@ -49,7 +49,10 @@ def _exit_result(completed: Completed) -> ToolReply:
 def _timeout_result(completed: Completed, limit: int) -> ToolReply:
     # Clients in the field expect empty output here; what there was travels beside the text, for those that read it.
     body = {"stdout": "", "stderr": "", "exit_code": -1, "errorMessage": f"timed out after {limit} ms"}
-    return text_result(_dump(body), {**_output(completed), "timedOut": True}, is_error=True)
+    structured: dict[str, Any] = {**_output(completed), "timedOut": True}
+    if completed.truncated:
+        structured["truncated"] = True
+    return text_result(_dump(body), structured, is_error=True)
 
 
 def _output(completed: Completed) -> dict[str, str]:

@@ -13,6 +13,7 @@ from agentbay.local.contexts.errors import file_not_found
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.url_signing import verify_token
 from agentbay.local.http.asgi import BodyTooLarge, ClientDisconnected, Receive, Request, Response
+from agentbay.local.sandbox.shared.fd_io import write_all
 
 PATH_PREFIX = "/objects/"
 MAX_FILE_BYTES = 5 << 30  # as object stores accept in one request
@@ -74,9 +75,7 @@ async def _receive_body(contexts: ContextService, staging: StagingDirectory, rec
 
 def _write(fd: int, digest: _Digest, data: bytes) -> None:
     digest.update(data)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    write_all(fd, data)
 
 
 async def _get(contexts: ContextService, context_id: str, key: str, *, head: bool) -> Response:

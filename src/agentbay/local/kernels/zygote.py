@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from agentbay.local.kernels.programs import python_kernel
-from agentbay.local.sandbox.shared import ipc, seccomp, syscalls
+from agentbay.local.sandbox.shared import ipc, proc_fs, seccomp, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo
 from agentbay.local.sandbox.zygote import namespaces
 
@@ -110,17 +110,10 @@ class KernelZygote:
             os._exit(1)
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, code in proc_fs.reap_children():
             request = self._request_by_pid.pop(pid, None)
             if request is not None:
-                code = os.waitstatus_to_exitcode(status)
-                ipc.send(self._control, {"event": "exit", "id": request, "code": code if code >= 0 else 128 - code})
+                ipc.send(self._control, {"event": "exit", "id": request, "code": code})
 
 
 def _run_kernel(shell: Any, entry: JoinInfo, streams: Sequence[int]) -> NoReturn:

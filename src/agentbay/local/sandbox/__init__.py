@@ -1,4 +1,4 @@
-"""Isolated sandboxes on this machine; `host` is the door, `zygote` and `agent` run as processes of their own.
+"""Isolated sandboxes, in one folder for each process that runs the files.
 
-Kept empty: the zygote imports this package and must start in milliseconds.
+Empty on purpose: the zygote imports this package and must start in milliseconds.
 """

@@ -16,6 +16,7 @@ from agentbay.local.ids import make_id
 from agentbay.local.kernels.execution_output import ExecutionOutput
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.outbound.storage import OssClient
+from agentbay.local.sandbox.service.cpu_meter import CpuMeter
 from agentbay.local.sandbox.service.manager import (
     FileOperationFailed,
     ResourceCreationFailed,
@@ -41,7 +42,7 @@ class Session:
         creation_number: The position in the order of creation; 0 until the session is ready.
         link_secret: Signs the tokens of the session's ports and of its dashboard.
         environment: Variables that the user has set for everything that starts from now on.
-        last_cpu_sample: When processor time was last measured, and how many seconds it was.
+        cpu_meter: Measures the busy processors between two requests for metrics.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Session:
         self.token = secrets.token_urlsafe(32)
         self.link_secret = secrets.token_bytes(32)
         self.created_at = time.time()
-        self.last_cpu_sample = (time.monotonic(), 0.0)
+        self.cpu_meter = CpuMeter(time.monotonic())
         self.kernels = kernels or KernelManager()
         self.environment: dict[str, str] = {}
         self.file_changes = FileChangeTracker()

@@ -1,7 +1,8 @@
-"""File operations, each in a process forked by the agent: in the sandbox's view, with its user's rights and limits.
+"""File operations, each in a process that process 1 forks.
 
-An answer is the payload, the result as JSON, and the length of that JSON in 8 bytes: what goes wrong halfway can still
-be told.
+They have the sandbox's root, user and limits.
+
+The request and reply classes are those of `file_protocol`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import fnmatch
 import json
 import os
 import stat
-import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -20,70 +20,100 @@ from typing import Any, NoReturn
 from agentbay.local.sandbox.inside import tree_operations
 from agentbay.local.sandbox.inside.inotify_watches import InotifyWatches
 from agentbay.local.sandbox.shared import ipc
+from agentbay.local.sandbox.shared.dirfd import TEMPORARY_PREFIX
+from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.file_protocol import (
+    REPLY_LENGTH,
+    EditFile,
+    EditReply,
+    EntryStatus,
+    FileReply,
+    FileRequest,
+    FileStatus,
+    ListDirectory,
+    ListReply,
+    MakeDirectory,
+    MovePath,
+    PathReply,
+    ReadFile,
+    ReadReply,
+    ReceiveTree,
+    ReceiveTreeReply,
+    RemovePath,
+    SearchReply,
+    SearchTree,
+    SendTree,
+    SendTreeReply,
+    SnapshotReply,
+    SnapshotTree,
+    StatPath,
+    StatReply,
+    WriteFile,
+    WriteReply,
+)
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
 
-Params = dict[str, Any]
-FileReply = dict[str, Any]
-
-REPLY_LENGTH = struct.Struct(">Q")
 _CHUNK_BYTES = 1 << 20
 _MAX_DIFF_BYTES = 2 << 20  # bytes of a file whose change is shown: comparing lines takes more than linear time
-TEMPORARY = ".agentbay-"  # begins the names of files that are not whole yet
-_OPEN_FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not block, nor a terminal take hold
+_OPEN_FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not block, nor a terminal become ours
 
 
-class FileOperation:
-    """One operation at work: where relative paths start, where the payload comes from and goes to."""
+class OperationContext:
+    """Where relative paths start, where the input comes from and the payload goes."""
 
-    def __init__(self, params: Params, home: str, source: int, sink: int) -> None:
-        self.params, self.home, self.input_fd, self.output_fd = params, home, source, sink
+    def __init__(self, home: str, input_fd: int, output_fd: int) -> None:
+        self._home, self.input_fd, self.output_fd = home, input_fd, output_fd
 
-    def path(self, name: str = "path") -> str:
-        """Return a path parameter; relative ones, and `~`, start at home."""
-        path = str(self.params[name])
+    def resolve(self, path: str) -> str:
+        """Return `path` as an absolute one."""
         if not path:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return resolve_path(path, self.home)
+        return resolve_path(path, self._home)
+
+    def read_input(self) -> bytes:
+        """Read the whole input."""
+        return b"".join(iter(lambda: os.read(self.input_fd, _CHUNK_BYTES), b""))
 
 
 def resolve_path(path: str, home: str) -> str:
-    """Return `path` with what is relative, or begins with `~` or the home that clients know, put below `home`."""
+    """Return an absolute path.
+
+    Relative ones, `~` and the home that clients know start at `home`.
+    """
     if path == CLIENT_HOME or path.startswith(CLIENT_HOME + "/"):
         return home + path.removeprefix(CLIENT_HOME)
     return os.path.join(home, path[2:] if path == "~" or path.startswith("~/") else path)
 
 
-def run_operation(operation: str, params: Params, home: str, *, source: int, sink: int) -> NoReturn:
-    """Do one operation, answer, and end the process."""
+def run_operation(operation: str, fields: dict[str, Any], context: OperationContext) -> NoReturn:
+    """Do one operation, write its reply, and end the process."""
     try:
         try:
-            result = FILE_OPERATIONS[operation](FileOperation(params, home, source, sink))
+            request_class, handler = _HANDLERS[operation]
+            reply = handler(request_class(**fields), context).to_json()
         except OSError as error:
-            result = error_reply(error, str(params.get("path", "")))
-        write_reply(sink, result)
+            reply = error_reply(error, str(fields.get("path", "")))
+        write_reply(context.output_fd, reply)
         os._exit(0)
-    except BaseException as error:  # noqa: BLE001 - the end of a forked child: whatever it is, the host must hear of it
-        write_reply(sink, {"crash": repr(error)})
+    except BaseException as error:  # noqa: BLE001 - a forked child must end here, and the service must hear why
+        write_reply(context.output_fd, {"crash": repr(error)})
     finally:
         os._exit(1)
 
 
-def error_reply(error: OSError, path: str) -> FileReply:
-    """Return the answer that carries `error`."""
+def error_reply(error: OSError, path: str) -> dict[str, Any]:
+    """Return the reply for an error.
+
+    `path` stands in where the error names none.
+    """
     name = error.filename if isinstance(error.filename, str) else path
     return {"failure": {"errno": error.errno or 0, "strerror": error.strerror or str(error), "path": name}}
 
 
-def write_reply(sink: int, result: FileReply) -> None:
-    """Write the result and its length, which end an answer."""
-    body = json.dumps(result).encode()
-    _write_all(sink, body + REPLY_LENGTH.pack(len(body)))
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def write_reply(output_fd: int, fields: dict[str, Any]) -> None:
+    """Write the fields of a reply and their length, which end the output."""
+    body = json.dumps(fields).encode()
+    write_all(output_fd, body + REPLY_LENGTH.pack(len(body)))
 
 
 def _raise_os_error(code: int, path: str, reason: str = "") -> NoReturn:
@@ -108,24 +138,21 @@ def _open_regular(path: str) -> int:
     return fd
 
 
-def read_file(operation: FileOperation) -> FileReply:
-    """Send `length` bytes (0: all) from `offset`."""
-    fd = _open_regular(operation.path())
-    offset, length = int(operation.params.get("offset", 0)), int(operation.params.get("length", 0))
-    os.lseek(fd, offset, os.SEEK_SET)
+def _read_file(request: ReadFile, context: OperationContext) -> ReadReply:
+    fd = _open_regular(context.resolve(request.path))
+    os.lseek(fd, request.offset, os.SEEK_SET)
     sent = 0
-    while not length or sent < length:
-        chunk = os.read(fd, min(_CHUNK_BYTES, length - sent) if length else _CHUNK_BYTES)
+    while not request.length or sent < request.length:
+        chunk = os.read(fd, min(_CHUNK_BYTES, request.length - sent) if request.length else _CHUNK_BYTES)
         if not chunk:
             break
-        _write_all(operation.output_fd, chunk)
+        write_all(context.output_fd, chunk)
         sent += len(chunk)
-    return {"size": os.fstat(fd).st_size, "read": sent}
+    return ReadReply(size=os.fstat(fd).st_size, read=sent)
 
 
-def write_file(operation: FileOperation) -> FileReply:
-    """Write the payload: `mode` "overwrite" replaces the file at once, "append" adds; `sync` waits for the disk."""
-    path = os.path.realpath(operation.path())
+def _write_file(request: WriteFile, context: OperationContext) -> WriteReply:
+    path = os.path.realpath(context.resolve(request.path))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
         mode: int | None = os.stat(path).st_mode
@@ -133,23 +160,21 @@ def write_file(operation: FileOperation) -> FileReply:
         mode = None
     if mode is not None:
         _require_regular(mode, path)
-    sync = bool(operation.params.get("sync"))
-    if operation.params.get("mode", "overwrite") == "append":
+    if request.append:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _OPEN_FLAGS, 0o666)
-        size = _copy(operation.input_fd, fd, sync=sync)
+        size = _copy(context.input_fd, fd, sync=request.sync)
     else:
-        size = _replace(path, operation.input_fd, None if mode is None else stat.S_IMODE(mode), sync=sync)
-    return {"path": path, "written": size, "created": mode is None}
+        size = _replace(path, context.input_fd, None if mode is None else stat.S_IMODE(mode), sync=request.sync)
+    return WriteReply(path=path, written=size, created=mode is None)
 
 
 def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
-    temporary = os.path.join(os.path.dirname(path), TEMPORARY + os.urandom(8).hex())
+    temporary = os.path.join(os.path.dirname(path), TEMPORARY_PREFIX + os.urandom(8).hex())
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        _raise_os_error(
-            error.errno or errno.EIO, path, error.strerror or ""
-        )  # the temporary name would tell nobody anything
+        # the caller knows nothing of the temporary name
+        _raise_os_error(error.errno or errno.EIO, path, error.strerror or "")
     try:
         size = _copy(source, fd, sync=sync)
         if mode is not None:
@@ -164,28 +189,26 @@ def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
 def _copy(source: int, target: int, *, sync: bool = False) -> int:
     size = 0
     while chunk := os.read(source, _CHUNK_BYTES):
-        _write_all(target, chunk)
+        write_all(target, chunk)
         size += len(chunk)
     if sync:
         os.fsync(target)
     return size
 
 
-def edit_file(operation: FileOperation) -> FileReply:
-    """Replace the first occurrence of each text, all or none; the payload is JSON pairs. Return the change."""
-    path = os.path.realpath(operation.path())
+def _edit_file(request: EditFile, context: OperationContext) -> EditReply:
+    path = os.path.realpath(context.resolve(request.path))
     with open(_open_regular(path), "rb") as file:
         before, mode = file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-    with open(operation.input_fd, "rb", closefd=False) as payload:
-        edits: list[list[str]] = json.loads(payload.read())
+    edits: list[list[str]] = json.loads(context.read_input())
     after = before
     for old, new in edits:
         if old.encode() not in after:
             _raise_os_error(errno.EINVAL, path, f"The file does not hold the text to be replaced: {old!r:.200}")
         after = after.replace(old.encode(), new.encode(), 1)
-    if not operation.params.get("dry_run") and after != before:
+    if not request.dry_run and after != before:
         _replace(path, ipc.make_memfd(after), mode, sync=False)
-    return {"path": path, "diff": _diff(path, before, after)}
+    return EditReply(path=path, diff=_diff(path, before, after))
 
 
 def _diff(path: str, before: bytes, after: bytes) -> str:
@@ -196,49 +219,45 @@ def _diff(path: str, before: bytes, after: bytes) -> str:
     return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
-def snapshot_tree(operation: FileOperation) -> FileReply:
-    """Return what is below a directory, by path: whether it is a directory, and what changes when a file does.
-
-    With `watch`, the source is an inotify descriptor, which tells from then on of changes; `watched` says if of all.
-    """
-    top = operation.path()
+def _snapshot_tree(request: SnapshotTree, context: OperationContext) -> SnapshotReply:
+    top = context.resolve(request.path)
     if not _is_real_directory(os.path.realpath(top)):
         _raise_os_error(errno.ENOTDIR, top)
-    watches = InotifyWatches(operation.input_fd if operation.params.get("watch") else None, top)
-    found: dict[str, list[int]] = {}  # whether it is a directory, time, size, inode
+    watches = InotifyWatches(context.input_fd if request.watch else None, top)
+    found: dict[str, list[int]] = {}
     for directory, directories, names in os.walk(top):
         for name in (*directories, *names):
-            if name.startswith(TEMPORARY):
+            if name.startswith(TEMPORARY_PREFIX):
                 continue
             path = os.path.join(directory, name)
             try:
                 status = os.lstat(path)
-            except FileNotFoundError:  # it is gone since
+            except FileNotFoundError:  # removed meanwhile
                 continue
             is_directory = stat.S_ISDIR(status.st_mode)
-            facts = [0, 0, 0] if is_directory else [status.st_mtime_ns, status.st_size, status.st_ino]
-            found[path] = [is_directory, *facts]
+            # a directory changes with each entry, which is told by the entry itself
+            version = [0, 0, 0] if is_directory else [status.st_mtime_ns, status.st_size, status.st_ino]
+            found[path] = [is_directory, *version]
             if is_directory:
                 watches.add(path)
-        directories[:] = [name for name in directories if not name.startswith(TEMPORARY)]
-    return {"path": top, "found": found, "now": time.time_ns(), "watched": watches.is_complete}
+        directories[:] = [name for name in directories if not name.startswith(TEMPORARY_PREFIX)]
+    return SnapshotReply(path=top, found=found, now=time.time_ns(), watched=watches.is_complete)
 
 
-def list_directory(operation: FileOperation) -> FileReply:
-    """Return what a directory holds, sorted by name."""
-    with os.scandir(operation.path()) as entries:
-        return {"entries": sorted(map(_describe_entry, entries), key=lambda entry: str(entry["name"]))}
+def _list_directory(request: ListDirectory, context: OperationContext) -> ListReply:
+    with os.scandir(context.resolve(request.path)) as entries:
+        return ListReply(entries=sorted(map(_describe_entry, entries), key=lambda entry: entry["name"]))
 
 
-def _describe_entry(entry: os.DirEntry[str]) -> FileReply:
+def _describe_entry(entry: os.DirEntry[str]) -> EntryStatus:
     try:
         status = entry.stat()
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a dangling link
         status = entry.stat(follow_symlinks=False)
-    return {"name": entry.name, "is_symlink": entry.is_symlink(), **_describe(status)}
+    return EntryStatus(name=entry.name, is_symlink=entry.is_symlink(), **_describe(status))
 
 
-def _describe(status: os.stat_result) -> FileReply:
+def _describe(status: os.stat_result) -> FileStatus:
     return {
         "size": status.st_size,
         "is_directory": stat.S_ISDIR(status.st_mode),
@@ -250,33 +269,33 @@ def _describe(status: os.stat_result) -> FileReply:
     }
 
 
-def stat_path(operation: FileOperation) -> FileReply:
-    """Describe what `path` leads to."""
-    path = operation.path()
-    return {"path": path, "is_symlink": os.path.islink(path), **_describe(os.stat(path))}
+def _stat_path(request: StatPath, context: OperationContext) -> StatReply:
+    path = context.resolve(request.path)
+    return StatReply(path=path, is_symlink=os.path.islink(path), **_describe(os.stat(path)))
 
 
-def make_directory(operation: FileOperation) -> FileReply:
-    """Make a directory and those above it; one that is there is left as it is."""
-    path = operation.path()
+def _make_directory(request: MakeDirectory, context: OperationContext) -> PathReply:
+    path = context.resolve(request.path)
     os.makedirs(path, exist_ok=True)
-    return {"path": path}
+    return PathReply(path)
 
 
-def remove_path(operation: FileOperation) -> FileReply:
-    """Remove a file or a link; a directory only if `recursive`."""
-    path = operation.path()
+def _remove_path(request: RemovePath, context: OperationContext) -> PathReply:
+    path = context.resolve(request.path)
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         os.unlink(path)
-    elif operation.params.get("recursive"):
+    elif request.recursive:
         _remove_tree(path)
     else:
         _raise_os_error(errno.EISDIR, path)
-    return {"path": path}
+    return PathReply(path)
 
 
 def _remove_tree(path: str) -> None:
-    """Remove a directory and all below it, step by step down and up: neither depth nor length of paths is a limit."""
+    """Remove a directory tree of any depth.
+
+    The working directory goes down and up with it, so that no path is too long.
+    """
     os.chdir(path)
     below: list[str] = []
     while True:
@@ -294,7 +313,7 @@ def _remove_tree(path: str) -> None:
 
 
 def _remove_entries() -> str | None:
-    """Remove what the current directory holds, up to a directory that must be emptied first; return its name."""
+    """Empty the current directory, or return a subdirectory that must be emptied first."""
     with os.scandir() as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -303,17 +322,16 @@ def _remove_entries() -> str | None:
     return None
 
 
-def move_path(operation: FileOperation) -> FileReply:
-    """Rename `source` to `target`; across file systems (home, /tmp and each context are ones of their own) copy it."""
-    source, target = operation.path("source"), operation.path("target")
+def _move_path(request: MovePath, context: OperationContext) -> PathReply:
+    source, target = context.resolve(request.source), context.resolve(request.target)
     try:
         os.rename(source, target)
     except OSError as error:
-        if error.errno != errno.EXDEV:
+        if error.errno != errno.EXDEV:  # home, /tmp and each context are file systems of their own
             raise
         _copy_across(source, target)
         _remove_tree(source) if _is_real_directory(source) else os.unlink(source)
-    return {"path": target}
+    return PathReply(target)
 
 
 def _is_real_directory(path: str) -> bool:
@@ -321,14 +339,17 @@ def _is_real_directory(path: str) -> bool:
 
 
 def _copy_across(source: str, target: str) -> None:
-    """Copy a tree to another file system with its modes and times; links stay links."""
+    """Copy a tree with its modes and times.
+
+    Links stay links.
+    """
     status = os.lstat(source)
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
         return
     if stat.S_ISDIR(status.st_mode):
         if os.path.isdir(target):
-            os.rmdir(target)  # as rename does: only an empty one is replaced
+            os.rmdir(target)  # as rename(2) does, this replaces an empty one only
         os.mkdir(target)
         for name in os.listdir(source):
             _copy_across(os.path.join(source, name), os.path.join(target, name))
@@ -339,14 +360,13 @@ def _copy_across(source: str, target: str) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def search_tree(operation: FileOperation) -> FileReply:
-    """Return the paths, sorted, whose name matches `pattern`; neither name nor directories above match `exclude`."""
-    top = operation.path()
+def _search_tree(request: SearchTree, context: OperationContext) -> SearchReply:
+    top = context.resolve(request.path)
     if not _is_real_directory(os.path.realpath(top)):
         _raise_os_error(errno.ENOTDIR, top)
-    wanted = _escape_brackets(operation.params["pattern"])
-    excluded = [_escape_brackets(pattern) for pattern in operation.params.get("exclude", [])]
-    return {"matches": sorted(_search(top, wanted, excluded))}
+    wanted = _escape_brackets(request.pattern)
+    excluded = [_escape_brackets(pattern) for pattern in request.exclude]
+    return SearchReply(matches=sorted(_search(top, wanted, excluded)))
 
 
 def _search(top: str, wanted: str, excluded: list[str]) -> Iterator[str]:
@@ -365,30 +385,30 @@ def _escape_brackets(pattern: str) -> str:
     return pattern.replace("[", "[[]")  # only * and ? are special
 
 
-def send_tree(operation: FileOperation) -> FileReply:
-    """Stream a tree to the sink; see `trees.send`. The payload says, as JSON, which files the caller has."""
-    known = json.loads(b"".join(iter(lambda: os.read(operation.input_fd, _CHUNK_BYTES), b"")) or b"{}")
-    params = operation.params
-    tree_operations.stream_tree(operation.path(), params["only"], params["white_lists"], known, operation.output_fd)
-    return {}
+def _send_tree(request: SendTree, context: OperationContext) -> SendTreeReply:
+    known = json.loads(context.read_input() or b"{}")
+    top = context.resolve(request.path)
+    tree_operations.stream_tree(top, request.only, request.white_lists, known, context.output_fd)
+    return SendTreeReply()
 
 
-def receive_tree(operation: FileOperation) -> FileReply:
-    """Make the tree that the payload holds; see `trees.receive`."""
-    return tree_operations.extract_tree(operation.path(), operation.input_fd)
+def _receive_tree(request: ReceiveTree, context: OperationContext) -> ReceiveTreeReply:
+    return tree_operations.extract_tree(context.resolve(request.path), context.input_fd)
 
 
-FILE_OPERATIONS: dict[str, Callable[[FileOperation], FileReply]] = {
-    "send tree": send_tree,
-    "receive tree": receive_tree,
-    "read": read_file,
-    "write": write_file,
-    "list": list_directory,
-    "stat": stat_path,
-    "mkdir": make_directory,
-    "remove": remove_path,
-    "move": move_path,
-    "search": search_tree,
-    "edit": edit_file,
-    "snapshot": snapshot_tree,
+_Handler = Callable[[Any, OperationContext], FileReply]
+_HANDLERS_BY_CLASS: dict[type[FileRequest[Any]], _Handler] = {
+    ReadFile: _read_file,
+    WriteFile: _write_file,
+    EditFile: _edit_file,
+    ListDirectory: _list_directory,
+    StatPath: _stat_path,
+    MakeDirectory: _make_directory,
+    RemovePath: _remove_path,
+    MovePath: _move_path,
+    SearchTree: _search_tree,
+    SnapshotTree: _snapshot_tree,
+    SendTree: _send_tree,
+    ReceiveTree: _receive_tree,
 }
+_HANDLERS = {request.__name__: (request, handler) for request, handler in _HANDLERS_BY_CLASS.items()}

@@ -1,11 +1,14 @@
-"""Process 1 of a sandbox: starts commands and file operations, reaps, and dies with its host.
+"""Process 1 of a sandbox.
 
-Descriptors come with the requests, so no output passes through here. It never blocks on anything but its control
+It starts commands and file operations, reaps processes, and ends with the service.
+
+Descriptors come with the requests (SCM_RIGHTS), so no output passes through here. It blocks on nothing but its control
 socket, and needs no fork to kill.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -18,25 +21,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-from agentbay.local.sandbox.inside import file_operations
+from agentbay.local.sandbox.inside import file_operations, process_tree
 from agentbay.local.sandbox.shared import ipc, proc_fs, syscalls
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, SandboxConfig
+from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo, SandboxConfig
 
-FileAction = tuple[Any, ...]  # as posix_spawn wants them
+FileAction = tuple[Any, ...]  # an element of the file_actions of posix_spawn
 
 NOT_FOUND_EXIT_CODE, NOT_EXECUTABLE_EXIT_CODE = 127, 126
-_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # ioctl_tty(2): unlock a terminal, tell its number
+_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # ioctl_tty(2): unlock a terminal, get its number
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _KILL_TIMEOUT_SECONDS, _KILL_RETRY_SECONDS = 0.5, 0.001
+# by this entry in its environment a timeout finds a command that became a daemon
 _COMMAND_ID_VARIABLE = "AGENTBAY_COMMAND"
-PROXY_ADDRESS = ("127.0.0.1", 3128)  # the port that proxies are usually found at
-_PROXY = f"http://{PROXY_ADDRESS[0]}:{PROXY_ADDRESS[1]}"
+_PROXY_ADDRESS = ("127.0.0.1", 3128)  # the usual port of HTTP proxies
+_PROXY_URL = f"http://{_PROXY_ADDRESS[0]}:{_PROXY_ADDRESS[1]}"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class NotStarted(Exception):
-    """A command could not be started; says so in the words of a shell, with a shell's exit code."""
+    """A command could not be started.
+
+    Message and exit code are those of a shell.
+    """
 
     def __init__(self, exit_code: int, message: str) -> None:
         super().__init__(message)
@@ -46,23 +53,23 @@ class NotStarted(Exception):
 class InitProcess:
     """The state of process 1."""
 
-    def __init__(self, control: socket.socket, plan: SandboxConfig) -> None:
+    def __init__(self, control: socket.socket, config: SandboxConfig) -> None:
         self._control = control
-        self._home = plan["home"]
-        self._limits = plan["limits"]
-        self._environment = _environment(plan)
-        self._network = plan["network"]
-        self._request_ids_by_pid: dict[int, int] = {}  # request id by pid
+        self._home = config["home"]
+        self._limits = config["limits"]
+        self._environment = _environment(config)
+        self._network = config["network"]
+        self._request_ids_by_pid: dict[int, int] = {}
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        if plan["isolation"] != "namespaces":
+        if config["isolation"] != "namespaces":
             self._proc = proc_fs.SubtreeProcFd(self._proc, os.getpid())
         self._wakeup_fd, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # only for its byte in the pipe
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # for its byte in the pipe
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         _detach_standard_streams()
 
     def serve(self) -> None:
-        """Tell the host that all is ready, serve it until it goes away, and leave nothing behind."""
+        """Send "ready", serve requests until the service closes the socket, and kill every process."""
         self._serve()
         self._kill_all()
 
@@ -93,26 +100,26 @@ class InitProcess:
 
     def _handle(self, message: Message, fds: list[int]) -> None:
         match message["do"]:
-            case "run":
-                self._run(message, fds)
-            case "call":
+            case "run_command":
+                self._run_command(message, fds)
+            case "run_file_operation":
                 self._run_file_operation(message, fds)
-            case "terminal":
+            case "open_terminal":
                 self._open_terminal(message)
-            case "socket":
+            case "open_socket":
                 self._send_socket(message)
-            case "inotify":
+            case "open_inotify":
                 self._send_inotify(message["id"])
             case "kill":
                 self._kill(message["id"])
-            case "entry":
+            case "get_join_info":
                 self._send_join_info(message["id"])
-            case "kill all":
+            case "kill_all":
                 self._kill_all()
             case unknown:
                 raise ValueError(unknown)
 
-    def _run(self, message: Message, fds: list[int]) -> None:
+    def _run_command(self, message: Message, fds: list[int]) -> None:
         environment = self._environment | message["env"] | {_COMMAND_ID_VARIABLE: str(message["id"])}
         cwd = file_operations.resolve_path(message["cwd"] or "", self._home)
         try:
@@ -124,74 +131,91 @@ class InitProcess:
             self._request_ids_by_pid[pid] = message["id"]
 
     def _open_terminal(self, message: Message) -> None:
-        """Start a command in a terminal of its own and pass the terminal's other side to the host."""
+        """Start a command in a terminal and send the terminal's driving side."""
         environment = self._environment | message["env"] | {_COMMAND_ID_VARIABLE: str(message["id"])}
         cwd = file_operations.resolve_path(message["cwd"] or "", self._home)
         try:
             with _open_pty(message["cols"], message["rows"]) as (master, name):
                 pid = _spawn(message["argv"], cwd, environment, _pty_file_actions(name))
                 self._request_ids_by_pid[pid] = message["id"]
-                ipc.send(self._control, {"event": "given", "id": message["id"]}, [master])
+                ipc.send(self._control, {"event": "descriptor", "id": message["id"]}, [master])
         except NotStarted as failure:
             self._send_refused(message["id"], failure.exit_code, failure.message)
 
     def _send_socket(self, message: Message) -> None:
-        """Pass an unconnected socket to the host: it belongs to this network, whoever connects it, and never blocks."""
+        """Send an unconnected socket to the service.
+
+        It belongs to this network namespace whoever connects it.
+        """
         try:
             with socket.socket(message["family"], socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as made:
-                ipc.send(self._control, {"event": "given", "id": message["id"]}, [made.fileno()])
+                ipc.send(self._control, {"event": "descriptor", "id": message["id"]}, [made.fileno()])
         except OSError as error:
             self._send_refused(message["id"], error.errno or 0, f"socket: {error.strerror}")
 
     def _send_inotify(self, request: int) -> None:
-        """Pass an inotify descriptor to the host; operations that it comes back with add what it tells of."""
+        """Send an inotify descriptor to the service.
+
+        File operations that get it back add watches.
+        """
         try:
             fd = syscalls.create_inotify()
-        except OSError as error:  # there is a limit on how many
+        except OSError as error:  # the limit of instances, most likely
             self._send_refused(request, error.errno or 0, f"inotify: {error.strerror}")
             return
-        ipc.send(self._control, {"event": "given", "id": request}, [fd])
+        ipc.send(self._control, {"event": "descriptor", "id": request}, [fd])
         os.close(fd)
 
     def _send_refused(self, request: int, code: int, why: str) -> None:
         ipc.send(self._control, {"event": "refused", "id": request, "code": code, "message": why})
 
     def _run_file_operation(self, message: Message, fds: list[int]) -> None:
+        input_fd, output_fd = fds
         try:
             pid = os.fork()
-        except OSError as error:  # the process limit: let the caller see it as the file system's answer
-            file_operations.write_reply(fds[1], file_operations.error_reply(error, ""))
+        except OSError as error:  # the process limit; the caller sees it like an error of the file system
+            file_operations.write_reply(output_fd, file_operations.error_reply(error, ""))
             self._send_exit(message["id"], 0)
             return
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            file_operations.run_operation(
-                message["operation"], message["params"], self._home, source=fds[0], sink=fds[1]
-            )
+            context = file_operations.OperationContext(self._home, input_fd, output_fd)
+            file_operations.run_operation(message["operation"], message["fields"], context)
         self._request_ids_by_pid[pid] = message["id"]
 
     def _kill(self, request: int) -> None:
         for root in [pid for pid, running in self._request_ids_by_pid.items() if running == request]:
             deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
-            # a tree that forks all the while needs several rounds
-            while self._kill_process_tree(root, _command_id_entry(request)) and time.monotonic() < deadline:
+            # a tree that goes on forking needs several rounds
+            while self._kill_process_tree(root, f"{_COMMAND_ID_VARIABLE}={request}") and time.monotonic() < deadline:
                 time.sleep(_KILL_RETRY_SECONDS)
-        self._reap()  # whoever asks next for processes is not to see the dead
+        self._reap()  # the next list of processes must not show the dead
 
-    def _kill_process_tree(self, root: int, mark: str) -> bool:
-        """Kill what belongs to a command, though it may have left its group and session; False if nothing was left."""
+    def _kill_process_tree(self, root: int, environment_entry: str) -> bool:
+        """Kill the processes of a command.
+
+        Return False if there were none.
+        """
         table = {pid: process for pid, process in proc_fs.read_process_table(self._proc).items() if not process.dead}
-        known = proc_fs.find_by_environment(self._proc, table, mark.encode())
-        members = proc_fs.find_process_tree(root, table, known) - {proc_fs.INIT_PID}
+        known = process_tree.find_by_environment(self._proc, table, environment_entry.encode())
+        members = process_tree.find_process_tree(root, table, known) - {proc_fs.INIT_PID}
         for pid in sorted(members, key=lambda pid: pid != root):
             proc_fs.send_signal(self._proc, pid, signal.SIGKILL)
         return bool(members)
 
     def _send_join_info(self, request: int) -> None:
-        """Hand out what a process from outside needs to become one of this sandbox; only this one may open it."""
+        """Send what a process from outside needs to join this sandbox.
+
+        No other process may open its namespaces.
+        """
         fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
-        entry = {"environment": self._environment, "home": self._home, "network": self._network, "limits": self._limits}
-        ipc.send(self._control, {"event": "entry", "id": request, "entry": entry}, fds)
+        join_info: JoinInfo = {
+            "environment": self._environment,
+            "home": self._home,
+            "network": self._network,
+            "limits": self._limits,
+        }
+        ipc.send(self._control, {"event": "join_info", "id": request, "join_info": join_info}, fds)
         for fd in fds:
             os.close(fd)
 
@@ -205,28 +229,16 @@ class InitProcess:
                 time.sleep(_KILL_RETRY_SECONDS)
             return
         with suppress(ProcessLookupError):  # there is nothing else
-            os.kill(-1, signal.SIGKILL)  # at one blow: everything here but this process
+            os.kill(-1, signal.SIGKILL)  # everything in this pid namespace but this process, atomically
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            request = self._request_ids_by_pid.pop(pid, None)  # None: an orphan
-            if request is not None:
-                code = os.waitstatus_to_exitcode(status)
-                self._send_exit(request, code if code >= 0 else 128 - code)
+        for pid, code in proc_fs.reap_children():
+            request = self._request_ids_by_pid.pop(pid, None)
+            if request is not None:  # not an orphan
+                self._send_exit(request, code)
 
     def _send_exit(self, request: int, code: int) -> None:
         ipc.send(self._control, {"event": "exit", "id": request, "code": code})
-
-
-def _command_id_entry(request: int) -> str:
-    """The entry in the environment of a command by which a timeout finds also those that have become daemons."""
-    return f"{_COMMAND_ID_VARIABLE}={request}"
 
 
 def _detach_standard_streams() -> None:
@@ -236,11 +248,11 @@ def _detach_standard_streams() -> None:
     os.close(null)
 
 
-def _environment(plan: SandboxConfig) -> dict[str, str]:
-    home, user = plan["home"], plan["user"]
+def _environment(config: SandboxConfig) -> dict[str, str]:
+    home, user = config["home"], config["user"]
     path = f"{home}/.local/bin:{_PATH}"
     if not os.path.exists("/usr/bin/python3"):
-        path = ":".join([path, *(bind["target"] for bind in plan["binds"] if bind["target"].endswith("/bin"))])
+        path = ":".join([path, *(bind["target"] for bind in config["binds"] if bind["target"].endswith("/bin"))])
     default = {
         "HOME": home,
         "USER": user,
@@ -250,39 +262,47 @@ def _environment(plan: SandboxConfig) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TERM": "dumb",
     }
-    if plan["network"] == "proxy":
-        local = f"localhost,127.0.0.1,::1,0.0.0.0,{plan['hostname']}"
-        proxied = {"HTTP_PROXY": _PROXY, "HTTPS_PROXY": _PROXY, "NO_PROXY": local}
+    if config["network"] == "proxy":
+        local = f"localhost,127.0.0.1,::1,0.0.0.0,{config['hostname']}"
+        proxied = {"HTTP_PROXY": _PROXY_URL, "HTTPS_PROXY": _PROXY_URL, "NO_PROXY": local}
         default |= proxied | {name.lower(): value for name, value in proxied.items()} | {"NODE_USE_ENV_PROXY": "1"}
-    if plan["isolation"] == "namespaces":
-        # the system's packages are out of reach, so installing is for this user
+    if config["isolation"] == "namespaces":
+        # the system is read-only, so packages are installed for this user
         default |= {"PIP_BREAK_SYSTEM_PACKAGES": "1", "NPM_CONFIG_PREFIX": f"{home}/.local"}
     else:
-        default["TMPDIR"] = os.path.join(plan["root"], "tmp")
-    return default | plan["env"]
+        default["TMPDIR"] = os.path.join(config["root"], "tmp")
+    return default | config["env"]
 
 
 def _proxy_listener() -> socket.socket:
-    """Listen where programs look for their proxy; the host accepts, so its proxy sees nothing but this network."""
-    return socket.create_server(PROXY_ADDRESS, backlog=128)
+    """Listen at the usual address of a proxy.
+
+    The service accepts the connections, so its proxy serves this network namespace only.
+    """
+    return socket.create_server(_PROXY_ADDRESS, backlog=128)
 
 
 def _streams(fds: Sequence[int]) -> list[FileAction]:
-    """Make these the standard streams."""
     return [(os.POSIX_SPAWN_DUP2, fds[stream], stream) for stream in range(3)]
 
 
 def _pty_file_actions(name: str) -> list[FileAction]:
-    """Make a terminal the standard streams; who opens one as the leader of a session is controlled by it."""
+    """Return actions that make a terminal the standard streams.
+
+    Opened by the leader of a session, it becomes the controlling terminal.
+    """
     return [(os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
 
 
 @contextmanager
 def _open_pty(cols: int, rows: int) -> Iterator[tuple[int, str]]:
-    """Make a terminal for the time of the block: the side from which it is driven, and the name of the other."""
+    """Open a terminal for the block.
+
+    Yield the descriptor of its driving side and the path of the other.
+    """
     try:
         master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:  # there is a limit on how many
+    except OSError as error:  # the limit of terminals, most likely
         raise NotStarted(NOT_EXECUTABLE_EXIT_CODE, f"terminal: {error.strerror}") from error
     try:
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
@@ -319,13 +339,14 @@ def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], file_actio
 
 
 def _find_executable(command: str, path: str) -> str:
-    """Find a command as a shell does, and then where the system's are: what we start by name is to be found anyhow.
+    """Find a command along `path`, then along the system's PATH.
 
-    posix_spawnp would look along the PATH of this process.
+    The second lookup finds what the service starts by name under any PATH of the session; posix_spawnp would use the
+    PATH of this process.
     """
     if "/" in command:
         if os.path.isdir(command):
-            raise IsADirectoryError(21, "Is a directory")
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return command
     found = [os.path.join(directory or ".", command) for directory in f"{path}:{_PATH}".split(":")]
     present = [candidate for candidate in found if os.path.isfile(candidate)]
@@ -333,5 +354,5 @@ def _find_executable(command: str, path: str) -> str:
         if os.access(candidate, os.X_OK):
             return candidate
     if present:
-        return present[0]  # the kernel will say why not
+        return present[0]  # the kernel will say why it cannot be executed
     raise FileNotFoundError

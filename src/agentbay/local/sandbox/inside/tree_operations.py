@@ -1,148 +1,76 @@
-"""Whole trees in and out of a sandbox, each as one stream, by a process forked by the agent.
+"""Whole directory trees in and out of a sandbox, each as one stream.
 
-A stream is frames: 4 bytes of length and a JSON object; after one of a file its content in pieces, each with 4 bytes
-of length, then an empty piece and a byte that says whether the file stood still meanwhile. The last frame says "end".
+Each runs in a process that process 1 forks.
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import stat
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentbay.local.sandbox.shared import dirfd
+from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.file_protocol import ReceiveTreeReply
 from agentbay.local.sandbox.shared.path_filter import PathFilter
+from agentbay.local.sandbox.shared.tree_stream import TreeRecord, TreeStreamReader, TreeStreamWriter, TruncatedStream
 
-LENGTH_PREFIX = struct.Struct(">I")
-CHUNK_BYTES = 1 << 18
-_MOST_ERRORS = 10
-
-TreeRecord = dict[str, Any]
-
-
-class TruncatedStream(OSError):
-    """A stream ended before its end."""
+_MAX_REPORTED_ERRORS = 10
 
 
 def file_fingerprint(status: os.stat_result) -> list[int]:
-    """Return what would change with a file; the inode's time cannot be set by any program."""
+    """Return facts that differ after any change of a file.
+
+    No program can set the ctime.
+    """
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-class TreeStreamWriter:
-    """Writes frames to a descriptor."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._buffer = bytearray()
-
-    def write_record(self, **content: Any) -> None:
-        """Write a frame."""
-        body = json.dumps(content).encode()
-        self._put(LENGTH_PREFIX.pack(len(body)) + body)
-
-    def write_content(self, read: Callable[[int], bytes]) -> int:
-        """Write the content of a file, and return its size; `stands` must follow."""
-        size = 0
-        while piece := read(CHUNK_BYTES):
-            self._put(LENGTH_PREFIX.pack(len(piece)) + piece)
-            size += len(piece)
-        self._put(LENGTH_PREFIX.pack(0))
-        return size
-
-    def write_unchanged_flag(self, still: bool) -> None:
-        """Say whether the file stood still while it was read."""
-        self._put(b"\1" if still else b"\0")
-
-    def end(self) -> None:
-        """Write the last frame."""
-        self.write_record(end=True)
-        self.flush()
-
-    def flush(self) -> None:
-        """Write out what is held back."""
-        view = memoryview(bytes(self._buffer))
-        self._buffer.clear()
-        while view:
-            view = view[os.write(self._fd, view) :]
-
-    def _put(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) >= CHUNK_BYTES:
-            self.flush()
-
-
-class TreeStreamReader:
-    """Reads frames from a descriptor."""
-
-    def __init__(self, fd: int) -> None:
-        self._file = open(fd, "rb", buffering=CHUNK_BYTES, closefd=False)  # noqa: SIM115 - the descriptor is the caller's
-
-    def read_record(self) -> TreeRecord | None:
-        """Read the next frame, or None at the end."""
-        frame: TreeRecord = json.loads(self._exactly(LENGTH_PREFIX.unpack(self._exactly(LENGTH_PREFIX.size))[0]))
-        return None if "end" in frame else frame
-
-    def read_chunk(self) -> bytes:
-        """Read the next piece of a file, b"" at its end."""
-        return self._exactly(LENGTH_PREFIX.unpack(self._exactly(LENGTH_PREFIX.size))[0])
-
-    def read_unchanged_flag(self) -> bool:
-        """Read whether it stood still."""
-        return self._exactly(1) == b"\1"
-
-    def _exactly(self, length: int) -> bytes:
-        data = self._file.read(length)
-        if len(data) != length:
-            raise TruncatedStream("the stream ended too early")
-        return data
-
-
 def stream_tree(
-    path: str, only: str, white_lists: Sequence[TreeRecord], known: dict[str, list[int]], sink: int
+    path: str, only: str, white_lists: Sequence[Mapping[str, Any]], known: dict[str, list[int]], output_fd: int
 ) -> None:
-    """Stream what is at `path`, or at `only` below it, and is chosen; files that are as `known` come without content.
+    """Stream the selected paths at `path`, or at `only` below it.
 
-    Links come only if they stay below `path`; sockets, pipes and devices do not come. A directory that cannot be read
-    is named, so that nobody takes what is in it for deleted.
+    Files whose fingerprint is in `known` come without content. Links come only if they stay below `path`; sockets,
+    pipes and devices do not come. A directory that cannot be read is named, so that the caller does not take its
+    content for deleted.
     """
-    writer = TreeStreamWriter(sink)
-    sender = _Sender(writer, path, PathFilter(white_lists, path), known)
+    writer = TreeStreamWriter(output_fd)
+    sender = _TreeSender(writer, path, PathFilter(white_lists, path), known)
     try:
         top = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS & ~os.O_NOFOLLOW)
     except FileNotFoundError:
         top = -1
     if top >= 0:
-        sender.start(top, only)
+        sender.send_selected(top, only)
     writer.end()
 
 
-class _Sender:
+class _TreeSender:
     def __init__(self, writer: TreeStreamWriter, top: str, selection: PathFilter, known: dict[str, list[int]]) -> None:
         self._writer, self._top, self._selection, self._known = writer, top, selection, known
 
-    def start(self, top: int, only: str) -> None:
+    def send_selected(self, top: int, only: str) -> None:
         if not only:
-            self._directory(top, "", 0)
+            self._send_entries(top, "", 0)
             return
         *above, name = only.split("/")
         try:
             with dirfd.open_directory(top, above) as fd:
-                self._entry(name, fd, only, len(above))
+                self._send_or_report(name, fd, only, len(above))
         except (FileNotFoundError, NotADirectoryError):
             return
 
-    def _directory(self, fd: int, path: str, depth: int) -> None:
+    def _send_entries(self, fd: int, path: str, depth: int) -> None:
         for name in sorted(os.listdir(fd)):
-            self._entry(name, fd, f"{path}/{name}" if path else name, depth)
+            self._send_or_report(name, fd, f"{path}/{name}" if path else name, depth)
 
-    def _entry(self, name: str, above: int, path: str, depth: int) -> None:
+    def _send_or_report(self, name: str, above: int, path: str, depth: int) -> None:
         try:
             self._send(name, above, path, depth)
-        except FileNotFoundError:  # gone since
+        except FileNotFoundError:  # removed meanwhile
             return
         except OSError as error:
             self._writer.write_record(path=path, kind="unreadable", why=error.strerror or str(error))
@@ -161,14 +89,14 @@ class _Sender:
 
     def _send_directory(self, name: str, above: int, path: str, depth: int, chosen: os.stat_result | None) -> None:
         if depth >= dirfd.MAX_DEPTH:
-            raise OSError(36, "The directories are nested too deeply")
+            raise OSError(errno.ENAMETOOLONG, "The directories are nested too deeply")
         if chosen is None and not self._selection.may_contain_match(path):
             return
         fd = os.open(name, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=above)
         try:
             if chosen is not None:
                 self._writer.write_record(path=path, kind="dir", mode=stat.S_IMODE(chosen.st_mode))
-            self._directory(fd, path, depth + 1)
+            self._send_entries(fd, path, depth + 1)
         finally:
             os.close(fd)
 
@@ -190,64 +118,61 @@ class _Sender:
 
 
 def stays_below(target: str, path: str, top: str) -> bool:
-    """Whether a link at `path` below `top` leads to something below `top`, as far as its text tells."""
+    """Whether the text of a link at `path` below `top` names something below `top`."""
     if target.startswith("/"):
-        leads = os.path.normpath(target)
-        return leads == top or leads.startswith(top.rstrip("/") + "/")
-    leads = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    return leads != ".." and not leads.startswith("../")
+        absolute = os.path.normpath(target)
+        return absolute == top or absolute.startswith(top.rstrip("/") + "/")
+    relative = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return relative != ".." and not relative.startswith("../")
 
 
-def extract_tree(path: str, source: int) -> dict[str, Any]:
-    """Make what a stream holds at `path`; return the facts of each file, and what went wrong.
+def extract_tree(path: str, input_fd: int) -> ReceiveTreeReply:
+    """Create at `path` the tree that a stream holds.
 
-    Each file appears whole, under its name, at once. Links that are in the way are replaced, never followed.
+    Return each file's fingerprint, and errors.
+
+    Each file appears whole under its name, by an atomic rename. Links in the way are replaced, never followed.
     """
     os.makedirs(path, exist_ok=True)
     top = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS & ~os.O_NOFOLLOW)
-    reader, receiver = TreeStreamReader(source), _Receiver(top)
-    while (frame := reader.read_record()) is not None:
-        receiver.apply_record(frame, reader)
+    reader, receiver = TreeStreamReader(input_fd), _TreeReceiver(top)
+    while (record := reader.read_record()) is not None:
+        receiver.apply_record(record, reader)
     receiver.finish()
-    return {"facts": receiver.fingerprints, "errors": receiver.errors[:_MOST_ERRORS]}
+    return ReceiveTreeReply(facts=receiver.fingerprints, errors=receiver.errors[:_MAX_REPORTED_ERRORS])
 
 
-class _Receiver:
+class _TreeReceiver:
     def __init__(self, top: int) -> None:
         self._top = top
         self._modes: list[tuple[list[str], int]] = []
         self.fingerprints: dict[str, list[int]] = {}
         self.errors: list[dict[str, str]] = []
 
-    def apply_record(self, frame: TreeRecord, reader: TreeStreamReader) -> None:
-        *above, name = frame["path"].split("/")
-        self._reject_traversal(above, name)
-        pieces = _FileChunks(reader) if frame["kind"] == "file" else None
+    def apply_record(self, record: TreeRecord, reader: TreeStreamReader) -> None:
+        *above, name = record["path"].split("/")
+        _reject_path_traversal(above, name)
+        chunks = _FileChunks(reader) if record["kind"] == "file" else None
         try:
-            with dirfd.open_directory(self._top, above, _make) as fd:
-                if frame["kind"] == "dir":
-                    self._modes.append(([*above, name], frame["mode"]))
-                    with dirfd.open_directory(fd, [name], _make):
+            with dirfd.open_directory(self._top, above, _make_directory) as fd:
+                if record["kind"] == "dir":
+                    self._modes.append(([*above, name], record["mode"]))
+                    with dirfd.open_directory(fd, [name], _make_directory):
                         pass
-                elif pieces:
-                    self.fingerprints[frame["path"]] = _write(name, fd, frame, pieces)
+                elif chunks:
+                    self.fingerprints[record["path"]] = _write_file(name, fd, record, chunks)
                 else:
                     dirfd.remove(name, fd)
-                    os.symlink(frame["target"], name, dir_fd=fd)
+                    os.symlink(record["target"], name, dir_fd=fd)
         except OSError as error:
             if isinstance(error, TruncatedStream):
                 raise
-            self.errors.append({"path": frame["path"], "why": error.strerror or str(error)})
-        if pieces:
-            pieces.drain()
-
-    def _reject_traversal(self, above: list[str], name: str) -> None:
-        if any(part in ("", ".", "..") for part in (*above, name)):
-            raise ValueError("a path that leaves its directory")
-        return
+            self.errors.append({"path": record["path"], "why": error.strerror or str(error)})
+        if chunks:
+            chunks.drain()
 
     def finish(self) -> None:
-        """Give directories their modes: earlier, one that may not be written to could not be filled."""
+        """Set the modes of directories, last: a read-only one could not be filled."""
         for parts, mode in reversed(self._modes):
             try:
                 with dirfd.open_directory(self._top, parts) as fd:
@@ -256,17 +181,20 @@ class _Receiver:
                 self.errors.append({"path": "/".join(parts), "why": error.strerror or str(error)})
 
 
-class _FileChunks:
-    """The pieces of one file."""
+def _reject_path_traversal(above: Sequence[str], name: str) -> None:
+    if any(part in ("", ".", "..") for part in (*above, name)):
+        raise ValueError("a path that leaves its directory")
 
+
+class _FileChunks:
     def __init__(self, reader: TreeStreamReader) -> None:
         self._reader = reader
         self._ended = False
 
     def next(self) -> bytes:
-        piece = self._reader.read_chunk()
-        self._ended = not piece
-        return piece
+        chunk = self._reader.read_chunk()
+        self._ended = not chunk
+        return chunk
 
     def drain(self) -> None:
         while not self._ended:
@@ -274,20 +202,18 @@ class _FileChunks:
         self._reader.read_unchanged_flag()
 
 
-def _make(name: str, above: int) -> None:
+def _make_directory(name: str, above: int) -> None:
     os.mkdir(name, 0o777, dir_fd=above)
 
 
-def _write(name: str, above: int, frame: TreeRecord, pieces: _FileChunks) -> list[int]:
+def _write_file(name: str, above: int, record: TreeRecord, chunks: _FileChunks) -> list[int]:
     temporary = dirfd.TEMPORARY_PREFIX + os.urandom(8).hex()
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
     try:
-        while piece := pieces.next():
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(fd, view) :]
-        os.fchmod(fd, frame["mode"])
-        os.utime(fd, ns=(frame["mtime"], frame["mtime"]))
+        while chunk := chunks.next():
+            write_all(fd, chunk)
+        os.fchmod(fd, record["mode"])
+        os.utime(fd, ns=(record["mtime"], record["mtime"]))
         dirfd.remove_directory_in_the_way(name, above)
         os.rename(temporary, name, src_dir_fd=above, dst_dir_fd=above)
         return file_fingerprint(os.fstat(fd))

@@ -1,0 +1,4 @@
+"""Runs in the service, on its event loop.
+
+It may import `shared`, nothing of `zygote` or `inside`.
+"""

@@ -1,4 +1,4 @@
-"""What this machine can do, and what to do about what it cannot."""
+"""The capability probe: what this machine can isolate, and what it lacks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentbay.local.sandbox.service import zygote_process
+from agentbay.local.sandbox.service import config_builder, zygote_process
 from agentbay.local.sandbox.service.cgroups import CgroupManager
 from agentbay.local.sandbox.service.errors import IsolationUnavailable
 from agentbay.local.sandbox.service.spec import IsolationMode, SandboxSpec
 from agentbay.local.sandbox.shared import ipc, landlock
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.syscalls import SetupFailed
+from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 
 _PERMISSION_ERRNOS = (errno.EPERM, errno.EACCES)
 _TRIAL_TIMEOUT_SECONDS = 10.0  # seconds for a trial
@@ -24,12 +24,12 @@ _TRIAL_TIMEOUT_SECONDS = 10.0  # seconds for a trial
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """A way to isolate, or a layer that adds to one, and whether a real trial of it worked."""
+    """A way to isolate, or an additional layer, and whether its trial worked."""
 
     name: str
     works: bool
     detail: str
-    explicit_only: bool = False  # only if asked for by name: it leaves something open
+    explicit_only: bool = False  # used only if asked for by name, since it leaves something open
 
 
 _ISOLATION_DESCRIPTIONS: dict[IsolationMode, str] = {
@@ -51,7 +51,10 @@ _HOST_NETWORK_RISK = (
 
 
 def probe_all() -> list[ProbeResult]:
-    """Try each way to isolate on this machine, and each layer that adds to them; the best comes first."""
+    """Try each way to isolate and each additional layer.
+
+    The best comes first.
+    """
     return [
         *(_probe_isolation(isolation) for isolation in _ISOLATION_DESCRIPTIONS),
         _probe_landlock(),
@@ -60,10 +63,10 @@ def probe_all() -> list[ProbeResult]:
 
 
 def describe_exposure(isolation: str, network: str) -> str:
-    """Say what is not defended; "" if nothing that one would expect to be."""
+    """Return a warning of what this isolation leaves open, or ""."""
     if isolation in _ISOLATION_RISKS:
-        said = _ISOLATION_RISKS[isolation].format(user="root" if os.geteuid() == 0 else "this user")
-        return f"--isolation {isolation}: {said}"
+        risk = _ISOLATION_RISKS[isolation].format(user="root" if os.geteuid() == 0 else "this user")
+        return f"--isolation {isolation}: {risk}"
     return _HOST_NETWORK_RISK if network == "host" else ""
 
 
@@ -107,15 +110,15 @@ def _missing_landlock_message(found: int) -> str:
 def _probe_cgroups() -> ProbeResult:
     groups = CgroupManager.discover()
     if groups is None or not groups.controllers:
-        lack = "no control group is writable: limits by rlimits and a watch, none on processors"
+        obstacle = "no control group is writable: limits by rlimits and a watch, none on processors"
         return ProbeResult(
-            "layer cgroups", False, f"{lack}. Start the runtime as root, or in a group delegated to its user."
+            "layer cgroups", False, f"{obstacle}. Start the runtime as root, or in a group delegated to its user."
         )
     return ProbeResult("layer cgroups", True, f"limits by control groups: {', '.join(sorted(groups.controllers))}")
 
 
 def explain_failure(failure: SetupFailed) -> str:
-    """Say in one or two sentences what the machine lacks and the way out."""
+    """Return one or two sentences on what the machine lacks and the way out."""
     return f"{_setup_failure_message(failure.step, failure.code)} ({failure})"
 
 
@@ -167,21 +170,21 @@ def _sysctl(name: str) -> str:
 
 
 def _make_trial_sandbox(isolation: IsolationMode, directory: str) -> None:
-    """Make a sandbox and kill it, without an event loop."""
+    """Create a sandbox and kill it, without an event loop."""
     zygote = zygote_process.start_zygote()
     try:
         spec = SandboxSpec(root=Path(directory))
-        owner = zygote_process.sandbox_owner() if isolation == "namespaces" else None
-        frame = zygote_process.make_template(isolation, spec.network, owner)
-        plan = zygote_process.make_config(spec, frame)
-        zygote_process.create_directories(plan)
+        owner = config_builder.sandbox_owner() if isolation == "namespaces" else None
+        template = config_builder.make_template(isolation, spec.network, owner)
+        config = config_builder.make_config(spec, template)
+        config_builder.create_directories(config)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         zygote.socket.settimeout(_TRIAL_TIMEOUT_SECONDS)
         ours.settimeout(_TRIAL_TIMEOUT_SECONDS)
         with ours, theirs:
             ipc.receive(zygote.socket)
-            ipc.send(zygote.socket, {"frame": frame}, [theirs.fileno()])
-            ipc.send(ours, {"plan": plan})
+            ipc.send(zygote.socket, {"template": template}, [theirs.fileno()])
+            ipc.send(ours, {"config": config})
             theirs.close()
             _wait_for_ready(ours)
     except TimeoutError as error:

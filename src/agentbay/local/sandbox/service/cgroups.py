@@ -1,8 +1,8 @@
-"""Control groups, where this user may make them: limits of a sandbox as a whole, and a freezer.
+"""Control groups: limits of a sandbox as a whole, and a freezer.
 
-Version 2, version 1, or both at once; whatever is missing is left to rlimits, the guard and signals. Groups are made
-below the one this process is in, so that no sandbox gets more than its runtime has. Of version 1 the freezer is left
-alone: what it has frozen cannot be killed, and would outlive a killed runtime (measured on Linux 6.18).
+Version 2, version 1, or both at once; rlimits, the watchdog and signals stand in for what is missing. Groups are
+created below the one of this process, so that no sandbox gets more than its runtime has. The freezer of version 1 is
+not used: what it has frozen cannot be killed, and would outlive a killed runtime (measured on Linux 6.18).
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _logger = logging.getLogger(__name__)
 
 _PREFIX = "agentbay-"
 _CONTROLLERS = ("pids", "memory", "cpu")
-_SETUP_PROCESSES = 3  # processes that help to make a sandbox and then end; RLIMIT_NPROC is the exact limit
-_CPU_PERIOD_MICROSECONDS = 100_000  # microseconds, the kernel's own default
-_FREEZE_SPIN_SECONDS = 0.02  # seconds in which processes mostly freeze
-_REMOVE_TIMEOUT_SECONDS = 0.5  # seconds for the dead to leave their groups
-_numbers = itertools.count(1)  # of all sandboxes of this process, which may have several hosts
+_SETUP_PROCESSES = 3  # that help to create a sandbox and then end; RLIMIT_NPROC is the exact limit
+_CPU_PERIOD_MICROSECONDS = 100_000  # the kernel's own default
+_FREEZE_SPIN_SECONDS = 0.02  # most processes freeze in that time
+_REMOVE_TIMEOUT_SECONDS = 0.5  # for dead processes to leave their groups
+_numbers = itertools.count(1)  # of all sandboxes of this process, which may have several managers
 
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """A tree of groups.
+    """A mounted cgroup hierarchy.
 
     Attributes:
-        base: The directory below which groups are made.
-        controllers: What it limits, of "pids", "memory" and "cpu".
-        unified: It is of version 2, which can freeze without any controller.
+        base: The directory below which groups are created.
+        controllers: The resources it limits: "pids", "memory" and "cpu".
+        unified: It is version 2, which can freeze without any controller.
     """
 
     base: str
@@ -47,35 +47,35 @@ class Hierarchy:
 class Cgroup:
     """The groups of one sandbox, one in each hierarchy."""
 
-    def __init__(self, places: Mapping[str, Hierarchy]) -> None:
-        self._hierarchies_by_directory = dict(places)  # by directory
-        self.freezable_path = next((path for path, tree in places.items() if tree.unified), None)
-        self._memory = next((item for item in places.items() if "memory" in item[1].controllers), None)
+    def __init__(self, hierarchies: Mapping[str, Hierarchy]) -> None:
+        self._hierarchies_by_directory = dict(hierarchies)
+        self.freezable_path = next((path for path, tree in hierarchies.items() if tree.unified), None)
+        self._memory = next((item for item in hierarchies.items() if "memory" in item[1].controllers), None)
 
     @property
     def limits_memory(self) -> bool:
-        """Whether the kernel holds the memory limit of the whole sandbox."""
+        """Whether the kernel limits the memory of the whole sandbox."""
         return self._memory is not None
 
     def set_limits(self, limits: Limits) -> None:
-        """Set the limits."""
+        """Write the limits to the groups."""
         for path, tree in self._hierarchies_by_directory.items():
             for name, value in _limit_files(limits, tree):
                 _write(f"{path}/{name}", value)
 
     def open_procs_files(self) -> list[int]:
-        """Return descriptors for the caller to own: a process that writes "0" to each is in the group."""
-        doors: list[int] = []
+        """Return descriptors, the caller's: a process that writes "0" to each joins the group."""
+        fds: list[int] = []
         with contextlib.ExitStack() as undo:
             for path in self._hierarchies_by_directory:
-                door = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-                undo.callback(os.close, door)
-                doors.append(door)
+                fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+                undo.callback(os.close, fd)
+                fds.append(fd)
             undo.pop_all()
-        return doors
+        return fds
 
     def oom_kill_count(self) -> int:
-        """Return how many processes the kernel has killed for want of memory."""
+        """Return how many processes the kernel's OOM killer has killed."""
         if self._memory is None:
             return 0
         path, tree = self._memory
@@ -87,7 +87,10 @@ class Cgroup:
         return len(_read(f"{self.freezable_path}/cgroup.procs").split())
 
     def remove(self) -> bool:
-        """Remove the groups; False if a process that is just dying is still in one."""
+        """Remove the groups.
+
+        Return False if a dying process is still in one.
+        """
         self._hierarchies_by_directory = {
             path: tree for path, tree in self._hierarchies_by_directory.items() if not _remove(path)
         }
@@ -95,7 +98,7 @@ class Cgroup:
 
 
 class CgroupManager:
-    """The groups of this runtime, below one of its own that carries its pid in its name."""
+    """The groups of this runtime, below one with its pid in the name."""
 
     def __init__(self, hierarchies: Iterable[Hierarchy]) -> None:
         self._hierarchies = list(hierarchies)
@@ -104,7 +107,10 @@ class CgroupManager:
 
     @classmethod
     def discover(cls) -> CgroupManager | None:
-        """Look for hierarchies in which groups can be made, and sweep those of dead runtimes; None if there is none."""
+        """Find hierarchies in which groups can be created, or return None.
+
+        Groups of dead runtimes there are removed.
+        """
         hierarchies = []
         for tree in _find_hierarchies(_read("/proc/self/mountinfo"), _read("/proc/self/cgroup")):
             if tree.unified or tree.controllers:
@@ -114,12 +120,12 @@ class CgroupManager:
 
     @property
     def controllers(self) -> frozenset[str]:
-        """What is limited, and "freezer" if that is offered."""
+        """The limited resources, and "freezer" if groups can be frozen."""
         limited = frozenset[str]().union(*(tree.controllers for tree in self._hierarchies))
         return limited | {"freezer"} if any(tree.unified for tree in self._hierarchies) else limited
 
     def set_total_limits(self, limits: Limits) -> None:
-        """Set limits of all sandboxes together, once a group has been made.
+        """Limit all sandboxes together, once a group has been created.
 
         Raises:
             OSError: This user may not, after all.
@@ -129,16 +135,16 @@ class CgroupManager:
                 _write(f"{tree.base}/{self._name}/{name}", value)
 
     def create(self) -> Cgroup:
-        """Make the groups of one sandbox, without limits so far.
+        """Create the groups of one sandbox, without limits so far.
 
         Raises:
             OSError: This user may not, after all.
         """
         number = next(_numbers)
-        places = {f"{tree.base}/{self._name}/{number}": tree for tree in self._hierarchies}
-        group = Cgroup(places)
+        hierarchies = {f"{tree.base}/{self._name}/{number}": tree for tree in self._hierarchies}
+        group = Cgroup(hierarchies)
         try:
-            for path, tree in places.items():
+            for path, tree in hierarchies.items():
                 _make(path, tree)
         except OSError:
             group.remove()
@@ -150,7 +156,7 @@ class CgroupManager:
         self._awaiting_removal = [leaving for leaving in [*self._awaiting_removal, group] if not leaving.remove()]
 
     def close(self) -> None:
-        """Remove what is left."""
+        """Remove the groups that are left."""
         deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS
         while any(not group.remove() for group in self._awaiting_removal) and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -158,13 +164,16 @@ class CgroupManager:
             _remove(f"{tree.base}/{self._name}")
 
 
-async def freeze(group: Cgroup, *, patience: float = 2.0) -> bool:
-    """Freeze a group; False if something in it did not stop within `patience` seconds, and all goes on."""
+async def freeze(group: Cgroup, *, timeout: float = 2.0) -> bool:
+    """Freeze a group, or return False after `timeout` seconds.
+
+    The group runs again then: some process would not stop.
+    """
     _write(f"{group.freezable_path}/cgroup.freeze", "1")
     started = time.monotonic()
     while "frozen 1" not in _read(f"{group.freezable_path}/cgroup.events"):
         waited = time.monotonic() - started
-        if waited > patience:
+        if waited > timeout:
             thaw(group)
             return False
         await asyncio.sleep(0 if waited < _FREEZE_SPIN_SECONDS else 0.002)
@@ -172,16 +181,16 @@ async def freeze(group: Cgroup, *, patience: float = 2.0) -> bool:
 
 
 def thaw(group: Cgroup) -> None:
-    """Let a group go on."""
+    """Thaw a group."""
     _write(f"{group.freezable_path}/cgroup.freeze", "0")
 
 
 def _find_hierarchies(mountinfo: str, membership: str) -> Iterator[Hierarchy]:
-    """Find the trees that are mounted, writable, and hold this process.
+    """Find the hierarchies that are mounted and writable, and contain this process.
 
     Args:
-        mountinfo: /proc/self/mountinfo.
-        membership: /proc/self/cgroup: lines `number:controllers:path`, of version 2 `0::path`.
+        mountinfo: The content of /proc/self/mountinfo.
+        membership: The content of /proc/self/cgroup: lines `number:controllers:path`, for version 2 `0::path`.
     """
     paths = {names: path for _, names, path in (line.split(":", 2) for line in membership.splitlines())}
     seen: set[str] = set()
@@ -214,35 +223,41 @@ def _has_controllers(options: str, names: str) -> bool:
 
 
 def _cgroup_directory(mount: str, root: str, path: str) -> str | None:
-    """Return the directory of group `path` in a mount that shows the tree from `root` on."""
+    """Return the directory of group `path` in a mount of `root`."""
     prefix = "" if root == "/" else root
     if ".." in path.split("/") or not (path + "/").startswith(prefix + "/"):
-        return None  # it lies outside of what is shown
+        return None  # it lies outside of the mount
     return os.path.normpath(mount + path[len(prefix) :])
 
 
 def _find_v2_base(top: str, own: str) -> Hierarchy | None:
-    """Choose where to make groups of version 2: a group that has processes cannot have controllers for those below."""
-    place, fallback = own, None
-    while place.startswith(top):
-        if all(os.access(path, os.W_OK) for path in (place, f"{place}/cgroup.procs")):
-            controllers = _enable_controllers(place)
+    """Choose the parent directory of new version 2 groups.
+
+    A group with processes cannot give controllers to its children.
+    """
+    directory, fallback = own, None
+    while directory.startswith(top):
+        if all(os.access(path, os.W_OK) for path in (directory, f"{directory}/cgroup.procs")):
+            controllers = _enable_controllers(directory)
             if controllers:
-                return Hierarchy(place, controllers, True)
-            fallback = fallback or Hierarchy(place, frozenset(), True)
-        place = os.path.dirname(place)
+                return Hierarchy(directory, controllers, True)
+            fallback = fallback or Hierarchy(directory, frozenset(), True)
+        directory = os.path.dirname(directory)
     return fallback
 
 
-def _enable_controllers(place: str) -> frozenset[str]:
-    """Offer controllers to the groups below `place`, as far as that is allowed; return those offered."""
-    offered = set(_read(f"{place}/cgroup.controllers").split()) & set(_CONTROLLERS)
-    for name in offered - set(_read(f"{place}/cgroup.subtree_control").split()):
+def _enable_controllers(directory: str) -> frozenset[str]:
+    """Enable controllers for the groups below `directory`, where allowed.
+
+    Return the enabled ones.
+    """
+    offered = set(_read(f"{directory}/cgroup.controllers").split()) & set(_CONTROLLERS)
+    for name in offered - set(_read(f"{directory}/cgroup.subtree_control").split()):
         try:
-            _write(f"{place}/cgroup.subtree_control", "+" + name)
+            _write(f"{directory}/cgroup.subtree_control", "+" + name)
         except OSError:  # it holds processes, or is not ours
             continue
-    return frozenset(offered & set(_read(f"{place}/cgroup.subtree_control").split()))
+    return frozenset(offered & set(_read(f"{directory}/cgroup.subtree_control").split()))
 
 
 def _make(path: str, tree: Hierarchy) -> None:
@@ -256,14 +271,14 @@ def _make(path: str, tree: Hierarchy) -> None:
 
 
 def _limit_files(limits: Limits, tree: Hierarchy) -> Iterator[tuple[str, str]]:
-    """Yield the files to be written, and what, in the order in which the kernel wants them."""
+    """Yield files and contents, in the order in which the kernel accepts them."""
     if "pids" in tree.controllers and limits.processes is not None:
         yield "pids.max", str(limits.processes + _SETUP_PROCESSES)
     if "memory" in tree.controllers and limits.total_memory_bytes is not None:
         limit = str(limits.total_memory_bytes)
         if tree.unified:
             yield from (("memory.max", limit), ("memory.swap.max", "0"))
-        else:  # the second is memory and swap together
+        else:  # memsw is memory and swap together
             yield from (("memory.limit_in_bytes", limit), ("memory.memsw.limit_in_bytes", limit))
     if "cpu" in tree.controllers:
         if tree.unified:
@@ -278,19 +293,22 @@ def _limit_files(limits: Limits, tree: Hierarchy) -> Iterator[tuple[str, str]]:
 
 
 def _remove_stale(base: str) -> None:
-    """Remove what runtimes that are dead have left."""
+    """Remove the groups of dead runtimes."""
     for name in os.listdir(base):
         pid, _, started = name.removeprefix(_PREFIX).partition("-")
         if not name.startswith(_PREFIX) or not pid.isdigit() or _process_start_time(int(pid)) == started:
             continue
-        deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS  # what was killed a moment ago may be dying yet
+        deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS  # killed processes may still be dying
         while not _remove_all(f"{base}/{name}") and time.monotonic() < deadline:
             time.sleep(0.005)
 
 
 def _remove_all(runtime: str) -> bool:
-    """Remove the groups of a runtime; False if something is still in one."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(runtime) as entries:  # another runtime may sweep too
+    """Remove the groups of a runtime.
+
+    Return False if a process is still in one.
+    """
+    with contextlib.suppress(FileNotFoundError), os.scandir(runtime) as entries:  # another runtime may remove them too
         for entry in entries:
             if entry.is_dir():
                 _remove(entry.path)
@@ -298,7 +316,10 @@ def _remove_all(runtime: str) -> bool:
 
 
 def _process_start_time(pid: int) -> str:
-    """Return when a process began, in clock ticks since boot, "" if there is none: a pid alone may be used again."""
+    """Return when a process began, in clock ticks since boot, or "".
+
+    A pid alone may be used again.
+    """
     stat = _read(f"/proc/{pid}/stat")
     return stat.rpartition(")")[2].split()[19] if stat else ""
 
@@ -316,9 +337,10 @@ def _remove(path: str) -> bool:
 
 def _read(path: str) -> str:
     try:
-        with open(path, "rb", buffering=0) as file:  # each command asks twice, and a text file takes thrice as long
+        # each command reads twice, and a text file takes three times as long
+        with open(path, "rb", buffering=0) as file:
             return file.read().decode(errors="surrogateescape")
-    except OSError:  # this kernel or machine has none, or its process is gone
+    except OSError:  # this kernel has no such file, or its process is gone
         return ""
 
 
@@ -326,7 +348,7 @@ def _write(path: str, content: str) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        if "swap" in path or "memsw" in path:  # a kernel that does not count swap, or has none
+        if "swap" in path or "memsw" in path:  # this kernel does not count swap
             return
         raise
     try:

@@ -1,4 +1,4 @@
-"""The host's end of a socket to a zygote or an agent, on the event loop."""
+"""The service's end of a socket to a zygote or to process 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MessageHandler = Callable[[Message, list[int]], None]
 
 
 class Channel:
-    """Sends without ever waiting, and hands on what arrives.
+    """Sends without blocking, and passes on what arrives.
 
     Args:
         on_message: Gets each message with its descriptors, which it owns.
@@ -32,7 +32,10 @@ class Channel:
         self._loop.add_reader(sock, self._receive)
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Send a message; its descriptors are closed here once they are on their way."""
+        """Send a message.
+
+        Its descriptors are closed here after they are sent.
+        """
         if self._closed:
             _close_all(fds)
             return
@@ -61,7 +64,7 @@ class Channel:
             except BlockingIOError:
                 self._loop.add_writer(self._socket, self._flush)
                 return
-            except ConnectionError:  # the reader will see the end too, and report it
+            except ConnectionError:  # the reader sees the end too, and reports it
                 pass
             self._outgoing.popleft()
             _close_all(fds)

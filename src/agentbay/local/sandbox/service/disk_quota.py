@@ -1,7 +1,7 @@
-"""How much of the disk a sandbox has taken.
+"""The disk space that a sandbox uses.
 
-Measuring means walking over its files, so it is done only when there is cause: the free space of the file system tells
-at once how much all its users together can have written since the last time.
+Measuring means walking over its files, so it is done only with cause: the free space of the file system says at once
+how much all its users together can have written since the last measurement.
 """
 
 from __future__ import annotations
@@ -17,33 +17,31 @@ import time
 from agentbay.local.sandbox.service.spec import MIB
 from agentbay.local.sandbox.shared import proc_fs
 
-MIN_FREE_BYTES, MIN_FREE_FRACTION = 1 << 30, 0.05  # kept free on the machine's disk: the smaller of both
-_CHECK_INTERVAL_SECONDS, _URGENT_CHECK_INTERVAL_SECONDS = 0.25, 0.05  # seconds between two looks
-_MAX_MEASUREMENT_AGE_SECONDS = (
-    10.0  # seconds after which a measurement is repeated, as others may have freed what this sandbox took
-)
-_MIN_MEASURED_GROWTH_BYTES = 16 * MIB  # growth not worth a measurement
-_TOLERATED_GROWTH_BYTES = MIB  # growth, short of the reserve, that is not forgiven
+MIN_FREE_BYTES, MIN_FREE_FRACTION = 1 << 30, 0.05  # the machine's reserve: the smaller of both stays free
+_CHECK_INTERVAL_SECONDS, _URGENT_CHECK_INTERVAL_SECONDS = 0.25, 0.05
+_MAX_MEASUREMENT_AGE_SECONDS = 10.0  # after that, others may have freed what this sandbox took
+_MIN_MEASURED_GROWTH_BYTES = 16 * MIB  # less growth is not worth a measurement
+_TOLERATED_GROWTH_BYTES = MIB  # beyond a limit, or near the reserve; more growth is a reason to kill
 _DU = shutil.which("du")
 
 
 class DiskQuota:
-    """The watch over the files below one directory, and over those that its sandbox holds open but has deleted."""
+    """Measures the disk space of one sandbox, deleted open files included."""
 
     def __init__(self, root: str, limit: int | None) -> None:
         self._root, self._limit = root, limit
         self._free, self._min_free = _free_space(root)
         self._used = 0  # when last measured
-        self._reserved_since = 0  # bytes that file operations have brought since then
+        self._reserved_since = 0  # bytes that file operations have written since then
         self._measured = time.monotonic()
         self._free_at_measurement = self._free
-        self._tolerated_use = 0.0  # use up to which nothing is killed any more, so that files can be removed
-        self._use_near_min_free: int | None = None  # use when the machine's disk came near its reserve
+        self._tolerated_use = 0.0  # up to this use nothing is killed again, so that files can be removed
+        self._use_near_min_free: int | None = None  # when the machine's disk came near its reserve
         self.measurement_due = False
         self.reason = ""
 
     def check_free_space(self) -> float:
-        """Look at the free space; `due` then says whether to measure. Return the seconds to the next look."""
+        """Check the free space, set `measurement_due`, and return the seconds to the next check."""
         self._free, self._min_free = _free_space(self._root)
         if self._free < 2 * self._min_free:
             self.measurement_due = True
@@ -57,12 +55,15 @@ class DiskQuota:
         )
 
     async def is_exceeded(self, proc: int) -> bool:
-        """Measure; True if what runs there must be stopped."""
+        """Measure.
+
+        Return whether the processes of the sandbox must be killed.
+        """
         await self._measure(proc)
         if self._limit is not None and self._used > self._limit:
             self.reason = f"the session may use {self._limit // MIB} MiB of disk and uses {self._used // MIB}"
             grown = self._used > max(self._limit, self._tolerated_use)
-            # What is written until the kill takes effect is pardoned too: the next measurement tells how much that is.
+            # what is written until the kill takes effect is tolerated too; the next measurement tells how much that is
             self._tolerated_use = math.inf if grown else min(self._tolerated_use, self._used + _TOLERATED_GROWTH_BYTES)
             return grown
         self._tolerated_use = 0.0
@@ -75,7 +76,10 @@ class DiskQuota:
         return True
 
     async def try_reserve(self, size: int, proc: int) -> bool:
-        """Say whether `size` bytes more may be written, and count them."""
+        """Reserve `size` bytes.
+
+        Return False if they may not be written.
+        """
         self._free, self._min_free = _free_space(self._root)
         if self._free - size < self._min_free:
             self.reason = f"the machine's disk has only {self._free // MIB} MiB left"
@@ -92,9 +96,9 @@ class DiskQuota:
         return self._used + self._reserved_since
 
     def _may_exceed(self, limit: int) -> bool:
-        """Whether enough has been written to bring this sandbox over its limit, or it has not been measured for long.
+        """Return whether a measurement is due.
 
-        Half the distance is the trigger, since the disk goes on filling while one measures.
+        Half the distance to the limit is the trigger, since the disk goes on filling during a measurement.
         """
         written = self._free_at_measurement - self._free
         if self._used > limit:
@@ -108,7 +112,7 @@ class DiskQuota:
         return time.monotonic() - self._measured
 
     async def _measure(self, proc: int) -> None:
-        own = os.dup(proc)  # the sandbox may end, and its descriptor be used for something else
+        own = os.dup(proc)  # the sandbox may end, and the number of its descriptor be used again
         free = _free_space(self._root)[0]
         try:
             self._used = await asyncio.to_thread(measure_disk_usage, self._root, own)
@@ -119,7 +123,7 @@ class DiskQuota:
 
 
 def measure_disk_usage(root: str, proc: int) -> int:
-    """Return the bytes on disk below `root` and in deleted files that processes of `proc` still have open."""
+    """Return the bytes below `root`, and in deleted files that are still open."""
     device = os.stat(root).st_dev
     inodes: dict[int, int] = {}
     for pid in proc_fs.list_pids(proc):
@@ -128,14 +132,17 @@ def measure_disk_usage(root: str, proc: int) -> int:
 
 
 def _run_du(root: str) -> int:
-    """Walk with du, in a process of its own: a walk in Python would hold up every other thread."""
+    """Return the bytes that du counts.
+
+    A walk in Python would block every other thread (GIL).
+    """
     if _DU is None:
         return 0
     done = subprocess.run(
         [_DU, "-skx", "--", f"{root}/home", f"{root}/tmp"],
         env={"LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
-        capture_output=True,  # complaints about files that vanish meanwhile are of no interest
+        capture_output=True,  # files that vanish meanwhile are no error
         check=False,
     )
     return sum(int(line.split(b"\t")[0]) for line in done.stdout.splitlines()) << 10
@@ -145,13 +152,13 @@ def _deleted_open_files(proc: int, pid: int, device: int) -> dict[int, int]:
     found: dict[int, int] = {}
     try:
         directory = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
-    except OSError:  # gone, or it has made itself unreadable
+    except OSError:  # gone, or not dumpable
         return found
     try:
         for name in os.listdir(directory):
             try:
                 status = os.stat(name, dir_fd=directory)
-            except OSError:  # closed since
+            except OSError:  # closed meanwhile
                 continue
             if status.st_nlink == 0 and status.st_dev == device and stat.S_ISREG(status.st_mode):
                 found[status.st_ino] = status.st_blocks * 512
@@ -163,7 +170,7 @@ def _deleted_open_files(proc: int, pid: int, device: int) -> dict[int, int]:
 
 
 def _free_space(root: str) -> tuple[int, int]:
-    """Return the bytes that are free where `root` lies, and how many of them are to stay so."""
+    """Return the free bytes of a file system, and how many must stay free."""
     status = os.statvfs(root)
     return status.f_bavail * status.f_frsize, min(
         MIN_FREE_BYTES, int(status.f_blocks * status.f_frsize * MIN_FREE_FRACTION)

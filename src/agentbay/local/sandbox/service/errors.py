@@ -1,10 +1,10 @@
-"""What can go wrong with a sandbox.
+"""Errors of sandboxes.
 
 SandboxError
-├── IsolationUnavailable    this machine cannot isolate; `missing` says what is in the way and the way out
-├── SandboxGone             the sandbox is closed, or its first process died
-├── NotGiven                a terminal or a socket could not be made, or its program not be started
-└── FileOperationFailed     (also OSError) a file operation inside the sandbox was refused
+├── IsolationUnavailable    this machine cannot isolate; `missing` names the obstacles and the ways out
+├── SandboxGone             the sandbox is closed, or its process 1 died
+├── ResourceCreationFailed  a terminal or a socket could not be created, or its program not be started
+└── FileOperationFailed     (also OSError) a file operation inside the sandbox failed
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from collections.abc import Sequence
 
 
 class SandboxError(Exception):
-    """Base of what this room raises on purpose."""
+    """Base of the errors of this package."""
 
 
 class IsolationUnavailable(SandboxError):
-    """This machine cannot isolate a sandbox; `missing` holds one sentence for each obstacle, with the way out."""
+    """This machine cannot isolate a sandbox.
+
+    `missing` has one sentence for each obstacle, with the way out.
+    """
 
     def __init__(self, missing: Sequence[str]) -> None:
         super().__init__(missing)
@@ -32,16 +35,19 @@ class SandboxGone(SandboxError):
 
 
 class ResourceCreationFailed(SandboxError):
-    """A terminal or a socket could not be made, or the program for it not be started; says why in a shell's words."""
+    """A terminal or a socket could not be created, or a program not started."""
 
 
 class FileOperationFailed(SandboxError, OSError):
-    """A file operation inside the sandbox was refused; `errno`, `strerror` and `filename` as in OSError."""
+    """A file operation inside the sandbox failed.
+
+    `errno`, `strerror` and `filename` as in OSError.
+    """
 
     def __init__(self, errno: int, strerror: str, path: str) -> None:
         super().__init__(errno, strerror, path)
 
     @property
     def path(self) -> str:
-        """The path as the sandbox saw it."""
+        """The path inside the sandbox."""
         return str(self.filename)

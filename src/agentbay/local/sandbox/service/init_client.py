@@ -1,4 +1,4 @@
-"""What process 1 of a sandbox has been asked, and who waits for the answers."""
+"""Requests to process 1 of a sandbox, and the futures of their answers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentbay.local.sandbox.inside import file_operations
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.errors import FileOperationFailed, ResourceCreationFailed, SandboxError, SandboxGone
+from agentbay.local.sandbox.shared.file_protocol import REPLY_LENGTH, FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import JoinInfo
 
 
 class InitClient:
-    """Requests by their numbers; its length is that of the ones that run.
+    """Requests by their numbers.
+
+    Its length is that of the running ones.
 
     Args:
-        wake: Called with each request: something begins to run.
+        wake: Called with each request, since something begins to run.
     """
 
     def __init__(self, channel: Channel, wake: Callable[[], None]) -> None:
@@ -27,26 +29,31 @@ class InitClient:
         self._loop = asyncio.get_running_loop()
         self._last_id = 0
         self._exits: dict[int, asyncio.Future[int]] = {}
-        self._fd_waiters: dict[int, asyncio.Future[int]] = {}  # descriptors that are awaited
+        self._fd_waiters: dict[int, asyncio.Future[int]] = {}
         self._join_info_waiters: dict[int, asyncio.Future[tuple[JoinInfo, list[int]]]] = {}
 
     def __len__(self) -> int:
         return len(self._exits)
 
     def start_request(self, message: Message, fds: Sequence[int] = ()) -> tuple[int, asyncio.Future[int]]:
-        """Ask for something that ends with an exit code; `abandon` must follow. The descriptors are closed here."""
+        """Send a request that ends with an exit code.
+
+        `dispose` must follow. The descriptors are closed here.
+        """
         number = self._send(message, fds)
         ended = self._exits[number] = self._loop.create_future()
         return number, ended
 
     def start_detached(self, message: Message, fds: Sequence[int]) -> asyncio.Future[int]:
-        """Ask for something that nobody may wait for; return its exit code to be."""
+        """Send a request and return the future of its exit code.
+
+        It need not be awaited.
+        """
         number, ended = self.start_request(message, fds)
 
         def forget(_: asyncio.Future[int]) -> None:
             del self._exits[number]
-            if not ended.cancelled():
-                ended.exception()  # taken note of, whoever waited
+            _retrieve_exception(ended)
 
         ended.add_done_callback(forget)
         return ended
@@ -56,20 +63,23 @@ class InitClient:
         self._channel.send({"do": "kill", "id": number})
 
     def dispose(self, number: int) -> None:
-        """Forget a request; kill what it started if that still runs, as after a cancellation."""
+        """Forget a request.
+
+        Kill what it started if that still runs, as after a cancellation.
+        """
         ended = self._exits.pop(number)
         if not ended.done():
             self.kill(number)
-        elif not ended.cancelled():
-            ended.exception()  # taken note of, whoever waited
+        else:
+            _retrieve_exception(ended)
 
     def dispose_on_exit(self, number: int) -> None:
         """Forget a request when what it started has ended."""
         self._exits[number].add_done_callback(lambda _: self._exits.pop(number, None))
 
     async def get_join_info(self) -> tuple[JoinInfo, list[int]]:
-        """Ask for what a process from outside needs to come in."""
-        number = self._send({"do": "entry"})
+        """Ask for what a process from outside needs to join the sandbox."""
+        number = self._send({"do": "get_join_info"})
         answer: asyncio.Future[tuple[JoinInfo, list[int]]] = self._loop.create_future()
         self._join_info_waiters[number] = answer
         try:
@@ -77,54 +87,68 @@ class InitClient:
         finally:
             del self._join_info_waiters[number]
 
-    async def receive_fd(self, number: int, fits: Callable[[int], bool]) -> int:
-        """Wait for the descriptor that a request brings; the caller's from then on."""
-        given: asyncio.Future[int] = self._loop.create_future()
-        self._fd_waiters[number] = given
+    async def receive_fd(self, number: int, is_expected: Callable[[int], bool]) -> int:
+        """Wait for the descriptor that answers a request.
+
+        The caller owns it.
+        """
+        received: asyncio.Future[int] = self._loop.create_future()
+        self._fd_waiters[number] = received
         try:
-            fd = await given
+            fd = await received
         except asyncio.CancelledError:
-            if given.done() and not given.cancelled() and given.exception() is None:
-                os.close(given.result())
+            if received.done() and not received.cancelled() and received.exception() is None:
+                os.close(received.result())
             raise
         finally:
             del self._fd_waiters[number]
-        if not fits(fd):
+        if not is_expected(fd):
             os.close(fd)
-            raise SandboxError("the sandbox gave a descriptor of another kind")
+            raise SandboxError("the sandbox sent a descriptor of another kind")
         return fd
 
     def handle_message(self, message: Message, fds: list[int]) -> None:
-        """Take an answer; descriptors that nobody waits for any more are closed."""
+        """Resolve the future of an answer.
+
+        Descriptors that nobody waits for any more are closed.
+        """
         number = message["id"]
         match message["event"]:
             case "exit":
                 _resolve_future(self._exits.get(number), message["code"])
-            case "entry":
-                if _resolve_future(self._join_info_waiters.get(number), (message["entry"], fds)):
+            case "join_info":
+                if _resolve_future(self._join_info_waiters.get(number), (message["join_info"], fds)):
                     return
-            case "given":
+            case "descriptor":
                 if fds and _resolve_future(self._fd_waiters.get(number), fds[0]):
                     del fds[0]
             case "refused":
-                for waiting in (self._fd_waiters.get(number), self._exits.get(number)):
-                    if waiting is not None and not waiting.done():
-                        waiting.set_exception(ResourceCreationFailed(message["message"]))
+                self._refuse(number, message["message"])
             case unknown:
                 raise ValueError(unknown)
         for fd in fds:
             os.close(fd)
 
     def fail_all(self) -> None:
-        """Tell all who wait that the sandbox is gone."""
+        """Fail every future that waits with SandboxGone."""
         waiting: list[asyncio.Future[Any]] = [
             *self._exits.values(),
             *self._join_info_waiters.values(),
             *self._fd_waiters.values(),
         ]
-        for ended in waiting:
-            if not ended.done():
-                ended.set_exception(SandboxGone("the sandbox ended while this ran"))
+        for future in waiting:
+            if not future.done():
+                future.set_exception(SandboxGone("the sandbox ended while this ran"))
+
+    def _refuse(self, number: int, reason: str) -> None:
+        waiting: list[asyncio.Future[Any] | None] = [
+            self._fd_waiters.get(number),
+            self._exits.get(number),
+            self._join_info_waiters.get(number),
+        ]
+        for future in waiting:
+            if future is not None and not future.done():
+                future.set_exception(ResourceCreationFailed(reason))
 
     def _send(self, message: Message, fds: Sequence[int] = ()) -> int:
         self._last_id += 1
@@ -140,16 +164,27 @@ def _resolve_future(waiting: asyncio.Future[Any] | None, value: object) -> bool:
     return True
 
 
-def parse_file_reply(content: bytearray, operation: str) -> tuple[dict[str, Any], bytes]:
-    """Return the result and the payload of a file operation (see `files`), or raise what it says instead."""
-    trailer = file_operations.REPLY_LENGTH.size
+def _retrieve_exception(future: asyncio.Future[Any]) -> None:
+    """Mark an exception as retrieved, or asyncio logs it when nobody awaited the future."""
+    if not future.cancelled():
+        future.exception()
+
+
+def parse_file_reply(content: bytearray, request: FileRequest[ReplyT]) -> tuple[ReplyT, bytes]:
+    """Return the reply and the payload of a file operation.
+
+    Raises:
+        FileOperationFailed: The operation failed with an OSError.
+        SandboxError: The operation was killed, or failed otherwise.
+    """
+    name, trailer = type(request).__name__, REPLY_LENGTH.size
     if len(content) < trailer:
-        raise SandboxError(f"{operation} was killed before it could answer")
-    (length,) = file_operations.REPLY_LENGTH.unpack(content[-trailer:])
+        raise SandboxError(f"{name} was killed before it could answer")
+    (length,) = REPLY_LENGTH.unpack(content[-trailer:])
     end = len(content) - trailer - length
-    result: dict[str, Any] = json.loads(content[end:-trailer])
-    if failure := result.get("failure"):
+    fields: dict[str, Any] = json.loads(content[end:-trailer])
+    if failure := fields.get("failure"):
         raise FileOperationFailed(failure["errno"], failure["strerror"], failure["path"])
-    if "crash" in result:
-        raise SandboxError(f"{operation} failed: {result['crash']}")
-    return result, bytes(memoryview(content)[:end])
+    if "crash" in fields:
+        raise SandboxError(f"{name} failed: {fields['crash']}")
+    return request.parse_reply(fields), bytes(memoryview(content)[:end])

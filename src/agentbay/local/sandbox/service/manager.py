@@ -1,4 +1,4 @@
-"""The door: a zygote, and the sandboxes that come from it."""
+"""The manager of a zygote and of the sandboxes that it forks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from agentbay.local.sandbox.service import capability_probe, zygote_process
+from agentbay.local.sandbox.service import capability_probe, config_builder, zygote_process
 from agentbay.local.sandbox.service.cgroups import CgroupManager
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.errors import (
@@ -20,6 +20,7 @@ from agentbay.local.sandbox.service.errors import (
     SandboxError,
     SandboxGone,
 )
+from agentbay.local.sandbox.service.process_list import RunningProcess
 from agentbay.local.sandbox.service.sandbox import Sandbox
 from agentbay.local.sandbox.service.spec import (
     BindMount,
@@ -35,9 +36,7 @@ from agentbay.local.sandbox.service.warm_pool import WarmPool
 from agentbay.local.sandbox.service.watchdog import ResourceWatchdog, TotalMemoryWatchdog
 from agentbay.local.sandbox.service.zygote_process import ZygoteProcess
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.proc_fs import RunningProcess
-from agentbay.local.sandbox.shared.syscalls import SetupFailed
-from agentbay.local.sandbox.zygote import rlimits
+from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 
 __all__ = [
     "BindMount",
@@ -62,12 +61,15 @@ _logger = logging.getLogger(__name__)
 
 
 class SandboxManager:
-    """Makes sandboxes; everything it has made dies with it, or with this process."""
+    """Creates sandboxes.
+
+    All of them end with it, or with this process.
+    """
 
     def __init__(self, zygote: ZygoteProcess, isolation: IsolationMode = "namespaces") -> None:
         loop = asyncio.get_running_loop()
         self.isolation: IsolationMode = isolation
-        self._template_owner = zygote_process.sandbox_owner() if isolation == "namespaces" else None
+        self._template_owner = config_builder.sandbox_owner() if isolation == "namespaces" else None
         self.owner = self._template_owner or (os.geteuid(), os.getegid())
         self._zygote = zygote
         self._sandboxes: set[Sandbox] = set()
@@ -79,49 +81,55 @@ class SandboxManager:
 
     @property
     def cgroups(self) -> CgroupManager | None:
-        """The control groups of its sandboxes; None where none can be made."""
+        """The control groups of its sandboxes.
+
+        None where none can be created.
+        """
         return self._warm_pool.cgroups
 
     @property
     def controllers(self) -> frozenset[str]:
-        """What control groups limit."""
+        """The resources that control groups limit, and "freezer" if they can freeze."""
         return self.cgroups.controllers if self.cgroups else frozenset()
 
     @classmethod
     async def start(cls, *, isolation: IsolationMode = "namespaces") -> Self:
-        """Start a zygote and try out one sandbox.
+        """Start a zygote and create one sandbox as a trial.
 
         Args:
-            isolation: "namespaces" for everything; "landlock" and "none" for machines without them, see `exposure`.
-                Sandboxes of these have the host's network, whatever their spec says.
+            isolation: "namespaces" isolates fully; "landlock" and "none" are for machines without namespaces, see
+                `describe_exposure`. Their sandboxes have the host's network, whatever the spec says.
 
         Raises:
-            IsolationUnavailable: This machine cannot isolate so; says what is missing.
+            IsolationUnavailable: This machine cannot isolate in this way.
         """
         zygote_process.check_machine()
         zygote = zygote_process.start_zygote()
-        host = cls(zygote, isolation)
+        manager = cls(zygote, isolation)
         try:
-            if not await host._ready:
+            if not await manager._ready:
                 raise SandboxError(f"the zygote did not start: {zygote.stderr_text()}")
-            await host._run_trial()
+            await manager._run_trial()
         except BaseException:
-            await host.close()
+            await manager.close()
             raise
-        return host
+        return manager
 
     def limit_total(self, limits: Limits) -> None:
-        """Hold what all sandboxes that are made from now on may use together: by control groups, else memory alone."""
+        """Limit all sandboxes created from now on together.
+
+        Without control groups, only their memory is limited.
+        """
         if self.cgroups:
             self.cgroups.set_total_limits(limits)
         if limits.total_memory_bytes is not None and "memory" not in self.controllers:
             self._total_memory = TotalMemoryWatchdog(limits.total_memory_bytes)
 
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        """Make a sandbox.
+        """Create a sandbox.
 
         Raises:
-            SandboxError: It could not be made.
+            SandboxError: It could not be created.
         """
         try:
             return await self._create(spec)
@@ -138,15 +146,15 @@ class SandboxManager:
 
     async def _create(self, spec: SandboxSpec) -> Sandbox:
         if self._closed:
-            raise SandboxGone("the sandbox host is closed")
-        nice = 0 if "cpu" in self.controllers else rlimits.nice_for_cpu_share(spec.limits.cpu_share)
-        frame = zygote_process.make_template(self.isolation, spec.network, self._template_owner)
-        plan = zygote_process.make_config(spec, frame, nice)
-        zygote_process.create_directories(plan)
-        socket, group = self._warm_pool.acquire(frame, spec.limits)
+            raise SandboxGone("the sandbox manager is closed")
+        nice = 0 if "cpu" in self.controllers else config_builder.nice_for_cpu_share(spec.limits.cpu_share)
+        template = config_builder.make_template(self.isolation, spec.network, self._template_owner)
+        config = config_builder.make_config(spec, template, nice)
+        config_builder.create_directories(config)
+        socket, group = self._warm_pool.acquire(template, spec.limits)
         sandbox = Sandbox(socket, ResourceWatchdog(spec, group, self._total_memory), self._on_sandbox_end)
         self._sandboxes.add(sandbox)
-        sandbox.send_config(plan)
+        sandbox.send_config(config)
         try:
             await sandbox.wait_ready()
         except BaseException:
@@ -159,7 +167,7 @@ class SandboxManager:
         self._warm_pool.dispose_cgroup(sandbox.watchdog.cgroup)
 
     def disable_cgroups(self) -> None:
-        """Do without control groups from now on, as on a machine where none can be made."""
+        """Use no control groups from now on."""
         self._warm_pool.disable_cgroups()
 
     async def _run_trial(self) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import fcntl
 import os
+import termios
 from collections.abc import Callable
 
 _CHUNK_BYTES = 1 << 18
-_PIPE_CAPACITY_BYTES = 1 << 20  # bytes; the default of 64 KiB costs a switch of processes each
+_PIPE_CAPACITY_BYTES = 1 << 20  # the default of 64 KiB costs a context switch for each
+_QUIET_SECONDS = 0.05  # seconds without output after which a command that has ended has no more to say
+_MAX_DRAIN_SECONDS = 1.0  # seconds; a background process may write for ever
 
-OutputTail = Callable[[int], tuple[bytes, bytes]]  # the last so many bytes of two streams
+OutputTail = Callable[[int], tuple[bytes, bytes]]  # the last so many bytes of stdout and stderr
 
 
 class PipeReader:
-    """Collects what comes through a pipe, up to `limit` bytes; the rest is read and thrown away.
+    """Collects what comes through a pipe, up to `limit` bytes.
 
-    `writer` is the end to pass on. Reading goes on after `finish`: who still writes, such as a server left running in
-    the background, must not be killed by a broken pipe.
+    The rest is read and discarded.
+
+    `write_fd` is the end to pass on. Reading goes on after `stop_collecting`: a process that still writes, such as a
+    server left in the background, must not be killed by a broken pipe.
     """
 
     def __init__(self, limit: int) -> None:
@@ -26,7 +32,7 @@ class PipeReader:
         _enlarge(self._fd)
         self._limit = limit
         self._data = bytearray()
-        self._keeping = True
+        self._collecting = True
         self.truncated = False
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -36,9 +42,21 @@ class PipeReader:
         """Return the last `size` bytes of what has come so far."""
         return bytes(self._data[-size:])
 
+    def drain(self) -> int:
+        """Read what is in the pipe now, without waiting.
+
+        Return the number of bytes.
+        """
+        # what is written meanwhile does not count, or a background process could keep this from ending
+        wanted = 0 if self.ended.done() else _readable_bytes(self._fd)
+        drained = 0
+        while drained < wanted and (size := self._read()):
+            drained += size
+        return drained
+
     def stop_collecting(self) -> bytearray:
-        """Return what has come and keep nothing of what is still to come."""
-        self._keeping = False
+        """Return what has come, and discard what is still to come."""
+        self._collecting = False
         return self._data
 
     def close(self) -> None:
@@ -48,21 +66,45 @@ class PipeReader:
             os.close(self._fd)
             self.ended.set_result(None)
 
-    def _read(self) -> None:
+    def _read(self) -> int:
         try:
             chunk = os.read(self._fd, _CHUNK_BYTES)
         except BlockingIOError:
-            return
+            return 0
         if not chunk:
             self.close()
-        elif self._keeping:
+        elif self._collecting:
             room = self._limit - len(self._data)
             self._data += chunk[:room] if len(chunk) > room else chunk
             self.truncated = self.truncated or len(chunk) > room
+        return len(chunk)
+
+
+async def drain_after_exit(*readers: PipeReader) -> None:
+    """Collect what a command that has ended left in its pipes.
+
+    What it wrote is in the pipes, however busy the event loop is, and is read at once. Its children may still write:
+    that is awaited until a moment without output, or for a second at most.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _MAX_DRAIN_SECONDS
+    while clock() < deadline:
+        ended = [reader.ended for reader in readers]
+        await asyncio.wait(ended, timeout=_QUIET_SECONDS)
+        drained_bytes = sum(reader.drain() for reader in readers)
+        if not drained_bytes or all(future.done() for future in ended):
+            return
+
+
+def _readable_bytes(fd: int) -> int:
+    """Return how many bytes are in a pipe."""
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
 
 
 def _enlarge(fd: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_CAPACITY_BYTES)
-    except PermissionError:  # the user has used up /proc/sys/fs/pipe-user-pages-soft
+    except PermissionError:  # this user has reached /proc/sys/fs/pipe-user-pages-soft
         return

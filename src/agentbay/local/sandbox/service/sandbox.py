@@ -1,4 +1,4 @@
-"""One sandbox, as the service sees it."""
+"""One running sandbox, as the service drives it."""
 
 from __future__ import annotations
 
@@ -13,45 +13,54 @@ from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.errors import SandboxError, SandboxGone
 from agentbay.local.sandbox.service.freezer import CgroupFreezer, SignalFreezer, choose_freezer
 from agentbay.local.sandbox.service.init_client import InitClient, parse_file_reply
-from agentbay.local.sandbox.service.pipe_reader import OutputTail, PipeReader
+from agentbay.local.sandbox.service.pipe_reader import OutputTail, PipeReader, drain_after_exit
+from agentbay.local.sandbox.service.process_list import (
+    TICKS_PER_SECOND,
+    RunningProcess,
+    list_running,
+    private_memory_bytes,
+)
 from agentbay.local.sandbox.service.spec import Completed, ResourceUsage
 from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_socket, is_terminal
 from agentbay.local.sandbox.service.watchdog import ResourceWatchdog
 from agentbay.local.sandbox.shared import ipc, proc_fs
+from agentbay.local.sandbox.shared.file_protocol import FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import JoinInfo, SandboxConfig
-from agentbay.local.sandbox.shared.syscalls import SetupFailed
+from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 
-_OUTPUT_GRACE_SECONDS = 0.05  # seconds that output may still come after a command has ended
-_KILL_WAIT_SECONDS = 10.0  # seconds until a killed command is taken for dead although nobody said so
+_KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
 _MAX_DRAINING_PIPES = 64  # pipes of background processes that are still read, for each sandbox
 _SIGKILL_EXIT_CODE = 128 + signal.SIGKILL
 _MAX_REPLY_BYTES = 4 << 30
 
 
 class Sandbox:
-    """A running sandbox; made by `SandboxHost.create`."""
+    """A running sandbox.
 
-    def __init__(self, sock: socket.socket, guard: ResourceWatchdog, on_end: Callable[[Sandbox], None]) -> None:
+    Created by `SandboxManager.create`.
+    """
+
+    def __init__(self, sock: socket.socket, watchdog: ResourceWatchdog, on_end: Callable[[Sandbox], None]) -> None:
         loop = asyncio.get_running_loop()
-        self.pid = 0  # of process 1, as the host counts
-        self.watchdog = guard
-        self.has_namespaces = True  # in namespaces of its own
+        self.pid = 0  # of process 1, in the host's pid namespace
+        self.watchdog = watchdog
+        self.has_namespaces = True
         self._on_end = on_end
         self._loop = loop
         self._channel = Channel(sock, self._on_message, self._on_hang_up)
         self._ready: asyncio.Future[None] = loop.create_future()
-        self._init_client = InitClient(self._channel, guard.wake)
+        self._init_client = InitClient(self._channel, watchdog.wake)
         self._draining_readers: list[PipeReader] = []
         self._pidfd = -1
         self._proc = -1
         self._listener: socket.socket | None = None
         self._freezer: SignalFreezer | CgroupFreezer | None = None
         self._frozen_at: float | None = None
-        self._frozen_total_seconds = 0.0  # seconds, in all earlier freezes
+        self._frozen_total_seconds = 0.0  # in all earlier freezes
         self._freeze_lock = asyncio.Lock()
         self._thawed = asyncio.Event()
-        self._forked = asyncio.Event()  # or failed to
+        self._forked = asyncio.Event()  # set too when it failed to
         self._gone = asyncio.Event()
 
     @property
@@ -59,48 +68,57 @@ class Sandbox:
         """Whether process 1 still runs."""
         return not self._gone.is_set()
 
-    def send_config(self, plan: SandboxConfig) -> None:
-        """Say what the sandbox is to be."""
-        self.has_namespaces = plan["isolation"] == "namespaces"
-        self._channel.send({"plan": plan})
+    def send_config(self, config: SandboxConfig) -> None:
+        """Send the config to the preforked process."""
+        self.has_namespaces = config["isolation"] == "namespaces"
+        self._channel.send({"config": config})
 
     async def wait_ready(self) -> None:
-        """Return when commands can be run.
+        """Wait until commands can be run.
 
         Raises:
-            SetupFailed: It could not be made.
+            SetupFailed: A step of the setup failed.
         """
         await asyncio.shield(self._ready)
 
     def take_proxy_listener(self) -> socket.socket | None:
-        """Return, once, the socket on which programs look for their proxy; None unless its network is "proxy"."""
+        """Return the listener for the proxy, or None.
+
+        The caller then owns it. There is one only if the network is "proxy".
+        """
         listener, self._listener = self._listener, None
         return listener
 
     async def wait_closed(self) -> None:
-        """Return when every process of the sandbox is dead, whatever the reason."""
+        """Wait until every process of the sandbox is dead, whatever the reason."""
         await self._gone.wait()
 
     async def close(self) -> None:
-        """Kill every process; all are dead, and the mounts gone, when this returns."""
+        """Kill every process.
+
+        Afterwards all are dead and the mounts gone.
+        """
         await self._forked.wait()
         if not self.has_namespaces:
             await self._close_without_namespaces()
         if self._pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except ProcessLookupError:  # it died by itself, and the loop has not heard of it yet
+            except ProcessLookupError:  # it died by itself, and the loop has not seen it yet
                 pass
         await self._gone.wait()
 
     async def _close_without_namespaces(self) -> None:
-        """Have the first process end the others; without a namespace the kernel does not do it."""
+        """Have the first process kill the others.
+
+        Without a pid namespace the kernel does not do it.
+        """
         self._channel.close()
         try:
             await asyncio.wait_for(self._gone.wait(), _KILL_WAIT_SECONDS)
-        except TimeoutError:  # it was stopped by those whom it should end
+        except TimeoutError:  # sandboxed code has stopped it
             for pid in proc_fs.list_pids(self._proc):
-                proc_fs.send_signal(self._proc, pid, proc_fs.KILL)
+                proc_fs.send_signal(self._proc, pid, signal.SIGKILL)
 
     async def run(
         self,
@@ -113,13 +131,15 @@ class Sandbox:
         output_limit: int | None = None,
         follow: Callable[[OutputTail], None] | None = None,
     ) -> Completed:
-        """Run a command to its end, or until `timeout` seconds have passed, those spent frozen not counted.
+        """Run a command to its end, or for `timeout` seconds.
+
+        Time spent frozen does not count.
 
         Args:
             cwd: Relative to home, which is the default.
-            env: Over the sandbox's environment.
-            output_limit: Bytes kept of each stream; None means as the sandbox's limits have it.
-            follow: Called at once with what returns, at any time, the last bytes of both streams so far.
+            env: Variables over the sandbox's environment.
+            output_limit: Bytes kept of each stream; None means the sandbox's limit.
+            follow: Called at once with a function that returns the last bytes of both streams so far.
 
         Raises:
             SandboxGone: The sandbox ended first.
@@ -130,11 +150,11 @@ class Sandbox:
         out, err, kills = PipeReader(limit), PipeReader(limit), self.watchdog.kill_counts()
         if follow is not None:
             follow(lambda size: (out.tail(size), err.tail(size)))
-        message = {"do": "run", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
+        message = {"do": "run_command", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
         request, ended = self._init_client.start_request(message, [_input_fd(stdin), out.write_fd, err.write_fd])
         try:
             code, timed_out = await self._wait_or_kill(request, ended, timeout)
-            await asyncio.wait({out.ended, err.ended}, timeout=_OUTPUT_GRACE_SECONDS)
+            await drain_after_exit(out, err)
         finally:
             self._init_client.dispose(request)
             stdout, stderr = bytes(out.stop_collecting()), bytes(err.stop_collecting())
@@ -146,9 +166,10 @@ class Sandbox:
     def start_command(
         self, argv: Sequence[str], fds: Sequence[int], *, cwd: str | None = None, env: Mapping[str, str] | None = None
     ) -> asyncio.Future[int]:
-        """Start a command with `fds`, which are closed here, as its three standard streams; return its exit code to be.
+        """Start a command on three descriptors, and return the future of its exit code.
 
-        The command leads a session of its own. The future fails with SandboxGone if the sandbox ends first.
+        The descriptors are closed here. The command leads a session of its own. The future fails with SandboxGone if
+        the sandbox ends first.
         """
         try:
             _check_strings(argv, env or {})
@@ -157,13 +178,13 @@ class Sandbox:
             for fd in fds:
                 os.close(fd)
             raise
-        message = {"do": "run", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
+        message = {"do": "run_command", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
         return self._init_client.start_detached(message, fds)
 
     async def get_join_info(self) -> tuple[JoinInfo, list[int]]:
-        """Return what a process from outside needs to become one of this sandbox: facts, and its namespaces.
+        """Return what a process from outside needs to join this sandbox.
 
-        The descriptors, in the order of `NAMESPACES`, are the caller's.
+        The caller owns the descriptors, which are in the order of `NAMESPACES`.
         """
         self._check_usable()
         if not self.has_namespaces:
@@ -171,7 +192,7 @@ class Sandbox:
         return await self._init_client.get_join_info()
 
     def signal(self, leader: int, number: int) -> None:
-        """Send a signal to the processes of the session that `leader` leads, a pid as the sandbox counts."""
+        """Send a signal to the session that `leader`, a pid inside, leads."""
         self._check_alive()
         for pid, process in proc_fs.read_process_table(self._proc).items():
             if leader in (pid, process.session) and pid != proc_fs.INIT_PID:
@@ -186,15 +207,24 @@ class Sandbox:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Terminal:
-        """Start a command in a terminal of its own; arguments as for `run`.
+        """Start a command in a terminal of its own.
+
+        Arguments as for `run`.
 
         Raises:
-            NotGiven: It could not be started.
+            ResourceCreationFailed: The terminal could not be opened, or the command not be started.
             SandboxGone: The sandbox ended first.
         """
         _check_strings(argv, env or {})
         self._check_usable()
-        message = {"do": "terminal", "argv": list(argv), "cols": cols, "rows": rows, "cwd": cwd, "env": dict(env or {})}
+        message = {
+            "do": "open_terminal",
+            "argv": list(argv),
+            "cols": cols,
+            "rows": rows,
+            "cwd": cwd,
+            "env": dict(env or {}),
+        }
         request, exited = self._init_client.start_request(message)
         try:
             fd = await self._init_client.receive_fd(request, is_terminal)
@@ -208,12 +238,13 @@ class Sandbox:
         """Connect to a port of the sandbox's own loopback.
 
         Raises:
-            ConnectionRefusedError: Nobody listens there.
-            SandboxError: No socket could be made.
+            ConnectionRefusedError: No process listens there.
+            SandboxError: No socket could be created.
             SandboxGone: The sandbox ended first.
         """
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-            made = socket.socket(fileno=await self._request_fd({"do": "socket", "family": int(family)}, is_socket))
+            message = {"do": "open_socket", "family": int(family)}
+            made = socket.socket(fileno=await self._request_fd(message, is_socket))
             try:
                 await self._loop.sock_connect(made, (host, port))
             except OSError:
@@ -226,86 +257,91 @@ class Sandbox:
         raise ConnectionRefusedError(f"nobody listens on port {port}")
 
     async def make_inotify(self) -> int:
-        """Return an inotify descriptor, to which "snapshot" adds what it finds; NotGiven if the kernel has no more."""
-        return await self._request_fd({"do": "inotify"}, is_inotify)
+        """Return an inotify descriptor, to which `SnapshotTree` adds watches.
 
-    async def _request_fd(self, message: Message, fits: Callable[[int], bool]) -> int:
+        Raises:
+            ResourceCreationFailed: The limit of inotify instances is reached.
+        """
+        return await self._request_fd({"do": "open_inotify"}, is_inotify)
+
+    async def _request_fd(self, message: Message, is_expected: Callable[[int], bool]) -> int:
         self._check_usable()
         request, ended = self._init_client.start_request(message)
-        ended.set_result(0)  # nothing runs
+        ended.set_result(0)  # no process belongs to this request
         try:
-            return await self._init_client.receive_fd(request, fits)
+            return await self._init_client.receive_fd(request, is_expected)
         finally:
             self._init_client.dispose(request)
 
     async def run_file_operation(
-        self,
-        operation: str,
-        params: Mapping[str, object],
-        *,
-        input: bytes | None = None,
-        timeout: float | None = None,
-    ) -> tuple[dict[str, Any], bytes]:
-        """Do one file operation (see `files.OPERATIONS`) as the sandbox's user; return its result and its payload.
+        self, request: FileRequest[ReplyT], *, input: bytes | None = None, timeout: float | None = None
+    ) -> tuple[ReplyT, bytes]:
+        """Do one file operation as the sandbox's user.
+
+        Return its reply and its payload.
 
         Raises:
-            FileOperationFailed: The operation was refused.
+            FileOperationFailed: The operation failed.
             TimeoutError: It took longer than `timeout` seconds and was killed.
             SandboxGone: The sandbox ended first.
         """
         self._check_usable()
-        await self.watchdog.check_write(operation, len(input or b""), params.get("path"))
+        await self.watchdog.check_write(request, len(input or b""))
         self._check_usable()
-        answer = PipeReader(_MAX_REPLY_BYTES)
-        message = {"do": "call", "operation": operation, "params": dict(params)}
-        request, ended = self._init_client.start_request(message, [_input_fd(input), answer.write_fd])
+        reply = PipeReader(_MAX_REPLY_BYTES)
+        number, ended = self._init_client.start_request(
+            _file_operation_message(request), [_input_fd(input), reply.write_fd]
+        )
         try:
-            _, timed_out = await self._wait_or_kill(request, ended, timeout)
+            _, timed_out = await self._wait_or_kill(number, ended, timeout)
             if timed_out:
-                raise TimeoutError(f"{operation} took longer than {timeout} seconds")
-            await answer.ended
+                raise TimeoutError(f"{type(request).__name__} took longer than {timeout} seconds")
+            await reply.ended
         finally:
-            self._init_client.dispose(request)
-            content = answer.stop_collecting()
-            answer.close()
-        return parse_file_reply(content, operation)
+            self._init_client.dispose(number)
+            content = reply.stop_collecting()
+            reply.close()
+        return parse_file_reply(content, request)
 
-    def start_file_operation(
-        self, operation: str, params: Mapping[str, object], source: int, sink: int
-    ) -> asyncio.Future[int]:
-        """Begin a file operation on pipes of the caller's; both descriptors are closed here.
+    def start_file_operation(self, request: FileRequest[Any], input_fd: int, output_fd: int) -> asyncio.Future[int]:
+        """Start a file operation on pipes of the caller's.
 
-        The sink gets payload and result as `call` would read them. The future is done when the process has ended, and
-        fails with SandboxGone if the sandbox ends first.
+        Both descriptors are closed here.
+
+        The output gets payload and reply. The future is done when the process has ended, and fails with SandboxGone if
+        the sandbox ends first.
         """
         try:
             self._check_usable()
         except BaseException:
-            for fd in (source, sink):
+            for fd in (input_fd, output_fd):
                 os.close(fd)
             raise
-        message = {"do": "call", "operation": operation, "params": dict(params)}
-        return self._init_client.start_detached(message, [source, sink])
+        return self._init_client.start_detached(_file_operation_message(request), [input_fd, output_fd])
 
-    async def run_file_operation_with_input(
-        self, operation: str, params: Mapping[str, object], source: int
-    ) -> dict[str, Any]:
-        """Do a file operation as `call` does, with input from a descriptor, which is closed here; return its result."""
-        answer = PipeReader(_MAX_REPLY_BYTES)
+    async def run_file_operation_with_input(self, request: FileRequest[ReplyT], input_fd: int) -> ReplyT:
+        """Do a file operation with input from a descriptor, which is closed here.
+
+        Return its reply.
+        """
+        reply = PipeReader(_MAX_REPLY_BYTES)
         try:
-            await self.start_file_operation(operation, params, source, answer.write_fd)
-            await answer.ended
+            await self.start_file_operation(request, input_fd, reply.write_fd)
+            await reply.ended
         finally:
-            content = answer.stop_collecting()
-            answer.close()
-        return parse_file_reply(content, operation)[0]
+            content = reply.stop_collecting()
+            reply.close()
+        return parse_file_reply(content, request)[0]
 
     def kill_all(self) -> None:
-        """Kill every process but the first, frozen or not."""
-        self._channel.send({"do": "kill all"})
+        """Kill every process but process 1, frozen or not."""
+        self._channel.send({"do": "kill_all"})
 
     async def freeze(self) -> None:
-        """Stop every process, also those being forked; all are stopped when this returns."""
+        """Stop every process, also those being forked.
+
+        Afterwards all are stopped.
+        """
         async with self._freeze_lock:
             if self._frozen_at is not None:
                 return
@@ -314,7 +350,7 @@ class Sandbox:
             self._frozen_at = self._loop.time()
 
     async def thaw(self) -> None:
-        """Let the processes go on."""
+        """Let the processes continue."""
         async with self._freeze_lock:
             if self._frozen_at is None:
                 return
@@ -332,15 +368,18 @@ class Sandbox:
             table[first] = process
         own = [pid for pid, process in table.items() if pid != first and not process.dead]
         return ResourceUsage(
-            cpu_seconds=sum(process.cpu_ticks for process in table.values()) / proc_fs.TICKS_PER_SECOND,
-            memory_bytes=sum(proc_fs.private_memory_bytes(self._proc, pid) for pid in own),
+            cpu_seconds=sum(process.cpu_ticks for process in table.values()) / TICKS_PER_SECOND,
+            memory_bytes=sum(private_memory_bytes(self._proc, pid) for pid in own),
             processes=len(own),
         )
 
-    def list_processes(self) -> list[proc_fs.RunningProcess]:
-        """Describe what runs, the first process and its file operations left out; also while it is frozen."""
+    def list_processes(self) -> list[RunningProcess]:
+        """Describe every process but process 1 and its file operations.
+
+        Also while frozen.
+        """
         self._check_alive()
-        return proc_fs.list_running(self._proc)
+        return list_running(self._proc)
 
     def _check_alive(self) -> None:
         if self._gone.is_set():
@@ -358,7 +397,7 @@ class Sandbox:
         return self._freezer
 
     async def _wait_or_kill(self, request: int, ended: asyncio.Future[int], timeout: float | None) -> tuple[int, bool]:
-        """Return the exit code, and whether it took a kill because the time was up."""
+        """Return the exit code, and whether the command was killed at its time limit."""
         if await self.ends_within(ended, timeout):
             return ended.result(), False
         self._init_client.kill(request)
@@ -366,27 +405,30 @@ class Sandbox:
         return ended.result() if ended.done() else _SIGKILL_EXIT_CODE, True
 
     async def ends_within(self, ended: asyncio.Future[Any], timeout: float | None) -> bool:
-        """Wait for a future; False if it is not done after `timeout` seconds, those spent frozen not counted."""
+        """Wait for a future, or return False after `timeout` seconds.
+
+        Time spent frozen does not count.
+        """
         start = self._unfrozen_seconds()
         while not ended.done():
             if self._frozen_at is not None:
                 await self._thawed.wait()
                 continue
-            left = None if timeout is None else start + timeout - self._unfrozen_seconds()
-            if left is not None and left <= 0:
+            remaining = None if timeout is None else start + timeout - self._unfrozen_seconds()
+            if remaining is not None and remaining <= 0:
                 return False
-            await asyncio.wait({ended}, timeout=left)
+            await asyncio.wait({ended}, timeout=remaining)
         return True
 
     def _unfrozen_seconds(self) -> float:
-        """A clock that stands still while the sandbox is frozen."""
+        """Return the time of a clock that stops while the sandbox is frozen."""
         return (self._loop.time() if self._frozen_at is None else self._frozen_at) - self._frozen_total_seconds
 
     def _keep_draining(self, *readers: PipeReader) -> None:
-        still = [reader for reader in (*self._draining_readers, *readers) if not reader.ended.done()]
-        for reader in still[:-_MAX_DRAINING_PIPES]:
+        open_readers = [reader for reader in (*self._draining_readers, *readers) if not reader.ended.done()]
+        for reader in open_readers[:-_MAX_DRAINING_PIPES]:
             reader.close()
-        self._draining_readers = still[-_MAX_DRAINING_PIPES:]
+        self._draining_readers = open_readers[-_MAX_DRAINING_PIPES:]
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
         match message["event"]:
@@ -398,7 +440,7 @@ class Sandbox:
                 self._proc = fds[0] if self.has_namespaces else proc_fs.SubtreeProcFd(fds[0], self.pid)
                 self._listener = socket.socket(fileno=fds[1]) if fds[1:] else None
                 self._freezer = choose_freezer(self._proc, self.watchdog.cgroup)
-                self.watchdog.start(self._proc, self._init_client, lambda: self._channel.send({"do": "kill all"}))
+                self.watchdog.start(self._proc, self._init_client, self.kill_all)
                 self._ready.set_result(None)
             case "failed":
                 self._fail(SetupFailed(message["step"], message["code"], message["detail"]))
@@ -408,7 +450,7 @@ class Sandbox:
     def _fail(self, error: SetupFailed) -> None:
         if not self._ready.done():
             self._ready.set_exception(error)
-            self._ready.exception()  # taken note of: after a cancelled creation nobody asks
+            self._ready.exception()  # marks it as retrieved: after a cancelled creation nobody awaits it
 
     def _on_hang_up(self) -> None:
         self._fail(SetupFailed("start", 0, "the process ended before it was ready"))
@@ -416,7 +458,10 @@ class Sandbox:
             self._on_init_exit()
 
     def _on_init_exit(self) -> None:
-        """Process 1 is dead, hence all are: the kernel has waited for them."""
+        """Clean up after the end of process 1.
+
+        All others are dead too, since the kernel waits for them.
+        """
         if self._gone.is_set():
             return
         self._gone.set()
@@ -438,6 +483,10 @@ class Sandbox:
                 os.close(fd)
         self._pidfd = self._proc = -1
         self._on_end(self)
+
+
+def _file_operation_message(request: FileRequest[Any]) -> Message:
+    return {"do": "run_file_operation", "operation": type(request).__name__, "fields": request.to_json()}
 
 
 def _input_fd(content: bytes | None) -> int:

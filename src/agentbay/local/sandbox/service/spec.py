@@ -1,4 +1,4 @@
-"""What a caller asks of a sandbox and what it gets back."""
+"""What a caller asks of a sandbox, and what it gets back."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MACHINE_MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class BindMount:
-    """A file or directory of the host, shown live inside the sandbox at `target` (an absolute path there).
+    """A file or directory of the host, shown live inside at `target`.
 
-    To be writable there, it must belong to `SandboxHost.owner`.
+    To be writable there, it must belong to `SandboxManager.owner`.
 
     Attributes:
-        top: A directory above the source below which other sandboxes may write: no link there is followed.
+        nofollow_root: A parent of the source below which other sandboxes may write; no link below it is followed.
     """
 
     source: str
@@ -35,7 +35,9 @@ class BindMount:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a sandbox; None leaves a limit as it is on the host.
+    """Limits of a sandbox.
+
+    None means the host's own limit.
 
     Attributes:
         processes: Most processes and threads of the whole sandbox at a time.
@@ -43,12 +45,12 @@ class Limits:
         open_files: Most open descriptors of each process.
         file_size: Largest file that a process may write, in bytes.
         total_memory_bytes: Most memory of all processes together, in bytes; beyond it the largest is killed. Exact
-            with control groups; without them found out up to 0.25 s later.
+            with control groups; without them the watchdog notices up to 0.25 s later.
         disk_bytes: Most disk space of home and /tmp together, in bytes; beyond it the commands are killed, some tenths
-            of a second later, and the file API writes nothing. What is bound into the sandbox does not count.
-        cpu_share: Weight, 1 to 10,000, by which sandboxes that compete for processors share them; 100 is an ordinary
-            one. Without control groups it is a niceness, and shares above 100 count as 100.
-        cpu_quota: Most processors used on average, as 0.5 or 2; only with control groups.
+            of a second later, and the file API writes nothing. Binds do not count.
+        cpu_share: Weight, 1 to 10,000, by which sandboxes that compete for processors share them; the usual one is
+            100. Without control groups it is a niceness, and shares above 100 count as 100.
+        cpu_quota: Most processors used on average, such as 0.5 or 2; only with control groups.
         output_bytes: Bytes kept of each output stream of a command.
     """
 
@@ -69,12 +71,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
-    """A sandbox to be made.
+    """A sandbox to be created.
 
     Attributes:
-        root: An existing private directory on disk; `home` and `tmp` below it become the sandbox's own.
-        network: "none" is a loopback of its own and nothing else; "proxy" the same with a proxy's port on it, which the
-            host serves (`Sandbox.take_listener`); "host" the host's network, with all that listens there.
+        root: An existing private directory on disk; its `home` and `tmp` become the sandbox's.
+        network: "none" is a loopback of its own and nothing else; "proxy" adds a listener for a proxy, which the
+            service serves (`Sandbox.take_proxy_listener`); "host" is the host's network with all its listeners.
         env: Environment of every command, over the default one.
     """
 
@@ -94,8 +96,8 @@ class Completed:
 
     Attributes:
         exit_code: As a shell reports it: 128 + N after signal N, 127 not found, 126 found but not startable.
-        timed_out: The command was killed because its time was up; the output is what it had written until then.
-        truncated: Output beyond the limit was thrown away.
+        timed_out: The command was killed at its time limit; the output is what it had written until then.
+        truncated: Output beyond the limit was discarded.
     """
 
     exit_code: int
@@ -107,11 +109,11 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """What the processes of a sandbox use now, its first process (the agent) left out.
+    """What the processes of a sandbox use now, without process 1.
 
     Attributes:
-        cpu_seconds: Processor time since the sandbox was made, of ended processes too.
-        memory_bytes: Private and shared-memory pages in use; pages of program files are not counted.
+        cpu_seconds: Processor time since the sandbox was created, of ended processes too.
+        memory_bytes: Private and shared-memory pages in use, without pages of program files.
         processes: How many there are.
     """
 

@@ -1,4 +1,4 @@
-"""A terminal of a sandbox, from the side of who sits before it."""
+"""The driving side of a terminal in a sandbox."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import termios
 from collections.abc import Callable
 
 _CHUNK_BYTES = 1 << 16
-_MAX_PENDING_INPUT_BYTES = 1 << 20  # bytes that may wait for a program that does not read
+_MAX_PENDING_INPUT_BYTES = 1 << 20  # for a program that does not read
 
 
 class Terminal:
-    """A program in a terminal; `exited` becomes its exit code, as a shell reports it, or `SandboxGone`.
+    """A program in a terminal.
+
+    The future `exited` holds its exit code, as a shell reports it, or SandboxGone.
 
     Args:
-        fd: The driving side, not blocking; now this object's.
-        kill: Kills the program and its family, and forgets it.
+        fd: The driving side, non-blocking; this object owns it.
+        kill: Kills the program and its descendants, and forgets it.
     """
 
     def __init__(self, fd: int, exited: asyncio.Future[int], kill: Callable[[], None]) -> None:
@@ -30,17 +32,20 @@ class Terminal:
         self._pending_input = bytearray()
 
     async def read(self) -> bytes:
-        """Return what the program has written since, b"" once it cannot write any more."""
+        """Wait for output of the program and return it.
+
+        B"" after the terminal has closed.
+        """
         while self._fd >= 0:
             try:
                 return os.read(self._fd, _CHUNK_BYTES)
             except BlockingIOError:
-                await self._until_readable()
-            except OSError:  # EIO: nobody has it open on the other side
+                await self._wait_readable()
+            except OSError:  # EIO: no process has the other side open
                 return b""
         return b""
 
-    async def _until_readable(self) -> None:
+    async def _wait_readable(self) -> None:
         self._readable = self._loop.create_future()
         self._loop.add_reader(self._fd, _wake, self._readable)
         try:
@@ -50,12 +55,15 @@ class Terminal:
                 self._loop.remove_reader(self._fd)
 
     def write_input(self, data: bytes) -> bool:
-        """Give the program input, at once or as soon as it takes some; False if too much of it waits already."""
+        """Write input, now or when the program reads.
+
+        Return False if too much is pending (back pressure).
+        """
         if len(self._pending_input) + len(data) > _MAX_PENDING_INPUT_BYTES:
             return False
-        waiting = bool(self._pending_input)
+        was_pending = bool(self._pending_input)
         self._pending_input += data
-        if not waiting:
+        if not was_pending:
             self._write()
         return True
 
@@ -72,12 +80,18 @@ class Terminal:
             self._loop.remove_writer(self._fd)
 
     def resize(self, cols: int, rows: int) -> None:
-        """Change the size; the kernel tells the program."""
+        """Change the size.
+
+        The kernel sends SIGWINCH to the program.
+        """
         if self._fd >= 0:
             fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
 
     def close(self) -> None:
-        """Hang up: what still runs in the terminal is killed. Calling it again does nothing."""
+        """Hang up and kill what still runs in the terminal.
+
+        Idempotent.
+        """
         if self._fd < 0:
             return
         self._loop.remove_reader(self._fd)
@@ -89,7 +103,10 @@ class Terminal:
         self._kill()
 
     def kill(self) -> None:
-        """Kill the program and its family; `exited` tells when it is done."""
+        """Kill the program and its descendants.
+
+        Await `exited` for the end.
+        """
         self._kill()
 
 
@@ -99,15 +116,15 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 def is_terminal(fd: int) -> bool:
-    """Whether a descriptor that came out of a sandbox is what it should be."""
+    """Return whether a descriptor from a sandbox is a terminal."""
     return stat.S_ISCHR(os.fstat(fd).st_mode) and os.isatty(fd)
 
 
 def is_socket(fd: int) -> bool:
-    """Whether a descriptor that came out of a sandbox is what it should be."""
+    """Return whether a descriptor from a sandbox is a socket."""
     return stat.S_ISSOCK(os.fstat(fd).st_mode)
 
 
 def is_inotify(fd: int) -> bool:
-    """Whether a descriptor that came out of a sandbox is what it should be."""
+    """Return whether a descriptor from a sandbox is an inotify instance."""
     return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:inotify"

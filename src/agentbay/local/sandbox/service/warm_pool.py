@@ -1,4 +1,4 @@
-"""A sandbox made in advance, but for what is its own: the next one is mostly asked for soon."""
+"""The warm pool: one preforked sandbox, so that the next one is ready sooner."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from agentbay.local.sandbox.service.cgroups import Cgroup, CgroupManager
 from agentbay.local.sandbox.service.spec import Limits
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import SandboxTemplate
-from agentbay.local.sandbox.shared.syscalls import SetupFailed, setup_step
+from agentbay.local.sandbox.shared.setup_errors import SetupFailed, setup_step
 
-_REFILL_DELAY_SECONDS = (
-    0.03  # seconds after a sandbox was taken: to enter a control group takes up to 20 ms in which nobody can fork
-)
+# after a sandbox was taken: joining a control group takes up to 20 ms in which no process can fork
+_REFILL_DELAY_SECONDS = 0.03
 
 
 class PreforkedSandbox(NamedTuple):
-    """A process that waits, in control groups of its own, to be told which sandbox it is to be.
+    """A process with control groups of its own that waits for its config.
 
     Attributes:
-        socket: To the process; it ends when this is closed.
-        mounts: The host's table of mounts, as it was.
+        socket: To the process, which ends when this is closed.
+        mounts_fd: /proc/self/mounts of the host; it polls as changed when the host mounts something.
     """
 
     socket: socket.socket
@@ -36,7 +35,7 @@ class PreforkedSandbox(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """Whether it lives, and the host's mounts, which it has seen, are still the same."""
+        """Whether it is alive, and the host's mounts have not changed since."""
         poll = select.poll()
         poll.register(self.socket, 0)
         poll.register(self.mounts_fd, select.POLLPRI)
@@ -44,7 +43,7 @@ class PreforkedSandbox(NamedTuple):
 
 
 class WarmPool:
-    """Has embryos made, and keeps one.
+    """Keeps one preforked sandbox.
 
     Args:
         send: Passes a message with descriptors, which it closes, to the zygote.
@@ -56,29 +55,29 @@ class WarmPool:
         self._spare: PreforkedSandbox | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def acquire(self, frame: SandboxTemplate, limits: Limits) -> tuple[socket.socket, Cgroup | None]:
-        """Return the socket and the control groups of an embryo for such a sandbox, with the limits set.
+    def acquire(self, template: SandboxTemplate, limits: Limits) -> tuple[socket.socket, Cgroup | None]:
+        """Return the socket and the control groups of a preforked sandbox.
 
         Raises:
             SetupFailed: In the step "descriptors" or "cgroup"; nothing is left then.
         """
-        if self._spare and not (self._spare.template == frame and self._spare.is_usable):
+        if self._spare and not (self._spare.template == template and self._spare.is_usable):
             self.clear()
-        self._spare = embryo = self._spare or self._prefork(frame)
-        if embryo.cgroup:
+        self._spare = spare = self._spare or self._prefork(template)
+        if spare.cgroup:
             try:
                 with setup_step("cgroup"):
-                    embryo.cgroup.set_limits(limits)
+                    spare.cgroup.set_limits(limits)
             except SetupFailed:
                 self.clear()
                 raise
         self._spare = None
-        os.close(embryo.mounts_fd)
-        self._schedule_refill(frame)
-        return embryo.socket, embryo.cgroup
+        os.close(spare.mounts_fd)
+        self._schedule_refill(template)
+        return spare.socket, spare.cgroup
 
     def clear(self) -> None:
-        """End the one that is kept."""
+        """End the spare sandbox."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -94,13 +93,13 @@ class WarmPool:
             self.cgroups.dispose(group)
 
     def disable_cgroups(self) -> None:
-        """Do without control groups from now on."""
+        """Use no control groups from now on."""
         self.clear()
         if self.cgroups:
             self.cgroups.close()
             self.cgroups = None
 
-    def _prefork(self, frame: SandboxTemplate) -> PreforkedSandbox:
+    def _prefork(self, template: SandboxTemplate) -> PreforkedSandbox:
         with contextlib.ExitStack() as undo:
             with setup_step("descriptors"):
                 mounts = os.open("/proc/self/mounts", os.O_RDONLY | os.O_CLOEXEC)
@@ -111,17 +110,17 @@ class WarmPool:
             with setup_step("cgroup"):
                 group = self.cgroups.create() if self.cgroups else None
                 undo.callback(self.dispose_cgroup, group)
-                doors = group.open_procs_files() if group else []
+                cgroup_fds = group.open_procs_files() if group else []
             undo.pop_all()
-        self._send({"frame": frame}, [theirs.detach(), *doors])
-        return PreforkedSandbox(ours, group, frame, mounts)
+        self._send({"template": template}, [theirs.detach(), *cgroup_fds])
+        return PreforkedSandbox(ours, group, template, mounts)
 
-    def _schedule_refill(self, frame: SandboxTemplate) -> None:
+    def _schedule_refill(self, template: SandboxTemplate) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(_REFILL_DELAY_SECONDS, self._refill, frame)
+        self._timer = asyncio.get_running_loop().call_later(_REFILL_DELAY_SECONDS, self._refill, template)
 
-    def _refill(self, frame: SandboxTemplate) -> None:
+    def _refill(self, template: SandboxTemplate) -> None:
         self._timer = None
-        with contextlib.suppress(SetupFailed):  # the next sandbox will meet it again, and say so
-            self._spare = self._prefork(frame)
+        with contextlib.suppress(SetupFailed):  # the next sandbox will fail likewise, and report it
+            self._spare = self._prefork(template)

@@ -1,7 +1,9 @@
-"""Watching over what no kernel limit covers: memory of a sandbox, and of all together, where no group does; and disk.
+"""The watchdog for limits that the kernel does not hold.
 
-Nothing here can refuse a write or an allocation; what goes beyond a limit is killed soon after, and the caller told.
-Disks have no quota for ordinary users, and a looser bound that holds is better than a strict one that needs root.
+These are disk, and memory where no control group counts it.
+
+It cannot refuse a write or an allocation: it kills what exceeded a limit soon after, and the caller is told. Ordinary
+users have no disk quota, and a looser bound that holds is better than a strict one that needs root.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 from collections.abc import Callable, Sized
+from typing import Any
 
 from agentbay.local.sandbox.service import memory_usage
 from agentbay.local.sandbox.service.cgroups import Cgroup
@@ -17,24 +21,27 @@ from agentbay.local.sandbox.service.disk_quota import DiskQuota
 from agentbay.local.sandbox.service.errors import FileOperationFailed
 from agentbay.local.sandbox.service.spec import MIB, SandboxSpec
 from agentbay.local.sandbox.shared import proc_fs
+from agentbay.local.sandbox.shared.file_protocol import FileRequest, WriteFile
 
-_FIRST_CHECK_DELAY_SECONDS = 0.02  # seconds from a request to the first look
-_IDLE_AFTER_SECONDS = 2.0  # seconds that it stays awake for what may come from outside without a request
-_MAX_CHECK_INTERVAL_SECONDS = 0.5  # seconds between two looks
-_VICTIM_EXIT_TIMEOUT_SECONDS = 1.0  # seconds for a killed process to give its memory back, before another one is taken
-_REST_TO_WORK_RATIO = 10  # the watch over all sandboxes rests so many times as long as it works
-_WRITE_OPERATIONS = ("write", "append")  # file operations that bring bytes with them
+_FIRST_CHECK_DELAY_SECONDS = 0.02  # from a request to the first check
+_IDLE_AFTER_SECONDS = 2.0  # after a request; kernels may start processes without one
+_MAX_CHECK_INTERVAL_SECONDS = 0.5
+_VICTIM_EXIT_TIMEOUT_SECONDS = 1.0  # for a killed process to free its memory, before another one is killed
+_REST_TO_WORK_RATIO = 10  # the watchdog over all sandboxes sleeps so many times as long as it works
 
-KillCounts = tuple[int, int, int]  # for want of memory, of memory for all sandboxes together, and of disk
+KillCounts = tuple[int, int, int]  # kills for memory, for the memory of all sandboxes together, and for disk
 
 
 class ResourceWatchdog:
-    """The watch over one sandbox. It sleeps while nothing runs there; each request wakes it."""
+    """The watchdog of one sandbox.
+
+    It sleeps while nothing runs there, and each request wakes it.
+    """
 
     def __init__(
-        self, spec: SandboxSpec, group: Cgroup | None = None, together: TotalMemoryWatchdog | None = None
+        self, spec: SandboxSpec, group: Cgroup | None = None, total_memory: TotalMemoryWatchdog | None = None
     ) -> None:
-        self.cgroup, self._total_memory = group, together
+        self.cgroup, self._total_memory = group, total_memory
         self.limits = spec.limits
         self._memory_limit = None if group and group.limits_memory else spec.limits.total_memory_bytes
         self._disk = DiskQuota(os.fspath(spec.root), spec.limits.disk_bytes)
@@ -48,17 +55,17 @@ class ResourceWatchdog:
         self._memory_kills = self._total_memory_kills = self._disk_kills = 0
 
     def start(self, proc: int, running: Sized, kill_all: Callable[[], None]) -> None:
-        """Begin.
+        """Start to watch.
 
         Args:
-            proc: The sandbox's /proc.
+            proc: A descriptor of the sandbox's /proc.
             running: The requests that have not ended.
             kill_all: Kills every process of the sandbox but the first.
         """
         self._proc, self._pending_requests, self._kill_all = proc, running, kill_all
 
     def stop(self) -> None:
-        """End; the sandbox is gone."""
+        """Stop, since the sandbox is gone."""
         self._proc = -1
         if self._timer:
             self._timer.cancel()
@@ -66,7 +73,7 @@ class ResourceWatchdog:
             self._total_memory.remove(self)
 
     def wake(self) -> None:
-        """Look soon: something begins to run."""
+        """Check soon, since something begins to run."""
         self._awake_until = self._loop.time() + _IDLE_AFTER_SECONDS
         if self._timer is None and self._proc >= 0:
             self._timer = self._loop.call_later(_FIRST_CHECK_DELAY_SECONDS, self._check)
@@ -74,12 +81,12 @@ class ResourceWatchdog:
                 self._total_memory.add(self)
 
     def kill_counts(self) -> KillCounts:
-        """Return how often something has been killed so far."""
+        """Return how often a process has been killed so far."""
         by_kernel = self.cgroup.oom_kill_count() if self.cgroup else 0
         return self._memory_kills + by_kernel, self._total_memory_kills, self._disk_kills
 
     def kill_message(self, before: KillCounts) -> bytes:
-        """Return what a command that began when `kills` was `before` has to tell its caller, b"" in most cases."""
+        """Return a message about what was killed since `before`, or b""."""
         for_memory, for_others, for_disk = (now > then for now, then in zip(self.kill_counts(), before, strict=True))
         text = ""
         if for_memory:
@@ -90,14 +97,14 @@ class ResourceWatchdog:
             text += f"agentbay: killed: {self._disk.reason}\n"
         return text.encode()
 
-    async def check_write(self, operation: str, size: int, path: object) -> None:
-        """Let a file operation of `size` bytes pass.
+    async def check_write(self, request: FileRequest[Any], size: int) -> None:
+        """Reserve disk space for a file operation with `size` bytes of input.
 
         Raises:
-            FileOperationFailed: With ENOSPC: the disk limit of the session, or the reserve of the machine, forbids it.
+            FileOperationFailed: With ENOSPC: it would exceed the session's disk limit or the machine's reserve.
         """
-        if operation in _WRITE_OPERATIONS and not await self._disk.try_reserve(size, self._proc):
-            raise FileOperationFailed(errno.ENOSPC, f"No space left on device: {self._disk.reason}", str(path))
+        if isinstance(request, WriteFile) and not await self._disk.try_reserve(size, self._proc):
+            raise FileOperationFailed(errno.ENOSPC, f"No space left on device: {self._disk.reason}", request.path)
 
     def _check(self) -> None:
         self._timer = None
@@ -105,7 +112,7 @@ class ResourceWatchdog:
         if not pids and not self._pending_requests and self._loop.time() > self._awake_until:
             if self._total_memory:
                 self._total_memory.remove(self)
-            return  # until the next request
+            return  # the next request wakes it
         delay = _MAX_CHECK_INTERVAL_SECONDS
         if self._memory_limit is not None:
             delay = min(delay, self._check_memory(pids, self._memory_limit))
@@ -115,22 +122,28 @@ class ResourceWatchdog:
         self._timer = self._loop.call_later(delay, self._check)
 
     def measure_memory(self, limit: int) -> dict[int, int]:
-        """Return the bytes that each process has, exactly only where all together have more than `limit`."""
+        """Return the bytes of each process.
+
+        Exact only if their sum exceeds `limit`.
+        """
         return memory_usage.measure_memory(self._proc, self._pids(), limit)
 
     def kill_for_total_memory(self, pid: int) -> None:
-        """Kill a process because all sandboxes together have too much memory."""
-        if proc_fs.send_signal(self._proc, pid, proc_fs.KILL):
+        """Kill a process because all sandboxes together use too much memory."""
+        if proc_fs.send_signal(self._proc, pid, signal.SIGKILL):
             self._total_memory_kills += 1
 
     def _pids(self) -> list[int]:
         return [pid for pid in proc_fs.list_pids(self._proc) if pid != proc_fs.INIT_PID]
 
     def _check_memory(self, pids: list[int], limit: int) -> float:
-        """Kill the largest process if all together have more than `limit`; return the seconds to the next look."""
+        """Kill the largest process if all together exceed `limit`.
+
+        Return the seconds to the next check.
+        """
         used = memory_usage.measure_memory(self._proc, pids, limit)
         total = sum(used.values())
-        if total > limit and proc_fs.send_signal(self._proc, max(used, key=used.__getitem__), proc_fs.KILL):
+        if total > limit and proc_fs.send_signal(self._proc, max(used, key=used.__getitem__), signal.SIGKILL):
             self._memory_kills += 1
         return memory_usage.next_check_delay(limit - total)
 
@@ -144,29 +157,30 @@ class ResourceWatchdog:
 
 
 class TotalMemoryWatchdog:
-    """The watch over the memory of all sandboxes together, where no control group holds it.
+    """The watchdog over the memory of all sandboxes together.
 
-    Beyond `limit` bytes the largest process of the sandbox that has most is killed.
+    It is used where no control group limits that.
+
+    Beyond `limit` bytes it kills the largest process of the sandbox that uses most.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._loop = asyncio.get_running_loop()
-        self._watchdogs: dict[ResourceWatchdog, None] = {}  # of sandboxes in which something runs
+        self._watchdogs: dict[ResourceWatchdog, None] = {}  # of sandboxes with running processes
         self._timer: asyncio.TimerHandle | None = None
-        self._victim: tuple[ResourceWatchdog, int, float] | None = (
-            None  # whose process, its pid, until when it may be dying
-        )
+        # whose process, its pid, and until when it may be dying
+        self._victim: tuple[ResourceWatchdog, int, float] | None = None
 
-    def add(self, guard: ResourceWatchdog) -> None:
-        """Count a sandbox in: something begins to run there."""
-        self._watchdogs[guard] = None
+    def add(self, watchdog: ResourceWatchdog) -> None:
+        """Include a sandbox, since something begins to run there."""
+        self._watchdogs[watchdog] = None
         if self._timer is None:
             self._timer = self._loop.call_later(_FIRST_CHECK_DELAY_SECONDS, self._check)
 
-    def remove(self, guard: ResourceWatchdog) -> None:
-        """Count a sandbox out: nothing runs there any more."""
-        self._watchdogs.pop(guard, None)
+    def remove(self, watchdog: ResourceWatchdog) -> None:
+        """Exclude a sandbox, since nothing runs there any more."""
+        self._watchdogs.pop(watchdog, None)
 
     def _check(self) -> None:
         self._timer = None
@@ -177,21 +191,21 @@ class TotalMemoryWatchdog:
         if _total(used) > self.limit:
             used = self._measure(0)
         if (total := _total(used)) > self.limit and not self._is_victim_dying(used):
-            guard = max(used, key=lambda guard: sum(used[guard].values()))
-            pid = max(used[guard], key=used[guard].__getitem__)
-            guard.kill_for_total_memory(pid)
-            self._victim = guard, pid, began + _VICTIM_EXIT_TIMEOUT_SECONDS
+            watchdog = max(used, key=lambda watchdog: sum(used[watchdog].values()))
+            pid = max(used[watchdog], key=used[watchdog].__getitem__)
+            watchdog.kill_for_total_memory(pid)
+            self._victim = watchdog, pid, began + _VICTIM_EXIT_TIMEOUT_SECONDS
         rest = _REST_TO_WORK_RATIO * (self._loop.time() - began)
         self._timer = self._loop.call_later(max(memory_usage.next_check_delay(self.limit - total), rest), self._check)
 
     def _measure(self, limit: int) -> dict[ResourceWatchdog, dict[int, int]]:
-        return {guard: guard.measure_memory(limit) for guard in self._watchdogs}
+        return {watchdog: watchdog.measure_memory(limit) for watchdog in self._watchdogs}
 
     def _is_victim_dying(self, used: dict[ResourceWatchdog, dict[int, int]]) -> bool:
         if self._victim is None or self._loop.time() > self._victim[2]:
             return False
-        guard, pid, _ = self._victim
-        return used.get(guard, {}).get(pid, 0) > 0
+        watchdog, pid, _ = self._victim
+        return used.get(watchdog, {}).get(pid, 0) > 0
 
 
 def _total(used: dict[ResourceWatchdog, dict[int, int]]) -> int:

@@ -1,4 +1,7 @@
-"""Going down a directory tree by descriptors: no link is followed, and no path is too long."""
+"""Walking directory trees by descriptors, without following any link.
+
+This prevents path traversal and races (TOCTOU), and no path is too long.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from contextlib import contextmanager, suppress
 
 DIRECTORY_OPEN_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 FILE_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-TEMPORARY_PREFIX = ".agentbay-"  # how the names of what is just being written or removed begin
-MAX_DEPTH = 250  # levels of directories that are walked
+TEMPORARY_PREFIX = ".agentbay-"  # of files and directories that are being written or removed
+MAX_DEPTH = 250  # levels of nested directories
 _NOT_A_DIRECTORY_ERRNOS = (errno.ENOTDIR, errno.ELOOP)
-_RACE_ERRNOS = (*_NOT_A_DIRECTORY_ERRNOS, errno.ENOENT, errno.ENOTEMPTY)  # since it was looked at
-_ATTEMPTS = 1000  # until whoever keeps changing it has won
+# of a directory that another process changes meanwhile
+_RACE_ERRNOS = (*_NOT_A_DIRECTORY_ERRNOS, errno.ENOENT, errno.ENOTEMPTY)
+_MAX_ATTEMPTS = 1000  # against a process that keeps changing it
 
 
 @contextmanager
@@ -22,8 +26,8 @@ def open_directory(top: int, parts: Sequence[str], make: Callable[[str, int], No
     """Open the directory `parts` below `top`.
 
     Args:
-        make: Makes a directory that is missing (its name, and the descriptor of the one above); what is in the way
-            and is none is removed first. Without it, the error says so.
+        make: Creates a missing directory, by its name and the descriptor of its parent; anything else of that name is
+            removed first. Without it, both are errors.
     """
     fd = os.dup(top)
     try:
@@ -37,14 +41,14 @@ def open_directory(top: int, parts: Sequence[str], make: Callable[[str, int], No
 
 
 def _open(name: str, above: int, make: Callable[[str, int], None] | None) -> int:
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         try:
             return os.open(name, DIRECTORY_OPEN_FLAGS, dir_fd=above)
         except OSError as error:
             if make is None or (error.errno != errno.ENOENT and error.errno not in _NOT_A_DIRECTORY_ERRNOS):
                 raise
             in_the_way = error.errno in _NOT_A_DIRECTORY_ERRNOS
-        with suppress(FileExistsError, FileNotFoundError, IsADirectoryError):  # somebody else changes it too
+        with suppress(FileExistsError, FileNotFoundError, IsADirectoryError):  # another process changes it too
             if in_the_way:
                 os.unlink(name, dir_fd=above)
             make(name, above)
@@ -52,10 +56,10 @@ def _open(name: str, above: int, make: Callable[[str, int], None] | None) -> int
 
 
 def remove(name: str, above: int) -> None:
-    """Remove a file, a link, or a directory with all that is in it; what is not there is as good as removed.
+    """Remove a file, a link, or a directory with its content, if it exists.
 
-    Directories below are first moved up: however deep it is, this needs few descriptors and no recursion. What others
-    change meanwhile is looked at again.
+    Subdirectories are moved up first, so that any depth needs few descriptors and no recursion. After a change by
+    another process it tries again.
     """
     pending, attempts = [name], 0
     while pending:
@@ -64,7 +68,7 @@ def remove(name: str, above: int) -> None:
             _remove_one(current, above, pending)
         except OSError as error:
             attempts += 1
-            if error.errno not in _RACE_ERRNOS or attempts > _ATTEMPTS:
+            if error.errno not in _RACE_ERRNOS or attempts > _MAX_ATTEMPTS:
                 raise
             pending.append(current)
 
@@ -80,7 +84,10 @@ def _remove_one(name: str, above: int, moved: list[str]) -> None:
 
 
 def _move_up(name: str, above: int, moved: list[str]) -> None:
-    """Empty a directory: its files are removed, its directories moved up to where it is, and their names noted."""
+    """Remove the files of a directory, and move its directories up one level.
+
+    The names of these are appended to `moved`.
+    """
     _make_accessible(name, above)
     fd = os.open(name, DIRECTORY_OPEN_FLAGS, dir_fd=above)
     try:
@@ -99,7 +106,10 @@ def _move_up(name: str, above: int, moved: list[str]) -> None:
 
 
 def _make_accessible(name: str, above: int) -> None:
-    """Let a directory be emptied and moved that forbids it; chmod by name would follow a link put there since."""
+    """Make a directory writable.
+
+    chmod by name would follow a link that was put there meanwhile (a race).
+    """
     fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
     try:
         os.chmod(f"/proc/self/fd/{fd}", 0o700)
@@ -108,17 +118,17 @@ def _make_accessible(name: str, above: int) -> None:
 
 
 def replace(source: str, name: str, above: int) -> None:
-    """Move the file `source` to a name, whatever is there."""
-    for _ in range(_ATTEMPTS):
+    """Rename the file `source` to a name, replacing what is there."""
+    for _ in range(_MAX_ATTEMPTS):
         remove_directory_in_the_way(name, above)
-        with suppress(IsADirectoryError):  # put there since
+        with suppress(IsADirectoryError):  # created meanwhile
             os.rename(source, name, dst_dir_fd=above)
             return
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
 
 
 def remove_directory_in_the_way(name: str, above: int) -> None:
-    """Remove a directory of that name, so that a file can be renamed to it."""
+    """Remove a directory of that name, before a file is renamed to it."""
     try:
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
     except FileNotFoundError:

@@ -1,4 +1,7 @@
-"""Messages between host, zygote and agents: one JSON object a SEQPACKET datagram, with descriptors attached."""
+"""Messages between service, zygote and process 1.
+
+Each is one JSON object in a SEQPACKET datagram, with file descriptors attached (SCM_RIGHTS).
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,21 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from agentbay.local.sandbox.shared.fd_io import write_all
+
 Message = dict[str, Any]
 
 INLINE, ATTACHED = b"i", b"m"
-_MAX_INLINE_BYTES = (
-    32 << 10
-)  # a datagram must fit the socket's buffer (208 KiB by default); larger bodies go as a memfd
+# a datagram must fit into the socket's buffer (208 KiB by default), so larger bodies go as a memfd
+_MAX_INLINE_BYTES = 32 << 10
 _MAX_FDS = 16
 
 
 def pack(message: Message) -> tuple[bytes, int | None]:
-    """Encode `message`; a long one goes into a memfd, which the caller sends as the first descriptor and closes."""
+    """Encode `message`.
+
+    A long one goes into a memfd, which the caller sends as the first descriptor and closes.
+    """
     body = json.dumps(message, separators=(",", ":")).encode()
     if len(body) <= _MAX_INLINE_BYTES:
         return INLINE + body, None
@@ -27,25 +34,29 @@ def pack(message: Message) -> tuple[bytes, int | None]:
 
 
 def make_memfd(content: bytes) -> int:
-    """Return a descriptor, open for reading at 0, of an anonymous file that holds `content`."""
+    """Return a descriptor, open for reading, of a memfd that holds `content`."""
     writer = os.memfd_create("agentbay", os.MFD_CLOEXEC)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(writer, view) :]
+        write_all(writer, content)
         return os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(writer)
 
 
 def send_datagram(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
-    """Send one datagram with descriptors; these stay open here."""
+    """Send one datagram with descriptors.
+
+    These stay open here.
+    """
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
 
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None:
-    """Send `message` with descriptors; these stay open here."""
+    """Send `message` with descriptors.
+
+    These stay open here.
+    """
     data, attachment = pack(message)
     if attachment is None:
         send_datagram(sock, data, fds)
@@ -57,7 +68,10 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
 
 
 def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
-    """Receive one message and its descriptors, now the caller's; None when the other side is gone."""
+    """Receive one message and its descriptors, now the caller's.
+
+    The message is None when the other side is gone.
+    """
     fds = array.array("i")
     try:
         data, ancillary, _, _ = sock.recvmsg(

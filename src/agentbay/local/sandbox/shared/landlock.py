@@ -1,4 +1,6 @@
-"""Landlock: a process gives up, for itself and all it starts, what rules do not allow. Needs no privilege.
+"""Landlock: a process gives up rights, for itself and all that it starts.
+
+It needs no privilege.
 
 Numbers are those of include/uapi/linux/landlock.h, calls the same on every architecture. What an ABI adds stands in
 landlock(7): 2 renames between directories, 3 truncation, 6 signals and abstract sockets.
@@ -13,7 +15,7 @@ from collections.abc import Iterable
 
 from agentbay.local.sandbox.shared import syscalls
 
-REQUIRED_ABI = 6  # the first ABI that keeps code from signalling, and so from killing, what is outside
+REQUIRED_ABI = 6  # the first that restricts signals, without which sandboxed code could kill processes outside
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION, _PATH_BENEATH = 1, 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
@@ -32,9 +34,11 @@ def abi_version() -> int:
 
 
 def confine(readable: Iterable[str], writable: Iterable[str]) -> None:
-    """Keep this process to these paths, and from signalling and reaching abstract sockets of whoever is outside.
+    """Restrict this process to these paths.
 
-    It then cannot trace or look into other processes either. Paths that are not there are left out.
+    Its signals and abstract sockets reach only its own Landlock domain.
+
+    It cannot trace or inspect processes outside either. Missing paths are left out.
 
     Raises:
         OSError: The kernel offers less.
@@ -47,7 +51,10 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> None:
 
 
 def block_abstract_sockets() -> bool:
-    """Keep this process from abstract sockets of whoever is outside; False where the kernel cannot."""
+    """Block abstract sockets of processes outside, or return False.
+
+    The kernel may be too old.
+    """
     if abi_version() < REQUIRED_ABI:
         return False
     _restrict(_make_ruleset(0, _ABSTRACT_SOCKETS))

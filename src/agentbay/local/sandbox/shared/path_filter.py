@@ -1,4 +1,4 @@
-"""Which paths below a synchronised one a policy's white lists choose. Used on both sides of a sandbox's wall."""
+"""Which paths below a synchronised one a policy's white lists select."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ _Pattern = re.Pattern[str]
 
 
 class PathFilter:
-    """White lists in force. None at all choose everything, as does one without a path.
+    """White lists of paths.
 
-    A path is chosen with all that is below it, unless an exclusion, relative to the chosen path, leaves it out. An
-    expression must match the whole of a path, relative (with or without a leading slash) or absolute.
+    None at all, or one without a path, select everything.
+
+    A path is selected with all that is below it, except for exclusions, which are relative to it. A regular expression
+    must match a whole path, relative (with or without a leading slash) or absolute.
     """
 
     def __init__(self, white_lists: Sequence[Mapping[str, Any]], top: str) -> None:
@@ -23,7 +25,10 @@ class PathFilter:
         return not self._lists or any(path in white for white in self._lists)
 
     def may_contain_match(self, directory: str) -> bool:
-        """Whether something below a directory may be chosen; may be wrong only by saying yes."""
+        """Return whether something below a directory may be selected.
+
+        It may be wrong only by saying yes.
+        """
         return not self._lists or any(white.may_contain_match(directory) for white in self._lists)
 
 
@@ -44,12 +49,15 @@ class _WhiteListFilter:
 
     def may_contain_match(self, directory: str) -> bool:
         if self._expression:
-            # below a directory that is left out by every base that is known by now, nothing is chosen any more
+            # below a directory that every known base excludes, nothing can match any more
             return directory in self or not any(self._matching_prefixes(directory))
         return directory in self or _is_below(self._path, directory)
 
     def _matching_prefixes(self, path: str) -> Iterator[str]:
-        """The paths above or at `path` that this list names; "" is the synchronised path itself."""
+        """Yield the prefixes of `path` that this list names.
+
+        "" is the synchronised path itself.
+        """
         if self._expression:
             for base in ("", *_prefixes(path)):
                 if any(map(self._expression.fullmatch, (base, f"/{base}", f"{self._top}/{base}"))):

@@ -1,4 +1,7 @@
-"""What the host tells the zygote about a sandbox. Plain data: it travels as JSON to a process that must stay small."""
+"""What the service tells the zygote about a sandbox.
+
+Plain data: it travels as JSON to a process that must stay small.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ class BindMountConfig(TypedDict):
     source: str
     target: str
     read_only: bool
-    nofollow_root: str  # below it no link is followed; "": the source is trusted
+    nofollow_root: str  # no link below it is followed; "" if the source is trusted
 
 
 class RlimitsConfig(TypedDict):
-    """Limits of the sandbox (processes) and of each of its processes (the rest); None is the host's own limit."""
+    """Limits of the sandbox (processes) and of each process (the rest).
+
+    None means the host's own limit.
+    """
 
     processes: int | None
     memory_bytes: int | None
@@ -25,7 +31,7 @@ class RlimitsConfig(TypedDict):
 
 
 class JoinInfo(TypedDict):
-    """What a process that joins a sandbox must take on, beside the namespaces."""
+    """What a process that joins a sandbox needs, beside the namespaces."""
 
     environment: dict[str, str]
     home: str
@@ -34,15 +40,18 @@ class JoinInfo(TypedDict):
 
 
 class SandboxTemplate(TypedDict):
-    """What many sandboxes have in common: most of the work is done by this alone, before one is asked for."""
+    """What many sandboxes have in common.
+
+    The warm pool preforks with it, before one is asked for.
+    """
 
     isolation: str
     host_network: bool
-    owner: tuple[int, int] | None  # host uid and gid behind the sandbox's user; None: those of an unprivileged zygote
+    owner: tuple[int, int] | None  # host uid and gid of the sandbox's user; None means those of the zygote
 
 
 class SandboxConfig(SandboxTemplate):
-    """A sandbox to be made."""
+    """The config of one sandbox."""
 
     root: str
     home: str
@@ -54,9 +63,9 @@ class SandboxConfig(SandboxTemplate):
     limits: RlimitsConfig
 
 
-# what a process from outside joins, in root's order: the user namespace last, for the rights over the others
+# what a process from outside joins; the user namespace is last, since root then has no capability over the others
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
 
-CLIENT_HOME = "/home/wuying"  # the home that clients know; below it paths mean the sandbox's own, wherever that is
+CLIENT_HOME = "/home/wuying"  # the home that clients know; without namespaces it is elsewhere
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000

@@ -1,7 +1,8 @@
-"""The system call filter of a sandbox: a deny list, since the point is ordinary programs without the kernel's attics.
+"""The seccomp filter of a sandbox: a deny list of system calls.
 
-What is refused: anything that makes or enters namespaces and mounts, looks into other processes, or reaches a part of
-the kernel with a history of holes (keyrings, bpf, perf, userfaultfd, io_uring). Numbers: the kernel's
+Ordinary programs must run, so it denies instead of allowing: calls that create or join namespaces and mounts, that
+look into other processes, or that reach parts of the kernel with a history of vulnerabilities (keyrings, bpf, perf,
+userfaultfd, io_uring). Numbers: the kernel's
 arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 """
 
@@ -42,7 +43,7 @@ _ARCHITECTURES = {
 }
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone takes
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # put characters into the terminal of whoever reads it
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # they inject input into a terminal
 # vsock and the like are not confined by a network namespace; the rest are rarely used and often broken
 _DENIED_SOCKET_FAMILIES = {"rds": 21, "tipc": 30, "bluetooth": 31, "alg": 38, "vsock": 40, "xdp": 44}
 
@@ -57,16 +58,21 @@ def _bpf_statement(code: int, value: int) -> bytes:
 
 
 def _bpf_jump_if(test: int, value: int, then: list[bytes]) -> list[bytes]:
-    """The instructions `then` if the accumulator passes the test, else on to what follows them."""
+    """Return instructions that run `then` if the accumulator passes the test."""
     return [struct.pack("HBBI", test, 0, len(then), value), *then]
 
 
 def _check_argument(number: int, offset: int, test: int, values: list[int], verdict: int) -> list[bytes]:
-    """Return `verdict` if system call `number` has an argument that passes the test with one of `values`."""
+    """Return `verdict` for system call `number` with one of these argument values."""
     checks = [
         instruction for value in values for instruction in _bpf_jump_if(test, value, [_bpf_statement(_RETURN, verdict)])
     ]
     return _bpf_jump_if(_EQUAL, number, [_bpf_statement(_LOAD, offset), *checks, _bpf_statement(_RETURN, _ALLOW)])
+
+
+def is_supported(machine: str) -> bool:
+    """Return whether there is a filter for `machine` (as uname has it)."""
+    return machine in _ARCHITECTURES
 
 
 def build_filter(machine: str) -> bytes:

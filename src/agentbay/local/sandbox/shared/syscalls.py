@@ -1,17 +1,15 @@
 """The system calls that Python does not offer, through ctypes.
 
-Every failure is an OSError whose filename says which call on what.
+Every failure is an OSError whose filename names the call and its object.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -48,23 +46,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _ZEROS = (ctypes.c_ulong(0),) * 3  # prctl wants unused arguments to be 0
 
 
-class SetupFailed(Exception):
-    """A step in making a sandbox failed; `code` is its errno."""
-
-    def __init__(self, step: str, code: int, detail: str) -> None:
-        super().__init__(f"{step}: {detail}")
-        self.step, self.code, self.detail = step, code, detail
-
-
-@contextlib.contextmanager
-def setup_step(name: str) -> Iterator[None]:
-    """Name the step in which an OSError happens: a bare errno does not say what the machine lacks."""
-    try:
-        yield
-    except OSError as error:
-        raise SetupFailed(name, error.errno or 0, str(error)) from error
-
-
 def _checked(result: int, what: str) -> int:
     if result < 0:
         code = ctypes.get_errno()
@@ -90,12 +71,12 @@ def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
 
 
 def set_mount_propagation(propagation: int) -> None:
-    """Say for all mounts of this namespace how they follow those of others: not (MS_PRIVATE), or one way (MS_SLAVE)."""
+    """Set the propagation of all mounts of this namespace: MS_PRIVATE or MS_SLAVE."""
     _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | propagation), None), "change propagation of /")
 
 
 def clone_tree(source: str, attributes: int) -> int:
-    """Return a detached copy of the mounts at `source`, with `attributes` added, as a descriptor."""
+    """Return a detached copy of the mounts at `source`, as a descriptor."""
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
     tree = _libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), ctypes.c_uint(flags))
     _checked(tree, f"open_tree {source}")
@@ -138,7 +119,7 @@ def _set_attributes(directory: int, path: bytes, attributes: int, flags: int, wh
 
 
 def pivot_root(new_root: str) -> None:
-    """Make `new_root`, a mount, the root directory and drop the old root with every mount below it."""
+    """Make the mount `new_root` the root directory, and unmount the old one."""
     os.chdir(new_root)
     _checked(_libc.syscall(_NUMBERS["pivot_root"], b".", b"."), "pivot_root")
     # the old root now lies over the new one, at "."
@@ -147,17 +128,20 @@ def pivot_root(new_root: str) -> None:
 
 
 def raw_syscall(what: str, number: int, *arguments: int | bytes | None) -> int:
-    """Make a system call that needs nothing but numbers and buffers; `what` says in a failure on what."""
+    """Make a system call with numbers and buffers.
+
+    `what` names it in an error.
+    """
     return _checked(_libc.syscall(number, *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)), what)
 
 
 def create_inotify() -> int:
-    """Return a descriptor, never blocking, that has something to read when what is added to it changes; inotify(7)."""
+    """Return a non-blocking inotify descriptor."""
     return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify_init1")
 
 
 def add_watch(inotify: int, path: str, mask: int) -> None:
-    """Watch `path` for the events in `mask`, in place of those it was watched for before."""
+    """Watch `path` for the events in `mask`, instead of earlier ones."""
     result = _libc.inotify_add_watch(inotify, os.fsencode(path), ctypes.c_uint32(mask))
     _checked(result, f"inotify_add_watch {path}")
 
@@ -168,7 +152,10 @@ def prctl(option: int, argument: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability; that none comes back needs PR_SET_NO_NEW_PRIVS too."""
+    """Drop every capability.
+
+    To keep them from coming back needs PR_SET_NO_NEW_PRIVS too.
+    """
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for capability in range(64):
         try:
@@ -183,7 +170,7 @@ def drop_capabilities() -> None:
 
 
 def install_seccomp_filter(program: bytes) -> None:
-    """Put a seccomp filter, 8 bytes an instruction, over this process and all it starts."""
+    """Install a seccomp filter for this process and all that it starts."""
     buffer = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: a count, padding, a pointer
     fprog = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer)))

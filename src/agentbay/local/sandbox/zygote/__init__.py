@@ -1,0 +1,4 @@
+"""Runs in the zygote and its children until a sandbox is set up.
+
+It may import `inside`, `shared` and the standard library.
+"""

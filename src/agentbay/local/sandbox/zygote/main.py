@@ -1,6 +1,6 @@
-"""The single-threaded process that every sandbox is forked from.
+"""The zygote: the single-threaded process that every sandbox is forked from.
 
-It holds the modules that an agent needs and nothing else: no keys, no environment of the host, no descriptors.
+It holds the modules that process 1 needs and nothing else: no keys, no environment of the host, no descriptors.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NoReturn
 from agentbay.local.sandbox.inside.init_process import InitProcess
 from agentbay.local.sandbox.shared import ipc, seccomp, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import SandboxConfig, SandboxTemplate
+from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 from agentbay.local.sandbox.zygote import namespaces, no_namespaces, process_title
 
 
@@ -24,14 +25,14 @@ def main(fd: int) -> NoReturn:
     control = socket.socket(fileno=fd)
     _set_up_process()
     process_title.set_process_title("agentbay-sandbox")
-    program = seccomp.build_filter(syscalls.ARCHITECTURE)
+    seccomp_filter = seccomp.build_filter(syscalls.ARCHITECTURE)
     ipc.send(control, {"event": "ready"})
     while True:
         message, fds = ipc.receive(control)
         if message is None:
             os._exit(0)
         with socket.socket(fileno=fds[0]) as channel:
-            _fork(channel, fds[1:], message["frame"], control, program)
+            _fork_sandbox(channel, fds[1:], message["template"], control, seccomp_filter)
         for fd in fds[1:]:
             os.close(fd)
 
@@ -47,16 +48,20 @@ def _set_up_process() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps sandboxes that have ended
     os.chdir("/")
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("500")  # short of memory, the sandboxes, which inherit this, go before the service
+        file.write("500")  # sandboxes inherit it: the OOM killer takes them before the service
     # In a sandbox these paths may lead to files of its user. All that is needed has been imported.
     sys.path.clear()
     gc.collect()
-    gc.freeze()  # so that a collection in a child does not touch, and copy, every page
+    gc.freeze()  # a collection in a child would touch every page, and so copy it (copy-on-write)
     gc.disable()
 
 
-def _fork(
-    channel: socket.socket, groups: Sequence[int], frame: SandboxTemplate, control: socket.socket, program: bytes
+def _fork_sandbox(
+    channel: socket.socket,
+    cgroup_fds: Sequence[int],
+    template: SandboxTemplate,
+    control: socket.socket,
+    seccomp_filter: bytes,
 ) -> None:
     try:
         pid = os.fork()
@@ -65,54 +70,62 @@ def _fork(
         return
     if pid == 0:
         control.close()
-        _run_sandbox(channel, groups, frame, program)
+        _run_sandbox(channel, cgroup_fds, template, seccomp_filter)
 
 
-def _run_sandbox(channel: socket.socket, groups: Sequence[int], frame: SandboxTemplate, program: bytes) -> NoReturn:
+def _run_sandbox(
+    channel: socket.socket, cgroup_fds: Sequence[int], template: SandboxTemplate, seccomp_filter: bytes
+) -> NoReturn:
+    """Become process 1 of a sandbox, or report the step that failed.
+
+    This runs in a child of the zygote.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        embryo = _prepare_sandbox(frame, groups, channel)
-        plan = _receive_config(
-            channel
-        )  # also after a failure: left unread, it would reset the socket and lose the report
-        match embryo:
-            case syscalls.SetupFailed():
-                raise embryo
+        prepared = _prepare_sandbox(template, cgroup_fds, channel)
+        # also after a failure: an unread config would reset the socket and lose the report
+        config = _receive_config(channel)
+        match prepared:
+            case SetupFailed():
+                raise prepared
             case namespaces.PreparedNamespaces():
-                namespaces.complete_setup(embryo, plan, program)
+                namespaces.complete_setup(prepared, config, seccomp_filter)
             case None:
-                no_namespaces.complete_setup(plan, channel, program)
-        InitProcess(channel, plan).serve()
-    except syscalls.SetupFailed as failure:
+                no_namespaces.complete_setup(config, channel, seccomp_filter)
+        InitProcess(channel, config).serve()
+    except SetupFailed as failure:
         _report(channel, {"event": "failed", "step": failure.step, "code": failure.code, "detail": failure.detail})
-    except BaseException as error:  # noqa: BLE001 - the end of a forked child: whatever it is, the host must hear of it
-        _report(channel, {"event": "failed", "step": "agent", "code": 0, "detail": repr(error)})
+    except BaseException as error:  # noqa: BLE001 - a forked child must end here, and the service must hear why
+        _report(channel, {"event": "failed", "step": "init", "code": 0, "detail": repr(error)})
     finally:
         os._exit(1)
 
 
 def _prepare_sandbox(
-    frame: SandboxTemplate, groups: Sequence[int], channel: socket.socket
-) -> namespaces.PreparedNamespaces | syscalls.SetupFailed | None:
-    """Do what can be done before the plan is known; a sandbox without namespaces only enters its control groups."""
+    template: SandboxTemplate, cgroup_fds: Sequence[int], channel: socket.socket
+) -> namespaces.PreparedNamespaces | SetupFailed | None:
+    """Do the setup that needs only the template.
+
+    Without namespaces that is joining the control groups.
+    """
     try:
-        namespaces.join_cgroups(groups)
-        return namespaces.unshare_namespaces(frame, channel) if frame["isolation"] == "namespaces" else None
-    except syscalls.SetupFailed as failure:
+        namespaces.join_cgroups(cgroup_fds)
+        return namespaces.unshare_namespaces(template, channel) if template["isolation"] == "namespaces" else None
+    except SetupFailed as failure:
         return failure
 
 
 def _receive_config(channel: socket.socket) -> SandboxConfig:
-    """Wait to be told what to be, which may take its time: a host keeps one in reserve."""
+    """Wait for the config, perhaps for long, in the warm pool."""
     message, _ = ipc.receive(channel)
     if message is None:
         os._exit(0)
-    plan: SandboxConfig = message["plan"]
-    return plan
+    config: SandboxConfig = message["config"]
+    return config
 
 
 def _report(channel: socket.socket, message: ipc.Message) -> None:
     try:
         ipc.send(channel, message)
-    except OSError:  # the host has gone, and with it the one who would read this
+    except OSError:  # the service is gone, so nobody would read it
         return

@@ -1,7 +1,8 @@
-"""A program of its own: show a directory of the host in a sandbox that runs already.
+"""A program that mounts a directory of the host into a running sandbox.
 
-Its argument says what, and holds the numbers of the descriptors of the sandbox's namespaces. It ends with status 0, or
-with a complaint on standard error.
+It is not forked from the zygote: the service starts it on the host, and it joins the sandbox's mount namespace. Its
+argument says what to mount, and holds the numbers of the descriptors of the sandbox's namespaces. It ends with status
+0, or with an error message on standard error.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import socket
 import sys
+from typing import Any
 
 from agentbay.local.sandbox.shared import ipc, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES
@@ -18,17 +20,21 @@ from agentbay.local.sandbox.zygote import rootfs
 
 
 def main(text: str) -> None:
-    """Do what the JSON object `text` says: `bind`, `owner`, and `namespaces` as descriptors in their usual order."""
+    """Mount what the JSON object `text` says.
+
+    Args:
+        text: An object with `bind`, `owner`, and `namespaces`, descriptors in the order of `NAMESPACES`.
+    """
     order = json.loads(text)
     fds = dict(zip(NAMESPACES, order["namespaces"], strict=True))
     tree = rootfs.clone_bind_source(order["bind"]) if os.geteuid() == 0 else _clone_in_new_user_namespace(order)
     if os.geteuid() != 0:
         syscalls.setns(fds["user"])
-    syscalls.setns(fds["mnt"])  # and with it the root directory is the sandbox's
+    syscalls.setns(fds["mnt"])  # from here on, paths are those of the sandbox
     target, owner = order["bind"]["target"], order["owner"] and tuple(order["owner"])
     try:
         rootfs.make_mount_point(target, True, owner)
-    except OSError:  # below the root, which is read-only
+    except OSError:  # the mount point is to lie below the root, which is read-only
         syscalls.make_writable("/")
         try:
             rootfs.make_mount_point(target, True, owner)
@@ -36,11 +42,14 @@ def main(text: str) -> None:
             syscalls.make_read_only("/")
     syscalls.attach_tree(tree, target)
     with contextlib.suppress(OSError):
-        os.utime(os.path.dirname(target))  # inotify has no word for a mount; this wakes who watches
+        os.utime(os.path.dirname(target))  # inotify does not report mounts; this wakes its watchers
 
 
-def _clone_in_new_user_namespace(order: dict[str, object]) -> int:
-    """Copy the mount in namespaces made for that: without privileges, one may do so in no other."""
+def _clone_in_new_user_namespace(order: dict[str, Any]) -> int:
+    """Clone the mount in new namespaces.
+
+    An ordinary user may do so in no others.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         uid, gid = os.geteuid(), os.getegid()
@@ -48,7 +57,7 @@ def _clone_in_new_user_namespace(order: dict[str, object]) -> int:
         for name, content in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(content)
-        ipc.send(theirs, {}, [rootfs.clone_bind_source(order["bind"])])  # type: ignore[arg-type]
+        ipc.send(theirs, {}, [rootfs.clone_bind_source(order["bind"])])
         os._exit(0)
     theirs.close()
     _, received = ipc.receive(ours)

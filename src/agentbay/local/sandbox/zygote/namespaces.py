@@ -1,4 +1,8 @@
-"""The way from a child of the zygote to the first process of a sandbox."""
+"""Namespaces: creating those of a sandbox, and joining them from outside.
+
+Most functions run in process 1 before it gives up its privileges. `_serve_id_map_request` runs in the intermediate
+process, the child of the zygote that stays outside; `join_namespaces` runs in a child of the kernel zygote.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import select
 import signal
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agentbay.local.sandbox.shared import ipc, landlock, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import (
@@ -19,7 +23,7 @@ from agentbay.local.sandbox.shared.sandbox_config import (
     SandboxConfig,
     SandboxTemplate,
 )
-from agentbay.local.sandbox.shared.syscalls import setup_step
+from agentbay.local.sandbox.shared.setup_errors import setup_step
 from agentbay.local.sandbox.zygote import rlimits, rootfs
 
 _ALL = (
@@ -32,73 +36,72 @@ _ALL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedNamespaces:
-    """Process 1 of a sandbox that is to be told which.
+class PreparedNamespaces(NamedTuple):
+    """Process 1 of a sandbox that has no config yet.
 
     Attributes:
-        intermediate: A pidfd of the process between this one and the zygote, which goes away.
-        mapper: A socket to that process, which writes the maps of the user namespace; None where that has been done.
+        intermediate_pidfd: A pidfd of the process between this one and the zygote, which ends soon.
+        id_map_socket: A socket to that process, which writes the id maps; None where they are written already.
     """
 
     intermediate_pidfd: int
     id_map_socket: socket.socket | None
 
 
-def unshare_namespaces(frame: SandboxTemplate, channel: socket.socket) -> PreparedNamespaces:
-    """Return as process 1 of new namespaces, with all prepared that does not depend on the plan.
+def unshare_namespaces(template: SandboxTemplate, channel: socket.socket) -> PreparedNamespaces:
+    """Return as process 1 of new namespaces, set up as far as possible.
 
-    Root makes the namespaces as itself and enters a user namespace last, with a host uid that owns nothing: behind a
-    sandbox's uid 1000 must never stand root. Anyone else enters the user namespace first, for the rights over the rest.
+    What depends on the config is left to `complete_setup`.
+
+    Root unshares as root and enters a user namespace last, with a host uid that owns nothing: the sandbox's uid 1000
+    must never map to root. Any other user enters the user namespace first, for the capabilities over the others.
 
     Raises:
-        SetupFailed: Names the step and the errno. Raised in whichever process met it.
+        SetupFailed: In whichever process the step failed.
     """
-    owner = frame["owner"]
-    uid, gid = os.geteuid(), os.getegid()  # in a new user namespace they read as nobody's
+    owner = template["owner"]
+    uid, gid = os.geteuid(), os.getegid()  # in a new user namespace they read as 65534
     with setup_step("unshare"):
-        flags = _ALL & ~syscalls.CLONE_NEWNET if frame["host_network"] else _ALL
+        flags = _ALL & ~syscalls.CLONE_NEWNET if template["host_network"] else _ALL
         syscalls.unshare(flags if owner else flags | syscalls.CLONE_NEWUSER)
     if not owner:
         with setup_step("uid_map"):
             _write("/proc/self/setgroups", "deny")
             _write_id_maps("/proc/self", uid, gid)
-    embryo = _fork_init(channel, owner)
-    if not frame["host_network"]:
+    prepared = _fork_init(channel, owner)
+    if not template["host_network"]:
         with setup_step("loopback"):
             syscalls.bring_up_loopback()
     rootfs.prepare_rootfs()
-    return embryo
+    return prepared
 
 
-def complete_setup(embryo: PreparedNamespaces, plan: SandboxConfig, program: bytes) -> None:
-    """Make this process the first of the sandbox that is planned, without any privilege.
-
-    Args:
-        program: The system call filter.
+def complete_setup(prepared: PreparedNamespaces, config: SandboxConfig, seccomp_filter: bytes) -> None:
+    """Make this process 1 of the configured sandbox, without any privilege.
 
     Raises:
-        SetupFailed: Names the step and the errno.
+        SetupFailed: A step failed.
     """
     with setup_step("hostname"):
-        socket.sethostname(plan["hostname"])
-    rootfs.complete_rootfs(plan)
-    if embryo.id_map_socket:
-        _enter_user_namespace(embryo.id_map_socket)
-    _drop_privileges(plan["limits"], program, plan["network"])
-    _set_parent_death_signal(embryo.intermediate_pidfd)
+        socket.sethostname(config["hostname"])
+    rootfs.complete_rootfs(config)
+    if prepared.id_map_socket:
+        _enter_user_namespace(prepared.id_map_socket)
+    _drop_privileges(config["limits"], seccomp_filter, config["network"])
+    _set_parent_death_signal(prepared.intermediate_pidfd)
 
 
-def join_namespaces(fds: Sequence[int], entry: JoinInfo, program: bytes) -> None:
-    """Enter the namespaces of a sandbox without any privilege; the children of this process will be seen there.
+def join_namespaces(fds: Sequence[int], join_info: JoinInfo, seccomp_filter: bytes) -> None:
+    """Join the namespaces of a sandbox and give up every privilege.
+
+    Its pid namespace is that of the children of this process.
 
     Args:
         fds: The namespaces, in the order of `NAMESPACES`.
-        entry: What the sandbox has told of itself.
-        program: The system call filter.
+        join_info: What process 1 of the sandbox has sent.
 
     Raises:
-        SetupFailed: Names the step and the errno.
+        SetupFailed: A step failed.
     """
     root = os.geteuid() == 0
     with setup_step("setns"):
@@ -108,23 +111,28 @@ def join_namespaces(fds: Sequence[int], entry: JoinInfo, program: bytes) -> None
             os.setgroups([])
             os.setresgid(SANDBOX_GID, SANDBOX_GID, SANDBOX_GID)
             os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
-    _drop_privileges(entry["limits"], program, entry["network"])
+    _drop_privileges(join_info["limits"], seccomp_filter, join_info["network"])
 
 
-def join_cgroups(doors: Sequence[int]) -> None:
-    """Enter the control groups whose `cgroup.procs` files these are, before anything else: all that follows counts.
+def join_cgroups(cgroup_fds: Sequence[int]) -> None:
+    """Join the control groups whose `cgroup.procs` files these are.
+
+    This comes first, so that all that follows counts.
 
     Raises:
         SetupFailed: In the step "cgroup".
     """
     with setup_step("cgroup"):
-        for door in doors:
-            os.write(door, b"0")
-            os.close(door)
+        for fd in cgroup_fds:
+            os.write(fd, b"0")
+            os.close(fd)
 
 
 def _fork_init(channel: socket.socket, owner: tuple[int, int] | None) -> PreparedNamespaces:
-    """Fork process 1, tell the host its pid, and return in it; this process stays outside until it is not needed."""
+    """Fork process 1, send its pid to the service, and return in it.
+
+    This process stays outside the new namespaces, and exits.
+    """
     intermediate = os.pidfd_open(os.getpid())
     ours, theirs = socket.socketpair() if owner else (None, None)
     with setup_step("fork"):
@@ -136,15 +144,18 @@ def _fork_init(channel: socket.socket, owner: tuple[int, int] | None) -> Prepare
     pidfd = os.pidfd_open(pid)
     ipc.send(channel, {"event": "forked", "pid": pid}, [pidfd])
     if ours and theirs and owner:
-        for done_with in (ours, channel):
-            done_with.close()
+        for unused in (ours, channel):
+            unused.close()
         _serve_id_map_request(theirs, *owner)
     os._exit(0)
 
 
 def _set_parent_death_signal(intermediate: int) -> None:
-    """Have the kernel kill this process with the zygote: frozen, it cannot notice by itself that its host is gone."""
-    # Only when the intermediate process has ended is the zygote the parent; before, the signal would come for that one.
+    """Have the kernel kill this process with the zygote.
+
+    While frozen, it could not notice that the service is gone.
+    """
+    # the zygote is the parent only after the intermediate process has ended; before, its end would send the signal
     poll = select.poll()
     poll.register(intermediate, select.POLLIN)
     poll.poll()
@@ -154,7 +165,10 @@ def _set_parent_death_signal(intermediate: int) -> None:
 
 
 def _enter_user_namespace(mapper: socket.socket) -> None:
-    """Enter a user namespace whose only user is a host uid that owns nothing; whoever stays outside writes the map."""
+    """Enter a user namespace that maps one host uid, which owns nothing.
+
+    The intermediate process writes the map.
+    """
     with setup_step("unshare"):
         syscalls.unshare(syscalls.CLONE_NEWUSER)
     with setup_step("uid_map"), mapper:
@@ -167,16 +181,16 @@ def _enter_user_namespace(mapper: socket.socket) -> None:
         os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
 
 
-def _serve_id_map_request(asked: socket.socket, uid: int, gid: int) -> None:
-    """Write the maps of process 1 when it asks for them, unless it ends before."""
-    if not asked.recv(1):
+def _serve_id_map_request(requests: socket.socket, uid: int, gid: int) -> None:
+    """Write the id maps of process 1 when it asks for them."""
+    if not requests.recv(1):
         return
     code = 0
     try:
         _write_id_maps("/proc/1", uid, gid)
     except OSError as error:
         code = error.errno or errno.EIO
-    asked.send(code.to_bytes(4))
+    requests.send(code.to_bytes(4))
 
 
 def _write_id_maps(process: str, uid: int, gid: int) -> None:
@@ -192,17 +206,17 @@ def _write(path: str, content: str) -> None:
         os.close(fd)
 
 
-def _drop_privileges(own_limits: RlimitsConfig, program: bytes, network: str) -> None:
+def _drop_privileges(limits: RlimitsConfig, seccomp_filter: bytes, network: str) -> None:
     with setup_step("limits"):
-        rlimits.apply_rlimits(own_limits)
+        rlimits.apply_rlimits(limits)
     with setup_step("capabilities"):
         syscalls.drop_capabilities()
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if network == "host":
         with setup_step("landlock"):
-            landlock.block_abstract_sockets()  # in addition, where the kernel can: that network is the host's
+            landlock.block_abstract_sockets()  # they belong to the network namespace, here the host's
     with setup_step("seccomp"):
-        syscalls.install_seccomp_filter(program)
+        syscalls.install_seccomp_filter(seccomp_filter)
     with setup_step("prctl"):
-        # closes /proc/1/{environ,maps,fd,...} and tracing to the sandbox's user, whose uid this process has
+        # the sandbox's user has the same uid: without this it could read /proc/1/{environ,maps,fd,...} and trace it
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

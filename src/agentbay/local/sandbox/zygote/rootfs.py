@@ -1,8 +1,8 @@
-"""The file system that a sandbox sees.
+"""The root file system of a sandbox.
 
-A small read-only tmpfs holds the mount points; programs come read-only from the host, /proc, /dev and /tmp are the
-sandbox's own, and its home lies on disk. Nothing else of the host is there. What cannot be hidden: /proc/1/mountinfo
-names the directory on the host behind home, /tmp and each bind.
+A small read-only tmpfs holds the mount points; programs are bound read-only from the host, /proc, /dev and /tmp are
+the sandbox's own, and its home lies on disk. Nothing else of the host is visible, except that /proc/1/mountinfo names
+the host's directory behind home, /tmp and each bind.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from agentbay.local.sandbox.shared.sandbox_config import (
     BindMountConfig,
     SandboxConfig,
 )
+from agentbay.local.sandbox.shared.setup_errors import setup_step
 from agentbay.local.sandbox.shared.syscalls import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -27,7 +28,6 @@ from agentbay.local.sandbox.shared.syscalls import (
     MS_NOSUID,
     MS_PRIVATE,
     MS_SLAVE,
-    setup_step,
 )
 
 _EMPTY_DIRECTORIES = (
@@ -55,17 +55,20 @@ _LINKS = {
     "var/run": "/run",
     "var/tmp": "/tmp",
 }
-_HOME_ALIASES = ("workspace", "home/user", "home/guest")  # where programs for the cloud work too; links to the one home
+_HOME_ALIASES = ("workspace", "home/user", "home/guest")  # homes of the cloud's images; links to the one home
 _READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-_STAGING_MOUNT = "/sys"  # where the view lies until it is entered: nothing that is shown comes from there
+_STAGING_MOUNT = "/sys"  # the new root until pivot_root; nothing is bound from there
 
 
 def prepare_rootfs() -> None:
-    """Make what every view has. Needs mount and pid namespaces of its own, and the rights over them."""
+    """Make the part of the root that all sandboxes share.
+
+    Needs new mount and pid namespaces.
+    """
     os.umask(0o022)
     with setup_step("mount"):
-        syscalls.set_mount_propagation(MS_SLAVE)  # what the host mounts until the view is finished is to be found
+        syscalls.set_mount_propagation(MS_SLAVE)  # mounts that the host makes until the setup completes still appear
         syscalls.mount("tmpfs", _STAGING_MOUNT, MS_NOSUID | MS_NODEV, "size=16m,mode=755")
         os.chdir(_STAGING_MOUNT)
         _make_skeleton()
@@ -75,21 +78,24 @@ def prepare_rootfs() -> None:
         syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
-def complete_rootfs(plan: SandboxConfig) -> None:
-    """Add what is this sandbox's own to what `begin` has made, and enter it."""
+def complete_rootfs(config: SandboxConfig) -> None:
+    """Complete the root of `prepare_rootfs` with what is this sandbox's own.
+
+    Then pivot to it.
+    """
     with setup_step("mount"):
-        _bind_home_and_tmp(plan)
-    _write_etc(plan)
-    # Targets of the caller's binds may lie below directories that sandboxed code has written to, in an earlier life of
-    # this home: they are resolved inside the view, so that a planted link leads nowhere else.
+        _bind_home_and_tmp(config)
+    _write_etc(config)
+    # Targets of binds may lie below directories that sandboxed code wrote to in an earlier life of this home. They are
+    # resolved after pivot_root, so that a planted link cannot lead out (path traversal).
     with setup_step("bind"):
-        trees = [clone_bind_source(bind) for bind in plan["binds"]]
-        kinds = [os.path.isdir(bind["source"]) for bind in plan["binds"]]
+        trees = [clone_bind_source(bind) for bind in config["binds"]]
+        kinds = [os.path.isdir(bind["source"]) for bind in config["binds"]]
     with setup_step("pivot_root"):
         syscalls.pivot_root(_STAGING_MOUNT)
     with setup_step("bind"):
-        for bind, tree, is_directory in zip(plan["binds"], trees, kinds, strict=True):
-            make_mount_point(bind["target"], is_directory, plan["owner"])
+        for bind, tree, is_directory in zip(config["binds"], trees, kinds, strict=True):
+            make_mount_point(bind["target"], is_directory, config["owner"])
             syscalls.attach_tree(tree, bind["target"])
     with setup_step("mount"):
         syscalls.set_mount_propagation(MS_PRIVATE)
@@ -125,38 +131,40 @@ def _show_devices() -> None:
     syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
 
 
-def _bind_home_and_tmp(plan: SandboxConfig) -> None:
-    home = plan["home"][1:]
+def _bind_home_and_tmp(config: SandboxConfig) -> None:
+    home = config["home"][1:]
     os.makedirs(home)
-    syscalls.bind_mount(os.path.join(plan["root"], "home"), home, _WRITABLE)
-    syscalls.bind_mount(os.path.join(plan["root"], "tmp"), "tmp", _WRITABLE)
+    syscalls.bind_mount(os.path.join(config["root"], "home"), home, _WRITABLE)
+    syscalls.bind_mount(os.path.join(config["root"], "tmp"), "tmp", _WRITABLE)
     for name in _HOME_ALIASES:
-        if not any(_is_taken_by(bind, f"/{name}") for bind in plan["binds"]):
+        if not any(_is_covered_by(bind, f"/{name}") for bind in config["binds"]):
             os.symlink(CLIENT_HOME, name)
 
 
-def _is_taken_by(bind: BindMountConfig, place: str) -> bool:
-    """Whether a bind is at that place, or is something of the host, such as a Python, below it."""
-    return bind["target"] == place or (bind["read_only"] and bind["target"].startswith(f"{place}/"))
+def _is_covered_by(bind: BindMountConfig, path: str) -> bool:
+    """Return whether a bind hides that path.
+
+    It is at the path, or is something of the host, such as a Python, below it.
+    """
+    return bind["target"] == path or (bind["read_only"] and bind["target"].startswith(f"{path}/"))
 
 
 def clone_bind_source(bind: BindMountConfig) -> int:
-    """Return a descriptor of the source of a bind, to be attached somewhere."""
+    """Return a detached clone of the source of a bind, as a descriptor."""
     attributes = _READ_ONLY if bind["read_only"] else _WRITABLE
     if not bind["nofollow_root"]:
         return syscalls.clone_tree(bind["source"], attributes)
     top = os.open(bind["nofollow_root"], dirfd.DIRECTORY_OPEN_FLAGS)
     try:
-        with dirfd.open_directory(
-            top, [part for part in bind["source"][len(bind["nofollow_root"]) :].split("/") if part]
-        ) as fd:
+        below = bind["source"][len(bind["nofollow_root"]) :]
+        with dirfd.open_directory(top, [part for part in below.split("/") if part]) as fd:
             return syscalls.clone_tree(f"/proc/self/fd/{fd}", attributes)
     finally:
         os.close(top)
 
 
 def make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | None) -> None:
-    """Make `target` and what is missing above it; below home and /tmp it belongs to the sandbox."""
+    """Make `target` and its missing parents, which then belong to `owner`."""
     parent = os.path.dirname(target)
     if parent and not os.path.isdir(parent):
         make_mount_point(parent, True, owner)
@@ -178,8 +186,8 @@ def _create_file(path: str, content: str = "") -> None:
         os.close(fd)
 
 
-def _write_etc(plan: SandboxConfig) -> None:
-    user, home, hostname = plan["user"], plan["home"], plan["hostname"]
+def _write_etc(config: SandboxConfig) -> None:
+    user, home, hostname = config["user"], config["home"], config["hostname"]
     files = {
         "passwd": "root:x:0:0:root:/root:/bin/bash\n"
         f"{user}:x:{SANDBOX_UID}:{SANDBOX_GID}:{user}:{home}:/bin/bash\n"
@@ -188,13 +196,13 @@ def _write_etc(plan: SandboxConfig) -> None:
         "hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n",
         "hostname": hostname + "\n",
         "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n",
-        "resolv.conf": _resolver() if plan["network"] == "host" else "",
+        "resolv.conf": _resolv_conf() if config["network"] == "host" else "",
     }
     for name, content in files.items():
         _create_file("etc/" + name, content)
 
 
-def _resolver() -> str:
+def _resolv_conf() -> str:
     try:
         with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
             return file.read()

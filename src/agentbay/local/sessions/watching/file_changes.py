@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
+from agentbay.local.sandbox.shared.file_protocol import SnapshotReply, SnapshotTree
 
-TakeSnapshot = Callable[[str], Awaitable[dict[str, Any]]]
+TakeSnapshot = Callable[[str], Awaitable[SnapshotReply]]
 DirectorySnapshot = Mapping[str, list[Any]]
 _KERNEL_TICK_SECONDS = 0.02  # file times are no finer: two writes within a tick may bear the same time
 _MAX_SNAPSHOT_ATTEMPTS = 3
@@ -37,7 +38,7 @@ class FileChangeTracker:
         The first call returns none.
 
         Args:
-            take_snapshot: Returns the current state of a path, as the file operation "snapshot" does.
+            take_snapshot: Returns the current state of a path, as the file operation SnapshotTree does.
 
         Raises:
             FileOperationFailed: There is no such directory, and was none before.
@@ -54,22 +55,21 @@ class FileChangeTracker:
             return [] if before is None else diff_snapshots(before, now)
 
 
-async def take_snapshot(sandbox: Sandbox, path: str) -> dict[str, Any]:
+async def take_snapshot(sandbox: Sandbox, path: str) -> SnapshotReply:
     """Return the paths below a directory with their facts, and the time inside the sandbox."""
-    result, _ = await sandbox.run_file_operation("snapshot", {"path": path})
-    return result
+    reply, _ = await sandbox.run_file_operation(SnapshotTree(path))
+    return reply
 
 
 async def _take_stable_snapshot(take: TakeSnapshot, path: str) -> DirectorySnapshot:
     """Take snapshots until the last tick saw no write, so that the next write bears another time."""
     attempts_left = _MAX_SNAPSHOT_ATTEMPTS
     while True:
-        result = await take(path)
-        found: DirectorySnapshot = result["found"]
-        newest = max((facts[_MTIME_INDEX] for facts in found.values()), default=0)
+        snapshot = await take(path)
+        newest = max((facts[_MTIME_INDEX] for facts in snapshot.found.values()), default=0)
         attempts_left -= 1
-        if not attempts_left or abs(result["now"] - newest) > _KERNEL_TICK_SECONDS * 1e9:
-            return found
+        if not attempts_left or abs(snapshot.now - newest) > _KERNEL_TICK_SECONDS * 1e9:
+            return snapshot.found
         await asyncio.sleep(_KERNEL_TICK_SECONDS)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from typing import Any
 
 from agentbay.local.sandbox.service.errors import SandboxGone
 from agentbay.local.sandbox.service.manager import ResourceCreationFailed, Sandbox
+from agentbay.local.sandbox.shared.file_protocol import SnapshotReply, SnapshotTree
 from agentbay.local.sessions.session import Session
 
 POLL_INTERVAL_SECONDS = 0.2  # between two snapshots where inotify is not available
@@ -41,7 +41,7 @@ class InotifyWatcher:
         finally:
             self._wake()
 
-    async def take_snapshot(self, path: str) -> dict[str, Any]:
+    async def take_snapshot(self, path: str) -> SnapshotReply:
         """Take a snapshot of a directory, and watch everything that it finds from then on.
 
         This does not count as an activity of the session's user.
@@ -56,10 +56,9 @@ class InotifyWatcher:
             if watch:
                 _discard_events(self._inotify)
             source = os.dup(self._inotify) if watch else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            params = {"path": path, "watch": watch}
-            result = await sandbox.run_file_operation_with_input("snapshot", params, source)
-        self._is_watching = result["watched"]
-        return result
+            reply = await sandbox.run_file_operation_with_input(SnapshotTree(path, watch), source)
+        self._is_watching = reply.watched
+        return reply
 
     def reset(self) -> None:
         """Drop all watches: inotify goes on watching what was moved out of the tree."""

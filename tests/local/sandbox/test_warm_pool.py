@@ -1,4 +1,4 @@
-"""What is made in advance is as good as what is made when it is asked for."""
+"""The warm pool: a preforked sandbox is as good as a new one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agentbay.local.sandbox.service.manager import SandboxError
 from tests.local.sandbox.conftest import Lab, becomes
 from tests.local.traces import eventually
 
-SOURCE = str(Path(capability_probe.__file__).resolve().parents[3])
+SOURCE = str(Path(capability_probe.__file__).resolve().parents[4])
 MOUNTED_SINCE = """
 import asyncio, subprocess, sys
 from pathlib import Path
@@ -24,16 +24,16 @@ sys.path.insert(0, sys.argv[1])
 from agentbay.local.sandbox.service.manager import BindMount, SandboxManager, SandboxSpec
 
 async def main():
-    host = await SandboxManager.start()
+    manager = await SandboxManager.start()
     directory = Path(sys.argv[2])
-    while host._warm_pool._spare is None:
+    while manager._warm_pool._spare is None:
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.5)
     subprocess.run(["mount", "-t", "tmpfs", "none", directory / "late"], check=True)
     (directory / "late/file").write_text("mounted since")
     spec = SandboxSpec(root=directory / "root", binds=[BindMount(str(directory / "late"), "/mnt/late", read_only=True)])
-    print((await (await host.create(spec)).run(["cat", "/mnt/late/file"])).stdout.decode())
-    await host.close()
+    print((await (await manager.create(spec)).run(["cat", "/mnt/late/file"])).stdout.decode())
+    await manager.close()
 
 asyncio.run(main())
 """
@@ -41,7 +41,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("propagation", ["private", "shared"])
 def test_mounts_of_the_host(tmp_path: Path, propagation: str):
-    """A sandbox shows what the host has mounted until it is asked for, not until it was made in advance."""
+    """A preforked sandbox shows what the host mounted since."""
     for name in ("late", "root"):
         (tmp_path / name).mkdir()
     own = ["unshare", "--mount", "--propagation", propagation]
@@ -57,12 +57,12 @@ def test_one_that_has_died(experiment):
 
     async def body(lab: Lab) -> None:
         async def waits() -> bool:
-            return lab.host._warm_pool._spare is not None
+            return lab.manager._warm_pool._spare is not None
 
         await becomes(waits)
-        embryo = lab.host._warm_pool._spare
+        embryo = lab.manager._warm_pool._spare
         assert embryo
-        kill_below(lab.host._zygote._process.pid)
+        kill_below(lab.manager._zygote._process.pid)
         assert eventually(lambda: not embryo.is_usable)
         assert (await (await lab.sandbox()).run(["echo", "well"])).stdout == b"well\n"
 
@@ -70,7 +70,7 @@ def test_one_that_has_died(experiment):
 
 
 def test_one_for_another_network(experiment):
-    """What was made in advance for one network does not become a sandbox of another."""
+    """A sandbox preforked for one network does not get another."""
 
     async def body(lab: Lab) -> None:
         networks = [
@@ -85,10 +85,10 @@ def test_one_for_another_network(experiment):
 
 @pytest.mark.parametrize("spare", range(3))
 def test_no_descriptors(experiment, spare):
-    """Where the service may open no more, a sandbox is refused with the reason, and nothing of it stays open."""
+    """Without free descriptors a sandbox is refused with the reason, and leaks none."""
 
     async def body(lab: Lab) -> None:
-        lab.host._warm_pool.clear()
+        lab.manager._warm_pool.clear()
         before, limits = open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
         lowest = os.dup(0)
         os.close(lowest)

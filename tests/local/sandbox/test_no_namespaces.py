@@ -23,6 +23,7 @@ from agentbay.local.sandbox.service.manager import (
     SandboxSpec,
 )
 from agentbay.local.sandbox.shared import landlock
+from agentbay.local.sandbox.shared.file_protocol import ReadFile, WriteFile
 from tests.local.sandbox.conftest import grows
 from tests.local.sandbox.test_lifecycle import SOURCE
 from tests.local.traces import PATIENCE, eventually, processes_with, unique_seconds
@@ -37,14 +38,14 @@ def conduct(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Non
 
     def run(body: Body, **options: object) -> None:
         async def whole() -> None:
-            host = await SandboxManager.start(isolation=request.param)
-            assert host.isolation == request.param
+            manager = await SandboxManager.start(isolation=request.param)
+            assert manager.isolation == request.param
             try:
                 root = tmp_path / "sandbox"
                 root.mkdir()
-                await asyncio.wait_for(body(await host.create(SandboxSpec(root=root, **options)), host), PATIENCE)
+                await asyncio.wait_for(body(await manager.create(SandboxSpec(root=root, **options)), manager), PATIENCE)
             finally:
-                await host.close()
+                await manager.close()
 
         asyncio.run(whole())
 
@@ -64,14 +65,14 @@ time.sleep(600)
 def test_tools_work(conduct, tmp_path):
     """Commands, files by the paths that clients know, terminals and ports work as ever."""
 
-    async def body(sandbox: Sandbox, host: SandboxManager) -> None:
+    async def body(sandbox: Sandbox, manager: SandboxManager) -> None:
         done = await sandbox.run(["bash", "-c", "pwd; echo x > f; mktemp; cat <(echo y); id -u"])
         home, temporary, *rest = done.stdout.decode().splitlines()
         assert (home, rest) == (str(tmp_path / "sandbox/home"), ["y", str(os.geteuid())])
         assert temporary.startswith(str(tmp_path / "sandbox/tmp/"))
-        assert host.owner == (os.geteuid(), os.getegid())
-        await sandbox.run_file_operation("write", {"path": "/home/wuying/a/b"}, input=b"payload")
-        assert (await sandbox.run_file_operation("read", {"path": "a/b"}))[1] == b"payload"
+        assert manager.owner == (os.geteuid(), os.getegid())
+        await sandbox.run_file_operation(WriteFile("/home/wuying/a/b"), input=b"payload")
+        assert (await sandbox.run_file_operation(ReadFile("a/b")))[1] == b"payload"
         assert (await sandbox.run(["cat", "b"], cwd="/home/wuying/a")).stdout == b"payload"
         terminal = await sandbox.open_terminal(["sh", "-c", "tty; exit 3"], cols=80, rows=24)
         assert await terminal.exited == 3
@@ -86,9 +87,9 @@ def test_tools_work(conduct, tmp_path):
 
 
 def test_all_of_it_ends(conduct):
-    """A timeout kills what the command has left behind; closing kills everything, also what is stopped or a daemon."""
+    """A timeout kills daemons of the command, and close kills everything."""
 
-    async def body(sandbox: Sandbox, host: SandboxManager) -> None:
+    async def body(sandbox: Sandbox, manager: SandboxManager) -> None:
         late, left = unique_seconds(), unique_seconds()
         daemon = f"setsid nohup sleep {late} >&/dev/null & (setsid sh -c 'setsid sleep {late} >&/dev/null &') ; wait"
         done = await sandbox.run(["bash", "-c", daemon], timeout=0.5)
@@ -108,7 +109,7 @@ def test_all_of_it_ends(conduct):
 def test_pause(conduct, tmp_path):
     """Freezing stops all of it, the first process aside, and it goes on after."""
 
-    async def body(sandbox: Sandbox, host: SandboxManager) -> None:
+    async def body(sandbox: Sandbox, manager: SandboxManager) -> None:
         task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> n; done"]))
         file = tmp_path / "sandbox/home/n"
         await grows(file)
@@ -124,15 +125,15 @@ def test_pause(conduct, tmp_path):
 
 
 def test_binds(conduct, tmp_path):
-    """What is to be seen below home is linked there; what is to be seen elsewhere cannot be, and that is said."""
+    """Binds below home become links, and others are refused with the reason."""
     shared = tmp_path / "shared"
     shared.mkdir()
 
-    async def body(sandbox: Sandbox, host: SandboxManager) -> None:
+    async def body(sandbox: Sandbox, manager: SandboxManager) -> None:
         await sandbox.run(["bash", "-c", "echo x > deep/data/f"])
         assert (shared / "f").read_text() == "x\n"
         with pytest.raises(SandboxError, match="without namespaces, only what is below /home/wuying"):
-            await host.create(SandboxSpec(root=tmp_path / "sandbox", binds=[BindMount(str(shared), "/mnt/data")]))
+            await manager.create(SandboxSpec(root=tmp_path / "sandbox", binds=[BindMount(str(shared), "/mnt/data")]))
         with pytest.raises(SandboxError, match="no namespaces"):
             await sandbox.get_join_info()
 
@@ -145,8 +146,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 async def main():
-    host = await SandboxManager.start(isolation=sys.argv[3])
-    sandbox = await host.create(SandboxSpec(root=Path(sys.argv[2])))
+    manager = await SandboxManager.start(isolation=sys.argv[3])
+    sandbox = await manager.create(SandboxSpec(root=Path(sys.argv[2])))
     await sandbox.run(["bash", "-c", f"(setsid sleep {sys.argv[4]} >&/dev/null &)"])
     asyncio.create_task(sandbox.run(["sleep", sys.argv[4]]))
     while len(sandbox.list_processes()) < 2:
@@ -175,7 +176,10 @@ def test_a_killed_host(tmp_path, isolation):
 
 @pytest.mark.skipif("landlock" not in ISOLATIONS, reason="takes Landlock of ABI 6; what is said without it is tested")
 def test_what_landlock_closes(tmp_path):
-    """Files, processes and abstract sockets of the host are closed; without it, the same program reaches them."""
+    """Landlock closes files, processes and abstract sockets of the host.
+
+    Without it, the same program reaches them.
+    """
     (tmp_path / "secret").write_text("host-secret")
     with socket.socket(socket.AF_UNIX) as abstract:
         abstract.bind(f"\0agentbay-test-{os.getpid()}")
@@ -199,23 +203,23 @@ attempt(lambda: socket.socket(socket.AF_UNIX).connect("\\0agentbay-test-{os.getp
 """
 
         async def attempts(isolation: str) -> list[str]:
-            host = await SandboxManager.start(isolation=isolation)  # type: ignore[arg-type]
+            manager = await SandboxManager.start(isolation=isolation)  # type: ignore[arg-type]
             try:
                 root = tmp_path / isolation
                 root.mkdir()
-                sandbox = await host.create(SandboxSpec(root=root))
+                sandbox = await manager.create(SandboxSpec(root=root))
                 with pytest.raises(FileOperationFailed) if isolation == "landlock" else nullcontext():
-                    await sandbox.run_file_operation("read", {"path": str(tmp_path / "secret")})
+                    await sandbox.run_file_operation(ReadFile(str(tmp_path / "secret")))
                 return (await sandbox.run(["python3", "-c", program])).stdout.decode().split()
             finally:
-                await host.close()
+                await manager.close()
 
         assert asyncio.run(attempts("landlock")) == ["13", "13", "13", "13", "13", "1", "13", "1"]
         assert set(asyncio.run(attempts("none"))) == {"open"}
 
 
 def test_capabilities_of_an_ordinary_user():
-    """One who has no right to drop capabilities for later programs has none himself, and is let through."""
+    """A user who may not drop capabilities of later programs has none."""
     program = """
 import os, sys
 sys.path.insert(0, sys.argv[1])

@@ -1,0 +1,129 @@
+"""Building the config of a sandbox from what the caller asks for."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import sys
+from pathlib import Path
+
+from agentbay.local.sandbox.service.errors import IsolationUnavailable
+from agentbay.local.sandbox.service.spec import IsolationMode, NetworkMode, SandboxSpec
+from agentbay.local.sandbox.shared.sandbox_config import BindMountConfig, SandboxConfig, SandboxTemplate
+from agentbay.local.sandbox.shared.setup_errors import setup_step
+
+_FIRST_HOST_ID = 1_000_000  # host uid and gid behind the users of root's sandboxes; they own nothing else
+_PREFIX_PARTS = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share")
+
+
+def make_template(isolation: IsolationMode, network: NetworkMode, owner: tuple[int, int] | None) -> SandboxTemplate:
+    """Return what sandboxes of this kind have in common."""
+    return {"isolation": isolation, "host_network": network == "host", "owner": owner}
+
+
+def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> SandboxConfig:
+    """Return the config for `spec`.
+
+    `nice` is the niceness of its processes.
+    """
+    own: list[BindMountConfig] = [
+        {"source": bind.source, "target": bind.target, "read_only": bind.read_only, "nofollow_root": bind.nofollow_root}
+        for bind in spec.binds
+    ]
+    limits, root, isolated = spec.limits, str(spec.root.resolve()), template["isolation"] == "namespaces"
+    return {
+        **template,
+        "root": root,
+        "home": spec.home if isolated else os.path.join(root, "home"),
+        "user": spec.user,
+        "hostname": spec.hostname,
+        "network": spec.network,
+        "env": dict(spec.env),
+        "binds": [*_interpreter_mounts(), *own],
+        "limits": {
+            "processes": limits.processes,
+            "memory_bytes": limits.memory_bytes,
+            "open_files": limits.open_files,
+            "file_size": limits.file_size,
+            "nice": nice,
+        },
+    }
+
+
+def nice_for_cpu_share(share: int) -> int:
+    """Return the niceness for a share of processor time, 0 for 100.
+
+    Only root could go below 0.
+    """
+    # kernel/sched/core.c, sched_prio_to_weight: each step is a factor of 1.25
+    return min(max(round(math.log(100 / share, 1.25)), 0), 19)
+
+
+def create_directories(config: SandboxConfig) -> None:
+    """Make the directories of a sandbox below its root.
+
+    Raises:
+        SetupFailed: The root is missing, or may not be used.
+    """
+    with setup_step("prepare"):
+        _make_directories(Path(config["root"]), config["owner"])
+
+
+def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
+    for name, mode in (("home", 0o755), ("tmp", 0o1777)):
+        directory = root / name
+        directory.mkdir(exist_ok=True)
+        directory.chmod(mode)
+        if owner:
+            os.chown(directory, *owner)
+    # where X servers put their sockets; also, /tmp is then not empty
+    sockets = root / "tmp" / ".X11-unix"
+    if not os.path.lexists(sockets):  # code in an earlier life of this sandbox may have put something there
+        sockets.mkdir()
+        sockets.chmod(0o1777)
+
+
+@functools.cache
+def _interpreter_mounts() -> list[BindMountConfig]:
+    """Return mounts of this Python where it lies outside /usr.
+
+    Only parts of its prefix are shown: the prefix may be the user's project.
+    """
+    prefixes = [Path(prefix) for prefix in dict.fromkeys([sys.base_prefix, sys.prefix])]
+    parts = [prefix / part for prefix in prefixes if not prefix.is_relative_to("/usr") for part in _PREFIX_PARTS]
+    return [
+        {"source": str(part), "target": str(part), "read_only": True, "nofollow_root": ""}
+        for part in parts
+        if part.exists()
+    ]
+
+
+def sandbox_owner() -> tuple[int, int] | None:
+    """Return the host uid and gid for root's sandboxes, or None for other users.
+
+    Raises:
+        IsolationUnavailable: This user namespace has no spare ids, and root must not be behind a sandbox's user.
+    """
+    if os.geteuid() != 0:
+        return None
+    uids, gids = Path("/proc/self/uid_map").read_text(), Path("/proc/self/gid_map").read_text()
+    uid, gid = _find_unused_id(uids), _find_unused_id(gids)
+    if uid and gid:
+        return uid, gid
+    if "0" in (uids.split()[1], gids.split()[1]):
+        obstacle = "This user namespace has no ids for sandboxes beside root's: give it 65536 of them"
+        raise IsolationUnavailable([f"{obstacle}, or start the runtime as an ordinary user."])
+    return None  # outside, this root is an ordinary user
+
+
+def _find_unused_id(id_map: str) -> int | None:
+    """Return an id that nobody has.
+
+    In a container with a user namespace of its own, not every number exists.
+    """
+    ranges = [(int(line.split()[0]), int(line.split()[2])) for line in id_map.splitlines()]
+    if any(first <= _FIRST_HOST_ID < first + count for first, count in ranges):
+        return _FIRST_HOST_ID
+    first, count = max(ranges)
+    return first + count - 3 if count > 1000 else None  # leaves out 65534, nobody, of the usual 65536

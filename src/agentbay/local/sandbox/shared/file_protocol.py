@@ -1,0 +1,278 @@
+"""The request and reply classes of the file operations in a sandbox.
+
+On the channel a request is the name of its class and its fields as a JSON object. The reply comes through a pipe:
+the payload, the reply's fields as JSON, and the length of that JSON in 8 bytes. The length stands last, so that an
+operation can still report an error after half of its payload.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar, dataclass_transform, get_args
+
+REPLY_LENGTH = struct.Struct(">Q")
+
+
+@dataclass_transform()
+class _Record:
+    """A value with the fields that its class declares.
+
+    A dataclass would make the zygote import `inspect`.
+    """
+
+    def __init__(self, *values: Any, **fields: Any) -> None:
+        vars(self).update(zip(type(self).__annotations__, values, strict=False))
+        vars(self).update(fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that were given.
+
+        The others have their defaults.
+        """
+        return vars(self)
+
+
+class FileReply(_Record):
+    """What a file operation returns beside its payload."""
+
+
+ReplyT = TypeVar("ReplyT", bound=FileReply)
+
+
+class FileRequest(_Record, Generic[ReplyT]):
+    """A file operation.
+
+    Relative paths, and `~`, start at the sandbox's home.
+    """
+
+    reply_class: ClassVar[type[FileReply]]
+
+    def __init_subclass__(cls) -> None:
+        cls.reply_class = get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined]  # set by Generic
+
+    def parse_reply(self, fields: dict[str, Any]) -> ReplyT:
+        """Return the reply that a JSON object holds."""
+        return self.reply_class(**fields)  # type: ignore[return-value]  # the class that ReplyT stands for
+
+
+class PathReply(FileReply):
+    """The absolute path that an operation worked on."""
+
+    path: str
+
+
+class ReadReply(FileReply):
+    """The payload is the content.
+
+    `size` is that of the whole file, in bytes.
+    """
+
+    size: int
+    read: int
+
+
+class WriteReply(FileReply):
+    """How many bytes were written, and whether the file is new."""
+
+    path: str
+    written: int
+    created: bool
+
+
+class EditReply(FileReply):
+    """The change as a unified diff.
+
+    "" for files too large to compare.
+    """
+
+    path: str
+    diff: str
+
+
+class FileStatus(TypedDict):
+    """What stat(2) says of a file.
+
+    Times are seconds since 1970.
+    """
+
+    size: int
+    is_directory: bool
+    is_file: bool
+    permissions: str  # octal, 3 or 4 digits
+    mtime: float
+    atime: float
+    ctime: float
+
+
+class EntryStatus(FileStatus):
+    """A directory entry."""
+
+    name: str
+    is_symlink: bool
+
+
+class ListReply(FileReply):
+    """The entries of a directory, sorted by name."""
+
+    entries: list[EntryStatus]
+
+
+class StatReply(FileReply):
+    """What stat(2) says of a path.
+
+    Times are seconds since 1970.
+    """
+
+    path: str
+    is_symlink: bool
+    size: int
+    is_directory: bool
+    is_file: bool
+    permissions: str  # octal, 3 or 4 digits
+    mtime: float
+    atime: float
+    ctime: float
+
+
+class SearchReply(FileReply):
+    """The paths that match, sorted."""
+
+    matches: list[str]
+
+
+class SnapshotReply(FileReply):
+    """Each path below `path` with [is directory, mtime in nanoseconds, size, inode].
+
+    `now` is the sandbox's time in nanoseconds; `watched` says whether inotify watches cover the whole tree.
+    """
+
+    path: str
+    found: dict[str, list[int]]
+    now: int
+    watched: bool
+
+
+class SendTreeReply(FileReply):
+    """Nothing.
+
+    The payload is a tree stream.
+    """
+
+
+class ReceiveTreeReply(FileReply):
+    """The fingerprint of each file that was written, and the first errors."""
+
+    facts: dict[str, list[int]]
+    errors: list[dict[str, str]]
+
+
+class ReadFile(FileRequest[ReadReply]):
+    """Send `length` bytes of a file from `offset`.
+
+    A length of 0 means all.
+    """
+
+    path: str
+    offset: int = 0
+    length: int = 0
+
+
+class WriteFile(FileRequest[WriteReply]):
+    """Replace a file atomically by the input, or append to it.
+
+    `sync` waits for the disk.
+    """
+
+    path: str
+    append: bool = False
+    sync: bool = False
+
+
+class EditFile(FileRequest[EditReply]):
+    """Replace the first occurrence of each text, all or none.
+
+    The input is a JSON list of pairs.
+    """
+
+    path: str
+    dry_run: bool = False
+
+
+class ListDirectory(FileRequest[ListReply]):
+    """List a directory."""
+
+    path: str
+
+
+class StatPath(FileRequest[StatReply]):
+    """Describe what a path leads to."""
+
+    path: str
+
+
+class MakeDirectory(FileRequest[PathReply]):
+    """Make a directory and its parents.
+
+    An existing one is left as it is.
+    """
+
+    path: str
+
+
+class RemovePath(FileRequest[PathReply]):
+    """Remove a file or a link.
+
+    A directory only if `recursive`.
+    """
+
+    path: str
+    recursive: bool = False
+
+
+class MovePath(FileRequest[PathReply]):
+    """Rename a path.
+
+    Across file systems, copy and remove it.
+    """
+
+    source: str
+    target: str
+
+
+class SearchTree(FileRequest[SearchReply]):
+    """Find paths by name.
+
+    `exclude` holds patterns for names and for paths relative to `path`.
+    """
+
+    path: str
+    pattern: str
+    exclude: Sequence[str] = ()
+
+
+class SnapshotTree(FileRequest[SnapshotReply]):
+    """Describe a tree.
+
+    With `watch`, the input is an inotify descriptor, which gets a watch on each directory.
+    """
+
+    path: str
+    watch: bool = False
+
+
+class SendTree(FileRequest[SendTreeReply]):
+    """Stream a tree, or `only` a path below it.
+
+    The input says, as JSON, which files the caller has.
+    """
+
+    path: str
+    only: str
+    white_lists: Sequence[Mapping[str, Any]]
+
+
+class ReceiveTree(FileRequest[ReceiveTreeReply]):
+    """Make the tree that the input, a tree stream, holds."""
+
+    path: str

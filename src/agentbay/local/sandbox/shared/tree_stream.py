@@ -1,0 +1,99 @@
+"""The stream format in which whole directory trees enter and leave a sandbox.
+
+A stream is a sequence of records: 4 bytes of length and a JSON object. The record of a file is followed by its content
+in chunks, each with 4 bytes of length, then an empty chunk and one byte that says whether the file changed while it
+was read. The last record holds "end".
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from agentbay.local.sandbox.shared.fd_io import write_all
+
+CHUNK_BYTES = 1 << 18
+_LENGTH_PREFIX = struct.Struct(">I")
+
+TreeRecord = dict[str, Any]
+
+
+class TruncatedStream(OSError):
+    """A stream stopped before its last record."""
+
+
+class TreeStreamWriter:
+    """Writes records and file contents to a descriptor, with a buffer."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
+
+    def write_record(self, **content: Any) -> None:
+        """Write one record."""
+        body = json.dumps(content).encode()
+        self._put(_LENGTH_PREFIX.pack(len(body)) + body)
+
+    def write_content(self, read: Callable[[int], bytes]) -> int:
+        """Write the content of a file and return its size.
+
+        `write_unchanged_flag` must follow.
+        """
+        size = 0
+        while chunk := read(CHUNK_BYTES):
+            self._put(_LENGTH_PREFIX.pack(len(chunk)) + chunk)
+            size += len(chunk)
+        self._put(_LENGTH_PREFIX.pack(0))
+        return size
+
+    def write_unchanged_flag(self, unchanged: bool) -> None:
+        """Write whether the file stayed the same while it was read."""
+        self._put(b"\1" if unchanged else b"\0")
+
+    def end(self) -> None:
+        """Write the last record."""
+        self.write_record(end=True)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write out the buffer."""
+        buffered = bytes(self._buffer)
+        self._buffer.clear()
+        write_all(self._fd, buffered)
+
+    def _put(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) >= CHUNK_BYTES:
+            self.flush()
+
+
+class TreeStreamReader:
+    """Reads records and file contents from a descriptor, which stays the caller's."""
+
+    def __init__(self, fd: int) -> None:
+        self._file = open(fd, "rb", buffering=CHUNK_BYTES, closefd=False)  # noqa: SIM115 - the descriptor is the caller's
+
+    def read_record(self) -> TreeRecord | None:
+        """Read the next record, or return None after the last."""
+        record: TreeRecord = json.loads(self._read_exactly(self._read_length()))
+        return None if "end" in record else record
+
+    def read_chunk(self) -> bytes:
+        """Read the next chunk of a file, b"" at its end."""
+        return self._read_exactly(self._read_length())
+
+    def read_unchanged_flag(self) -> bool:
+        """Read whether the file stayed the same while it was read."""
+        return self._read_exactly(1) == b"\1"
+
+    def _read_length(self) -> int:
+        length: int = _LENGTH_PREFIX.unpack(self._read_exactly(_LENGTH_PREFIX.size))[0]
+        return length
+
+    def _read_exactly(self, length: int) -> bytes:
+        data = self._file.read(length)
+        if len(data) != length:
+            raise TruncatedStream("the stream ended too early")
+        return data
