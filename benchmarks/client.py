@@ -1,4 +1,4 @@
-"""What the client costs: ours, the official package and plain httpx side by side, as ratios in one run.
+"""Measure the client beside the official one and plain httpx, as ratios.
 
     scripts/bench [--rounds N]
 
@@ -69,7 +69,7 @@ def run(client: str, *line: str, environment: dict[str, str], folder: str) -> st
 
 
 def import_ms(client: str, environment: dict[str, str], folder: str) -> float:
-    """Wall time of the import alone: a fresh interpreter's, less that of one that imports nothing."""
+    """Return the wall time of the import alone, in milliseconds."""
     taken = []
     for program in ("pass", IMPORTS[client]):
         began = time.perf_counter()
@@ -79,7 +79,7 @@ def import_ms(client: str, environment: dict[str, str], folder: str) -> float:
 
 
 def sizes(environment: dict[str, str], folder: str) -> dict[str, Any]:
-    """How many distributions an installation has, and how large they are; ours as a wheel would install it."""
+    """Return the number and size of the distributions in an installation."""
     found = {}
     for client, name in (("official", "wuying-agentbay-sdk"), ("httpx", "httpx"), ("ours", "agentbay-sdk")):
         program = APPLIES + SIZES
@@ -90,7 +90,7 @@ def sizes(environment: dict[str, str], folder: str) -> dict[str, Any]:
 
 
 def rounds(count: int, urls: dict[str, str], environment: dict[str, str], folder: str) -> list[dict[str, Any]]:
-    """Run everything so many times."""
+    """Run all measurements this many times."""
     control = urls["http"]
     found = []
     for number in range(count):
@@ -110,7 +110,7 @@ def rounds(count: int, urls: dict[str, str], environment: dict[str, str], folder
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The median of each figure, and of its ratio to httpx within the rounds."""
+    """Return the median of each figure, and of its ratio to httpx."""
     table: dict[str, Any] = {}
     for name in rows[0]:
         cells = [row[name] for row in rows if name in row]

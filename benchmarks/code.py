@@ -1,4 +1,4 @@
-"""What code in a session costs: ours beside a plain ipykernel, in one run; and many Python kernels at once.
+"""Measure running code, beside a plain ipykernel, and many kernels at once.
 
     python benchmarks/code.py [rounds] [sessions]
 
@@ -28,7 +28,7 @@ WARM_UP = 10.0  # seconds at most for the zygote to be ready
 
 
 class Figures:
-    """Times by name, in the order in which they were first taken."""
+    """Durations by name, in the order of first measurement."""
 
     def __init__(self) -> None:
         self._taken: dict[str, list[float]] = {}
@@ -40,7 +40,7 @@ class Figures:
         self._taken.setdefault(name, []).append((time.perf_counter() - began) * 1000)
 
     def tell(self) -> None:
-        """Print them."""
+        """Print the durations."""
         print(f"{'':<44}{'median ms':>10}{'best ms':>10}")
         for name, values in self._taken.items():
             print(f"{name:<44}{statistics.median(values):>10.1f}{min(values):>10.1f}")
@@ -97,7 +97,7 @@ async def run(session: AsyncSession, code: str, language: str = "python") -> Non
 
 
 def descendants() -> set[int]:
-    """All processes that descend from this one."""
+    """Return all processes below this one."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -111,13 +111,13 @@ def descendants() -> set[int]:
 
 
 def memory(pids: Iterable[int]) -> float:
-    """Proportional memory, MiB."""
+    """Return the proportional memory in MiB."""
     lines = (line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 async def many(bay: AsyncAgentBay, count: int) -> None:
-    """Hold so many sessions with a Python kernel each, all at once."""
+    """Keep this many sessions open at once, each with a Python kernel."""
     before = memory(descendants())
 
     async def one(number: int) -> AsyncSession:

@@ -1,4 +1,4 @@
-"""What synchronising contexts takes: many small files, and one large one, up into a context and down from it.
+"""Measure the synchronisation of contexts, for many small files and one large.
 
     python benchmarks/contexts.py [--bucket] [FILES MEBIBYTES]...
 
@@ -37,7 +37,7 @@ DIGEST = f"cd {TOP} && find . -type f -print0 | sort -z | xargs -0 cat | sha256s
 
 
 def main() -> None:
-    """Run what the command line says, and print a table."""
+    """Run the measurements of the command line, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bucket", action="store_true")
     parser.add_argument("numbers", nargs="*", type=int, default=[100_000, 1, 1, 2048])
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _measure(bay: AgentBay, files: int, mebibytes: int) -> tuple[float, float, float]:
-    """Return the seconds of a first sync, of one more of which nothing has changed, and of the download."""
+    """Return the seconds of a first sync, an unchanged one, and a download."""
     context = bay.context.create(f"{files}-{mebibytes}").unwrap().context
     policy = SyncPolicy(upload_policy=UploadPolicy(auto_upload=False))
     params = CreateSessionParams(context_syncs=[ContextSync(context.id, TOP, policy)])
@@ -82,7 +82,7 @@ def _run(session: Session, command: str) -> str:
 
 @contextmanager
 def _runtime(folder: Path, *, bucket: bool) -> Iterator[tuple[AgentBay, int]]:
-    """Run a runtime; yield a client of it and its process id."""
+    """Run a runtime, and yield a client and the process id."""
     with _bucket() if bucket else _nothing() as (options, environment):
         command = [sys.executable, "-m", "agentbay.local", "--state-dir", str(folder / "state"), *options]
         environment = {**os.environ, **environment}
@@ -119,7 +119,7 @@ def _bucket() -> Iterator[tuple[list[str], dict[str, str]]]:
 
 
 def _peak(process: int) -> int:
-    """The most memory that a process has had, in MiB."""
+    """Return the peak memory of a process in MiB."""
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text(encoding="ascii"))
     assert found is not None
     return int(found[1]) >> 10

@@ -1,4 +1,4 @@
-"""What the page of the local runtime costs: with many sessions in its list, and for commands while somebody looks.
+"""Measure what the dashboard costs, for many sessions and while commands run.
 
     python benchmarks/page.py [SECONDS [SESSIONS ...]]
 
@@ -38,7 +38,7 @@ ROUNDS = 300
 
 
 class Visitor(threading.Thread):
-    """Somebody who looks at the page: reads what the runtime tells, and counts it."""
+    """A browser's stand-in that reads and counts the events."""
 
     def __init__(self, url: str, key: str, path: str = "") -> None:
         super().__init__(daemon=True)
@@ -74,20 +74,20 @@ class Visitor(threading.Thread):
 
 
 def processor_seconds(process: int) -> float:
-    """What a process has used."""
+    """Return the processor time of a process."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / TICKS
 
 
 def share(process: int, seconds: float) -> float:
-    """Per cent of a core that a process takes from now on."""
+    """Return the share of a core that a process uses, per cent."""
     began, before = time.monotonic(), processor_seconds(process)
     time.sleep(seconds)
     return 100 * (processor_seconds(process) - before) / (time.monotonic() - began)
 
 
 def of_the_list(url: str, key: str, process: int, seconds: float, pages: int) -> str:
-    """A row: what so many open pages cost."""
+    """Return a table row for this many open dashboards."""
     with ExitStack() as stack:
         visitors = [stack.enter_context(Visitor(url, key)) for _ in range(pages)]
         time.sleep(2)
@@ -99,7 +99,7 @@ def of_the_list(url: str, key: str, process: int, seconds: float, pages: int) ->
 
 
 def of_commands(session: Session) -> str:
-    """Median and quickest of a command, in milliseconds."""
+    """Return median and minimum duration of a command, in milliseconds."""
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -109,7 +109,7 @@ def of_commands(session: Session) -> str:
 
 
 def made(bay: AgentBay) -> Session:
-    """Make a session."""
+    """Create a session."""
     session = bay.create().unwrap().session
     assert session is not None
     return session
@@ -117,7 +117,7 @@ def made(bay: AgentBay) -> Session:
 
 @contextmanager
 def runtime() -> Iterator[tuple[AgentBay, str, str, int]]:
-    """Run a runtime; yield a client, its URL and key, and its process id."""
+    """Run a runtime, and yield a client, its URL and key, and process id."""
     key = secrets.token_hex(16)
     with subprocess.Popen(
         [sys.executable, "-m", "agentbay.local"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Make tables of `results/client.json`: all of `docs/benchmarks.md`, and what stands between marks in other pages.
+"""Write the tables of `results/client.json` into `docs/benchmarks.md` and other pages.
 
     python benchmarks/report.py [--check]
 
@@ -51,14 +51,14 @@ The memory that plain httpx takes is that of the sessions' ids alone.
 
 
 def number(value: float) -> str:
-    """Three digits, as text; whole numbers as they are."""
+    """Return a number with three digits, or a whole number unchanged."""
     if value == int(value):
         return f"{value:,.0f}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def table(head: str, rows: list[tuple[str, dict[str, Any], str]]) -> str:
-    """A table of one row a measurement: the figure of each client, and its ratio to httpx."""
+    """Return a table with one row a measurement, and ratios to httpx."""
     lines = [f"| {head} | agentbay | official | httpx | agentbay / httpx | official / httpx |", "|---|" + "---:|" * 5]
     for name, cell, key in rows:
         figures = [number(cell[client][key]) for client in CLIENTS]
@@ -68,7 +68,7 @@ def table(head: str, rows: list[tuple[str, dict[str, Any], str]]) -> str:
 
 
 def fan_out() -> str:
-    """Seconds and connections of the lifecycles."""
+    """Return seconds and connections of the lifecycles."""
     lines = ["| 32 lifecycles | agentbay | official | httpx |", "|---|---:|---:|---:|"]
     cells = {name: FIGURES[f"fan-out, {name}, https"] for name in ("one after the other", "32 threads", "async")}
     for name, cell in cells.items():
@@ -81,7 +81,7 @@ def fan_out() -> str:
 
 
 def parts() -> dict[str, str]:
-    """Every table."""
+    """Return all tables."""
     calls = [name for name in FIGURES if " one by one" in name or " at once" in name]
     installed, memory = FIGURES["installed"], FIGURES["1,000 sessions, http"]
     rest = [
@@ -99,7 +99,7 @@ def parts() -> dict[str, str]:
 
 
 def peers() -> str:
-    """The few rows that the README shows."""
+    """Return the rows that the README shows."""
     tls, many = FIGURES["async one by one, https"], FIGURES["fan-out, async, https"]
     rows = [
         ("import", FIGURES["import"], "ms", "ms"),
@@ -116,13 +116,13 @@ def peers() -> str:
 
 
 def filled(text: str, tables: dict[str, str]) -> str:
-    """A page with its tables between the marks."""
+    """Return a page with its tables filled in."""
     marks = re.compile(r"(<!-- bench: ([\w-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
     return marks.sub(lambda mark: f"{mark[1]}{tables[mark[2]]}\n{mark[3]}", text)
 
 
 def main() -> int:
-    """Write or check; return the exit code."""
+    """Write or check the tables, and return the exit code."""
     tables = parts()
     page = PAGE.format(
         machine=FOUND["machine"], rounds=FOUND["rounds"], **{k.replace("-", "_"): v for k, v in tables.items()}

@@ -1,4 +1,4 @@
-"""What a session of the local runtime costs, in one run with plain subprocesses and with bubblewrap.
+"""Measure a session of the local runtime beside subprocesses and bubblewrap.
 
     python benchmarks/runtime.py [rounds [live ...]]
 
@@ -29,14 +29,14 @@ BUBBLEWRAP = [
 
 
 async def timed(call: Callable[[], Awaitable[object]]) -> float:
-    """Milliseconds of a call."""
+    """Return the duration of a call in milliseconds."""
     began = time.perf_counter()
     await call()
     return (time.perf_counter() - began) * 1000
 
 
 def spawned(command: list[str], rounds: int) -> list[float]:
-    """Milliseconds of a command as a plain subprocess with its output read."""
+    """Return the duration of a plain subprocess in milliseconds."""
     found = []
     for _ in range(rounds):
         began = time.perf_counter()
@@ -46,7 +46,7 @@ def spawned(command: list[str], rounds: int) -> list[float]:
 
 
 async def life(bay: AsyncAgentBay, found: dict[str, list[float]]) -> None:
-    """One session from its creation to its end."""
+    """Create, use and delete one session."""
     made: list[AsyncSession] = []
 
     async def create() -> None:
@@ -63,7 +63,7 @@ async def life(bay: AsyncAgentBay, found: dict[str, list[float]]) -> None:
 
 
 def show(name: str, values: list[float], target: float | None = None) -> None:
-    """Print a line: median, quickest, and 95 of 100."""
+    """Print a line with median, minimum and 95th percentile."""
     values = sorted(values)
     median, late = statistics.median(values), values[min(len(values) - 1, int(len(values) * 0.95))]
     verdict = "" if target is None else f"{target:>9.1f}  {'met' if median <= target else 'MISSED'}"

@@ -1,4 +1,4 @@
-"""A service that answers at once or after a while, over HTTP and HTTPS, so that what is measured is the client.
+"""A minimal service over HTTP and HTTPS, so that benchmarks measure the client.
 
     stub.py CERTIFICATE      prints the two ports, then serves until it is ended
 
@@ -24,7 +24,7 @@ _LABELS = {"Labels": json.dumps({"team": "sdk"}), "TotalCount": 1}
 
 
 class Stub:
-    """Answers by action; a session that was deleted is not found any more."""
+    """Answer each action, with "not found" for deleted sessions."""
 
     def __init__(self) -> None:
         self.latency = 0.0
@@ -59,7 +59,7 @@ class Stub:
         return self.reply(action[1] if action else b"", session[1] if session else b"")
 
     def reply(self, action: bytes, session: bytes) -> tuple[int, object]:
-        """The reply to an action."""
+        """Return the reply to an action."""
         number = next(self.numbers)
         if action == b"GetSessionDetail" and session in self.gone:
             text = f"The session {session.decode()} was not found."
@@ -73,7 +73,6 @@ class Stub:
 
 
 async def main(certificate: str) -> None:
-    """Serve."""
     stub = Stub()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)

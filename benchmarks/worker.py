@@ -1,4 +1,4 @@
-"""One measurement of one client, in a process of its own: `worker.py CLIENT SCENARIO URL`; prints JSON.
+"""Run one measurement of one client: `worker.py CLIENT SCENARIO URL`, which prints JSON.
 
 It runs in whichever environment has the client. The official package and ours have the same interface, so both are
 driven by the same lines.
@@ -21,7 +21,7 @@ QUERY = {"Format": "json", "Version": "2025-05-06"}
 
 
 def sdk(asynchronous):
-    """A client of the SDK that this environment has."""
+    """Return a client of the installed SDK."""
     import warnings
 
     warnings.simplefilter("ignore")
@@ -37,7 +37,7 @@ def sdk(asynchronous):
 
 
 class AsyncRaw:
-    """What the SDKs do, by httpx alone."""
+    """The SDK's calls, made with httpx alone."""
 
     def __init__(self):
         import httpx
@@ -62,7 +62,7 @@ class AsyncRaw:
 
 
 class AsyncSdk:
-    """An SDK."""
+    """An SDK's asynchronous client."""
 
     def __init__(self):
         self.bay = sdk(True)
@@ -83,7 +83,7 @@ class AsyncSdk:
 
 
 class Raw:
-    """What the SDKs do, by httpx alone."""
+    """The SDK's calls, made with httpx alone."""
 
     def __init__(self):
         import httpx
@@ -108,7 +108,7 @@ class Raw:
 
 
 class Sdk:
-    """An SDK."""
+    """An SDK's synchronous client."""
 
     def __init__(self):
         self.bay = sdk(False)
@@ -129,7 +129,7 @@ class Sdk:
 
 
 async def calls_async(tasks, calls):
-    """CPU time of a tool call, microseconds, by so many tasks; and the calls a second."""
+    """Return microseconds of CPU per concurrent tool call, and calls a second."""
     client = AsyncRaw() if CLIENT == "httpx" else AsyncSdk()
     session = await client.create()
 
@@ -145,7 +145,7 @@ async def calls_async(tasks, calls):
 
 
 def calls_sync(calls):
-    """CPU time of a tool call, microseconds, one after the other."""
+    """Return microseconds of CPU per sequential tool call."""
     client = Raw() if CLIENT == "httpx" else Sdk()
     session = client.create()
     for count in (calls // 5, calls):
@@ -156,7 +156,7 @@ def calls_sync(calls):
 
 
 def life(client):
-    """One lifecycle: create, some calls, delete."""
+    """Create a session, call tools, and delete it."""
     session = client.create()
     for _ in range(CALLS):
         client.tool(session)
@@ -164,7 +164,7 @@ def life(client):
 
 
 async def life_async(client):
-    """One lifecycle: create, some calls, delete."""
+    """Create a session, call tools, and delete it."""
     session = await client.create()
     for _ in range(CALLS):
         await client.tool(session)
@@ -172,7 +172,7 @@ async def life_async(client):
 
 
 async def fanout_async():
-    """Seconds for all lifecycles at once, by tasks."""
+    """Return seconds for all lifecycles at once, in tasks."""
     client = AsyncRaw() if CLIENT == "httpx" else AsyncSdk()
     began = time.perf_counter()
     await asyncio.gather(*(life_async(client) for _ in range(LIFECYCLES)))
@@ -180,7 +180,7 @@ async def fanout_async():
 
 
 def fanout(threads):
-    """Seconds for all lifecycles, one after the other or by threads."""
+    """Return seconds for all lifecycles, sequential or in threads."""
     client = Raw() if CLIENT == "httpx" else Sdk()
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
@@ -190,7 +190,7 @@ def fanout(threads):
 
 
 def memory():
-    """Resident memory of 1,000 session objects, MB; of their ids alone where there is no SDK."""
+    """Return megabytes for 1,000 session objects, or their ids without an SDK."""
     client = Raw() if CLIENT == "httpx" else Sdk()
     kept = [client.create() for _ in range(20)]
     gc.collect()
@@ -201,7 +201,7 @@ def memory():
 
 
 def resident():
-    """Resident memory of this process, MB."""
+    """Return the resident memory of this process in MB."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / 1e6
 
 

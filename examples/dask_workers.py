@@ -1,4 +1,4 @@
-"""Workers on Dask that attach to sessions by their ids. Needs dask[distributed].
+"""Attach Dask workers to existing sessions by id. Needs dask[distributed].
 
     python examples/dask_workers.py
 
@@ -25,7 +25,7 @@ SAMPLES, SEEDS, SESSIONS = 200_000, 8, 2
 
 
 def throw(session_id: str, seed: int) -> int:
-    """What a worker does: attach, and run the program in a session that it has not made."""
+    """Attach to a session in a worker, and run the program there."""
     with AgentBay(strict=True) as bay:  # the environment says where the service is
         session = bay.get(session_id).session
         assert session is not None
@@ -33,7 +33,7 @@ def throw(session_id: str, seed: int) -> int:
 
 
 def main() -> None:
-    """Estimate pi by workers in two processes, which share two sessions."""
+    """Estimate pi with workers in two processes that share two sessions."""
     with local_runtime() as runtime, runtime.agent_bay(strict=True) as bay, ExitStack() as sessions:
         os.environ.update(runtime.environment)  # before the workers start, which inherit it
         ids = []

@@ -1,4 +1,4 @@
-"""The whole life of a session, first with `await`, then without, on a runtime of its own on this machine.
+"""The life of a session on a local runtime, with and without `await`.
 
     scripts/demo
 
@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from agentbay import AgentBay, AgentBayError, AsyncAgentBay, CreateSessionParams
 
 CLOUD = "--cloud" in sys.argv[1:]
-PARAMS = CreateSessionParams(labels={"story": "demo"})
+PARAMS = CreateSessionParams(labels={"example": "demo"})
 COUNT = "(while :; do echo >> count; sleep 0.01; done) > /dev/null 2>&1 &"
 COUNTED = "sleep 0.2; wc -l < count"
 
 
 @contextmanager
 def step(what: str) -> Iterator[list[str]]:
-    """Time one step and print it, with whatever it notes."""
+    """Time one step, and print it with its note."""
     notes: list[str] = []
     began = time.perf_counter()
     yield notes
@@ -31,8 +31,8 @@ def step(what: str) -> Iterator[list[str]]:
     print(f"  {what:<34}{took:8.1f} ms   {' '.join(notes)}", flush=True)
 
 
-async def story_with_await() -> None:
-    """Tell the story with `AsyncAgentBay`."""
+async def use_with_await() -> None:
+    """Use `AsyncAgentBay`."""
     async with AsyncAgentBay(strict=True) if CLOUD else AsyncAgentBay.local(strict=True) as bay:
         if not CLOUD:
             with step("start the local runtime") as notes:
@@ -69,8 +69,8 @@ async def story_with_await() -> None:
             notes.append(f"{(await bay.list(labels={'story': 'demo'})).total_count} sessions")
 
 
-def story_without() -> None:
-    """Tell the story with `AgentBay`."""
+def use_without() -> None:
+    """Use `AgentBay`."""
     with AgentBay(strict=True) if CLOUD else AgentBay.local(strict=True) as bay:
         if not CLOUD:
             with step("start the local runtime") as notes:
@@ -108,12 +108,12 @@ def story_without() -> None:
 
 
 def main() -> int:
-    """Tell both; return the exit code."""
+    """Run both, and return the exit code."""
     try:
         print("With await (AsyncAgentBay)")
-        asyncio.run(story_with_await())
+        asyncio.run(use_with_await())
         print("Without (AgentBay)")
-        story_without()
+        use_without()
     except AgentBayError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

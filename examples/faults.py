@@ -1,4 +1,4 @@
-"""What goes wrong on a network, and what a program gets to see of it: retries, unknown outcomes, refusals.
+"""What a program sees of network faults: retries, unknown outcomes, refusals.
 
     python examples/faults.py
 
@@ -18,7 +18,7 @@ DROPPED, REFUSED, BUSY = "dropped", "refused", "busy"
 
 
 class Faulty(httpx.BaseTransport):
-    """Does to the next requests what `script` says, then lets them through."""
+    """A proxy that plays the faults of `script`, then lets requests through."""
 
     def __init__(self) -> None:
         self.script: deque[str] = deque()

@@ -1,4 +1,4 @@
-"""A day with git in a session: clone, branch, change, test, commit, push, and a push that is rejected.
+"""Use git in a session: clone, branch, change, test, commit, and push.
 
     python examples/git_workflow.py
 
@@ -15,7 +15,7 @@ TEST = "from price import price\nassert price(100) == 119, price(100)\nprint('th
 
 
 def prepare(session: Session) -> None:
-    """Make the remote repository, with a first commit; a session starts with neither name nor repository."""
+    """Create the remote repository with a first commit."""
     git = session.git
     git.configure_user(".", "Ada", "ada@example.com")
     git.init(REMOTE, initial_branch="main", bare=True)
@@ -27,7 +27,7 @@ def prepare(session: Session) -> None:
 
 
 def mend(session: Session) -> None:
-    """Mend the code on a branch of its own, as an agent would, and push it."""
+    """Fix the code on a new branch, and push it."""
     git, files = session.git, session.file_system
     git.create_branch(WORK, "mend-tax")
     files.edit_file(f"{WORK}/price.py", [{"oldText": "116", "newText": "119"}]).unwrap()
@@ -41,7 +41,7 @@ def mend(session: Session) -> None:
 
 
 def collide(session: Session) -> None:
-    """Push to a branch to which a colleague has pushed in between."""
+    """Push to a branch that a colleague has pushed to meanwhile."""
     git = session.git
     git.clone(REMOTE, path=OTHER, branch="mend-tax")
     for place in (OTHER, WORK):
@@ -57,7 +57,7 @@ def collide(session: Session) -> None:
 
 
 def main() -> None:
-    """Do all of it in one session."""
+    """Run all steps in one session."""
     with AgentBay.local() as bay, bay.session() as session:
         prepare(session)
         mend(session)

@@ -1,4 +1,4 @@
-"""A session as tools for LangChain: any agent that can call tools can work in it. Needs langchain-core.
+"""Offer a session's tools to any LangChain agent. Needs langchain-core.
 
     python examples/langchain_tool.py
 
@@ -17,11 +17,11 @@ from agentbay import AgentBayError, AsyncAgentBay, AsyncSession
 
 
 def tools_of(session: AsyncSession) -> list[BaseTool]:
-    """The tools of one session; each tells the model what goes wrong rather than ending the conversation."""
+    """Return the tools of one session, which report errors to the model."""
 
     @tool
     async def shell(command: Annotated[str, "As typed at a prompt."]) -> str:
-        """Run a command in the sandbox; say how it ended and what it wrote."""
+        """Run a command in the sandbox, and return its exit code and output."""
         try:
             result = (await session.command.run(command, timeout_ms=20_000)).unwrap()
         except AgentBayError as error:
@@ -43,7 +43,7 @@ def tools_of(session: AsyncSession) -> list[BaseTool]:
 
 
 async def main() -> None:
-    """Give the tools what a model would."""
+    """Call the tools as a model would."""
     calls = [
         (
             "write_file",

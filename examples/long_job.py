@@ -1,4 +1,4 @@
-"""A job that takes longer than one call: started by one program, followed by another one.
+"""Start a long job in one program, and follow it from another.
 
     python examples/long_job.py
 
@@ -19,7 +19,7 @@ JOB = "for step in 1 2 3 4 5; do echo step $step; sleep 0.2; done; echo 42 > res
 
 
 def start() -> tuple[str, str]:
-    """Start the job; return the ids of its session and of itself, which is all that is ever needed."""
+    """Start the job, and return the ids of its session and process."""
     with AgentBay(strict=True) as bay:
         session = bay.create().session
         assert session is not None
@@ -30,7 +30,7 @@ def start() -> tuple[str, str]:
 
 
 def follow(session_id: str, job_id: str) -> None:
-    """Follow the job to its end, from the beginning: nothing it has said is lost. Then delete its session."""
+    """Print the job's output from its beginning, then delete the session."""
     with AgentBay(strict=True) as bay:
         session = bay.get(session_id).session
         assert session is not None

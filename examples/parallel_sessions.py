@@ -1,4 +1,4 @@
-"""Many sessions at once: each factorises a number of its own, and none sees another's files.
+"""Use many sessions at once, each to factorise one number.
 
     python examples/parallel_sessions.py
 
@@ -17,14 +17,14 @@ AT_ONCE = 4  # sessions; an account has a limit, and so has a machine
 
 
 async def factorise(bay: AsyncAgentBay, number: int, free: asyncio.Semaphore) -> str:
-    """Use a fresh session for one number; it is deleted whatever happens."""
+    """Factorise one number in a session of its own."""
     async with free, bay.session(CreateSessionParams(labels={"example": "parallel"})) as session:
         (await session.file_system.write_file("number.txt", str(number))).unwrap()
         return (await session.command.run("factor < number.txt")).check().stdout.strip()
 
 
 async def main() -> None:
-    """Factorise all, at most a few at a time."""
+    """Factorise all numbers, a few at a time."""
     free = asyncio.Semaphore(AT_ONCE)
     async with AsyncAgentBay.local() as bay:
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A data pipeline: each stage in a session of its own, the data in a context that outlives them.
+"""A data pipeline with one session per stage and the data in a context.
 
     python examples/pipeline.py
 
@@ -40,7 +40,7 @@ print("report.md written")
 
 
 def run_stage(bay: AgentBay, context: Context, name: str) -> None:
-    """Run one stage in a fresh session; the client is strict, so that what fails, raises."""
+    """Run one stage in a fresh session of a strict client."""
     params = CreateSessionParams(labels={"stage": name}, context_syncs=[ContextSync(context.id, DATA)])
     session = bay.create(params).session
     assert session is not None
@@ -52,7 +52,7 @@ def run_stage(bay: AgentBay, context: Context, name: str) -> None:
 
 
 def main() -> None:
-    """Put the raw data into a context, run the stages, read the report from it."""
+    """Upload the raw data, run the stages, and read the report."""
     rows = [f"{random.choice(['Lima', 'Oslo', 'Pune'])},{random.randrange(100)}" for _ in range(500)]
     with AgentBay.local(strict=True) as bay:
         context = bay.context.create("sales").context

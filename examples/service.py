@@ -1,4 +1,4 @@
-"""A web service that runs strangers' Python, each request in a session of its own. Needs FastAPI and uvicorn.
+"""A web service that runs untrusted Python, one session per request. Needs FastAPI.
 
     python examples/service.py 8000
     curl -d 'print(6 * 7)' http://127.0.0.1:8000/run
@@ -24,7 +24,7 @@ SECONDS = 5
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Make the client when the service starts, and close it when that ends."""
+    """Open the client when the service starts, and close it at the end."""
     async with AsyncAgentBay.local() as bay:
         app.state.bay = bay
         yield
@@ -35,7 +35,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/run")
 async def run(request: Request) -> JSONResponse:
-    """Run the body of a request, and tell what it wrote."""
+    """Run the body of a request, and return its output."""
     bay: AsyncAgentBay = request.app.state.bay
     program = await request.body()
     if len(program) > LARGEST:
@@ -52,7 +52,7 @@ async def run(request: Request) -> JSONResponse:
 
 @app.exception_handler(AgentBayError)
 async def failed(_: Request, error: Exception) -> JSONResponse:
-    """Say what went wrong with the sessions, and whether it is worth another try."""
+    """Report a failed session, and whether a retry may help."""
     assert isinstance(error, AgentBayError)
     return JSONResponse({"error": error.message}, 503 if error.retryable else 500)
 

@@ -1,4 +1,4 @@
-"""An interactive program, driven through a real terminal as a person would: prompts, answers, a password, Ctrl-C.
+"""Drive an interactive program through a terminal: prompts, a password, Ctrl-C.
 
 python examples/terminal.py
 """
@@ -24,7 +24,7 @@ except KeyboardInterrupt:
 
 
 class Screen:
-    """What the terminal has shown so far, and a way to wait for something on it."""
+    """The terminal's output so far, and a way to wait for text."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -36,14 +36,14 @@ class Screen:
             self._more.notify_all()
 
     def wait_for(self, text: str) -> None:
-        """Wait until it was shown, 30 s at most."""
+        """Wait until the text was shown, for at most 30 s."""
         with self._more:
             if not self._more.wait_for(lambda: text in self.text, timeout=30):
                 raise TimeoutError(f"{text!r} was never shown; what was: {self.text!r}")
 
 
 def install(session: Session) -> str:
-    """Go through the program's questions, stop it, and return what was on the screen."""
+    """Answer the program's questions, stop it, and return the screen."""
     session.file_system.write_file("install.py", INSTALLER).unwrap()
     screen = Screen()
     terminal = session.pty.create(cols=80, rows=24, on_data=screen.show)

@@ -1,4 +1,4 @@
-"""A loop of a model and its tools, in the form of OpenAI's chat completions; the tools work in a session.
+"""A tool loop in the form of OpenAI's chat completions, with a session.
 
     python examples/tool_loop.py
 
@@ -17,7 +17,7 @@ Message = dict[str, Any]
 
 
 def tool(name: str, description: str, **parameters: str) -> Message:
-    """Describe a tool, all of whose parameters are strings, and needed."""
+    """Describe a tool whose parameters are all required strings."""
     properties = {key: {"type": "string", "description": about} for key, about in parameters.items()}
     schema = {"type": "object", "properties": properties, "required": [*parameters]}
     return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
@@ -30,7 +30,7 @@ TOOLS = [
 
 
 def call(session: Session, name: str, arguments: dict[str, str]) -> str:
-    """Use a tool. What goes wrong is told to the model, which may know what to do about it."""
+    """Call a tool, and return its result or error to the model."""
     try:
         if name == "write_file":
             session.file_system.write_file(arguments["path"], arguments["content"]).unwrap()
@@ -42,7 +42,7 @@ def call(session: Session, name: str, arguments: dict[str, str]) -> str:
 
 
 def converse(model: Callable[[list[Message]], Message], task: str, session: Session, turns: int = 10) -> str:
-    """Let the model work until it has an answer."""
+    """Let the model call tools until it answers."""
     messages: list[Message] = [{"role": "user", "content": task}]
     for _ in range(turns):
         said = model(messages)
@@ -58,7 +58,7 @@ def converse(model: Callable[[list[Message]], Message], task: str, session: Sess
 
 
 def scripted() -> Iterator[Message]:
-    """What a model might say: it makes a mistake, sees it, and mends it."""
+    """Play a model that makes a mistake, sees it, and corrects it."""
     for name, arguments in (
         ("write_file", {"path": "primes.py", "content": "print([n for n in range(2, 30) if is_prime(n)])\n"}),
         ("shell", {"command": "python3 primes.py 2>&1 | tail -n 1"}),

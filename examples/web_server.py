@@ -1,4 +1,4 @@
-"""A web server inside a session, used from outside by its link.
+"""Run a web server in a session, and use it through a link.
 
     python examples/web_server.py
 
@@ -32,7 +32,7 @@ http.server.ThreadingHTTPServer(("", {PORT}), Handler).serve_forever()
 
 
 def link_to(session: Session) -> str:
-    """Make the link, and wait until something answers there."""
+    """Return a link to the port, once something answers there."""
     link = str(session.get_link("https", PORT).unwrap().data)
     deadline = time.monotonic() + 30
     while httpx.get(link).status_code != 200:
@@ -43,7 +43,7 @@ def link_to(session: Session) -> str:
 
 
 def main() -> None:
-    """Start the server, use it, and see that the link ends with the session."""
+    """Start the server, use it, and see the link end with the session."""
     with AgentBay.local() as bay:
         with bay.session() as session:
             session.file_system.write_file("server.py", SERVER).unwrap()

@@ -1,4 +1,4 @@
-"""One program for the published client and ours: every method for desktops and phones.
+"""Call every desktop and phone method with either client.
 
 Run as `official_ui.py FLAVOUR URL`. Before each step the server is told its name and what the tool shall answer. Prints
 what each step returned, as JSON.
@@ -48,7 +48,7 @@ def image(data=PNG, mime="image/png", **facts):
 
 
 def simple(value):
-    """Turn a result into what JSON can hold; what only one of the clients has is left out."""
+    """Return a result as JSON values, without what only one client has."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, bytes):

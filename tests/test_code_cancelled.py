@@ -1,4 +1,4 @@
-"""Code whose caller is cancelled, which only the asynchronous flavour has: it does not go on in the session."""
+"""Code stops in the session when its asynchronous caller is cancelled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def begun(session: AsyncSession) -> None:
 
 
 async def test_cancelled_code_is_interrupted(session: AsyncSession) -> None:
-    """Cancelling the call interrupts the cell, streamed or not, and keeps the kernel: the next call need not wait."""
+    """Cancelling interrupts the cell, and keeps the kernel usable."""
     for streamed in (False, True):
         call = asyncio.ensure_future(session.code.run_code(COUNTING, "python", 600, streamed))
         await begun(session)
@@ -41,7 +41,7 @@ async def test_cancelled_code_is_interrupted(session: AsyncSession) -> None:
 
 
 async def test_cancelled_code_that_waits_never_begins(session: AsyncSession) -> None:
-    """Code that waits for its turn when its caller is cancelled is not run at all."""
+    """Queued code never starts if its caller is cancelled."""
     first = asyncio.ensure_future(session.code.run_code(COUNTING, "python", 600))
     await begun(session)
     second = asyncio.ensure_future(session.code.run_code("second = 1", "python", 600))

@@ -1,4 +1,4 @@
-"""The published client and ours drive desktops and phones in the same way, and read the same answers."""
+"""Both clients drive desktops and phones with the same requests and results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ READ_DIFFERENTLY = {
 
 
 class Service:
-    """Answers each tool call as the program's step says, and keeps what the step sends."""
+    """A service that answers and records each step's tool calls."""
 
     def __init__(self) -> None:
         self.url, self.step, self.reply = "", "", {}
@@ -74,7 +74,7 @@ class Service:
 
 
 def run(python: str, flavour: str, cwd: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run the program, and return what each step sent and what it returned."""
+    """Run the program, and return each step's requests and result."""
     cwd.mkdir()
     service = Service()
     environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
@@ -88,7 +88,7 @@ def run(python: str, flavour: str, cwd: Path) -> tuple[dict[str, Any], dict[str,
 
 @pytest.fixture(scope="module")
 def runs(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:  # noqa: F811
-    """What each client sent and read in each flavour, as "ours sync"."""
+    """Return requests and results by client and flavour, as "ours sync"."""
     who = {"official": official, "ours": sys.executable}
 
     def run_all(place: Path) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def runs(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_both_send_the_same(runs: dict[str, Any], flavour: str, subtests: pytest.Subtests) -> None:
-    """In every step ours sends what the published client sends."""
+    """In every step our client sends what the official client sends."""
     expected, found = runs[f"official {flavour}"][0], runs[f"ours {flavour}"][0]
     assert list(found) == list(expected)
     assert len(found) > 200
@@ -114,7 +114,7 @@ def test_both_send_the_same(runs: dict[str, Any], flavour: str, subtests: pytest
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_both_read_the_same(runs: dict[str, Any], flavour: str, subtests: pytest.Subtests) -> None:
-    """In every step ours returns what the published client returns, apart from the differences that are listed."""
+    """Our client returns what the official client returns, apart from listed differences."""
     expected, found = runs[f"official {flavour}"][1], runs[f"ours {flavour}"][1]
     for step, value in expected.items():
         with subtests.test(step):
@@ -125,5 +125,5 @@ def test_both_read_the_same(runs: dict[str, Any], flavour: str, subtests: pytest
 
 
 def test_flavours_are_the_same(runs: dict[str, Any]) -> None:
-    """Our two flavours send and read the same."""
+    """Both flavours send and read the same."""
     assert runs["ours sync"] == runs["ours async"]

@@ -1,4 +1,4 @@
-"""What a subscription makes of pushes: all that is meant for it, in order, each once."""
+"""A subscription yields its pushed events in order, each once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def push(number: int | None, name: str = "a", path: str = "w") -> dict[str, Any]
 
 
 def test_numbers() -> None:
-    """What was before the answer, comes again or comes before its turn is passed over; after a loss it goes on."""
+    """Old, repeated and early events are skipped, also after a loss."""
     subscription = Subscription("w")
     assert "since" not in subscription.subscribe_request()["params"]
     assert subscription.read_changes_of(push(4)) == []
@@ -32,7 +32,7 @@ def test_numbers() -> None:
 
 
 def test_lost() -> None:
-    """Changes that the service has no more are an error, after which it goes on with what comes then."""
+    """Lost events raise an error, and later events still arrive."""
     subscription = Subscription("w")
     subscription.on_answer({"number": 1})
     with pytest.raises(FileError, match="Changes below w are lost"):
@@ -41,7 +41,7 @@ def test_lost() -> None:
 
 
 def test_no_numbers() -> None:
-    """A service that numbers nothing is taken at its word."""
+    """Events without numbers are all accepted."""
     subscription = Subscription("w")
     subscription.on_answer({"phase": "end", "status": "finished"})
     assert not subscription.is_numbered

@@ -1,4 +1,4 @@
-"""Draw `docs/architecture.svg`: the rooms of the package in their layers, and who imports whom, from the code itself.
+"""Draw `docs/architecture.svg`, the package's layers and imports, from the code.
 
     python docs/generate/diagram.py [--check]
 
@@ -30,14 +30,14 @@ TIP = (
 
 
 def layers() -> list[list[str]]:
-    """The rooms, highest layer first."""
+    """Return the rooms in layers, highest first."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contract = next(one for one in config["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
     return [[room.strip(" ()") for room in layer.split("|")] for layer in contract["layers"]]
 
 
 def imports(rooms: list[str]) -> set[tuple[str, str]]:
-    """Which room imports which."""
+    """Return which room imports which."""
     graph = grimp.build_graph("agentbay", cache_dir=None)
     for room in rooms:
         graph.squash_module(f"agentbay.{room}")
@@ -46,7 +46,7 @@ def imports(rooms: list[str]) -> set[tuple[str, str]]:
 
 
 def reduced(edges: set[tuple[str, str]], rank: dict[str, int]) -> list[tuple[str, str]]:
-    """The edges that are not implied by others, downward only: what goes up or sideways would break the layers."""
+    """Drop edges that others imply (transitive reduction), and those that break layers."""
     below: dict[str, set[str]] = {}
     for room in sorted(rank, key=rank.__getitem__, reverse=True):
         direct = {b for a, b in edges if a == room and rank[b] > rank[room]}
@@ -56,7 +56,7 @@ def reduced(edges: set[tuple[str, str]], rank: dict[str, int]) -> list[tuple[str
 
 
 def draw(rows: list[list[str]], edges: list[tuple[str, str]]) -> str:
-    """The picture."""
+    """Return the picture as SVG."""
     place = {
         room: (WIDTH * (column + 1) // (len(row) + 1), TALL + ROW * number)
         for number, row in enumerate(rows)
@@ -79,7 +79,7 @@ def draw(rows: list[list[str]], edges: list[tuple[str, str]]) -> str:
 
 
 def main() -> int:
-    """Write or check; return the exit code."""
+    """Write or check the picture, and return the exit code."""
     rows = layers()
     rank = {room: number for number, row in enumerate(rows) for room in row}
     picture = draw(rows, reduced(imports([*rank]), rank))

@@ -1,4 +1,4 @@
-"""What MkDocs is told beyond `mkdocs.yml`: pages from the top of the checkout, and links that are right on both sites.
+"""MkDocs hooks that add pages from the checkout and rewrite their links.
 
 The sources' links are those that a repository's browser follows (`../examples/faults.py`); here they lead to the page
 that has the thing.
@@ -27,7 +27,7 @@ _LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill in the parts of the navigation that follow from what files there are."""
+    """Fill in the generated parts of the navigation."""
     docs = Path(config.docs_dir)
     for entry in config.nav or []:
         if "API reference" in entry:
@@ -41,7 +41,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are not below `docs`, and the sources of the examples as one page."""
+    """Add pages from outside `docs`, and one page with the examples' sources."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     files.append(File.generated(config, "examples.md", content=_examples()))
@@ -49,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links into the checkout to links into the site."""
+    """Rewrite links into the checkout as links into the site."""
     uri = page.file.src_uri
     top = next((source for source, name in PAGES.items() if name == uri), None)
     here = top or f"docs/{uri}"
@@ -68,7 +68,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _entry(page: Path, docs: Path) -> dict[str, str]:
-    """A page of the reference in the navigation, by the name of its class or subject."""
+    """Return the navigation entry of a reference page."""
     title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").removesuffix("API Reference")
     return {title.rstrip(" :"): page.relative_to(docs).as_posix()}
 

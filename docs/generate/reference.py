@@ -1,4 +1,4 @@
-"""Write the API reference, `docs/api/**.md`, from the sources' signatures and docstrings; nothing is imported.
+"""Write the API reference, `docs/api/**.md`, from signatures and docstrings.
 
     python docs/generate/reference.py            write
     python docs/generate/reference.py --check    write nothing; fail if what is there is not what would be written
@@ -45,7 +45,7 @@ GUIDES = {  # module -> guides, below docs/
 
 
 class Reference:
-    """All public names, by the page on which they stand."""
+    """All public names, by the page that describes them."""
 
     def __init__(self) -> None:
         package = griffe.load("agentbay", search_paths=[str(ROOT / "src")], docstring_parser="google")
@@ -63,7 +63,7 @@ class Reference:
         self.examples = {flavour: examples(flavour) for flavour in FLAVOURS}
 
     def link(self, page: str, annotation: str) -> str:
-        """An annotation as code, and a link if one of its names is public."""
+        """Return an annotation as code, linked if it contains a public name."""
         for name in sections.names(annotation):
             if name in self.place:
                 target = self.place[name]
@@ -72,7 +72,7 @@ class Reference:
         return f"`{annotation}`"
 
     def text(self, page: str) -> str:
-        """The text of one page."""
+        """Return the text of one page."""
         folder, stem = page.split("/")
         parts, main = self._head(page, folder, stem), self.main[page]
         for name, thing in sorted(self.pages[page].items(), key=lambda item: item[0] != main):
@@ -153,7 +153,7 @@ class Reference:
 
 
 def page_of(target: str) -> str:
-    """The page of a name, from its place below the package: `_async.session.AsyncSession` -> `async/async-session`."""
+    """Return the page of a name: `_async.session.AsyncSession` -> `async/async-session`."""
     rooms = target.split(".")[:-1]
     stem = TITLES.get(rooms[-1], rooms[-1]).replace("_", "-")
     if rooms[0] in FLAVOURS:
@@ -163,13 +163,13 @@ def page_of(target: str) -> str:
 
 
 def module_of(page: str) -> str:
-    """The module of a page: `async/async-agentbay` -> `client`."""
+    """Return the module of a page: `async/async-agentbay` -> `client`."""
     stem = page.split("/")[1].removeprefix("async-").replace("-", "_")
     return next((module for module, title in TITLES.items() if title == stem), stem)
 
 
 def examples(flavour: str) -> dict[str, str]:
-    """The bodies of the example tests, by what they are an example of."""
+    """Return the bodies of the example tests, by subject."""
     path = ROOT / "tests" / flavour / "test_reference.py"
     source = path.read_text(encoding="utf-8")
     found = {}
@@ -182,7 +182,7 @@ def examples(flavour: str) -> dict[str, str]:
 
 
 def _named_class(target: griffe.Object) -> griffe.Object:
-    """The class that a name stands for, where the name is another one for it."""
+    """Return the class that an alias stands for."""
     if target.is_attribute and target.parent is not None and "." not in str(target.value):
         other = target.parent.members.get(str(target.value))
         if isinstance(other, griffe.Class):
@@ -191,7 +191,7 @@ def _named_class(target: griffe.Object) -> griffe.Object:
 
 
 def _members(found: griffe.Class, public: dict[str, str]) -> list[griffe.Object]:
-    """What a class has, and what it has from bases that are not public themselves; in the order of the sources."""
+    """Return a class's members in source order, with those of private bases."""
     own = [member for name, member in found.members.items() if name == "__init__" or not name.startswith("_")]
     for base in found.mro():
         if base.name not in public:
@@ -210,7 +210,7 @@ def _aliases(owner: griffe.Class, name: str) -> list[str]:
 
 
 def _main(things: dict[str, griffe.Object]) -> str:
-    """The class that a page is named after."""
+    """Return the class that a page is named after."""
     return next((name for name in things if name.removeprefix("Async") == "Process"), next(iter(things)))
 
 
@@ -227,7 +227,7 @@ def _code(text: str) -> str:
 
 
 def main() -> int:
-    """Write or check; return the exit code."""
+    """Write or check the pages, and return the exit code."""
     reference = Reference()
     made = {f"{page}.md": reference.text(page) for page in reference.pages}
     there = {path.relative_to(API).as_posix(): path.read_text(encoding="utf-8") for path in API.rglob("*.md")}

@@ -1,4 +1,4 @@
-"""Docstrings as the reference shows them: the text, then Arguments, Returns, Raises and Wire."""
+"""Render docstrings for the reference, with Arguments, Returns, Raises and Wire."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WIRE = re.compile(r"^Wire: (.+(?:\n.+)*)\Z", re.MULTILINE)
 
 
 def render(thing: griffe.Object, link: Link) -> list[str]:
-    """The paragraphs that describe a class or one of its members."""
+    """Return the paragraphs that describe a class or one of its members."""
     text = thing.docstring.value if thing.docstring else ""
     wire = _WIRE.search(text)
     if wire:
@@ -28,17 +28,17 @@ def render(thing: griffe.Object, link: Link) -> list[str]:
 
 
 def escape(name: str) -> str:
-    """A name as Markdown's text."""
+    """Escape a name for Markdown."""
     return name.replace("_", "\\_")
 
 
 def quoted(value: object) -> str:
-    """An expression with the quotes that the sources use."""
+    """Return an expression with double quotes, as in the sources."""
     return re.sub(r"'([^'\"]*)'", r'"\1"', str(value))
 
 
 def names(annotation: str) -> Iterator[str]:
-    """The names in an annotation."""
+    """Return the names in an annotation."""
     yield from re.findall(r"[A-Za-z_]\w*", annotation)
 
 
@@ -69,7 +69,7 @@ def _returned(thing: griffe.Object) -> str:
 
 
 def _several(item: griffe.DocstringNamedElement) -> str:
-    """`a, b, c: what they are` is read as a name `a,` of type `b, c`; here they are names again."""
+    """Split `a, b, c: text`, which the parser reads as one name, into names."""
     more = str(item.annotation).strip("()") if item.name.endswith(",") else ""
     listed = f"{item.name}{more}"
     return ", ".join(f"`{name.strip()}`" for name in listed.split(","))

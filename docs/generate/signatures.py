@@ -1,4 +1,4 @@
-"""Signatures as the reference shows them: without `self`, one parameter a line where one line is too short."""
+"""Render signatures for the reference, without `self`, wrapped where too long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHOWN_DECORATORS = ("property", "classmethod", "staticmethod", "asynccontextmana
 
 
 def signature(member: griffe.Object) -> str:
-    """The head of a function, method or property."""
+    """Return the head of a function, method or property."""
     if isinstance(member, griffe.Attribute):  # a property; a cached one too
         return f"@property\ndef {member.name}() -> {member.annotation}"
     assert isinstance(member, griffe.Function)
@@ -23,7 +23,7 @@ def signature(member: griffe.Object) -> str:
 
 
 def folded(head: str, parts: list[str], tail: str) -> str:
-    """On one line, or with one part a line below the first."""
+    """Return one line, or a first line with one part a line below."""
     line = head + ", ".join(parts) + tail
     if len(line) <= WIDTH:
         return line
@@ -31,7 +31,7 @@ def folded(head: str, parts: list[str], tail: str) -> str:
 
 
 def parameters(function: griffe.Function, *, keep_self: bool = False) -> list[str]:
-    """Parameters as they are written, with `/` and `*` where they belong."""
+    """Return the parameters as written, with `/` and `*` where they belong."""
     shown, kinds = [], griffe.ParameterKind
     starred = False
     for parameter in function.parameters:
@@ -57,7 +57,7 @@ def _parameter(name: str, annotation: object, default: object) -> str:
 
 
 def fields(found: griffe.Class) -> dict[str, griffe.Attribute]:
-    """The fields of an attrs class, bases first, as `attrs` orders them; empty for any other class."""
+    """Return the fields of an attrs class, bases first, or nothing for others."""
     if not any("define" in str(decorator.value) or "frozen" in str(decorator.value) for decorator in found.decorators):
         return {}
     ordered: dict[str, griffe.Attribute] = {}
@@ -76,7 +76,7 @@ def fields(found: griffe.Class) -> dict[str, griffe.Attribute]:
 
 
 def init_line(found: griffe.Class) -> str:
-    """How an attrs class is made: keyword-only fields last."""
+    """Return the constructor of an attrs class, keyword-only fields last."""
     plain, keyword = ["self"], []
     for name, member in fields(found).items():
         given = _given(member.value)
@@ -90,7 +90,7 @@ def init_line(found: griffe.Class) -> str:
 
 
 def _given(value: object) -> dict[str, str]:
-    """What `field(...)` is given; empty for any other value."""
+    """Return the arguments of `field(...)`, or nothing for other values."""
     if not isinstance(value, griffe.ExprCall) or str(value.function) != "field":
         return {}
     named = [argument for argument in value.arguments if isinstance(argument, griffe.ExprKeyword)]
@@ -98,12 +98,12 @@ def _given(value: object) -> dict[str, str]:
 
 
 def _default(value: object, given: dict[str, str]) -> str | None:
-    """The default of a field, from what stands behind its `=`."""
+    """Return the default of a field."""
     if "factory" in given:
         return {"list": "[]", "dict": "{}", "set": "set()"}.get(given["factory"], f"{given['factory']}()")
     return given.get("default") if given or value is None else str(value)
 
 
 def attribute_line(name: str, thing: griffe.Object) -> str:
-    """A type alias or a value."""
+    """Return the line for a type alias or a value."""
     return f"{name} = {thing.value}" if isinstance(thing, griffe.Attribute) else name
