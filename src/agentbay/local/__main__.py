@@ -1,6 +1,6 @@
-"""`python -m agentbay.local`: the private runtime of `AgentBay.local()`, started and ended by the client.
+"""`python -m agentbay.local`: the private runtime that `AgentBay.local()` starts.
 
-The first line of standard input is the key; when standard input ends, so does the runtime.
+The first line of standard input is the key. The end of standard input ends the runtime.
 """
 
 from __future__ import annotations

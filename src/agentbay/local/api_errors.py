@@ -1,4 +1,4 @@
-"""What the service says no with: one function for each code that more than one room needs."""
+"""Errors of the service: one function for each code that several rooms need."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from agentbay.errors import (
 
 
 def not_logged_in() -> AuthenticationError:
-    """The key is missing or wrong."""
+    """Return the error for a missing or wrong key."""
     return AuthenticationError("You are not logged in or your login token has expired", code="NOT_LOGIN")
 
 
 def unknown_action(name: str) -> NotFoundError:
-    """There is no such action here."""
+    """Return the error for an action that the service does not have."""
     return NotFoundError(
         f"Specified api is not found, please check your url and method: {name:.80}", 404, code="InvalidAction.NotFound"
     )
 
 
 def session_not_found() -> SessionNotFoundError:
-    """There is no such session, or no longer."""
+    """Return the error for a session that does not exist, or no longer."""
     return SessionNotFoundError("Resource [McpSession] is not found.", code="InvalidMcpSession.NotFound")
 
 
 def wrong_state(state: str, needed: str) -> ConflictError:
-    """The session is in a state that forbids it."""
+    """Return the error for a session in a state that forbids the call."""
     return ConflictError(f"The session is {state}; it must be {needed}.", code="IncorrectStatus.Session")
 
 
 def invalid_request(message: str, code: str = "InvalidParameter") -> InvalidRequestError:
-    """A field is malformed or out of range."""
+    """Return the error for a field that is malformed or out of range."""
     return InvalidRequestError(message, code=code)
 
 
 def shutting_down() -> ServiceUnavailableError:
-    """The runtime is about to end."""
+    """Return the error for a call while the runtime shuts down."""
     return ServiceUnavailableError("The local runtime is shutting down.", 503, code="ServiceUnavailable")
 
 
 def internal_error(message: str) -> ServerError:
-    """The runtime failed to do what it should be able to."""
+    """Return the error for a failure of the runtime itself."""
     return ServerError(message, 500, code="InternalError")
 
 
 def storage_full(error: Exception) -> ServerError:
-    """The disk of the state directory takes no more."""
+    """Return the error for a state directory that cannot be written."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return ServerError(f"The state directory cannot be written: {why}.", 507, code="InsufficientStorage")
 
 
 def too_many_sessions(limit: int) -> QuotaExceededError:
-    """The runtime has as many sessions as it may have."""
+    """Return the error for a session beyond the limit."""
     return QuotaExceededError(
         f"The runtime has {limit} sessions, as many as it may have (--max-sessions, or --processes).",
         400,

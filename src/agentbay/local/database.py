@@ -1,4 +1,4 @@
-"""How a database of the runtime is opened: SQLite with a write-ahead log, so that a kill leaves no half of a change."""
+"""Databases of the runtime: SQLite with a write-ahead log, which survives a kill."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from agentbay.errors import ConfigurationError
 def open_database(
     path: Path, tables: str, version: int, *, synchronous: Literal["OFF", "NORMAL", "FULL"]
 ) -> sqlite3.Connection:
-    """Open a database, made at first.
+    """Open a database, or create it.
 
     Args:
-        tables: The statements that make it.
-        synchronous: FULL: what is acknowledged survives a power failure; NORMAL: the end of this process, at any
-            moment, and the database a power failure too; OFF: only the former.
+        tables: The statements that create it.
+        version: The schema version that this code knows.
+        synchronous: What a power failure may cost: FULL nothing, NORMAL the last transactions, OFF the database.
+            The end of this process at any moment costs nothing.
 
     Raises:
-        ConfigurationError: It is damaged, of a version that this one does not know, or the disk is full.
+        ConfigurationError: It is damaged, has another version, or the disk is full.
     """
-    # isolation_level None: transactions begin where the code says so
+    # With isolation_level None, transactions begin only where the code says so.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):

@@ -19,7 +19,7 @@ def drop_hop_by_hop(
     dropped: frozenset[bytes] = frozenset(),
     kept: frozenset[bytes] = frozenset(),
 ) -> Headers:
-    """Return the headers without those of the hop, which a Connection header may add to.
+    """Return the headers without hop-by-hop ones, also those that Connection names.
 
     Args:
         headers: With lower-case names.

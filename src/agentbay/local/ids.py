@@ -16,10 +16,13 @@ def make_id(prefix: str, length: int) -> str:
 
 
 def is_same_secret(given: str, secret: bytes) -> bool:
-    """Compare in constant time, so that the time of the answer tells nothing about the secret."""
+    """Compare in constant time, so that timing tells nothing about the secret."""
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret)
 
 
 def sign(secret: bytes, message: bytes) -> bytes:
-    """Return the HMAC-SHA256 of a message; messages of different kinds must differ in their form."""
+    """Return the HMAC-SHA256 of a message.
+
+    Messages of different kinds that are signed with one secret must differ in their form.
+    """
     return hmac.digest(secret, message, hashlib.sha256)

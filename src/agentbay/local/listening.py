@@ -1,4 +1,4 @@
-"""Where a runtime is reached: a port of the loopback, a unix socket, or, under TLS, a host that others can name."""
+"""The listening socket: a loopback port, a unix socket, or, with TLS, any address."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pathlib import Path
 from agentbay.errors import ConfigurationError
 from agentbay.local.options import WILDCARD_HOSTS, Options
 
-_BACKLOG = 1024
+_BACKLOG = 1024  # connections that wait to be accepted
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A socket that listens, and what clients call it.
+    """A listening socket, and the URLs that lead to it.
 
     Attributes:
         host: Name or address, as in a URL.
-        port: 0 if there is none, but a unix socket at `path`; URLs then say `localhost`, and lead nowhere else.
-        names: All by which clients may come, beside the loopback's and the address that they reach.
-        secure: It speaks TLS.
+        port: 0 for a unix socket at `socket_path`, whose URLs have the host `localhost`.
+        uses_tls: It speaks TLS.
+        host_names: Names that clients may use, beside the loopback's and the IP address they connect to.
     """
 
     listener: socket.socket
@@ -56,32 +56,32 @@ class ServerAddress:
 
 @contextlib.contextmanager
 def listen(options: Options) -> Iterator[ServerAddress]:
-    """Listen where the options say.
+    """Listen at the address that the options name, until the end of the block.
 
     Raises:
-        ConfigurationError: That cannot be.
+        ConfigurationError: The address or the certificate cannot be used.
     """
     if options.socket is not None:
-        with _listen_on_unix_socket(Path(options.socket).expanduser().absolute()) as place:
-            yield place
+        with _listen_on_unix_socket(Path(options.socket).expanduser().absolute()) as address:
+            yield address
         return
     if options.tls_cert and options.tls_key:
         _check_certificate(options.tls_cert, options.tls_key)
     try:
-        family, _, _, _, found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
-        both = options.host == "::" and socket.has_dualstack_ipv6()
-        listener = socket.create_server(found[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+        family, _, _, _, sockaddr = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        dual_stack = options.host == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(sockaddr[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=dual_stack)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise ConfigurationError(f"Port {options.port} of {options.host} cannot be used: {why}.") from error
-    names = _names(options)
+        reason = error.strerror or str(error)
+        raise ConfigurationError(f"Port {options.port} of {options.host} cannot be used: {reason}.") from error
+    names = _host_names(options)
     with listener:
-        port, secure = listener.getsockname()[1], options.tls_cert is not None
-        yield ServerAddress(listener, names[0], port, uses_tls=secure, host_names=frozenset(names))
+        port, uses_tls = listener.getsockname()[1], options.tls_cert is not None
+        yield ServerAddress(listener, names[0], port, uses_tls=uses_tls, host_names=frozenset(names))
 
 
-def _names(options: Options) -> list[str]:
-    """Return the names by which clients may come; the first is what the runtime calls itself."""
+def _host_names(options: Options) -> list[str]:
+    # The first one is what the runtime's URLs have.
     if options.host in WILDCARD_HOSTS:
         return [*options.server_name, socket.gethostname().lower()]
     return [f"[{options.host}]" if ":" in options.host else options.host.lower(), *options.server_name]
@@ -89,7 +89,7 @@ def _names(options: Options) -> list[str]:
 
 @contextlib.contextmanager
 def _listen_on_unix_socket(path: Path) -> Iterator[ServerAddress]:
-    """Listen on a socket that only this user can open; a path where nobody listens any more is taken over."""
+    """Listen on a socket for this user only, and replace a stale one."""
     listener = socket.socket(socket.AF_UNIX)
     with listener:
         try:
@@ -102,8 +102,8 @@ def _listen_on_unix_socket(path: Path) -> Iterator[ServerAddress]:
                 os.umask(mask)
             listener.listen(_BACKLOG)
         except OSError as error:
-            why = "somebody listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-            raise ConfigurationError(f"--socket {path} cannot be used: {why}.") from error
+            reason = "somebody listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise ConfigurationError(f"--socket {path} cannot be used: {reason}.") from error
         try:
             yield ServerAddress(listener, "localhost", socket_path=str(path))
         finally:
@@ -137,4 +137,5 @@ def _check_certificate(certificate: str, key: str) -> None:
 
 
 def _no_password() -> str:
+    # Without this callback, OpenSSL would ask for the password on the terminal.
     raise ValueError("the key has a password")

@@ -1,4 +1,4 @@
-"""The runtime's log, on standard error: lines for people, or one JSON object a line for programs.
+"""The runtime's log on standard error, as lines of text or JSON.
 
 It names sessions, actions and failures, never what is sent: no key, token, command, path or file content.
 """
@@ -13,7 +13,7 @@ _TEXT = "%(levelname)s %(name)s: %(message)s"
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON: time (UTC), level, logger, message, and exception if there is one."""
+    """Formats a record as a line of JSON: time (UTC), level, logger, message, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -28,7 +28,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(level: str, style: str) -> None:
-    """Begin to log."""
+    """Send the log of this process to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if style == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,4 +1,4 @@
-"""The options of a runtime, however it is started."""
+"""The options of a runtime, and how their texts are parsed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agentbay.local.network.egress_policy import EgressRule, parse_rule
 IsolationOption = Literal["auto", "landlock", "none"]
 NetworkOption = Literal["none", "proxy", "host"]
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
-WILDCARD_HOSTS = ("0.0.0.0", "::")  # every address of this machine; the latter those of IPv4 too
+WILDCARD_HOSTS = ("0.0.0.0", "::")  # every address of this machine; "::" includes IPv4
 _NEEDED = ("uvicorn",)
 _UNITS = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
@@ -24,22 +24,22 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]IB|)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
-    """Read bytes: 536870912, 512MiB, 1.5GiB."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or not (amount := int(float(found[1]) * _UNITS[found[2].upper()])):
+    """Parse a number of bytes: 536870912, 512MiB, 1.5GiB."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or not (amount := int(float(match[1]) * _UNITS[match[2].upper()])):
         raise ValueError(f"{text!r} is no size; write bytes, or KiB, MiB, GiB, TiB, as 512MiB")
     return amount
 
 
 def parse_count(text: str) -> int:
-    """Read a number from 1 on."""
+    """Parse a whole number, at least 1."""
     if not text.isascii() or not text.isdigit() or not int(text):
         raise ValueError(f"must be a whole number, at least 1, not {text!r}")
     return int(text)
 
 
 def parse_processors(text: str) -> float:
-    """Read a number of processors: 2, 0.5."""
+    """Parse a number of processors: 2, 0.5."""
     try:
         number = float(text)
     except ValueError:
@@ -50,21 +50,21 @@ def parse_processors(text: str) -> float:
 
 
 def parse_port(text: str) -> int:
-    """Read a port; 0 is any."""
+    """Parse a port, where 0 stands for any free one."""
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise ValueError(f"must be 0 to 65535, not {text!r}")
     return int(text)
 
 
 def parse_host_name(text: str) -> str:
-    """Read a name or an address as it stands in a URL, without a port: sandbox.example, [2001:db8::1]."""
+    """Parse a host as in a URL, without a port: sandbox.example, [2001:db8::1]."""
     if not _NAME.fullmatch(text.lower()):
         raise ValueError(f"must be a name or an address, without a port and IPv6 in brackets, not {text!r}")
     return text.lower()
 
 
 def parse_seconds(text: str) -> float:
-    """Read a time."""
+    """Parse a number of seconds, 0 or more."""
     try:
         number = float(text)
     except ValueError:
@@ -80,13 +80,19 @@ Processors = Annotated[float, parse_processors]
 
 
 def _option(default: Any, about: str, metavar: str | None = None, shown_default: str | None = None) -> Any:
-    """Declare an option; `metavar` and `shown_default` replace its type and default on the help page."""
+    """Declare an option.
+
+    `metavar` and `shown_default` replace its type and its default on the help page.
+    """
     return field(default=default, metadata={"help": about, "metavar": metavar, "show_default": shown_default})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to run. Both command lines are made from these fields: a field `a_b` is the option `--a-b`."""
+    """The options of a runtime.
+
+    Both command lines are made from these fields: a field `a_b` is the option `--a-b`.
+    """
 
     host: str = _option(
         LOOPBACK_HOSTS[0],
@@ -187,12 +193,12 @@ class Options:
 
     @property
     def session_network(self) -> NetworkOption:
-        """The network of sessions that do not say."""
+        """The network of sessions that do not choose one."""
         return self.network or ("proxy" if self.isolation == "auto" else "host")
 
     @classmethod
     def from_strings(cls, given: Mapping[str, object]) -> Self:
-        """Parse options given as text, by field name; None means not given.
+        """Parse options given as text by field name, where None means not given.
 
         Raises:
             ConfigurationError: A value is not valid; the message names the option and what it may be.
@@ -209,7 +215,7 @@ class Options:
 
 
 def parse_value(hint: Any, value: object) -> Any:
-    """Parse what was given as text for a field of this type; other values stay as they are.
+    """Parse a text for a field, and return other values as they are.
 
     Raises:
         ValueError: The text is not valid.
@@ -220,11 +226,11 @@ def parse_value(hint: Any, value: object) -> Any:
 
 
 def _parser_for(hint: Any) -> Callable[[str], object]:
-    """Return what reads a text for a field: the function that its type names, or its choices."""
+    """Return the parser in a field's annotation, or one for its choices."""
     for part in (hint, *get_args(hint)):
         if get_origin(part) is Annotated:
-            read: Callable[[str], object] = get_args(part)[1]
-            return read
+            parse: Callable[[str], object] = get_args(part)[1]
+            return parse
         if get_origin(part) is Literal:
             return partial(_parse_choice, get_args(part))
     return str
@@ -237,7 +243,10 @@ def _parse_choice(choices: Sequence[str], text: str) -> str:
 
 
 def parse_arguments(arguments: Sequence[str], program: str) -> Options:
-    """Read a command line that holds nothing but options, each with a value; people use `agentbay local`."""
+    """Parse a command line that has only options, each with a value.
+
+    Programs use it, by `python -m agentbay.local`; people use `agentbay local`.
+    """
     parser = argparse.ArgumentParser(program, allow_abbrev=False)
     for option in fields(Options):
         action = "append" if isinstance(option.default, tuple) else "store"
@@ -246,7 +255,7 @@ def parse_arguments(arguments: Sequence[str], program: str) -> Options:
 
 
 def missing_packages_message() -> str:
-    """Say what to install before a runtime can start, or ""."""
+    """Return which packages must be installed before a runtime can start, or ""."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if not missing:
         return ""

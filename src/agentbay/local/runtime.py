@@ -1,4 +1,4 @@
-"""What every handler may use."""
+"""The parts of a runtime that handlers use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from agentbay.local.sessions.table import SessionTable
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A runtime at work.
+    """A running runtime.
 
     Attributes:
-        place: Where clients reach it.
-        offers_links: Whether sessions say where tools can be called directly.
+        address: Where clients reach it; its URLs begin with it.
+        direct_calls_enabled: Whether sessions offer a URL for direct tool calls.
     """
 
     sessions: SessionTable
@@ -26,5 +26,5 @@ class Runtime:
     direct_calls_enabled: bool = True
 
     def health_info(self) -> dict[str, str]:
-        """What anybody may know: how sessions are isolated, and the network of those that do not say."""
+        """Return what `/healthz` tells anybody: the isolation and default network of sessions."""
         return {"isolation": self.sessions.isolation, "network": self.networks.default}

@@ -1,4 +1,4 @@
-"""A runtime from its start to its end: key, state, socket, sandboxes, service."""
+"""The life of a runtime process, from start to end."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
-    """Run a runtime until a signal, or the end of `lifeline`, ends it; return the exit status.
+    """Run a runtime until a signal ends it, and return the exit status.
 
     Args:
-        key: What clients must present; "" makes one, kept in the state directory.
-        lifeline: A descriptor that says by its end that nobody needs the runtime any more.
+        key: The key that clients must show; for "", one is made and kept in the state directory.
+        parent_pipe: A descriptor of a pipe from the parent process, whose end ends the runtime, too.
     """
-    gc.disable()  # until it is ready: collections while modules load find nothing and take a tenth of the start
+    gc.disable()  # until it is ready: while modules load, there is no garbage, and collections take a tenth of the time
     logs.configure_logging(options.log_level, options.log_format)
-    if lack := missing_packages_message():
-        _print_error(lack)
+    if message := missing_packages_message():
+        _print_error(message)
         return 1
     try:
         if not key and options.host not in LOOPBACK_HOSTS:
@@ -41,8 +41,8 @@ def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
             )
         state_dir = StateDirectory.open(options.state_dir)
         try:
-            with listening.listen(options) as place, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(options, key or _stored_key(state_dir), state_dir, place, parent_pipe))
+            with listening.listen(options) as address, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_serve(options, key or _stored_key(state_dir), state_dir, address, parent_pipe))
         finally:
             state_dir.close()
     except (AgentBayError, SandboxError) as error:
@@ -51,8 +51,8 @@ def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
     return 0
 
 
-def _print_error(what: object) -> None:
-    sys.stderr.write(f"{what}\n")
+def _print_error(message: object) -> None:
+    sys.stderr.write(f"{message}\n")
 
 
 def _stored_key(state_dir: StateDirectory) -> str:
@@ -70,10 +70,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    options: Options, key: str, state_dir: StateDirectory, place: ServerAddress, parent_pipe: int | None
+    options: Options, key: str, state_dir: StateDirectory, address: ServerAddress, parent_pipe: int | None
 ) -> None:
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    # Begun first: the zygote starts in a process of its own while this one imports the rest.
+    stop, skip_drain = asyncio.Event(), asyncio.Event()
+    # The zygote starts in its own process while this one imports the rest of the service.
     isolation = "namespaces" if options.isolation == "auto" else options.isolation
     starting = asyncio.create_task(SandboxManager.start(isolation=isolation))
     await asyncio.sleep(0)
@@ -83,35 +83,38 @@ async def _serve(
     if risk := describe_exposure(options.isolation, options.session_network):
         _print_error(f"WARNING: {risk}")
     destinations.allow_hosts(options.storage_host)
-    host = await starting
+    sandboxes = await starting
     try:
-        with _stop_on_signals(stop, hurry, parent_pipe):
-            async with running_service(host, state_dir, place, options, key, hurry) as (dashboard, working):
-                _print_ready_line(place)
-                if sys.stderr.isatty() and place.port and parent_pipe is None:  # somebody reads it, and no log keeps it
+        with _stop_on_signals(stop, skip_drain, parent_pipe):
+            async with running_service(sandboxes, state_dir, address, options, key, skip_drain) as (dashboard, serving):
+                _print_ready_line(address)
+                # On a terminal, a person reads the login URL, and no log file keeps it.
+                if sys.stderr.isatty() and address.port and parent_pipe is None:
                     _print_error(f"Its page, by this link once: {dashboard.make_login_url()}")
-                    _print_error(f"For another link: agentbay local login --endpoint {place}")
-                gc.freeze()
+                    _print_error(f"For another link: agentbay local login --endpoint {address}")
+                gc.freeze()  # what is loaded by now lasts: later collections need not look at it
                 gc.enable()
                 asyncio.get_running_loop().call_soon(warm_up)
                 stopped = asyncio.create_task(stop.wait())
-                await asyncio.wait([stopped, working], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([stopped, serving], return_when=asyncio.FIRST_COMPLETED)
                 stopped.cancel()
     finally:
-        await host.close()
+        await sandboxes.close()
 
 
-def _print_ready_line(place: ServerAddress) -> None:
-    with contextlib.suppress(BrokenPipeError):  # who started it is gone already, and its lifeline with it
-        sys.stdout.write(f"agentbay local ready at {place}\n")
+def _print_ready_line(address: ServerAddress) -> None:
+    with contextlib.suppress(
+        BrokenPipeError
+    ):  # the parent process has ended, and the end of its pipe will end this one
+        sys.stdout.write(f"agentbay local ready at {address}\n")
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stop: asyncio.Event, skip_drain: asyncio.Event, lifeline: int | None) -> Iterator[None]:
-    """Set `stop` when a signal asks for it, `hurry` with the second one; a third ends this process outright.
+def _stop_on_signals(stop: asyncio.Event, skip_drain: asyncio.Event, parent_pipe: int | None) -> Iterator[None]:
+    """Set `stop` at the first signal and `skip_drain` at the second.
 
-    The end of the lifeline sets both: nobody waits for answers any more.
+    A third signal kills this process. The end of the parent's pipe sets both events, since no client waits any more.
     """
     loop = asyncio.get_running_loop()
 
@@ -124,17 +127,17 @@ def _stop_on_signals(stop: asyncio.Event, skip_drain: asyncio.Event, lifeline: i
 
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    if lifeline is not None:
-        loop.add_reader(lifeline, _on_parent_pipe, lifeline, stop, skip_drain)
+    if parent_pipe is not None:
+        loop.add_reader(parent_pipe, _on_parent_pipe, parent_pipe, stop, skip_drain)
     try:
         yield
     finally:
-        if lifeline is not None:
-            loop.remove_reader(lifeline)
+        if parent_pipe is not None:
+            loop.remove_reader(parent_pipe)
 
 
-def _on_parent_pipe(lifeline: int, *ending: asyncio.Event) -> None:
-    if not os.read(lifeline, 4096):
-        asyncio.get_running_loop().remove_reader(lifeline)
-        for event in ending:
+def _on_parent_pipe(parent_pipe: int, *events: asyncio.Event) -> None:
+    if not os.read(parent_pipe, 4096):
+        asyncio.get_running_loop().remove_reader(parent_pipe)
+        for event in events:
             event.set()

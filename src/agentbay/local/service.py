@@ -1,4 +1,4 @@
-"""The service on its socket: sessions, dashboard, application and web server put together."""
+"""The service: sessions, contexts, dashboard, application and web server put together."""
 
 from __future__ import annotations
 
@@ -32,73 +32,73 @@ from agentbay.local.state_dir import StateDirectory
 
 @asynccontextmanager
 async def running_service(
-    host: SandboxManager,
+    sandboxes: SandboxManager,
     state_dir: StateDirectory,
-    place: ServerAddress,
+    address: ServerAddress,
     options: Options,
     key: str,
     skip_drain: asyncio.Event,
 ) -> AsyncIterator[tuple[Dashboard, asyncio.Task[None]]]:
-    """Serve at a place. Yields the dashboard, and a task that ends if the server does.
+    """Serve at an address, and yield the dashboard and the task of the server.
 
-    At the end new calls are refused, those under way may finish within `options.drain` seconds or until `hurry`, and
-    then all sessions are ended.
+    At the end, new calls are refused, calls under way may finish within `options.drain` seconds or until `skip_drain`,
+    and then all sessions are ended.
     """
-    most = _limit_host(host, options)
+    max_sessions = _limit_total(sandboxes, options)
     networks = NetworkProvider(
-        options.session_network, options.allow_host, place.port, isolated=options.isolation == "auto"
+        options.session_network, options.allow_host, address.port, isolated=options.isolation == "auto"
     )
-    sessions = SessionTable(host, state_dir, _session_limits(options), most, networks=networks)
-    contexts = ContextService(state_dir, host.owner, options.context_store)
-    runtime = Runtime(sessions, contexts, networks, place, options.link_url == "on")
-    origin_check = OriginCheck(key, place)
+    sessions = SessionTable(sandboxes, state_dir, _session_limits(options), max_sessions, networks=networks)
+    contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
+    runtime = Runtime(sessions, contexts, networks, address, options.link_url == "on")
+    origin_check = OriginCheck(key, address)
     dashboard = Dashboard(runtime, origin_check)
     application = Application(runtime, build_registry(), origin_check, dashboard)
     server = WebServer(application, options)
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
-    working = asyncio.create_task(server.serve([place.listener]))
+    serving = asyncio.create_task(server.serve([address.listener]))
     try:
         await asyncio.wait(
-            [working, started := asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED"
+            [serving, started := asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED"
         )
         started.cancel()
-        yield dashboard, working
+        yield dashboard, serving
     finally:
         sessions.begin_close()
         await _drain(application, options.drain, skip_drain)
         await sessions.close()
         server.stop()
-        await asyncio.gather(working, sweeping)
+        await asyncio.gather(serving, sweeping)
         await contexts.close()
 
 
 async def _drain(application: Application, seconds: float, skip_drain: asyncio.Event) -> None:
     waits = {asyncio.create_task(application.wait_until_idle()), asyncio.create_task(skip_drain.wait())}
-    _, waiting = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
+    _, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
         task.cancel()
 
 
-def _limit_host(host: SandboxManager, options: Options) -> int | None:
-    """Hold what all sessions together may use; return how many there may be.
+def _limit_total(sandboxes: SandboxManager, options: Options) -> int | None:
+    """Limit all sessions together, and return how many there may be.
 
     Raises:
-        ConfigurationError: A limit was asked for that nothing on this machine could hold.
+        ConfigurationError: An option needs control groups that this user cannot make here.
     """
     for name in ("session_cpus", "cpus"):
-        if getattr(options, name) is not None and "cpu" not in host.controllers:
+        if getattr(options, name) is not None and "cpu" not in sandboxes.controllers:
             raise ConfigurationError(
                 f"--{name.replace('_', '-')} needs control groups (cpu), which this user cannot make here.",
                 hint="What holds without them: --max-sessions, and limits of memory, processes and disk.",
             )
-    host.limit_total(Limits(options.processes, total_memory_bytes=options.memory, cpu_quota=options.cpus))
-    if options.processes is None or "pids" in host.controllers:
+    sandboxes.limit_total(Limits(options.processes, total_memory_bytes=options.memory, cpu_quota=options.cpus))
+    if options.processes is None or "pids" in sandboxes.controllers:
         return options.max_sessions
     return min(_max_sessions_by_processes(options, options.processes), options.max_sessions or sys.maxsize)
 
 
 def _max_sessions_by_processes(options: Options, processes: int) -> int:
-    """Count the sessions that have no more processes together, if each has all that the kernel gives it."""
+    """Return how many sessions fit if each uses all processes it may have."""
     if options.isolation != "auto":
         raise ConfigurationError(
             f"--processes needs control groups (pids) or namespaces, and --isolation {options.isolation} has neither "
@@ -115,7 +115,7 @@ def _max_sessions_by_processes(options: Options, processes: int) -> int:
 
 
 def _session_limits(options: Options) -> Limits:
-    """Return what one session may use; what is not said is as `Limits` has it."""
+
     limits = Limits(
         processes=options.session_processes,
         open_files=options.session_open_files,
@@ -129,7 +129,7 @@ def _session_limits(options: Options) -> Limits:
 
 
 def warm_up() -> None:
-    """Do once what the first requests would otherwise wait for: converters are compiled when they are first used."""
+    """Compile the converters that the first requests need, so that these need not wait."""
     envelope.success_response(CreateMcpSession.spec, CreatedSessionData(tool_list=tool_catalogue()), "")
     envelope.success_response(CallMcpTool.spec, structure({"content": []}, ToolReply), "")
     structure({"command": ""}, Shell)

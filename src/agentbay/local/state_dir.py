@@ -1,4 +1,4 @@
-"""Where a runtime keeps its files: a directory that it has to itself."""
+"""The state directory, where one runtime keeps its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _PREFIX = "agentbay-local-"
 
 
 class StateDirectory:
-    """A directory, locked for as long as this object is open; a temporary one is removed with it."""
+    """A directory that is locked while this object is open.
+
+    A temporary one is removed when it is closed.
+    """
 
     def __init__(self, path: Path, lock: int, *, temporary: bool) -> None:
         self.path, self._lock, self.temporary = path, lock, temporary
@@ -29,10 +32,10 @@ class StateDirectory:
 
     @classmethod
     def open(cls, path: str | None) -> StateDirectory:
-        """Take a directory for this runtime alone; without a path, a new one in the directory for temporary files.
+        """Open and lock a directory, or, for None, a new temporary one.
 
         Raises:
-            ConfigurationError: Another runtime has it, or it cannot be made.
+            ConfigurationError: Another runtime uses it, or it cannot be created.
         """
         try:
             if path is None:
@@ -50,20 +53,20 @@ class StateDirectory:
 
     @classmethod
     def _open_temporary(cls) -> StateDirectory:
-        # It gets its name when it is locked: under that name, an unlocked one is a dead runtime's.
-        made = Path(tempfile.mkdtemp(prefix="agentbay-new-"))
-        lock = _try_lock(made)
+        # Renamed once it is locked: under the final name, an unlocked directory is one that a dead runtime left.
+        new = Path(tempfile.mkdtemp(prefix="agentbay-new-"))
+        lock = _try_lock(new)
         assert lock is not None
-        directory = made.with_name(_PREFIX + made.name.removeprefix("agentbay-new-"))
-        made.rename(directory)
+        directory = new.with_name(_PREFIX + new.name.removeprefix("agentbay-new-"))
+        new.rename(directory)
         return cls(directory, lock, temporary=True)
 
     def api_key(self) -> tuple[str, Path]:
-        """Return the key kept here, made at first, and the file (mode 0600) that holds it."""
+        """Return the API key, made at first, and its file of mode 0600."""
         return self._read_or_create_secret("key", "akl-")
 
     def secret(self, name: str) -> bytes:
-        """Return a secret kept here, made at first, that never leaves this runtime."""
+        """Return the secret of this name, made at first."""
         return self._read_or_create_secret(f"secret-{name}", "")[0].encode()
 
     def _read_or_create_secret(self, name: str, prefix: str) -> tuple[str, Path]:
@@ -73,45 +76,51 @@ class StateDirectory:
         except FileExistsError:
             if kept := file.read_text(encoding="ascii").strip():
                 return kept, file
-            fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)  # its maker was killed before it had written
-        made = f"{prefix}{secrets.token_hex(32)}"
+            fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)  # a runtime was killed between creating and writing it
+        secret = f"{prefix}{secrets.token_hex(32)}"
         with open(fd, "w", encoding="ascii") as writer:
-            writer.write(made + "\n")
-        return made, file
+            writer.write(secret + "\n")
+        return secret, file
 
     def new_session(self, session_id: str) -> Path:
-        """Make the directory of a session."""
+        """Create the directory of a session."""
         directory = self._sessions / session_id
         directory.mkdir(mode=0o700)
         return directory
 
     def trash_leftovers(self) -> list[Path]:
-        """Put out of sight what an earlier runtime, killed, has left here, and return it; `erase` it at leisure."""
+        """Move what a killed runtime has left to the trash, and list the trash."""
         for directory in self._sessions.iterdir():
             self.move_to_trash(directory)
         return list(self._trash.iterdir())
 
     def remove_leftovers(self, leftovers: list[Path]) -> None:
-        """Erase leftovers, and temporary directories of runtimes that are dead."""
+        """Remove leftovers, and temporary directories of dead runtimes."""
         for directory in leftovers:
             remove_tree(directory)
         _remove_stale_temporaries(Path(tempfile.gettempdir()))
 
     def close(self) -> None:
-        """Give the directory back: a temporary one is removed, of another only what belongs to sessions."""
+        """Remove the directory if it is temporary, else the directories of sessions in it."""
         for directory in [self.path] if self.temporary else self.trash_leftovers():
             remove_tree(directory)
         os.close(self._lock)
 
     def move_to_trash(self, directory: Path) -> Path:
-        """Put the directory of a session out of sight, and return it; `erase` it at leisure."""
+        """Move the directory of a session to the trash, and return its new path.
+
+        Removing it takes long, and its name must be free at once.
+        """
         target = self._trash / f"{directory.name}-{next(self._numbers)}-{secrets.token_hex(4)}"
         directory.rename(target)
         return target
 
 
 def _try_lock(directory: Path) -> int | None:
-    """Lock a directory's lock file, or return None if it is locked; the lock ends with the process that holds it."""
+    """Lock a directory and return the descriptor, or None if it is locked.
+
+    The kernel drops the lock when the process that holds it ends.
+    """
     fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,7 +132,7 @@ def _try_lock(directory: Path) -> int | None:
 
 def _remove_stale_temporaries(parent: Path) -> None:
     for directory in parent.glob(_PREFIX + "*"):
-        with contextlib.suppress(FileNotFoundError):  # another runtime may sweep too
+        with contextlib.suppress(FileNotFoundError):  # another runtime may remove it at the same time
             if directory.lstat().st_uid == os.getuid() and (directory / "lock").is_file():
                 _remove_if_unlocked(directory)
 
@@ -136,7 +145,10 @@ def _remove_if_unlocked(directory: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a tree of ours, of any depth, though directories below forbid it and killed processes are still dying."""
+    """Remove a directory tree of any depth.
+
+    It works although modes of directories forbid it, and while dying processes still write into it.
+    """
     fd = os.open(directory, dirfd.DIRECTORY_OPEN_FLAGS)
     try:
         for name in os.listdir(fd):

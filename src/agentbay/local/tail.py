@@ -7,7 +7,7 @@ from typing import AnyStr
 
 
 def last_pieces(pieces: Reversible[AnyStr], size: int) -> list[AnyStr]:
-    """Return the last pieces, in order, that have `size` characters or bytes between them, if all have as many."""
+    """Return the last pieces, in order, with at least `size` characters or bytes together."""
     found: list[AnyStr] = []
     for piece in reversed(pieces):
         if size <= 0:

@@ -1,1 +1,1 @@
-"""The page on which a person looks at sessions."""
+"""The dashboard: web pages on which a person watches and manages sessions."""

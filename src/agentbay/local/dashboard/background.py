@@ -1,4 +1,4 @@
-"""What commands in the background have written, for the log: read from the session's files when somebody looks."""
+"""The output of background commands, which the dashboard reads from their files."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from agentbay.local.sessions.history import HistoryEntry
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.session import Session
 
-_REFRESH_SECONDS = 1.0  # seconds between two looks, at least
-_MAX_TIME_FRACTION = 10  # of the time, one part at most is spent on looking
-_MAX_COMMANDS = 8  # commands that are looked at; those begun last
-_TAIL_BYTES = 16 << 10  # bytes
+_REFRESH_SECONDS = 1.0  # least time between two refreshes
+_MIN_PAUSE_FACTOR = 10  # a pause is this many times as long as the refresh before it
+_MAX_COMMANDS = 8  # commands that are refreshed: those started last
+_TAIL_BYTES = 16 << 10
 
 Files = dict[str, EntryStatus]  # by name
 
 
 class BackgroundCommands:
-    """Looks after what was started in the background of one session."""
+    """Keeps the history's entries of one session's background commands up to date."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._sizes: dict[int, tuple[int, int]] = {}  # of both streams, by the number of the entry
-        self._next_refresh = 0.0
+        self._sizes: dict[int, tuple[int, int]] = {}  # bytes of stdout and stderr, by the number of the entry
+        self._next_refresh = 0.0  # monotonic time
 
     async def refresh(self, processes: Sequence[RunningProcess]) -> None:
-        """Bring the log up to date.
+        """Read output and exit codes of unfinished commands, but not too often.
 
         Args:
-            processes: What runs in the session, as it was just before.
+            processes: The processes of the session, listed just before.
         """
         entries = self._session.history.unfinished_background()[-_MAX_COMMANDS:]
         began = time.monotonic()
@@ -41,15 +41,14 @@ class BackgroundCommands:
             return
         try:
             for entry in entries:
-                await self._look_at(entry, processes)
-        except (AgentBayError, SandboxError):  # it was paused, or ends, in this very moment
+                await self._refresh_entry(entry, processes)
+        except (AgentBayError, SandboxError):  # the session was paused or ended at this very moment
             return
         finally:
-            self._next_refresh = time.monotonic() + max(
-                _REFRESH_SECONDS, _MAX_TIME_FRACTION * (time.monotonic() - began)
-            )
+            now = time.monotonic()
+            self._next_refresh = now + max(_REFRESH_SECONDS, _MIN_PAUSE_FACTOR * (now - began))
 
-    async def _look_at(self, entry: HistoryEntry, processes: Sequence[RunningProcess]) -> None:
+    async def _refresh_entry(self, entry: HistoryEntry, processes: Sequence[RunningProcess]) -> None:
         try:
             with self._session.using(counts_as_activity=False) as sandbox:
                 reply, _ = await sandbox.run_file_operation(ListDirectory(entry.output_directory))
@@ -59,20 +58,20 @@ class BackgroundCommands:
             await self._read_output(entry, files)
             if "exit" in files:
                 code = await self._tail(entry, files["exit"])
-                self._end(entry, files["exit"]["mtime"], code=int(code))
+                self._finish(entry, files["exit"]["mtime"], code=int(code))
             elif not any(entry.output_directory in process.command for process in processes):
-                self._end(entry, time.time(), failed=True, note="it was killed from outside, and left no exit code")
+                self._finish(entry, time.time(), failed=True, note="it was killed from outside, and left no exit code")
         except ValueError:
-            self._end(entry, time.time(), failed=True, note="it left no exit code")
+            self._finish(entry, time.time(), failed=True, note="it left no exit code")
         except FileOperationFailed as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):  # after anything else it is tried again
-                self._end(entry, time.time(), note="its output was removed")
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):  # after other errors, the next refresh tries again
+                self._finish(entry, time.time(), note="its output was removed")
 
-    def _end(
-        self, entry: HistoryEntry, when: float, *, code: int | None = None, failed: bool = False, note: str = ""
+    def _finish(
+        self, entry: HistoryEntry, ended_at: float, *, code: int | None = None, failed: bool = False, note: str = ""
     ) -> None:
         entry.set_result(exit_code=code, failed=failed, note=note)
-        self._session.history.mark_ended(entry, when)
+        self._session.history.mark_ended(entry, ended_at)
 
     async def _read_output(self, entry: HistoryEntry, files: Files) -> None:
         out, err = files["stdout"], files["stderr"]

@@ -1,6 +1,6 @@
-"""What the page shows, as it changes: one JSON object a line, for as long as somebody looks.
+"""The event streams of the dashboard: one JSON object a line for each change.
 
-Looking is no activity of a session's user, so that a forgotten window does not keep a session alive.
+Watching does not count as activity, so a forgotten window does not keep a session alive.
 """
 
 from __future__ import annotations
@@ -19,64 +19,67 @@ from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.service.manager import SandboxError
 from agentbay.local.sessions.session import Session
 
-_STOP_CHECK_SECONDS = 0.5  # seconds after which it is seen that the runtime stops
-_KEEPALIVE_SECONDS = 10.0  # seconds after which a line says that all is well although nothing changed
+_STOP_CHECK_SECONDS = 0.5  # within which a stream ends when the runtime stops
+_KEEPALIVE_SECONDS = 10.0  # after which an empty event is sent if nothing changed
 
 
 class EventSource(Protocol):
-    """Something to look at again and again."""
+    """A source of events that is polled."""
 
     poll_interval_seconds: float
 
     async def poll(self) -> JsonObject | None:
-        """Return what changed, {} if nothing did, None when there is no more to see."""
+        """Return the changes since the last poll, or None at the end."""
 
 
-async def stream_events(watch: EventSource, runtime: Runtime, receive: Receive) -> AsyncGenerator[bytes, None]:
-    """Yield what a watch sees until it ends, the client leaves or the runtime stops."""
-    gone, said = asyncio.ensure_future(wait_for_disconnect(receive)), 0.0
+async def stream_events(source: EventSource, runtime: Runtime, receive: Receive) -> AsyncGenerator[bytes, None]:
+    """Yield events as lines of JSON.
+
+    The stream ends when the source does, when the client disconnects and when the runtime stops.
+    """
+    disconnected, sent_at = asyncio.ensure_future(wait_for_disconnect(receive)), 0.0
     try:
-        while not gone.done() and not runtime.sessions.closing:
-            seen = await watch.poll()
-            if seen is None:
-                yield _write({"ended": True})
+        while not disconnected.done() and not runtime.sessions.closing:
+            changes = await source.poll()
+            if changes is None:
+                yield _encode_line({"ended": True})
                 return
-            if seen or time.monotonic() - said > _KEEPALIVE_SECONDS:
-                said = time.monotonic()
-                yield _write({"now": time.time(), **seen})
-            for _ in range(max(1, round(watch.poll_interval_seconds / _STOP_CHECK_SECONDS))):
-                if not gone.done() and not runtime.sessions.closing:
-                    await asyncio.wait({gone}, timeout=_STOP_CHECK_SECONDS)
+            if changes or time.monotonic() - sent_at > _KEEPALIVE_SECONDS:
+                sent_at = time.monotonic()
+                yield _encode_line({"now": time.time(), **changes})
+            for _ in range(max(1, round(source.poll_interval_seconds / _STOP_CHECK_SECONDS))):
+                if not disconnected.done() and not runtime.sessions.closing:
+                    await asyncio.wait({disconnected}, timeout=_STOP_CHECK_SECONDS)
     finally:
-        gone.cancel()
+        disconnected.cancel()
         with suppress(asyncio.CancelledError):
-            await gone
+            await disconnected
 
 
-def _write(line: JsonObject) -> bytes:
-    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+def _encode_line(event: JsonObject) -> bytes:
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
 class AllSessionsSource:
-    """Looks at every session."""
+    """The changes of the list of all sessions."""
 
     poll_interval_seconds = REFRESH_SECONDS
 
-    def __init__(self, board: SessionOverview) -> None:
-        self._overview = board
+    def __init__(self, overview: SessionOverview) -> None:
+        self._overview = overview
         self._previous_ids: frozenset[str] | None = None
         self._last_change = 0
 
     async def poll(self) -> JsonObject | None:
         await self._overview.refresh()
         changed, self._last_change = self._overview.changed_since(self._last_change)
-        before, self._previous_ids = self._previous_ids, self._overview.session_ids
-        gone = sorted((before or frozenset()) - self._previous_ids)
-        return {"sessions": changed, "gone": gone} if changed or gone or before is None else {}
+        previous, self._previous_ids = self._previous_ids, self._overview.session_ids
+        gone = sorted((previous or frozenset()) - self._previous_ids)
+        return {"sessions": changed, "gone": gone} if changed or gone or previous is None else {}
 
 
 class SingleSessionSource:
-    """Looks at one session: what it is, what runs, what was run."""
+    """The changes of one session: its state, its processes and its command history."""
 
     poll_interval_seconds = _STOP_CHECK_SECONDS
 

@@ -1,4 +1,4 @@
-"""The files of a session, for a person who looks: directories, the beginning of a text, and whole files to keep."""
+"""The file browser of the dashboard: directories, previews of texts, downloads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
 from agentbay.local.sessions.session import Session
 
 VISIBLE_ROOTS = (CLIENT_HOME, "/tmp")
-_MAX_ENTRIES = 2000  # entries of a directory
-_PREVIEW_BYTES = 256 << 10  # bytes of a text
-_PIECE_BYTES = 4 << 20
+_MAX_ENTRIES = 2000  # shown of one directory
+_PREVIEW_BYTES = 256 << 10
+_PIECE_BYTES = 4 << 20  # read from the sandbox at a time
 
 
 async def list_directory(session: Session, path: str) -> Response:
-    """Say what a directory holds: directories first, then by name."""
+    """List a directory: subdirectories first, then by name."""
     reply, _ = await _call_file_operation(session, ListDirectory(_check_path(path)))
     entries = sorted(reply.entries, key=lambda entry: (not entry["is_directory"], entry["name"]))
     kept = ("name", "is_directory", "is_symlink", "is_file", "size", "mtime")
@@ -29,16 +29,17 @@ async def list_directory(session: Session, path: str) -> Response:
 
 
 async def read_text_preview(session: Session, path: str) -> Response:
-    """Give the beginning of a file if it is text."""
+    """Read the beginning of a file, if it is text."""
     reply, data = await _call_file_operation(session, ReadFile(_check_path(path), length=_PREVIEW_BYTES))
     if b"\0" in data:
         return json_response({"size": reply.size, "text": None, "more": 0})
-    text = codecs.getincrementaldecoder("utf-8")("replace").decode(data)  # of which no character is cut in two
+    # The incremental decoder leaves out a character that the end of the preview cuts in two.
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(data)
     return json_response({"size": reply.size, "text": text, "more": max(0, reply.size - len(data))})
 
 
 async def download(session: Session, path: str) -> Response:
-    """Give a whole file, in pieces."""
+    """Stream a whole file."""
     path = _check_path(path)
     reply, first = await _call_file_operation(session, ReadFile(path, length=_PIECE_BYTES))
     headers = ((b"content-disposition", b"attachment"),)
@@ -47,7 +48,7 @@ async def download(session: Session, path: str) -> Response:
 
 
 async def _pieces(session: Session, path: str, size: int, piece: bytes) -> AsyncGenerator[bytes, None]:
-    """Yield `size` bytes; of a file that has become shorter the answer breaks off, which the browser notices."""
+    # If the file becomes shorter meanwhile, the answer has less than its Content-Length, which the browser notices.
     done = 0
     while piece := piece[: size - done]:
         yield piece
@@ -57,14 +58,12 @@ async def _pieces(session: Session, path: str, size: int, piece: bytes) -> Async
 
 
 def _check_path(path: str) -> str:
-    """Return a path without detours if it is in a place that the page shows.
-
-    Inside the session that is no boundary, its view of the file system is; it keeps the page to what is the user's.
-    """
-    plain = posixpath.normpath(path)
-    if "\0" in path or not any(plain == root or plain.startswith(root + "/") for root in VISIBLE_ROOTS):
+    # This is not a boundary against path traversal: links can lead out, and the sandbox's mount namespace decides what
+    # can be read. It keeps the dashboard to the user's own files.
+    normal = posixpath.normpath(path)
+    if "\0" in path or not any(normal == root or normal.startswith(root + "/") for root in VISIBLE_ROOTS):
         raise invalid_request(f"The page shows what is below {' and '.join(VISIBLE_ROOTS)}, not {path!r:.200}.")
-    return plain
+    return normal
 
 
 async def _call_file_operation(session: Session, request: FileRequest[ReplyT]) -> tuple[ReplyT, bytes]:

@@ -1,4 +1,4 @@
-"""What is told of every session, looked at once a second for all who watch, and not at all while nobody does."""
+"""The list of all sessions with their usage, refreshed while anybody watches."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from agentbay.local.sessions.session import Session
 
 JsonObject = dict[str, Any]
 
-REFRESH_SECONDS = 1.0  # seconds between two looks
-_MEASURE_BUDGET_SECONDS = 0.01  # seconds of processor time that one look may spend on measuring
-_MAX_SAMPLE_AGE_SECONDS = 30.0  # seconds after which a measure is taken anew, whatever that costs
+REFRESH_SECONDS = 1.0  # between two refreshes
+_MEASURE_BUDGET_SECONDS = 0.01  # processor time that one refresh may spend on measuring
+_MAX_SAMPLE_AGE_SECONDS = 30.0  # after which usage is measured again, whatever that costs
 _NO_USAGE = ResourceUsage(0.0, 0, 0)
 
 
 class UsageMeter:
-    """What a session uses, as it was last measured.
+    """The last measurement of what a session uses.
 
     Attributes:
-        load: How many processors it kept busy between the last two measures.
-        taken: When, by the monotonic clock; minus infinity if never.
+        load: The number of processors that were busy between the last two measurements.
+        measured_at: Monotonic time; minus infinity before the first measurement.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class UsageMeter:
         self._cpu_meter = CpuMeter(self.measured_at)
 
     async def measure(self, session: Session) -> None:
-        """Measure."""
+        """Measure now."""
         try:
             self.usage = await session.sandbox.usage()
         except SandboxError:  # it ends in this very moment
@@ -43,7 +43,7 @@ class UsageMeter:
 
 
 def describe_session(session: Session, meter: UsageMeter) -> JsonObject:
-    """Say what a session is and uses."""
+    """Return facts and usage of a session for the dashboard's script."""
     return {
         "id": session.session_id,
         "state": session.lifecycle.state.value,
@@ -58,24 +58,27 @@ def describe_session(session: Session, meter: UsageMeter) -> JsonObject:
 
 
 class SessionOverview:
-    """Every session: states as they are, measures as far as time allows, those first that are oldest."""
+    """The descriptions of all sessions, with numbers that tell what changed since when.
+
+    States are always current. Usage is measured within a budget of processor time, the oldest measurement first.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._meters: dict[str, UsageMeter] = {}
         self._descriptions: dict[str, JsonObject] = {}
-        self._change_numbers: dict[str, int] = {}
+        self._change_numbers: dict[str, int] = {}  # of each session's last change
         self._changes = itertools.count(1)
-        self._next_refresh = 0.0
+        self._next_refresh = 0.0  # monotonic time
         self._refresh_lock = asyncio.Lock()
 
     @property
     def session_ids(self) -> frozenset[str]:
-        """The ids of the sessions there are."""
+        """The ids of all sessions."""
         return frozenset(self._descriptions)
 
     async def refresh(self) -> None:
-        """Look, unless that was done just now."""
+        """Refresh the descriptions, unless that was done within `REFRESH_SECONDS`."""
         async with self._refresh_lock:
             if time.monotonic() >= self._next_refresh:
                 self._next_refresh = time.monotonic() + REFRESH_SECONDS
@@ -103,9 +106,9 @@ class SessionOverview:
             began = time.thread_time()
             await meter.measure(session)
             spent += time.thread_time() - began
-            await asyncio.sleep(0)  # others have their turn
+            await asyncio.sleep(0)  # let other tasks run
 
     def changed_since(self, change: int) -> tuple[dict[str, JsonObject], int]:
-        """Return what changed after `change`, and the number of the last change."""
+        """Return the sessions that changed after `change`, and the number of the last change."""
         changed = {key: self._descriptions[key] for key, number in self._change_numbers.items() if number > change}
         return changed, max(self._change_numbers.values(), default=change)

@@ -1,4 +1,4 @@
-"""The routes of the page: documents for whoever is logged in, what belongs to them, and what their script asks."""
+"""The routes of the dashboard: login, documents, static files and data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SECURITY_HEADERS = (
             b"require-trusted-types-for 'script'; trusted-types 'none'"
         ),
     ),
-    # what a program in a session serves through a link has the same origin: it must not get hold of this window
+    # A page from elsewhere that opens the dashboard must not get hold of its window.
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"same-origin"),
@@ -55,14 +55,15 @@ _SECURITY_HEADERS = (
 
 
 class Dashboard:
-    """Serves the page."""
+    """Answers all requests for the dashboard."""
 
-    def __init__(self, runtime: Runtime, guard: OriginCheck) -> None:
-        self._runtime, self._guard = runtime, guard
+    def __init__(self, runtime: Runtime, origin_check: OriginCheck) -> None:
+        self._runtime, self._origin_check = runtime, origin_check
         self._tickets, self._logins = LoginTickets(), LoginStore()
         self._overview = SessionOverview(runtime)
         self._open_streams = 0
-        self._cookie = f"agentbay-{runtime.address.port}"  # to browsers, all ports of a host are one place
+        # Browsers send a host's cookies to all its ports: the name keeps several runtimes apart.
+        self._cookie = f"agentbay-{runtime.address.port}"
 
     def make_login_url(self) -> str:
         """Return a URL that logs a browser in once, within `TICKET_LIFETIME_SECONDS`."""
@@ -70,14 +71,14 @@ class Dashboard:
 
     @staticmethod
     def handles(request: Request) -> bool:
-        """Whether a request is for the page."""
+        """Return whether a request is for the dashboard."""
         return (request.path == "/" and request.method == "GET") or f"{request.path}/".startswith(_BASE_PATH + "/")
 
     async def serve(self, request: Request, receive: Receive) -> Response:
         """Answer a request.
 
         Raises:
-            AgentBayError: What the script asks is refused.
+            AgentBayError: The request is refused.
         """
         response = await self._route(request, receive)
         return replace(response, headers=(*response.headers, *_SECURITY_HEADERS))
@@ -85,10 +86,10 @@ class Dashboard:
     async def _route(self, request: Request, receive: Receive) -> Response:
         if request.path == "/":
             return _redirect(_BASE_PATH)
-        if (asked := _DATA_PATH.fullmatch(request.path)) and request.method == "POST":
-            return await self._answer_data_request(request, asked[1] or "", asked[2] or "", receive)
-        if (named := _STATIC_PATH.fullmatch(request.path)) and request.method == "GET":
-            return _static(named[1], named[2])
+        if (match := _DATA_PATH.fullmatch(request.path)) and request.method == "POST":
+            return await self._answer_data_request(request, match[1] or "", match[2] or "", receive)
+        if (match := _STATIC_PATH.fullmatch(request.path)) and request.method == "GET":
+            return _static(match[1], match[2])
         if request.path == "/view/logout" and request.method == "POST":
             return self._log_out(request)
         if request.path == TICKETS_PATH and request.method == "POST":
@@ -97,59 +98,58 @@ class Dashboard:
             return _render_template("login.html", 200, message="")
         if request.path == LOGIN_PATH and request.method == "POST":
             return await self._log_in(request, receive, _BASE_PATH)
-        if wanted := _DOCUMENT_PATH.fullmatch(request.path):
+        if match := _DOCUMENT_PATH.fullmatch(request.path):
             if request.method == "POST":
                 return await self._log_in(request, receive, request.path)
             if request.method == "GET" and "authcode=" in request.query:
                 return self._log_in_with_code(request)
             if request.method == "GET":
-                return self._document(request, wanted[1] or "")
+                return self._document(request, match[1] or "")
         raise NotFoundError("There is no such page.", 404, code="InvalidPath.NotFound")
 
     def _document(self, request: Request, session_id: str) -> Response:
-        # asked for by a script, or to be shown within another document: not by a person
+        # Any other destination is a script or a frame, not a person who opens the dashboard.
         if request.headers.get("sec-fetch-dest", "document") != "document":
             return _render_template("login.html", 403, message="This page can only be opened in a window of its own.")
         login = self._logins.find_by_cookie(self._cookies(request), session_id)
         if login is None:
             return _render_template("login.html", 401, message="")
-        return _render_template("page.html", 200, page_pass=login.csrf_token, scope=login.session_id)
+        return _render_template("page.html", 200, csrf_token=login.csrf_token, session_id=login.session_id)
 
     async def _log_in(self, request: Request, receive: Receive, path: str) -> Response:
-        """Exchange the key, or a ticket, for a cookie, and lead to `path`."""
+        """Exchange the key, or a ticket, for a cookie, and redirect to `path`."""
         body = (await read_body(receive, _MAX_BODY_BYTES)).decode("utf-8", "replace")
         form = parse_qs(body, keep_blank_values=True)
         if "ticket" in form:
-            good = self._tickets.redeem(form["ticket"][0])
-            wrong = "That link is no longer good: it opens the page once, within five minutes of when it was made."
+            is_valid = self._tickets.redeem(form["ticket"][0])
+            message = "That link is no longer good: it opens the page once, within five minutes of when it was made."
         else:
-            good = self._guard.has_valid_key("Bearer " + form.get("key", [""])[0].strip())
-            wrong = "That is not the key of this runtime."
-        if not good:
-            return _render_template("login.html", 403, message=wrong)
-        return _redirect(path, self._set(self._logins.log_in("")))
+            is_valid = self._origin_check.has_valid_key("Bearer " + form.get("key", [""])[0].strip())
+            message = "That is not the key of this runtime."
+        if not is_valid:
+            return _render_template("login.html", 403, message=message)
+        return _redirect(path, self._cookie_header(self._logins.log_in("")))
 
     def _make_ticket(self, request: Request) -> Response:
-        """Give a ticket for the key."""
-        if not self._guard.has_valid_key(request.headers.get("authorization", "")):
+        if not self._origin_check.has_valid_key(request.headers.get("authorization", "")):
             raise AuthenticationError("That is not the key of this runtime.", 401, code="NOT_LOGIN")
         return json_response({"ticket": self._tickets.make(), "seconds": TICKET_LIFETIME_SECONDS})
 
     def _log_in_with_code(self, request: Request) -> Response:
-        """Exchange the code of a session for a cookie, and lead away from the URL that holds it."""
+        """Exchange a view code for a cookie and lead to a clean URL."""
         query = {name: values[0] for name, values in parse_qs(request.query).items()}
-        wanted = query.get("resourceId")
-        session = next(iter(self._runtime.sessions.matching(lambda session: session.resource_id == wanted)), None)
+        resource_id = query.get("resourceId")
+        session = next(iter(self._runtime.sessions.matching(lambda session: session.resource_id == resource_id)), None)
         if session is None:
             return _render_template("login.html", 404, message="That session has ended.")
         if not is_valid_view_code(query.get("authcode", ""), session):
             return _render_template(
                 "login.html", 403, message="That link is no longer good; info() of the session has a new one."
             )
-        # Not a redirection: a browser that comes from another site would not show a strict cookie after it.
+        # Not a redirect: after one that began at another site, browsers do not send SameSite=Strict cookies.
         path = f"{_BASE_PATH}/sessions/{session.session_id}"
-        entered = _render_template("enter.html", 200, path=path)
-        return replace(entered, headers=(self._set(self._logins.log_in(session.session_id)),))
+        document = _render_template("enter.html", 200, path=path)
+        return replace(document, headers=(self._cookie_header(self._logins.log_in(session.session_id)),))
 
     def _log_out(self, request: Request) -> Response:
         for cookie in self._cookies(request):
@@ -157,66 +157,66 @@ class Dashboard:
                 self._logins.log_out(login)
         return _redirect(_BASE_PATH)
 
-    def _set(self, login: Login) -> tuple[bytes, bytes]:
+    def _cookie_header(self, login: Login) -> tuple[bytes, bytes]:
         path = f"{_BASE_PATH}/sessions/{login.session_id}" if login.session_id else _BASE_PATH
         name = f"{self._cookie}-one" if login.session_id else self._cookie
         secure = "; Secure" if self._runtime.address.uses_tls else ""
         return b"set-cookie", f"{name}={login.cookie}; Path={path}; HttpOnly; SameSite=Strict{secure}".encode()
 
     def _cookies(self, request: Request) -> list[str]:
-        # not http.cookies, which gives up at what other programs on this host may have put there
-        given = (part.strip().partition("=") for part in request.headers.get("cookie", "").split(";"))
-        return [value for name, _, value in given if name in (self._cookie, f"{self._cookie}-one")]
+        # Not http.cookies, which drops all cookies after one that it cannot parse: other programs set some here, too.
+        pairs = (part.strip().partition("=") for part in request.headers.get("cookie", "").split(";"))
+        return [value for name, _, value in pairs if name in (self._cookie, f"{self._cookie}-one")]
 
-    async def _answer_data_request(self, request: Request, session_id: str, what: str, receive: Receive) -> Response:
+    async def _answer_data_request(self, request: Request, session_id: str, verb: str, receive: Receive) -> Response:
         login = self._logins.find_by_csrf_token(request.headers.get("authorization", "").removeprefix("Bearer "))
         if login is None:
             raise AuthenticationError("You are no longer logged in.", 401, code="NOT_LOGIN")
         if not login.can_view(session_id):
             raise PermissionDeniedError("You may see one session, not this.", 403, code="Forbidden")
-        path = _path(await read_body(receive, _MAX_BODY_BYTES))
+        path = _parse_path(await read_body(receive, _MAX_BODY_BYTES))
         if not session_id:
             return self._stream_response(AllSessionsSource(self._overview), receive)
         session = self._runtime.sessions.find(session_id)
-        if not what:
+        if not verb:
             return self._stream_response(SingleSessionSource(session), receive)
-        if what in _FILE_OPERATIONS:
-            return await _FILE_OPERATIONS[what](session, path)
-        return await self._change_state(login, session, what)
+        if verb in _FILE_OPERATIONS:
+            return await _FILE_OPERATIONS[verb](session, path)
+        return await self._change_state(login, session, verb)
 
-    async def _change_state(self, login: Login, session: Session, what: str) -> Response:
+    async def _change_state(self, login: Login, session: Session, verb: str) -> Response:
         changes = {
             "pause": self._runtime.sessions.pause,
             "resume": self._runtime.sessions.resume,
             "delete": self._runtime.sessions.delete,
         }
-        if what not in changes:
-            raise NotFoundError(f"There is no {what!r:.80} here.", 404, code="InvalidPath.NotFound")
+        if verb not in changes:
+            raise NotFoundError(f"There is no {verb!r:.80} here.", 404, code="InvalidPath.NotFound")
         if login.session_id:
             raise PermissionDeniedError("Who came by a link may look, not change anything.", 403, code="Forbidden")
-        await changes[what](session)
+        await changes[verb](session)
         return json_response({})
 
-    def _stream_response(self, watch: EventSource, receive: Receive) -> Response:
+    def _stream_response(self, source: EventSource, receive: Receive) -> Response:
         if self._open_streams >= _MAX_STREAMS:
             raise ServiceUnavailableError(f"{_MAX_STREAMS} pages are open already.", 503, code="TooMany")
-        return Response(200, b"", "application/x-ndjson", stream=self._counted_stream(watch, receive))
+        return Response(200, b"", "application/x-ndjson", stream=self._counted_stream(source, receive))
 
-    async def _counted_stream(self, watch: EventSource, receive: Receive) -> AsyncGenerator[bytes, None]:
+    async def _counted_stream(self, source: EventSource, receive: Receive) -> AsyncGenerator[bytes, None]:
         self._open_streams += 1
         try:
-            async for line in stream_events(watch, self._runtime, receive):
+            async for line in stream_events(source, self._runtime, receive):
                 yield line
         finally:
             self._open_streams -= 1
 
 
-def _path(body: bytes) -> str:
+def _parse_path(body: bytes) -> str:
     try:
-        asked = json.loads(body or b"{}")
+        params = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
         raise invalid_request("The question cannot be read.") from error
-    path = asked.get("path", "") if isinstance(asked, dict) else None
+    path = params.get("path", "") if isinstance(params, dict) else None
     if not isinstance(path, str):
         raise invalid_request("path: must be a text.")
     return path
@@ -234,8 +234,8 @@ def _static(name: str, kind: str) -> Response:
 
 
 def _render_template(name: str, status: int, **values: str) -> Response:
-    """Fill in a document: each `{{name}}` is replaced by the value, as text."""
+    """Fill in a template: each `{{name}}` becomes the value, escaped as text."""
     text = (_STATIC_DIRECTORY / name).read_text("utf-8")
-    for place, value in values.items():
-        text = text.replace("{{" + place + "}}", html.escape(value))
+    for placeholder, value in values.items():
+        text = text.replace("{{" + placeholder + "}}", html.escape(value))
     return Response(status, text.encode(), "text/html; charset=utf-8")

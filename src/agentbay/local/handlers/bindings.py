@@ -38,7 +38,7 @@ def _session_contexts(runtime: Runtime, session_id: str, *, working: bool = True
 
 @action_handler(SyncContext)
 async def sync(runtime: Runtime, action: SyncContext) -> None:
-    """Begin to copy. How it fares, GetContextInfo tells, also of what the session does not have."""
+    """Begin to copy between a session and its contexts."""
     contexts = _session_contexts(runtime, action.session_id)
     mode = action.mode or UPLOAD
     if mode not in (UPLOAD, DOWNLOAD):

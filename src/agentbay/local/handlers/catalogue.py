@@ -1,4 +1,4 @@
-"""The list of tools with their schemas, and the call of one by its name."""
+"""The list of tools with their schemas, and calls of tools by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _TOOL_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(Too
 
 
 async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
-    """Call a tool by its name; unknown ones and malformed arguments are answers, not errors, as with any tool."""
+    """Call a tool by its name.
+
+    An unknown name and malformed arguments are error results, as the Model Context Protocol has it, not errors.
+    """
     session.lifecycle.require_running()
     if name not in _TOOL_HANDLERS:
         return error_result(f"Tool not found: {name:.80}", METHOD_NOT_FOUND)
@@ -35,7 +38,7 @@ async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> Too
 
 @cache
 def tool_catalogue() -> list[ToolEntry]:
-    """The tools that every session offers."""
+    """List the tools that every session offers."""
     return [_entry(handler.tool) for handler in _TOOL_HANDLERS.values()]
 
 

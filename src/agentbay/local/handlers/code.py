@@ -1,4 +1,4 @@
-"""Code: the tool, and the same as a stream."""
+"""The code tools, and the stream of a run's output."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session
 
 _T = TypeVar("_T", bound=Tool)
-_DEFAULT_MAX_FRAME_BYTES = 1 << 20  # bytes: a longer one ends the connection of the published client
-_FRAME_OVERHEAD_BYTES = 4096  # bytes of a frame that are not the result itself
+_DEFAULT_MAX_FRAME_BYTES = 1 << 20  # a longer frame closes the connection of the published client
+_FRAME_OVERHEAD_BYTES = 4096  # of a frame, beside the result itself
 
 
 def _rejections_as_results(
@@ -41,8 +41,8 @@ def _rejections_as_results(
     async def answer(session: Session, tool: _T) -> ToolReply:
         try:
             return await handler(session, tool)
-        except CodeRequestRejected as refusal:
-            return error_result(str(refusal))
+        except CodeRequestRejected as rejection:
+            return error_result(str(rejection))
 
     return answer
 
@@ -50,10 +50,10 @@ def _rejections_as_results(
 @tool_handler(RunCode)
 @_rejections_as_results
 async def run_code(session: Session, tool: RunCode) -> ToolReply:
-    transcript = ExecutionOutput()
+    output = ExecutionOutput()
     context, limit = _resolve_context(tool.language, tool.context), _check_timeout(tool.timeout_s)
-    await session.run_code(context, tool.code, timeout=limit, output=transcript)
-    return text_result(transcript.to_json(secrets.token_hex(16)), transcript.structured(), is_error=transcript.failed)
+    await session.run_code(context, tool.code, timeout=limit, output=output)
+    return text_result(output.to_json(secrets.token_hex(16)), output.structured(), is_error=output.failed)
 
 
 @tool_handler(CreateCodeContext)
@@ -88,31 +88,31 @@ async def remove_context(session: Session, tool: RemoveCodeContext) -> ToolReply
 
 
 @target_handler(RunCode.server)
-async def handle_code_request(session: Session, exchange: WebSocketRequest) -> None:
-    params = exchange.params
-    if exchange.method == "run_code":
-        await _stream(session, exchange, params)
-    elif exchange.method == "interrupt_code":
+async def handle_code_request(session: Session, request: WebSocketRequest) -> None:
+    params = request.params
+    if request.method == "run_code":
+        await _stream(session, request, params)
+    elif request.method == "interrupt_code":
         try:
             interrupted = session.kernels.interrupt(_resolve_context(params.get("language"), params.get("context")))
-        except CodeRequestRejected as refusal:
-            await exchange.send_answer(error=str(refusal))
+        except CodeRequestRejected as rejection:
+            await request.send_answer(error=str(rejection))
         else:
-            await exchange.send_answer(result={"interrupted": interrupted})
+            await request.send_answer(result={"interrupted": interrupted})
     else:
-        await exchange.send_answer(error=f"There is no method {exchange.method!r:.80}.")
+        await request.send_answer(error=f"There is no method {request.method!r:.80}.")
 
 
-async def _stream(session: Session, exchange: WebSocketRequest, params: dict[str, Any]) -> None:
+async def _stream(session: Session, request: WebSocketRequest, params: dict[str, Any]) -> None:
     try:
-        transcript = await _run_streaming(session, exchange, params)
-    except CodeRequestRejected as refusal:
-        await exchange.send_end(status="failed", executionError=str(refusal))
+        output = await _run_streaming(session, request, params)
+    except CodeRequestRejected as rejection:
+        await request.send_end(status="failed", executionError=str(rejection))
     else:
-        await _send_outcome(exchange, transcript)
+        await _send_outcome(request, output)
 
 
-async def _run_streaming(session: Session, exchange: WebSocketRequest, params: dict[str, Any]) -> ExecutionOutput:
+async def _run_streaming(session: Session, request: WebSocketRequest, params: dict[str, Any]) -> ExecutionOutput:
     code, largest = params.get("code"), params.get("largestFrame")
     if not isinstance(code, str):
         raise CodeRequestRejected("code must be a text.")
@@ -120,36 +120,36 @@ async def _run_streaming(session: Session, exchange: WebSocketRequest, params: d
         _resolve_context(params.get("language"), params.get("context")),
         _check_timeout(params.get("timeoutS", 60)),
     )
-    transcript = _StreamingOutput(largest if isinstance(largest, int) else _DEFAULT_MAX_FRAME_BYTES)
-    running = asyncio.create_task(session.run_code(context, code, timeout=limit, output=transcript))
-    running.add_done_callback(lambda _: transcript.close())
+    output = _StreamingOutput(largest if isinstance(largest, int) else _DEFAULT_MAX_FRAME_BYTES)
+    running = asyncio.create_task(session.run_code(context, code, timeout=limit, output=output))
+    running.add_done_callback(lambda _: output.close())
     try:
-        await transcript.send_events(exchange)
+        await output.send_events(request)
         await running
     finally:
         running.cancel()
-    return transcript
+    return output
 
 
-async def _send_outcome(exchange: WebSocketRequest, transcript: ExecutionOutput) -> None:
-    if transcript.error is not None:
-        name, value, traceback = (transcript.error[key] for key in ("name", "value", "traceback"))
+async def _send_outcome(request: WebSocketRequest, output: ExecutionOutput) -> None:
+    if output.error is not None:
+        name, value, traceback = (output.error[key] for key in ("name", "value", "traceback"))
         if traceback:
-            await exchange.send_event("stderr", chunk=traceback)
-        await exchange.send_event("error", error={"code": name, "message": value, "traceback": traceback})
-    facts: dict[str, Any] = {"executionTime": round(transcript.duration_seconds, 6)}
-    if transcript.execution_count is not None:
-        facts["executionCount"] = transcript.execution_count
-    if transcript.timed_out:
+            await request.send_event("stderr", chunk=traceback)
+        await request.send_event("error", error={"code": name, "message": value, "traceback": traceback})
+    facts: dict[str, Any] = {"executionTime": round(output.duration_seconds, 6)}
+    if output.execution_count is not None:
+        facts["executionCount"] = output.execution_count
+    if output.timed_out:
         facts["timedOut"] = True
-    if transcript.truncated:
+    if output.truncated:
         facts["truncated"] = True
-    status = "failed" if transcript.failed else "finished"
-    await exchange.send_end(status=status, executionError=transcript.error_line or None, **facts)
+    status = "failed" if output.failed else "finished"
+    await request.send_end(status=status, executionError=output.error_line or None, **facts)
 
 
 class _StreamingOutput(ExecutionOutput):
-    """Tells what happens while it happens."""
+    """Output of a run that is sent as events while the code runs."""
 
     def __init__(self, largest: int) -> None:
         super().__init__()
@@ -160,19 +160,19 @@ class _StreamingOutput(ExecutionOutput):
         self._events.put_nowait((event, facts))
 
     def close(self) -> None:
-        """Say that nothing more will happen."""
+        """Mark the end of the events."""
         self._events.put_nowait(None)
 
-    async def send_events(self, exchange: WebSocketRequest) -> None:
-        """Send all until `close`."""
+    async def send_events(self, request: WebSocketRequest) -> None:
+        """Send events until `close`."""
         while (item := await self._events.get()) is not None:
             event, facts = item
             if event == "result":
                 facts = {"result": self._fit_into_frame(facts["result"])}
-            await exchange.send_event(event, **facts)
+            await request.send_event(event, **facts)
 
     def _fit_into_frame(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Write a result with its forms in both places where clients look, in one if that is too much for a frame."""
+        # Clients look for the forms of a result in two places. They stand in both if that fits into a frame.
         main = {"isMainResult": item["isMainResult"]}
         mime = {key: value for key, value in item.items() if key != "isMainResult"}
         size = len(json.dumps(mime))
@@ -187,7 +187,7 @@ def _entry(facts: CodeContextInfo) -> dict[str, Any]:
 
 
 def _resolve_context(language: object, context: object) -> str:
-    """Return the name of the context that is meant: the one of a language is called like it."""
+    # A language's default context is named like the language.
     if context is not None:
         if language is not None:
             raise CodeRequestRejected("Give a language or a context, not both: a context has its language.")

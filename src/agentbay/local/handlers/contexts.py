@@ -38,12 +38,12 @@ from agentbay.local.handlers.paging import (
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.session import Session
 
-_DEFAULT_FILES_PER_PAGE, _MAX_FILES_PER_PAGE = 50, 1000
+_DEFAULT_FILES_PER_PAGE, _MAX_FILES_PER_PAGE = 50, 1000  # entries
 _MAX_NAME_CHARACTERS = 255
 
 
 async def context_names(runtime: Runtime, session: Session) -> dict[str, str]:
-    """Return the names of the contexts that a session has, by their ids; "" for one that does not exist."""
+    """Return the names of a session's contexts by id, "" for deleted ones."""
     found: dict[str, str] = {}
     for binding in session.contexts.bindings if session.contexts else ():
         context_id = binding.spec.context_id
@@ -58,18 +58,18 @@ async def context_names(runtime: Runtime, session: Session) -> dict[str, str]:
 
 @action_handler(GetContext)
 async def get(runtime: Runtime, action: GetContext) -> ContextData:
-    """Find by id if there is one, else by name; both given must belong together."""
-    desk, name = runtime.context_service, (action.name or "").strip()
+    """Find a context by id or name, which must match if both are given."""
+    contexts, name = runtime.context_service, (action.name or "").strip()
     if action.context_id:
-        context = await desk.run_in_thread(desk.store.find, action.context_id)
+        context = await contexts.run_in_thread(contexts.store.find, action.context_id)
         if not context.name or (name and name != context.name):
             raise context_not_found(name or context.id)
         return _describe(context)
     if not name:
         raise invalid_request("Name: is required, or ContextId.", "MissingParameter")
     if not action.allow_create:
-        return _describe(await desk.run_in_thread(desk.store.find_by_name, name))
-    return _describe(await desk.run_in_thread(desk.store.get_or_create, _check_name(name)))
+        return _describe(await contexts.run_in_thread(contexts.store.find_by_name, name))
+    return _describe(await contexts.run_in_thread(contexts.store.get_or_create, _check_name(name)))
 
 
 def _check_name(name: str) -> str:
@@ -92,13 +92,13 @@ def _describe(context: ContextRecord) -> ContextData:
 
 
 def format_time(seconds: float) -> str:
-    """Write a time as the wire has it."""
+    """Format a Unix time as ISO 8601 in UTC, with whole seconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @action_handler(ListContexts)
 async def list_page(runtime: Runtime, action: ListContexts) -> ListPage:
-    """List by creation; the token names the last one shown."""
+    """List contexts by creation."""
     size = check_page_size(action.max_results)
     number = read_numeric_page_token(action.next_token)
     found, total = await runtime.context_service.run_in_thread(
@@ -118,28 +118,28 @@ async def rename(runtime: Runtime, action: ModifyContext) -> None:
 
 @action_handler(DeleteContext)
 async def delete(runtime: Runtime, action: DeleteContext) -> None:
-    """Delete, though a session may have it: what that would upload later fails, and its mounts end with it."""
+    """Delete a context, even if a session uses it: later uploads to it fail."""
     await runtime.context_service.run_in_thread(runtime.context_service.store.delete, action.id)
 
 
 @action_handler(ClearContext)
 async def clear(runtime: Runtime, action: ClearContext) -> None:
-    desk = runtime.context_service
-    await desk.run_in_thread(desk.store.mark_clearing, action.id)
-    desk.clear_in_background(action.id)
+    contexts = runtime.context_service
+    await contexts.run_in_thread(contexts.store.mark_clearing, action.id)
+    contexts.clear_in_background(action.id)
 
 
 @action_handler(DescribeContextFiles)
 async def list_files(runtime: Runtime, action: DescribeContextFiles) -> ListPage:
-    """List one level, by name: a page by its number, or what follows the name in the token."""
-    desk, context_id = runtime.context_service, action.context_id
+    """List one directory by name, in pages by number or token."""
+    contexts, context_id = runtime.context_service, action.context_id
     by_token = action.max_results is not None or action.next_token is not None
     size = (action.max_results if by_token else action.page_size) or _DEFAULT_FILES_PER_PAGE
     number = action.page_number or 1
     if not 1 <= size <= _MAX_FILES_PER_PAGE or number < 1:
         raise invalid_request(f"A page has 1 to {_MAX_FILES_PER_PAGE} entries, and a number from 1.")
     folder = _parse_file_path(runtime, context_id, action.parent_folder_path or "/")
-    entries = await desk.run_in_thread(_children, runtime, context_id, folder)
+    entries = await contexts.run_in_thread(_children, runtime, context_id, folder)
     total = len(entries)
     if by_token:
         after = read_page_token(action.next_token)
@@ -174,7 +174,7 @@ def _describe_file(context_id: str, folder: str, entry: Entry) -> ContextFileDat
 
 
 def _parse_file_path(runtime: Runtime, context_id: str, path: str) -> str:
-    """Read a path; to a session's own context one may give those that file tools take."""
+    # For a session's own context, clients give the paths that file tools take.
     return (
         resolve_session_path(path)
         if context_id in runtime.context_service.session_by_internal_context
@@ -201,16 +201,16 @@ async def upload_url(runtime: Runtime, action: GetContextFileUploadUrl) -> Presi
 
 @action_handler(GetContextFileDownloadUrl)
 async def download_url(runtime: Runtime, action: GetContextFileDownloadUrl) -> PresignedUrl:
-    """Sign, whether there is such a file or not, as object stores do: who asks may be about to upload it."""
+    """Sign a URL for a file, which need not exist, as object stores do."""
     return await _presign(runtime, "GET", action.context_id, action.file_path)
 
 
 async def _presign(runtime: Runtime, method: str, context_id: str, path: str) -> PresignedUrl:
-    desk = runtime.context_service
-    await desk.run_in_thread(desk.store.find, context_id)
+    contexts = runtime.context_service
+    await contexts.run_in_thread(contexts.store.find, context_id)
     key = _parse_file_path(runtime, context_id, path)
     if key == "/" or path.endswith("/"):
         raise invalid_request("FilePath: must name a file.", "InvalidParameter.Path")
-    where = await desk.run_in_thread(desk.store.resolve_key, context_id, key)
-    url = make_url(runtime.address.http_url, desk.url_signing_key, method, context_id, where)
+    where = await contexts.run_in_thread(contexts.store.resolve_key, context_id, key)
+    url = make_url(runtime.address.http_url, contexts.url_signing_key, method, context_id, where)
     return PresignedUrl(url=url, expire_time=URL_LIFETIME_SECONDS)

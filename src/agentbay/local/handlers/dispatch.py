@@ -26,7 +26,7 @@ TargetFunction = Callable[[Session, WebSocketRequest], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class ActionHandler:
-    """The function that does an action; it returns the data of the answer, a `ListPage` of it, or None."""
+    """The function that does an action, and returns data, a `ListPage` or None."""
 
     action: type[Action[Any]]
     run: Callable[[Runtime, Any], Awaitable[object]]

@@ -1,4 +1,4 @@
-"""The environment tools: what is set holds for every command, terminal and piece of code that begins afterwards."""
+"""The environment tools, which set variables for everything that starts afterwards."""
 
 from __future__ import annotations
 
@@ -10,38 +10,36 @@ from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.sessions.session import Session
 
-_COMMAND_VARIABLE = "AGENTBAY_COMMAND"  # by which the sandbox knows its commands
+_COMMAND_VARIABLE = "AGENTBAY_COMMAND"  # marks the processes of a command for the sandbox
 _PATH_REFERENCE = re.compile(r"\$(?:PATH\b|\{PATH\})")
-_MAX_TOTAL_CHARACTERS = (
-    1 << 20
-)  # characters of all variables together: each process gets them as arguments, whose room is small
+_MAX_TOTAL_CHARACTERS = 1 << 20  # of all variables together, since the kernel limits what execve() passes on
 
 
 @tool_handler(SetEnv)
 async def set_env(session: Session, tool: SetEnv) -> ToolReply:
-    wanted = {variable.key: variable.value for variable in tool.envs}
-    if not wanted:
+    variables = {variable.key: variable.value for variable in tool.envs}
+    if not variables:
         return error_result("envs must not be empty")
     try:
-        check_no_nul(*wanted, *wanted.values())
+        check_no_nul(*variables, *variables.values())
     except ValueError as error:
         return error_result(str(error))
-    wrong = [name for name in wanted if not name or "=" in name or name == _COMMAND_VARIABLE]
-    if wrong:
-        return error_result(f"not a name for an environment variable: {wrong[0]!r:.80}")
-    if "PATH" in wanted:  # the one that is mostly added to
+    invalid = [name for name in variables if not name or "=" in name or name == _COMMAND_VARIABLE]
+    if invalid:
+        return error_result(f"not a name for an environment variable: {invalid[0]!r:.80}")
+    if "PATH" in variables:  # callers mostly want to add to it: $PATH stands for its present value
         found = (await _read_environment(session)).get("PATH", "")
-        wanted["PATH"] = _PATH_REFERENCE.sub(lambda _: found, wanted["PATH"])
-    together = {**session.environment, **wanted}
-    if sum(len(name) + len(value) for name, value in together.items()) > _MAX_TOTAL_CHARACTERS:
+        variables["PATH"] = _PATH_REFERENCE.sub(lambda _: found, variables["PATH"])
+    environment = {**session.environment, **variables}
+    if sum(len(name) + len(value) for name, value in environment.items()) > _MAX_TOTAL_CHARACTERS:
         return error_result(f"The variables are more than {_MAX_TOTAL_CHARACTERS} characters together")
-    session.environment.update(wanted)
+    session.environment.update(variables)
     return text_result("True")
 
 
 @tool_handler(GetEnv)
 async def get_env(session: Session, tool: GetEnv) -> ToolReply:
-    """Tell what a command would find; a variable that is not set is left out."""
+    """Return the variables that a command would find, without those that are not set."""
     found = await _read_environment(session)
     if tool.keys:
         found = {name: found[name] for name in tool.keys if name in found}
@@ -49,7 +47,7 @@ async def get_env(session: Session, tool: GetEnv) -> ToolReply:
 
 
 async def _read_environment(session: Session) -> dict[str, str]:
-    """What a command would find."""
+
     with session.using() as sandbox:
         listed = await sandbox.run(["env", "-0"], env=session.environment)
     pairs = (entry.partition("=") for entry in listed.stdout.decode("utf-8", "replace").split("\0") if entry)

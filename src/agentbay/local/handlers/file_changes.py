@@ -1,4 +1,4 @@
-"""Changes of files, pushed over the session's WebSocket to who has subscribed."""
+"""Subscriptions to file changes, which are pushed over the session's WebSocket."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.watching.file_changes import take_snapshot
 from agentbay.local.sessions.watching.inotify_watcher import POLL_INTERVAL_SECONDS, InotifyWatcher
 
-_MAX_EVENTS_PER_PUSH = 200  # events of one push, since the published client takes no frame of more than 1 MiB
-_MAX_BACKLOG_EVENTS = 10_000  # events kept for who comes back
-_MAX_WATCHED_DIRECTORIES = 64  # directories of a session that are watched in this way
-_IGNORED_ERRORS = (AgentBayError, FileOperationFailed, SandboxError)  # as while it is paused, or the directory is gone
+_MAX_EVENTS_PER_PUSH = 200  # since the published client accepts no frame of more than 1 MiB
+_MAX_BACKLOG_EVENTS = 10_000  # kept for subscribers that reconnect
+_MAX_WATCHED_DIRECTORIES = 64  # of one session
+_IGNORED_ERRORS = (AgentBayError, FileOperationFailed, SandboxError)  # while it is paused, or without its directory
 
 
 class DirectoryWatcher:
-    """Looks at a directory when it may have changed, as long as anybody is connected, and pushes what has.
+    """Pushes the changes of one directory while any client is connected.
 
-    It shares what is known with the tool, so that each change is told once, by the one or the other. Pushes bear
-    numbers: a subscriber who was away says which was the last that came, and gets those behind it.
+    It shares its snapshots with the tool `get_file_change`, so that each change is told once, by the one or the other.
+    Pushes are numbered: a subscriber that reconnects names the last push it got, and gets the later ones.
     """
 
     def __init__(self, session: Session, path: str) -> None:
@@ -41,11 +41,11 @@ class DirectoryWatcher:
         self._task = asyncio.create_task(self._watch())
 
     def close(self) -> None:
-        """End it."""
+        """Stop watching."""
         self._task.cancel()
 
-    async def subscribe(self, exchange: WebSocketRequest, since: int | None) -> None:
-        """Answer a subscriber, for whom it begins here, or goes on behind the push of a number."""
+    async def subscribe(self, request: WebSocketRequest, since: int | None) -> None:
+        """Answer a subscriber, with the pushes behind number `since` if that is given."""
         async with self._lock:
             self._session.lifecycle.require_running()
             self._session.lifecycle.touch()
@@ -56,16 +56,16 @@ class DirectoryWatcher:
                 lost = not oldest <= since <= self._push_number
                 for push in self._backlog:
                     if push["number"] > since and not lost:
-                        await exchange.push(push)
-            await exchange.send_end(status="finished", number=self._push_number, lost=lost)
+                        await request.push(push)
+            await request.send_end(status="finished", number=self._push_number, lost=lost)
 
     async def _watch(self) -> None:
         async with self._lock:
-            pass  # the first look is that of who subscribes
+            pass  # the first subscriber takes the first snapshot
         try:
             while True:
                 await self._inotify_watcher.wait_for_change()
-                if not self._session.hub.clients:  # what changes meanwhile is told to who comes back
+                if not self._session.hub.clients:  # the next client to connect is told of changes until then
                     await asyncio.sleep(POLL_INTERVAL_SECONDS)
                     continue
                 began = time.monotonic()
@@ -74,7 +74,7 @@ class DirectoryWatcher:
                         await self._push_changes()
                 await asyncio.sleep(
                     min(POLL_INTERVAL_SECONDS, time.monotonic() - began)
-                )  # no more than half of the time is for looks
+                )  # at most half of the time is spent on snapshots
         finally:
             self._inotify_watcher.close()
 
@@ -99,29 +99,32 @@ class DirectoryWatcher:
 
 
 @target_handler(GetFileChange.server)
-async def handle_watch_request(session: Session, exchange: WebSocketRequest) -> None:
-    """Subscribe, or end that; a connection that is lost and comes back needs not subscribe again."""
-    path, lasting = exchange.params.get("path"), session.hub.resources
-    subscriber, since = str(exchange.params.get("subscriber", "")), exchange.params.get("since")
+async def handle_watch_request(session: Session, request: WebSocketRequest) -> None:
+    """Subscribe or unsubscribe a client.
+
+    A subscription outlives the connection.
+    """
+    path, resources = request.params.get("path"), session.hub.resources
+    subscriber, since = str(request.params.get("subscriber", "")), request.params.get("since")
     if not isinstance(path, str) or "\0" in path:
-        await exchange.send_answer(error="path must be a text")
-    elif exchange.method == "subscribe_file_change":
-        watchers = sum(isinstance(thing, DirectoryWatcher) for thing in lasting.values())
-        if f"watch {path}" not in lasting and watchers >= _MAX_WATCHED_DIRECTORIES:
-            await exchange.send_answer(
+        await request.send_answer(error="path must be a text")
+    elif request.method == "subscribe_file_change":
+        watchers = sum(isinstance(resource, DirectoryWatcher) for resource in resources.values())
+        if f"watch {path}" not in resources and watchers >= _MAX_WATCHED_DIRECTORIES:
+            await request.send_answer(
                 error=f"A session can have {_MAX_WATCHED_DIRECTORIES} watched directories at a time, not more."
             )
             return
         try:
             watcher = await _get_or_create_watcher(session, path)
             watcher.subscribers.add(subscriber)
-            await watcher.subscribe(exchange, since if isinstance(since, int) else None)
+            await watcher.subscribe(request, since if isinstance(since, int) else None)
         except FileOperationFailed as error:
-            await exchange.send_answer(error=f"Failed to watch: {error.path}, error: {error.strerror}")
-    elif exchange.method == "unsubscribe_file_change":
+            await request.send_answer(error=f"Failed to watch: {error.path}, error: {error.strerror}")
+    elif request.method == "unsubscribe_file_change":
         _unsubscribe(session, path, subscriber)
     else:
-        await exchange.send_answer(error=f"There is no method {exchange.method!r:.80}.")
+        await request.send_answer(error=f"There is no method {request.method!r:.80}.")
 
 
 async def _get_or_create_watcher(session: Session, path: str) -> DirectoryWatcher:

@@ -1,4 +1,4 @@
-"""The file tools: the texts are those of the MCP file system server, which clients parse."""
+"""The file tools with the texts of the MCP file system server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from agentbay.local.sandbox.shared import file_protocol as operations
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.watching.file_changes import take_snapshot
 
-_MAX_READ_BYTES = 256 << 20  # bytes of one answer, which is held in memory several times over
+_MAX_READ_BYTES = 256 << 20  # of one answer, which is held in memory several times over
 _MAX_CHARACTER_BYTES = 4  # bytes of UTF-8
 _SUCCESS_TEXT = "True"
 _PATH_FIELDS = ("path", "source", "destination", "pattern", "exclude_patterns")
@@ -41,7 +41,7 @@ _FileHandler = Callable[[Sandbox, _T], Awaitable[ToolReply]]
 
 
 def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_T]]:
-    """Answer a refused operation in the service's words: `Failed to WHAT: PATH, error: REASON`."""
+    """Turn file errors into results: `Failed to WHAT: PATH, error: REASON`."""
 
     def decorate(handler: _FileHandler[_T]) -> _ToolHandler[_T]:
         @functools.wraps(handler)
@@ -65,22 +65,24 @@ def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_
 async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
     if tool.offset < 0 or tool.length < 0:
         return error_result("offset and length must not be negative")
-    wanted = min(tool.length or _MAX_READ_BYTES, _MAX_READ_BYTES)
+    length = min(tool.length or _MAX_READ_BYTES, _MAX_READ_BYTES)
     more = _MAX_CHARACTER_BYTES - 1
-    _, data = await sandbox.run_file_operation(operations.ReadFile(tool.path, tool.offset, wanted + more))
-    if not tool.length and len(data) > wanted:
+    _, data = await sandbox.run_file_operation(operations.ReadFile(tool.path, tool.offset, length + more))
+    if not tool.length and len(data) > length:
         return error_result(
             f"The rest of {tool.path} is more than {_MAX_READ_BYTES >> 20} MiB; read it with offset and length"
         )
     if tool.format == "binary":
-        return text_result(base64.b64encode(data[:wanted]).decode())
-    return text_result(decode_whole_characters(data, wanted, inside=tool.offset > 0))
+        return text_result(base64.b64encode(data[:length]).decode())
+    return text_result(decode_whole_characters(data, length, inside=tool.offset > 0))
 
 
 def decode_whole_characters(data: bytes, length: int, *, inside: bool) -> str:
-    """Return the characters whose first byte is one of the first `length`, so that pieces add up to the whole.
+    """Decode the characters that begin in the first `length` bytes of data.
 
-    `data` goes on for up to 3 bytes more, if there are; `inside` tells that it may begin amid a character.
+    Args:
+        data: Up to 3 bytes longer than `length`, for the rest of the last character.
+        inside: The data may begin within a character.
     """
     start, end = 0, min(length, len(data))
     while inside and start < min(len(data), _MAX_CHARACTER_BYTES - 1) and _is_continuation_byte(data[start]):
@@ -108,7 +110,7 @@ async def write_file(sandbox: Sandbox, tool: WriteFile) -> ToolReply:
 @tool_handler(ListDirectory)
 @_errors_as_results("list directory")
 async def list_directory(sandbox: Sandbox, tool: ListDirectory) -> ToolReply:
-    """List with the names whole in the structured part; in a line of text a name with a line break cannot be."""
+    """List a directory, with names whole only in the structured part."""
     reply, _ = await sandbox.run_file_operation(operations.ListDirectory(tool.path))
     entries = reply.entries
     lines = [f"{'[DIR]' if entry['is_directory'] else '[FILE]'} {entry['name']}" for entry in entries]
@@ -185,7 +187,7 @@ async def edit_file(sandbox: Sandbox, tool: EditFile) -> ToolReply:
 @tool_handler(ReadMultipleFiles)
 @_errors_as_results("read files")
 async def read_multiple_files(sandbox: Sandbox, tool: ReadMultipleFiles) -> ToolReply:
-    """Read each; the structured part has the contents whole, in the text the form's own separators may occur."""
+    """Read files, with contents whole only in the structured part."""
     check_no_nul(*tool.paths)
     left, texts, files = _MAX_READ_BYTES, list[str](), list[dict[str, str]]()
     for path in tool.paths:

@@ -13,7 +13,7 @@ from agentbay.local.sessions.session import Session
 
 
 def invalid_port(port: object) -> InvalidRequestError:
-    """Refuse a port."""
+    """Return the error for a port that links cannot lead to."""
     message = f"Invalid port value: {port}. Port must be an integer in the range [{FIRST_PORT}, {LAST_PORT}]."
     return invalid_request(message, "InvalidPort")
 

@@ -14,7 +14,7 @@ from agentbay.local.sessions.session import Session
 
 @tool_handler(GetMetrics)
 async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
-    """Measure: processors and memory as this machine has them and as the session uses them, the disk it lies on."""
+    """Measure the session's use of processors, memory and disk, beside the machine's totals."""
     with session.using() as sandbox:
         usage = await sandbox.usage()
     processors = len(os.sched_getaffinity(0))
@@ -26,7 +26,7 @@ async def get_metrics(session: Session, _: GetMetrics) -> ToolReply:
         "disk_used": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
         "mem_total": _memory_total(),
         "mem_used": usage.memory_bytes,
-        # a session has no network but a loopback of its own, which these do not count
+        # A session has no network interface but its own loopback, which these do not count.
         "rx_rate_kbyte_per_s": 0.0,
         "tx_rate_kbyte_per_s": 0.0,
         "rx_used_kbyte": 0.0,

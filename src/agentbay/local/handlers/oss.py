@@ -1,4 +1,4 @@
-"""The storage tools: the service moves bytes between a session's files and object storage, block by block."""
+"""The storage tools, which stream between a session's files and object storage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 from agentbay.local.sandbox.shared.file_protocol import MovePath, ReadFile, RemovePath, StatPath, WriteFile
 from agentbay.local.sessions.session import Session
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 4 << 20  # held in memory at a time
 _UPLOADED, _DOWNLOADED = "Upload success", "Download success"
 
 
@@ -119,25 +119,25 @@ async def _blocks(sandbox: Sandbox, path: str, size: int) -> AsyncGenerator[byte
 
 
 async def _write_atomically(sandbox: Sandbox, path: str, blocks: AsyncIterator[bytes]) -> None:
-    """Write to a temporary name beside the file's own, which it gets when it is whole."""
-    scratch = os.path.join(os.path.dirname(path), f".agentbay-{secrets.token_hex(8)}")
+    """Write to a temporary file in the same directory, then rename it."""
+    temporary = os.path.join(os.path.dirname(path), f".agentbay-{secrets.token_hex(8)}")
     try:
         pending = bytearray()
         async for block in blocks:
             pending += block
             if len(pending) >= _BLOCK_BYTES:
-                await sandbox.run_file_operation(WriteFile(scratch, append=True), input=bytes(pending))
+                await sandbox.run_file_operation(WriteFile(temporary, append=True), input=bytes(pending))
                 pending.clear()
-        await sandbox.run_file_operation(WriteFile(scratch, append=True), input=bytes(pending))
-        await sandbox.run_file_operation(MovePath(scratch, path))
+        await sandbox.run_file_operation(WriteFile(temporary, append=True), input=bytes(pending))
+        await sandbox.run_file_operation(MovePath(temporary, path))
     except BaseException:
-        await _remove_temporary_file(sandbox, scratch)
+        await _remove_temporary_file(sandbox, temporary)
         raise
 
 
-async def _remove_temporary_file(sandbox: Sandbox, scratch: str) -> None:
+async def _remove_temporary_file(sandbox: Sandbox, temporary: str) -> None:
     try:
-        await sandbox.run_file_operation(RemovePath(scratch))
+        await sandbox.run_file_operation(RemovePath(temporary))
     except FileOperationFailed:  # it was not even begun
         pass
 
@@ -145,12 +145,12 @@ async def _remove_temporary_file(sandbox: Sandbox, scratch: str) -> None:
 async def _check_status(response: Any) -> None:
     if 200 <= response.status < 300:
         return
-    said_why = bytearray()
+    body = bytearray()
     async for part in response.aiter_stream():
-        said_why += part
-        if len(said_why) > 4096:
+        body += part
+        if len(body) > 4096:
             break
-    raise destinations.TransferFailed(describe_http_error(response.status, said_why.decode("utf-8", "replace")))
+    raise destinations.TransferFailed(describe_http_error(response.status, body.decode("utf-8", "replace")))
 
 
 def _transfer_error(what: str, error: Exception) -> ToolReply:

@@ -48,7 +48,7 @@ def write_page_token(after: str) -> str:
 
 
 def read_page_token(token: str | None) -> str:
-    """Return the name of the entry behind which a page begins, "" for the first page.
+    """Return the name before a page's first entry, "" for the first page.
 
     Raises:
         InvalidRequestError: The token is not one of this runtime.
@@ -65,7 +65,7 @@ def read_page_token(token: str | None) -> str:
 
 
 def read_numeric_page_token(token: str | None) -> int:
-    """Return the number of the entry behind which a page begins, 0 for the first page.
+    """Return the number before a page's first entry, 0 for the first page.
 
     Raises:
         InvalidRequestError: The token is not one of this runtime.

@@ -1,4 +1,4 @@
-"""Terminals, over a session's WebSocket."""
+"""Pseudo-terminals (PTY), used over a session's WebSocket."""
 
 from __future__ import annotations
 
@@ -39,56 +39,54 @@ from agentbay.local.tail import last_pieces
 
 _T = TypeVar("_T")
 
-_MAX_TERMINALS = 64  # terminals of a session
-_MAX_ENDED_TERMINALS = 16  # terminals whose program has ended
-_SCROLLBACK_BYTES = 256 << 10  # bytes of output kept for who connects later
-_OUTPUT_DELAY_SECONDS = 0.05  # seconds until a client that learns of its terminal from the answer is ready for output
-_FINAL_OUTPUT_TIMEOUT_SECONDS = (
-    0.2  # seconds for what a program has written before its end, while others still hold its terminal
-)
+_MAX_TERMINALS = 64  # of one session, with a running program
+_MAX_ENDED_TERMINALS = 16  # kept after their program has ended
+_SCROLLBACK_BYTES = 256 << 10  # output kept for clients that connect later
+_OUTPUT_DELAY_SECONDS = 0.05  # for clients that listen only once the answer has told them of their terminal
+_FINAL_OUTPUT_TIMEOUT_SECONDS = 0.2  # for the last output, if other processes still hold the terminal
 _SHELLS = ("/bin/bash", "/bin/sh")
 _LOCALE_PATHS = ("/usr/lib/locale/locale-archive", "/usr/lib/locale/en_US.utf8")
 
 
 class PtyTerminal:
-    """A terminal that lasts as long as the session: its program, its recent output, and whoever looks at it."""
+    """A terminal with its scrollback, which outlives connections and ends with the session."""
 
     def __init__(self, hub: WebSocketHub, terminal: Terminal, cols: int, rows: int) -> None:
         self.id = make_id("pty-", 17)
         self.cols, self.rows = cols, rows
         self.exit_code: int | None = None
         self._killed = False
-        self.terminal = terminal
+        self.backend = terminal
         self._hub = hub
         self._scrollback: deque[bytes] = deque()
         self._scrollback_size = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._output_task: asyncio.Task[None] | None = None
 
-    def start(self, pause: float, journal: CommandHistory, command: str) -> None:
-        """Begin to pass on its output after so many seconds."""
-        self._output_task = asyncio.create_task(self._run(pause, journal, command))
+    def start(self, pause: float, history: CommandHistory, command: str) -> None:
+        """Forward its output to all clients, after `pause` seconds."""
+        self._output_task = asyncio.create_task(self._run(pause, history, command))
 
     def describe(self) -> PtyEntry:
-        """Describe it."""
+        """Describe it as the wire has it."""
         status = "running" if self.exit_code is None else "exited"
         return PtyEntry(pty_session_id=self.id, cols=self.cols, rows=self.rows, status=status, exit_code=self.exit_code)
 
     def recent_output(self, size: int = _SCROLLBACK_BYTES) -> bytes:
-        """Return the last of its output, at least `size` bytes if there are as many."""
+        """Return the last `size` bytes of its output, or some more."""
         return b"".join(last_pieces(self._scrollback, size))
 
     def kill(self) -> None:
-        """Kill it; its exit code is then what clients expect of that, -9."""
+        """Kill its program, whose exit code is then -9, as clients expect."""
         self._killed = True
-        self.terminal.kill()
+        self.backend.kill()
 
     def close(self) -> None:
-        """End it."""
-        self.terminal.close()
+        """Hang up, which ends its program."""
+        self.backend.close()
 
-    async def _run(self, pause: float, journal: CommandHistory, command: str) -> None:
-        with journal.record("terminal", command) as entry:
+    async def _run(self, pause: float, history: CommandHistory, command: str) -> None:
+        with history.record("terminal", command) as entry:
             entry.set_output_source(lambda size: (self.recent_output(size), b""))
             await self._forward_output(pause)
             entry.set_result(exit_code=self.exit_code)
@@ -96,19 +94,19 @@ class PtyTerminal:
     async def _forward_output(self, pause: float) -> None:
         await asyncio.sleep(pause)
         reading = asyncio.create_task(self._read_all())
-        await asyncio.wait({self.terminal.exited})
+        await asyncio.wait({self.backend.exited})
         await asyncio.wait({reading}, timeout=_FINAL_OUTPUT_TIMEOUT_SECONDS)
-        self.terminal.close()
+        self.backend.close()
         await reading
-        if self.terminal.exited.exception() is not None:  # the session has ended
+        if self.backend.exited.exception() is not None:  # the session has ended
             return
-        code = self.terminal.exited.result()
+        code = self.backend.exited.result()
         self.exit_code = -signal.SIGKILL if self._killed and code == 128 + signal.SIGKILL else code
         _remove_oldest_ended(self._hub)
         await self._push(PtyPush(event_type=EXIT_EVENT, pty_session_id=self.id, exit_code=self.exit_code))
 
     async def _read_all(self) -> None:
-        while data := await self.terminal.read():
+        while data := await self.backend.read():
             self._append_scrollback(data)
             await self._push_output(data)
         await self._push_output(b"", final=True)
@@ -120,7 +118,7 @@ class PtyTerminal:
             self._scrollback_size -= len(self._scrollback.popleft())
 
     async def _push_output(self, data: bytes, *, final: bool = False) -> None:
-        """Push output: as text, of which no character is cut in two, or if it is no text, as base64."""
+        """Push output as whole characters, or as base64 if it is not UTF-8."""
         before = self._decoder.getstate()[0]
         try:
             encoding, text = "utf8", self._decoder.decode(data, final)
@@ -135,79 +133,81 @@ class PtyTerminal:
 
 
 @target_handler(PTY_TARGET)
-async def handle_pty_request(session: Session, exchange: WebSocketRequest) -> None:
-    """Do what is asked of the terminals of a session."""
-    method = _METHODS.get(exchange.method)
+async def handle_pty_request(session: Session, request: WebSocketRequest) -> None:
+    """Create, list, use and kill terminals of a session."""
+    method = _METHODS.get(request.method)
     if method is None:
-        raise PtyError(f"There is no method {exchange.method!r:.80}.")
-    await method(session, exchange)
+        raise PtyError(f"There is no method {request.method!r:.80}.")
+    await method(session, request)
 
 
-async def _create(session: Session, exchange: WebSocketRequest) -> None:
-    wanted = _params(exchange, PtyCreate)
-    _check_size(wanted.cols, wanted.rows)
-    if sum(screen.exit_code is None for screen in _terminals(session.hub)) >= _MAX_TERMINALS:
+async def _create(session: Session, request: WebSocketRequest) -> None:
+    params = _params(request, PtyCreate)
+    _check_size(params.cols, params.rows)
+    if sum(terminal.exit_code is None for terminal in _terminals(session.hub)) >= _MAX_TERMINALS:
         raise PtyError(f"A session can have {_MAX_TERMINALS} terminals at a time, not more.")
     try:
-        argv = shlex.split(wanted.shell) if wanted.shell else [_default_shell()]
-        env = {**session.environment, **_with_fallback_locale(wanted.envs)}
+        argv = shlex.split(params.shell) if params.shell else [_default_shell()]
+        env = {**session.environment, **_with_fallback_locale(params.envs)}
         with session.using() as sandbox:
-            terminal = await sandbox.open_terminal(argv, cols=wanted.cols, rows=wanted.rows, cwd=wanted.cwd, env=env)
+            opened = await sandbox.open_terminal(argv, cols=params.cols, rows=params.rows, cwd=params.cwd, env=env)
     except (ValueError, ResourceCreationFailed) as error:  # the first for a NUL, or quotes that do not match
         raise PtyError(str(error)) from error
-    screen = PtyTerminal(session.hub, terminal, wanted.cols, wanted.rows)
-    session.hub.resources[screen.id] = screen
-    await _answer(exchange, PtyAnswer(pty_session_id=screen.id))
-    screen.start(0.0 if wanted.listening else _OUTPUT_DELAY_SECONDS, session.history, shlex.join(argv))
+    terminal = PtyTerminal(session.hub, opened, params.cols, params.rows)
+    session.hub.resources[terminal.id] = terminal
+    await _answer(request, PtyAnswer(pty_session_id=terminal.id))
+    terminal.start(0.0 if params.listening else _OUTPUT_DELAY_SECONDS, session.history, shlex.join(argv))
 
 
-async def _list(session: Session, exchange: WebSocketRequest) -> None:
-    entries = [screen.describe() for screen in _terminals(session.hub)]
+async def _list(session: Session, request: WebSocketRequest) -> None:
+    entries = [terminal.describe() for terminal in _terminals(session.hub)]
     running = [entry.pty_session_id for entry in entries if entry.exit_code is None]
-    await _answer(exchange, PtyAnswer(pty_session_ids=running, pty_sessions=entries))
+    await _answer(request, PtyAnswer(pty_session_ids=running, pty_sessions=entries))
 
 
-async def _connect(session: Session, exchange: WebSocketRequest) -> None:
-    wanted = _params(exchange, PtyRef)
-    screen = _find(session, wanted.pty_session_id)
-    recent = screen.recent_output()
-    if wanted.listening:
+async def _connect(session: Session, request: WebSocketRequest) -> None:
+    params = _params(request, PtyRef)
+    terminal = _find(session, params.pty_session_id)
+    recent = terminal.recent_output()
+    if params.listening:
         replay = base64.b64encode(recent).decode("ascii")
-        answer = PtyAnswer(pty_session_id=screen.id, replay=replay, exit_code=screen.exit_code)
-        await _answer(exchange, answer)
+        answer = PtyAnswer(pty_session_id=terminal.id, replay=replay, exit_code=terminal.exit_code)
+        await _answer(request, answer)
         return
-    exit_code = screen.exit_code
-    await _answer(exchange, PtyAnswer(pty_session_id=screen.id))
+    exit_code = terminal.exit_code
+    await _answer(request, PtyAnswer(pty_session_id=terminal.id))
     await asyncio.sleep(_OUTPUT_DELAY_SECONDS)
     if recent:
         encoded = base64.b64encode(recent).decode("ascii")
-        push = PtyPush(event_type=OUTPUT_EVENT, pty_session_id=screen.id, encoding="base64", data=encoded)
-        await exchange.push(unstructure(push))
+        push = PtyPush(event_type=OUTPUT_EVENT, pty_session_id=terminal.id, encoding="base64", data=encoded)
+        await request.push(unstructure(push))
     if exit_code is not None:
-        await exchange.push(unstructure(PtyPush(event_type=EXIT_EVENT, pty_session_id=screen.id, exit_code=exit_code)))
+        await request.push(unstructure(PtyPush(event_type=EXIT_EVENT, pty_session_id=terminal.id, exit_code=exit_code)))
 
 
-async def _kill(session: Session, exchange: WebSocketRequest) -> None:
-    screen = _find(session, _params(exchange, PtyRef).pty_session_id)
-    if screen.exit_code is None:
-        screen.kill()
-    await _answer(exchange, PtyAnswer(pty_session_id=screen.id))
+async def _kill(session: Session, request: WebSocketRequest) -> None:
+    terminal = _find(session, _params(request, PtyRef).pty_session_id)
+    if terminal.exit_code is None:
+        terminal.kill()
+    await _answer(request, PtyAnswer(pty_session_id=terminal.id))
 
 
-async def _input(session: Session, exchange: WebSocketRequest) -> None:
-    wanted = _params(exchange, PtyInput)
-    screen = _find(session, wanted.pty_session_id)
-    if not screen.terminal.write_input(decode_bytes(wanted.encoding, wanted.data)):
+async def _input(session: Session, request: WebSocketRequest) -> None:
+    params = _params(request, PtyInput)
+    terminal = _find(session, params.pty_session_id)
+    if not terminal.backend.write_input(decode_bytes(params.encoding, params.data)):
         error = "Input was thrown away: the program does not read what waits for it already."
-        await session.hub.broadcast(PTY_TARGET, {"eventType": "pty.warning", "ptySessionId": screen.id, "error": error})
+        await session.hub.broadcast(
+            PTY_TARGET, {"eventType": "pty.warning", "ptySessionId": terminal.id, "error": error}
+        )
 
 
-async def _resize(session: Session, exchange: WebSocketRequest) -> None:
-    wanted = _params(exchange, PtyResize)
-    _check_size(wanted.cols, wanted.rows)
-    screen = _find(session, wanted.pty_session_id)
-    screen.terminal.resize(wanted.cols, wanted.rows)
-    screen.cols, screen.rows = wanted.cols, wanted.rows
+async def _resize(session: Session, request: WebSocketRequest) -> None:
+    params = _params(request, PtyResize)
+    _check_size(params.cols, params.rows)
+    terminal = _find(session, params.pty_session_id)
+    terminal.backend.resize(params.cols, params.rows)
+    terminal.cols, terminal.rows = params.cols, params.rows
 
 
 _METHODS: dict[str, Callable[[Session, WebSocketRequest], Awaitable[None]]] = {
@@ -220,14 +220,14 @@ _METHODS: dict[str, Callable[[Session, WebSocketRequest], Awaitable[None]]] = {
 }
 
 
-def _params(exchange: WebSocketRequest, kind: type[_T]) -> _T:
-    params: _T = structure(exchange.params, kind, path="params")
+def _params(request: WebSocketRequest, kind: type[_T]) -> _T:
+    params: _T = structure(request.params, kind, path="params")
     return params
 
 
-async def _answer(exchange: WebSocketRequest, answer: PtyAnswer) -> None:
+async def _answer(request: WebSocketRequest, answer: PtyAnswer) -> None:
     result: dict[str, Any] = unstructure(answer)
-    await exchange.send_answer(result=result)
+    await request.send_answer(result=result)
 
 
 def _terminals(hub: WebSocketHub) -> list[PtyTerminal]:
@@ -235,17 +235,17 @@ def _terminals(hub: WebSocketHub) -> list[PtyTerminal]:
 
 
 def _find(session: Session, pty_session_id: str) -> PtyTerminal:
-    screen = session.hub.resources.get(pty_session_id)
-    if not isinstance(screen, PtyTerminal):
+    terminal = session.hub.resources.get(pty_session_id)
+    if not isinstance(terminal, PtyTerminal):
         raise PtySessionNotFoundError(f"PTY session not found: {pty_session_id!r:.80}")
-    return screen
+    return terminal
 
 
 def _remove_oldest_ended(hub: WebSocketHub) -> None:
-    ended = [screen for screen in _terminals(hub) if screen.exit_code is not None]
-    for screen in ended[:-_MAX_ENDED_TERMINALS]:
+    ended = [terminal for terminal in _terminals(hub) if terminal.exit_code is not None]
+    for terminal in ended[:-_MAX_ENDED_TERMINALS]:
         with contextlib.suppress(KeyError):
-            del hub.resources[screen.id]
+            del hub.resources[terminal.id]
 
 
 def _check_size(cols: int, rows: int) -> None:
@@ -258,7 +258,7 @@ def _default_shell() -> str:
 
 
 def _with_fallback_locale(envs: dict[str, str]) -> dict[str, str]:
-    """Replace the locale that clients ask for by default where this machine lacks it: without any, no UTF-8 works."""
+    # Clients ask for en_US.UTF-8 by default. Where this machine lacks it, programs would fall back to ASCII.
     if envs.get("LANG") == "en_US.UTF-8" and not any(os.path.exists(path) for path in _LOCALE_PATHS):
         return {**envs, "LANG": "C.UTF-8"}
     return envs

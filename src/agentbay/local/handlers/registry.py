@@ -1,4 +1,4 @@
-"""The handlers that the service answers with: a new module of actions or targets is listed here."""
+"""The registry of handlers, which lists the modules that define them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answers of tools: texts, errors, and a check that several tools make of their arguments."""
+"""The answers of tools, and a check of their arguments."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ INVALID_PARAMS, METHOD_NOT_FOUND = -32602, -32601  # JSON-RPC's error codes
 
 
 def text_result(text: str, structured: dict[str, Any] | None = None, *, is_error: bool = False) -> ToolReply:
-    """Answer with a text, and with an object beside it for clients that read one."""
+    """Make a result of a text, with an object beside it for newer clients."""
     return ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=structured)
 
 
 def error_result(message: str, code: int = INVALID_PARAMS) -> ToolReply:
-    """Answer that the tool did not do what was asked."""
+    """Make the result of a tool that failed."""
     return text_result(f"Execution failed. Error code:{code} Error message: {message}", is_error=True)
 
 
 def check_no_nul(*texts: str | None) -> None:
-    """Raise ValueError for text that cannot be given to a process or name a file."""
+    """Raise ValueError if a text has NUL, which no process or path can take."""
     for text in texts:
         if text is not None and b"\0" in os.fsencode(text):
             raise ValueError("text with a NUL character cannot be used here")

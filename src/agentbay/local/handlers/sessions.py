@@ -60,26 +60,26 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
 
 
 def _check_supported(action: CreateMcpSession) -> None:
-    # A session that lacks what was asked for is worse than none.
-    for asked, what, code in (
+    # A caller that asked for a feature must not get a session without it.
+    for requested, feature, code in (
         (action.network_id, "joining a network", "NetworkNotSupported.Local"),
         (action.load_skill, "skills", "SkillsNotSupported.Local"),
     ):
-        if asked:
-            raise invalid_request(f"The local runtime does not offer {what} yet.", code)
+        if requested:
+            raise invalid_request(f"The local runtime does not offer {feature} yet.", code)
 
 
 def _connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
-    """What a client needs to use a session; tokens open this one session only."""
-    place = runtime.address
+    # The token opens this one session only.
+    address = runtime.address
     return {
         "session_id": session.session_id,
         "app_instance_id": session.app_instance_id,
         "resource_id": session.resource_id,
         "resource_url": _dashboard_url(runtime, session),
         "token": session.token,
-        "link_url": f"{place.http_url}/link/{session.session_id}" if runtime.direct_calls_enabled else "",
-        "ws_url": f"{place.ws_url}/ws/{session.session_id}",
+        "link_url": f"{address.http_url}/link/{session.session_id}" if runtime.direct_calls_enabled else "",
+        "ws_url": f"{address.ws_url}/ws/{session.session_id}",
         "tool_list": tool_catalogue(),
     }
 
@@ -123,7 +123,7 @@ async def get_resource(runtime: Runtime, action: GetMcpResource) -> ResourceData
 
 @action_handler(ListSession)
 async def list_page(runtime: Runtime, action: ListSession) -> ListPage:
-    """List by creation. The token names the last session shown, so deletions neither skip nor repeat any."""
+    """List sessions by creation."""
     size = check_page_size(DEFAULT_PAGE_SIZE if action.max_results is None else action.max_results)
     after = read_numeric_page_token(action.next_token)
     labels = (action.labels or {}).items()
@@ -151,7 +151,7 @@ def _list_entry(session: Session) -> SessionItem:
 
 @action_handler(DeleteSessionAsync)
 async def delete(runtime: Runtime, action: DeleteSessionAsync) -> None:
-    """Delete, a paused session too: the cloud refuses that, but here a refusal would leave it for ever."""
+    """Delete a session, even a paused one, which the cloud service refuses."""
     await runtime.sessions.delete(runtime.sessions.find(action.session_id))
 
 

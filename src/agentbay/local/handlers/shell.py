@@ -21,7 +21,7 @@ async def shell(session: Session, tool: Shell) -> ToolReply:
     try:
         check_no_nul(tool.command, tool.cwd, *envs, *envs.values())
         completed = await _run(session, tool, envs)
-    except ValueError as error:  # NUL, or text that is no Unicode: no process could be given it
+    except ValueError as error:  # text with NUL or lone surrogates, which no process can be given
         return error_result(str(error))
     return _timeout_result(completed, tool.timeout_ms) if completed.timed_out else _exit_result(completed)
 
@@ -47,7 +47,7 @@ def _exit_result(completed: Completed) -> ToolReply:
 
 
 def _timeout_result(completed: Completed, limit: int) -> ToolReply:
-    # Clients in the field expect empty output here; what there was travels beside the text, for those that read it.
+    # Clients in the field expect empty output here. The structured part has the real output, for those that read it.
     body = {"stdout": "", "stderr": "", "exit_code": -1, "errorMessage": f"timed out after {limit} ms"}
     structured: dict[str, Any] = {**_output(completed), "timedOut": True}
     if completed.truncated:

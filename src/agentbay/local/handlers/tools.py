@@ -1,4 +1,4 @@
-"""Calling tools, and telling which there are."""
+"""The actions that call and list tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service as an ASGI application: its routes, and the boundary where failures become answers."""
+"""The service as an ASGI application: routes, and failures as answers."""
 
 from __future__ import annotations
 

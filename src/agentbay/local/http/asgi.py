@@ -112,19 +112,19 @@ async def cancel_on_disconnect(work: Coroutine[Any, Any, Response], receive: Rec
     Raises:
         ClientDisconnected: The client disconnected first.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(wait_for_disconnect(receive))
-    wanted = False
+    task, disconnect = asyncio.ensure_future(work), asyncio.ensure_future(wait_for_disconnect(receive))
+    delivered = False
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        wanted = not gone.done()
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        delivered = not disconnect.done()
     finally:
-        gone.cancel()
-        if not wanted:
+        disconnect.cancel()
+        if not delivered:
             task.cancel()
             (outcome,) = await asyncio.gather(task, return_exceptions=True)  # no client is left to read an error
             if isinstance(outcome, Response) and outcome.on_undelivered:
                 outcome.on_undelivered()
-    if not wanted:
+    if not delivered:
         raise ClientDisconnected
     return task.result()
 

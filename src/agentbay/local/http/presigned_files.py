@@ -49,7 +49,7 @@ async def _put(contexts: ContextService, context_id: str, key: str, request: Req
 
 
 async def _receive_body(contexts: ContextService, staging: StagingDirectory, receive: Receive) -> tuple[str, str]:
-    """Write the body into a staged file; return its name and its SHA-256 digest."""
+    """Write the body into a staged file and return its name and SHA-256."""
     name, fd = staging.create_file()
     digest, size, more = hashlib.sha256(), 0, True
     pending = bytearray()

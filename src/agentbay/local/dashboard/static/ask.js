@@ -1,12 +1,12 @@
-// Questions to the runtime. The pass from the document goes with each; the cookie alone would get nothing.
+// Requests to the runtime. The CSRF token of the document goes with each, since the cookie alone gets no data.
 
 import { find } from "./dom.js";
 
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
 
-export const scope = meta("agentbay-scope");
-const PASS = meta("agentbay-pass");
-const PAUSES = [500, 1000, 2000, 5000]; // milliseconds between two attempts to connect
+export const scope = meta("agentbay-session"); // the id of the one session that may be viewed, "" for all
+const CSRF_TOKEN = meta("agentbay-csrf-token");
+const PAUSES = [500, 1000, 2000, 5000]; // milliseconds between two attempts to connect: a backoff
 
 export class Refused extends Error {
   constructor(status, message) {
@@ -18,7 +18,7 @@ export class Refused extends Error {
 export async function ask(path, body = {}, signal = undefined) {
   const answer = await fetch(`/view/data${path}`, {
     method: "POST",
-    headers: { authorization: `Bearer ${PASS}`, "content-type": "application/json" },
+    headers: { authorization: `Bearer ${CSRF_TOKEN}`, "content-type": "application/json" },
     body: JSON.stringify(body),
     signal,
   });
@@ -27,7 +27,7 @@ export async function ask(path, body = {}, signal = undefined) {
   throw new Refused(answer.status, said.Message ?? `The runtime answered with HTTP ${answer.status}.`);
 }
 
-// Hand each line that the runtime says about `path` to `take`, connecting again when that breaks off.
+// Call `take` with each event of the stream at `path`, and reconnect when the stream breaks off.
 export async function follow(path, signal, take) {
   for (let failures = 0; !signal.aborted; failures += 1) {
     try {

@@ -1,4 +1,4 @@
-// Small helpers. Whatever comes from a session reaches the document as text alone.
+// Helpers for the document. Data from a session becomes text nodes only, never markup (against XSS).
 
 export const find = (id) => document.getElementById(id);
 
@@ -8,12 +8,12 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-// Change the text only if it differs: what a person has selected stays selected.
+// Change the text only if it differs, so that the user's selection stays.
 export function write(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// The same for text that grows: what is new is added, and whoever looks at the end of it goes on to see the end.
+// The same for text that grows: append what is new, and stay at the end if that was in view.
 export function extend(node, text) {
   const before = node.textContent;
   if (before === text) return;
@@ -25,7 +25,7 @@ export function extend(node, text) {
 
 const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)/g;
 
-// What a terminal would show of an output, without colours: what was written over or rubbed out is left out.
+// Return the text that a terminal would show, without escape sequences and what was overwritten.
 export function plain(output) {
   const lines = output.replace(ESCAPES, "").replace(/\r+\n/g, "\n").split("\n");
   const last = (text) => text.replace(/\r+$/, "").replace(/^.*\r/s, "");

@@ -1,10 +1,10 @@
-// The files of a session: directories to walk through, texts to look at, anything to keep.
+// The file browser of a session: directories, previews of texts, downloads.
 
 import { announce, arrows, element, find, keep, size, write } from "./dom.js";
 import { ask } from "./ask.js";
 
 const ROOTS = { "/home/wuying": "Home", "/tmp": "/tmp" };
-const PERIOD = 5000; // milliseconds between two looks at a directory when nothing is run
+const REFRESH_PERIOD = 5000; // milliseconds between two listings of a directory
 
 let id = "";
 let path = "";
@@ -14,13 +14,13 @@ arrows(find("files"), "button");
 find("viewer-close").addEventListener("click", () => find("viewer").close());
 find("viewer-save").addEventListener("click", () => save(shown));
 
-// Show the files of a session until `signal`; return what shows them anew.
+// Show the files of a session until `signal`; return a function that refreshes them.
 export function showFiles(session, signal) {
   id = session;
   const refresh = () => list(signal);
-  const looking = setInterval(() => document.hidden || refresh(), PERIOD);
+  const timer = setInterval(() => document.hidden || refresh(), REFRESH_PERIOD);
   signal.addEventListener("abort", () => {
-    clearInterval(looking);
+    clearInterval(timer);
     find("viewer").close();
   });
   enter("/home/wuying", refresh);

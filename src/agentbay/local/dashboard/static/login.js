@@ -1,8 +1,8 @@
-// A link that logs in once has its ticket behind the "#": browsers send that to no server, and no log has it.
+// A login link has its ticket behind the "#", which browsers do not send, so that no server logs it.
 
 const ticket = location.hash.slice(1);
 if (ticket) {
-  history.replaceState(null, "", location.pathname); // nor does "back" lead to it
+  history.replaceState(null, "", location.pathname); // keep the ticket out of the history, too
   const form = document.getElementById("once");
   form.elements.ticket.value = ticket;
   form.submit();

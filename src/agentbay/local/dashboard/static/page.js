@@ -1,4 +1,4 @@
-// Which of the two views is shown, as the address says, and the keys that work everywhere.
+// Shows the view that the address names, and handles the keys that work everywhere.
 
 import { find } from "./dom.js";
 import { scope, showConnection, showProblem } from "./ask.js";
@@ -26,7 +26,7 @@ function go(path) {
 }
 
 addEventListener("popstate", show);
-// A tab that is taken from the browser's memory has lost what it followed.
+// A page restored from the back/forward cache has lost its event stream.
 addEventListener("pageshow", (event) => event.persisted && show());
 
 addEventListener("click", (event) => {

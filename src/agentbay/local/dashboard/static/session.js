@@ -1,4 +1,4 @@
-// The page of one session: what it is, what runs in it, what was run.
+// The view of one session: its state, its processes and its command history.
 
 import { age, announce, arrows, duration, element, extend, find, keep, labelMarks, percent, plain, size, stateMark, write } from "./dom.js";
 import { ask, follow, scope, showConnection, showProblem } from "./ask.js";
@@ -14,7 +14,7 @@ let skew = 0;
 let entries = new Map();
 let loaded = false;
 let refreshFiles = () => {};
-let opened = null; // the newest entry, which is open until there is a newer one or somebody closes or opens it
+let opened = null; // the newest entry, opened until a newer one comes, unless the user has opened or closed it
 
 arrows(find("log"), "summary");
 find("log").addEventListener("click", (event) => {
@@ -136,7 +136,7 @@ function makeProcess() {
   return element("tr", {}, cell("number"), cell("command"), cell("wide"), cell("number"), cell("number wide"), cell("number"));
 }
 
-// Show what changed; tell whether anything began or ended.
+// Draw the changed entries; return whether any began or ended.
 function drawLog(changed) {
   let turned = false;
   for (const entry of changed) {

@@ -32,25 +32,25 @@ class Visitor:
 
     def __init__(self, wire: Wire) -> None:
         self.http = httpx.Client(base_url=wire.url, timeout=30, trust_env=False)
-        self.page_pass = "none"
+        self.csrf_token = "none"
 
     def log_in(self, key: str = KEY) -> httpx.Response:
         return self.http.post("/view", data={"key": key})
 
     def open(self, path: str = "/view", **headers: str) -> httpx.Response:
         answer = self.http.get(path, headers=headers)
-        if found := re.search(r'name="agentbay-pass" content="([^"]+)"', answer.text):
-            self.page_pass = found[1]
+        if found := re.search(r'name="agentbay-csrf-token" content="([^"]+)"', answer.text):
+            self.csrf_token = found[1]
         return answer
 
-    def ask(self, where: str = "", /, page_pass: str | None = None, **body: Any) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self.page_pass if page_pass is None else page_pass}"}
+    def ask(self, where: str = "", /, csrf_token: str | None = None, **body: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {self.csrf_token if csrf_token is None else csrf_token}"}
         return self.http.post(f"/view/data{where}", headers=headers, content=json.dumps(body))
 
     def follow(self, path: str = "") -> Iterator[dict[str, Any]]:
         """What the page is told, as it comes; whoever waits in vain fails after a while."""
         deadline = time.monotonic() + PATIENCE
-        headers = {"authorization": f"Bearer {self.page_pass}"}
+        headers = {"authorization": f"Bearer {self.csrf_token}"}
         with self.http.stream("POST", f"/view/data{path}", headers=headers) as answer:
             assert answer.status_code == 200
             for line in answer.iter_lines():
@@ -94,11 +94,11 @@ def test_without_a_login(visitor: Visitor, session: str):
     assert visitor.open("/").headers["location"] == "/view"
     for path in ("/view", f"/view/sessions/{session}", "/view/sessions/none"):
         answer = visitor.open(path)
-        assert (answer.status_code, visitor.page_pass) == (401, "none")
+        assert (answer.status_code, visitor.csrf_token) == (401, "none")
         assert session not in answer.text
     for path in ("", f"/{session}", f"/{session}/list", f"/{session}/delete"):
         assert visitor.ask(path).status_code == 401
-        assert visitor.ask(path, page_pass=KEY).status_code == 401
+        assert visitor.ask(path, csrf_token=KEY).status_code == 401
     for name in ("page.css", "page.js", "icon.svg"):
         assert visitor.open(f"/view/{name}").status_code == 200
     for path in ("/view/none.js", "/view/page.html", "/view/%2e%2e/app.py", "/view/x/y", "/view/data"):
@@ -107,7 +107,7 @@ def test_without_a_login(visitor: Visitor, session: str):
 
 def test_headers(known: Visitor):
     """Every answer forbids what is not from here, inline, in a frame or kept; also refusals."""
-    for answer in (known.open(), known.open("/view/page.js"), known.log_in("wrong"), known.ask("", page_pass="x")):
+    for answer in (known.open(), known.open("/view/page.js"), known.log_in("wrong"), known.ask("", csrf_token="x")):
         if answer.status_code == 401:  # said by the boundary that all requests have
             continue
         policy = answer.headers["content-security-policy"]
@@ -135,9 +135,9 @@ def test_log_in(wire: Wire, visitor: Visitor):
     assert re.fullmatch(rf"agentbay-{port}=[\w-]{{43}}; Path=/view; HttpOnly; SameSite=Strict", cookie)
     document = visitor.open()
     assert (document.status_code, KEY in document.text) == (200, False)
-    assert visitor.page_pass not in cookie
-    assert visitor.ask("", page_pass="x").status_code == 401
-    assert visitor.ask("", page_pass=visitor.http.cookies[f"agentbay-{port}"]).status_code == 401
+    assert visitor.csrf_token not in cookie
+    assert visitor.ask("", csrf_token="x").status_code == 401
+    assert visitor.ask("", csrf_token=visitor.http.cookies[f"agentbay-{port}"]).status_code == 401
     assert "sessions" in next(visitor.follow())
     assert visitor.http.post("/view/logout").status_code == 303
     assert visitor.open().status_code == 401
@@ -151,7 +151,7 @@ def test_who_asks(known: Visitor):
         assert known.http.post("/view", data={"key": KEY}, headers=headers).status_code == 403
     for destination in ("empty", "iframe", "script", "object"):
         answer = known.open(**{"sec-fetch-dest": destination})
-        assert (answer.status_code, "agentbay-pass" in answer.text) == (403, False)
+        assert (answer.status_code, "agentbay-csrf-token" in answer.text) == (403, False)
     assert known.open(**{"sec-fetch-dest": "document"}).status_code == 200
 
 
@@ -213,7 +213,7 @@ def test_files(wire: Wire, known: Visitor, session: str):
         refused = known.ask(f"/{session}/text", path=path)
         assert (refused.status_code, refused.json()["Code"][:7]) in ((400, "Invalid"), (400, "FileNot"))
     for body in (b"[", b"[]", b'{"path": 1}', b"\xff", b"[" * 60_000):
-        headers = {"authorization": f"Bearer {known.page_pass}"}
+        headers = {"authorization": f"Bearer {known.csrf_token}"}
         assert known.http.post(f"/view/data/{session}/list", content=body, headers=headers).status_code == 400
     assert known.ask(f"/{session}/nothing").status_code == 404
 

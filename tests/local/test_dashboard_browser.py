@@ -257,4 +257,4 @@ def test_programs_in_sessions(wire: Wire, page: Any, session: str):
       }});
       document.body.append(frame);
     })"""
-    assert not re.search("agentbay-pass", page.evaluate(framed))
+    assert not re.search("agentbay-csrf-token", page.evaluate(framed))
