@@ -47,7 +47,7 @@ async def use_with_await() -> None:
             with step("list the directory") as notes:
                 notes += [entry.name for entry in (await session.file_system.list_directory("notes")).entries]
             with step("label the session") as notes:
-                await session.set_labels({"story": "demo", "told": "with await"})
+                await session.set_labels({"example": "demo", "flavour": "with await"})
                 notes.append(str((await session.get_labels()).data))
             with step("start a counter in it") as notes:
                 await session.command.run(COUNT)
@@ -61,12 +61,12 @@ async def use_with_await() -> None:
                 counted = (await session.command.run(COUNTED)).output.strip()
                 notes.append(f"the counter stood still for a second, and goes on: {counted}")
             with step("find it in the list") as notes:
-                found = [item["sessionId"] async for item in bay.iter_sessions(labels={"told": "with await"})]
+                found = [item["sessionId"] async for item in bay.iter_sessions(labels={"flavour": "with await"})]
                 notes.append(f"{found == [session.session_id]}")
             with step("delete it") as notes:
                 await session.delete()
         with step("list what is left") as notes:
-            notes.append(f"{(await bay.list(labels={'story': 'demo'})).total_count} sessions")
+            notes.append(f"{(await bay.list(labels={'example': 'demo'})).total_count} sessions")
 
 
 def use_without() -> None:
@@ -85,7 +85,7 @@ def use_without() -> None:
             with step("list the directory") as notes:
                 notes += [entry.name for entry in session.file_system.list_directory("notes").entries]
             with step("label the session") as notes:
-                session.set_labels({"story": "demo", "told": "without"})
+                session.set_labels({"example": "demo", "flavour": "without"})
                 notes.append(str(session.get_labels().data))
             with step("start a counter in it") as notes:
                 session.command.run(COUNT)
@@ -99,12 +99,12 @@ def use_without() -> None:
                 counted = session.command.run(COUNTED).output.strip()
                 notes.append(f"the counter stood still for a second, and goes on: {counted}")
             with step("find it in the list") as notes:
-                found = [item["sessionId"] for item in bay.iter_sessions(labels={"told": "without"})]
+                found = [item["sessionId"] for item in bay.iter_sessions(labels={"flavour": "without"})]
                 notes.append(f"{found == [session.session_id]}")
             with step("delete it") as notes:
                 session.delete()
         with step("list what is left") as notes:
-            notes.append(f"{bay.list(labels={'story': 'demo'}).total_count} sessions")
+            notes.append(f"{bay.list(labels={'example': 'demo'}).total_count} sessions")
 
 
 def main() -> int:
