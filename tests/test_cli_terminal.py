@@ -1,4 +1,4 @@
-"""The `agentbay` command as a person meets it: in a real terminal, with a shell that completes."""
+"""The `agentbay` command in a real terminal and a real shell."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ pytestmark = pytest.mark.slow
 if sys.platform != "linux":
     pytest.skip("the local runtime needs Linux", allow_module_level=True)
 
-BIN = Path(sys.executable).parent  # where `agentbay` is
+BIN = Path(sys.executable).parent  # the directory of the script `agentbay`
 
 
 @pytest.fixture
 def environment(agentbay_local: LocalRuntime, tmp_path: Path) -> dict[str, str]:
-    """That of a person with a home of his own, for whom the runtime is the service."""
+    """Environment variables of a user whose service is the local runtime."""
     path = f"{BIN}:{os.environ['PATH']}"
     return {**os.environ, **agentbay_local.environment, "HOME": str(tmp_path), "PATH": path, "TERM": "xterm"}
 
 
 def spawn(line: str, environment: dict[str, str], columns: int = 80) -> pexpect.spawn:
-    """Run a line of the shell in a terminal."""
+    """Run a shell line in a terminal."""
     home = environment["HOME"]
     size = (25, columns)
     return pexpect.spawn(
@@ -39,13 +39,13 @@ def spawn(line: str, environment: dict[str, str], columns: int = 80) -> pexpect.
 
 
 def test_module() -> None:
-    """`python -m agentbay` is the command too."""
+    """`python -m agentbay` runs the command."""
     done = subprocess.run([sys.executable, "-m", "agentbay", "version"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, f"{agentbay.__version__}\n")
 
 
 def test_completion_in_bash(session: Session, environment: dict[str, str], tmp_path: Path) -> None:
-    """After `--install-completion`, Tab completes commands, ids of sessions that run, and files."""
+    """After `--install-completion`, Tab completes commands, session ids and files."""
     installing = spawn("agentbay --install-completion; true", environment)
     installing.expect("bash completion installed")
     installing.expect(pexpect.EOF)
@@ -65,7 +65,7 @@ def test_completion_in_bash(session: Session, environment: dict[str, str], tmp_p
 
 
 def test_lists_are_tables(session: Session, environment: dict[str, str]) -> None:
-    """On a terminal a list has a head, and what goes wrong is red."""
+    """On a terminal, lists have headers and errors are red."""
     listing = spawn("agentbay session list; agentbay session get nobody", environment)
     listing.expect(r"session_id +.*status +.*image_id")
     listing.expect(rf"{session.session_id} +RUNNING +linux_latest")
@@ -75,7 +75,7 @@ def test_lists_are_tables(session: Session, environment: dict[str, str]) -> None
 
 
 def test_progress(session: Session, environment: dict[str, str], tmp_path: Path) -> None:
-    """Long work shows how far it is, files and directories alike."""
+    """Copying files and directories shows a progress bar."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/big").write_bytes(os.urandom(6 << 20))
     name = session.session_id
@@ -96,7 +96,7 @@ def test_progress(session: Session, environment: dict[str, str], tmp_path: Path)
 
 
 def attached(session: Session, runtime: LocalRuntime, *more: str):  # type: ignore[no-untyped-def]
-    """The command in a real terminal, with a shell behind it that shows how the terminal is left."""
+    """Run `attach` in a terminal, and check the terminal settings afterwards."""
     line = " ".join(
         [
             f"{sys.executable} -c 'import sys; from agentbay.cli import main; sys.exit(main())'",
@@ -105,13 +105,13 @@ def attached(session: Session, runtime: LocalRuntime, *more: str):  # type: igno
             *more,
         ]
     )
-    script = f"a=$(stty -g); {line}; echo status $?; [ $a = $(stty -g) ] && echo as it was"
+    script = f"a=$(stty -g); {line}; echo status $?; [ $a = $(stty -g) ] && echo restored"
     environment = {**os.environ, **runtime.environment, "TERM": "xterm"}
     return pexpect.spawn("sh", ["-c", script], env=environment, dimensions=(25, 90), timeout=120, encoding="utf-8")
 
 
 def test_attach(session: Session, agentbay_local: LocalRuntime) -> None:
-    """Keys, Ctrl-C and the window's size get there, and the terminal is left as it was, with the shell's status."""
+    """Keys, Ctrl-C and window size reach the session, and the terminal is restored."""
     child = attached(session, agentbay_local)
     child.expect(r"wuying@.*\$ ")
     child.sendline("stty size; tty")
@@ -123,12 +123,12 @@ def test_attach(session: Session, agentbay_local: LocalRuntime) -> None:
     child.sendline("echo grün $?")
     child.expect("grün 130\r\n")
     child.sendline("exit 9")
-    child.expect("status 9\r\nas it was")
+    child.expect("status 9\r\nrestored")
     child.expect(pexpect.EOF)
 
 
-def test_attach_leaves_and_takes_up(session: Session, agentbay_local: LocalRuntime) -> None:
-    """Ctrl-] leaves a program that goes on, and it can be taken up again."""
+def test_detach_and_reattach(session: Session, agentbay_local: LocalRuntime) -> None:
+    """Ctrl-] detaches from a program, and `--terminal` reattaches to it."""
     child = attached(session, agentbay_local, "--shell", "python3")
     child.expect(">>> ")
     child.sendline("x = 41 + 1")
@@ -136,18 +136,18 @@ def test_attach_leaves_and_takes_up(session: Session, agentbay_local: LocalRunti
     child.send("\x1d")
     child.expect(r"--terminal (\S+)")
     terminal = child.match[1]
-    child.expect("status 0\r\nas it was")
+    child.expect("status 0\r\nrestored")
     again = attached(session, agentbay_local, "--terminal", terminal)
-    again.expect(">>> ")  # what the terminal showed before comes first
+    again.expect(">>> ")  # earlier output is replayed first
     again.sendline("print('x is', x)")
     again.expect("x is 42")
     again.sendline("raise SystemExit(5)")
-    again.expect("status 5\r\nas it was")
+    again.expect("status 5\r\nrestored")
 
 
 def test_attach_restores_the_terminal(session: Session, agentbay_local: LocalRuntime) -> None:
-    """The terminal is put back when the session goes away, and when the command is killed."""
+    """The terminal is restored when the session ends or the command is killed."""
     child = attached(session, agentbay_local)
     child.expect(r"\$ ")
     session.delete().unwrap()
-    child.expect("status [1-9][0-9]*\r\n.*as it was")
+    child.expect("status [1-9][0-9]*\r\n.*restored")
