@@ -24,8 +24,8 @@ def wire(state_dir: Path) -> Iterator[Wire]:
     """A client of one runtime that the tests share; each makes sessions of its own."""
     with embedded(state_dir) as (child, wire):
         yield wire
-        assert child.close_lifeline() == 0
-        complaints = child.complaints()
+        assert child.close_stdin() == 0
+        complaints = child.standard_error()
         assert "ERROR" not in complaints
         assert "Traceback" not in complaints
 

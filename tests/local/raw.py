@@ -1,4 +1,4 @@
-"""A runtime as a child process, and a client that speaks the bare wire to it."""
+"""A runtime as a child process, and a client of the bare wire."""
 
 from __future__ import annotations
 
@@ -98,44 +98,44 @@ class Child:
         arguments: list[str],
         *,
         key: str = KEY,
-        lifeline: bool = True,
+        parent_pipe: bool = True,
         python: Sequence[str] = (sys.executable,),
         **environment: str,
     ) -> None:
         self.process = subprocess.Popen(
             [*python, *arguments],
-            stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if parent_pipe else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
             start_new_session=True,
         )
-        if lifeline:
+        if parent_pipe:
             assert self.process.stdin is not None
             self.process.stdin.write(key + "\n")
             self.process.stdin.flush()
         assert self.process.stdout is not None
         self.line = self.process.stdout.readline()
-        self._complaints: list[str] = []
-        self._reader = threading.Thread(target=self._read_complaints, daemon=True)
+        self._error_lines: list[str] = []
+        self._reader = threading.Thread(target=self._read_standard_error, daemon=True)
         self._reader.start()
 
-    def _read_complaints(self) -> None:
+    def _read_standard_error(self) -> None:
         assert self.process.stderr is not None
-        self._complaints.extend(self.process.stderr)
+        self._error_lines.extend(self.process.stderr)
 
     @property
     def url(self) -> str:
-        assert self.line.startswith("agentbay local ready at http://127.0.0.1:"), self.complaints()
+        assert self.line.startswith("agentbay local ready at http://127.0.0.1:"), self.standard_error()
         return self.line.split()[-1]
 
-    def complaints(self) -> str:
-        """What it wrote on standard error; waits for its end."""
+    def standard_error(self) -> str:
+        """Wait for its end, and return its standard error."""
         self._reader.join(PATIENCE)
-        return "".join(self._complaints)
+        return "".join(self._error_lines)
 
-    def close_lifeline(self) -> int:
+    def close_stdin(self) -> int:
         assert self.process.stdin is not None
         self.process.stdin.close()
         return self.process.wait(PATIENCE)
@@ -156,9 +156,9 @@ class Child:
 
 @contextlib.contextmanager
 def embedded(state_dir: Path | None = None, *options: str, **more: Any) -> Iterator[tuple[Child, Wire]]:
-    """Run `python -m agentbay.local` and a client of it; `more` is as for `Child`."""
+    """Run `python -m agentbay.local` and yield a client of it."""
     where = ["--state-dir", str(state_dir)] if state_dir else []
-    child = Child(["-m", "agentbay.local", *where, *options], **more)
+    child = Child(["-m", "agentbay.local", "--log-level=warning", *where, *options], **more)
     try:
         wire = Wire(child.url)
         with wire.http:

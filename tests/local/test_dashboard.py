@@ -1,4 +1,4 @@
-"""The page by HTTP: who may see what, and what it tells."""
+"""The dashboard by HTTP: logins, and the data behind them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from agentbay import AgentBay, CommandError, Config
 from agentbay._wire.tools import mark_internal
-from agentbay.local.dashboard import login as entering
+from agentbay.local.dashboard import login as dashboard_login
 from agentbay.local.dashboard.login import LoginTickets
 from agentbay.local.sessions.history import CommandHistory
 from tests.local.raw import KEY, Wire, embedded
@@ -48,7 +48,7 @@ class Visitor:
         return self.http.post(f"/view/data{where}", headers=headers, content=json.dumps(body))
 
     def follow(self, path: str = "") -> Iterator[dict[str, Any]]:
-        """What the page is told, as it comes; whoever waits in vain fails after a while."""
+        """Yield events of the dashboard, and fail if none comes in time."""
         deadline = time.monotonic() + PATIENCE
         headers = {"authorization": f"Bearer {self.csrf_token}"}
         with self.http.stream("POST", f"/view/data{path}", headers=headers) as answer:
@@ -78,7 +78,7 @@ def visitor(wire: Wire) -> Iterator[Visitor]:
 
 
 @pytest.fixture
-def known(visitor: Visitor) -> Visitor:
+def logged_in(visitor: Visitor) -> Visitor:
     """A visitor who has logged in with the key."""
     assert visitor.log_in().status_code == 303
     assert visitor.open().status_code == 200
@@ -90,7 +90,7 @@ def resource_url(wire: Wire, session: str) -> str:
 
 
 def test_without_a_login(visitor: Visitor, session: str):
-    """A stranger gets a form and nothing else; what the documents are made of is no secret."""
+    """Without a login there is a form, static files and nothing else."""
     assert visitor.open("/").headers["location"] == "/view"
     for path in ("/view", f"/view/sessions/{session}", "/view/sessions/none"):
         answer = visitor.open(path)
@@ -105,10 +105,15 @@ def test_without_a_login(visitor: Visitor, session: str):
         assert visitor.open(path).status_code == 404
 
 
-def test_headers(known: Visitor):
-    """Every answer forbids what is not from here, inline, in a frame or kept; also refusals."""
-    for answer in (known.open(), known.open("/view/page.js"), known.log_in("wrong"), known.ask("", csrf_token="x")):
-        if answer.status_code == 401:  # said by the boundary that all requests have
+def test_headers(logged_in: Visitor):
+    """Every answer, refusals too, has the security headers and cannot be cached."""
+    for answer in (
+        logged_in.open(),
+        logged_in.open("/view/page.js"),
+        logged_in.log_in("wrong"),
+        logged_in.ask("", csrf_token="x"),
+    ):
+        if answer.status_code == 401:  # answered by the boundary of all requests
             continue
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -117,12 +122,12 @@ def test_headers(known: Visitor):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cross-origin-opener-policy"] == "same-origin"
-    for document in (known.open().text, known.log_in("wrong").text):
+    for document in (logged_in.open().text, logged_in.log_in("wrong").text):
         assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|https?:", document)
 
 
 def test_log_in(wire: Wire, visitor: Visitor):
-    """The key becomes a cookie that is not the key and that no script can read; the cookie alone gets no data."""
+    """The key is exchanged for an HttpOnly cookie, which alone gets no data."""
     for key in ("", "wrong", KEY + "x", f"Bearer {KEY}"):
         refused = visitor.log_in(key)
         assert (refused.status_code, "not the key" in refused.text) == (403, True)
@@ -144,19 +149,19 @@ def test_log_in(wire: Wire, visitor: Visitor):
     assert visitor.ask().status_code == 401
 
 
-def test_who_asks(known: Visitor):
-    """Other sites and other names are refused; a document goes to a window, not to a script or into a frame."""
+def test_cross_site_requests(logged_in: Visitor):
+    """Cross-site requests, scripts and frames get no document."""
     for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"host": "evil.example"}):
-        assert known.open(**headers).status_code == 403
-        assert known.http.post("/view", data={"key": KEY}, headers=headers).status_code == 403
+        assert logged_in.open(**headers).status_code == 403
+        assert logged_in.http.post("/view", data={"key": KEY}, headers=headers).status_code == 403
     for destination in ("empty", "iframe", "script", "object"):
-        answer = known.open(**{"sec-fetch-dest": destination})
+        answer = logged_in.open(**{"sec-fetch-dest": destination})
         assert (answer.status_code, "agentbay-csrf-token" in answer.text) == (403, False)
-    assert known.open(**{"sec-fetch-dest": "document"}).status_code == 200
+    assert logged_in.open(**{"sec-fetch-dest": "document"}).status_code == 200
 
 
 def test_resource_url(wire: Wire, visitor: Visitor, session: str):
-    """A session's URL becomes a cookie for its page alone, and leads to an address that holds no secret."""
+    """A session's URL is exchanged for a cookie to that session."""
     url = resource_url(wire, session)
     assert KEY not in url
     clean = f"/view/sessions/{session}"
@@ -191,35 +196,35 @@ def test_resource_url(wire: Wire, visitor: Visitor, session: str):
     assert visitor.ask(f"/{session}").json()["Code"] == "InvalidMcpSession.NotFound"
 
 
-def test_files(wire: Wire, known: Visitor, session: str):
-    """Directories and texts are shown, within bounds, and whole files given; nothing outside the user's places."""
+def test_files(wire: Wire, logged_in: Visitor, session: str):
+    """Directories, previews and downloads work within the visible roots."""
     wire.stdout(session, "mkdir sub; printf '\\303\\244b' > sub/a; head -c 700000 /dev/zero | tr '\\0' x > long")
     wire.stdout(session, "head -c 9000000 /dev/urandom > blob; ln -s / root; touch \"$(printf 'bad\\377name')\"")
-    listed = known.ask(f"/{session}/list", path=HOME).json()
+    listed = logged_in.ask(f"/{session}/list", path=HOME).json()
     names = [(entry["name"], entry["is_directory"]) for entry in listed["entries"]]
     assert names == [("root", True), ("sub", True), ("bad\udcffname", False), ("blob", False), ("long", False)]
-    assert known.ask(f"/{session}/text", path=f"{HOME}/sub/../sub/a").json() == {"size": 3, "text": "äb", "more": 0}
-    assert known.ask(f"/{session}/text", path=f"{HOME}/bad\udcffname").json()["text"] == ""
-    long = known.ask(f"/{session}/text", path=f"{HOME}/long").json()
+    assert logged_in.ask(f"/{session}/text", path=f"{HOME}/sub/../sub/a").json() == {"size": 3, "text": "äb", "more": 0}
+    assert logged_in.ask(f"/{session}/text", path=f"{HOME}/bad\udcffname").json()["text"] == ""
+    long = logged_in.ask(f"/{session}/text", path=f"{HOME}/long").json()
     assert (len(long["text"]), long["more"]) == (256 << 10, 700_000 - (256 << 10))
-    assert known.ask(f"/{session}/text", path=f"{HOME}/blob").json()["text"] is None
-    given = known.ask(f"/{session}/file", path=f"{HOME}/blob")
+    assert logged_in.ask(f"/{session}/text", path=f"{HOME}/blob").json()["text"] is None
+    given = logged_in.ask(f"/{session}/file", path=f"{HOME}/blob")
     assert given.headers["content-disposition"] == "attachment"
     assert len(given.content) == 9_000_000
     wire.data("PauseSessionAsync", SessionId=session)
-    assert "PAUSED" in known.ask(f"/{session}/list", path=HOME).json()["Message"]
+    assert "PAUSED" in logged_in.ask(f"/{session}/list", path=HOME).json()["Message"]
     wire.data("ResumeSessionAsync", SessionId=session)
     for path in ("", "/", "/etc", f"{HOME}/../..", f"{HOME}x", "tmp", f"{HOME}/\0", f"{HOME}/none", f"{HOME}/sub"):
-        refused = known.ask(f"/{session}/text", path=path)
+        refused = logged_in.ask(f"/{session}/text", path=path)
         assert (refused.status_code, refused.json()["Code"][:7]) in ((400, "Invalid"), (400, "FileNot"))
     for body in (b"[", b"[]", b'{"path": 1}', b"\xff", b"[" * 60_000):
-        headers = {"authorization": f"Bearer {known.csrf_token}"}
-        assert known.http.post(f"/view/data/{session}/list", content=body, headers=headers).status_code == 400
-    assert known.ask(f"/{session}/nothing").status_code == 404
+        headers = {"authorization": f"Bearer {logged_in.csrf_token}"}
+        assert logged_in.http.post(f"/view/data/{session}/list", content=body, headers=headers).status_code == 400
+    assert logged_in.ask(f"/{session}/nothing").status_code == 404
 
 
-def test_what_was_run(wire: Wire, known: Visitor, session: str):
-    """Commands and code are told with their ends; environments, contents of files and passwords in URLs are not."""
+def test_history(wire: Wire, logged_in: Visitor, session: str):
+    """The history has commands and code, but no environments, file contents or passwords."""
     wire.sh(session, "echo out; echo err >&2; exit 3", envs={"TOKEN": "hidden-1"})
     wire.tool(session, "write_file", path="secret", content="hidden-2")
     wire.tool(session, "set_env", envs=[{"key": "OTHER", "value": "hidden-3"}])
@@ -231,7 +236,7 @@ def test_what_was_run(wire: Wire, known: Visitor, session: str):
     wire.tool(session, "run_code", code="print('a'); 6 * 7", language="python", timeout_s=60)
     wire.tool(session, "run_code", code="1/0", language="python", timeout_s=60)
     wire.sh(session, "printf 'x%.0s' $(seq 5000); printf tail")
-    entries = known.log(session)
+    entries = logged_in.log(session)
     assert "hidden" not in json.dumps(entries)
     kinds = ["shell", "shell", "background", "shell", "python", "python", "shell"]
     assert [entry["kind"] for entry in entries] == kinds
@@ -245,8 +250,8 @@ def test_what_was_run(wire: Wire, known: Visitor, session: str):
     assert all(entry["seconds"] is not None for entry in entries)
 
 
-def test_work_of_the_client(wire: Wire, known: Visitor, tmp_path: Path):
-    """By how many commands the client follows a process, or carries bytes, is not told; what the user ran is."""
+def test_internal_commands_are_hidden(wire: Wire, logged_in: Visitor, tmp_path: Path):
+    """The history has the user's commands, not those that the client makes for itself."""
     (tmp_path / "file").write_bytes(b"\xff")
     with AgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay, bay.session() as session:
         process = session.command.start("read line; echo got $line")
@@ -257,18 +262,18 @@ def test_work_of_the_client(wire: Wire, known: Visitor, tmp_path: Path):
         session.file_system.write_file("raw", b"\xff\xfe")
         session.file_system.push(tmp_path, "tree")
         session.command.run("echo last")
-        told = [(entry["kind"], entry["text"]) for entry in known.log(session.session_id)]
+        told = [(entry["kind"], entry["text"]) for entry in logged_in.log(session.session_id)]
     assert told == [("background", "read line; echo got $line"), ("shell", "echo last")]
 
 
-def test_how_much_is_kept():
-    """The log is bounded, in entries and in what each holds; what still runs goes last, and no password is halved."""
-    journal = CommandHistory()
-    with journal.record_shell("runs") as running:
+def test_history_is_bounded():
+    """The history is bounded in entries and characters, and keeps running commands longest."""
+    history = CommandHistory()
+    with history.record_shell("runs") as running:
         for number in range(105):
-            with journal.record_shell(f"{number} {'x' * 5000}") as entry:
+            with history.record_shell(f"{number} {'x' * 5000}") as entry:
                 entry.set_output_source(lambda _: ("é".encode() * 5000, f"https://user:password@host/{'y' * 3985}"))
-        entries = journal.changed_since(0)
+        entries = history.changed_since(0)
     assert [entry.number for entry in entries] == [running.number, *range(8, 107)]
     assert {len(entry.text) for entry in entries[1:]} == {4000}
     assert {entry.stdout for entry in entries[1:]} == {"…" + "é" * 3999}
@@ -280,8 +285,8 @@ CODE = "import os, time\nprint('begins', flush=True)\nwhile not os.path.exists('
 
 
 @pytest.mark.parametrize("kind", ["shell", "background", "terminal", "python"])
-def test_what_is_written_while_it_runs(wire: Wire, known: Visitor, kind: str):
-    """Output is told while a command, a process, a terminal's program or code still runs, and how it ended after."""
+def test_live_output(wire: Wire, logged_in: Visitor, kind: str):
+    """Output is shown while something still runs, and afterwards how it ended."""
     with AgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay, bay.session() as session, ThreadPoolExecutor() as pool:
         if kind == "background":
             session.command.start(WAITS)
@@ -292,7 +297,7 @@ def test_what_is_written_while_it_runs(wire: Wire, known: Visitor, kind: str):
         else:
             pool.submit(session.code.run, CODE, "python", timeout_s=int(PATIENCE))
         try:
-            lines = known.entries(session.session_id)
+            lines = logged_in.entries(session.session_id)
             running = next(entry for entry in lines if "begins" in entry["stdout"])
             assert (running["kind"], running["seconds"], running["exit_code"]) == (kind, None, None)
             assert "ends" not in running["stdout"]
@@ -304,8 +309,8 @@ def test_what_is_written_while_it_runs(wire: Wire, known: Visitor, kind: str):
         assert (ended["exit_code"], ended["failed"]) == ((None, False) if kind == "python" else (3, True))
 
 
-def test_the_end_of_what_runs_in_the_background(wire: Wire, known: Visitor):
-    """Processes that were killed with their keeper, whose files were spoilt or removed, or never began have ended."""
+def test_background_commands_end(wire: Wire, logged_in: Visitor):
+    """Background commands are shown as ended, however their files were spoilt."""
     with AgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay, bay.session() as session:
         killed = session.command.start("sleep 1000")
         session.command.run(f"read child keeper < .agentbay/processes/{killed.id}/pid; kill -9 $keeper $child").check()
@@ -317,7 +322,7 @@ def test_the_end_of_what_runs_in_the_background(wire: Wire, known: Visitor):
         with pytest.raises(CommandError):
             session.command.start("true", cwd="none")
         ends: dict[str, tuple[Any, ...]] = {}
-        for entry in known.entries(session.session_id):
+        for entry in logged_in.entries(session.session_id):
             if entry["kind"] == "background" and entry["seconds"] is not None:
                 ends[entry["number"]] = (entry["exit_code"], entry["note"] or entry["stderr"].rpartition(": ")[2])
             if len(ends) == 4:
@@ -331,7 +336,7 @@ def test_the_end_of_what_runs_in_the_background(wire: Wire, known: Visitor):
 
 
 def test_ticket(wire: Wire, visitor: Visitor, monkeypatch: pytest.MonkeyPatch):
-    """A ticket, for whoever has the key, logs in once and soon; nothing else is one."""
+    """A ticket, given for the key, logs in once and within its lifetime."""
     for key in ("", "Bearer wrong", KEY):
         assert visitor.http.post("/view/tickets", headers={"authorization": key}).status_code == 401
     given = visitor.http.post("/view/tickets", headers={"authorization": f"Bearer {KEY}"}).json()
@@ -351,11 +356,11 @@ def test_ticket(wire: Wire, visitor: Visitor, monkeypatch: pytest.MonkeyPatch):
     tickets = LoginTickets()
     oldest, *_ = [tickets.make() for _ in range(17)]
     assert [tickets.redeem(oldest), tickets.redeem(tickets.make())] == [False, True]
-    monkeypatch.setattr(entering, "TICKET_LIFETIME_SECONDS", 0)
+    monkeypatch.setattr(dashboard_login, "TICKET_LIFETIME_SECONDS", 0)
     assert not tickets.redeem(tickets.make())
 
 
-def test_link_at_the_start():
+def test_login_url_at_the_start():
     """`agentbay local` says how to log in to whoever starts it at a terminal."""
     screen, theirs = os.openpty()
     with subprocess.Popen(
@@ -375,27 +380,27 @@ def test_link_at_the_start():
     os.close(screen)
 
 
-def test_what_runs(wire: Wire, known: Visitor, session: str):
-    """A session is told with its processes, as they come and go, also while it is paused."""
-    lines = known.follow(f"/{session}")
+def test_processes(wire: Wire, logged_in: Visitor, session: str):
+    """A session's processes are shown as they come and go."""
+    lines = logged_in.follow(f"/{session}")
     assert next(lines)["processes"] == []
     wire.sh(session, "sleep 1234 >/dev/null 2>&1 &")
     running = next(line["processes"] for line in lines if line.get("processes"))
     assert [process["command"] for process in running] == ["sleep 1234"]
     assert 0 <= running[0]["seconds"] < 60
-    assert known.ask(f"/{session}/pause").status_code == 200
+    assert logged_in.ask(f"/{session}/pause").status_code == 200
     assert next(line["session"]["state"] for line in lines if "session" in line) == "PAUSED"
-    assert known.ask(f"/{session}/pause").json()["Code"] == "IncorrectStatus.Session"
-    assert known.ask(f"/{session}/resume").status_code == 200
-    assert known.ask(f"/{session}/delete").status_code == 200
+    assert logged_in.ask(f"/{session}/pause").json()["Code"] == "IncorrectStatus.Session"
+    assert logged_in.ask(f"/{session}/resume").status_code == 200
+    assert logged_in.ask(f"/{session}/delete").status_code == 200
     assert list(lines)[-1] == {"ended": True}
 
 
-def test_several_who_look(wire: Wire, known: Visitor, session: str):
-    """All who look at the list are told the same, from when they came: what is there first, then what changes."""
-    lines = [known.follow()]
+def test_event_streams(wire: Wire, logged_in: Visitor, session: str):
+    """Each event stream begins with all sessions and goes on with the changes."""
+    lines = [logged_in.follow()]
     assert session in next(lines[0])["sessions"]
-    lines.append(known.follow())
+    lines.append(logged_in.follow())
     assert session in next(lines[1])["sessions"]
     wire.sh(session, "sleep 1000 >/dev/null 2>&1 &")
     for told in lines:
@@ -407,12 +412,12 @@ def test_several_who_look(wire: Wire, known: Visitor, session: str):
         assert any(session in line.get("gone", ()) for line in told)
 
 
-def test_looking_is_no_activity(wire: Wire, known: Visitor):
-    """A session whose idle time is up ends although its page, and the list, are open."""
+def test_watching_is_no_activity(wire: Wire, logged_in: Visitor):
+    """Watching a session does not count as activity."""
     with wire.session(Timeout=2) as session:
-        lines = known.follow(f"/{session}")
+        lines = logged_in.follow(f"/{session}")
         next(lines)
-        assert known.ask(f"/{session}/list", path=HOME).status_code == 200
+        assert logged_in.ask(f"/{session}/list", path=HOME).status_code == 200
         assert list(lines)[-1] == {"ended": True}
         assert "time" in wire.data("GetSessionDetail", SessionId=session)["EndReason"]
 
@@ -426,12 +431,12 @@ def test_the_end_of_the_runtime(tmp_path: Path):
             visitor.open()
             lines = visitor.follow()
             next(lines)
-            assert child.close_lifeline() == 0
+            assert child.close_stdin() == 0
             list(lines)
-        assert "ERROR" not in child.complaints()
+        assert "ERROR" not in child.standard_error()
 
 
-def test_workers_of_other_pages(wire: Wire, session: str):
+def test_service_workers_of_links(wire: Wire, session: str):
     """What a session's program serves cannot install itself before the rest of this origin."""
     program = (
         "from http.server import *\n"

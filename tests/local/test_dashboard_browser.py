@@ -32,18 +32,18 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def complaints() -> list[str]:
+def console_errors() -> list[str]:
     """What the browser held against the page, such as something that its policy forbids."""
     return []
 
 
 @pytest.fixture
-def page(chromium: Any, complaints: list[str]) -> Iterator[Any]:
+def page(chromium: Any, console_errors: list[str]) -> Iterator[Any]:
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: console_errors.append(str(error)))
+    page.on("console", lambda said: console_errors.append(said.text) if said.type in ("error", "warning") else None)
     yield page
     context.close()
 
@@ -64,8 +64,8 @@ def entry(page: Any, text: str) -> Any:
     return page.locator("#log li").filter(has_text=text)
 
 
-def test_the_keyboard(wire: Wire, page: Any, complaints: list[str]):
-    """From the login to a file and back, without a mouse and without loading anything anew."""
+def test_the_keyboard(wire: Wire, page: Any, console_errors: list[str]):
+    """The keyboard alone leads from the login to a file and back."""
     expect = sync_api.expect
     with wire.session(Labels={"task": HOSTILE}, ImageId="code_latest") as session, wire.session() as other:
         page.goto(wire.url)
@@ -73,9 +73,9 @@ def test_the_keyboard(wire: Wire, page: Any, complaints: list[str]):
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_have_text("That is not the key of this runtime.")
-        complaints.clear()  # the browser counts 401 and 403
+        console_errors.clear()  # the browser counts 401 and 403
         log_in(page, wire)
-        complaints.clear()
+        console_errors.clear()
         expect(page).to_have_url(f"{wire.url}/view")
         expect(link(page, session)).to_be_visible()
         page.evaluate("window.notLoadedAnew = true")
@@ -113,14 +113,14 @@ def test_the_keyboard(wire: Wire, page: Any, complaints: list[str]):
         page.keyboard.press("Escape")
         expect(link(page, session)).to_be_visible()
         assert page.evaluate("[window.notLoadedAnew, window.hacked, document.images.length]") == [True, None, 1]
-    assert complaints == []
+    assert console_errors == []
 
 
-def test_it_is_live(wire: Wire, page: Any, complaints: list[str]):
-    """Sessions appear, change and disappear by themselves, and what runs is seen while it runs."""
+def test_live_list(wire: Wire, page: Any, console_errors: list[str]):
+    """Sessions and their processes appear, change and disappear by themselves."""
     expect = sync_api.expect
     log_in(page, wire)
-    complaints.clear()
+    console_errors.clear()
     with wire.session() as session:
         row = page.get_by_role("row").filter(has=link(page, session))
         expect(row).to_contain_text("running")
@@ -159,14 +159,14 @@ def test_it_is_live(wire: Wire, page: Any, complaints: list[str]):
     with wire.session() as session:
         expect(link(page, session)).to_be_visible()
     expect(link(page, session)).to_have_count(0)
-    assert complaints == []
+    assert console_errors == []
 
 
-def test_output_is_live(wire: Wire, page: Any, session: str, complaints: list[str]):
-    """What a command writes is seen while it runs, as a terminal would show it, with how long it runs; then its end."""
+def test_live_output(wire: Wire, page: Any, session: str, console_errors: list[str]):
+    """Output and running time are shown while a command runs, and then its end."""
     expect = sync_api.expect
     log_in(page, wire)
-    complaints.clear()
+    console_errors.clear()
     link(page, session).click()
     command = (
         "printf '\\033[1;31mred\\033[m\\n10%%\\r2\\b20%%\\n'; until [ -e go ]; do sleep 0.1; done; echo ends; exit 3"
@@ -187,11 +187,11 @@ def test_output_is_live(wire: Wire, page: Any, session: str, complaints: list[st
     expect(shown.locator(".outcome")).to_have_text(re.compile(r"exit 3 · \d"))
     expect(shown.locator("summary")).to_be_focused()
     expect(page.locator("#news")).to_contain_text("exit 3")
-    assert complaints == []
+    assert console_errors == []
 
 
-def test_log_in_by_a_link(wire: Wire, page: Any, complaints: list[str]):
-    """A link logs in once, without a form; no address, request or cookie has the ticket after."""
+def test_log_in_by_a_link(wire: Wire, page: Any, console_errors: list[str]):
+    """A login link works once, and leaves its ticket in no address or request."""
     expect = sync_api.expect
     answer = wire.http.post("/view/tickets", headers={"authorization": f"Bearer {KEY}"})
     ticket = answer.json()["ticket"]
@@ -204,7 +204,7 @@ def test_log_in_by_a_link(wire: Wire, page: Any, complaints: list[str]):
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/view")
     page.go_back()
     assert not any(ticket in url for url in [page.url, cookie["value"], *asked])
-    assert complaints == []
+    assert console_errors == []
     page.context.clear_cookies()
     page.goto("about:blank")
     page.goto(f"{wire.url}/view/login#{ticket}")
@@ -214,7 +214,7 @@ def test_log_in_by_a_link(wire: Wire, page: Any, complaints: list[str]):
 
 
 def test_resource_url(wire: Wire, page: Any):
-    """A session's URL opens its page, which stays when it is loaded anew, and nothing else; its end is told."""
+    """A session's URL opens that session only, survives a reload, and shows its end."""
     expect = sync_api.expect
     with wire.session() as session:
         page.goto(wire.data("GetSession", SessionId=session)["ResourceUrl"])
@@ -233,8 +233,8 @@ def test_resource_url(wire: Wire, page: Any):
         expect(page.get_by_label("API key")).to_be_visible()
 
 
-def test_programs_in_sessions(wire: Wire, page: Any, session: str):
-    """What a session serves has the page's origin: even so it gets nothing in the name of who looks at it."""
+def test_pages_behind_links(wire: Wire, page: Any, session: str):
+    """A page behind a link cannot act in the name of its viewer."""
     log_in(page, wire)
     wire.text(session, "write_file", path="site/index.html", content="<title>hostile</title>")
     wire.sh(session, "python3 -m http.server -b 127.0.0.1 -d site 30102 >/dev/null 2>&1 &")

@@ -1,4 +1,4 @@
-"""What a runtime that ends without warning leaves behind, and what the next one knows of it."""
+"""What a killed runtime leaves behind, and what the next one knows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rows(state_dir: Path) -> list[dict[str, Any]]:
 
 
 def groups_of(pids: set[int]) -> list[str]:
-    """Control groups of runtimes that do not run any more, by the pids that they had."""
+    """Return the control groups of dead runtimes, by the pids that they had."""
     trees = cgroups._find_hierarchies(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
     found = []
     for tree in trees:
@@ -46,7 +46,7 @@ def groups_of(pids: set[int]) -> list[str]:
 
 
 class Told:
-    """What clients have been told: by session, its labels, and those of a call whose answer never came."""
+    """The labels that clients were told, and those of a call without an answer."""
 
     def __init__(self) -> None:
         self.labels: dict[str, list[dict[str, str]]] = {}
@@ -74,7 +74,7 @@ def use(url: str, told: Told, seed: int) -> None:
 
 
 def check(state_dir: Path, wire: Wire, told: Told) -> None:
-    """Nothing is left of the sessions that died, and all that was told of them is known."""
+    """Check that dead sessions leave nothing, and that their details are known."""
     assert wire.data("ListSession", MaxResults=100) == []
     assert not list((state_dir / "sessions").iterdir())
     assert eventually(lambda: processes_with(told.marker) == [])
@@ -96,7 +96,7 @@ def check(state_dir: Path, wire: Wire, told: Told) -> None:
 
 
 def kill_while_it_starts(who: User, seconds: float) -> int:
-    """Begin a runtime and kill it so many seconds later; return the pid that it had."""
+    """Start a runtime, kill it after some seconds, and return its pid."""
     command = [*who.become, who.interpreter, "-m", "agentbay.local", "--state-dir", str(who.directory)]
     pipe, null, environment = subprocess.PIPE, subprocess.DEVNULL, {**os.environ, **who.environment}
     with subprocess.Popen(command, stdin=pipe, stdout=null, stderr=null, env=environment) as child:
@@ -110,7 +110,7 @@ def kill_while_it_starts(who: User, seconds: float) -> int:
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.soak)])
 def test_killed_at_any_moment(who: User, rounds: int):
-    """Whenever a runtime is killed, at work or as it starts, the next finds nothing left, and knows who has died."""
+    """Whenever a runtime is killed, the next one finds nothing left but the records."""
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     moments, told, state_dir = random.Random(seed), Told(), who.directory
@@ -131,12 +131,12 @@ def test_killed_at_any_moment(who: User, rounds: int):
                 assert not user.is_alive()
     with embedded(state_dir, **who.starts()) as (child, wire):
         check(state_dir, wire, told)
-        assert child.close_lifeline() == 0
-        assert "Traceback" not in child.complaints()
+        assert child.close_stdin() == 0
+        assert "Traceback" not in child.standard_error()
 
 
 def test_pages_go_on_after_a_restart(tmp_path: Path):
-    """Sessions of a later runtime come after those of an earlier one, also for a client in the midst of pages."""
+    """A later runtime's sessions are listed after an earlier one's."""
     with embedded(tmp_path) as (child, wire):
         for _ in range(3):
             wire.create()
@@ -149,12 +149,12 @@ def test_pages_go_on_after_a_restart(tmp_path: Path):
 
 
 def test_records_are_pruned(tmp_path: Path):
-    """Ended sessions are forgotten after a day, and those beyond the newest ten thousand before."""
+    """Ended sessions are forgotten after a day, or beyond ten thousand."""
     with embedded(tmp_path) as (child, wire):
         old, middle = wire.create(), wire.create()
         for session in old, middle:
             wire.data("DeleteSessionAsync", SessionId=session)
-        assert child.close_lifeline() == 0
+        assert child.close_stdin() == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db")) as db, db:
         db.execute("UPDATE sessions SET ended = ended - ? WHERE id = ?", (records.RETENTION_SECONDS, old))
     with embedded(tmp_path) as (child, wire):
@@ -164,7 +164,7 @@ def test_records_are_pruned(tmp_path: Path):
         assert eventually(lambda: [row["id"] for row in rows(tmp_path)] == [middle, new])
         with pytest.raises(Refused):
             wire.status(old)
-        assert child.close_lifeline() == 0
+        assert child.close_stdin() == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "sessions.db")) as db, db:
         db.execute("UPDATE sqlite_sequence SET seq = seq + ?", (records.RETENTION_ROWS,))
     with embedded(tmp_path) as (_, wire):
@@ -175,21 +175,21 @@ def test_records_are_pruned(tmp_path: Path):
 
 @pytest.mark.parametrize("damage", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_damaged_database(tmp_path: Path, damage: bytes):
-    """A database that cannot be read is named, with a way out, and is left as it is."""
+    """A damaged database is named in the error and left as it is."""
     (tmp_path / "sessions.db").write_bytes(damage)
     child = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
     try:
         assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
-        assert f"The database {tmp_path}/sessions.db cannot be used: " in child.complaints()
-        assert "another --state-dir" in child.complaints()
-        assert "Traceback" not in child.complaints()
+        assert f"The database {tmp_path}/sessions.db cannot be used: " in child.standard_error()
+        assert "another --state-dir" in child.standard_error()
+        assert "Traceback" not in child.standard_error()
     finally:
         child.release()
     assert (tmp_path / "sessions.db").read_bytes() == damage
 
 
 class SmallDisk:
-    """A state directory on a disk of a few MiB, which only the runtime sees; filled and emptied through its root."""
+    """A state directory on a small disk that only the runtime sees."""
 
     SIZE = 24 << 20
 
@@ -228,7 +228,7 @@ class SmallDisk:
 
 
 def test_a_full_disk(who: User, tmp_path: Path):
-    """On a full disk nothing new is taken, each call says why; what is there can be used, ended, and goes on later."""
+    """On a full disk, new work is refused, and what is there goes on."""
     disk = SmallDisk(who)
     with disk.runtime() as (child, wire):
         session, other = wire.create(Labels={"a": "1"}), wire.create()
@@ -254,8 +254,8 @@ def test_a_full_disk(who: User, tmp_path: Path):
         for name in "sessions.db", "sessions.db-wal":  # SQLite would go to where the path leads outside of that disk
             shutil.copy(disk.seen / name, tmp_path)
         assert {row["id"]: json.loads(row["labels"]) for row in rows(tmp_path)}[session] == {"b": "2"}
-        assert child.close_lifeline() == 0
-        complaints = child.complaints()
+        assert child.close_stdin() == 0
+        complaints = child.standard_error()
         assert "Traceback" not in complaints
         assert f"the state of {other} could not be kept" in complaints or "ERROR" not in complaints
 
@@ -265,7 +265,7 @@ def test_a_disk_that_is_full_at_the_start(who: User):
     child = SmallDisk(who).start(full=True)
     try:
         assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
-        complaints = [line for line in child.complaints().splitlines() if not line.startswith("head:")]
+        complaints = [line for line in child.standard_error().splitlines() if not line.startswith("head:")]
         assert len(complaints) == 1
         assert "cannot be" in complaints[0]
     finally:

@@ -65,8 +65,8 @@ def test_the_default_of_a_runtime():
         with embedded(None, "--network", "host") as (child, wire):
             with wire.session() as session:
                 assert wire.stdout(session, f"curl -sS http://127.0.0.1:{port}/").startswith("GET /")
-            assert child.close_lifeline() == 0
-            assert "WARNING: with --network host, session code reaches all that listens" in child.complaints()
+            assert child.close_stdin() == 0
+            assert "WARNING: with --network host, session code reaches all that listens" in child.standard_error()
 
 
 def test_without_isolation(tmp_path):
@@ -84,8 +84,8 @@ def test_without_isolation(tmp_path):
             assert wire.stdout(session, "echo again") == "again\n"
         with pytest.raises(Refused, match="not isolated"):
             wire.create(McpPolicyId="none")
-        assert child.close_lifeline() == 0
-        assert "WARNING: --isolation none: session code can do all that" in child.complaints()
+        assert child.close_stdin() == 0
+        assert "WARNING: --isolation none: session code can do all that" in child.standard_error()
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,6 @@ def test_bad_options(options, said):
     child = Child(["-m", "agentbay.local", *options])
     try:
         assert child.process.wait(PATIENCE) != 0
-        assert said in child.complaints()
+        assert said in child.standard_error()
     finally:
         child.release()

@@ -166,8 +166,8 @@ def test_what_nothing_could_hold(options: tuple[str, ...], said: str, way_out: s
     child = Child(["-c", WITHOUT_GROUPS, *options])
     try:
         assert (child.line, child.process.wait(30)) == ("", 1)
-        assert said in child.complaints()
-        assert way_out in child.complaints()
+        assert said in child.standard_error()
+        assert way_out in child.standard_error()
     finally:
         child.release()
 

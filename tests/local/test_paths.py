@@ -71,8 +71,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         assert len(foreign) == 2
         secrets = [CANARY, (state / "secret-objects").read_bytes().strip()]
         yield Ground(wire, outside, state, session, context, foreign, secrets)
-        assert child.close_lifeline() == 0
-        complaints = child.complaints()
+        assert child.close_stdin() == 0
+        complaints = child.standard_error()
         assert "Traceback" not in complaints, complaints
 
 

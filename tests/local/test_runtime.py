@@ -17,28 +17,28 @@ from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with
 
 
 def marked(wire: Wire) -> tuple[str, str]:
-    """Make a session with a process in it that can be found; return its id and the mark."""
+    """Make a session with a process, and return its id and the process's mark."""
     marker, session = unique_seconds(), wire.create()
     wire.stdout(session, f"touch file; setsid sleep {marker} >/dev/null 2>&1 &")
     assert eventually(lambda: len(processes_with(marker)) == 1)
     return session, marker
 
 
-def test_end_of_the_lifeline(tmp_path: Path):
-    """When its standard input closes, the runtime ends in order and leaves no process, mount or session file."""
+def test_end_of_standard_input(tmp_path: Path):
+    """The end of standard input ends the runtime and all it made."""
     with embedded(tmp_path) as (child, wire):
         session, marker = marked(wire)
         wire.data("PauseSessionAsync", SessionId=wire.create())
-        assert child.close_lifeline() == 0
+        assert child.close_stdin() == 0
         assert processes_with(marker) == mounts_with(session) == []
         assert not list((tmp_path / "sessions").iterdir())
         assert not list((tmp_path / "trash").iterdir())
-        assert child.complaints() == ""
+        assert child.standard_error() == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals(number: signal.Signals):
-    """A signal ends it in order, a running command too, and its temporary directory is gone."""
+    """A signal ends the runtime in order, with its commands and its temporary directory."""
     with embedded() as (child, wire):
         session, marker = marked(wire)
         directory = Path(next(line for line in mounts_with(session)).split(session)[0].split()[-1])
@@ -49,7 +49,7 @@ def test_signals(number: signal.Signals):
 
 
 def test_kill(tmp_path: Path):
-    """Killed outright, the runtime leaves no process and no mount; the next one sweeps the files."""
+    """A killed runtime leaves only files, which the next one removes."""
     with embedded(tmp_path) as (child, wire):
         session, marker = marked(wire)
         wire.data("PauseSessionAsync", SessionId=session)
@@ -71,26 +71,26 @@ def test_kill_of_a_temporary_one(tmp_path: Path):
         try:
             Wire(child.url).http.close()
             assert eventually(lambda: len(list(tmp_path.glob("agentbay-local-*"))) == 1)
-            child.send(signal.SIGKILL) if killed else child.close_lifeline()
+            child.send(signal.SIGKILL) if killed else child.close_stdin()
         finally:
             child.release()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_second_runtime(tmp_path: Path):
-    """A state directory belongs to one runtime; a second says so and stops."""
+    """A second runtime on the same state directory is refused."""
     with embedded(tmp_path) as (_, wire):
         second = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
         assert (second.line, second.process.wait(PATIENCE)) == ("", 1)
-        assert second.complaints() == (
+        assert second.standard_error() == (
             f"Another runtime uses the state directory {tmp_path}. Stop it, or choose another --state-dir.\n"
         )
         second.release()
         assert wire.data("ListSession") == []
 
 
-def test_what_cannot_start(tmp_path: Path):
-    """What stands in the way is said on standard error, and nothing on standard output."""
+def test_errors_at_the_start(tmp_path: Path):
+    """Errors at the start go to standard error, and nothing to standard output."""
     with embedded() as (child, _):
         port = child.url.rpartition(":")[2]
         for options, text in (
@@ -99,7 +99,7 @@ def test_what_cannot_start(tmp_path: Path):
         ):
             other = Child(["-m", "agentbay.local", *options])
             assert (other.line, other.process.wait(PATIENCE)) == ("", 1)
-            assert text in other.complaints()
+            assert text in other.standard_error()
             other.release()
 
 
@@ -116,12 +116,12 @@ def test_without_links():
 
 def command(*arguments: str, **environment: str) -> Child:
     return Child(
-        ["-c", "import sys; from agentbay.cli import main; sys.exit(main())", *arguments], lifeline=False, **environment
+        ["-c", "import sys; from agentbay.cli import main; sys.exit(main())", *arguments], parent_pipe=False, **environment
     )
 
 
 def test_command_with_a_key_of_its_own(tmp_path: Path):
-    """`agentbay local` without a key makes one, keeps it readable for its user alone, and uses it again."""
+    """Without a key, `agentbay local` makes one of mode 0600 and uses it again."""
     keys = []
     for _ in range(2):
         child = command("local", "--port", "0", "--state-dir", str(tmp_path), AGENTBAY_API_KEY="")
@@ -134,7 +134,7 @@ def test_command_with_a_key_of_its_own(tmp_path: Path):
                 session, marker = marked(wire)
                 assert child.send(signal.SIGTERM) == 0
             assert processes_with(marker) == []
-            log = child.complaints()
+            log = child.standard_error()
             assert f"The API key is in {file}\n" in log
             assert f"created {session}\n" in log
             assert keys[-1] not in log
@@ -185,8 +185,8 @@ def test_without_the_extra():
     assert done.stderr == 'The local runtime needs uvicorn: pip install "agentbay-sdk[local]"\n'
 
 
-def test_erase(tmp_path: Path):
-    """A tree is removed whatever its depth and modes, and a link in it is not followed."""
+def test_remove_tree(tmp_path: Path):
+    """`remove_tree` removes trees of any depth and mode, and follows no link."""
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "file").touch()

@@ -28,7 +28,7 @@ def test_wrong_keys(wire: Wire, authorization: str | None):
 
 
 def test_where_fields_may_be(wire: Wire):
-    """Query and form count alike, and the action may be named in a header; a prefix of the path does not matter."""
+    """Query and form count alike, and a header may name the action."""
     for arguments in (
         {"params": {"Action": "ListSession", **FORM}, "data": None},
         {"params": {}, "data": {"Action": "ListSession", **FORM}},
@@ -58,7 +58,7 @@ def test_where_fields_may_be(wire: Wire):
     ],
 )  # fmt: skip
 def test_refusals(wire: Wire, action: str, fields: dict[str, str], status: int, code: str, text: str):
-    """What is unknown or malformed is refused with the documented code, and the message names the field."""
+    """Unknown and malformed fields are refused with the documented code and the field's name."""
     with pytest.raises(Refused) as refused:
         wire.data(action, **fields)
     assert (refused.value.status, refused.value.code) == (status, code)
@@ -66,7 +66,7 @@ def test_refusals(wire: Wire, action: str, fields: dict[str, str], status: int, 
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"a=%ff", b"a=b&" * 2000])
-def test_forms_that_cannot_be_read(wire: Wire, body: bytes):
+def test_malformed_forms(wire: Wire, body: bytes):
     """A form that is none is refused."""
     headers = {"content-type": "application/x-www-form-urlencoded"}
     status, answer = post(wire, data=None, content=body, headers=headers)
@@ -74,7 +74,7 @@ def test_forms_that_cannot_be_read(wire: Wire, body: bytes):
 
 
 def test_other_bodies(wire: Wire):
-    """A body of another type than a form is refused, and so are other methods."""
+    """Bodies that are not forms are refused, and so are other methods."""
     assert post(wire, data=None, json={"a": 1})[1]["Code"] == "InvalidContentType"
     assert wire.http.put("/").status_code == 405
 
@@ -88,7 +88,7 @@ def test_other_bodies(wire: Wire):
     ],
 )  # fmt: skip
 def test_host(wire: Wire, host: str, status: int):
-    """A name other than the loopback's is refused: a web page could make it lead here."""
+    """Host names other than the loopback's are refused, against DNS rebinding."""
     assert post(wire, headers={"host": host})[0] == status
 
 
@@ -110,7 +110,7 @@ def test_health(wire: Wire):
 
 
 def test_bodies_too_large(wire: Wire):
-    """A body over the limit is answered so, and the connection stays in use; one below it is taken."""
+    """A body over the limit gets an answer, and the connection stays usable."""
     headers = {"content-type": "application/x-www-form-urlencoded"}
     status, body = post(wire, data=None, content=b"a=" + b"x" * (65 << 20), headers=headers)
     assert (status, body["Code"]) == (413, "RequestTooLarge")
@@ -180,7 +180,7 @@ def test_direct_calls(wire: Wire, session: str):
 
 
 def test_links(wire: Wire, session: str):
-    """A link to a port carries a token of its own; what leads nowhere is refused in the service's words."""
+    """A link carries its own token, and impossible ports are refused."""
     for protocol, shape in (
         ("https", wire.url + "/request_ai/"),
         ("wss", wire.url.replace("http", "ws") + "/websocket_ai/"),
@@ -207,8 +207,8 @@ def test_links(wire: Wire, session: str):
             wire.data("GetLink", SessionId=session, **fields)
 
 
-def test_contexts_are_not_there_yet(wire: Wire, session: str):
-    """A session without contexts has nothing to tell of them; one that a client names has failed."""
+def test_session_without_contexts(wire: Wire, session: str):
+    """A session without contexts lists none, and syncing one that it lacks fails."""
     wire.data("SyncContext", SessionId=session)
     assert wire.data("GetContextInfo", SessionId=session) == {"ContextStatus": "[]"}
     status = wire.data("GetContextInfo", SessionId=session, ContextId="c", Path="/p")["ContextStatus"]

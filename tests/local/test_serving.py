@@ -29,7 +29,7 @@ SECOND = "second.example"
 
 
 def own_address() -> str:
-    """An address of this machine that is not 127.0.0.1: where a packet to another machine would come from."""
+    """Return an address of this machine other than 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing
@@ -54,21 +54,21 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def command(*arguments: str, key: str = KEY) -> Child:
     program = "import sys; from agentbay.cli import main; sys.exit(main())"
-    return Child(["-c", program, "local", *arguments], lifeline=False, AGENTBAY_API_KEY=key)
+    return Child(["-c", program, "local", *arguments], parent_pipe=False, AGENTBAY_API_KEY=key)
 
 
-def complaint(*arguments: str, key: str = KEY) -> str:
+def error_of(*arguments: str, key: str = KEY) -> str:
     """What a command says that does not start."""
     child = command(*arguments, key=key)
     try:
         assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
-        return child.complaints()
+        return child.standard_error()
     finally:
         child.release()
 
 
 def test_for_other_machines(certificate: dict[str, str]):
-    """Under its name, with TLS and a key, all ways lead to it by that name; pages of other names do not."""
+    """With TLS and a server name, every URL has that name."""
     child = command("--host", NAME, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"])
     try:
         assert child.line.startswith(f"agentbay local ready at https://{NAME.lower()}:")
@@ -104,7 +104,7 @@ def test_for_other_machines(certificate: dict[str, str]):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"] if socket.has_dualstack_ipv6() else ["0.0.0.0"])
 def test_every_address(certificate: dict[str, str], host: str):
-    """On all addresses, URLs name the one by which a client came; names that are not this machine's are refused."""
+    """On all addresses, URLs have the host that the client used."""
     tls = ["--tls-cert", certificate["cert"], "--tls-key", certificate["key"]]
     child = command("--host", host, "--server-name", SECOND, *tls)
     trust = ssl.create_default_context(cafile=certificate["ca"])
@@ -186,8 +186,8 @@ def test_streams_over_tls(certificate: dict[str, str]):
         (["--drain", "nan"], "--drain: must be seconds"),
     ],
 )
-def test_options_that_cannot_be(certificate: dict[str, str], arguments: list[str], said: str):
-    """What is unsafe or malformed is refused before anything listens, with the option, its value and the way out."""
+def test_invalid_options(certificate: dict[str, str], arguments: list[str], said: str):
+    """Unsafe and malformed options are refused before anything listens."""
     given = [argument.format(**certificate) for argument in arguments]
     with pytest.raises(ConfigurationError, match=re.escape(said)), listening.listen(parse_arguments(given, "x")):
         pass
@@ -197,7 +197,7 @@ def test_options_that_cannot_be(certificate: dict[str, str], arguments: list[str
 def test_other_machines_need_a_chosen_key(certificate: dict[str, str], host: str):
     """A key that only this machine's files hold is no key for other machines."""
     arguments = ["--host", host, "--tls-cert", certificate["cert"], "--tls-key", certificate["key"]]
-    assert "Set AGENTBAY_API_KEY" in complaint(*arguments, key="")
+    assert "Set AGENTBAY_API_KEY" in error_of(*arguments, key="")
 
 
 def test_sizes():
@@ -212,14 +212,14 @@ def test_sizes():
 
 
 def test_a_unix_socket(tmp_path: Path):
-    """On a unix socket it serves its user alone, and no port; a client reaches it through httpx's own transport."""
+    """On a unix socket, the runtime serves its user only, through httpx's own transport."""
     path = tmp_path / "agentbay.sock"
     for killed in True, False:
         child = command("--socket", str(path), "--state-dir", str(tmp_path / "state"))
         try:
             assert child.line == f"agentbay local ready at unix:{path}\n"
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
-            assert "somebody listens there" in complaint("--socket", str(path))
+            assert "somebody listens there" in error_of("--socket", str(path))
             with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=PATIENCE) as http:
                 bay = AgentBay(KEY, cfg=Config(endpoint="http://localhost"), http_client=http)
                 with bay.session() as session:
@@ -239,7 +239,7 @@ def slow_call(wire: Wire, session: str, marker: str) -> dict[str, object]:
 
 @contextmanager
 def stopping(state_dir: Path, drain: str) -> Iterator[tuple[Child, Wire, Future[dict[str, object]]]]:
-    """A runtime that has been told to stop while a call is under way, which ends when there is a file "go"."""
+    """Yield a runtime that drains a call, which waits for a file "go"."""
     marker = unique_seconds()
     with embedded(state_dir, "--drain", drain) as (child, wire), ThreadPoolExecutor(1) as pool:
         session = wire.create()
@@ -249,7 +249,7 @@ def stopping(state_dir: Path, drain: str) -> Iterator[tuple[Child, Wire, Future[
         yield child, wire, call
         assert child.process.wait(PATIENCE) == 0
         assert processes_with(marker) == []
-        assert "Traceback" not in child.complaints()
+        assert "Traceback" not in child.standard_error()
 
 
 def refused(wire: Wire) -> tuple[int, str]:
@@ -260,8 +260,8 @@ def refused(wire: Wire) -> tuple[int, str]:
     return 200, ""
 
 
-def test_calls_under_way_finish(tmp_path: Path):
-    """Told to stop, it refuses new calls, and lets those under way come to their end."""
+def test_drain(tmp_path: Path):
+    """While it drains, the runtime refuses new calls and finishes those under way."""
     with stopping(tmp_path, "600") as (_, wire, call):
         assert eventually(lambda: refused(wire) == (503, "ServiceUnavailable"))
         (home,) = tmp_path.glob("sessions/*/home")
@@ -269,7 +269,7 @@ def test_calls_under_way_finish(tmp_path: Path):
         assert call.result(PATIENCE)["stdout"] == "done\n"
 
 
-def test_not_for_longer_than_that(tmp_path: Path):
+def test_drain_time_limit(tmp_path: Path):
     """Calls that take too long are ended with their sessions."""
     with stopping(tmp_path, "0.5") as (_, _, call), pytest.raises(Refused):
         call.result(PATIENCE)
@@ -285,7 +285,7 @@ def test_a_second_signal(tmp_path: Path):
 
 
 def test_logs_hold_no_secret(tmp_path: Path):
-    """Even at its most talkative it tells no key, token, command or file; as JSON, each line is an object."""
+    """The debug log has no key, token, command or file."""
     child = command("--log-level", "debug", "--log-format", "json", "--state-dir", str(tmp_path))
     try:
         wire = Wire(child.url)
@@ -303,7 +303,7 @@ def test_logs_hold_no_secret(tmp_path: Path):
             wire.http.post("/", data={"Action": "ListSession", "Authorization": "Bearer secret-attempt"})
             wire.http.post(made["LinkUrl"] + "/callTool", json={}, headers={"x-access-token": "secret-attempt"})
         assert child.send(signal.SIGTERM) == 0
-        lines = [json.loads(line) for line in child.complaints().splitlines()]
+        lines = [json.loads(line) for line in child.standard_error().splitlines()]
     finally:
         child.release()
     assert {"time", "level", "logger", "message"} <= set(lines[0])

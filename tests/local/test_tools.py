@@ -16,7 +16,7 @@ def failure(wire: Wire, session: str, name: str, **args: object) -> str:
 
 
 def test_shell(wire: Wire, session: str):
-    """A command runs in sh, with the directory and the variables it was given; output is text whatever it is."""
+    """A command runs in sh with its directory and variables."""
     assert wire.sh(session, "printf 'a\\0b\\001'; echo err >&2") == {
         "stdout": "a\0b\1",
         "stderr": "err\n",
@@ -32,7 +32,7 @@ def test_shell(wire: Wire, session: str):
 
 
 def test_shell_timeout(wire: Wire, session: str):
-    """A command that runs out of time is killed; its output comes beside a text that has none."""
+    """A command over its time limit is killed, and its output kept."""
     for args, limit in (({"timeout_ms": 5000}, 5000), ({}, 1000)):
         reply = wire.tool(session, "shell", command="echo out; echo err >&2; sleep 30", **args)
         assert json.loads(reply["content"][0]["text"]) == {
@@ -113,7 +113,7 @@ def test_missing_files(wire: Wire, session: str, name: str, args: dict[str, str]
 
 
 def test_forbidden_files(wire: Wire, session: str):
-    """Files are reached with the rights of the session's user and in its view only."""
+    """Files are reached with the rights of the session's user, in its mounts only."""
     assert failure(wire, session, "create_directory", path="/opt/mine").endswith(": Read-only file system")
     wire.stdout(session, "ln -s /etc/shadow link; mkfifo fifo")
     assert "No such file" in failure(wire, session, "read_file", path="link")
@@ -121,7 +121,7 @@ def test_forbidden_files(wire: Wire, session: str):
 
 
 def test_names_that_are_no_unicode(wire: Wire, session: str):
-    """A file with an undecodable name is listed, and can be reached by the name that the list gives."""
+    """A file whose name is not UTF-8 can be used by its listed name."""
     wire.stdout(session, "printf x > \"$(printf 'caf\\351')\"")
     (entry,) = wire.tool(session, "list_directory", path=".")["structuredContent"]["entries"]
     reply = wire.data("CallMcpTool", SessionId=session, Name="read_file", Args=json.dumps({"path": entry["name"]}))

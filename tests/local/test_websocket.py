@@ -1,4 +1,4 @@
-"""The WebSocket of the runtime: who gets in, what is answered, and what happens at the end."""
+"""The WebSocket of a session: access, answers and end."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_refused(wire: Wire, session: str, headers: dict[str, str], status: int)
     assert caught.value.response.status_code == status
 
 
-def test_no_such_thing(wire: Wire, session: str) -> None:
-    """A WebSocket that is not there, or of a session that cannot be used, is refused."""
+def test_unusable_websockets(wire: Wire, session: str) -> None:
+    """Unknown WebSockets, and those of unusable sessions, are refused."""
     found = wire.data("GetSession", SessionId=session)
     token = {"X-Access-Token": found["Token"]}
     for url in (found["WsUrl"] + "x", found["WsUrl"].replace("/ws/", "/other/")):
@@ -81,7 +81,7 @@ def test_no_such_thing(wire: Wire, session: str) -> None:
 
 
 def test_answers(wire: Wire, session: str) -> None:
-    """What makes no sense is answered or ignored, and ends nothing; so are the heartbeats of other clients."""
+    """Nonsense and heartbeats are answered or ignored, and close nothing."""
     with talking(wire, session) as made:
         for junk in ('{"type":"ping"}', "nonsense", "[]", "", b"\xff", '{"invocationId": 3}', "[" * 100_000):
             made.send(junk)
@@ -105,8 +105,8 @@ def test_large_frames(wire: Wire, session: str) -> None:
             until_closed(made, "x" * (65 << 20))
 
 
-def test_most_terminals(wire: Wire, session: str) -> None:
-    """A session has a bound on its terminals; those that have ended do not count, and only the last are remembered."""
+def test_terminal_limit(wire: Wire, session: str) -> None:
+    """Running terminals are limited, and ended ones are forgotten, the oldest first."""
     with talking(wire, session) as made:
         create = {"method": "pty.create", "params": {"shell": "sleep 600", "listening": True}}
         ids = [ask(made, "PTY_SERVER", **create)["result"]["ptySessionId"] for _ in range(64)]
@@ -131,8 +131,8 @@ def test_end_of_the_session(wire: Wire, session: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_peer_that_is_going_keeps_nothing_from_others() -> None:
-    """What the web server raises for a client that is just going, or a client that takes nothing, harms that one."""
+async def test_slow_client_does_not_hold_up_others() -> None:
+    """A client that disconnects or reads nothing does not hold up the others."""
     hub, taken = WebSocketHub(), list[str]()
 
     async def going(_: str) -> None:

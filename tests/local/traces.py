@@ -13,7 +13,7 @@ PATIENCE = 60.0  # seconds for what must come; a busy machine takes its time, an
 
 
 def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
-    """Wait until something is true; False if it does not become so."""
+    """Wait until a condition is true, and return whether it became so."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -23,7 +23,7 @@ def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> bo
 
 
 def unique_seconds() -> str:
-    """A time to `sleep` that no other command on this machine sleeps, so that its processes can be told from others."""
+    """Return a time to `sleep` by which a process can be found again."""
     return str(10**18 + secrets.randbelow(10**18))
 
 
@@ -52,7 +52,7 @@ def mounts_with(marker: str) -> list[str]:
 
 
 def names_in_home() -> str:
-    """What a sandbox has in its /home: its own, by three names, and the way to this Python if that lies in a user's."""
+    """Return the names in a sandbox's /home, which may lead to this Python, too."""
     ways = (Path(prefix) for prefix in (sys.prefix, sys.base_prefix))
     leading = {way.parts[2] for way in ways if way.is_relative_to("/home")}
     return "\n".join(sorted({"guest", "user", "wuying"} | leading))

@@ -32,7 +32,7 @@ def wire(place: Place) -> Iterator[Wire]:
     """A client of one runtime for each place, that the tests share."""
     with embedded(None, *place.options, **place.environment) as (child, wire):
         yield wire
-        assert child.close_lifeline() == 0
-        complaints = child.complaints()
+        assert child.close_stdin() == 0
+        complaints = child.standard_error()
         assert "ERROR" not in complaints
         assert "Traceback" not in complaints

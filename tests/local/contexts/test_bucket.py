@@ -123,8 +123,8 @@ def test_a_bucket_that_fails(tmp_path: Path):
         place = InBucket(server, "failing", tmp_path)
         with embedded(None, *place.options, **place.environment) as (child, wire):
             _fail(wire, place, server)
-            assert child.close_lifeline() == 0
-            complaints = child.complaints()
+            assert child.close_stdin() == 0
+            complaints = child.standard_error()
             assert "Traceback" not in complaints
             assert not any(secret in complaints for secret in CREDENTIALS.values())
 
@@ -167,9 +167,9 @@ def test_urls_that_cannot_be(object_store: Server):
         child = Child(["-m", "agentbay.local", "--context-store", url], **CREDENTIALS, NO_PROXY="127.0.0.1")
         try:
             assert child.process.wait(60) == 1
-            assert said in child.complaints()
-            assert "Traceback" not in child.complaints()
-            assert not any(secret in child.complaints() for secret in ("hush", *CREDENTIALS.values()))
+            assert said in child.standard_error()
+            assert "Traceback" not in child.standard_error()
+            assert not any(secret in child.standard_error() for secret in ("hush", *CREDENTIALS.values()))
         finally:
             child.release()
 

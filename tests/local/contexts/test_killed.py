@@ -100,7 +100,7 @@ def test_killed_at_any_moment(request: pytest.FixtureRequest, who: User, kind: s
                     wire.stdout(session, generation(number))
                     wire.data("SyncContext", SessionId=session)
                     settled(wire, session)
-            assert child.close_lifeline() == 0
-            assert "Traceback" not in child.complaints()
+            assert child.close_stdin() == 0
+            assert "Traceback" not in child.standard_error()
     assert number >= rounds  # each life had a sync acknowledged
     assert not list(who.directory.glob("contexts*/staging/*"))
