@@ -116,7 +116,9 @@ def test_without_links():
 
 def command(*arguments: str, **environment: str) -> Child:
     return Child(
-        ["-c", "import sys; from agentbay.cli import main; sys.exit(main())", *arguments], parent_pipe=False, **environment
+        ["-c", "import sys; from agentbay.cli import main; sys.exit(main())", *arguments],
+        parent_pipe=False,
+        **environment,
     )
 
 
