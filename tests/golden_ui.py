@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentbay._wire import device_actions as actions, ui_tools as ui
+from agentbay._wire import beta_actions as beta, browser_tools as web, device_actions as actions, ui_tools as ui
 from agentbay._wire.schema import Action, Tool
 
 SESSION = "session-04bdwexample00001"
@@ -19,11 +19,35 @@ UI_REQUESTS: dict[str, dict[str, Action[Any]]] = {
         )
     },
     "GetCdpLink": {"documented": actions.GetCdpLink(session_id=SESSION)},
+    "GetSkillMetaData": {
+        "documented": beta.GetSkillMetaData(),
+        "chosen": beta.GetSkillMetaData(image_id="linux_latest", skill_group_ids=["pdf", "é"]),
+    },
+    "ListSkillMetaData": {"documented": beta.ListSkillMetaData(skill_id_list=["s-1", "é"])},
+    "BindContextSkillAsync": {
+        "documented": beta.BindContextSkillAsync(
+            context_skill_bind_items=[{"ContextId": "ctx-1", "SkillIds": ["s-1"], "Path": "/p"}],
+            login_region_id="cn-hangzhou",
+        )
+    },
+    "UnbindContextSkillAsync": {
+        "documented": beta.UnbindContextSkillAsync(
+            context_skill_unbind_items=[{"ContextId": "ctx-1", "SkillIds": ["s-1"]}], login_region_id="cn-hangzhou"
+        )
+    },
+    "CreateNetwork": {"documented": beta.CreateNetwork(login_region_id="cn-hangzhou", network_id="net-1")},
+    "DescribeNetwork": {"documented": beta.DescribeNetwork(network_id="net-1")},
 }
 UI_DATA: dict[str, Any] = {
     "GetAdbLink": actions.LinkUrlData(url="adb connect 192.0.2.1:5555"),
     "InitBrowser": actions.BrowserPortData(port=9333),
     "GetCdpLink": actions.LinkUrlData(url="wss://gateway.example.invalid:8008/websocket_ai/TOKEN"),
+    "GetSkillMetaData": beta.SkillMetaData(
+        skill_path="/home/wuying/skills", meta_data_list=[beta.SkillEntry(name="pdf", description="Reads PDF files")]
+    ),
+    "ListSkillMetaData": [beta.SkillEntry(name="pdf", description="Reads PDF files", skill_id="s-1")],
+    "CreateNetwork": beta.NetworkData(network_id="net-1", network_token="TOKEN"),
+    "DescribeNetwork": beta.NetworkStatus(online=True),
 }
 UI_TOOL_CALLS: dict[str, dict[str, Tool]] = {
     "click_mouse": {"documented": ui.ClickMouse(x=10, y=20, button="left")},
@@ -65,4 +89,50 @@ UI_TOOL_CALLS: dict[str, dict[str, Tool]] = {
     "send_key": {"documented": ui.SendKey(key=3)},
     "get_clickable_ui_elements": {"documented": ui.GetClickableUiElements(timeout_ms=2000)},
     "get_all_ui_elements": {"documented": ui.GetAllUiElements(timeout_ms=2000, format="json")},
+    "stopChrome": {"documented": web.StopChrome()},
+    "page_use_navigate": {"documented": web.PageNavigate(url="https://example.invalid/é")},
+    "page_use_screenshot": {
+        "documented": web.PageScreenshot(context_id=0),
+        "everything given": web.PageScreenshot(
+            context_id=1,
+            page_id="P",
+            full_page=False,
+            quality=50,
+            clip={"x": 1, "y": 2, "width": 3, "height": 4},
+            timeout=9,
+        ),
+    },
+    "page_use_close_session": {"documented": web.PageCloseSession()},
+    "page_use_login": {"documented": web.PageLogin(login_config="{}", context_id=0)},
+    "page_use_act_async": {
+        "documented": web.PageAct(
+            context_id=0,
+            page_id="P",
+            action="click",
+            variables={"a": "b"},
+            use_vision=True,
+            timeout=60,
+            trace_id="0" * 32,
+        )
+    },
+    "page_use_get_act_result": {"documented": web.PageActResult(task_id="t-1")},
+    "page_use_observe_async": {
+        "documented": web.PageObserve(context_id=0, instruction="buttons", selector="main", trace_id="0" * 32)
+    },
+    "page_use_get_observe_result": {"documented": web.PageObserveResult(task_id="t-1")},
+    "page_use_extract_async": {
+        "documented": web.PageExtract(
+            context_id=0, instruction="the product", field_schema="schema: {}", max_page=1, trace_id="0" * 32
+        )
+    },
+    "page_use_get_extract_result": {"documented": web.PageExtractResult(task_id="t-1")},
+    "flux_execute_task": {"documented": web.ComputerTask(task="do it")},
+    "flux_get_task_status": {"documented": web.ComputerTaskStatus(task_id="t-1")},
+    "flux_terminate_task": {"documented": web.ComputerTaskEnd(task_id="t-1")},
+    "browser_use_execute_task": {"documented": web.BrowserTask(task="do it", output_schema="{}")},
+    "browser_use_get_task_status": {"documented": web.BrowserTaskStatus(task_id="t-1")},
+    "browser_use_terminate_task": {"documented": web.BrowserTaskEnd(task_id="t-1")},
+    "execute_task": {"documented": web.MobileTask(task="do it")},
+    "get_task_status": {"documented": web.MobileTaskStatus(task_id="t-1")},
+    "terminate_task": {"documented": web.MobileTaskEnd(task_id="t-1")},
 }

@@ -9,7 +9,7 @@ import json
 import logging
 import pickle
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -237,8 +237,18 @@ ALL = list(classes("models", "_wire"))
 SECRETIVE = [kind for kind in ALL if any(is_secret(field.name) for field in attrs.fields(kind))]
 
 
+EXAMPLES: dict[str, Callable[[], Any]] = {  # of classes that check their values
+    "BrowserProxy": lambda: agentbay.BrowserProxy("custom", URL, "user", MARK),
+    "BrowserOption": lambda: agentbay.BrowserOption(
+        default_navigate_url=URL, proxies=[agentbay.BrowserProxy("custom", URL, "user", MARK)]
+    ),
+}
+
+
 def built(kind: type[Any]) -> Any:
     """Return an object whose every secret field holds the marker."""
+    if kind.__name__ in EXAMPLES:
+        return EXAMPLES[kind.__name__]()
     attrs.resolve_types(kind)
     given = {}
     for field in attrs.fields(kind):

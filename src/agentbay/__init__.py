@@ -7,6 +7,11 @@ handler, file, thread or socket. `__init__.pyi` has the same names for type chec
 from importlib import import_module
 
 _EXPORTS_BY_MODULE = {
+    "_async.agent": "AsyncAgent",
+    "_async.agent_task": "AsyncTaskExecution",
+    "_async.beta": "AsyncBetaNetwork",
+    "_async.browser": "AsyncBrowser",
+    "_async.browser_operator": "AsyncBrowserOperator",
     "_async.client": "AsyncAgentBay",
     "_async.code": "AsyncCode AsyncCodeStream",
     "_async.command": "AsyncCommand",
@@ -14,8 +19,10 @@ _EXPORTS_BY_MODULE = {
     "_async.env": "AsyncEnv",
     "_async.context": "AsyncContextService",
     "_async.context_manager": "AsyncContextManager",
+    "_async.extensions": "AsyncExtensionsService",
     "_async.file_transfer": "AsyncFileTransfer",
     "_async.filesystem": "AsyncFileSystem",
+    "_async.fingerprint_generator": "AsyncBrowserFingerprintGenerator",
     "_async.git": "AsyncGit",
     "_async.mobile": "AsyncMobile",
     "_async.mobile_simulate": "AsyncMobileSimulateService",
@@ -24,6 +31,11 @@ _EXPORTS_BY_MODULE = {
     "_async.pty": "AsyncPty AsyncPtyHandle",
     "_async.session": "AsyncSession",
     "_async.watch": "AsyncWatch",
+    "_sync.agent": "Agent",
+    "_sync.agent_task": "TaskExecution",
+    "_sync.beta": "BetaNetwork",
+    "_sync.browser": "Browser",
+    "_sync.browser_operator": "BrowserOperator",
     "_sync.client": "AgentBay",
     "_sync.code": "Code CodeStream",
     "_sync.command": "Command",
@@ -31,8 +43,10 @@ _EXPORTS_BY_MODULE = {
     "_sync.env": "Env",
     "_sync.context": "ContextService",
     "_sync.context_manager": "ContextManager",
+    "_sync.extensions": "ExtensionsService",
     "_sync.file_transfer": "FileTransfer",
     "_sync.filesystem": "FileSystem",
+    "_sync.fingerprint_generator": "BrowserFingerprintGenerator",
     "_sync.git": "Git",
     "_sync.mobile": "Mobile",
     "_sync.mobile_simulate": "MobileSimulateService",
@@ -55,8 +69,14 @@ _EXPORTS_BY_MODULE = {
         "ServiceUnavailableError SessionError SessionNotFoundError ToolError TransportError WaitTimeoutError "
         "WsCancelledError"
     ),
+    "models.agent": "AgentEvent ExecutionResult QueryResult",
     "models.base": "ApiResponse BaseResult BoolResult OperationResult",
     "models.browser": "BrowserContext BrowserFingerprintContext BrowserSyncMode ExtensionOption",
+    "models.beta": "NetworkResult NetworkStatusResult SkillInfo SkillsMetadataResult",
+    "models.browser_operator": "ActOptions ActResult ExtractOptions ObserveOptions ObserveResult",
+    "models.browser_option": (
+        "BrowserFingerprint BrowserNotifyMessage BrowserOption BrowserProxy BrowserScreen BrowserViewport"
+    ),
     "models.code": (
         "CodeContext CodeEnded CodeEvent CodeExecutionResult CodeFailed CodeShown CodeStderr CodeStdout "
         "EnhancedCodeExecutionResult ExecutionError ExecutionLogs"
@@ -77,10 +97,12 @@ _EXPORTS_BY_MODULE = {
         "ContextFileListResult ContextInfoResult ContextListParams ContextListResult ContextResult "
         "ContextSyncResult ContextTransfer FileUrlResult"
     ),
+    "models.extension": "Extension",
     "models.filesystem": (
         "BinaryFileContentResult DirectoryEntry DirectoryListResult EditResult FileChangeEvent FileChangeResult "
         "FileContentResult FileInfoResult FileSearchResult MultipleFileContentResult"
     ),
+    "models.fingerprint": "FingerprintFormat",
     "models.git": (
         "GitBranchInfo GitBranchListResult GitCloneResult GitCommitResult GitDiffFile GitDiffResult GitFetchResult "
         "GitFileStatus GitInitResult GitLogEntry GitLogResult GitPushResult GitRefUpdate GitStatusResult"

@@ -1,5 +1,10 @@
 # What `__init__.py` loads lazily, for type checkers.
 
+from ._async.agent import AsyncAgent as AsyncAgent
+from ._async.agent_task import AsyncTaskExecution as AsyncTaskExecution
+from ._async.beta import AsyncBetaNetwork as AsyncBetaNetwork
+from ._async.browser import AsyncBrowser as AsyncBrowser
+from ._async.browser_operator import AsyncBrowserOperator as AsyncBrowserOperator
 from ._async.client import AsyncAgentBay as AsyncAgentBay
 from ._async.code import AsyncCode as AsyncCode, AsyncCodeStream as AsyncCodeStream
 from ._async.command import AsyncCommand as AsyncCommand
@@ -7,8 +12,10 @@ from ._async.computer import AsyncComputer as AsyncComputer
 from ._async.context import AsyncContextService as AsyncContextService
 from ._async.context_manager import AsyncContextManager as AsyncContextManager
 from ._async.env import AsyncEnv as AsyncEnv
+from ._async.extensions import AsyncExtensionsService as AsyncExtensionsService
 from ._async.file_transfer import AsyncFileTransfer as AsyncFileTransfer
 from ._async.filesystem import AsyncFileSystem as AsyncFileSystem
+from ._async.fingerprint_generator import AsyncBrowserFingerprintGenerator as AsyncBrowserFingerprintGenerator
 from ._async.git import AsyncGit as AsyncGit
 from ._async.mobile import AsyncMobile as AsyncMobile
 from ._async.mobile_simulate import AsyncMobileSimulateService as AsyncMobileSimulateService
@@ -19,6 +26,11 @@ from ._async.session import AsyncSession as AsyncSession
 from ._async.watch import AsyncWatch as AsyncWatch
 from ._display import progress as progress
 from ._logging import AgentBayLogger as AgentBayLogger, get_logger as get_logger
+from ._sync.agent import Agent as Agent
+from ._sync.agent_task import TaskExecution as TaskExecution
+from ._sync.beta import BetaNetwork as BetaNetwork
+from ._sync.browser import Browser as Browser
+from ._sync.browser_operator import BrowserOperator as BrowserOperator
 from ._sync.client import AgentBay as AgentBay
 from ._sync.code import Code as Code, CodeStream as CodeStream
 from ._sync.command import Command as Command
@@ -26,8 +38,10 @@ from ._sync.computer import Computer as Computer
 from ._sync.context import ContextService as ContextService
 from ._sync.context_manager import ContextManager as ContextManager
 from ._sync.env import Env as Env
+from ._sync.extensions import ExtensionsService as ExtensionsService
 from ._sync.file_transfer import FileTransfer as FileTransfer
 from ._sync.filesystem import FileSystem as FileSystem
+from ._sync.fingerprint_generator import BrowserFingerprintGenerator as BrowserFingerprintGenerator
 from ._sync.git import Git as Git
 from ._sync.mobile import Mobile as Mobile
 from ._sync.mobile_simulate import MobileSimulateService as MobileSimulateService
@@ -85,17 +99,43 @@ from .errors import (
     WaitTimeoutError as WaitTimeoutError,
     WsCancelledError as WsCancelledError,
 )
+from .models.agent import (
+    AgentEvent as AgentEvent,
+    ExecutionResult as ExecutionResult,
+    QueryResult as QueryResult,
+)
 from .models.base import (
     ApiResponse as ApiResponse,
     BaseResult as BaseResult,
     BoolResult as BoolResult,
     OperationResult as OperationResult,
 )
+from .models.beta import (
+    NetworkResult as NetworkResult,
+    NetworkStatusResult as NetworkStatusResult,
+    SkillInfo as SkillInfo,
+    SkillsMetadataResult as SkillsMetadataResult,
+)
 from .models.browser import (
     BrowserContext as BrowserContext,
     BrowserFingerprintContext as BrowserFingerprintContext,
     BrowserSyncMode as BrowserSyncMode,
     ExtensionOption as ExtensionOption,
+)
+from .models.browser_operator import (
+    ActOptions as ActOptions,
+    ActResult as ActResult,
+    ExtractOptions as ExtractOptions,
+    ObserveOptions as ObserveOptions,
+    ObserveResult as ObserveResult,
+)
+from .models.browser_option import (
+    BrowserFingerprint as BrowserFingerprint,
+    BrowserNotifyMessage as BrowserNotifyMessage,
+    BrowserOption as BrowserOption,
+    BrowserProxy as BrowserProxy,
+    BrowserScreen as BrowserScreen,
+    BrowserViewport as BrowserViewport,
 )
 from .models.code import (
     CodeContext as CodeContext,
@@ -162,6 +202,7 @@ from .models.context_results import (
     FileUrlResult as FileUrlResult,
 )
 from .models.env import EnvResult as EnvResult
+from .models.extension import Extension as Extension
 from .models.filesystem import (
     BinaryFileContentResult as BinaryFileContentResult,
     DirectoryEntry as DirectoryEntry,
@@ -174,6 +215,7 @@ from .models.filesystem import (
     FileSearchResult as FileSearchResult,
     MultipleFileContentResult as MultipleFileContentResult,
 )
+from .models.fingerprint import FingerprintFormat as FingerprintFormat
 from .models.git import (
     GitBranchInfo as GitBranchInfo,
     GitBranchListResult as GitBranchListResult,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from .._runtime_launcher import RuntimeLauncher
     from .._transport.reply import Reply
+    from .beta import AsyncBeta, AsyncBetaNetwork, AsyncBetaSkills
     from .context import AsyncContextService
     from .transport import AsyncTransport
 
@@ -173,6 +174,27 @@ class AsyncAgentBay:
         from .context import AsyncContextService
 
         return AsyncContextService(self)
+
+    @cached_property
+    def beta(self) -> AsyncBeta:
+        """Services that are beta: `beta.skills` and `beta.network`."""
+        from .beta import AsyncBeta
+
+        return AsyncBeta(self)
+
+    @cached_property
+    def beta_skills(self) -> AsyncBetaSkills:
+        """Skills, which sessions can load."""
+        from .beta import AsyncBetaSkills
+
+        return AsyncBetaSkills(self)
+
+    @cached_property
+    def beta_network(self) -> AsyncBetaNetwork:
+        """Networks, which sessions share with machines of your own."""
+        from .beta import AsyncBetaNetwork
+
+        return AsyncBetaNetwork(self)
 
     async def __aenter__(self) -> AsyncAgentBay:
         return self

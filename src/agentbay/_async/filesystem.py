@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..models.tree import TreeProgress, TreeReport
     from .file_transfer import AsyncFileTransfer
     from .presigned import ByteProgressCallback
+    from .session import AsyncSession
     from .watch import AsyncWatch
     from .watch_thread import WatchThread
 
@@ -50,6 +51,11 @@ class AsyncFileSystem(AsyncFileContents):
 
     Relative paths start at its home directory.
     """
+
+    def __init__(self, session: AsyncSession | None = None) -> None:
+        if session is None:  # the official package leaves it open in its signature, and fails as well
+            raise TypeError("a file system belongs to a session: use session.file_system")
+        super().__init__(session)
 
     @folded(BoolResult)
     async def create_directory(self, path: str) -> BoolResult:

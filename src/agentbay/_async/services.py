@@ -6,6 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .agent import AsyncAgent
+    from .browser import AsyncBrowser
     from .code import AsyncCode
     from .command import AsyncCommand
     from .computer import AsyncComputer
@@ -64,6 +66,20 @@ class AsyncSessionServices:
         from .oss import AsyncOss
 
         return AsyncOss(self._session)
+
+    @cached_property
+    def browser(self) -> AsyncBrowser:
+        """The browser."""
+        from .browser import AsyncBrowser
+
+        return AsyncBrowser(self._session)
+
+    @cached_property
+    def agent(self) -> AsyncAgent:
+        """Agents, which do tasks that are given in words."""
+        from .agent import AsyncAgent
+
+        return AsyncAgent(self._session)
 
     @cached_property
     def computer(self) -> AsyncComputer:

@@ -209,6 +209,10 @@ class AsyncWsStream:
         assert self.end is not None
         return self.end
 
+    def set_time_limit(self, timeout: float) -> None:
+        """Let the end come within so many seconds from now."""
+        self._deadline = Deadline(timeout)
+
     async def write(self, data: dict[str, Any]) -> None:
         """Send further data within the same request.
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from .._runtime_launcher import RuntimeLauncher
     from .._transport.reply import Reply
+    from .beta import Beta, BetaNetwork, BetaSkills
     from .context import ContextService
     from .transport import SyncTransport
 
@@ -174,6 +175,27 @@ class AgentBay:
         from .context import ContextService
 
         return ContextService(self)
+
+    @cached_property
+    def beta(self) -> Beta:
+        """Services that are beta: `beta.skills` and `beta.network`."""
+        from .beta import Beta
+
+        return Beta(self)
+
+    @cached_property
+    def beta_skills(self) -> BetaSkills:
+        """Skills, which sessions can load."""
+        from .beta import BetaSkills
+
+        return BetaSkills(self)
+
+    @cached_property
+    def beta_network(self) -> BetaNetwork:
+        """Networks, which sessions share with machines of your own."""
+        from .beta import BetaNetwork
+
+        return BetaNetwork(self)
 
     def __enter__(self) -> AgentBay:
         return self

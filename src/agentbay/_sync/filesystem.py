@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..models.tree import TreeProgress, TreeReport
     from .file_transfer import FileTransfer
     from .presigned import ByteProgressCallback
+    from .session import Session
     from .watch import Watch
     from .watch_thread import WatchThread
 
@@ -51,6 +52,11 @@ class FileSystem(SyncFileContents):
 
     Relative paths start at its home directory.
     """
+
+    def __init__(self, session: Session | None = None) -> None:
+        if session is None:  # the official package leaves it open in its signature, and fails as well
+            raise TypeError("a file system belongs to a session: use session.file_system")
+        super().__init__(session)
 
     @folded(BoolResult)
     def create_directory(self, path: str) -> BoolResult:

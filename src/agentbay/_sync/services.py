@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .agent import Agent
+    from .browser import Browser
     from .code import Code
     from .command import Command
     from .computer import Computer
@@ -65,6 +67,20 @@ class SyncSessionServices:
         from .oss import Oss
 
         return Oss(self._session)
+
+    @cached_property
+    def browser(self) -> Browser:
+        """The browser."""
+        from .browser import Browser
+
+        return Browser(self._session)
+
+    @cached_property
+    def agent(self) -> Agent:
+        """Agents, which do tasks that are given in words."""
+        from .agent import Agent
+
+        return Agent(self._session)
 
     @cached_property
     def computer(self) -> Computer:

@@ -210,6 +210,10 @@ class SyncWsStream:
         assert self.end is not None
         return self.end
 
+    def set_time_limit(self, timeout: float) -> None:
+        """Let the end come within so many seconds from now."""
+        self._deadline = Deadline(timeout)
+
     def write(self, data: dict[str, Any]) -> None:
         """Send further data within the same request.
 

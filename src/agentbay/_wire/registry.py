@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from . import context_store, contexts, device_actions, sessions, tools, ui_tools
+from . import beta_actions, browser_tools, context_store, contexts, device_actions, sessions, tools, ui_tools
 from .schema import ACTIONS, TOOLS
 
 # Importing the modules registers their classes.
-__all__ = ["ACTIONS", "TOOLS", "context_store", "contexts", "device_actions", "sessions", "tools", "ui_tools"]
+__all__ = [
+    "ACTIONS",
+    "TOOLS",
+    "beta_actions",
+    "browser_tools",
+    "context_store",
+    "contexts",
+    "device_actions",
+    "sessions",
+    "tools",
+    "ui_tools",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sized
 from enum import Enum
 from typing import Any
 
@@ -27,8 +28,41 @@ def _check_string_items(name: str, values: Iterable[object] | None) -> None:
             raise ValueError(f"{name} items must be strings, not {value!r}")
 
 
+class ModelChecks:
+    """Checks that the official package's generated models offer, kept for programs that call them."""
+
+    def validate_required(self, prop: object, prop_name: str) -> None:
+        """Raise ValueError if a value is None."""
+        _require(prop is not None, f'"{prop_name}" is required.')
+
+    def validate_max_length(self, prop: Sized, prop_name: str, max_length: int) -> None:
+        """Raise ValueError if a value is too long."""
+        _require(len(prop) <= max_length, f"{prop_name} is exceed max-length: {max_length}")
+
+    def validate_min_length(self, prop: Sized, prop_name: str, min_length: int) -> None:
+        """Raise ValueError if a value is too short."""
+        _require(len(prop) >= min_length, f"{prop_name} is less than min-length: {min_length}")
+
+    def validate_maximum(self, num: float, prop_name: str, maximum: float) -> None:
+        """Raise ValueError if a number is too large."""
+        _require(num <= maximum, f"{prop_name} is greater than the maximum: {maximum}")
+
+    def validate_minimum(self, num: float, prop_name: str, minimum: float) -> None:
+        """Raise ValueError if a number is too small."""
+        _require(num >= minimum, f"{prop_name} is less than the minimum: {minimum}")
+
+    def validate_pattern(self, prop: str, prop_name: str, pattern: str) -> None:
+        """Raise ValueError if a text does not match a regular expression."""
+        _require(re.match(pattern, prop) is not None, f"{prop_name} is not match: {pattern}")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
 @define(slots=False)
-class AppManagerRule:
+class AppManagerRule(ModelChecks):
     """Which apps may run.
 
     Attributes:
@@ -45,7 +79,7 @@ class AppManagerRule:
 
 
 @define(slots=False)
-class MobileSimulateConfig:
+class MobileSimulateConfig(ModelChecks):
     """Simulate another device, from data at `simulate_path` of a context."""
 
     simulate: bool = False
@@ -60,7 +94,7 @@ class MobileSimulateConfig:
 
 
 @define(slots=False)
-class MobileExtraConfig:
+class MobileExtraConfig(ModelChecks):
     """Settings of a mobile session.
 
     None keeps the image's setting.
@@ -82,7 +116,7 @@ class MobileExtraConfig:
 
 
 @define(slots=False)
-class ExtraConfigs:
+class ExtraConfigs(ModelChecks):
     """Settings that only some images support."""
 
     mobile: MobileExtraConfig | None = None
@@ -111,7 +145,10 @@ class UIElementListResult(BaseResult):
 
 @define(slots=False)
 class AdbUrlResult(BaseResult):
-    """How `adb` reaches the phone: `data` is a command such as `adb connect HOST:PORT`, None on failure."""
+    """How `adb` reaches the phone.
+
+    `data` is a command such as `adb connect HOST:PORT`, None on failure.
+    """
 
     data: str | None = None
 

@@ -1,0 +1,334 @@
+"""Agents of a session, which do tasks that are given in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .._concurrency import async_sleep
+from .._transport.agent import (
+    DEFAULT_SCHEMA,
+    DESKTOP_TASKS,
+    PHONE_TASKS,
+    POLL_SECONDS,
+    TaskReading,
+    read_status,
+    read_task_id,
+    read_termination,
+)
+from .._wire.browser_tools import (
+    BrowserTask,
+    BrowserTaskEnd,
+    BrowserTaskStatus,
+    ComputerTask,
+    ComputerTaskEnd,
+    ComputerTaskStatus,
+    MobileTask,
+    MobileTaskEnd,
+    MobileTaskStatus,
+)
+from .._wire.schema import Tool
+from ..errors import AgentBayError, AgentError, ReplyError
+from ..models.agent import AgentEvent, ExecutionResult, QueryResult
+from ..models.browser_option import BrowserOption
+from .agent_task import AsyncTaskCallbacks, AsyncTaskExecution
+from .error_boundary import folded
+from .service import AsyncBaseService, text_or_raise
+
+if TYPE_CHECKING:
+    from .session import AsyncSession
+
+EventCallback = Callable[[AgentEvent], object]
+
+
+class AsyncTaskAgent(AsyncBaseService):
+    """Base of the agents, whose tasks can be queried and ended."""
+
+    _reading: TaskReading = DESKTOP_TASKS
+    _status_tool: Callable[..., Tool]
+    _end_tool: Callable[..., Tool]
+
+    async def get_task_status(self, task_id: str) -> QueryResult:
+        """Ask how a task stands.
+
+        Wire: CallMcpTool, the status tool of the agent
+        """
+        found = await self._query(task_id)
+        found.task_id = found.task_id or task_id
+        return found
+
+    async def terminate_task(self, task_id: str) -> ExecutionResult:
+        """End a task.
+
+        Wire: CallMcpTool, the termination tool of the agent
+        """
+        ended = await self._terminate(task_id)
+        ended.task_id = ended.task_id or task_id
+        return ended
+
+    @folded(QueryResult, task_status="failed")
+    async def _query(self, task_id: str) -> QueryResult:
+        reply = await self.session._run_tool(type(self)._status_tool(task_id=task_id))
+        return read_status(text_or_raise(reply, AgentError), self._reading, reply.request_id)
+
+    @folded(ExecutionResult, task_status="failed")
+    async def _terminate(self, task_id: str) -> ExecutionResult:
+        reply = await self.session._run_tool(type(self)._end_tool(task_id=task_id))
+        return read_termination(text_or_raise(reply, AgentError), self._reading, reply.request_id)
+
+    async def _start(self, call: Tool) -> ExecutionResult:
+        reply = await self.session._run_tool(call)
+        text = text_or_raise(reply, AgentError)
+        try:
+            task_id = read_task_id(text)
+        except ReplyError as error:
+            raise AgentError(f"Failed to execute: {error.message}", request_id=reply.request_id) from error
+        return ExecutionResult(request_id=reply.request_id, success=True, task_id=task_id, task_status="running")
+
+    async def _wait(self, started: ExecutionResult, timeout: int) -> ExecutionResult:
+        """Poll a task until it has ended, or end it after its time limit."""
+        if not started.success:
+            started.task_result = "Task Failed"
+            return started
+        polls = max(timeout // POLL_SECONDS, 0)
+        for number in range(polls):
+            if number:
+                await async_sleep(POLL_SECONDS)
+            status = await self.get_task_status(started.task_id)
+            if not status.success or status.task_status in self._reading.failed:
+                return _failed(started, status)
+            if status.task_status == self._reading.finished:
+                return ExecutionResult(
+                    request_id=status.request_id,
+                    success=True,
+                    task_id=started.task_id,
+                    task_status=status.task_status,
+                    task_result=status.task_product,
+                )
+        await self.terminate_task(started.task_id)
+        message = (
+            f"Task execution timed out after {timeout} seconds. Task ID: {started.task_id}. "
+            f"Polled {polls} times (max: {polls})."
+        )
+        return ExecutionResult(
+            request_id=started.request_id,
+            error_message=message,
+            task_id=started.task_id,
+            task_status="failed",
+            task_result=f"Task execution timed out after {timeout} seconds.",
+            exception=AgentError(message, request_id=started.request_id),
+        )
+
+
+class AsyncComputerAgent(AsyncTaskAgent):
+    """The agent of a desktop."""
+
+    _status_tool, _end_tool = ComputerTaskStatus, ComputerTaskEnd
+
+    @folded(ExecutionResult, task_status="failed")
+    async def execute_task(self, task: str) -> ExecutionResult:
+        """Start a task and return its id in `task_id`.
+
+        Wire: CallMcpTool/flux_execute_task
+        """
+        return await self._start(ComputerTask(task=task))
+
+    async def execute_task_and_wait(self, task: str, timeout: int) -> ExecutionResult:
+        """Start a task and wait for its end.
+
+        Args:
+            timeout: Seconds; a task that takes longer is ended.
+
+        Wire: CallMcpTool/flux_execute_task, flux_get_task_status
+        """
+        return await self._wait(await self.execute_task(task), timeout)
+
+
+class AsyncBrowserAgent(AsyncTaskAgent):
+    """The agent of a browser, which starts the browser if need be."""
+
+    _status_tool, _end_tool = BrowserTaskStatus, BrowserTaskEnd
+
+    def __init__(self, session: AsyncSession) -> None:
+        super().__init__(session)
+        self.initialized = False
+
+    async def initialize(self, option: BrowserOption | None = None) -> bool:
+        """Start the browser.
+
+        Returns:
+            Whether it runs; see `session.browser.initialize`.
+
+        Wire: InitBrowser
+        """
+        self.initialized = await self.session.browser.initialize(option)
+        return self.initialized
+
+    @folded(ExecutionResult, task_status="failed")
+    async def execute_task(
+        self,
+        task: str,
+        use_vision: bool = False,
+        output_schema: Any = None,
+        full_page_screenshot: bool | None = False,
+    ) -> ExecutionResult:
+        """Start a task and return its id in `task_id`.
+
+        Args:
+            use_vision: Let the model look at screenshots.
+            output_schema: A pydantic model that the result shall fit; None asks for a text.
+            full_page_screenshot: Take screenshots of whole pages.
+
+        Wire: CallMcpTool/browser_use_execute_task
+        """
+        if not self.initialized and not await self.initialize():
+            raise AgentError("Failed to initialize browser")
+        schema = DEFAULT_SCHEMA if output_schema is None else output_schema.model_json_schema()
+        call = BrowserTask(
+            task=task,
+            use_vision=use_vision,
+            full_page_screenshot=full_page_screenshot,
+            output_schema=json.dumps(schema),
+        )
+        return await self._start(call)
+
+    async def execute_task_and_wait(
+        self,
+        task: str,
+        timeout: int,
+        use_vision: bool = False,
+        output_schema: Any = None,
+        full_page_screenshot: bool | None = False,
+    ) -> ExecutionResult:
+        """Start a task and wait for its end.
+
+        Further arguments are those of `execute_task`.
+
+        Args:
+            timeout: Seconds; a task that takes longer is ended.
+
+        Wire: CallMcpTool/browser_use_execute_task, browser_use_get_task_status
+        """
+        started = await self.execute_task(task, use_vision, output_schema, full_page_screenshot)
+        return await self._wait(started, timeout)
+
+
+class AsyncMobileAgent(AsyncTaskAgent):
+    """The agent of a phone, whose work can be followed as it happens."""
+
+    _reading = PHONE_TASKS
+    _status_tool, _end_tool = MobileTaskStatus, MobileTaskEnd
+
+    async def execute_task(
+        self,
+        task: str,
+        max_steps: int = 50,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: Callable[[AgentEvent], Any] | None = None,
+    ) -> AsyncTaskExecution:
+        """Start a task, whose end `wait()` of the returned object waits for.
+
+        Args:
+            max_steps: How many steps the agent may take.
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind. With
+                any of them the task is followed over the session's WebSocket.
+            on_call_for_user: Called when the agent needs a person; what it returns is the person's answer.
+
+        Raises:
+            AgentError: The task could not be started.
+
+        Wire: CallMcpTool/execute_task, or WebSocket exec_task
+        """
+        callbacks = AsyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        if callbacks:
+            return await AsyncTaskExecution.follow(self, task, max_steps, callbacks)
+        reply = await self.session._run_tool(MobileTask(task=task, max_steps=max_steps))
+        text = text_or_raise(reply, AgentError)
+        try:
+            task_id = read_task_id(text)
+        except ReplyError:  # the task has ended, and this is what it found
+            ended = ExecutionResult(
+                request_id=reply.request_id, success=True, task_status="completed", task_result=text
+            )
+            return AsyncTaskExecution.ended(self, ended)
+        return AsyncTaskExecution(task_id, _agent=self, _request_id=reply.request_id)
+
+    async def execute_task_and_wait(
+        self,
+        task: str,
+        timeout: int,
+        max_steps: int = 50,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: Callable[[AgentEvent], Any] | None = None,
+    ) -> ExecutionResult:
+        """Start a task and wait for its end.
+
+        Further arguments are those of `execute_task`.
+
+        Args:
+            timeout: Seconds; a task that takes longer is ended.
+
+        Wire: CallMcpTool/execute_task, get_task_status, or WebSocket exec_task
+        """
+        try:
+            started = await self.execute_task(
+                task, max_steps, on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+            )
+        except AgentBayError as error:
+            if self.strict:
+                raise
+            return ExecutionResult(
+                request_id=error.request_id,
+                error_message=str(error),
+                task_status="failed",
+                task_result="Task Failed",
+                exception=error,
+            )
+        return await started.wait(timeout)
+
+
+class AsyncAgent(AsyncBaseService):
+    """Agents of a session, which do tasks that are given in words."""
+
+    Browser, Computer, Mobile = AsyncBrowserAgent, AsyncComputerAgent, AsyncMobileAgent
+
+    @cached_property
+    def browser(self) -> AsyncBrowserAgent:
+        """The agent of the browser."""
+        return AsyncBrowserAgent(self.session)
+
+    @cached_property
+    def computer(self) -> AsyncComputerAgent:
+        """The agent of the desktop."""
+        return AsyncComputerAgent(self.session)
+
+    @cached_property
+    def mobile(self) -> AsyncMobileAgent:
+        """The agent of the phone."""
+        return AsyncMobileAgent(self.session)
+
+
+def _failed(started: ExecutionResult, status: QueryResult) -> ExecutionResult:
+    """Make the result of a failed task, with the service's reason."""
+    reason = status.error_message or status.error or status.task_product
+    word = "Unsupported task." if status.task_status == "unsupported" else "Failed to execute task."
+    message = f"{word} {reason}".strip()
+    return ExecutionResult(
+        request_id=status.request_id,
+        error_message=message,
+        task_id=started.task_id,
+        task_status=status.task_status,
+        exception=status.exception or AgentError(message, request_id=status.request_id),
+    )

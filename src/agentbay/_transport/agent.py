@@ -1,0 +1,140 @@
+"""Read the texts and events of agents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..errors import ReplyError
+from ..models.agent import AgentEvent, ExecutionResult, QueryResult
+
+POLL_SECONDS = 3
+TERMINATION_POLLS, TERMINATION_POLL_SECONDS = 30, 1.0
+GONE_PREFIX = "Task not found or already finished"
+CALL_FOR_USER = "call_for_user"
+DEFAULT_SCHEMA: dict[str, Any] = {
+    "description": "Basic schema for agent output.",
+    "properties": {"result": {"title": "Result", "type": "string"}},
+    "required": ["result"],
+    "title": "DefaultSchema",
+    "type": "object",
+}
+
+
+class TaskReading(NamedTuple):
+    """The words in which the service reports tasks of one kind.
+
+    Attributes:
+        finished: The status of a task that did what it was asked.
+        failed: The statuses of a task that did not.
+        ending: The status of a task that was told to end, if the service does not say.
+    """
+
+    finished: str
+    failed: frozenset[str]
+    ending: str
+
+
+DESKTOP_TASKS = TaskReading("finished", frozenset({"failed", "unsupported"}), "finished")
+PHONE_TASKS = TaskReading("completed", frozenset({"failed", "cancelled", "unsupported"}), "cancelling")
+
+
+def read_task_id(text: str) -> str:
+    """Return the id of a task that was started.
+
+    Raises:
+        ReplyError: The text names none.
+    """
+    facts = _read_object(text)
+    task_id = facts.get("taskId") or facts.get("task_id")
+    if not isinstance(task_id, str):
+        raise ReplyError(f"the answer has no task_id: {text:.200}")
+    return task_id
+
+
+def read_status(text: str, reading: TaskReading, request_id: str) -> QueryResult:
+    """Read how a task stands.
+
+    Raises:
+        ReplyError: The text is no JSON object.
+    """
+    facts = _read_object(text)
+    stream = facts.get("stream")
+    return QueryResult(
+        request_id=request_id,
+        success=True,
+        task_id=_text(facts, "taskId") or _text(facts, "task_id"),
+        task_status=_text(facts, "status") or reading.finished,
+        task_action=_text(facts, "action"),
+        task_product=_text(facts, "result") or _text(facts, "product"),
+        stream=[item for item in stream if isinstance(item, dict)] if isinstance(stream, list) else [],
+        error=_text(facts, "error"),
+    )
+
+
+def read_termination(text: str, reading: TaskReading, request_id: str) -> ExecutionResult:
+    """Read what became of a task that was told to end.
+
+    Raises:
+        ReplyError: The text is no JSON object.
+    """
+    facts = _read_object(text)
+    task_id = _text(facts, "taskId") or _text(facts, "task_id")
+    status = _text(facts, "status") or reading.ending
+    return ExecutionResult(request_id=request_id, success=True, task_id=task_id, task_status=status)
+
+
+def read_event(data: Mapping[str, Any]) -> AgentEvent:
+    """Read an event of the stream."""
+    args, result, error = data.get("args"), data.get("result"), data.get("error")
+    event = AgentEvent(
+        type=_text(data, "eventType"),
+        seq=_number(data, "seq"),
+        round=_number(data, "round"),
+        content=_text(data, "content"),
+        tool_call_id=_text(data, "toolCallId"),
+        tool_name=_text(data, "toolName"),
+        args=args if isinstance(args, dict) else None,
+        result=result if isinstance(result, dict) else None,
+        error=error if isinstance(error, dict) else None,
+    )
+    if event.tool_name == CALL_FOR_USER:
+        event.prompt = _text(event.args, "prompt")
+    return event
+
+
+def describe_timeout(task_id: str, timeout: int, last: QueryResult | None) -> str:
+    """Say how a task stood when its time was up."""
+    parts = [f"Task execution timed out after {timeout} seconds."]
+    if last is not None:
+        output = "".join(str(item.get("content") or "") for item in last.stream)
+        found = {
+            "Last task status output": output,
+            "Last action": last.task_action,
+            "Last result": last.task_product,
+            "Last error": last.error,
+            "Last status": last.task_status,
+        }
+        parts += [f"{name}: {value}" for name, value in found.items() if value]
+    return " | ".join(parts)
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReplyError(f"the answer is no JSON: {text:.200}") from error
+    if not isinstance(found, dict):
+        raise ReplyError(f"the answer is no JSON object: {text:.200}")
+    return found
+
+
+def _text(facts: Mapping[str, Any], name: str) -> str:
+    value = facts.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(facts: Mapping[str, Any], name: str) -> int:
+    value = facts.get(name)
+    return value if isinstance(value, int) else 0
