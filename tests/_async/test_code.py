@@ -302,10 +302,14 @@ async def test_deletion_ends_the_code(bay: AsyncAgentBay) -> None:
 
 
 async def test_unknown_language(session: AsyncSession) -> None:
-    """An unknown language is a failed result that lists the known ones."""
-    unknown = await session.code.run_code("1", "cobol")
-    assert unknown.error_message.startswith("Unsupported language: cobol. Supported languages are")
-    assert isinstance(unknown.exception, CodeError)
+    """An unknown language is the service's refusal, which lists the known ones."""
+    for stream in (False, True):
+        unknown = await session.code.run_code("1", "cobol", stream_beta=stream)
+        assert not unknown
+        assert "Unsupported language: 'cobol'. It must be one of python, javascript, java, r." in unknown.error_message
+    plain = await session.code.run_code("1", "cobol")
+    assert isinstance(plain.exception, CodeError)
+    assert (await session.code.run_code("6 * 7", " Py ")).result == "42"
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 0, -1, 1 << 31, "5", True])
