@@ -1,4 +1,4 @@
-"""Local directories: scanned, packed into archives and unpacked.
+"""Local directories: scanned, and packed into archives.
 
 All of it blocks: callers use `async_run_blocking`.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import secrets
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -17,74 +15,105 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
-from ._transport.tree_plan import KIND_DIRECTORY, KIND_FILE, KIND_LINK, TEMPORARY_PREFIX, Tree, TreeEntry
+from ._transport.tree_plan import KIND_DIRECTORY, KIND_FILE, KIND_LINK, TreeEntry, TreeScan, iter_parents
 from .errors import FileError
 from .models.tree import TreeProgress
 
 TreeProgressCallback = Callable[[TreeProgress], object]
-_COPY_BUFFER_BYTES = 1 << 20  # copied at once
+_KIND_OTHER = "o"  # a FIFO, a socket or a device
 
 
-def scan_tree(root: Path, ignored: Callable[[str, bool], bool], *, digests: bool) -> Tree:
+def scan_tree(root: Path, ignored: Callable[[str, bool], bool], *, digests: bool) -> TreeScan:
     """List everything below a directory, except what is ignored.
+
+    Entries that vanish meanwhile are left out.
 
     Raises:
         FileError: It cannot be read.
     """
     if root.exists() and not root.is_dir():
         raise FileError(f"{root} is not a directory.")
-    tree: Tree = {}
+    scan = TreeScan(ignored)
     pending = [""]
     while pending:
         above = pending.pop()
         try:
             found = list(os.scandir(root / above))
+        except FileNotFoundError:
+            continue
         except OSError as error:
             raise FileError(f"{error.filename}: {error.strerror}") from error
         for entry in found:
             path = f"{above}/{entry.name}" if above else entry.name
-            is_directory = entry.is_dir(follow_symlinks=False)
-            if entry.name.startswith(TEMPORARY_PREFIX) or ignored(path, is_directory):
-                continue
-            described = _make_entry(Path(entry.path), entry.stat(follow_symlinks=False), digests)
-            if described is not None:
-                tree[path] = described
-            if is_directory:
+            described = _describe(entry)
+            if described is not None and scan.add(path, described) and described.kind == KIND_DIRECTORY:
                 pending.append(path)
-    return tree
+    if digests:
+        _add_digests(root, scan)
+    return scan
 
 
-def _make_entry(path: Path, status: os.stat_result, digests: bool) -> TreeEntry | None:
-    mode, time = stat.S_IMODE(status.st_mode) & 0o777, status.st_mtime_ns
-    if stat.S_ISDIR(status.st_mode):
-        return TreeEntry(KIND_DIRECTORY, 0, time, mode)
-    if stat.S_ISLNK(status.st_mode):
-        return TreeEntry(KIND_LINK, 0, time, mode, str(path.readlink()))
-    if not stat.S_ISREG(status.st_mode):
+def _describe(entry: os.DirEntry[str]) -> TreeEntry | None:
+    try:
+        status = entry.stat(follow_symlinks=False)
+        mode, time = stat.S_IMODE(status.st_mode) & 0o777, status.st_mtime_ns
+        if stat.S_ISDIR(status.st_mode):
+            return TreeEntry(KIND_DIRECTORY, 0, time, mode)
+        if stat.S_ISLNK(status.st_mode):
+            return TreeEntry(KIND_LINK, 0, time, mode, str(Path(entry.path).readlink()))
+    except FileNotFoundError:
         return None
-    return TreeEntry(KIND_FILE, status.st_size, time, mode, "", _digest(path) if digests else "")
+    except OSError as error:
+        raise FileError(f"{entry.path}: {error.strerror}") from error
+    return TreeEntry(KIND_FILE if stat.S_ISREG(status.st_mode) else _KIND_OTHER, status.st_size, time, mode)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _add_digests(root: Path, scan: TreeScan) -> None:
+    for path, entry in list(scan.entries.items()):
+        if entry.kind == KIND_FILE:
+            try:
+                with open(root / path, "rb", opener=_open_at_once) as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except FileNotFoundError:
+                del scan.entries[path]
+                continue
+            except OSError as error:
+                raise FileError(f"{root / path}: {error.strerror or error}") from error
+            scan.entries[path] = entry._replace(digest=digest)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A FIFO that takes a file's place would otherwise block until its other end is opened.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 class Archive:
     """Some files of a directory, packed into a temporary archive.
 
     The same files make the same archive, so its digest names it.
+
+    Attributes:
+        missing: Paths that vanished before they could be packed.
+        size: Bytes of the archive.
+        digest: Its SHA-256, in hexadecimal.
     """
 
     def __init__(self, root: Path, paths: Iterable[str]) -> None:
+        self.missing: set[str] = set()
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with this
         try:
             with (
                 gzip.GzipFile("", "wb", 1, self._file, mtime=0) as zipped,
                 tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
             ):
+                added: set[str] = set()
                 for path in paths:
-                    _add_member(archive, root, path)
+                    # with its parents, since the session gives every directory the mode that it has in the archive
+                    for each in reversed([path, *iter_parents(path)]):
+                        if each not in added and not _add_member(archive, root, each):
+                            self.missing.add(path)
+                            break
+                        added.add(each)
             self.size = self._file.tell()
             self._file.seek(0)
             self.digest = hashlib.file_digest(self._file, "sha256").hexdigest()
@@ -102,7 +131,8 @@ class Archive:
         self._file.close()
 
 
-def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> None:
+def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> bool:
+    """Add an entry, and return whether it still exists."""
     local = root / path
     try:
         status = local.lstat()
@@ -116,87 +146,14 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> None:
             member.type, member.linkname = tarfile.SYMTYPE, str(local.readlink())
             archive.addfile(member)
         else:
-            with local.open("rb") as file:
-                member.size = os.fstat(file.fileno()).st_size
+            with open(local, "rb", opener=_open_at_once) as file:
+                opened = os.fstat(file.fileno())
+                if not stat.S_ISREG(opened.st_mode):
+                    raise FileError(f"{local} is not a file any more.")
+                member.size = opened.st_size
                 archive.addfile(member, file)
-    except OSError as error:
-        raise FileError(f"{local}: {error.strerror or error}") from error
-
-
-def unpack_archive(root: Path, file: IO[bytes], wanted: set[str]) -> list[str]:
-    """Unpack an archive, replacing each file atomically by renaming.
-
-    Returns the links that were not made.
-
-    Raises:
-        FileError: It cannot be written, or holds what was not asked for.
-    """
-    skipped = []
-    try:
-        file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:gz") as archive:
-            for member in archive:
-                path = member.name.removeprefix("./")
-                if path not in wanted:
-                    raise FileError(f"The session sends what was not asked for: {path!r}")
-                if not _extract_member(root, path, member, archive):
-                    skipped.append(path)
-    except OSError as error:
-        raise FileError(f"{error.filename or root}: {error.strerror or error}") from error
-    except tarfile.TarError as error:
-        raise FileError(f"What the session sends is no archive: {error}") from error
-    return skipped
-
-
-def _extract_member(root: Path, path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> bool:
-    target = root / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for above in target.parents:
-        if above == root:
-            break
-        if above.is_symlink():
-            raise FileError(f"{above} is a link; nothing is written behind it.")
-    if member.isdir():
-        target.mkdir(exist_ok=True)
-        return True
-    if member.issym() and not _stays_inside(path, member.linkname):
+    except FileNotFoundError:
         return False
-    scratch = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-    try:
-        if member.issym():
-            scratch.symlink_to(member.linkname)
-        else:
-            content = archive.extractfile(member)
-            if content is None:
-                raise FileError(f"The session sends something that is no file: {path!r}")
-            with scratch.open("xb") as writer:
-                shutil.copyfileobj(content, writer, _COPY_BUFFER_BYTES)
-            scratch.chmod(member.mode & 0o777)
-            time = round(float(member.mtime) * 1e9)
-            os.utime(scratch, ns=(time, time))
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    except OSError as error:  # tarfile raises one without a number for a file that ends early
+        raise FileError(f"{local}: {error.strerror or 'it became shorter while it was sent'}") from error
     return True
-
-
-def _stays_inside(path: str, target: str) -> bool:
-    where = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120
-    return not target.startswith("/") and where != ".." and not where.startswith("../")
-
-
-def delete_paths(root: Path, paths: Iterable[str]) -> None:
-    """Remove files and directories.
-
-    Raises:
-        FileError: It cannot be done.
-    """
-    for path in paths:
-        local = root / path
-        try:
-            if local.is_dir() and not local.is_symlink():
-                shutil.rmtree(local)
-            else:
-                local.unlink(missing_ok=True)
-        except OSError as error:
-            raise FileError(f"{local}: {error.strerror or error}") from error

@@ -303,10 +303,14 @@ def test_deletion_ends_the_code(bay: AgentBay) -> None:
 
 
 def test_unknown_language(session: Session) -> None:
-    """An unknown language is a failed result that lists the known ones."""
-    unknown = session.code.run_code("1", "cobol")
-    assert unknown.error_message.startswith("Unsupported language: cobol. Supported languages are")
-    assert isinstance(unknown.exception, CodeError)
+    """An unknown language is the service's refusal, which lists the known ones."""
+    for stream in (False, True):
+        unknown = session.code.run_code("1", "cobol", stream_beta=stream)
+        assert not unknown
+        assert "Unsupported language: 'cobol'. It must be one of python, javascript, java, r." in unknown.error_message
+    plain = session.code.run_code("1", "cobol")
+    assert isinstance(plain.exception, CodeError)
+    assert (session.code.run_code("6 * 7", " Py ")).result == "42"
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 0, -1, 1 << 31, "5", True])

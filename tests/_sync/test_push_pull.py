@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from agentbay import AgentBay, FileSystem, Session, Config, ConnectionLost, FileError, TreeProgress
-from agentbay._transport.tree_plan import TreeEntry, plan_transfer, read_tree_listing
+from agentbay._transport.tree_plan import TreeEntry, TreeScan, plan_transfer
+from agentbay._transport.tree_scripts import read_tree_listing
 from tests import cutting
+from tests.at_once import sync_at_once
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -92,8 +96,10 @@ def test_only_what_differs(files: FileSystem, tmp_path: Path) -> None:
     (tmp_path / "a" / "run.sh").unlink()
     (tmp_path / "a" / "empty").rmdir()
     (tmp_path / "a" / "empty").write_text("a file now")
-    assert (files.push(tmp_path / "a", "tree")).copied == ["big", "empty"]
-    assert (files.push(tmp_path / "a", "tree", delete=True)).deleted == ["run.sh"]
+    report = files.push(tmp_path / "a", "tree")
+    assert (report.copied, report.skipped, report.deleted) == (["big"], ["empty"], [])
+    report = files.push(tmp_path / "a", "tree", delete=True)
+    assert (report.copied, report.skipped, report.deleted) == (["empty"], [], ["empty", "run.sh"])
     files.pull("tree", tmp_path / "b")
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
     (tmp_path / "b" / "extra").mkdir()
@@ -139,8 +145,189 @@ def test_links_out_of_the_directory(files: FileSystem, tmp_path: Path) -> None:
     (tmp_path / "b" / "in").unlink()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "b" / "in").symlink_to(tmp_path / "elsewhere")
-    files.pull("tree", tmp_path / "b")
+    report = files.pull("tree", tmp_path / "b")
+    assert (report.copied, report.skipped) == ([], ["in", "in/x"])
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_links_over_links_out_of_the_directory(files: FileSystem, tmp_path: Path) -> None:
+    """A link that leads out by way of other links is skipped, and so is a loop."""
+    up = "d/d/d/d/d/d/d/d/" + "../" * 8
+    files.session.command.run(
+        f"mkdir tree; cd tree; ln -s . d; ln -s {up}etc/passwd leak; ln -s leak second; ln -s loop loop; "
+        "mkdir e; ln -s ../e/../d/fine e/inside; echo > fine"
+    )
+    report = files.pull("tree", tmp_path / "b")
+    assert (report.copied, report.skipped) == (["d", "e", "e/inside", "fine"], ["leak", "loop", "second"])
+
+
+def test_nothing_is_removed_without_delete(files: FileSystem, tmp_path: Path) -> None:
+    """Without delete an entry of another kind stays, on both sides, and is named in `skipped`."""
+    here = tmp_path / "here"
+    for name in ("a", "b"):
+        (here / name).mkdir(parents=True)
+        (here / name / "work").write_text("x")
+    (here / "c").write_text("x")
+    files.session.command.run("mkdir -p tree/c; cd tree; echo > a; ln -s /etc b; echo > c/work; echo > new")
+    report = files.pull("tree", here)
+    assert (report.copied, report.deleted, report.skipped) == (["new"], [], ["a", "b", "c", "c/work"])
+    assert sorted(contents(here)) == ["a", "a/work", "b", "b/work", "c", "new"]
+    report = files.push(here, "tree")
+    assert (report.copied, report.deleted, report.skipped) == ([], [], ["a", "a/work", "b", "b/work", "c"])
+    left = files.session.command.run("cd tree; find . -type f -o -type l | sort")
+    assert left.stdout.split() == ["./a", "./b", "./c/work", "./new"]
+
+
+def test_delete_keeps_what_is_ignored(files: FileSystem, tmp_path: Path) -> None:
+    """Deleting keeps ignored entries and the directories that hold them, on both sides."""
+    here = tmp_path / "here"
+    (here / "conf").mkdir(parents=True)
+    (here / "conf" / ".env").write_text("SECRET=1")
+    (here / "conf" / "old").write_text("1")
+    files.session.command.run("mkdir -p tree/data; cd tree; echo > a; echo > data/.env; echo > data/old")
+    report = files.pull("tree", here, ignore=[".env"], delete=True)
+    assert (report.copied, report.deleted) == (["a", "data", "data/old"], ["conf/old"])
+    assert sorted(contents(here)) == ["a", "conf", "conf/.env", "data", "data/old"]
+    shutil.rmtree(here / "data")
+    report = files.push(here, "tree", ignore=[".env"], delete=True)
+    assert (report.copied, report.deleted) == (["conf"], ["data/old"])
+    left = files.session.command.run("cd tree; find . -type f | sort")
+    assert left.stdout.split() == ["./a", "./data/.env"]
+    (here / "data").write_text("a file now")
+    report = files.push(here, "tree", ignore=[".env"], delete=True)
+    assert report.skipped == ["data"]
+
+
+def test_unreadable_files(files: FileSystem, tmp_path: Path) -> None:
+    """What the session cannot read fails the pull by name, unless it is ignored."""
+    files.session.command.run(
+        "mkdir -p tree/private; cd tree; echo 1 > a; echo 2 > b; echo > private/x; chmod 000 b private"
+    )
+    (tmp_path / "here" / "private").mkdir(parents=True)
+    (tmp_path / "here" / "private" / "mine").write_text("x")
+    with pytest.raises(FileError, match="could not read b, private"):
+        files.pull("tree", tmp_path / "here", delete=True)
+    assert contents(tmp_path / "here")["a"] == (b"1\n", 0o644)
+    assert (tmp_path / "here" / "private" / "mine").exists()
+    report = files.pull("tree", tmp_path / "there", ignore=["private/", "b"])
+    assert report.copied == ["a"]
+    files.session.command.run("chmod 700 tree/private tree/b")
+
+
+def test_file_that_shrinks_while_it_is_pulled(files: FileSystem, tmp_path: Path) -> None:
+    """A file that changes all the time arrives without zeros that it never held."""
+    code = (
+        "import os, time\nfile = os.open('tree/log', os.O_RDWR | os.O_CREAT)\nend = time.time() + 60\n"
+        "while time.time() < end:\n"
+        "    os.pwrite(file, b'A' * (20 << 20), 0)\n    time.sleep(.02)\n"
+        "    os.ftruncate(file, 1000)\n    time.sleep(.02)\n"
+    )
+    files.write_file("churn.py", code)
+    files.session.command.run("mkdir tree; (python3 churn.py >/dev/null 2>&1 & echo $! > pid); sleep 0.5")
+    try:
+        for number in range(3):
+            files.pull("tree", tmp_path / f"{number}")
+            data = (tmp_path / f"{number}" / "log").read_bytes()
+            assert data.count(b"A") == len(data) >= 1000
+    finally:
+        files.session.command.run("kill $(cat pid)")
+
+
+def test_busy_directories(files: FileSystem, tmp_path: Path) -> None:
+    """Files that vanish while a directory is copied count as not there."""
+    (tmp_path / "a").mkdir()
+    for number in range(300):
+        (tmp_path / "a" / f"f{number}").write_text("x")
+    stop = threading.Event()
+
+    def churn() -> None:
+        names = [tmp_path / "a" / f"tmp{number}" for number in range(30)]
+        while not stop.is_set():
+            for name in names:
+                name.write_text("x")
+            for name in names:
+                name.unlink()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for number in range(5):
+            report = files.push(tmp_path / "a", f"tree{number}")
+            assert sum(path.startswith("f") for path in report.copied) == 300
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_pushes_of_the_same_files_at_once(files: FileSystem, tmp_path: Path) -> None:
+    """Several pushes of the same content at once all arrive."""
+    (tmp_path / "a").mkdir()
+    for number in range(3):
+        (tmp_path / "a" / f"f{number}").write_bytes(os.urandom(200_000))
+    reports = sync_at_once([lambda to=to: files.push(tmp_path / "a", to) for to in ("x", "y", "z")])
+    assert [len(report.copied) for report in reports] == [3, 3, 3]
+    sums = files.session.command.run("cat x/* | sha256sum; cat y/* | sha256sum; cat z/* | sha256sum; ls -A /tmp")
+    assert len(set(sums.stdout.splitlines()[:3])) == 1
+    assert ".agentbay-" not in sums.stdout
+
+
+def test_modes_of_directories(files: FileSystem, tmp_path: Path) -> None:
+    """Directories keep their permissions in both directions."""
+    (tmp_path / "a" / ".ssh").mkdir(parents=True)
+    (tmp_path / "a" / ".ssh" / "key").write_text("x")
+    (tmp_path / "a" / ".ssh").chmod(0o700)
+    files.push(tmp_path / "a", "tree")
+    assert (files.session.command.run("stat -c %a tree/.ssh")).stdout == "700\n"
+    files.pull("tree", tmp_path / "b")
+    assert (tmp_path / "b" / ".ssh").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "a" / ".ssh" / "new").write_text("x")
+    assert (files.push(tmp_path / "a", "tree")).copied == [".ssh/new"]
+    assert (files.session.command.run("stat -c %a tree/.ssh")).stdout == "700\n"
+
+
+def test_names_with_the_prefix_of_temporary_files(files: FileSystem, tmp_path: Path) -> None:
+    """A user's `.agentbay-` file is copied, a name of a temporary file is reported as skipped."""
+    files.session.command.run("mkdir tree; cd tree; echo > .agentbay-mine; echo > .agentbay-0123456789abcdef")
+    report = files.pull("tree", tmp_path / "a")
+    assert (report.copied, report.skipped) == ([".agentbay-mine"], [".agentbay-0123456789abcdef"])
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("tar cf - --transform='s/x/y/' ./x", "not asked for: 'y'"),
+        ("head -c 70000000 /dev/zero > x; tar cf - ./x", "much more than it listed"),
+        ("ln x z; tar cf - ./z ./x", "not asked for: 'z'"),
+        ("tar cf - ./x ./x", "not asked for: 'x'"),
+        ("rm x; mkfifo x; tar cf - ./x", "no file: 'x'"),
+        ("echo nonsense", "no archive"),
+    ],
+)
+def test_archives_of_a_hostile_session(files: FileSystem, tmp_path: Path, program: str, message: str) -> None:
+    """An archive that a session has made up is refused, and nothing else is written."""
+    files.session.command.run(
+        f"mkdir -p tree .local/bin; printf x > tree/x; printf '#!/bin/sh\nPATH=/usr/bin:/bin\n{program}\n' "
+        "> .local/bin/tar; chmod +x .local/bin/tar"
+    )
+    try:
+        with pytest.raises(FileError, match=message):
+            files.pull("tree", tmp_path / "a")
+    finally:
+        files.session.command.run("rm .local/bin/tar")
+    assert set(contents(tmp_path / "a")) <= {"x"}
+
+
+def test_archive_that_lacks_a_file(files: FileSystem, tmp_path: Path) -> None:
+    """A file that is missing in the archive fails the pull by name."""
+    files.session.command.run(
+        "mkdir -p tree .local/bin; printf x > tree/x; printf y > tree/y; "
+        "printf '#!/bin/sh\nexec /usr/bin/tar cf - ./x\n' > .local/bin/tar; chmod +x .local/bin/tar"
+    )
+    try:
+        with pytest.raises(FileError, match="could not read y"):
+            files.pull("tree", tmp_path / "a")
+    finally:
+        files.session.command.run("rm .local/bin/tar")
 
 
 def test_failures(files: FileSystem, tmp_path: Path) -> None:
@@ -155,14 +342,18 @@ def test_failures(files: FileSystem, tmp_path: Path) -> None:
         files.push(tmp_path, "file")
     with pytest.raises(FileError, match="/usr/x"):
         files.push(tmp_path, "/usr/x")
-    assert (files.pull("none", tmp_path / "c")).copied == []
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "kept").write_text("x")
+    with pytest.raises(FileError, match="none does not exist"):
+        files.pull("none", tmp_path / "c", delete=True)
+    assert (tmp_path / "c" / "kept").exists()
 
 
 def test_resumes_after_a_cut(tmp_path: Path) -> None:
     """Cuts in both directions cost only time."""
     make_tree(tmp_path / "a", 20)
     with cutting.runtime("--link-url", "off") as port:
-        proxy = cutting.CuttingProxy(port, [9_500, 10_500, 11_500, 100_000, 200_000])
+        proxy = cutting.CuttingProxy(port, [40_000, 41_000, 42_000, 140_000, 240_000])
         try:
             with (
                 AgentBay(cutting.KEY, Config(endpoint=f"http://127.0.0.1:{proxy.port}")) as bay,
@@ -199,26 +390,43 @@ def test_ten_thousand_files(session: Session, tmp_path: Path, capsys: pytest.Cap
 # ── Decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+PATHS = st.sampled_from(["a", "b", "b/c", "b/d", "b/d/e"])
 TREE = st.dictionaries(
-    st.sampled_from(["a", "b", "c", "d"]),
+    PATHS,
     st.builds(
         TreeEntry, st.sampled_from(["f", "d", "l"]), st.integers(0, 2), st.integers(0, 1).map(lambda n: n * 10**9)
     ),
 )
 
 
-@given(TREE, TREE, st.booleans())
-def test_plan_makes_them_equal(source: dict[str, TreeEntry], target: dict[str, TreeEntry], delete: bool) -> None:
-    """Carrying out the plan makes the target equal to the source."""
-    made = plan_transfer(source, target, delete=delete)
-    result = {path: entry for path, entry in target.items() if path not in made.deleted}
-    result |= {path: source[path] for path in made.copied}
-    assert {path: entry.kind for path, entry in result.items() if path in source} == {
-        path: entry.kind for path, entry in source.items()
-    }
-    assert not delete or set(result) == set(source)
-    assert sorted(path for batch in made.batches for path in batch) == made.copied
-    assert not plan_transfer(source, source, delete=delete).copied
+def make_scan(tree: dict[str, TreeEntry], ignored: frozenset[str] = frozenset()) -> TreeScan:
+    """Return a scan in which only directories hold other entries."""
+    scan = TreeScan(lambda path, _: path in ignored)
+    for path, entry in sorted(tree.items()):
+        if "/" not in path or getattr(scan.entries.get(path.rpartition("/")[0]), "kind", "") == "d":
+            scan.add(path, entry)
+    return scan
+
+
+@given(TREE, TREE, st.frozensets(PATHS), st.booleans())
+def test_plan_makes_them_equal(
+    source: dict[str, TreeEntry], target: dict[str, TreeEntry], ignored: frozenset[str], delete: bool
+) -> None:
+    """Carrying out the plan makes the target equal to the source, except where that is not allowed."""
+    there, here = make_scan(source, ignored), make_scan(target, ignored)
+    plan = plan_transfer(there, here, delete=delete)
+    removed = {*plan.replaced, *plan.extraneous}
+    result = {path: entry for path, entry in here.entries.items() if path not in removed}
+    result |= {path: there.entries[path] for path in plan.copied}
+    for path, entry in there.entries.items():
+        assert path in plan.skipped or result[path].kind == entry.kind
+    assert delete or not removed
+    assert not removed & here.protected
+    if delete and not ignored:
+        assert set(result) == set(there.entries)
+        assert not plan.skipped
+    assert sorted(path for batch in plan.batches for path in batch) == plan.copied
+    assert not plan_transfer(there, there, delete=delete).copied
 
 
 @given(st.binary())

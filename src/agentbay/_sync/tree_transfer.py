@@ -10,18 +10,29 @@ import base64
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .. import _local_tree as disk
+from .. import _local_tree as disk, _local_unpack as unpacking
 from .._concurrency import sync_run_blocking, sync_sleep
 from .._display import progress as show_progress
-from .._transport import tree_plan as trees
+from .._transport import tree_scripts as scripts
 from .._transport.command import read_command_result
 from .._transport.deadline import Deadline
 from .._transport.files import READ_CHUNK_BYTES, WRITE_CHUNK_BYTES, decode_base64
 from .._transport.poll import poll_delays
+from .._transport.tree_plan import (
+    KIND_DIRECTORY,
+    TEMPORARY_PREFIX,
+    TransferPlan,
+    TreeEntry,
+    TreeScan,
+    gitignore_matcher,
+    iter_parents,
+    plan_transfer,
+    topmost,
+)
 from .._wire.tools import DeleteFile, ReadFile, Shell, WriteFile, mark_internal
 from ..errors import AgentBayError, FileError
 from ..models.tree import TreeProgress, TreeReport
@@ -38,6 +49,8 @@ _ARCHIVE_CHUNK_BYTES, _DIRECT_ARCHIVE_CHUNK_BYTES = (
 )  # bytes of an archive in one call; multiples of 3, for base64
 _COMMAND_TIMEOUT_SECONDS = 600.0  # seconds that the session may take to list, pack or unpack
 _CHUNK_TIMEOUT_SECONDS = 60.0  # seconds that one piece may take
+_MAX_LISTING_BYTES = 1 << 30  # of a listing of the session's directory; a session must not fill the memory here
+_STAGE_ATTEMPTS = 5  # how often an archive is sent before the transfer fails
 _TREE_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
 
 
@@ -64,119 +77,158 @@ class SyncTreeTransfer:
         if not sync_run_blocking(self._local.is_dir):
             raise FileError(f"{self._local} is not a directory.")
         here, there = self._list_both()
-        plan = trees.plan_transfer(here, there, delete=delete)
+        target = there or TreeScan()
+        plan = plan_transfer(here, target, delete=delete)
+        report = TreeReport(skipped=sorted({*plan.skipped, *here.left_out}), unchanged=plan.unchanged)
         self._report_progress(0, plan, 0)
-        if plan.deleted:
-            staged = self._stage_paths(plan.deleted)
-            self._run_command(trees.delete_script(self._remote, staged))
-        if not there and not plan.copied:
-            self._run_command(f"mkdir -p -- {trees.quote_path(self._remote)}")
-        done = 0
+        removed = self._delete_remote(plan.replaced, target)
+        if there is None and not plan.copied:
+            self._run_command(f"mkdir -p -- {scripts.quote_path(self._remote)}")
+        copied: set[str] = set()
         for batch in plan.batches:
-            size = sum(here[path].size for path in batch)
+            size = sum(here.entries[path].size for path in batch)
             archive = sync_run_blocking(disk.Archive, self._local, batch)
             try:
-                staged = self._stage_archive(archive, plan, size)
+                self._send_archive(archive, plan, size)
             finally:
                 archive.close()
-            self._run_command(trees.unpack_script(self._remote, staged, secrets.token_hex(8)))
-            done += len(batch)
-            self._report_progress(done, plan, self._last_progress.bytes_done + size)
-        return TreeReport(copied=plan.copied, deleted=plan.deleted, unchanged=plan.unchanged, bytes=plan.bytes)
+            copied.update(path for path in batch if path not in archive.missing)
+            self._report_progress(self._last_progress.files_done + len(batch), plan, self._bytes_done + size)
+        removed += self._delete_remote(plan.extraneous, target)
+        return self._finish_report(report, copied, removed, here)
 
     def pull(self, delete: bool) -> TreeReport:
         """Make the local directory equal to the session's."""
         here, there = self._list_both()
-        plan = trees.plan_transfer(there, here, delete=delete)
+        if there is None:
+            raise FileError(f"{self._remote} does not exist in the session.")
+        plan = plan_transfer(there, here, delete=delete)
+        report = TreeReport(skipped=sorted({*plan.skipped, *there.left_out}), unchanged=plan.unchanged)
         self._report_progress(0, plan, 0)
         sync_run_blocking(self._local.mkdir, parents=True, exist_ok=True)
-        sync_run_blocking(disk.delete_paths, self._local, plan.deleted)
-        report = TreeReport(deleted=plan.deleted, unchanged=plan.unchanged, bytes=plan.bytes)
-        done = 0
+        removed = sync_run_blocking(unpacking.delete_paths, self._local, plan.replaced)
+        copied: set[str] = set()
+        failed = set(there.unreadable)
         for batch in plan.batches:
-            with tempfile.TemporaryFile() as file:
-                self._fetch_batch(batch, file)
-                report.skipped += sync_run_blocking(disk.unpack_archive, self._local, file, set(batch))
-            done += len(batch)
-            self._report_progress(done, plan, self._last_progress.bytes_done + sum(there[path].size for path in batch))
-        report.copied = sorted(set(plan.copied) - set(report.skipped))
+            wanted = {path: there.entries[path] for path in batch}
+            unpacked, missing = self._pull_batch(wanted, there)
+            copied |= unpacked.arrived
+            failed |= missing
+            report.skipped = sorted({*report.skipped, *unpacked.skipped})
+            size = sum(entry.size for entry in wanted.values())
+            self._report_progress(self._last_progress.files_done + len(batch), plan, self._bytes_done + size)
+        if failed:
+            names = ", ".join(sorted(failed))
+            raise FileError(f"{self._remote}: the session could not read {names}.", hint="The rest was copied.")
+        removed += sync_run_blocking(unpacking.delete_paths, self._local, plan.extraneous)
+        return self._finish_report(report, copied, removed, there)
+
+    def _finish_report(self, report: TreeReport, copied: set[str], removed: list[str], source: TreeScan) -> TreeReport:
+        report.copied, report.deleted = sorted(copied), topmost(removed)
+        report.bytes = sum(source.entries[path].size for path in copied)
         return report
 
-    def _list_both(self) -> tuple[trees.Tree, trees.Tree]:
-        """List both directories, without what is ignored."""
-        here: trees.Tree = {}
+    def _list_both(self) -> tuple[TreeScan, TreeScan | None]:
+        """List both directories without what is ignored; None if the session has no such directory."""
+        here = TreeScan()
         if sync_run_blocking(self._local.exists):
             here = sync_run_blocking(disk.scan_tree, self._local, self._ignored, digests=self._checksum)
-        out = f"/tmp/{trees.TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-        self._run_command(trees.list_script(self._remote, out, digests=self._checksum))
+        out = f"/tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
         with tempfile.TemporaryFile() as file:
-            self._download_and_delete(out, file)
-            file.seek(0)
-            there = trees.read_tree_listing(sync_run_blocking(file.read))
-        trees.check_paths(there)
-        return here, trees.without_ignored(there, self._ignored)
+            script = scripts.list_script(self._remote, out, digests=self._checksum)
+            self._fetch_output(script, out, file, _MAX_LISTING_BYTES)
+            data = sync_run_blocking(_read_all, file)
+        if not data:
+            return here, None
+        there = TreeScan(self._ignored)
+        hidden: set[str] = set()
+        for path, entry in scripts.read_tree_listing(data).items():
+            if any(above in hidden for above in iter_parents(path)) or not there.add(path, entry):
+                hidden.add(path)
+        return here, there
 
-    def _stage_archive(self, archive: disk.Archive, plan: trees.TransferPlan, size: int) -> str:
-        """Upload an archive to a temporary file of the session.
+    def _send_archive(self, archive: disk.Archive, plan: TransferPlan, size: int) -> None:
+        """Upload an archive and unpack it, and again if another transfer took away its pieces."""
+        for _ in range(_STAGE_ATTEMPTS):
+            staged = self._stage_archive(archive, plan, size)
+            script = scripts.unpack_script(self._remote, staged, secrets.token_hex(8), archive.digest)
+            if scripts.RESTAGE not in self._run_command(script):
+                return
+        raise FileError(f"{self._remote}: what arrived in the session was not what was sent, repeatedly.")
 
-        Pieces that an earlier attempt has uploaded, also by another program, are not sent again.
+    def _stage_archive(self, archive: disk.Archive, plan: TransferPlan, size: int) -> str:
+        """Upload an archive in numbered pieces, and return their directory in the session.
+
+        Writing a piece is idempotent, so attempts and other programs that send the same archive can share the pieces.
         """
-        staged = f"/tmp/{trees.TEMPORARY_PREFIX}{archive.digest[:32]}"
         step = _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else _ARCHIVE_CHUNK_BYTES
+        staged = f"/tmp/{TEMPORARY_PREFIX}{archive.digest[:32]}-{step:x}"
         before = self._last_progress
-        retry_until = Deadline(_TREE_RETRY_SECONDS)
-        pauses = poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0)
-        offset = self._get_staged_size(staged, step, archive.size)
-        while offset < archive.size:
-            piece = sync_run_blocking(archive.read, offset, step)
-            text = base64.b64encode(piece).decode()
-            call = WriteFile(path=staged, content=text, mode="append" if offset else "overwrite")
-            try:
-                self._run_tool(call)
-            except AgentBayError as error:  # it may have been written: the next look at the size decides
-                pause = next(pauses, None)
-                if not error.retryable or pause is None:
-                    raise
-                sync_sleep(pause)
-                offset = self._get_staged_size(staged, step, archive.size)
-                continue
-            offset += len(piece)
-            self._report_progress(before.files_done, plan, before.bytes_done + size * offset // archive.size)
+        have = scripts.read_pieces(self._run_command(scripts.pieces_script(staged)))
+        for number, offset in enumerate(range(0, archive.size, step)):
+            piece = base64.b64encode(sync_run_blocking(archive.read, offset, step)).decode()
+            if have.get(number) != len(piece):
+                self._run_tool_with_retry(WriteFile(path=scripts.piece_path(staged, number), content=piece))
+            done = before.bytes_done + size * min(offset + step, archive.size) // archive.size
+            self._report_progress(before.files_done, plan, done)
         self._last_progress = before
         return staged
 
-    def _get_staged_size(self, staged: str, step: int, size: int) -> int:
-        """Return how many bytes of an archive were uploaded in whole pieces."""
-        out = self._run_command(f"wc -c < {staged} 2>/dev/null || echo 0")
-        written = int(out.split()[-1])
-        if written == -(-size // 3) * 4:
-            return size
-        whole, rest = divmod(written, step // 3 * 4)
-        return whole * step if not rest and whole * step < size else 0
+    def _pull_batch(self, wanted: dict[str, TreeEntry], there: TreeScan) -> tuple[unpacking.UnpackedPaths, set[str]]:
+        """Copy entries here, and return what arrived and what the session could not read."""
+        staged = self._stage_paths(wanted)
+        out = f"/tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        with tempfile.TemporaryFile() as file:
+            limit = unpacking.archive_limit(wanted)
+            self._fetch_output(scripts.pack_script(self._remote, staged, out), out, file, limit)
+            unpacked = sync_run_blocking(unpacking.unpack_archive, self._local, file, wanted, there.entries)
+        missing = wanted.keys() - unpacked.arrived - unpacked.skipped
+        if missing:  # what does not exist any more need not be copied
+            script = scripts.existing_script(self._remote, self._stage_paths(missing))
+            missing &= set(scripts.decode_paths(self._run_command(script)))
+        return unpacked, missing
 
-    def _fetch_batch(self, batch: list[str], file: IO[bytes]) -> None:
-        out = f"/tmp/{trees.TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-        self._run_command(trees.pack_script(self._remote, self._stage_paths(batch), out))
-        self._download_and_delete(out, file)
+    def _delete_remote(self, paths: list[str], target: TreeScan) -> list[str]:
+        """Remove entries of the session, children first, and return those that were removed."""
+        if not paths:
+            return []
+        script = scripts.delete_script(self._remote, self._stage_paths(paths))
+        left = set(scripts.decode_paths(self._run_command(script)))
+        failed = sorted(path for path in left & set(paths) if target.entries[path].kind != KIND_DIRECTORY)
+        if failed:
+            raise FileError(f"{self._remote}: the session could not remove {', '.join(failed)}.")
+        return [path for path in paths if path not in left]
 
     def _stage_paths(self, paths: Iterable[str]) -> str:
-        staged = f"/tmp/{trees.TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-        text = trees.encode_paths(paths)
+        staged = f"/tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        text = scripts.encode_paths(paths)
         step = _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES
         for start in range(0, len(text), step):
             self._run_tool(WriteFile(path=staged, content=text[start : start + step], mode="append"))
         return staged
 
-    def _download_and_delete(self, path: str, file: IO[bytes]) -> None:
-        """Fetch a file of the session and remove it there."""
-        offset, step = 0, _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else READ_CHUNK_BYTES
-        while True:
-            text = self._run_tool_with_retry(ReadFile(path=path, offset=offset, length=step, format="binary"))
-            piece = decode_base64(text)
-            sync_run_blocking(file.write, piece)
-            offset += len(piece)
-            if len(piece) < step:
-                break
+    def _fetch_output(self, script: str, path: str, file: IO[bytes], limit: int) -> None:
+        """Run a script that writes a file in the session, fetch that file, and remove it there.
+
+        Raises:
+            FileError: If it has more than `limit` bytes.
+        """
+        try:
+            self._run_command(script)
+            offset, step = 0, _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else READ_CHUNK_BYTES
+            while True:
+                text = self._run_tool_with_retry(ReadFile(path=path, offset=offset, length=step, format="binary"))
+                piece = decode_base64(text)
+                sync_run_blocking(file.write, piece)
+                offset += len(piece)
+                if offset > limit:
+                    raise FileError(f"{self._remote}: the session sends much more than it listed.")
+                if len(piece) < step:
+                    break
+        except AgentBayError:
+            with suppress(AgentBayError):  # the failure before it is the one to report
+                self._run_tool(DeleteFile(path=path))
+            raise
         self._run_tool(DeleteFile(path=path))
 
     def _run_tool_with_retry(self, tool: Tool) -> str:
@@ -206,10 +258,19 @@ class SyncTreeTransfer:
             raise FileError(f"{self._remote}: {result.error_message.strip()}", request_id=reply.request_id)
         return result.stdout
 
-    def _report_progress(self, files: int, plan: trees.TransferPlan, size: int) -> None:
+    @property
+    def _bytes_done(self) -> int:
+        return self._last_progress.bytes_done
+
+    def _report_progress(self, files: int, plan: TransferPlan, size: int) -> None:
         self._last_progress = TreeProgress(files, len(plan.copied), size, plan.bytes)
         if self._progress is not None:
             invoke_callback(self._progress, self._last_progress)
+
+
+def _read_all(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def transfer_tree(
@@ -226,5 +287,5 @@ def transfer_tree(
     if isinstance(ignore, str):
         raise TypeError("ignore must be a list of patterns, not one pattern")
     with show_progress(f"{way} {remote}") if progress is True else nullcontext(progress or None) as tell:
-        work = SyncTreeTransfer(files, Path(local), remote, trees.gitignore_matcher(ignore), checksum, tell)
+        work = SyncTreeTransfer(files, Path(local), remote, gitignore_matcher(ignore), checksum, tell)
         return work.push(delete) if way == "push" else work.pull(delete)

@@ -1,19 +1,21 @@
-"""Compare directory trees, plan their transfer, and write the session's scripts."""
+"""Compare directory trees and plan their transfer."""
 
 from __future__ import annotations
 
-import base64
 import re
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
-from ..errors import FileError
-from .shell_scripts import quote_path as quote_path
-
 KIND_FILE, KIND_DIRECTORY, KIND_LINK = "f", "d", "l"
+KIND_UNREADABLE = "u"  # a directory that may not be read
+_KINDS = frozenset((KIND_FILE, KIND_DIRECTORY, KIND_LINK, KIND_UNREADABLE))
 TEMPORARY_PREFIX = ".agentbay-"  # begins the names of files that are still incomplete
+# What this package makes; other names with that prefix belong to users.
+_TEMPORARY_NAME = re.compile(r"\.agentbay-[0-9a-f]{16,}([.-][0-9a-z]+)?")
+_MAX_LINK_STEPS = 4096  # path components; a loop of links has no end
 _BATCH_BYTES, _BATCH_FILES = 8 << 20, 2000  # of one archive, so that an interruption loses little
 _MTIME_TOLERANCE_NS = 2000  # nanoseconds; archives store times as floating-point seconds
 
@@ -22,7 +24,8 @@ class TreeEntry(NamedTuple):
     """An entry of a directory tree.
 
     Attributes:
-        kind: "f", "d" or "l", for a file, a directory or a symbolic link.
+        kind: "f", "d" or "l", for a file, a directory or a symbolic link; "u" for a directory that may not be read.
+            Anything else, such as a FIFO, has another letter.
         size: Bytes, 0 if it is no file.
         mtime_ns: Time of modification in nanoseconds.
         mode: Permission bits.
@@ -41,14 +44,57 @@ class TreeEntry(NamedTuple):
 Tree = dict[str, TreeEntry]
 
 
-class TransferPlan(NamedTuple):
-    """The paths to copy and to delete, and the batches in which they travel.
+class TreeScan:
+    """The entries of a directory, and what was left out of them.
 
-    The same difference always gives the same batches, so that an interrupted transfer can be continued.
+    Attributes:
+        entries: What is to be compared, by path.
+        left_out: Temporary files of transfers, and what is neither file, directory nor link.
+        unreadable: Directories whose entries are not known.
+        protected: Directories that hold something that is not in `entries`, so they must stay.
+    """
+
+    def __init__(self, ignored: Callable[[str, bool], bool] | None = None) -> None:
+        self.entries: Tree = {}
+        self.left_out: set[str] = set()
+        self.unreadable: set[str] = set()
+        self.protected: set[str] = set()
+        self._ignored = ignored
+
+    def add(self, path: str, entry: TreeEntry) -> bool:
+        """Add an entry whose parents were added before, and return whether it is one of `entries`."""
+        if self._ignored is not None and self._ignored(path, entry.kind in (KIND_DIRECTORY, KIND_UNREADABLE)):
+            self.protected.update(iter_parents(path))
+            return False
+        if entry.kind not in _KINDS or _TEMPORARY_NAME.fullmatch(path.rpartition("/")[2]):
+            self.left_out.add(path)
+            self.protected.update(iter_parents(path))
+            return False
+        if entry.kind == KIND_UNREADABLE:
+            self.unreadable.add(path)
+            self.protected.update([path, *iter_parents(path)])
+            entry = entry._replace(kind=KIND_DIRECTORY)
+        self.entries[path] = entry
+        return True
+
+
+class TransferPlan(NamedTuple):
+    """What a transfer has to do. The same difference always gives the same plan.
+
+    Attributes:
+        copied: Entries to copy.
+        replaced: Entries to remove before, since another kind of entry takes their place; children come first.
+        extraneous: Entries to remove afterwards, since the source does not have them; children come first.
+        skipped: Entries that cannot be copied, since that would remove something.
+        unchanged: How many entries are equal already.
+        batches: The entries to copy, in groups that travel together.
+        bytes: Bytes of the files to copy.
     """
 
     copied: list[str]
-    deleted: list[str]
+    replaced: list[str]
+    extraneous: list[str]
+    skipped: list[str]
     unchanged: int
     batches: list[list[str]]
     bytes: int
@@ -61,7 +107,7 @@ def is_unchanged(one: TreeEntry, other: TreeEntry | None) -> bool:
     if one.kind == KIND_LINK:
         return one.link_target == other.link_target
     if one.kind == KIND_DIRECTORY:
-        return True
+        return one.mode | 0o700 == other.mode | 0o700  # copies of directories can always be written to
     if one.size != other.size or one.mode != other.mode:
         return False
     if one.digest or other.digest:
@@ -69,27 +115,56 @@ def is_unchanged(one: TreeEntry, other: TreeEntry | None) -> bool:
     return abs(one.mtime_ns - other.mtime_ns) <= _MTIME_TOLERANCE_NS
 
 
-def plan_transfer(source: Tree, target: Tree, *, delete: bool) -> TransferPlan:
+def plan_transfer(source: TreeScan, target: TreeScan, *, delete: bool) -> TransferPlan:
     """Plan how `target` becomes equal to `source`.
 
-    Args:
-        delete: Whether to remove entries that `source` does not have.
+    Without `delete` nothing is removed: an entry that is of another kind in `target` is skipped. With it, protected
+    directories still stay.
     """
-    copied = sorted(path for path, entry in source.items() if not is_unchanged(entry, target.get(path)))
-    in_the_way = {
-        path
-        for path, entry in target.items()
-        if (delete if path not in source else _is_kind_conflict(entry, source[path]))
-    }
-    # deleting a directory deletes everything below it
-    deleted = sorted(path for path in in_the_way if not any(above in in_the_way for above in iter_parents(path)))
+    other_kind = {path for path in source.entries if path in target.entries and _differs_in_kind(path, source, target)}
+    blocked = {path for path in other_kind if not delete or path in target.protected} | target.left_out
+    skipped = _with_descendants(blocked, source.entries)
+    wanted = {path: entry for path, entry in source.entries.items() if path not in skipped}
+    copied = sorted(path for path, entry in wanted.items() if not is_unchanged(entry, target.entries.get(path)))
+    replaced: set[str] = set()
+    extraneous: set[str] = set()
+    if delete:
+        # renaming replaces a file or a link atomically, a directory has to go before
+        conflicts = {path for path in other_kind - blocked if _involves_directory(path, source, target)}
+        replaced = _with_descendants(conflicts, target.entries)
+        unknown = _with_descendants(source.unreadable | source.left_out, target.entries)
+        extraneous = set(target.entries) - set(source.entries) - replaced - unknown - target.protected
+    size = sum(wanted[path].size for path in copied)
+    batches = list(_batches(copied, wanted))
+    children_first = partial(sorted, reverse=True)
     return TransferPlan(
-        copied, deleted, len(source) - len(copied), list(_batches(copied, source)), sum(source[p].size for p in copied)
+        copied,
+        children_first(replaced),
+        children_first(extraneous),
+        sorted(skipped),
+        len(wanted) - len(copied),
+        batches,
+        size,
     )
 
 
-def _is_kind_conflict(one: TreeEntry, other: TreeEntry) -> bool:
-    return one.kind != other.kind and KIND_DIRECTORY in (one.kind, other.kind)
+def _differs_in_kind(path: str, source: TreeScan, target: TreeScan) -> bool:
+    return source.entries[path].kind != target.entries[path].kind
+
+
+def _involves_directory(path: str, source: TreeScan, target: TreeScan) -> bool:
+    return KIND_DIRECTORY in (source.entries[path].kind, target.entries[path].kind)
+
+
+def _with_descendants(paths: set[str], tree: Iterable[str]) -> set[str]:
+    """Return the paths of a tree that are among `paths` or below them."""
+    return {path for path in tree if path in paths or any(above in paths for above in iter_parents(path))}
+
+
+def topmost(paths: Iterable[str]) -> list[str]:
+    """Return the paths that are not below another one of them, sorted."""
+    known = set(paths)
+    return sorted(path for path in known if not any(above in known for above in iter_parents(path)))
 
 
 def iter_parents(path: str) -> Iterator[str]:
@@ -97,6 +172,38 @@ def iter_parents(path: str) -> Iterator[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
+
+
+def leads_outside(path: str, target: str, read_link: Callable[[str], str | None]) -> bool:
+    """Return whether a symbolic link leads out of the directory, also by way of other links.
+
+    Args:
+        path: The link.
+        target: Where it points.
+        read_link: Returns the target of a link by its path in the directory, or None if it is none.
+    """
+    where, pending = path.split("/")[:-1], deque([target])
+    for _ in range(_MAX_LINK_STEPS):
+        if not pending:
+            return False
+        first, _, rest = pending.popleft().partition("/")
+        if rest:
+            pending.appendleft(rest)
+        if not first and not rest:
+            continue
+        if not first:
+            return True  # an absolute path
+        if first == "..":
+            if not where:
+                return True
+            where.pop()
+        elif first != ".":
+            step = read_link("/".join([*where, first]))
+            if step is None:
+                where.append(first)
+            else:
+                pending.appendleft(step)
+    return True
 
 
 def _batches(paths: Iterable[str], tree: Tree) -> Iterator[list[str]]:
@@ -144,117 +251,3 @@ _LAST_STARS = re.compile(r"(?<![^/!])\*{1,2}(?=/?\s*$)")
 
 def _spell_out_stars(stars: re.Match[str]) -> str:
     return "**/?*" if stars[0] == "**" else "?*"
-
-
-def without_ignored(tree: Tree, ignored: Callable[[str, bool], bool]) -> Tree:
-    """Return the tree without ignored entries and everything below them."""
-    gone = {path for path, entry in tree.items() if ignored(path, entry.kind == KIND_DIRECTORY)}
-    return {
-        path: entry
-        for path, entry in tree.items()
-        if path not in gone and not any(above in gone for above in iter_parents(path))
-    }
-
-
-# ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def list_script(root: str, out: str, *, digests: bool) -> str:
-    """Return the script that lists a directory into a file.
-
-    The file stays empty if there is no such directory.
-    """
-    digest = f'find . -type f ! -name "{TEMPORARY_PREFIX}*" -print0 | xargs -0 -r sha256sum -z --' if digests else ":"
-    return f"""\
-P={quote_path(root)}; O={shlex.quote(out)}
-if [ -e "$P" ] && [ ! -d "$P" ]; then echo "$P: Not a directory" >&2; exit 20; fi
-[ -d "$P" ] || {{ : > "$O"; exit; }}
-cd -- "$P" || exit
-find . -mindepth 1 -name '{TEMPORARY_PREFIX}*' -prune -o \\( -type f -o -type d -o -type l \\) \
--printf '%y %s %T@ %m\\0%P\\0%l\\0' > "$O.list" || exit
-{{ {digest}; }} > "$O.sums" || exit
-{{ wc -c < "$O.list"; cat "$O.list" "$O.sums"; }} > "$O"; rm -f "$O.list" "$O.sums"
-"""
-
-
-def read_tree_listing(data: bytes) -> Tree:
-    """Read the file that `list_script` has written.
-
-    Raises:
-        FileError: If it cannot be read.
-    """
-    if not data:
-        return {}
-    try:
-        head, _, rest = data.partition(b"\n")
-        fields = rest[: int(head)].split(b"\0")
-        digests = dict(_read_digests(rest[int(head) :]))
-        tree: Tree = {}
-        for facts, name, target in zip(fields[0::3], fields[1::3], fields[2::3], strict=False):
-            kind, size, time, mode = facts.decode().split()
-            path = name.decode("utf-8", "surrogateescape")
-            whole, _, fraction = time.partition(".")
-            moment = int(whole) * 10**9 + int(fraction[:9].ljust(9, "0") or "0")
-            link = target.decode("utf-8", "surrogateescape")
-            size_of = int(size) if kind == KIND_FILE else 0
-            tree[path] = TreeEntry(kind, size_of, moment, int(mode, 8) & 0o777, link, digests.get(path, ""))
-    except ValueError as error:
-        raise FileError(f"The listing of the session's directory cannot be read: {error}") from error
-    return tree
-
-
-def _read_digests(data: bytes) -> Iterator[tuple[str, str]]:
-    for item in data.split(b"\0"):
-        if item:
-            digest, _, name = item.partition(b"  ./")
-            yield name.decode("utf-8", "surrogateescape"), digest.decode()
-
-
-def encode_paths(paths: Iterable[str]) -> str:
-    """Return paths for `pack_script` and `delete_script`, as base64 of NUL-terminated names."""
-    return base64.b64encode(b"".join(f"./{path}\0".encode("utf-8", "surrogateescape") for path in paths)).decode()
-
-
-def unpack_script(root: str, staged: str, token: str) -> str:
-    """Return the script that unpacks a staged archive, each file atomically by renaming."""
-    return f"""\
-P={quote_path(root)}; S={shlex.quote(staged)}
-mkdir -p -- "$P" && cd -- "$P" || exit
-T=$(pwd -P; echo .); T=${{T%??}}; export T
-N=$T/{TEMPORARY_PREFIX}{token}; trap 'rm -rf -- "$N"' EXIT; rm -rf -- "$N"; mkdir -- "$N" && cd -- "$N" || exit
-base64 -d < "$S" | tar -xzpf - --no-same-owner || exit
-find . -mindepth 1 -type d -print0 | (cd -- "$T" && xargs -0 -r mkdir -p --) || exit
-find . -type d -exec sh -c 'for d; do
-  find "$d" -mindepth 1 -maxdepth 1 ! -type d -print0 | xargs -0 -r mv -f -t "$T/$d" -- || exit 255
-done' sh {{}} + || exit
-rm -f -- "$S"
-"""
-
-
-def pack_script(root: str, wanted: str, out: str) -> str:
-    """Return the script that packs the staged names, and prints the archive's size."""
-    return f"""\
-cd -- {quote_path(root)} || exit
-base64 -d < {shlex.quote(wanted)} | tar -cf - --format=posix --no-recursion --null -T - | gzip -1 > {shlex.quote(out)}
-rm -f -- {shlex.quote(wanted)}; wc -c < {shlex.quote(out)}
-"""
-
-
-def delete_script(root: str, doomed: str) -> str:
-    """Return the script that removes the paths whose names are staged."""
-    return f"""\
-cd -- {quote_path(root)} || exit
-base64 -d < {shlex.quote(doomed)} | xargs -0 -r rm -rf -- || exit
-rm -f -- {shlex.quote(doomed)}
-"""
-
-
-def check_paths(tree: Mapping[str, TreeEntry]) -> None:
-    """Refuse a tree with a path that leaves its directory (path traversal).
-
-    Raises:
-        FileError: Names the path.
-    """
-    for path in tree:
-        if path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")):
-            raise FileError(f"The session reports a path that leaves its directory: {path!r}")

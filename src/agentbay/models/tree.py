@@ -28,8 +28,9 @@ class TreeReport:
 
     Attributes:
         copied: What was missing or different in the target.
-        deleted: What was removed from the target: only with `delete`, or a directory in the place of a file.
-        skipped: Symbolic links out of the directory, which a pull does not create.
+        deleted: What was removed from the target, only with `delete`.
+        skipped: What was not copied: symbolic links out of the directory (of a pull), FIFOs, sockets and devices,
+            temporary files of transfers, and what is of another kind in the target and may not be removed there.
         unchanged: How many files were the same already.
         bytes: Bytes of the files that were copied.
     """
