@@ -248,14 +248,16 @@ class FileSystem(SyncFileContents):
 
         Only what differs is sent.
 
-        Each file is replaced atomically, by renaming. After an interruption the same call continues where it was. The
-        session needs the usual programs of Linux: find, tar, gzip, base64, xargs and mv.
+        Each file is replaced atomically, by renaming, and keeps its permissions. Without `delete` nothing is removed:
+        an entry that is of another kind in the session is left out, and the report names it in `skipped`. After an
+        interruption the same call continues where it was. The session needs the usual programs of Linux: find, tar,
+        gzip, base64, sha256sum, xargs and mv.
 
         Args:
             local: The directory here.
             remote: The directory in the session; created if it does not exist.
             ignore: Patterns as in a `.gitignore`, relative to the directory.
-            delete: Remove what exists only in the session, unless it is ignored.
+            delete: Remove what exists only in the session. What is ignored stays, with the directory that holds it.
             checksum: Compare contents, not only sizes and times.
             progress: Called with how much was done; True shows a bar; see `agentbay.progress`.
 
@@ -282,18 +284,20 @@ class FileSystem(SyncFileContents):
 
         Only what differs is fetched.
 
-        Links that lead out of the directory are not made here; the report names them in `skipped`.
+        Links that lead out of the directory are not created here, and without `delete` nothing is removed; the report
+        names in `skipped` what was left out.
 
         Args:
-            remote: The directory in the session; one that is not there counts as empty.
+            remote: The directory in the session.
             local: The directory here; made if it is not there.
             ignore: Patterns as in a `.gitignore`, relative to the directory.
-            delete: Remove what exists only on this machine, unless it is ignored.
+            delete: Remove what exists only on this machine. What is ignored stays, with the directory that holds it.
             checksum: Compare contents, not only sizes and times.
             progress: Called with how much was done; True shows a bar; see `agentbay.progress`.
 
         Raises:
-            FileError: Something could not be read or written; what was copied before stays.
+            FileError: There is no such directory, or something could not be written. If files could not be read, the
+                error names them; everything else was copied, and nothing was deleted.
 
         Wire: CallMcpTool/shell, CallMcpTool/write_file, CallMcpTool/read_file
         """
