@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import agentbay
 from agentbay import AgentBay, Session
 from agentbay.cli import main
 from agentbay.cli.transfer import CopyLocation
@@ -64,16 +66,43 @@ def test_version_loads_nothing() -> None:
         assert hidden or "'typer'" not in modules
 
 
-def test_without_the_extra() -> None:
-    """Other commands say what to install where the extra is missing."""
+def run_without(packages: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that cannot import some packages."""
     program = (
-        "import sys, importlib.util as u; found = u.find_spec\n"
-        "u.find_spec = lambda name, *more: None if name in ('typer', 'rich') else found(name, *more)\n"
-        "from agentbay.cli import main; sys.exit(main(['session', 'list']))"
+        f"import sys; hidden = {packages.split()!r}\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in hidden: raise ModuleNotFoundError(name)\n"
+        "import importlib.util; found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: None if name in hidden else found(name, *more)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"from agentbay.cli import main; sys.exit(main({list(arguments)!r}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, **variables}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_without_the_extra() -> None:
+    """Without the extra, commands say what to install, and help and completion work."""
+    done = run_without("typer rich", "session", "list")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == 'The command line needs typer and rich: pip install "agentbay-sdk[local]"\n'
+    done = run_without("typer rich", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'pip install "agentbay-sdk[local]"' in done.stdout
+    done = run_without("typer rich", _AGENTBAY_COMPLETE="complete_bash")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_without_the_runtime() -> None:
+    """Help, version and completion need no package of the runtime."""
+    runtime = "uvicorn h11 httptools uvloop IPython"
+    for arguments, expected in ((["local", "--help"], "Usage: agentbay local"), (["--version"], agentbay.__version__)):
+        done = run_without(runtime, *arguments)
+        assert (done.returncode, done.stderr, expected in done.stdout) == (0, "", True)
+    words = {"COMP_WORDS": "agentbay local doc", "COMP_CWORD": "2"}
+    assert run_without(runtime, _AGENTBAY_COMPLETE="complete_bash", **words).stdout.split() == ["doctor"]
 
 
 def test_no_key(run: Run) -> None:
@@ -94,6 +123,26 @@ def test_wrong_usage(arguments: list[str], run: Run) -> None:
     status, out, err = run(*arguments)
     assert status == 2
     assert "Usage: agentbay" in (out if arguments == ["session"] else err)
+
+
+@pytest.mark.parametrize(
+    "line", ["session lst", "session list --limit 0", "session list --limit many", "session exec", "local --port x"]
+)
+def test_usage_errors_as_json(line: str, run: Run) -> None:
+    """With --json, a usage error is one line of JSON."""
+    status, out, err = run(*line.split(), "--json")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert json.loads(err)["error"]["message"]
+
+
+def test_options_of_a_command_that_is_run(run: Run) -> None:
+    """Options of the other command need `--`, and the error says so."""
+    for line in ("session exec ID ls -la", "run script.py --epochs 3", "session exec ID grep -e"):
+        status, _, err = run(*line.split())
+        assert (status, "go after --" in err) == (2, True)
+    for line in ("session exec ID grep -i word", "session exec ID tail --env A=b file"):
+        status, _, err = run(*line.split())
+        assert (status, "put -- before" in re.sub(r"[│\s]+", " ", err)) == (2, True)
 
 
 def test_help_has_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +226,10 @@ def test_exec(session: Session, run: Run) -> None:
     assert (status, json.loads(out)) == (0, {"exit_code": 0, "stdout": "ü\N{REPLACEMENT CHARACTER}", "stderr": ""})
     status, _, err = run("session", "exec", name, "--timeout", "0.3", "--", "sleep", "60")
     assert (status, "ran for more than 0.3 s" in err) == (1, True)
+    status, out, err = run("session", "exec", name, "--timeout", "1", "--json", "echo so far; sleep 60")
+    assert (status, out) == (1, "")
+    assert json.loads(err)["stdout"] == "so far\n"
+    assert "ran for more than 1 s" in json.loads(err)["error"]["message"]
     status, _, err = run("session", "exec", name, "--cwd", "/nowhere", "--", "true")
     assert (status, "/nowhere" in err) == (1, True)
     assert session.command.run("ls .agentbay/processes; pgrep -x sleep").stdout.split() == []
@@ -195,17 +248,43 @@ def test_exec_with_input(session: Session, here: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_interrupted(session: Session) -> None:
-    """Ctrl-C ends the command in the session too, and returns 130."""
-    line = [*COMMAND, "session", "exec", session.session_id, "--", "sh", "-c", "echo go; exec sleep 77"]
+def test_input_that_stays_open(session: Session) -> None:
+    """A command that ends while its input is open returns its own status."""
+    ours, theirs = os.pipe()
+    line = [*COMMAND, "session", "exec", session.session_id, "-i", "--", "sh", "-c", "echo hi; exit 3"]
+    try:
+        done = subprocess.run(line, stdin=ours, capture_output=True, text=True, timeout=120)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "hi\n", "")
+
+
+@pytest.mark.usefixtures("here")
+def test_interrupted(session: Session, run: Run) -> None:
+    """Ctrl-C ends the command in the session, shows its last output, and returns 130."""
+    script = "trap 'echo out; echo err >&2; exit' TERM; echo go; while :; do sleep 0.05; done"
+    line = [*COMMAND, "session", "exec", session.session_id, "--", "sh", "-c", script]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
-        assert child.stderr is not None
         assert child.stdout.readline() == b"go\n"
         child.send_signal(signal.SIGINT)
-        assert child.wait(60) == 130
-        assert child.stderr.read() == b""
-    assert session.command.run("pgrep -x sleep").stdout == ""
+        out, err = child.communicate(timeout=60)
+        assert (child.returncode, out, err.splitlines()[-1]) == (130, b"out\n", b"err")
+    assert run("session", "logs", session.session_id, "--list")[1] == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.usefixtures("here")
+def test_output_that_cannot_be_written(session: Session) -> None:
+    """If standard output is full, the session keeps the output, and the error says so."""
+    line = [*COMMAND, "session", "exec", session.session_id, "--", "echo", "result"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    found = re.search(r"agentbay session logs (\S+) (\S+)", done.stderr)
+    assert found is not None
+    assert session.command.attach(found[2]).stdout.read() == "result\n"
 
 
 @pytest.mark.usefixtures("here")
@@ -262,6 +341,20 @@ def test_cp_of_links(session: Session, here: Path, run: Run) -> None:
     ]
 
 
+def test_control_characters(session: Session, here: Path, run: Run) -> None:
+    """Names from a session cannot send escape sequences to the terminal or forge lines."""
+    session.command.run(
+        "mkdir odd; cd odd; touch a; ln -s /etc \"$(printf 'x\\033]0;owned\\007\\ny\\302\\233')\""
+    ).check()
+    status, _, err = run("session", "cp", f"{session.session_id}:odd", "got")
+    assert (status, err) == (0, "Skipped links that lead out of odd: x\\x1b]0;owned\\x07\\ny\\x9b\n")
+    _, out, _ = run("session", "cp", f"{session.session_id}:odd", "more", "--json")
+    assert json.loads(out)["skipped"] == ["x\x1b]0;owned\x07\ny\x9b"]
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", out)
+    session.set_labels({"a": "b\x1b[31m\nc"})
+    assert "a=b\\x1b[31m\\nc\n" in run("session", "get", session.session_id)[1]
+
+
 def test_url(session: Session, here: Path, run: Run) -> None:
     """The URL reaches a server in the session."""
     name = session.session_id
@@ -285,7 +378,7 @@ def test_login(agentbay_local: LocalRuntime, here: Path, run: Run, monkeypatch: 
         ("http://127.0.0.1:1", "some-other-key", 1, "http://127.0.0.1:1 does not answer"),
         ("unix:/none", "some-other-key", 2, "unix socket"),
         ("", "some-other-key", 2, "Which runtime?"),
-        (agentbay_local.endpoint, "", 2, "API key is required"),
+        (agentbay_local.endpoint, "", 2, "AGENTBAY_API_KEY=$(cat FILE)"),
     ):
         monkeypatch.setenv("AGENTBAY_ENDPOINT", endpoint)
         monkeypatch.setenv("AGENTBAY_API_KEY", key)
@@ -312,10 +405,40 @@ def test_run(here: Path, run: Run, agent_bay: AgentBay) -> None:
     assert run("run", "in.txt")[0] == 2
     status, _, err = run("run", "job.py", "--out", "in.txt")  # refused before anything runs
     assert (status, "in.txt is a file" in err) == (2, True)
+    status, out, err = run("run", "job.py", "--out", "/proc/none")
+    assert (status, out, "cannot be written to /proc/none" in err) == (2, "", True)
     (here / "kept.sh").write_text("echo kept\n")
     status, out, err = run("run", "kept.sh", "--keep")
     assert (status, out) == (0, "kept\n")
     assert run("session", "delete", err.split()[1])[0] == 0
+
+
+@pytest.mark.usefixtures("agentbay_environment")
+def test_outputs_that_cannot_be_saved(here: Path) -> None:
+    """If the target became unusable while the script ran, its outputs are saved elsewhere."""
+    (here / "job.sh").write_text("echo ready; echo 42 > result; sleep 3\n")
+    line = [*COMMAND, "run", "job.sh"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        (here / "job-output").write_text("in the way")
+        _, err = child.communicate(timeout=120)
+    found = re.search(r"They are in (\S+)\.", err)
+    assert (child.returncode, found is not None) == (1, True)
+    assert found is not None
+    assert (Path(found[1]) / "result").read_text() == "42\n"
+    shutil.rmtree(found[1])
+
+
+def test_run_with_json(here: Path, run: Run) -> None:
+    """With --json, the result of `run` has exit code, output and the output directory."""
+    (here / "job.sh").write_text("echo hi; echo 42 > result\n")
+    status, out, err = run("run", "job.sh", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == {"exit_code": 0, "stdout": "hi\n", "stderr": "", "outputs": "job-output"}
+    (here / "nothing.sh").write_text("exit 4\n")
+    status, out, _ = run("run", "nothing.sh", "--json")
+    assert (status, json.loads(out)["outputs"]) == (4, None)
 
 
 def test_run_locally(tmp_path: Path) -> None:

@@ -74,6 +74,14 @@ def test_lists_are_tables(session: Session, environment: dict[str, str]) -> None
     listing.expect(pexpect.EOF)
 
 
+def test_id_in_a_terminal(environment: dict[str, str]) -> None:
+    """`ID=$(agentbay session create)` gets the id, although standard error is a terminal."""
+    shell = spawn('ID=$(agentbay session create); echo "[$ID]"; agentbay session delete $ID', environment)
+    shell.expect(r"\[([0-9a-z-]+)\]")
+    shell.expect_exact(shell.match[1])  # `delete` prints the id
+    shell.expect(pexpect.EOF)
+
+
 def test_progress(session: Session, environment: dict[str, str], tmp_path: Path) -> None:
     """Copying files and directories shows a progress bar."""
     (tmp_path / "tree").mkdir()

@@ -201,9 +201,26 @@ def test_no_bar_elsewhere(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
-def test_a_bar_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal that shall have a bar, the missing package is named."""
-    monkeypatch.setitem(sys.modules, "rich.console", None)
+def test_no_bar_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the package rich, a program on a terminal runs without a bar."""
+    monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with pytest.raises(ValueError, match=r"agentbay-sdk\[local\]"), progress("x"):
-        pass
+    with progress("x") as report:
+        report(1)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a terminal")
+def test_standard_output_is_left_alone(tmp_path: Path) -> None:
+    """Output of a program within a bar goes to its file, byte for byte."""
+    import pty
+
+    master, terminal = pty.openpty()
+    program = "from agentbay import progress\nwith progress('x'):\n    print('a\\t' + 'b' * 300, flush=True)\n"
+    with (tmp_path / "out").open("w") as out:
+        line = [sys.executable, "-c", program]
+        done = subprocess.run(line, stdin=terminal, stdout=out, stderr=terminal, env={**os.environ, "TERM": "xterm"})
+    os.close(terminal)
+    os.close(master)
+    assert done.returncode == 0
+    assert (tmp_path / "out").read_text() == "a\t" + "b" * 300 + "\n"

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
 from . import _html
-from .errors import ConfigurationError
 from .models.code import CodeEvent, CodeShown, CodeStderr, CodeStdout
 from .models.tree import TreeProgress
 
@@ -22,8 +22,8 @@ _REFRESH_SECONDS = 0.1  # least time between two updates of a bar in a notebook
 def progress(title: str, total: int | None = None) -> Iterator[ProgressCallback]:
     """Show a progress bar for a `with` block.
 
-    It appears on a terminal and in a notebook, not in a pipe or a log. The block may contain `await`. Methods with a
-    parameter `progress` or `progress_cb` take the function that it yields.
+    It appears in a notebook, and on standard error if that is a terminal and the package `rich` is installed. The block
+    may contain `await`. Methods with a parameter `progress` or `progress_cb` take the function that it yields.
 
     Args:
         title: Label of the bar.
@@ -31,13 +31,10 @@ def progress(title: str, total: int | None = None) -> Iterator[ProgressCallback]
 
     Yields:
         A function to call with the number of bytes so far.
-
-    Raises:
-        ConfigurationError: On a terminal, if the package `rich` is not there.
     """
     if in_notebook():
         bar: _Bar = _NotebookBar(title)
-    elif sys.stderr is not None and sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty() and find_spec("rich") is not None:
         bar = _TerminalBar(title)
     else:
         yield lambda _: None
@@ -127,15 +124,18 @@ class _TerminalBar:
     """A progress bar on standard error that disappears at the end."""
 
     def __init__(self, title: str) -> None:
-        try:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeElapsedColumn
-        except ImportError as error:
-            hint = "Install it: pip install 'agentbay-sdk[local]', or pip install rich."
-            raise ConfigurationError("A progress bar needs the package rich.", hint=hint) from error
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeElapsedColumn
+
         texts = [TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[amount]}")]
         self._progress = Bars(
-            texts[0], BarColumn(), texts[1], TimeElapsedColumn(), console=Console(stderr=True), transient=True
+            texts[0],
+            BarColumn(),
+            texts[1],
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,  # which may be a file or a pipe, and must get what the program prints
         )
         self._task = self._progress.add_task(title, total=None, amount="")
         self._progress.start()

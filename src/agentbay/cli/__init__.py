@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -9,20 +10,48 @@ from importlib.util import find_spec
 from agentbay._version import __version__
 
 _REQUIRED_PACKAGES = ("typer", "rich")
+_COMPLETION_VARIABLE = "_AGENTBAY_COMPLETE"  # set by the shell when it asks for completions
+_EXIT_INTERRUPTED = 130
+_INSTALL = 'pip install "agentbay-sdk[local]"'
+_SHORT_HELP = f"""\
+Usage: agentbay [OPTIONS] COMMAND [ARGS]...
+
+AgentBay sandbox sessions: isolated machines, on the cloud or on this one.
+
+Commands:
+  run      Run a script in a fresh session, show its output, and fetch its files.
+  session  Create, list, use and delete sessions.
+  context  Manage contexts: named stores of files that outlive sessions.
+  local    Run isolated sessions on this machine.
+  version  Print the version.
+
+All commands but version need further packages: {_INSTALL}"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    Help pages and usage errors raise `SystemExit`.
+    Help pages and usage errors may raise `SystemExit`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(given)
+    except KeyboardInterrupt:  # while modules are imported
+        return _EXIT_INTERRUPTED
+
+
+def _run(given: list[str]) -> int:
     # Needs none of the packages below, which take 0.1 s to import and may not be installed.
     if given in (["version"], ["--version"]):
         print(__version__)
         return 0
     if missing := [name for name in _REQUIRED_PACKAGES if find_spec(name) is None]:
-        print(f'The command line needs {" and ".join(missing)}: pip install "agentbay-sdk[local]"', file=sys.stderr)
+        if _COMPLETION_VARIABLE in os.environ:  # a shell cannot show why there are no completions
+            return 0
+        if not given or "-h" in given or "--help" in given:
+            print(_SHORT_HELP)
+            return 0 if given else 2
+        print(f"The command line needs {' and '.join(missing)}: {_INSTALL}", file=sys.stderr)
         return 1
     from agentbay.cli.app import run_command_line
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any, cast
+
+import typer
 
 from agentbay._version import __version__
 from agentbay.cli import attach, command, context, local, run, session
@@ -11,6 +15,11 @@ from agentbay.cli.shared import JsonOption, format_examples, make_group
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+# Typer has Click's exceptions, but its own copies of them in newer releases, and no public name for this one.
+_ClickException = cast(
+    "type[Exception]", next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+)
 
 _ABOUT = """
 AgentBay sandbox sessions: isolated machines, on the cloud or on this one.
@@ -29,19 +38,12 @@ _EXAMPLES = format_examples(
     "agentbay session attach ID               # a terminal in it",
     "agentbay --install-completion            # completion for your shell",
 )
+_SEPARATOR_HINTS = {
+    "exec": "Options of the command itself go after --, as in: agentbay session exec SESSION -- ls -la",
+    "run": "Options of the script itself go after --, as in: agentbay run FILE -- --epochs 3",
+}
 
-
-class _CommandExit(Exception):
-    def __init__(self, status: int) -> None:
-        self.status = status
-
-
-def _raise_exit(status: int | None) -> None:
-    raise _CommandExit(status or 0)
-
-
-# Typer turns every return value into SystemExit(0), so the exit status of a command leaves it as an exception.
-app = make_group(_ABOUT, _EXAMPLES, name="agentbay", result_callback=_raise_exit, pretty_exceptions_enable=False)
+app = make_group(_ABOUT, _EXAMPLES, name="agentbay", pretty_exceptions_enable=False)
 app.add_typer(local.app, name="local")
 app.add_typer(session.app, name="session")
 app.add_typer(context.app, name="context")
@@ -58,19 +60,40 @@ def version(json: JsonOption = False) -> None:
 
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit status."""
-    output.json = False
+    # Read from the arguments themselves, since errors of the parser must be JSON too.
+    output.reset(json="--json" in takewhile(lambda argument: argument != "--", arguments))
     try:
-        app(list(arguments), prog_name="agentbay")
-    except _CommandExit as ended:
-        return ended.status
+        status: int | None = app(list(arguments), prog_name="agentbay", standalone_mode=False)
+    except _ClickException as error:
+        hint = next((hint for name, hint in _SEPARATOR_HINTS.items() if name in arguments), "")
+        _show_usage_error(error, hint if type(error).__name__ in ("NoSuchOption", "BadOptionUsage") else "")
+        return EXIT_USAGE
+    except typer.Abort:
+        output.error(AgentBayError("Aborted."))
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_FAILED
     except AgentBayError as error:
         output.error(error)
         return EXIT_USAGE if isinstance(error, ConfigurationError | InvalidArgumentError) else EXIT_FAILED
     except OSError as error:  # of local files; network errors are AgentBayErrors
-        if isinstance(error, BrokenPipeError):
-            return EXIT_FAILED
         output.error(error)
         return EXIT_FAILED
-    raise AssertionError("unreachable: every command raises its exit status")
+    except ValueError as error:  # an argument that the client refuses
+        output.error(error)
+        return EXIT_USAGE
+    return status or 0
+
+
+def _show_usage_error(error: Any, hint: str) -> None:
+    """Write an error of the argument parser: JSON, or the usage and the error in a box."""
+    if output.json:
+        output.error_as_json({"type": "UsageError", "message": error.format_message(), "hint": hint})
+        return
+    from typer.rich_utils import rich_format_error
+
+    rich_format_error(error)
+    if hint:
+        output.note(hint)

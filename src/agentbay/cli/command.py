@@ -17,6 +17,7 @@ from agentbay.cli.shared import (
     JsonOption,
     SessionArgument,
     TimeoutOption,
+    WrapperCommand,
     format_examples,
     open_session,
     parse_pairs,
@@ -47,7 +48,7 @@ _CP = format_examples(
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the group `session`."""
-    app.command("exec", epilog=_EXEC)(run_command)
+    app.command("exec", cls=WrapperCommand, epilog=_EXEC)(run_command)
     app.command(epilog=_LOGS)(logs)
     app.command(epilog=_CP)(cp)
 
@@ -70,17 +71,31 @@ def run_command(
         if detach:
             output.show({"job": process.id}, process.id)
             return 0
-        return run_and_show(process, timeout, stdin=stdin)
+        try:
+            code = run_and_show(process, timeout, stdin=stdin)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            output.note(f"The session keeps the output: agentbay session logs {session} {process.id}")
+            raise
+        output.show_json(output.partial_result)
+        return code
 
 
 def run_and_show(process: Process, timeout: float | None, *, stdin: bool = False) -> int:
-    """Show the output of an attached job, and return its exit code."""
+    """Show the output of an attached job, and return its exit code.
+
+    In JSON mode the output is kept as the partial result, for the final result or for an error.
+    """
     if not output.json:
         return run_attached(process, _to_stdout, _to_stderr, timeout=timeout, stdin=stdin)
     kept = _CapturedOutput()
-    code = run_attached(process, kept.out.extend, kept.err.extend, timeout=timeout, stdin=stdin)
-    output.show_json({"exit_code": code, **kept.texts()})
-    return code
+    try:
+        code = run_attached(process, kept.out.extend, kept.err.extend, timeout=timeout, stdin=stdin)
+        output.partial_result["exit_code"] = code
+        return code
+    finally:
+        output.partial_result.update(kept.texts())
 
 
 class _CapturedOutput:

@@ -135,7 +135,7 @@ def cp(
                 moved = bay.context.download(store.id, here.path, place, progress=progress)
     if not moved.files:
         output.note(f"There are no files in {source}.")
-    output.show({"files": list(moved.files), "bytes": moved.size}, "\n".join(moved.files))
+    output.show({"files": list(moved.files), "bytes": moved.size}, *moved.files)
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Thread, Timer
 from typing import TYPE_CHECKING, NamedTuple
@@ -92,15 +93,35 @@ def follow_output(process: Process, out: WriteCallback, err: WriteCallback) -> i
     Raises:
         CommandError: If the job was killed from outside, and has no exit code.
     """
-    lost: list[BaseException] = []
-    stderr_thread = Thread(target=_copy_chunks, args=(process.stderr.chunks(), err, lost), daemon=True)
-    stderr_thread.start()
-    for piece in process.stdout.chunks():
-        out(piece)
-    stderr_thread.join()
-    if lost:
-        raise lost[0]
-    return process.wait()
+    return _Follower(process, out, err).follow()
+
+
+class _Follower:
+    """Writes the output of a job; after an interrupt, `follow()` continues where it stopped."""
+
+    def __init__(self, process: Process, out: WriteCallback, err: WriteCallback) -> None:
+        self._process, self._out, self._err = process, out, err
+        self._stdout_offset = 0  # bytes written so far
+        self._errors: list[BaseException] = []
+        self._stderr_thread = Thread(target=self._copy_stderr, daemon=True)
+
+    def follow(self) -> int:
+        if self._stderr_thread.ident is None:
+            self._stderr_thread.start()
+        for piece in self._process.stdout.chunks(self._stdout_offset):
+            self._stdout_offset += len(piece)
+            self._out(piece)
+        self._stderr_thread.join()
+        if self._errors:
+            raise self._errors[0]
+        return self._process.wait()
+
+    def _copy_stderr(self) -> None:
+        try:
+            for piece in self._process.stderr.chunks():
+                self._err(piece)
+        except (AgentBayError, OSError) as error:
+            self._errors.append(error)
 
 
 def run_attached(
@@ -125,9 +146,15 @@ def run_attached(
     watchdog.daemon = True
     if timeout is not None:
         watchdog.start()
+    follower = _Follower(process, out, err)
     try:
-        code = follow_output(process, out, err)
-    except (KeyboardInterrupt, BrokenPipeError):
+        code = follower.follow()
+    except KeyboardInterrupt:
+        terminate(process)
+        follower.follow()  # what the job writes while it ends
+        process.remove()
+        raise
+    except OSError:  # the output cannot be written; the session keeps it
         terminate(process)
         raise
     finally:
@@ -155,18 +182,11 @@ def _terminate_on_timeout(process: Process, timeout: float, errors: list[AgentBa
         terminate(process)
 
 
-def _copy_chunks(pieces: Iterable[bytes], write: WriteCallback, lost: list[BaseException]) -> None:
-    try:
-        for piece in pieces:
-            write(piece)
-    except (AgentBayError, OSError) as error:
-        lost.append(error)
-
-
 def _forward_stdin(process: Process, errors: list[AgentBayError]) -> None:
     """Forward the standard input of this process to a job."""
     try:
-        while piece := sys.stdin.buffer.read1(_STDIN_PIECE_BYTES):  # type: ignore[union-attr]  # only a replaced stdin has no buffer
+        # Not sys.stdin.buffer: a thread that waits in it holds its lock, and the exit of the interpreter would abort.
+        while piece := os.read(sys.stdin.fileno(), _STDIN_PIECE_BYTES):
             process.send_stdin(piece, timeout=_STDIN_TIMEOUT_SECONDS)
         process.close_stdin()
     except AgentBayError as error:

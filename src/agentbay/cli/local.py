@@ -93,6 +93,12 @@ def login(endpoint: EndpointOption = "", json: JsonOption = False) -> None:
             "Which runtime? Give --endpoint or AGENTBAY_ENDPOINT.",
             hint="`agentbay local` prints it when it is ready.",
         )
+    if not os.environ.get("AGENTBAY_API_KEY"):
+        raise ConfigurationError(
+            "AGENTBAY_API_KEY must hold the key of that runtime.",
+            hint="If you did not choose it, `agentbay local` printed its file at the start: "
+            "export AGENTBAY_API_KEY=$(cat FILE)",
+        )
     settings = resolve_settings(cfg=Config(endpoint=endpoint))
     if settings.socket_path:
         raise ConfigurationError(
@@ -140,7 +146,7 @@ def doctor(json: JsonOption = False) -> int:
     lines = [f"{'works' if probe.works else 'fails'}  {probe.name}: {probe.detail}" for probe in probes]
     verdict = f"This machine {'can' if usable else 'cannot'} isolate sessions."
     facts = [{"name": probe.name, "works": probe.works, "detail": probe.detail} for probe in probes]
-    output.show({"usable": usable, "rungs": facts, "missing": missing}, "\n".join([*lines, verdict]))
+    output.show({"usable": usable, "rungs": facts, "missing": missing}, *lines, verdict)
     if missing:
         print(missing, file=sys.stderr)
     return 0 if usable and not missing else 1

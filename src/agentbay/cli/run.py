@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,13 @@ from agentbay.cli.shared import (
     EnvOption,
     JsonOption,
     TimeoutOption,
+    WrapperCommand,
     format_examples,
     open_client,
     parse_pairs,
 )
 from agentbay.cli.transfer import fetch_tree, send_path
-from agentbay.errors import InvalidArgumentError
+from agentbay.errors import FileError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from agentbay import AgentBay, Session
@@ -46,7 +48,7 @@ _COLLECT_SCRIPT = (
 
 def add_to(app: typer.Typer) -> None:
     """Add this command to the command line."""
-    app.command(epilog=_EXAMPLES)(run)
+    app.command(cls=WrapperCommand, epilog=_EXAMPLES)(run)
 
 
 def run(
@@ -80,10 +82,7 @@ def run(
             "--keep needs a service that stays, and the runtime of --local ends with this command."
         )
     target = out or Path(f"{file.stem}-output")
-    if target.exists() and not target.is_dir():
-        raise InvalidArgumentError(
-            f"{target} is a file, so no outputs can go there.", hint="Name a directory with --out."
-        )
+    _check_writable(target)
     line = shlex.join([*_interpreter_command(file), *arguments])
     with _client(endpoint, local=local) as bay, _session(bay, image, keep=keep) as session:
         session.file_system.create_directory(_WORK_DIRECTORY).unwrap()
@@ -92,8 +91,21 @@ def run(
         # File times advance in steps of milliseconds, so the script must start after the marker by at least one.
         session.command.run(f"touch {_START_MARKER}; sleep 0.02").check()
         code = run_and_show(start_job(session, line, cwd=_WORK_DIRECTORY, envs=parse_pairs(env, "--env")), timeout)
-        _fetch_outputs(session, target)
+        fetched = _fetch_outputs(session, target)
+    output.show_json({**output.partial_result, "outputs": str(fetched) if fetched else None})
     return code
+
+
+def _check_writable(target: Path) -> None:
+    """Refuse a target for outputs before the script runs, not when its results are there."""
+    hint = "Name a directory with --out."
+    if target.exists() and not target.is_dir():
+        raise InvalidArgumentError(f"{target} is a file, so no outputs can go there.", hint=hint)
+    parent = next(path for path in (target, *target.absolute().parents) if path.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix=".agentbay-", dir=parent)).rmdir()
+    except OSError as error:
+        raise InvalidArgumentError(f"Outputs cannot be written to {target}: {error.strerror}.", hint=hint) from error
 
 
 def _interpreter_command(file: Path) -> list[str]:
@@ -136,9 +148,19 @@ def _session(bay: AgentBay, image: str, *, keep: bool) -> Iterator[Session]:
     yield kept
 
 
-def _fetch_outputs(session: Session, target: Path) -> None:
+def _fetch_outputs(session: Session, target: Path) -> Path | None:
+    """Copy the outputs to this machine, and return their directory, or None without outputs."""
     session.command.run(_COLLECT_SCRIPT).check()
-    if session.command.run(f"[ -d {_OUTPUTS_DIRECTORY} ]").unwrap().exit_code == 0:
+    if session.command.run(f"[ -d {_OUTPUTS_DIRECTORY} ]").unwrap().exit_code != 0:
+        return None
+    try:
         fetch_tree(session, _OUTPUTS_DIRECTORY, target)
-        session.command.run(f"rm -r {_OUTPUTS_DIRECTORY}").check()
-        output.note(f"outputs in {target}")
+    except (OSError, FileError) as error:  # the results must not be lost with the session
+        rescued = Path(tempfile.mkdtemp(prefix=f"{target.name}-"))
+        fetch_tree(session, _OUTPUTS_DIRECTORY, rescued)
+        output.partial_result["outputs"] = str(rescued)
+        message = f"The outputs could not be written to {target}: {error}"
+        raise FileError(message, hint=f"They are in {rescued}.") from error
+    session.command.run(f"rm -r {_OUTPUTS_DIRECTORY}").check()
+    output.note(f"outputs in {target}")
+    return target

@@ -61,14 +61,15 @@ def create(
     """Create a session and print its id."""
     from agentbay import CreateSessionParams
 
-    with open_client(endpoint) as bay, output.show_busy("creating a session"):
-        params = CreateSessionParams(
-            labels=parse_pairs(label, "--label"),
-            image_id=image or None,
-            lifecycle_policy=_lifecycle(idle, max_runtime),
-            context_syncs=[_parse_context_sync(bay, item) for item in context],
-        )
-        result = bay.create(params)
+    with open_client(endpoint) as bay:
+        with output.show_busy("creating a session"):
+            params = CreateSessionParams(
+                labels=parse_pairs(label, "--label"),
+                image_id=image or None,
+                lifecycle_policy=_lifecycle(idle, max_runtime),
+                context_syncs=[_parse_context_sync(bay, item) for item in context],
+            )
+            result = bay.create(params)
         if result.session is not None:  # printed even if a context failed: the session exists and has to be deleted
             facts = {"session_id": result.session.session_id, "image_id": result.session.image_id}
             output.show(facts, result.session.session_id)
@@ -160,7 +161,7 @@ def pause(
     """Pause a session, and wait until all its processes are frozen."""
     with open_session(session, endpoint) as handle, output.show_busy("pausing"):
         result = handle.pause(timeout).unwrap()
-    output.show({"session_id": session, "status": result.status}, result.status or "")
+    output.show({"session_id": session, "status": result.status}, *([result.status] if result.status else []))
 
 
 @app.command()
@@ -170,7 +171,7 @@ def resume(
     """Resume a paused session, and wait until it runs again."""
     with open_session(session, endpoint) as handle, output.show_busy("resuming"):
         result = handle.resume(timeout).unwrap()
-    output.show({"session_id": session, "status": result.status}, result.status or "")
+    output.show({"session_id": session, "status": result.status}, *([result.status] if result.status else []))
 
 
 @app.command(

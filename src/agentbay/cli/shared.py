@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from agentbay.cli.output import output
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError, SessionNotFoundError
 
 if TYPE_CHECKING:
@@ -40,6 +40,29 @@ def make_group(about: str, epilog: str = "", **more: Any) -> typer.Typer:
     settings = {"help_option_names": ["-h", "--help"]}
     more.setdefault("no_args_is_help", True)
     return typer.Typer(help=about, epilog=epilog, context_settings=settings, rich_markup_mode="rich", **more)
+
+
+class WrapperCommand(TyperCommand):
+    """A command that runs another command, whose options must not be taken for its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse options of this command between the words of the other one."""
+        takes_value = {name: not getattr(option, "is_flag", True) for option in self.params for name in option.opts}
+        words, stray, remaining = 0, "", iter(args)
+        for argument in remaining:
+            name, has_value, _ = argument.partition("=")
+            if argument == "--":
+                break
+            if name in takes_value and name.startswith("-"):
+                stray = name if words > 1 else ""  # the first word is the session or the script
+                if takes_value[name] and not has_value:
+                    next(remaining, None)
+            elif stray:
+                message = "an option of agentbay within the command; if it belongs to the command, put -- before that."
+                raise typer.BadParameter(message, ctx, param_hint=stray)
+            else:
+                words += 1
+        return super().parse_args(ctx, args)
 
 
 # ── Clients and sessions ────────────────────────────────────────────────────────────────────────────────────────────
@@ -94,7 +117,10 @@ def parse_pairs(given: list[str], what: str) -> dict[str, str]:
     parted = [item.partition("=") for item in given]
     for name, sign, _ in parted:
         if not name or not sign:
-            raise InvalidArgumentError(f"{what} must be NAME=VALUE, not {name + sign!r}.")
+            raise InvalidArgumentError(
+                f"{what} must be NAME=VALUE, not {name + sign!r}.",
+                hint=f"If {what} belongs to the command that you run, put -- before that command.",
+            )
     return {name: value for name, _, value in parted}
 
 
@@ -116,11 +142,6 @@ def complete_session(incomplete: str) -> list[str]:
 # ── Options ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _enable_json(chosen: bool) -> bool:
-    output.json = output.json or chosen
-    return chosen
-
-
 def _option(*names: str, about: str, **more: Any) -> Any:
     return typer.Option(*names, help=about, **more)
 
@@ -131,9 +152,7 @@ def _check_positive(seconds: float | None) -> float | None:
     return seconds
 
 
-JsonOption = Annotated[
-    bool, _option("--json", about="Print results and errors as JSON.", callback=_enable_json, is_eager=True)
-]
+JsonOption = Annotated[bool, _option("--json", about="Print results and errors as JSON.")]
 EndpointOption = Annotated[
     str,
     _option(

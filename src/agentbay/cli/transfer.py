@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from agentbay.cli.output import output
+from agentbay.cli.output import escape_control_characters, output
 from agentbay.errors import FileError
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def fetch_tree(session: Session, source: str, target: Path) -> TreeReport:
     with output.progress(f"fetching {source}", None) as progress:
         report = session.file_system.pull(source, target, progress=progress)
     if report.skipped:
-        output.note(f"Skipped links that lead out of {source}: {', '.join(report.skipped)}")
+        names = ", ".join(map(escape_control_characters, report.skipped))
+        output.note(f"Skipped links that lead out of {source}: {names}")
     return report
 
 
