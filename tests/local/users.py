@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,24 @@ def copied_for_everyone(*trees: Path) -> Path:
     return place
 
 
+def give_packages(user: User, *names: str) -> User:
+    """Return the user with a virtual environment of their own that has these distributions.
+
+    The zygote of kernels starts an isolated Python, which ignores PYTHONPATH.
+    """
+    environment = user.directory / "venv"
+    subprocess.run([user.interpreter, "-m", "venv", "--without-pip", str(environment)], check=True)
+    for name in names:
+        _copy_distributions(_needed(name), next(environment.glob("lib/python*/site-packages")))
+    return replace(user, interpreter=str(environment / "bin/python"))
+
+
 def _copy_what_it_needs(site: Path) -> None:
-    for name in (_needed("agentbay-sdk") | _needed("uvicorn")) - {"agentbay-sdk"}:
+    _copy_distributions((_needed("agentbay-sdk") | _needed("uvicorn")) - {"agentbay-sdk"}, site)
+
+
+def _copy_distributions(names: Iterable[str], site: Path) -> None:
+    for name in names:
         for file in metadata.distribution(name).files or ():
             if ".." not in file.parts and "__pycache__" not in file.parts:
                 target = site / file

@@ -1,4 +1,4 @@
-"""Kernels of sessions: processes that run code and remember what it defined.
+"""Kernels: processes in a sandbox that run code and keep its state.
 
-Kept empty: the zygote of Python kernels imports this package.
+Nothing is imported here, since the zygote of Python kernels imports this package.
 """

@@ -1,75 +1,198 @@
-"""The service's end of what ties it to a kernel: a socket for frames, and a pipe for each output stream."""
+"""The connection to one kernel, and the protocol that every kernel speaks.
+
+A kernel is a program in a sandbox with a socket and two pipes. It gets the socket as standard input, and should move it
+to another descriptor so that code cannot read it by accident. Standard output and standard error are the pipes: what
+code and its child processes write there needs no frame.
+
+A frame is a length (4 bytes, little endian) and a JSON object in UTF-8 of that many bytes. A kernel of a new language
+must do this:
+
+1. Read its own program, as one frame that is no JSON; the loaders in `languages.py` do that.
+2. Send `{"event": "ready", "pid": PID}` when it can run code, or `{"event": "failed", "message": TEXT}`. The process
+   leads a session (setsid), so that its children get its signals.
+3. Read `{"code": TEXT, "env": {NAME: VALUE}}`: set these variables and run the code. Requests come one at a time. All
+   values are text, in this order, so that a kernel without a JSON library can read them.
+4. While the code runs, send in any number and order:
+   - `{"event": "begin"}`: from now on SIGINT interrupts the code (kernels that are interrupted by signals only);
+   - `{"event": "result", "data": {MIME: CONTENT}, "main": BOOL, "display": ID, "update": BOOL}`: something is
+     displayed, or replaces what was displayed under the same id. `main` is the value of the code. Binary content is
+     base64;
+   - `{"event": "clear", "wait": BOOL}`: forget what was displayed, at once or when something new is;
+   - `{"event": "error", "name": TEXT, "value": TEXT, "traceback": TEXT}`: the code failed.
+5. Send `{"event": "done", "count": NUMBER}` at the end, also after an error. `count` is the number of executions.
+6. Interrupt the running code on SIGINT to its process group, or, if it was started with `interrupt_by_frame`, when it
+   reads `{"interrupt": true}`. An interrupt without running code does nothing.
+7. Exit when the socket is closed.
+
+Before a frame is sent, all earlier output must be in the pipes (flush). A frame of more than `MAX_FRAME_BYTES` is left
+out and reported in the output, so a kernel should shorten large content itself. The service trusts nothing that a
+kernel says beyond the output of its own execution: code can write to the socket.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-_LARGEST_FRAME = 32 << 20
-_CHUNK = 1 << 16
-_PIPE_CAPACITY_BYTES = 1 << 20  # bytes; no pipe holds more
+from agentbay.local.kernels.byte_budget import ByteBudget
+
+MAX_FRAME_BYTES = 32 << 20
+_ABSURD_FRAME_BYTES = 256 << 20  # no kernel sends that: what looks like a length is none
+_SMALL_FRAME_BYTES = 1 << 16  # accepted in any case, so that an execution whose budget is used up can still end
+_UNCHECKED_FRAME_BYTES = 1 << 20  # parsed without a look at its structure
+_MAX_CONTAINERS, _MAX_ITEMS, _MAX_STRINGS = 200_000, 2_000_000, 100_000  # in a large frame
+_MAX_NESTING = 100  # levels
+_MAX_FRAMES_PER_TURN = 64  # then the event loop serves others
+_CHUNK_BYTES = 1 << 16
+_PIPE_CAPACITY_BYTES = 1 << 20  # no pipe holds more
 _STREAMS = ("stdout", "stderr")
+_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
-FrameHandler = Callable[[dict[str, Any]], None]
+FrameHandler = Callable[[dict[str, Any], int], None]  # gets the frame and its size in bytes
 OutputHandler = Callable[[str, bytes], None]
+SizeHandler = Callable[[int], None]
 
 
 class BadFrame(Exception):
-    """A kernel, or code that has got hold of its socket, sent something that is no frame."""
+    """What arrived from a kernel is no frame."""
+
+
+class _TooComplex(Exception):
+    """Parsing this frame would take too much time or memory."""
 
 
 class FrameProtocol(asyncio.Protocol):
-    """Cuts what arrives into frames: a length of 4 bytes and a JSON object."""
+    """Splits the incoming bytes into frames.
 
-    def __init__(self, on_frame: FrameHandler, on_nonsense: Callable[[], None]) -> None:
-        self._on_frame, self._on_protocol_error = on_frame, on_nonsense
+    Args:
+        on_frame: Gets each frame.
+        on_left_out: Gets the size of each frame that is too large, or for which the budget has no room.
+        on_protocol_error: Called once, when what arrives is no frame.
+        budget: Bounds the bytes that are held.
+    """
+
+    def __init__(
+        self,
+        on_frame: FrameHandler,
+        on_left_out: SizeHandler,
+        on_protocol_error: Callable[[], None],
+        budget: ByteBudget,
+    ) -> None:
+        self._on_frame, self._on_left_out, self._on_protocol_error = on_frame, on_left_out, on_protocol_error
+        self._budget = budget
+        self._transport: asyncio.Transport | None = None
         self._data = bytearray()
+        self._size: int | None = None  # of the frame that is being received; None between frames
+        self._reserved = self._skip = 0  # bytes of the budget, and bytes that are discarded
         self._failed = False
 
-    def data_received(self, data: bytes) -> None:
-        if self._failed:
-            return
-        self._data += data
-        try:
-            while (frame := self._next()) is not None:
-                self._on_frame(frame)
-        except BadFrame:
-            self._data.clear()
-            self._failed = True  # nothing that follows can be believed
-            self._on_protocol_error()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # by name: uvloop's transport is no subclass
 
-    def _next(self) -> dict[str, Any] | None:
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._failed = True
+        self._release()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._failed:
+            self._data += data
+            self._process()
+
+    def _process(self) -> None:
+        if self._failed or self._transport is None:
+            return
+        try:
+            for _ in range(_MAX_FRAMES_PER_TURN):
+                if not self._process_next():
+                    self._transport.resume_reading()
+                    return
+        except BadFrame:
+            self._fail()
+            return
+        self._transport.pause_reading()  # back pressure: a flood of frames must not keep the loop from other sessions
+        asyncio.get_running_loop().call_soon(self._process)
+
+    def _fail(self) -> None:
+        self._failed = True  # nothing that follows can be believed
+        self._data.clear()
+        self._release()
+        self._on_protocol_error()
+
+    def _process_next(self) -> bool:
+        """Process one frame, or return False if more bytes are needed."""
+        if self._skip:
+            skipped = min(self._skip, len(self._data))
+            del self._data[:skipped]
+            self._skip -= skipped
+            return not self._skip
+        if self._size is None:
+            return self._read_size()
+        if len(self._data) < self._size:
+            return False
+        size, self._size = self._size, None
+        body = bytes(memoryview(self._data)[:size])
+        del self._data[:size]
+        try:
+            self._on_frame(_parse(body), size)
+        except _TooComplex:
+            self._on_left_out(size)
+        finally:
+            self._release()
+        return True
+
+    def _read_size(self) -> bool:
         if len(self._data) < 4:
-            return None
+            return False
         size = int.from_bytes(self._data[:4], "little")
-        if size > _LARGEST_FRAME:
+        del self._data[:4]
+        if size > _ABSURD_FRAME_BYTES:
             raise BadFrame
-        if len(self._data) < 4 + size:
-            return None
-        body = bytes(memoryview(self._data)[4 : 4 + size])
-        del self._data[: 4 + size]
-        return _object(body)
+        if size <= _SMALL_FRAME_BYTES:
+            self._size = size
+        elif size <= MAX_FRAME_BYTES and self._budget.try_reserve(size):
+            self._size = self._reserved = size
+        else:
+            self._skip = size
+            self._on_left_out(size)
+        return True
+
+    def _release(self) -> None:
+        self._budget.release(self._reserved)
+        self._reserved = 0
 
 
 class KernelConnection:
-    """Made with `open`; gives the kernel's ends in `theirs`, in the order of standard streams.
+    """The service's ends of the socket and the pipes to one kernel.
 
-    What was written before a frame was sent is handed on before that frame.
+    Output that was written before a frame is handed on before that frame.
+
+    Attributes:
+        kernel_fds: The kernel's ends, as its standard input, output and error. The caller of `open` takes them.
     """
 
-    def __init__(self, on_frame: FrameHandler, on_output: OutputHandler, on_nonsense: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_frame: FrameHandler,
+        on_output: OutputHandler,
+        on_left_out: SizeHandler,
+        on_protocol_error: Callable[[], None],
+        budget: ByteBudget,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_frame, self._on_output, self._on_protocol_error = on_frame, on_output, on_nonsense
+        self._on_frame, self._on_output = on_frame, on_output
+        self._on_left_out, self._on_protocol_error = on_left_out, on_protocol_error
+        self._budget = budget
         self._pipes: dict[str, int] = {}
         self._transport: asyncio.Transport | None = None
         self.kernel_fds: list[int] = []
 
     async def open(self) -> None:
-        """Make socket and pipes."""
+        """Create the socket and the pipes."""
         ours, theirs = socket.socketpair()
         self.kernel_fds.append(theirs.detach())
         for name in _STREAMS:
@@ -78,28 +201,26 @@ class KernelConnection:
             self._pipes[name] = reader
             self.kernel_fds.append(writer)
             self._loop.add_reader(reader, self._read, name)
-        self._transport, _ = await self._loop.create_unix_connection(
-            lambda: FrameProtocol(self._on_frame_after_output, self._on_protocol_error), sock=ours
-        )
+        self._transport, _ = await self._loop.create_unix_connection(self._make_protocol, sock=ours)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a frame."""
+        """Send a frame with a JSON object."""
         self.send_bytes(json.dumps(message).encode())
 
     def send_bytes(self, body: bytes) -> None:
-        """Send a frame that holds anything."""
+        """Send a frame with any content."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(len(body).to_bytes(4, "little") + body)
 
     def read_pending_output(self) -> None:
-        """Hand on what has been written until now."""
+        """Hand on the output that is in the pipes."""
         for name in list(self._pipes):
             left = _PIPE_CAPACITY_BYTES
             while left > 0 and (size := self._read(name)):
                 left -= size
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close both ends."""
         if self._transport is not None:
             self._transport.abort()
         for name in list(self._pipes):
@@ -108,15 +229,18 @@ class KernelConnection:
             os.close(fd)
         self.kernel_fds.clear()
 
-    def _on_frame_after_output(self, frame: dict[str, Any]) -> None:
+    def _make_protocol(self) -> FrameProtocol:
+        return FrameProtocol(self._on_frame_after_output, self._on_left_out, self._on_protocol_error, self._budget)
+
+    def _on_frame_after_output(self, frame: dict[str, Any], size: int) -> None:
         self.read_pending_output()
-        self._on_frame(frame)
+        self._on_frame(frame, size)
 
     def _read(self, name: str) -> int:
         if name not in self._pipes:
             return 0
         try:
-            chunk = os.read(self._pipes[name], _CHUNK)
+            chunk = os.read(self._pipes[name], _CHUNK_BYTES)
         except BlockingIOError:
             return 0
         if chunk:
@@ -131,11 +255,47 @@ class KernelConnection:
         os.close(fd)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _parse(body: bytes) -> dict[str, Any]:
+    if len(body) > _UNCHECKED_FRAME_BYTES:
+        _check_structure(body)
     try:
         value = json.loads(body)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise _TooComplex from error
+    except ValueError as error:
         raise BadFrame from error
     if not isinstance(value, dict):
         raise BadFrame
+    if _is_nested_deeper(value, _MAX_NESTING):
+        raise _TooComplex
     return value
+
+
+def _check_structure(body: bytes) -> None:
+    """Raise _TooComplex for JSON of very many parts.
+
+    Parsed, `[[],[],...]` takes 20 times its size in memory, and seconds.
+    """
+    if _has_few_parts(body):
+        return
+    if body.count(b'"') > 2 * _MAX_STRINGS or not _has_few_parts(_JSON_STRING.sub(b"", body)):
+        raise _TooComplex
+
+
+def _has_few_parts(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") <= _MAX_CONTAINERS and body.count(b",") <= _MAX_ITEMS
+
+
+def _is_nested_deeper(value: Any, levels: int) -> bool:
+    """Return whether JSON is nested deeper: encoding it again would meet Python's recursion limit."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True

@@ -1,44 +1,61 @@
-"""What one piece of code wrote, showed and ended by, within bounds, and the answer that tells it."""
+"""The bounded output of one execution, and the answer made of it."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
 
+from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.tail import last_pieces
 
 MIB = 1 << 20
-STREAM_LIMIT_BYTES = 8 * MIB  # bytes kept of each stream
-_DISPLAY_LIMIT_CHARS = 32 * MIB  # characters kept of all that is shown
+STREAM_LIMIT_BYTES = 8 * MIB  # kept of each stream
+_DISPLAY_LIMIT_BYTES = 32 * MIB  # kept of all that is displayed at a time
+_DISPLAY_EVENTS_LIMIT_BYTES = 128 * MIB  # passed to `on_event` in all, what was replaced or cleared since included
 _MAX_DISPLAYS = 1000
+_MAX_DISPLAY_ID_CHARS = 200
+_MAX_ERROR_NAME_CHARS = 200
+_MAX_ERROR_CHARS = 256 << 10  # kept of the message of an error, and of its traceback
 
 
 class StreamBuffer:
-    """Text of one stream as it comes: bytes that are no UTF-8 are replaced, what is beyond the limit is counted."""
+    """The text of one stream.
 
-    def __init__(self) -> None:
+    Bytes that are not UTF-8 are replaced, and those beyond the limit are counted.
+    """
+
+    def __init__(self, budget: ByteBudget | None = None) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._budget = budget
         self._left = STREAM_LIMIT_BYTES
         self.parts: list[str] = []
         self.dropped_bytes = 0
 
     def feed(self, data: bytes) -> str:
-        """Add bytes; return the text that they bring."""
+        """Add bytes, and return the new text."""
         kept = data[: self._left]
+        if self._budget is not None and not self._budget.try_reserve(len(kept)):
+            kept = b""
         self._left -= len(kept)
         self.dropped_bytes += len(data) - len(kept)
         return self._add(self._decoder.decode(kept))
 
     def finish(self) -> str:
-        """Return what is left to say: half a character, and how much is missing."""
+        """Return the last text: an incomplete character, and how much is missing."""
         text = self._add(self._decoder.decode(b"", final=True))
         if self.dropped_bytes:
             text += self._add(
                 f"\n[cut: {self.dropped_bytes} bytes more than the {STREAM_LIMIT_BYTES // MIB} MiB that are kept]\n"
             )
         return text
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes are reserved in the budget."""
+        return STREAM_LIMIT_BYTES - self._left
 
     def tail(self, size: int) -> str:
         """Return the last `size` characters."""
@@ -50,18 +67,34 @@ class StreamBuffer:
         return text
 
 
+@dataclass(slots=True)
+class _Display:
+    """Something displayed, as the JSON text of the answer.
+
+    A parsed object could take 20 times the memory.
+    """
+
+    id: str | None
+    json: str
+    plain_text: str | None
+    size: int  # bytes in UTF-8
+
+
 class ExecutionOutput:
-    """Collects; whoever wants to tell it as it happens overrides `tell`.
+    """Collects the output of one execution.
+
+    A subclass that streams the output overrides `on_event`.
 
     Attributes:
-        timed_out: Whether the code was stopped because its time was up.
+        timed_out: Whether the code was stopped at its time limit.
     """
 
     def __init__(self) -> None:
         self._streams = {"stdout": StreamBuffer(), "stderr": StreamBuffer()}
-        self._displays: list[tuple[str | None, dict[str, Any]]] = []
-        self._display_chars_left = _DISPLAY_LIMIT_CHARS
-        self._displays_dropped = False
+        self._displays: list[_Display] = []
+        self._display_bytes = self._display_event_bytes = 0
+        self._displays_dropped = self._clear_pending = False
+        self._budget = ByteBudget()
         self._began = time.monotonic()
         self._seconds = 0.0
         self._execution_count: int | None = None
@@ -69,44 +102,85 @@ class ExecutionOutput:
         self.timed_out = False
 
     def on_event(self, event: str, **facts: Any) -> None:
-        """Hear of something the moment it happens."""
+        """React to an event at the moment it happens."""
 
-    def start_clock(self) -> None:
-        """Start the clock."""
+    def start(self, budget: ByteBudget) -> None:
+        """Start the clock, and count what is kept against a budget."""
         self._began = time.monotonic()
+        self._budget = budget
+        self._streams = {name: StreamBuffer(budget) for name in self._streams}
+
+    def release_budget(self) -> None:
+        """Give the bytes back to the budget, once the execution has ended."""
+        self._budget.release(self._display_bytes + sum(stream.kept_bytes for stream in self._streams.values()))
+        self._budget = ByteBudget()
 
     def add_output(self, stream: str, data: bytes) -> None:
-        """Add output."""
+        """Add bytes that were written to a stream."""
+        self._clear_if_pending()
         if text := self._streams[stream].feed(data):
             self.on_event(stream, chunk=text)
 
     def add_display(
         self, data: dict[str, Any], *, main: bool, display: str | None = None, update: bool = False
     ) -> None:
-        """Add something shown; an update takes the place of what was shown under the same id."""
-        size = len(json.dumps(data))
-        if size > self._display_chars_left or len(self._displays) >= _MAX_DISPLAYS:
-            self._displays_dropped = True
-            return
-        self._display_chars_left -= size
-        item = {**data, "isMainResult": main}
-        if update and display is not None:
-            self._displays = [(known, item if known == display else old) for known, old in self._displays]
-        else:
-            self._displays.append((display, item))
-        self.on_event("result", result=item)
+        """Add something displayed.
 
-    def clear(self) -> None:
-        """Forget what was shown."""
-        self._displays.clear()
+        Args:
+            data: Content by MIME type.
+            main: Whether it is the value of the code, which has room also when many things were displayed.
+            display: The display id, by which it can be updated.
+            update: Whether it replaces everything with the same id.
+        """
+        if display is not None and len(display) > _MAX_DISPLAY_ID_CHARS:
+            display = None
+        self._clear_if_pending()
+        item = {**data, "isMainResult": main}
+        text = json.dumps(item, ensure_ascii=False)
+        plain = data.get("text/plain")
+        new = _Display(display, text, None if plain is None else str(plain), len(text.encode("utf-8", "replace")))
+        if update and display is not None:
+            kept = all(self._replace(old, new) for old in self._displays if old.id == display)
+        else:
+            kept = self._append(new, main=main)
+        if kept and self._display_event_bytes + new.size <= _DISPLAY_EVENTS_LIMIT_BYTES:
+            self._display_event_bytes += new.size
+            self.on_event("result", result=item)
+        else:
+            self._displays_dropped = True
+
+    def add_left_out(self, size: int) -> None:
+        """Say in the output that something of `size` bytes was too large."""
+        text = f"[left out: {size} bytes are more than can be shown]"
+        self.add_display({"text/plain": text}, main=False)
+        self._displays_dropped = True
+
+    def mark_truncated(self) -> None:
+        """Record that something is missing."""
+        self._displays_dropped = True
+
+    def clear(self, *, wait: bool = False) -> None:
+        """Remove everything displayed, at once or when something new comes."""
+        self._clear_pending = wait
+        if not wait:
+            self._budget.release(self._display_bytes)
+            self._display_bytes = 0
+            self._displays.clear()
 
     def set_error(self, name: str, value: str, traceback: str = "") -> None:
-        """Say how the code ended; a later word counts more."""
+        """Record that the code failed.
+
+        A later error replaces an earlier one, and both tracebacks are kept.
+        """
         earlier = self._error["traceback"] if self._error else ""
-        self._error = {"name": name, "value": value, "traceback": earlier + traceback}
+        self._error = {
+            "name": name[:_MAX_ERROR_NAME_CHARS],
+            "value": _shorten(value),
+            "traceback": _shorten(earlier + traceback),
+        }
 
     def finish(self, count: int | None) -> None:
-        """Stop the clock and say the last."""
+        """Stop the clock, and complete both streams."""
         self._seconds = time.monotonic() - self._began
         self._execution_count = count
         for name, stream in self._streams.items():
@@ -115,12 +189,12 @@ class ExecutionOutput:
 
     @property
     def failed(self) -> bool:
-        """Whether the code ended by an error."""
+        """Whether the code failed."""
         return self._error is not None
 
     @property
     def error(self) -> dict[str, str] | None:
-        """Name, value and traceback of the error."""
+        """The name, value and traceback of the error."""
         return self._error
 
     @property
@@ -132,12 +206,12 @@ class ExecutionOutput:
 
     @property
     def execution_count(self) -> int | None:
-        """How many pieces of code the kernel has run."""
+        """The number of executions in this kernel so far."""
         return self._execution_count
 
     @property
     def duration_seconds(self) -> float:
-        """How long it took."""
+        """How long the execution took."""
         return self._seconds
 
     @property
@@ -146,24 +220,22 @@ class ExecutionOutput:
         return self._displays_dropped or any(stream.dropped_bytes for stream in self._streams.values())
 
     def tail(self, size: int) -> tuple[str, str]:
-        """Return the last `size` characters of what it has written so far to stdout and to stderr."""
+        """Return the last `size` characters of stdout and of stderr so far."""
         return self._streams["stdout"].tail(size), self._streams["stderr"].tail(size)
 
     def plain_text(self) -> tuple[str, str]:
-        """Return what it wrote to stdout, with the plain text of what it showed, and to stderr, with the traceback."""
-        shown = [str(item["text/plain"]) for _, item in self._displays if "text/plain" in item]
-        stdout, stderr = (
-            [*_joined(self._streams["stdout"]), *shown],
-            [*_joined(self._streams["stderr"]), *self._trace()],
-        )
+        """Return stdout with the displayed text, and stderr with the traceback."""
+        displayed = [display.plain_text for display in self._displays if display.plain_text is not None]
+        stdout = [*_joined(self._streams["stdout"]), *displayed]
+        stderr = [*_joined(self._streams["stderr"]), *self._traceback()]
         return "\n".join(text.rstrip("\n") for text in stdout), "\n".join(stderr)
 
     def to_json(self, trace_id: str) -> str:
-        """Write the answer; the traceback stands in `stderr`."""
+        """Return the answer, with the traceback in `stderr`."""
         body: dict[str, Any] = {
-            "result": [json.dumps(item, ensure_ascii=False) for _, item in self._displays],
+            "result": [display.json for display in self._displays],
             "stdout": _joined(self._streams["stdout"]),
-            "stderr": [*_joined(self._streams["stderr"]), *self._trace()],
+            "stderr": [*_joined(self._streams["stderr"]), *self._traceback()],
             "executionError": self.error_line,
             "execution_time": round(self._seconds, 6),
             "traceId": trace_id,
@@ -172,16 +244,51 @@ class ExecutionOutput:
             body["execution_count"] = self._execution_count
         return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace").decode()
 
-    def _trace(self) -> list[str]:
-        return [self._error["traceback"]] if self._error and self._error["traceback"] else []
-
     def structured(self) -> dict[str, Any] | None:
-        """Say what the text has no field for."""
+        """Return the facts for which the answer's text has no field."""
         facts: dict[str, Any] = {"truncated": True} if self.truncated else {}
         if self._error is not None:
             facts["error"] = {name: text.encode("utf-8", "replace").decode() for name, text in self._error.items()}
         return facts | ({"timedOut": True} if self.timed_out else {}) or None
 
+    def _traceback(self) -> list[str]:
+        return [self._error["traceback"]] if self._error and self._error["traceback"] else []
+
+    def _append(self, new: _Display, *, main: bool) -> bool:
+        # the value comes last, when all else may be used up: twice the limits are enough for one of any size
+        share = 2 if main else 1
+        if len(self._displays) >= share * _MAX_DISPLAYS or not self._reserve(new.size, share * _DISPLAY_LIMIT_BYTES):
+            return False
+        self._displays.append(new)
+        return True
+
+    def _replace(self, old: _Display, new: _Display) -> bool:
+        if not self._reserve(new.size - old.size, _DISPLAY_LIMIT_BYTES):
+            return False
+        old.json, old.plain_text, old.size = new.json, new.plain_text, new.size
+        return True
+
+    def _reserve(self, size: int, limit: int) -> bool:
+        if self._display_bytes + size > limit or not self._budget.try_reserve(size):
+            return False
+        self._display_bytes += size
+        return True
+
+    def _clear_if_pending(self) -> None:
+        if self._clear_pending:
+            self.clear()
+
 
 def _joined(stream: StreamBuffer) -> list[str]:
     return ["".join(stream.parts)] if stream.parts else []
+
+
+def _shorten(text: str) -> str:
+    """Cut the middle out of a long text.
+
+    What matters in an error stands at its beginning or at its end.
+    """
+    if len(text) <= _MAX_ERROR_CHARS:
+        return text
+    half = _MAX_ERROR_CHARS // 2
+    return f"{text[:half]}\n[cut: {len(text) - 2 * half} characters]\n{text[-half:]}"

@@ -8,14 +8,16 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.connection import BadFrame, KernelConnection
-from agentbay.local.kernels.execution_output import ExecutionOutput
+from agentbay.local.kernels.execution_output import STREAM_LIMIT_BYTES, ExecutionOutput
 from agentbay.local.sandbox.service.manager import Sandbox, SandboxGone
 
-_INTERRUPT_GRACE_SECONDS = 3.0  # seconds between an interrupt that is to end a piece of code and the kill
-_SANDBOX_EXIT_WAIT_SECONDS = 0.05  # seconds between the news of two deaths
-_EARLY_LIMIT = 1 << 20  # bytes kept of what is written while no code runs
-_START_TIMEOUT_SECONDS = 60.0  # seconds to start
+_INTERRUPT_GRACE_SECONDS = 3.0  # between the interrupt of code whose time is up and the kill of its kernel
+_SANDBOX_EXIT_WAIT_SECONDS = 0.05  # between the exit of a kernel and the news that its sandbox has ended
+_START_TIMEOUT_SECONDS = 60.0
+_MAX_FAILURE_CHARS = 4000  # of the reason why a kernel could not start
+_IDLE_DISPLAYS_LIMIT_BYTES = 1 << 20  # kept of what is displayed while no code runs
 
 
 class KernelFailed(Exception):
@@ -23,25 +25,32 @@ class KernelFailed(Exception):
 
 
 class Kernel:
-    """A process that runs one piece of code after the other; `alive` until it has died.
+    """A process that runs one piece of code at a time.
 
-    Code may do to its process what it wants, its socket included: nothing that a kernel says is trusted beyond its
-    own output.
+    Code may do to its kernel what it wants, including writing to its socket. So nothing that a kernel says is trusted
+    beyond the output of the execution that runs.
 
     Args:
-        obeys_frames: Whether it is interrupted by a frame rather than by a signal.
+        budget: Bounds the memory of all kernels of the session.
+        interrupt_by_frame: Whether it is interrupted by a frame instead of a signal.
     """
 
-    def __init__(self, sandbox: Sandbox, *, obeys_frames: bool = False) -> None:
-        self._sandbox, self._interrupt_by_frame = sandbox, obeys_frames
+    def __init__(self, sandbox: Sandbox, budget: ByteBudget, *, interrupt_by_frame: bool = False) -> None:
+        self._sandbox, self._budget, self._interrupt_by_frame = sandbox, budget, interrupt_by_frame
         self._loop = asyncio.get_running_loop()
-        self.connection = KernelConnection(self._on_frame, self._on_output, self._on_protocol_error)
+        self.connection = KernelConnection(
+            self._on_frame, self._on_output, self._on_left_out, self._on_protocol_error, budget
+        )
         self._pid = 0
         self._killed_because = ""
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._execution: _Execution | None = None
         self._idle_output: list[tuple[str, bytes]] = []
+        self._idle_displays: list[dict[str, Any]] = []
+        self._idle_output_bytes = self._idle_display_bytes = 0
+        self._idle_truncated = False
+        self._sent_environment: dict[str, str] = {}
 
     @property
     def alive(self) -> bool:
@@ -49,89 +58,107 @@ class Kernel:
         return not self._ended.done()
 
     async def wait_until_ready(self, ended: asyncio.Future[int]) -> None:
-        """Return when it waits for code.
+        """Return when the kernel waits for code.
 
         Args:
             ended: Gets the exit code of its process.
 
         Raises:
-            KernelFailed: It died, or did not come up.
+            KernelFailed: It exited, or did not start in time.
         """
         ended.add_done_callback(self._on_exit)
         if not await self._sandbox.ends_within(self._ready, _START_TIMEOUT_SECONDS):
+            self.connection.close()  # at which it exits
             raise KernelFailed("it did not start in time")
         self._ready.result()
 
     async def execute(self, code: str, env: Mapping[str, str], timeout: float, output: ExecutionOutput) -> None:
-        """Run a piece of code; how it ends is in the output.
+        """Run a piece of code, and collect its output and its error.
 
         Args:
-            timeout: Seconds until it is interrupted, those not counted for which the sandbox is frozen.
+            timeout: Seconds until it is interrupted, without those for which the sandbox is frozen.
 
         Raises:
             SandboxGone: The sandbox ended first.
         """
-        cell, kills = _Execution(output, self._loop), self._sandbox.watchdog.kill_counts()
-        self._execution = cell
-        output.start_clock()
+        execution, kills = _Execution(output, self._loop), self._sandbox.watchdog.kill_counts()
+        self._execution = execution
+        output.start(self._budget)
         self._deliver_idle_output()
-        self.connection.send({"code": code, "env": dict(env)})
+        self._send_code(code, env)
         if not self.alive:
-            cell.end(None)
+            execution.end(None)
         try:
-            if not await self._sandbox.ends_within(cell.ended_or_aborted, timeout):
+            if not await self._sandbox.ends_within(execution.ended_or_aborted, timeout):
                 output.timed_out = True
-            if not cell.ended.done():
-                await self._stop(cell)
-            count = cell.ended.result()
+            if not execution.ended.done():
+                await self._stop(execution)
+            count = execution.ended.result()
         finally:
             self._execution = None
+            output.release_budget()
         if not self.alive:
             await self._raise_if_sandbox_gone()
         if output.timed_out:
             output.set_error("TimeoutError", self._timeout_text(timeout))
         elif not self.alive:
-            why = self._sandbox.watchdog.kill_message(kills).decode().strip().removeprefix("agentbay: ")
-            fate = f"{self._describe_exit()} ({why})" if why else self._describe_exit()
+            cause = self._sandbox.watchdog.kill_message(kills).decode().strip().removeprefix("agentbay: ")
+            fate = f"{self._describe_exit()} ({cause})" if cause else self._describe_exit()
             output.set_error("KernelDied", f"{fate}; what was defined is lost, the next call gets a new kernel")
         output.finish(count)
 
+    def _send_code(self, code: str, env: Mapping[str, str]) -> None:
+        """Send code with the variables that have changed.
+
+        The others may have been changed by code, which must find them so.
+        """
+        changed = {name: value for name, value in env.items() if self._sent_environment.get(name) != value}
+        self._sent_environment = dict(env)
+        self.connection.send({"code": code, "env": changed})
+
     def interrupt(self) -> bool:
-        """Interrupt what runs, and only that; False if nothing does."""
+        """Interrupt the running code, or return False if none runs."""
         if self._execution is None or not self.alive:
             return False
         if self._interrupt_by_frame:
             self.connection.send({"interrupt": True})
         elif self._execution.begun:
             self._sandbox.signal(self._pid, signal.SIGINT)
-        else:  # a signal may overtake the code itself, and would then be for nobody
+        else:  # a signal may overtake the code itself, and would then interrupt nothing
             self._execution.interrupt_on_start = True
         return True
 
     def abort_execution(self) -> None:
-        """End what runs, by an interrupt or else by a kill: nobody waits for it."""
+        """Interrupt or kill the running code, since nobody waits for it."""
         if self._execution is not None and not self._execution.ended_or_aborted.done():
             self._execution.ended_or_aborted.set_result(None)
 
     def kill(self, because: str = "") -> None:
-        """Kill it and its processes; the code that runs is told why."""
+        """Kill the kernel and its processes.
+
+        Args:
+            because: The reason that the running code reports.
+        """
         if self._pid and self.alive:
             self._killed_because = because
             self._sandbox.signal(self._pid, signal.SIGKILL)
 
     async def kill_and_wait(self, because: str) -> None:
-        """Kill it, and wait until it is dead."""
+        """Kill the kernel and wait for its exit."""
         self.kill(because)
         await self._sandbox.ends_within(self._ended, _INTERRUPT_GRACE_SECONDS)
 
-    async def _stop(self, cell: _Execution) -> None:
+    async def _stop(self, execution: _Execution) -> None:
         self.interrupt()
-        if not await self._sandbox.ends_within(cell.ended, _INTERRUPT_GRACE_SECONDS):
+        if not await self._sandbox.ends_within(execution.ended, _INTERRUPT_GRACE_SECONDS):
             self.kill()
-            await cell.ended
+            await execution.ended
 
     async def _raise_if_sandbox_gone(self) -> None:
-        """Raise SandboxGone if it was not the kernel alone that died; the news of the two come in any order."""
+        """Raise SandboxGone if the whole sandbox has ended.
+
+        The news of the two exits arrive in any order.
+        """
         if self._ended.result() == 128 + signal.SIGKILL and not self._killed_because:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SANDBOX_EXIT_WAIT_SECONDS):
@@ -157,43 +184,71 @@ class Kernel:
     def _on_output(self, stream: str, data: bytes) -> None:
         if self._execution is not None:
             self._execution.output.add_output(stream, data)
-        elif sum(len(chunk) for _, chunk in self._idle_output) < _EARLY_LIMIT:
+        elif self._idle_output_bytes < STREAM_LIMIT_BYTES and self._budget.try_reserve(len(data)):
             self._idle_output.append((stream, data))
+            self._idle_output_bytes += len(data)
+        else:
+            self._idle_truncated = True
 
     def _deliver_idle_output(self) -> None:
-        """What threads and processes of earlier code wrote since belongs to the next one that asks."""
+        """Hand on what threads and processes of earlier code wrote and displayed since."""
+        assert self._execution is not None
         self.connection.read_pending_output()
+        self._budget.release(self._idle_output_bytes)
         for stream, data in self._idle_output:
             self._on_output(stream, data)
+        for frame in self._idle_displays:
+            self._on_execution_frame(self._execution, frame)
+        if self._idle_truncated:
+            self._execution.output.mark_truncated()
         self._idle_output.clear()
+        self._idle_displays.clear()
+        self._idle_output_bytes = self._idle_display_bytes = 0
+        self._idle_truncated = False
 
-    def _on_frame(self, frame: dict[str, Any]) -> None:
+    def _on_left_out(self, size: int) -> None:
+        if self._execution is not None:
+            self._execution.output.add_left_out(size)
+
+    def _on_frame(self, frame: dict[str, Any], size: int) -> None:
         if not self._ready.done():
-            if frame.get("event") == "ready":
-                self._pid = frame.get("pid", 0)
-                self._ready.set_result(None)
+            self._on_first_frame(frame)
+            return
+        if self._execution is not None:
+            self._on_execution_frame(self._execution, frame)
+        elif frame.get("event") == "result":
+            self._idle_display_bytes += size
+            if self._idle_display_bytes <= _IDLE_DISPLAYS_LIMIT_BYTES:
+                self._idle_displays.append(frame)
             else:
-                _fail_future(self._ready, KernelFailed(str(frame.get("message"))))
-            return
-        if self._execution is None:
-            return
-        output = self._execution.output
+                self._idle_truncated = True
+
+    def _on_first_frame(self, frame: dict[str, Any]) -> None:
+        match frame:
+            case {"event": "ready", "pid": int(pid)}:
+                self._pid = pid
+                self._ready.set_result(None)
+            case _:
+                _fail_future(self._ready, KernelFailed(str(frame.get("message"))[:_MAX_FAILURE_CHARS]))
+
+    def _on_execution_frame(self, execution: _Execution, frame: dict[str, Any]) -> None:
+        output = execution.output
         match frame:
             case {"event": "result", "data": dict(data)}:
-                main, display, update = frame.get("main"), frame.get("display"), frame.get("update")
+                display, update = frame.get("display"), frame.get("update") is True
                 identity = display if isinstance(display, str) else None
-                output.add_display(data, main=main is True, display=identity, update=update is True)
+                output.add_display(data, main=frame.get("main") is True, display=identity, update=update)
             case {"event": "begin"}:
-                self._execution.begun = True
-                if self._execution.interrupt_on_start:
+                execution.begun = True
+                if execution.interrupt_on_start:
                     self.interrupt()
             case {"event": "clear"}:
-                output.clear()
+                output.clear(wait=frame.get("wait") is True)
             case {"event": "error", "name": str(name), "value": str(value), "traceback": str(traceback)}:
                 output.set_error(name, value, traceback)
             case {"event": "done"}:
                 count = frame.get("count")
-                self._execution.end(count if isinstance(count, int) else None)
+                execution.end(count if isinstance(count, int) else None)
             case _:
                 raise BadFrame
 
@@ -218,15 +273,17 @@ class Kernel:
 def _fail_future(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # taken note of, whoever waits
+        future.exception()  # retrieved, so that asyncio does not log it
 
 
 class _Execution:
-    """A piece of code that runs: `turn` is done when it ended or nobody waits for it, `ended` when it ended.
+    """One execution of code.
 
     Attributes:
-        begun: Whether its kernel has begun with it, so that a signal reaches it.
-        unwanted: Whether it is to be interrupted as soon as it has begun.
+        begun: Whether the kernel has begun with it, so that a signal reaches it.
+        interrupt_on_start: Whether it is to be interrupted as soon as it has begun.
+        ended_or_aborted: Done when it has ended, or when nobody waits for it any more.
+        ended: Gets the execution count at the end, or None.
     """
 
     def __init__(self, output: ExecutionOutput, loop: asyncio.AbstractEventLoop) -> None:
@@ -236,7 +293,7 @@ class _Execution:
         self.ended: asyncio.Future[int | None] = loop.create_future()
 
     def end(self, count: int | None) -> None:
-        """Note that it ended."""
+        """Record the end."""
         if not self.ended.done():
             self.ended.set_result(count)
         if not self.ended_or_aborted.done():

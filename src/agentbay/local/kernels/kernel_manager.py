@@ -1,4 +1,8 @@
-"""The kernels of one session, each in a context: one for each language, made when it is first needed, and others."""
+"""The kernels of one session.
+
+Each lives in a code context. Every language has a context of its own name, whose kernel starts when it is first used.
+A session can create more contexts.
+"""
 
 from __future__ import annotations
 
@@ -9,37 +13,39 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from agentbay.local.kernels import languages
+from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.execution_output import ExecutionOutput
 from agentbay.local.kernels.kernel import Kernel, KernelFailed
 from agentbay.local.kernels.languages import KernelFactory, LanguageNotInstalled
 from agentbay.local.sandbox.service.manager import Sandbox, SandboxError
 
 _MAX_CONTEXTS = 100
-_LONGEST_NAME = 100
+_MAX_NAME_CHARS = 100
 
 
 class CodeRequestRejected(Exception):
-    """Code cannot be run as asked, or a context not be made or removed; says why."""
+    """A request about code or contexts is refused, for the reason in the message."""
 
 
 class CodeContextInfo(NamedTuple):
-    """What is told of a context."""
+    """The name and the language of a code context."""
 
     name: str
     language: str
 
 
 class KernelManager:
-    """Runs code in contexts, in each one piece after the other. The session's end is theirs too.
+    """Runs code in contexts, one execution at a time in each.
 
-    The context of a language carries its name, and is there without being made.
+    Kernels end with the sandbox of the session.
 
     Args:
-        starters: How kernels are started where not in the usual way, by language.
+        factories: Replacements for the usual factories, by language.
     """
 
-    def __init__(self, **starters: KernelFactory) -> None:
-        self._factories = starters
+    def __init__(self, **factories: KernelFactory) -> None:
+        self._factories = factories
+        self._budget = ByteBudget()
         self._slots: dict[str, _KernelSlot] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -53,92 +59,104 @@ class KernelManager:
         timeout: float,
         output: ExecutionOutput,
     ) -> None:
-        """Run code in a context; how it ends is in the output. If nobody waits any more, it is stopped.
+        """Run code in a context, and collect its output and its error.
+
+        If the caller is cancelled, the code is interrupted or killed.
+
+        Args:
+            timeout: Seconds for the code, and for those before it in the same context.
 
         Raises:
-            CodeRefused: There is no such context.
+            CodeRequestRejected: There is no such context.
             SandboxGone: The sandbox ended first.
         """
-        context = self._find(name)
-        task = asyncio.create_task(context.run(sandbox, code, env, timeout, output))
+        slot = self._find(name)
+        task = asyncio.create_task(slot.run(sandbox, code, env, timeout, output))
         self._running.add(task)
         task.add_done_callback(self._on_task_done)
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            context.abort(task)
+            slot.abort(task)
             raise
 
     async def prestart(self, sandbox: Sandbox, name: str, env: Mapping[str, str]) -> None:
-        """Start a kernel before it is needed; if that fails, the first call will say why."""
+        """Start a kernel ahead of need.
+
+        A failure is ignored here, and reported by the first execution.
+        """
         with contextlib.suppress(LanguageNotInstalled, KernelFailed, SandboxError):
             await self._find(name).prestart(sandbox, env)
 
     def interrupt(self, name: str) -> bool:
-        """Interrupt the code that runs in a context, and keep its kernel; False if none runs.
+        """Interrupt the running code of a context, or return False if none runs.
+
+        The kernel stays.
 
         Raises:
-            CodeRefused: There is no such context.
+            CodeRequestRejected: There is no such context.
         """
         return self._find(name).interrupt()
 
     async def create(
         self, sandbox: Sandbox, language: str, name: str | None, env: Mapping[str, str]
     ) -> CodeContextInfo:
-        """Make a context, with its kernel running.
+        """Create a context and start its kernel.
 
         Raises:
-            CodeRefused: Its name is taken, there are too many, or its kernel cannot be started; it is not made.
+            CodeRequestRejected: The name is taken, there are too many contexts, or the kernel could not be started.
             SandboxGone: The sandbox ended first.
         """
         name = name or self._free_name(language)
-        if len(name) > _LONGEST_NAME:
-            raise CodeRequestRejected(f"The name of a context has {_LONGEST_NAME} characters at most.")
+        if len(name) > _MAX_NAME_CHARS:
+            raise CodeRequestRejected(f"The name of a context has {_MAX_NAME_CHARS} characters at most.")
         if name in self._slots or languages.is_known(name):
             raise CodeRequestRejected(f"There is a context {name!r} already.")
         if len(self._slots) >= _MAX_CONTEXTS:
             raise CodeRequestRejected(f"A session has {_MAX_CONTEXTS} contexts at most. Remove one.")
-        context = self._slots[name] = _KernelSlot(language, self._factory(language))
+        slot = self._slots[name] = _KernelSlot(language, self._factory(language), self._budget)
         try:
-            await context.prestart(sandbox, env)
+            await slot.prestart(sandbox, env)
         except BaseException as error:
-            if self._slots.get(name) is context:
+            if self._slots.get(name) is slot:
                 del self._slots[name]
-            await context.end("its context was given up")
+            await slot.end("its context could not be created")
             if isinstance(error, (KernelFailed, LanguageNotInstalled)):
                 raise CodeRequestRejected(f"The context cannot be made: {error}") from error
             raise
         return CodeContextInfo(name, language)
 
     def list(self) -> list[CodeContextInfo]:
-        """Tell which contexts there are, in the order in which they were made or first used."""
-        return [CodeContextInfo(name, context.language) for name, context in self._slots.items()]
+        """Return all contexts, in the order of their creation or first use."""
+        return [CodeContextInfo(name, slot.language) for name, slot in self._slots.items()]
 
     async def restart(self, name: str) -> None:
-        """End a context's kernel; the next code gets a new one.
+        """Kill the kernel of a context.
+
+        The next code starts a new one.
 
         Raises:
-            CodeRefused: There is no such context.
+            CodeRequestRejected: There is no such context.
         """
         await self._find(name).restart("its context was restarted")
 
     async def remove(self, name: str) -> None:
-        """Remove a context, and end its kernel.
+        """Remove a context and kill its kernel.
 
         Raises:
-            CodeRefused: There is no such context, or it is the one of a language.
+            CodeRequestRejected: There is no such context, or it is the one of a language.
         """
         if languages.is_known(name):
             raise CodeRequestRejected(f"The context {name!r} is always there. Restart it to get a new kernel.")
-        context = self._find(name)
+        slot = self._find(name)
         del self._slots[name]
-        await context.end("its context was removed")
+        await slot.end("its context was removed")
 
     def _find(self, name: str) -> _KernelSlot:
         if name not in self._slots:
             if not languages.is_known(name):
                 raise CodeRequestRejected(f"There is no context {name!r:.80}.")
-            self._slots[name] = _KernelSlot(name, self._factory(name))
+            self._slots[name] = _KernelSlot(name, self._factory(name), self._budget)
         return self._slots[name]
 
     def _free_name(self, language: str) -> str:
@@ -152,19 +170,19 @@ class KernelManager:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # taken note of, whoever waited
+            task.exception()  # retrieved, so that asyncio does not log it
 
 
 class _KernelSlot:
-    """The place of one kernel."""
+    """A code context, which holds one kernel at a time."""
 
-    def __init__(self, language: str, starter: KernelFactory) -> None:
+    def __init__(self, language: str, factory: KernelFactory, budget: ByteBudget) -> None:
         self.language = language
-        self._factory = starter
+        self._factory, self._budget = factory, budget
         self._lock = asyncio.Lock()
         self._running_task: asyncio.Task[None] | None = None
         self._kernel: Kernel | None = None
-        self._removal_reason = ""  # why
+        self._removal_reason = ""  # of a removed context
 
     async def run(
         self, sandbox: Sandbox, code: str, env: Mapping[str, str], timeout: float, output: ExecutionOutput
@@ -180,10 +198,10 @@ class _KernelSlot:
             self._running_task = asyncio.current_task()
             kernel = await self._ensure_kernel(sandbox, env)
             await kernel.execute(code, env, timeout, output)
-        except LanguageNotInstalled as lack:
-            output.set_error(LanguageNotInstalled.code, str(lack))
-        except KernelFailed as failure:
-            output.set_error("KernelFailed", f"no kernel could be started: {failure}")
+        except LanguageNotInstalled as error:
+            output.set_error(LanguageNotInstalled.code, str(error))
+        except KernelFailed as error:
+            output.set_error("KernelFailed", f"no kernel could be started: {error}")
         finally:
             self._running_task = None
             self._lock.release()
@@ -211,8 +229,8 @@ class _KernelSlot:
 
     async def _ensure_kernel(self, sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
         if self._kernel is None or not self._kernel.alive:
-            self._kernel = await self._factory(sandbox, env)
-        if self._removal_reason:  # while this waited for its turn, or for the kernel
+            self._kernel = await self._factory(sandbox, env, self._budget)
+        if self._removal_reason:  # it was removed while this waited for the lock, or for the kernel
             await self._kernel.kill_and_wait(self._removal_reason)
             raise KernelFailed(self._removal_reason)
         return self._kernel

@@ -1,4 +1,4 @@
-"""How the kernel of each language is started in a sandbox."""
+"""The languages, and how the kernel of each is started in a sandbox."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.kernel import Kernel
 from agentbay.local.sandbox.service.manager import Sandbox
 
-KernelFactory = Callable[[Sandbox, Mapping[str, str]], Awaitable[Kernel]]
+KernelFactory = Callable[[Sandbox, Mapping[str, str], ByteBudget], Awaitable[Kernel]]
 
 _PROGRAMS = Path(__file__).with_name("programs")
-_JUPYTER = re.compile(r"jupyter:([a-z0-9._-]+)")  # and the name of a kernelspec
-_SANDBOX_PATH = "/usr/local/bin:/usr/bin:/bin"  # of sandboxes, as far as it is the machine's
-# Programs come through the socket: a file of this package need not be readable, or be there at all, in a sandbox.
+_JUPYTER = re.compile(r"jupyter:([a-z0-9._-]+)")  # followed by the name of a kernelspec
+_SANDBOX_PATH = "/usr/local/bin:/usr/bin:/bin"  # the part of PATH that sandboxes share with this machine
+# A loader reads the program from the socket: the files of this package are not visible in every sandbox.
 _PYTHON_LOADER = (
     "import os\n"
     "def read(n):\n"
@@ -27,20 +28,19 @@ _PYTHON_LOADER = (
     " return b\n"
     "exec(compile(read(int.from_bytes(read(4),'little')),'<kernel>','exec'))"
 )
-PYTHON_ENVIRONMENT = {"IPYTHONDIR": "/tmp/.ipython", "MPLCONFIGDIR": "/tmp/.matplotlib"}  # home is for the user's files
-
+PYTHON_ENVIRONMENT = {"IPYTHONDIR": "/tmp/.ipython", "MPLCONFIGDIR": "/tmp/.matplotlib"}  # not below the user's home
 
 _NODE_LOADER = (
-    "{const fs=require('fs');"  # in a block: what is declared outside of one could not be declared again
+    "{const fs=require('fs');"  # in a block, so that code can declare these names again
     "const read=(n)=>{const b=Buffer.alloc(n);let i=0;"
     "while(i<n){const k=fs.readSync(3,b,i,n-i);if(!k)process.exit(1);i+=k}return b};"
     "new Function('require','dynamicImport',read(read(4).readUInt32LE(0)).toString())(require,(name)=>import(name))}"
 )
-# Java runs a file, which is gone once it runs; options that shorten the start
+# Java runs a file, which the program deletes; the options shorten the start
 _JAVA_LOADER = (
     'd=$(mktemp -d) && head -c "$1" | tail -c +5 >"$d/JavaKernel.java" && '
     "exec java -Xshare:auto -XX:TieredStopAtLevel=1 -XX:+UseSerialGC --add-modules jdk.jshell "
-    "--add-opens java.base/java.lang=ALL-UNNAMED "  # for the environment
+    "--add-opens java.base/java.lang=ALL-UNNAMED "  # to change the environment
     '"$d/JavaKernel.java"'
 )
 _R_LOADER = (
@@ -50,60 +50,75 @@ _R_LOADER = (
 
 
 class LanguageNotInstalled(Exception):
-    """This machine lacks what a language needs; says how to get it."""
+    """This machine lacks a program or a library.
+
+    The message says how to install it.
+    """
 
     code = "LanguageNotInstalled.Local"
 
 
-async def start_python(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
-    """Start a Python kernel from nothing."""
+async def start_python(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
+    """Start a Python kernel as a new process."""
     if find_spec("IPython") is None:
         raise LanguageNotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
     argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER]
-    return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("python_kernel.py"))
+    return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("python_kernel.py"), budget)
 
 
-async def start_javascript(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
+async def start_javascript(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
     """Start a JavaScript kernel."""
     if shutil.which("node", path=_SANDBOX_PATH) is None:
         raise LanguageNotInstalled("JavaScript kernels need Node.js 16 or later: apt-get install nodejs")
     # the shell moves the socket away from standard input, which code may read
     argv = ["sh", "-c", 'exec node -e "$0" 3<&0 0</dev/null', _NODE_LOADER]
-    return await start(sandbox, argv, env, _program("node_kernel.js"), obeys_frames=True)
+    return await start(sandbox, argv, env, _program("node_kernel.js"), budget, interrupt_by_frame=True)
 
 
-async def start_java(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
-    """Start a Java kernel; that takes seconds."""
+async def start_java(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
+    """Start a Java kernel, which takes seconds."""
     if shutil.which("jshell", path=_SANDBOX_PATH) is None:
         raise LanguageNotInstalled(
             "Java kernels need a JDK 17 or later, not only its runtime: apt-get install openjdk-17-jdk-headless"
         )
     program = _program("JavaKernel.java")
     argv = ["sh", "-c", _JAVA_LOADER, "sh", str(len(program) + 4)]
-    return await start(sandbox, argv, env, program, obeys_frames=True)
+    return await start(sandbox, argv, env, program, budget, interrupt_by_frame=True)
 
 
-async def start_r(sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
+async def start_r(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
     """Start an R kernel."""
     if shutil.which("R", path=_SANDBOX_PATH) is None:
         raise LanguageNotInstalled("R kernels need R 4.0 or later: apt-get install r-base-core")
     argv = ["sh", "-c", 'exec R --no-echo --no-save --no-restore --no-environ -e "$0" 3<&0 0</dev/null', _R_LOADER]
-    return await start(sandbox, argv, env, _program("r_kernel.R"))
+    return await start(sandbox, argv, env, _program("r_kernel.R"), budget)
 
 
-async def start_jupyter(spec: str, sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
-    """Start a kernel that a kernelspec describes, one that can be found inside the sandbox."""
+async def start_jupyter(spec: str, sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
+    """Start the kernel of a kernelspec that is found inside the sandbox."""
     if find_spec("jupyter_client") is None:
         raise LanguageNotInstalled('Kernels of Jupyter need jupyter_client: pip install "agentbay-sdk[jupyter]"')
     argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER, spec]
-    return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("jupyter_kernel.py"), obeys_frames=True)
+    return await start(
+        sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("jupyter_kernel.py"), budget, interrupt_by_frame=True
+    )
 
 
 async def start(
-    sandbox: Sandbox, argv: Sequence[str], env: Mapping[str, str], program: bytes, *, obeys_frames: bool = False
+    sandbox: Sandbox,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    program: bytes,
+    budget: ByteBudget,
+    *,
+    interrupt_by_frame: bool = False,
 ) -> Kernel:
-    """Start a kernel as a command of the sandbox that reads its program from its socket."""
-    kernel = Kernel(sandbox, obeys_frames=obeys_frames)
+    """Start a kernel as a command that reads its program from the socket.
+
+    Args:
+        argv: The command, a loader for the program.
+    """
+    kernel = Kernel(sandbox, budget, interrupt_by_frame=interrupt_by_frame)
     await kernel.connection.open()
     fds, kernel.connection.kernel_fds[:] = list(kernel.connection.kernel_fds), []
     ended = sandbox.start_command(argv, fds, env=env)
@@ -129,11 +144,11 @@ LANGUAGES = tuple(_FACTORIES)
 
 
 def is_known(language: str) -> bool:
-    """Whether there is such a language, installed or not."""
+    """Return whether there is such a language, installed or not."""
     return language in _FACTORIES or _JUPYTER.fullmatch(language) is not None
 
 
 def get_factory(language: str) -> KernelFactory:
-    """Return what starts the kernel of a known language."""
+    """Return the function that starts a kernel of a known language."""
     spec = _JUPYTER.fullmatch(language)
     return partial(start_jupyter, spec[1]) if spec else _FACTORIES[language]

@@ -1,117 +1,180 @@
-"""Python kernels that are forked from a warm zygote; without one, or until it is ready, they are started cold."""
+"""Warm Python kernels: the service's side of the zygote that they are forked from."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
+import json
 import logging
 import os
+import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from agentbay.local.kernels import languages
+from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.kernel import Kernel, KernelFailed
 from agentbay.local.sandbox.service import zygote_process
 from agentbay.local.sandbox.service.channel import Channel
-from agentbay.local.sandbox.service.manager import Sandbox
+from agentbay.local.sandbox.service.manager import Sandbox, SandboxError
 from agentbay.local.sandbox.service.zygote_process import ZygoteProcess
+from agentbay.local.sandbox.shared import ipc
 from agentbay.local.sandbox.shared.ipc import Message
 
 _logger = logging.getLogger(__name__)
 
 _MODULE = "agentbay.local.kernels.zygote"
-_ATTEMPTS = 3
+_MAX_START_ATTEMPTS = 3  # of the zygote; after that, kernels are started as new processes
+_MAX_REPORT_BYTES = 1 << 16
 _SIGKILL_EXIT_CODE = 137
 
 
 class PythonKernelForker:
-    """Starts Python kernels."""
+    """Starts Python kernels by a fork of the zygote.
+
+    While there is no zygote, they are started as new processes.
+    """
 
     def __init__(self) -> None:
         self._zygote: ZygoteProcess | None = None
         self._channel: Channel | None = None
         self._ready = False
         self._attempts = 0
-        self._numbers = itertools.count(1)
-        self._kernels: dict[int, tuple[Kernel, asyncio.Future[int]]] = {}
 
     @property
     def ready(self) -> bool:
-        """Whether kernels are forked from now on."""
+        """Whether the next kernel will be forked."""
         return self._ready
 
     def start_zygote(self) -> None:
-        """Start the zygote in the background, if that was not done; it takes a second and 100 MiB."""
-        if self._zygote is not None or self._attempts >= _ATTEMPTS or find_spec("IPython") is None:
+        """Start the zygote in the background, unless it runs.
+
+        It takes a second and 100 MiB.
+        """
+        if self._zygote is not None or self._attempts >= _MAX_START_ATTEMPTS or find_spec("IPython") is None:
             return
         self._attempts += 1
-        self._zygote = zygote_process.start_zygote(_MODULE, (), _environment())
+        self._zygote = zygote_process.start_zygote(_MODULE, ())
         self._channel = Channel(self._zygote.socket, self._on_message, self._on_disconnect)
+        # not by its environment, which every kernel could read in /proc/self/environ
+        self._channel.send({"environment": _cache_environment()})
 
-    async def start(self, sandbox: Sandbox, env: Mapping[str, str]) -> Kernel:
-        """Start a kernel in a sandbox."""
+    async def start(self, sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
+        """Start a kernel in a sandbox.
+
+        Raises:
+            KernelFailed: It could not be started.
+        """
         self.start_zygote()
         if self._ready and sandbox.has_namespaces:
             try:
-                return await self._fork(sandbox)
-            except KernelFailed as failure:
-                _logger.warning("no warm kernel: %s", failure)
-        return await languages.start_python(sandbox, env)
+                return await self._fork(sandbox, budget)
+            except KernelFailed as error:
+                _logger.warning("no warm kernel: %s", error)
+        return await languages.start_python(sandbox, env, budget)
 
     def close(self) -> None:
-        """End the zygote; kernels go with their sandboxes."""
-        self._attempts = _ATTEMPTS
+        """Stop the zygote, while kernels end with their sandboxes."""
+        self._attempts = _MAX_START_ATTEMPTS
         if self._channel is not None and self._zygote is not None:
             self._channel.close()
             self._zygote.stop()
         self._ready = False
 
-    async def _fork(self, sandbox: Sandbox) -> Kernel:
-        kernel = Kernel(sandbox)
-        entry, namespaces = await sandbox.get_join_info()
+    async def _fork(self, sandbox: Sandbox, budget: ByteBudget) -> Kernel:
+        kernel = Kernel(sandbox, budget)
+        join_info, namespaces = await sandbox.get_join_info()
         await kernel.connection.open()
         streams, kernel.connection.kernel_fds[:] = list(kernel.connection.kernel_fds), []
-        number = next(self._numbers)
-        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._kernels[number] = kernel, ended
-        entry["environment"] |= languages.PYTHON_ENVIRONMENT
+        join_info["environment"] |= languages.PYTHON_ENVIRONMENT
         group = sandbox.watchdog.cgroup
+        link, zygote_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = [*namespaces, *streams, *(group.open_procs_files() if group else [])]
+        try:
+            ipc.send(link, {"join_info": join_info}, fds)
+        finally:
+            _close_all(fds)
         assert self._channel is not None
-        self._channel.send(
-            {"id": number, "entry": entry}, [*namespaces, *streams, *(group.open_procs_files() if group else [])]
-        )
-        await kernel.wait_until_ready(ended)
+        self._channel.send({}, [zygote_link.detach()])
+        watched = _KernelLink(link, kernel)
+        try:
+            await kernel.wait_until_ready(watched.ended)
+        except BaseException:
+            watched.close()  # at which the zygote kills the kernel
+            kernel.connection.close()
+            raise
         return kernel
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
-        if message["event"] == "ready":
-            self._ready = True
-            return
-        _, ended = self._kernels.pop(message["id"])
-        if message["event"] == "exit":
-            ended.set_result(message["code"])
-        else:
-            ended.set_exception(KernelFailed(message["detail"]))
-            ended.exception()
+        _close_all(fds)
+        self._ready = self._ready or message.get("event") == "ready"
 
     def _on_disconnect(self) -> None:
         assert self._zygote is not None
         _logger.warning("the zygote of Python kernels died: %s", self._zygote.stderr_text())
         self._zygote.stop()
         self._zygote, self._ready = None, False
-        for kernel, ended in self._kernels.values():
-            kernel.kill()  # nobody would hear of its end any more
-            ended.set_result(_SIGKILL_EXIT_CODE)
-        self._kernels.clear()
 
 
-def _environment() -> dict[str, str]:
-    """Where the zygote keeps its files; the list of fonts, which takes seconds to make, outlives it."""
+class _KernelLink:
+    """The socket by which the zygote reports on one kernel.
+
+    The other end is held by the zygote and, until it joins the sandbox, by the process that forks the kernel. So a
+    report is about this kernel only. Nothing but a few bytes is read from it.
+
+    Attributes:
+        ended: Gets the exit code of the kernel.
+    """
+
+    def __init__(self, link: socket.socket, kernel: Kernel) -> None:
+        link.setblocking(False)
+        self._link, self._kernel = link, kernel
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[int] = self._loop.create_future()
+        self._loop.add_reader(link, self._read)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._link.fileno() >= 0:
+            self._loop.remove_reader(self._link)
+            self._link.close()
+
+    def _read(self) -> None:
+        try:
+            report = self._link.recv(_MAX_REPORT_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            report = b""
+        self.close()
+        if not report:  # the zygote died, and nobody would hear of the kernel's exit any more
+            with contextlib.suppress(SandboxError):
+                self._kernel.kill()
+            self.ended.set_result(_SIGKILL_EXIT_CODE)
+            return
+        message = json.loads(report)
+        if "code" in message:
+            self.ended.set_result(message["code"])
+        else:
+            self.ended.set_exception(KernelFailed(message["failure"]))
+            self.ended.exception()  # retrieved, so that asyncio does not log it
+
+
+def _cache_environment() -> dict[str, str]:
+    """Return the variables for the zygote's caches.
+
+    The list of fonts takes seconds to make, so it is kept.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentbay" / "matplotlib"
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         cache = Path(tempfile.mkdtemp(prefix="agentbay-matplotlib-"))
     return {"MPLCONFIGDIR": str(cache), "IPYTHONDIR": str(cache.with_name("ipython"))}
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -1,140 +1,224 @@
-"""The process that warm Python kernels are forked from.
+"""The zygote: the process that warm Python kernels are forked from.
 
-It holds IPython, numpy, pandas and matplotlib, ready to run; no keys, nothing of the host's environment. It runs no
-user's code: a child first joins the sandbox and gives up every right, then the kernel is forked from that child.
+It has imported IPython, numpy, pandas and matplotlib. It runs no code of users, and it reads nothing about sessions: a
+request is only a socket, the link of one kernel. A child reads from the link which sandbox to join, so nothing of one
+session is ever in the memory of another session's kernel.
+
+A kernel is born by a double fork. The first child closes all descriptors but its link, joins the namespaces and drops
+all privileges; it is invisible to the sandbox. The second child, the kernel, is visible there from its first moment. It
+is made dumpable last, when it holds nothing but its own socket and pipes: before, code of its session could stop it and
+take over what it holds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from agentbay.local.kernels.programs import python_kernel
 from agentbay.local.sandbox.shared import ipc, proc_fs, seccomp, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo
-from agentbay.local.sandbox.zygote import namespaces
+from agentbay.local.sandbox.zygote import namespaces, process_title
 
-_DESCRIPTORS = 4096
+_FIRST_FREE_FD, _KERNEL_SOCKET_FD = 4, 3
+_OOM_SCORE_ADJUSTMENT = "500"  # of 1000: short of memory, kernels are killed before the service
 
 
 def main(fd: int) -> NoReturn:
-    """Fork kernels as asked through the socket `fd`, until it closes."""
+    """Fork kernels as requested through the socket `fd`, until it closes."""
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)  # kernels are grandchildren
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)  # a kernel's parent exits, and this process gets its exit code
+    process_title.set_process_title("agentbay-kernel")  # the command line tells where on the host this package lies
+    sys.orig_argv[:] = sys.argv[:1]
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("500")
+        file.write(_OOM_SCORE_ADJUSTMENT)
+    control = socket.socket(fileno=fd)
+    message, _ = ipc.receive(control)
+    if message is None:
+        os._exit(0)
+    os.environ.update(message["environment"])
     shell = python_kernel.create_shell()
     python_kernel.warm_up(shell)
     os.chdir("/")
     os.umask(0o022)
     gc.collect()
     gc.freeze()  # so that a collection in a child does not touch, and copy, every page
-    KernelZygote(socket.socket(fileno=fd), shell).serve()
+    KernelZygote(control, shell).serve()
+
+
+class _Joining(NamedTuple):
+    """A first child on its way into a sandbox."""
+
+    pid_pipe: int  # brings the kernel's pid
+    link: socket.socket
 
 
 class KernelZygote:
-    """Forks, and says of each kernel how it ended."""
+    """Forks kernels, and reports to each one's link how it ended.
+
+    It never waits for a child: code of a session can slow down or stop the processes in its sandbox.
+    """
 
     def __init__(self, control: socket.socket, shell: Any) -> None:
         self._control, self._shell = control, shell
         self._seccomp_filter = seccomp.build_filter(syscalls.ARCHITECTURE)
-        self._request_by_pid: dict[int, int] = {}  # request id by pid
+        self._joining: dict[int, _Joining] = {}  # by pid of the first child
+        self._links: dict[int, socket.socket] = {}  # by pid of the kernel
+        self._unclaimed_exits: dict[int, int] = {}  # exit codes of kernels whose first child has not been reaped yet
+        self._poll = select.poll()
+        self._open_files_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # each kernel takes a descriptor here; children get the former limit back
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._open_files_limit[1], self._open_files_limit[1]))
         self._wakeup_fd, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only for its byte in the pipe
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def serve(self) -> NoReturn:
-        """Serve the host until it goes away; the kernels go with their sandboxes."""
+        """Serve the host until it disconnects."""
         ipc.send(self._control, {"event": "ready"})
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(self._wakeup_fd, select.POLLIN)
+        self._poll.register(self._control, select.POLLIN)
+        self._poll.register(self._wakeup_fd, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            for fd, _ in self._poll.poll():
                 if fd == self._wakeup_fd:
                     os.read(fd, 4096)
                     self._reap()
+                elif fd == self._control.fileno():
+                    self._handle_request()
                 else:
-                    self._handle_next()
+                    self._kill_abandoned(fd)
 
-    def _handle_next(self) -> None:
+    def _handle_request(self) -> None:
         message, fds = ipc.receive(self._control)
         if message is None:
             os._exit(0)
-        try:
-            self._fork(message["id"], message["entry"], fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        self._fork(socket.socket(fileno=fds[0]))
 
-    def _fork(self, request: int, entry: JoinInfo, fds: list[int]) -> None:
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+    def _fork(self, link: socket.socket) -> None:
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             pid = os.fork()
         except OSError as error:
-            pid = -1
-            os.write(writer, json.dumps({"failure": str(error)}).encode())
-        if pid == 0:
-            self._join_sandbox(entry, fds, writer)
-        os.close(writer)
-        with open(reader, "rb") as pipe:
-            told = json.loads(pipe.read() or b'{"failure": "it died on its way into the sandbox"}')
-        if pid > 0:
-            os.waitpid(pid, 0)
-        if "pid" in told:
-            self._request_by_pid[told["pid"]] = request
+            os.close(reader)
+            _report_and_close(link, {"failure": str(error)})
         else:
-            ipc.send(self._control, {"event": "failed", "id": request, "detail": told["failure"]})
+            if pid == 0:
+                self._join_sandbox(link, writer)
+            self._joining[pid] = _Joining(reader, link)
+        os.close(writer)
 
-    def _join_sandbox(self, entry: JoinInfo, fds: list[int], writer: int) -> NoReturn:
+    def _join_sandbox(self, link: socket.socket, pid_pipe: int) -> NoReturn:
+        """Join the sandbox that the link names, and fork the kernel there."""
         try:
-            streams = len(NAMESPACES)
-            for door in fds[streams + 3 :]:
-                os.write(door, b"0")  # into the sandbox's control groups
-            namespaces.join_namespaces(fds[:streams], entry, self._seccomp_filter)
+            signal.set_wakeup_fd(-1)
+            _close_all_but({link.fileno(), pid_pipe})  # nothing here may reach a sandbox, other sessions' least of all
+            message, fds = ipc.receive(link)
+            if message is None:
+                os._exit(0)
+            join_info: JoinInfo = message["join_info"]
+            first, last = len(NAMESPACES), len(NAMESPACES) + 3
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._open_files_limit)
+            namespaces.join_cgroups(fds[last:])
+            namespaces.join_namespaces(fds[:first], join_info, self._seccomp_filter)
+            for fd in fds[:first]:
+                os.close(fd)
             pid = os.fork()
             if pid == 0:
-                _run_kernel(self._shell, entry, fds[streams : streams + 3])
-            os.write(writer, json.dumps({"pid": pid}).encode())
+                os.close(pid_pipe)
+                link.close()
+                _run_kernel(self._shell, join_info, fds[first:last])
+            os.write(pid_pipe, b"%d" % pid)
         except BaseException as error:  # noqa: BLE001 - the end of a forked child: whatever it is, the host must hear of it
-            os.write(writer, json.dumps({"failure": str(error) or repr(error)}).encode())
+            _report_and_close(link, {"failure": str(error) or repr(error)})
         finally:
             os._exit(1)
 
     def _reap(self) -> None:
         for pid, code in proc_fs.reap_children():
-            request = self._request_by_pid.pop(pid, None)
-            if request is not None:
-                ipc.send(self._control, {"event": "exit", "id": request, "code": code})
+            if pid in self._joining:
+                self._on_joined(*self._joining.pop(pid))
+            elif pid in self._links:
+                self._on_kernel_exit(pid, code)
+            else:
+                self._unclaimed_exits[pid] = code
+
+    def _on_joined(self, pid_pipe: int, link: socket.socket) -> None:
+        """Record the kernel of a first child that has exited."""
+        try:
+            text = os.read(pid_pipe, 32)
+        except BlockingIOError:  # it was killed, and its kernel still holds the other end
+            text = b""
+        os.close(pid_pipe)
+        if not text:
+            _report_and_close(link, {"failure": "it died on its way into the sandbox"})
+            return
+        pid = int(text)
+        self._links[pid] = link
+        self._poll.register(link, 0)  # its end is always reported
+        if pid in self._unclaimed_exits:
+            self._on_kernel_exit(pid, self._unclaimed_exits.pop(pid))
+
+    def _on_kernel_exit(self, pid: int, code: int) -> None:
+        link = self._links.pop(pid)
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(link)
+        _report_and_close(link, {"code": code})
+
+    def _kill_abandoned(self, fd: int) -> None:
+        """Kill the kernel whose link the host has closed."""
+        self._poll.unregister(fd)
+        for pid, link in self._links.items():
+            if link.fileno() == fd:
+                os.kill(pid, signal.SIGKILL)
 
 
-def _run_kernel(shell: Any, entry: JoinInfo, streams: Sequence[int]) -> NoReturn:
+def _report_and_close(link: socket.socket, report: dict[str, Any]) -> None:
+    with link, contextlib.suppress(OSError):  # the host has closed its end
+        link.send(json.dumps(report).encode(), socket.MSG_DONTWAIT)
+
+
+def _close_all_but(kept: Collection[int]) -> None:
+    """Close all other descriptors, and open /dev/null as standard streams."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):  # the one by which the directory was read
+                os.close(int(name))
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # 0, the lowest that is free
+    for stream in 1, 2:
+        os.dup2(null, stream)
+
+
+def _run_kernel(shell: Any, join_info: JoinInfo, streams: Sequence[int]) -> NoReturn:
     """Become a kernel, as if this process had been started in the sandbox."""
     try:
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # or it could not read its own /proc
         os.setsid()
-        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        control = os.dup(streams[0])
-        for stream, fd in enumerate((os.open(os.devnull, os.O_RDONLY), *streams[1:])):
+        control, null = os.dup(streams[0]), os.open(os.devnull, os.O_RDONLY)
+        for stream, fd in enumerate((null, *streams[1:])):
             os.dup2(fd, stream)
-        os.dup2(control, 3)
-        os.closerange(4, _DESCRIPTORS)
+        os.dup2(control, _KERNEL_SOCKET_FD)
+        os.closerange(_FIRST_FREE_FD, max(*streams, control, null) + 1)  # the first child has left no others
         os.environ.clear()
-        os.environ.update(entry["environment"])
-        os.chdir(entry["home"])
+        os.environ.update(join_info["environment"])
+        os.chdir(join_info["home"])
         gc.enable()
         for name in [name for name in sys.modules if name.partition(".")[0] == "agentbay"]:
             del sys.modules[name]  # the user may have a package of that name, or want to install ours
         del sys.path[0]
-        python_kernel.serve(shell, socket.socket(fileno=3))
+        kernel_socket = socket.socket(fileno=_KERNEL_SOCKET_FD)
+        # Last, since it opens /proc/PID/mem and /proc/PID/fd to the sandbox's other processes. Without it, the kernel
+        # could not read its own /proc.
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+        python_kernel.serve(shell, kernel_socket)
     finally:
         os._exit(1)

@@ -1,5 +1,4 @@
-// The Java kernel: JShell at a socket, which is descriptor 0. Frames are as for the Python kernel: a length of 4 bytes
-// and a JSON object. What code writes is in the pipes, descriptors 1 and 2, before a frame that comes after it is sent.
+// The Java kernel: JShell, connected to a socket (descriptor 0). connection.py describes the frames.
 
 import java.io.*;
 import java.lang.reflect.Constructor;
@@ -17,7 +16,9 @@ import jdk.jshell.*;
 import jdk.jshell.Snippet.SubKind;
 
 public class JavaKernel {
-    private static final Pattern TEXT = Pattern.compile("\"((?:[^\"\\\\]|\\\\.)*+)\"");
+    private static final int MAX_DISPLAY_CHARS = 4 << 20; // at most 24 MiB, as an escape takes 6 bytes
+    private static final int MAX_ERROR_CHARS = 256 * 1024; // kept of the message of an error, and of its traceback
+    private static final Pattern JSON_STRING = Pattern.compile("\"((?:[^\"\\\\]|\\\\.)*+)\"");
     private static final String[] IMPORTS = {
         "java.io.*", "java.math.*", "java.net.*", "java.nio.file.*", "java.util.*", "java.util.concurrent.*",
         "java.util.function.*", "java.util.regex.*", "java.util.stream.*",
@@ -41,8 +42,8 @@ public class JavaKernel {
         while (true) {
             String request = receive();
             if (request == null) System.exit(0);
-            // every value in a request to run code is a text: "code", the code, "env", then names and values
-            List<String> texts = TEXT.matcher(request).results().map(text -> unescaped(text.group(1))).toList();
+            // a request to run code holds only strings: "code", the code, "env", then names and values
+            List<String> texts = JSON_STRING.matcher(request).results().map(found -> unescaped(found.group(1))).toList();
             if (texts.get(0).equals("code")) {
                 setRunning(true);
                 for (int i = 3; i < texts.size(); i += 2) environment().put(texts.get(i), texts.get(i + 1));
@@ -54,7 +55,7 @@ public class JavaKernel {
         }
     }
 
-    /** The map behind System.getenv(), which Java keeps from being changed. */
+    /** Return the map behind System.getenv(), which Java does not let anybody change. */
     @SuppressWarnings("unchecked")
     private static Map<String, String> environment() throws ReflectiveOperationException {
         Field known = Class.forName("java.lang.ProcessEnvironment").getDeclaredField("theEnvironment");
@@ -69,7 +70,7 @@ public class JavaKernel {
         if (now) interrupted = false;
     }
 
-    /** Stop what runs; false if nothing does. While JShell compiles, this does nothing: it takes another try. */
+    /** Stop the running code, or return false if none runs. While JShell compiles, this has no effect: try again. */
     private static synchronized boolean stop(JShell shell) {
         if (running && interrupted) shell.stop();
         return running && interrupted;
@@ -78,7 +79,7 @@ public class JavaKernel {
     private static void pause() {
         try {
             Thread.sleep(50);
-        } catch (InterruptedException ignored) { // nobody does that
+        } catch (InterruptedException ignored) { // nobody interrupts this thread
         }
     }
 
@@ -87,7 +88,7 @@ public class JavaKernel {
         try {
             evaluate(shell, code);
         } catch (Throwable error) {
-            fail(error.getClass().getSimpleName(), String.valueOf(error.getMessage()), "");
+            sendError(error.getClass().getSimpleName(), String.valueOf(error.getMessage()), "");
         }
         System.out.flush();
         System.err.flush();
@@ -102,20 +103,20 @@ public class JavaKernel {
             String source = info.completeness().isComplete() ? info.source() : rest;
             rest = info.completeness().isComplete() ? info.remaining() : "";
             for (SnippetEvent event : shell.eval(source)) {
-                if (event.causeSnippet() == null && !tell(shell, event, rest.isBlank())) return;
+                if (event.causeSnippet() == null && !reportSnippet(shell, event, rest.isBlank())) return;
             }
         }
     }
 
-    private static boolean tell(JShell shell, SnippetEvent event, boolean last) {
+    private static boolean reportSnippet(JShell shell, SnippetEvent event, boolean last) {
         if (interrupted) {
-            fail("Interrupted", "the code was interrupted", "");
+            sendError("Interrupted", "the code was interrupted", "");
             return false;
         }
         if (event.status() == Snippet.Status.REJECTED) {
             String why = shell.diagnostics(event.snippet()).filter(Diag::isError)
                 .map(found -> found.getMessage(Locale.ROOT)).collect(Collectors.joining("\n"));
-            fail("CompileError", why, why + "\n\n" + event.snippet().source() + "\n");
+            sendError("CompileError", why, why + "\n\n" + event.snippet().source() + "\n");
             return false;
         }
         if (event.exception() instanceof EvalException) {
@@ -125,24 +126,36 @@ public class JavaKernel {
             String name = thrown.getExceptionClassName();
             String message = thrown.getMessage() == null ? "" : thrown.getMessage();
             String head = name + (message.isEmpty() ? "" : ": " + message) + "\n";
-            fail(name.substring(name.lastIndexOf('.') + 1), message, head + trace.toString().replaceFirst("[^\n]*\n", ""));
+            sendError(name.substring(name.lastIndexOf('.') + 1), message, head + trace.toString().replaceFirst("[^\n]*\n", ""));
             return false;
         }
         if (event.exception() != null) {
-            fail("UnresolvedReference", String.valueOf(event.exception().getMessage()), "");
+            sendError("UnresolvedReference", String.valueOf(event.exception().getMessage()), "");
             return false;
         }
         SubKind kind = event.snippet().subKind();
         boolean shown = kind == SubKind.TEMP_VAR_EXPRESSION_SUBKIND || kind == SubKind.VAR_VALUE_SUBKIND;
         if (last && shown && event.value() != null) {
-            send("\"event\": \"result\", \"main\": true, \"data\": {\"text/plain\": " + quoted(event.value()) + "}");
+            String value = event.value();
+            if (value.length() > MAX_DISPLAY_CHARS) {
+                value = "[left out: " + value.length() + " characters are more than can be shown]";
+            }
+            send("\"event\": \"result\", \"main\": true, \"data\": {\"text/plain\": " + quoted(value) + "}");
         }
         return true;
     }
 
-    private static void fail(String name, String value, String traceback) {
-        send("\"event\": \"error\", \"name\": " + quoted(name) + ", \"value\": " + quoted(value)
-            + ", \"traceback\": " + quoted(traceback));
+    private static void sendError(String name, String value, String traceback) {
+        send("\"event\": \"error\", \"name\": " + quoted(name) + ", \"value\": " + quoted(shorten(value))
+            + ", \"traceback\": " + quoted(shorten(traceback)));
+    }
+
+    /** Cut the middle out of a long text. */
+    private static String shorten(String text) {
+        if (text.length() <= MAX_ERROR_CHARS) return text;
+        int half = MAX_ERROR_CHARS / 2;
+        return text.substring(0, half) + "\n[cut: " + (text.length() - 2 * half) + " characters]\n"
+            + text.substring(text.length() - half);
     }
 
     private static synchronized void send(String fields) {

@@ -1,1 +1,1 @@
-"""Programs that run inside sandboxes, as their users; they import nothing of this package."""
+"""The kernel programs, which run inside sandboxes and import nothing of this package."""

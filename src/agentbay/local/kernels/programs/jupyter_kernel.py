@@ -1,7 +1,6 @@
-"""A kernel of Jupyter's, whatever its language: translates between its messages and the frames of this package.
+"""The bridge to any Jupyter kernel: it translates Jupyter's messages into frames.
 
-It runs inside the sandbox, and so does the kernel, which it starts and reaches through Unix sockets. Frames are as for
-the Python kernel. Descriptor 0 is the socket at first.
+Bridge and kernel run inside the sandbox, and talk through Unix sockets. `connection.py` describes the frames.
 """
 
 from __future__ import annotations
@@ -23,13 +22,15 @@ from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 
-_START_TIMEOUT_SECONDS = 55.0  # seconds to start
+_START_TIMEOUT_SECONDS = 55.0  # less than the service waits
+_MAX_FRAME_BYTES = 32 << 20  # the service takes no larger ones
+_MAX_ERROR_CHARS = 256 << 10  # kept of the message of an error, and of its traceback
 _PR_SET_PDEATHSIG = 1
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_COLOUR_SEQUENCE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class JupyterBridge:
-    """The kernel, and the socket to the service."""
+    """One Jupyter kernel and the socket to the service."""
 
     def __init__(self, spec: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -41,8 +42,8 @@ class JupyterBridge:
         self._execution_task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start it, and return when it can run code."""
-        # what it writes there comes as messages too, or is for nobody
+        """Start the kernel, and return when it can run code."""
+        # its output comes as messages
         await self._manager.start_kernel(preexec_fn=_die_with_parent, stdout=DEVNULL, stderr=DEVNULL)
         self._client = self._manager.client()
         self._client.start_channels()
@@ -50,7 +51,7 @@ class JupyterBridge:
         self.send("ready", pid=os.getpid())
 
     async def serve(self) -> NoReturn:
-        """Do what the service asks until it hangs up, or the kernel dies."""
+        """Serve until the service disconnects or the kernel exits."""
         ended = asyncio.create_task(self._exit_with_kernel())
         with contextlib.suppress(asyncio.IncompleteReadError):
             while True:
@@ -65,8 +66,11 @@ class JupyterBridge:
         os._exit(0)
 
     def send(self, event: str, **facts: Any) -> None:
-        """Send a frame."""
-        body = json.dumps({"event": event, **facts}).encode()
+        """Send a frame, or say in its place that it is too large."""
+        body = _encode({"event": event, **facts})
+        if len(body) > _MAX_FRAME_BYTES:
+            text = f"[left out: {len(body)} bytes are more than can be shown]"
+            body = _encode({"event": event, **facts, "data": {"text/plain": text}})
         self._writer.write(len(body).to_bytes(4, "little") + body)
 
     async def _exit_with_kernel(self) -> NoReturn:
@@ -108,17 +112,30 @@ class JupyterBridge:
                 update = kind == "update_display_data"
                 self.send("result", data=content["data"], main=False, display=display, update=update)
             case "clear_output":
-                self.send("clear")
+                self.send("clear", wait=content.get("wait", False))
             case "error":
                 lines = "\n".join(content.get("traceback", []))
-                traceback = _COLOURS.sub("", f"{lines}\n" if lines else "")
-                self.send("error", name=content["ename"] or "Error", value=content["evalue"], traceback=traceback)
-            case _:  # of no interest here: what runs, what is busy
+                traceback = _COLOUR_SEQUENCE.sub("", f"{lines}\n" if lines else "")
+                name = content["ename"] or "Error"
+                self.send("error", name=name, value=_shorten(content["evalue"]), traceback=_shorten(traceback))
+            case _:  # such as the status of the kernel
                 pass
 
 
 def _is_reply_to(message: dict[str, Any], request: str) -> bool:
     return bool(message["parent_header"].get("msg_id") == request)
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def _shorten(text: str) -> str:
+    """Cut the middle out of a long text."""
+    if len(text) <= _MAX_ERROR_CHARS:
+        return text
+    half = _MAX_ERROR_CHARS // 2
+    return f"{text[:half]}\n[cut: {len(text) - 2 * half} characters]\n{text[-half:]}"
 
 
 def _write(fd: int, text: str) -> None:
@@ -131,7 +148,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _explain(spec: str, error: BaseException) -> str:
+def _explain_failure(spec: str, error: BaseException) -> str:
     if isinstance(error, NoSuchKernel):
         manager = KernelSpecManager()
         found = ", ".join(sorted(manager.find_kernel_specs())) or "none"
@@ -144,7 +161,7 @@ def _explain(spec: str, error: BaseException) -> str:
 
 
 async def main(spec: str) -> None:
-    """Start the kernel of a kernelspec, and serve."""
+    """Start the kernel of a kernelspec, and serve it."""
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     reader, writer = await asyncio.open_unix_connection(sock=control, limit=1 << 26)
@@ -152,7 +169,7 @@ async def main(spec: str) -> None:
         kernel = JupyterBridge(spec, reader, writer)
         await kernel.start()
     except (NoSuchKernel, OSError, RuntimeError) as error:
-        body = json.dumps({"event": "failed", "message": _explain(spec, error)}).encode()
+        body = json.dumps({"event": "failed", "message": _explain_failure(spec, error)}).encode()
         writer.write(len(body).to_bytes(4, "little") + body)
         await writer.drain()
         os._exit(1)

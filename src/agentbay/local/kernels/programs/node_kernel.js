@@ -1,20 +1,22 @@
-// The JavaScript kernel. Code runs by way of V8's inspector, whose REPL mode knows top-level await and lets `const` be
-// declared again. A second thread holds the socket (descriptor 3), so that code which never comes back can be
-// interrupted. Frames are as for the Python kernel: a length of 4 bytes and a JSON object. What code writes is in the
-// pipes, descriptors 1 and 2, before a frame that comes after it is sent.
+// The JavaScript kernel. connection.py describes the frames.
+//
+// Code runs through V8's inspector, whose REPL mode allows top-level await and lets code declare a `const` again. A
+// second thread, the control thread, holds the socket (descriptor 3), so that endless code can be interrupted.
 'use strict';
 
 const process = globalThis.process; // code may declare a `process` of its own
-const CONTROL = 3;
+const SOCKET_FD = 3;
+const MAX_DISPLAY_BYTES = 24 * 2 ** 20; // of all forms of one display; the service takes frames of up to 32 MiB
+const MAX_ERROR_CHARS = 256 * 1024; // kept of the message of an error, and of its traceback
 
-/** The thread at the socket. */
-function controller() {
+/** The main function of the control thread. */
+function runControlThread() {
   const { workerData, parentPort } = require('node:worker_threads');
   const inspector = require('node:inspector');
   const net = require('node:net');
-  const PATIENCE = 200; // milliseconds for interrupted code to end by itself
+  const INTERRUPT_GRACE_MS = 200; // for interrupted code to end by itself
 
-  const socket = new net.Socket({ fd: workerData.control, readable: true, writable: true });
+  const socket = new net.Socket({ fd: workerData.socketFd, readable: true, writable: true });
   let count = 0;
   let running = false;
 
@@ -27,18 +29,18 @@ function controller() {
 
   function interrupt(id) {
     if (!running || id !== count) return;
-    process.kill(0, 'SIGINT'); // the processes that the code waits for
-    const session = new inspector.Session(); // only now: a process with a debugger does not end before that has left
+    process.kill(0, 'SIGINT'); // for the child processes that the code waits for
+    const session = new inspector.Session(); // opened late: a process does not exit while an inspector is connected
     session.connectToMainThread();
     session.post('Runtime.terminateExecution', () => {});
     setTimeout(() => {
       session.disconnect();
-      parentPort.postMessage({ answer: id }); // which it can if it only waits for something
-      setTimeout(interrupt, PATIENCE, id); // perhaps it had not begun
-    }, PATIENCE);
+      parentPort.postMessage({ ping: id }); // answered only if the code awaits something
+      setTimeout(interrupt, INTERRUPT_GRACE_MS, id); // in case the code had not begun
+    }, INTERRUPT_GRACE_MS);
   }
 
-  function giveUp(id) {
+  function reportInterrupted(id) {
     if (!running || id !== count) return;
     send({ event: 'error', name: 'Interrupted', value: 'the code was interrupted', traceback: '' });
     end();
@@ -65,9 +67,9 @@ function controller() {
     }
   });
   socket.on('close', () => process.kill(workerData.pid, 'SIGKILL'));
-  parentPort.on('message', ({ id, answered, ...message }) => {
-    if (answered !== undefined) return giveUp(answered); // it waits for what does not come
-    if (id !== undefined && (id !== count || !running)) return; // of code that was given up
+  parentPort.on('message', ({ id, pong, ...message }) => {
+    if (pong !== undefined) return reportInterrupted(pong); // the code awaits what may never come
+    if (id !== undefined && (id !== count || !running)) return; // a late message of interrupted code
     if (message.event === 'done') end();
     else send(message);
   });
@@ -79,19 +81,19 @@ const inspector = require('node:inspector');
 const stream = require('node:stream');
 const util = require('node:util');
 const { Worker } = require('node:worker_threads');
-const DISPLAY = Symbol.for('Jupyter.display'); // as Deno's notebooks have it: a method that returns forms by MIME type
-const worker = new Worker(`(${controller})()`, { eval: true, workerData: { control: CONTROL, pid: process.pid } });
-const tell = (message) => worker.postMessage(message);
+const DISPLAY = Symbol.for('Jupyter.display'); // a method that returns content by MIME type, as in Deno's notebooks
+const worker = new Worker(`(${runControlThread})()`, { eval: true, workerData: { socketFd: SOCKET_FD, pid: process.pid } });
+const postToControl = (message) => worker.postMessage(message);
 
-// Node writes to pipes behind the program's back once they are full.
-const pause = new Int32Array(new SharedArrayBuffer(4));
+// Node buffers output once a pipe is full, and loses it at an exit. So output is written here, synchronously.
+const sleepCell = new Int32Array(new SharedArrayBuffer(4));
 function writeAll(fd, chunk) {
   for (let from = 0; from < chunk.length;) {
     try {
       from += fs.writeSync(fd, chunk, from);
     } catch (error) {
       if (error.code !== 'EAGAIN') throw error;
-      Atomics.wait(pause, 0, 0, 1);
+      Atomics.wait(sleepCell, 0, 0, 1);
     }
   }
 }
@@ -110,7 +112,7 @@ function isBundle(value) {
   return keys.length > 0 && keys.every((key) => /^\w+\/./.test(key));
 }
 
-function forms(value) {
+function toMimeBundle(value) {
   try {
     if (typeof value?.[DISPLAY] === 'function') return value[DISPLAY]();
     if (isBundle(value)) return value;
@@ -120,44 +122,73 @@ function forms(value) {
   }
 }
 
-function explain(error) {
-  if (!util.types.isNativeError(error) && !(error instanceof Error)) {
-    return { name: 'Error', value: util.inspect(error), traceback: '' };
+/** Remove the largest forms until the rest fits into a frame. */
+function dropLargeForms(forms) {
+  let sizes;
+  try {
+    sizes = Object.entries(forms).map(([mime, form]) => [mime, Buffer.byteLength(JSON.stringify(form) ?? '')]);
+  } catch (error) { // a cycle or a BigInt, which JSON does not have
+    return { 'text/plain': `[cannot be shown: ${error}]` };
   }
-  const stack = String(error.stack ?? '').split(/\n +at (?=Session\.post \(node:inspector)/)[0]; // the rest is this kernel's
-  return { name: String(error.name), value: String(error.message), traceback: `${stack}\n` };
+  sizes.sort((one, other) => one[1] - other[1]);
+  let total = sizes.reduce((sum, [, size]) => sum + size, 0);
+  if (total <= MAX_DISPLAY_BYTES) return forms;
+  const kept = { ...forms };
+  const largest = sizes.at(-1)[1];
+  while (total > MAX_DISPLAY_BYTES) {
+    const [mime, size] = sizes.pop();
+    total -= size;
+    delete kept[mime];
+  }
+  return { 'text/plain': `[left out: ${largest} bytes are more than can be shown]`, ...kept };
 }
 
-const as = (mime, convert = String) => (content) => ({
+/** Cut the middle out of a long text. */
+function shorten(text) {
+  if (text.length <= MAX_ERROR_CHARS) return text;
+  const half = MAX_ERROR_CHARS / 2;
+  return `${text.slice(0, half)}\n[cut: ${text.length - 2 * half} characters]\n${text.slice(-half)}`;
+}
+
+function explain(error) {
+  if (!util.types.isNativeError(error) && !(error instanceof Error)) {
+    return { name: 'Error', value: shorten(util.inspect(error)), traceback: '' };
+  }
+  const stack = String(error.stack ?? '').split(/\n +at (?=Session\.post \(node:inspector)/)[0]; // the rest are frames of this kernel
+  return { name: String(error.name), value: shorten(String(error.message)), traceback: shorten(`${stack}\n`) };
+}
+
+const displayAs = (mime, convert = String) => (content) => ({
   [DISPLAY]: () => ({ [mime]: convert(content), 'text/plain': `<${mime}>` }),
 });
 const base64 = (content) => (typeof content === 'string' ? content : Buffer.from(content).toString('base64'));
 const helpers = {
   display(value) {
-    tell({ event: 'result', data: typeof value === 'string' ? { 'text/plain': value } : forms(value), main: false });
+    const data = typeof value === 'string' ? { 'text/plain': value } : toMimeBundle(value);
+    postToControl({ event: 'result', data: dropLargeForms(data), main: false });
   },
-  html: as('text/html'),
-  markdown: as('text/markdown'),
-  latex: as('text/latex'),
-  svg: as('image/svg+xml'),
-  png: as('image/png', base64),
-  jpeg: as('image/jpeg', base64),
-  json: as('application/json', (content) => content),
-  vega: as('application/vnd.vegalite.v5+json', (content) => content),
+  html: displayAs('text/html'),
+  markdown: displayAs('text/markdown'),
+  latex: displayAs('text/latex'),
+  svg: displayAs('image/svg+xml'),
+  png: displayAs('image/png', base64),
+  jpeg: displayAs('image/jpeg', base64),
+  json: displayAs('application/json', (content) => content),
+  vega: displayAs('application/vnd.vegalite.v5+json', (content) => content),
   require: require('node:module').createRequire(`${process.cwd()}/`),
 };
 for (const [name, value] of Object.entries(helpers)) {
   Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
 }
 
-// What the inspector finds is handed over here; a function it calls on an object gets the object itself.
-let taken;
-Object.defineProperty(globalThis, Symbol.for('agentbay'), { value: { take: (value) => { taken = value; }, load: dynamicImport } });
+// The inspector calls a function on a remote object, and the function stores the object itself here.
+let fetchedValue;
+Object.defineProperty(globalThis, Symbol.for('agentbay'), { value: { take: (value) => { fetchedValue = value; }, load: dynamicImport } });
 
 const session = new inspector.Session();
 session.connect();
 
-function fetch(remote) {
+function resolveRemoteObject(remote) {
   if (remote.type === 'string' || remote.type === 'boolean') return remote.value;
   if (!remote.objectId) {
     return { [util.inspect.custom]: () => remote.unserializableValue ?? remote.description ?? String(remote.value) };
@@ -165,34 +196,34 @@ function fetch(remote) {
   session.post('Runtime.callFunctionOn', {
     objectId: remote.objectId, functionDeclaration: 'function () { "use strict"; globalThis[Symbol.for("agentbay")].take(this); }',
   });
-  return taken;
+  return fetchedValue;
 }
 
-function finish(id, failure, outcome) {
+function reportOutcome(id, failure, outcome) {
   if (failure) {
     const value = /terminated/.test(failure.message) ? 'the code was interrupted' : failure.message;
-    tell({ id, event: 'error', name: 'Interrupted', value, traceback: '' });
+    postToControl({ id, event: 'error', name: 'Interrupted', value, traceback: '' });
   } else if (outcome.exceptionDetails) {
     const { exception, text } = outcome.exceptionDetails;
-    tell({ id, event: 'error', ...explain(exception ? fetch(exception) : text) });
+    postToControl({ id, event: 'error', ...explain(exception ? resolveRemoteObject(exception) : text) });
   } else if (outcome.result.type !== 'undefined') {
-    tell({ id, event: 'result', data: forms(fetch(outcome.result)), main: true });
+    postToControl({ id, event: 'result', data: dropLargeForms(toMimeBundle(resolveRemoteObject(outcome.result))), main: true });
   }
-  taken = undefined;
+  fetchedValue = undefined;
   session.post('Runtime.releaseObjectGroup', { objectGroup: 'cell' });
-  tell({ id, event: 'done' });
+  postToControl({ id, event: 'done' });
 }
 
-worker.on('message', ({ id, code, env, answer }) => {
-  if (answer !== undefined) return tell({ answered: answer });
+worker.on('message', ({ id, code, env, ping }) => {
+  if (ping !== undefined) return postToControl({ pong: ping });
   Object.assign(process.env, env);
-  // the inspector's scripts have no loader of their own
+  // scripts of the inspector cannot use import(), so they call the loader's
   const expression = code.replace(/(?<![\w$.])import\s*(?=\()/g, 'globalThis[Symbol.for("agentbay")].load');
   const options = { expression, replMode: true, awaitPromise: true, objectGroup: 'cell' };
-  session.post('Runtime.evaluate', options, (failure, outcome) => finish(id, failure, outcome));
+  session.post('Runtime.evaluate', options, (failure, outcome) => reportOutcome(id, failure, outcome));
 });
 
 const report = (error) => process.stderr.write(`${error?.stack ?? util.inspect(error)}\n`);
-process.on('uncaughtException', report); // of timers and the like: the kernel goes on
+process.on('uncaughtException', report); // in timers and callbacks: the kernel survives
 process.on('unhandledRejection', report);
 process.on('SIGINT', () => {});

@@ -1,8 +1,6 @@
-"""The Python kernel: IPython's shell, display system and formatters at a socket.
+"""The Python kernel: IPython's shell and display system, connected to a socket.
 
-It runs inside a sandbox, either as a program of its own or in a child of the zygote. Descriptor 0 is the socket at
-first: each way go frames, a length of 4 bytes and a JSON object. What code and the processes that it starts write goes
-to descriptors 1 and 2, which are pipes; before a frame is sent, everything written until then is in the pipes.
+It runs inside a sandbox, as a program of its own or in a child of the zygote. `connection.py` describes the protocol.
 """
 
 from __future__ import annotations
@@ -32,7 +30,8 @@ from IPython.core.error import StdinNotImplementedError
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell
 
-_MAX_DISPLAY_BYTES = 24 << 20  # bytes of one thing shown; the service takes no larger frame than 32 MiB
+_MAX_DISPLAY_BYTES = 24 << 20  # on the wire, of all forms of one display; the service takes frames of up to 32 MiB
+_MAX_ERROR_CHARS = 256 << 10  # kept of the message of an error, and of its traceback
 _PRELOADED = ("numpy", "pandas", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
 _WARM_UP_CODE = (
     "1 + 1",
@@ -44,7 +43,7 @@ _MATPLOTLIB_BACKEND = "module://matplotlib_inline.backend_inline"
 
 
 class ServiceConnection:
-    """The way to the service."""
+    """The socket to the service."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
@@ -53,21 +52,26 @@ class ServiceConnection:
         self._send_lock = threading.Lock()  # code may display from threads of its own
 
     def open(self, sock: socket.socket) -> None:
-        """Send to `sock` from now on."""
+        """Use a socket from now on."""
         self._socket, self._pid = sock, os.getpid()
         self._streams = (sys.stdout, sys.stderr)
 
+    @property
+    def in_forked_child(self) -> bool:
+        """Whether this process is a child that code has forked."""
+        return os.getpid() != self._pid
+
     def send(self, event: str, **facts: Any) -> None:
-        """Send a frame after what has been written so far; a forked child of the kernel has nobody to tell."""
-        if self._socket is None or os.getpid() != self._pid:
+        """Send a frame after all output so far, except in a forked child."""
+        if self._socket is None or self.in_forked_child:
             return
         with _InterruptHandler.deferred(), self._send_lock:
             self.flush()
-            body = json.dumps({"event": event, **facts}, default=repr).encode()
+            body = _encode({"event": event, **facts})
             self._socket.sendall(len(body).to_bytes(4, "little") + body)
 
     def flush(self) -> None:
-        """Write out what Python still holds back; code may have closed or replaced its streams."""
+        """Write out what Python buffers, also where code has closed or replaced its streams."""
         for stream in {*self._streams, sys.stdout, sys.stderr}:
             try:
                 stream.flush()
@@ -75,7 +79,7 @@ class ServiceConnection:
                 continue
 
     def receive(self) -> dict[str, Any] | None:
-        """Return the next request, or None if the service has gone."""
+        """Return the next request, or None if the service has disconnected."""
         head = self._read(4)
         body = self._read(int.from_bytes(head, "little")) if head else b""
         return json.loads(body) if body else None
@@ -108,7 +112,7 @@ class _ResultDisplayHook(DisplayHook):
 
 
 class _FrameDisplayPublisher(DisplayPublisher):
-    """Sends what a cell displays on the way."""
+    """Sends what a cell displays while it runs."""
 
     def publish(
         self,
@@ -124,7 +128,7 @@ class _FrameDisplayPublisher(DisplayPublisher):
         CONNECTION.send("result", data=_to_json_mime_bundle(data), main=False, display=identity, update=update)
 
     def clear_output(self, wait: bool = False) -> None:
-        CONNECTION.send("clear")
+        CONNECTION.send("clear", wait=bool(wait))
 
 
 class _Shell(InteractiveShell):
@@ -148,46 +152,59 @@ class _Shell(InteractiveShell):
     traceback = ""
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
-        sys.stderr.write(self.traceback)  # of something on the way, such as a display that failed
+        sys.stderr.write(self.traceback)  # an earlier one of the same cell, such as of a display that failed
         self.traceback = "\n".join(stb) + "\n"
 
     def pop_traceback(self) -> str:
-        """Return the last traceback, and forget it."""
+        """Return and clear the last traceback."""
         taken, self.traceback = self.traceback, ""
         return taken
 
 
 def _message(error: BaseException) -> str:
     try:
-        return _escape_surrogates(str(error))
+        return _shorten(_escape_surrogates(str(error)))
     except Exception as another:  # noqa: BLE001 - the code's own class, which may do anything
         return f"<its message cannot be told: {type(another).__name__}>"
 
 
+def _shorten(text: str) -> str:
+    """Cut the middle out of a long text."""
+    if len(text) <= _MAX_ERROR_CHARS:
+        return text
+    half = _MAX_ERROR_CHARS // 2
+    return f"{text[:half]}\n[cut: {len(text) - 2 * half} characters]\n{text[-half:]}"
+
+
 def _escape_surrogates(text: str) -> str:
-    """Write what is no Unicode, lone surrogates, as escapes."""
+    """Replace lone surrogates, which are no Unicode, by escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _encode(value: object) -> bytes:
+    """Encode as JSON, with an escape for each lone surrogate."""
+    return json.dumps(value, ensure_ascii=False, default=repr).encode("utf-8", "backslashreplace")
+
+
 def _to_json_mime_bundle(data: dict[str, Any]) -> dict[str, Any]:
-    """Write each form as JSON can carry it; what is too large is left out, and says so."""
+    """Return the forms as JSON can carry them, without those that are too large."""
     forms: dict[str, Any] = {}
-    left_out = 0
     for mime, value in data.items():
         form = base64.b64encode(value).decode() if isinstance(value, (bytes, bytearray)) else value
-        form = _escape_surrogates(form) if isinstance(form, str) else form
-        size = len(form) if isinstance(form, str) else len(json.dumps(form, default=repr))
-        if size > _MAX_DISPLAY_BYTES:
-            left_out = max(left_out, size)
-        else:
-            forms[mime] = form
+        forms[mime] = _escape_surrogates(form) if isinstance(form, str) else form
+    sizes = {mime: len(_encode(form)) for mime, form in forms.items()}
+    left_out = 0
+    while sum(sizes.values()) > _MAX_DISPLAY_BYTES:
+        largest = max(sizes, key=sizes.__getitem__)
+        left_out = max(left_out, sizes.pop(largest))
+        del forms[largest]
     if left_out:
-        forms.setdefault("text/plain", f"[left out: {left_out} characters are more than can be shown]")
+        forms.setdefault("text/plain", f"[left out: {left_out} bytes are more than can be shown]")
     return forms
 
 
 def create_shell() -> Any:
-    """Make the shell, before it is known where it will be."""
+    """Create the shell, before its sandbox is known."""
     os.environ["MPLBACKEND"] = _MATPLOTLIB_BACKEND
     shell: Any = _Shell.instance()
     shell.colors = "nocolor"
@@ -196,7 +213,7 @@ def create_shell() -> Any:
 
 
 def warm_up(shell: Any) -> None:
-    """Do once what is slow the first time, so that the children of this process have it done."""
+    """Run what is slow the first time, for kernels that are forked later."""
     for name in _PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -209,8 +226,8 @@ def warm_up(shell: Any) -> None:
 
 
 def serve(shell: Any, control: socket.socket) -> NoReturn:
-    """Run what the service sends until it hangs up."""
-    _adapt_to_sandbox()
+    """Run what the service sends until it disconnects."""
+    _adapt_to_sandbox(shell)
     CONNECTION.open(control)
     CONNECTION.send("ready", pid=os.getpid())
     signal.signal(signal.SIGINT, _InterruptHandler.record_pending)
@@ -219,8 +236,8 @@ def serve(shell: Any, control: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def _adapt_to_sandbox() -> None:
-    """Take the place at which this process now is."""
+def _adapt_to_sandbox(shell: Any) -> None:
+    """Set up what depends on the sandbox: streams, limits and paths."""
     sys.stdout, sys.stderr = _writer(1), _writer(2)
     _limit_memory()
     sys.path.insert(0, "")
@@ -230,9 +247,32 @@ def _adapt_to_sandbox() -> None:
     site.addsitedir(packages)
     os.environ.setdefault("PIP_TARGET", packages)  # this Python's own place for packages cannot be written to
     if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()  # or every child of the zygote would throw the same dice
+        sys.modules["numpy"].random.seed()  # or every child of the zygote would draw the same numbers
+    _forget_host_paths(shell)
     builtins.input = getpass.getpass = _reject_input
     warnings.filterwarnings("ignore", message="To exit: use 'exit'")  # IPython's advice after sys.exit()
+
+
+def _forget_host_paths(shell: Any) -> None:
+    """Replace the zygote's folders on the host by those of the sandbox."""
+    folder = os.environ.get("IPYTHONDIR", "")
+    former = shell.ipython_dir
+    if folder and former != folder:
+        for owner in shell, shell.profile_dir:
+            traits = owner._trait_values  # not through the traits, which would make six folders
+            traits.update({name: folder + v[len(former) :] for name, v in traits.items() if _is_below(v, former)})
+    if matplotlib := sys.modules.get("matplotlib"):
+        matplotlib.get_configdir = matplotlib.get_cachedir = _matplotlib_folder  # type: ignore[attr-defined]
+
+
+def _is_below(value: object, folder: str) -> bool:
+    return isinstance(value, str) and (value == folder or value.startswith(folder + "/"))
+
+
+def _matplotlib_folder() -> str:
+    folder = os.environ.get("MPLCONFIGDIR") or os.path.expanduser("~/.config/matplotlib")
+    os.makedirs(folder, exist_ok=True)
+    return folder
 
 
 def _writer(fd: int) -> TextIO:
@@ -240,7 +280,10 @@ def _writer(fd: int) -> TextIO:
 
 
 def _limit_memory() -> None:
-    """Take half of the machine at most: code that wants more sees a MemoryError, and nothing else is hurt."""
+    """Limit this process to half of the machine's memory.
+
+    Code that wants more gets a MemoryError, before the kernel kills something.
+    """
     half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if soft == resource.RLIM_INFINITY or soft > half:
@@ -255,14 +298,17 @@ def _reject_input(prompt: object = "", *_: object, **__: object) -> NoReturn:
 
 
 class _InterruptHandler:
-    """An interrupt is for the cell that runs; one that comes too late is for nobody."""
+    """Delivers SIGINT to the cell that runs, and to nothing else."""
 
     _pending = False
 
     @classmethod
     @contextlib.contextmanager
     def enabled(cls) -> Iterator[None]:
-        """Let an interrupt raise KeyboardInterrupt in here, whatever an earlier cell has made of the signal."""
+        """Let SIGINT raise KeyboardInterrupt in the block.
+
+        An earlier cell may have set another handler.
+        """
         cls._pending = False
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -273,7 +319,10 @@ class _InterruptHandler:
     @classmethod
     @contextlib.contextmanager
     def deferred(cls) -> Iterator[None]:
-        """Put an interrupt off, so that a frame is sent as a whole; signals come to the main thread alone."""
+        """Defer SIGINT to the end of the block.
+
+        So a frame is sent whole. Python delivers signals to the main thread only.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -288,7 +337,7 @@ class _InterruptHandler:
 
     @classmethod
     def record_pending(cls, number: int, frame: FrameType | None) -> None:
-        """Remember an interrupt."""
+        """Record an interrupt, as a signal handler."""
         cls._pending = True
 
 
@@ -305,7 +354,12 @@ def _run(shell: Any, request: dict[str, Any]) -> None:
         error = error or interrupt
     except BaseException as failure:  # noqa: BLE001 - whatever a cell does to its shell, the service must hear of its end
         error = failure
-    traceback = _escape_surrogates(shell.pop_traceback())
+    if CONNECTION.in_forked_child:  # of a fork in the cell: a second kernel at the same socket would take its requests
+        CONNECTION.flush()
+        os._exit(0 if error is None else 1)
+    if isinstance(error, KeyboardInterrupt):
+        _cancel_tasks()
+    traceback = _shorten(_escape_surrogates(shell.pop_traceback()))
     if error is not None:
         CONNECTION.send("error", name=type(error).__name__, value=_message(error), traceback=traceback)
     elif traceback:
@@ -313,8 +367,28 @@ def _run(shell: Any, request: dict[str, Any]) -> None:
     CONNECTION.send("done", count=shell.execution_count - 1)
 
 
+def _cancel_tasks() -> None:
+    """Cancel the tasks of an interrupted cell.
+
+    They would go on in the next cell that awaits.
+    """
+    if "asyncio" not in sys.modules:  # it is imported with the first cell that awaits
+        return
+    import asyncio
+
+    from IPython.core.async_helpers import get_asyncio_loop
+
+    loop: Any = get_asyncio_loop()  # type: ignore[no-untyped-call]
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        with contextlib.suppress(BaseException):  # whatever a task raises at its end belongs to the interrupted cell
+            loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+
+
 def main() -> NoReturn:
-    """Be a program of its own."""
+    """Run as a program of its own."""
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     serve(create_shell(), control)

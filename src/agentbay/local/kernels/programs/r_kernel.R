@@ -1,13 +1,15 @@
-# The R kernel, in base R alone. Frames are as for the Python kernel: a length of 4 bytes and a JSON object. The socket
-# is descriptor 3, which R itself cannot open: two small processes tie it to pipes. What code writes is in the pipes,
-# descriptors 1 and 2, before a frame that comes after it is sent. The loader gives `incoming`, from where this came.
+# The R kernel, in base R alone. connection.py describes the frames.
+#
+# The socket is descriptor 3. R cannot open a descriptor, so two cat processes connect it to pipes. The loader has opened
+# `incoming` and read this program from it.
 
 outgoing <- pipe("trap '' INT; exec cat >&3", "wb")
-largest <- 24 * 2^20 # bytes of one thing shown; the service takes no larger frame than 32 MiB
+max_display_bytes <- 24 * 2^20 # of all forms of one display; the service takes frames of up to 32 MiB
+max_error_chars <- 256 * 1024 # kept of the message of an error, and of its traceback
 escapes <- list("\\" = "\\\\", "\"" = "\\\"")
 for (code in 1:31) escapes[[rawToChar(as.raw(code))]] <- sprintf("\\u%04x", code)
 
-quoted <- function(text) {
+json_string <- function(text) {
   text <- enc2utf8(text)
   if (!validUTF8(text)) text <- iconv(text, "UTF-8", "UTF-8", sub = "byte")
   for (found in names(escapes)) text <- gsub(found, escapes[[found]], text, fixed = TRUE)
@@ -20,13 +22,13 @@ json <- function(value) {
   } else if (is.list(value) || length(value) != 1) {
     items <- vapply(as.list(value), json, "")
     if (is.null(names(value))) return(paste0("[", paste(items, collapse = ", "), "]"))
-    paste0("{", paste0(vapply(names(value), quoted, ""), ": ", items, collapse = ", "), "}")
+    paste0("{", paste0(vapply(names(value), json_string, ""), ": ", items, collapse = ", "), "}")
   } else if (is.logical(value) && !is.na(value)) {
     tolower(value)
   } else if (is.numeric(value) && !is.factor(value)) {
     if (is.finite(value)) format(value, digits = 15) else "null"
   } else {
-    if (is.na(value)) "null" else quoted(as.character(value))
+    if (is.na(value)) "null" else json_string(as.character(value))
   }
 }
 
@@ -37,7 +39,7 @@ send <- function(event, ...) suspendInterrupts({
   flush(outgoing)
 })
 
-# Every value in a request is a text, and JSON's texts are such to R too.
+# Every value of a request is a string, and a JSON string is a string literal of R too.
 receive <- function() {
   size <- readBin(incoming, "integer", 1, 4, endian = "little")
   if (length(size) == 0) quit("no")
@@ -57,9 +59,9 @@ base64 <- function(bytes) {
   paste(letters, collapse = "")
 }
 
-show_forms <- function(forms, main = FALSE) {
-  sizes <- vapply(forms, function(form) sum(nchar(unlist(form), "bytes")), 0)
-  if (any(sizes > largest)) {
+send_display <- function(forms, main = FALSE) {
+  sizes <- vapply(forms, function(form) sum(as.numeric(nchar(unlist(form), "bytes"))), 0)
+  if (sum(sizes) > max_display_bytes) {
     forms <- list("text/plain" = sprintf("[left out: %.0f bytes are more than can be shown]", max(sizes)))
   }
   send("result", data = forms, main = main)
@@ -78,10 +80,10 @@ as_html <- function(frame) {
 
 show_value <- function(value, main) {
   text <- utils::capture.output(if (isS4(value)) methods::show(value) else print(value))
-  if (length(text) == 0) return() # its print method drew something, most likely
+  if (length(text) == 0) return() # such as a plot, which is shown later
   forms <- list("text/plain" = paste(text, collapse = "\n"))
   if (is.data.frame(value)) forms[["text/html"]] <- tryCatch(as_html(value), error = function(odd) NULL)
-  show_forms(forms, main)
+  send_display(forms, main)
 }
 
 plots <- tempfile("plots")
@@ -99,27 +101,36 @@ show_plots <- function() {
   if (!is.null(device) && device %in% grDevices::dev.list()) grDevices::dev.off(device)
   device <<- NULL
   for (file in list.files(plots, full.names = TRUE)) {
-    show_forms(list("image/png" = base64(readBin(file, "raw", file.size(file)))))
+    send_display(list("image/png" = base64(readBin(file, "raw", file.size(file)))))
     unlink(file)
   }
 }
 
-fail <- function(name, value, traceback = "") send("error", name = name, value = value, traceback = traceback)
+shorten <- function(text) {
+  size <- nchar(text, allowNA = TRUE)
+  if (is.na(size) || size <= max_error_chars) return(text)
+  half <- max_error_chars / 2
+  sprintf("%s\n[cut: %.0f characters]\n%s", substr(text, 1, half), size - 2 * half, substr(text, size - half + 1, size))
+}
 
-own_call <- quote(eval(parsed[[i]], globalenv())) # of errors that no function of the code's has met
+send_error <- function(name, value, traceback = "") {
+  send("error", name = name, value = shorten(value), traceback = shorten(traceback))
+}
+
+eval_call <- quote(eval(parsed[[i]], globalenv())) # the call of an error outside all functions
 
 explain <- function(error, calls) {
   message <- conditionMessage(error)
   call <- conditionCall(error)
-  place <- if (is.null(call) || identical(call, own_call)) "" else paste(" in", deparse(call)[1])
+  place <- if (is.null(call) || identical(call, eval_call)) "" else paste(" in", deparse(call)[1])
   steps <- vapply(utils::head(calls, 40), function(call) substr(deparse(call, nlines = 1)[1], 1, 200), "")
   trace <- if (length(steps)) c("Traceback:", paste0(seq_along(steps), ". ", steps))
   name <- sub("^simpleError$", "Error", class(error)[1])
-  fail(name, message, paste0(paste(c(paste0("Error", place, ": ", message), trace), collapse = "\n"), "\n"))
+  send_error(name, message, paste0(paste(c(paste0("Error", place, ": ", message), trace), collapse = "\n"), "\n"))
 }
 
-# What stands between the code and the handler that was called for its error.
-own_calls <- function(calls, depth) {
+# The calls between the code and the handler of its error.
+user_calls <- function(calls, depth) {
   calls <- calls[seq_len(length(calls) - 1)]
   if (length(calls) && identical(calls[[length(calls)]][[1]], quote(.handleSimpleError))) calls <- calls[-length(calls)]
   calls[seq_along(calls) > depth]
@@ -129,21 +140,21 @@ run <- function(literal) {
   parsed <- tryCatch(parse(text = decoded(literal), keep.source = FALSE), error = identity)
   if (inherits(parsed, "error")) {
     why <- conditionMessage(parsed)
-    return(fail("ParseError", why, paste0(why, "\n")))
+    return(send_error("ParseError", why, paste0(why, "\n")))
   }
   depth <- sys.nframe() + 4 # withCallingHandlers, withVisible, eval twice
   for (i in seq_along(parsed)) {
     outcome <- withCallingHandlers(withVisible(eval(parsed[[i]], globalenv())), error = function(error) {
-      calls <<- own_calls(sys.calls(), depth)
+      calls <<- user_calls(sys.calls(), depth)
     })
     if (outcome$visible) show_value(outcome$value, i == length(parsed))
   }
 }
 
 calls <- NULL # of the last error
-cell <- function(literal) {
+run_cell <- function(literal) {
   calls <<- NULL
-  interrupted <- function(condition) fail("Interrupted", "the code was interrupted")
+  interrupted <- function(condition) send_error("Interrupted", "the code was interrupted")
   tryCatch(allowInterrupts({ send("begin"); run(literal) }), error = function(error) explain(error, calls), interrupt = interrupted)
   tryCatch(show_plots(), error = function(error) explain(error, NULL))
 }
@@ -153,21 +164,21 @@ displays <- c(
   jpeg = "image/jpeg", json = "application/json", vega = "application/vnd.vegalite.v5+json"
 )
 helpers <- lapply(displays, function(mime) function(content) {
-  show_forms(structure(list(if (is.raw(content)) base64(content) else content), names = mime))
+  send_display(structure(list(if (is.raw(content)) base64(content) else content), names = mime))
 })
 attach(structure(helpers, names = paste0("display_", names(displays))), name = "agentbay")
-options(warn = 1) # at once: there is no end of a program at which R would tell them
+options(warn = 1) # warnings at once: R would print them at the end of a program
 if (capabilities("png")) options(device = open_device)
 
 count <- 0L
 send("ready", pid = Sys.getpid())
 suspendInterrupts(repeat {
   request <- receive()
-  tryCatch(allowInterrupts(Sys.sleep(0)), interrupt = function(late) NULL) # one that came after its cell
+  tryCatch(allowInterrupts(Sys.sleep(0)), interrupt = function(late) NULL) # an interrupt that came after its cell
   variables <- vapply(request[-(1:3)], decoded, "")
   named <- seq_along(variables) %% 2 == 1
   if (length(variables)) do.call(Sys.setenv, structure(as.list(variables[!named]), names = variables[named]))
-  cell(request[2])
+  run_cell(request[2])
   count <- count + 1L
   send("done", count = count)
 })

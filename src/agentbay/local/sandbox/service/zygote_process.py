@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from agentbay.local.sandbox.service.errors import IsolationUnavailable
@@ -46,15 +46,12 @@ def check_machine() -> None:
         raise IsolationUnavailable([f"There is no system call filter for {machine} yet."])
 
 
-def start_zygote(
-    module: str = _ZYGOTE_MODULE, options: Sequence[str] = ("-S",), env: Mapping[str, str] | None = None
-) -> ZygoteProcess:
+def start_zygote(module: str = _ZYGOTE_MODULE, options: Sequence[str] = ("-S",)) -> ZygoteProcess:
     """Start a zygote, which sends "ready" when it can serve.
 
     Args:
         module: The module whose `main` is called with the number of the socket's descriptor.
         options: Options of Python; without site packages it starts in a fifth of the time.
-        env: Variables over an environment that holds nothing of the host's.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stderr = os.memfd_create("zygote-stderr", os.MFD_CLOEXEC)
@@ -62,7 +59,7 @@ def start_zygote(
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-I", *options, "-X", "utf8", "-c", program],
-            env=_ENVIRONMENT | dict(env or {}),
+            env=_ENVIRONMENT,
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
