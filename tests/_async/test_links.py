@@ -156,7 +156,7 @@ async def test_request(session: AsyncSession, web: httpx.AsyncClient) -> None:
     headers = {name.lower(): value for name, value in headers.items()}
     assert headers["host"] == "127.0.0.1:30100"
     assert "x-hop" not in headers
-    assert headers["x-forwarded-prefix"] in url
+    assert "x-forwarded-prefix" not in headers  # it would tell the program the token of its link
     assert (await web.get(url.rstrip("/"))).json()[0] == "/"
     assert (await web.head(url)).content == b""
     assert (await web.delete(url + "thing")).json()[0] == "/thing"

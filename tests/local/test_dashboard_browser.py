@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright import sync_api
 
 from tests.local.raw import KEY, Wire
+from tests.local.traces import eventually
 
 PATIENCE = 30_000  # milliseconds
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
@@ -243,18 +245,61 @@ def test_pages_behind_links(wire: Wire, page: Any, session: str):
                      "do sleep 0.1; done", timeout_ms=30_000)  # fmt: skip
     page.goto(url)
     sync_api.expect(page).to_have_title("hostile")
-    assert page.evaluate("fetch('/view', {credentials: 'include'}).then((answer) => answer.status)") == 403
-    assert page.evaluate("fetch('/view/data', {method: 'POST', body: '{}'}).then((answer) => answer.status)") == 401
+    assert re.fullmatch(rf"http://[a-z0-9-]+\.localhost:{urlsplit(wire.url).port}/", page.url)
+    for credentials in ("include", "same-origin"):
+        answer = page.evaluate(f"fetch('{wire.url}/view', {{credentials: '{credentials}'}}).catch(() => 'refused')")
+        assert answer == "refused"
     with page.context.expect_page() as opened:
-        page.evaluate("void (window.victim = open('/view'))")
-    sync_api.expect(opened.value.get_by_role("heading", name="Sessions")).to_be_visible()  # for whoever looks
-    page.wait_for_function("victim.closed || !victim.document")  # but out of reach of who has opened it
-    framed = """new Promise((resolve) => {
-      const frame = Object.assign(document.createElement('iframe'), {src: '/view', onload: () => {
+        page.evaluate(f"void (window.victim = open('{wire.url}/view'))")
+    opened.value.wait_for_load_state()
+    page.wait_for_function("() => { try { return victim.closed || !victim.document } catch { return true } }")
+    framed = f"""new Promise((resolve) => {{
+      const frame = Object.assign(document.createElement('iframe'), {{src: '{wire.url}/view', onload: () => {{
         let text = '';
-        try { text = frame.contentDocument.documentElement.outerHTML } catch {}
+        try {{ text = frame.contentDocument.documentElement.outerHTML }} catch {{}}
         resolve(text);
-      }});
+      }}}});
       document.body.append(frame);
-    })"""
+    }})"""
     assert not re.search("agentbay-csrf-token", page.evaluate(framed))
+
+
+def test_opener_policy_of_a_link(wire: Wire, page: Any, session: str):
+    """A program that sends the dashboard's own opener policy gets no hold of its window, by either form."""
+    log_in(page, wire)
+    program = (
+        "from http.server import *\n"
+        "class Handler(BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        body = b'<title>hostile</title>'\n"
+        "        self.send_response(200)\n"
+        "        self.send_header('Content-Type', 'text/html')\n"
+        "        self.send_header('Cross-Origin-Opener-Policy', 'same-origin')\n"
+        "        self.send_header('Content-Length', str(len(body)))\n"
+        "        self.end_headers()\n"
+        "        self.wfile.write(body)\n"
+        "HTTPServer(('127.0.0.1', 30103), Handler).serve_forever()\n"
+    )
+    wire.text(session, "write_file", path="serve.py", content=program)
+    wire.sh(session, "python3 serve.py >/dev/null 2>&1 &")
+    url = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30103)["Url"]
+    assert eventually(lambda: wire.http.get(url).status_code == 200)
+    steal = f"""async () => {{
+      const victim = open('{wire.url}/view');
+      for (let turn = 0; turn < 50; turn += 1) {{
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        try {{
+          const token = victim.document.querySelector('meta[name="agentbay-csrf-token"]');
+          if (token) return token.content;
+        }} catch {{}}
+      }}
+      return '';
+    }}"""
+    page.goto(url)
+    sync_api.expect(page).to_have_title("hostile")
+    assert page.evaluate(steal) == ""
+    page.set_extra_http_headers({"user-agent": "another"})  # which is not led to the link's own origin
+    page.goto(url)
+    assert page.url == url
+    assert page.evaluate("origin") == "null"
+    assert page.evaluate(steal) == ""

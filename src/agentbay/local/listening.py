@@ -15,6 +15,8 @@ from agentbay.errors import ConfigurationError
 from agentbay.local.options import WILDCARD_HOSTS, Options
 
 _BACKLOG = 1024  # connections that wait to be accepted
+# The other address that browsers try for a name below "localhost", of which a link has one.
+_LOOPBACK_TWINS = {"127.0.0.1": ("::1", socket.AF_INET6), "::1": ("127.0.0.1", socket.AF_INET)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class ServerAddress:
         port: 0 for a unix socket at `socket_path`, whose URLs have the host `localhost`.
         uses_tls: It speaks TLS.
         host_names: Names that clients may use, beside the loopback's and the IP address they connect to.
+        twin_listener: Listens on the same port of the other loopback address.
+        owns_localhost: No other program can answer a browser that asks for a name below `localhost` on this port.
     """
 
     listener: socket.socket
@@ -34,6 +38,13 @@ class ServerAddress:
     uses_tls: bool = False
     socket_path: str = ""
     host_names: frozenset[str] = frozenset()
+    twin_listener: socket.socket | None = None
+    owns_localhost: bool = False
+
+    @property
+    def listeners(self) -> list[socket.socket]:
+        """All listening sockets."""
+        return [self.listener] if self.twin_listener is None else [self.listener, self.twin_listener]
 
     @property
     def authority(self) -> str:
@@ -75,9 +86,37 @@ def listen(options: Options) -> Iterator[ServerAddress]:
         reason = error.strerror or str(error)
         raise ConfigurationError(f"Port {options.port} of {options.host} cannot be used: {reason}.") from error
     names = _host_names(options)
-    with listener:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(listener)
         port, uses_tls = listener.getsockname()[1], options.tls_cert is not None
-        yield ServerAddress(listener, names[0], port, uses_tls=uses_tls, host_names=frozenset(names))
+        twin, owns_localhost = _listen_on_twin(listener)
+        if twin is not None:
+            stack.enter_context(twin)
+        yield ServerAddress(
+            listener,
+            names[0],
+            port,
+            uses_tls=uses_tls,
+            host_names=frozenset(names),
+            twin_listener=twin,
+            owns_localhost=owns_localhost and not uses_tls,
+        )
+
+
+def _listen_on_twin(listener: socket.socket) -> tuple[socket.socket | None, bool]:
+    """Listen on the other loopback address, too, and return whether both are ours.
+
+    Browsers try both for a name below `localhost`: another user's program on the other one would see the secret names
+    of links.
+    """
+    host, port = listener.getsockname()[:2]
+    if host not in _LOOPBACK_TWINS:
+        return None, False
+    twin_host, family = _LOOPBACK_TWINS[host]
+    try:
+        return socket.create_server((twin_host, port), family=family, backlog=_BACKLOG), True
+    except OSError as error:
+        return None, error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # nobody else can listen there either
 
 
 def _host_names(options: Options) -> list[str]:

@@ -56,7 +56,7 @@ async def running_service(
     application = Application(runtime, build_registry(), origin_check, dashboard)
     server = WebServer(application, options)
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
-    serving = asyncio.create_task(server.serve([address.listener]))
+    serving = asyncio.create_task(server.serve(address.listeners))
     try:
         await asyncio.wait(
             [serving, started := asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED"

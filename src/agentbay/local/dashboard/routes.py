@@ -108,8 +108,9 @@ class Dashboard:
         raise NotFoundError("There is no such page.", 404, code="InvalidPath.NotFound")
 
     def _document(self, request: Request, session_id: str) -> Response:
-        # Any other destination is a script or a frame, not a person who opens the dashboard.
-        if request.headers.get("sec-fetch-dest", "document") != "document":
+        # Any other destination is a script or a frame, not a person who opens the dashboard. All browsers since 2023
+        # name it.
+        if request.headers.get("sec-fetch-dest") != "document":
             return _render_template("login.html", 403, message="This page can only be opened in a window of its own.")
         login = self._logins.find_by_cookie(self._cookies(request), session_id)
         if login is None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local.api_errors import shutting_down
@@ -31,19 +31,16 @@ from agentbay.local.http.asgi import (
 )
 from agentbay.local.http.direct import call_tool_directly
 from agentbay.local.http.origin_check import OriginCheck, parse_host_header
+from agentbay.local.http.port_links import PortLinks
 from agentbay.local.http.rpc import call_action
 from agentbay.local.http.websocket import authorize_websocket, serve_websocket_client
 from agentbay.local.runtime import Runtime
-from agentbay.local.sessions import port_tokens
-
-if TYPE_CHECKING:
-    from agentbay.local.http.port_proxy import ProxyTarget
 
 _logger = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 64 << 20  # of an action or a direct tool call
 _DIRECT_CALL_PATH = re.compile(r"/link/([^/]+)/callTool")
-_PORT_PATH = re.compile(r"(/(?:request_ai/([^/]+)/path|websocket_ai/([^/]+)))(/.*)?")
+
 _WEBSOCKET_PATH = re.compile(r"/ws/([^/]+)")
 
 
@@ -67,6 +64,7 @@ class Application:
     ) -> None:
         self._runtime, self._registry = runtime, registry
         self._origin_check, self._dashboard = origin_check, dashboard
+        self._links = PortLinks(runtime, origin_check)
         self._active_calls = 0
         self._idle = asyncio.Event()  # set while no call is under way
         self._idle.set()
@@ -78,8 +76,8 @@ class Application:
                 await self._serve_websocket(scope, receive, send)
                 return
             request = parse_request(scope)
-            if match := _PORT_PATH.fullmatch(request.path):
-                await self._proxy_request(request, match, scope, receive, send)
+            if self._links.is_link(request):
+                await self._proxy_request(request, scope, receive, send)
                 return
             response = await self._route(request, receive, request_id)
         except ClientDisconnected:
@@ -102,43 +100,42 @@ class Application:
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = parse_request({**scope, "method": "GET"})
         await receive()  # websocket.connect
+        if self._links.is_link(request):
+            from agentbay.local.http.port_websocket import proxy_websocket
+
+            await proxy_websocket(self._links.resolve(request, scope), self._for_session(scope))
+            return
         self._check(request)
         if match := _WEBSOCKET_PATH.fullmatch(request.path):
             session = authorize_websocket(self._runtime, match[1], request.headers)
             with suppress(OSError):  # raised by the web server when the client has disconnected
                 await serve_websocket_client(session, self._registry, receive, send)
-        elif match := _PORT_PATH.fullmatch(request.path):
-            from agentbay.local.http.port_proxy import proxy_websocket
-
-            await proxy_websocket(self._proxy_target(scope, match), scope, receive, send)
         else:
             raise NotFoundError("There is no such WebSocket.", 404, code="InvalidPath.NotFound")
 
-    async def _proxy_request(
-        self, request: Request, match: re.Match[str], scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _proxy_request(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         # Imported here, since its libraries take long to import and few runtimes need them.
         from agentbay.local.http.port_proxy import UpstreamAborted, proxy_request
 
-        self._check(request)
+        target = self._links.resolve(request, scope)
+        if response := self._links.answer_browser(request, target):
+            await send_response(send, response)
+            return
         with suppress(UpstreamAborted):  # the web server closes the connection of an unfinished answer
-            await proxy_request(self._proxy_target(scope, match), scope, receive, send)
+            await proxy_request(target, self._for_session(scope), receive, send)
+
+    def _for_session(self, scope: Scope) -> Scope:
+        """Return a scope without the key, which code in a session must not see."""
+        headers = [
+            (name, value)
+            for name, value in scope["headers"]
+            if name != b"authorization" or not self._origin_check.has_valid_key(value.decode("latin-1"))
+        ]
+        return {**scope, "headers": headers}
 
     def _check(self, request: Request) -> None:
         if reason := self._origin_check.rejection_reason(request.headers, request.local_address):
             raise PermissionDeniedError(reason, 403, code="Forbidden")
-
-    def _proxy_target(self, scope: Scope, match: re.Match[str]) -> ProxyTarget:
-        from agentbay.local.http.port_proxy import ProxyTarget
-
-        try:
-            session, port = port_tokens.resolve_port_token(self._runtime.sessions, match[2] or match[3])
-        except ValueError as error:
-            raise NotFoundError("There is no such link.", 404, code="InvalidLink.NotFound") from error
-        # The raw path, since decoding and encoding it again could change which file it names.
-        path = scope["raw_path"].decode("latin-1").removeprefix(match[1]) or "/"
-        query = scope["query_string"].decode("latin-1")
-        return ProxyTarget(session, port, f"{path}?{query}" if query else path, match[1])
 
     async def _route(self, request: Request, receive: Receive, request_id: str) -> Response:
         self._check(request)

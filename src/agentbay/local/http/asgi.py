@@ -9,6 +9,8 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from agentbay.local.api_errors import invalid_request
+
 _REJECT_TIMEOUT_SECONDS = 5.0  # for a client to take the refusal of a WebSocket
 
 Scope = MutableMapping[str, Any]
@@ -72,7 +74,13 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 def parse_request(scope: Scope) -> Request:
-    """Read the head of a request from its ASGI scope."""
+    """Read the head of a request from its ASGI scope.
+
+    Raises:
+        InvalidRequestError: It has two Host headers, of which programs read different ones.
+    """
+    if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+        raise invalid_request("A request must not have more than one Host header.", "InvalidHeader.Host")
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     local_address = (scope.get("server") or ("",))[0]
     return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, local_address)

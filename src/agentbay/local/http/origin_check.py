@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 
 from agentbay.local.ids import is_same_secret
 from agentbay.local.listening import ServerAddress
 
-_LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 # The published client sends its whole endpoint as Host, with scheme and path.
 _HOST = re.compile(r"(?:https?://)?(\[[^\]]*\]|[^:/]*)(?::(\d{0,5}))?(?:/.*)?")
 
@@ -24,16 +24,19 @@ class OriginCheck:
 
     def __init__(self, key: str, address: ServerAddress) -> None:
         self._authorization = f"Bearer {key}".encode()
-        self._allowed_hosts = _LOOPBACK_NAMES | address.host_names
+        self._allowed_hosts = LOOPBACK_NAMES | address.host_names
         self._scheme, default_port = ("https", 443) if address.uses_tls else ("http", 80)
         port = "" if address.port in (0, default_port) else f":{address.port}"
         self._allowed_origins = {"", *(f"{self._scheme}://{host}{port}" for host in self._allowed_hosts)}
 
-    def rejection_reason(self, headers: Mapping[str, str], local_address: str) -> str:
+    def rejection_reason(
+        self, headers: Mapping[str, str], local_address: str, allowed_origins: Container[str] = ()
+    ) -> str:
         """Return why a request is refused, or "" if its headers are right.
 
         Args:
             local_address: The address of this machine that the client connected to.
+            allowed_origins: Origins beside that of the service, for requests that carry a token in their URL.
         """
         host = headers.get("host", "")
         name, _ = parse_host_header(host)
@@ -42,7 +45,8 @@ class OriginCheck:
             return "The Host header must name the loopback, or the host that this runtime serves (--server-name)."
         # Against CSRF: browsers name the page's origin, and other clients send none.
         origin = headers.get("origin", "")
-        if origin not in self._allowed_origins and origin != f"{self._scheme}://{host}":
+        is_own_origin = origin in self._allowed_origins or origin == f"{self._scheme}://{host}"
+        if not is_own_origin and origin not in allowed_origins:
             return "Requests from web pages are not accepted."
         return ""
 

@@ -21,9 +21,9 @@ _SHUTDOWN_TIMEOUT_SECONDS = 5  # for answers still under way at the end
 
 def _websocket_protocol(**options: Any) -> asyncio.Protocol:
     # Loaded with the first WebSocket, since its import takes as long as the rest of the start.
-    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    from agentbay.local.http.web_server_websocket import WebSocketProtocol
 
-    return WebSocketsSansIOProtocol(**options)
+    return WebSocketProtocol(**options)
 
 
 class WebServer(uvicorn.Server):

@@ -7,6 +7,12 @@ import { showSession } from "./session.js";
 
 const HOME = "/view";
 
+// A window with an opener could be scripted by it. Nobody opens the dashboard in this way, so it does not show anything.
+if (window.opener !== null) {
+  document.documentElement.replaceChildren();
+  throw new Error("The dashboard does not open in a window that another page holds.");
+}
+
 let leaving = new AbortController();
 
 function show() {
