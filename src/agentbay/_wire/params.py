@@ -50,7 +50,7 @@ def awaited_contexts(params: CreateSessionParams) -> frozenset[str]:
 
 
 def _simulated_device(params: CreateSessionParams) -> ContextSync | None:
-    """The context with the description of the device that a phone is to look like."""
+    """Return the context with the device that a phone simulates."""
     mobile = params.extra_configs and params.extra_configs.mobile
     config = mobile and mobile.simulate_config
     if not config or not config.simulated_context_id:
