@@ -72,7 +72,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(
     options: Options, key: str, state_dir: StateDirectory, address: ServerAddress, parent_pipe: int | None
 ) -> None:
-    stop, skip_drain = asyncio.Event(), asyncio.Event()
+    stop, skip_drain, end_now = asyncio.Event(), asyncio.Event(), asyncio.Event()
     # The zygote starts in its own process while this one imports the rest of the service.
     isolation = "namespaces" if options.isolation == "auto" else options.isolation
     starting = asyncio.create_task(SandboxManager.start(isolation=isolation))
@@ -85,8 +85,9 @@ async def _serve(
     destinations.allow_hosts(options.storage_host)
     sandboxes = await starting
     try:
-        with _stop_on_signals(stop, skip_drain, parent_pipe):
-            async with running_service(sandboxes, state_dir, address, options, key, skip_drain) as (dashboard, serving):
+        with _stop_on_signals(stop, skip_drain, end_now, parent_pipe):
+            running = running_service(sandboxes, state_dir, address, options, key, skip_drain, end_now)
+            async with running as (dashboard, serving):
                 _print_ready_line(address)
                 # On a terminal, a person reads the login URL, and no log file keeps it.
                 if sys.stderr.isatty() and address.port and parent_pipe is None:
@@ -111,16 +112,19 @@ def _print_ready_line(address: ServerAddress) -> None:
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stop: asyncio.Event, skip_drain: asyncio.Event, parent_pipe: int | None) -> Iterator[None]:
-    """Set `stop` at the first signal and `skip_drain` at the second.
+def _stop_on_signals(
+    stop: asyncio.Event, skip_drain: asyncio.Event, end_now: asyncio.Event, parent_pipe: int | None
+) -> Iterator[None]:
+    """Set `stop` at the first signal, `skip_drain` and `end_now` at the second.
 
-    A third signal kills this process. The end of the parent's pipe sets both events, since no client waits any more.
+    A third signal kills this process. The end of the parent's pipe sets the first two, since no client waits any more.
     """
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
         if stop.is_set():
             skip_drain.set()
+            end_now.set()
             for number in _STOP_SIGNALS:
                 loop.remove_signal_handler(number)
         stop.set()

@@ -29,6 +29,8 @@ from agentbay.local.sandbox.service.manager import Limits, SandboxManager
 from agentbay.local.sessions.table import SessionTable
 from agentbay.local.state_dir import StateDirectory
 
+_LAST_UPLOADS_SECONDS = 5.0  # for the last uploads of sessions after a second signal
+
 
 @asynccontextmanager
 async def running_service(
@@ -38,11 +40,12 @@ async def running_service(
     options: Options,
     key: str,
     skip_drain: asyncio.Event,
+    end_now: asyncio.Event,
 ) -> AsyncIterator[tuple[Dashboard, asyncio.Task[None]]]:
     """Serve at an address, and yield the dashboard and the task of the server.
 
     At the end, new calls are refused, calls under way may finish within `options.drain` seconds or until `skip_drain`,
-    and then all sessions are ended.
+    and then all sessions are ended with their last uploads, for which `end_now` leaves a few seconds.
     """
     max_sessions = _limit_total(sandboxes, options)
     networks = NetworkProvider(
@@ -66,7 +69,7 @@ async def running_service(
     finally:
         sessions.begin_close()
         await _drain(application, options.drain, skip_drain)
-        await sessions.close()
+        await _close_sessions(sessions, sandboxes, end_now)
         server.stop()
         await asyncio.gather(serving, sweeping)
         await contexts.close()
@@ -77,6 +80,18 @@ async def _drain(application: Application, seconds: float, skip_drain: asyncio.E
     _, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
+
+
+async def _close_sessions(sessions: SessionTable, sandboxes: SandboxManager, end_now: asyncio.Event) -> None:
+    """End all sessions with their last uploads, or kill everything a few seconds after `end_now`."""
+    closing = asyncio.create_task(sessions.close())
+    waiting_for_end = asyncio.create_task(end_now.wait())
+    await asyncio.wait({closing, waiting_for_end}, return_when=asyncio.FIRST_COMPLETED)
+    waiting_for_end.cancel()
+    await asyncio.wait({closing}, timeout=_LAST_UPLOADS_SECONDS)
+    if not closing.done():
+        await sandboxes.close()
+    await closing
 
 
 def _limit_total(sandboxes: SandboxManager, options: Options) -> int | None:

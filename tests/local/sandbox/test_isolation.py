@@ -75,8 +75,11 @@ def test_no_privilege(experiment):
         assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
         owner = (lab.directory / "sandbox-1" / "home").stat().st_uid
         assert lab.manager.owner[0] == owner != 0
+        uid, gid = sandbox.host_ids or lab.manager.owner
         inside = (await sandbox.run(["cat", "/proc/self/uid_map", "/proc/self/gid_map"])).stdout.split()
-        assert inside == [b"1000", b"%d" % lab.manager.owner[0], b"1", b"1000", b"%d" % lab.manager.owner[1], b"1"]
+        assert inside == [b"1000", b"%d" % uid, b"1", b"1000", b"%d" % gid, b"1"]
+        if sandbox.host_ids:  # of root's sandboxes, each has a user of its own
+            assert sandbox.host_ids not in ((0, 0), lab.manager.owner, (await lab.sandbox()).host_ids)
 
     experiment(body)
 

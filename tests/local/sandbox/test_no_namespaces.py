@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agentbay.local.sandbox.service.capability_probe import describe_exposure
 from agentbay.local.sandbox.service.manager import (
     BindMount,
     FileOperationFailed,
@@ -232,3 +233,10 @@ print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith
 """
     done = subprocess.run([sys.executable, "-c", program, SOURCE], capture_output=True, text=True, timeout=60)
     assert (done.stderr, done.stdout.split()) == ("", ["0" * 16] * 3)
+
+
+def test_warning_names_what_is_open():
+    """The warning of `landlock` names shared memory files and terminals, which stay open."""
+    warning = describe_exposure("landlock", "")
+    assert "/dev/shm" in warning
+    assert "/dev/pts" in warning

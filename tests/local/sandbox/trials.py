@@ -117,13 +117,10 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 class Unchecked(EgressDialer):
-    """What a proxy reaches that lets everything through."""
+    """A dialer that allows every destination."""
 
-    async def _find_rule(self, place: HostPort) -> EgressRule:
-        return EgressRule(place.host, (place.port,))
-
-    def _check_address(self, place: HostPort, address: str, rule: EgressRule) -> None:
-        """Anything goes."""
+    async def _require_rule(self, destination: HostPort) -> EgressRule:
+        return EgressRule(destination.host, (destination.port,))
 
 
 class Echo(asyncio.DatagramProtocol):

@@ -207,12 +207,7 @@ class _DiskSnapshot:
 
     def iterate_files(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         for entry in entries:
-            try:
-                file = self.open(entry)
-            except OSError as error:
-                self.unreadable[entry.path] = error.strerror or str(error)
-                continue
-            with file:
+            with self.open(entry) as file:
                 yield entry, file
 
 

@@ -7,8 +7,9 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,7 @@ from agentbay.models.context import SyncPolicy
 _logger = logging.getLogger(__name__)
 
 _TRANSFER_WAIT_SECONDS = 0.25  # an answer waits so long for transfers, which spares the client a second request
-_TRANSFER_TIMEOUT_SECONDS = 1800.0  # without the time that the session is paused
 _FINAL_UPLOAD_TIMEOUT_SECONDS = 1800.0  # for all uploads at the end of a session
-_MAX_NAMED_ERRORS = 10  # in the message of a failed transfer
 _WRITABLE_DIRECTORIES = (CLIENT_HOME, "/tmp")  # where the sandbox's user may make directories
 INTERNAL_PATH = "/tmp/file-transfer"
 
@@ -69,8 +68,6 @@ class SessionContexts:
         self._transfers = TransferTable()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bind_lock = asyncio.Lock()
-        # uploads to run again after the session's code has been killed; None while it lives
-        self._interrupted: list[tuple[Binding, str, Transfer]] | None = None
 
     @classmethod
     async def create(cls, service: ContextService, listed: Sequence[dict[str, Any]]) -> SessionContexts:
@@ -176,26 +173,21 @@ class SessionContexts:
             await self._service.run_in_thread(self._service.store.delete, self._internal_context_id)
 
     async def _run_final_uploads(self, remake: Callable[[SandboxSpec], Awaitable[Sandbox]]) -> None:
-        due = [(binding, "") for binding in self.bindings if binding.spec.uploads_at_end]
+        due = [binding for binding in self.bindings if binding.spec.uploads_at_end]
         if self._sandbox is None or not (due or self._tasks):
             return
-        self._interrupted = []
         if self._sandbox.alive:
-            # Code of the session can stop the programs of transfers under way. So all of it dies first, also they do,
-            # and the uploads that this interrupts run again: from now on nothing changes any more.
             await self._sandbox.thaw()
-            self._sandbox.kill_all()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        again, self._interrupted = self._interrupted, None
+            self._sandbox.kill_commands()  # first of all, since sandboxed code could stop the transfers
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            self._sandbox.kill_all()  # from now on nothing changes
         sandbox = None
         if not self._sandbox.alive:
             self._sandbox = sandbox = await remake(SandboxSpec(root=self._directory, binds=self._binds))
-        for binding, only, transfer in again:
-            await self._transfer(binding, only, transfer)
-        for binding, only in due:
+        for binding in due:
             transfer = self._transfers.begin(binding.spec.context_id, binding.spec.path_as_given, UPLOAD)
-            await self._transfer(binding, only, transfer)
+            await self._transfer(binding, "", transfer)
         if sandbox:
             await sandbox.close()
 
@@ -251,13 +243,12 @@ class SessionContexts:
     async def _mount_in_sandbox(self, bind: BindMount) -> None:
         assert self._sandbox is not None
         _, fds = await self._sandbox.get_join_info()
-        plan = {
-            "source": bind.source,
-            "target": bind.target,
-            "read_only": bind.read_only,
-            "nofollow_root": bind.nofollow_root,
+        order = {
+            "bind": config_builder.make_bind_config(bind),
+            "owner": config_builder.sandbox_owner(),
+            "host_ids": self._sandbox.host_ids,
+            "namespaces": fds,
         }
-        order = {"bind": plan, "owner": config_builder.sandbox_owner(), "namespaces": fds}
         command = zygote_process.module_command("agentbay.local.sandbox.zygote.mount_into_running", json.dumps(order))
         try:
             failure = await self._service.run_in_thread(_run_for_error, command, fds)
@@ -288,46 +279,34 @@ class SessionContexts:
             await asyncio.wait(tasks, timeout=_TRANSFER_WAIT_SECONDS)
 
     async def _transfer(self, binding: Binding, only: str, transfer: Transfer) -> None:
-        message: str | None = "The runtime stopped the transfer."
+        message = ""
         try:
             if not binding.spec.mount:  # a mount shows the context itself
                 async with binding.lock:
                     await (self._upload if transfer.task == UPLOAD else self._download)(binding, only)
-            message = ""
         except (AgentBayError, OSError, SandboxError) as error:
             message = str(error) or repr(error)
-            # without the message, because it names files, and a session can put anything into their names
-            _logger.warning("%s: %s of %s: %s", self._session, transfer.task, transfer.context_id, type(error).__name__)
-            if self._interrupted is not None and transfer.task == UPLOAD:
-                self._interrupted.append((binding, only, transfer))
-                message = None
-        except Exception:
-            _logger.exception("%s: %s of %s failed", self._session, transfer.task, transfer.context_id)
+            _logger.warning("%s: %s of %s failed: %s", self._session, transfer.task, transfer.path, message)
+        except Exception:  # without a status the client would wait for ever
+            _logger.exception("%s: %s of %s failed", self._session, transfer.task, transfer.path)
             message = "The local runtime failed; its log says why."
             raise
-        finally:  # without a status the client would wait for ever
-            if message is not None:
-                transfer.end(message)
+        finally:
+            transfer.end(message)
 
     async def _upload(self, binding: Binding, only: str) -> None:
         assert self._sandbox is not None
         spec = binding.spec
         upload = await self._service.run_in_thread(Upload, self._service.store, spec, binding.baseline, only)
         request = SendTree(spec.path, only, spec.white_lists)
-        known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         try:
-            sending = self._sandbox.start_file_operation(request, known, outgoing)
-        except BaseException:
-            os.close(incoming)
-            raise
-        receiving = asyncio.ensure_future(self._service.run_in_thread(_read_and_close, upload, incoming))
-        try:
-            await self._wait_for_transfer(receiving)
+            known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
+            ended = self._sandbox.start_file_operation(request, known, outgoing)
+            binding.baseline = await self._service.run_in_thread(upload.run, incoming)
         finally:
-            sending.cancel()
-        binding.baseline = await receiving
-        _raise_for_errors(spec, upload.unreadable)
+            os.close(incoming)
+        await asyncio.wait({ended})
 
     async def _download(self, binding: Binding, only: str) -> None:
         assert self._sandbox is not None
@@ -335,28 +314,17 @@ class SessionContexts:
         download = await self._service.run_in_thread(Download, self._service.store, spec, only)
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         receiving = asyncio.ensure_future(self._sandbox.run_file_operation_with_input(ReceiveTree(spec.path), incoming))
-        sending = asyncio.ensure_future(self._service.run_in_thread(_write_and_close, download, outgoing))
         try:
-            await self._wait_for_transfer(receiving)
-        finally:
-            receiving.cancel()
+            await self._service.run_in_thread(partial(_write_and_close, download, outgoing))
+        except BaseException:
             receiving.add_done_callback(_retrieve_exception)
-        await sending  # if it fails, its error is the one to report
+            raise
         received = await receiving
         if only and not download.sent_anything:
             raise FileNotFoundError(f"The context has no file {keys.join(spec.path, only)}.")
         binding.baseline = download.baseline(received, binding.baseline)
-        refused = {error["path"]: error["why"] for error in received.errors}
-        _raise_for_errors(spec, refused | download.errors)
-
-    async def _wait_for_transfer(self, receiving: asyncio.Future[Any]) -> None:
-        """Wait for the receiver of a transfer, but not for ever.
-
-        Code of the session can stop the program at the other end of the pipe.
-        """
-        assert self._sandbox is not None
-        if not await self._sandbox.ends_within(receiving, _TRANSFER_TIMEOUT_SECONDS):
-            raise OSError(f"The transfer took longer than {_TRANSFER_TIMEOUT_SECONDS:.0f} seconds.")
+        if received.errors:
+            raise OSError("; ".join(f"{error['path']}: {error['why']}" for error in received.errors))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -378,13 +346,6 @@ def _run_for_error(command: Sequence[str], fds: Sequence[int]) -> str:
     return done.stderr.decode(errors="replace").strip().rpartition("\n")[2] if done.returncode else ""
 
 
-def _read_and_close(upload: Upload, fd: int) -> Baseline:
-    try:
-        return upload.run(fd)
-    finally:
-        os.close(fd)
-
-
 def _write_and_close(download: Download, fd: int) -> None:
     try:
         download.run(fd)
@@ -394,14 +355,6 @@ def _write_and_close(download: Download, fd: int) -> None:
         os.close(fd)
 
 
-def _raise_for_errors(spec: BindingSpec, errors: Mapping[str, str]) -> None:
-    """Raise OSError if a transfer left out any files, with their names."""
-    if errors:
-        named = [f"{keys.join(spec.path, path)}: {why}" for path, why in sorted(errors.items())]
-        more = [f"and {len(named) - _MAX_NAMED_ERRORS} more"] if len(named) > _MAX_NAMED_ERRORS else []
-        raise OSError("; ".join(named[:_MAX_NAMED_ERRORS] + more))
-
-
 def _retrieve_exception(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
-        task.exception()
+        task.exception()  # the sender's error is the one to report

@@ -18,7 +18,7 @@ from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.kernel import Kernel, KernelFailed
 from agentbay.local.sandbox.service import zygote_process
 from agentbay.local.sandbox.service.channel import Channel
-from agentbay.local.sandbox.service.manager import Sandbox, SandboxError
+from agentbay.local.sandbox.service.manager import ResourceCreationFailed, Sandbox, SandboxError
 from agentbay.local.sandbox.service.zygote_process import ZygoteProcess
 from agentbay.local.sandbox.shared import ipc
 from agentbay.local.sandbox.shared.ipc import Message
@@ -57,7 +57,7 @@ class PythonKernelForker:
             return
         self._attempts += 1
         self._zygote = zygote_process.start_zygote(_MODULE, ())
-        self._channel = Channel(self._zygote.socket, self._on_message, self._on_disconnect)
+        self._channel = Channel(self._zygote.socket, self._on_message, self._on_disconnect, _log_send_error)
         # not by its environment, which every kernel could read in /proc/self/environ
         self._channel.send({"environment": _cache_environment()})
 
@@ -71,7 +71,7 @@ class PythonKernelForker:
         if self._ready and sandbox.has_namespaces:
             try:
                 return await self._fork(sandbox, budget)
-            except KernelFailed as error:
+            except (KernelFailed, ResourceCreationFailed) as error:
                 _logger.warning("no warm kernel: %s", error)
         return await languages.start_python(sandbox, env, budget)
 
@@ -116,6 +116,11 @@ class PythonKernelForker:
         _logger.warning("the zygote of Python kernels died: %s", self._zygote.stderr_text())
         self._zygote.stop()
         self._zygote, self._ready = None, False
+
+
+def _log_send_error(message: Message, error: OSError) -> None:
+    # the kernel's link is closed with the message, at which its start fails
+    _logger.warning("the zygote of Python kernels could not be asked: %s", error)
 
 
 class _KernelLink:

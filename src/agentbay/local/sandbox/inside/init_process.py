@@ -32,6 +32,8 @@ NOT_FOUND_EXIT_CODE, NOT_EXECUTABLE_EXIT_CODE = 127, 126
 _TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # ioctl_tty(2): unlock a terminal, get its number
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _KILL_TIMEOUT_SECONDS, _KILL_RETRY_SECONDS = 0.5, 0.001
+_MAX_SEND_ATTEMPTS, _SEND_RETRY_SECONDS = 500, 0.01
+_MAX_REASON_CHARACTERS = 2000  # longer messages would need a descriptor
 # by this entry in its environment a timeout finds a command that became a daemon
 _COMMAND_ID_VARIABLE = "AGENTBAY_COMMAND"
 _PROXY_ADDRESS = ("127.0.0.1", 3128)  # the usual port of HTTP proxies
@@ -60,6 +62,7 @@ class InitProcess:
         self._environment = _environment(config)
         self._network = config["network"]
         self._request_ids_by_pid: dict[int, int] = {}
+        self._file_operation_pids: set[int] = set()
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if config["isolation"] != "namespaces":
             self._proc = proc_fs.SubtreeProcFd(self._proc, os.getpid())
@@ -68,14 +71,23 @@ class InitProcess:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         _detach_standard_streams()
 
+    def send_descriptors(self) -> None:
+        """Send the service /proc, and the listener for the proxy if there is to be one.
+
+        Raises:
+            OSError: They could not be sent.
+        """
+        with _proxy_listener() if self._network == "proxy" else nullcontext() as listener:
+            fds = [self._proc, *([listener.fileno()] if listener else [])]
+            ipc.send(self._control, {"event": "descriptors"}, fds)
+
     def serve(self) -> None:
         """Send "ready", serve requests until the service closes the socket, and kill every process."""
         self._serve()
         self._kill_all()
 
     def _serve(self) -> None:
-        with _proxy_listener() if self._network == "proxy" else nullcontext() as listener:
-            ipc.send(self._control, {"event": "ready"}, [self._proc, *([listener.fileno()] if listener else [])])
+        ipc.send(self._control, {"event": "ready"})
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wakeup_fd, select.POLLIN)
@@ -93,6 +105,8 @@ class InitProcess:
             return False
         try:
             self._handle(message, fds)
+        except Exception as error:  # noqa: BLE001 - the end of process 1 would be the end of the session
+            self._refuse(message.get("id", 0), 0, f"{type(error).__name__}: {error}")
         finally:
             for fd in fds:
                 os.close(fd)
@@ -116,6 +130,8 @@ class InitProcess:
                 self._send_join_info(message["id"])
             case "kill_all":
                 self._kill_all()
+            case "kill_commands":
+                self._kill_commands()
             case unknown:
                 raise ValueError(unknown)
 
@@ -138,9 +154,10 @@ class InitProcess:
             with _open_pty(message["cols"], message["rows"]) as (master, name):
                 pid = _spawn(message["argv"], cwd, environment, _pty_file_actions(name))
                 self._request_ids_by_pid[pid] = message["id"]
-                ipc.send(self._control, {"event": "descriptor", "id": message["id"]}, [master])
+                if not self._send_descriptor(message["id"], master):
+                    self._kill(message["id"])
         except NotStarted as failure:
-            self._send_refused(message["id"], failure.exit_code, failure.message)
+            self._refuse(message["id"], failure.exit_code, failure.message)
 
     def _send_socket(self, message: Message) -> None:
         """Send an unconnected socket to the service.
@@ -149,9 +166,9 @@ class InitProcess:
         """
         try:
             with socket.socket(message["family"], socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as made:
-                ipc.send(self._control, {"event": "descriptor", "id": message["id"]}, [made.fileno()])
+                self._send_descriptor(message["id"], made.fileno())
         except OSError as error:
-            self._send_refused(message["id"], error.errno or 0, f"socket: {error.strerror}")
+            self._refuse(message["id"], error.errno or 0, f"socket: {error.strerror}")
 
     def _send_inotify(self, request: int) -> None:
         """Send an inotify descriptor to the service.
@@ -161,13 +178,36 @@ class InitProcess:
         try:
             fd = syscalls.create_inotify()
         except OSError as error:  # the limit of instances, most likely
-            self._send_refused(request, error.errno or 0, f"inotify: {error.strerror}")
+            self._refuse(request, error.errno or 0, f"inotify: {error.strerror}")
             return
-        ipc.send(self._control, {"event": "descriptor", "id": request}, [fd])
+        self._send_descriptor(request, fd)
         os.close(fd)
 
-    def _send_refused(self, request: int, code: int, why: str) -> None:
-        ipc.send(self._control, {"event": "refused", "id": request, "code": code, "message": why})
+    def _send_descriptor(self, request: int, fd: int) -> bool:
+        return self._send({"event": "descriptor", "id": request}, [fd])
+
+    def _refuse(self, request: int, code: int, reason: str) -> None:
+        self._send({"event": "refused", "id": request, "code": code, "message": reason[:_MAX_REASON_CHARACTERS]})
+
+    def _send(self, message: Message, fds: Sequence[int] = ()) -> bool:
+        """Send a message to the service; if descriptors cannot be sent, refuse the request instead.
+
+        This process must survive every error here: other sandboxes of the same host uid can use up what the kernel
+        allows to be in flight (ETOOMANYREFS).
+        """
+        for _ in range(_MAX_SEND_ATTEMPTS):
+            try:
+                ipc.send(self._control, message, fds)
+            except ConnectionError:  # the service is gone, and the next receive will notice
+                return False
+            except OSError as error:
+                if fds:
+                    self._refuse(message["id"], error.errno or 0, f"it could not be passed on: {error.strerror}")
+                    return False
+                time.sleep(_SEND_RETRY_SECONDS)  # the kernel is short of memory
+            else:
+                return True
+        return False
 
     def _run_file_operation(self, message: Message, fds: list[int]) -> None:
         input_fd, output_fd = fds
@@ -182,6 +222,7 @@ class InitProcess:
             context = file_operations.OperationContext(self._home, input_fd, output_fd)
             file_operations.run_operation(message["operation"], message["fields"], context)
         self._request_ids_by_pid[pid] = message["id"]
+        self._file_operation_pids.add(pid)
 
     def _kill(self, request: int) -> None:
         for root in [pid for pid, running in self._request_ids_by_pid.items() if running == request]:
@@ -215,7 +256,7 @@ class InitProcess:
             "network": self._network,
             "limits": self._limits,
         }
-        ipc.send(self._control, {"event": "join_info", "id": request, "join_info": join_info}, fds)
+        self._send({"event": "join_info", "id": request, "join_info": join_info}, fds)
         for fd in fds:
             os.close(fd)
 
@@ -231,14 +272,31 @@ class InitProcess:
         with suppress(ProcessLookupError):  # there is nothing else
             os.kill(-1, signal.SIGKILL)  # everything in this pid namespace but this process, atomically
 
+    def _kill_commands(self) -> None:
+        """Kill every process but this one and file operations, which go on although a command may have stopped them."""
+        deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
+        spared = {proc_fs.INIT_PID, os.getpid()} | self._file_operation_pids
+        while time.monotonic() < deadline:
+            table = proc_fs.read_process_table(self._proc)
+            alive = [pid for pid, process in table.items() if pid not in spared and not process.dead]
+            if not alive:
+                break
+            for pid in alive:
+                proc_fs.send_signal(self._proc, pid, signal.SIGKILL)
+            self._reap()
+            time.sleep(_KILL_RETRY_SECONDS)
+        for pid in self._file_operation_pids:
+            proc_fs.send_signal(self._proc, pid, signal.SIGCONT)
+
     def _reap(self) -> None:
         for pid, code in proc_fs.reap_children():
+            self._file_operation_pids.discard(pid)
             request = self._request_ids_by_pid.pop(pid, None)
             if request is not None:  # not an orphan
                 self._send_exit(request, code)
 
     def _send_exit(self, request: int, code: int) -> None:
-        ipc.send(self._control, {"event": "exit", "id": request, "code": code})
+        self._send({"event": "exit", "id": request, "code": code})
 
 
 def _detach_standard_streams() -> None:

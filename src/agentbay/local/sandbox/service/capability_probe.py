@@ -40,7 +40,9 @@ _ISOLATION_DESCRIPTIONS: dict[IsolationMode, str] = {
 _ISOLATION_RISKS: dict[str, str] = {
     "landlock": "session code has this machine's network, with all that listens on it, the runtime's port too; it "
     "reaches unix sockets by path, a container engine's for one; it sees the command lines of all processes; only "
-    "control groups limit how many it starts; /home/wuying is known to the file API only, and /tmp is not its own.",
+    "control groups limit how many it starts; it reads and changes shared memory files (/dev/shm) and terminals "
+    "(/dev/pts) of {user}, and reads what is typed there; /home/wuying is known to the file API only, and /tmp is not "
+    "its own.",
     "none": "session code can do all that {user} can: read and change files, see, signal and trace processes, the "
     "runtime with its key among them, use this machine's network, and outlive its session.",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections import deque
@@ -12,22 +13,33 @@ from agentbay.local.sandbox.shared import ipc
 from agentbay.local.sandbox.shared.ipc import Message
 
 MessageHandler = Callable[[Message, list[int]], None]
+SendErrorHandler = Callable[[Message, OSError], None]
+
+_logger = logging.getLogger(__name__)
 
 
 class Channel:
     """Sends without blocking, and passes on what arrives.
 
     Args:
-        on_message: Gets each message with its descriptors, which it owns.
-        on_close: Called once when the other side is gone.
+        on_message: Gets each message with its descriptors, which it owns. If it raises ValueError, TypeError or a
+            LookupError, the message was malformed, and the channel is closed.
+        on_close: Called once when the other side is gone, or has sent something malformed.
+        on_send_error: Gets each message that could not be sent; those after it are sent all the same.
     """
 
-    def __init__(self, sock: socket.socket, on_message: MessageHandler, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_message: MessageHandler,
+        on_close: Callable[[], None],
+        on_send_error: SendErrorHandler,
+    ) -> None:
         sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._socket = sock
-        self._on_message, self._on_close = on_message, on_close
-        self._outgoing: deque[tuple[bytes, list[int]]] = deque()
+        self._on_message, self._on_close, self._on_send_error = on_message, on_close, on_send_error
+        self._outgoing: deque[tuple[Message, bytes, list[int]]] = deque()
         self._closed = False
         self._loop.add_reader(sock, self._receive)
 
@@ -40,7 +52,7 @@ class Channel:
             _close_all(fds)
             return
         data, attachment = ipc.pack(message)
-        self._outgoing.append((data, [*([] if attachment is None else [attachment]), *fds]))
+        self._outgoing.append((message, data, [*([] if attachment is None else [attachment]), *fds]))
         if len(self._outgoing) == 1:
             self._flush()
 
@@ -52,13 +64,14 @@ class Channel:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        for _, fds in self._outgoing:
+        for _, _, fds in self._outgoing:
             _close_all(fds)
         self._outgoing.clear()
 
     def _flush(self) -> None:
         while self._outgoing:
-            data, fds = self._outgoing[0]
+            message, data, fds = self._outgoing[0]
+            failure: OSError | None = None
             try:
                 ipc.send_datagram(self._socket, data, fds)
             except BlockingIOError:
@@ -66,21 +79,28 @@ class Channel:
                 return
             except ConnectionError:  # the reader sees the end too, and reports it
                 pass
+            except OSError as error:  # such as ETOOMANYREFS: this user has too many descriptors in flight
+                failure = error
             self._outgoing.popleft()
             _close_all(fds)
+            if failure:
+                self._on_send_error(message, failure)
         self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
         while not self._closed:
+            message, fds = None, list[int]()
             try:
                 message, fds = ipc.receive(self._socket)
+                if message is not None:
+                    self._on_message(message, fds)
+                    continue
             except BlockingIOError:
                 return
-            if message is None:
-                self.close()
-                self._on_close()
-                return
-            self._on_message(message, fds)
+            except (OSError, ValueError, TypeError, LookupError) as error:
+                _logger.warning("a malformed message, after which the channel is closed: %r", error)
+            self.close()
+            self._on_close()
 
 
 def _close_all(fds: Sequence[int]) -> None:

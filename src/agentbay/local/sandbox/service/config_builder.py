@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from agentbay.local.sandbox.service.errors import IsolationUnavailable
-from agentbay.local.sandbox.service.spec import IsolationMode, NetworkMode, SandboxSpec
+from agentbay.local.sandbox.service.spec import BindMount, IsolationMode, NetworkMode, SandboxSpec
 from agentbay.local.sandbox.shared.sandbox_config import BindMountConfig, SandboxConfig, SandboxTemplate
 from agentbay.local.sandbox.shared.setup_errors import setup_step
 
@@ -18,8 +18,8 @@ _PREFIX_PARTS = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share")
 
 
 def make_template(isolation: IsolationMode, network: NetworkMode, owner: tuple[int, int] | None) -> SandboxTemplate:
-    """Return what sandboxes of this kind have in common."""
-    return {"isolation": isolation, "host_network": network == "host", "owner": owner}
+    """Return what sandboxes of this kind have in common; all have the same host ids so far."""
+    return {"isolation": isolation, "host_network": network == "host", "owner": owner, "host_ids": owner}
 
 
 def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> SandboxConfig:
@@ -27,10 +27,6 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
 
     `nice` is the niceness of its processes.
     """
-    own: list[BindMountConfig] = [
-        {"source": bind.source, "target": bind.target, "read_only": bind.read_only, "nofollow_root": bind.nofollow_root}
-        for bind in spec.binds
-    ]
     limits, root, isolated = spec.limits, str(spec.root.resolve()), template["isolation"] == "namespaces"
     return {
         **template,
@@ -40,7 +36,7 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
         "hostname": spec.hostname,
         "network": spec.network,
         "env": dict(spec.env),
-        "binds": [*_interpreter_mounts(), *own],
+        "binds": [*_interpreter_mounts(), *map(make_bind_config, spec.binds)],
         "limits": {
             "processes": limits.processes,
             "memory_bytes": limits.memory_bytes,
@@ -48,6 +44,17 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
             "file_size": limits.file_size,
             "nice": nice,
         },
+    }
+
+
+def make_bind_config(bind: BindMount) -> BindMountConfig:
+    """Return what the zygote must know of a bind mount."""
+    return {
+        "source": bind.source,
+        "target": bind.target,
+        "read_only": bind.read_only,
+        "nofollow_root": bind.nofollow_root,
+        "is_program": False,
     }
 
 
@@ -93,7 +100,7 @@ def _interpreter_mounts() -> list[BindMountConfig]:
     prefixes = [Path(prefix) for prefix in dict.fromkeys([sys.base_prefix, sys.prefix])]
     parts = [prefix / part for prefix in prefixes if not prefix.is_relative_to("/usr") for part in _PREFIX_PARTS]
     return [
-        {"source": str(part), "target": str(part), "read_only": True, "nofollow_root": ""}
+        {"source": str(part), "target": str(part), "read_only": True, "nofollow_root": "", "is_program": True}
         for part in parts
         if part.exists()
     ]

@@ -52,8 +52,6 @@ class InitClient:
         number, ended = self.start_request(message, fds)
 
         def forget(_: asyncio.Future[int]) -> None:
-            if ended.cancelled():
-                self.kill(number)
             del self._exits[number]
             _retrieve_exception(ended)
 
@@ -125,7 +123,7 @@ class InitClient:
                 if fds and _resolve_future(self._fd_waiters.get(number), fds[0]):
                     del fds[0]
             case "refused":
-                self._refuse(number, message["message"])
+                self.refuse(number, str(message["message"]))
             case unknown:
                 raise ValueError(unknown)
         for fd in fds:
@@ -142,7 +140,8 @@ class InitClient:
             if not future.done():
                 future.set_exception(SandboxGone("the sandbox ended while this ran"))
 
-    def _refuse(self, number: int, reason: str) -> None:
+    def refuse(self, number: int, reason: str) -> None:
+        """Fail the futures of a request with ResourceCreationFailed."""
         waiting: list[asyncio.Future[Any] | None] = [
             self._fd_waiters.get(number),
             self._exits.get(number),

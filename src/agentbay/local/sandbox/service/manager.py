@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from agentbay.local.sandbox.service.errors import (
     SandboxError,
     SandboxGone,
 )
+from agentbay.local.sandbox.service.host_ids import HostIdPool
 from agentbay.local.sandbox.service.process_list import RunningProcess
 from agentbay.local.sandbox.service.sandbox import Sandbox
 from agentbay.local.sandbox.service.spec import (
@@ -76,8 +78,8 @@ class SandboxManager:
         self._closed = False
         self._total_memory: TotalMemoryWatchdog | None = None
         self._ready: asyncio.Future[bool] = loop.create_future()
-        self._channel = Channel(zygote.socket, self._on_message, self._on_hang_up)
-        self._warm_pool = WarmPool(self._channel.send)
+        self._channel = Channel(zygote.socket, self._on_message, self._on_hang_up, _log_send_error)
+        self._warm_pool = WarmPool(self._channel.send, HostIdPool(self._template_owner))
 
     @property
     def cgroups(self) -> CgroupManager | None:
@@ -104,6 +106,8 @@ class SandboxManager:
             IsolationUnavailable: This machine cannot isolate in this way.
         """
         zygote_process.check_machine()
+        open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))  # each sandbox takes several descriptors
         zygote = zygote_process.start_zygote()
         manager = cls(zygote, isolation)
         try:
@@ -132,7 +136,7 @@ class SandboxManager:
             SandboxError: It could not be created.
         """
         try:
-            return await self._create(spec)
+            return await self._create_with_fallbacks(spec)
         except SetupFailed as failure:
             raise SandboxError(f"the sandbox could not be made: {failure}") from failure
 
@@ -142,7 +146,7 @@ class SandboxManager:
         await asyncio.gather(*(sandbox.close() for sandbox in self._sandboxes))
         self._channel.close()
         self._zygote.stop()
-        self._warm_pool.disable_cgroups()
+        self._warm_pool.close()
 
     async def _create(self, spec: SandboxSpec) -> Sandbox:
         if self._closed:
@@ -151,8 +155,10 @@ class SandboxManager:
         template = config_builder.make_template(self.isolation, spec.network, self._template_owner)
         config = config_builder.make_config(spec, template, nice)
         config_builder.create_directories(config)
-        socket, group = self._warm_pool.acquire(template, spec.limits)
-        sandbox = Sandbox(socket, ResourceWatchdog(spec, group, self._total_memory), self._on_sandbox_end)
+        preforked = self._warm_pool.acquire(template, spec.limits)
+        config["host_ids"] = preforked.host_ids
+        watchdog = ResourceWatchdog(spec, preforked.cgroup, self._total_memory)
+        sandbox = Sandbox(preforked.socket, watchdog, self._on_sandbox_end)
         self._sandboxes.add(sandbox)
         sandbox.send_config(config)
         try:
@@ -162,9 +168,24 @@ class SandboxManager:
             raise
         return sandbox
 
+    async def _create_with_fallbacks(self, spec: SandboxSpec) -> Sandbox:
+        """Create a sandbox; do without what only some machines offer, for this and all later ones."""
+        while True:
+            try:
+                return await self._create(spec)
+            except SetupFailed as failure:
+                if failure.step == "cgroup" and self.cgroups:
+                    _logger.info("control groups are not used: %s", failure)
+                    self.disable_cgroups()
+                elif failure.step == "idmap":
+                    _logger.info("all sandboxes have the same host uid: %s", failure)
+                    self._warm_pool.share_host_ids()
+                else:
+                    raise
+
     def _on_sandbox_end(self, sandbox: Sandbox) -> None:
         self._sandboxes.discard(sandbox)
-        self._warm_pool.dispose_cgroup(sandbox.watchdog.cgroup)
+        self._warm_pool.dispose(sandbox.watchdog.cgroup, sandbox.host_ids)
 
     def disable_cgroups(self) -> None:
         """Use no control groups from now on."""
@@ -174,14 +195,7 @@ class SandboxManager:
         with tempfile.TemporaryDirectory(prefix="agentbay-trial-") as directory:
             spec = SandboxSpec(root=Path(directory))
             try:
-                try:
-                    sandbox = await self._create(spec)
-                except SetupFailed as failure:
-                    if failure.step != "cgroup":
-                        raise
-                    _logger.info("control groups are not used: %s", failure)
-                    self.disable_cgroups()
-                    sandbox = await self._create(spec)
+                sandbox = await self._create_with_fallbacks(spec)
             except SetupFailed as failure:
                 raise IsolationUnavailable([capability_probe.explain_failure(failure)]) from failure
             await sandbox.close()
@@ -193,3 +207,8 @@ class SandboxManager:
         self._closed = True
         if not self._ready.done():
             self._ready.set_result(False)
+
+
+def _log_send_error(message: Message, error: OSError) -> None:
+    # the preforked sandbox notices by itself: the other end of its socket was closed with the message
+    _logger.warning("the zygote could not be asked for a sandbox: %s", error)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agentbay.local.sandbox.service.channel import Channel
@@ -46,9 +47,10 @@ class Sandbox:
         self.pid = 0  # of process 1, in the host's pid namespace
         self.watchdog = watchdog
         self.has_namespaces = True
+        self.host_ids: tuple[int, int] | None = None  # uid and gid of its processes; None means the service's own
         self._on_end = on_end
         self._loop = loop
-        self._channel = Channel(sock, self._on_message, self._on_hang_up)
+        self._channel = Channel(sock, self._on_message, self._on_hang_up, self._on_send_error)
         self._ready: asyncio.Future[None] = loop.create_future()
         self._init_client = InitClient(self._channel, watchdog.wake)
         self._draining_readers: list[PipeReader] = []
@@ -71,6 +73,7 @@ class Sandbox:
     def send_config(self, config: SandboxConfig) -> None:
         """Send the config to the preforked process."""
         self.has_namespaces = config["isolation"] == "namespaces"
+        self.host_ids = config["host_ids"]
         self._channel.send({"config": config})
 
     async def wait_ready(self) -> None:
@@ -337,6 +340,10 @@ class Sandbox:
         """Kill every process but process 1, frozen or not."""
         self._channel.send({"do": "kill_all"})
 
+    def kill_commands(self) -> None:
+        """Kill every process but process 1 and file operations, which go on even if sandboxed code had stopped them."""
+        self._channel.send({"do": "kill_commands"})
+
     async def freeze(self) -> None:
         """Stop every process, also those being forked.
 
@@ -436,9 +443,10 @@ class Sandbox:
                 self.pid, self._pidfd = message["pid"], fds[0]
                 self._loop.add_reader(self._pidfd, self._on_init_exit)
                 self._forked.set()
-            case "ready":
+            case "descriptors":
                 self._proc = fds[0] if self.has_namespaces else proc_fs.SubtreeProcFd(fds[0], self.pid)
                 self._listener = socket.socket(fileno=fds[1]) if fds[1:] else None
+            case "ready":
                 self._freezer = choose_freezer(self._proc, self.watchdog.cgroup)
                 self.watchdog.start(self._proc, self._init_client, self.kill_all)
                 self._ready.set_result(None)
@@ -452,7 +460,16 @@ class Sandbox:
             self._ready.set_exception(error)
             self._ready.exception()  # marks it as retrieved: after a cancelled creation nobody awaits it
 
+    def _on_send_error(self, message: Message, error: OSError) -> None:
+        if "config" in message:
+            self._fail(SetupFailed("start", error.errno or 0, str(error)))
+        elif "id" in message:
+            self._init_client.refuse(message["id"], f"the request could not be sent: {error.strerror}")
+
     def _on_hang_up(self) -> None:
+        if self._pidfd >= 0 and self.has_namespaces:  # it ends anyway, unless it has sent something malformed
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._fail(SetupFailed("start", 0, "the process ended before it was ready"))
         if self._pidfd < 0:
             self._on_init_exit()

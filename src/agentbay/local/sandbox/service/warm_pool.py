@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from agentbay.local.sandbox.service.cgroups import Cgroup, CgroupManager
+from agentbay.local.sandbox.service.host_ids import HostIdPool, HostIds
 from agentbay.local.sandbox.service.spec import Limits
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import SandboxTemplate
@@ -21,9 +22,10 @@ _REFILL_DELAY_SECONDS = 0.03
 
 
 class PreforkedSandbox(NamedTuple):
-    """A process with control groups of its own that waits for its config.
+    """A process with control groups and host ids of its own that waits for its config.
 
     Attributes:
+        template: What it was preforked for, without the host ids.
         socket: To the process, which ends when this is closed.
         mounts_fd: /proc/self/mounts of the host; it polls as changed when the host mounts something.
     """
@@ -31,6 +33,7 @@ class PreforkedSandbox(NamedTuple):
     socket: socket.socket
     cgroup: Cgroup | None
     template: SandboxTemplate
+    host_ids: HostIds | None
     mounts_fd: int
 
     @property
@@ -49,14 +52,14 @@ class WarmPool:
         send: Passes a message with descriptors, which it closes, to the zygote.
     """
 
-    def __init__(self, send: Callable[[Message, Sequence[int]], None]) -> None:
+    def __init__(self, send: Callable[[Message, Sequence[int]], None], host_ids: HostIdPool) -> None:
         self.cgroups = CgroupManager.discover()
-        self._send = send
+        self._send, self._host_ids = send, host_ids
         self._spare: PreforkedSandbox | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def acquire(self, template: SandboxTemplate, limits: Limits) -> tuple[socket.socket, Cgroup | None]:
-        """Return the socket and the control groups of a preforked sandbox.
+    def acquire(self, template: SandboxTemplate, limits: Limits) -> PreforkedSandbox:
+        """Return a preforked sandbox with its limits set; all but its mounts descriptor is now the caller's.
 
         Raises:
             SetupFailed: In the step "descriptors" or "cgroup"; nothing is left then.
@@ -74,7 +77,7 @@ class WarmPool:
         self._spare = None
         os.close(spare.mounts_fd)
         self._schedule_refill(template)
-        return spare.socket, spare.cgroup
+        return spare
 
     def clear(self) -> None:
         """End the spare sandbox."""
@@ -84,13 +87,24 @@ class WarmPool:
         if self._spare:
             self._spare.socket.close()
             os.close(self._spare.mounts_fd)
-            self.dispose_cgroup(self._spare.cgroup)
+            self.dispose(self._spare.cgroup, self._spare.host_ids)
             self._spare = None
 
-    def dispose_cgroup(self, group: Cgroup | None) -> None:
-        """Remove the control groups of a sandbox that has ended."""
+    def dispose(self, group: Cgroup | None, host_ids: HostIds | None) -> None:
+        """Remove the control groups of a sandbox that has ended, and take its host ids back."""
         if self.cgroups and group:
             self.cgroups.dispose(group)
+        self._host_ids.release(host_ids)
+
+    def share_host_ids(self) -> None:
+        """Give all sandboxes the same host ids from now on."""
+        self.clear()
+        self._host_ids.close()
+
+    def close(self) -> None:
+        """End the spare sandbox, remove the control groups, and give the host ids back."""
+        self.disable_cgroups()
+        self._host_ids.close()
 
     def disable_cgroups(self) -> None:
         """Use no control groups from now on."""
@@ -109,11 +123,12 @@ class WarmPool:
                 undo.callback(theirs.close)
             with setup_step("cgroup"):
                 group = self.cgroups.create() if self.cgroups else None
-                undo.callback(self.dispose_cgroup, group)
+                host_ids = self._host_ids.acquire()
+                undo.callback(self.dispose, group, host_ids)
                 cgroup_fds = group.open_procs_files() if group else []
             undo.pop_all()
-        self._send({"template": template}, [theirs.detach(), *cgroup_fds])
-        return PreforkedSandbox(ours, group, template, mounts)
+        self._send({"template": {**template, "host_ids": host_ids}}, [theirs.detach(), *cgroup_fds])
+        return PreforkedSandbox(ours, group, template, host_ids, mounts)
 
     def _schedule_refill(self, template: SandboxTemplate) -> None:
         if self._timer:

@@ -6,6 +6,7 @@ Each is one JSON object in a SEQPACKET datagram, with file descriptors attached 
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import os
 import socket
@@ -19,6 +20,8 @@ Message = dict[str, Any]
 INLINE, ATTACHED = b"i", b"m"
 # a datagram must fit into the socket's buffer (208 KiB by default), so larger bodies go as a memfd
 _MAX_INLINE_BYTES = 32 << 10
+_MAX_ATTACHED_BYTES = 64 << 20
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _MAX_FDS = 16
 
 
@@ -34,10 +37,11 @@ def pack(message: Message) -> tuple[bytes, int | None]:
 
 
 def make_memfd(content: bytes) -> int:
-    """Return a descriptor, open for reading, of a memfd that holds `content`."""
-    writer = os.memfd_create("agentbay", os.MFD_CLOEXEC)
+    """Return a descriptor, open for reading, of a sealed memfd that holds `content`."""
+    writer = os.memfd_create("agentbay", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         write_all(writer, content)
+        fcntl.fcntl(writer, fcntl.F_ADD_SEALS, _SEALS)
         return os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(writer)
@@ -71,6 +75,11 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
     """Receive one message and its descriptors, now the caller's.
 
     The message is None when the other side is gone.
+
+    Raises:
+        OSError: Nothing could be received; BlockingIOError if there is nothing.
+        ValueError: The message is malformed.
+        LookupError: The message is malformed.
     """
     fds = array.array("i")
     try:
@@ -85,10 +94,19 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
     if not data:
         return None, []
     received = fds.tolist()
-    body = _read_all(received.pop(0)) if data == ATTACHED else data[1:]
-    return json.loads(body), received
+    try:
+        body = _read_attachment(received.pop(0)) if data == ATTACHED else data[1:]
+        return json.loads(body), received
+    except (OSError, ValueError, LookupError):
+        for fd in received:
+            os.close(fd)
+        raise
 
 
-def _read_all(fd: int) -> bytes:
+def _read_attachment(fd: int) -> bytes:
+    """Read a memfd; anything else, such as a pipe, could block the reader for ever."""
     with open(fd, "rb") as file:
+        # EINVAL for what is no memfd; without seals its sender could still change or enlarge it
+        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size > _MAX_ATTACHED_BYTES:
+            raise ValueError("the attachment of a message must be a sealed memfd of bounded size")
         return file.read()

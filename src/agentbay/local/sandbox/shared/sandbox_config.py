@@ -15,6 +15,7 @@ class BindMountConfig(TypedDict):
     target: str
     read_only: bool
     nofollow_root: str  # no link below it is followed; "" if the source is trusted
+    is_program: bool  # it belongs to the host, not to the owner of the sandboxes' files
 
 
 class RlimitsConfig(TypedDict):
@@ -47,7 +48,8 @@ class SandboxTemplate(TypedDict):
 
     isolation: str
     host_network: bool
-    owner: tuple[int, int] | None  # host uid and gid of the sandbox's user; None means those of the zygote
+    owner: tuple[int, int] | None  # host uid and gid of the sandbox's files; None means those of the zygote
+    host_ids: tuple[int, int] | None  # host uid and gid of the sandbox's user, shown as owner of the files
 
 
 class SandboxConfig(SandboxTemplate):

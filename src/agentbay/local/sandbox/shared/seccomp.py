@@ -9,6 +9,7 @@ arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 _DENIED_EVERYWHERE = {  # the same on every architecture
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428, "move_mount": 429,
@@ -16,39 +17,58 @@ _DENIED_EVERYWHERE = {  # the same on every architecture
     "mount_setattr": 442, "quotactl_fd": 443, "open_tree_attr": 467,
 }  # fmt: skip
 
+# programs do without these where they are missing: clone3 hides its flags in memory, where no filter can look, and libc
+# falls back to clone; the memory of memfd_secret cannot be inspected
+_MISSING_EVERYWHERE = {"clone3": 435, "memfd_secret": 447}
+
 _X86_64 = {
-    "ptrace": 101, "syslog": 103, "vhangup": 153, "pivot_root": 155, "adjtimex": 159, "chroot": 161, "acct": 163,
-    "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169, "iopl": 172,
-    "ioperm": 173, "init_module": 175, "delete_module": 176, "quotactl": 179, "lookup_dcookie": 212,
-    "clock_settime": 227, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272,
-    "perf_event_open": 298, "name_to_handle_at": 303, "open_by_handle_at": 304, "clock_adjtime": 305, "setns": 308,
-    "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313, "kexec_file_load": 320,
-    "bpf": 321, "userfaultfd": 323,
+    "ptrace": 101, "syslog": 103, "vhangup": 153, "modify_ldt": 154, "pivot_root": 155, "adjtimex": 159,
+    "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168,
+    "reboot": 169, "iopl": 172, "ioperm": 173, "init_module": 175, "delete_module": 176, "quotactl": 179,
+    "lookup_dcookie": 212, "clock_settime": 227, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250,
+    "unshare": 272, "perf_event_open": 298, "fanotify_init": 300, "name_to_handle_at": 303, "open_by_handle_at": 304,
+    "clock_adjtime": 305, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
+    "finit_module": 313, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
 }  # fmt: skip
 
 _AARCH64 = {
     "lookup_dcookie": 18, "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51, "vhangup": 58, "quotactl": 60,
     "acct": 89, "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106, "clock_settime": 112,
     "syslog": 116, "ptrace": 117, "reboot": 142, "settimeofday": 170, "adjtimex": 171, "add_key": 217,
-    "request_key": 218, "keyctl": 219, "swapon": 224, "swapoff": 225, "perf_event_open": 241,
+    "request_key": 218, "keyctl": 219, "swapon": 224, "swapoff": 225, "perf_event_open": 241, "fanotify_init": 262,
     "name_to_handle_at": 264, "open_by_handle_at": 265, "clock_adjtime": 266, "setns": 268, "process_vm_readv": 270,
     "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "bpf": 280, "userfaultfd": 282,
     "kexec_file_load": 294,
 }  # fmt: skip
 
-# audit architecture, refused calls, clone, socket, ioctl
+
+class _Architecture(NamedTuple):
+    audit: int
+    denied: dict[str, int]
+    clone: int
+    socket: int
+    socketpair: int
+    ioctl: int
+    io_setup: int
+    personality: int
+    prctl: int
+
+
 _ARCHITECTURES = {
-    "x86_64": (0xC000003E, _X86_64, 56, 41, 16),
-    "aarch64": (0xC00000B7, _AARCH64, 220, 198, 29),
+    "x86_64": _Architecture(0xC000003E, _X86_64, 56, 41, 53, 16, 206, 135, 157),
+    "aarch64": _Architecture(0xC00000B7, _AARCH64, 220, 198, 199, 29, 0, 92, 167),
 }
-_CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone takes
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # they inject input into a terminal
 # vsock and the like are not confined by a network namespace; the rest are rarely used and often broken
 _DENIED_SOCKET_FAMILIES = {"rds": 21, "tipc": 30, "bluetooth": 31, "alg": 38, "vsock": 40, "xdp": 44}
 
+_HARMLESS_PERSONALITIES = [0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF]  # Linux, uname26, 32-bit names, and asking for it
+_PR_SET_DUMPABLE = 4
+
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
+_PRETEND = _ERRNO  # return 0 and do nothing
 _EPERM, _ENOSYS, _EAFNOSUPPORT = _ERRNO | 1, _ERRNO | 38, _ERRNO | 97
 _NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24  # offsets in struct seccomp_data, low halves of the arguments
 
@@ -62,12 +82,31 @@ def _bpf_jump_if(test: int, value: int, then: list[bytes]) -> list[bytes]:
     return [struct.pack("HBBI", test, 0, len(then), value), *then]
 
 
-def _check_argument(number: int, offset: int, test: int, values: list[int], verdict: int) -> list[bytes]:
+def _check_argument(
+    number: int, offset: int, test: int, values: list[int], verdict: int, *, otherwise: int = _ALLOW
+) -> list[bytes]:
     """Return `verdict` for system call `number` with one of these argument values."""
     checks = [
         instruction for value in values for instruction in _bpf_jump_if(test, value, [_bpf_statement(_RETURN, verdict)])
     ]
-    return _bpf_jump_if(_EQUAL, number, [_bpf_statement(_LOAD, offset), *checks, _bpf_statement(_RETURN, _ALLOW)])
+    return _bpf_jump_if(_EQUAL, number, [_bpf_statement(_LOAD, offset), *checks, _bpf_statement(_RETURN, otherwise)])
+
+
+def _keep_dumpable() -> list[bytes]:
+    """Return instructions that only pretend to make a process undumpable.
+
+    An ordinary user's service could not see the files and the memory that such a process holds.
+    """
+    pretend = [
+        _bpf_statement(_LOAD, _ARG1),
+        *_bpf_jump_if(_EQUAL, 0, [_bpf_statement(_RETURN, _PRETEND)]),
+        _bpf_statement(_RETURN, _ALLOW),
+    ]
+    return [
+        _bpf_statement(_LOAD, _ARG0),
+        *_bpf_jump_if(_EQUAL, _PR_SET_DUMPABLE, pretend),
+        _bpf_statement(_RETURN, _ALLOW),
+    ]
 
 
 def is_supported(machine: str) -> bool:
@@ -81,20 +120,24 @@ def build_filter(machine: str) -> bytes:
     Raises:
         KeyError: There is no table for this architecture.
     """
-    audit, denied, clone, socket, ioctl = _ARCHITECTURES[machine]
+    arch = _ARCHITECTURES[machine]
     program = [
         _bpf_statement(_LOAD, _ARCH),
-        struct.pack("HBBI", _EQUAL, 1, 0, audit),
+        struct.pack("HBBI", _EQUAL, 1, 0, arch.audit),
         _bpf_statement(_RETURN, _KILL),
         _bpf_statement(_LOAD, _NR),
     ]
     if machine == "x86_64":
         program += _bpf_jump_if(_AT_LEAST, 0x40000000, [_bpf_statement(_RETURN, _ENOSYS)])  # x32 has numbers of its own
-    for number in (*denied.values(), *_DENIED_EVERYWHERE.values()):
+    for number in (*arch.denied.values(), *_DENIED_EVERYWHERE.values()):
         program += _bpf_jump_if(_EQUAL, number, [_bpf_statement(_RETURN, _EPERM)])
-    # the flags of clone3 lie in memory, where no filter can look: without it libc falls back to clone
-    program += _bpf_jump_if(_EQUAL, _CLONE3, [_bpf_statement(_RETURN, _ENOSYS)])
-    program += _check_argument(clone, _ARG0, _ANY_BIT, [_NEW_NAMESPACES], _EPERM)
-    program += _check_argument(socket, _ARG0, _EQUAL, list(_DENIED_SOCKET_FAMILIES.values()), _EAFNOSUPPORT)
-    program += _check_argument(ioctl, _ARG1, _EQUAL, [_TIOCSTI, _TIOCLINUX], _EPERM)
+    # io_setup: its events are limited for the whole machine, not for each user
+    for number in (*_MISSING_EVERYWHERE.values(), arch.io_setup):
+        program += _bpf_jump_if(_EQUAL, number, [_bpf_statement(_RETURN, _ENOSYS)])
+    program += _check_argument(arch.clone, _ARG0, _ANY_BIT, [_NEW_NAMESPACES], _EPERM)
+    for number in (arch.socket, arch.socketpair):
+        program += _check_argument(number, _ARG0, _EQUAL, list(_DENIED_SOCKET_FAMILIES.values()), _EAFNOSUPPORT)
+    program += _check_argument(arch.ioctl, _ARG1, _EQUAL, [_TIOCSTI, _TIOCLINUX], _EPERM)
+    program += _check_argument(arch.personality, _ARG0, _EQUAL, _HARMLESS_PERSONALITIES, _ALLOW, otherwise=_EPERM)
+    program += _bpf_jump_if(_EQUAL, arch.prctl, _keep_dumpable())
     return b"".join([*program, _bpf_statement(_RETURN, _ALLOW)])

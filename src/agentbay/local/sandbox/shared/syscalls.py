@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import signal
 import socket
 import struct
 
@@ -21,6 +22,7 @@ CLONE_NEWNET = 0x40000000
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE, MS_SLAVE = 2, 4, 8, 1 << 14, 1 << 18, 1 << 19
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+_MOUNT_ATTR_IDMAP = 1 << 20
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 22, 24, 47
@@ -37,8 +39,8 @@ _EPERM, _EINVAL = 1, 22
 ARCHITECTURE = os.uname().machine
 # numbers above 423 are the same on every architecture
 _NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capset": 126},
-    "aarch64": {"pivot_root": 41, "capset": 91},
+    "x86_64": {"clone": 56, "pivot_root": 155, "capget": 125, "capset": 126},
+    "aarch64": {"clone": 220, "pivot_root": 41, "capget": 90, "capset": 91},
 }.get(ARCHITECTURE, {})
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 
@@ -56,6 +58,14 @@ def _checked(result: int, what: str) -> int:
 def unshare(flags: int) -> None:
     """Leave the namespaces named by `flags` for new ones."""
     _checked(_libc.unshare(flags), "unshare")
+
+
+def fork_paused(flags: int) -> int:
+    """Fork a child that sleeps until it is killed, in new namespaces named by `flags`, and return its pid."""
+    pid = _checked(_libc.syscall(_NUMBERS["clone"], ctypes.c_ulong(flags | signal.SIGCHLD), 0, 0, 0, 0), "clone")
+    while pid == 0:
+        _libc.pause()
+    return pid
 
 
 def setns(fd: int) -> None:
@@ -84,6 +94,12 @@ def clone_tree(source: str, attributes: int) -> int:
     return int(tree)
 
 
+def idmap_tree(tree: int, user_namespace: int) -> None:
+    """Show the owners in what `clone_tree` returned as the user namespace maps them."""
+    flags = _AT_EMPTY_PATH | _AT_RECURSIVE
+    _set_attributes(tree, b"", _MOUNT_ATTR_IDMAP, flags, "to map ids", user_namespace=user_namespace)
+
+
 def attach_tree(tree: int, target: str) -> None:
     """Mount what `clone_tree` returned on `target` and close the descriptor."""
     try:
@@ -110,8 +126,10 @@ def make_writable(target: str) -> None:
     _set_attributes(_AT_FDCWD, os.fsencode(target), 0, 0, target, cleared=MOUNT_ATTR_RDONLY)
 
 
-def _set_attributes(directory: int, path: bytes, attributes: int, flags: int, what: str, *, cleared: int = 0) -> None:
-    request = struct.pack("QQQQ", attributes, cleared, 0, 0)
+def _set_attributes(
+    directory: int, path: bytes, attributes: int, flags: int, what: str, *, cleared: int = 0, user_namespace: int = 0
+) -> None:
+    request = struct.pack("QQQQ", attributes, cleared, 0, user_namespace)
     result = _libc.syscall(
         _MOUNT_SETATTR, directory, path, ctypes.c_uint(flags), request, ctypes.c_size_t(len(request))
     )
@@ -167,6 +185,15 @@ def drop_capabilities() -> None:
             break
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _checked(_libc.syscall(_NUMBERS["capset"], header, struct.pack("6I", *[0] * 6)), "capset")
+
+
+def raise_permitted_capabilities() -> None:
+    """Make every permitted capability effective again, after a change of the effective uid has cleared them."""
+    header, data = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytearray(24)
+    buffer = (ctypes.c_char * len(data)).from_buffer(data)
+    _checked(_libc.syscall(_NUMBERS["capget"], header, buffer), "capget")
+    _, low, _, _, high, _ = struct.unpack("6I", data)  # effective, permitted, inheritable, of each half
+    _checked(_libc.syscall(_NUMBERS["capset"], header, struct.pack("6I", low, low, 0, high, high, 0)), "capset")
 
 
 def install_seccomp_filter(program: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -46,6 +47,8 @@ def _set_up_process() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps sandboxes that have ended
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
     os.chdir("/")
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("500")  # sandboxes inherit it: the OOM killer takes them before the service
@@ -85,14 +88,21 @@ def _run_sandbox(
         prepared = _prepare_sandbox(template, cgroup_fds, channel)
         # also after a failure: an unread config would reset the socket and lose the report
         config = _receive_config(channel)
-        match prepared:
-            case SetupFailed():
-                raise prepared
-            case namespaces.PreparedNamespaces():
-                namespaces.complete_setup(prepared, config, seccomp_filter)
-            case None:
-                no_namespaces.complete_setup(config, channel, seccomp_filter)
-        InitProcess(channel, config).serve()
+        if isinstance(prepared, SetupFailed):
+            raise prepared
+        if prepared:
+            namespaces.enter_sandbox(prepared, config)
+        else:
+            no_namespaces.enter_sandbox(config, channel)
+        init = InitProcess(channel, config)
+        # before the limits: other sandboxes of this host uid may have as many descriptors in flight as they allow
+        init.send_descriptors()
+        if prepared:
+            namespaces.drop_privileges(config["limits"], seccomp_filter, config["network"])
+            namespaces.set_parent_death_signal(prepared.intermediate_pidfd)
+        else:
+            no_namespaces.drop_privileges(config, seccomp_filter)
+        init.serve()
     except SetupFailed as failure:
         _report(channel, {"event": "failed", "step": failure.step, "code": failure.code, "detail": failure.detail})
     except BaseException as error:  # noqa: BLE001 - a forked child must end here, and the service must hear why

@@ -16,28 +16,33 @@ from typing import Any
 
 from agentbay.local.sandbox.shared import ipc, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES
-from agentbay.local.sandbox.zygote import rootfs
+from agentbay.local.sandbox.zygote import idmap, rootfs
 
 
 def main(text: str) -> None:
     """Mount what the JSON object `text` says.
 
     Args:
-        text: An object with `bind`, `owner`, and `namespaces`, descriptors in the order of `NAMESPACES`.
+        text: An object with `bind`, `owner`, `host_ids`, and `namespaces`, descriptors in the order of `NAMESPACES`.
     """
     order = json.loads(text)
     fds = dict(zip(NAMESPACES, order["namespaces"], strict=True))
-    tree = rootfs.clone_bind_source(order["bind"]) if os.geteuid() == 0 else _clone_in_new_user_namespace(order)
+    owner, host_ids = (tuple(order[name]) if order[name] else None for name in ("owner", "host_ids"))
+    if os.geteuid() != 0:
+        tree = _clone_in_new_user_namespace(order)
+    else:
+        mount_idmap = idmap.open_idmap(owner, host_ids) if owner and host_ids and owner != host_ids else -1
+        tree = rootfs.clone_bind_source(order["bind"], mount_idmap)
     if os.geteuid() != 0:
         syscalls.setns(fds["user"])
     syscalls.setns(fds["mnt"])  # from here on, paths are those of the sandbox
-    target, owner = order["bind"]["target"], order["owner"] and tuple(order["owner"])
+    target = order["bind"]["target"]
     try:
-        rootfs.make_mount_point(target, True, owner)
+        rootfs.make_mount_point(target, True, host_ids)
     except OSError:  # the mount point is to lie below the root, which is read-only
         syscalls.make_writable("/")
         try:
-            rootfs.make_mount_point(target, True, owner)
+            rootfs.make_mount_point(target, True, host_ids)
         finally:
             syscalls.make_read_only("/")
     syscalls.attach_tree(tree, target)
@@ -57,7 +62,7 @@ def _clone_in_new_user_namespace(order: dict[str, Any]) -> int:
         for name, content in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(content)
-        ipc.send(theirs, {}, [rootfs.clone_bind_source(order["bind"])])
+        ipc.send(theirs, {}, [rootfs.clone_bind_source(order["bind"], -1)])
         os._exit(0)
     theirs.close()
     _, received = ipc.receive(ours)

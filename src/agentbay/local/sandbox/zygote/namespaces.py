@@ -24,7 +24,7 @@ from agentbay.local.sandbox.shared.sandbox_config import (
     SandboxTemplate,
 )
 from agentbay.local.sandbox.shared.setup_errors import setup_step
-from agentbay.local.sandbox.zygote import rlimits, rootfs
+from agentbay.local.sandbox.zygote import idmap, rlimits, rootfs
 
 _ALL = (
     syscalls.CLONE_NEWNS
@@ -36,22 +36,28 @@ _ALL = (
 )
 
 
+_INOTIFY_LIMIT = "/proc/sys/user/max_inotify_instances"  # of this user namespace
+_MAX_INOTIFY_INSTANCES = 32  # of a sandbox; many machines allow 128 to each host uid
+
+
 class PreparedNamespaces(NamedTuple):
     """Process 1 of a sandbox that has no config yet.
 
     Attributes:
         intermediate_pidfd: A pidfd of the process between this one and the zygote, which ends soon.
         id_map_socket: A socket to that process, which writes the id maps; None where they are written already.
+        mount_idmap: A user namespace for idmapped mounts, -1 if the files' owner is the user.
     """
 
     intermediate_pidfd: int
     id_map_socket: socket.socket | None
+    mount_idmap: int
 
 
 def unshare_namespaces(template: SandboxTemplate, channel: socket.socket) -> PreparedNamespaces:
     """Return as process 1 of new namespaces, set up as far as possible.
 
-    What depends on the config is left to `complete_setup`.
+    What depends on the config is left to `enter_sandbox`.
 
     Root unshares as root and enters a user namespace last, with a host uid that owns nothing: the sandbox's uid 1000
     must never map to root. Any other user enters the user namespace first, for the capabilities over the others.
@@ -59,16 +65,17 @@ def unshare_namespaces(template: SandboxTemplate, channel: socket.socket) -> Pre
     Raises:
         SetupFailed: In whichever process the step failed.
     """
-    owner = template["owner"]
+    owner, host_ids = template["owner"], template["host_ids"]
+    mount_idmap = idmap.open_idmap(owner, host_ids) if owner and host_ids and owner != host_ids else -1
     uid, gid = os.geteuid(), os.getegid()  # in a new user namespace they read as 65534
     with setup_step("unshare"):
         flags = _ALL & ~syscalls.CLONE_NEWNET if template["host_network"] else _ALL
-        syscalls.unshare(flags if owner else flags | syscalls.CLONE_NEWUSER)
-    if not owner:
+        syscalls.unshare(flags if host_ids else flags | syscalls.CLONE_NEWUSER)
+    if not host_ids:
         with setup_step("uid_map"):
             _write("/proc/self/setgroups", "deny")
             _write_id_maps("/proc/self", uid, gid)
-    prepared = _fork_init(channel, owner)
+    prepared = _fork_init(channel, host_ids, mount_idmap)
     if not template["host_network"]:
         with setup_step("loopback"):
             syscalls.bring_up_loopback()
@@ -76,19 +83,23 @@ def unshare_namespaces(template: SandboxTemplate, channel: socket.socket) -> Pre
     return prepared
 
 
-def complete_setup(prepared: PreparedNamespaces, config: SandboxConfig, seccomp_filter: bytes) -> None:
-    """Make this process 1 of the configured sandbox, without any privilege.
+def enter_sandbox(prepared: PreparedNamespaces, config: SandboxConfig) -> None:
+    """Give this process the root and the user of the configured sandbox.
+
+    `drop_privileges` must follow.
 
     Raises:
         SetupFailed: A step failed.
     """
     with setup_step("hostname"):
         socket.sethostname(config["hostname"])
-    rootfs.complete_rootfs(config)
+    rootfs.complete_rootfs(config, prepared.mount_idmap)
+    if prepared.mount_idmap >= 0:
+        os.close(prepared.mount_idmap)
     if prepared.id_map_socket:
-        _enter_user_namespace(prepared.id_map_socket)
-    _drop_privileges(config["limits"], seccomp_filter, config["network"])
-    _set_parent_death_signal(prepared.intermediate_pidfd)
+        _enter_user_namespace(prepared.id_map_socket, config["host_ids"])
+    with setup_step("sysctl"):
+        _write(_INOTIFY_LIMIT, str(_MAX_INOTIFY_INSTANCES))
 
 
 def join_namespaces(fds: Sequence[int], join_info: JoinInfo, seccomp_filter: bytes) -> None:
@@ -111,7 +122,7 @@ def join_namespaces(fds: Sequence[int], join_info: JoinInfo, seccomp_filter: byt
             os.setgroups([])
             os.setresgid(SANDBOX_GID, SANDBOX_GID, SANDBOX_GID)
             os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
-    _drop_privileges(join_info["limits"], seccomp_filter, join_info["network"])
+    drop_privileges(join_info["limits"], seccomp_filter, join_info["network"])
 
 
 def join_cgroups(cgroup_fds: Sequence[int]) -> None:
@@ -128,29 +139,29 @@ def join_cgroups(cgroup_fds: Sequence[int]) -> None:
             os.close(fd)
 
 
-def _fork_init(channel: socket.socket, owner: tuple[int, int] | None) -> PreparedNamespaces:
+def _fork_init(channel: socket.socket, host_ids: tuple[int, int] | None, mount_idmap: int) -> PreparedNamespaces:
     """Fork process 1, send its pid to the service, and return in it.
 
     This process stays outside the new namespaces, and exits.
     """
     intermediate = os.pidfd_open(os.getpid())
-    ours, theirs = socket.socketpair() if owner else (None, None)
+    ours, theirs = socket.socketpair() if host_ids else (None, None)
     with setup_step("fork"):
         pid = os.fork()
     if pid == 0:
         if theirs:
             theirs.close()
-        return PreparedNamespaces(intermediate, ours)
+        return PreparedNamespaces(intermediate, ours, mount_idmap)
     pidfd = os.pidfd_open(pid)
     ipc.send(channel, {"event": "forked", "pid": pid}, [pidfd])
-    if ours and theirs and owner:
+    if ours and theirs and host_ids:
         for unused in (ours, channel):
             unused.close()
-        _serve_id_map_request(theirs, *owner)
+        _serve_id_map_request(theirs, *host_ids)
     os._exit(0)
 
 
-def _set_parent_death_signal(intermediate: int) -> None:
+def set_parent_death_signal(intermediate: int) -> None:
     """Have the kernel kill this process with the zygote.
 
     While frozen, it could not notice that the service is gone.
@@ -164,12 +175,16 @@ def _set_parent_death_signal(intermediate: int) -> None:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _enter_user_namespace(mapper: socket.socket) -> None:
+def _enter_user_namespace(mapper: socket.socket, host_ids: tuple[int, int] | None) -> None:
     """Enter a user namespace that maps one host uid, which owns nothing.
 
     The intermediate process writes the map.
     """
     with setup_step("unshare"):
+        if host_ids:
+            # what the sandbox uses is charged to the creator of its user namespace too, which must not be root
+            os.seteuid(host_ids[0])
+            syscalls.raise_permitted_capabilities()  # some machines let nobody else create user namespaces
         syscalls.unshare(syscalls.CLONE_NEWUSER)
     with setup_step("uid_map"), mapper:
         mapper.send(b"?")
@@ -206,7 +221,12 @@ def _write(path: str, content: str) -> None:
         os.close(fd)
 
 
-def _drop_privileges(limits: RlimitsConfig, seccomp_filter: bytes, network: str) -> None:
+def drop_privileges(limits: RlimitsConfig, seccomp_filter: bytes, network: str) -> None:
+    """Give up every privilege of this process, and of all that it starts.
+
+    Raises:
+        SetupFailed: A step failed.
+    """
     with setup_step("limits"):
         rlimits.apply_rlimits(limits)
     with setup_step("capabilities"):
@@ -215,8 +235,8 @@ def _drop_privileges(limits: RlimitsConfig, seccomp_filter: bytes, network: str)
     if network == "host":
         with setup_step("landlock"):
             landlock.block_abstract_sockets()  # they belong to the network namespace, here the host's
-    with setup_step("seccomp"):
-        syscalls.install_seccomp_filter(seccomp_filter)
     with setup_step("prctl"):
         # the sandbox's user has the same uid: without this it could read /proc/1/{environ,maps,fd,...} and trace it
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    with setup_step("seccomp"):
+        syscalls.install_seccomp_filter(seccomp_filter)

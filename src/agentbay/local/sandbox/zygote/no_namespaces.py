@@ -21,8 +21,10 @@ _READABLE = (
 _DEVICES = ("/dev/ptmx", "/dev/pts", "/dev/shm", *(f"/dev/{name}" for name in rootfs.DEVICE_NAMES))
 
 
-def complete_setup(config: SandboxConfig, channel: socket.socket, seccomp_filter: bytes) -> None:
+def enter_sandbox(config: SandboxConfig, channel: socket.socket) -> None:
     """Make this the first process of the configured sandbox.
+
+    `drop_privileges` must follow.
 
     Raises:
         SetupFailed: A step failed.
@@ -36,6 +38,14 @@ def complete_setup(config: SandboxConfig, channel: socket.socket, seccomp_filter
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     with setup_step("bind"):
         _symlink_binds(config)
+
+
+def drop_privileges(config: SandboxConfig, seccomp_filter: bytes) -> None:
+    """Limit this process and all that it starts.
+
+    Raises:
+        SetupFailed: A step failed.
+    """
     with setup_step("limits"):
         # the kernel would count all processes of this user, those of other programs too
         rlimits.apply_rlimits({**config["limits"], "processes": None})
@@ -44,10 +54,10 @@ def complete_setup(config: SandboxConfig, channel: socket.socket, seccomp_filter
             syscalls.drop_capabilities()
         with setup_step("landlock"):
             landlock.confine(*_landlock_paths(config))
-        with setup_step("seccomp"):
-            syscalls.install_seccomp_filter(seccomp_filter)
         with setup_step("prctl"):
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+        with setup_step("seccomp"):
+            syscalls.install_seccomp_filter(seccomp_filter)
 
 
 def _symlink_binds(config: SandboxConfig) -> None:

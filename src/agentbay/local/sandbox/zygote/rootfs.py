@@ -56,6 +56,7 @@ _LINKS = {
     "var/tmp": "/tmp",
 }
 _HOME_ALIASES = ("workspace", "home/user", "home/guest")  # homes of the cloud's images; links to the one home
+_MAX_TERMINALS = 64  # of a sandbox; the machine has about 3,000
 _READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _STAGING_MOUNT = "/sys"  # the new root until pivot_root; nothing is bound from there
@@ -78,24 +79,24 @@ def prepare_rootfs() -> None:
         syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
-def complete_rootfs(config: SandboxConfig) -> None:
+def complete_rootfs(config: SandboxConfig, idmap: int) -> None:
     """Complete the root of `prepare_rootfs` with what is this sandbox's own.
 
     Then pivot to it.
     """
     with setup_step("mount"):
-        _bind_home_and_tmp(config)
+        _bind_home_and_tmp(config, idmap)
     _write_etc(config)
     # Targets of binds may lie below directories that sandboxed code wrote to in an earlier life of this home. They are
     # resolved after pivot_root, so that a planted link cannot lead out (path traversal).
     with setup_step("bind"):
-        trees = [clone_bind_source(bind) for bind in config["binds"]]
+        trees = [clone_bind_source(bind, idmap) for bind in config["binds"]]
         kinds = [os.path.isdir(bind["source"]) for bind in config["binds"]]
     with setup_step("pivot_root"):
         syscalls.pivot_root(_STAGING_MOUNT)
     with setup_step("bind"):
         for bind, tree, is_directory in zip(config["binds"], trees, kinds, strict=True):
-            make_mount_point(bind["target"], is_directory, config["owner"])
+            make_mount_point(bind["target"], is_directory, config["host_ids"])
             syscalls.attach_tree(tree, bind["target"])
     with setup_step("mount"):
         syscalls.set_mount_propagation(MS_PRIVATE)
@@ -127,15 +128,17 @@ def _show_devices() -> None:
     for name in DEVICE_NAMES:
         _create_file("dev/" + name)
         syscalls.bind_mount("/dev/" + name, "dev/" + name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
-    syscalls.mount("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+    syscalls.mount(
+        "devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, f"newinstance,ptmxmode=0666,mode=620,max={_MAX_TERMINALS}"
+    )
     syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
 
 
-def _bind_home_and_tmp(config: SandboxConfig) -> None:
+def _bind_home_and_tmp(config: SandboxConfig, idmap: int) -> None:
     home = config["home"][1:]
     os.makedirs(home)
-    syscalls.bind_mount(os.path.join(config["root"], "home"), home, _WRITABLE)
-    syscalls.bind_mount(os.path.join(config["root"], "tmp"), "tmp", _WRITABLE)
+    for name, target in (("home", home), ("tmp", "tmp")):
+        syscalls.attach_tree(_clone_idmapped(os.path.join(config["root"], name), _WRITABLE, idmap), target)
     for name in _HOME_ALIASES:
         if not any(_is_covered_by(bind, f"/{name}") for bind in config["binds"]):
             os.symlink(CLIENT_HOME, name)
@@ -149,18 +152,28 @@ def _is_covered_by(bind: BindMountConfig, path: str) -> bool:
     return bind["target"] == path or (bind["read_only"] and bind["target"].startswith(f"{path}/"))
 
 
-def clone_bind_source(bind: BindMountConfig) -> int:
+def clone_bind_source(bind: BindMountConfig, idmap: int) -> int:
     """Return a detached clone of the source of a bind, as a descriptor."""
     attributes = _READ_ONLY if bind["read_only"] else _WRITABLE
-    if not bind["nofollow_root"]:
+    if bind["is_program"]:
         return syscalls.clone_tree(bind["source"], attributes)
+    if not bind["nofollow_root"]:
+        return _clone_idmapped(bind["source"], attributes, idmap)
     top = os.open(bind["nofollow_root"], dirfd.DIRECTORY_OPEN_FLAGS)
     try:
         below = bind["source"][len(bind["nofollow_root"]) :]
         with dirfd.open_directory(top, [part for part in below.split("/") if part]) as fd:
-            return syscalls.clone_tree(f"/proc/self/fd/{fd}", attributes)
+            return _clone_idmapped(f"/proc/self/fd/{fd}", attributes, idmap)
     finally:
         os.close(top)
+
+
+def _clone_idmapped(source: str, attributes: int, idmap: int) -> int:
+    tree = syscalls.clone_tree(source, attributes)
+    if idmap >= 0:
+        with setup_step("idmap"):  # not every file system can
+            syscalls.idmap_tree(tree, idmap)
+    return tree
 
 
 def make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | None) -> None:

@@ -1,0 +1,28 @@
+"""Idmapped mounts: files that belong to one owner on disk appear as those of a sandbox's own host uid."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from agentbay.local.sandbox.shared import syscalls
+from agentbay.local.sandbox.shared.setup_errors import setup_step
+
+Ids = tuple[int, int]
+
+
+def open_idmap(owner: Ids, user: Ids) -> int:
+    """Return a user namespace for idmapped mounts that show `owner` as `user`, and lower ids as they are.
+
+    Raises:
+        SetupFailed: In the step "idmap".
+    """
+    with setup_step("idmap"):
+        pid = syscalls.fork_paused(syscalls.CLONE_NEWUSER)
+        try:
+            for name, on_disk, shown in (("gid_map", owner[1], user[1]), ("uid_map", owner[0], user[0])):
+                with open(f"/proc/{pid}/{name}", "wb", buffering=0) as file:
+                    file.write(f"0 0 {on_disk}\n{on_disk} {shown} 1".encode())
+            return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.kill(pid, signal.SIGKILL)  # whoever is its parent after this process reaps it
