@@ -9,6 +9,7 @@ import pytest
 
 from agentbay.local.sandbox.service.manager import BindMount, FileOperationFailed, Limits, Sandbox, SandboxError
 from agentbay.local.sandbox.shared.file_protocol import (
+    EditFile,
     FileReply,
     FileRequest,
     ListDirectory,
@@ -24,6 +25,11 @@ from agentbay.local.sandbox.shared.file_protocol import (
 
 class Unknown(FileRequest[FileReply]):
     """A request that no sandbox knows."""
+
+
+async def attempt(sandbox: Sandbox, request: FileRequest[Any]) -> object:
+    """Return the reply or the error."""
+    return (await asyncio.gather(sandbox.run_file_operation(request), return_exceptions=True))[0]
 
 
 async def refused(sandbox: Sandbox, request: FileRequest[Any]) -> str:
@@ -48,6 +54,65 @@ def test_write_and_read(experiment):
         assert (await sandbox.run_file_operation(ReadFile("a/b/c", offset=len(content))))[1] == b"end"
         await sandbox.run_file_operation(WriteFile("empty"))
         assert (await sandbox.run_file_operation(ReadFile("empty")))[1] == b""
+
+    experiment(body)
+
+
+def test_parallel_changes(experiment):
+    """No edit or append that succeeded is lost to another one of the same file."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        content = "".join(f"L{number:02d}=0\n" for number in range(20))
+        await sandbox.run_file_operation(WriteFile("dir/f"), input=content.encode())
+        await sandbox.run(["ln", "-s", "dir/f", "/home/wuying/alias"])
+        edits = [
+            sandbox.run_file_operation(
+                EditFile(("dir/f", "alias")[number % 2]), input=f'[["L{number:02d}=0", "L{number:02d}=1"]]'.encode()
+            )
+            for number in range(20)
+        ]
+        appends = [
+            sandbox.run_file_operation(WriteFile("alias", append=True), input=f"A{number:02d}\n".encode() * 100)
+            for number in range(10)
+        ]
+        ends = await asyncio.gather(*edits, *appends, return_exceptions=True)
+        assert not [end for end in ends if isinstance(end, BaseException)]
+        _, found = await sandbox.run_file_operation(ReadFile("dir/f"))
+        lines = found.decode().splitlines()
+        assert lines[:20] == [f"L{number:02d}=1" for number in range(20)]
+        for number in range(10):
+            start = lines.index(f"A{number:02d}")
+            assert lines[start : start + 100] == [f"A{number:02d}"] * 100
+
+    experiment(body)
+
+
+def test_edit_of_a_file_that_changes(experiment):
+    """An edit fails rather than undo what a program writes, and a held lock does not block for ever."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        writer = "import time\nwhile True:\n    open('f', 'a').write('x\\n'); time.sleep(0.0001)"
+        await sandbox.run_file_operation(WriteFile("f"), input=b"start 0\n")
+        running = asyncio.ensure_future(sandbox.run(["python3", "-c", writer], timeout=60))
+        done, errors = 0, set[str]()
+        for _ in range(30):
+            edit = f'[["start {done}", "start {done + 1}"]]'.encode()
+            try:
+                await sandbox.run_file_operation(EditFile("f"), input=edit)
+                done += 1
+            except FileOperationFailed as error:
+                errors.add(errno.errorcode[error.errno])
+        running.cancel()
+        assert errors <= {"EBUSY"}
+        _, found = await sandbox.run_file_operation(ReadFile("f"))
+        assert found.startswith(f"start {done}\n".encode())
+        locker = "import fcntl, os, time\nfcntl.flock(os.open('.', 0), fcntl.LOCK_EX)\ntime.sleep(60)"
+        held = asyncio.ensure_future(sandbox.run(["python3", "-c", locker]))
+        await asyncio.sleep(2)
+        assert await refused(sandbox, WriteFile("f", append=True)) == "EBUSY"
+        held.cancel()
 
     experiment(body)
 

@@ -15,10 +15,13 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from agentbay.local.sandbox.inside import tree_operations
+from agentbay.local.sandbox.inside.change_lock import lock_for_change
 from agentbay.local.sandbox.inside.inotify_watches import InotifyWatches
+from agentbay.local.sandbox.inside.tree_operations import file_fingerprint
 from agentbay.local.sandbox.shared import ipc
 from agentbay.local.sandbox.shared.dirfd import TEMPORARY_PREFIX
 from agentbay.local.sandbox.shared.fd_io import write_all
@@ -161,14 +164,24 @@ def _write_file(request: WriteFile, context: OperationContext) -> WriteReply:
     if mode is not None:
         _require_regular(mode, path)
     if request.append:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _OPEN_FLAGS, 0o666)
-        size = _copy(context.input_fd, fd, sync=request.sync)
+        with lock_for_change(path):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _OPEN_FLAGS, 0o666)
+            size = _copy(context.input_fd, fd, sync=request.sync)
     else:
         size = _replace(path, context.input_fd, None if mode is None else stat.S_IMODE(mode), sync=request.sync)
     return WriteReply(path=path, written=size, created=mode is None)
 
 
 def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
+    """Write a temporary file and rename it to `path`; return its size."""
+    with _temporary_copy(path, source, mode, sync=sync) as (temporary, size), lock_for_change(path):
+        os.rename(temporary, path)
+    return size
+
+
+@contextmanager
+def _temporary_copy(path: str, source: int, mode: int | None, *, sync: bool) -> Iterator[tuple[str, int]]:
+    """Yield the name and size of a temporary file beside `path`, to be renamed to it."""
     temporary = os.path.join(os.path.dirname(path), TEMPORARY_PREFIX + os.urandom(8).hex())
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -179,11 +192,10 @@ def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
         size = _copy(source, fd, sync=sync)
         if mode is not None:
             os.fchmod(fd, mode)
-        os.rename(temporary, path)
+        yield temporary, size
     except OSError as error:
         os.unlink(temporary)
         _raise_os_error(error.errno or errno.EIO, path, error.strerror or "")
-    return size
 
 
 def _copy(source: int, target: int, *, sync: bool = False) -> int:
@@ -198,17 +210,30 @@ def _copy(source: int, target: int, *, sync: bool = False) -> int:
 
 def _edit_file(request: EditFile, context: OperationContext) -> EditReply:
     path = os.path.realpath(context.resolve(request.path))
-    with open(_open_regular(path), "rb") as file:
-        before, mode = file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     edits: list[list[str]] = json.loads(context.read_input())
+    with lock_for_change(path):
+        before, after = _apply_edits(path, edits, dry_run=request.dry_run)
+    return EditReply(path=path, diff=_diff(path, before, after))
+
+
+def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool) -> tuple[bytes, bytes]:
+    """Edit a file, and return its content before and after."""
+    with open(_open_regular(path), "rb") as file:
+        status = os.fstat(file.fileno())
+        before = file.read()
     after = before
     for old, new in edits:
         if old.encode() not in after:
             _raise_os_error(errno.EINVAL, path, f"The file does not hold the text to be replaced: {old!r:.200}")
         after = after.replace(old.encode(), new.encode(), 1)
-    if not request.dry_run and after != before:
-        _replace(path, ipc.make_memfd(after), mode, sync=False)
-    return EditReply(path=path, diff=_diff(path, before, after))
+    if not dry_run and after != before:
+        source = ipc.make_memfd(after)
+        with _temporary_copy(path, source, stat.S_IMODE(status.st_mode), sync=False) as (temporary, _):
+            # programs of the session do not know the lock: an edit must not undo what they have written
+            if file_fingerprint(os.stat(path)) != file_fingerprint(status):
+                _raise_os_error(errno.EBUSY, path, "The file was changed while it was edited; edit it again")
+            os.rename(temporary, path)
+    return before, after
 
 
 def _diff(path: str, before: bytes, after: bytes) -> str:
