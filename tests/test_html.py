@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from hypothesis import given, strategies as st
 from agentbay import CodeExecutionResult, CommandResult, DirectoryListResult, SessionMetrics, progress
 from agentbay._html import binary, document, format_size, table, text
 from agentbay._html.ansi import ansi_to_html, strip_ansi
-from agentbay._html.sanitize import sanitize_html
+from agentbay._html.sanitize import bundle_to_html, sanitize_bundle, sanitize_html
 
 # ── Pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -98,6 +99,9 @@ def _tags(page: str) -> set[str]:
         ("<style scoped>td {color: red}</style><i>x</i></div>", "<i>x</i>"),
         ("<a href='https://a.b/?c=1&d=2'>x</a>", '<a href="https://a.b/?c=1&amp;d=2">x</a>'),
         ("<!-- c --><p>x", "<p>x</p>"),
+        ("<div class='jp-Dialog lm-Widget'>x</div>", "<div>x</div>"),
+        ("<b style='margin: 0 5px; font-family: Arial, sans-serif'>$x^2$</b>",
+         '<b style="margin: 0 5px; font-family: Arial, sans-serif">$x^2$</b>'),
     ],
 )  # fmt: skip
 def test_plain_html_is_rebuilt(html: str, page: str) -> None:
@@ -115,6 +119,14 @@ def test_plain_html_is_rebuilt(html: str, page: str) -> None:
         "<img src='data:image/svg+xml;base64,x'>",
         "<b style='background: url(x)'>",
         "<b style='position: fixed'>",
+        "<b style='margin: -900px'>",
+        "<b style='margin: 0 -900px'>",
+        "<b style='width: 9999px'>",
+        "<b style='font-size: 99em'>",
+        "<b style='text-shadow: 0 0 999px'>",
+        "<img width=99999>",
+        r"<p>$\href{javascript:x}{y}$</p>",
+        r"<p>$\st<b>yle{position:fixed}{x}</b>$ \style{top:0}{y}</p>",
         "<b style='color: red; " + "color: red " * 2000 + "!'>",
         "<button data-commandlinker-command=x>",
         "<svg><circle/></svg>",
@@ -131,6 +143,70 @@ def test_active_html_goes_to_an_iframe(html: str) -> None:
     assert tag == "iframe"
     assert dict(attrs)["sandbox"] == "allow-scripts"
     assert dict(attrs)["srcdoc"] == html
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "[x](javascript:a)",
+        "[x](javascript&colon;a)",
+        "[x](java&#115;cript:a)",
+        "[x](javascript\\:a)",
+        "[x](\n  vbscript:a)",
+        "[x](data:text/html,a)",
+        "[x](/logout)",
+        "[x][y]\n\n[y]:\n  javascript:a",
+        "![x](http://127.0.0.1:8888/logout)",
+        "<b>x</b>",
+        r"$\href{javascript:a}{x}$",
+        r"$\style{position:fixed}{x}$",
+        r"$\csname href\endcsname{javascript:a}{x}$",
+    ],
+)
+def test_active_markdown_is_text(markdown: str) -> None:
+    """Markdown and TeX that could act in the notebook are shown as text."""
+    assert sanitize_bundle({"text/markdown": markdown}) == {"text/plain": markdown}
+    assert "<a" not in bundle_to_html({"text/markdown": markdown})
+    latex = {"text/latex": markdown, "text/plain": "plain"}
+    assert sanitize_bundle(latex) == (latex if "$" not in markdown else {"text/plain": "plain"})
+
+
+def test_inert_markdown() -> None:
+    """Markdown with links to web pages and with formulas is passed on."""
+    for markdown in ("# T\n* [x](https://a.b/c?d=1) $x^2$", "[x](#part) [y][z]\n\n[z]: http://a.b", "a [b] (c)"):
+        assert sanitize_bundle({"text/markdown": markdown}) == {"text/markdown": markdown}
+
+
+@pytest.mark.parametrize(
+    ("mime", "libraries"),
+    [
+        ("application/vnd.vega.v5+json", ["vega@5", "vega-embed@6"]),
+        ("application/vnd.vegalite.v5+json", ["vega@5", "vega-lite@5", "vega-embed@6"]),
+        ("application/vnd.vegalite.v6.json", ["vega@6", "vega-lite@6", "vega-embed@7"]),
+        ("application/vnd.plotly.v1+json", ["plotly.js-dist-min@3"]),
+    ],
+)
+def test_charts_are_drawn_in_an_iframe(mime: str, libraries: list[str]) -> None:
+    """Charts never reach the notebook's renderers, which load URLs with the rights of the user."""
+    spec = {"data": [{"url": "http://127.0.0.1:8888/files/notes.json"}], "text": "</script><script>alert(1)</script>"}
+    shown = sanitize_bundle({mime: spec, "text/plain": "chart"})
+    assert set(shown) == {"text/plain", "text/html"}
+    reader = _Reader()
+    reader.feed(shown["text/html"])
+    ((tag, attrs),) = reader.tags
+    assert (tag, dict(attrs)["sandbox"]) == ("iframe", "allow-scripts")
+    document = dict(attrs)["srcdoc"] or ""
+    assert "default-src 'none'" in document
+    assert "alert(1)</script>" not in document
+    assert re.findall(r'src="https://[a-z.]+/npm/([^"]+)"', document) == libraries
+    assert set(sanitize_bundle({mime: spec, "image/png": "x"})) == {"image/png"}
+    assert sanitize_bundle({"application/vnd.other+json": spec, "application/geo+json": spec}) == {}
+
+
+def test_tex_in_results_is_not_set() -> None:
+    """Names and messages of a session are not typeset as TeX."""
+    shown = DirectoryListResult(success=True, entries=[{"name": r"$\href{javascript:x}{y}$"}])._repr_html_() or ""
+    assert shown.startswith('<div class="tex2jax_ignore mathjax_ignore">')
 
 
 PIECES = [

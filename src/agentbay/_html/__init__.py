@@ -17,6 +17,7 @@ _MAX_CHARACTERS = 100_000  # characters of a text
 _MAX_BYTES = 256  # bytes of a binary file, in hexadecimal
 _IMAGE_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 _ERROR_COLOUR = "#d9534f"
+_NO_TEX = "tex2jax_ignore mathjax_ignore"  # notebooks typeset TeX in any text, and TeX can set links
 _NOTE_STYLE = "opacity:.7;font-size:90%"
 _CELL_STYLE = "text-align:left;vertical-align:top;padding:.15em .8em"
 _PRE_STYLE = (
@@ -36,12 +37,12 @@ def format_size(number: float) -> str:
 
 def stack(*parts: str) -> str:
     """Stack HTML parts vertically."""
-    return f"<div>{''.join(parts)}</div>"
+    return f'<div class="{_NO_TEX}">{"".join(parts)}</div>'
 
 
 def note(text: str) -> str:
     """Return a small remark, or "" without text."""
-    return f'<div style="{_NOTE_STYLE}">{escape(text)}</div>' if text else ""
+    return f'<div class="{_NO_TEX}" style="{_NOTE_STYLE}">{escape(text)}</div>' if text else ""
 
 
 def fact_table(title: str, known: Mapping[str, object]) -> str:
