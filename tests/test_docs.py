@@ -5,6 +5,8 @@ The examples of `docs/api` are bodies of tests: `tests/_async/test_reference.py`
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,20 @@ def test_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for example in SYBIL.parse(page).examples():
         example.evaluate()
     assert not capsys.readouterr().err
+
+
+def test_blocks_are_typed(tmp_path: Path) -> None:
+    """The blocks of all pages pass `mypy --strict`."""
+    pytest.importorskip("mypy")
+    for page in PAGES:
+        lines: list[str] = []
+        for example in SYBIL.parse(page).examples():
+            lines += [""] * (example.line - len(lines)) + str(example.parsed).splitlines()  # so line numbers agree
+        (tmp_path / f"{page.stem.replace('-', '_')}.py").write_text("\n".join(lines) + "\n")
+    modules = sorted(path.name for path in tmp_path.glob("*.py"))
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", *modules]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.stdout.startswith("Success: no issues found"), done.stdout + done.stderr
 
 
 def test_pages_have_blocks() -> None:

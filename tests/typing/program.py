@@ -25,12 +25,14 @@ from agentbay import (
     Command,
     CommandResult,
     Config,
+    Context,
     ContextSync,
     CreateSessionParams,
     DeleteResult,
     DirectoryEntry,
     FileContentResult,
     FileSystem,
+    GetSessionData,
     LifecyclePolicy,
     McpTool,
     McpToolResult,
@@ -58,7 +60,12 @@ async def asynchronous() -> None:
         created = await client.create(PARAMS)
         assert_type(created, SessionResult[AsyncSession])
         assert_type(created.session, AsyncSession | None)
-        assert_type(created.unwrap(), SessionResult[AsyncSession])
+        assert_type(created.unwrap().session, AsyncSession)
+        unwrapped: SessionResult[AsyncSession] = created.unwrap()
+        assert_type(unwrapped.unwrap().session, AsyncSession)
+        assert_type((await client.get("id")).unwrap().session, AsyncSession)
+        assert_type((await client.get_session("id")).unwrap().data, GetSessionData)
+        assert_type((await client.context.get("name", create=True)).unwrap().context, Context)
         assert_type(created.exception, AgentBayError | None)
         assert_type(await client.get("id"), SessionResult[AsyncSession])
         assert_type(await client.list({"a": "b"}, limit=5), SessionListResult)
@@ -87,6 +94,7 @@ async def asynchronous() -> None:
             assert_type(await session.call_mcp_tool("shell", {"command": "ls"}), McpToolResult)
             assert_type((await session.list_mcp_tools()).tools, list[McpTool])
             assert_type((await session.get_metrics()).metrics, SessionMetrics | None)
+            assert_type((await session.get_metrics()).unwrap().metrics, SessionMetrics)
             assert_type(await session.pause(), SessionPauseResult)
             assert_type(await session.delete(sync_context=True), DeleteResult)
 
@@ -97,6 +105,8 @@ def synchronous() -> None:
         created = client.create()
         assert_type(created, SessionResult[Session])
         assert_type(created.session, Session | None)
+        assert_type(created.unwrap().session, Session)
+        assert_type(client.context.create("name").unwrap().context, Context)
         assert_type(client.iter_sessions(), Iterator[dict[str, str]])
         with client.session(PARAMS) as session:
             assert_type(session, Session)

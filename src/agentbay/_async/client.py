@@ -285,9 +285,7 @@ class AsyncAgentBay:
         """
         result = await async_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
-            made = result.unwrap().session
-            assert made is not None
-            yield made
+            yield result.unwrap().session
         except BaseException as error:
             try:
                 await async_shield(lambda: self._delete_if_exists(result))

@@ -286,9 +286,7 @@ class AgentBay:
         """
         result = sync_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
-            made = result.unwrap().session
-            assert made is not None
-            yield made
+            yield result.unwrap().session
         except BaseException as error:
             try:
                 sync_shield(lambda: self._delete_if_exists(result))

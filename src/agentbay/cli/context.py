@@ -48,9 +48,7 @@ def find_context(bay: AgentBay, name: str) -> Context:
         result = bay.context.get(context_id=name)
     if isinstance(result.exception, NotFoundError):
         raise NotFoundError(f"There is no context {name!r}.", hint=f"Create it with: agentbay context create {name}")
-    context = result.unwrap().context
-    assert context is not None
-    return context
+    return result.unwrap().context
 
 
 @contextmanager

@@ -143,7 +143,6 @@ def _session(bay: AgentBay, image: str, *, keep: bool) -> Iterator[Session]:
             yield session
         return
     kept = bay.create(params).unwrap().session
-    assert kept is not None
     output.note(f"session {kept.session_id}")
     yield kept
 

@@ -118,7 +118,6 @@ def get(session: SessionArgument, endpoint: EndpointOption = "", json: JsonOptio
     with open_client(endpoint) as bay:
         handle = get_session(bay, session)
         data = bay.get_session(session).unwrap().data
-        assert data is not None
         facts: dict[str, Any] = {
             "session_id": data.session_id or session,
             "status": data.status or handle.get_status().unwrap().status,

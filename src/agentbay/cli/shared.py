@@ -100,12 +100,10 @@ def get_session(bay: AgentBay, session_id: str) -> Session:
         SessionNotFoundError: If there is no such session.
     """
     try:
-        session = bay.get(session_id).unwrap().session
+        return bay.get(session_id).unwrap().session
     except SessionNotFoundError as error:
         error.hint = "To list the sessions: agentbay session list"
         raise
-    assert session is not None
-    return session
 
 
 def parse_pairs(given: list[str], what: str) -> dict[str, str]:

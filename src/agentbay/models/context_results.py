@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
@@ -63,6 +63,26 @@ class ContextResult(BaseResult):
 
     def _success_html(self) -> str | None:
         return self.context._repr_html_() if self.context is not None else None
+
+    def unwrap(self) -> FoundContextResult:
+        """Return the result, whose `context` is then set.
+
+        Raises:
+            AgentBayError: `exception`, if the operation failed.
+        """
+        return super().unwrap()  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+# What `unwrap()` returns is the result itself. This type tells type checkers that its context is not None.
+if TYPE_CHECKING:
+
+    class FoundContextResult(ContextResult):
+        """A `ContextResult` whose `context` is set."""
+
+        context: Context  # pyright: ignore[reportIncompatibleVariableOverride]
+
+else:
+    FoundContextResult = ContextResult
 
 
 @define(slots=False)

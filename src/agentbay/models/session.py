@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import define, field
 
@@ -99,6 +99,14 @@ class GetSessionResult(BaseResult):
     def _success_html(self) -> str | None:
         return self.data._repr_html_() if self.data is not None else None
 
+    def unwrap(self) -> FoundSessionResult:
+        """Return the result, whose `data` is then set.
+
+        Raises:
+            AgentBayError: `exception`, if the operation failed.
+        """
+        return super().unwrap()  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
 
 @define(slots=False)
 class SessionResult(BaseResult, Generic[SessionT]):
@@ -117,6 +125,14 @@ class SessionResult(BaseResult, Generic[SessionT]):
     def _success_html(self) -> str | None:
         show = getattr(self.session, "_repr_html_", None)
         return str(show()) if show is not None else None
+
+    def unwrap(self) -> ReadySessionResult[SessionT]:
+        """Return the result, whose `session` is then set.
+
+        Raises:
+            AgentBayError: `exception`, if the operation failed.
+        """
+        return super().unwrap()  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
 @define(slots=False)
@@ -294,3 +310,37 @@ class SessionMetricsResult(BaseResult):
 
     def _success_html(self) -> str | None:
         return self.metrics._repr_html_() if self.metrics is not None else None
+
+    def unwrap(self) -> MeasuredSessionResult:
+        """Return the result, whose `metrics` are then set.
+
+        Raises:
+            AgentBayError: `exception`, if the operation failed.
+        """
+        return super().unwrap()  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+# What `unwrap()` returns is the result itself. These types tell type checkers that its value is not None.
+if TYPE_CHECKING:
+
+    class FoundSessionResult(GetSessionResult):
+        """A `GetSessionResult` whose `data` is set."""
+
+        data: GetSessionData  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    class ReadySessionResult(SessionResult[SessionT]):
+        """A `SessionResult` whose `session` is set."""
+
+        session: SessionT  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    class MeasuredSessionResult(SessionMetricsResult):
+        """A `SessionMetricsResult` whose `metrics` are set."""
+
+        metrics: SessionMetrics  # pyright: ignore[reportIncompatibleVariableOverride]
+
+else:
+    FoundSessionResult, ReadySessionResult, MeasuredSessionResult = (
+        GetSessionResult,
+        SessionResult,
+        SessionMetricsResult,
+    )
