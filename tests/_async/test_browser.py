@@ -1,0 +1,130 @@
+"""Messages of a session's browser, over real sockets."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from agentbay import AsyncAgentBay, AsyncSession, BrowserError, BrowserNotifyMessage, Config
+from agentbay._websocket import AsyncQueue
+from tests.scripted_ws import Talk, WsServer
+
+pytestmark = pytest.mark.anyio
+
+TARGET = "wuying_cdp_mcp_server"
+CAPTCHA = {"type": "call-for-user", "id": 7, "code": 101, "message": "captcha", "action": "takeover"}
+
+
+def session(bay: AsyncAgentBay, url: str) -> AsyncSession:
+    """Make a session with a WebSocket there."""
+    made = AsyncSession(bay, "session-x")
+    made.ws_url, made.token = url, "token"
+    return made
+
+
+def client() -> AsyncAgentBay:
+    """Make a client whose service does not matter."""
+    return AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=0)
+
+
+async def test_messages_are_delivered_in_order() -> None:
+    """Each message reaches the callback once, and what the callback raises ends nothing."""
+
+    def script(talk: Talk) -> None:
+        talk.hear()
+        for number in range(3):
+            talk.push(TARGET, **{**CAPTCHA, "id": number, "extraParams": {"max_wait_time": 180}})
+        talk.hear()
+
+    received: AsyncQueue[BrowserNotifyMessage] = AsyncQueue()
+
+    def callback(message: BrowserNotifyMessage) -> None:
+        received.put(message)
+        raise ValueError("a fault of the user's")
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            browser = session(bay, server.url).browser
+            assert await browser.register_callback(callback)
+            assert await browser.send_takeover_done(0)
+            found = [await received.get(10) for _ in range(3)]
+            await browser.unregister_callback()
+    assert [message.id for message in found] == [0, 1, 2]
+    assert (found[0].code, found[0].action, found[0].extra_params) == (101, "takeover", {"max_wait_time": 180})
+
+
+async def test_what_is_sent() -> None:
+    """A message travels as one frame, and `send_takeover_done` has its documented form."""
+    heard: list[dict[str, Any]] = []
+    both = threading.Event()
+
+    def script(talk: Talk) -> None:
+        heard.extend(talk.hear() for _ in range(2))
+        both.set()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            browser = session(bay, server.url).browser
+            assert await browser.send_notify_message(BrowserNotifyMessage("note", 1, 0, "hällo"))
+            assert await browser.send_takeover_done(7)
+            assert both.wait(10)
+    assert [frame["target"] for frame in heard] == [TARGET, TARGET]
+    assert heard[0]["data"] == {"type": "note", "id": 1, "code": 0, "message": "hällo"}
+    done = {"type": "call-for-user", "id": 7, "code": 199, "message": "user handle done", "action": "takeoverdone"}
+    assert heard[1]["data"] == done
+
+
+async def test_a_callback_can_be_registered_again() -> None:
+    """After `unregister_callback` nothing is delivered, and another callback takes over."""
+    go_on = threading.Event()
+
+    def script(talk: Talk) -> None:
+        talk.push(TARGET, **{**CAPTCHA, "id": 1})
+        assert go_on.wait(10)
+        talk.push(TARGET, **{**CAPTCHA, "id": 2})
+        talk.hear()
+
+    first: AsyncQueue[int | None] = AsyncQueue()
+    second: AsyncQueue[int | None] = AsyncQueue()
+    with WsServer(script) as server:
+        async with client() as bay:
+            browser = session(bay, server.url).browser
+            assert await browser.register_callback(lambda message: first.put(message.id))
+            assert await first.get(10) == 1
+            await browser.unregister_callback()
+            assert await browser.register_callback(lambda message: second.put(message.id))
+            go_on.set()
+            assert await second.get(10) == 2
+            assert first.get_or_none() is None
+            await browser.unregister_callback()
+
+
+async def test_messages_go_on_after_a_lost_connection() -> None:
+    """A connection that is lost is made again by itself."""
+
+    def script(talk: Talk) -> None:
+        if talk.number == 1:
+            talk.drop()
+            return
+        talk.push(TARGET, **{**CAPTCHA, "id": talk.number})
+        talk.hear()
+
+    received: AsyncQueue[int | None] = AsyncQueue()
+    with WsServer(script) as server:
+        async with client() as bay:
+            browser = session(bay, server.url).browser
+            assert await browser.register_callback(lambda message: received.put(message.id))
+            assert await received.get(30) == 2
+            await browser.unregister_callback()
+
+
+async def test_without_a_websocket() -> None:
+    """A session without a WebSocket says so by False, and nothing is left registered."""
+    async with client() as bay:
+        browser = AsyncSession(bay, "session-x").browser
+        assert not await browser.register_callback(print)
+        assert not await browser.send_takeover_done(1)
+        with pytest.raises(BrowserError, match="initialize"):
+            await browser.get_endpoint_url()
