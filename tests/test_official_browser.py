@@ -1,4 +1,4 @@
-"""The official client and ours drive browsers and agents in the same way, and read the same answers."""
+"""Both clients drive browsers and agents in the same way."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ READ_DIFFERENTLY = {"sync skills.bind": "it succeeds", "sync skills.bind: refuse
 
 
 class Service:
-    """Answers each request with the step's next answer, the last one again and again, and keeps what is sent."""
+    """Answers each request with the step's next answer, and records requests."""
 
     def __init__(self) -> None:
         self.step = ""
@@ -71,7 +71,7 @@ def read(value: str) -> Any:
 
 
 def agrees(ours: Any, theirs: Any) -> bool:
-    """Whether ours says the same, or more: a hint, the value that was refused, an error that is of further kinds."""
+    """Whether ours says the same, or more."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         return ours.keys() == theirs.keys() and all(agrees(ours[name], theirs[name]) for name in ours)
     if isinstance(ours, str) and isinstance(theirs, str):
@@ -84,7 +84,7 @@ def agrees(ours: Any, theirs: Any) -> bool:
 
 
 def has_words(ours: str, theirs: str) -> bool:
-    """Whether ours has the words of the other text in their order, with others between them."""
+    """Whether ours has the words of the other text in their order."""
     words = iter(ours.split())
     return all(word in words for word in theirs.split())
 
@@ -118,7 +118,7 @@ def runs(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_both_send_the_same(runs: dict[str, Any], flavour: str, subtests: pytest.Subtests) -> None:
-    """In every step ours sends what the official client sends, apart from the differences that are listed."""
+    """Ours sends what the official client sends, except for listed differences."""
     expected, found = runs[f"official {flavour}"][0], runs[f"ours {flavour}"][0]
     assert list(found) == list(expected)
     assert len(found) > 100
@@ -129,7 +129,7 @@ def test_both_send_the_same(runs: dict[str, Any], flavour: str, subtests: pytest
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 def test_both_read_the_same(runs: dict[str, Any], flavour: str, subtests: pytest.Subtests) -> None:
-    """In every step ours returns what the official client returns, apart from the differences that are listed."""
+    """Ours returns what the official client returns, except for listed differences."""
     expected, found = runs[f"official {flavour}"][1], runs[f"ours {flavour}"][1]
     for step, value in expected.items():
         with subtests.test(step):

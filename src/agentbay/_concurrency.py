@@ -250,7 +250,7 @@ def sync_warn_if_loop_running() -> None:
     """Warn if an event loop runs in this thread and would stall.
 
     A notebook's cell runs in an event loop too, but nothing else runs there unless the cell has made tasks; this warns
-    in those tasks only.
+    in those tasks only. Nor does it warn beside Playwright's synchronous API, which runs a loop of its own.
     """
     if asyncio._get_running_loop() is None:
         return
@@ -265,5 +265,7 @@ def sync_warn_if_loop_running() -> None:
         if not caller_depth and not module.startswith(("agentbay.", "contextlib")):
             caller_depth = depth
         frame, depth = frame.f_back, depth + 1
+    if frame is None and "playwright.sync_api" in sys.modules:
+        return  # its loop runs in another greenlet, and rests while the program's own code runs
     message = "This blocks the running event loop. Use AsyncAgentBay here, or make the call in asyncio.to_thread()."
     warnings.warn(message, BlockingCallWarning, stacklevel=caller_depth + 1)

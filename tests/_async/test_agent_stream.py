@@ -67,7 +67,7 @@ async def test_events_and_end() -> None:
 
 @pytest.mark.parametrize(("answer", "sent"), [("1234", "1234"), (None, ""), (ValueError("nobody there"), "")])
 async def test_a_person_is_asked(answer: Any, sent: str) -> None:
-    """The answer of `on_call_for_user` goes back in the same exchange, and nothing if there is none."""
+    """The answer of `on_call_for_user` goes back in the same exchange."""
     heard: list[Any] = []
 
     def script(talk: Talk) -> None:
@@ -94,7 +94,7 @@ async def test_a_person_is_asked(answer: Any, sent: str) -> None:
 
 
 async def test_failures_are_results() -> None:
-    """An error event, a bad end, a lost connection and a lack of time each give a failed result with the reason."""
+    """Each way to fail gives a failed result with the reason."""
 
     def script(talk: Talk) -> None:
         asked = talk.hear()

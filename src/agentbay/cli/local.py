@@ -138,15 +138,20 @@ def _request_ticket(settings: Settings, path: str) -> str:
 @app.command()
 def doctor(json: JsonOption = False) -> int:
     """Check whether this machine can isolate sessions, and print what is missing."""
+    from agentbay.local.browser.engines import INSTALL_HINT, find_engine
     from agentbay.local.sandbox.service.capability_probe import probe_all
 
-    probes = probe_all()
+    probes, engine = probe_all(), find_engine()
     usable = any(probe.works and not probe.explicit_only for probe in probes[:3])
     missing = options.missing_packages_message()
     lines = [f"{'works' if probe.works else 'fails'}  {probe.name}: {probe.detail}" for probe in probes]
+    browser = engine.path if engine else f"none that sessions can see; to have one: {INSTALL_HINT}"
+    lines.append(f"{'works' if engine else 'fails'}  browser: {browser}")
     verdict = f"This machine {'can' if usable else 'cannot'} isolate sessions."
     facts = [{"name": probe.name, "works": probe.works, "detail": probe.detail} for probe in probes]
-    output.show({"usable": usable, "rungs": facts, "missing": missing}, *lines, verdict)
+    output.show(
+        {"usable": usable, "rungs": facts, "missing": missing, "browser": engine and engine.path}, *lines, verdict
+    )
     if missing:
         print(missing, file=sys.stderr)
     return 0 if usable and not missing else 1

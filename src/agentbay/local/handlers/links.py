@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentbay._wire.sessions import GetLink, LinkData
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
+from agentbay.local.handlers.browser import browser_not_started, make_cdp_url
 from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
@@ -25,6 +26,8 @@ async def get_link(runtime: Runtime, action: GetLink) -> LinkData:
     if protocol not in ("https", "wss"):
         raise invalid_request(f"{protocol} not supported", "InvalidParameter.ProtocolType")
     if action.port is None:
+        if protocol == "wss" and session.browser.was_started:
+            return LinkData(url=await make_cdp_url(runtime, session))
         raise _no_port(session, protocol)
     if not FIRST_PORT <= action.port <= LAST_PORT:
         raise invalid_port(action.port)
@@ -38,5 +41,5 @@ def _no_port(session: Session, protocol: str) -> InvalidRequestError:
     if protocol == "https":
         return invalid_request("port is not valid", "InvalidPort")
     if images.has_browser(session.image_id):
-        return invalid_request("The local runtime does not offer a browser yet.", "BrowserNotSupported.Local")
+        return browser_not_started()
     return invalid_request("no port specified, cdp default, but only BrowserUse image support cdp", "InvalidPort")

@@ -1,0 +1,158 @@
+"""The browser process of one session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from agentbay.local.browser.arguments import PROFILE_DIRECTORY, browser_arguments
+from agentbay.local.browser.engines import INSTALL_HINT, BrowserEngine, find_engine
+from agentbay.local.sandbox.service.manager import Completed, Sandbox, SandboxError
+
+_PORT_FILE = f"{PROFILE_DIRECTORY}/DevToolsActivePort"
+_PROFILE_FLAG = f"--user-data-dir={PROFILE_DIRECTORY}"
+_START_TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+_STOP_TIMEOUT_SECONDS = 5.0
+_OUTPUT_BYTES = 64 << 10
+# A profile that was copied from another session still has that session's lock and port.
+_PREPARE = f"mkdir -p {PROFILE_DIRECTORY} && rm -f {PROFILE_DIRECTORY}/Singleton* {_PORT_FILE}"
+_LIST_EXTENSIONS = 'cd "$1" 2>/dev/null && for d in */; do [ -f "$d/manifest.json" ] && echo "$1/${d%/}"; done; true'
+_logger = logging.getLogger(__name__)
+
+
+class BrowserFailed(Exception):
+    """The browser could not be started; says why."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class SessionBrowser:
+    """Starts the browser of a session when it is wanted, and again after a crash.
+
+    Attributes:
+        port: Where it speaks the DevTools protocol, inside the session; 0 while it does not run.
+        path: The path of that WebSocket, with the secret that Chromium makes for each start.
+    """
+
+    def __init__(self) -> None:
+        self.port, self.path = 0, ""
+        self._option: Mapping[str, Any] = {}
+        self._process: asyncio.Task[Completed] | None = None
+        self._start_lock = asyncio.Lock()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and not self._process.done()
+
+    @property
+    def was_started(self) -> bool:
+        """Whether a client has started it, and not stopped it since."""
+        return self._process is not None
+
+    async def start(self, sandbox: Sandbox, option: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        """Start the browser, unless it runs.
+
+        Raises:
+            BrowserFailed: There is no browser on this machine, or it did not come up.
+            SandboxGone: The sandbox ended first.
+        """
+        async with self._start_lock:
+            if self.is_running:
+                return
+            engine = find_engine(option.get("browserType"))
+            if engine is None:
+                wanted = option.get("browserType") or "browser"
+                raise BrowserFailed(
+                    f"This machine has no {wanted} that sessions can see. Install one: {INSTALL_HINT}",
+                    "BrowserNotInstalled.Local",
+                )
+            self._option = option
+            await self._launch(sandbox, engine, environment)
+
+    async def restart_if_crashed(self, sandbox: Sandbox, environment: Mapping[str, str]) -> None:
+        """Start the browser again with the same options, if it was started and has ended.
+
+        Raises:
+            BrowserFailed: It did not come up.
+        """
+        if self.was_started and not self.is_running:
+            _logger.warning("the browser of a session has ended by itself, and is started again")
+            await self.start(sandbox, self._option, environment)
+
+    async def stop(self, sandbox: Sandbox) -> None:
+        """End the browser, and wait until it has saved its profile and all its processes have gone."""
+        process, self._process = self._process, None
+        self.port, self.path = 0, ""
+        if process is None or process.done():
+            return
+        for running in sandbox.list_processes():
+            if _PROFILE_FLAG in running.command and "--type=" not in running.command:
+                sandbox.signal(running.pid, signal.SIGTERM)
+        await asyncio.wait([process], timeout=_STOP_TIMEOUT_SECONDS)
+        process.cancel()  # a cancelled command is killed with all that it has started
+        await asyncio.wait([process])
+
+    async def _launch(self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]) -> None:
+        prepared = await sandbox.run(["sh", "-c", _PREPARE], timeout=_START_TIMEOUT_SECONDS)
+        if prepared.exit_code:
+            raise BrowserFailed(f"The browser has no place for its profile: {_tail(prepared)}", "BrowserFailed.Local")
+        inside = {**await _sandbox_environment(sandbox), **environment}
+        extensions = await self._list_extensions(sandbox)
+        argv = browser_arguments(engine, self._option, inside, extensions)
+        self._process = asyncio.create_task(sandbox.run(argv, env=dict(environment), output_limit=_OUTPUT_BYTES))
+        self._process.add_done_callback(_retrieve_exception)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_SECONDS):
+                self.port, self.path = await self._wait_for_port(sandbox)
+        except TimeoutError as error:
+            await self.stop(sandbox)
+            raise BrowserFailed("The browser did not start in time.", "BrowserFailed.Local") from error
+        except BaseException:
+            await self.stop(sandbox)
+            raise
+
+    async def _wait_for_port(self, sandbox: Sandbox) -> tuple[int, str]:
+        """Wait until the browser has written where it listens, and return port and path."""
+        while True:
+            if self._process is None or self._process.done():
+                ended = self._process.result() if self._process is not None else None
+                raise BrowserFailed(f"The browser has ended at its start: {_tail(ended)}", "BrowserFailed.Local")
+            found = await sandbox.run(["cat", _PORT_FILE], timeout=_START_TIMEOUT_SECONDS)
+            port, _, path = found.stdout.decode("utf-8", "replace").partition("\n")
+            if port.isdecimal() and path.startswith("/"):
+                return int(port), path.strip()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _list_extensions(self, sandbox: Sandbox) -> list[str]:
+        directory = self._option.get("extensionPath")
+        if not isinstance(directory, str) or not directory:
+            return []
+        argv = ["sh", "-c", _LIST_EXTENSIONS, "sh", directory.rstrip("/")]
+        listed = await sandbox.run(argv, timeout=_START_TIMEOUT_SECONDS)
+        return listed.stdout.decode("utf-8", "surrogateescape").splitlines()
+
+
+async def _sandbox_environment(sandbox: Sandbox) -> dict[str, str]:
+    """Return the variables with which the sandbox tells its egress proxy."""
+    shown = await sandbox.run(["printenv", "HTTPS_PROXY"], timeout=_START_TIMEOUT_SECONDS)
+    proxy = shown.stdout.decode("utf-8", "replace").strip()
+    return {"HTTPS_PROXY": proxy} if proxy else {}
+
+
+def _tail(ended: Completed | None) -> str:
+    if ended is None:
+        return "it was stopped"
+    text = ended.stderr.decode("utf-8", "replace").strip()
+    return text[-500:] or f"exit code {ended.exit_code}"
+
+
+def _retrieve_exception(process: asyncio.Task[Completed]) -> None:
+    if not process.cancelled() and isinstance(process.exception(), SandboxError):
+        _logger.debug("the browser ended with its session")
