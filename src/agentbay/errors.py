@@ -293,15 +293,24 @@ class CommandError(AgentBayError):
 class CommandTimeoutError(CommandError, TimeoutError):
     """A command was killed at its time limit.
 
-    `stdout` and `stderr` hold its output so far.
+    Attributes:
+        stdout, stderr: Its output so far.
+        truncated: Whether the service dropped output above its limit.
     """
 
     def __init__(
-        self, message: str | None = None, *args: object, stdout: str = "", stderr: str = "", **kwargs: Any
+        self,
+        message: str | None = None,
+        *args: object,
+        stdout: str = "",
+        stderr: str = "",
+        truncated: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(message, *args, **kwargs)
         self.stdout = stdout
         self.stderr = stderr
+        self.truncated = truncated
 
 
 class CodeError(AgentBayError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -19,6 +21,7 @@ from agentbay._transport.files import (
 from agentbay._wire.tools import ToolReply
 from agentbay.local.sessions.watching.file_changes import diff_snapshots
 from tests._async.scripted_files import client_of
+from tests.at_once import async_at_once
 from tests.scripted import Service, tool_says
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +108,40 @@ async def test_what_is_no_text_is_not_read_as_one(files: AsyncFileSystem) -> Non
     assert "0xff at position 4" in result.error_message
     assert 'format="bytes"' in result.error_message
     assert "not UTF-8" in (await files.read_multiple_files(["x"])).errors["x"]
+
+
+@pytest.mark.parametrize("content", [5, True, None, [72, 105]])
+async def test_contents_of_another_type(files: AsyncFileSystem, content: Any) -> None:
+    """Content that is neither text nor bytes is refused by name."""
+    with pytest.raises(TypeError, match=f"content must be text or bytes, not {type(content).__name__}"):
+        await files.write_file("number", content)
+    assert not await files.get_file_info("number")
+
+
+async def test_half_a_surrogate_pair(files: AsyncFileSystem) -> None:
+    """Text that is no valid Unicode is a failed result."""
+    assert isinstance((await files.write_file("x", "half \ud83d")).exception, InvalidArgumentError)
+
+
+async def test_edits_and_appends_at_once(files: AsyncFileSystem) -> None:
+    """Concurrent edits and appends of one file are all in it, by whatever name."""
+    await files.session.command.run("ln -sfn . here")
+    lines = [f"line {number:02}" for number in range(12)]
+    assert await files.write_file("busy", "".join(f"{line}=0\n" for line in lines))
+
+    async def edit(number: int) -> Any:
+        path = ("busy", "./busy", "here/busy", "~/busy")[number % 4]
+        change = {"oldText": f"{lines[number]}=0", "newText": f"{lines[number]}=1"}
+        return await files.edit_file(path, [change])
+
+    async def append(number: int) -> Any:
+        return await files.write_file("busy", f"added {number:02}\n", mode="append")
+
+    results = await async_at_once([partial(call, number) for number in range(12) for call in (edit, append)])
+    assert all(results)
+    text = (await files.read_file("busy")).content
+    expected = [f"{line}=1" for line in lines] + [f"added {number:02}" for number in range(12)]
+    assert sorted(text.splitlines()) == sorted(expected)
 
 
 async def test_edit(files: AsyncFileSystem) -> None:

@@ -261,14 +261,9 @@ async def test_what_is_not_git_keeps_its_class(strict: bool) -> None:
 async def test_no_git(session: AsyncSession, bay: AsyncAgentBay) -> None:
     """Without git the first call says so, and asks again the next time."""
     async with bay.session() as bare:
-        run = bare.command.execute_command
-
-        async def without_git(command: str, timeout_ms: int, envs: dict[str, str]) -> object:
-            return await run(command, timeout_ms, envs={**envs, "PATH": "/nowhere"})
-
-        bare.command.execute_command = without_git  # type: ignore[assignment,method-assign]
+        assert await bare.env.set({"PATH": "/nowhere"})
         with pytest.raises(GitNotFoundError) as caught:
             await bare.git.status(".")
         assert caught.value.exit_code == 127
-        bare.command.execute_command = run  # type: ignore[method-assign]
+        assert await bare.env.set({"PATH": "/usr/local/bin:/usr/bin:/bin"})
         assert (await bare.git.init("r")).success

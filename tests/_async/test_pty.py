@@ -124,6 +124,30 @@ async def test_input_and_signals(session: AsyncSession) -> None:
     assert await handle.wait(60) == 130
 
 
+async def test_large_input(session: AsyncSession) -> None:
+    """Input of any size arrives, also faster than the program reads."""
+    handle = await session.pty.create(shell="sh -c 'stty raw -echo; echo READY; exec head -c 3000003 > /tmp/got'")
+    await read_until(handle, b"READY")
+    await handle.send_input(b"x" * 1_500_000)
+    for _ in range(5):
+        await handle.send_input("y" * 300_000)
+    await handle.send_input("end")
+    assert await handle.wait(60) == 0
+    got = await session.command.run(
+        "tr -d y < /tmp/got | sha256sum; printf '%1500000s' | tr ' ' x > /tmp/x; "
+        "(cat /tmp/x; printf end) | sha256sum; wc -c < /tmp/got"
+    )
+    first, second, size = got.stdout.splitlines()
+    assert (first == second, size) == (True, "3000003")
+
+
+async def test_input_of_another_type(session: AsyncSession) -> None:
+    """Input that is neither text nor bytes is refused by name."""
+    async with await session.pty.create() as handle:
+        with pytest.raises(TypeError, match="data must be text or bytes, not int"):
+            await handle.send_input(3)  # type: ignore[arg-type]
+
+
 async def test_list_connect_kill(session: AsyncSession) -> None:
     """The list is true, late clients see earlier output, and kill is reported."""
     first = await session.pty.create(cols=50, rows=10)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -20,6 +22,7 @@ from agentbay._transport.files import (
 from agentbay._wire.tools import ToolReply
 from agentbay.local.sessions.watching.file_changes import diff_snapshots
 from tests._sync.scripted_files import client_of
+from tests.at_once import sync_at_once
 from tests.scripted import Service, tool_says
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +109,40 @@ def test_what_is_no_text_is_not_read_as_one(files: FileSystem) -> None:
     assert "0xff at position 4" in result.error_message
     assert 'format="bytes"' in result.error_message
     assert "not UTF-8" in (files.read_multiple_files(["x"])).errors["x"]
+
+
+@pytest.mark.parametrize("content", [5, True, None, [72, 105]])
+def test_contents_of_another_type(files: FileSystem, content: Any) -> None:
+    """Content that is neither text nor bytes is refused by name."""
+    with pytest.raises(TypeError, match=f"content must be text or bytes, not {type(content).__name__}"):
+        files.write_file("number", content)
+    assert not files.get_file_info("number")
+
+
+def test_half_a_surrogate_pair(files: FileSystem) -> None:
+    """Text that is no valid Unicode is a failed result."""
+    assert isinstance((files.write_file("x", "half \ud83d")).exception, InvalidArgumentError)
+
+
+def test_edits_and_appends_at_once(files: FileSystem) -> None:
+    """Concurrent edits and appends of one file are all in it, by whatever name."""
+    files.session.command.run("ln -sfn . here")
+    lines = [f"line {number:02}" for number in range(12)]
+    assert files.write_file("busy", "".join(f"{line}=0\n" for line in lines))
+
+    def edit(number: int) -> Any:
+        path = ("busy", "./busy", "here/busy", "~/busy")[number % 4]
+        change = {"oldText": f"{lines[number]}=0", "newText": f"{lines[number]}=1"}
+        return files.edit_file(path, [change])
+
+    def append(number: int) -> Any:
+        return files.write_file("busy", f"added {number:02}\n", mode="append")
+
+    results = sync_at_once([partial(call, number) for number in range(12) for call in (edit, append)])
+    assert all(results)
+    text = (files.read_file("busy")).content
+    expected = [f"{line}=1" for line in lines] + [f"added {number:02}" for number in range(12)]
+    assert sorted(text.splitlines()) == sorted(expected)
 
 
 def test_edit(files: FileSystem) -> None:

@@ -262,14 +262,9 @@ def test_what_is_not_git_keeps_its_class(strict: bool) -> None:
 def test_no_git(session: Session, bay: AgentBay) -> None:
     """Without git the first call says so, and asks again the next time."""
     with bay.session() as bare:
-        run = bare.command.execute_command
-
-        def without_git(command: str, timeout_ms: int, envs: dict[str, str]) -> object:
-            return run(command, timeout_ms, envs={**envs, "PATH": "/nowhere"})
-
-        bare.command.execute_command = without_git  # type: ignore[assignment,method-assign]
+        assert bare.env.set({"PATH": "/nowhere"})
         with pytest.raises(GitNotFoundError) as caught:
             bare.git.status(".")
         assert caught.value.exit_code == 127
-        bare.command.execute_command = run  # type: ignore[method-assign]
+        assert bare.env.set({"PATH": "/usr/local/bin:/usr/bin:/bin"})
         assert (bare.git.init("r")).success

@@ -11,11 +11,13 @@ from agentbay import (
     AgentBay,
     Session,
     ClientClosedError,
+    CodeTimeoutError,
     CommandError,
     CommandTimeoutError,
     ConflictError,
     CreateSessionParams,
     FileError,
+    GitTimeoutError,
     SessionError,
     SessionNotFoundError,
 )
@@ -206,6 +208,25 @@ def test_strict_client_raises() -> None:
             with pytest.raises(SessionError):
                 session.get_link(port=1)
             assert (session.command.run("exit 3")).exit_code == 3
+            with pytest.raises(CommandTimeoutError) as caught:
+                session.command.run("echo begun; sleep 60", timeout_ms=500)
+            assert caught.value.stdout == "begun\n"
+            with pytest.raises(CodeTimeoutError):
+                session.code.run_code("import time; time.sleep(60)", "python", timeout_s=1)
+            with pytest.raises(GitTimeoutError):
+                session.git.clone("http://127.0.0.1:9/a", timeout_ms=1)
+
+
+def test_output_above_the_limit_is_marked() -> None:
+    """A result says when the service dropped output above its limit."""
+    with AgentBay.local() as bay, bay.session() as session:
+        write = "head -c 68000000 /dev/zero | tr '\\0' x"
+        result = session.command.run(f"{write} >&2; echo end", timeout_ms=50_000)
+        assert (result.exit_code, result.truncated, result.stdout) == (0, True, "end\n")
+        assert not (session.command.run("echo hi")).truncated
+        result = session.command.run(f"{write}; sleep 60", timeout_ms=8_000)
+        assert isinstance(result.exception, CommandTimeoutError)
+        assert (result.truncated, result.exception.truncated) == (True, True)
 
 
 def test_closed_client_says_so() -> None:

@@ -7,11 +7,13 @@ import hashlib
 import math
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from agentbay import AgentBay, Output, Session, CommandError, Config, DeadlineExceeded
 from tests import cutting
+from tests.at_once import sync_at_once
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +82,33 @@ def test_input_that_nobody_reads(session: Session) -> None:
         process.send_stdin(b"x" * 200_000, timeout=4)
     assert caught.value.extra["sent"] == 65536
     process.kill()
+
+
+def test_writers_at_once(session: Session) -> None:
+    """Input of several writers arrives whole, each part once and unmixed."""
+    process = session.command.start("cat")
+    handles = [process, process, process, session.command.attach(process.id)]
+    parts = [f"{number}".encode() * 50_000 for number in range(4)]
+    sync_at_once([partial(handle.send_stdin, part) for handle, part in zip(handles[:3], parts[:3], strict=True)])
+    sync_at_once([partial(handle.send_stdin, b"y" * 4000 + b"\n") for handle in handles])
+    process.close_stdin()
+    written = process.stdout.read()
+    assert sorted(written[:150_000:50_000]) == ["0", "1", "2"]
+    assert all(len(set(written[start : start + 50_000])) == 1 for start in range(0, 150_000, 50_000))
+    assert written[150_000:] == ("y" * 4000 + "\n") * 4
+
+
+def test_input_that_was_not_taken_is_removed(session: Session) -> None:
+    """Input that a process did not take stays nowhere, and other types are refused."""
+    process = session.command.start("sleep 300")
+    with pytest.raises(TypeError, match="data must be text or bytes, not int"):
+        process.send_stdin(3)  # type: ignore[arg-type]
+    with pytest.raises(DeadlineExceeded):
+        process.send_stdin(b"secret" * 40_000, timeout=1)
+    process.kill()
+    process.wait()
+    process.remove()
+    assert (session.command.run("ls -A /tmp | grep agentbay")).stdout == ""
 
 
 def test_attach_and_signal(session: Session) -> None:

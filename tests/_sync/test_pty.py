@@ -123,6 +123,30 @@ def test_input_and_signals(session: Session) -> None:
     assert handle.wait(60) == 130
 
 
+def test_large_input(session: Session) -> None:
+    """Input of any size arrives, also faster than the program reads."""
+    handle = session.pty.create(shell="sh -c 'stty raw -echo; echo READY; exec head -c 3000003 > /tmp/got'")
+    read_until(handle, b"READY")
+    handle.send_input(b"x" * 1_500_000)
+    for _ in range(5):
+        handle.send_input("y" * 300_000)
+    handle.send_input("end")
+    assert handle.wait(60) == 0
+    got = session.command.run(
+        "tr -d y < /tmp/got | sha256sum; printf '%1500000s' | tr ' ' x > /tmp/x; "
+        "(cat /tmp/x; printf end) | sha256sum; wc -c < /tmp/got"
+    )
+    first, second, size = got.stdout.splitlines()
+    assert (first == second, size) == (True, "3000003")
+
+
+def test_input_of_another_type(session: Session) -> None:
+    """Input that is neither text nor bytes is refused by name."""
+    with session.pty.create() as handle:
+        with pytest.raises(TypeError, match="data must be text or bytes, not int"):
+            handle.send_input(3)  # type: ignore[arg-type]
+
+
 def test_list_connect_kill(session: Session) -> None:
     """The list is true, late clients see earlier output, and kill is reported."""
     first = session.pty.create(cols=50, rows=10)

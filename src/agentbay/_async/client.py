@@ -226,10 +226,7 @@ class AsyncAgentBay:
 
         Wire: CreateMcpSession, GetContextInfo
         """
-        result = await self._create(CreateSessionParams() if params is None else params)
-        if self.strict:
-            result.unwrap()
-        return result
+        return await self._create(CreateSessionParams() if params is None else params)
 
     async def _create(self, params: CreateSessionParams) -> SessionResult[AsyncSession]:
         if not isinstance(params, CreateSessionParams):

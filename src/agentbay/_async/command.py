@@ -41,13 +41,19 @@ class AsyncCommand(AsyncBaseService):
 
         Returns:
             Exit code and output. A non-zero exit code is an answer: `success` is False and nothing is raised. If time
-            ran out, `exit_code` is -1 and `exception` is a `CommandTimeoutError` that carries the output so far.
+            ran out, `exit_code` is -1 and `exception` is a `CommandTimeoutError` that carries the output so far; a
+            strict client raises it. `truncated` says that the service dropped output above its limit.
 
         Raises:
             ValueError: If `envs` holds anything but strings.
 
         Wire: CallMcpTool/shell
         """
+        return await self._execute(command, timeout_ms, cwd, envs)
+
+    async def _execute(
+        self, command: str, timeout_ms: int | None, cwd: str | None, envs: dict[str, str] | None
+    ) -> CommandResult:
         limit = check_timeout_ms(timeout_ms)
         call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
         return read_command_result(

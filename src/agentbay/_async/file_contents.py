@@ -19,6 +19,7 @@ from .._transport.files import (
     read_contents,
     read_info,
     split_text,
+    to_bytes,
 )
 from .._transport.shell_scripts import staging_path, write_bytes_script
 from .._wire.tools import DeleteFile, GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile, mark_internal
@@ -83,9 +84,9 @@ class AsyncFileContents(AsyncBaseService):
         if mode not in ("overwrite", "append"):
             raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
         deadline = Deadline(self.session.timeout)
+        data = to_bytes(content, "content")
         if isinstance(content, str):
             return await self._write_text(path, content, mode, deadline)
-        data = bytes(content)
         if self._has_direct_link or len(data) <= WRITE_CHUNK_BYTES:  # in one call
             with contextlib.suppress(UnicodeDecodeError):
                 return await self._write_text(path, data.decode(), mode, deadline)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import codecs
+import contextlib
 import math
 import secrets
 import signal as signals
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from .._concurrency import async_sleep
+from .._concurrency import AsyncSemaphore, async_sleep
 from .._transport import process_scripts as commands
 from .._transport.deadline import Deadline, to_timeout_ms
+from .._transport.files import to_bytes
 from .._transport.poll import poll_delays
-from .._wire.tools import Shell, ToolReply, WriteFile, mark_internal
+from .._wire.tools import DeleteFile, Shell, ToolReply, WriteFile, mark_internal
 from ..errors import AgentBayError, CommandError, DeadlineExceeded, FileError
 from .service import text_or_raise
 
@@ -27,6 +29,7 @@ _SHOW_POLL_SECONDS = 0.5  # the same while output is shown: standard error may b
 _LONG_POLL_MARGIN_SECONDS = 15.0  # seconds that the answer to a call may take beyond that
 _OUTPUT_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
 _STDIN_CHUNK_BYTES = 36 * 1024  # bytes of input in one call; as base64 it fits one write_file
+_CLEANUP_SECONDS = 5.0  # for the removal of input that was not taken
 _STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of input
 
 
@@ -47,6 +50,7 @@ class AsyncProcess:
         self.id, self.pid = process_id, pid
         self.exit_code: int | None = None
         self._session = session
+        self._stdin_lock = AsyncSemaphore(1)
         self.stdout = AsyncOutput(self, "stdout")
         self.stderr = AsyncOutput(self, "stderr")
 
@@ -122,10 +126,16 @@ class AsyncProcess:
 
         Wire: CallMcpTool/write_file, CallMcpTool/shell
         """
-        whole = data.encode() if isinstance(data, str) else bytes(data)
+        whole = to_bytes(data, "data")
         deadline = Deadline(self._session.timeout if timeout is None else timeout)
-        for start in range(0, len(whole), _STDIN_CHUNK_BYTES):
-            await self._write_stdin_chunk(whole[start : start + _STDIN_CHUNK_BYTES], start, deadline)
+        # several writers take turns, so that their data is not mixed
+        if not await self._stdin_lock.acquire(deadline.remaining()):
+            raise deadline.exceeded_error(f"Writing to process {self.id}")
+        try:
+            for start in range(0, len(whole), _STDIN_CHUNK_BYTES):
+                await self._write_stdin_chunk(whole[start : start + _STDIN_CHUNK_BYTES], start, deadline)
+        finally:
+            self._stdin_lock.release()
 
     async def close_stdin(self) -> None:
         """Close its standard input.
@@ -192,13 +202,18 @@ class AsyncProcess:
     async def _write_stdin_chunk(self, piece: bytes, before: int, deadline: Deadline) -> None:
         staged, done = f"/tmp/.agentbay-{secrets.token_hex(8)}.b64", 0
         call = WriteFile(path=staged, content=base64.b64encode(piece).decode())
-        text_or_raise(await self._session._run_tool(call, deadline=deadline), FileError)
-        while done < len(piece):
-            command = commands.feed_script(self.id, staged, len(piece), done, _STDIN_STALL_SECONDS)
-            done = int(await self._run_checked(command))
-            if done < len(piece) and deadline.remaining() <= 0:
-                late = deadline.exceeded_error(f"Writing to process {self.id}")
-                raise DeadlineExceeded(late.message, hint="It does not read its input.", sent=before + done)
+        try:
+            text_or_raise(await self._session._run_tool(call, deadline=deadline), FileError)
+            while done < len(piece):
+                command = commands.feed_script(self.id, staged, len(piece), done, _STDIN_STALL_SECONDS)
+                done = int(await self._run_checked(command))
+                if done < len(piece) and deadline.remaining() <= 0:
+                    late = deadline.exceeded_error(f"Writing to process {self.id}")
+                    raise DeadlineExceeded(late.message, hint="It does not read its input.", sent=before + done)
+        except AgentBayError:
+            with contextlib.suppress(AgentBayError):  # the failure before it is the one to report
+                await self._session._run_tool(DeleteFile(path=staged), timeout=_CLEANUP_SECONDS)
+            raise
 
     async def _run_checked(self, command: str) -> str:
         return commands.read_output_or_raise(await self._run(command, self._session.timeout), self.id)

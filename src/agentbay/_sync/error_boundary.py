@@ -68,13 +68,16 @@ def folded(
         @wraps(method)
         def boundary(self: OwnerT, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
             try:
-                return method(self, *args, **kwargs)
+                value = method(self, *args, **kwargs)
             except AgentBayError as error:
                 if not isinstance(error, only) or (unless_http_error and is_http_error(error)):
                     raise
                 failed = fold_error(self, result or BaseResult, error, **values)
                 # The method says which result it returns, also where `result` is generic.
                 return cast(ResultT, failed if result is not None else None)
+            if self.strict and isinstance(value, BaseResult) and value.exception is not None:
+                raise value.exception  # such as a command that ran out of time, whose output is kept
+            return value
 
         return boundary
 

@@ -172,5 +172,5 @@ class SyncGitRemotes(SyncBaseService):
 
     def _execute(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
         limit = timeout_ms or job.timeout_ms
-        result = self.session.command.execute_command(job.command, limit, envs=dict(commands.GIT_ENVIRONMENT))
+        result = self.session.command._execute(job.command, limit, None, dict(commands.GIT_ENVIRONMENT))
         return read_output(job, result)

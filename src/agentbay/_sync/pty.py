@@ -8,7 +8,9 @@ import logging
 from collections.abc import Iterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .._concurrency import SyncSemaphore
 from .._transport.deadline import Deadline
+from .._transport.files import to_bytes
 from .._websocket import SyncEvent, SyncQueue, SyncWorker
 from .._wire.converter import MalformedError, structure, unstructure
 from .._wire.pty import (
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from .ws_client import SyncReconnectingWebSocket
 
 _DEFAULT_TERMINAL_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
+_INPUT_CHUNK_BYTES = 256 << 10  # of input in one frame
 _MAX_UNREAD_BYTES = 16 << 20  # output kept for a reader who does not read
 _MAX_EARLY_PUSHES = 256  # pushes kept until the terminal's id is known
 _logger = logging.getLogger("agentbay")
@@ -186,7 +189,8 @@ class PtyHandle:
         self._id, self._pty, self._on_data = pty_session_id, pty_module, on_data
         self._exit_code: int | None = None
         self._error: PtyError | None = None
-        self._is_attached = False
+        self._is_attached = self._acknowledges_input = False
+        self._input_lock = SyncSemaphore(1)
         self._early_pushes: list[PtyPush] = []
         self._output_queue: SyncQueue[bytes | None] = SyncQueue()
         # each is counted by one side alone, so no lock is needed
@@ -227,17 +231,34 @@ class PtyHandle:
     def send_input(self, data: bytes | str) -> None:
         r"""Send input, as if typed.
 
-        The return key is "\r" or "\n", Ctrl-C is "\x03".
+        The return key is "\r" or "\n", Ctrl-C is "\x03". Where the service acknowledges input, this returns when the
+        terminal has taken all of it; input of several tasks or threads is not mixed.
 
         Raises:
+            PtyError: The program does not read, so the rest of the input was not taken.
             PtyNotConnectedError: The program has ended, or the connection.
             TransportError: It could not be sent.
 
         Wire: WebSocket PTY_SERVER/pty.input
         """
+        whole = to_bytes(data, "data")
         self._check_connected()
-        encoding, text = ("utf8", data) if isinstance(data, str) else encode_bytes(bytes(data))
-        self._pty._send("pty.input", PtyInput(pty_session_id=self._id, encoding=encoding, data=text))
+        if not self._acknowledges_input:
+            self._pty._send("pty.input", self._make_input(whole))
+            return
+        deadline = Deadline(CALL_TIMEOUT_SECONDS)
+        if not self._input_lock.acquire(deadline.remaining()):
+            raise deadline.exceeded_error(f"Input for the terminal {self._id}")
+        try:
+            for start in range(0, max(len(whole), 1), _INPUT_CHUNK_BYTES):
+                piece = whole[start : start + _INPUT_CHUNK_BYTES]
+                self._pty._call("pty.input", self._make_input(piece, acknowledge=True))
+        finally:
+            self._input_lock.release()
+
+    def _make_input(self, data: bytes, *, acknowledge: bool | None = None) -> PtyInput:
+        encoding, text = encode_bytes(data)
+        return PtyInput(pty_session_id=self._id, encoding=encoding, data=text, acknowledge=acknowledge)
 
     def resize(self, cols: int, rows: int) -> None:
         """Change the size, and notify the program.
@@ -340,6 +361,7 @@ class PtyHandle:
         if not self._id:
             raise ReplyError("The answer to pty.create has no ptySessionId.", action=PTY_TARGET)
         self._is_attached = True
+        self._acknowledges_input = answer.acknowledges_input is True
         early, self._early_pushes = self._early_pushes, []
         if answer.replay:
             # output pushed before the answer is part of the replay

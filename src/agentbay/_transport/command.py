@@ -23,9 +23,10 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
         return _raw_result(reply, text) if not failed else _not_run_result(reply, text)
     facts = {**wrapped, **_structured_output(tool)}
     stdout, stderr = _text(facts.get("stdout")), _text(facts.get("stderr"))
+    truncated = facts.get("truncated") is True
     code = _exit_code(wrapped)
     if facts.get("timedOut") or (code == -1 and failed):
-        return _timeout_result(reply, _text(wrapped.get("errorMessage")), stdout, stderr)
+        return _timeout_result(reply, _text(wrapped.get("errorMessage")), stdout, stderr, truncated=truncated)
     if failed and code == 0:
         code = 1
     return CommandResult(
@@ -39,6 +40,7 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
         stdout=stdout,
         stderr=stderr,
         trace_id=_text(wrapped.get("traceId")),
+        truncated=truncated,
     )
 
 
@@ -88,7 +90,7 @@ def _parse_wrapped_output(text: str) -> dict[str, Any] | None:
 def _structured_output(reply: ToolReply) -> dict[str, Any]:
     # The local runtime sends the output of a command that timed out here, since the published client discards it.
     found = reply.structured_content or {}
-    return {name: found[name] for name in ("stdout", "stderr", "timedOut") if name in found}
+    return {name: found[name] for name in ("stdout", "stderr", "timedOut", "truncated") if name in found}
 
 
 def _exit_code(wrapped: dict[str, Any]) -> int:
@@ -124,12 +126,21 @@ def _not_run_result(reply: Reply[ToolReply], text: str) -> CommandResult:
     )
 
 
-def _timeout_result(reply: Reply[ToolReply], message: str, stdout: str, stderr: str) -> CommandResult:
+def _timeout_result(
+    reply: Reply[ToolReply], message: str, stdout: str, stderr: str, *, truncated: bool = False
+) -> CommandResult:
     error = CommandTimeoutError(
         message or "The command ran out of time and was killed.",
         request_id=reply.request_id,
         hint="Give it a longer timeout_ms.",
         stdout=stdout,
         stderr=stderr,
+        truncated=truncated,
     )
-    return CommandResult(request_id=reply.request_id, error_message=error.message, exit_code=-1, exception=error)
+    return CommandResult(
+        request_id=reply.request_id,
+        error_message=error.message,
+        exit_code=-1,
+        exception=error,
+        truncated=truncated,
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .._wire.tools import ToolReply
-from ..errors import FileError
+from ..errors import FileError, InvalidArgumentError
 from ..models.filesystem import DirectoryEntry, FileChangeEvent
 
 READ_CHUNK_BYTES = 50 * 1024  # bytes that one read_file returns, as the published client asks for
@@ -31,6 +31,23 @@ def split_text(text: str, limit: int = WRITE_CHUNK_BYTES) -> Iterator[str]:
         start = end
         if start >= len(data):
             return
+
+
+def to_bytes(content: object, name: str) -> bytes:
+    """Return text as UTF-8, or bytes as they are.
+
+    Raises:
+        TypeError: If the argument `name` is neither; `bytes(5)` would be five NUL bytes.
+        InvalidArgumentError: If the text holds half a surrogate pair, which no file can hold.
+    """
+    if isinstance(content, str):
+        try:
+            return content.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgumentError(f"{name} is not valid Unicode text: {error.reason}") from None
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return bytes(content)
+    raise TypeError(f"{name} must be text or bytes, not {type(content).__name__}")
 
 
 def decode_base64(text: str) -> bytes:

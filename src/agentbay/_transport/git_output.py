@@ -91,6 +91,9 @@ def read_output(job: GitCommand, result: CommandResult) -> GitOutput:
         return _output_of_failed_run(result)
     if reason is not None:
         raise reason
+    if result.truncated:
+        output = GitOutput(result.request_id, result.exit_code, result.stdout, result.stderr)
+        raise _make_error(GitError, job, output, "it writes more than the service returns in one answer")
     return GitOutput(result.request_id, result.exit_code, result.stdout, result.stderr)
 
 

@@ -178,7 +178,8 @@ def feed_script(process_id: str, staged: str, size: int, done: int, seconds: flo
     return f"""\
 cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit {_EXIT_UNKNOWN_PROCESS}
 [ ! -f exit ] && [ -f holder ] || {{ rm -f {staged}; exit {_EXIT_ENDED}; }}
-f=/tmp/.agentbay-{process_id}-in; base64 -d < {staged} > "$f" || exit 70
+f={staged}.in; trap 'rm -f "$f"' EXIT; base64 -d < {staged} > "$f" || exit 70
+if command -v flock >/dev/null; then exec 5>>born && flock -w {seconds:g} 5 || {{ echo {done}; exit 0; }}; fi
 n={done}; t=0
 while [ "$n" -lt {size} ]; do
   skip=$((n / {INPUT_BLOCK_BYTES}))
@@ -186,7 +187,7 @@ while [ "$n" -lt {size} ]; do
   n=$((n + {INPUT_BLOCK_BYTES}))
 done
 [ "$n" -lt {size} ] || n={size}
-echo "$n"; rm -f "$f"; [ "$n" -lt {size} ] || rm -f {staged}
+echo "$n"; [ "$n" -lt {size} ] || rm -f {staged}
 """
 
 

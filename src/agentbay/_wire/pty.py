@@ -44,11 +44,16 @@ class PtyRef:
 
 @camel_payload
 class PtyInput:
-    """Type into a terminal: `data` is text if the encoding is utf8, else base64."""
+    """Type into a terminal: `data` is text if the encoding is utf8, else base64.
+
+    Attributes:
+        acknowledge: Whether an answer is wanted once the input was taken; only where `PtyAnswer` offers that.
+    """
 
     pty_session_id: str
     encoding: str = "utf8"
     data: str = ""
+    acknowledge: bool | None = None
 
 
 @camel_payload
@@ -75,7 +80,7 @@ class PtyEntry:
 class PtyAnswer:
     """The answer of `PTY_SERVER`.
 
-    `pty_sessions`, `replay` and `exit_code` come from the local runtime only.
+    `pty_sessions`, `replay`, `exit_code` and `acknowledges_input` come from the local runtime only.
     """
 
     pty_session_id: str = ""
@@ -83,6 +88,7 @@ class PtyAnswer:
     pty_sessions: list[PtyEntry] | None = None
     replay: str = ""
     exit_code: int | None = None
+    acknowledges_input: bool | None = None
 
 
 @camel_payload

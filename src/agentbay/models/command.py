@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, field
 
 from ..errors import CommandError
 from .base import BaseResult
@@ -20,6 +20,7 @@ class CommandResult(BaseResult):
             not run at all.
         stdout, stderr: What the command wrote to each stream.
         trace_id: Trace id that the service gave a failed command, or "".
+        truncated: Whether the service dropped output above its limit. Keyword only.
     """
 
     output: str = ""
@@ -28,6 +29,7 @@ class CommandResult(BaseResult):
     stdout: str = ""
     stderr: str = ""
     trace_id: str = ""
+    truncated: bool = field(default=False, kw_only=True)
 
     def check(self) -> CommandResult:
         """Return the result, or raise if the exit code is not 0.
@@ -64,4 +66,5 @@ class CommandResult(BaseResult):
         end = super()._repr_html_() if self.exit_code < 0 else None
         end = end or _html.note(f"exit code {self.exit_code}" if self.exit_code or not self.output else "")
         written = self.stdout if self.stdout or self.stderr else self.output
-        return _html.stack(_html.text(written), _html.text(self.stderr, wrong=True), end)
+        dropped = _html.note("The service dropped output above its limit." if self.truncated else "")
+        return _html.stack(_html.text(written), _html.text(self.stderr, wrong=True), dropped, end)

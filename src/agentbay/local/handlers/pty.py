@@ -44,6 +44,7 @@ _MAX_ENDED_TERMINALS = 16  # kept after their program has ended
 _SCROLLBACK_BYTES = 256 << 10  # output kept for clients that connect later
 _OUTPUT_DELAY_SECONDS = 0.05  # for clients that listen only once the answer has told them of their terminal
 _FINAL_OUTPUT_TIMEOUT_SECONDS = 0.2  # for the last output, if other processes still hold the terminal
+_INPUT_TIMEOUT_SECONDS = 20.0  # for a program to read; clients wait for the answer a little longer
 _SHELLS = ("/bin/bash", "/bin/sh")
 _LOCALE_PATHS = ("/usr/lib/locale/locale-archive", "/usr/lib/locale/en_US.utf8")
 
@@ -155,7 +156,7 @@ async def _create(session: Session, request: WebSocketRequest) -> None:
         raise PtyError(str(error)) from error
     terminal = PtyTerminal(session.hub, opened, params.cols, params.rows)
     session.hub.resources[terminal.id] = terminal
-    await _answer(request, PtyAnswer(pty_session_id=terminal.id))
+    await _answer(request, PtyAnswer(pty_session_id=terminal.id, acknowledges_input=params.listening))
     terminal.start(0.0 if params.listening else _OUTPUT_DELAY_SECONDS, session.history, shlex.join(argv))
 
 
@@ -171,7 +172,9 @@ async def _connect(session: Session, request: WebSocketRequest) -> None:
     recent = terminal.recent_output()
     if params.listening:
         replay = base64.b64encode(recent).decode("ascii")
-        answer = PtyAnswer(pty_session_id=terminal.id, replay=replay, exit_code=terminal.exit_code)
+        answer = PtyAnswer(
+            pty_session_id=terminal.id, replay=replay, exit_code=terminal.exit_code, acknowledges_input=True
+        )
         await _answer(request, answer)
         return
     exit_code = terminal.exit_code
@@ -195,7 +198,14 @@ async def _kill(session: Session, request: WebSocketRequest) -> None:
 async def _input(session: Session, request: WebSocketRequest) -> None:
     params = _params(request, PtyInput)
     terminal = _find(session, params.pty_session_id)
-    if not terminal.backend.write_input(decode_bytes(params.encoding, params.data)):
+    data = decode_bytes(params.encoding, params.data)
+    if params.acknowledge:
+        if terminal.exit_code is not None:
+            raise PtyError("The program has ended, so it takes no input.")
+        if not await terminal.backend.write_input_in_time(data, _INPUT_TIMEOUT_SECONDS):
+            raise PtyError("The program does not read its input: what was sent last was not taken.")
+        await _answer(request, PtyAnswer(pty_session_id=terminal.id))
+    elif not terminal.backend.write_input(data):
         error = "Input was thrown away: the program does not read what waits for it already."
         await session.hub.broadcast(
             PTY_TARGET, {"eventType": "pty.warning", "ptySessionId": terminal.id, "error": error}

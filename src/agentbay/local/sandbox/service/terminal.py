@@ -9,6 +9,7 @@ import stat
 import struct
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 
 _CHUNK_BYTES = 1 << 16
 _MAX_PENDING_INPUT_BYTES = 1 << 20  # for a program that does not read
@@ -30,6 +31,7 @@ class Terminal:
         self._loop = asyncio.get_running_loop()
         self._readable: asyncio.Future[None] | None = None
         self._pending_input = bytearray()
+        self._input_taken = asyncio.Event()
 
     async def read(self) -> bytes:
         """Wait for output of the program and return it.
@@ -59,13 +61,23 @@ class Terminal:
 
         Return False if too much is pending (back pressure).
         """
-        if len(self._pending_input) + len(data) > _MAX_PENDING_INPUT_BYTES:
+        if self._pending_input and len(self._pending_input) + len(data) > _MAX_PENDING_INPUT_BYTES:
             return False
         was_pending = bool(self._pending_input)
         self._pending_input += data
         if not was_pending:
             self._write()
         return True
+
+    async def write_input_in_time(self, data: bytes, timeout: float) -> bool:
+        """Write input as soon as there is room for it, and return False if there is none in `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not self.write_input(data):
+                    self._input_taken.clear()
+                    await self._input_taken.wait()
+                return True
+        return False
 
     def _write(self) -> None:
         try:
@@ -76,6 +88,7 @@ class Terminal:
             return
         except OSError:  # the program is gone
             self._pending_input.clear()
+        self._input_taken.set()
         if self._fd >= 0:
             self._loop.remove_writer(self._fd)
 
@@ -98,6 +111,8 @@ class Terminal:
         self._loop.remove_writer(self._fd)
         os.close(self._fd)
         self._fd = -1
+        self._pending_input.clear()
+        self._input_taken.set()
         if self._readable is not None:
             _wake(self._readable)
         self._kill()
