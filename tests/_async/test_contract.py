@@ -202,16 +202,19 @@ async def test_tool_failure() -> None:
 
 
 async def test_exit_code_never_raises() -> None:
-    """A non-zero exit code never raises, a timeout is a typed error."""
+    """A non-zero exit code never raises, a timeout is an error that a strict client raises."""
     script = [
         tool_says('{"stdout": "", "stderr": "bad", "exit_code": 3}', is_error=True),
-        tool_says('{"stdout": "", "stderr": "", "exit_code": -1, "errorMessage": "timed out"}', is_error=True),
+        *[tool_says('{"stdout": "", "stderr": "", "exit_code": -1, "errorMessage": "timed out"}', is_error=True)] * 2,
     ]
     with Service(script) as service:
         async with client(service.url, strict=True) as bay:
             command = handle(bay).command
             first = await command.execute_command("false")
-            second = await command.execute_command("sleep 9", timeout_ms=1)
+            with pytest.raises(CommandTimeoutError):
+                await command.execute_command("sleep 9", timeout_ms=1)
+        async with client(service.url) as bay:
+            second = await handle(bay).command.execute_command("sleep 9", timeout_ms=1)
     assert (first.success, first.exit_code, first.stderr, first.exception) == (False, 3, "bad", None)
     assert (second.exit_code, second.output) == (-1, "")
     assert isinstance(second.exception, CommandTimeoutError)
