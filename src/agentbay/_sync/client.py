@@ -227,10 +227,7 @@ class AgentBay:
 
         Wire: CreateMcpSession, GetContextInfo
         """
-        result = self._create(CreateSessionParams() if params is None else params)
-        if self.strict:
-            result.unwrap()
-        return result
+        return self._create(CreateSessionParams() if params is None else params)
 
     def _create(self, params: CreateSessionParams) -> SessionResult[Session]:
         if not isinstance(params, CreateSessionParams):
