@@ -321,7 +321,7 @@ def test_what_cannot_be_written(wire: Wire):
         wire.stdout(session, "mkdir ~/locked; chmod 555 ~/locked")
         wire.data("BindContexts", SessionId=session, PersistenceDataList=[item(context, "/home/wuying/locked")])
         [one] = settled(wire, session)
-        assert (one["status"], one["errorMessage"]) == ("Failed", "f: Permission denied")
+        assert (one["status"], one["errorMessage"]) == ("Failed", "/home/wuying/locked/f: Permission denied")
 
 
 def test_bind_while_running(wire: Wire):

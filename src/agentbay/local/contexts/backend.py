@@ -64,7 +64,7 @@ class Snapshot(Protocol):
     def iterate_files(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         """Open files one after the other for sequential reading.
 
-        Each file is closed when the next one is yielded.
+        Each file is closed when the next one is yielded. A file that cannot be opened is added to `unreadable`.
         """
         ...
 

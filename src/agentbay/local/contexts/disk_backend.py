@@ -207,7 +207,12 @@ class _DiskSnapshot:
 
     def iterate_files(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         for entry in entries:
-            with self.open(entry) as file:
+            try:
+                file = self.open(entry)
+            except OSError as error:
+                self.unreadable[entry.path] = error.strerror or str(error)
+                continue
+            with file:
                 yield entry, file
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import calendar
 import os
-import stat
-import zipfile
-import zlib
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from agentbay.local.contexts import keys
+from agentbay.local.contexts.archives import READ_ERRORS, Archive, BadArchive, open_archive
 from agentbay.local.contexts.backend import Snapshot
 from agentbay.local.contexts.baseline import Baseline, is_within_any
 from agentbay.local.contexts.binding_spec import BindingSpec
 from agentbay.local.contexts.entry import Entry
 from agentbay.local.contexts.store import ContextStore
 from agentbay.local.sandbox.shared.file_protocol import ReceiveTreeReply
-from agentbay.local.sandbox.shared.tree_stream import TreeStreamWriter
-
-_Members = list[tuple[str, zipfile.ZipInfo]]  # path below the synchronised one, member
+from agentbay.local.sandbox.shared.tree_stream import FileContent, TreeStreamWriter
 
 
 class Download:
-    """One download of a binding, or of one path below it."""
+    """One download of a binding, or of one path below it.
+
+    Attributes:
+        sent_anything: Whether the context has anything there.
+        errors: Why something did not arrive, by its path below the synchronised one.
+    """
 
     def __init__(self, store: ContextStore, spec: BindingSpec, only: str = "") -> None:
         self._store, self._spec, self._only_path = store, spec, only
@@ -33,6 +33,7 @@ class Download:
         self._packed: set[str] = set()
         self._extracted: set[str] = set()
         self.sent_anything = False
+        self.errors: dict[str, str] = {}
 
     def run(self, sink: int) -> None:
         """Write the tree stream to `sink`.
@@ -43,10 +44,11 @@ class Download:
         """
         writer = TreeStreamWriter(sink)
         with self._store.staging() as staging:
-            with self._store.open_reader(self._spec.context_id) as view:
-                archives = {keys.relative_to(key, self._key) for key in view.archive_keys(self._key)}
-                snapshot = view.snapshot(self._key, staging, "" if archives else self._only_path)
+            with self._store.open_reader(self._spec.context_id) as contents:
+                archives = {keys.relative_to(key, self._key) or "" for key in contents.archive_keys(self._key)}
+                snapshot = contents.snapshot(self._key, staging, "" if archives else self._only_path)
             self._send(writer, snapshot, archives)
+        self.errors |= {path: why for path, why in snapshot.unreadable.items() if self._is_wanted(path, archives)}
         writer.end()
 
     def baseline(self, received: ReceiveTreeReply, before: Baseline) -> Baseline:
@@ -56,13 +58,14 @@ class Download:
             received: The answer of the receiver, with the signatures of the files that it wrote.
             before: The baseline before the download.
         """
-        new, facts = self._baseline, received.facts
-        new.files = {path: mine for path, mine in facts.items() if path not in self._packed | self._extracted}
-        new.packed = {path: facts[path] for path in self._packed if path in facts}
-        new.extracted = {path: facts[path] for path in self._extracted if path in facts}
+        new, signatures = self._baseline, received.facts
+        inside = self._packed | self._extracted
+        new.files = {path: signature for path, signature in signatures.items() if path not in inside}
+        new.packed = {path: signatures[path] for path in self._packed if path in signatures}
+        new.extracted = {path: signatures[path] for path in self._extracted if path in signatures}
         if before.epoch != new.epoch:
             return new
-        untouched = {path: mine for path, mine in before.extracted.items() if path not in new.files}
+        untouched = {path: signature for path, signature in before.extracted.items() if path not in new.files}
         return Baseline(
             epoch=new.epoch,
             files={**before.files, **new.files},
@@ -72,105 +75,89 @@ class Download:
             directories={**before.directories, **new.directories},
         )
 
-    def _is_wanted(self, path: str, archives: set[str | None]) -> bool:
+    def _is_wanted(self, path: str, archives: set[str]) -> bool:
         if path in archives:
             return True
         return path in self._selection and (not self._only_path or is_within_any(path, [self._only_path]))
 
-    def _send(self, writer: TreeStreamWriter, snapshot: Snapshot, archives: set[str | None]) -> None:
+    def _send(self, writer: TreeStreamWriter, snapshot: Snapshot, archives: set[str]) -> None:
         entries = [entry for entry in snapshot.entries if self._is_wanted(entry.path, archives)]
         single = {entry.path for entry in entries if entry.path not in archives}
         for entry in entries:
             if entry.kind == "dir":
                 self._baseline.directories[entry.path] = entry.mode
-                self._frame(writer, entry.path, kind="dir", mode=entry.mode)
-        files = [entry for entry in entries if entry.kind == "file"]
-        # first what archives hold, as a file that is there by itself is newer
+                self._write_record(writer, entry.path, kind="dir", mode=entry.mode)
+        # archives come first, because a single file is newer than a member of the same name
         left = [
-            entry for entry in files if not self._send_unpacked(writer, entry, single, snapshot, entry.path in archives)
+            entry
+            for entry in entries
+            if entry.kind == "file"
+            and not self._send_extracted(writer, entry, single, snapshot, own=entry.path in archives)
         ]
         for entry, file in snapshot.iterate_files(left):
-            self._send_file(writer, entry, file)
+            self._send_file(writer, entry.path, entry.mode, entry.mtime_ns, file.read)
         for entry in entries:
             if entry.kind == "link":
                 self._baseline.links[entry.path] = entry.target
-                self._frame(writer, entry.path, kind="link", target=entry.target)
+                self._write_record(writer, entry.path, kind="link", target=entry.target)
 
-    def _frame(self, writer: TreeStreamWriter, path: str, **content: object) -> None:
+    def _write_record(self, writer: TreeStreamWriter, path: str, **content: object) -> None:
         self.sent_anything = True
         writer.write_record(path=path, **content)
 
-    def _send_file(self, writer: TreeStreamWriter, entry: Entry, file: IO[bytes]) -> None:
-        self._frame(writer, entry.path, kind="file", mode=entry.mode, mtime=entry.mtime_ns)
-        writer.write_content(file.read)
-        writer.write_unchanged_flag(True)
+    def _send_file(
+        self, writer: TreeStreamWriter, path: str, mode: int, mtime_ns: int, read: Callable[[int], bytes]
+    ) -> None:
+        """Send a file. If it cannot be read to its end, the receiver discards it."""
+        content = FileContent(read, READ_ERRORS)
+        self._write_record(writer, path, kind="file", mode=mode, mtime=mtime_ns)
+        writer.write_content(content.read)
+        writer.write_unchanged_flag(not content.error)
+        if content.error:
+            self.errors[path] = content.error
 
-    def _send_unpacked(
-        self, writer: TreeStreamWriter, entry: Entry, single: set[str], snapshot: Snapshot, own: bool
+    def _send_extracted(
+        self, writer: TreeStreamWriter, entry: Entry, single: set[str], snapshot: Snapshot, *, own: bool
     ) -> bool:
-        """Send what an archive holds; True if it need not be sent itself."""
+        """Send the members of an archive, and return whether they replace it."""
         policy = self._spec.policy.extract_policy
         wanted = policy is None or policy.extract if own else self._spec.extracts_archives
         if not wanted or not (own or entry.path.lower().endswith(".zip")) or policy is None:
             return False
-        with snapshot.open(entry) as file:
+        with ExitStack() as opened:
             try:
-                archive = zipfile.ZipFile(file)
-                members = list(_safe_members(archive, self._folder(entry.path, policy.extract_current_folder, own=own)))
-            except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
-                return False  # only called so: it is a file like any other
-            with archive:
-                self._send_members(writer, archive, members, single, own=own)
+                file = opened.enter_context(snapshot.open(entry))
+                archive = open_archive(file, entry.mtime_ns, own=own)
+            except (BadArchive, OSError) as error:
+                if own:  # the files of a session are in it, and do not arrive
+                    self.errors[entry.path] = f"The archive cannot be extracted: {error}"
+                return False  # a file like any other
+            folder = self._folder(entry.path, policy.extract_current_folder, own=own)
+            self._send_members(writer, archive, folder, single, own=own)
         if own and self._only_path and entry.path != self._only_path:
             return True
         if own and not policy.delete_src_file:
-            self._extracted.add(entry.path)  # it is not the session's own, and must not go up again
+            self._extracted.add(entry.path)  # not a file of the session, so it must not be uploaded again
         return policy.delete_src_file
 
     def _folder(self, path: str, current: bool, *, own: bool) -> str:
-        if own:  # mode Archive must give back what it took, where it was
+        if own:  # mode Archive restores files to where they were
             return ""
         return os.path.dirname(path) if current else path[: -len(".zip")]
 
     def _send_members(
-        self, writer: TreeStreamWriter, archive: zipfile.ZipFile, members: _Members, single: set[str], *, own: bool
+        self, writer: TreeStreamWriter, archive: Archive, folder: str, single: set[str], *, own: bool
     ) -> None:
-        for path, member in members:
+        for name, member in archive.members():
+            path = f"{folder}/{name}" if folder else name
             if path in single or (own and not self._is_wanted(path, set())):
                 continue
-            mode = member.external_attr >> 16
-            with archive.open(member) as file:
-                self._frame(writer, path, kind="file", mode=mode & 0o777 or 0o644, mtime=_mtime(member))
-                writer.write_content(_CheckedMember(file).read)
-                writer.write_unchanged_flag(True)
+            try:
+                file = archive.open(member)
+            except BadArchive as error:
+                self.errors[path] = f"The archive is damaged: {error}"
+                continue
+            with file:
+                mode = (member.external_attr >> 16) & 0o777 or 0o644
+                self._send_file(writer, path, mode, archive.mtime_ns(member), file.read)
             (self._packed if own else self._extracted).add(path)
-
-
-class _CheckedMember:
-    """A member of an archive; damage in it is an error of reading, not of programming."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        try:
-            data: bytes = self._file.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise OSError(f"The archive is damaged: {error}") from error
-        return data
-
-
-def _safe_members(archive: zipfile.ZipFile, folder: str) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-    """Yield the files of an archive that stay in `folder`; links do not come."""
-    for member in archive.infolist():
-        if member.flag_bits & 1:
-            raise NotImplementedError("encrypted")
-        parts = member.filename.split("/")
-        leaves = member.filename.startswith("/") or any(part in ("", ".", "..") for part in parts)
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if not member.is_dir() and not leaves and "\\" not in member.filename and kind in (0, stat.S_IFREG):
-            yield (f"{folder}/{member.filename}" if folder else member.filename), member
-
-
-def _mtime(member: zipfile.ZipInfo) -> int:
-    return calendar.timegm((*member.date_time, 0, 0, 0)) * 1_000_000_000

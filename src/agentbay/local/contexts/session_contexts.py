@@ -7,9 +7,8 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,10 @@ from agentbay.models.context import SyncPolicy
 _logger = logging.getLogger(__name__)
 
 _TRANSFER_WAIT_SECONDS = 0.25  # an answer waits so long for transfers, which spares the client a second request
+_TRANSFER_TIMEOUT_SECONDS = 1800.0  # without the time that the session is paused
+_INTERRUPT_TIMEOUT_SECONDS = 20.0  # for transfers under way at the end of a session, which run again after it
 _FINAL_UPLOAD_TIMEOUT_SECONDS = 1800.0  # for all uploads at the end of a session
+_MAX_NAMED_ERRORS = 10  # in the message of a failed transfer
 _WRITABLE_DIRECTORIES = (CLIENT_HOME, "/tmp")  # where the sandbox's user may make directories
 INTERNAL_PATH = "/tmp/file-transfer"
 
@@ -68,6 +70,8 @@ class SessionContexts:
         self._transfers = TransferTable()
         self._tasks: set[asyncio.Task[None]] = set()
         self._bind_lock = asyncio.Lock()
+        # uploads to run again after the session's code has been killed; None while it lives
+        self._interrupted: list[tuple[Binding, str, Transfer]] | None = None
 
     @classmethod
     async def create(cls, service: ContextService, listed: Sequence[dict[str, Any]]) -> SessionContexts:
@@ -173,21 +177,29 @@ class SessionContexts:
             await self._service.run_in_thread(self._service.store.delete, self._internal_context_id)
 
     async def _run_final_uploads(self, remake: Callable[[SandboxSpec], Awaitable[Sandbox]]) -> None:
-        due = [binding for binding in self.bindings if binding.spec.uploads_at_end]
+        due = [(binding, "") for binding in self.bindings if binding.spec.uploads_at_end]
         if self._sandbox is None or not (due or self._tasks):
             return
+        self._interrupted = []
         if self._sandbox.alive:
+            # Code of the session could stop the transfers under way, so it dies first, and then whatever is left. From
+            # then on nothing changes any more, and an upload that was interrupted runs again.
             await self._sandbox.thaw()
-            self._sandbox.kill_commands()  # first of all, since sandboxed code could stop the transfers
-            while self._tasks:
-                await asyncio.wait(self._tasks)
-            self._sandbox.kill_all()  # from now on nothing changes
+            self._sandbox.kill_commands()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_INTERRUPT_TIMEOUT_SECONDS)
+            self._sandbox.kill_all()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        again, self._interrupted = self._interrupted, None
         sandbox = None
         if not self._sandbox.alive:
             self._sandbox = sandbox = await remake(SandboxSpec(root=self._directory, binds=self._binds))
-        for binding in due:
+        for binding, only, transfer in again:
+            await self._transfer(binding, only, transfer)
+        for binding, only in due:
             transfer = self._transfers.begin(binding.spec.context_id, binding.spec.path_as_given, UPLOAD)
-            await self._transfer(binding, "", transfer)
+            await self._transfer(binding, only, transfer)
         if sandbox:
             await sandbox.close()
 
@@ -279,34 +291,46 @@ class SessionContexts:
             await asyncio.wait(tasks, timeout=_TRANSFER_WAIT_SECONDS)
 
     async def _transfer(self, binding: Binding, only: str, transfer: Transfer) -> None:
-        message = ""
+        message: str | None = "The runtime stopped the transfer."
         try:
             if not binding.spec.mount:  # a mount shows the context itself
                 async with binding.lock:
                     await (self._upload if transfer.task == UPLOAD else self._download)(binding, only)
+            message = ""
         except (AgentBayError, OSError, SandboxError) as error:
             message = str(error) or repr(error)
-            _logger.warning("%s: %s of %s failed: %s", self._session, transfer.task, transfer.path, message)
-        except Exception:  # without a status the client would wait for ever
-            _logger.exception("%s: %s of %s failed", self._session, transfer.task, transfer.path)
+            # without the message, because it names files, and a session can put anything into their names
+            _logger.warning("%s: %s of %s: %s", self._session, transfer.task, transfer.context_id, type(error).__name__)
+            if self._interrupted is not None and transfer.task == UPLOAD:
+                self._interrupted.append((binding, only, transfer))
+                message = None
+        except Exception:
+            _logger.exception("%s: %s of %s failed", self._session, transfer.task, transfer.context_id)
             message = "The local runtime failed; its log says why."
             raise
-        finally:
-            transfer.end(message)
+        finally:  # without a status the client would wait for ever
+            if message is not None:
+                transfer.end(message)
 
     async def _upload(self, binding: Binding, only: str) -> None:
         assert self._sandbox is not None
         spec = binding.spec
         upload = await self._service.run_in_thread(Upload, self._service.store, spec, binding.baseline, only)
         request = SendTree(spec.path, only, spec.white_lists)
+        known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         try:
-            known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
-            ended = self._sandbox.start_file_operation(request, known, outgoing)
-            binding.baseline = await self._service.run_in_thread(upload.run, incoming)
-        finally:
+            sending = self._sandbox.start_file_operation(request, known, outgoing)
+        except BaseException:
             os.close(incoming)
-        await asyncio.wait({ended})
+            raise
+        receiving = asyncio.ensure_future(self._service.run_in_thread(_read_and_close, upload, incoming))
+        try:
+            await self._wait_for_transfer(receiving)
+        finally:
+            sending.cancel()
+        binding.baseline = await receiving
+        _raise_for_errors(spec, upload.unreadable)
 
     async def _download(self, binding: Binding, only: str) -> None:
         assert self._sandbox is not None
@@ -314,17 +338,28 @@ class SessionContexts:
         download = await self._service.run_in_thread(Download, self._service.store, spec, only)
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         receiving = asyncio.ensure_future(self._sandbox.run_file_operation_with_input(ReceiveTree(spec.path), incoming))
+        sending = asyncio.ensure_future(self._service.run_in_thread(_write_and_close, download, outgoing))
         try:
-            await self._service.run_in_thread(partial(_write_and_close, download, outgoing))
-        except BaseException:
+            await self._wait_for_transfer(receiving)
+        finally:
+            receiving.cancel()
             receiving.add_done_callback(_retrieve_exception)
-            raise
+        await sending  # if it fails, its error is the one to report
         received = await receiving
         if only and not download.sent_anything:
             raise FileNotFoundError(f"The context has no file {keys.join(spec.path, only)}.")
         binding.baseline = download.baseline(received, binding.baseline)
-        if received.errors:
-            raise OSError("; ".join(f"{error['path']}: {error['why']}" for error in received.errors))
+        refused = {error["path"]: error["why"] for error in received.errors}
+        _raise_for_errors(spec, refused | download.errors)
+
+    async def _wait_for_transfer(self, receiving: asyncio.Future[Any]) -> None:
+        """Wait for the receiver of a transfer, but not for ever.
+
+        Code of the session can stop the program at the other end of the pipe.
+        """
+        assert self._sandbox is not None
+        if not await self._sandbox.ends_within(receiving, _TRANSFER_TIMEOUT_SECONDS):
+            raise OSError(f"The transfer took longer than {_TRANSFER_TIMEOUT_SECONDS:.0f} seconds.")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -346,6 +381,13 @@ def _run_for_error(command: Sequence[str], fds: Sequence[int]) -> str:
     return done.stderr.decode(errors="replace").strip().rpartition("\n")[2] if done.returncode else ""
 
 
+def _read_and_close(upload: Upload, fd: int) -> Baseline:
+    try:
+        return upload.run(fd)
+    finally:
+        os.close(fd)
+
+
 def _write_and_close(download: Download, fd: int) -> None:
     try:
         download.run(fd)
@@ -355,6 +397,14 @@ def _write_and_close(download: Download, fd: int) -> None:
         os.close(fd)
 
 
+def _raise_for_errors(spec: BindingSpec, errors: Mapping[str, str]) -> None:
+    """Raise OSError if a transfer left out any files, with their names."""
+    if errors:
+        named = [f"{keys.join(spec.path, path)}: {why}" for path, why in sorted(errors.items())]
+        more = [f"and {len(named) - _MAX_NAMED_ERRORS} more"] if len(named) > _MAX_NAMED_ERRORS else []
+        raise OSError("; ".join(named[:_MAX_NAMED_ERRORS] + more))
+
+
 def _retrieve_exception(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # the sender's error is the one to report
+        task.exception()

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from agentbay.local.contexts import keys
+from agentbay.local.contexts.archives import MAX_MEMBERS, READ_ERRORS, BadArchive, open_archive
 from agentbay.local.contexts.backend import CommitStep, StagingDirectory
 from agentbay.local.contexts.baseline import Baseline, FileSignature, is_within_any
 from agentbay.local.contexts.binding_spec import BindingSpec, archive_name_for
 from agentbay.local.contexts.store import ContextStore
 from agentbay.local.sandbox.shared.fd_io import write_all
-from agentbay.local.sandbox.shared.tree_stream import TreeRecord, TreeStreamReader
+from agentbay.local.sandbox.shared.tree_stream import MalformedStream, TreeRecord, TreeStreamReader, check_relative_path
 
 _CHUNK_BYTES = 1 << 20
 _EARLIEST_ZIP_DATE, _LATEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
@@ -52,7 +53,11 @@ class ReceivedTree:
 
 
 class Upload:
-    """One upload of a binding, or of one path below it."""
+    """One upload of a binding, or of one path below it.
+
+    Attributes:
+        unreadable: Why a path could not be read, and so is not as new in the context as in the session.
+    """
 
     def __init__(self, store: ContextStore, spec: BindingSpec, baseline: Baseline, only: str = "") -> None:
         self._store, self._spec, self._only_path = store, spec, only
@@ -61,6 +66,7 @@ class Upload:
         self._key = store.resolve_key(spec.context_id, spec.key)
         # a client that uploads a single path wants to find it as a file, not in the archive
         self._archive = "" if only else spec.archive_name
+        self.unreadable: dict[str, str] = {}
 
     def known_files(self) -> dict[str, FileSignature]:
         """Return the signatures of the files whose content is not needed again."""
@@ -76,9 +82,14 @@ class Upload:
             OSError: The stream cannot be read or stored. The context is unchanged.
         """
         with self._store.staging() as staging:
-            received = self._receive(TreeStreamReader(source), staging)
+            try:
+                received = self._receive(TreeStreamReader(source), staging)
+            except (LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
+                # code of the session can write to the pipe of the program that sends
+                raise MalformedStream(f"The session has sent a malformed stream: {error}") from error
             if received.failure:
                 raise OSError(received.failure)
+            self.unreadable = received.unreadable
             deleted = self._deleted_paths(received)
             steps = [
                 *self._deletions(received, deleted),
@@ -95,7 +106,9 @@ class Upload:
         received = ReceivedTree()
         with self._packing(staging) as archive:
             while (record := reader.read_record()) is not None:
-                path = record.get("path", "")
+                if record["kind"] == "failed":
+                    raise OSError(str(record["why"]))
+                path = check_relative_path(record["path"])
                 match record["kind"]:
                     case "file" if archive is not None and self._goes_into_archive(path):
                         if path != self._archive:
@@ -107,13 +120,16 @@ class Upload:
                     case "same":
                         received.unchanged.add(path)
                     case "dir":
-                        received.directories[path] = record["mode"]
+                        received.directories[path] = record["mode"] & 0o777
                     case "link":
-                        received.links[path] = record["target"]
+                        received.links[path] = _check_target(record["target"])
                     case "unreadable":
-                        received.unreadable[path] = record["why"]
-                    case _:
-                        received.failure = str(record["why"])
+                        received.unreadable[path] = str(record["why"])
+                        received.files.pop(path, None)
+                        if path in received.packed:  # a zip file cannot lose a member again
+                            received.failure = f"{path}: {record['why']}"
+                    case unknown:
+                        raise ValueError(unknown)
             if archive is not None:
                 self._copy_kept_members(archive, received)
         return received
@@ -140,16 +156,18 @@ class Upload:
             except FileNotFoundError:
                 return
         with kept as file:
-            if not zipfile.is_zipfile(file):
-                return
-            with zipfile.ZipFile(file) as old:
-                for member in old.infolist():
-                    path = member.filename.rstrip("/")
-                    if member.is_dir() or received.has(path) or self._was_deleted(path, received):
-                        continue
-                    with old.open(member) as source, archive.open(member, "w") as target:
-                        shutil.copyfileobj(source, target, _CHUNK_BYTES)
-                    received.kept_members.add(path)
+            try:
+                old = open_archive(file, 0, own=True)
+                for path, member in old.members():
+                    if not received.has(path) and not self._was_deleted(path, received):
+                        with old.open(member) as source, archive.open(member, "w") as target:
+                            shutil.copyfileobj(source, target, _CHUNK_BYTES)
+                        received.kept_members.add(path)
+            except (BadArchive, *READ_ERRORS) as error:
+                # replacing it would destroy what other sessions have put into it
+                raise OSError(f"The archive {self._archive} in the context cannot be read: {error}") from error
+        if len(received.packed) + len(received.kept_members) > MAX_MEMBERS:
+            raise OSError(f"An archive holds {MAX_MEMBERS} files at most; use upload mode File.")
 
     def _was_deleted(self, member: str, received: ReceivedTree) -> bool:
         known = self._spec.propagates_deletes and member in self._baseline.packed
@@ -172,6 +190,8 @@ class Upload:
     def _deletions(self, received: ReceivedTree, deleted: list[str]) -> Iterator[CommitStep]:
         if self._spec.propagates_deletes:
             yield from (["delete", self._key_of(path)] for path in deleted if path not in self._baseline.extracted)
+        # a file that the session has turned into a directory is known to it, so it may go
+        yield from (["delete", self._key_of(path)] for path in received.directories if path in self._baseline.files)
         if self._archive:
             # files that are in the archive now are no single files any more
             yield from (["delete", self._key_of(path)] for path in received.packed if path in self._baseline.files)
@@ -249,6 +269,12 @@ def _pack(archive: zipfile.ZipFile, record: TreeRecord, reader: TreeStreamReader
         while chunk := reader.read_chunk():
             target.write(chunk)
     return record["facts"] if reader.read_unchanged_flag() else None
+
+
+def _check_target(target: str) -> str:
+    if not target or "\0" in target or len(keys.encode(target)) > keys.MAX_PATH_BYTES:
+        raise ValueError("a link leads nowhere")
+    return target
 
 
 def _skip(reader: TreeStreamReader) -> None:

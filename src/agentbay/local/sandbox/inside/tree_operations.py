@@ -15,9 +15,17 @@ from agentbay.local.sandbox.shared import dirfd
 from agentbay.local.sandbox.shared.fd_io import write_all
 from agentbay.local.sandbox.shared.file_protocol import ReceiveTreeReply
 from agentbay.local.sandbox.shared.path_filter import PathFilter
-from agentbay.local.sandbox.shared.tree_stream import TreeRecord, TreeStreamReader, TreeStreamWriter, TruncatedStream
+from agentbay.local.sandbox.shared.tree_stream import (
+    FileContent,
+    TreeRecord,
+    TreeStreamReader,
+    TreeStreamWriter,
+    TruncatedStream,
+    check_relative_path,
+)
 
 _MAX_REPORTED_ERRORS = 10
+_REPLACED_ERRNOS = (errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
 def file_fingerprint(status: os.stat_result) -> list[int]:
@@ -43,6 +51,9 @@ def stream_tree(
         top = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS & ~os.O_NOFOLLOW)
     except FileNotFoundError:
         top = -1
+    except OSError as error:
+        top = -1
+        writer.write_record(kind="failed", why=f"{path}: {error.strerror}")
     if top >= 0:
         sender.send_selected(top, only)
     writer.end()
@@ -73,7 +84,8 @@ class _TreeSender:
         except FileNotFoundError:  # removed meanwhile
             return
         except OSError as error:
-            self._writer.write_record(path=path, kind="unreadable", why=error.strerror or str(error))
+            if error.errno not in _REPLACED_ERRNOS:  # by another kind of thing since the look (a race): it is gone too
+                self._writer.write_record(path=path, kind="unreadable", why=error.strerror or str(error))
 
     def _send(self, name: str, above: int, path: str, depth: int) -> None:
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
@@ -104,6 +116,8 @@ class _TreeSender:
         fd = os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=above)
         try:
             status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):  # replaced since the look
+                return
             now = file_fingerprint(status)
             if self._known.get(path) == now:
                 self._writer.write_record(path=path, kind="same")
@@ -111,8 +125,11 @@ class _TreeSender:
             self._writer.write_record(
                 path=path, kind="file", mode=stat.S_IMODE(status.st_mode), mtime=status.st_mtime_ns, facts=now
             )
-            self._writer.write_content(lambda size: os.read(fd, size))
-            self._writer.write_unchanged_flag(file_fingerprint(os.fstat(fd)) == now)
+            content = FileContent(lambda size: os.read(fd, size))
+            self._writer.write_content(content.read)
+            self._writer.write_unchanged_flag(file_fingerprint(os.fstat(fd)) == now and not content.error)
+            if content.error:
+                raise OSError(errno.EIO, content.error)
         finally:
             os.close(fd)
 
@@ -150,8 +167,7 @@ class _TreeReceiver:
         self.errors: list[dict[str, str]] = []
 
     def apply_record(self, record: TreeRecord, reader: TreeStreamReader) -> None:
-        *above, name = record["path"].split("/")
-        _reject_path_traversal(above, name)
+        *above, name = check_relative_path(record["path"]).split("/")
         chunks = _FileChunks(reader) if record["kind"] == "file" else None
         try:
             with dirfd.open_directory(self._top, above, _make_directory) as fd:
@@ -160,7 +176,8 @@ class _TreeReceiver:
                     with dirfd.open_directory(fd, [name], _make_directory):
                         pass
                 elif chunks:
-                    self.fingerprints[record["path"]] = _write_file(name, fd, record, chunks)
+                    if fingerprint := _write_file(name, fd, record, chunks):
+                        self.fingerprints[record["path"]] = fingerprint
                 else:
                     dirfd.remove(name, fd)
                     os.symlink(record["target"], name, dir_fd=fd)
@@ -181,37 +198,36 @@ class _TreeReceiver:
                 self.errors.append({"path": "/".join(parts), "why": error.strerror or str(error)})
 
 
-def _reject_path_traversal(above: Sequence[str], name: str) -> None:
-    if any(part in ("", ".", "..") for part in (*above, name)):
-        raise ValueError("a path that leaves its directory")
-
-
 class _FileChunks:
     def __init__(self, reader: TreeStreamReader) -> None:
         self._reader = reader
         self._ended = False
+        self.is_whole = False  # known at the end
 
     def next(self) -> bytes:
         chunk = self._reader.read_chunk()
-        self._ended = not chunk
+        if not chunk:
+            self._ended, self.is_whole = True, self._reader.read_unchanged_flag()
         return chunk
 
     def drain(self) -> None:
         while not self._ended:
             self.next()
-        self._reader.read_unchanged_flag()
 
 
 def _make_directory(name: str, above: int) -> None:
     os.mkdir(name, 0o777, dir_fd=above)
 
 
-def _write_file(name: str, above: int, record: TreeRecord, chunks: _FileChunks) -> list[int]:
+def _write_file(name: str, above: int, record: TreeRecord, chunks: _FileChunks) -> list[int] | None:
     temporary = dirfd.TEMPORARY_PREFIX + os.urandom(8).hex()
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
     try:
         while chunk := chunks.next():
             write_all(fd, chunk)
+        if not chunks.is_whole:  # the sender reports why
+            os.unlink(temporary, dir_fd=above)
+            return None
         os.fchmod(fd, record["mode"])
         os.utime(fd, ns=(record["mtime"], record["mtime"]))
         dirfd.remove_directory_in_the_way(name, above)

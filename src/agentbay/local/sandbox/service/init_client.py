@@ -52,6 +52,8 @@ class InitClient:
         number, ended = self.start_request(message, fds)
 
         def forget(_: asyncio.Future[int]) -> None:
+            if ended.cancelled():
+                self.kill(number)
             del self._exits[number]
             _retrieve_exception(ended)
 

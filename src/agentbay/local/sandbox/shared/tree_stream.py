@@ -1,8 +1,8 @@
 """The stream format in which whole directory trees enter and leave a sandbox.
 
 A stream is a sequence of records: 4 bytes of length and a JSON object. The record of a file is followed by its content
-in chunks, each with 4 bytes of length, then an empty chunk and one byte that says whether the file changed while it
-was read. The last record holds "end".
+in chunks, each with 4 bytes of length, then an empty chunk and one byte that says whether the file stayed the same and
+could be read to its end. The last record holds "end".
 """
 
 from __future__ import annotations
@@ -15,13 +15,45 @@ from typing import Any
 from agentbay.local.sandbox.shared.fd_io import write_all
 
 CHUNK_BYTES = 1 << 18
+_MAX_RECORD_BYTES = 1 << 20  # holds a path of 250 long names, and the target of a link
 _LENGTH_PREFIX = struct.Struct(">I")
 
 TreeRecord = dict[str, Any]
 
 
-class TruncatedStream(OSError):
+class MalformedStream(OSError):
+    """A stream breaks the format."""
+
+
+class TruncatedStream(MalformedStream):
     """A stream stopped before its last record."""
+
+
+def check_relative_path(path: object) -> str:
+    """Return a path of a record, or raise MalformedStream for a path traversal."""
+    if not isinstance(path, str) or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise MalformedStream("the stream is malformed: a path leaves its directory")
+    return path
+
+
+class FileContent:
+    """The content of a file, which ends where it cannot be read, so that its record can be completed.
+
+    Attributes:
+        error: Why it ended early.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], expected: tuple[type[Exception], ...] = (OSError,)) -> None:
+        self._read, self._expected = read, expected
+        self.error = ""
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes, b"" at the end."""
+        try:
+            return self._read(size)
+        except self._expected as error:
+            self.error = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            return b""
 
 
 class TreeStreamWriter:
@@ -77,20 +109,22 @@ class TreeStreamReader:
 
     def read_record(self) -> TreeRecord | None:
         """Read the next record, or return None after the last."""
-        record: TreeRecord = json.loads(self._read_exactly(self._read_length()))
+        record: TreeRecord = json.loads(self._read_length_prefixed(_MAX_RECORD_BYTES))
         return None if "end" in record else record
 
     def read_chunk(self) -> bytes:
         """Read the next chunk of a file, b"" at its end."""
-        return self._read_exactly(self._read_length())
+        return self._read_length_prefixed(CHUNK_BYTES)
 
     def read_unchanged_flag(self) -> bool:
         """Read whether the file stayed the same while it was read."""
         return self._read_exactly(1) == b"\1"
 
-    def _read_length(self) -> int:
-        length: int = _LENGTH_PREFIX.unpack(self._read_exactly(_LENGTH_PREFIX.size))[0]
-        return length
+    def _read_length_prefixed(self, limit: int) -> bytes:
+        (length,) = _LENGTH_PREFIX.unpack(self._read_exactly(_LENGTH_PREFIX.size))
+        if length > limit:  # a session must not fill the memory of the service
+            raise MalformedStream("the stream is malformed: a record is too long")
+        return self._read_exactly(length)
 
     def _read_exactly(self, length: int) -> bytes:
         data = self._file.read(length)

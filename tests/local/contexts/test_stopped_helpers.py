@@ -1,0 +1,70 @@
+"""Code of a session that stops or kills the programs which transfer its files."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.local.contexts.store import item, made, settled, statuses, tree
+from tests.local.raw import embedded
+from tests.local.traces import eventually, processes_with, unique_seconds
+from tests.local.users import USERS, User
+
+TOP = "/tmp/data"
+STOPPER = """
+import os, signal
+own = os.getpid()
+while True:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if int(pid) not in (1, own):
+            try:
+                if open(f"/proc/{pid}/cmdline", "rb").read().startswith(b"agentbay-sandbox"):
+                    os.kill(int(pid), signal.SIGSTOP)
+            except OSError:
+                pass
+"""
+
+
+def begin(wire, context: str, marker: str) -> str:
+    """Make a session whose code stops every program that transfers files."""
+    session = str(wire.create(PersistenceDataList=[item(context, TOP)]))
+    settled(wire, session)
+    wire.stdout(session, f"mkdir -p {TOP}; head -c 50M /dev/urandom > {TOP}/big; echo work > {TOP}/f")
+    wire.stdout(
+        session, f"cat > /tmp/stop.py <<'EOF'\n{STOPPER}\nEOF\n(python3 /tmp/stop.py {marker} >/dev/null 2>&1 &)"
+    )
+    assert eventually(lambda: processes_with(marker))
+    return session
+
+
+@pytest.mark.parametrize("somebody", USERS, indirect=True)
+def test_delete_ends_everything_at_once(who: User):
+    """A deleted session is gone with its code, and its files are uploaded all the same."""
+    with embedded(who.directory / "state", **who.starts()) as (child, wire):
+        context, marker = made(wire), unique_seconds()
+        session = begin(wire, context, marker)
+        wire.data("SyncContext", SessionId=session)
+        time.sleep(0.5)  # it may be stopped by now, or have ended: both are right
+        wire.data("DeleteSessionAsync", SessionId=session)
+        assert eventually(lambda: wire.status(session) == "FINISH")
+        assert not processes_with(marker)
+        found = tree(wire, context, TOP)
+        assert (found["f"], len(found["big"])) == (b"work\n", 50 << 20)
+        assert child.close_lifeline() == 0
+        assert "Traceback" not in child.complaints()
+
+
+@pytest.mark.parametrize("somebody", USERS, indirect=True)
+def test_stop_of_the_runtime(who: User):
+    """The runtime stops in time, though code of a session has stopped a transfer."""
+    with embedded(who.directory / "state", **who.starts()) as (child, wire):
+        context, marker = made(wire), unique_seconds()
+        session = begin(wire, context, marker)
+        wire.data("SyncContext", SessionId=session)
+        assert eventually(lambda: statuses(wire, session, TaskType="upload"))
+        assert child.send(signal.SIGTERM) == 0
+        assert not processes_with(marker)
+    with embedded(who.directory / "state", **who.starts()) as (child, wire):
+        assert tree(wire, context, TOP)["f"] == b"work\n"
