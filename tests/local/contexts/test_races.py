@@ -98,8 +98,8 @@ def test_downloads_of_an_exchanged_file(who: User):
                         session, f"cd {TOP}; for f in *; do [ -f $f ] && [ ! -L $f ] && cat $f; done; true"
                     )
                     assert CANARY not in seen
-        assert child.close_lifeline() == 0
-        assert "Traceback" not in child.complaints()
+        assert child.close_stdin() == 0
+        assert "Traceback" not in child.standard_error()
 
 
 def test_unreadable_entries_do_not_keep_the_rest(tmp_path: Path):

@@ -52,8 +52,8 @@ def test_delete_ends_everything_at_once(who: User):
         assert not processes_with(marker)
         found = tree(wire, context, TOP)
         assert (found["f"], len(found["big"])) == (b"work\n", 50 << 20)
-        assert child.close_lifeline() == 0
-        assert "Traceback" not in child.complaints()
+        assert child.close_stdin() == 0
+        assert "Traceback" not in child.standard_error()
 
 
 @pytest.mark.parametrize("somebody", USERS, indirect=True)
