@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from tests.local.contexts.store import ended, item, made, put, settled, tree
-from tests.local.raw import Wire, embedded
+from tests.local.raw import Wire
 from tests.local.traces import eventually, processes_with, unique_seconds
 
 TOP = "/tmp/data"
@@ -53,48 +53,3 @@ def test_end_by_time(wire: Wire):
     wire.stdout(session, f"mkdir -p {TOP}; echo 1 > {TOP}/f")
     assert eventually(lambda: wire.status(session) == "FINISH")
     assert tree(wire, context, TOP) == {"f": b"1\n"}
-
-
-# stops the service's helper processes, again and again; a small file beside a large one tells that it runs
-STOPPER = """
-import os, signal
-open("/tmp/running", "w").close()
-while True:
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if pid != "1" and file.read().startswith(b"agentbay-sandbox"):
-                    os.kill(int(pid), signal.SIGSTOP)
-        except OSError:
-            continue
-"""
-
-
-def stopped_transfer(wire: Wire) -> tuple[str, str, str]:
-    """Start a session whose code stops the transfers; return its id, its context, and the mark of a process in it."""
-    context, marker = made(wire), unique_seconds()
-    session = wire.create(PersistenceDataList=[item(context, TOP)])
-    settled(wire, session)
-    wire.stdout(session, f"mkdir -p {TOP}; head -c 20000000 /dev/zero > {TOP}/f; sleep {marker} >/dev/null 2>&1 &")
-    wire.tool(session, "write_file", path="/tmp/stop.py", content=STOPPER)
-    wire.stdout(session, "setsid python3 /tmp/stop.py >/dev/null 2>&1 & until [ -e /tmp/running ]; do sleep 0.05; done")
-    wire.data("SyncContext", SessionId=session, ContextId=context, Path=TOP, Mode="upload")
-    return session, context, marker
-
-
-def test_code_that_stops_transfers(wire: Wire):
-    """Code that stops the transfers of its session does not outlive it, nor keep the last upload from ending."""
-    session, context, marker = stopped_transfer(wire)
-    ended(wire, session)
-    assert processes_with(marker) == []
-    assert set(tree(wire, context, TOP)) == {"f"}
-
-
-def test_second_signal_during_a_stopped_transfer(tmp_path: Path):
-    """A second signal ends a runtime whose sessions have unfinished transfers."""
-    with embedded(tmp_path) as (child, wire):
-        _, _, marker = stopped_transfer(wire)
-        child.process.send_signal(signal.SIGTERM)
-        child.process.send_signal(signal.SIGTERM)
-        assert child.process.wait(60) == 0
-        assert processes_with(marker) == []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.local.contexts.store import item, made, settled, statuses, tree
-from tests.local.raw import embedded
+from tests.local.raw import Wire, embedded
 from tests.local.traces import eventually, processes_with, unique_seconds
 from tests.local.users import USERS, User
 
@@ -27,7 +28,7 @@ while True:
 """
 
 
-def begin(wire, context: str, marker: str) -> str:
+def begin(wire: Wire, context: str, marker: str) -> str:
     """Make a session whose code stops every program that transfers files."""
     session = str(wire.create(PersistenceDataList=[item(context, TOP)]))
     settled(wire, session)
@@ -68,3 +69,14 @@ def test_stop_of_the_runtime(who: User):
         assert not processes_with(marker)
     with embedded(who.directory / "state", **who.starts()) as (child, wire):
         assert tree(wire, context, TOP)["f"] == b"work\n"
+
+
+def test_second_signal(tmp_path: Path):
+    """A second signal ends a runtime whose sessions have transfers under way."""
+    with embedded(tmp_path) as (child, wire):
+        context, marker = made(wire), unique_seconds()
+        session = begin(wire, context, marker)
+        wire.data("SyncContext", SessionId=session)
+        child.process.send_signal(signal.SIGTERM)
+        assert child.send(signal.SIGTERM) == 0
+        assert not processes_with(marker)
