@@ -88,6 +88,8 @@ def test_without_the_extra() -> None:
     done = run_without("typer rich", "session", "list")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == 'The command line needs typer and rich: pip install "agentbay-sdk[local]"\n'
+    done = run_without("typer rich", "session", "list", "--json")
+    assert (done.returncode, "pip install" in json.loads(done.stderr)["error"]["message"]) == (1, True)
     done = run_without("typer rich", "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert 'pip install "agentbay-sdk[local]"' in done.stdout
@@ -272,6 +274,20 @@ def test_interrupted(session: Session, run: Run) -> None:
         out, err = child.communicate(timeout=60)
         assert (child.returncode, out, err.splitlines()[-1]) == (130, b"out\n", b"err")
     assert run("session", "logs", session.session_id, "--list")[1] == ""
+
+
+@pytest.mark.usefixtures("here")
+def test_interrupted_with_json(session: Session) -> None:
+    """With --json, Ctrl-C gives an error that has the output so far."""
+    script = "echo so far; touch started; sleep 60"
+    line = [*COMMAND, "session", "exec", session.session_id, "--json", "--", "sh", "-c", script]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        session.command.run("until [ -e started ]; do sleep 0.05; done; sleep 2").check()  # until it is followed
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, "")
+    shown = json.loads(err)
+    assert (shown["error"]["type"], shown["stdout"]) == ("KeyboardInterrupt", "so far\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -59,6 +59,8 @@ def test_unknown_names() -> None:
         agentbay.Nonsense  # noqa: B018
     with pytest.raises(ImportError):
         exec("from agentbay import Nonsense", {})
+    with pytest.raises(AttributeError, match="get_logger"):
+        agentbay.log  # noqa: B018
 
 
 def test_star_import() -> None:

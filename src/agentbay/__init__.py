@@ -126,12 +126,19 @@ _EXPORTS_BY_MODULE = {
 }
 _MODULE_BY_NAME = {name: module for module, names in _EXPORTS_BY_MODULE.items() for name in names.split()}
 
+# Helpers of the official package that this one does not have, and what to use.
+_OFFICIAL_HELPERS = {
+    "extract_request_id": ": every result and error has `request_id`",
+    "log": ": use `get_logger()`",
+}
+
 __all__ = sorted(_MODULE_BY_NAME)  # pyright: ignore[reportUnsupportedDunderAll]  # __init__.pyi has it for type checkers
 
 
 def __getattr__(name: str) -> object:
     if name not in _MODULE_BY_NAME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        instead = _OFFICIAL_HELPERS.get(name, "")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{instead}")
     value = globals()[name] = getattr(import_module(f".{_MODULE_BY_NAME[name]}", __name__), name)
     return value
 

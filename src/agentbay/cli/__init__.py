@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,9 @@ def _run(given: list[str]) -> int:
         if not given or "-h" in given or "--help" in given:
             print(_SHORT_HELP)
             return 0 if given else 2
-        print(f"The command line needs {' and '.join(missing)}: {_INSTALL}", file=sys.stderr)
+        message = f"The command line needs {' and '.join(missing)}: {_INSTALL}"
+        error = {"error": {"type": "ConfigurationError", "message": message}}
+        print(json.dumps(error) if "--json" in given else message, file=sys.stderr)
         return 1
     from agentbay.cli.app import run_command_line
 

@@ -84,6 +84,8 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except ValueError as error:  # an argument that the client refuses
         output.error(error)
         return EXIT_USAGE
+    if status == EXIT_INTERRUPTED and output.json and "exit_code" not in output.partial_result:
+        output.error_as_json({"type": "KeyboardInterrupt", "message": "Interrupted."})  # Typer makes it a status
     return status or 0
 
 

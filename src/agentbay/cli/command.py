@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -89,23 +91,21 @@ def run_and_show(process: Process, timeout: float | None, *, stdin: bool = False
     """
     if not output.json:
         return run_attached(process, _to_stdout, _to_stderr, timeout=timeout, stdin=stdin)
-    kept = _CapturedOutput()
-    try:
-        code = run_attached(process, kept.out.extend, kept.err.extend, timeout=timeout, stdin=stdin)
+    with _partial_result() as (out, err):
+        code = run_attached(process, out.extend, err.extend, timeout=timeout, stdin=stdin)
         output.partial_result["exit_code"] = code
         return code
+
+
+@contextmanager
+def _partial_result() -> Iterator[tuple[bytearray, bytearray]]:
+    """Keep standard output and error, for the final result or for an error."""
+    out, err = bytearray(), bytearray()
+    try:
+        yield out, err
     finally:
-        output.partial_result.update(kept.texts())
-
-
-class _CapturedOutput:
-    """Output of a command, kept until it is shown as JSON."""
-
-    def __init__(self) -> None:
-        self.out, self.err = bytearray(), bytearray()
-
-    def texts(self) -> dict[str, str]:
-        return {"stdout": self.out.decode(errors="replace"), "stderr": self.err.decode(errors="replace")}
+        texts = {"stdout": out.decode(errors="replace"), "stderr": err.decode(errors="replace")}
+        output.partial_result.update(texts)
 
 
 def _to_stdout(piece: bytes) -> None:
@@ -136,9 +136,10 @@ def logs(
         process = find_job(handle, job or _newest_job(handle))
         read = follow_job if follow else show_output
         if output.json:
-            kept = _CapturedOutput()
-            code = read(process, kept.out.extend, kept.err.extend)
-            output.show_json({"job": process.id, "exit_code": code, **kept.texts()})
+            with _partial_result() as (out, err):
+                code = read(process, out.extend, err.extend)
+                output.partial_result.update(job=process.id, exit_code=code)
+            output.show_json(output.partial_result)
         else:
             code = read(process, _to_stdout, _to_stderr)
         return (code or 0) if follow else 0

@@ -53,7 +53,12 @@ def start_job(session: Session, line: str, *, cwd: str, envs: dict[str, str], st
     """
     shell = f'exec "$(command -v bash || command -v sh)" -c {shlex.quote(line)}'
     process = session.command.start(shell if stdin else f"{shell} </dev/null", cwd or None, envs or None)
-    session.file_system.write_file(f".agentbay/processes/{process.id}/command", line + "\n")
+    try:
+        session.file_system.write_file(f".agentbay/processes/{process.id}/command", line + "\n")
+    except BaseException:  # an interrupt must not leave a job whose id nobody knows
+        terminate(process)
+        process.remove()
+        raise
     return process
 
 

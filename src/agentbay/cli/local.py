@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from dataclasses import Field, fields
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -153,5 +152,5 @@ def doctor(json: JsonOption = False) -> int:
         {"usable": usable, "rungs": facts, "missing": missing, "browser": engine and engine.path}, *lines, verdict
     )
     if missing:
-        print(missing, file=sys.stderr)
+        output.note(missing)
     return 0 if usable and not missing else 1
