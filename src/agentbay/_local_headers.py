@@ -23,7 +23,7 @@ class HeaderServer:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 """Write no log."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -34,7 +34,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
     Raises:
         InvalidArgumentError: It is none of them.
     """
-    text = value.value if hasattr(value, "value") else value
+    text = getattr(value, "value", value)
     if text not in choices:
         raise InvalidArgumentError(f"Invalid {name} '{text}'. Must be one of {list(choices)}")
     return str(text)

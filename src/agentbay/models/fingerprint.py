@@ -195,15 +195,13 @@ def _read_fingerprint(facts: Mapping[str, Any]) -> Fingerprint:
     except TypeError as error:
         raise ValueError(f"Failed to create ScreenFingerprint: {error}") from error
     card = facts.get("videoCard")
-    known = {name: facts[name] for name in attrs.fields_dict(Fingerprint) if facts.get(name) is not None}
-    return Fingerprint(
-        **{
-            **known,
-            "screen": screen,
-            "navigator": _read_navigator(facts.get("navigator") or {}),
-            "videoCard": _read(VideoCard, card) if isinstance(card, Mapping) else VideoCard(),
-        }
-    )
+    known: dict[str, Any] = {
+        name: facts[name] for name in attrs.fields_dict(Fingerprint) if facts.get(name) is not None
+    }
+    known["screen"] = screen
+    known["navigator"] = _read_navigator(facts.get("navigator") or {})
+    known["videoCard"] = _read(VideoCard, card) if isinstance(card, Mapping) else VideoCard()
+    return Fingerprint(**known)
 
 
 def _read_navigator(facts: Mapping[str, Any]) -> NavigatorFingerprint:

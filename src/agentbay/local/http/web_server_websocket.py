@@ -18,7 +18,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if not self.close_sent:  # the handshake is valid, and the task of the application begins later
-            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
             extensions[TAKE_OVER] = self._take_over
 
     def _take_over(self) -> Streams:
