@@ -61,6 +61,7 @@ NAMES = {
     "AsyncWatch": "Watch",
     # packages, as tests name them
     "_async": "_sync",
+    "AbstractAsyncContextManager": "AbstractContextManager",
     "asynccontextmanager": "contextmanager",
     # of tests
     "async_at_once": "sync_at_once",

@@ -73,7 +73,7 @@ PUBLISHED: list[tuple[GitCommand, str, int]] = [
     (git.list_branches(R), HERE + "'branch' '--format=%(refname:short)\t%(HEAD)'", 30000),
     (git.create_branch(R, "b", True), HERE + "'checkout' '-b' 'b'", 30000),
     (git.create_branch(R, "b", False), HERE + "'branch' 'b'", 30000),
-    (git.checkout_branch(R, "b"), HERE + "'checkout' 'b'", 30000),
+    (git.checkout_branch(R, "b"), HERE + "'checkout' 'b' '--'", 30000),
     (git.delete_branch(R, "b", False), HERE + "'branch' '-d' 'b'", 30000),
     (git.delete_branch(R, "b", True), HERE + "'branch' '-D' 'b'", 30000),
     (git.remote_add(R, "o", "u", False, False), HERE + "'remote' 'add' 'o' 'u'", 30000),
@@ -89,8 +89,8 @@ PUBLISHED: list[tuple[GitCommand, str, int]] = [
         30000,
     ),
     (git.remote_get(R, "o"), HERE + "'remote' 'get-url' 'o'", 30000),
-    (git.reset(R, None, None, None), HERE + "'reset'", 30000),
-    (git.reset(R, "hard", "HEAD~1", []), HERE + "'reset' '--hard' 'HEAD~1'", 30000),
+    (git.reset(R, None, None, None), HERE + "'reset' '--'", 30000),
+    (git.reset(R, "hard", "HEAD~1", []), HERE + "'reset' '--hard' 'HEAD~1' '--'", 30000),
     (git.reset(R, "mixed", "t", ["a"]), HERE + "'reset' '--mixed' 't' '--' 'a'", 30000),
     (git.restore(R, ["a"], False, None, None), HERE + "'restore' '--worktree' '--' 'a'", 30000),
     (git.restore(R, ["a"], True, None, None), HERE + "'restore' '--staged' '--' 'a'", 30000),
@@ -110,7 +110,7 @@ PUBLISHED: list[tuple[GitCommand, str, int]] = [
 
 @pytest.mark.parametrize(("job", "line", "timeout_ms"), PUBLISHED, ids=lambda value: getattr(value, "name", ""))
 def test_command_is_that_of_the_published_client(job: GitCommand, line: str, timeout_ms: int) -> None:
-    """Command lines and time limits equal the published client's."""
+    """Command lines and time limits equal the published client's, but for `--` after names."""
     assert (job.command, job.timeout_ms) == (line, timeout_ms)
 
 
@@ -161,7 +161,7 @@ def test_options_in_place_of_names_are_refused(make: Callable[[], GitCommand]) -
 def test_a_value_may_begin_with_a_dash() -> None:
     """A setting's value that begins with a dash is no option."""
     assert git.set_config(R, "core.pager", "-F", "local").command == HERE + "'config' '--local' '--' 'core.pager' '-F'"
-    assert git.checkout_branch(R, "-").command == HERE + "'checkout' '-'"
+    assert git.checkout_branch(R, "-").command == HERE + "'checkout' '-' '--'"
 
 
 @pytest.mark.parametrize(

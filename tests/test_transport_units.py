@@ -581,7 +581,7 @@ def test_failed_commands() -> None:
     """A failure keeps exit code and standard error, and has a message."""
     given_: list[tuple[str, int, str]] = [
         ('{"errorCode":2,"stdout":"","stderr":"no such file"}', 2, "no such file"),
-        ('{"exit_code":0,"stdout":"x","stderr":""}', 1, '{"exit_code":0,"stdout":"x","stderr":""}'),
+        ('{"exit_code":0,"stdout":"x","stderr":""}', 1, "The command exited with 1."),
         ('{"exit_code":9,"stdout":"","stderr":"","errorMessage":"why"}', 9, "why"),
     ]
     for text, code, message in given_:

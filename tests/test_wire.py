@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -421,17 +422,25 @@ def test_contexts_that_are_not_awaited() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mobile", "message"),
+    ("make", "message"),
     [
-        (MobileExtraConfig(app_manager_rule=AppManagerRule("White", ["a", 5])), "app_package_name_list items must be"),  # type: ignore[list-item]
-        (MobileExtraConfig(uninstall_blacklist=[None]), "uninstall_blacklist items must be strings"),  # type: ignore[list-item]
-        (MobileExtraConfig(simulate_config=MobileSimulateConfig(simulate=True)), "simulate_path is required"),
+        (lambda: AppManagerRule("White", ["a", 5]), r"app_package_name_list\[1\] must be a string, not 5"),  # type: ignore[list-item]
+        (lambda: MobileExtraConfig(uninstall_blacklist=[None]), r"uninstall_blacklist\[0\] must be a string, not None"),  # type: ignore[list-item]
+        (
+            lambda: make_create_session(
+                CreateSessionParams(
+                    extra_configs=ExtraConfigs(MobileExtraConfig(simulate_config=MobileSimulateConfig(simulate=True)))
+                ),
+                "r",
+            ),
+            "simulate_path is required",
+        ),
     ],
 )
-def test_nested_settings_are_checked(mobile: MobileExtraConfig, message: str) -> None:
+def test_nested_settings_are_checked(make: Callable[[], object], message: str) -> None:
     """A malformed nested setting is refused before anything is sent."""
     with pytest.raises(ValueError, match=message):
-        make_create_session(CreateSessionParams(extra_configs=ExtraConfigs(mobile)), "r")
+        make()
 
 
 def test_parameters_are_not_changed_by_sending() -> None:

@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 
 from attrs import define, field
 
+from ._arguments import checked_arguments
 from .errors import ConfigurationError
 
 DEFAULT_REGION = "cn-hangzhou"
 DEFAULT_TIMEOUT_SECONDS = 60.0
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 _KNOWN_REGIONS = frozenset({"cn-hangzhou", "ap-southeast-1", "us-east-1"})
 _PRERELEASE_ENDPOINTS = {
     "pre-cn-hangzhou": "agentbay-pre.cn-hangzhou.aliyuncs.com",
@@ -28,6 +30,7 @@ _PRERELEASE_ENDPOINTS = {
 _ENVIRONMENT_VARIABLES = ("AGENTBAY_API_KEY", "AGENTBAY_REGION_ID", "AGENTBAY_ENDPOINT", "AGENTBAY_TIMEOUT_MS")
 
 
+@checked_arguments(timeout_ms=None)
 @define(slots=False)
 class Config:
     """The address of the service, and the time limit.
@@ -43,7 +46,7 @@ class Config:
 
     timeout_ms: int | None = None
     region_id: str | None = None
-    endpoint: str | None = field(default=None, repr=lambda value: repr(value and _redact_endpoint(value)))
+    endpoint: str | None = field(default=None, repr=lambda value: repr(value and redact_url(value)))
 
 
 class Settings(NamedTuple):
@@ -133,7 +136,7 @@ def _region_and_endpoint(cfg: Config) -> tuple[str, str]:
     region = cfg.region_id
     if region:
         if cfg.endpoint:
-            warnings.warn(f"region_id {region!r} goes before endpoint {_redact_endpoint(cfg.endpoint)!r}", stacklevel=5)
+            warnings.warn(f"region_id {region!r} goes before endpoint {redact_url(cfg.endpoint)!r}", stacklevel=5)
         plain = region.removeprefix("pre-")
         endpoint = _PRERELEASE_ENDPOINTS.get(region) or (
             f"agentbay{'-pre' if plain != region else ''}.{plain}.aliyuncs.com"
@@ -145,13 +148,32 @@ def _region_and_endpoint(cfg: Config) -> tuple[str, str]:
 
 
 def _parse_endpoint(endpoint: str) -> tuple[str, str]:
-    url = (endpoint if endpoint.startswith(("http://", "https://")) else f"https://{endpoint}").rstrip("/")
+    url = (endpoint if "://" in endpoint else f"https://{endpoint}").rstrip("/")
     if not _is_bare_url(url):
         raise ConfigurationError(
-            f"The endpoint {_redact_endpoint(endpoint)!r} is not a host or a URL.",
+            f"The endpoint {redact_url(endpoint)!r} is not a host or a URL.",
             hint="Write it as host, host:port, http://host:port or unix:/path.",
         )
     return url, urlsplit(url).netloc
+
+
+def check_proxy(name: str, proxy: str) -> None:
+    """Refuse a proxy that is neither a URL nor HOST:PORT.
+
+    Raises:
+        ConfigurationError: Names the parameter, and shows the proxy without its password.
+    """
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(url)
+        fine = parts.hostname and (parts.port or "://" in proxy) and parts.scheme in _PROXY_SCHEMES
+    except ValueError:  # the port is not a number
+        fine = False
+    if not fine:
+        raise ConfigurationError(
+            f"{name} must be the URL of a proxy, not {redact_url(proxy)!r}.",
+            hint="Write it as http://host:port, https://host:port or socks5://host:port.",
+        )
 
 
 def _socket_path(endpoint: str) -> str:
@@ -166,7 +188,8 @@ def _socket_path(endpoint: str) -> str:
     return path
 
 
-def _redact_endpoint(endpoint: str) -> str:
+def redact_url(endpoint: str) -> str:
+    """Return an endpoint or the URL of a proxy without user, password and query."""
     return re.sub(r"[^/]*@|[?#].*", "…", endpoint)  # a password or a token in the query must not be shown
 
 
@@ -176,7 +199,8 @@ def _is_bare_url(url: str) -> bool:
         fine = bool(parts.hostname) and (parts.port is None or parts.port > 0) and not parts.username
     except ValueError:  # the port is not a number
         return False
-    return fine and not parts.query and not parts.fragment and not any(char.isspace() for char in url)
+    is_web = parts.scheme in ("http", "https") and not parts.query and not parts.fragment
+    return fine and is_web and not any(char.isspace() for char in url)
 
 
 def _timeout_seconds(cfg: Config, timeout: float | None) -> float:

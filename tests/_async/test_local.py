@@ -83,8 +83,8 @@ async def test_what_takes_no_time_limit(bay: AsyncAgentBay) -> None:
     async with bay.session() as session:
         assert await session.command.run("true", timeout_ms=None)
         refused = await session.command.run("true", timeout_ms="5")  # type: ignore[arg-type]
-        assert refused.error_message == "timeout_ms must be a number of milliseconds, not '5'"
-    assert "no CreateSessionParams" in (await bay.create("linux_latest")).error_message  # type: ignore[arg-type]
+        assert refused.error_message == "timeout_ms must be a number or None, not '5' (str)"
+    assert "params must be a CreateSessionParams" in (await bay.create("linux_latest")).error_message  # type: ignore[arg-type]
     assert "limit must be a whole number" in (await bay.list(limit="5")).error_message  # type: ignore[arg-type]
 
 

@@ -10,7 +10,15 @@ from functools import partial
 
 import pytest
 
-from agentbay import AsyncAgentBay, AsyncOutput, AsyncSession, CommandError, Config, DeadlineExceeded
+from agentbay import (
+    AsyncAgentBay,
+    AsyncOutput,
+    AsyncSession,
+    CommandError,
+    Config,
+    DeadlineExceeded,
+    InvalidArgumentError,
+)
 from tests import cutting
 from tests.at_once import async_at_once
 
@@ -100,7 +108,7 @@ async def test_writers_at_once(session: AsyncSession) -> None:
 async def test_input_that_was_not_taken_is_removed(session: AsyncSession) -> None:
     """Input that a process did not take stays nowhere, and other types are refused."""
     process = await session.command.start("sleep 300")
-    with pytest.raises(TypeError, match="data must be text or bytes, not int"):
+    with pytest.raises(InvalidArgumentError, match="data must be a string or bytes, not of type int"):
         await process.send_stdin(3)  # type: ignore[arg-type]
     with pytest.raises(DeadlineExceeded):
         await process.send_stdin(b"secret" * 40_000, timeout=1)

@@ -11,7 +11,15 @@ from functools import partial
 
 import pytest
 
-from agentbay import AgentBay, Output, Session, CommandError, Config, DeadlineExceeded
+from agentbay import (
+    AgentBay,
+    Output,
+    Session,
+    CommandError,
+    Config,
+    DeadlineExceeded,
+    InvalidArgumentError,
+)
 from tests import cutting
 from tests.at_once import sync_at_once
 
@@ -101,7 +109,7 @@ def test_writers_at_once(session: Session) -> None:
 def test_input_that_was_not_taken_is_removed(session: Session) -> None:
     """Input that a process did not take stays nowhere, and other types are refused."""
     process = session.command.start("sleep 300")
-    with pytest.raises(TypeError, match="data must be text or bytes, not int"):
+    with pytest.raises(InvalidArgumentError, match="data must be a string or bytes, not of type int"):
         process.send_stdin(3)  # type: ignore[arg-type]
     with pytest.raises(DeadlineExceeded):
         process.send_stdin(b"secret" * 40_000, timeout=1)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from .._arguments import checked_arguments, recheck
 from .._concurrency import async_shield
+from .._handles import Handle
 from .._transport.deadline import Deadline
 from .._transport.sessions import make_list_session, to_session_data, to_session_dict
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
 from .._wire.sessions import GetSession, SessionConnection, SessionData
-from ..config import Config, Settings, resolve_settings
+from ..config import Config, Settings, check_proxy, resolve_settings
 from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
 from ..models.session import (
@@ -43,7 +45,31 @@ if TYPE_CHECKING:
 _CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
 
 
-class AsyncAgentBay:
+class AsyncSessionBlock:
+    """A context manager that creates a session and deletes it at the end of the block."""
+
+    def __init__(self, block: AbstractAsyncContextManager[AsyncSession, bool | None]) -> None:
+        self._block = block
+
+    async def __aenter__(self) -> AsyncSession:
+        return await self._block.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._block.__aexit__(kind, error, traceback)
+
+    if not TYPE_CHECKING:  # which would take any attribute for granted
+
+        def __getattr__(self, name: str) -> NoReturn:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_"):
+                message += ": the session is there inside of its block, `with bay.session() as session:`"
+            raise AttributeError(message, name=name, obj=self)
+
+
+@checked_arguments(timeout=None, proxy=check_proxy)
+class AsyncAgentBay(Handle):
     """A client of the service.
 
     Making one does no I/O; connections open with the first call. One client serves any number of sessions, event loops,
@@ -73,6 +99,8 @@ class AsyncAgentBay:
         client: The transport below; for this package's own use.
         strict: Whether failed operations raise.
     """
+
+    _instead = "Make a new client there."
 
     api_key: str
     region_id: str
@@ -229,8 +257,7 @@ class AsyncAgentBay:
         return await self._create(CreateSessionParams() if params is None else params)
 
     async def _create(self, params: CreateSessionParams) -> SessionResult[AsyncSession]:
-        if not isinstance(params, CreateSessionParams):
-            raise InvalidArgumentError(f"The session cannot be created: {params!r:.200} is no CreateSessionParams")
+        recheck(params)
         deadline = Deadline(_CREATE_TIMEOUT_SECONDS)
         try:
             action = make_create_session(params, self.region_id)
@@ -267,8 +294,7 @@ class AsyncAgentBay:
         session.mcpTools = to_mcp_tools(facts.tool_list)
         return session
 
-    @asynccontextmanager
-    async def session(self, params: CreateSessionParams | None = None) -> AsyncIterator[AsyncSession]:
+    def session(self, params: CreateSessionParams | None = None) -> AsyncSessionBlock:
         """Create a session for a `with` block and delete it at the end.
 
         It is deleted whatever happens inside, also if the task is cancelled.
@@ -280,6 +306,10 @@ class AsyncAgentBay:
             AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
                 goes before that, with a note about it.
         """
+        return AsyncSessionBlock(self._session_block(params))
+
+    @asynccontextmanager
+    async def _session_block(self, params: CreateSessionParams | None) -> AsyncIterator[AsyncSession]:
         result = await async_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
             yield result.unwrap().session
@@ -429,7 +459,9 @@ class AsyncAgentBay:
         """Delete a session, like `session.delete()`."""
         return await session.delete(sync_context)
 
-    async def pause(self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+    async def pause(
+        self, session: AsyncSession, timeout: float = 600, poll_interval: float = 2.0
+    ) -> SessionPauseResult:
         """Pause a session and wait, like `session.pause()`."""
         return await session.pause(timeout, poll_interval)
 
@@ -438,7 +470,7 @@ class AsyncAgentBay:
         return await session.pause_async()
 
     async def resume(
-        self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0
+        self, session: AsyncSession, timeout: float = 600, poll_interval: float = 2.0
     ) -> SessionResumeResult:
         """Resume a session and wait, like `session.resume()`."""
         return await session.resume(timeout, poll_interval)

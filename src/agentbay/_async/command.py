@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 
+from .._arguments import checked_arguments
 from .._transport import process_scripts as commands
-from .._transport.command import DEFAULT_COMMAND_TIMEOUT_MS, check_environment, check_timeout_ms, read_command_result
+from .._transport.command import DEFAULT_COMMAND_TIMEOUT_MS, check_environment, read_command_result
 from .._wire.tools import Shell, mark_internal
 from ..errors import TransportError
 from ..models.command import CommandResult
@@ -17,6 +19,7 @@ _START_TIMEOUT_MS = 15000  # that the session may take to start a process or to 
 _COMMAND_REPLY_MARGIN_SECONDS = 10.0  # that the answer may take longer than the command
 
 
+@checked_arguments(envs=None)
 class AsyncCommand(AsyncBaseService):
     """Run shell commands in a session.
 
@@ -27,7 +30,7 @@ class AsyncCommand(AsyncBaseService):
     async def execute_command(
         self,
         command: str,
-        timeout_ms: int | None = DEFAULT_COMMAND_TIMEOUT_MS,
+        timeout_ms: float | None = DEFAULT_COMMAND_TIMEOUT_MS,
         cwd: str | None = None,
         envs: dict[str, str] | None = None,
     ) -> CommandResult:
@@ -52,9 +55,9 @@ class AsyncCommand(AsyncBaseService):
         return await self._execute(command, timeout_ms, cwd, envs)
 
     async def _execute(
-        self, command: str, timeout_ms: int | None, cwd: str | None, envs: dict[str, str] | None
+        self, command: str, timeout_ms: float | None, cwd: str | None, envs: dict[str, str] | None
     ) -> CommandResult:
-        limit = check_timeout_ms(timeout_ms)
+        limit = DEFAULT_COMMAND_TIMEOUT_MS if timeout_ms is None else math.ceil(timeout_ms)
         call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
         return read_command_result(
             await self.session._run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS)

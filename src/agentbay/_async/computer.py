@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._arguments import checked_arguments
 from .._transport.ui import check_choice, read_object, read_window, read_windows
 from .._wire.key_names import normalize_key
 from .._wire.ui_tools import (
@@ -46,6 +47,7 @@ _DRAG_BUTTONS = tuple(button for button in _BUTTONS if button != MouseButton.DOU
 _DIRECTIONS = tuple(direction.value for direction in ScrollDirection)
 
 
+@checked_arguments()
 class AsyncComputer(AsyncUiService):
     """Drive the desktop of a session.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._arguments import checked_arguments
 from .._transport.env import check_keys, make_variables, read_variables
 from .._wire.schema import Tool
 from .._wire.tools import GetEnv, SetEnv
@@ -14,6 +15,7 @@ from .error_boundary import folded
 from .service import AsyncBaseService, text_or_raise
 
 
+@checked_arguments(envs=None, keys=None)
 class AsyncEnv(AsyncBaseService):
     """Environment variables of a session, valid until it ends."""
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Literal, overload
 
+from .._arguments import checked_arguments
 from .._transport.command import read_command_result
 from .._transport.deadline import Deadline, to_timeout_ms
 from .._transport.files import (
@@ -33,6 +34,7 @@ _DIRECT_WRITE_BYTES = 8 << 20  # characters of one call on the direct link
 _REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
+@checked_arguments()
 class AsyncFileContents(AsyncBaseService):
     """Read and write files of a session."""
 

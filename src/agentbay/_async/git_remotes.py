@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._arguments import NOT_NEGATIVE, checked_arguments
 from .._transport import git as commands
 from .._transport.git import GitCommand
 from .._transport.git_output import GitOutput, check_success, git_not_found, read_fetch, read_output, read_push
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .session import AsyncSession
 
 
+@checked_arguments(timeout_ms=NOT_NEGATIVE)
 class AsyncGitRemotes(AsyncBaseService):
     """The remotes of a repository."""
 

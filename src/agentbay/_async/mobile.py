@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from .._arguments import checked_arguments
 from .._transport.mobile import (
     COMMAND_TIMEOUT_MS,
     blacklist_script,
@@ -34,6 +35,7 @@ from .ui_service import AsyncUiService
 _logger = logging.getLogger("agentbay")
 
 
+@checked_arguments()
 class AsyncMobile(AsyncUiService):
     """Drive the phone of a session.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._arguments import checked_arguments
 from .._transport.oss import read_oss_init, read_oss_text
 from .._wire.tools import OssDownload, OssDownloadAnonymous, OssEnvInit, OssUpload, OssUploadAnonymous
 from ..models.oss import OSSClientResult, OSSDownloadResult, OSSUploadResult
@@ -9,6 +10,7 @@ from .error_boundary import folded
 from .service import AsyncBaseService
 
 
+@checked_arguments()
 class AsyncOss(AsyncBaseService):
     """Move files between a session and object storage (OSS).
 

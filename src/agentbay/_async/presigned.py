@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._concurrency import async_run_blocking
 from .._local_files import BLOCK_BYTES, LocalSource, LocalTarget
@@ -21,13 +21,13 @@ from .._transport.presigned import (
 )
 from .._transport.request import HttpRequest
 from ..errors import FileError, NotFoundError, ReplyError
+from ..models.transfer import ByteProgressCallback as ByteProgressCallback
 
 if TYPE_CHECKING:
     import httpx
 
     from .transport import AsyncTransport
 
-ByteProgressCallback: TypeAlias = Callable[[int], object]
 _ERROR_BODY_BYTES = 4096  # how much of an error's body is read
 
 

@@ -11,7 +11,9 @@ import signal as signals
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
 from .._concurrency import AsyncSemaphore, async_sleep
+from .._handles import Handle
 from .._transport import process_scripts as commands
 from .._transport.deadline import Deadline, to_timeout_ms
 from .._transport.files import to_bytes
@@ -33,7 +35,8 @@ _CLEANUP_SECONDS = 5.0  # for the removal of input that was not taken
 _STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of input
 
 
-class AsyncProcess:
+@checked_arguments()
+class AsyncProcess(Handle):
     """A background process of a session.
 
     Made by `command.start()` and `command.attach()`. It outlives this program, and its output is kept in the session:
@@ -45,6 +48,8 @@ class AsyncProcess:
         exit_code: Its exit code, 128 + N by signal N; None as long as that is not known here.
         stdout, stderr: Its output streams.
     """
+
+    _instead = "Send its id and the session_id instead, and call command.attach(id) there."
 
     def __init__(self, session: AsyncSession, process_id: str, pid: int) -> None:
         self.id, self.pid = process_id, pid
@@ -223,6 +228,7 @@ class AsyncProcess:
         return await self._session._run_tool(call, timeout=seconds + _LONG_POLL_MARGIN_SECONDS)
 
 
+@checked_arguments()
 class AsyncOutput:
     """An output stream of a process, as an iterator of text.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._handles import Handle
 from .._transport.reply import Reply
 from .._wire.tools import ToolReply
 from ..errors import AgentBayError, ToolError
@@ -12,12 +13,14 @@ if TYPE_CHECKING:
     from .session import AsyncSession
 
 
-class AsyncBaseService:
+class AsyncBaseService(Handle):
     """A service of a session.
 
     Attributes:
         session: The session.
     """
+
+    _instead = "Send the session_id of its session instead, and call get(session_id) there."
 
     def __init__(self, session: AsyncSession) -> None:
         self.session = session

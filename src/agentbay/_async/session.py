@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._arguments import checked_arguments
+from .._handles import Handle
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
-from .._transport.sessions import label_error, to_session_info
+from .._transport.sessions import describe_end, label_error, to_session_info
 from .._transport.tools import make_direct_call, read_metrics, to_mcp_tools, tool_arguments
 from .._wire.contexts import SyncContext
 from .._wire.key_names import normalize_arguments
@@ -25,6 +27,7 @@ from .._wire.tools import CallMcpTool, GetMetrics, ListMcpTools, ToolReply
 from ..errors import (
     AgentBayError,
     APIError,
+    ConflictError,
     InvalidArgumentError,
     NotFoundError,
     ReplyError,
@@ -55,7 +58,8 @@ DataT = TypeVar("DataT")
 _DELETE_TIMEOUT_SECONDS = 300.0
 
 
-class AsyncSession(AsyncSessionServices):
+@checked_arguments(labels=None)
+class AsyncSession(AsyncSessionServices, Handle):
     """An isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.
@@ -70,6 +74,8 @@ class AsyncSession(AsyncSessionServices):
         mcpTools: The tools it is known to offer.
         enableBrowserReplay: Whether its browser is recorded; None if not known.
     """
+
+    _instead = "Send its session_id instead, and call get(session_id) there."
 
     def __init__(self, agent_bay: AsyncAgentBay, session_id: str) -> None:
         self.agent_bay = agent_bay
@@ -143,7 +149,7 @@ class AsyncSession(AsyncSessionServices):
         return DeleteResult(request_id=reply.request_id, success=True)
 
     @folded(SessionPauseResult)
-    async def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+    async def pause(self, timeout: float = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause the session and wait until it is paused.
 
         Its processes are frozen and kept.
@@ -169,7 +175,7 @@ class AsyncSession(AsyncSessionServices):
         return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
-    async def resume(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
+    async def resume(self, timeout: float = 600, poll_interval: float = 2.0) -> SessionResumeResult:
         """Resume the paused session and wait until it runs.
 
         Args:
@@ -321,8 +327,8 @@ class AsyncSession(AsyncSessionServices):
         self,
         tool_name: str,
         args: dict[str, Any],
-        read_timeout: int | None = None,
-        connect_timeout: int | None = None,
+        read_timeout: float | None = None,
+        connect_timeout: float | None = None,
         auto_gen_session: bool = False,
     ) -> McpToolResult:
         """Call a tool inside the session.
@@ -356,7 +362,7 @@ class AsyncSession(AsyncSessionServices):
 
     @folded(SessionMetricsResult)
     async def get_metrics(
-        self, read_timeout: int | None = None, connect_timeout: int | None = None
+        self, read_timeout: float | None = None, connect_timeout: float | None = None
     ) -> SessionMetricsResult:
         """Measure the session's load.
 
@@ -386,7 +392,17 @@ class AsyncSession(AsyncSessionServices):
     async def _send_tool(
         self, name: str, args: dict[str, Any], deadline: Deadline, timeouts: Timeouts, auto_gen_session: bool = False
     ) -> Reply[ToolReply]:
-        args = normalize_arguments(name, args)
+        try:
+            return await self._send_tool_call(
+                name, normalize_arguments(name, args), deadline, timeouts, auto_gen_session
+            )
+        except (ConflictError, SessionNotFoundError) as error:
+            await self._explain(error)
+            raise
+
+    async def _send_tool_call(
+        self, name: str, args: dict[str, Any], deadline: Deadline, timeouts: Timeouts, auto_gen_session: bool
+    ) -> Reply[ToolReply]:
         server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
@@ -404,6 +420,18 @@ class AsyncSession(AsyncSessionServices):
     @property
     def _client(self) -> AsyncTransport:
         return self.agent_bay.client
+
+    async def _explain(self, error: AgentBayError) -> None:
+        """Add to a refusal when and why the session ended, or how to go on."""
+        if isinstance(error, ConflictError):
+            if "PAUS" in error.message:
+                error.hint = f"Session {self.session_id} is paused: call resume() first."
+            return
+        try:
+            detail = (await self._client.call(GetSessionDetail(session_id=self.session_id))).data
+        except AgentBayError:  # the refusal itself says more than a failed question about it
+            detail = None
+        error.add_detail(describe_end(self.session_id, detail))
 
     async def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
         try:

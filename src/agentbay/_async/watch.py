@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .._handles import Handle
 from .._transport.deadline import Deadline
 from .._transport.subscription import Subscription, drop_redundant_modifies
 from .._websocket import AsyncQueue
@@ -28,12 +29,14 @@ _MAX_UNREAD_CHANGES = 100_000  # changes kept for a reader who does not read
 _logger = logging.getLogger("agentbay")
 
 
-class AsyncWatch:
+class AsyncWatch(Handle):
     """The changes below a directory, as an iterator.
 
     Made by `file_system.watch()`. As a context manager it watches from the beginning of its block to its end, otherwise
     from the first step of its iteration until `stop()`. The service pushes changes; while it does not, they are polled.
     """
+
+    _instead = "Send its changes instead."
 
     def __init__(self, files: AsyncFileSystem, path: str, interval: float) -> None:
         self._files, self._interval = files, interval

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from .._arguments import checked_arguments, recheck
 from .._concurrency import sync_shield
+from .._handles import Handle
 from .._transport.deadline import Deadline
 from .._transport.sessions import make_list_session, to_session_data, to_session_dict
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
 from .._wire.sessions import GetSession, SessionConnection, SessionData
-from ..config import Config, Settings, resolve_settings
+from ..config import Config, Settings, check_proxy, resolve_settings
 from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
 from ..models.session import (
@@ -44,7 +46,31 @@ if TYPE_CHECKING:
 _CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
 
 
-class AgentBay:
+class SyncSessionBlock:
+    """A context manager that creates a session and deletes it at the end of the block."""
+
+    def __init__(self, block: AbstractContextManager[Session, bool | None]) -> None:
+        self._block = block
+
+    def __enter__(self) -> Session:
+        return self._block.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, traceback)
+
+    if not TYPE_CHECKING:  # which would take any attribute for granted
+
+        def __getattr__(self, name: str) -> NoReturn:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_"):
+                message += ": the session is there inside of its block, `with bay.session() as session:`"
+            raise AttributeError(message, name=name, obj=self)
+
+
+@checked_arguments(timeout=None, proxy=check_proxy)
+class AgentBay(Handle):
     """A client of the service.
 
     Making one does no I/O; connections open with the first call. One client serves any number of sessions, event loops,
@@ -74,6 +100,8 @@ class AgentBay:
         client: The transport below; for this package's own use.
         strict: Whether failed operations raise.
     """
+
+    _instead = "Make a new client there."
 
     api_key: str
     region_id: str
@@ -230,8 +258,7 @@ class AgentBay:
         return self._create(CreateSessionParams() if params is None else params)
 
     def _create(self, params: CreateSessionParams) -> SessionResult[Session]:
-        if not isinstance(params, CreateSessionParams):
-            raise InvalidArgumentError(f"The session cannot be created: {params!r:.200} is no CreateSessionParams")
+        recheck(params)
         deadline = Deadline(_CREATE_TIMEOUT_SECONDS)
         try:
             action = make_create_session(params, self.region_id)
@@ -268,8 +295,7 @@ class AgentBay:
         session.mcpTools = to_mcp_tools(facts.tool_list)
         return session
 
-    @contextmanager
-    def session(self, params: CreateSessionParams | None = None) -> Iterator[Session]:
+    def session(self, params: CreateSessionParams | None = None) -> SyncSessionBlock:
         """Create a session for a `with` block and delete it at the end.
 
         It is deleted whatever happens inside, also if the task is cancelled.
@@ -281,6 +307,10 @@ class AgentBay:
             AgentBayError: If it could not be created as asked, or not be deleted. An exception from inside the block
                 goes before that, with a note about it.
         """
+        return SyncSessionBlock(self._session_block(params))
+
+    @contextmanager
+    def _session_block(self, params: CreateSessionParams | None) -> Iterator[Session]:
         result = sync_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
             yield result.unwrap().session
@@ -430,7 +460,7 @@ class AgentBay:
         """Delete a session, like `session.delete()`."""
         return session.delete(sync_context)
 
-    def pause(self, session: Session, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+    def pause(self, session: Session, timeout: float = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause a session and wait, like `session.pause()`."""
         return session.pause(timeout, poll_interval)
 
@@ -438,7 +468,7 @@ class AgentBay:
         """Begin to pause a session, like `session.pause_async()`."""
         return session.pause_async()
 
-    def resume(self, session: Session, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
+    def resume(self, session: Session, timeout: float = 600, poll_interval: float = 2.0) -> SessionResumeResult:
         """Resume a session and wait, like `session.resume()`."""
         return session.resume(timeout, poll_interval)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
+from .._handles import Handle
 from .._transport.code import make_run_code, read_code_result
 from .._transport.code_contexts import raise_if_failed, read_context, read_contexts, require_context_name
 from .._transport.code_stream import CodeEventCollector, make_interrupt_request, make_run_request
@@ -33,6 +35,7 @@ _CODE_REPLY_MARGIN_SECONDS = 10.0  # that the answer may take longer than the co
 _KERNEL_START_SECONDS = 60.0  # that a kernel may take to start
 
 
+@checked_arguments()
 class Code(SyncBaseService):
     """Run code in the kernels of a session, one for each language.
 
@@ -206,12 +209,14 @@ class Code(SyncBaseService):
         return stream.result
 
 
-class CodeStream:
+class CodeStream(Handle):
     """A running piece of code, as an iterator of its events.
 
     The last event is `CodeEnded`. Made by `stream()`. As a context manager, it interrupts code that still runs at the
     end of the block.
     """
+
+    _instead = "Send its result when it has ended."
 
     def __init__(self, owner: Code, call: RunCode) -> None:
         self._code, self._call = owner, call

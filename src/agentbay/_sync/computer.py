@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .._arguments import checked_arguments
 from .._transport.ui import check_choice, read_object, read_window, read_windows
 from .._wire.key_names import normalize_key
 from .._wire.ui_tools import (
@@ -47,6 +48,7 @@ _DRAG_BUTTONS = tuple(button for button in _BUTTONS if button != MouseButton.DOU
 _DIRECTIONS = tuple(direction.value for direction in ScrollDirection)
 
 
+@checked_arguments()
 class Computer(SyncUiService):
     """Drive the desktop of a session.
 

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
 from .._concurrency import sync_sleep
+from .._handles import Handle
 from .._transport.contexts import to_context, to_file_entry
 from .._transport.deadline import Deadline
 from .._wire.context_store import (
@@ -34,6 +36,7 @@ from ..models.context_results import (
     ContextTransfer,
     FileUrlResult,
 )
+from ..models.transfer import ByteProgressCallback
 from .context_transfer import download_from_context, upload_to_context
 from .error_boundary import folded
 
@@ -41,11 +44,11 @@ if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .._wire.context_store import ContextData, PresignedUrl
     from .client import AgentBay
-    from .presigned import ByteProgressCallback
     from .transport import SyncTransport
 
 
-class ContextService:
+@checked_arguments()
+class ContextService(Handle):
     """Create, find, list, change and delete contexts and their files.
 
     Paths in a context are the absolute paths that its files have in a session that uses it.
@@ -53,6 +56,8 @@ class ContextService:
     Attributes:
         agent_bay: The client.
     """
+
+    _instead = "Make a new client there."
 
     def __init__(self, agent_bay: AgentBay) -> None:
         self.agent_bay = agent_bay

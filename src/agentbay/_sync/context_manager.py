@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked_arguments
 from .._concurrency import sync_sleep, sync_start_background
 from .._transport.contexts import to_binding, total_poll_seconds
 from .._transport.deadline import Deadline
@@ -38,6 +39,7 @@ _BIND_TIMEOUT_SECONDS = 120.0  # until the service lists what was bound
 _DOWNLOAD_TIMEOUT_SECONDS = 675.0  # as long as the published client waits
 
 
+@checked_arguments()
 class ContextManager:
     """Copy and bind the contexts of a session.
 

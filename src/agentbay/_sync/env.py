@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._arguments import checked_arguments
 from .._transport.env import check_keys, make_variables, read_variables
 from .._wire.schema import Tool
 from .._wire.tools import GetEnv, SetEnv
@@ -15,6 +16,7 @@ from .error_boundary import folded
 from .service import SyncBaseService, text_or_raise
 
 
+@checked_arguments(envs=None, keys=None)
 class Env(SyncBaseService):
     """Environment variables of a session, valid until it ends."""
 

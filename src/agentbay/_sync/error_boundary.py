@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
+from .._arguments import ArgumentCheck
 from .._concurrency import SyncMethod
 from .._transport.failed_result import is_http_error, make_failed_result
 from ..errors import AgentBayError, ClientClosedError
@@ -57,6 +58,8 @@ def folded(
 ) -> Callable[[SyncMethod[OwnerT, P, ResultT]], SyncMethod[OwnerT, P, ResultT]]:
     """Decorate a method so that it returns a failed `result` instead of raising `AgentBayError`.
 
+    Its arguments are checked inside the boundary, so that a wrong one is a failed result too.
+
     Args:
         result: Class of the failed result; None makes the method return None.
         only: Errors of these classes become results; others are raised, as the contract of some methods says.
@@ -65,9 +68,12 @@ def folded(
     """
 
     def decorate(method: SyncMethod[OwnerT, P, ResultT]) -> SyncMethod[OwnerT, P, ResultT]:
+        check = ArgumentCheck(method)
+
         @wraps(method)
         def boundary(self: OwnerT, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
             try:
+                check(args, kwargs)
                 value = method(self, *args, **kwargs)
             except AgentBayError as error:
                 if not isinstance(error, only) or (unless_http_error and is_http_error(error)):
@@ -79,6 +85,7 @@ def folded(
                 raise value.exception  # such as a command that ran out of time, whose output is kept
             return value
 
+        boundary.argument_check = check  # type: ignore[attr-defined]
         return boundary
 
     return decorate

@@ -10,6 +10,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._arguments import checked_arguments
 from .._concurrency import SyncCallable, sync_run_blocking, sync_sleep
 from .._local_files import LocalSource, LocalTarget, check_target
 from .._transport.contexts import get_file_transfer_state
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT", UploadResult, DownloadResult)
 
 
+@checked_arguments()
 class FileTransfer:
     """Send files of any size into a session and fetch them from it.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
 from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
 from .._wire.schema import Tool
 from .._wire.tools import (
@@ -33,6 +34,7 @@ from ..models.filesystem import (
     FileInfoResult,
     FileSearchResult,
 )
+from ..models.transfer import ByteProgressCallback
 from .error_boundary import folded
 from .file_contents import SyncFileContents
 from .service import text_or_raise
@@ -41,12 +43,12 @@ if TYPE_CHECKING:
     from ..models.transfer import DownloadResult, UploadResult
     from ..models.tree import TreeProgress, TreeReport
     from .file_transfer import FileTransfer
-    from .presigned import ByteProgressCallback
     from .session import Session
     from .watch import Watch
     from .watch_thread import WatchThread
 
 
+@checked_arguments()
 class FileSystem(SyncFileContents):
     """Files of a session.
 

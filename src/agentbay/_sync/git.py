@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._arguments import NOT_NEGATIVE, checked_arguments
 from .._transport import git as commands
 from .._transport.git_output import (
     check_success,
@@ -26,6 +27,7 @@ from ..models.git import (
 from .git_remotes import SyncGitRemotes
 
 
+@checked_arguments(timeout_ms=NOT_NEGATIVE)
 class Git(SyncGitRemotes):
     """Run git in a session.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._arguments import NOT_NEGATIVE, checked_arguments
 from .._transport import git as commands
 from .._transport.git import GitCommand
 from .._transport.git_output import GitOutput, check_success, git_not_found, read_fetch, read_output, read_push
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+@checked_arguments(timeout_ms=NOT_NEGATIVE)
 class SyncGitRemotes(SyncBaseService):
     """The remotes of a repository."""
 

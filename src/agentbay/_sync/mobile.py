@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from .._arguments import checked_arguments
 from .._transport.mobile import (
     COMMAND_TIMEOUT_MS,
     blacklist_script,
@@ -35,6 +36,7 @@ from .ui_service import SyncUiService
 _logger = logging.getLogger("agentbay")
 
 
+@checked_arguments()
 class Mobile(SyncUiService):
     """Drive the phone of a session.
 

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
 from .._concurrency import sync_run_blocking
 from ..errors import AgentBayError, InvalidArgumentError
 from ..models.context import ContextSync, WhiteList
@@ -24,6 +25,7 @@ _FILE_NAME = "dev_info.json"
 _PAGE_SIZE = 50  # entries
 
 
+@checked_arguments()
 class MobileSimulateService:
     """Keep the description of a device, and make the configuration that simulates it.
 

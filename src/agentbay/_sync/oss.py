@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .._arguments import checked_arguments
 from .._transport.oss import read_oss_init, read_oss_text
 from .._wire.tools import OssDownload, OssDownloadAnonymous, OssEnvInit, OssUpload, OssUploadAnonymous
 from ..models.oss import OSSClientResult, OSSDownloadResult, OSSUploadResult
@@ -10,6 +11,7 @@ from .error_boundary import folded
 from .service import SyncBaseService
 
 
+@checked_arguments()
 class Oss(SyncBaseService):
     """Move files between a session and object storage (OSS).
 

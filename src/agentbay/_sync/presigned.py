@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Callable
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._concurrency import sync_run_blocking
 from .._local_files import BLOCK_BYTES, LocalSource, LocalTarget
@@ -22,13 +22,13 @@ from .._transport.presigned import (
 )
 from .._transport.request import HttpRequest
 from ..errors import FileError, NotFoundError, ReplyError
+from ..models.transfer import ByteProgressCallback as ByteProgressCallback
 
 if TYPE_CHECKING:
     import httpx
 
     from .transport import SyncTransport
 
-ByteProgressCallback: TypeAlias = Callable[[int], object]
 _ERROR_BODY_BYTES = 4096  # how much of an error's body is read
 
 

@@ -12,7 +12,9 @@ import signal as signals
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
 from .._concurrency import SyncSemaphore, sync_sleep
+from .._handles import Handle
 from .._transport import process_scripts as commands
 from .._transport.deadline import Deadline, to_timeout_ms
 from .._transport.files import to_bytes
@@ -34,7 +36,8 @@ _CLEANUP_SECONDS = 5.0  # for the removal of input that was not taken
 _STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of input
 
 
-class Process:
+@checked_arguments()
+class Process(Handle):
     """A background process of a session.
 
     Made by `command.start()` and `command.attach()`. It outlives this program, and its output is kept in the session:
@@ -46,6 +49,8 @@ class Process:
         exit_code: Its exit code, 128 + N by signal N; None as long as that is not known here.
         stdout, stderr: Its output streams.
     """
+
+    _instead = "Send its id and the session_id instead, and call command.attach(id) there."
 
     def __init__(self, session: Session, process_id: str, pid: int) -> None:
         self.id, self.pid = process_id, pid
@@ -224,6 +229,7 @@ class Process:
         return self._session._run_tool(call, timeout=seconds + _LONG_POLL_MARGIN_SECONDS)
 
 
+@checked_arguments()
 class Output:
     """An output stream of a process, as an iterator of text.
 

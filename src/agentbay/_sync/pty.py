@@ -8,7 +8,10 @@ import logging
 from collections.abc import Iterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked_arguments
 from .._concurrency import SyncSemaphore
+from .._handles import Handle
+from .._transport.command import check_environment
 from .._transport.deadline import Deadline
 from .._transport.files import to_bytes
 from .._websocket import SyncEvent, SyncQueue, SyncWorker
@@ -52,6 +55,7 @@ _MAX_EARLY_PUSHES = 256  # pushes kept until the terminal's id is known
 _logger = logging.getLogger("agentbay")
 
 
+@checked_arguments(cols=None, rows=None, envs=None)
 class Pty(SyncBaseService):
     """Open terminals in a session, and find open ones."""
 
@@ -88,7 +92,7 @@ class Pty(SyncBaseService):
             cols=cols,
             rows=rows,
             cwd=cwd,
-            envs={**_DEFAULT_TERMINAL_ENVIRONMENT, **(envs or {})},
+            envs={**_DEFAULT_TERMINAL_ENVIRONMENT, **(check_environment(envs) or {})},
             shell=shell,
             listening=True,
         )
@@ -174,7 +178,8 @@ class Pty(SyncBaseService):
         link.send(PTY_TARGET, {"method": method, "params": unstructure(params)})
 
 
-class PtyHandle:
+@checked_arguments(cols=None, rows=None)
+class PtyHandle(Handle):
     """A terminal that this client is attached to.
 
     Iterate over it for its output, until its program ends, unless `on_data` receives it. As a context manager it kills
@@ -183,6 +188,8 @@ class PtyHandle:
     Attributes:
         dropped: Bytes of output that were lost because nobody read them; the newest 16 MiB of unread output are kept.
     """
+
+    _instead = "Send its pty_session_id and the session_id instead, and call pty.connect(pty_session_id) there."
 
     def __init__(self, pty_session_id: str, pty_module: Pty, on_data: Callable[[bytes], object] | None = None) -> None:
         self.dropped = 0

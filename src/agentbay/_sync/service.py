@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._handles import Handle
 from .._transport.reply import Reply
 from .._wire.tools import ToolReply
 from ..errors import AgentBayError, ToolError
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-class SyncBaseService:
+class SyncBaseService(Handle):
     """A service of a session.
 
     Attributes:
         session: The session.
     """
+
+    _instead = "Send the session_id of its session instead, and call get(session_id) there."
 
     def __init__(self, session: Session) -> None:
         self.session = session

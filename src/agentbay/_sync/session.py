@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._arguments import checked_arguments
+from .._handles import Handle
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
-from .._transport.sessions import label_error, to_session_info
+from .._transport.sessions import describe_end, label_error, to_session_info
 from .._transport.tools import make_direct_call, read_metrics, to_mcp_tools, tool_arguments
 from .._wire.contexts import SyncContext
 from .._wire.key_names import normalize_arguments
@@ -26,6 +28,7 @@ from .._wire.tools import CallMcpTool, GetMetrics, ListMcpTools, ToolReply
 from ..errors import (
     AgentBayError,
     APIError,
+    ConflictError,
     InvalidArgumentError,
     NotFoundError,
     ReplyError,
@@ -56,7 +59,8 @@ DataT = TypeVar("DataT")
 _DELETE_TIMEOUT_SECONDS = 300.0
 
 
-class Session(SyncSessionServices):
+@checked_arguments(labels=None)
+class Session(SyncSessionServices, Handle):
     """An isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.
@@ -71,6 +75,8 @@ class Session(SyncSessionServices):
         mcpTools: The tools it is known to offer.
         enableBrowserReplay: Whether its browser is recorded; None if not known.
     """
+
+    _instead = "Send its session_id instead, and call get(session_id) there."
 
     def __init__(self, agent_bay: AgentBay, session_id: str) -> None:
         self.agent_bay = agent_bay
@@ -144,7 +150,7 @@ class Session(SyncSessionServices):
         return DeleteResult(request_id=reply.request_id, success=True)
 
     @folded(SessionPauseResult)
-    def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+    def pause(self, timeout: float = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause the session and wait until it is paused.
 
         Its processes are frozen and kept.
@@ -170,7 +176,7 @@ class Session(SyncSessionServices):
         return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
-    def resume(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
+    def resume(self, timeout: float = 600, poll_interval: float = 2.0) -> SessionResumeResult:
         """Resume the paused session and wait until it runs.
 
         Args:
@@ -322,8 +328,8 @@ class Session(SyncSessionServices):
         self,
         tool_name: str,
         args: dict[str, Any],
-        read_timeout: int | None = None,
-        connect_timeout: int | None = None,
+        read_timeout: float | None = None,
+        connect_timeout: float | None = None,
         auto_gen_session: bool = False,
     ) -> McpToolResult:
         """Call a tool inside the session.
@@ -356,7 +362,9 @@ class Session(SyncSessionServices):
         )
 
     @folded(SessionMetricsResult)
-    def get_metrics(self, read_timeout: int | None = None, connect_timeout: int | None = None) -> SessionMetricsResult:
+    def get_metrics(
+        self, read_timeout: float | None = None, connect_timeout: float | None = None
+    ) -> SessionMetricsResult:
         """Measure the session's load.
 
         Args:
@@ -385,7 +393,15 @@ class Session(SyncSessionServices):
     def _send_tool(
         self, name: str, args: dict[str, Any], deadline: Deadline, timeouts: Timeouts, auto_gen_session: bool = False
     ) -> Reply[ToolReply]:
-        args = normalize_arguments(name, args)
+        try:
+            return self._send_tool_call(name, normalize_arguments(name, args), deadline, timeouts, auto_gen_session)
+        except (ConflictError, SessionNotFoundError) as error:
+            self._explain(error)
+            raise
+
+    def _send_tool_call(
+        self, name: str, args: dict[str, Any], deadline: Deadline, timeouts: Timeouts, auto_gen_session: bool
+    ) -> Reply[ToolReply]:
         server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
@@ -403,6 +419,18 @@ class Session(SyncSessionServices):
     @property
     def _client(self) -> SyncTransport:
         return self.agent_bay.client
+
+    def _explain(self, error: AgentBayError) -> None:
+        """Add to a refusal when and why the session ended, or how to go on."""
+        if isinstance(error, ConflictError):
+            if "PAUS" in error.message:
+                error.hint = f"Session {self.session_id} is paused: call resume() first."
+            return
+        try:
+            detail = (self._client.call(GetSessionDetail(session_id=self.session_id))).data
+        except AgentBayError:  # the refusal itself says more than a failed question about it
+            detail = None
+        error.add_detail(describe_end(self.session_id, detail))
 
     def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
         try:

@@ -10,7 +10,7 @@ import logging
 import ssl
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Callable
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 import httpx
 
+from .._arguments import refusal
 from .._concurrency import (
     SyncCallable,
     SyncPerProcess,
@@ -32,7 +33,7 @@ from .._transport.request import HttpRequest, make_direct_request, make_rpc_requ
 from .._transport.retry import retry_backoff
 from .._wire.schema import Action
 from .._wire.tools import DirectToolCall, ToolReply
-from ..config import Settings
+from ..config import Settings, redact_url
 from ..errors import (
     AgentBayError,
     ClientClosedError,
@@ -76,6 +77,9 @@ class SyncTransport:
         proxy: str | None,
         verify: bool | str | ssl.SSLContext,
     ) -> None:
+        kind = httpx.Client
+        if http_client is not None and not isinstance(http_client, kind):
+            raise refusal("http_client", f"an httpx.{kind.__name__}", http_client)
         self.settings = settings
         self._launcher = launcher
         self.max_retries = max_retries
@@ -158,7 +162,13 @@ class SyncTransport:
             if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)) and deadline.remaining() > 0:
                 message = f"The {outgoing.label} stood still for {wait:g} s."
                 raise DeadlineExceeded(message, action=outgoing.label) from error
-            _raise_mapped(error, outgoing, deadline)
+            _raise_mapped(error, outgoing, deadline, self._proxy_for)
+
+    def _proxy_for(self, url: str) -> str | None:
+        """Return the proxy on the way to a URL, as far as it is known."""
+        if self._http_client is not None:  # its own settings decide
+            return None
+        return choose_proxy(self._proxy, self.settings.socket_path, httpx.URL(url))
 
     def _send_unread(self, request: httpx.Request) -> httpx.Response:
         if self._http_client is not None:
@@ -254,7 +264,7 @@ class SyncTransport:
             request = httpx.Request("POST", outgoing.url, headers=outgoing.headers, stream=body, extensions=extensions)
             response, content = self._send_within_deadline(request, outgoing.target, deadline)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
-            _raise_mapped(error, outgoing, deadline)
+            _raise_mapped(error, outgoing, deadline, self._proxy_for)
         _logger.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
         return HttpAnswer(response.status_code, response.headers, content, outgoing.label)
 
@@ -304,8 +314,8 @@ class SyncTransportRouter:
 
     def route(self, url: httpx.URL) -> httpx.BaseTransport:
         """Return the httpx transport for a URL."""
-        proxy = self._proxy or environment_proxy(url.scheme, url.host)
-        if proxy is None or (self._socket and is_local_socket(url)):
+        proxy = choose_proxy(self._proxy, self._socket, url)
+        if proxy is None:
             return self._pool
         if proxy not in self._proxy_transports:
             self._proxy_transports[proxy] = self._make_proxy_transport(proxy)
@@ -351,6 +361,11 @@ def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
         ) from error
 
 
+def choose_proxy(proxy: str | None, socket: str, url: httpx.URL) -> str | None:
+    """Return the proxy for a URL: the given one, or the environment's, or None for the local socket."""
+    return None if socket and is_local_socket(url) else proxy or environment_proxy(url.scheme, url.host)
+
+
 def environment_proxy(scheme: str, host: str) -> str | None:
     """Return the proxy that the environment names for a host.
 
@@ -363,13 +378,20 @@ def environment_proxy(scheme: str, host: str) -> str | None:
     return proxy if proxy and not urllib.request.proxy_bypass(host) else None
 
 
-def _raise_mapped(error: Exception, outgoing: HttpRequest, deadline: Deadline) -> NoReturn:
+def _raise_mapped(
+    error: Exception, outgoing: HttpRequest, deadline: Deadline, proxy_for: Callable[[str], str | None]
+) -> NoReturn:
     """Raise this package's error for an error of httpx's.
 
     Only this function knows httpx's exceptions.
     """
     what = outgoing.label
-    host = httpx.URL(outgoing.url).netloc.decode() if not isinstance(error, httpx.InvalidURL) else "the endpoint"
+    if isinstance(error, httpx.InvalidURL):
+        host = "the endpoint"
+    else:
+        proxy = proxy_for(outgoing.url)
+        through = f" through the proxy {redact_url(proxy)}" if proxy else ""
+        host = f"{httpx.URL(outgoing.url).netloc.decode()}{through}"
     if isinstance(error, (*_NOT_SENT_ERRORS, httpx.InvalidURL)):
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what

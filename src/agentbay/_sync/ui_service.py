@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .._arguments import checked_arguments
 from .._transport.ui import check_image_format, read_apps, read_processes, read_screenshot
 from .._wire.schema import Tool
 from .._wire.ui_tools import GetInstalledApps, InputText, Screenshot, StartApp, StopAppByCmd, SystemScreenshot
@@ -13,6 +14,7 @@ from .error_boundary import folded
 from .service import SyncBaseService, text_or_raise
 
 
+@checked_arguments()
 class SyncUiService(SyncBaseService):
     """Base of `AsyncComputer` and `AsyncMobile`."""
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from .._arguments import check_variable, refusal
 from .._wire.tools import ToolReply
-from ..errors import CommandError, CommandTimeoutError, InvalidArgumentError
+from ..errors import CommandError, CommandTimeoutError
 from ..models.command import CommandResult
 from .reply import Reply
 
@@ -35,7 +36,7 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
         output=stdout + stderr,
         error_message=""
         if code == 0
-        else stderr or _text(wrapped.get("errorMessage")) or _failure_text(code, failed, text),
+        else stderr or _text(wrapped.get("errorMessage")) or f"The command exited with {code}.",
         exit_code=code,
         stdout=stdout,
         stderr=stderr,
@@ -44,25 +45,15 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
     )
 
 
-def check_timeout_ms(timeout_ms: int | None) -> int:
-    """Return a command's time limit in milliseconds, or the default for None.
-
-    Raises:
-        InvalidArgumentError: If it is no number.
-    """
-    if timeout_ms is None:
-        return DEFAULT_COMMAND_TIMEOUT_MS
-    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
-        raise InvalidArgumentError(f"timeout_ms must be a number of milliseconds, not {timeout_ms!r}")
-    return int(timeout_ms)
-
-
 def check_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None:
     """Return a command's environment variables.
 
     Raises:
         ValueError: If a name or value is not a string.
+        InvalidArgumentError: If it is no dict, or no program could be started with a variable.
     """
+    if envs is not None and not isinstance(envs, Mapping):
+        raise refusal("envs", "a dict of strings or None", envs)
     wrong = [
         f"{name!r}: {value!r}"
         for name, value in (envs or {}).items()
@@ -73,6 +64,8 @@ def check_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None:
             "Invalid environment variables: all keys and values must be strings. "
             f"Found invalid entries: {', '.join(wrong)}"
         )
+    for name, value in (envs or {}).items():
+        check_variable("envs", name, value)
     return None if envs is None else dict(envs)
 
 
@@ -106,10 +99,6 @@ def _is_int(value: object) -> bool:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _failure_text(code: int, failed: bool, text: str) -> str:
-    return text if failed and text else f"The command exited with {code}."
 
 
 def _raw_result(reply: Reply[ToolReply], text: str) -> CommandResult:

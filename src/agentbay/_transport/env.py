@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from .._arguments import check_variable, refusal
 from .._wire.tools import EnvironmentVariable
 from ..errors import ReplyError
 
@@ -14,9 +15,12 @@ def make_variables(envs: Mapping[str, str]) -> list[EnvironmentVariable]:
 
     Raises:
         ValueError: If there are none, or a name or value is not a string.
+        InvalidArgumentError: If it is no dict, or no program could be started with a variable.
     """
     if not envs:
         raise ValueError("envs must not be empty")
+    if not isinstance(envs, Mapping):
+        raise refusal("envs", "a dict of strings", envs)
     for name, value in envs.items():
         if not isinstance(name, str):
             raise ValueError(
@@ -26,6 +30,7 @@ def make_variables(envs: Mapping[str, str]) -> list[EnvironmentVariable]:
             raise ValueError(
                 f"All environment variable values must be strings, got {type(value).__name__} for key '{name}'"
             )
+        check_variable("envs", name, value)
     return [EnvironmentVariable(key=name, value=value) for name, value in envs.items()]
 
 
@@ -35,9 +40,10 @@ def check_keys(keys: Sequence[str] | None) -> list[str] | None:
     Raises:
         ValueError: If they are not a sequence of strings.
     """
-    if isinstance(keys, str) or not all(isinstance(key, str) for key in keys or ()):
+    names = () if keys is None else keys
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise ValueError("keys must be a list of strings")
-    return list(keys) if keys else None
+    return list(names) or None
 
 
 def read_variables(text: str, request_id: str) -> dict[str, str]:

@@ -135,7 +135,7 @@ def create_branch(repo: str, branch: str, checkout: bool) -> GitCommand:
 def checkout_branch(repo: str, branch: str) -> GitCommand:
     if branch != "-":  # git's name for the previous branch
         _refuse_options(branch=branch)
-    return _make_command("checkout", repo, "checkout", branch)
+    return _make_command("checkout", repo, "checkout", branch, "--")  # a name without a branch may be that of a file
 
 
 def delete_branch(repo: str, branch: str, force: bool) -> GitCommand:
@@ -163,7 +163,7 @@ def reset(repo: str, mode: str | None, target: str | None, paths: Sequence[str] 
         raise InvalidArgumentError(f"Invalid reset mode: {mode!r}. Must be one of {sorted(RESET_MODES)}")
     _refuse_options(target=target)
     modes = [f"--{mode}"] if mode else []
-    return _make_command("reset", repo, "reset", *modes, *_non_empty(target), *(["--", *paths] if paths else []))
+    return _make_command("reset", repo, "reset", *modes, *_non_empty(target), "--", *(paths or ()))
 
 
 def restore(repo: str, paths: Sequence[str], staged: bool, worktree: bool | None, source: str | None) -> GitCommand:

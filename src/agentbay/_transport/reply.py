@@ -6,6 +6,7 @@ This is the only reader of the RPC envelope.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from attrs import frozen
 
 from .._wire.converter import MalformedError, structure
-from .._wire.schema import Action, data_type
+from .._wire.schema import Action, caller_names, data_type
 from .._wire.tools import ToolReply
 from ..errors import (
     APIError,
@@ -83,7 +84,7 @@ def read_reply(action: Action[DataT], answer: HttpAnswer) -> Reply[DataT]:
     body = _json_object(answer)
     code, message, request_id = _text_field(body, "Code"), _text_field(body, "Message"), _text_field(body, "RequestId")
     if answer.status >= 400 or _is_refusal(body, code):
-        raise make_api_error(answer, code, message, request_id)
+        raise make_api_error(answer, code, _use_caller_names(action, message), request_id)
     success = body.get("Success")
     is_implied = success is None and (action.spec.missing_success_is_success or body.get("Data") is not None)
     if _parse_bool(success) is None and not is_implied:
@@ -99,6 +100,17 @@ def read_reply(action: Action[DataT], answer: HttpAnswer) -> Reply[DataT]:
         total_count=_number_field(body, "TotalCount"),
         count=_number_field(body, "Count"),
     )
+
+
+def _use_caller_names(action: Action[Any], message: str) -> str:
+    """Replace names on the wire in a service's message by those of the public parameters.
+
+    A name of one word counts only before a colon, since it may be an ordinary word.
+    """
+    for wire, caller in caller_names(type(action)).items():
+        is_one_word = sum(character.isupper() for character in wire) == 1
+        message = re.sub(rf"\b{wire}\b{'(?=:)' if is_one_word else ''}", caller, message)
+    return message
 
 
 def read_direct_reply(answer: HttpAnswer, request_id: str) -> Reply[ToolReply]:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from .._wire.converter import unstructure
-from .._wire.sessions import ListSession, ResourceData, SessionData, SessionItem
+from .._wire.sessions import ListSession, ResourceData, SessionData, SessionDetail, SessionItem
 from ..errors import InvalidArgumentError, ReplyError
 from ..models.context import ContextStatusData
 from ..models.session import GetSessionData, SessionInfo, SessionStatus
@@ -72,6 +72,16 @@ def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
         setattr(info, name, getattr(found if hasattr(found, name) else found.desktop_info, name))
     info.session_id = found.session_id or session_id
     return info
+
+
+def describe_end(session_id: str, detail: SessionDetail | None) -> str:
+    """Return when and why a session ended, as far as the service knows."""
+    if detail is None:
+        return f"Session {session_id} does not exist, or ended long ago."
+    if detail.status not in ("DELETING", "DELETED", "FINISH"):
+        return f"Session {session_id} is {detail.status}."
+    when = f" at {detail.end_time}" if detail.end_time else ""
+    return f"Session {session_id} ended{when}: {detail.end_reason or 'It was deleted.'}"
 
 
 def check_awaited_contexts(

@@ -75,7 +75,7 @@ class BindContexts(Action[None]):
     """
 
     session_id: str
-    persistence_data_list: list[dict[str, Any]] = wire_field(codec=JSON_COMPACT)
+    persistence_data_list: list[dict[str, Any]] = wire_field(codec=JSON_COMPACT, caller="contexts")
 
 
 @pascal_payload

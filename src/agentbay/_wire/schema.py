@@ -51,6 +51,7 @@ def wire_field(
     aliases: tuple[str, ...] = (),
     description: str = "",
     choices: tuple[str, ...] = (),
+    caller: str = "",
     **options: Any,
 ) -> Any:
     """Make a field with more on the wire than its class's rule says.
@@ -61,10 +62,20 @@ def wire_field(
         aliases: Further names under which a reply may carry it.
         description: What the field means, as a tool's schema tells it to a model.
         choices: The values that a tool's schema allows.
+        caller: The name of the public parameter that it comes from, if that is not the field's own.
         **options: As for `attrs.field`.
     """
-    metadata = {"wire": name, "codec": codec, "aliases": aliases, "description": description, "choices": choices}
-    return attrs.field(metadata=metadata, **options)
+    return attrs.field(
+        metadata={
+            "wire": name,
+            "codec": codec,
+            "aliases": aliases,
+            "description": description,
+            "choices": choices,
+            "caller": caller,
+        },
+        **options,
+    )
 
 
 class ActionSpec(NamedTuple):
@@ -174,6 +185,11 @@ def wire_names(cls: Any) -> dict[str, str]:
     """
     rule: Callable[[str], str] = getattr(cls, "wire_rule", camel)
     return {field.name: field.metadata.get("wire") or rule(field.name) for field in attrs.fields(cls)}
+
+
+def caller_names(cls: Any) -> dict[str, str]:
+    """Return the public parameter's name for each name on the wire."""
+    return {wire: attrs.fields_dict(cls)[name].metadata.get("caller") or name for name, wire in wire_names(cls).items()}
 
 
 class WireField(NamedTuple):

@@ -46,15 +46,17 @@ class CreateMcpSession(Action[CreatedSessionData]):
     sdk_stats: dict[str, Any] | None = wire_field(codec=JSON_COMPACT, default=None)
     image_id: str | None = None
     labels: dict[str, str] | None = wire_field(codec=JSON, default=None)
-    timeout: int | None = None
+    timeout: int | None = wire_field(default=None, caller="idle_release_timeout")
     max_runtime: int | None = None
     manual_release: bool | None = None
-    persistence_data_list: list[dict[str, Any]] | None = wire_field(codec=JSON_COMPACT, default=None)
+    persistence_data_list: list[dict[str, Any]] | None = wire_field(
+        codec=JSON_COMPACT, default=None, caller="context_syncs"
+    )
     policy_id: str | None = wire_field("McpPolicyId", default=None)
-    network_id: str | None = None
-    enable_record: bool | None = None
-    load_skill: bool | None = None
-    skills: list[str] | None = wire_field(codec=JSON_COMPACT, default=None)
+    network_id: str | None = wire_field(default=None, caller="beta_network_id")
+    enable_record: bool | None = wire_field(default=None, caller="enable_browser_replay")
+    load_skill: bool | None = wire_field(default=None, caller="load_skills")
+    skills: list[str] | None = wire_field(codec=JSON_COMPACT, default=None, caller="skill_names")
     extra_configs: dict[str, Any] | None = None
 
 
@@ -91,6 +93,7 @@ class SessionDetail:
     policy_id: str = ""
     region_id: str = ""
     end_reason: str = ""
+    end_time: str | None = None
 
 
 @action("GetSessionDetail", idempotent=True, query=("SessionId",))
@@ -115,7 +118,7 @@ class ListSession(Action[list[SessionItem]]):
     """List the sessions that have all the given labels, a page at a time."""
 
     labels: dict[str, str] | None = wire_field(codec=JSON, default=None)
-    max_results: int | None = None
+    max_results: int | None = wire_field(default=None, caller="limit")
     next_token: str | None = None
     status: str | None = None
     image_id: str | None = None
@@ -223,4 +226,4 @@ class GetLink(Action[LinkData]):
     session_id: str
     protocol_type: str | None = None
     port: int | None = None
-    option: str | None = None
+    option: str | None = wire_field(default=None, caller="options")

@@ -6,6 +6,7 @@ from enum import Enum
 
 from attrs import define, field
 
+from .._arguments import checked_arguments
 from .context import (
     BWList,
     ContextSync,
@@ -54,6 +55,7 @@ class BrowserSyncMode(str, Enum):
     STANDARD = "standard"
 
 
+@checked_arguments()
 @define(slots=False)
 class ExtensionOption:
     """Browser extensions to load: their ids, and the context that holds them."""
@@ -68,6 +70,7 @@ class ExtensionOption:
             raise ValueError("extension_ids cannot be empty; they name the extensions to load")
 
 
+@checked_arguments()
 @define(slots=False)
 class BrowserFingerprintContext:
     """The context that holds a browser fingerprint."""
@@ -79,6 +82,7 @@ class BrowserFingerprintContext:
             raise ValueError("fingerprint_context_id cannot be empty; it names the context that holds the fingerprint")
 
 
+@checked_arguments()
 @define(slots=False)
 class BrowserContext:
     """Keep the browser profile in a context.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Any
 
 from attrs import Attribute, define, field
+
+from .._arguments import checked_arguments, refusal
 
 _WILDCARD_CHARACTERS = frozenset("*?[]")
 
@@ -72,6 +75,15 @@ def _refuse_wildcards(name: str, path: str, way_out: str) -> None:
         raise ValueError(f"Wildcard patterns are not supported in {name}. Got: {path}. {way_out}")
 
 
+_ABSOLUTE_PATH = re.compile(r"/|[A-Za-z]:[/\\]")  # of Linux, or of Windows
+
+
+def _check_absolute(name: str, path: str) -> None:
+    if not _ABSOLUTE_PATH.match(path):
+        raise refusal(name, "absolute, such as '/home/wuying/data'", path)
+
+
+@checked_arguments()
 @define(slots=False)
 class UploadPolicy:
     """Which changes are uploaded to the context, and how.
@@ -94,6 +106,7 @@ class UploadPolicy:
         return cls()
 
 
+@checked_arguments()
 @define(slots=False)
 class DownloadPolicy:
     """Which files are downloaded into the session.
@@ -112,6 +125,7 @@ class DownloadPolicy:
         return cls()
 
 
+@checked_arguments()
 @define(slots=False)
 class DeletePolicy:
     """Whether files deleted in the session are deleted in the context too (`sync_local_file`)."""
@@ -124,6 +138,7 @@ class DeletePolicy:
         return cls()
 
 
+@checked_arguments()
 @define(slots=False)
 class ExtractPolicy:
     """What happens to archives that are downloaded.
@@ -144,6 +159,7 @@ class ExtractPolicy:
         return cls()
 
 
+@checked_arguments()
 @define(slots=False)
 class RecyclePolicy:
     """How long uploaded files are kept.
@@ -166,6 +182,7 @@ class RecyclePolicy:
         return cls()
 
 
+@checked_arguments()
 @define(slots=False)
 class WhiteList:
     """A path to synchronise, and what to exclude from it.
@@ -192,6 +209,7 @@ class WhiteList:
                 _refuse_wildcards("exclude_paths when is_exclude_regex=False", path, way_out)
 
 
+@checked_arguments()
 @define(slots=False)
 class BWList:
     """The white lists of a policy.
@@ -202,6 +220,7 @@ class BWList:
     white_lists: list[WhiteList] = field(factory=list)
 
 
+@checked_arguments()
 @define(slots=False)
 class MappingPolicy:
     """The path that the same data has on another system."""
@@ -214,6 +233,7 @@ class MappingPolicy:
         return cls()
 
 
+@checked_arguments()
 @define(slots=False)
 class SyncPolicy:
     """How one path is synchronised with a context.
@@ -243,6 +263,7 @@ class SyncPolicy:
         return cls()
 
 
+@checked_arguments(path=_check_absolute)
 @define(slots=False)
 class ContextSync:
     """Copy a context into a session at its start, and back at its end.
@@ -279,6 +300,7 @@ class ContextSync:
         return self
 
 
+@checked_arguments(path=_check_absolute)
 @define(slots=False)
 class BetaContextMount:
     """Mount a context at a path of the session.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from .._arguments import checked_arguments
 from .base import BaseResult, OperationResult, list_or_empty
 from .context import ContextStatusData
 
@@ -33,6 +34,7 @@ class Context:
         return _html.fact_table("Context", known)
 
 
+@checked_arguments()
 @define(slots=False)
 class ContextListParams:
     """Which page of contexts to list.

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define, field
 
+from .._arguments import checked_arguments
 from .base import BaseResult, list_or_empty
 
 
@@ -61,6 +62,7 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+@checked_arguments()
 @define(slots=False)
 class AppManagerRule(ModelChecks):
     """Which apps may run.
@@ -78,6 +80,7 @@ class AppManagerRule(ModelChecks):
         _check_string_items("app_package_name_list", self.app_package_name_list)
 
 
+@checked_arguments()
 @define(slots=False)
 class MobileSimulateConfig(ModelChecks):
     """Simulate another device, from data at `simulate_path` of a context."""
@@ -93,6 +96,7 @@ class MobileSimulateConfig(ModelChecks):
             raise ValueError("simulate_path is required")
 
 
+@checked_arguments()
 @define(slots=False)
 class MobileExtraConfig(ModelChecks):
     """Settings of a mobile session.
@@ -115,6 +119,7 @@ class MobileExtraConfig(ModelChecks):
             self.simulate_config.validate()
 
 
+@checked_arguments()
 @define(slots=False)
 class ExtraConfigs(ModelChecks):
     """Settings that only some images support."""

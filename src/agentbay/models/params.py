@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from .._arguments import checked_arguments
 from .browser import BrowserContext
 from .context import BetaContextMount, ContextSync
 from .mobile import ExtraConfigs
@@ -14,6 +15,7 @@ def _check_minutes(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a positive integer (minutes), not {value!r}")
 
 
+@checked_arguments(idle_release_timeout=None, max_runtime=None)
 class LifecyclePolicy:
     """When the service ends a session by itself.
 
@@ -52,6 +54,7 @@ class LifecyclePolicy:
     __hash__ = None  # type: ignore[assignment]
 
 
+@checked_arguments(idle_release_timeout=None)
 class CreateSessionParams:
     """Parameters of a new session, all optional.
 
@@ -139,6 +142,7 @@ def _browser_syncs(browser: BrowserContext | None) -> list[ContextSync]:
     return [*browser.get_extension_context_syncs(), *([fingerprint] if fingerprint else [])]
 
 
+@checked_arguments()
 @define(slots=False)
 class ListSessionParams:
     """Which page of sessions to list: page size, cursor and labels."""

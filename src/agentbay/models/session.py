@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from attrs import define, field
 
@@ -121,6 +121,14 @@ class SessionResult(BaseResult, Generic[SessionT]):
     session: SessionT | None = None
     code: str = ""
     http_status_code: int = field(default=0, kw_only=True)
+
+    if not TYPE_CHECKING:  # which would take any attribute for granted
+
+        def __getattr__(self, name: str) -> NoReturn:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_"):
+                message += f". The session is in `.session`: write create().unwrap().session.{name}"
+            raise AttributeError(message, name=name, obj=self)
 
     def _success_html(self) -> str | None:
         show = getattr(self.session, "_repr_html_", None)

@@ -30,7 +30,7 @@ async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> Too
         return error_result(f"Tool not found: {name:.80}", METHOD_NOT_FOUND)
     handler = _TOOL_HANDLERS[name]
     try:
-        arguments: Tool = structure(args, handler.tool, path="Args")
+        arguments: Tool = structure(args, handler.tool, path="args")
     except MalformedError as error:
         return error_result(f"Invalid arguments: {error}")
     return await handler.run(session, arguments)

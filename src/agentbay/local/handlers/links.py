@@ -24,7 +24,7 @@ async def get_link(runtime: Runtime, action: GetLink) -> LinkData:
     session = runtime.sessions.find(action.session_id)
     protocol = action.protocol_type or "wss"
     if protocol not in ("https", "wss"):
-        raise invalid_request(f"{protocol} not supported", "InvalidParameter.ProtocolType")
+        raise invalid_request(f"{protocol} not supported: it must be https or wss", "InvalidParameter.ProtocolType")
     if action.port is None:
         if protocol == "wss" and session.browser.was_started:
             return LinkData(url=await make_cdp_url(runtime, session))

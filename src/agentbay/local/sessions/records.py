@@ -11,6 +11,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from agentbay._wire.sessions import SessionDetail
@@ -111,11 +112,11 @@ class SessionRecords:
 
     def find_ended(self, session_id: str) -> SessionDetail | None:
         """Describe a session that is not at work here, None if nothing is known of it."""
-        fields = "image, app_instance, policy, region, reason"
+        fields = "image, app_instance, policy, region, reason, ended"
         row = self._db.execute(f"SELECT {fields} FROM sessions WHERE id = ?", (session_id,)).fetchone()  # noqa: S608
         if row is None:
             return None
-        image, app_instance, policy, region, reason = row
+        image, app_instance, policy, region, reason, ended = row
         return SessionDetail(
             status=SessionState.FINISH.value,
             image_id=image,
@@ -123,6 +124,7 @@ class SessionRecords:
             policy_id=policy,
             region_id=region,
             end_reason=reason,
+            end_time=datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds") if ended else None,
         )
 
     def _write(self, statement: str, *values: object) -> int | None:
