@@ -138,6 +138,51 @@ def test_min_free_disk_of_the_machine(experiment, monkeypatch):
     experiment(body)
 
 
+IN_FLIGHT = """
+import array, os, socket, time
+a, b = socket.socketpair()
+with open("f", "wb") as file:
+    os.unlink("f")
+    a.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))])
+time.sleep(60)
+"""
+MANY_FILES = "i=0; while :; do touch $((i++)); done"
+
+
+def test_min_free_disk_and_files_in_flight(experiment, monkeypatch):
+    """At the machine's reserve a sandbox is killed that may hide files in a socket."""
+
+    async def body(lab):
+        hiding, quiet = await lab.sandbox(), await lab.sandbox()
+        waiting = asyncio.create_task(quiet.run(["sleep", "60"]))
+        monkeypatch.setattr(disk_quota, "MIN_FREE_BYTES", 1 << 60)
+        monkeypatch.setattr(disk_quota, "MIN_FREE_FRACTION", 1.0)
+        done = await hiding.run(["python3", "-c", IN_FLIGHT], timeout=50)
+        assert b"the machine's disk has only" in done.stderr
+        assert not waiting.done()
+        waiting.cancel()
+
+    experiment(body)
+
+
+def test_min_free_inodes_of_the_machine(experiment, monkeypatch):
+    """When the machine lacks inodes, only sandboxes that go on creating files are killed."""
+
+    async def body(lab):
+        filler, quiet = await lab.sandbox(), await lab.sandbox()
+        waiting = asyncio.create_task(quiet.run(["sleep", "60"]))
+        monkeypatch.setattr(disk_quota, "MIN_FREE_BYTES", 0)
+        monkeypatch.setattr(disk_quota, "MIN_FREE_FRACTION", 1.0)
+        done = await filler.run(["bash", "-c", MANY_FILES], timeout=50)
+        assert b"hardly any inodes" in done.stderr
+        with pytest.raises(FileOperationFailed, match="No space left"):
+            await quiet.run_file_operation(WriteFile("more"))
+        assert not waiting.done()
+        waiting.cancel()
+
+    experiment(body)
+
+
 def test_the_watchdog_sleeps(experiment):
     """A sandbox in which nothing runs is not looked at."""
 

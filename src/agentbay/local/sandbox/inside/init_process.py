@@ -18,7 +18,7 @@ import struct
 import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from agentbay.local.sandbox.inside import file_operations, process_tree
@@ -36,6 +36,7 @@ _MAX_SEND_ATTEMPTS, _SEND_RETRY_SECONDS = 500, 0.01
 _MAX_REASON_CHARACTERS = 2000  # longer messages would need a descriptor
 # by this entry in its environment a timeout finds a command that became a daemon
 _COMMAND_ID_VARIABLE = "AGENTBAY_COMMAND"
+_NETLINK_SOCK_DIAG = 4
 _PROXY_ADDRESS = ("127.0.0.1", 3128)  # the usual port of HTTP proxies
 _PROXY_URL = f"http://{_PROXY_ADDRESS[0]}:{_PROXY_ADDRESS[1]}"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,14 +73,19 @@ class InitProcess:
         _detach_standard_streams()
 
     def send_descriptors(self) -> None:
-        """Send the service /proc, and the listener for the proxy if there is to be one.
+        """Send the service /proc, a socket that tells of unix sockets, and the listener for the proxy.
 
         Raises:
             OSError: They could not be sent.
         """
-        with _proxy_listener() if self._network == "proxy" else nullcontext() as listener:
-            fds = [self._proc, *([listener.fileno()] if listener else [])]
-            ipc.send(self._control, {"event": "descriptors"}, fds)
+        fds = {"proc": int(self._proc)}
+        with ExitStack() as stack:
+            if self._network == "proxy":
+                fds["listener"] = stack.enter_context(_proxy_listener()).fileno()
+            if self._network != "host" and not isinstance(self._proc, proc_fs.SubtreeProcFd):
+                with suppress(OSError):  # this kernel has no sock_diag
+                    fds["diag"] = stack.enter_context(_unix_diag_socket()).fileno()
+            ipc.send(self._control, {"event": "descriptors", "names": list(fds)}, list(fds.values()))
 
     def serve(self) -> None:
         """Send "ready", serve requests until the service closes the socket, and kill every process."""
@@ -338,6 +344,11 @@ def _proxy_listener() -> socket.socket:
     The service accepts the connections, so its proxy serves this network namespace only.
     """
     return socket.create_server(_PROXY_ADDRESS, backlog=128)
+
+
+def _unix_diag_socket() -> socket.socket:
+    """Open a netlink socket that lists the unix sockets of this network namespace."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_SOCK_DIAG)
 
 
 def _streams(fds: Sequence[int]) -> list[FileAction]:

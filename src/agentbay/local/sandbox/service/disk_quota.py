@@ -10,10 +10,11 @@ import asyncio
 import math
 import os
 import shutil
-import stat
 import subprocess
 import time
+from typing import NamedTuple
 
+from agentbay.local.sandbox.service.open_files import count_in_flight, deleted_mappings, list_open_files
 from agentbay.local.sandbox.service.spec import MIB
 from agentbay.local.sandbox.shared import proc_fs
 
@@ -22,7 +23,11 @@ _CHECK_INTERVAL_SECONDS, _URGENT_CHECK_INTERVAL_SECONDS = 0.25, 0.05
 _MAX_MEASUREMENT_AGE_SECONDS = 10.0  # after that, others may have freed what this sandbox took
 _MIN_MEASURED_GROWTH_BYTES = 16 * MIB  # less growth is not worth a measurement
 _TOLERATED_GROWTH_BYTES = MIB  # beyond a limit, or near the reserve; more growth is a reason to kill
+_MIN_FILE_GROWTH = 100  # files that count as growth while the machine lacks inodes
 _DU = shutil.which("du")
+_UNSHARE = shutil.which("unshare")
+# as root of a user namespace of its own, an ordinary user's du reads directories that their mode closes to their owner
+_SEE_ALL = [_UNSHARE, "--user", "--map-root-user"] if _UNSHARE and os.geteuid() != 0 else []
 
 
 class DiskQuota:
@@ -31,12 +36,14 @@ class DiskQuota:
     def __init__(self, root: str, limit: int | None) -> None:
         self._root, self._limit = root, limit
         self._free, self._min_free = _free_space(root)
-        self._used = 0  # when last measured
+        self._used = self._files = 0  # when last measured
+        self._hides_files = False
         self._reserved_since = 0  # bytes that file operations have written since then
         self._measured = time.monotonic()
         self._free_at_measurement = self._free
         self._tolerated_use = 0.0  # up to this use nothing is killed again, so that files can be removed
         self._use_near_min_free: int | None = None  # when the machine's disk came near its reserve
+        self._files_near_min_free: int | None = None  # when the machine's inodes came near their reserve
         self.measurement_due = False
         self.reason = ""
 
@@ -47,6 +54,10 @@ class DiskQuota:
             self.measurement_due = True
             return _URGENT_CHECK_INTERVAL_SECONDS if self._free < self._min_free else _CHECK_INTERVAL_SECONDS
         self._use_near_min_free = None
+        if _lacks_inodes(self._root):
+            self.measurement_due = True
+            return _URGENT_CHECK_INTERVAL_SECONDS
+        self._files_near_min_free = None
         self.measurement_due = self._limit is not None and self._may_exceed(self._limit)
         return (
             _URGENT_CHECK_INTERVAL_SECONDS
@@ -67,13 +78,25 @@ class DiskQuota:
             self._tolerated_use = math.inf if grown else min(self._tolerated_use, self._used + _TOLERATED_GROWTH_BYTES)
             return grown
         self._tolerated_use = 0.0
+        return self._grows_beyond_reserve() or self._takes_last_inodes()
+
+    def _grows_beyond_reserve(self) -> bool:
         if self._free >= 2 * self._min_free:
             return False
         baseline, self._use_near_min_free = self._use_near_min_free, self._used
-        if baseline is None or self._free >= self._min_free or self._used - baseline < _TOLERATED_GROWTH_BYTES:
+        if baseline is None or self._free >= self._min_free:
+            return False
+        if self._used - baseline < _TOLERATED_GROWTH_BYTES and not self._hides_files:
             return False
         self.reason = f"the machine's disk has only {self._free // MIB} MiB left"
         return True
+
+    def _takes_last_inodes(self) -> bool:
+        if not _lacks_inodes(self._root):
+            return False
+        baseline, self._files_near_min_free = self._files_near_min_free, self._files
+        self.reason = "the machine's disk has hardly any inodes left"
+        return baseline is not None and self._files - baseline > _MIN_FILE_GROWTH
 
     async def try_reserve(self, size: int, proc: int) -> bool:
         """Reserve `size` bytes.
@@ -83,6 +106,9 @@ class DiskQuota:
         self._free, self._min_free = _free_space(self._root)
         if self._free - size < self._min_free:
             self.reason = f"the machine's disk has only {self._free // MIB} MiB left"
+            return False
+        if _lacks_inodes(self._root):
+            self.reason = "the machine's disk has hardly any inodes left"
             return False
         if self._limit is not None and self._estimate() + size > self._limit:
             await self._measure(proc)
@@ -115,58 +141,71 @@ class DiskQuota:
         own = os.dup(proc)  # the sandbox may end, and the number of its descriptor be used again
         free = _free_space(self._root)[0]
         try:
-            self._used = await asyncio.to_thread(measure_disk_usage, self._root, own)
+            count_files = _lacks_inodes(self._root)
+            usage = await asyncio.to_thread(measure_disk_usage, self._root, own, count_files=count_files)
+            self._used, self._files, self._hides_files = usage
         finally:
             os.close(own)
         self._reserved_since, self._measured, self._free_at_measurement = 0, time.monotonic(), free
         self.measurement_due = False
 
 
-def measure_disk_usage(root: str, proc: int) -> int:
-    """Return the bytes below `root`, and in deleted files that are still open."""
+class DiskUsage(NamedTuple):
+    """What a sandbox takes of a file system.
+
+    Attributes:
+        files: How many files and directories there are.
+        hides_files: Some files may not be seen: they are in flight in a socket, or a process cannot be inspected.
+    """
+
+    size: int
+    files: int
+    hides_files: bool
+
+
+def measure_disk_usage(root: str, proc: int, *, count_files: bool = False) -> DiskUsage:
+    """Measure the files below `root`, and deleted ones that are still open or mapped."""
     device = os.stat(root).st_dev
-    inodes: dict[int, int] = {}
+    deleted: dict[int, int] = {}
+    mapped: dict[int, int] = {}
+    hides_files = False
     for pid in proc_fs.list_pids(proc):
-        inodes.update(_deleted_open_files(proc, pid, device))
-    return _run_du(root) + sum(inodes.values())
+        if pid == proc_fs.INIT_PID:
+            continue
+        try:
+            for file in list_open_files(proc, pid):
+                if file.is_unlinked_on(device):
+                    deleted[file.status.st_ino] = file.allocated_bytes
+                hides_files = hides_files or count_in_flight(proc, pid, file) > 0
+        except PermissionError:
+            # a program whose file is unreadable; file operations of process 1 cannot be inspected either
+            hides_files = hides_files or not _is_file_operation(proc, pid)
+        mapped |= deleted_mappings(proc, pid, device)
+    size = _run_du(root, "-k") << 10
+    files = _run_du(root, "--inodes") if count_files else 0
+    return DiskUsage(size + sum((mapped | deleted).values()), files, hides_files)
 
 
-def _run_du(root: str) -> int:
-    """Return the bytes that du counts.
+def _is_file_operation(proc: int, pid: int) -> bool:
+    command = proc_fs.read_proc_file(proc, f"{pid}/cmdline")
+    return command == proc_fs.read_proc_file(proc, f"{proc_fs.INIT_PID}/cmdline")
+
+
+def _run_du(root: str, unit: str) -> int:
+    """Return what du counts.
 
     A walk in Python would block every other thread (GIL).
     """
     if _DU is None:
         return 0
     done = subprocess.run(
-        [_DU, "-skx", "--", f"{root}/home", f"{root}/tmp"],
+        [*_SEE_ALL, _DU, "-sx", unit, "--", f"{root}/home", f"{root}/tmp"],
         env={"LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,  # files that vanish meanwhile are no error
         check=False,
     )
-    return sum(int(line.split(b"\t")[0]) for line in done.stdout.splitlines()) << 10
-
-
-def _deleted_open_files(proc: int, pid: int, device: int) -> dict[int, int]:
-    found: dict[int, int] = {}
-    try:
-        directory = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
-    except OSError:  # gone, or not dumpable
-        return found
-    try:
-        for name in os.listdir(directory):
-            try:
-                status = os.stat(name, dir_fd=directory)
-            except OSError:  # closed meanwhile
-                continue
-            if status.st_nlink == 0 and status.st_dev == device and stat.S_ISREG(status.st_mode):
-                found[status.st_ino] = status.st_blocks * 512
-    except OSError:  # the process has ended
-        pass
-    finally:
-        os.close(directory)
-    return found
+    return sum(int(line.split(b"\t")[0]) for line in done.stdout.splitlines())
 
 
 def _free_space(root: str) -> tuple[int, int]:
@@ -175,3 +214,9 @@ def _free_space(root: str) -> tuple[int, int]:
     return status.f_bavail * status.f_frsize, min(
         MIN_FREE_BYTES, int(status.f_blocks * status.f_frsize * MIN_FREE_FRACTION)
     )
+
+
+def _lacks_inodes(root: str) -> bool:
+    """Return whether a file system has few inodes left; some, such as btrfs, have no number of them."""
+    status = os.statvfs(root)
+    return status.f_files > 0 and status.f_favail < status.f_files * MIN_FREE_FRACTION

@@ -1,7 +1,6 @@
 """The memory that the processes of a sandbox use, measured cheaply.
 
-Only where no control group counts it. Not seen here: memory files that are written but not mapped, and System V
-segments that nobody has attached.
+Only where no control group counts it. `unmapped_memory` adds what no process maps.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ class Sandbox:
         self._pidfd = -1
         self._proc = -1
         self._listener: socket.socket | None = None
+        self._diag: socket.socket | None = None
         self._freezer: SignalFreezer | CgroupFreezer | None = None
         self._frozen_at: float | None = None
         self._frozen_total_seconds = 0.0  # in all earlier freezes
@@ -444,11 +445,16 @@ class Sandbox:
                 self._loop.add_reader(self._pidfd, self._on_init_exit)
                 self._forked.set()
             case "descriptors":
-                self._proc = fds[0] if self.has_namespaces else proc_fs.SubtreeProcFd(fds[0], self.pid)
-                self._listener = socket.socket(fileno=fds[1]) if fds[1:] else None
+                named = dict(zip(message["names"], fds, strict=True))
+                proc = named["proc"]
+                self._proc = proc if self.has_namespaces else proc_fs.SubtreeProcFd(proc, self.pid)
+                self._listener = socket.socket(fileno=named["listener"]) if "listener" in named else None
+                self._diag = socket.socket(fileno=named["diag"]) if "diag" in named else None
+                if self._diag and not self.watchdog.counts_memory:
+                    self._diag.close()
             case "ready":
                 self._freezer = choose_freezer(self._proc, self.watchdog.cgroup)
-                self.watchdog.start(self._proc, self._init_client, self.kill_all)
+                self.watchdog.start(self._proc, self._init_client, self.kill_all, self._diag)
                 self._ready.set_result(None)
             case "failed":
                 self._fail(SetupFailed(message["step"], message["code"], message["detail"]))
@@ -491,8 +497,9 @@ class Sandbox:
         self._init_client.fail_all()
         for reader in self._draining_readers:
             reader.close()
-        if listener := self.take_proxy_listener():
-            listener.close()
+        for sock in (self.take_proxy_listener(), self._diag):
+            if sock:
+                sock.close()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
         for fd in (self._pidfd, self._proc):

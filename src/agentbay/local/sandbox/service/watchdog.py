@@ -12,6 +12,7 @@ import asyncio
 import errno
 import os
 import signal
+import socket
 from collections.abc import Callable, Sized
 from typing import Any
 
@@ -20,6 +21,7 @@ from agentbay.local.sandbox.service.cgroups import Cgroup
 from agentbay.local.sandbox.service.disk_quota import DiskQuota
 from agentbay.local.sandbox.service.errors import FileOperationFailed
 from agentbay.local.sandbox.service.spec import MIB, SandboxSpec
+from agentbay.local.sandbox.service.unmapped_memory import UnmappedMemory
 from agentbay.local.sandbox.shared import proc_fs
 from agentbay.local.sandbox.shared.file_protocol import FileRequest, WriteFile
 
@@ -50,18 +52,26 @@ class ResourceWatchdog:
         self._pending_requests: Sized = ()
         self._kill_all: Callable[[], None] = lambda: None
         self._awake_until = 0.0
+        self._unmapped = UnmappedMemory(None)
         self._timer: asyncio.TimerHandle | None = None
         self._disk_check: asyncio.Task[None] | None = None
         self._memory_kills = self._total_memory_kills = self._disk_kills = 0
 
-    def start(self, proc: int, running: Sized, kill_all: Callable[[], None]) -> None:
+    @property
+    def counts_memory(self) -> bool:
+        """Whether no control group does it."""
+        return self._memory_limit is not None or self._total_memory is not None
+
+    def start(self, proc: int, running: Sized, kill_all: Callable[[], None], diag: socket.socket | None = None) -> None:
         """Start to watch.
 
         Args:
             proc: A descriptor of the sandbox's /proc.
             running: The requests that have not ended.
             kill_all: Kills every process of the sandbox but the first.
+            diag: Tells of the unix sockets of the sandbox's network; it stays the caller's.
         """
+        self._unmapped = UnmappedMemory(diag)
         self._proc, self._pending_requests, self._kill_all = proc, running, kill_all
 
     def stop(self) -> None:
@@ -126,7 +136,7 @@ class ResourceWatchdog:
 
         Exact only if their sum exceeds `limit`.
         """
-        return memory_usage.measure_memory(self._proc, self._pids(), limit)
+        return self._measure_memory(self._pids(), limit)
 
     def kill_for_total_memory(self, pid: int) -> None:
         """Kill a process because all sandboxes together use too much memory."""
@@ -141,11 +151,16 @@ class ResourceWatchdog:
 
         Return the seconds to the next check.
         """
-        used = memory_usage.measure_memory(self._proc, pids, limit)
+        used = self._measure_memory(pids, limit)
         total = sum(used.values())
         if total > limit and proc_fs.send_signal(self._proc, max(used, key=used.__getitem__), signal.SIGKILL):
             self._memory_kills += 1
         return memory_usage.next_check_delay(limit - total)
+
+    def _measure_memory(self, pids: list[int], limit: int) -> dict[int, int]:
+        unmapped = self._unmapped.measure(self._proc, pids)
+        used = memory_usage.measure_memory(self._proc, pids, limit - sum(unmapped.values()))
+        return {pid: size + unmapped.get(pid, 0) for pid, size in used.items()}
 
     async def _check_disk(self) -> None:
         try:

@@ -52,11 +52,12 @@ class _Architecture(NamedTuple):
     io_setup: int
     personality: int
     prctl: int
+    shmget: int
 
 
 _ARCHITECTURES = {
-    "x86_64": _Architecture(0xC000003E, _X86_64, 56, 41, 53, 16, 206, 135, 157),
-    "aarch64": _Architecture(0xC00000B7, _AARCH64, 220, 198, 199, 29, 0, 92, 167),
+    "x86_64": _Architecture(0xC000003E, _X86_64, 56, 41, 53, 16, 206, 135, 157, 29),
+    "aarch64": _Architecture(0xC00000B7, _AARCH64, 220, 198, 199, 29, 0, 92, 167, 194),
 }
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone takes
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # they inject input into a terminal
@@ -65,12 +66,13 @@ _DENIED_SOCKET_FAMILIES = {"rds": 21, "tipc": 30, "bluetooth": 31, "alg": 38, "v
 
 _HARMLESS_PERSONALITIES = [0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF]  # Linux, uname26, 32-bit names, and asking for it
 _PR_SET_DUMPABLE = 4
+_MAX_SHM_SEGMENT_BYTES = 64 << 10  # the kernel allows 4,096 System V segments to each ipc namespace
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
 _PRETEND = _ERRNO  # return 0 and do nothing
-_EPERM, _ENOSYS, _EAFNOSUPPORT = _ERRNO | 1, _ERRNO | 38, _ERRNO | 97
-_NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24  # offsets in struct seccomp_data, low halves of the arguments
+_EPERM, _ENOSPC, _ENOSYS, _EAFNOSUPPORT = _ERRNO | 1, _ERRNO | 28, _ERRNO | 38, _ERRNO | 97
+_NR, _ARCH, _ARG0, _ARG1, _ARG1_HIGH = 0, 4, 16, 24, 28  # offsets in struct seccomp_data; arguments have two halves
 
 
 def _bpf_statement(code: int, value: int) -> bytes:
@@ -109,6 +111,18 @@ def _keep_dumpable() -> list[bytes]:
     ]
 
 
+def _limit_shm_segment() -> list[bytes]:
+    """Return instructions that refuse large System V segments, which nothing counts while none is attached."""
+    refuse = _bpf_statement(_RETURN, _ENOSPC)
+    return [
+        _bpf_statement(_LOAD, _ARG1_HIGH),
+        *_bpf_jump_if(_AT_LEAST, 1, [refuse]),
+        _bpf_statement(_LOAD, _ARG1),
+        *_bpf_jump_if(_AT_LEAST, _MAX_SHM_SEGMENT_BYTES + 1, [refuse]),
+        _bpf_statement(_RETURN, _ALLOW),
+    ]
+
+
 def is_supported(machine: str) -> bool:
     """Return whether there is a filter for `machine` (as uname has it)."""
     return machine in _ARCHITECTURES
@@ -140,4 +154,5 @@ def build_filter(machine: str) -> bytes:
     program += _check_argument(arch.ioctl, _ARG1, _EQUAL, [_TIOCSTI, _TIOCLINUX], _EPERM)
     program += _check_argument(arch.personality, _ARG0, _EQUAL, _HARMLESS_PERSONALITIES, _ALLOW, otherwise=_EPERM)
     program += _bpf_jump_if(_EQUAL, arch.prctl, _keep_dumpable())
+    program += _bpf_jump_if(_EQUAL, arch.shmget, _limit_shm_segment())
     return b"".join([*program, _bpf_statement(_RETURN, _ALLOW)])
