@@ -1,4 +1,4 @@
-"""No path of a request reaches outside of its session or context, whatever it is and whatever changes meanwhile."""
+"""No path of a request leads out of its session or context (path traversal, TOCTOU)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.local.contexts.store import made, mount, put, upload_url
+from tests.local.contexts.actions import create_context, mount_item, put_file, upload_url
 from tests.local.raw import Refused, Wire, embedded
 from tests.local.traces import eventually
 
@@ -23,8 +23,8 @@ MOUNT = "/mnt/ctx"
 
 
 @dataclass
-class Ground:
-    """A runtime with two sessions and two contexts, a file beside its state, and what must stay as it is."""
+class AttackedRuntime:
+    """A runtime with an attacker, a victim, and files that must stay unchanged."""
 
     wire: Wire
     outside: Path
@@ -34,35 +34,35 @@ class Ground:
     foreign: list[str]  # places that belong to others, as the host names them
     secrets: list[bytes]
 
-    def kept(self) -> dict[str, bytes]:
-        """All that no request may change: the files outside, and what the runtime keeps for itself or for others."""
+    def protected_files(self) -> dict[str, bytes]:
+        """Return the contents of all files that no request may change."""
         own = {*self.outside.iterdir(), *(self.state / name for name in ("secret-objects", "lock"))}
         others = [Path(place) for place in self.foreign]
         mode = oct(self.outside.stat().st_mode).encode()
         return {"mode": mode, **{str(path): path.read_bytes() for path in (*own, *others)}}
 
-    def strangers(self) -> set[str]:
-        """What lies in the state directory, but for what belongs to this session and this context."""
+    def state_names(self) -> set[str]:
+        """Return the names in the state directory."""
         top = [path.name for path in self.state.iterdir() if not path.name.startswith(("sessions.db", "contexts.db"))]
         shared = [path.name for name in ("sessions", "contexts") for path in (self.state / name).iterdir()]
         return {name for name in (*top, *shared) if not name.startswith("contexts.db")}
 
-    def betrays(self, answer: bytes) -> bool:
+    def reveals_secret(self, answer: bytes) -> bool:
         return any(secret in answer for secret in self.secrets)
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackedRuntime]:
     outside, state = tmp_path_factory.mktemp("outside"), tmp_path_factory.mktemp("state")
     outside.chmod(0o777)
     (outside / "secret").write_bytes(CANARY)
     with embedded(state) as (child, wire):
-        other, others = wire.create(), made(wire)
+        other, others = wire.create(), create_context(wire)
         wire.text(other, "write_file", path="secret", content=CANARY.decode())
-        put(wire, others, f"{MOUNT}/secret", CANARY)
-        context = made(wire)
-        put(wire, context, f"{MOUNT}/inside", b"harmless")
-        session = wire.create(PersistenceDataList=[mount(context, MOUNT)])
+        put_file(wire, others, f"{MOUNT}/secret", CANARY)
+        context = create_context(wire)
+        put_file(wire, context, f"{MOUNT}/inside", b"harmless")
+        session = wire.create(PersistenceDataList=[mount_item(context, MOUNT)])
         for place in "~", MOUNT:
             wire.stdout(
                 session, f"cd {place} && ln -s / top && ln -s ../../../../.. up && ln -s {outside} out && mkdir d"
@@ -70,7 +70,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         foreign = [str(path) for path in state.rglob("secret") if path.read_bytes() == CANARY]
         assert len(foreign) == 2
         secrets = [CANARY, (state / "secret-objects").read_bytes().strip()]
-        yield Ground(wire, outside, state, session, context, foreign, secrets)
+        yield AttackedRuntime(wire, outside, state, session, context, foreign, secrets)
         assert child.close_stdin() == 0
         complaints = child.standard_error()
         assert "Traceback" not in complaints, complaints
@@ -83,36 +83,36 @@ STARTS = ["", "/", "//", "~/", "../" * 12, "/proc/1/root/", "/proc/self/root/", 
 
 @st.composite
 def paths(draw: st.DrawFn) -> str:
-    """A path: a start, some steps, and where it may be meant to arrive; {0}.. stand for places of the host."""
+    """Return a path, in which {0}.. stand for paths of the host."""
     steps = draw(st.lists(st.one_of(st.sampled_from(STEPS), st.text(max_size=5)), max_size=6))
     end = draw(st.sampled_from(["", "/secret", "/planted", *(f"{{{place}}}" for place in range(4))]))
     return draw(st.sampled_from(STARTS)) + "/".join(steps).replace("{", "").replace("}", "") + end
 
 
-def aimed(path: str, ground: Ground) -> str:
-    """The path with the places of the host filled in."""
-    places = [str(ground.outside / "secret"), str(ground.outside / "planted"), *ground.foreign]
+def fill_in(path: str, runtime: AttackedRuntime) -> str:
+    """Return the path with the paths of the host filled in."""
+    places = [str(runtime.outside / "secret"), str(runtime.outside / "planted"), *runtime.foreign]
     for number, place in enumerate(places):
         path = path.replace(f"{{{number}}}", place)
     return path
 
 
-def asked(ground: Ground, action: str, **fields: Any) -> bytes:
-    """What is answered, a refusal too; an answer there must be."""
-    form = {"Authorization": f"Bearer {ground.wire.key}", "SessionId": ground.session, "ContextId": ground.context}
+def call_action(runtime: AttackedRuntime, action: str, **fields: Any) -> bytes:
+    """Return the answer to an action, which must not be an internal error."""
+    form = {"Authorization": f"Bearer {runtime.wire.key}", "SessionId": runtime.session, "ContextId": runtime.context}
     form |= {name: json.dumps(value) if isinstance(value, dict) else value for name, value in fields.items()}
     encoded = {name: value.encode("utf-8", "surrogateescape") for name, value in form.items()}
-    answer = ground.wire.http.post("/", params={"Action": action}, data=encoded)
+    answer = runtime.wire.http.post("/", params={"Action": action}, data=encoded)
     assert answer.status_code < 500, answer.text
     return answer.content
 
 
 @settings(max_examples=60)
 @given(path=paths(), target=paths())
-def test_file_tools(ground: Ground, path: str, target: str):
-    """No file tool reads, lists, changes, moves or removes what is the host's or another session's or context's."""
-    path, target = aimed(path, ground), aimed(target, ground)
-    before, strangers = ground.kept(), ground.strangers()
+def test_file_tools(runtime: AttackedRuntime, path: str, target: str):
+    """No file tool reaches files of the host, or of another session or context."""
+    path, target = fill_in(path, runtime), fill_in(target, runtime)
+    before, names_before = runtime.protected_files(), runtime.state_names()
     for name, args in (
         ("read_file", {"path": path}),
         ("read_multiple_files", {"paths": [path, target]}),
@@ -127,46 +127,46 @@ def test_file_tools(ground: Ground, path: str, target: str):
     ):
         if name == "delete_file" and target.strip("/.~\0 ") in ("", "home/wuying"):
             continue
-        assert not ground.betrays(asked(ground, "CallMcpTool", Name=name, Args=args))
-    assert ground.kept() == before
-    assert ground.strangers() == strangers
+        assert not runtime.reveals_secret(call_action(runtime, "CallMcpTool", Name=name, Args=args))
+    assert runtime.protected_files() == before
+    assert runtime.state_names() == names_before
 
 
 @settings(max_examples=60)
 @given(path=paths())
-def test_files_of_contexts(ground: Ground, path: str):
-    """No key of a context, and no URL made for one, leads out of it; links in it that sessions have made neither."""
-    path = aimed(path, ground)
-    before, strangers = ground.kept(), ground.strangers()
+def test_files_of_contexts(runtime: AttackedRuntime, path: str):
+    """No key, presigned URL or link of a context leads out of it."""
+    path = fill_in(path, runtime)
+    before, names_before = runtime.protected_files(), runtime.state_names()
     for action in ("GetContextFileDownloadUrl", "GetContextFileUploadUrl"):
-        answer = json.loads(asked(ground, action, FilePath=path))
+        answer = json.loads(call_action(runtime, action, FilePath=path))
         if url := (answer.get("Data") or {}).get("Url"):
             for method, content in (("GET", None), ("HEAD", None), ("PUT", b"planted")):
-                reply = ground.wire.http.request(method, url, content=content)
+                reply = runtime.wire.http.request(method, url, content=content)
                 assert reply.status_code < 500, reply.text
-                assert not ground.betrays(reply.content)
-    listed = asked(ground, "DescribeContextFiles", ParentFolderPath=path, PageNumber="1", PageSize="100")
-    assert not ground.betrays(listed)
-    assert not ground.betrays(asked(ground, "DeleteContextFile", FilePath=path))
-    asked(ground, "SyncContext", Path=path)
-    assert ground.kept() == before
-    assert ground.strangers() == strangers
+                assert not runtime.reveals_secret(reply.content)
+    listed = call_action(runtime, "DescribeContextFiles", ParentFolderPath=path, PageNumber="1", PageSize="100")
+    assert not runtime.reveals_secret(listed)
+    assert not runtime.reveals_secret(call_action(runtime, "DeleteContextFile", FilePath=path))
+    call_action(runtime, "SyncContext", Path=path)
+    assert runtime.protected_files() == before
+    assert runtime.state_names() == names_before
 
 
-def test_links_swapped_in_a_race(ground: Ground):
-    """While a session swaps a directory for a link to the host's, nothing goes through: not in, not out, not away.
+def test_links_swapped_in_a_race(runtime: AttackedRuntime):
+    """No action follows a link that a session exchanges with a directory.
 
-    That the link would lead there is shown by reading as a program of the host would that does not look.
+    A naive reader on the host shows that the link would lead there.
     """
-    wire, context = ground.wire, ground.context
+    wire, context = runtime.wire, runtime.context
     swap = (
-        f"cd {MOUNT} && mkdir -p real && echo harmless > real/secret && ln -sfn {ground.outside} link && "
+        f"cd {MOUNT} && mkdir -p real && echo harmless > real/secret && ln -sfn {runtime.outside} link && "
         "python3 -c 'import ctypes, os\n"
         "libc, here = ctypes.CDLL(None), -100\n"
         'while True: libc.renameat2(here, b"real", here, b"link", 2)\' >/dev/null 2>&1 &'
     )
-    wire.stdout(ground.session, swap)
-    (real,) = (ground.state / "contexts" / context).rglob("real")
+    wire.stdout(runtime.session, swap)
+    (real,) = (runtime.state / "contexts" / context).rglob("real")
     naive = set()
 
     def read_naively() -> bool:
@@ -175,7 +175,7 @@ def test_links_swapped_in_a_race(ground: Ground):
         return naive >= {CANARY, b"harmless\n"}
 
     assert eventually(read_naively)
-    before, stop, seen = ground.kept(), threading.Event(), set()
+    before, stop, seen = runtime.protected_files(), threading.Event(), set()
 
     def download() -> None:
         with Wire(wire.url).http as http:
@@ -202,7 +202,7 @@ def test_links_swapped_in_a_race(ground: Ground):
         (upload, {}),
         (act, {"action": "DescribeContextFiles", **listing}),
         (act, {"action": "DeleteContextFile", "ContextId": context, "FilePath": f"{MOUNT}/real/secret"}),
-        (act, {"action": "CallMcpTool", "SessionId": ground.session, "Name": "read_file",
+        (act, {"action": "CallMcpTool", "SessionId": runtime.session, "Name": "read_file",
                "Args": {"path": f"{MOUNT}/real/secret"}}),
     ]  # fmt: skip
     threads = [threading.Thread(target=target, kwargs=kwargs) for target, kwargs in work]
@@ -212,12 +212,12 @@ def test_links_swapped_in_a_race(ground: Ground):
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline or len(seen) < 2:
             assert any(thread.is_alive() for thread in threads)
-            assert ground.kept() == before
+            assert runtime.protected_files() == before
             time.sleep(0.05)
     finally:
         stop.set()
         for thread in threads:
             thread.join(60)
-    assert not any(ground.betrays(answer) for answer in seen)
-    assert ground.kept() == before
-    assert [path.name for path in ground.outside.iterdir()] == ["secret"]
+    assert not any(runtime.reveals_secret(answer) for answer in seen)
+    assert runtime.protected_files() == before
+    assert [path.name for path in runtime.outside.iterdir()] == ["secret"]

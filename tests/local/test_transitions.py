@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.local.contexts.store import item, made
+from tests.local.contexts.actions import create_context, sync_item
 from tests.local.raw import Refused, Wire
 from tests.local.traces import PATIENCE, eventually, mounts_with, processes_with, unique_seconds
 
@@ -36,8 +36,8 @@ class Scene:
     """A session, and what is under way in it; `marker` is in the command line of a process in it."""
 
     def __init__(self, wire: Wire, **fields: Any) -> None:
-        self.wire, self.marker, self.context = wire, unique_seconds(), made(wire)
-        self.session = wire.create(PersistenceDataList=[item(self.context, TOP)], **fields)
+        self.wire, self.marker, self.context = wire, unique_seconds(), create_context(wire)
+        self.session = wire.create(PersistenceDataList=[sync_item(self.context, TOP)], **fields)
         self._pool = ThreadPoolExecutor()
         self._lasting: list[Future[object]] = []
 

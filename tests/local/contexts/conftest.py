@@ -5,32 +5,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.contexts.places import InBucket, OnDisk, Place, Server, serving
+from tests.local.contexts.storage import BucketStorage, DiskStorage, ObjectStoreServer, Storage, running_object_store
 from tests.local.raw import Wire, embedded
 
 
 @pytest.fixture(scope="session")
-def object_store() -> Iterator[Server]:
-    with serving() as server:
+def object_store() -> Iterator[ObjectStoreServer]:
+    with running_object_store() as server:
         yield server
 
 
 @pytest.fixture(scope="session", params=["disk", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return make_place(request, request.param, "shared", tmp_path_factory.mktemp("state"))
+def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    return make_storage(request, request.param, "shared", tmp_path_factory.mktemp("state"))
 
 
-def make_place(request: pytest.FixtureRequest, kind: str, prefix: str, state_dir: Path) -> Place:
-    """A place for the contexts of a runtime; every prefix is another."""
+def make_storage(request: pytest.FixtureRequest, kind: str, prefix: str, state_dir: Path) -> Storage:
+    """Return an empty storage of a kind."""
     if kind == "disk":
-        return OnDisk(state_dir)
-    return InBucket(request.getfixturevalue("object_store"), prefix, state_dir)
+        return DiskStorage(state_dir)
+    return BucketStorage(request.getfixturevalue("object_store"), prefix, state_dir)
 
 
 @pytest.fixture(scope="session")
-def wire(place: Place) -> Iterator[Wire]:
-    """A client of one runtime for each place, that the tests share."""
-    with embedded(None, *place.options, **place.environment) as (child, wire):
+def wire(storage: Storage) -> Iterator[Wire]:
+    """Return a client of the runtime with that storage, shared by all tests."""
+    with embedded(None, *storage.options, **storage.environment) as (child, wire):
         yield wire
         assert child.close_stdin() == 0
         complaints = child.standard_error()

@@ -9,14 +9,14 @@ import httpx
 import pytest
 
 from agentbay.local.contexts import url_signing
-from tests.local.contexts.places import Place
-from tests.local.contexts.store import get, made, put, tree, upload_url
+from tests.local.contexts.actions import context_files, create_context, get_file, put_file, upload_url
+from tests.local.contexts.storage import Storage
 from tests.local.raw import Refused, Wire
 from tests.local.traces import eventually
 
 
 def test_get_and_create(wire: Wire):
-    """Creating is getting: a name has one context; what is not there is refused."""
+    """GetContext creates a context once per name, and only if it may."""
     name = f"ctx-{os.urandom(4).hex()}"
     with pytest.raises(Refused) as refused:
         wire.data("GetContext", Name=name, AllowCreate="False")
@@ -34,8 +34,8 @@ def test_get_and_create(wire: Wire):
 
 
 def test_list_rename_delete(wire: Wire):
-    """Pages follow the order of creation; a name is one context's only; a deleted context is gone with its files."""
-    ids = [made(wire) for _ in range(3)]
+    """Contexts are listed by creation, renamed to free names, and deleted with their files."""
+    ids = [create_context(wire) for _ in range(3)]
     listed, token = [], ""
     while True:
         page = wire.envelope("ListContexts", MaxResults=2, **({"NextToken": token} if token else {}))
@@ -49,7 +49,7 @@ def test_list_rename_delete(wire: Wire):
     with pytest.raises(Refused) as refused:
         wire.data("ModifyContext", Id=ids[1], Name=f"new-{ids[0]}")
     assert refused.value.code == "ContextNameAlreadyExists"
-    put(wire, ids[2], "/d/f", b"x")
+    put_file(wire, ids[2], "/d/f", b"x")
     wire.data("DeleteContext", Id=ids[2])
     for action, field in (("DeleteContext", "Id"), ("ClearContext", "Id"), ("GetContext", "ContextId")):
         with pytest.raises(Refused) as refused:
@@ -58,10 +58,10 @@ def test_list_rename_delete(wire: Wire):
 
 
 def test_files(wire: Wire):
-    """Files are listed one level at a time, by page and by token; a deleted one, or a folder, is gone."""
-    context = made(wire)
+    """Files are listed level by level, by page or token, and can be deleted."""
+    context = create_context(wire)
     for name in ("b.txt", "a.txt", "sub/x", "sub/y", "ü 漢"):
-        put(wire, context, f"/tmp/data/{name}", name.encode())
+        put_file(wire, context, f"/tmp/data/{name}", name.encode())
 
     def listed(path: str, **fields: object) -> dict[str, object]:
         return wire.envelope("DescribeContextFiles", ContextId=context, ParentFolderPath=path, **fields)
@@ -92,22 +92,22 @@ def test_files(wire: Wire):
 
 
 def test_clear(wire: Wire):
-    """Clearing keeps the context and its id, and takes its files."""
-    context = made(wire)
-    put(wire, context, "/tmp/data/f", b"x")
+    """A clear deletes the files and keeps the context."""
+    context = create_context(wire)
+    put_file(wire, context, "/tmp/data/f", b"x")
     wire.data("ClearContext", Id=context)
     assert eventually(lambda: wire.data("GetContext", ContextId=context)["State"] == "available")
     assert wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/") == []
 
 
-ON_ONE = pytest.mark.parametrize("place", ["disk"], indirect=True)  # what never gets as far as the contents
+ON_ONE = pytest.mark.parametrize("storage", ["disk"], indirect=True)  # what never gets as far as the contents
 
 
 @ON_ONE
 @pytest.mark.parametrize("path", ["/a/../b", "..", "/a/\0", "/" + "n" * 256, "/", "/a/", "/" + "a/" * 251 + "f"])
-def test_paths_that_leave(wire: Wire, path: str):
-    """No path leads out of the context, or to where no file can be."""
-    context = made(wire)
+def test_path_traversal(wire: Wire, path: str):
+    """Paths with `..`, NUL or too long names are refused."""
+    context = create_context(wire)
     with pytest.raises(Refused) as refused:
         upload_url(wire, context, path)
     assert refused.value.code == "InvalidParameter.Path"
@@ -124,16 +124,16 @@ def test_paths_that_leave(wire: Wire, path: str):
     ],
 )
 def test_long_and_odd_names(wire: Wire, path: str):
-    """What Linux can name, a context can keep."""
-    context = made(wire)
-    put(wire, context, path, b"content")
+    """A context keeps every name that Linux allows."""
+    context = create_context(wire)
+    put_file(wire, context, path, b"content")
     url = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath=path)["Url"]
     assert httpx.get(url, trust_env=False).content == b"content"
 
 
 def test_presigned_urls(wire: Wire):
-    """A URL opens one file for one method; no other file, no other method, nothing when it is changed."""
-    context, content = made(wire), os.urandom(3 << 20)
+    """A presigned URL uploads or downloads one file."""
+    context, content = create_context(wire), os.urandom(3 << 20)
     url = upload_url(wire, context, "/tmp/x/big.bin")
     assert wire.key not in url
     assert url.endswith("/big.bin")
@@ -154,15 +154,15 @@ def test_presigned_urls(wire: Wire):
     assert httpx.get(link["Url"].replace("big.bin", "other"), trust_env=False).content == content
 
 
-def _tampered(url: str, place: int) -> str:
+def _tampered(url: str, position: int) -> str:
     """Change one letter of the token."""
     parts = url.split("/")
-    parts[4] = parts[4][:place] + ("A" if parts[4][place] != "A" else "B") + parts[4][place + 1 :]
+    parts[4] = parts[4][:position] + ("A" if parts[4][position] != "A" else "B") + parts[4][position + 1 :]
     return "/".join(parts)
 
 
 def _of_another_file(url: str) -> str:
-    """Put another file into what was signed, under the signature of the first."""
+    """Replace the signed path, and keep the signature."""
     parts = url.split("/")
     raw = base64.urlsafe_b64decode(parts[4] + "=" * (-len(parts[4]) % 4))
     assert b"/tmp/x/mine" in raw
@@ -171,13 +171,13 @@ def _of_another_file(url: str) -> str:
 
 
 def test_presigned_urls_refused(wire: Wire):
-    """Another method, another file, a signature that was tampered with: each is refused, and changes nothing."""
-    context = made(wire)
-    put(wire, context, "/tmp/x/mine", b"mine")
-    put(wire, context, "/tmp/x/hers", b"hers")
+    """A wrong method, file or signature is refused and changes nothing."""
+    context = create_context(wire)
+    put_file(wire, context, "/tmp/x/mine", b"mine")
+    put_file(wire, context, "/tmp/x/hers", b"hers")
     down = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath="/tmp/x/mine")["Url"]
     up = upload_url(wire, context, "/tmp/x/mine")
-    tampered = [("GET", _tampered(down, place)) for place in (0, 20, 45, 60)]
+    tampered = [("GET", _tampered(down, position)) for position in (0, 20, 45, 60)]
     for method, url in (
         ("PUT", down), ("GET", up), ("HEAD", up), ("DELETE", up), ("DELETE", down), ("POST", up),
         ("GET", _of_another_file(down)), ("PUT", _of_another_file(up)), ("GET", _of_another_file(up)),
@@ -188,13 +188,13 @@ def test_presigned_urls_refused(wire: Wire):
         if method != "HEAD":
             assert refused.json()["Code"] == "SignatureDoesNotMatch"
             assert context not in refused.text
-    assert tree(wire, context, "/tmp/x") == {"mine": b"mine", "hers": b"hers"}
+    assert context_files(wire, context, "/tmp/x") == {"mine": b"mine", "hers": b"hers"}
 
 
-def test_presigned_urls_expire(wire: Wire, place: Place):
-    """A URL is refused when its time is over; until then it is not."""
-    context, secret = made(wire), (place.state_dir / "secret-objects").read_text().strip().encode()
-    put(wire, context, "/f", b"x")
+def test_presigned_urls_expire(wire: Wire, storage: Storage):
+    """A presigned URL is refused after its lifetime, and not before."""
+    context, secret = create_context(wire), (storage.state_dir / "secret-objects").read_text().strip().encode()
+    put_file(wire, context, "/f", b"x")
     short = url_signing.make_url(wire.url, secret, "GET", context, "/f", lifetime=1)
     long = url_signing.make_url(wire.url, secret, "GET", context, "/f")
     assert httpx.get(long, trust_env=False).content == b"x"
@@ -202,13 +202,13 @@ def test_presigned_urls_expire(wire: Wire, place: Place):
     assert httpx.get(short, trust_env=False).json()["Message"] == "This URL has expired."
     over = url_signing.make_url(wire.url, secret, "PUT", context, "/f", lifetime=-1)
     assert httpx.put(over, content=b"y", trust_env=False).status_code == 403
-    assert get(wire, context, "/f") == b"x"
+    assert get_file(wire, context, "/f") == b"x"
 
 
-def test_an_upload_that_breaks_off(wire: Wire):
-    """Half a file is none: the one that was there stays."""
-    context = made(wire)
-    put(wire, context, "/f", b"whole")
+def test_interrupted_upload(wire: Wire):
+    """An interrupted upload leaves the previous file."""
+    context = create_context(wire)
+    put_file(wire, context, "/f", b"whole")
     url = upload_url(wire, context, "/f")
 
     def breaking() -> object:
@@ -220,9 +220,9 @@ def test_an_upload_that_breaks_off(wire: Wire):
     assert wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/")[0]["Size"] == 5
 
 
-def test_a_session_and_its_contexts(wire: Wire):
-    """A session's contexts are told by GetSession, DescribeSessionContexts and ListContexts; they are in use."""
-    context = made(wire)
+def test_contexts_of_a_session(wire: Wire):
+    """The contexts of a session are listed by three actions, and are in use."""
+    context = create_context(wire)
     item = {"ContextId": context, "Path": "/tmp/data"}
     with wire.session(PersistenceDataList=[item]) as session:
         name = wire.data("GetContext", ContextId=context)["Name"]
@@ -259,8 +259,8 @@ def test_a_session_and_its_contexts(wire: Wire):
         ({"ContextId": "c", "Path": "/mnt/x", "Type": "mount"}, "ContextNotFound"),
     ],
 )
-def test_items_that_cannot_be(wire: Wire, item: dict[str, str], code: str):
-    """What cannot be is refused before a session is made."""
+def test_invalid_items(wire: Wire, item: dict[str, str], code: str):
+    """Invalid items are refused before a session is created."""
     with pytest.raises(Refused) as refused:
         wire.create(PersistenceDataList=[item])
     assert (refused.value.status, refused.value.code) == (400, code)

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from agentbay.local.contexts.archives import BadArchive, open_archive
-from tests.local.contexts.store import files, item, made, put, settled, sync, tree
+from tests.local.contexts.actions import (
+    context_files,
+    create_context,
+    put_file,
+    session_files,
+    sync_and_check,
+    sync_item,
+    wait_for_transfers,
+)
 from tests.local.raw import Wire
 
 TOP = "/tmp/data"
@@ -25,7 +33,7 @@ def zip_of(content: bytes, method: int = zipfile.ZIP_DEFLATED, name: str = "f") 
 
 
 def with_field(archive: bytes, local: int, central: int, value: bytes) -> bytes:
-    """Write a field of the only member, at an offset in the local header and one in the central directory."""
+    """Overwrite a field of the only member in its local and central headers."""
     changed = bytearray(archive)
     start = archive.index(b"PK\1\2")
     if local >= 0:
@@ -68,15 +76,15 @@ BAD = [of_unknown_method, with_other_name, encrypted, damaged, bomb, shortened]
 
 @pytest.mark.parametrize("extracted", [True, False])
 def test_bad_archives_do_not_keep_the_rest(wire: Wire, *, extracted: bool):
-    """A bad archive arrives as the file that it is, and so does every other file."""
-    context = made(wire)
+    """A bad archive arrives as a file, and so do all others."""
+    context = create_context(wire)
     for make in BAD:
-        put(wire, context, f"{TOP}/{make.__name__}.zip", make())
-    put(wire, context, f"{TOP}/without_date.zip", without_date())
-    put(wire, context, f"{TOP}/data.txt", b"important")
-    listed = item(context, TOP, **({"extractPolicy": {"extract": True}} if extracted else {}))
+        put_file(wire, context, f"{TOP}/{make.__name__}.zip", make())
+    put_file(wire, context, f"{TOP}/without_date.zip", without_date())
+    put_file(wire, context, f"{TOP}/data.txt", b"important")
+    listed = sync_item(context, TOP, **({"extractPolicy": {"extract": True}} if extracted else {}))
     with wire.session(PersistenceDataList=[listed]) as session:
-        assert [(one["status"], one["errorMessage"]) for one in settled(wire, session)] == [("Success", "")]
+        assert [(one["status"], one["errorMessage"]) for one in wait_for_transfers(wire, session)] == [("Success", "")]
         arrived = set(wire.stdout(session, f"cd {TOP}; find . -type f -printf '%P\\n'").split())
         dated = {"without_date/f"} if extracted else {"without_date.zip"}
         assert arrived == {"data.txt", *(f"{make.__name__}.zip" for make in BAD)} | dated
@@ -91,7 +99,7 @@ def test_bad_archives_are_refused(make: Callable[[], bytes]):
 
 
 def test_good_archive():
-    """An archive is read with its dates, or its own where a member has none."""
+    """A member without a date has the date of its archive."""
     archive = open_archive(io.BytesIO(without_date()), 5, own=False)
     [(path, member)] = archive.members()
     with archive.open(member) as file:
@@ -138,19 +146,19 @@ def test_too_many_members():
 
 
 def test_damaged_archive_of_a_session(wire: Wire):
-    """If the archive of upload mode Archive is damaged, the transfer says so, and the rest arrives."""
-    context = made(wire)
-    listed = item(context, TOP, uploadPolicy={"uploadMode": "Archive", "archiveExcludePaths": ["single"]})
+    """A damaged archive of mode Archive is reported, and the rest arrives."""
+    context = create_context(wire)
+    listed = sync_item(context, TOP, uploadPolicy={"uploadMode": "Archive", "archiveExcludePaths": ["single"]})
     with wire.session(PersistenceDataList=[listed]) as session:
         wire.stdout(session, f"mkdir -p {TOP}; cd {TOP}; echo one > a; echo two > single")
-        sync(wire, session)
-        assert set(tree(wire, context, TOP)) == {"data.zip", "single"}
-        put(wire, context, f"{TOP}/data.zip", b"no archive any more")
+        sync_and_check(wire, session)
+        assert set(context_files(wire, context, TOP)) == {"data.zip", "single"}
+        put_file(wire, context, f"{TOP}/data.zip", b"no archive any more")
         wire.stdout(session, f"echo three > {TOP}/b")
         wire.data("SyncContext", SessionId=session, ContextId=context, Path=TOP)
-        [one] = settled(wire, session, ContextId=context, TaskType="upload")
+        [one] = wait_for_transfers(wire, session, ContextId=context, TaskType="upload")
         assert (one["status"], "data.zip" in one["errorMessage"]) == ("Failed", True)
-        assert tree(wire, context, TOP)["data.zip"] == b"no archive any more"
-    with wire.session(PersistenceDataList=[item(context, TOP)]) as session:
-        settled(wire, session)
-        assert files(wire, session, TOP) == {"single": "two\n", "data.zip": "no archive any more"}
+        assert context_files(wire, context, TOP)["data.zip"] == b"no archive any more"
+    with wire.session(PersistenceDataList=[sync_item(context, TOP)]) as session:
+        wait_for_transfers(wire, session)
+        assert session_files(wire, session, TOP) == {"single": "two\n", "data.zip": "no archive any more"}

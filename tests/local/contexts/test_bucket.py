@@ -1,4 +1,4 @@
-"""What a bucket has that a disk does not: other runtimes, failures, credentials, and objects that nobody has."""
+"""What only a bucket has: other runtimes, failures, credentials and orphaned blobs."""
 
 from __future__ import annotations
 
@@ -15,38 +15,54 @@ import pytest
 from agentbay.errors import ConfigurationError
 from agentbay.local.contexts.bucket_backend import BucketBackend
 from agentbay.local.contexts.object_store import ObjectStoreClient, parse_bucket_url
-from tests.local.contexts.places import BUCKET, CREDENTIALS, InBucket, Place, Server, serving
-from tests.local.contexts.store import ended, item, made, mount, put, settled, sync, tree
+from tests.local.contexts.actions import (
+    context_files,
+    create_context,
+    delete_and_wait,
+    mount_item,
+    put_file,
+    sync_and_check,
+    sync_item,
+    wait_for_transfers,
+)
+from tests.local.contexts.storage import (
+    BUCKET,
+    CREDENTIALS,
+    BucketStorage,
+    ObjectStoreServer,
+    Storage,
+    running_object_store,
+)
 from tests.local.raw import Child, Refused, Wire, embedded
 from tests.scripted import quiet_port
 
 TOP = "/tmp/data"
-in_bucket = pytest.mark.parametrize("place", ["bucket"], indirect=True)
+in_bucket = pytest.mark.parametrize("storage", ["bucket"], indirect=True)
 
 
 @in_bucket
 def test_mounts_are_refused(wire: Wire):
-    """A context in a bucket cannot be mounted, and the refusal says what to do instead; nothing else goes wrong."""
-    context = made(wire)
+    """A mount of a context in a bucket is refused with an alternative."""
+    context = create_context(wire)
     with pytest.raises(Refused) as refused:
-        wire.create(PersistenceDataList=[mount(context, "/mnt/c")])
+        wire.create(PersistenceDataList=[mount_item(context, "/mnt/c")])
     assert (refused.value.status, refused.value.code) == (400, "NotSupported.ContextMount")
     assert "ContextSync" in refused.value.message
     with wire.session() as session:
         with pytest.raises(Refused) as refused:
-            wire.data("BindContexts", SessionId=session, PersistenceDataList=[mount(context, "/mnt/c")])
+            wire.data("BindContexts", SessionId=session, PersistenceDataList=[mount_item(context, "/mnt/c")])
         assert refused.value.code == "NotSupported.ContextMount"
         assert wire.data("DescribeSessionContexts", SessionId=session) == []
-        wire.data("BindContexts", SessionId=session, PersistenceDataList=[item(context, "/mnt/c")])
-        assert {one["status"] for one in settled(wire, session)} == {"Success"}
+        wire.data("BindContexts", SessionId=session, PersistenceDataList=[sync_item(context, "/mnt/c")])
+        assert {one["status"] for one in wait_for_transfers(wire, session)} == {"Success"}
 
 
 @in_bucket
-def test_credentials_stay_where_they_are(wire: Wire, place: Place):
-    """No session sees the bucket's credentials, nor does a file of the runtime hold them."""
+def test_credentials_do_not_leak(wire: Wire, storage: Storage):
+    """No session and no file of the runtime contains the credentials."""
     with wire.session() as session:
         seen = wire.stdout(session, "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; true")
-    files = [Path(directory, name) for directory, _, names in os.walk(place.state_dir) for name in names]
+    files = [Path(directory, name) for directory, _, names in os.walk(storage.state_dir) for name in names]
     for secret in CREDENTIALS.values():
         assert secret not in seen
         for file in files:
@@ -55,13 +71,12 @@ def test_credentials_stay_where_they_are(wire: Wire, place: Place):
     assert any(file.name == "contexts.db" for file in files)
 
 
-def test_runtimes_share_a_bucket(object_store: Server, tmp_path: Path):
-    """Two runtimes on one bucket: a name is one context, what one has committed the other has, and neither undoes
-    what the other has done meanwhile."""
-    one_place, two_place = (InBucket(object_store, "shared-by-two", tmp_path / name) for name in "ab")
+def test_runtimes_share_a_bucket(object_store: ObjectStoreServer, tmp_path: Path):
+    """Two runtimes on one bucket share names and files, and lose no update."""
+    first_storage, second_storage = (BucketStorage(object_store, "shared-by-two", tmp_path / name) for name in "ab")
     with (
-        embedded(None, *one_place.options, **one_place.environment) as (_, one),
-        embedded(None, *two_place.options, **two_place.environment) as (_, two),
+        embedded(None, *first_storage.options, **first_storage.environment) as (_, one),
+        embedded(None, *second_storage.options, **second_storage.environment) as (_, two),
     ):
 
         def create(wire: Wire, name: str) -> str:
@@ -74,20 +89,20 @@ def test_runtimes_share_a_bucket(object_store: Server, tmp_path: Path):
         assert [found["Name"] for found in two.data("ListContexts", MaxResults=10)] == ["ctx-0", "ctx-1", "ctx-2"]
         assert two.data("GetContext", ContextId=context)["Name"] == "ctx-0"
 
-        with one.session(PersistenceDataList=[item(context, TOP)]) as session:
+        with one.session(PersistenceDataList=[sync_item(context, TOP)]) as session:
             one.stdout(session, f"mkdir -p {TOP}; echo 1 > {TOP}/one; echo 1 > {TOP}/both")
-            with two.session(PersistenceDataList=[item(context, TOP)]) as other:
-                settled(two, other)
+            with two.session(PersistenceDataList=[sync_item(context, TOP)]) as other:
+                wait_for_transfers(two, other)
                 two.stdout(other, f"mkdir -p {TOP}; echo 2 > {TOP}/two; echo 2 > {TOP}/both")
-                sync(one, session)
-                sync(two, other)
-            ended(one, session)
-        assert tree(one, context, TOP) == tree(two, context, TOP)
-        assert tree(one, context, TOP) == {"one": b"1\n", "two": b"2\n", "both": b"2\n"}
+                sync_and_check(one, session)
+                sync_and_check(two, other)
+            delete_and_wait(one, session)
+        assert context_files(one, context, TOP) == context_files(two, context, TOP)
+        assert context_files(one, context, TOP) == {"one": b"1\n", "two": b"2\n", "both": b"2\n"}
 
         with ThreadPoolExecutor(8) as pool:  # commits at the same time: all of them stay
-            list(pool.map(lambda n: put((one, two)[n % 2], context, f"/many/{n}", b"%d" % n), range(16)))
-        assert tree(one, context, "/many") == {str(n): b"%d" % n for n in range(16)}
+            list(pool.map(lambda n: put_file((one, two)[n % 2], context, f"/many/{n}", b"%d" % n), range(16)))
+        assert context_files(one, context, "/many") == {str(n): b"%d" % n for n in range(16)}
 
         one.data("ModifyContext", Id=context, Name="other")
         assert two.data("GetContext", Name="other")["Id"] == context
@@ -102,59 +117,59 @@ def test_runtimes_share_a_bucket(object_store: Server, tmp_path: Path):
         with pytest.raises(Refused) as refused:
             one.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/")
         assert refused.value.code == "ContextNotFound"
-    left = [found["path"] for page in obstore.list(one_place.objects, f"contexts/{context}/") for found in page]
+    left = [found["path"] for page in obstore.list(first_storage.objects, f"contexts/{context}/") for found in page]
     assert left == []
 
 
-def test_another_machine_goes_on(object_store: Server, tmp_path: Path):
-    """A runtime with nothing but the URL finds the contexts with all that is in them."""
-    first, second = (InBucket(object_store, "moved", tmp_path / name) for name in "ab")
+def test_another_machine(object_store: ObjectStoreServer, tmp_path: Path):
+    """A runtime with only the URL finds all contexts and files."""
+    first, second = (BucketStorage(object_store, "moved", tmp_path / name) for name in "ab")
     with embedded(None, *first.options, **first.environment) as (_, wire):
         context = str(wire.data("GetContext", Name="moving", AllowCreate="True")["Id"])
-        put(wire, context, f"{TOP}/f", b"1")
+        put_file(wire, context, f"{TOP}/f", b"1")
     with embedded(None, *second.options, **second.environment) as (_, wire):
         assert wire.data("GetContext", Name="moving")["Id"] == context
-        assert tree(wire, context, TOP) == {"f": b"1"}
+        assert context_files(wire, context, TOP) == {"f": b"1"}
 
 
-def test_a_bucket_that_fails(tmp_path: Path):
-    """While the bucket cannot be reached, or is damaged, a sync has failed, says why, and has changed nothing."""
-    with serving(quiet_port()) as server:
-        place = InBucket(server, "failing", tmp_path)
-        with embedded(None, *place.options, **place.environment) as (child, wire):
-            _fail(wire, place, server)
+def test_failing_bucket(tmp_path: Path):
+    """With an unreachable or damaged bucket, a sync fails and changes nothing."""
+    with running_object_store(quiet_port()) as server:
+        storage = BucketStorage(server, "failing", tmp_path)
+        with embedded(None, *storage.options, **storage.environment) as (child, wire):
+            _fail(wire, storage, server)
             assert child.close_stdin() == 0
             complaints = child.standard_error()
             assert "Traceback" not in complaints
             assert not any(secret in complaints for secret in CREDENTIALS.values())
 
 
-def _fail(wire: Wire, place: InBucket, server: Server) -> None:
-    context = made(wire)
-    session = wire.create(PersistenceDataList=[item(context, TOP)])
-    settled(wire, session)
+def _fail(wire: Wire, storage: BucketStorage, server: ObjectStoreServer) -> None:
+    context = create_context(wire)
+    session = wire.create(PersistenceDataList=[sync_item(context, TOP)])
+    wait_for_transfers(wire, session)
     wire.stdout(session, f"mkdir -p {TOP}; echo 1 > {TOP}/f")
     server.stop()
     wire.data("SyncContext", SessionId=session, ContextId=context)
-    [one] = settled(wire, session, ContextId=context, TaskType="upload")
+    [one] = wait_for_transfers(wire, session, ContextId=context, TaskType="upload")
     assert (one["status"], "The bucket of contexts failed" in one["errorMessage"]) == ("Failed", True)
     with pytest.raises(Refused) as refused:
         wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/")
     assert (refused.value.status, refused.value.code) == (503, "ContextStoreUnavailable")
-    with serving(server.port):
-        assert tree(wire, context, TOP) == {}
-        sync(wire, session)
-        assert tree(wire, context, TOP) == {"f": b"1\n"}
-        obstore.put(place.objects, f"contexts/{context}/manifest", b"not a manifest")
+    with running_object_store(server.port):
+        assert context_files(wire, context, TOP) == {}
+        sync_and_check(wire, session)
+        assert context_files(wire, context, TOP) == {"f": b"1\n"}
+        obstore.put(storage.objects, f"contexts/{context}/manifest", b"not a manifest")
         with pytest.raises(Refused) as refused:
             wire.data("DescribeContextFiles", ContextId=context, ParentFolderPath="/")
         assert (refused.value.status, refused.value.code) == (503, "ContextStoreUnavailable")
         assert "damaged" in refused.value.message
-        ended(wire, session)
+        delete_and_wait(wire, session)
 
 
-def test_urls_that_cannot_be(object_store: Server):
-    """A URL that cannot be used says what is wrong with it, and never a secret that was put into it."""
+def test_unusable_urls(object_store: ObjectStoreServer):
+    """The error for an unusable URL says why, and repeats no secret."""
     endpoint = object_store.endpoint
     for url, said in (
         ("gs://bucket", "must be s3://"),
@@ -189,13 +204,13 @@ def test_urls_that_cannot_be(object_store: Server):
     ],
 )  # fmt: skip
 def test_urls(url: str, settings: dict[str, Any]):
-    """A URL names bucket, prefix and endpoint; credentials for OSS have the names of Alibaba Cloud's own tools."""
+    """A URL is parsed to the settings of obstore, for S3 and OSS."""
     environment = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI", "ALIBABA_CLOUD_SECURITY_TOKEN": "T"}
     assert parse_bucket_url(url, environment) == settings
 
 
-def test_urls_refused_by_reading():
-    """Nothing of a malformed URL is repeated but names of settings."""
+def test_malformed_urls():
+    """The error for a malformed URL repeats only names of settings."""
     with pytest.raises(ConfigurationError) as refused:
         parse_bucket_url("s3://b?token=hush", {})
     assert "token" in str(refused.value)
@@ -203,8 +218,10 @@ def test_urls_refused_by_reading():
 
 
 @pytest.mark.parametrize("conditional_put", [True, False])
-def test_what_nobody_has(object_store: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conditional_put: bool):
-    """An object that no file has any more goes after an hour; one that a killed runtime has left, after a day."""
+def test_garbage_collection(
+    object_store: ObjectStoreServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conditional_put: bool
+):
+    """Unreferenced blobs are deleted after an hour, orphans after a day."""
     objects = object_store.store(f"unused-{conditional_put}")
     bucket = BucketBackend(
         ObjectStoreClient(objects, conditional_put=conditional_put), tmp_path, (os.getuid(), os.getgid())

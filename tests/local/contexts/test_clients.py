@@ -1,4 +1,4 @@
-"""Contexts by the published client 0.22.3, and by ours, with the same outcome."""
+"""Contexts by the official client 0.22.3 and by ours, with the same outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentbay import AgentBay, Config, ContextSync, CreateSessionParams
-from tests.local.contexts.places import Place
+from tests.local.contexts.storage import Storage
 from tests.local.raw import Wire
 
 PROGRAM = Path(__file__).parents[2] / "contexts_program.py"
@@ -43,9 +43,9 @@ EXPECTED = {
 }
 
 
-def expected(place: Place) -> dict[str, Any]:
-    """What is to be seen: where contexts cannot be mounted, nothing of that."""
-    if place.mounts:
+def expected(storage: Storage) -> dict[str, Any]:
+    """Return the expected outcome, without mounts where the storage has none."""
+    if storage.supports_mounts:
         return EXPECTED
     return {
         **{name: seen for name, seen in EXPECTED.items() if name != "bound"},
@@ -54,9 +54,9 @@ def expected(place: Place) -> dict[str, Any]:
     }
 
 
-def run_program(python: str, flavour: str, wire: Wire, place: Place, folder: Path) -> dict[str, Any]:
+def run_program(python: str, flavour: str, wire: Wire, storage: Storage, folder: Path) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
-    command = [python, str(PROGRAM), flavour, wire.url, wire.key, str(int(place.mounts))]
+    command = [python, str(PROGRAM), flavour, wire.url, wire.key, str(int(storage.supports_mounts))]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     lines = [line for line in ran.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
@@ -65,23 +65,23 @@ def run_program(python: str, flavour: str, wire: Wire, place: Place, folder: Pat
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_ours(wire: Wire, place: Place, flavour: str, tmp_path: Path):
-    """Our client does with contexts all that there is to do."""
-    assert run_program(sys.executable, flavour, wire, place, tmp_path) == expected(place)
+def test_ours(wire: Wire, storage: Storage, flavour: str, tmp_path: Path):
+    """Our client does everything with contexts."""
+    assert run_program(sys.executable, flavour, wire, storage, tmp_path) == expected(storage)
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_official_client(wire: Wire, place: Place, flavour: str, tmp_path: Path):
-    """The published client, which knows nothing of us, does the same with the same outcome."""
+def test_official_client(wire: Wire, storage: Storage, flavour: str, tmp_path: Path):
+    """The official client has the same outcome."""
     python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
     if not python:
         assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
         pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
-    assert run_program(python, flavour, wire, place, tmp_path) == expected(place)
+    assert run_program(python, flavour, wire, storage, tmp_path) == expected(storage)
 
 
-def test_what_fails_is_said(wire: Wire):
-    """A session without its context, or whose upload failed, is told of as such; one found again has all it had."""
+def test_failures_are_reported(wire: Wire):
+    """Failed downloads and uploads are reported, and a found session has its contexts."""
     with AgentBay(wire.key, Config(endpoint=wire.url)) as bay:
         made = bay.create(CreateSessionParams(context_syncs=[ContextSync("SdkCtx-made-up", "/tmp/x")]))
         assert (made.success, "SdkCtx-made-up" in made.error_message) == (False, True)

@@ -7,8 +7,16 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.local.contexts.conftest import make_place
-from tests.local.contexts.store import get, item, made, put, settled, statuses, tree
+from tests.local.contexts.actions import (
+    context_files,
+    create_context,
+    get_file,
+    put_file,
+    sync_item,
+    transfer_statuses,
+    wait_for_transfers,
+)
+from tests.local.contexts.conftest import make_storage
 from tests.local.raw import Wire, embedded
 from tests.local.users import USERS, User
 
@@ -17,7 +25,7 @@ FILES = 30
 
 
 def generation(number: int) -> str:
-    """A command that makes a new state of all files: each is changed, one comes and one goes."""
+    """Return a command that changes all files, adds one and deletes one."""
     return (
         f"mkdir -p {TOP}/d && cd {TOP} && rm -f only-*; for f in $(seq {FILES}); do echo {number} > f$f; done; "
         f"echo {number} > d/only-{number}; echo {number} > only-{number}; "
@@ -31,27 +39,27 @@ def expected(number: int) -> dict[str, bytes]:
     return dict.fromkeys(names, content) if number else {}
 
 
-class Life:
-    """One life of a runtime: generations are synchronised until it is killed."""
+class RuntimeRun:
+    """One run of a runtime, which synchronises generations until it is killed."""
 
     def __init__(self, wire: Wire, context: str, number: int) -> None:
         self.wire, self.context = wire, context
         self.begun = self.synced = self.put = number
 
     def go_on(self, ready: Callable[[], None]) -> None:
-        """Synchronise for ever; the first sync that is acknowledged says that it may be killed from now on."""
+        """Synchronise until killed, and call `ready` after the first acknowledged sync."""
         first = self.synced
-        session = self.wire.create(PersistenceDataList=[item(self.context, TOP)])
-        settled(self.wire, session)
+        session = self.wire.create(PersistenceDataList=[sync_item(self.context, TOP)])
+        wait_for_transfers(self.wire, session)
         while True:
             self.begun += 1
-            put(self.wire, self.context, "/put", b"%d" % self.begun * 50_000)
+            put_file(self.wire, self.context, "/put", b"%d" % self.begun * 50_000)
             self.put = self.begun
             self.wire.stdout(session, generation(self.begun))
             self.wire.data("SyncContext", SessionId=session)
-            while any(one["status"] == "Running" for one in statuses(self.wire, session, TaskType="upload")):
+            while any(one["status"] == "Running" for one in transfer_statuses(self.wire, session, TaskType="upload")):
                 pass
-            [one] = statuses(self.wire, session, TaskType="upload")
+            [one] = transfer_statuses(self.wire, session, TaskType="upload")
             assert one["status"] == "Success", one
             if self.synced == first:
                 ready()
@@ -70,36 +78,36 @@ class Life:
     indirect=["somebody"],
 )
 def test_killed_at_any_moment(request: pytest.FixtureRequest, who: User, kind: str, rounds: int):
-    """Whenever a runtime is killed: what it had acknowledged is there, and no state is a mixture of two."""
+    """After a kill at any moment, acknowledged syncs are whole and unmixed."""
     seed = random.randrange(1 << 30)
     moments = random.Random(seed)
     context, number, stored = "", 0, 0
-    place = make_place(request, kind, f"killed-{seed}", who.directory)
-    more = {**place.environment, **who.starts()}
+    storage = make_storage(request, kind, f"killed-{seed}", who.directory)
+    more = {**storage.environment, **who.starts()}
     for _ in range(rounds):
-        with embedded(None, *place.options, **more) as (child, wire):
-            context = context or made(wire)
-            life = Life(wire, context, number)
+        with embedded(None, *storage.options, **more) as (child, wire):
+            context = context or create_context(wire)
+            life = RuntimeRun(wire, context, number)
             timer = threading.Timer(moments.uniform(0.0, 0.5), child.process.kill)
             with pytest.raises((httpx.TransportError, ValueError)):
                 life.go_on(timer.start)
             timer.join()
-        with embedded(None, *place.options, **more) as (child, wire):
-            found = tree(wire, context, TOP)
+        with embedded(None, *storage.options, **more) as (child, wire):
+            found = context_files(wire, context, TOP)
             number = int(next(iter(found.values()), b"0"))
             assert found == expected(number), seed
             assert life.synced <= number <= life.begun, seed
-            kept = get(wire, context, "/put") or b"0"
+            kept = get_file(wire, context, "/put") or b"0"
             stored = int(kept[:1] if len(kept) == 1 else kept[: len(kept) // 50_000])
             assert kept in (b"%d" % stored * 50_000, b"0"), seed
             assert life.put <= stored <= life.begun or stored == 0 == life.put, seed
             number = max(number, stored)
             if number != int(next(iter(found.values()), b"0")):
-                with wire.session(PersistenceDataList=[item(context, TOP)]) as session:
-                    settled(wire, session)
+                with wire.session(PersistenceDataList=[sync_item(context, TOP)]) as session:
+                    wait_for_transfers(wire, session)
                     wire.stdout(session, generation(number))
                     wire.data("SyncContext", SessionId=session)
-                    settled(wire, session)
+                    wait_for_transfers(wire, session)
             assert child.close_stdin() == 0
             assert "Traceback" not in child.standard_error()
     assert number >= rounds  # each life had a sync acknowledged

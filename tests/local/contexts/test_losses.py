@@ -15,7 +15,15 @@ from agentbay.local.contexts.context_database import ContextDatabase
 from agentbay.local.contexts.disk_backend import DiskBackend
 from agentbay.local.contexts.store import ContextStore
 from agentbay.local.contexts.upload import Upload
-from tests.local.contexts.store import get, item, made, put, settled, sync, tree
+from tests.local.contexts.actions import (
+    context_files,
+    create_context,
+    get_file,
+    put_file,
+    sync_and_check,
+    sync_item,
+    wait_for_transfers,
+)
 from tests.local.raw import Wire, embedded
 from tests.local.users import USERS, User
 
@@ -26,7 +34,7 @@ def failure(wire: Wire, session: str, **fields: str) -> str:
     """Synchronise, and return the message of the transfer, which must have failed."""
     wire.data("SyncContext", SessionId=session, **fields)
     wanted = {name: value for name, value in fields.items() if name != "Mode"}
-    [one] = settled(wire, session, **wanted, TaskType=fields.get("Mode", "upload"))
+    [one] = wait_for_transfers(wire, session, TaskType=fields.get("Mode", "upload"), **wanted)
     assert one["status"] == "Failed", one
     return str(one["errorMessage"])
 
@@ -47,17 +55,17 @@ def test_unreadable_files_are_named(who: User):
         assert not synced.success
         for path in ("f", "d"):
             assert f"{TOP}/{path}: Permission denied" in synced.error_message
-        assert tree(wire, context.id, TOP) == {"g": b"other\n"}
+        assert context_files(wire, context.id, TOP) == {"g": b"other\n"}
         run(f"chmod 700 {TOP}/f {TOP}/d").check()
         session.context.sync().unwrap()
-        assert tree(wire, context.id, TOP) == {"f": b"work\n", "g": b"other\n", "d/h": b"deep\n"}
+        assert context_files(wire, context.id, TOP) == {"f": b"work\n", "g": b"other\n", "d/h": b"deep\n"}
         run(f"echo new > {TOP}/f; chmod 000 {TOP}/f").check()
         deleted = bay.delete(session, sync_context=True)
         assert (deleted.success, f"{TOP}/f" in deleted.error_message) == (False, True)
 
 
 def test_download_never_gives_old_content(wire: Wire, tmp_path: Path):
-    """A file that can no longer be read does not arrive as it was before."""
+    """A file that became unreadable does not arrive with its old content."""
     with AgentBay(wire.key, Config(endpoint=wire.url)) as bay, bay.session() as session:
         up = session.file_system.get_file_transfer_context_path()
         session.command.run(f"mkdir -p {up}; echo v1 > {up}/f").check()
@@ -68,29 +76,29 @@ def test_download_never_gives_old_content(wire: Wire, tmp_path: Path):
 
 
 def test_directory_replaced_by_a_file(wire: Wire):
-    """A session that turns a directory into a file deletes no file that it never had."""
-    context = made(wire)
-    put(wire, context, f"{TOP}/x/f", b"1")
+    """A directory turned into a file deletes no file of other sessions."""
+    context = create_context(wire)
+    put_file(wire, context, f"{TOP}/x/f", b"1")
     with (
-        wire.session(PersistenceDataList=[item(context, TOP)]) as one,
-        wire.session(PersistenceDataList=[item(context, TOP)]) as two,
+        wire.session(PersistenceDataList=[sync_item(context, TOP)]) as one,
+        wire.session(PersistenceDataList=[sync_item(context, TOP)]) as two,
     ):
-        settled(wire, one)
-        settled(wire, two)
+        wait_for_transfers(wire, one)
+        wait_for_transfers(wire, two)
         wire.stdout(two, f"echo work > {TOP}/x/new")
-        sync(wire, two)
+        sync_and_check(wire, two)
         wire.stdout(one, f"rm -r {TOP}/x; echo file > {TOP}/x; echo more > {TOP}/y")
         assert f"{TOP}/x/new" in failure(wire, one, ContextId=context)
-        assert tree(wire, context, TOP) == {"x/f": b"1", "x/new": b"work\n"}
+        assert context_files(wire, context, TOP) == {"x/f": b"1", "x/new": b"work\n"}
         wire.stdout(one, f"mv {TOP}/x {TOP}/z")
-        sync(wire, one)
-    assert tree(wire, context, TOP) == {"x/new": b"work\n", "y": b"more\n", "z": b"file\n"}
+        sync_and_check(wire, one)
+    assert context_files(wire, context, TOP) == {"x/new": b"work\n", "y": b"more\n", "z": b"file\n"}
 
 
 def test_directory_replaced_with_nothing_lost(wire: Wire):
-    """A session may turn a directory that it had whole into a file or link, and back."""
-    context = made(wire)
-    with wire.session(PersistenceDataList=[item(context, TOP)]) as session:
+    """A directory turned into a file or link and back is synchronised."""
+    context = create_context(wire)
+    with wire.session(PersistenceDataList=[sync_item(context, TOP)]) as session:
         for command, expected in (
             ("mkdir x; echo 1 > x/f; mkdir x/empty", {"x/f": b"1\n"}),
             ("rm -r x; echo 2 > x", {"x": b"2\n"}),
@@ -99,43 +107,43 @@ def test_directory_replaced_with_nothing_lost(wire: Wire):
             ("rm x; mkdir x; echo 5 > x/f", {"x/f": b"5\n", "z": b"4\n"}),
         ):
             wire.stdout(session, f"mkdir -p {TOP}; cd {TOP}; {command}")
-            sync(wire, session)
-            assert tree(wire, context, TOP) == expected
+            sync_and_check(wire, session)
+            assert context_files(wire, context, TOP) == expected
 
 
 def test_file_replaced_by_a_directory(wire: Wire):
-    """A session that makes a directory where another has put a file deletes it not."""
-    context = made(wire)
-    with wire.session(PersistenceDataList=[item(context, TOP)]) as session:
-        settled(wire, session)
-        put(wire, context, f"{TOP}/x", b"work of another")
+    """A new directory does not delete a file of another session."""
+    context = create_context(wire)
+    with wire.session(PersistenceDataList=[sync_item(context, TOP)]) as session:
+        wait_for_transfers(wire, session)
+        put_file(wire, context, f"{TOP}/x", b"work of another")
         wire.stdout(session, f"mkdir -p {TOP}/x; echo 1 > {TOP}/x/f")
         assert f"{TOP}/x" in failure(wire, session, ContextId=context)
         wire.stdout(session, f"rm {TOP}/x/f")
         assert f"{TOP}/x" in failure(wire, session, ContextId=context)
-    assert tree(wire, context, TOP) == {"x": b"work of another"}
+    assert context_files(wire, context, TOP) == {"x": b"work of another"}
 
 
 def test_presigned_put_replaces_no_directory(wire: Wire):
     """A PUT over a folder is refused, and so is one below a file."""
-    context = made(wire)
-    put(wire, context, f"{TOP}/x/f", b"1")
+    context = create_context(wire)
+    put_file(wire, context, f"{TOP}/x/f", b"1")
     for path in (f"{TOP}/x", f"{TOP}/x/f/g"):
         url = wire.data("GetContextFileUploadUrl", ContextId=context, FilePath=path)["Url"]
         refused = wire.http.put(url, content=b"2")
         assert (refused.status_code, refused.json()["Code"]) == (400, "PathConflict")
-    assert get(wire, context, f"{TOP}/x/f") == b"1"
+    assert get_file(wire, context, f"{TOP}/x/f") == b"1"
 
 
 def test_synchronised_path_that_is_no_directory(wire: Wire):
-    """A file in the place of the synchronised directory is an error, and deletes nothing."""
-    context = made(wire)
-    put(wire, context, f"{TOP}/f", b"1")
-    with wire.session(PersistenceDataList=[item(context, TOP)]) as session:
-        settled(wire, session)
+    """A file at the synchronised path is an error, and deletes nothing."""
+    context = create_context(wire)
+    put_file(wire, context, f"{TOP}/f", b"1")
+    with wire.session(PersistenceDataList=[sync_item(context, TOP)]) as session:
+        wait_for_transfers(wire, session)
         wire.stdout(session, f"rm -r {TOP}; echo file > {TOP}")
         assert "Not a directory" in failure(wire, session, ContextId=context)
-    assert tree(wire, context, TOP) == {"f": b"1"}
+    assert context_files(wire, context, TOP) == {"f": b"1"}
 
 
 def record(**content: object) -> bytes:
@@ -171,7 +179,7 @@ END = record(end=True)
     ],
 )
 def test_malformed_streams(tmp_path: Path, stream: bytes):
-    """No stream of a session leads out of its context, or breaks anything but its transfer."""
+    """A malformed stream changes nothing, and only its transfer fails."""
     owner = (os.getuid(), os.getgid())
     db = ContextDatabase(tmp_path / "contexts.db", durable=False)
     store = ContextStore(db, DiskBackend(tmp_path, owner, db, durable=False))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentbay.local.contexts.directory_tree import ContextTree
-from tests.local.contexts.store import item, made, mount, settled
+from tests.local.contexts.actions import create_context, mount_item, sync_item, wait_for_transfers
 from tests.local.raw import embedded
 from tests.local.users import USERS, User
 
@@ -82,18 +82,18 @@ def test_downloads_of_an_exchanged_file(who: User):
     outside.write_text(CANARY)
     outside.chmod(0o600)
     with embedded(who.directory / "state", **who.starts()) as (child, wire):
-        context = made(wire)
-        with wire.session(PersistenceDataList=[mount(context, TOP)]) as attacker:
+        context = create_context(wire)
+        with wire.session(PersistenceDataList=[mount_item(context, TOP)]) as attacker:
             swap = EXCHANGE.format("result", "planted")
             wire.stdout(attacker, f'cd {TOP}; echo mine > result; ln -s {outside} planted; (python3 -c "{swap}" &)')
             wire.stdout(attacker, f"cd {TOP}; mkfifo pipe; echo mine > third; echo hold")
             wire.stdout(attacker, f'cd {TOP}; (python3 -c "{EXCHANGE.format("third", "pipe")}" >/dev/null 2>&1 &)')
-            listed = [item(context, TOP, uploadPolicy={"autoUpload": False})]
+            listed = [sync_item(context, TOP, uploadPolicy={"autoUpload": False})]
             with wire.session(PersistenceDataList=listed) as session:
-                settled(wire, session)
+                wait_for_transfers(wire, session)
                 for _ in range(60):
                     wire.data("SyncContext", SessionId=session, ContextId=context, Path=TOP, Mode="download")
-                    assert {one["status"] for one in settled(wire, session)} == {"Success"}
+                    assert {one["status"] for one in wait_for_transfers(wire, session)} == {"Success"}
                     seen = wire.stdout(
                         session, f"cd {TOP}; for f in *; do [ -f $f ] && [ ! -L $f ] && cat $f; done; true"
                     )

@@ -46,7 +46,7 @@ class BadArchive(Exception):
 
 
 class Archive:
-    """The regular files of an archive that stay below the directory they are extracted to."""
+    """The regular files of a checked archive."""
 
     def __init__(self, archive: zipfile.ZipFile, mtime_ns: int) -> None:
         self._archive, self._mtime_ns = archive, mtime_ns
@@ -68,7 +68,7 @@ class Archive:
             return self._archive.open(member)
 
     def mtime_ns(self, member: zipfile.ZipInfo) -> int:
-        """Return the time of a member, or of the archive if the member has none."""
+        """Return the time of a member, by default that of the archive."""
         try:
             return calendar.timegm((*member.date_time, 0, 0, 0)) * 1_000_000_000
         except ValueError:  # some programs write a date of 0, which is no date

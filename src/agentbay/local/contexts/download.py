@@ -108,7 +108,7 @@ class Download:
     def _send_file(
         self, writer: TreeStreamWriter, path: str, mode: int, mtime_ns: int, read: Callable[[int], bytes]
     ) -> None:
-        """Send a file. If it cannot be read to its end, the receiver discards it."""
+        """Send a file, which the receiver discards if it is incomplete."""
         content = FileContent(read, READ_ERRORS)
         self._write_record(writer, path, kind="file", mode=mode, mtime=mtime_ns)
         writer.write_content(content.read)

@@ -1,4 +1,4 @@
-"""What the tests of contexts share: files in contexts, and sessions that have them, by the bare wire."""
+"""Actions on contexts and their sessions, by the bare wire."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from tests.local.raw import Wire
 from tests.local.traces import PATIENCE
 
 
-def made(wire: Wire) -> str:
-    """Make a context."""
+def create_context(wire: Wire) -> str:
     return str(wire.data("GetContext", Name=f"ctx-{os.urandom(6).hex()}", AllowCreate="True")["Id"])
 
 
@@ -20,68 +19,68 @@ def upload_url(wire: Wire, context: str, path: str) -> str:
     return str(wire.data("GetContextFileUploadUrl", ContextId=context, FilePath=path)["Url"])
 
 
-def put(wire: Wire, context: str, path: str, content: bytes) -> None:
+def put_file(wire: Wire, context: str, path: str, content: bytes) -> None:
     answer = wire.http.put(upload_url(wire, context, path), content=content)
     assert answer.status_code == 200, answer.text
 
 
-def get(wire: Wire, context: str, path: str) -> bytes | None:
-    """What a file of a context holds, None if there is none."""
+def get_file(wire: Wire, context: str, path: str) -> bytes | None:
+    """Return the content of a file of a context, or None."""
     url = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath=path)["Url"]
     answer = wire.http.get(url)
     return answer.content if answer.status_code == 200 else None
 
 
-def tree(wire: Wire, context: str, path: str) -> dict[str, bytes]:
-    """All files below a path of a context, by their paths relative to it."""
+def context_files(wire: Wire, context: str, path: str) -> dict[str, bytes]:
+    """Return the contents of the files below a path of a context."""
     found: dict[str, bytes] = {}
     for entry in wire.data(
         "DescribeContextFiles", ContextId=context, ParentFolderPath=path, PageNumber=1, PageSize=1000
     ):
         if entry["FileType"] == "FOLDER":
-            below = tree(wire, context, entry["FilePath"])
+            below = context_files(wire, context, entry["FilePath"])
             found |= {f"{entry['FileName']}/{name}": content for name, content in below.items()}
         else:
-            found[entry["FileName"]] = get(wire, context, entry["FilePath"]) or b""
+            found[entry["FileName"]] = get_file(wire, context, entry["FilePath"]) or b""
     return found
 
 
-def item(context: str, path: str, **policy: Any) -> dict[str, str]:
-    """An item that synchronises; the parts of its policy as the wire has them."""
+def sync_item(context: str, path: str, **policy: Any) -> dict[str, str]:
+    """Return an item of PersistenceDataList, with the policy as the wire has it."""
     return {"ContextId": context, "Path": path, **({"Policy": json.dumps(policy)} if policy else {})}
 
 
-def mount(context: str, path: str, source: str = "", mode: str = "readWrite") -> dict[str, Any]:
+def mount_item(context: str, path: str, source: str = "", mode: str = "readWrite") -> dict[str, Any]:
     config = {"AccessMode": mode, "StorageMode": "standard", "SourcePath": source}
     return {"ContextId": context, "Path": path, "Type": "mount", "MountConfig": config}
 
 
-def statuses(wire: Wire, session: str, **fields: str) -> list[dict[str, Any]]:
+def transfer_statuses(wire: Wire, session: str, **fields: str) -> list[dict[str, Any]]:
     status = json.loads(wire.data("GetContextInfo", SessionId=session, **fields)["ContextStatus"])
     return [one for part in status for one in json.loads(part["data"])]
 
 
-def settled(wire: Wire, session: str, seconds: float = 2 * PATIENCE, **fields: str) -> list[dict[str, Any]]:
-    """Wait for the transfers to end, and return how they did."""
+def wait_for_transfers(wire: Wire, session: str, seconds: float = 2 * PATIENCE, **fields: str) -> list[dict[str, Any]]:
+    """Wait until the transfers have ended, and return their statuses."""
     deadline = time.monotonic() + seconds
     while True:
-        found = statuses(wire, session, **fields)
+        found = transfer_statuses(wire, session, **fields)
         if all(one["status"] != "Running" for one in found):
             return found
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
 
 
-def sync(wire: Wire, session: str, **fields: str) -> None:
-    """Synchronise, and see that it went well."""
+def sync_and_check(wire: Wire, session: str, **fields: str) -> None:
+    """Synchronise, and check that it succeeded."""
     wire.data("SyncContext", SessionId=session, **fields)
     wanted = {name: value for name, value in fields.items() if name != "Mode"}
-    for one in settled(wire, session, 1800, **wanted):
+    for one in wait_for_transfers(wire, session, 1800, **wanted):
         assert one["status"] == "Success", one
 
 
-def ended(wire: Wire, session: str) -> None:
-    """Delete a session and wait for its end, and so for what it uploads."""
+def delete_and_wait(wire: Wire, session: str) -> None:
+    """Delete a session, and wait for its end and so for its final uploads."""
     wire.data("DeleteSessionAsync", SessionId=session)
     deadline = time.monotonic() + 600
     while wire.status(session) != "FINISH":
@@ -89,8 +88,8 @@ def ended(wire: Wire, session: str) -> None:
         time.sleep(0.02)
 
 
-def files(wire: Wire, session: str, path: str) -> dict[str, str]:
-    """What the files below a path of a session hold, by their relative paths."""
+def session_files(wire: Wire, session: str, path: str) -> dict[str, str]:
+    """Return the contents of the files below a path of a session."""
     program = (
         "import json,os,sys;top=sys.argv[1];"
         "print(json.dumps({os.path.relpath(os.path.join(d,n),top):"

@@ -1,4 +1,4 @@
-"""Where a runtime under test keeps what contexts hold: on its disk, or in a bucket."""
+"""The storage of contexts of a runtime under test: its disk, or a bucket."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "the-bucket-user", "AWS_SECRET_ACCESS_KEY": 
 BUCKET = "contexts-of-tests"
 
 
-class Place(Protocol):
-    """A place, and a look into it past the runtime.
+class Storage(Protocol):
+    """A storage, also accessible without the runtime.
 
     Attributes:
-        state_dir: The runtime's.
-        mounts: Whether contexts there can be mounted.
-        options: What `agentbay local` is told.
-        environment: What it finds in its environment.
+        state_dir: The state directory of the runtime.
+        mounts: Whether its contexts can be mounted.
+        options: Its options of `agentbay local`.
+        environment: Its environment variables.
     """
 
     state_dir: Path
-    mounts: bool
+    supports_mounts: bool
     options: list[str]
     environment: dict[str, str]
 
-    def due(self, context: str) -> dict[str, float]:
-        """When files are overdue, in seconds since 1970, by their keys."""
+    def expiry_times(self, context: str) -> dict[str, float]:
+        """Return when files expire, in seconds since 1970, by key."""
 
-    def make_overdue(self, context: str, key: str) -> None:
-        """Let time pass for a file."""
+    def expire(self, context: str, key: str) -> None:
+        """Set the expiry time of a file to the past."""
 
 
-class OnDisk:
-    """In the state directory."""
+class DiskStorage:
+    """The state directory of the runtime."""
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir, self._db = state_dir, state_dir / "contexts" / "contexts.db"
-        self.mounts, self.environment = True, dict[str, str]()
+        self.supports_mounts, self.environment = True, dict[str, str]()
         self.options = ["--state-dir", str(state_dir)]
 
-    def due(self, context: str) -> dict[str, float]:
+    def expiry_times(self, context: str) -> dict[str, float]:
         with closing(sqlite3.connect(self._db)) as db:
             rows = db.execute("SELECT key, expires FROM objects WHERE context = ?", (context,)).fetchall()
         return {keys.decode(key): expires for key, expires in rows}
 
-    def make_overdue(self, context: str, key: str) -> None:
+    def expire(self, context: str, key: str) -> None:
         with closing(sqlite3.connect(self._db)) as db, db:
             db.execute("UPDATE objects SET expires = 1 WHERE context = ? AND key = ?", (context, keys.encode(key)))
 
 
 @dataclass(frozen=True)
-class Server:
+class ObjectStoreServer:
     """An object store that speaks S3, with a bucket."""
 
     moto: ThreadedMotoServer
@@ -71,42 +71,40 @@ class Server:
 
     @property
     def endpoint(self) -> str:
-        """Where it is."""
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
-        """Be reachable no more."""
         self.moto.stop()
 
     def store(self, prefix: str | None = None) -> S3Store:
-        """The bucket, for who looks into it past a runtime."""
+        """Return a client of the bucket."""
         return S3Store(
             BUCKET, prefix=prefix, endpoint=self.endpoint, region="us-east-1", client_options={"allow_http": True},
             access_key_id="other", secret_access_key="other",
         )  # fmt: skip
 
     def url(self, prefix: str) -> str:
-        """What `--context-store` is told."""
+        """Return the value of `--context-store`."""
         return f"s3://{BUCKET}/{prefix}?endpoint={self.endpoint}&region=us-east-1"
 
 
-class InBucket:
-    """Below a prefix of a bucket."""
+class BucketStorage:
+    """A prefix of a bucket."""
 
-    def __init__(self, server: Server, prefix: str, state_dir: Path) -> None:
+    def __init__(self, server: ObjectStoreServer, prefix: str, state_dir: Path) -> None:
         self.state_dir, self.objects = state_dir, server.store(prefix)
-        self.mounts, self.environment = False, {**CREDENTIALS, "NO_PROXY": "127.0.0.1"}
+        self.supports_mounts, self.environment = False, {**CREDENTIALS, "NO_PROXY": "127.0.0.1"}
         self.options = ["--state-dir", str(state_dir), "--context-store", server.url(prefix)]
 
     def manifest(self, context: str) -> Manifest:
         return Manifest.from_bytes(bytes(obstore.get(self.objects, f"contexts/{context}/manifest").bytes()))
 
-    def due(self, context: str) -> dict[str, float]:
+    def expiry_times(self, context: str) -> dict[str, float]:
         manifest = self.manifest(context)
         files = {f"/{entry.path}" for entry in manifest.list_below("/") if entry.kind == "file"}
         return {key: due for key in files if (due := manifest.file(key).expires) is not None}
 
-    def make_overdue(self, context: str, key: str) -> None:
+    def expire(self, context: str, key: str) -> None:
         manifest = self.manifest(context)
         old = manifest.file(key)
         manifest.apply_step(
@@ -117,7 +115,7 @@ class InBucket:
 
 
 class _Atomic:
-    """Lets conditional writes in one after the other: moto looks at the condition first, and then writes, unlike S3."""
+    """Serialises conditional writes, which moto does not check atomically, unlike S3."""
 
     def __init__(self, application: Any) -> None:
         self._application, self._lock = application, Lock()
@@ -129,14 +127,14 @@ class _Atomic:
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[Server]:
-    """Run an object store on this machine; in one process, all of them have the same objects."""
+def running_object_store(port: int = 0) -> Iterator[ObjectStoreServer]:
+    """Run an object store on the loopback. All in one process share objects."""
     moto = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     moto.start()
     assert moto._server
     moto._server.app = _Atomic(moto._server.app)
     try:
-        server = Server(moto, moto.get_host_and_port()[1])
+        server = ObjectStoreServer(moto, moto.get_host_and_port()[1])
         httpx.put(f"{server.endpoint}/{BUCKET}", trust_env=False).raise_for_status()
         yield server
     finally:
