@@ -199,7 +199,7 @@ class SmallDisk:
     def start(self, *, full: bool = False) -> Child:
         directory = str(self._who.directory)
         fill = '; head -c 99999999 /dev/zero > "$0/filler" || true' if full else ""
-        script = f'mount -t tmpfs -o size={self.SIZE} none "$0" {fill}; exec "$@"'
+        script = f'mount -t tmpfs -o size={self.SIZE},mode=700 none "$0" {fill}; exec "$@"'
         # a user that is not root keeps its id, and with it the rights over its own mounts
         own = [] if self._who.is_root else ["--user", "--map-current-user", "--keep-caps"]
         within = self._who.starts("unshare", *own, "--mount", "sh", "-ec", script, directory)

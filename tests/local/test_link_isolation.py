@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests.local.raw import KEY, Wire, embedded
-from tests.local.traces import PATIENCE, eventually
+from tests.local.traces import PATIENCE, eventually, resident_bytes
 
 NAVIGATION = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "user-agent": "Mozilla/5.0 Chrome/150"}
 SERVER = textwrap.dedent(
@@ -191,11 +189,6 @@ def test_the_other_loopback_address(wire: Wire):
         probe.bind(("::1", urlsplit(wire.url).port or 0))
 
 
-def memory(pid: int) -> int:
-    """Return the resident memory of a process, in bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_websockets_take_no_memory():
     """A program that sends huge messages to clients that read nothing is stopped by back pressure."""
     with embedded() as (child, wire), wire.session() as session:
@@ -204,7 +197,7 @@ def test_websockets_take_no_memory():
         url = wire.data("GetLink", SessionId=session, Port=30100)["Url"]
         plain = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30100)["Url"]
         assert eventually(lambda: wire.http.get(plain).status_code == 200)
-        before = memory(child.process.pid)
+        before = resident_bytes(child.process.pid)
         parts = urlsplit(url)
         head = (
             f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -217,7 +210,7 @@ def test_websockets_take_no_memory():
                 assert client.recv(12) == b"HTTP/1.1 101"
             for _ in range(20):  # time for what would be read ahead
                 wire.sh(session, "sleep 0.1")
-            assert memory(child.process.pid) - before < 64 << 20
+            assert resident_bytes(child.process.pid) - before < 64 << 20
         finally:
             for client in clients:
                 client.close()

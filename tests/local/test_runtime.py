@@ -103,6 +103,29 @@ def test_errors_at_the_start(tmp_path: Path):
             other.release()
 
 
+@pytest.mark.parametrize("kind", ["writable", "foreign"])
+def test_state_directory_of_others(tmp_path: Path, kind: str):
+    """A state directory that other users could change is refused."""
+    if kind == "foreign" and os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    tmp_path.chmod(0o757 if kind == "writable" else 0o700)
+    if kind == "foreign":
+        os.chown(tmp_path, 12345, -1)
+    child = Child(["-m", "agentbay.local", "--state-dir", str(tmp_path)])
+    assert (child.line, child.process.wait(PATIENCE)) == ("", 1)
+    assert f"the state directory {tmp_path}" in child.standard_error().replace("The state", "the state")
+    child.release()
+
+
+def test_short_keys():
+    """A key that can be guessed is warned of."""
+    for key, warned in (("k" * 15, True), ("k" * 16, False)):
+        child = Child(["-m", "agentbay.local"], key=key)
+        assert child.close_stdin() == 0
+        assert ("it can be guessed" in child.standard_error()) == warned
+        child.release()
+
+
 def test_without_links():
     """With --link-url off, sessions offer no direct calls, and the route is closed."""
     with embedded(None, "--link-url", "off") as (child, wire):
@@ -168,9 +191,7 @@ def test_doctor_and_version(capsys: pytest.CaptureFixture[str]):
     assert "works  namespaces" in capsys.readouterr().out
     assert main(["version"]) == 0
     assert capsys.readouterr().out.count(".") >= 1
-    with pytest.raises(SystemExit) as ended:
-        main(["local", "--help"])
-    assert ended.value.code == 0
+    assert main(["local", "--help"]) == 0
     assert "examples:" in capsys.readouterr().out
 
 

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import socket
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests.local.raw import KEY, Refused, Wire
-from tests.local.traces import eventually, processes_with, unique_seconds
+from tests.local.traces import PATIENCE, eventually, processes_with, unique_seconds
 
 FORM = {"Authorization": f"Bearer {KEY}"}
 
@@ -90,6 +91,15 @@ def test_other_bodies(wire: Wire):
 def test_host(wire: Wire, host: str, status: int):
     """Host names other than the loopback's are refused, against DNS rebinding."""
     assert post(wire, headers={"host": host})[0] == status
+
+
+def test_two_hosts(wire: Wire):
+    """A request with two Host headers is refused, since programs read different ones."""
+    address = urlsplit(wire.url)
+    with socket.create_connection(("127.0.0.1", address.port or 0), PATIENCE) as connection:
+        head = f"GET /healthz HTTP/1.1\r\nHost: evil.example\r\nHost: {address.netloc}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(12) == b"HTTP/1.1 400"
 
 
 def test_origin(wire: Wire):

@@ -22,6 +22,11 @@ def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> bo
     return True
 
 
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def unique_seconds() -> str:
     """Return a time to `sleep` by which a process can be found again."""
     return str(10**18 + secrets.randbelow(10**18))

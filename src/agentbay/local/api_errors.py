@@ -46,6 +46,17 @@ def shutting_down() -> ServiceUnavailableError:
     return ServiceUnavailableError("The local runtime is shutting down.", 503, code="ServiceUnavailable")
 
 
+def request_timeout() -> InvalidRequestError:
+    """Return the error for a request whose body came too slowly."""
+    return InvalidRequestError("The body of the request did not arrive in time.", 408, code="RequestTimeout")
+
+
+def too_many_bodies() -> ServiceUnavailableError:
+    """Return the error for a large body without a key, while others arrive."""
+    message = "Too many large requests arrive that have not shown the key yet."
+    return ServiceUnavailableError(message, 503, code="ServiceUnavailable")
+
+
 def internal_error(message: str) -> ServerError:
     """Return the error for a failure of the runtime itself."""
     return ServerError(message, 500, code="InternalError")

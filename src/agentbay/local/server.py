@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from agentbay.local.sandbox.service.capability_probe import describe_exposure
 from agentbay.local.sandbox.service.manager import SandboxError, SandboxManager
 from agentbay.local.state_dir import StateDirectory
 
+_MIN_KEY_CHARACTERS = 16  # of a key that its user has chosen
+_OPEN_FILES = 1 << 16  # that the runtime may have if the hard limit allows it
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -30,6 +33,7 @@ def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
     """
     gc.disable()  # until it is ready: while modules load, there is no garbage, and collections take a tenth of the time
     logs.configure_logging(options.log_level, options.log_format)
+    _raise_open_files_limit()
     if message := missing_packages_message():
         _print_error(message)
         return 1
@@ -39,6 +43,7 @@ def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
                 f"--host {options.host} serves other machines, and needs a key that you have chosen.",
                 hint="Set AGENTBAY_API_KEY.",
             )
+        _check_key(options, key)
         state_dir = StateDirectory.open(options.state_dir)
         try:
             with listening.listen(options) as address, asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -49,6 +54,25 @@ def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
         _print_error(error)
         return 1
     return 0
+
+
+def _check_key(options: Options, key: str) -> None:
+    """Warn of a key that can be guessed, and refuse it for other machines."""
+    if not key or len(key) >= _MIN_KEY_CHARACTERS:
+        return
+    message = f"The key has {len(key)} characters, so it can be guessed: it should have {_MIN_KEY_CHARACTERS} or more."
+    if options.host not in LOOPBACK_HOSTS:
+        raise ConfigurationError(message, hint="Make one: openssl rand -hex 32")
+    if options.socket is None:  # only this user can open the socket
+        _print_error(f"WARNING: {message}")
+
+
+def _raise_open_files_limit() -> None:
+    # The usual soft limit of 1024 is for programs that use select(). Sessions set limits of their own.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _print_error(message: object) -> None:

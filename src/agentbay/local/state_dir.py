@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import os
 import secrets
+import stat
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class StateDirectory:
                 return cls._open_temporary()
             directory = Path(path).expanduser().resolve()
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_owner(directory)
             if (lock := _try_lock(directory)) is None:
                 raise ConfigurationError(
                     f"Another runtime uses the state directory {directory}.",
@@ -114,6 +116,21 @@ class StateDirectory:
         target = self._trash / f"{directory.name}-{next(self._numbers)}-{secrets.token_hex(4)}"
         directory.rename(target)
         return target
+
+
+def _check_owner(directory: Path) -> None:
+    """Raise ConfigurationError if another user could replace what is in a directory."""
+    status = directory.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        raise ConfigurationError(
+            f"The state directory {directory} belongs to another user, who could replace the files in it.",
+            hint="Choose another --state-dir, or change its owner.",
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigurationError(
+            f"Other users may write into the state directory {directory}, and could replace the files in it.",
+            hint=f"Forbid it: chmod go-w {directory}",
+        )
 
 
 def _try_lock(directory: Path) -> int | None:

@@ -175,6 +175,7 @@ class Dashboard:
             raise AuthenticationError("You are no longer logged in.", 401, code="NOT_LOGIN")
         if not login.can_view(session_id):
             raise PermissionDeniedError("You may see one session, not this.", 403, code="Forbidden")
+        request.mark_authenticated()
         path = _parse_path(await read_body(receive, _MAX_BODY_BYTES))
         if not session_id:
             return self._stream_response(AllSessionsSource(self._overview), receive)

@@ -29,10 +29,11 @@ from agentbay.local.http.asgi import (
     reject_websocket,
     send_response,
 )
-from agentbay.local.http.direct import call_tool_directly
+from agentbay.local.http.body_budget import BodyBudget
+from agentbay.local.http.direct import call_tool_directly, has_session_token
 from agentbay.local.http.origin_check import OriginCheck, parse_host_header
 from agentbay.local.http.port_links import PortLinks
-from agentbay.local.http.rpc import call_action
+from agentbay.local.http.rpc import call_action, find_authorization
 from agentbay.local.http.websocket import authorize_websocket, serve_websocket_client
 from agentbay.local.runtime import Runtime
 
@@ -65,6 +66,7 @@ class Application:
         self._runtime, self._registry = runtime, registry
         self._origin_check, self._dashboard = origin_check, dashboard
         self._links = PortLinks(runtime, origin_check)
+        self._bodies = BodyBudget(self._has_valid_secret)
         self._active_calls = 0
         self._idle = asyncio.Event()  # set while no call is under way
         self._idle.set()
@@ -151,7 +153,8 @@ class Application:
             return await self._call_api(request, receive, request_id)
 
     async def _call_api(self, request: Request, receive: Receive, request_id: str) -> Response:
-        body = await read_body(receive, _MAX_BODY_BYTES)
+        with self._bodies.watch(request) as on_chunk:
+            body = await read_body(receive, _MAX_BODY_BYTES, on_chunk)
         if self._runtime.sessions.closing:
             raise shutting_down()
         if match := _DIRECT_CALL_PATH.fullmatch(request.path):
@@ -159,6 +162,13 @@ class Application:
         runtime = self._runtime_with_client_address(request)
         call = call_action(runtime, self._registry, self._origin_check, request, body, request_id)
         return await cancel_on_disconnect(call, receive)
+
+    def _has_valid_secret(self, request: Request, beginning_of_body: bytes) -> bool:
+        """Return whether a request shows the key, or its session's token, before its body has been read."""
+        if match := _DIRECT_CALL_PATH.fullmatch(request.path):
+            return has_session_token(self._runtime, match[1], request)
+        values = find_authorization(request, beginning_of_body)
+        return any(self._origin_check.has_valid_key(value) for value in values)
 
     def _runtime_with_client_address(self, request: Request) -> Runtime:
         # URLs made for a client must name the address that the client uses.

@@ -9,13 +9,21 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from agentbay.local.api_errors import invalid_request
+from agentbay.local.api_errors import invalid_request, request_timeout
 
+MARK_AUTHENTICATED = "agentbay.mark_authenticated"  # in the state of the scope
+# A body may take this long at least, and more if it comes at this rate: slow bodies would hold connections for ever.
+_BODY_GRACE_SECONDS = 30.0
+_MIN_BODY_BYTES_PER_SECOND = 64 << 10
 _REJECT_TIMEOUT_SECONDS = 5.0  # for a client to take the refusal of a WebSocket
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def _do_nothing(*_: object) -> None:
+    pass
 
 
 class BodyTooLarge(Exception):
@@ -33,6 +41,7 @@ class Request:
     Attributes:
         headers: By lower-case name; of a name that occurs twice, the last value.
         local_address: The address of this machine that the client connected to; "" on a unix socket.
+        mark_authenticated: To be called when the client has shown a valid secret, so that its connection may stay.
     """
 
     method: str
@@ -40,6 +49,7 @@ class Request:
     query: str
     headers: Mapping[str, str]
     local_address: str = ""
+    mark_authenticated: Callable[[], object] = _do_nothing
 
     @property
     def content_type(self) -> str:
@@ -83,29 +93,42 @@ def parse_request(scope: Scope) -> Request:
         raise invalid_request("A request must not have more than one Host header.", "InvalidHeader.Host")
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     local_address = (scope.get("server") or ("",))[0]
-    return Request(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, local_address)
+    mark_authenticated = scope.get("state", {}).get(MARK_AUTHENTICATED, _do_nothing)
+    query = scope["query_string"].decode("latin-1")
+    return Request(scope["method"], scope["path"], query, headers, local_address, mark_authenticated)
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
+async def read_body(receive: Receive, limit: int, on_chunk: Callable[[bytearray], object] = _do_nothing) -> bytes:
     """Read the whole body.
 
     Args:
         limit: Bytes that the body may have.
+        on_chunk: Called with what has been read so far; may raise to refuse the rest.
 
     Raises:
-        BodyTooLarge: The body is longer. It is read to its end all the same, so that the client sees the answer
+        BodyTooLarge: The body is longer. Up to twice as much is read all the same, so that the client sees the answer
             instead of a broken connection.
         ClientDisconnected: The client disconnected before the end of the body.
+        AgentBayError: The body came too slowly.
     """
     body, size, more = bytearray(), 0, True
-    while more:
-        message = await receive()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while more and size <= 2 * limit:
+        try:
+            async with asyncio.timeout_at(began + _BODY_GRACE_SECONDS + size / _MIN_BODY_BYTES_PER_SECOND):
+                message = await receive()
+        except TimeoutError:
+            raise request_timeout() from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
         chunk = message.get("body", b"")
         size += len(chunk)
         if size <= limit:
             body += chunk
+            on_chunk(body)
+        else:
+            body.clear()
         more = message.get("more_body", False)
     if size > limit:
         raise BodyTooLarge

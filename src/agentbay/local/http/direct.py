@@ -6,7 +6,7 @@ import json
 
 from agentbay._wire.converter import MalformedError, structure, unstructure
 from agentbay._wire.tools import DirectToolCall
-from agentbay.errors import AuthenticationError
+from agentbay.errors import AuthenticationError, SessionNotFoundError
 from agentbay.local.api_errors import invalid_request, session_not_found
 from agentbay.local.handlers.catalogue import call_tool
 from agentbay.local.http.asgi import Request, Response, json_response
@@ -23,11 +23,21 @@ async def call_tool_directly(runtime: Runtime, session_id: str, request: Request
     if not runtime.direct_calls_enabled:
         raise session_not_found()
     session = runtime.sessions.find(session_id)
-    if not is_same_secret(request.headers.get("x-access-token", ""), session.token.encode()):
+    if not has_session_token(runtime, session_id, request):
         raise AuthenticationError("The X-Access-Token is not this session's.", 401, code="InvalidAccessToken")
+    request.mark_authenticated()
     call = _parse_tool_call(request, body)
     reply = await call_tool(session, call.tool, call.args)
     return json_response({"data": {"result": unstructure(reply)}})
+
+
+def has_session_token(runtime: Runtime, session_id: str, request: Request) -> bool:
+    """Return whether a request shows the token of a session."""
+    try:
+        session = runtime.sessions.find(session_id)
+    except SessionNotFoundError:
+        return False
+    return is_same_secret(request.headers.get("x-access-token", ""), session.token.encode())
 
 
 def _parse_tool_call(request: Request, body: bytes) -> DirectToolCall:

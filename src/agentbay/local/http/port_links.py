@@ -98,6 +98,7 @@ class PortLinks:
         path_and_query = f"{path}?{query}" if query else path
         target = ProxyTarget(session, port, path_and_query, prefix, base_url, origin if is_trusted else "")
         self._check(request, target)
+        request.mark_authenticated()
         return target
 
     def _check(self, request: Request, target: ProxyTarget) -> None:

@@ -33,6 +33,7 @@ async def serve_presigned_file(contexts: ContextService, request: Request, recei
     """
     token = request.path.removeprefix(PATH_PREFIX).partition("/")[0]
     context_id, key = verify_token(token, contexts.url_signing_key, request.method)
+    request.mark_authenticated()
     if request.method == "PUT":
         return await _put(contexts, context_id, key, request, receive)
     return await _get(contexts, context_id, key, head=request.method == "HEAD")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from agentbay._wire.converter import MalformedError
 from agentbay._wire.form import read_fields
@@ -22,6 +23,7 @@ from agentbay.local.runtime import Runtime
 
 _logger = logging.getLogger(__name__)
 
+_AUTHORIZATION = re.compile(r"(?:^|&)Authorization=([^&]*)&")
 _MAX_FORM_FIELDS = 1000
 _FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
@@ -42,6 +44,7 @@ async def call_action(
     fields = _fields(request, body)
     if not origin_check.has_valid_key(fields.get("Authorization", "")):
         raise not_logged_in()
+    request.mark_authenticated()
     name = fields.get("Action") or request.headers.get("x-acs-action", "")
     if (handler := registry.actions.get(name)) is None:
         raise unknown_action(name)
@@ -51,6 +54,12 @@ async def call_action(
     if isinstance(result, CreatedSessionData):
         return replace(response, on_undelivered=partial(runtime.sessions.delete_undelivered, result.session_id))
     return response
+
+
+def find_authorization(request: Request, beginning_of_body: bytes) -> list[str]:
+    """Return what may be the key, in the query and at the beginning of the form."""
+    texts = (request.query, beginning_of_body.decode("ascii", "replace"))
+    return [unquote_plus(value) for text in texts for value in _AUTHORIZATION.findall(text)]
 
 
 def _fields(request: Request, body: bytes) -> dict[str, str]:

@@ -6,11 +6,13 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
 
 from agentbay._wire.frames import MAX_FRAME_BYTES
+from agentbay.local.http.connection_limits import AnonymousConnections, HttpProtocol
 from agentbay.local.options import Options
 
 _KEEP_ALIVE_SECONDS = 75  # clients close an idle connection before that
@@ -33,6 +35,7 @@ class WebServer(uvicorn.Server):
         config = uvicorn.Config(
             app,
             loop="none",
+            http=partial(HttpProtocol, connections=AnonymousConnections()),  # type: ignore[arg-type]
             ssl_certfile=options.tls_cert,
             ssl_keyfile=options.tls_key,
             ws=cast("type[asyncio.Protocol]", _websocket_protocol),

@@ -225,7 +225,7 @@ class SessionTable:
         try:
             trash = self._state_dir.move_to_trash(session.directory)
         except OSError as error:
-            _logger.warning("files of %s are left: %s", session.session_id, error)
+            _logger.warning("files of %s are left: %s", session.session_id, error.strerror)
         else:
             self._start_task(self._remove_files(trash))
 
@@ -233,7 +233,7 @@ class SessionTable:
         try:
             await asyncio.to_thread(remove_tree, directory)
         except OSError as error:
-            _logger.warning("%s is left: %s", directory, error)
+            _logger.warning("%s is left: %s", directory.name, error.strerror)
 
     async def _delete_when_sandbox_dies(self, session: Session) -> None:
         await session.sandbox.wait_closed()

@@ -1,0 +1,102 @@
+"""The web server's HTTP protocol: uvicorn's, with limits for connections that have not shown a key.
+
+Any user of the machine can connect to the loopback. Such connections must not hold descriptors for long, so there is a
+time limit for the head of a request, and a limit of their number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import TYPE_CHECKING, Any
+
+from agentbay.local.http.asgi import MARK_AUTHENTICATED
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as UvicornProtocol, RequestResponseCycle
+else:
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as UvicornProtocol
+    except ImportError:  # httptools has no wheel for this Python
+        from uvicorn.protocols.http.h11_impl import H11Protocol as UvicornProtocol
+
+_HEAD_SECONDS = 10.0  # for a connection to send the head of a request, from its first byte or from its opening
+_MAX_ANONYMOUS = 512  # beyond these, the oldest ones are closed
+_HARD_LIMIT = 4096  # beyond these, new ones are closed at once
+_GRACE_SECONDS = 5.0  # for which a connection stays even so: honest clients may open many at once
+
+
+class AnonymousConnections:
+    """The connections that have not shown a valid secret yet, the oldest first."""
+
+    def __init__(self) -> None:
+        self._opened_at: dict[HttpProtocol, float] = {}
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # Half of the descriptors stay for sessions, whatever happens.
+        self._hard_limit = _HARD_LIMIT if soft == resource.RLIM_INFINITY else min(_HARD_LIMIT, soft // 2)
+
+    def add(self, connection: HttpProtocol) -> None:
+        """Count a new connection, and close others, or this one, if there are too many."""
+        now = asyncio.get_running_loop().time()
+        self._opened_at[connection] = now
+        while len(self._opened_at) > _MAX_ANONYMOUS:
+            oldest = next(iter(self._opened_at))
+            if now - self._opened_at[oldest] < _GRACE_SECONDS:
+                break
+            self._close(oldest)
+        if len(self._opened_at) > self._hard_limit:
+            self._close(connection)
+
+    def discard(self, connection: HttpProtocol) -> None:
+        """Forget a connection that is authenticated, or closed."""
+        self._opened_at.pop(connection, None)
+
+    def _close(self, connection: HttpProtocol) -> None:
+        self.discard(connection)
+        connection.transport.abort()
+
+
+class HttpProtocol(UvicornProtocol):
+    """uvicorn's protocol, with a time limit for heads and a count of anonymous connections."""
+
+    def __init__(self, *args: Any, connections: AnonymousConnections, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.app_state = {**self.app_state, MARK_AUTHENTICATED: self._mark_authenticated}  # goes into each scope
+        self._anonymous = connections
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_head_timer()
+        self._anonymous.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, *args: Any) -> None:
+        self._forget()  # another protocol has the connection from here on
+        super().handle_websocket_upgrade(*args)
+
+    def data_received(self, data: bytes) -> None:
+        last_request: RequestResponseCycle | None = self.cycle
+        if self._head_timer is None and (last_request is None or last_request.response_complete):
+            self._start_head_timer()
+        super().data_received(data)
+        if self.cycle is not last_request:  # a head is complete
+            self._stop_head_timer()
+
+    def _mark_authenticated(self) -> None:
+        self._anonymous.discard(self)
+
+    def _forget(self) -> None:
+        self._stop_head_timer()
+        self._anonymous.discard(self)
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
