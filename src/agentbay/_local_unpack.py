@@ -96,7 +96,7 @@ class _LimitedReader:
 
 
 class _LinkResolver:
-    """Decides which links stay inside, in the directory as it will be after the pull."""
+    """Decides which links stay inside the directory after the pull (path traversal)."""
 
     def __init__(self, root: Path, listed: Mapping[str, TreeEntry]) -> None:
         self._root, self._listed = root, listed
@@ -156,7 +156,7 @@ def _write_file(name: str, content: IO[bytes], member: tarfile.TarInfo, dir_fd: 
 
 @contextmanager
 def _open_parent(root: Path, path: str, *, create: bool = False) -> Iterator[tuple[str, int | None]]:
-    """Yield how to name an entry: its name, and the descriptor of its parent directory.
+    """Yield the name of an entry and the descriptor of its parent directory.
 
     Without descriptors of directories, it is the whole path and None.
 

@@ -128,7 +128,7 @@ class AsyncTreeTransfer:
         return report
 
     async def _list_both(self) -> tuple[TreeScan, TreeScan | None]:
-        """List both directories without what is ignored; None if the session has no such directory."""
+        """List both directories, or return None for a missing one in the session."""
         here = TreeScan()
         if await async_run_blocking(self._local.exists):
             here = await async_run_blocking(disk.scan_tree, self._local, self._ignored, digests=self._checksum)
@@ -147,7 +147,7 @@ class AsyncTreeTransfer:
         return here, there
 
     async def _send_archive(self, archive: disk.Archive, plan: TransferPlan, size: int) -> None:
-        """Upload an archive and unpack it, and again if another transfer took away its pieces."""
+        """Upload and unpack an archive, again if another transfer removed its pieces."""
         for _ in range(_STAGE_ATTEMPTS):
             staged = await self._stage_archive(archive, plan, size)
             script = scripts.unpack_script(self._remote, staged, secrets.token_hex(8), archive.digest)
@@ -209,7 +209,7 @@ class AsyncTreeTransfer:
         return staged
 
     async def _fetch_output(self, script: str, path: str, file: IO[bytes], limit: int) -> None:
-        """Run a script that writes a file in the session, fetch that file, and remove it there.
+        """Run a script that writes a file, fetch that file, and remove it.
 
         Raises:
             FileError: If it has more than `limit` bytes.

@@ -123,7 +123,7 @@ def _is_inert_markdown(source: str) -> bool:
 
 
 def _chart_document(forms: Mapping[str, Any]) -> str:
-    """Return an HTML document that draws a Vega or Plotly chart, or "" if there is none.
+    """Return HTML that draws a Vega or Plotly chart, or "".
 
     The notebook's own renderers would load what a chart names by URL with the rights of the user.
     """

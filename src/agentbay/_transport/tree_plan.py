@@ -62,7 +62,7 @@ class TreeScan:
         self._ignored = ignored
 
     def add(self, path: str, entry: TreeEntry) -> bool:
-        """Add an entry whose parents were added before, and return whether it is one of `entries`."""
+        """Add an entry below known parents, and return whether it is transferred."""
         if self._ignored is not None and self._ignored(path, entry.kind in (KIND_DIRECTORY, KIND_UNREADABLE)):
             self.protected.update(iter_parents(path))
             return False
@@ -175,7 +175,7 @@ def iter_parents(path: str) -> Iterator[str]:
 
 
 def leads_outside(path: str, target: str, read_link: Callable[[str], str | None]) -> bool:
-    """Return whether a symbolic link leads out of the directory, also by way of other links.
+    """Return whether a symbolic link leaves the directory, directly or through other links.
 
     Args:
         path: The link.

@@ -88,12 +88,12 @@ def decode_paths(text: str) -> list[str]:
 
 
 def pieces_script(staged: str) -> str:
-    """Return the script that prints the number and the size of each staged piece of an archive."""
+    """Return the script that prints number and size of each staged piece."""
     return f"[ ! -d {staged} ] || find {staged} -type f -name 'p*' -printf '%f %s\\n'"
 
 
 def piece_path(staged: str, number: int) -> str:
-    """Return the path of a staged piece; sorting by name gives the order."""
+    """Return the path of a staged piece, whose name sorts by number."""
     return f"{staged}/p{number:08}"
 
 
@@ -170,7 +170,7 @@ done' sh | base64
 
 
 def delete_script(root: str, staged: str) -> str:
-    """Return the script that removes the staged names, and prints which of them still exist.
+    """Return the script that removes staged names, and prints those that remain.
 
     Children come first. A directory that is not empty by then holds what was not to be removed, so it stays.
     """

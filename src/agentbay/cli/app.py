@@ -90,7 +90,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
 
 
 def _show_usage_error(error: Any, hint: str) -> None:
-    """Write an error of the argument parser: JSON, or the usage and the error in a box."""
+    """Write a parser error as JSON, or with the usage in a box."""
     if output.json:
         output.error_as_json({"type": "UsageError", "message": error.format_message(), "hint": hint})
         return

@@ -102,7 +102,7 @@ def follow_output(process: Process, out: WriteCallback, err: WriteCallback) -> i
 
 
 class _Follower:
-    """Writes the output of a job; after an interrupt, `follow()` continues where it stopped."""
+    """Writes a job's output, and resumes after an interrupt with `follow()`."""
 
     def __init__(self, process: Process, out: WriteCallback, err: WriteCallback) -> None:
         self._process, self._out, self._err = process, out, err

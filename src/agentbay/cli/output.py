@@ -93,7 +93,7 @@ class CommandOutput:
             print(f"(request {escape_control_characters(error.request_id)})", file=sys.stderr)
 
     def error_as_json(self, facts: Mapping[str, Any]) -> None:
-        """Write an error as one line of JSON, with the partial result of the command."""
+        """Write an error with the command's partial result as a JSON line."""
         print(_to_json({"error": facts, **self.partial_result}), file=sys.stderr)
 
     @contextmanager

@@ -97,7 +97,7 @@ def run(
 
 
 def _check_writable(target: Path) -> None:
-    """Refuse a target for outputs before the script runs, not when its results are there."""
+    """Refuse an unusable target for outputs before the script runs."""
     hint = "Name a directory with --out."
     if target.exists() and not target.is_dir():
         raise InvalidArgumentError(f"{target} is a file, so no outputs can go there.", hint=hint)

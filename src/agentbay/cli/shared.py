@@ -43,7 +43,7 @@ def make_group(about: str, epilog: str = "", **more: Any) -> typer.Typer:
 
 
 class WrapperCommand(TyperCommand):
-    """A command that runs another command, whose options must not be taken for its own."""
+    """A command that runs another command, and refuses options that may be either's."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse options of this command between the words of the other one."""

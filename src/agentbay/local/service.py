@@ -83,7 +83,7 @@ async def _drain(application: Application, seconds: float, skip_drain: asyncio.E
 
 
 async def _close_sessions(sessions: SessionTable, sandboxes: SandboxManager, end_now: asyncio.Event) -> None:
-    """End all sessions with their last uploads, or kill everything a few seconds after `end_now`."""
+    """End all sessions with their uploads, or kill them soon after `end_now`."""
     closing = asyncio.create_task(sessions.close())
     waiting_for_end = asyncio.create_task(end_now.wait())
     await asyncio.wait({closing, waiting_for_end}, return_when=asyncio.FIRST_COMPLETED)

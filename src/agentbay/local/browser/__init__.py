@@ -1,1 +1,1 @@
-"""The browser of a session: which program it is, how it starts, and when it has crashed."""
+"""The browser of a session: its program, start, and crashes."""

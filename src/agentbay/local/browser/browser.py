@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 class BrowserFailed(Exception):
-    """The browser could not be started; says why."""
+    """The browser could not be started, for this reason."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class BrowserFailed(Exception):
 
 
 class SessionBrowser:
-    """Starts the browser of a session when it is wanted, and again after a crash.
+    """Starts a session's browser on demand, and again after a crash.
 
     Attributes:
         port: Where it speaks the DevTools protocol, inside the session; 0 while it does not run.
@@ -77,7 +77,7 @@ class SessionBrowser:
             await self._launch(sandbox, engine, environment)
 
     async def restart_if_crashed(self, sandbox: Sandbox, environment: Mapping[str, str]) -> None:
-        """Start the browser again with the same options, if it was started and has ended.
+        """Restart the browser with the same options if it has ended.
 
         Raises:
             BrowserFailed: It did not come up.
@@ -87,7 +87,7 @@ class SessionBrowser:
             await self.start(sandbox, self._option, environment)
 
     async def stop(self, sandbox: Sandbox) -> None:
-        """End the browser, and wait until it has saved its profile and all its processes have gone."""
+        """End the browser, and wait for its profile and processes."""
         process, self._process = self._process, None
         self.port, self.path = 0, ""
         if process is None or process.done():

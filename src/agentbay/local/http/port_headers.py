@@ -1,4 +1,4 @@
-"""Headers that pass through a link: what a program in a session may learn, and what it may tell a browser.
+"""The headers that pass through a link, in either direction.
 
 Code in a session is not trusted. It must not learn credentials and cookies of other services on this host, nor the
 token of its own link, and must not act on the whole origin that the path of a link shares with the dashboard.
@@ -60,7 +60,7 @@ def _own_cookies(target: ProxyTarget, headers: Headers) -> bytes:
 
 
 def _own_url(target: ProxyTarget, url: bytes) -> bytes:
-    """Return a URL of this link as the program knows it, or b"" for any other URL."""
+    """Return this link's URL as the program knows it, or b"" for others."""
     base = target.base_url.encode("latin-1")
     path = url.removeprefix(base)
     return b"http://" + target.host_header + path if url.startswith(base) and path[:1] in (b"", b"/", b"?") else b""
@@ -94,7 +94,7 @@ def _rewrite_location(target: ProxyTarget, location: bytes) -> bytes:
 
 
 def _rewrite_cookie(target: ProxyTarget, cookie: bytes) -> bytes:
-    """Return a cookie that is sent to this link only, or b"" for one without a name."""
+    """Return a cookie confined to this link, or b"" without a name."""
     pair, *attributes = cookie.split(b";")
     if b"=" not in pair or not pair.partition(b"=")[0].strip():
         return b""

@@ -57,7 +57,7 @@ class ProxyTarget:
 
     @property
     def has_own_origin(self) -> bool:
-        """Whether a browser keeps the documents of this link apart from those of the runtime."""
+        """Whether browsers isolate this link's documents from the runtime's."""
         return not self.prefix
 
 

@@ -49,7 +49,7 @@ async def proxy_request(target: ProxyTarget, scope: Scope, receive: Receive, sen
 
 @contextmanager
 def limit_requests(session: Session) -> Iterator[None]:
-    """Count a request to a port of the session until the end of the block.
+    """Count a request to a port until the end of the block.
 
     Raises:
         ServiceUnavailableError: Too many are under way.

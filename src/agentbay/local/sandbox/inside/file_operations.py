@@ -173,7 +173,7 @@ def _write_file(request: WriteFile, context: OperationContext) -> WriteReply:
 
 
 def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
-    """Write a temporary file and rename it to `path`; return its size."""
+    """Write a temporary file, rename it to `path`, and return its size."""
     with _temporary_copy(path, source, mode, sync=sync) as (temporary, size), lock_for_change(path):
         os.rename(temporary, path)
     return size
@@ -181,7 +181,7 @@ def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
 
 @contextmanager
 def _temporary_copy(path: str, source: int, mode: int | None, *, sync: bool) -> Iterator[tuple[str, int]]:
-    """Yield the name and size of a temporary file beside `path`, to be renamed to it."""
+    """Yield name and size of a temporary file beside `path`."""
     temporary = os.path.join(os.path.dirname(path), TEMPORARY_PREFIX + os.urandom(8).hex())
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -73,7 +73,7 @@ class InitProcess:
         _detach_standard_streams()
 
     def send_descriptors(self) -> None:
-        """Send the service /proc, a socket that tells of unix sockets, and the listener for the proxy.
+        """Send the service /proc, a socket for socket diagnosis, and the proxy's listener.
 
         Raises:
             OSError: They could not be sent.
@@ -196,7 +196,7 @@ class InitProcess:
         self._send({"event": "refused", "id": request, "code": code, "message": reason[:_MAX_REASON_CHARACTERS]})
 
     def _send(self, message: Message, fds: Sequence[int] = ()) -> bool:
-        """Send a message to the service; if descriptors cannot be sent, refuse the request instead.
+        """Send a message, or a refusal if its descriptors cannot be sent.
 
         This process must survive every error here: other sandboxes of the same host uid can use up what the kernel
         allows to be in flight (ETOOMANYREFS).
@@ -279,7 +279,7 @@ class InitProcess:
             os.kill(-1, signal.SIGKILL)  # everything in this pid namespace but this process, atomically
 
     def _kill_commands(self) -> None:
-        """Kill every process but this one and file operations, which go on although a command may have stopped them."""
+        """Kill every process but this one and file operations, and continue these."""
         deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
         spared = {proc_fs.INIT_PID, os.getpid()} | self._file_operation_pids
         while time.monotonic() < deadline:
@@ -291,7 +291,7 @@ class InitProcess:
                 proc_fs.send_signal(self._proc, pid, signal.SIGKILL)
             self._reap()
             time.sleep(_KILL_RETRY_SECONDS)
-        for pid in self._file_operation_pids:
+        for pid in self._file_operation_pids:  # a command may have stopped them
             proc_fs.send_signal(self._proc, pid, signal.SIGCONT)
 
     def _reap(self) -> None:

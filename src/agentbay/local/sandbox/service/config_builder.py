@@ -18,7 +18,7 @@ _PREFIX_PARTS = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share")
 
 
 def make_template(isolation: IsolationMode, network: NetworkMode, owner: tuple[int, int] | None) -> SandboxTemplate:
-    """Return what sandboxes of this kind have in common; all have the same host ids so far."""
+    """Return the config that all sandboxes of this kind share."""
     return {"isolation": isolation, "host_network": network == "host", "owner": owner, "host_ids": owner}
 
 

@@ -1,4 +1,4 @@
-"""Host uids and gids for sandboxes, so that no two share what the kernel counts by user.
+"""Separate host uids and gids, since the kernel counts resources by user.
 
 Descriptors in flight, pipe buffers, signals and more are limited for each host uid, whatever the namespaces.
 """
@@ -39,7 +39,7 @@ class HostIdPool:
         return self._lock_fd < 0
 
     def acquire(self) -> HostIds | None:
-        """Return ids for a sandbox; None means those of the runtime."""
+        """Return ids for a sandbox, or None for those of the runtime."""
         if not self._free:
             return self._owner
         number = heapq.heappop(self._free)
@@ -51,14 +51,14 @@ class HostIdPool:
             heapq.heappush(self._free, ids[0])
 
     def close(self) -> None:
-        """Give the block of ids back; from now on all sandboxes would share the same ids."""
+        """Give the block of ids back, and share one set from now on."""
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._lock_fd, self._free = -1, []
 
 
 def _exists(number: int) -> bool:
-    """Return whether a uid and a gid exist in this user namespace; a container may have few."""
+    """Return whether a uid and a gid are mapped in this user namespace."""
     for name in ("uid_map", "gid_map"):
         lines = [line.split() for line in Path(f"/proc/self/{name}").read_text().splitlines()]
         if not any(int(first) <= number < int(first) + int(count) for first, _, count in lines):

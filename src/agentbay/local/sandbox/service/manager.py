@@ -169,7 +169,7 @@ class SandboxManager:
         return sandbox
 
     async def _create_with_fallbacks(self, spec: SandboxSpec) -> Sandbox:
-        """Create a sandbox; do without what only some machines offer, for this and all later ones."""
+        """Create a sandbox, without features that this machine turns out to lack."""
         while True:
             try:
                 return await self._create(spec)

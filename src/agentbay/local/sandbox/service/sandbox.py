@@ -342,7 +342,7 @@ class Sandbox:
         self._channel.send({"do": "kill_all"})
 
     def kill_commands(self) -> None:
-        """Kill every process but process 1 and file operations, which go on even if sandboxed code had stopped them."""
+        """Kill every process but process 1 and file operations, which are continued."""
         self._channel.send({"do": "kill_commands"})
 
     async def freeze(self) -> None:

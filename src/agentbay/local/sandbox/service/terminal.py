@@ -70,7 +70,7 @@ class Terminal:
         return True
 
     async def write_input_in_time(self, data: bytes, timeout: float) -> bool:
-        """Write input as soon as there is room for it, and return False if there is none in `timeout` seconds."""
+        """Write input when there is room, or return False after `timeout` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not self.write_input(data):

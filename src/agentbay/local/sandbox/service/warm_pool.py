@@ -22,7 +22,7 @@ _REFILL_DELAY_SECONDS = 0.03
 
 
 class PreforkedSandbox(NamedTuple):
-    """A process with control groups and host ids of its own that waits for its config.
+    """A waiting process with control groups and host ids of its own.
 
     Attributes:
         template: What it was preforked for, without the host ids.
@@ -59,7 +59,9 @@ class WarmPool:
         self._timer: asyncio.TimerHandle | None = None
 
     def acquire(self, template: SandboxTemplate, limits: Limits) -> PreforkedSandbox:
-        """Return a preforked sandbox with its limits set; all but its mounts descriptor is now the caller's.
+        """Return a preforked sandbox with its limits set.
+
+        Its descriptors become the caller's, except `mounts_fd`, which is closed.
 
         Raises:
             SetupFailed: In the step "descriptors" or "cgroup"; nothing is left then.
@@ -91,7 +93,7 @@ class WarmPool:
             self._spare = None
 
     def dispose(self, group: Cgroup | None, host_ids: HostIds | None) -> None:
-        """Remove the control groups of a sandbox that has ended, and take its host ids back."""
+        """Remove an ended sandbox's control groups, and take its host ids back."""
         if self.cgroups and group:
             self.cgroups.dispose(group)
         self._host_ids.release(host_ids)

@@ -104,7 +104,7 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
 
 
 def _read_attachment(fd: int) -> bytes:
-    """Read a memfd; anything else, such as a pipe, could block the reader for ever."""
+    """Read a memfd, and refuse descriptors that could block, such as pipes."""
     with open(fd, "rb") as file:
         # EINVAL for what is no memfd; without seals its sender could still change or enlarge it
         if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size > _MAX_ATTACHED_BYTES:

@@ -61,7 +61,7 @@ def unshare(flags: int) -> None:
 
 
 def fork_paused(flags: int) -> int:
-    """Fork a child that sleeps until it is killed, in new namespaces named by `flags`, and return its pid."""
+    """Fork a sleeping child in new namespaces, and return its pid."""
     pid = _checked(_libc.syscall(_NUMBERS["clone"], ctypes.c_ulong(flags | signal.SIGCHLD), 0, 0, 0, 0), "clone")
     while pid == 0:
         _libc.pause()
@@ -188,7 +188,7 @@ def drop_capabilities() -> None:
 
 
 def raise_permitted_capabilities() -> None:
-    """Make every permitted capability effective again, after a change of the effective uid has cleared them."""
+    """Make permitted capabilities effective again after a change of the effective uid."""
     header, data = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytearray(24)
     buffer = (ctypes.c_char * len(data)).from_buffer(data)
     _checked(_libc.syscall(_NUMBERS["capget"], header, buffer), "capget")

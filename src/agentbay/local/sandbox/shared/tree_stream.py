@@ -37,7 +37,7 @@ def check_relative_path(path: object) -> str:
 
 
 class FileContent:
-    """The content of a file, which ends where it cannot be read, so that its record can be completed.
+    """A file's content, which ends early where it cannot be read.
 
     Attributes:
         error: Why it ended early.

@@ -1,4 +1,4 @@
-"""Idmapped mounts: files that belong to one owner on disk appear as those of a sandbox's own host uid."""
+"""Idmapped mounts, which show one owner's files as a sandbox's host uid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Ids = tuple[int, int]
 
 
 def open_idmap(owner: Ids, user: Ids) -> int:
-    """Return a user namespace for idmapped mounts that show `owner` as `user`, and lower ids as they are.
+    """Return a user namespace that maps `owner` to `user` for idmapped mounts.
 
     Raises:
         SetupFailed: In the step "idmap".
