@@ -1,4 +1,4 @@
-"""Tokens of links to ports inside sessions, in the two forms that a URL can carry.
+"""Tokens of links to session ports, in the two forms that URLs carry.
 
 A token opens one port of one session, for at least one day and at most two, and not after the session's end. All tokens
 made on one day expire together, so that a repeated request returns the same link.
@@ -45,7 +45,7 @@ def resolve_port_token(sessions: SessionTable, token: str) -> tuple[Session, int
 
 
 def make_host_label(session: Session, port: int) -> str:
-    """Make the token of a port for a link whose host name carries it, as one DNS label."""
+    """Make a port's token for a link's host name, as one DNS label."""
     day = _expiry_day()
     signature = _sign_label(session, port, day)
     return f"{session.session_id.removeprefix(_SESSION_PREFIX)}-{port}-{day}-{signature}"
