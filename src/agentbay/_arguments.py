@@ -73,7 +73,7 @@ def _problem(name: str, wanted: str, value: object) -> Problem:
 
 
 class _Unknown:
-    """Stands for a type that is imported for type checkers only, and so cannot be checked."""
+    """Stands for a type that is imported for type checkers only."""
 
     def __getattr__(self, name: str) -> _Unknown:
         return self
@@ -231,7 +231,7 @@ _SIMPLE_CHECKS: dict[Any, tuple[str, TypeCheck]] = {
 
 
 def within(least: float, most: float, words: str) -> Rule:
-    """Return a rule for numbers, both ends included; NaN is refused too."""
+    """Return a rule for numbers within bounds, both included, without NaN."""
 
     def check(name: str, value: Any) -> None:
         if not least <= value <= most:
@@ -286,7 +286,7 @@ _HINTS = {
 
 
 def recheck(value: object) -> None:
-    """Check the attributes of a parameter object anew, since they may have been set after its construction.
+    """Check the attributes of a parameter object again, since they can be reassigned.
 
     Raises:
         InvalidArgumentError: As the constructor would.

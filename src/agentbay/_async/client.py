@@ -46,7 +46,7 @@ _CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
 
 
 class AsyncSessionBlock:
-    """A context manager that creates a session and deletes it at the end of the block."""
+    """A context manager that creates a session, and deletes it on exit."""
 
     def __init__(self, block: AbstractAsyncContextManager[AsyncSession, bool | None]) -> None:
         self._block = block

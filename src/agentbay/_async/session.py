@@ -422,7 +422,7 @@ class AsyncSession(AsyncSessionServices, Handle):
         return self.agent_bay.client
 
     async def _explain(self, error: AgentBayError) -> None:
-        """Add to a refusal when and why the session ended, or how to go on."""
+        """Add to a refusal why the session ended, or how to continue."""
         if isinstance(error, ConflictError):
             if "PAUS" in error.message:
                 error.hint = f"Session {self.session_id} is paused: call resume() first."

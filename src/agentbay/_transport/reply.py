@@ -103,7 +103,7 @@ def read_reply(action: Action[DataT], answer: HttpAnswer) -> Reply[DataT]:
 
 
 def _use_caller_names(action: Action[Any], message: str) -> str:
-    """Replace names on the wire in a service's message by those of the public parameters.
+    """Replace wire names in a service's message by public parameter names.
 
     A name of one word counts only before a colon, since it may be an ordinary word.
     """

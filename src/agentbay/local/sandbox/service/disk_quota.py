@@ -217,6 +217,6 @@ def _free_space(root: str) -> tuple[int, int]:
 
 
 def _lacks_inodes(root: str) -> bool:
-    """Return whether a file system has few inodes left; some, such as btrfs, have no number of them."""
+    """Return whether a file system that counts inodes has few left."""
     status = os.statvfs(root)
     return status.f_files > 0 and status.f_favail < status.f_files * MIN_FREE_FRACTION

@@ -23,7 +23,7 @@ class OpenFile(NamedTuple):
     status: os.stat_result
 
     def is_unlinked_on(self, device: int) -> bool:
-        """Return whether it is a regular file of a device without a name: a deleted one, or a memory file."""
+        """Return whether it is a deleted file or a memory file."""
         status = self.status
         return status.st_nlink == 0 and status.st_dev == device and stat.S_ISREG(status.st_mode)
 
@@ -56,7 +56,7 @@ def list_open_files(proc: int, pid: int) -> Iterator[OpenFile]:
 
 
 def deleted_mappings(proc: int, pid: int, device: int) -> dict[int, int]:
-    """Return the mapped bytes of deleted files of a device, by inode; their descriptors may be closed."""
+    """Return the mapped bytes of a device's deleted files, by inode."""
     found: dict[int, int] = {}
     try:
         fd = os.open(f"{pid}/maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
@@ -71,7 +71,7 @@ def deleted_mappings(proc: int, pid: int, device: int) -> dict[int, int]:
 
 
 def count_in_flight(proc: int, pid: int, file: OpenFile) -> int:
-    """Return how many descriptors wait in a socket to be received (SCM_RIGHTS); nothing shows what they lead to."""
+    """Return how many descriptors are queued in a socket (SCM_RIGHTS)."""
     if not stat.S_ISSOCK(file.status.st_mode):
         return 0
     lines = read_proc_file(proc, f"{pid}/fdinfo/{file.name}").splitlines()

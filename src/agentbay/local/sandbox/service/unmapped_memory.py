@@ -1,4 +1,4 @@
-"""Memory that no process maps, where no control group counts it: memory files, and buffers of unix sockets."""
+"""Unmapped memory that no control group counts: memory files and socket buffers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MESSAGE_HEADER, _ATTRIBUTE_HEADER, _SOCKET_HEADER_BYTES = struct.Struct("=IHHII
 
 
 class UnmappedMemory:
-    """Measures such memory of one sandbox, when the machine's available memory says that there may be some.
+    """Measures such memory of a sandbox when the machine's memory runs low.
 
     Args:
         diag: A netlink socket of the sandbox's network, for its unix sockets; None if the network is the host's.
@@ -36,7 +36,7 @@ class UnmappedMemory:
         self._measured_at = self._due_at = float("-inf")
 
     def measure(self, proc: int, pids: Collection[int]) -> dict[int, int]:
-        """Return the bytes by pid; memory files count for the first process that has them open."""
+        """Return the bytes by pid of the first process that holds them."""
         now = time.monotonic()
         available = _available_memory()
         self._available = max(self._available, available)
@@ -68,7 +68,7 @@ class UnmappedMemory:
 
 
 def unix_socket_bytes(diag: socket.socket) -> int:
-    """Return the bytes in the buffers of all unix sockets of the network that a netlink socket belongs to."""
+    """Return the bytes in unix socket buffers of a network namespace."""
     body = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, _SHOW_MEMORY, 0, 0)
     header = _MESSAGE_HEADER.pack(_MESSAGE_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 0, 0)
     total = count = 0

@@ -112,7 +112,7 @@ def _keep_dumpable() -> list[bytes]:
 
 
 def _limit_shm_segment() -> list[bytes]:
-    """Return instructions that refuse large System V segments, which nothing counts while none is attached."""
+    """Return instructions that refuse large System V segments, which can stay uncounted."""
     refuse = _bpf_statement(_RETURN, _ENOSPC)
     return [
         _bpf_statement(_LOAD, _ARG1_HIGH),
