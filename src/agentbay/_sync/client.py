@@ -47,7 +47,7 @@ _CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
 
 
 class SyncSessionBlock:
-    """A context manager that creates a session and deletes it at the end of the block."""
+    """A context manager that creates a session, and deletes it on exit."""
 
     def __init__(self, block: AbstractContextManager[Session, bool | None]) -> None:
         self._block = block

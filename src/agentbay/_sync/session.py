@@ -421,7 +421,7 @@ class Session(SyncSessionServices, Handle):
         return self.agent_bay.client
 
     def _explain(self, error: AgentBayError) -> None:
-        """Add to a refusal when and why the session ended, or how to go on."""
+        """Add to a refusal why the session ended, or how to continue."""
         if isinstance(error, ConflictError):
             if "PAUS" in error.message:
                 error.hint = f"Session {self.session_id} is paused: call resume() first."

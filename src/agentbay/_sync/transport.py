@@ -165,7 +165,7 @@ class SyncTransport:
             _raise_mapped(error, outgoing, deadline, self._proxy_for)
 
     def _proxy_for(self, url: str) -> str | None:
-        """Return the proxy on the way to a URL, as far as it is known."""
+        """Return the proxy on the way to a URL, if known."""
         if self._http_client is not None:  # its own settings decide
             return None
         return choose_proxy(self._proxy, self.settings.socket_path, httpx.URL(url))
@@ -362,7 +362,7 @@ def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
 
 
 def choose_proxy(proxy: str | None, socket: str, url: httpx.URL) -> str | None:
-    """Return the proxy for a URL: the given one, or the environment's, or None for the local socket."""
+    """Return the proxy for a URL, as given or from the environment."""
     return None if socket and is_local_socket(url) else proxy or environment_proxy(url.scheme, url.host)
 
 

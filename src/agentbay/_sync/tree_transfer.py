@@ -129,7 +129,7 @@ class SyncTreeTransfer:
         return report
 
     def _list_both(self) -> tuple[TreeScan, TreeScan | None]:
-        """List both directories without what is ignored; None if the session has no such directory."""
+        """List both directories, or return None for a missing one in the session."""
         here = TreeScan()
         if sync_run_blocking(self._local.exists):
             here = sync_run_blocking(disk.scan_tree, self._local, self._ignored, digests=self._checksum)
@@ -148,7 +148,7 @@ class SyncTreeTransfer:
         return here, there
 
     def _send_archive(self, archive: disk.Archive, plan: TransferPlan, size: int) -> None:
-        """Upload an archive and unpack it, and again if another transfer took away its pieces."""
+        """Upload and unpack an archive, again if another transfer removed its pieces."""
         for _ in range(_STAGE_ATTEMPTS):
             staged = self._stage_archive(archive, plan, size)
             script = scripts.unpack_script(self._remote, staged, secrets.token_hex(8), archive.digest)
@@ -208,7 +208,7 @@ class SyncTreeTransfer:
         return staged
 
     def _fetch_output(self, script: str, path: str, file: IO[bytes], limit: int) -> None:
-        """Run a script that writes a file in the session, fetch that file, and remove it there.
+        """Run a script that writes a file, fetch that file, and remove it.
 
         Raises:
             FileError: If it has more than `limit` bytes.
