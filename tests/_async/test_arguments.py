@@ -32,6 +32,7 @@ from agentbay import (
     Config,
     ContextSync,
     CreateSessionParams,
+    GitError,
     InvalidArgumentError,
     LifecyclePolicy,
     SyncPolicy,
@@ -261,6 +262,17 @@ async def test_ended_sessions_say_when_and_why(bay: AsyncAgentBay) -> None:
     assert "It was deleted." in message
     unknown = AsyncSession(bay, "session-unknown")
     assert "Session session-unknown does not exist" in (await unknown.command.run("ls")).error_message
+
+
+async def test_refusals_say_what_would_be_right(bay: AsyncAgentBay, session: AsyncSession) -> None:
+    """A refused path or host comes with what is wrong, and with the way out."""
+    context = (await bay.context.create("q")).unwrap().context
+    assert context is not None
+    params = CreateSessionParams(context_syncs=[ContextSync(context.id, "/etc/foo")])
+    assert "put it below the home directory" in (await bay.create(params)).error_message
+    assert "Not a directory" in (await session.file_system.write_file("x/y", "1")).error_message
+    with pytest.raises(GitError, match="allow_hosts="):
+        await session.git.clone("https://code.example.com/a/b")
 
 
 async def test_paused_sessions_say_how_to_go_on(bay: AsyncAgentBay) -> None:

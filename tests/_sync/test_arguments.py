@@ -33,6 +33,7 @@ from agentbay import (
     Config,
     ContextSync,
     CreateSessionParams,
+    GitError,
     InvalidArgumentError,
     LifecyclePolicy,
     SyncPolicy,
@@ -262,6 +263,17 @@ def test_ended_sessions_say_when_and_why(bay: AgentBay) -> None:
     assert "It was deleted." in message
     unknown = Session(bay, "session-unknown")
     assert "Session session-unknown does not exist" in (unknown.command.run("ls")).error_message
+
+
+def test_refusals_say_what_would_be_right(bay: AgentBay, session: Session) -> None:
+    """A refused path or host comes with what is wrong, and with the way out."""
+    context = (bay.context.create("q")).unwrap().context
+    assert context is not None
+    params = CreateSessionParams(context_syncs=[ContextSync(context.id, "/etc/foo")])
+    assert "put it below the home directory" in (bay.create(params)).error_message
+    assert "Not a directory" in (session.file_system.write_file("x/y", "1")).error_message
+    with pytest.raises(GitError, match="allow_hosts="):
+        session.git.clone("https://code.example.com/a/b")
 
 
 def test_paused_sessions_say_how_to_go_on(bay: AgentBay) -> None:

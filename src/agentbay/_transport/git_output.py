@@ -72,6 +72,8 @@ _HINTS: dict[type[GitError], str] = {
     GitTimeoutError: "Give it a longer timeout_ms.",
 }
 _REJECTED_AS_BEHIND = re.compile(r"\((?:fetch first|non-fast-forward|stale info)\)")
+_PROXY_REFUSAL = re.compile(r"CONNECT tunnel failed, response 403|from proxy after CONNECT")
+_PROXY_HINT = "The session's network does not allow this host: name it in allow_hosts= of local(), or in --allow-host."
 _REJECTED_HINT = "Pull first, or push with force if the remote's commits may be lost."
 
 
@@ -160,9 +162,15 @@ def _make_error(kind: type[_E], job: GitCommand, output: GitOutput, reason: str)
         output.exit_code,
         redact(output.stderr, *secrets),
         stdout=redact(output.stdout, *secrets),
-        hint=_HINTS.get(kind, "") or (_REJECTED_HINT if _REJECTED_AS_BEHIND.search(reason) else ""),
+        hint=_hint(kind, reason),
         request_id=output.request_id,
     )
+
+
+def _hint(kind: type[GitError], reason: str) -> str:
+    if _PROXY_REFUSAL.search(reason):
+        return _PROXY_HINT
+    return _HINTS.get(kind, "") or (_REJECTED_HINT if _REJECTED_AS_BEHIND.search(reason) else "")
 
 
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────

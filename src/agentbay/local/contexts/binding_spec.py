@@ -154,7 +154,10 @@ def _read(item: Mapping[str, Any]) -> BindingSpec:
         raise invalid_request("PersistenceDataList: each item needs a Path, absolute and of this system: /...")
     place = keys.normalize(path)
     if place == "/" or any(keys.relative_to(place, system) is not None for system in _SYSTEM_PATHS):
-        raise invalid_request(f"Path: a context cannot be at {place}.", "InvalidParameter.Path")
+        raise invalid_request(
+            f"Path: a context cannot be at {place}; put it below the home directory, such as /home/wuying/data.",
+            "InvalidParameter.Path",
+        )
     if item.get("Type") == "mount":
         return BindingSpec(context_id, path, place, SyncPolicy(), "", place, _read_mount(item.get("MountConfig") or {}))
     text = item.get("Policy") or ""

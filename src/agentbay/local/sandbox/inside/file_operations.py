@@ -154,9 +154,16 @@ def _read_file(request: ReadFile, context: OperationContext) -> ReadReply:
     return ReadReply(size=os.fstat(fd).st_size, read=sent)
 
 
+def _make_parents(path: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except FileExistsError as error:  # a file stands where a directory should, which "File exists" would not tell
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
+
+
 def _write_file(request: WriteFile, context: OperationContext) -> WriteReply:
     path = os.path.realpath(context.resolve(request.path))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    _make_parents(path)
     try:
         mode: int | None = os.stat(path).st_mode
     except FileNotFoundError:
