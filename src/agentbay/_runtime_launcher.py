@@ -101,14 +101,20 @@ class RuntimeLauncher:
             )
             assert child.stdin is not None
             assert child.stdout is not None
+            # A timer that still runs must not keep an interrupted program alive.
             watchdog = threading.Timer(_START_TIMEOUT_SECONDS, child.kill)
-            watchdog.start()
+            watchdog.daemon = True
             start_time = time.monotonic()
             try:
+                watchdog.start()
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.write(f"{self._key}\n")
                     child.stdin.flush()
                 line = child.stdout.readline()
+            except BaseException:
+                child.kill()
+                child.communicate()
+                raise
             finally:
                 watchdog.cancel()
             if " ready at " in line:

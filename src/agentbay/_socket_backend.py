@@ -11,7 +11,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import httpcore
@@ -24,6 +24,7 @@ class _DeadlineBackend:
     """
 
     deadline_at = math.inf
+    extend: Callable[[], Any] | None = None  # returns a later deadline, if a wait may go on after all
 
     def __init__(self, path: str = "") -> None:
         """Connect to any host, or always to the unix socket `path` if given."""
@@ -79,6 +80,12 @@ class AsyncDeadlineBackend(_DeadlineBackend, httpcore.AsyncNetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError(f"{self.socket_path}: {error.strerror}") from error
         return stream
+
+    async def extend_deadline(self) -> bool:
+        """Return whether a wait may go on beyond its deadline, which has then moved."""
+        if self.extend is not None:
+            self.deadline_at = await self.extend()
+        return self.extend is not None and self.deadline_at > time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
@@ -140,6 +147,14 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._drain_waiter = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        while True:
+            try:
+                return await self._read_once(max_bytes, timeout)
+            except httpcore.ReadTimeout:
+                if not await self._backend.extend_deadline():
+                    raise
+
+    async def _read_once(self, max_bytes: int, timeout: float | None) -> bytes:
         if self._backend.remaining(timeout) == 0:  # steady data would never make it wait, and so never end it
             raise httpcore.ReadTimeout("too late")
         if not self._buffer and not self._is_eof:
@@ -277,6 +292,12 @@ class SyncDeadlineBackend(_DeadlineBackend, httpcore.NetworkBackend):
             ) from error
         return _SyncStream(self, _UnixStream(sock))
 
+    def extend_deadline(self) -> bool:
+        """Return whether a wait may go on beyond its deadline, which has then moved."""
+        if self.extend is not None:
+            self.deadline_at = self.extend()
+        return self.extend is not None and self.deadline_at > time.monotonic()
+
     def sleep(self, seconds: float) -> None:
         """Sleep."""
         time.sleep(seconds)
@@ -332,12 +353,20 @@ class _SyncStream(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            data = self._stream.read(max_bytes, self._remaining_or_raise(timeout, httpcore.ReadTimeout))
+            data = self._read_until_deadline(max_bytes, timeout)
         except httpcore.ReadError as error:
             raise (httpcore.ConnectError(_NOT_SENT_MESSAGE) if self._is_write_incomplete else error) from error
         if not data and self._is_write_incomplete:
             raise httpcore.ConnectError(_NOT_SENT_MESSAGE)
         return data
+
+    def _read_until_deadline(self, max_bytes: int, timeout: float | None) -> bytes:
+        while True:
+            try:
+                return self._stream.read(max_bytes, self._remaining_or_raise(timeout, httpcore.ReadTimeout))
+            except httpcore.ReadTimeout:
+                if not self._backend.extend_deadline():
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         view = memoryview(buffer)

@@ -53,7 +53,8 @@ class AsyncConnectionPool(httpx.AsyncBaseTransport):
 
     The address `http://localhost` is reached through the unix socket `socket`, if that is not "".
 
-    The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends.
+    The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends, and
+    `extend`, which is asked for a later one when a wait for the answer has reached it.
     """
 
     def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int, socket: str = "") -> None:
@@ -84,6 +85,7 @@ class AsyncConnectionPool(httpx.AsyncBaseTransport):
     async def _send(self, kept: AsyncPooledConnection, request: httpx.Request) -> httpcore.Response:
         url, extensions = request.url, request.extensions
         kept.network.deadline_at = extensions.get("deadline", math.inf)
+        kept.network.extend = extensions.get("extend")
         scheme, host, port = kept.origin
         target = extensions.get("target", url.raw_path)
         core = httpcore.Request(

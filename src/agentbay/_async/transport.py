@@ -90,11 +90,15 @@ class AsyncTransport:
         self._closed = False
 
     async def call(
-        self, action: Action[DataT], deadline: Deadline | None = None, timeouts: Timeouts = NO_TIMEOUTS
+        self,
+        action: Action[DataT],
+        deadline: Deadline | None = None,
+        timeouts: Timeouts = NO_TIMEOUTS,
+        extend: AsyncCallable[float] | None = None,
     ) -> Reply[DataT]:
         """Send an action and return the service's reply.
 
-        Without a deadline it may take the client's time limit.
+        Without a deadline it may take the client's time limit. `extend` is asked for a later one when it is reached.
 
         Raises:
             AgentBayError: Typed by what happened; nothing that could be executed twice is sent twice.
@@ -106,7 +110,8 @@ class AsyncTransport:
             attempt += 1
             try:
                 return read_reply(
-                    action, await self._send_request(make_rpc_request(action, self.settings), deadline, timeouts)
+                    action,
+                    await self._send_request(make_rpc_request(action, self.settings), deadline, timeouts, extend),
                 )
             except AgentBayError as error:
                 if attempt > 1 and spec.not_found_is_success and isinstance(error, NotFoundError):
@@ -114,7 +119,12 @@ class AsyncTransport:
                 await self._wait_before_retry(error, attempt, spec.idempotent, deadline)
 
     async def call_direct(
-        self, link_url: str, call: DirectToolCall, deadline: Deadline, timeouts: Timeouts = NO_TIMEOUTS
+        self,
+        link_url: str,
+        call: DirectToolCall,
+        deadline: Deadline,
+        timeouts: Timeouts = NO_TIMEOUTS,
+        extend: AsyncCallable[float] | None = None,
     ) -> Reply[ToolReply]:
         """Call a tool directly at a session's own link.
 
@@ -126,7 +136,9 @@ class AsyncTransport:
         while True:
             attempt += 1
             try:
-                return read_direct_reply(await self._send_request(outgoing, deadline, timeouts), call.request_id)
+                return read_direct_reply(
+                    await self._send_request(outgoing, deadline, timeouts, extend), call.request_id
+                )
             except AgentBayError as error:
                 await self._wait_before_retry(error, attempt, False, deadline)
 
@@ -249,10 +261,17 @@ class AsyncTransport:
         _logger.debug("%s again in %.2f s: %s", error.action, pause, type(error).__name__)
         await async_sleep(pause)
 
-    async def _send_request(self, outgoing: HttpRequest, deadline: Deadline, timeouts: Timeouts) -> HttpAnswer:
+    async def _send_request(
+        self,
+        outgoing: HttpRequest,
+        deadline: Deadline,
+        timeouts: Timeouts,
+        extend: AsyncCallable[float] | None,
+    ) -> HttpAnswer:
         left = deadline.remaining_or_raise(outgoing.label)
         extensions = {
             "deadline": deadline.at,
+            "extend": extend,
             "timeout": {
                 "pool": left,
                 "connect": min(left, timeouts.connect or left),

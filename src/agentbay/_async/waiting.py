@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from .._concurrency import async_sleep
@@ -24,10 +25,52 @@ from ..errors import (
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
+    from .._wire.sessions import SessionDetail
     from ..models.context import ContextStatusData
     from .transport import AsyncTransport
 
 _ENDED_STATUSES = frozenset({"DELETED", "FINISH"})
+_PAUSED_STATUSES = frozenset({"PAUSING", "PAUSED", "RESUMING"})
+_STATE_TIMEOUT_SECONDS = 2.0  # for the state of a session whose call has reached its deadline
+_STATE_TIMEOUT_SHARE = 0.2  # of the call's own time, at most
+_PAUSE_POLL_SECONDS = 2.0  # between two looks at the state of a paused session
+
+
+class PauseExtension:
+    """Gives a call back the time for which its session was paused.
+
+    Args:
+        client: The transport that asks for the session's state.
+        session_id: The session.
+        deadline: The deadline of the call, which is moved.
+    """
+
+    def __init__(self, client: AsyncTransport, session_id: str, deadline: Deadline) -> None:
+        self._client, self._session_id, self._deadline = client, session_id, deadline
+        self._start = deadline.at - deadline.seconds
+        self._was_paused = False
+
+    async def extend(self) -> float:
+        """Return the deadline, which is later than before if the session was paused meanwhile."""
+        try:
+            patience = Deadline(min(_STATE_TIMEOUT_SECONDS, self._deadline.seconds * _STATE_TIMEOUT_SHARE))
+            reply = await self._client.call(GetSessionDetail(session_id=self._session_id), patience)
+            self._move_deadline(reply.data_or_raise())
+        except AgentBayError:  # the call itself then ends at its deadline
+            pass
+        return self._deadline.at
+
+    def _move_deadline(self, detail: SessionDetail) -> None:
+        now, deadline = time.monotonic(), self._deadline
+        if detail.pauses is not None:
+            spans = [(max(now - pause.began_ago, self._start), now - pause.ended_ago) for pause in detail.pauses]
+            lost_seconds = sum(max(ended - began, 0.0) for began, ended in spans)
+            deadline.at = max(deadline.at, self._start + deadline.seconds + lost_seconds)
+        elif self._was_paused and detail.status not in _PAUSED_STATUSES:
+            deadline.at = now + deadline.seconds  # how long the pause was is not known
+        self._was_paused = detail.status in _PAUSED_STATUSES
+        if self._was_paused:
+            deadline.at = max(deadline.at, now + _PAUSE_POLL_SECONDS)
 
 
 async def wait_until_gone(client: AsyncTransport, session_id: str, deadline: Deadline) -> None:

@@ -25,6 +25,7 @@ from ..errors import (
     SessionError,
     TransportError,
 )
+from .waiting import PauseExtension
 from .ws_connection import SEND_TIMEOUT_SECONDS, AsyncWsConnection, AsyncWsStream
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class AsyncWsClient:
 
         Its end must come within `timeout` seconds.
         """
-        return await (await self.websocket()).stream(target, data, Deadline(timeout))
+        deadline = Deadline(timeout)
+        extend = PauseExtension(self._session.agent_bay.client, self._session.session_id, deadline).extend
+        return await (await self.websocket()).stream(target, data, deadline, extend)
 
     async def aclose(self) -> None:
         """Close the connection, which fails every pending call.
@@ -154,7 +157,9 @@ class AsyncReconnectingWebSocket:
             raise arrival.error
         return arrival.data
 
-    async def stream(self, target: str, data: dict[str, Any], deadline: Deadline) -> AsyncWsStream:
+    async def stream(
+        self, target: str, data: dict[str, Any], deadline: Deadline, extend: AsyncCallable[float] | None = None
+    ) -> AsyncWsStream:
         """Send a request and return the stream of its events.
 
         Raises:
@@ -167,7 +172,7 @@ class AsyncReconnectingWebSocket:
         except BaseException:
             connection.end_exchange(frame.id)
             raise
-        return AsyncWsStream(connection, frame, arrivals, deadline)
+        return AsyncWsStream(connection, frame, arrivals, deadline, extend)
 
     async def send(self, target: str, data: dict[str, Any], deadline: Deadline | None = None) -> None:
         """Send a message that has no answer.

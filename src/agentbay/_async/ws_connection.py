@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from .._concurrency import AsyncCallable
 from .._transport.deadline import Deadline
 from .._transport.ws_protocol import (
     Arrival,
@@ -152,11 +153,17 @@ class AsyncWsStream:
     """
 
     def __init__(
-        self, connection: AsyncWsConnection, frame: Frame, arrivals: AsyncQueue[Any], deadline: Deadline
+        self,
+        connection: AsyncWsConnection,
+        frame: Frame,
+        arrivals: AsyncQueue[Any],
+        deadline: Deadline,
+        extend: AsyncCallable[float] | None = None,
     ) -> None:
         self.id = frame.id
         self.end: dict[str, Any] | None = None
         self._connection, self._frame, self._queue, self._deadline = connection, frame, arrivals, deadline
+        self._extend = extend
         self._error: AgentBayError | None = None
 
     async def __aenter__(self) -> AsyncWsStream:
@@ -184,12 +191,7 @@ class AsyncWsStream:
             raise self._error
         if self.end is not None:
             return None
-        try:
-            arrival = await self._queue.get(self._deadline.remaining())
-        except TimeoutError as error:
-            late = self._deadline.exceeded_error(self._frame.target)
-            await self._stop(late)
-            raise late from error
+        arrival = await self._next_arrival()
         if isinstance(arrival, StreamEvent):
             return arrival.data
         if arrival.error is not None:
@@ -197,6 +199,18 @@ class AsyncWsStream:
             raise arrival.error
         self.end = arrival.data
         return None
+
+    async def _next_arrival(self) -> Any:
+        while True:
+            try:
+                return await self._queue.get(self._deadline.remaining())
+            except TimeoutError as error:
+                if self._extend is not None:
+                    await self._extend()
+                if self._deadline.remaining() <= 0:
+                    late = self._deadline.exceeded_error(self._frame.target)
+                    await self._stop(late)
+                    raise late from error
 
     async def wait_end(self) -> dict[str, Any]:
         """Skip the remaining events and return the data of the end.

@@ -54,7 +54,8 @@ class SyncConnectionPool(httpx.BaseTransport):
 
     The address `http://localhost` is reached through the unix socket `socket`, if that is not "".
 
-    The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends.
+    The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends, and
+    `extend`, which is asked for a later one when a wait for the answer has reached it.
     """
 
     def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int, socket: str = "") -> None:
@@ -85,6 +86,7 @@ class SyncConnectionPool(httpx.BaseTransport):
     def _send(self, kept: SyncPooledConnection, request: httpx.Request) -> httpcore.Response:
         url, extensions = request.url, request.extensions
         kept.network.deadline_at = extensions.get("deadline", math.inf)
+        kept.network.extend = extensions.get("extend")
         scheme, host, port = kept.origin
         target = extensions.get("target", url.raw_path)
         core = httpcore.Request(

@@ -26,6 +26,7 @@ from ..errors import (
     SessionError,
     TransportError,
 )
+from .waiting import PauseExtension
 from .ws_connection import SEND_TIMEOUT_SECONDS, SyncWsConnection, SyncWsStream
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ class SyncWsClient:
 
         Its end must come within `timeout` seconds.
         """
-        return (self.websocket()).stream(target, data, Deadline(timeout))
+        deadline = Deadline(timeout)
+        extend = PauseExtension(self._session.agent_bay.client, self._session.session_id, deadline).extend
+        return (self.websocket()).stream(target, data, deadline, extend)
 
     def close(self) -> None:
         """Close the connection, which fails every pending call.
@@ -155,7 +158,9 @@ class SyncReconnectingWebSocket:
             raise arrival.error
         return arrival.data
 
-    def stream(self, target: str, data: dict[str, Any], deadline: Deadline) -> SyncWsStream:
+    def stream(
+        self, target: str, data: dict[str, Any], deadline: Deadline, extend: SyncCallable[float] | None = None
+    ) -> SyncWsStream:
         """Send a request and return the stream of its events.
 
         Raises:
@@ -168,7 +173,7 @@ class SyncReconnectingWebSocket:
         except BaseException:
             connection.end_exchange(frame.id)
             raise
-        return SyncWsStream(connection, frame, arrivals, deadline)
+        return SyncWsStream(connection, frame, arrivals, deadline, extend)
 
     def send(self, target: str, data: dict[str, Any], deadline: Deadline | None = None) -> None:
         """Send a message that has no answer.

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from .._concurrency import SyncCallable
 from .._transport.deadline import Deadline
 from .._transport.ws_protocol import (
     Arrival,
@@ -153,11 +154,17 @@ class SyncWsStream:
     """
 
     def __init__(
-        self, connection: SyncWsConnection, frame: Frame, arrivals: SyncQueue[Any], deadline: Deadline
+        self,
+        connection: SyncWsConnection,
+        frame: Frame,
+        arrivals: SyncQueue[Any],
+        deadline: Deadline,
+        extend: SyncCallable[float] | None = None,
     ) -> None:
         self.id = frame.id
         self.end: dict[str, Any] | None = None
         self._connection, self._frame, self._queue, self._deadline = connection, frame, arrivals, deadline
+        self._extend = extend
         self._error: AgentBayError | None = None
 
     def __enter__(self) -> SyncWsStream:
@@ -185,12 +192,7 @@ class SyncWsStream:
             raise self._error
         if self.end is not None:
             return None
-        try:
-            arrival = self._queue.get(self._deadline.remaining())
-        except TimeoutError as error:
-            late = self._deadline.exceeded_error(self._frame.target)
-            self._stop(late)
-            raise late from error
+        arrival = self._next_arrival()
         if isinstance(arrival, StreamEvent):
             return arrival.data
         if arrival.error is not None:
@@ -198,6 +200,18 @@ class SyncWsStream:
             raise arrival.error
         self.end = arrival.data
         return None
+
+    def _next_arrival(self) -> Any:
+        while True:
+            try:
+                return self._queue.get(self._deadline.remaining())
+            except TimeoutError as error:
+                if self._extend is not None:
+                    self._extend()
+                if self._deadline.remaining() <= 0:
+                    late = self._deadline.exceeded_error(self._frame.target)
+                    self._stop(late)
+                    raise late from error
 
     def wait_end(self) -> dict[str, Any]:
         """Skip the remaining events and return the data of the end.

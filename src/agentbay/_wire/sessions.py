@@ -84,8 +84,25 @@ class GetSession(Action[SessionData]):
 
 
 @pascal_payload
+class SessionPause:
+    """A time for which a session was paused.
+
+    Attributes:
+        began_ago: Seconds since it began.
+        ended_ago: Seconds since it ended, 0 if the session is still paused.
+    """
+
+    began_ago: float = 0.0
+    ended_ago: float = 0.0
+
+
+@pascal_payload
 class SessionDetail:
-    """Data of GetSessionDetail."""
+    """Data of GetSessionDetail.
+
+    Attributes:
+        pauses: The last pauses, from the local runtime only.
+    """
 
     status: str = ""
     image_id: str = ""
@@ -94,6 +111,7 @@ class SessionDetail:
     region_id: str = ""
     end_reason: str = ""
     end_time: str | None = None
+    pauses: list[SessionPause] | None = None
 
 
 @action("GetSessionDetail", idempotent=True, query=("SessionId",))

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentbay._wire.sessions import SessionDetail
+from agentbay._wire.sessions import SessionDetail, SessionPause
 from agentbay.local.api_errors import internal_error, session_not_found
 from agentbay.local.browser.browser import SessionBrowser
 from agentbay.local.ids import make_id
@@ -161,7 +161,10 @@ class Session:
 
     def detail(self) -> SessionDetail:
         """Describe the session, also after its end."""
+        freezes = self._sandbox.recent_freezes() if self._sandbox is not None else []
+        pauses = [SessionPause(began_ago=began, ended_ago=ended) for began, ended in freezes]
         return SessionDetail(
+            pauses=pauses,
             status=self.lifecycle.state.value,
             image_id=self.image_id,
             app_instance_id=self.app_instance_id,

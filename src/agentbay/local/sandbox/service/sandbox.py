@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -33,6 +34,7 @@ from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 _KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
 _MAX_DRAINING_PIPES = 64  # pipes of background processes that are still read, for each sandbox
 _SIGKILL_EXIT_CODE = 128 + signal.SIGKILL
+_MAX_REMEMBERED_FREEZES = 100
 _MAX_REPLY_BYTES = 4 << 30
 
 
@@ -61,6 +63,7 @@ class Sandbox:
         self._freezer: SignalFreezer | CgroupFreezer | None = None
         self._frozen_at: float | None = None
         self._frozen_total_seconds = 0.0  # in all earlier freezes
+        self._freezes: deque[tuple[float, float]] = deque(maxlen=_MAX_REMEMBERED_FREEZES)  # begin and end
         self._freeze_lock = asyncio.Lock()
         self._thawed = asyncio.Event()
         self._forked = asyncio.Event()  # set too when it failed to
@@ -363,7 +366,9 @@ class Sandbox:
             if self._frozen_at is None:
                 return
             await self._usable_freezer().thaw()
-            self._frozen_total_seconds += self._loop.time() - self._frozen_at
+            now = self._loop.time()
+            self._freezes.append((self._frozen_at, now))
+            self._frozen_total_seconds += now - self._frozen_at
             self._frozen_at = None
             self._thawed.set()
 
@@ -427,6 +432,12 @@ class Sandbox:
                 return False
             await asyncio.wait({ended}, timeout=remaining)
         return True
+
+    def recent_freezes(self) -> list[tuple[float, float]]:
+        """Return for each of the last freezes how many seconds ago it began and ended, 0 for the present moment."""
+        now = self._loop.time()
+        present = [] if self._frozen_at is None else [(self._frozen_at, now)]
+        return [(now - began, now - ended) for began, ended in (*self._freezes, *present)]
 
     def _unfrozen_seconds(self) -> float:
         """Return the time of a clock that stops while the sandbox is frozen."""
