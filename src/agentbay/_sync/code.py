@@ -80,7 +80,9 @@ class Code(SyncBaseService):
             stream = self.stream(code, language, timeout_s, context=context)
             return self._run_with_callbacks(stream, on_stdout, on_stderr, on_error)
         call = make_run_code(code, language, timeout_s, context)
-        return read_code_result(self.session._run_tool(call, timeout=call.timeout_s + _CODE_REPLY_MARGIN_SECONDS))
+        return read_code_result(
+            self.session._run_tool(call, timeout=call.timeout_s + _CODE_REPLY_MARGIN_SECONDS, extend_while_paused=True)
+        )
 
     run = run_code
     execute = run_code

@@ -60,7 +60,9 @@ class Command(SyncBaseService):
     ) -> CommandResult:
         limit = DEFAULT_COMMAND_TIMEOUT_MS if timeout_ms is None else math.ceil(timeout_ms)
         call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
-        return read_command_result(self.session._run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS))
+        return read_command_result(
+            self.session._run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True)
+        )
 
     run = execute_command
     exec = execute_command
