@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._arguments import checked_arguments
+from .._concurrency import SyncCallable
 from .._handles import Handle
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
 from .._transport.sessions import describe_end, label_error, to_session_info
@@ -48,7 +49,7 @@ from ..models.session import (
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .error_boundary import folded
 from .services import SyncSessionServices
-from .waiting import sync_contexts, wait_for_state, wait_until_gone
+from .waiting import PauseExtension, sync_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
@@ -378,7 +379,12 @@ class Session(SyncSessionServices, Handle):
         return SessionMetricsResult(request_id=result.request_id, success=True, metrics=metrics, raw=raw)
 
     def _run_tool(
-        self, tool: Tool, *, timeout: float | None = None, deadline: Deadline | None = None
+        self,
+        tool: Tool,
+        *,
+        timeout: float | None = None,
+        deadline: Deadline | None = None,
+        extend_while_paused: bool = False,
     ) -> Reply[ToolReply]:
         """Call a tool of this package's own, for the session's services.
 
@@ -386,30 +392,46 @@ class Session(SyncSessionServices, Handle):
             tool: The tool and its arguments.
             timeout: Seconds it may take; None is the client's time limit.
             deadline: When it must have ended, instead of `timeout`.
+            extend_while_paused: Whether the time for which the session is paused does not count.
         """
         deadline = deadline or Deadline(timeout or self.timeout)
-        return self._send_tool(tool.tool, tool_arguments(tool), deadline, NO_TIMEOUTS)
+        extend = PauseExtension(self._client, self.session_id, deadline).extend if extend_while_paused else None
+        return self._send_tool(tool.tool, tool_arguments(tool), deadline, NO_TIMEOUTS, extend=extend)
 
     def _send_tool(
-        self, name: str, args: dict[str, Any], deadline: Deadline, timeouts: Timeouts, auto_gen_session: bool = False
+        self,
+        name: str,
+        args: dict[str, Any],
+        deadline: Deadline,
+        timeouts: Timeouts,
+        auto_gen_session: bool = False,
+        extend: SyncCallable[float] | None = None,
     ) -> Reply[ToolReply]:
         try:
-            return self._send_tool_call(name, normalize_arguments(name, args), deadline, timeouts, auto_gen_session)
+            return self._send_tool_call(
+                name, normalize_arguments(name, args), deadline, timeouts, auto_gen_session, extend
+            )
         except (ConflictError, SessionNotFoundError) as error:
             self._explain(error)
             raise
 
     def _send_tool_call(
-        self, name: str, args: dict[str, Any], deadline: Deadline, timeouts: Timeouts, auto_gen_session: bool
+        self,
+        name: str,
+        args: dict[str, Any],
+        deadline: Deadline,
+        timeouts: Timeouts,
+        auto_gen_session: bool,
+        extend: SyncCallable[float] | None,
     ) -> Reply[ToolReply]:
         server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
-            return self._client.call_direct(self.link_url, call, deadline, timeouts)
+            return self._client.call_direct(self.link_url, call, deadline, timeouts, extend)
         action = CallMcpTool(
             session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session
         )
-        reply = self._client.call(action, deadline, timeouts)
+        reply = self._client.call(action, deadline, timeouts, extend)
         if reply.data is None:
             raise ReplyError("Empty response data", action=reply.action, request_id=reply.request_id)
         return reply

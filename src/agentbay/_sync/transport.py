@@ -91,11 +91,15 @@ class SyncTransport:
         self._closed = False
 
     def call(
-        self, action: Action[DataT], deadline: Deadline | None = None, timeouts: Timeouts = NO_TIMEOUTS
+        self,
+        action: Action[DataT],
+        deadline: Deadline | None = None,
+        timeouts: Timeouts = NO_TIMEOUTS,
+        extend: SyncCallable[float] | None = None,
     ) -> Reply[DataT]:
         """Send an action and return the service's reply.
 
-        Without a deadline it may take the client's time limit.
+        Without a deadline it may take the client's time limit. `extend` is asked for a later one when it is reached.
 
         Raises:
             AgentBayError: Typed by what happened; nothing that could be executed twice is sent twice.
@@ -107,7 +111,8 @@ class SyncTransport:
             attempt += 1
             try:
                 return read_reply(
-                    action, self._send_request(make_rpc_request(action, self.settings), deadline, timeouts)
+                    action,
+                    self._send_request(make_rpc_request(action, self.settings), deadline, timeouts, extend),
                 )
             except AgentBayError as error:
                 if attempt > 1 and spec.not_found_is_success and isinstance(error, NotFoundError):
@@ -115,7 +120,12 @@ class SyncTransport:
                 self._wait_before_retry(error, attempt, spec.idempotent, deadline)
 
     def call_direct(
-        self, link_url: str, call: DirectToolCall, deadline: Deadline, timeouts: Timeouts = NO_TIMEOUTS
+        self,
+        link_url: str,
+        call: DirectToolCall,
+        deadline: Deadline,
+        timeouts: Timeouts = NO_TIMEOUTS,
+        extend: SyncCallable[float] | None = None,
     ) -> Reply[ToolReply]:
         """Call a tool directly at a session's own link.
 
@@ -127,7 +137,7 @@ class SyncTransport:
         while True:
             attempt += 1
             try:
-                return read_direct_reply(self._send_request(outgoing, deadline, timeouts), call.request_id)
+                return read_direct_reply(self._send_request(outgoing, deadline, timeouts, extend), call.request_id)
             except AgentBayError as error:
                 self._wait_before_retry(error, attempt, False, deadline)
 
@@ -248,10 +258,17 @@ class SyncTransport:
         _logger.debug("%s again in %.2f s: %s", error.action, pause, type(error).__name__)
         sync_sleep(pause)
 
-    def _send_request(self, outgoing: HttpRequest, deadline: Deadline, timeouts: Timeouts) -> HttpAnswer:
+    def _send_request(
+        self,
+        outgoing: HttpRequest,
+        deadline: Deadline,
+        timeouts: Timeouts,
+        extend: SyncCallable[float] | None,
+    ) -> HttpAnswer:
         left = deadline.remaining_or_raise(outgoing.label)
         extensions = {
             "deadline": deadline.at,
+            "extend": extend,
             "timeout": {
                 "pool": left,
                 "connect": min(left, timeouts.connect or left),

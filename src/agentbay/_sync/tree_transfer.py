@@ -250,7 +250,7 @@ class SyncTreeTransfer:
 
     def _run_command(self, command: str) -> str:
         call = Shell(command=mark_internal(command), timeout_ms=int(_COMMAND_TIMEOUT_SECONDS * 1000))
-        reply = self._session._run_tool(call, timeout=_COMMAND_TIMEOUT_SECONDS + 10)
+        reply = self._session._run_tool(call, timeout=_COMMAND_TIMEOUT_SECONDS + 10, extend_while_paused=True)
         result = read_command_result(reply)
         if not result.success:
             if result.exception is not None:
