@@ -19,6 +19,7 @@ from agentbay import (
     BrowserFingerprintContext,
     ContextSync,
     CreateSessionParams,
+    DirectoryEntry,
     DirectoryListResult,
     ExtensionOption,
     FileInfoResult,
@@ -30,6 +31,7 @@ from agentbay import (
     UploadPolicy,
     WhiteList,
 )
+from agentbay.models.base import IterableResult
 
 NAMES = [name for name in agentbay.__all__ if name not in ("__version__",)]
 RESULTS = [v for v in (getattr(agentbay, n) for n in NAMES) if isinstance(v, type) and issubclass(v, BaseResult)]
@@ -153,6 +155,16 @@ def test_collections_are_never_none() -> None:
     assert FileInfoResult().file_info == {}
     entry = DirectoryListResult(entries=[{"name": "a", "isDirectory": True}]).entries[0]
     assert (entry.name, entry.is_directory, entry.is_file, entry.size) == ("a", True, False, 0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RESULTS if issubclass(kind, IterableResult)])
+def test_lists_can_be_iterated(kind: type[Any]) -> None:
+    """A result that holds a list has its length and its items, and is true by its success."""
+    items = [DirectoryEntry("a")] if kind is DirectoryListResult else [{"id": 1}]
+    result = kind(success=True, **{kind._LIST_FIELD: items})
+    assert (len(result), list(result)) == (1, items)
+    assert bool(kind(success=True)) is True
+    assert (len(kind()), list(kind())) == (0, [])
 
 
 def test_metrics_by_either_name() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
 from ..errors import AgentBayError
 
 _R = TypeVar("_R", bound="BaseResult")
+ItemT = TypeVar("ItemT")
 _URL = re.compile(r"\b([a-z]+://)(?:[^\s/@'\"]*@)?([^\s/'\"?#]+)[^\s'\"]*")
 
 
@@ -93,6 +95,19 @@ class BaseResult(ApiResponse, _ExceptionSlot):
     def _success_html(self) -> str | None:
         """Return the HTML of a successful result, or None to use `repr`."""
         return None
+
+
+class IterableResult(Generic[ItemT]):
+    """Gives a result that holds a list its length and iteration."""
+
+    _LIST_FIELD = ""
+
+    def __iter__(self) -> Iterator[ItemT]:
+        items: list[ItemT] = getattr(self, self._LIST_FIELD)
+        return iter(items)
+
+    def __len__(self) -> int:
+        return len(getattr(self, self._LIST_FIELD))
 
 
 @define(slots=False)

@@ -16,6 +16,7 @@ class CommandResult(BaseResult):
 
     Attributes:
         output: `stdout` followed by `stderr`.
+        error_message: Standard error of a failed command, or a sentence with its exit code.
         exit_code: Exit code of the command; 128 + N if signal N ended it; -1 if the command ran out of time, or could
             not run at all.
         stdout, stderr: What the command wrote to each stream.

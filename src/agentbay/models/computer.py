@@ -7,7 +7,7 @@ from enum import Enum
 
 from attrs import define, field
 
-from .base import BaseResult, list_or_empty
+from .base import BaseResult, IterableResult, list_or_empty
 
 
 class MouseButton(str, Enum):
@@ -72,8 +72,10 @@ class AppProcess:
 
 
 @define(slots=False)
-class WindowListResult(BaseResult):
+class WindowListResult(BaseResult, IterableResult[Window]):
     """Windows in `windows`, in the order of the service, [] on failure."""
+
+    _LIST_FIELD = "windows"
 
     windows: list[Window] = field(default=None, converter=list_or_empty)
     error_message: str = ""
@@ -88,16 +90,20 @@ class WindowInfoResult(BaseResult):
 
 
 @define(slots=False)
-class InstalledAppListResult(BaseResult):
+class InstalledAppListResult(BaseResult, IterableResult[InstalledApp]):
     """Installed applications in `data`, [] on failure."""
+
+    _LIST_FIELD = "data"
 
     data: list[InstalledApp] = field(default=None, converter=list_or_empty)
     error_message: str = ""
 
 
 @define(slots=False)
-class ProcessListResult(BaseResult):
+class ProcessListResult(BaseResult, IterableResult[AppProcess]):
     """Processes of applications in `data`, [] on failure."""
+
+    _LIST_FIELD = "data"
 
     data: list[AppProcess] = field(default=None, converter=list_or_empty)
     error_message: str = ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from .._arguments import checked_arguments
-from .base import BaseResult, OperationResult, list_or_empty
+from .base import BaseResult, IterableResult, OperationResult, list_or_empty
 from .context import ContextStatusData
 
 
@@ -88,7 +88,7 @@ else:
 
 
 @define(slots=False)
-class ContextListResult(BaseResult):
+class ContextListResult(BaseResult, IterableResult[Context]):
     """One page of contexts.
 
     Attributes:
@@ -97,6 +97,8 @@ class ContextListResult(BaseResult):
         max_results: Page size that was used.
         total_count: Number of contexts on all pages.
     """
+
+    _LIST_FIELD = "contexts"
 
     contexts: list[Context] = field(default=None, converter=list_or_empty)
     next_token: str | None = None
@@ -141,7 +143,7 @@ class ContextFileEntry:
 
 
 @define(slots=False)
-class ContextFileListResult(BaseResult):
+class ContextFileListResult(BaseResult, IterableResult[ContextFileEntry]):
     """One page of the files in a folder of a context.
 
     Attributes:
@@ -150,6 +152,8 @@ class ContextFileListResult(BaseResult):
         next_token: Cursor of the next page; None or "" on the last.
         error_message: What went wrong, or "". Keyword only.
     """
+
+    _LIST_FIELD = "entries"
 
     entries: list[ContextFileEntry] = field(default=None, converter=list_or_empty)
     count: int | None = None
@@ -201,8 +205,10 @@ class ClearContextResult(OperationResult):
 
 
 @define(slots=False)
-class ContextInfoResult(BaseResult):
+class ContextInfoResult(BaseResult, IterableResult[ContextStatusData]):
     """The running and finished transfers between contexts and a session."""
+
+    _LIST_FIELD = "context_status_data"
 
     success: bool = True
     context_status_data: list[ContextStatusData] = field(default=None, converter=list_or_empty)
@@ -244,8 +250,10 @@ class ContextBinding:
 
 
 @define(slots=False)
-class ContextBindingsResult(BaseResult):
+class ContextBindingsResult(BaseResult, IterableResult[ContextBinding]):
     """The contexts that are bound to a session."""
+
+    _LIST_FIELD = "bindings"
 
     bindings: list[ContextBinding] = field(default=None, converter=list_or_empty)
     error_message: str = ""

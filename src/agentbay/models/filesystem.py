@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .base import BaseResult, BoolResult, dict_or_empty, list_or_empty
+from .base import BaseResult, BoolResult, IterableResult, dict_or_empty, list_or_empty
 
 
 @define(slots=False)
@@ -68,11 +68,13 @@ def _make_entries(values: Sequence[DirectoryEntry | dict[str, Any]] | None) -> l
 
 
 @define(slots=False)
-class DirectoryListResult(BaseResult):
+class DirectoryListResult(BaseResult, IterableResult[DirectoryEntry]):
     """The entries of a directory, in the order of the service.
 
     The local runtime sorts them by name.
     """
+
+    _LIST_FIELD = "entries"
 
     entries: list[DirectoryEntry] = field(default=None, converter=_make_entries)
     error_message: str = ""
@@ -157,11 +159,13 @@ class MultipleFileContentResult(BaseResult):
 
 
 @define(slots=False)
-class FileSearchResult(BaseResult):
+class FileSearchResult(BaseResult, IterableResult[str]):
     """The paths that match, in the order of the service.
 
     The local runtime sorts them.
     """
+
+    _LIST_FIELD = "matches"
 
     matches: list[str] = field(default=None, converter=list_or_empty)
     error_message: str = ""
@@ -188,11 +192,13 @@ class FileChangeEvent:
 
 
 @define(slots=False)
-class FileChangeResult(BaseResult):
+class FileChangeResult(BaseResult, IterableResult[FileChangeEvent]):
     """Changes of files, sorted by path.
 
     `raw_data` is the text that the service sent.
     """
+
+    _LIST_FIELD = "events"
 
     events: list[FileChangeEvent] = field(default=None, converter=list_or_empty)
     raw_data: str = ""

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 
 from ..errors import AgentBayError
-from .base import BaseResult, list_or_empty
+from .base import BaseResult, IterableResult, list_or_empty
 
 
 @define(slots=False)
@@ -169,8 +169,10 @@ class GitLogEntry:
 
 
 @define(slots=False)
-class GitLogResult(GitResult):
+class GitLogResult(GitResult, IterableResult[GitLogEntry]):
     """Commits, newest first."""
+
+    _LIST_FIELD = "entries"
 
     entries: list[GitLogEntry] = field(default=None, converter=list_or_empty)
 
@@ -184,11 +186,13 @@ class GitBranchInfo:
 
 
 @define(slots=False)
-class GitBranchListResult(GitResult):
+class GitBranchListResult(GitResult, IterableResult[GitBranchInfo]):
     """The local branches, sorted by name.
 
     `current` is checked out, or "".
     """
+
+    _LIST_FIELD = "branches"
 
     branches: list[GitBranchInfo] = field(default=None, converter=list_or_empty)
     current: str = ""

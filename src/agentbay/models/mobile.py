@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field
 
 from .._arguments import checked_arguments
-from .base import BaseResult, list_or_empty
+from .base import BaseResult, IterableResult, list_or_empty
 
 
 class MobileSimulateMode(str, Enum):
@@ -133,7 +133,7 @@ class ExtraConfigs(ModelChecks):
 
 
 @define(slots=False)
-class UIElementListResult(BaseResult):
+class UIElementListResult(BaseResult, IterableResult[dict[str, Any]]):
     """Elements of a phone's screen.
 
     Attributes:
@@ -141,6 +141,8 @@ class UIElementListResult(BaseResult):
         raw: The tool's own text.
         format: "json" or "xml"; as XML there is only `raw`.
     """
+
+    _LIST_FIELD = "elements"
 
     elements: list[dict[str, Any]] = field(default=None, converter=list_or_empty)
     raw: str = field(default="", repr=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from attrs import define, field
 
-from .base import BaseResult, dict_or_empty, list_or_empty
+from .base import BaseResult, IterableResult, dict_or_empty, list_or_empty
 
 SessionT = TypeVar("SessionT")
 
@@ -144,7 +144,7 @@ class SessionResult(BaseResult, Generic[SessionT]):
 
 
 @define(slots=False)
-class SessionListResult(BaseResult):
+class SessionListResult(BaseResult, IterableResult[dict[str, str]]):
     """One page of sessions.
 
     Attributes:
@@ -154,6 +154,8 @@ class SessionListResult(BaseResult):
         max_results: Page size that was used.
         total_count: Number of matching sessions on all pages.
     """
+
+    _LIST_FIELD = "session_ids"
 
     session_ids: list[dict[str, str]] = field(default=None, converter=list_or_empty)
     next_token: str = ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .base import BaseResult, list_or_empty
+from .base import BaseResult, IterableResult, list_or_empty
 
 
 @define(slots=False)
@@ -39,8 +39,10 @@ class McpToolResult(BaseResult):
 
 
 @define(slots=False)
-class McpToolsResult(BaseResult):
+class McpToolsResult(BaseResult, IterableResult[McpTool]):
     """The tools that a session offers."""
+
+    _LIST_FIELD = "tools"
 
     tools: list[McpTool] = field(default=None, converter=list_or_empty)
     success: bool = field(default=False, kw_only=True)
