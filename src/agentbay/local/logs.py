@@ -22,7 +22,7 @@ def _escape(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record as one line, with the lines of a traceback indented below it."""
+    """Formats a record as one line, with its traceback indented below."""
 
     def __init__(self) -> None:
         super().__init__(_TEXT)

@@ -164,7 +164,7 @@ class Application:
         return await cancel_on_disconnect(call, receive)
 
     def _has_valid_secret(self, request: Request, beginning_of_body: bytes) -> bool:
-        """Return whether a request shows the key, or its session's token, before its body has been read."""
+        """Return whether a request shows a key or token, before reading its body."""
         if match := _DIRECT_CALL_PATH.fullmatch(request.path):
             return has_session_token(self._runtime, match[1], request)
         values = find_authorization(request, beginning_of_body)

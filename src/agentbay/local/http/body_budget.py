@@ -1,4 +1,4 @@
-"""A budget of memory for request bodies that have not shown a valid key yet."""
+"""A memory budget for request bodies without a valid key so far."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BodyBudget:
 
     @contextmanager
     def watch(self, request: Request) -> Iterator[Callable[[bytearray], None]]:
-        """Yield a function that is called with a body as far as it has been read, and raises if it must not go on."""
+        """Yield a function that checks a body while it arrives, and may raise."""
         reserved, checked, authenticated = 0, False, False
 
         def on_chunk(body: bytearray) -> None:

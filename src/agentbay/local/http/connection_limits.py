@@ -1,4 +1,4 @@
-"""The web server's HTTP protocol: uvicorn's, with limits for connections that have not shown a key.
+"""Uvicorn's HTTP protocol, with limits for connections without a key so far.
 
 Any user of the machine can connect to the loopback. Such connections must not hold descriptors for long, so there is a
 time limit for the head of a request, and a limit of their number.
@@ -36,7 +36,7 @@ class AnonymousConnections:
         self._hard_limit = _HARD_LIMIT if soft == resource.RLIM_INFINITY else min(_HARD_LIMIT, soft // 2)
 
     def add(self, connection: HttpProtocol) -> None:
-        """Count a new connection, and close others, or this one, if there are too many."""
+        """Count a new connection, and close the oldest or itself above the limits."""
         now = asyncio.get_running_loop().time()
         self._opened_at[connection] = now
         while len(self._opened_at) > _MAX_ANONYMOUS:

@@ -57,7 +57,7 @@ async def call_action(
 
 
 def find_authorization(request: Request, beginning_of_body: bytes) -> list[str]:
-    """Return what may be the key, in the query and at the beginning of the form."""
+    """Return possible keys from the query and the form's beginning."""
     texts = (request.query, beginning_of_body.decode("ascii", "replace"))
     return [unquote_plus(value) for text in texts for value in _AUTHORIZATION.findall(text)]
 
