@@ -73,7 +73,7 @@ def _problem(name: str, wanted: str, value: object) -> Problem:
 
 
 class _Unknown:
-    """Stands for a type that is imported for type checkers only."""
+    """Stands for a type that only type checkers import, which is not checked."""
 
     def __getattr__(self, name: str) -> _Unknown:
         return self
@@ -231,7 +231,7 @@ _SIMPLE_CHECKS: dict[Any, tuple[str, TypeCheck]] = {
 
 
 def within(least: float, most: float, words: str) -> Rule:
-    """Return a rule for numbers within bounds, both included, without NaN."""
+    """Return a rule for numbers between two ends, which also refuses NaN."""
 
     def check(name: str, value: Any) -> None:
         if not least <= value <= most:
@@ -286,7 +286,9 @@ _HINTS = {
 
 
 def recheck(value: object) -> None:
-    """Check the attributes of a parameter object again, since they can be reassigned.
+    """Check the attributes of a parameter object again.
+
+    They may have been set after its construction.
 
     Raises:
         InvalidArgumentError: As the constructor would.

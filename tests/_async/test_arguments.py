@@ -71,7 +71,7 @@ def public_functions() -> list[Any]:
 
 @pytest.mark.parametrize("function", public_functions())
 def test_every_parameter_is_checked(function: Any) -> None:
-    """A value of a foreign type is refused at every public parameter, by its name."""
+    """Every public parameter refuses a value of a foreign type by its name."""
     check: ArgumentCheck = function.argument_check
     for name in check.names:
         if name in OWN_ANSWERS or (name == "timeout_ms" and function is Config.__init__):
@@ -140,7 +140,7 @@ CALLS: list[tuple[str, Call]] = [
 
 @pytest.mark.parametrize(("message", "call"), CALLS, ids=[message for message, _ in CALLS])
 async def test_wrong_arguments(bay: AsyncAgentBay, session: AsyncSession, message: str, call: Call) -> None:
-    """A wrong argument is refused by the name of its parameter, in the result or by an exception."""
+    """A wrong argument is refused by its parameter's name, raised or in the result."""
     try:
         outcome = await call(bay, session)
     except (AgentBayError, ValueError) as error:
@@ -253,7 +253,7 @@ async def test_forgotten_steps_are_named(bay: AsyncAgentBay) -> None:
 
 
 async def test_ended_sessions_say_when_and_why(bay: AsyncAgentBay) -> None:
-    """A call to a deleted session tells its id, and when and why it ended."""
+    """A call to a deleted session tells when and why it ended."""
     gone = (await bay.create()).unwrap().session
     assert gone is not None
     await gone.delete()
@@ -265,7 +265,7 @@ async def test_ended_sessions_say_when_and_why(bay: AsyncAgentBay) -> None:
 
 
 async def test_refusals_say_what_would_be_right(bay: AsyncAgentBay, session: AsyncSession) -> None:
-    """A refused path or host comes with what is wrong, and with the way out."""
+    """A refused path or host comes with the way out."""
     context = (await bay.context.create("q")).unwrap().context
     assert context is not None
     params = CreateSessionParams(context_syncs=[ContextSync(context.id, "/etc/foo")])

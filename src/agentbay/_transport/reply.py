@@ -103,9 +103,9 @@ def read_reply(action: Action[DataT], answer: HttpAnswer) -> Reply[DataT]:
 
 
 def _use_caller_names(action: Action[Any], message: str) -> str:
-    """Replace wire names in a service's message by public parameter names.
+    """Name the caller's parameters instead of the wire's fields in a message.
 
-    A name of one word counts only before a colon, since it may be an ordinary word.
+    A field's name of one word counts only before a colon, since it may be an ordinary word.
     """
     for wire, caller in caller_names(type(action)).items():
         is_one_word = sum(character.isupper() for character in wire) == 1
