@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
 from collections.abc import Awaitable, Callable
@@ -25,6 +24,7 @@ from agentbay._wire.tools import (
 )
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
+from agentbay.local.json_stream import base64_text, decoded_text
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 from agentbay.local.sandbox.shared import file_protocol as operations
 from agentbay.local.sessions.session import Session
@@ -73,8 +73,8 @@ async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
             f"The rest of {tool.path} is more than {_MAX_READ_BYTES >> 20} MiB; read it with offset and length"
         )
     if tool.format == "binary":
-        return text_result(base64.b64encode(data[:length]).decode())
-    return text_result(decode_whole_characters(data, length, inside=tool.offset > 0))
+        return text_result(base64_text(data[:length]))
+    return text_result(decoded_text(_whole_characters(data, length, inside=tool.offset > 0)))
 
 
 def decode_whole_characters(data: bytes, length: int, *, inside: bool) -> str:
@@ -84,12 +84,16 @@ def decode_whole_characters(data: bytes, length: int, *, inside: bool) -> str:
         data: Up to 3 bytes longer than `length`, for the rest of the last character.
         inside: The data may begin within a character.
     """
+    return _whole_characters(data, length, inside=inside).decode("utf-8", "replace")
+
+
+def _whole_characters(data: bytes, length: int, *, inside: bool) -> bytes:
     start, end = 0, min(length, len(data))
     while inside and start < min(len(data), _MAX_CHARACTER_BYTES - 1) and _is_continuation_byte(data[start]):
         start += 1
     while end < min(len(data), length + _MAX_CHARACTER_BYTES - 1) and _is_continuation_byte(data[end]):
         end += 1
-    return data[start : max(start, end)].decode("utf-8", "replace")
+    return data[start : max(start, end)]
 
 
 def _is_continuation_byte(byte: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from agentbay._wire.tools import Shell, ToolReply
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
+from agentbay.local.json_stream import DecodedText, JsonText, decoded_text, is_large
 from agentbay.local.sandbox.service.manager import Completed
 from agentbay.local.sessions.session import Session
 
@@ -55,12 +56,9 @@ def _timeout_result(completed: Completed, limit: int) -> ToolReply:
     return text_result(_dump(body), structured, is_error=True)
 
 
-def _output(completed: Completed) -> dict[str, str]:
-    return {
-        "stdout": completed.stdout.decode("utf-8", "replace"),
-        "stderr": completed.stderr.decode("utf-8", "replace"),
-    }
+def _output(completed: Completed) -> dict[str, str | DecodedText]:
+    return {"stdout": decoded_text(completed.stdout), "stderr": decoded_text(completed.stderr)}
 
 
-def _dump(body: dict[str, Any]) -> str:
-    return json.dumps(body, ensure_ascii=False)
+def _dump(body: dict[str, Any]) -> str | JsonText:
+    return JsonText(body) if is_large(body) else json.dumps(body, ensure_ascii=False)

@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from agentbay.local import json_stream
 from agentbay.local.api_errors import invalid_request, request_timeout
 
 MARK_AUTHENTICATED = "agentbay.mark_authenticated"  # in the state of the scope
@@ -77,10 +78,18 @@ class Response:
 
 
 def json_response(value: object, status: int = 200) -> Response:
-    """Encode a value as a JSON response."""
+    """Encode a value as a JSON response, a large one as a stream of pieces."""
+    if json_stream.is_large(value):
+        return Response(status, b"", stream=_encode_large(value))
     # A file name that is not UTF-8 has lone surrogates; backslashreplace writes them as JSON's own escapes.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return Response(status, text.encode("utf-8", "backslashreplace"))
+
+
+async def _encode_large(value: object) -> AsyncGenerator[bytes, None]:
+    for piece in json_stream.encode_pieces(value):
+        yield piece.encode("utf-8", "backslashreplace")
+        await asyncio.sleep(0)  # let other sessions be served
 
 
 def parse_request(scope: Scope) -> Request:
