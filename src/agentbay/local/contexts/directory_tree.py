@@ -132,9 +132,13 @@ class ContextTree:
         Each file is held by a hard link in the directory `hold`. So a later commit changes nothing of the snapshot, but
         a session that writes to a file in place through a mount does.
         """
-        found = TreeSnapshot(hold)
-        with _SuppressNotFound(), self._open_directory(keys.split(key)) as fd:
-            found.walk(fd, only)
+        hold_fd = os.open(hold, dirfd.DIRECTORY_OPEN_FLAGS)
+        try:
+            found = TreeSnapshot(hold_fd)
+            with _SuppressNotFound(), self._open_directory(keys.split(key)) as fd:
+                found.walk(fd, only)
+        finally:
+            os.close(hold_fd)
         return found
 
     def clear(self, keep: Sequence[str]) -> None:
@@ -179,10 +183,10 @@ class TreeSnapshot:
         unreadable: Why an entry is not held, by its path.
     """
 
-    def __init__(self, hold: Path) -> None:
+    def __init__(self, hold_fd: int) -> None:
         self.entries: list[Entry] = []
         self.unreadable: dict[str, str] = {}
-        self._hold = hold
+        self._hold_fd = hold_fd
 
     def walk(self, fd: int, only: str) -> None:
         """Add all that is below a directory, or at `only` below it."""
@@ -217,7 +221,9 @@ class TreeSnapshot:
             self.entries.append(_describe(path, status, target=os.readlink("", dir_fd=fd)))
         elif stat.S_ISREG(status.st_mode) and not name.startswith(dirfd.TEMPORARY_PREFIX):
             content_id = str(len(self.entries))
-            _link_descriptor(fd, self._hold / content_id)
+            # The kernel's own link leads to the very file that was opened. Python follows it, by linkat(2), only with a
+            # directory descriptor.
+            os.link(f"/proc/self/fd/{fd}", content_id, dst_dir_fd=self._hold_fd, follow_symlinks=True)
             self.entries.append(_describe(path, status, content_id=content_id))
         elif stat.S_ISDIR(status.st_mode):
             self.entries.append(_describe(path, status))
@@ -228,15 +234,6 @@ class TreeSnapshot:
                 self._add_children(below, path)
             finally:
                 os.close(below)
-
-
-def _link_descriptor(fd: int, target: Path) -> None:
-    # linkat(2) follows this link of the kernel's to the file itself; Python calls it only with a directory descriptor.
-    parent = os.open(target.parent, dirfd.DIRECTORY_OPEN_FLAGS)
-    try:
-        os.link(f"/proc/self/fd/{fd}", target.name, dst_dir_fd=parent, follow_symlinks=True)
-    finally:
-        os.close(parent)
 
 
 class _SuppressNotFound:
