@@ -29,6 +29,8 @@ def example(schema: dict[str, Any]) -> Any:
             return "an example"
         case "integer":
             return 77
+        case "number":
+            return 7.5
         case "boolean":
             return not schema.get("default", False)
         case "array":

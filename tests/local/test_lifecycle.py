@@ -18,6 +18,7 @@ from websockets.sync.client import connect
 
 from agentbay.errors import ConflictError
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
+from agentbay.local.sandbox.shared.file_protocol import WriteFile
 from agentbay.local.sessions.lifecycle import Lifecycle, SessionState
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session import Session
@@ -62,7 +63,7 @@ async def test_pause_during_an_operation(tmp_path: Path):
             with session.using() as sandbox:
                 session.lifecycle.transition_to(SessionState.PAUSING)
                 await session.pause()
-                await sandbox.run_file_operation("write", {"path": "a", "mode": "overwrite"}, input=b"x")
+                await sandbox.run_file_operation(WriteFile(path="a", mode="overwrite"), input=b"x")
 
         with pytest.raises(ConflictError) as refused:
             await write_when_paused()
