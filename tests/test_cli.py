@@ -293,7 +293,7 @@ def test_interrupted_with_json(session: Session) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.usefixtures("here")
 def test_output_that_cannot_be_written(session: Session) -> None:
-    """If standard output is full, the session keeps the output, and the error says so."""
+    """The session keeps output that cannot be written, and the error says so."""
     line = [*COMMAND, "session", "exec", session.session_id, "--", "echo", "result"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)

@@ -187,7 +187,7 @@ def test_inert_markdown() -> None:
     ],
 )
 def test_charts_are_drawn_in_an_iframe(mime: str, libraries: list[str]) -> None:
-    """Charts never reach the notebook's renderers, which load URLs with the rights of the user."""
+    """Charts never reach the renderers of the notebook, which would load URLs."""
     spec = {"data": [{"url": "http://127.0.0.1:8888/files/notes.json"}], "text": "</script><script>alert(1)</script>"}
     shown = sanitize_bundle({mime: spec, "text/plain": "chart"})
     assert set(shown) == {"text/plain", "text/html"}

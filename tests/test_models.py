@@ -159,7 +159,7 @@ def test_collections_are_never_none() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in RESULTS if issubclass(kind, IterableResult)])
 def test_lists_can_be_iterated(kind: type[Any]) -> None:
-    """A result that holds a list has its length and its items, and is true by its success."""
+    """A result that holds a list has a length and can be iterated."""
     items = [DirectoryEntry("a")] if kind is DirectoryListResult else [{"id": 1}]
     result = kind(success=True, **{kind._LIST_FIELD: items})
     assert (len(result), list(result)) == (1, items)
