@@ -1,7 +1,7 @@
-"""What a session was told to run, and how it ended: the last of it, in memory, for whoever looks at the session's page.
+"""The last commands and executions of a session, kept in memory for the dashboard.
 
-Nothing is copied while a command runs: the journal knows where its output lies, and takes the end of it when somebody
-looks. Environments and contents of files are not in it; user names and passwords in URLs are taken out.
+Nothing is copied while a command runs: an entry knows how to read the end of its output, and does so when the dashboard
+asks. Environments and file contents are not recorded, and credentials in URLs are removed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from typing import Any
 
 from agentbay._wire.tools import INTERNAL_MARK
 
-_MAX_ENTRIES = 100  # entries
-_MAX_CHARACTERS = 4000  # characters kept of a command, and of the end of each stream
-_MAX_BYTES_PER_CHARACTER = 4  # bytes of a character
-_REDACTION_MARGIN_CHARACTERS = (
-    500  # characters beyond the cut that are looked through for a password that it would halve
-)
+_MAX_ENTRIES = 100
+_MAX_CHARACTERS = 4000  # kept of a command, and of the end of each stream
+_MAX_BYTES_PER_CHARACTER = 4  # in UTF-8
+_REDACTION_MARGIN_CHARACTERS = 500  # searched beyond the cut, for credentials that the cut would halve
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _PUBLISHED_FIELDS = (
     "number", "kind", "text", "began", "changed", "seconds", "exit_code", "failed", "note", "stdout", "stderr"
@@ -34,19 +32,18 @@ ReadRecentOutput = Callable[[int], tuple[OutputText, OutputText]]
 
 @dataclass(slots=True)
 class HistoryEntry:
-    """Something that runs, or ran.
+    """One command or execution.
 
     Attributes:
         kind: "shell", "background", "terminal" or a language.
         began: Seconds since the epoch.
-        seconds: How long it took; None as long as it runs.
-        exit_code: None for what has none, such as code.
-        note: How it ended, if not by itself.
-        stdout, stderr: The end of what it has written, when somebody last looked.
-        changed: Grows with each change of any entry.
-        recent: Returns the end of what it has written so far, about so many bytes of each stream; None when it has
-            ended, or where that cannot be told.
-        directory: Where, below the home, something in the background keeps what it writes; "" for all else.
+        seconds: How long it took; None while it runs.
+        exit_code: None where there is none, such as for code.
+        note: How it ended, unless by itself.
+        stdout, stderr: The end of the output, as of the last refresh.
+        changed: The number of the last change, which grows over all entries.
+        read_recent: Returns the last bytes of both streams, about as many as asked; None when it has ended.
+        output_directory: Where a background command keeps its output, relative to home; "" for other kinds.
     """
 
     number: int
@@ -63,33 +60,33 @@ class HistoryEntry:
     read_recent: ReadRecentOutput | None = None
     output_directory: str = ""
 
-    def set_output_source(self, recent: ReadRecentOutput) -> None:
-        """Say where its output can be looked at while it runs."""
-        self.read_recent = recent
+    def set_output_source(self, read_recent: ReadRecentOutput) -> None:
+        """Set the function that reads the end of the output."""
+        self.read_recent = read_recent
 
     def refresh_output(self) -> bool:
-        """Take the end of what it has written so far; tell whether there was anything new."""
+        """Read the end of the output, and return whether it has changed."""
         return self.read_recent is not None and self.set_output(
             *self.read_recent((_MAX_CHARACTERS + _REDACTION_MARGIN_CHARACTERS) * _MAX_BYTES_PER_CHARACTER)
         )
 
     def set_output(self, stdout: OutputText, stderr: OutputText) -> bool:
-        """Note the end of what it has written; tell whether it is anything new."""
+        """Set the end of the output, and return whether it has changed."""
         before = self.stdout, self.stderr
         self.stdout, self.stderr = _clip_start(stdout), _clip_start(stderr)
         return before != (self.stdout, self.stderr)
 
     def set_result(self, *, exit_code: int | None = None, failed: bool = False, note: str = "") -> None:
-        """Note how it ended."""
+        """Record how it ended."""
         self.exit_code, self.failed, self.note = exit_code, failed or bool(exit_code), _clip_end(note)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the page shows of it."""
+        """Return the fields that the dashboard shows."""
         return {name: getattr(self, name) for name in _PUBLISHED_FIELDS}
 
 
 class CommandHistory:
-    """The last things that were run in one session; what still runs is kept longest."""
+    """The last entries of one session, where running ones are kept longest."""
 
     def __init__(self) -> None:
         self._entries: dict[int, HistoryEntry] = {}
@@ -97,7 +94,10 @@ class CommandHistory:
 
     @contextmanager
     def record(self, kind: str, text: str) -> Iterator[HistoryEntry]:
-        """Note that something runs, and when it has ended; how, `Entry.end` is told, or an error says."""
+        """Record a command while the block runs.
+
+        The block calls `HistoryEntry.set_result`; an error in it is recorded as the result.
+        """
         entry = self._begin(kind, text)
         try:
             yield entry
@@ -107,9 +107,7 @@ class CommandHistory:
         finally:
             entry.refresh_output()
             entry.read_recent = None
-            if (
-                entry.output_directory and not entry.failed
-            ):  # it runs on; what is known so far is only how it was started
+            if entry.output_directory and not entry.failed:  # only the start of a background command has ended
                 entry.set_result()
                 entry.set_output("", "")
             else:
@@ -117,7 +115,11 @@ class CommandHistory:
 
     @contextmanager
     def record_shell(self, command: str) -> Iterator[HistoryEntry]:
-        """Note a command; those by which a client does work of its own are left out, or told by what they start."""
+        """Record a shell command.
+
+        Commands that a client runs for its own work are left out, and one that starts a background command is recorded
+        as that command.
+        """
         first = command.partition("\n")[0]
         if first == INTERNAL_MARK:
             yield HistoryEntry(0, "", "", 0.0, 0)
@@ -131,20 +133,20 @@ class CommandHistory:
                 yield entry
 
     def mark_ended(self, entry: HistoryEntry, now: float) -> None:
-        """Note when something has ended."""
+        """Record when an entry ended, in seconds since the epoch."""
         entry.seconds = max(0.0, now - entry.began)
         self.mark_changed(entry)
 
     def mark_changed(self, entry: HistoryEntry) -> None:
-        """Have an entry told to whoever looks."""
+        """Give an entry a new change number, so that dashboards show it again."""
         entry.changed = next(self._changes)
 
     def unfinished_background(self) -> list[HistoryEntry]:
-        """Return what was started in the background, and of whose end nothing is known yet."""
+        """Return the background commands that may still run."""
         return [entry for entry in self._entries.values() if entry.output_directory and entry.seconds is None]
 
     def changed_since(self, change: int) -> list[HistoryEntry]:
-        """Return the entries that changed after `change`, the oldest first, with what they have written by now."""
+        """Refresh all entries, and return those changed after `change`, oldest first."""
         for entry in self._entries.values():
             if entry.refresh_output():
                 self.mark_changed(entry)
@@ -160,11 +162,11 @@ class CommandHistory:
 
 
 def _parse_background_start(line: str) -> tuple[str, str]:
-    """Read what a client says that it starts: the command, and the directory; a line of another form is the command."""
+    """Return the command and the output directory of a background start."""
     try:
-        said = json.loads(line)
-        return str(said["starts"]), str(said["directory"])
-    except (ValueError, RecursionError, TypeError, KeyError):
+        start = json.loads(line)
+        return str(start["starts"]), str(start["directory"])
+    except (ValueError, RecursionError, TypeError, KeyError):  # an older client, which sends the command itself
         return line, ""
 
 

@@ -1,4 +1,4 @@
-"""What a session has going on over WebSockets: who is connected, what is asked, and what stays when they go."""
+"""The WebSocket clients of a session, their requests, and the session's lasting resources."""
 
 from __future__ import annotations
 
@@ -14,84 +14,87 @@ SendText = Callable[[str], Awaitable[None]]
 
 
 class SessionResource(Protocol):
-    """Something that stays when a connection goes, and ends with the session."""
+    """A resource bound to the session, which outlives a connection."""
 
     def close(self) -> None:
-        """End it."""
+        """Release the resource."""
 
 
 class WebSocketClient:
     """A connected client."""
 
-    def __init__(self, deliver: SendText) -> None:
-        self._send_text = deliver
-        self._send_lock = asyncio.Lock()  # whoever asks first sends first, also while the client takes nothing
+    def __init__(self, send_text: SendText) -> None:
+        self._send_text = send_text
+        self._send_lock = asyncio.Lock()  # frames keep their order, also while the client reads nothing
         self.disconnected = asyncio.Event()
 
     async def send(self, frame: Frame) -> None:
-        """Send a frame, waiting while the client takes nothing; to one that is gone, do nothing."""
+        """Send a frame, and wait while the client reads nothing (back pressure).
+
+        To a client that has disconnected, nothing is sent.
+        """
         async with self._send_lock:
             if self.disconnected.is_set():
                 return
             try:
                 await self._send_text(frame.encode())
-            except (OSError, RuntimeError):  # what the web server raises when the client has gone, or is just going
+            except (OSError, RuntimeError):  # raised by the web server when the client disconnects
                 self.disconnected.set()
 
 
 class WebSocketHub:
-    """The peers of a session, and the things that last.
+    """The connected clients and the lasting resources of a session.
 
-    A client whose connection breaks comes back and takes up its terminals without saying so: pushes go to all peers.
+    A client that reconnects uses its terminals again without saying so. So events go to all clients.
     """
 
     def __init__(self) -> None:
         self.clients: dict[WebSocketClient, None] = {}
         self.resources: dict[str, SessionResource] = {}
-        self.active_port_requests = 0  # requests to ports under way
+        self.active_port_requests = 0  # HTTP requests and WebSockets through links
         self.closed = asyncio.Event()
 
     async def broadcast(self, source: str, data: Mapping[str, Any]) -> None:
-        """Say something to every peer; one that is slow to take it does not keep the others from it."""
+        """Send to every client, without letting a slow one delay the others."""
         frame = Frame(uuid.uuid4().hex, CLIENT_SOURCE, dict(data), source)
-        await asyncio.gather(*(peer.send(frame) for peer in self.clients))
+        await asyncio.gather(*(client.send(frame) for client in self.clients))
 
     def close(self) -> None:
-        """End all that lasts, and let go of the peers."""
-        for thing in list(self.resources.values()):
-            thing.close()
+        """Release all resources, and disconnect the clients."""
+        for resource in list(self.resources.values()):
+            resource.close()
         self.resources.clear()
         self.closed.set()
 
 
 class WebSocketRequest:
-    """A request of a peer, and the ways to answer it.
+    """A request of a client, and the ways to answer it.
 
     Attributes:
-        data: What is asked.
-        further: What the client says within the same request later.
+        data: The request.
+        follow_ups: Later messages of the client within the same request.
     """
 
-    def __init__(self, peer: WebSocketClient, frame: Frame) -> None:
-        self.client, self.data = peer, frame.data or {}
+    def __init__(self, client: WebSocketClient, frame: Frame) -> None:
+        self.client, self.data = client, frame.data or {}
         self.follow_ups: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._id, self._target = frame.id, frame.target
         self._sequence = itertools.count(1)
 
     @property
     def method(self) -> str:
-        """Which of the target's methods is asked for."""
+        """The name of the method, or "" if there is none."""
         method = self.data.get("method")
         return method if isinstance(method, str) else ""
 
     @property
     def params(self) -> dict[str, Any]:
-        """The arguments of the method."""
+        """The parameters of the method."""
         params = self.data.get("params")
         return params if isinstance(params, dict) else {}
 
     async def send_answer(self, **data: Any) -> None:
-        """Send the one answer to a call."""
+        """Send the answer to a call."""
         await self._send({"method": self.method, **data})
 
     async def send_event(self, kind: str, **data: Any) -> None:
@@ -103,7 +106,7 @@ class WebSocketRequest:
         await self._phase("end", data)
 
     async def push(self, data: Mapping[str, Any]) -> None:
-        """Say something unasked, to this peer alone."""
+        """Send an unsolicited event to this client only."""
         await self.client.send(Frame(uuid.uuid4().hex, CLIENT_SOURCE, dict(data), self._target))
 
     async def _phase(self, phase: str, data: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which images there are here: one Linux, under whatever name clients ask for it."""
+"""The images: one Linux, by every name that clients use for it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _UNSUPPORTED_PREFIXES = ("windows", "mobile", "android")
 
 
 def resolve_image(image_id: str | None) -> str:
-    """Return the image that a client gets.
+    """Return the image for a new session.
 
     Raises:
-        InvalidRequestError: This machine cannot offer it.
+        InvalidRequestError: The image is for another system.
     """
     chosen = image_id or DEFAULT_IMAGE
     if chosen.lower().startswith(_UNSUPPORTED_PREFIXES):
@@ -22,7 +22,7 @@ def resolve_image(image_id: str | None) -> str:
 
 
 def unsupported_image(image_id: str) -> InvalidRequestError:
-    """Say which images there are."""
+    """Return the error for an image of another system."""
     return invalid_request(
         f"The local runtime has no image {image_id!r}: its sessions are Linux. Use {DEFAULT_IMAGE}, code_latest or "
         "browser_latest, or the cloud for Windows and mobile images.",
@@ -31,5 +31,8 @@ def unsupported_image(image_id: str) -> InvalidRequestError:
 
 
 def has_browser(image_id: str) -> bool:
-    """Whether an image is meant for browsing, so that a link without a port makes sense."""
+    """Return whether an image is meant for browsing.
+
+    Its links need no port.
+    """
     return image_id.lower().startswith(("browser", "aio"))

@@ -1,4 +1,4 @@
-"""The state machine of a session, with the clock and the activity that decide when it expires."""
+"""The state machine of a session, and the clock of its expiry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a session is released by itself."""
+"""The time limits of a session."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from agentbay.local.api_errors import invalid_request
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """How long a session lives: `idle` seconds without activity, `longest` seconds in all; None is for ever."""
+    """When a session expires.
+
+    Attributes:
+        idle_seconds: Without activity; None is no limit.
+        max_age_seconds: In all; None is no limit.
+    """
 
     idle_seconds: float | None = None
     max_age_seconds: float | None = None
 
     @classmethod
     def read(cls, timeout: int | None, max_runtime: int | None, manual_release: bool | None) -> Lifetime:
-        """Read it from CreateMcpSession: `timeout` is seconds, or minutes if `max_runtime` (minutes) is given too.
+        """Read the limits from the fields of CreateMcpSession.
 
-        Without any, a session here lives as long as the runtime: an idle one costs next to nothing.
+        Without any, a session lives as long as the runtime: an idle one costs next to nothing.
+
+        Args:
+            timeout: Idle seconds, or minutes if `max_runtime` is given too.
+            max_runtime: Minutes in all.
+            manual_release: Whether the other two are ignored.
 
         Raises:
             InvalidRequestError: A time is not positive.
@@ -32,7 +42,12 @@ class Lifetime:
         return cls(timeout and timeout * unit, max_runtime and max_runtime * 60)
 
     def seconds_remaining(self, *, age: float, idle: float) -> float | None:
-        """Return the seconds until the release, given the session's age and how long it has been idle."""
+        """Return the seconds until the session expires, or None if it never does.
+
+        Args:
+            age: Seconds since its creation.
+            idle: Seconds since its last activity.
+        """
         left = [
             limit - spent
             for limit, spent in ((self.max_age_seconds, age), (self.idle_seconds, idle))

@@ -1,7 +1,9 @@
-"""What is kept of sessions: a row for each, so that one that ended with its runtime is known to have ended.
+"""The database of sessions.
 
-It is written before a client hears of it, in some 30 microseconds. Of no session that is not at work here anything but
-its end is read: after a kill, or when a full disk kept a change from being written, the row may be behind.
+By it, a session that ended with its runtime is known to have ended.
+
+A row is written before the client gets its answer, which takes about 30 microseconds. Only the end of a session is ever
+read from its row: after a kill, or on a full disk, the rest may be out of date.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ _logger = logging.getLogger(__name__)
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE sessions (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order in which clients see them
+    number INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order of creation
     id TEXT NOT NULL UNIQUE,
     state TEXT NOT NULL,
     labels TEXT NOT NULL,                       -- JSON
@@ -39,20 +41,23 @@ CREATE TABLE sessions (
 );
 CREATE INDEX ending ON sessions (ended) WHERE ended IS NOT NULL;
 """
-RETENTION_SECONDS, RETENTION_ROWS = 24 * 3600.0, 10_000  # how long, and how many, ended sessions are remembered
+RETENTION_SECONDS, RETENTION_ROWS = 24 * 3600.0, 10_000  # of ended sessions
 
 
 class SessionRecords:
-    """The rows. All of this blocks, but for no longer than the event loop can bear."""
+    """The rows of all sessions.
+
+    Every method blocks, but only for microseconds.
+    """
 
     def __init__(self, path: Path, *, durable: bool) -> None:
-        """Open the database; sessions of an earlier runtime that have not ended ended with it.
+        """Open the database, and end the sessions of an earlier runtime.
 
         Args:
-            durable: Keep the database whole through a power failure.
+            durable: Whether the database survives a power failure.
 
         Raises:
-            ConfigurationError: It is damaged.
+            ConfigurationError: The database is damaged.
         """
         self._db = database.open_database(path, _SCHEMA, _SCHEMA_VERSION, synchronous="NORMAL" if durable else "OFF")
         self._write(
@@ -63,11 +68,11 @@ class SessionRecords:
         )
 
     def close(self) -> None:
-        """Close."""
+        """Close the database."""
         self._db.close()
 
     def add(self, session: Session) -> int:
-        """Keep a new session; return its number.
+        """Add a new session, and return its creation number.
 
         Raises:
             ServerError: The disk is full.
@@ -88,7 +93,7 @@ class SessionRecords:
         return number
 
     def set_labels(self, session_id: str, labels: Mapping[str, str]) -> None:
-        """Keep other labels.
+        """Replace the labels of a session.
 
         Raises:
             ServerError: The disk is full.
@@ -96,7 +101,10 @@ class SessionRecords:
         self._write("UPDATE sessions SET labels = ? WHERE id = ?", json.dumps(dict(labels)), session_id)
 
     def save_state(self, session: Session) -> None:
-        """Keep the state; a disk that is full forbids no change of it, and the end least of all."""
+        """Save the state of a session.
+
+        A full disk is only logged: it must not keep a session from ending.
+        """
         now = time.time()
         ended = now if session.lifecycle.state is SessionState.FINISH else None
         row = (session.lifecycle.state.value, ended, session.end_reason, session.session_id)
@@ -108,10 +116,10 @@ class SessionRecords:
                     (now - RETENTION_SECONDS, session.creation_number - RETENTION_ROWS),
                 )
         except sqlite3.OperationalError as error:
-            _logger.warning("the state of %s could not be kept: %s", session.session_id, error)
+            _logger.warning("the state of %s could not be saved: %s", session.session_id, error)
 
     def find_ended(self, session_id: str) -> SessionDetail | None:
-        """Describe a session that is not at work here, None if nothing is known of it."""
+        """Describe a session that has ended, or return None if it is unknown."""
         fields = "image, app_instance, policy, region, reason, ended"
         row = self._db.execute(f"SELECT {fields} FROM sessions WHERE id = ?", (session_id,)).fetchone()  # noqa: S608
         if row is None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """A session; the `SessionTable` makes, finds and deletes it.
+    """A session, which the `SessionTable` creates, finds and deletes.
 
     Attributes:
         creation_number: The position in the order of creation; 0 until the session is ready.
@@ -91,7 +91,7 @@ class Session:
 
     @contextmanager
     def using(self, *, counts_as_activity: bool = True) -> Iterator[Sandbox]:
-        """Return the running sandbox, and keep the session active until the end of the block.
+        """Return the running sandbox, and keep the session active in the block.
 
         Args:
             counts_as_activity: False for an observer such as the dashboard, which must not keep a session alive.
@@ -116,7 +116,7 @@ class Session:
                 raise internal_error(f"The sandbox failed: {error}") from error
 
     def start(self, sandbox: Sandbox, egress_proxy: EgressProxy | None = None) -> None:
-        """Begin to run; the proxy to the network is closed with the session."""
+        """Begin to run with a sandbox and, if it has one, an egress proxy."""
         self._sandbox, self._egress_proxy = sandbox, egress_proxy
         self.lifecycle.transition_to(SessionState.RUNNING)
 
@@ -143,7 +143,10 @@ class Session:
         self.lifecycle.touch()
 
     async def dispose(self) -> None:
-        """Kill every process, frozen or not, and close all connections; all are gone when this returns."""
+        """Kill every process, frozen or not, and close all connections.
+
+        All are gone when this returns.
+        """
         async with self._transition_lock:
             if self._egress_proxy is not None:
                 self._egress_proxy.close()
@@ -152,7 +155,10 @@ class Session:
             self.hub.close()
 
     async def run_code(self, context: str, code: str, *, timeout: float, output: ExecutionOutput) -> None:
-        """Run code in a context and record it in the history; see `KernelManager.run`."""
+        """Run code in a context, and record it in the history.
+
+        See `KernelManager.run`.
+        """
         with self.using() as sandbox, self.history.record(context, code) as entry:
             entry.set_output_source(output.tail)
             await self.kernels.run(sandbox, context, code, env=self.environment, timeout=timeout, output=output)

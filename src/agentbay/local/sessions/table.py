@@ -60,7 +60,7 @@ class SessionTable:
 
     @property
     def isolation(self) -> str:
-        """How sessions are isolated; see `SandboxManager`."""
+        """The isolation mode of the sandboxes."""
         return self._sandboxes.isolation
 
     @property
@@ -104,7 +104,9 @@ class SessionTable:
         contexts: SessionContexts,
         **facts: str,
     ) -> Session:
-        """Create a session; on failure or cancellation nothing of it is left.
+        """Create a session.
+
+        On failure or cancellation nothing of it is left.
 
         Raises:
             QuotaExceededError: There are as many sessions as there may be.

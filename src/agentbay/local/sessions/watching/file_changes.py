@@ -17,7 +17,7 @@ _IS_DIRECTORY_INDEX, _MTIME_INDEX, _SIZE_INDEX = range(3)  # positions in the fa
 
 
 class FileChangeTracker:
-    """Keeps the last snapshot of each tracked directory, by the path that was asked for."""
+    """Keeps the last snapshot of each tracked directory."""
 
     def __init__(self) -> None:
         self._snapshots: dict[str, DirectorySnapshot] = {}
@@ -56,13 +56,16 @@ class FileChangeTracker:
 
 
 async def take_snapshot(sandbox: Sandbox, path: str) -> SnapshotReply:
-    """Return the paths below a directory with their facts, and the time inside the sandbox."""
+    """Return the paths below a directory, and the sandbox's time."""
     reply, _ = await sandbox.run_file_operation(SnapshotTree(path))
     return reply
 
 
 async def _take_stable_snapshot(take: TakeSnapshot, path: str) -> DirectorySnapshot:
-    """Take snapshots until the last tick saw no write, so that the next write bears another time."""
+    """Take snapshots until the last clock tick saw no write.
+
+    The next write then bears another time than all that the snapshot has seen.
+    """
     attempts_left = _MAX_SNAPSHOT_ATTEMPTS
     while True:
         snapshot = await take(path)

@@ -42,7 +42,7 @@ class InotifyWatcher:
             self._wake()
 
     async def take_snapshot(self, path: str) -> SnapshotReply:
-        """Take a snapshot of a directory, and watch everything that it finds from then on.
+        """Take a snapshot of a directory, and watch all that it finds.
 
         This does not count as an activity of the session's user.
         """
