@@ -18,7 +18,7 @@ _DISPLAY_EVENTS_LIMIT_BYTES = 128 * MIB  # passed to `on_event` in all, what was
 _MAX_DISPLAYS = 1000
 _MAX_DISPLAY_ID_CHARS = 200
 _MAX_ERROR_NAME_CHARS = 200
-_MAX_ERROR_CHARS = 256 << 10  # kept of the message of an error, and of its traceback
+_MAX_ERROR_CHARS = 320 << 10  # kept of the message of an error, and of its traceback; kernels keep less
 
 
 class StreamBuffer:

@@ -140,7 +140,8 @@ function dropLargeForms(forms) {
     total -= size;
     delete kept[mime];
   }
-  return { 'text/plain': `[left out: ${largest} bytes are more than can be shown]`, ...kept };
+  const note = `[left out: ${largest} bytes are more than can be shown]`;
+  return { ...kept, 'text/plain': 'text/plain' in kept ? `${kept['text/plain']}\n${note}` : note };
 }
 
 /** Cut the middle out of a long text. */

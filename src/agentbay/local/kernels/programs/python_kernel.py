@@ -199,7 +199,8 @@ def _to_json_mime_bundle(data: dict[str, Any]) -> dict[str, Any]:
         left_out = max(left_out, sizes.pop(largest))
         del forms[largest]
     if left_out:
-        forms.setdefault("text/plain", f"[left out: {left_out} bytes are more than can be shown]")
+        note = f"[left out: {left_out} bytes are more than can be shown]"
+        forms["text/plain"] = f"{forms['text/plain']}\n{note}" if "text/plain" in forms else note
     return forms
 
 

@@ -29,6 +29,7 @@ from agentbay.local.sandbox.shared.syscalls import (
     MS_PRIVATE,
     MS_SLAVE,
 )
+from agentbay.local.sandbox.zygote import credential_files
 
 _EMPTY_DIRECTORIES = (
     "dev/pts", "dev/shm", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr",
@@ -74,6 +75,7 @@ def prepare_rootfs() -> None:
         os.chdir(_STAGING_MOUNT)
         _make_skeleton()
         _bind_programs()
+        credential_files.hide_credential_files()
         _show_devices()
     with setup_step("proc"):
         syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
