@@ -19,7 +19,7 @@ _BASE64_PIECE_BYTES = 3 << 14  # a multiple of 3, so that the pieces add up
 
 @runtime_checkable
 class TextSource(Protocol):
-    """A text that is made in pieces; in JSON, it is a string."""
+    """A text made in pieces, which JSON holds as a string."""
 
     def text_pieces(self) -> Iterator[str]:
         """Yield the text."""
@@ -65,12 +65,12 @@ class JsonText:
 
 
 def decoded_text(data: bytes) -> str | DecodedText:
-    """Return bytes as a text, or, if they are many, as the source of one."""
+    """Return bytes as a text, or as a text's source if large."""
     return data.decode("utf-8", "replace") if len(data) < LARGE_CHARACTERS else DecodedText(data)
 
 
 def base64_text(data: bytes) -> str | Base64Text:
-    """Return the Base64 form of bytes as a text, or, if they are many, as the source of one."""
+    """Return bytes in Base64, as a text or as its source if large."""
     return base64.b64encode(data).decode("ascii") if len(data) < LARGE_CHARACTERS else Base64Text(data)
 
 

@@ -78,7 +78,7 @@ class Response:
 
 
 def json_response(value: object, status: int = 200) -> Response:
-    """Encode a value as a JSON response, a large one as a stream of pieces."""
+    """Encode a value as JSON, in a stream of pieces if large."""
     if json_stream.is_large(value):
         return Response(status, b"", stream=_encode_large(value))
     # A file name that is not UTF-8 has lone surrogates; backslashreplace writes them as JSON's own escapes.

@@ -434,7 +434,7 @@ class Sandbox:
         return True
 
     def recent_freezes(self) -> list[tuple[float, float]]:
-        """Return for each of the last freezes how many seconds ago it began and ended, 0 for the present moment."""
+        """Return the begin and end of the last freezes, in seconds before now."""
         now = self._loop.time()
         present = [] if self._frozen_at is None else [(self._frozen_at, now)]
         return [(now - began, now - ended) for began, ended in (*self._freezes, *present)]
