@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -191,6 +192,18 @@ async def test_files_survive_their_size(bay: AsyncAgentBay, size: int) -> None:
         assert await session.file_system.write_file("deep/er/file.txt", text)
         assert (await session.file_system.read_file("deep/er/file.txt")).content == text
         assert (await session.file_system.read_file("deep/er/file.txt", format="bytes")).content == text.encode()
+
+
+async def test_upload_over_a_directory(tmp_path: Path) -> None:
+    """An uploaded file does not replace a directory."""
+    (tmp_path / "file").write_text("file")
+    async with AsyncAgentBay.local() as bay, bay.session() as session:
+        files = session.file_system
+        top = await files.get_file_transfer_context_path()
+        assert await files.write_file(f"{top}/project/main.py", "work")
+        result = await files.upload_file(tmp_path / "file", f"{top}/project")
+        assert "Is a directory" in result.error_message
+        assert (await files.read_file(f"{top}/project/main.py")).content == "work"
 
 
 @pytest.mark.parametrize("name", ["[DIR] x", "[FILE]y", "a b", "---", "ünï", "new\nline", " lead"])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -190,6 +191,18 @@ def test_files_survive_their_size(bay: AgentBay, size: int) -> None:
         assert session.file_system.write_file("deep/er/file.txt", text)
         assert (session.file_system.read_file("deep/er/file.txt")).content == text
         assert (session.file_system.read_file("deep/er/file.txt", format="bytes")).content == text.encode()
+
+
+def test_upload_over_a_directory(tmp_path: Path) -> None:
+    """An uploaded file does not replace a directory."""
+    (tmp_path / "file").write_text("file")
+    with AgentBay.local() as bay, bay.session() as session:
+        files = session.file_system
+        top = files.get_file_transfer_context_path()
+        assert files.write_file(f"{top}/project/main.py", "work")
+        result = files.upload_file(tmp_path / "file", f"{top}/project")
+        assert "Is a directory" in result.error_message
+        assert (files.read_file(f"{top}/project/main.py")).content == "work"
 
 
 @pytest.mark.parametrize("name", ["[DIR] x", "[FILE]y", "a b", "---", "ünï", "new\nline", " lead"])

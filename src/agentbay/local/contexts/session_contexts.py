@@ -337,7 +337,9 @@ class SessionContexts:
         spec = binding.spec
         download = await self._service.run_in_thread(Download, self._service.store, spec, only)
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
-        receiving = asyncio.ensure_future(self._sandbox.run_file_operation_with_input(ReceiveTree(spec.path), incoming))
+        # a single file that a client sends must not replace a directory with all it holds
+        request = ReceiveTree(spec.path, replace_directories=not only)
+        receiving = asyncio.ensure_future(self._sandbox.run_file_operation_with_input(request, incoming))
         sending = asyncio.ensure_future(self._service.run_in_thread(_write_and_close, download, outgoing))
         try:
             await self._wait_for_transfer(receiving)

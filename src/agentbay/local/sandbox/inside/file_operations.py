@@ -425,7 +425,9 @@ def _send_tree(request: SendTree, context: OperationContext) -> SendTreeReply:
 
 
 def _receive_tree(request: ReceiveTree, context: OperationContext) -> ReceiveTreeReply:
-    return tree_operations.extract_tree(context.resolve(request.path), context.input_fd)
+    return tree_operations.extract_tree(
+        context.resolve(request.path), context.input_fd, replace_directories=request.replace_directories
+    )
 
 
 _Handler = Callable[[Any, OperationContext], FileReply]

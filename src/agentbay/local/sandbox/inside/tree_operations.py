@@ -143,7 +143,7 @@ def stays_below(target: str, path: str, top: str) -> bool:
     return relative != ".." and not relative.startswith("../")
 
 
-def extract_tree(path: str, input_fd: int) -> ReceiveTreeReply:
+def extract_tree(path: str, input_fd: int, *, replace_directories: bool = True) -> ReceiveTreeReply:
     """Create at `path` the tree that a stream holds.
 
     Return each file's fingerprint, and errors.
@@ -152,7 +152,7 @@ def extract_tree(path: str, input_fd: int) -> ReceiveTreeReply:
     """
     os.makedirs(path, exist_ok=True)
     top = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS & ~os.O_NOFOLLOW)
-    reader, receiver = TreeStreamReader(input_fd), _TreeReceiver(top)
+    reader, receiver = TreeStreamReader(input_fd), _TreeReceiver(top, replace_directories=replace_directories)
     while (record := reader.read_record()) is not None:
         receiver.apply_record(record, reader)
     receiver.finish()
@@ -160,8 +160,8 @@ def extract_tree(path: str, input_fd: int) -> ReceiveTreeReply:
 
 
 class _TreeReceiver:
-    def __init__(self, top: int) -> None:
-        self._top = top
+    def __init__(self, top: int, *, replace_directories: bool) -> None:
+        self._top, self._replace_directories = top, replace_directories
         self._modes: list[tuple[list[str], int]] = []
         self.fingerprints: dict[str, list[int]] = {}
         self.errors: list[dict[str, str]] = []
@@ -175,6 +175,8 @@ class _TreeReceiver:
                     self._modes.append(([*above, name], record["mode"]))
                     with dirfd.open_directory(fd, [name], _make_directory):
                         pass
+                elif not self._replace_directories and _is_directory(name, fd):
+                    raise IsADirectoryError(errno.EISDIR, "Is a directory")
                 elif chunks:
                     if fingerprint := _write_file(name, fd, record, chunks):
                         self.fingerprints[record["path"]] = fingerprint
@@ -213,6 +215,13 @@ class _FileChunks:
     def drain(self) -> None:
         while not self._ended:
             self.next()
+
+
+def _is_directory(name: str, above: int) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _make_directory(name: str, above: int) -> None:

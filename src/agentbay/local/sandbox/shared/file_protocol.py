@@ -273,6 +273,11 @@ class SendTree(FileRequest[SendTreeReply]):
 
 
 class ReceiveTree(FileRequest[ReceiveTreeReply]):
-    """Make the tree that the input, a tree stream, holds."""
+    """Make the tree that the input, a tree stream, holds.
+
+    Attributes:
+        replace_directories: Whether a file or a link may take the place of a directory.
+    """
 
     path: str
+    replace_directories: bool = True
