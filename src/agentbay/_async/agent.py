@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked_arguments
 from .._concurrency import async_sleep
 from .._transport.agent import (
     DEFAULT_SCHEMA,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 EventCallback = Callable[[AgentEvent], object]
 
 
+@checked_arguments()
 class AsyncTaskAgent(AsyncBaseService):
     """Base of the agents, whose tasks can be queried and ended."""
 
@@ -122,6 +124,7 @@ class AsyncTaskAgent(AsyncBaseService):
         )
 
 
+@checked_arguments()
 class AsyncComputerAgent(AsyncTaskAgent):
     """The agent of a desktop."""
 
@@ -146,6 +149,7 @@ class AsyncComputerAgent(AsyncTaskAgent):
         return await self._wait(await self.execute_task(task), timeout)
 
 
+@checked_arguments()
 class AsyncBrowserAgent(AsyncTaskAgent):
     """The agent of a browser, which starts the browser if need be."""
 
@@ -215,6 +219,7 @@ class AsyncBrowserAgent(AsyncTaskAgent):
         return await self._wait(started, timeout)
 
 
+@checked_arguments()
 class AsyncMobileAgent(AsyncTaskAgent):
     """The agent of a phone, whose work can be followed as it happens."""
 

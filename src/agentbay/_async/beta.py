@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked_arguments
 from .._wire.beta_actions import (
     BindContextSkillAsync,
     CreateNetwork,
@@ -38,6 +39,7 @@ class AsyncBetaService:
         return self._agent_bay.strict
 
 
+@checked_arguments()
 class AsyncBetaSkills(AsyncBetaService):
     """Look up skills, and bind them to contexts."""
 
@@ -104,6 +106,7 @@ class AsyncBetaSkills(AsyncBetaService):
         return OperationResult(request_id=reply.request_id, success=True, data=True)
 
 
+@checked_arguments()
 class AsyncBetaNetwork(AsyncBetaService):
     """Networks that sessions share with machines of the user's own."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked_arguments
 from .._transport.deadline import Deadline
 from .._websocket import AsyncQueue, AsyncWorker
 from .._wire.browser_tools import NOTIFY_TARGET, StopChrome
@@ -28,6 +29,7 @@ _TAKEOVER_DONE_CODE = 199
 _logger = logging.getLogger("agentbay")
 
 
+@checked_arguments()
 class AsyncBrowser(AsyncBaseService):
     """The browser of a session.
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._arguments import checked_arguments
 from .._concurrency import async_sleep
 from .._transport.browser import (
     POLL_SECONDS,
@@ -42,6 +43,7 @@ R = TypeVar("R")
 SchemaT = TypeVar("SchemaT")
 
 
+@checked_arguments()
 class AsyncBrowserOperator(AsyncBaseService):
     """Act on pages, find elements and read data, in words.
 

@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
 from .._concurrency import async_run_blocking
 from ..errors import AgentBayError, InvalidArgumentError
 from ..models.browser import ExtensionOption
@@ -22,6 +23,7 @@ _FOLDER = "/tmp/extensions"
 _PAGE_SIZE = 100  # extensions
 
 
+@checked_arguments()
 class AsyncExtensionsService:
     """Store browser extensions, and choose which of them a session loads.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked_arguments
 from .._concurrency import sync_sleep
 from .._transport.agent import (
     DEFAULT_SCHEMA,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 EventCallback = Callable[[AgentEvent], object]
 
 
+@checked_arguments()
 class SyncTaskAgent(SyncBaseService):
     """Base of the agents, whose tasks can be queried and ended."""
 
@@ -123,6 +125,7 @@ class SyncTaskAgent(SyncBaseService):
         )
 
 
+@checked_arguments()
 class ComputerAgent(SyncTaskAgent):
     """The agent of a desktop."""
 
@@ -147,6 +150,7 @@ class ComputerAgent(SyncTaskAgent):
         return self._wait(self.execute_task(task), timeout)
 
 
+@checked_arguments()
 class BrowserAgent(SyncTaskAgent):
     """The agent of a browser, which starts the browser if need be."""
 
@@ -216,6 +220,7 @@ class BrowserAgent(SyncTaskAgent):
         return self._wait(started, timeout)
 
 
+@checked_arguments()
 class MobileAgent(SyncTaskAgent):
     """The agent of a phone, whose work can be followed as it happens."""
 

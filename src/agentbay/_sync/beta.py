@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked_arguments
 from .._wire.beta_actions import (
     BindContextSkillAsync,
     CreateNetwork,
@@ -39,6 +40,7 @@ class SyncBetaService:
         return self._agent_bay.strict
 
 
+@checked_arguments()
 class BetaSkills(SyncBetaService):
     """Look up skills, and bind them to contexts."""
 
@@ -105,6 +107,7 @@ class BetaSkills(SyncBetaService):
         return OperationResult(request_id=reply.request_id, success=True, data=True)
 
 
+@checked_arguments()
 class BetaNetwork(SyncBetaService):
     """Networks that sessions share with machines of the user's own."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .._arguments import checked_arguments
 from .._transport.deadline import Deadline
 from .._websocket import SyncQueue, SyncWorker
 from .._wire.browser_tools import NOTIFY_TARGET, StopChrome
@@ -29,6 +30,7 @@ _TAKEOVER_DONE_CODE = 199
 _logger = logging.getLogger("agentbay")
 
 
+@checked_arguments()
 class Browser(SyncBaseService):
     """The browser of a session.
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._arguments import checked_arguments
 from .._concurrency import sync_sleep
 from .._transport.browser import (
     POLL_SECONDS,
@@ -43,6 +44,7 @@ R = TypeVar("R")
 SchemaT = TypeVar("SchemaT")
 
 
+@checked_arguments()
 class BrowserOperator(SyncBaseService):
     """Act on pages, find elements and read data, in words.
 

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
 from .._concurrency import sync_run_blocking
 from ..errors import AgentBayError, InvalidArgumentError
 from ..models.browser import ExtensionOption
@@ -23,6 +24,7 @@ _FOLDER = "/tmp/extensions"
 _PAGE_SIZE = 100  # extensions
 
 
+@checked_arguments()
 class ExtensionsService:
     """Store browser extensions, and choose which of them a session loads.
 
