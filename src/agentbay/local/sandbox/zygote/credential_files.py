@@ -30,7 +30,7 @@ _CREDENTIALS = re.compile(
 
 
 def hide_credential_files() -> None:
-    """Hide the files with credentials, in the root that is being made in the working directory."""
+    """Hide files with credentials in the root below the working directory."""
     found = sorted({os.path.realpath(path) for path in _candidates() if _has_credentials(path)})
     if not found:
         return
