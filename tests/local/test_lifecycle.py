@@ -37,7 +37,7 @@ TRANSITIONS = {
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(SessionState, list(SessionState)[1:])))
 def test_every_transition(before: SessionState, after: SessionState):
-    """Each allowed transition happens; any other is refused and changes nothing."""
+    """Allowed transitions happen, and others are refused without effect."""
     lifecycle = Lifecycle(Lifetime())
     lifecycle.state = before
     if (before.value, after.value) in TRANSITIONS:
@@ -86,7 +86,7 @@ def paused(wire: Wire) -> Iterator[str]:
 
 
 def test_any_tool_of_a_paused_session(wire: Wire, paused: str):
-    """Every tool there is, named rightly or not, is refused, by both ways to call it."""
+    """Every tool is refused on both routes, unknown ones too."""
     found = wire.data("GetSession", SessionId=paused)
     names = [tool["name"] for tool in json.loads(found["ToolList"])]
     assert len(names) > 20
@@ -99,7 +99,7 @@ def test_any_tool_of_a_paused_session(wire: Wire, paused: str):
 
 
 def test_any_other_call_on_a_paused_session(wire: Wire, paused: str):
-    """What would work in it is refused, also by links and WebSockets; what is asked about it is answered."""
+    """Work is refused on links and WebSockets too, and queries are answered."""
     for action, fields in (
         ("PauseSessionAsync", {}),
         ("SyncContext", {}),
@@ -123,7 +123,7 @@ def test_any_other_call_on_a_paused_session(wire: Wire, paused: str):
 
 
 def test_pause_holds_all_timers(wire: Wire):
-    """Neither the idle time nor the longest run of a session goes on while it is paused."""
+    """Neither idle time nor age grows while a session is paused."""
     paused = []
     for times in {"Timeout": 4}, {"Timeout": 1, "MaxRuntime": 1}:  # the second pair in minutes
         paused.append(wire.create(**times))
@@ -154,7 +154,7 @@ def test_pause_stops_the_clock():
 
 
 def at_once(wire: Wire, *actions: tuple[str, str]) -> list[str]:
-    """Send actions on sessions at the same time; return their codes, "" for those that were done."""
+    """Send actions at the same time, and return the error codes, "" for success."""
     start = threading.Barrier(len(actions))
 
     def send(action: str, session: str) -> str:
@@ -173,7 +173,7 @@ def at_once(wire: Wire, *actions: tuple[str, str]) -> list[str]:
 
 @pytest.mark.parametrize("first", ["PauseSessionAsync", "ResumeSessionAsync"])
 def test_deletion_races_with_a_change(wire: Wire, first: str):
-    """A deletion that meets a pause or a resumption wins, whichever came first, and nothing is left."""
+    """A deletion wins a race with a pause or a resumption."""
     for _ in range(8):
         marker = unique_seconds()
         session = wire.create()
@@ -189,14 +189,14 @@ def test_deletion_races_with_a_change(wire: Wire, first: str):
 
 
 def test_two_pauses_at_once(wire: Wire, session: str):
-    """Of two pauses one is done, and the other told what is in its way; so of two resumptions."""
+    """Of two simultaneous pauses or resumptions, one is refused."""
     for action, state in (("PauseSessionAsync", "PAUSED"), ("ResumeSessionAsync", "RUNNING")):
         assert sorted(at_once(wire, (action, session), (action, session))) == ["", "IncorrectStatus.Session"]
         assert wire.status(session) == state
 
 
 def test_pauses_while_sessions_are_made(wire: Wire):
-    """Sessions that others pause and delete as soon as they are listed are whole to those who make them."""
+    """A session is complete although others pause it as soon as it is listed."""
     label = {"race": os.urandom(6).hex()}
     stop = threading.Event()
 
@@ -230,7 +230,7 @@ def test_pauses_while_sessions_are_made(wire: Wire):
 
 
 def test_deletion_closes_streams_and_links(wire: Wire):
-    """With a session its WebSockets end, its links and tokens open nothing, and its sockets are gone."""
+    """A deletion closes WebSockets, and invalidates links and tokens."""
     session = wire.create()
     found = wire.data("GetSession", SessionId=session)
     serve = "python3 -m http.server 30150 --bind 127.0.0.1"
@@ -254,7 +254,7 @@ def test_deletion_closes_streams_and_links(wire: Wire):
 
 
 def test_links_end(wire: Wire, session: str):
-    """A link says until when it opens its port; another time in it is a forgery."""
+    """A link with another expiry than the signed one is refused."""
     link = wire.data("GetLink", SessionId=session, ProtocolType="https", Port=30150)["Url"]
     _, port, expires, _ = link.split("/")[4].split(".")
     assert (port, 24 * 3600 <= int(expires) - time.time() <= 48 * 3600) == ("30150", True)

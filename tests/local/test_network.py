@@ -16,7 +16,7 @@ GET = "curl -sS -m 60 --noproxy '' {} http://localhost:{}/; true"
 
 
 def test_networks_of_sessions(wire: Wire):
-    """A policy's id is the name of a network; each is stated, and an unknown one refused."""
+    """A policy id names a network, and an unknown one is refused."""
     assert wire.http.get("/healthz").json()["network"] == "proxy"
     devices = {}
     for policy in ("", "none", "proxy", "host"):
@@ -36,8 +36,7 @@ def test_networks_of_sessions(wire: Wire):
 
 
 def test_allowed_hosts():
-    """What the command line allows is reached through the proxy, from commands and from code; the rest, and the
-    runtime itself, is not."""
+    """Commands and code reach allowed hosts only, and never the runtime."""
     with serving() as port, serving() as other:
         options = ["--allow-host", f"localhost:{port}", "--allow-host", "127.0.0.1:{}"]
         with embedded(None, *options[:2]) as (_, wire), wire.session(ImageId="code_latest") as session:
@@ -57,7 +56,7 @@ def test_allowed_hosts():
 
 
 def test_the_default_of_a_runtime():
-    """Without a network, sessions have no way out; with the host's they have all, which is said at the start."""
+    """The network `none` reaches nothing, and `host` everything, with a warning."""
     with serving() as port:
         with embedded(None, "--network", "none") as (_, wire), wire.session() as session:
             assert wire.http.get("/healthz").json()["network"] == "none"
@@ -70,7 +69,7 @@ def test_the_default_of_a_runtime():
 
 
 def test_without_isolation(tmp_path):
-    """Asked for, sessions are plain processes: what that leaves open is said, and the tools work."""
+    """Without isolation, the tools work and the runtime warns."""
     with embedded(None, "--isolation", "none") as (child, wire):
         assert wire.http.get("/healthz").json() == {"status": "ok", "isolation": "none", "network": "host"}
         with wire.session(ImageId="code_latest") as session:

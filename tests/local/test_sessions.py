@@ -16,7 +16,7 @@ from tests.local.traces import PATIENCE, eventually, mounts_with, names_in_home,
 
 
 def test_create_and_get_tell_the_same(wire: Wire):
-    """A session comes with all that clients in the field need, and GetSession tells the same again."""
+    """GetSession returns the same connection fields as the creation."""
     made = wire.data("CreateMcpSession", Labels={"a": "b"}, ImageId="code_latest")
     found = wire.data("GetSession", SessionId=made["SessionId"])
     assert re.fullmatch(r"session-[0-9a-z]{21}", made["SessionId"])
@@ -59,7 +59,7 @@ def test_what_is_not_offered_is_refused(wire: Wire):
 
 
 def test_pages(wire: Wire):
-    """Pages follow the order of creation, and a deletion in between neither skips nor repeats a session."""
+    """Pages follow the creation, and a deletion neither skips nor repeats one."""
     label = {"pages": os.urandom(4).hex()}
     made = [wire.create(Labels=label) for _ in range(5)]
     first = wire.envelope("ListSession", Labels=label, MaxResults=2)
@@ -115,7 +115,7 @@ def test_labels(wire: Wire, session: str):
 
 
 def test_isolation(wire: Wire):
-    """Two sessions share neither files nor processes nor ports, and see nothing of the host."""
+    """Two sessions share no files, processes or ports, and see no host."""
     with wire.session() as one, wire.session() as two:
         wire.stdout(one, "echo secret | tee ~/file /tmp/file; nohup sleep 4321 >/dev/null 2>&1 &")
         assert wire.stdout(one, "pwd; id -un; cat /tmp/file") == "/home/wuying\nwuying\nsecret\n"
@@ -127,7 +127,7 @@ def test_isolation(wire: Wire):
 
 
 def test_pause_and_resume(wire: Wire, session: str, state_dir: Path):
-    """A paused session does nothing at all and refuses work; resumed, it goes on where it was."""
+    """A paused session refuses work, and continues after the resumption."""
     wire.stdout(session, "(while :; do echo x >> count; sleep 0.01; done) >/dev/null 2>&1 &")
     count = state_dir / "sessions" / session / "home" / "count"
     assert eventually(lambda: count.exists() and count.stat().st_size > 5)
@@ -150,7 +150,7 @@ def test_pause_and_resume(wire: Wire, session: str, state_dir: Path):
 
 
 def test_pause_during_a_command(wire: Wire, session: str, state_dir: Path):
-    """A command that is paused for longer than its time limit ends as if nothing had happened."""
+    """A pause does not count against the time limit of a command."""
     home = state_dir / "sessions" / session / "home"
     with ThreadPoolExecutor(1) as pool:
         script = "echo a; touch begun; until [ -e over ]; do sleep 0.05; done; echo b"
@@ -168,7 +168,7 @@ def test_pause_during_a_command(wire: Wire, session: str, state_dir: Path):
 
 @pytest.mark.parametrize("paused", [False, True])
 def test_delete_leaves_nothing(wire: Wire, state_dir: Path, paused: bool):
-    """After a deletion no process, mount or file is left, and the session ends as clients expect it."""
+    """A deletion leaves no process, mount or file."""
     marker = unique_seconds()
     session = wire.create()
     wire.stdout(session, f"mkdir -p a/b && chmod 0 a; touch /tmp/x; setsid sleep {marker} >/dev/null 2>&1 &")
@@ -222,7 +222,7 @@ def test_deletion_during_a_command(wire: Wire):
 
 
 def test_transitions_in_a_storm(wire: Wire):
-    """Pauses, resumptions, commands and a deletion at once are each done or refused, and the deletion wins."""
+    """Among simultaneous pauses, resumptions and commands, a deletion wins."""
     session = wire.create()
     stop = threading.Event()
     codes: set[str] = set()
@@ -261,7 +261,7 @@ def test_death_of_a_session(wire: Wire):
 
 
 def test_idle_release(wire: Wire):
-    """A session is released when its idle time is up; questions are no activity, commands and keep-alives are."""
+    """An idle session expires, and only commands and keep-alives prevent it."""
     idle, kept = wire.create(Timeout=3), wire.create(Timeout=3)
     while wire.status(idle) != "FINISH":
         wire.data("RefreshSessionIdleTime", SessionId=kept)

@@ -1,4 +1,4 @@
-"""What a session answers, and becomes, when something is asked of it while something else is under way."""
+"""Actions on a session while something else is under way."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 30150), Handler).serve_forever()
 
 
 class Scene:
-    """A session, and what is under way in it; `marker` is in the command line of a process in it."""
+    """A session with something under way.
+
+    `marker` is in the command line of one of its processes."""
 
     def __init__(self, wire: Wire, **fields: Any) -> None:
         self.wire, self.marker, self.context = wire, unique_seconds(), create_context(wire)
@@ -66,7 +68,7 @@ class Scene:
         return bool(processes_with(self.marker))
 
     def in_terminal(self, work: Callable[[ClientConnection, str], object]) -> None:
-        """Open a terminal over a WebSocket, and do something with it that lasts until the session ends."""
+        """Open a terminal, and use it until the session ends."""
 
         def converse(_: Wire) -> None:
             found = self.wire.data("GetSession", SessionId=self.session)
@@ -78,7 +80,7 @@ class Scene:
         assert eventually(self.runs)
 
     def end(self) -> None:
-        """End the session, if it has not: what was under way comes to its end, and nothing is left."""
+        """Delete the session, and check that nothing of it is left."""
         assert self.ask("DeleteSessionAsync") in ("", "InvalidMcpSession.NotFound")
         assert eventually(lambda: self.wire.status(self.session) == "FINISH")
         for work in self._lasting:
@@ -89,7 +91,7 @@ class Scene:
 
 
 def say(stream: ClientConnection, method: str, **params: Any) -> dict[str, Any]:
-    """Ask the terminals of a session for something; return the first thing that is said then."""
+    """Send a request to the terminals, and return the next frame."""
     data = {"method": method, "params": params}
     stream.send(json.dumps({"invocationId": method, "source": "SDK", "target": "PTY_SERVER", "data": data}))
     frame: dict[str, Any] = json.loads(stream.recv(PATIENCE))
@@ -146,7 +148,7 @@ ACTIONS = {  # what comes of it in a session that runs, and in one that is pause
 @pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
 @pytest.mark.parametrize("begin", UNDER_WAY)
 def test_meanwhile(wire: Wire, begin: Callable[[Scene], None], paused: bool):
-    """Each action is done or refused by the session's state alone; and deleted, nothing of what was begun is left."""
+    """Only the state decides whether an action is refused, and a deletion leaves nothing."""
     for action, outcomes in ACTIONS.items():
         scene = Scene(wire)
         try:
@@ -164,7 +166,7 @@ def test_meanwhile(wire: Wire, begin: Callable[[Scene], None], paused: bool):
 
 
 def test_release_meanwhile(wire: Wire):
-    """Whoever downloads through a link, or types, keeps a session; whoever only listens does not."""
+    """Downloads and input keep a session alive, and an idle WebSocket does not."""
     download, typing, listening = (Scene(wire, Timeout=10) for _ in range(3))
     typed = threading.Event()
 

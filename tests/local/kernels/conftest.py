@@ -25,7 +25,7 @@ PROGRAMS = {"javascript": "node", "r": "R", "java": "jshell"}
 
 @dataclass
 class Bench:
-    """One language's kernels in a sandbox of their own; "cold" is Python without its zygote."""
+    """The kernels of one language in a sandbox of their own."""
 
     language: str
     sandbox: Sandbox
@@ -45,13 +45,13 @@ class Bench:
         return transcript
 
     async def value(self, code: str, context: str = "") -> str:
-        """Run code that succeeds; return the text of its value."""
+        """Run code, and return the text of its value."""
         transcript = await self.run(code, context=context)
         assert not transcript.failed, transcript.error_line
         return str(json.loads(json.loads(transcript.to_json(""))["result"][-1])["text/plain"])
 
     async def output(self, code: str) -> str:
-        """Run code that succeeds; return what it wrote."""
+        """Run code, and return its standard output."""
         transcript = await self.run(code)
         assert not transcript.failed, transcript.error_line
         return written(transcript)
@@ -90,7 +90,7 @@ async def bench(
     warm: PythonKernelForker,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Bench]:
-    """A bench of each kind; what one test does to it, the next one has to live with."""
+    """A bench of each kind, which the tests of a module share."""
     if (program := PROGRAMS.get(request.param)) and shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     sandbox = await host.create(SandboxSpec(root=Path(tmp_path_factory.mktemp("bench")), limits=LIMITS))

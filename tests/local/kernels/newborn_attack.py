@@ -1,5 +1,5 @@
 # ruff: noqa: PTH115, PTH123, PTH208
-"""A program for inside a session: it stops new processes, and lists what they hold at the first moment that shows it.
+"""A program for inside a session, which stops and inspects new processes.
 
 It prints a JSON line for each process whose descriptors it could list.
 """
@@ -15,7 +15,7 @@ TRIES = 5000
 
 
 def open_files(pid):
-    """Let a stopped process run on in tiny steps until its descriptors can be listed."""
+    """Step a stopped process until its descriptors can be listed."""
     for _ in range(TRIES):
         try:
             return {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}

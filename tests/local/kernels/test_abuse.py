@@ -1,4 +1,4 @@
-"""What code may do to its kernel, in each language: it ends in a clear result, and the session goes on."""
+"""Code that harms its own kernel, in each language."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def check_usable(bench: Bench) -> None:
 
 
 async def test_endless_code(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not end is interrupted; what was defined is kept."""
+    """Endless code is interrupted, and its variables are kept."""
     monkeypatch.setattr(kernel, "_INTERRUPT_GRACE_SECONDS", PATIENCE)  # a busy machine takes its time
     await bench.run(KEEP[bench.language])
     for code in ENDLESS[bench.language]:
@@ -86,7 +86,7 @@ async def test_code_that_cannot_be_interrupted(bench: Bench, monkeypatch: pytest
 
 
 async def test_want_of_memory(bench: Bench) -> None:
-    """Code that wants more than its session may have meets its language's own error, or ends with its kernel."""
+    """Code beyond the memory limit gets an error, or its kernel is killed."""
     transcript = await bench.run(HOARD[bench.language])
     assert transcript.failed
     assert not transcript.timed_out
@@ -96,7 +96,7 @@ async def test_want_of_memory(bench: Bench) -> None:
 
 
 async def test_exit(bench: Bench) -> None:
-    """Code that leaves says so; a Python kernel goes on."""
+    """An exit is reported, and a Python kernel survives it."""
     transcript = await bench.run(EXIT[bench.language])
     died = "KernelDied: the kernel exited with 3; what was defined is lost, the next call gets a new kernel"
     assert transcript.error_line == ("SystemExit: 3" if bench.language == "python" else died)
@@ -112,7 +112,7 @@ async def test_killed_kernel(bench: Bench) -> None:
 
 
 async def test_flood(bench: Bench) -> None:
-    """Of 100 MiB of output, 8 are kept, the rest is counted, and the result says so."""
+    """Of 100 MiB of output 8 are kept, and the result says so."""
     transcript = await bench.run(FLOOD[bench.language])
     assert not transcript.failed, transcript.error_line
     assert transcript.truncated
