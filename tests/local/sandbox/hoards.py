@@ -1,4 +1,6 @@
-"""Hoard memory and disk space where it is hard to see, beyond the limits of a sandbox without control groups.
+"""Hoard memory and disk space where it is hard to see.
+
+The sandbox has no control groups.
 
 Usage: hoards.py SOURCE DIRECTORY LACKING. Prints as JSON, for each way, whether it was stopped; LACKING names the layer
 that is left out, or "".

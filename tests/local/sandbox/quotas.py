@@ -1,4 +1,6 @@
-"""Exhaust what the kernel counts for each host uid, in one sandbox, and see what another can still do.
+"""Exhaust in one sandbox what the kernel counts for each host uid.
+
+Print what another can still do.
 
 Usage: quotas.py SOURCE DIRECTORY LACKING. Prints the results as JSON; LACKING names the layer that is left out, or "".
 """
@@ -98,7 +100,7 @@ print(json.dumps({
 
 
 async def works(sandbox: Sandbox, manager: SandboxManager, directory: Path) -> dict[str, object]:
-    """Return what a sandbox can do while another one floods the kernel with descriptors in flight."""
+    """Return what a sandbox can do while descriptors in flight flood the kernel."""
     done = await sandbox.run(["echo", "hello"])
     await sandbox.run_file_operation(WriteFile("f"), input=b"x" * 100_000)
     found: dict[str, object] = {"command": done.stdout.decode()}

@@ -1,4 +1,4 @@
-"""What a process at the other end of a channel may send, and what the service makes of it."""
+"""What the service makes of messages from the other end of a channel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def test_long_messages_travel_in_a_memfd():
 
 @pytest.mark.parametrize("kind", ["pipe", "unsealed memfd", "none", "not JSON", "not what is expected"])
 def test_malformed_messages_close_the_channel(kind: str):
-    """A malformed message never blocks the service; the channel closes, and no descriptor stays open."""
+    """A malformed message never blocks the service.
+
+    The channel closes, and no descriptor stays open.
+    """
     before = set(Path("/proc/self/fd").iterdir())
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reader, writer = os.pipe()

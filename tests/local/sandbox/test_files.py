@@ -59,7 +59,7 @@ def test_write_and_read(experiment):
 
 
 def test_parallel_changes(experiment):
-    """No edit or append that succeeded is lost to another one of the same file."""
+    """No successful edit or append is lost to another of the same file."""
 
     async def body(lab):
         sandbox = await lab.sandbox()
@@ -89,7 +89,10 @@ def test_parallel_changes(experiment):
 
 
 def test_edit_of_a_file_that_changes(experiment):
-    """An edit fails rather than undo what a program writes, and a held lock does not block for ever."""
+    """An edit does not undo what a program writes.
+
+    A held lock does not block for ever.
+    """
 
     async def body(lab):
         sandbox = await lab.sandbox()

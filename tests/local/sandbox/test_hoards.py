@@ -1,4 +1,7 @@
-"""Memory and disk space that are hard to see count too; see `hoards.py` for the ways."""
+"""Memory and disk space that are hard to see count too.
+
+See `hoards.py` for the ways.
+"""
 
 from __future__ import annotations
 

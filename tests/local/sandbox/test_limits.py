@@ -150,7 +150,7 @@ MANY_FILES = "i=0; while :; do touch $((i++)); done"
 
 
 def test_min_free_disk_and_files_in_flight(experiment, monkeypatch):
-    """At the machine's reserve a sandbox is killed that may hide files in a socket."""
+    """At the machine's reserve a sandbox that may hide files is killed."""
 
     async def body(lab):
         hiding, quiet = await lab.sandbox(), await lab.sandbox()

@@ -1,4 +1,7 @@
-"""What the kernel counts for each host uid is limited for each sandbox; see `quotas.py` for the experiment."""
+"""What the kernel counts for each host uid is limited for each sandbox.
+
+See `quotas.py` for the experiment.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ def test_one_sandbox_exhausts_what_it_can(user: str) -> None:
 
 @pytest.mark.skipif(not ROOT, reason="only root has host uids for sandboxes")
 def test_descriptors_in_flight_without_host_ids() -> None:
-    """With one host uid for all, a flood of descriptors in flight stops terminals, and kills nothing."""
+    """With one host uid, descriptors in flight stop terminals, and kill nothing."""
     results = exhaust("own", "host ids")
     assert (results["flooded"], results["afterwards"], results["victim is alive"]) == (REFUSED, WORKING, True)
 

@@ -360,7 +360,7 @@ class SessionContexts:
         Code of the session can stop the program at the other end of the pipe.
         """
         assert self._sandbox is not None
-        if not await self._sandbox.ends_within(receiving, _TRANSFER_TIMEOUT_SECONDS):
+        if not await self._sandbox.clock.ends_within(receiving, _TRANSFER_TIMEOUT_SECONDS):
             raise OSError(f"The transfer took longer than {_TRANSFER_TIMEOUT_SECONDS:.0f} seconds.")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -67,7 +67,7 @@ class Kernel:
             KernelFailed: It exited, or did not start in time.
         """
         ended.add_done_callback(self._on_exit)
-        if not await self._sandbox.ends_within(self._ready, _START_TIMEOUT_SECONDS):
+        if not await self._sandbox.clock.ends_within(self._ready, _START_TIMEOUT_SECONDS):
             self.connection.close()  # at which it exits
             raise KernelFailed("it did not start in time")
         self._ready.result()
@@ -89,7 +89,7 @@ class Kernel:
         if not self.alive:
             execution.end(None)
         try:
-            if not await self._sandbox.ends_within(execution.ended_or_aborted, timeout):
+            if not await self._sandbox.clock.ends_within(execution.ended_or_aborted, timeout):
                 output.timed_out = True
             if not execution.ended.done():
                 await self._stop(execution)
@@ -146,11 +146,11 @@ class Kernel:
     async def kill_and_wait(self, because: str) -> None:
         """Kill the kernel and wait for its exit."""
         self.kill(because)
-        await self._sandbox.ends_within(self._ended, _INTERRUPT_GRACE_SECONDS)
+        await self._sandbox.clock.ends_within(self._ended, _INTERRUPT_GRACE_SECONDS)
 
     async def _stop(self, execution: _Execution) -> None:
         self.interrupt()
-        if not await self._sandbox.ends_within(execution.ended, _INTERRUPT_GRACE_SECONDS):
+        if not await self._sandbox.clock.ends_within(execution.ended, _INTERRUPT_GRACE_SECONDS):
             self.kill()
             await execution.ended
 

@@ -167,7 +167,7 @@ class Session:
 
     def detail(self) -> SessionDetail:
         """Describe the session, also after its end."""
-        freezes = self._sandbox.recent_freezes() if self._sandbox is not None else []
+        freezes = self._sandbox.clock.recent_freezes() if self._sandbox is not None else []
         pauses = [SessionPause(began_ago=began, ended_ago=ended) for began, ended in freezes]
         return SessionDetail(
             pauses=pauses,

@@ -13,6 +13,7 @@ _CHUNK_BYTES = 1 << 18
 _PIPE_CAPACITY_BYTES = 1 << 20  # the default of 64 KiB costs a context switch for each
 _QUIET_SECONDS = 0.05  # seconds without output after which a command that has ended has no more to say
 _MAX_DRAIN_SECONDS = 1.0  # seconds; a background process may write for ever
+_MAX_BACKGROUND_PIPES = 64  # for each sandbox
 
 OutputTail = Callable[[int], tuple[bytes, bytes]]  # the last so many bytes of stdout and stderr
 
@@ -78,6 +79,28 @@ class PipeReader:
             self._data += chunk[:room] if len(chunk) > room else chunk
             self.truncated = self.truncated or len(chunk) > room
         return len(chunk)
+
+
+class BackgroundReaders:
+    """Reads from background processes, so that a full pipe does not stop them."""
+
+    def __init__(self) -> None:
+        self._readers: list[PipeReader] = []
+
+    def add(self, *readers: PipeReader) -> None:
+        """Keep readers that have not ended.
+
+        The oldest are closed if there are too many.
+        """
+        still_open = [reader for reader in (*self._readers, *readers) if not reader.ended.done()]
+        for reader in still_open[:-_MAX_BACKGROUND_PIPES]:
+            reader.close()
+        self._readers = still_open[-_MAX_BACKGROUND_PIPES:]
+
+    def close(self) -> None:
+        """Close all readers."""
+        for reader in self._readers:
+            reader.close()
 
 
 async def drain_after_exit(*readers: PipeReader) -> None:

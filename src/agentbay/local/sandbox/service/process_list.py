@@ -6,9 +6,17 @@ import os
 import time
 from typing import NamedTuple
 
-from agentbay.local.sandbox.shared.proc_fs import INIT_PID, ProcessTable, list_pids, read_proc_file, read_process
+from agentbay.local.sandbox.service.spec import ResourceUsage
+from agentbay.local.sandbox.shared.proc_fs import (
+    INIT_PID,
+    ProcessTable,
+    list_pids,
+    read_proc_file,
+    read_process,
+    read_process_table,
+)
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _MAX_COMMAND_BYTES = 2000  # bytes of a command line
 
 
@@ -54,8 +62,21 @@ def _describe(proc: int, pid: int, command: bytes) -> RunningProcess | None:
         state=fields[0].decode(),
         command=shown.decode("utf-8", "replace"),
         memory_bytes=private_memory_bytes(proc, pid),
-        cpu_seconds=sum(map(int, fields[11:13])) / TICKS_PER_SECOND,
-        seconds=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / TICKS_PER_SECOND),
+        cpu_seconds=sum(map(int, fields[11:13])) / _TICKS_PER_SECOND,
+        seconds=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / _TICKS_PER_SECOND),
+    )
+
+
+def measure_usage(proc: int, init_pid: int) -> ResourceUsage:
+    """Return what all processes but the first use."""
+    table = read_process_table(proc)
+    if init_pid not in table and (process := read_process(proc, init_pid)):
+        table[init_pid] = process
+    own = [pid for pid, process in table.items() if pid != init_pid and not process.dead]
+    return ResourceUsage(
+        cpu_seconds=sum(process.cpu_ticks for process in table.values()) / _TICKS_PER_SECOND,
+        memory_bytes=sum(private_memory_bytes(proc, pid) for pid in own),
+        processes=len(own),
     )
 
 

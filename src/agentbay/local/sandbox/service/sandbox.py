@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,14 +13,10 @@ from typing import Any
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.errors import SandboxError, SandboxGone
 from agentbay.local.sandbox.service.freezer import CgroupFreezer, SignalFreezer, choose_freezer
+from agentbay.local.sandbox.service.frozen_clock import FrozenClock
 from agentbay.local.sandbox.service.init_client import InitClient, parse_file_reply
-from agentbay.local.sandbox.service.pipe_reader import OutputTail, PipeReader, drain_after_exit
-from agentbay.local.sandbox.service.process_list import (
-    TICKS_PER_SECOND,
-    RunningProcess,
-    list_running,
-    private_memory_bytes,
-)
+from agentbay.local.sandbox.service.pipe_reader import BackgroundReaders, OutputTail, PipeReader, drain_after_exit
+from agentbay.local.sandbox.service.process_list import RunningProcess, list_running, measure_usage
 from agentbay.local.sandbox.service.spec import Completed, ResourceUsage
 from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_socket, is_terminal
 from agentbay.local.sandbox.service.watchdog import ResourceWatchdog
@@ -32,9 +27,7 @@ from agentbay.local.sandbox.shared.sandbox_config import JoinInfo, SandboxConfig
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 
 _KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
-_MAX_DRAINING_PIPES = 64  # pipes of background processes that are still read, for each sandbox
 _SIGKILL_EXIT_CODE = 128 + signal.SIGKILL
-_MAX_REMEMBERED_FREEZES = 100
 _MAX_REPLY_BYTES = 4 << 30
 
 
@@ -49,23 +42,20 @@ class Sandbox:
         self.pid = 0  # of process 1, in the host's pid namespace
         self.watchdog = watchdog
         self.has_namespaces = True
+        self.clock = FrozenClock()
         self.host_ids: tuple[int, int] | None = None  # uid and gid of its processes; None means the service's own
         self._on_end = on_end
         self._loop = loop
         self._channel = Channel(sock, self._on_message, self._on_hang_up, self._on_send_error)
         self._ready: asyncio.Future[None] = loop.create_future()
         self._init_client = InitClient(self._channel, watchdog.wake)
-        self._draining_readers: list[PipeReader] = []
+        self._background_readers = BackgroundReaders()
         self._pidfd = -1
         self._proc = -1
         self._listener: socket.socket | None = None
         self._diag: socket.socket | None = None
         self._freezer: SignalFreezer | CgroupFreezer | None = None
-        self._frozen_at: float | None = None
-        self._frozen_total_seconds = 0.0  # in all earlier freezes
-        self._freezes: deque[tuple[float, float]] = deque(maxlen=_MAX_REMEMBERED_FREEZES)  # begin and end
         self._freeze_lock = asyncio.Lock()
-        self._thawed = asyncio.Event()
         self._forked = asyncio.Event()  # set too when it failed to
         self._gone = asyncio.Event()
 
@@ -165,7 +155,7 @@ class Sandbox:
         finally:
             self._init_client.dispose(request)
             stdout, stderr = bytes(out.stop_collecting()), bytes(err.stop_collecting())
-            self._keep_draining(out, err)
+            self._background_readers.add(out, err)
         return Completed(
             code, stdout, stderr + self.watchdog.kill_message(kills), timed_out, out.truncated or err.truncated
         )
@@ -354,37 +344,23 @@ class Sandbox:
         Afterwards all are stopped.
         """
         async with self._freeze_lock:
-            if self._frozen_at is not None:
+            if self.clock.is_frozen:
                 return
             await self._usable_freezer().freeze()
-            self._thawed.clear()
-            self._frozen_at = self._loop.time()
+            self.clock.stop()
 
     async def thaw(self) -> None:
         """Let the processes continue."""
         async with self._freeze_lock:
-            if self._frozen_at is None:
+            if not self.clock.is_frozen:
                 return
             await self._usable_freezer().thaw()
-            now = self._loop.time()
-            self._freezes.append((self._frozen_at, now))
-            self._frozen_total_seconds += now - self._frozen_at
-            self._frozen_at = None
-            self._thawed.set()
+            self.clock.resume()
 
     async def usage(self) -> ResourceUsage:
         """Return what the sandbox uses now."""
         self._check_alive()
-        table = proc_fs.read_process_table(self._proc)
-        first = proc_fs.INIT_PID if self.has_namespaces else self.pid
-        if first not in table and (process := proc_fs.read_process(self._proc, first)):
-            table[first] = process
-        own = [pid for pid, process in table.items() if pid != first and not process.dead]
-        return ResourceUsage(
-            cpu_seconds=sum(process.cpu_ticks for process in table.values()) / TICKS_PER_SECOND,
-            memory_bytes=sum(private_memory_bytes(self._proc, pid) for pid in own),
-            processes=len(own),
-        )
+        return measure_usage(self._proc, proc_fs.INIT_PID if self.has_namespaces else self.pid)
 
     def list_processes(self) -> list[RunningProcess]:
         """Describe every process but process 1 and its file operations.
@@ -400,7 +376,7 @@ class Sandbox:
 
     def _check_usable(self) -> None:
         self._check_alive()
-        if self._frozen_at is not None:
+        if self.clock.is_frozen:
             raise SandboxError("the sandbox is frozen; thaw it first")
 
     def _usable_freezer(self) -> SignalFreezer | CgroupFreezer:
@@ -411,43 +387,11 @@ class Sandbox:
 
     async def _wait_or_kill(self, request: int, ended: asyncio.Future[int], timeout: float | None) -> tuple[int, bool]:
         """Return the exit code, and whether the command was killed at its time limit."""
-        if await self.ends_within(ended, timeout):
+        if await self.clock.ends_within(ended, timeout):
             return ended.result(), False
         self._init_client.kill(request)
         await asyncio.wait({ended}, timeout=_KILL_WAIT_SECONDS)
         return ended.result() if ended.done() else _SIGKILL_EXIT_CODE, True
-
-    async def ends_within(self, ended: asyncio.Future[Any], timeout: float | None) -> bool:
-        """Wait for a future, or return False after `timeout` seconds.
-
-        Time spent frozen does not count.
-        """
-        start = self._unfrozen_seconds()
-        while not ended.done():
-            if self._frozen_at is not None:
-                await self._thawed.wait()
-                continue
-            remaining = None if timeout is None else start + timeout - self._unfrozen_seconds()
-            if remaining is not None and remaining <= 0:
-                return False
-            await asyncio.wait({ended}, timeout=remaining)
-        return True
-
-    def recent_freezes(self) -> list[tuple[float, float]]:
-        """Return the begin and end of the last freezes, in seconds before now."""
-        now = self._loop.time()
-        present = [] if self._frozen_at is None else [(self._frozen_at, now)]
-        return [(now - began, now - ended) for began, ended in (*self._freezes, *present)]
-
-    def _unfrozen_seconds(self) -> float:
-        """Return the time of a clock that stops while the sandbox is frozen."""
-        return (self._loop.time() if self._frozen_at is None else self._frozen_at) - self._frozen_total_seconds
-
-    def _keep_draining(self, *readers: PipeReader) -> None:
-        open_readers = [reader for reader in (*self._draining_readers, *readers) if not reader.ended.done()]
-        for reader in open_readers[:-_MAX_DRAINING_PIPES]:
-            reader.close()
-        self._draining_readers = open_readers[-_MAX_DRAINING_PIPES:]
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
         match message["event"]:
@@ -501,13 +445,11 @@ class Sandbox:
         self._gone.set()
         self.watchdog.stop()
         self._forked.set()
-        self._thawed.set()
-        self._frozen_at = None
+        self.clock.resume()
         self._channel.close()
         self._fail(SetupFailed("start", 0, "the process ended before it was ready"))
         self._init_client.fail_all()
-        for reader in self._draining_readers:
-            reader.close()
+        self._background_readers.close()
         for sock in (self.take_proxy_listener(), self._diag):
             if sock:
                 sock.close()
