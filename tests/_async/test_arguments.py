@@ -15,13 +15,17 @@ import pytest
 import agentbay
 from agentbay import (
     AgentBayError,
+    AsyncAgent,
     AsyncAgentBay,
+    AsyncBrowser,
+    AsyncBrowserOperator,
     AsyncCode,
     AsyncCommand,
     AsyncComputer,
     AsyncContextManager,
     AsyncContextService,
     AsyncEnv,
+    AsyncExtensionsService,
     AsyncFileSystem,
     AsyncGit,
     AsyncMobile,
@@ -43,13 +47,14 @@ from tests.scripted import Service, silence
 pytestmark = pytest.mark.anyio
 
 SERVICES = (
-    AsyncAgentBay, AsyncCode, AsyncCommand, AsyncComputer, AsyncContextManager, AsyncContextService, AsyncEnv,
-    AsyncFileSystem, AsyncGit, AsyncMobile, AsyncOss, AsyncPty, AsyncSession,
+    AsyncAgent.Browser, AsyncAgent.Computer, AsyncAgent.Mobile, AsyncAgentBay, AsyncBrowser, AsyncBrowserOperator,
+    AsyncCode, AsyncCommand, AsyncComputer, AsyncContextManager, AsyncContextService, AsyncEnv,
+    AsyncExtensionsService, AsyncFileSystem, AsyncGit, AsyncMobile, AsyncOss, AsyncPty, AsyncSession,
 )  # fmt: skip
 PARAMETERS = (BetaContextMount, Config, ContextSync, CreateSessionParams, LifecyclePolicy, SyncPolicy)
 # Parameters whose contract has an answer of its own, and those that take anything or a type of httpx's.
-OWN_ANSWERS = {"cols", "envs", "http_client", "idle_release_timeout", "keys", "labels", "max_runtime", "rows",
-               "timeout"}  # fmt: skip
+OWN_ANSWERS = {"cols", "envs", "http_client", "idle_release_timeout", "keys", "labels", "max_runtime",
+               "output_schema", "page", "rows", "timeout"}  # fmt: skip
 
 
 class Wrong:

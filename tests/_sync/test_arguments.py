@@ -16,13 +16,17 @@ import pytest
 import agentbay
 from agentbay import (
     AgentBayError,
+    Agent,
     AgentBay,
+    Browser,
+    BrowserOperator,
     Code,
     Command,
     Computer,
     ContextManager,
     ContextService,
     Env,
+    ExtensionsService,
     FileSystem,
     Git,
     Mobile,
@@ -44,13 +48,14 @@ from tests.scripted import Service, silence
 pytestmark = pytest.mark.anyio
 
 SERVICES = (
-    AgentBay, Code, Command, Computer, ContextManager, ContextService, Env,
-    FileSystem, Git, Mobile, Oss, Pty, Session,
+    Agent.Browser, Agent.Computer, Agent.Mobile, AgentBay, Browser, BrowserOperator,
+    Code, Command, Computer, ContextManager, ContextService, Env,
+    ExtensionsService, FileSystem, Git, Mobile, Oss, Pty, Session,
 )  # fmt: skip
 PARAMETERS = (BetaContextMount, Config, ContextSync, CreateSessionParams, LifecyclePolicy, SyncPolicy)
 # Parameters whose contract has an answer of its own, and those that take anything or a type of httpx's.
-OWN_ANSWERS = {"cols", "envs", "http_client", "idle_release_timeout", "keys", "labels", "max_runtime", "rows",
-               "timeout"}  # fmt: skip
+OWN_ANSWERS = {"cols", "envs", "http_client", "idle_release_timeout", "keys", "labels", "max_runtime",
+               "output_schema", "page", "rows", "timeout"}  # fmt: skip
 
 
 class Wrong:

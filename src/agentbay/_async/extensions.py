@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from builtins import list as List  # noqa: N812 - a method is called list
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from ..models.context_results import Context
 from ..models.extension import Extension
 
 if TYPE_CHECKING:
-    from builtins import list as List  # noqa: N812 - a method is called list
-
     from .client import AsyncAgentBay
 
 _FOLDER = "/tmp/extensions"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .._arguments import checked_arguments
+from .._arguments import checked_arguments, refusal
 from .._concurrency import sync_sleep
 from .._transport.agent import (
     DEFAULT_SCHEMA,
@@ -188,9 +188,14 @@ class BrowserAgent(SyncTaskAgent):
 
         Wire: CallMcpTool/browser_use_execute_task
         """
+        if output_schema is None:
+            schema = DEFAULT_SCHEMA
+        elif hasattr(output_schema, "model_json_schema"):
+            schema = output_schema.model_json_schema()
+        else:
+            raise refusal("output_schema", "a pydantic model", output_schema)
         if not self.initialized and not self.initialize():
             raise AgentError("Failed to initialize browser")
-        schema = DEFAULT_SCHEMA if output_schema is None else output_schema.model_json_schema()
         call = BrowserTask(
             task=task,
             use_vision=use_vision,
