@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import httpx
 import pytest
 
 from agentbay import AgentBay, Config, ContextSync, CreateSessionParams
@@ -19,6 +20,7 @@ from tests.local.contexts.actions import (
     context_files,
     create_context,
     get_file,
+    mount_item,
     put_file,
     sync_and_check,
     sync_item,
@@ -122,6 +124,22 @@ def test_file_replaced_by_a_directory(wire: Wire):
         wire.stdout(session, f"rm {TOP}/x/f")
         assert f"{TOP}/x" in failure(wire, session, ContextId=context)
     assert context_files(wire, context, TOP) == {"x": b"work of another"}
+
+
+def test_download_of_a_file_that_shrinks(tmp_path: Path):
+    """The download of a file that is cut meanwhile breaks off, and brings no zeros."""
+    with embedded(tmp_path / "state") as (_, wire):
+        context = create_context(wire)
+        with wire.session(PersistenceDataList=[mount_item(context, "/mnt/c")]) as session:
+            wire.stdout(session, "head -c 64M /dev/zero | tr '\\0' x > /mnt/c/big")
+            url = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath="/mnt/c/big")["Url"]
+            with wire.http.stream("GET", url) as answer:
+                pieces = answer.iter_raw()
+                received = [next(pieces)]
+                wire.stdout(session, "truncate -s 1M /mnt/c/big")
+                with pytest.raises(httpx.RemoteProtocolError):
+                    received.extend(pieces)
+    assert set(b"".join(received)) == {ord("x")}
 
 
 def test_presigned_put_replaces_no_directory(wire: Wire):

@@ -20,6 +20,7 @@ from agentbay.local.http.asgi import (
     Receive,
     Request,
     Response,
+    ResponseAborted,
     Scope,
     Send,
     cancel_on_disconnect,
@@ -97,7 +98,8 @@ class Application:
         if scope["type"] == "websocket":
             await reject_websocket(receive, send, response)
         else:
-            await send_response(send, response)
+            with suppress(ResponseAborted):
+                await send_response(send, response)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = parse_request({**scope, "method": "GET"})
@@ -117,13 +119,13 @@ class Application:
 
     async def _proxy_request(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         # Imported here, since its libraries take long to import and few runtimes need them.
-        from agentbay.local.http.port_proxy import UpstreamAborted, proxy_request
+        from agentbay.local.http.port_proxy import proxy_request
 
         target = self._links.resolve(request, scope)
         if response := self._links.answer_browser(request, target):
             await send_response(send, response)
             return
-        with suppress(UpstreamAborted):  # the web server closes the connection of an unfinished answer
+        with suppress(ResponseAborted):
             await proxy_request(target, self._for_session(scope), receive, send)
 
     def _for_session(self, scope: Scope) -> Scope:

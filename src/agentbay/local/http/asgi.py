@@ -35,6 +35,13 @@ class ClientDisconnected(Exception):
     """The client disconnected before it got its answer."""
 
 
+class ResponseAborted(Exception):
+    """The rest of a response that has begun cannot be had.
+
+    The web server then closes the connection, so that the client does not take what it has for the whole.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request without its body.

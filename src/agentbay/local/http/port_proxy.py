@@ -14,7 +14,7 @@ import httpcore
 
 from agentbay.errors import ServerError, ServiceUnavailableError
 from agentbay.local.headers import Headers
-from agentbay.local.http.asgi import ClientDisconnected, Receive, Scope, Send
+from agentbay.local.http.asgi import ClientDisconnected, Receive, ResponseAborted, Scope, Send
 from agentbay.local.http.port_headers import request_headers, response_headers
 from agentbay.local.http.port_links import ProxyTarget
 from agentbay.local.sessions.session import Session
@@ -30,7 +30,7 @@ async def proxy_request(target: ProxyTarget, scope: Scope, receive: Receive, sen
     Raises:
         AgentBayError: The program in the session gave no answer.
         ClientDisconnected: The client disconnected.
-        UpstreamAborted: The program broke its answer off.
+        ResponseAborted: The program broke its answer off.
     """
     with limit_requests(target.session), target.session.using():
         body = _RequestBody(scope, receive)
@@ -119,13 +119,9 @@ async def _forward(target: ProxyTarget, scope: Scope, body: _RequestBody, send: 
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-        raise UpstreamAborted from error
+        raise ResponseAborted from error
     finally:
         await stream.aclose()
-
-
-class UpstreamAborted(Exception):
-    """The program in the session broke its answer off."""
 
 
 def _request_headers(target: ProxyTarget, scope: Scope, body: _RequestBody) -> Headers:

@@ -12,7 +12,7 @@ from agentbay.local.contexts.backend import StagingDirectory
 from agentbay.local.contexts.errors import file_not_found
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.url_signing import verify_token
-from agentbay.local.http.asgi import BodyTooLarge, ClientDisconnected, Receive, Request, Response
+from agentbay.local.http.asgi import BodyTooLarge, ClientDisconnected, Receive, Request, Response, ResponseAborted
 from agentbay.local.sandbox.shared.fd_io import write_all
 
 PATH_PREFIX = "/objects/"
@@ -101,12 +101,13 @@ def _open(contexts: ContextService, context_id: str, key: str) -> tuple[IO[bytes
 
 
 async def _read_chunks(contexts: ContextService, file: IO[bytes], size: int) -> AsyncGenerator[bytes, None]:
-    # A file can grow or shrink through a mount meanwhile: exactly `size` bytes are sent, as the answer's head says.
+    # A file can grow or shrink through a mount meanwhile. The answer's head has promised `size` bytes.
     try:
         left = size
         while left:
             piece = await contexts.run_in_thread(file.read, min(_CHUNK_BYTES, left))
-            piece = piece or bytes(min(_CHUNK_BYTES, left))
+            if not piece:
+                raise ResponseAborted
             left -= len(piece)
             yield piece
     finally:
