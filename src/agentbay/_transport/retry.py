@@ -7,7 +7,7 @@
 | perhaps processed: answer lost or late, other 5xx    |                          | retry              |
 
 The pauses follow exponential backoff with full jitter and a cap: a random time between 0 and
-`min(cap, first * 2 ** (attempt - 1))` seconds, so that many clients do not come back at the same moment.
+`min(8, 0.2 * 2 ** (attempt - 1))` seconds, so that many clients do not come back at the same moment.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def retry_backoff(
         return None
     pause = getattr(error, "retry_after", None)
     if pause is None:
-        cap = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
-        pause = random.uniform(0, cap)  # full jitter
+        bound = min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
+        pause = random.uniform(0, bound)  # full jitter
     return pause if pause < remaining else None
 
 
