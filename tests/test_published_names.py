@@ -57,6 +57,7 @@ def test_results_as_dictionaries() -> None:
         "stdout": "",
         "stderr": "",
         "trace_id": "",
+        "truncated": False,
     }
     assert isinstance(failure.exception, APIError)
     assert vars(Config(region_id="x"))["region_id"] == "x"

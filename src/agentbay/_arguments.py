@@ -43,9 +43,7 @@ def refusal(name: str, wanted: str, value: object) -> InvalidArgumentError:
 
 def _describe(name: str, value: object) -> str:
     kind = type(value).__name__
-    if value is None or isinstance(value, bool):
-        return repr(value)
-    is_shown = isinstance(value, _PLAIN_TYPES) and _root(name) not in _SECRET_NAMES
+    is_shown = isinstance(value, _PLAIN_TYPES) and (value is None or _root(name) not in _SECRET_NAMES)
     return f"{value!r:.{_MAX_SHOWN_CHARACTERS}} ({kind})" if is_shown else f"of type {kind}"
 
 

@@ -131,7 +131,7 @@ CALLS: list[tuple[str, Call]] = [
     (r"envs\['A'\] must be a string of whole", lambda bay, s: s.pty.create(envs={"A": "\ud83d"})),
     ("timeout_ms must be positive and finite, not 0", lambda bay, s: s.command.run("ls", timeout_ms=0)),
     ("timeout_ms must be positive and finite, not nan", lambda bay, s: s.command.run("ls", timeout_ms=float("nan"))),
-    ("timeout_ms must be a number or None, not True", lambda bay, s: s.command.run("ls", timeout_ms=True)),
+    (r"timeout_ms must be a number or None, not True \(bool\)", lambda bay, s: s.command.run("ls", timeout_ms=True)),
     ("must be https or wss", lambda bay, s: s.get_link("http", 30100)),
     (r"edits\[0\] must be a dict of strings.*oldText",
      lambda bay, s: s.file_system.edit_file("x", [("a", "b")])),  # type: ignore[list-item]

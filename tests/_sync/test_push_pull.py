@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from agentbay import AgentBay, FileSystem, Session, Config, ConnectionLost, FileError, TreeProgress
+from agentbay import (
+    AgentBay,
+    FileSystem,
+    Session,
+    Config,
+    ConnectionLost,
+    FileError,
+    InvalidArgumentError,
+    TreeProgress,
+)
 from agentbay._transport.tree_plan import TreeEntry, TreeScan, plan_transfer
 from agentbay._transport.tree_scripts import read_tree_listing
 from tests import cutting
@@ -131,7 +140,7 @@ def test_ignored(files: FileSystem, tmp_path: Path) -> None:
     assert "big" in report.copied
     assert not any(path.startswith("node_modules") for path in report.copied)
     assert report.deleted == []
-    with pytest.raises(TypeError, match="list of patterns"):
+    with pytest.raises(InvalidArgumentError, match="ignore must be a list of strings"):
         files.push(tmp_path / "a", "tree", ignore="*.pyc")
 
 

@@ -29,7 +29,7 @@ _TAKEOVER_DONE_CODE = 199
 _logger = logging.getLogger("agentbay")
 
 
-@checked_arguments()
+@checked_arguments(page=None)  # a page of Playwright, which need not be installed
 class AsyncBrowser(AsyncBaseService):
     """The browser of a session.
 

@@ -43,7 +43,7 @@ R = TypeVar("R")
 SchemaT = TypeVar("SchemaT")
 
 
-@checked_arguments()
+@checked_arguments(page=None)  # a page of Playwright, which need not be installed
 class AsyncBrowserOperator(AsyncBaseService):
     """Act on pages, find elements and read data, in words.
 

@@ -284,8 +284,6 @@ def transfer_tree(
     progress: disk.TreeProgressCallback | bool | None,
 ) -> TreeReport:
     """Push or pull a directory."""
-    if isinstance(ignore, str):
-        raise TypeError("ignore must be a list of patterns, not one pattern")
     with show_progress(f"{way} {remote}") if progress is True else nullcontext(progress or None) as tell:
         work = SyncTreeTransfer(files, Path(local), remote, gitignore_matcher(ignore), checksum, tell)
         return work.push(delete) if way == "push" else work.pull(delete)
