@@ -10,23 +10,21 @@ import base64
 import codecs
 import json
 from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
 
 LARGE_CHARACTERS = 1 << 18  # from which on a value is encoded in pieces
 _PIECE_CHARACTERS = 1 << 16  # about a fifth of a millisecond
 _BASE64_PIECE_BYTES = 3 << 14  # a multiple of 3, so that the pieces add up
 
 
-@runtime_checkable
-class TextSource(Protocol):
+class TextSource:  # no Protocol: `isinstance` with one takes 0.2 ms for each answer
     """A text made in pieces, which JSON holds as a string."""
 
     def text_pieces(self) -> Iterator[str]:
         """Yield the text."""
-        ...
+        raise NotImplementedError
 
 
-class DecodedText:
+class DecodedText(TextSource):
     """The text of bytes: UTF-8, with a replacement character for each invalid sequence."""
 
     def __init__(self, data: bytes) -> None:
@@ -40,7 +38,7 @@ class DecodedText:
         yield decoder.decode(b"", final=True)
 
 
-class Base64Text:
+class Base64Text(TextSource):
     """The Base64 form of bytes."""
 
     def __init__(self, data: bytes) -> None:
@@ -53,7 +51,7 @@ class Base64Text:
             yield base64.b64encode(view[start : start + _BASE64_PIECE_BYTES]).decode("ascii")
 
 
-class JsonText:
+class JsonText(TextSource):
     """The JSON form of a value, as clients expect it within JSON."""
 
     def __init__(self, value: object) -> None:
@@ -80,10 +78,10 @@ def is_large(value: object) -> bool:
 
 
 def _remaining(value: object, budget: int) -> int:
-    if isinstance(value, TextSource):
-        return -1
     if isinstance(value, str):
         return budget - len(value)
+    if isinstance(value, TextSource):
+        return -1
     if isinstance(value, dict):
         value = (part for item in value.items() for part in item)
     elif not isinstance(value, (list, tuple)):
