@@ -23,6 +23,7 @@ def open_database(
     Raises:
         ConfigurationError: It is damaged, has another version, or the disk is full.
     """
+    # Threads share the connection: each owner of a database serialises its calls by a lock or the event loop.
     # With isolation_level None, transactions begin only where the code says so.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -30,6 +31,7 @@ def open_database(
             connection.execute(f"PRAGMA {pragma}")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found == 0:
+            # One transaction with the version: a kill in between leaves an empty database, which the next start fills.
             connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {version}; COMMIT;")
         elif found != version:
             raise _unusable(path, f"it has version {found}, and this runtime knows {version}")

@@ -17,6 +17,7 @@ def make_id(prefix: str, length: int) -> str:
 
 def is_same_secret(given: str, secret: bytes) -> bool:
     """Compare in constant time, so that timing tells nothing about the secret."""
+    # Encoded first, since compare_digest raises TypeError for a text that is not ASCII, and clients can send one.
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret)
 
 

@@ -134,6 +134,7 @@ def _listen_on_unix_socket(path: Path) -> Iterator[ServerAddress]:
         try:
             if _is_stale_socket(path):
                 path.unlink()
+            # A chmod after bind() would come too late: in between, another user could connect.
             mask = os.umask(0o177)
             try:
                 listener.bind(str(path))
@@ -155,6 +156,7 @@ def _is_stale_socket(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
+        # Nobody accepts there: a runtime that was killed has left its socket.
         except ConnectionRefusedError:
             return True
     return False

@@ -33,6 +33,7 @@ def parse_size(text: str) -> int:
 
 def parse_count(text: str) -> int:
     """Parse a whole number, at least 1."""
+    # isdigit() alone is true for "²", which int() refuses with a message of its own.
     if not text.isascii() or not text.isdigit() or not int(text):
         raise ValueError(f"must be a whole number, at least 1, not {text!r}")
     return int(text)

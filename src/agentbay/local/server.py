@@ -100,6 +100,7 @@ async def _serve(
     # The zygote starts in its own process while this one imports the rest of the service.
     isolation = "namespaces" if options.isolation == "auto" else options.isolation
     starting = asyncio.create_task(SandboxManager.start(isolation=isolation))
+    # Lets that task begin before the imports below block the event loop.
     await asyncio.sleep(0)
     from agentbay.local.outbound import destinations
     from agentbay.local.service import running_service, warm_up
@@ -119,6 +120,7 @@ async def _serve(
                     _print_error(f"For another link: agentbay local login --endpoint {address}")
                 gc.freeze()  # what is loaded by now lasts: later collections need not look at it
                 gc.enable()
+                # Only after the ready line, for which the parent process waits.
                 asyncio.get_running_loop().call_soon(warm_up)
                 stopped = asyncio.create_task(stop.wait())
                 await asyncio.wait([stopped, serving], return_when=asyncio.FIRST_COMPLETED)

@@ -58,6 +58,7 @@ async def running_service(
     dashboard = Dashboard(runtime, origin_check)
     application = Application(runtime, build_registry(), origin_check, dashboard)
     server = WebServer(application, options)
+    # The leftovers are moved away now, which is quick. Removing large trees is not, and goes on in a thread.
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
     serving = asyncio.create_task(server.serve(address.listeners))
     try:
@@ -70,6 +71,7 @@ async def running_service(
         sessions.begin_close()
         await _drain(application, options.drain, skip_drain)
         await _close_sessions(sessions, sandboxes, end_now)
+        # The server stops last: until then, new calls get the error of a shutdown instead of a refused connection.
         server.stop()
         await asyncio.gather(serving, sweeping)
         await contexts.close()
@@ -90,6 +92,7 @@ async def _close_sessions(sessions: SessionTable, sandboxes: SandboxManager, end
     waiting_for_end.cancel()
     await asyncio.wait({closing}, timeout=_LAST_UPLOADS_SECONDS)
     if not closing.done():
+        # The uploads under way fail without their sandboxes, so that `closing` ends.
         await sandboxes.close()
     await closing
 

@@ -106,6 +106,7 @@ class StateDirectory:
         """Remove the directory if it is temporary, else the directories of sessions in it."""
         for directory in [self.path] if self.temporary else self.trash_leftovers():
             remove_tree(directory)
+        # Unlocked last: an unlocked directory may be opened, or removed as a leftover, by another runtime.
         os.close(self._lock)
 
     def move_to_trash(self, directory: Path) -> Path:
@@ -150,6 +151,7 @@ def _try_lock(directory: Path) -> int | None:
 def _remove_stale_temporaries(parent: Path) -> None:
     for directory in parent.glob(_PREFIX + "*"):
         with contextlib.suppress(FileNotFoundError):  # another runtime may remove it at the same time
+            # Another user could have put a directory or a link of this name into the shared /tmp.
             if directory.lstat().st_uid == os.getuid() and (directory / "lock").is_file():
                 _remove_if_unlocked(directory)
 

@@ -79,6 +79,8 @@ class Application:
                 await self._serve_websocket(scope, receive, send)
                 return
             request = parse_request(scope)
+            # Links come first and are checked on their own: they have host names and origins that `_check` would
+            # refuse.
             if self._links.is_link(request):
                 await self._proxy_request(request, scope, receive, send)
                 return
@@ -102,6 +104,7 @@ class Application:
                 await send_response(send, response)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The scope of a WebSocket names no method, since the handshake is always a GET (RFC 6455).
         request = parse_request({**scope, "method": "GET"})
         await receive()  # websocket.connect
         if self._links.is_link(request):
@@ -157,6 +160,7 @@ class Application:
     async def _call_api(self, request: Request, receive: Receive, request_id: str) -> Response:
         with self._bodies.watch(request) as on_chunk:
             body = await read_body(receive, _MAX_BODY_BYTES, on_chunk)
+        # Asked only now, because the shutdown may have begun while the body arrived.
         if self._runtime.sessions.closing:
             raise shutting_down()
         if match := _DIRECT_CALL_PATH.fullmatch(request.path):
@@ -174,6 +178,7 @@ class Application:
 
     def _runtime_with_client_address(self, request: Request) -> Runtime:
         # URLs made for a client must name the address that the client uses.
+        # A Host header is there: `_check` has refused requests without one.
         runtime, host_header = self._runtime, request.headers["host"]
         if host_header == runtime.address.authority:
             return runtime

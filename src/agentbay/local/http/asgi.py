@@ -107,6 +107,7 @@ def parse_request(scope: Scope) -> Request:
     """
     if sum(name == b"host" for name, _ in scope["headers"]) > 1:
         raise invalid_request("A request must not have more than one Host header.", "InvalidHeader.Host")
+    # Header values are bytes of any encoding. Latin-1 maps each byte to a character, so that decoding never fails.
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     local_address = (scope.get("server") or ("",))[0]
     mark_authenticated = scope.get("state", {}).get(MARK_AUTHENTICATED, _do_nothing)
@@ -163,6 +164,7 @@ async def cancel_on_disconnect(work: Coroutine[Any, Any, Response], receive: Rec
     delivered = False
     try:
         await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        # Both can be done at once. The client is gone then, although the work has a result.
         delivered = not disconnect.done()
     finally:
         disconnect.cancel()
@@ -193,11 +195,13 @@ async def send_response(send: Send, response: Response, kind: str = "http") -> N
         (b"cache-control", b"no-store"),  # answers carry tokens
         *response.headers,
     ]
+    # Without a length, uvicorn sends the body in chunked transfer coding.
     if response.stream is None or response.length is not None:
         length = len(response.body) if response.length is None else response.length
         headers.append((b"content-length", str(length).encode()))
     await send({"type": f"{kind}.response.start", "status": response.status, "headers": headers})
     if response.stream is not None:
+        # Closed here and not by the garbage collector, because a stream holds a file or counts as an open one.
         async with aclosing(response.stream):
             async for piece in response.stream:
                 await send({"type": f"{kind}.response.body", "body": piece, "more_body": True})

@@ -33,6 +33,7 @@ class BodyBudget:
             nonlocal reserved, checked, authenticated
             if len(body) <= _FREE_BYTES or authenticated:
                 return
+            # Searched once for each body: otherwise a client could make every small chunk cost a search of 64 KiB.
             if not checked:
                 checked, authenticated = True, self._has_valid_secret(request, bytes(body[:_BEGINNING_BYTES]))
                 if authenticated:

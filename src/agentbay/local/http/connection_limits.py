@@ -39,6 +39,7 @@ class AnonymousConnections:
         """Count a new connection, and close the oldest or itself above the limits."""
         now = asyncio.get_running_loop().time()
         self._opened_at[connection] = now
+        # The oldest go, not the new one: a client that hoards connections would otherwise lock out everybody else.
         while len(self._opened_at) > _MAX_ANONYMOUS:
             oldest = next(iter(self._opened_at))
             if now - self._opened_at[oldest] < _GRACE_SECONDS:
@@ -53,6 +54,7 @@ class AnonymousConnections:
 
     def _close(self, connection: HttpProtocol) -> None:
         self.discard(connection)
+        # close() would first flush the send buffer, and a peer that reads nothing would keep the descriptor open.
         connection.transport.abort()
 
 
@@ -80,6 +82,7 @@ class HttpProtocol(UvicornProtocol):
 
     def data_received(self, data: bytes) -> None:
         last_request: RequestResponseCycle | None = self.cycle
+        # Not while an answer is under way: a head that was sent ahead (pipelining) has to wait for that answer.
         if self._head_timer is None and (last_request is None or last_request.response_complete):
             self._start_head_timer()
         super().data_received(data)

@@ -45,6 +45,8 @@ class OriginCheck:
             return "The Host header must name the loopback, or the host that this runtime serves (--server-name)."
         # Against CSRF: browsers name the page's origin, and other clients send none.
         origin = headers.get("origin", "")
+        # Through a forwarded port (ssh -L), Host and Origin both have another port than the socket. The host has passed
+        # the check above, so an origin that equals it is a page of this runtime.
         is_own_origin = origin in self._allowed_origins or origin == f"{self._scheme}://{host}"
         if not is_own_origin and origin not in allowed_origins:
             return "Requests from web pages are not accepted."
@@ -68,6 +70,7 @@ def _is_connection_address(name: str, local_address: str) -> bool:
     # An IP address as Host cannot come from DNS rebinding, which needs a name.
     with suppress(ValueError):
         address = ipaddress.ip_address(local_address)
+        # A dual-stack socket shows an IPv4 address as ::ffff:a.b.c.d, while the Host header has a.b.c.d.
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return ipaddress.ip_address(name.strip("[]")) == (mapped or address)
     return False

@@ -13,6 +13,7 @@ from agentbay.local.headers import Headers, drop_hop_by_hop
 from agentbay.local.http.asgi import Scope
 from agentbay.local.http.port_links import ProxyTarget
 
+# uvicorn answers Expect itself. X-Forwarded-* of a client could claim an origin that it does not have.
 _REWRITTEN_REQUEST_HEADERS = frozenset(
     b"host origin referer cookie expect content-length x-access-token x-forwarded-host x-forwarded-proto "
     b"x-forwarded-prefix".split()
@@ -27,6 +28,7 @@ _DROPPED_FROM_PATH = frozenset(
     b"access-control-allow-credentials access-control-allow-origin cross-origin-embedder-policy "
     b"cross-origin-opener-policy refresh".split()
 )
+# allow-same-origin is missing on purpose: the document gets an opaque origin, apart from the dashboard's.
 _SANDBOX = (
     b"sandbox allow-downloads allow-forms allow-modals allow-orientation-lock allow-pointer-lock allow-popups "
     b"allow-presentation allow-scripts"
@@ -80,6 +82,7 @@ def response_headers(target: ProxyTarget, status: int, received: Iterable[tuple[
         else:
             headers.append((name, value))
     if not target.has_own_origin:
+        # Browsers enforce every policy that an answer has, so one of the program's own cannot loosen this one.
         headers.append((b"content-security-policy", _SANDBOX))
     if target.cors_origin:  # a sandboxed document that loads its own modules and data, or another link of the session
         headers = [(name, value) for name, value in headers if name != b"access-control-allow-origin"]
@@ -90,12 +93,14 @@ def response_headers(target: ProxyTarget, status: int, received: Iterable[tuple[
 def _rewrite_location(target: ProxyTarget, location: bytes) -> bytes:
     # A program does not know the path of its link: without the prefix, a redirect would lead out of the link.
     path = location.removeprefix(b"http://" + target.host_header)
+    # A URL that begins with // names another host.
     return target.prefix.encode("ascii") + path if path.startswith(b"/") and not path.startswith(b"//") else location
 
 
 def _rewrite_cookie(target: ProxyTarget, cookie: bytes) -> bytes:
     """Return a cookie confined to this link, or b"" without a name."""
     pair, *attributes = cookie.split(b";")
+    # Browsers send a nameless cookie as its bare value, which could pass for a cookie of the dashboard.
     if b"=" not in pair or not pair.partition(b"=")[0].strip():
         return b""
     kept = [part for part in attributes if part.partition(b"=")[0].strip().lower() != b"domain"]
@@ -107,4 +112,5 @@ def _rewrite_cookie(target: ProxyTarget, cookie: bytes) -> bytes:
 
 
 def _cookie_prefix(target: ProxyTarget) -> bytes:
+    # A hash, because the name of a cookie must not contain the slashes of the prefix.
     return b"link-" + hashlib.sha256(target.prefix.encode("ascii")).hexdigest()[:12].encode() + b"-"

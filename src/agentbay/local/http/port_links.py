@@ -104,6 +104,7 @@ class PortLinks:
     def _check(self, request: Request, target: ProxyTarget) -> None:
         # Opaque origins and other links of the session need the token in the URL, so there is no CSRF: a browser adds
         # nothing to their requests that would let them in.
+        # A link's host name is itself a valid token here, which a page that uses DNS rebinding cannot know.
         headers = {**request.headers, "host": "localhost"} if target.has_own_origin else request.headers
         allowed_origins = {target.base_url, target.cors_origin}
         if reason := self._origin_check.rejection_reason(headers, request.local_address, allowed_origins):

@@ -40,6 +40,7 @@ async def proxy_websocket(target: ProxyTarget, scope: Scope) -> None:
         AgentBayError: The program in the session did not open the WebSocket.
     """
     with limit_requests(target.session):
+        # The program's side opens first: before the client's connection is taken over, a failure can be an HTTP answer.
         upstream = await open_connection(target)
         try:
             answer = await _open_upstream(target, scope, *upstream)
@@ -66,6 +67,7 @@ async def _shake_hands(
     target: ProxyTarget, scope: Scope, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> bytes:
     connection = h11.Connection(h11.CLIENT)
+    # Connection and Upgrade are hop-by-hop: they were dropped with the others, and are made anew for this hop.
     headers = [*request_headers(target, scope), *_UPGRADE]
     request = h11.Request(method="GET", target=target.path_and_query.encode("latin-1"), headers=headers)
     writer.write(connection.send(request) + connection.send(h11.EndOfMessage()))
@@ -77,6 +79,7 @@ async def _shake_hands(
         raise ServerError(message, status if status >= 400 else 502, code="BadGateway")
     lines = [b"HTTP/1.1 101 Switching Protocols"]
     lines += [name + b": " + value for name, value in [*response_headers(target, 101, event.headers), *_UPGRADE]]
+    # A program may send frames right behind its answer, which h11 has read already.
     return b"\r\n".join([*lines, b"", b""]) + connection.trailing_data[0]
 
 
@@ -93,6 +96,7 @@ async def _copy_both_ways(session: Session, client: Streams, upstream: Streams) 
         await asyncio.gather(*directions, return_exceptions=True)
         transport = client[1].transport
         transport.close()  # once the client has taken what was sent to it
+        # close() alone would wait for ever for a client that reads nothing.
         asyncio.get_running_loop().call_later(_FLUSH_SECONDS, transport.abort)
 
 

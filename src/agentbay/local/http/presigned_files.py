@@ -42,6 +42,7 @@ async def serve_presigned_file(contexts: ContextService, request: Request, recei
 async def _put(contexts: ContextService, context_id: str, key: str, request: Request, receive: Receive) -> Response:
     if int(request.headers.get("content-length") or 0) > MAX_FILE_BYTES:
         raise BodyTooLarge
+    # Asked before the body, so that no client sends gigabytes for a context that does not exist.
     await contexts.run_in_thread(contexts.store.find, context_id)
     with contexts.store.staging() as staging:
         name, digest = await _receive_body(contexts, staging, receive)
@@ -61,6 +62,7 @@ async def _receive_body(contexts: ContextService, staging: StagingDirectory, rec
                 raise ClientDisconnected
             pending += message.get("body", b"")
             more = message.get("more_body", False)
+            # Pieces are collected, because each write takes a trip to a thread, and those from the socket are small.
             if len(pending) >= _CHUNK_BYTES or not more:
                 size += len(pending)
                 if size > MAX_FILE_BYTES:

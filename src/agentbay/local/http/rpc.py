@@ -23,7 +23,9 @@ from agentbay.local.runtime import Runtime
 
 _logger = logging.getLogger(__name__)
 
+# The & must follow, because the beginning of a body can end within the key, and half a key is not valid.
 _AUTHORIZATION = re.compile(r"(?:^|&)Authorization=([^&]*)&")
+# A body of 64 MiB could hold millions of empty fields, each of them a pair of Python objects.
 _MAX_FORM_FIELDS = 1000
 _FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
@@ -51,6 +53,7 @@ async def call_action(
     _logger.debug("request=%s action=%s", request_id, name)
     result = await handler.run(runtime, _parse_action(handler.action, fields))
     response = envelope.success_response(handler.action.spec, result, request_id)
+    # A client that has disconnected never learns the id, so nobody would delete the session.
     if isinstance(result, CreatedSessionData):
         return replace(response, on_undelivered=partial(runtime.sessions.delete_undelivered, result.session_id))
     return response

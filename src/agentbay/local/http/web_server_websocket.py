@@ -40,4 +40,5 @@ class _TakenOver(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        # At its shutdown, uvicorn waits until this set is empty.
         self._owner.connections.discard(self._owner)

@@ -49,6 +49,7 @@ async def serve_websocket_client(session: Session, registry: HandlerRegistry, re
     client = WebSocketClient(deliver)
     connection = _WebSocketConnection(session, registry, client)
     await send({"type": "websocket.accept"})
+    # Events go to the clients in this table, and none may be sent before the handshake is answered.
     session.hub.clients[client] = None
     reading = asyncio.ensure_future(connection.read(receive))
     session_ended = asyncio.ensure_future(session.hub.closed.wait())
@@ -96,6 +97,7 @@ class _WebSocketConnection:
         try:
             frame = decode_frame(text)
         except MalformedError as error:
+            # Heartbeats return before touch(): as activity, they would keep the session of an idle client alive.
             if not _is_ping(text):
                 _logger.warning("a frame was ignored: %s", error)
             return

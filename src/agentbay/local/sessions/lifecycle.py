@@ -104,6 +104,7 @@ class Lifecycle:
 
     def _stop_clock_while_paused(self) -> None:
         if self.state is SessionState.PAUSED:
+            # After a resumption that failed, the pause goes on from its first moment.
             self._paused_at = self._paused_at or time.monotonic()
         elif self.state is SessionState.RUNNING and self._paused_at is not None:
             self._created_at += time.monotonic() - self._paused_at

@@ -83,5 +83,6 @@ def _sign(session: Session, port: int, expires: int) -> str:
 
 
 def _sign_label(session: Session, port: int, day: int) -> str:
+    # "host" keeps the two forms apart: the signature of a label must not be that of a path's token.
     signature = base64.b32encode(sign(session.link_secret, f"host {port} {day}".encode()))
     return signature[:_LABEL_SIGNATURE_CHARACTERS].decode().lower()

@@ -116,6 +116,7 @@ class SessionTable:
             raise shutting_down()
         if self._max_sessions is not None and len(self._sessions) + self._creating_count >= self._max_sessions:
             raise too_many_sessions(self._max_sessions)
+        # Counted before the first await, or calls at the same time would all find room for one more session.
         self._creating_count += 1
         try:
             session = await self._make(image_id=image_id, labels=labels, lifetime=lifetime, contexts=contexts, **facts)
@@ -148,9 +149,11 @@ class SessionTable:
             listener = sandbox.take_proxy_listener()
             session.start(sandbox, self._networks.start_proxy(listener) if listener else None)
             await contexts.start(sandbox)
+            # close() has listed the sessions to delete already, and would miss this one.
             if self._closing:
                 raise shutting_down()
             session.creation_number = self._records.add(session)
+        # BaseException, because a client that disconnects cancels the creation.
         except BaseException as error:
             self._start_task(self._dispose(session))
             if isinstance(error, SandboxError):
@@ -161,12 +164,15 @@ class SessionTable:
 
     def set_labels(self, session: Session, labels: Mapping[str, str]) -> None:
         """Replace the labels of a session, in memory and on disk."""
+        # On disk first: if the disk is full, this raises, and memory stays as it was.
         self._records.set_labels(session.session_id, labels)
         session.labels = dict(labels)
 
     async def pause(self, session: Session) -> None:
         """Freeze a session, even if the client does not wait for it."""
         session.lifecycle.transition_to(SessionState.PAUSING)
+        # Without the shield, a disconnect could cancel the freezing half-way, and the state would be PAUSED all the
+        # same.
         await asyncio.shield(self._start_task(self._run_and_record(session, session.pause)))
 
     async def resume(self, session: Session) -> None:
@@ -194,6 +200,7 @@ class SessionTable:
         self.begin_close()
         for session in self.matching(lambda _: True):
             self._start_deleting(session, "The runtime was stopped.")
+        # In a loop, since tasks start further ones, such as the removal of files.
         while self._tasks:
             await asyncio.wait(self._tasks)
         self._python_forker.close()
@@ -254,6 +261,7 @@ class SessionTable:
         left = session.lifecycle.seconds_until_expiry()
         if not session.lifecycle.is_usable or self._closing:
             return
+        # Activity only notes its time and moves no timer, so the session may have some time left.
         if left is not None and left <= 0:
             self._start_deleting(session, "Its time was up.")
         else:

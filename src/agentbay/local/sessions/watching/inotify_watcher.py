@@ -54,6 +54,7 @@ class InotifyWatcher:
                     await self._open_inotify(sandbox)
             watch = self._inotify >= 0
             if watch:
+                # Before the snapshot: an event that arrives during it must cause the next one.
                 _discard_events(self._inotify)
             source = os.dup(self._inotify) if watch else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             reply = await sandbox.run_file_operation_with_input(SnapshotTree(path, watch), source)
