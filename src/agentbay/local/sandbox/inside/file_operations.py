@@ -97,6 +97,7 @@ def run_operation(operation: str, fields: dict[str, Any], context: OperationCont
         except OSError as error:
             reply = error_reply(error, str(fields.get("path", "")))
         write_reply(context.output_fd, reply)
+        # Not sys.exit: this is a copy of process 1, whose loop and exit handlers must not run here.
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - a forked child must end here, and the service must hear why
         write_reply(context.output_fd, {"crash": repr(error)})
@@ -162,6 +163,7 @@ def _make_parents(path: str) -> None:
 
 
 def _write_file(request: WriteFile, context: OperationContext) -> WriteReply:
+    # A rename replaces a link itself, so the file that the link leads to is named here.
     path = os.path.realpath(context.resolve(request.path))
     _make_parents(path)
     try:
@@ -181,6 +183,7 @@ def _write_file(request: WriteFile, context: OperationContext) -> WriteReply:
 
 def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
     """Write a temporary file, rename it to `path`, and return its size."""
+    # The lock is taken for the rename only: input may come slowly, and other changes would wait for it.
     with _temporary_copy(path, source, mode, sync=sync) as (temporary, size), lock_for_change(path):
         os.rename(temporary, path)
     return size
@@ -189,6 +192,7 @@ def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
 @contextmanager
 def _temporary_copy(path: str, source: int, mode: int | None, *, sync: bool) -> Iterator[tuple[str, int]]:
     """Yield name and size of a temporary file beside `path`."""
+    # In the same directory, because rename is atomic only within a file system.
     temporary = os.path.join(os.path.dirname(path), TEMPORARY_PREFIX + os.urandom(8).hex())
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -271,6 +275,7 @@ def _snapshot_tree(request: SnapshotTree, context: OperationContext) -> Snapshot
             version = [0, 0, 0] if is_directory else [status.st_mtime_ns, status.st_size, status.st_ino]
             found[path] = [is_directory, *version]
             if is_directory:
+                # os.walk reads this directory later, so no change between the two goes unnoticed.
                 watches.add(path)
         directories[:] = [name for name in directories if not name.startswith(TEMPORARY_PREFIX)]
     return SnapshotReply(path=top, found=found, now=time.time_ns(), watched=watches.is_complete)
@@ -385,6 +390,7 @@ def _copy_across(source: str, target: str) -> None:
         os.mkdir(target)
         for name in os.listdir(source):
             _copy_across(os.path.join(source, name), os.path.join(target, name))
+        # Mode and times come last: a read-only directory could not be filled, and filling one changes its time.
         os.chmod(target, stat.S_IMODE(status.st_mode))
     else:
         with open(_open_regular(source), "rb") as reader:

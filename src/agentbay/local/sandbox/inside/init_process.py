@@ -224,6 +224,7 @@ class InitProcess:
             self._send_exit(message["id"], 0)
             return
         if pid == 0:
+            # The pipe is shared with process 1, which signals of this child must not wake.
             signal.set_wakeup_fd(-1)
             context = file_operations.OperationContext(self._home, input_fd, output_fd)
             file_operations.run_operation(message["operation"], message["fields"], context)
@@ -327,8 +328,10 @@ def _environment(config: SandboxConfig) -> dict[str, str]:
         "TERM": "dumb",
     }
     if config["network"] == "proxy":
+        # The proxy connects from the service's network, where these names mean the host itself.
         local = f"localhost,127.0.0.1,::1,0.0.0.0,{config['hostname']}"
         proxied = {"HTTP_PROXY": _PROXY_URL, "HTTPS_PROXY": _PROXY_URL, "NO_PROXY": local}
+        # Programs differ: curl reads http_proxy in lower case only, and Node.js none without its own switch.
         default |= proxied | {name.lower(): value for name, value in proxied.items()} | {"NODE_USE_ENV_PROXY": "1"}
     if config["isolation"] == "namespaces":
         # the system is read-only, so packages are installed for this user
@@ -385,6 +388,7 @@ def _open_pty(cols: int, rows: int) -> Iterator[tuple[int, str]]:
 def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], file_actions: Sequence[FileAction]) -> int:
     """Start a command in a session of its own and return its pid."""
     try:
+        # posix_spawn in Python takes no working directory, so the child inherits this one.
         os.chdir(cwd)
     except OSError as error:
         raise NotStarted(NOT_EXECUTABLE_EXIT_CODE, f"cd: {cwd}: {error.strerror}") from error
@@ -396,6 +400,7 @@ def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], file_actio
             file_actions=file_actions,
             setsid=True,
             setsigmask=(),
+            # Ignored signals survive exec, and pipelines such as `yes | head` end only by SIGPIPE.
             setsigdef=_IGNORED_BY_PYTHON,
         )
     except FileNotFoundError as error:

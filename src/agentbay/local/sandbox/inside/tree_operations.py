@@ -48,6 +48,7 @@ def stream_tree(
     writer = TreeStreamWriter(output_fd)
     sender = _TreeSender(writer, path, PathFilter(white_lists, path), known)
     try:
+        # The path that the caller names may be a link. Below it, none is followed.
         top = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS & ~os.O_NOFOLLOW)
     except FileNotFoundError:
         top = -1
@@ -100,6 +101,7 @@ class _TreeSender:
             self._send_file(name, above, path)
 
     def _send_directory(self, name: str, above: int, path: str, depth: int, chosen: os.stat_result | None) -> None:
+        # Each level takes a descriptor and stack frames, and code of the session chooses the depth.
         if depth >= dirfd.MAX_DEPTH:
             raise OSError(errno.ENAMETOOLONG, "The directories are nested too deeply")
         if chosen is None and not self._selection.may_contain_match(path):
@@ -127,8 +129,10 @@ class _TreeSender:
             )
             content = FileContent(lambda size: os.read(fd, size))
             self._writer.write_content(content.read)
+            # A file that was written meanwhile may be torn, and the receiver discards it.
             self._writer.write_unchanged_flag(file_fingerprint(os.fstat(fd)) == now and not content.error)
             if content.error:
+                # Raised after the flag, so that the stream is well-formed when the error becomes its next record.
                 raise OSError(errno.EIO, content.error)
         finally:
             os.close(fd)
@@ -151,6 +155,7 @@ def extract_tree(path: str, input_fd: int, *, replace_directories: bool = True) 
     Each file appears whole under its name, by an atomic rename. Links in the way are replaced, never followed.
     """
     os.makedirs(path, exist_ok=True)
+    # As in `stream_tree`, only the path that the caller names may be a link.
     top = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS & ~os.O_NOFOLLOW)
     reader, receiver = TreeStreamReader(input_fd), _TreeReceiver(top, replace_directories=replace_directories)
     while (record := reader.read_record()) is not None:
@@ -187,11 +192,13 @@ class _TreeReceiver:
             if isinstance(error, TruncatedStream):
                 raise
             self.errors.append({"path": record["path"], "why": error.strerror or str(error)})
+        # The content of a refused file must be read too, or it would be taken for the next record.
         if chunks:
             chunks.drain()
 
     def finish(self) -> None:
         """Set the modes of directories, last: a read-only one could not be filled."""
+        # Children first: a parent that may no longer be searched would close the way to them.
         for parts, mode in reversed(self._modes):
             try:
                 with dirfd.open_directory(self._top, parts) as fd:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 DIRECTORY_OPEN_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# A name may lead to anything by the time it is opened: a FIFO must not block, nor a terminal become ours.
 FILE_OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 TEMPORARY_PREFIX = ".agentbay-"  # of files and directories that are being written or removed
 MAX_DEPTH = 250  # levels of nested directories
@@ -98,6 +99,7 @@ def _move_up(name: str, above: int, moved: list[str]) -> None:
                 continue
             except IsADirectoryError:
                 _make_accessible(entry, fd)
+                # A random name, since the directory above may have an entry of the same name.
                 aside = TEMPORARY_PREFIX + os.urandom(8).hex()
                 os.rename(entry, aside, src_dir_fd=fd, dst_dir_fd=above)
                 moved.append(aside)
@@ -112,6 +114,7 @@ def _make_accessible(name: str, above: int) -> None:
     """
     fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
     try:
+        # fchmod refuses O_PATH descriptors (EBADF), and any other open needs rights that the mode may deny.
         os.chmod(f"/proc/self/fd/{fd}", 0o700)
     finally:
         os.close(fd)

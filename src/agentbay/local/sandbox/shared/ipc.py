@@ -42,6 +42,7 @@ def make_memfd(content: bytes) -> int:
     try:
         write_all(writer, content)
         fcntl.fcntl(writer, fcntl.F_ADD_SEALS, _SEALS)
+        # Opened anew: the reader starts at offset 0, and cannot write.
         return os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(writer)
@@ -90,6 +91,7 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
         return None, []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            # Truncated ancillary data may end in the middle of a descriptor (see socket.recvmsg).
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
     if not data:
         return None, []

@@ -72,14 +72,17 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     except FileNotFoundError:
         return
     try:
+        # The kernel refuses rights on directories for anything else (EINVAL).
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= _OF_FILES
+        # The kernel's struct is packed, so `=` leaves out the padding.
         syscalls.raw_syscall(f"landlock {path}", _ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, fd), 0)
     finally:
         os.close(fd)
 
 
 def _restrict(ruleset: int) -> None:
+    # Without CAP_SYS_ADMIN, the kernel demands this first.
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     try:
         syscalls.raw_syscall("landlock", _RESTRICT_SELF, ruleset, 0)

@@ -136,6 +136,7 @@ def build_filter(machine: str) -> bytes:
     """
     arch = _ARCHITECTURES[machine]
     program = [
+        # A call by another ABI, such as int 0x80 on x86_64, has other numbers and would slip through the list.
         _bpf_statement(_LOAD, _ARCH),
         struct.pack("HBBI", _EQUAL, 1, 0, arch.audit),
         _bpf_statement(_RETURN, _KILL),

@@ -63,6 +63,7 @@ def unshare(flags: int) -> None:
 def fork_paused(flags: int) -> int:
     """Fork a sleeping child in new namespaces, and return its pid."""
     pid = _checked(_libc.syscall(_NUMBERS["clone"], ctypes.c_ulong(flags | signal.SIGCHLD), 0, 0, 0, 0), "clone")
+    # pause returns after any signal handler, and the child must never run on as a copy of its parent.
     while pid == 0:
         _libc.pause()
     return pid

@@ -31,6 +31,7 @@ _CREDENTIALS = re.compile(
 
 def hide_credential_files() -> None:
     """Hide files with credentials in the root below the working directory."""
+    # A mount on a link lands on its target, and several names may lead to one file.
     found = sorted({os.path.realpath(path) for path in _candidates() if _has_credentials(path)})
     if not found:
         return
@@ -39,6 +40,7 @@ def hide_credential_files() -> None:
     for path in found:
         if os.path.exists(path[1:]):  # else the sandbox does not see it
             syscalls.bind_mount(_EMPTY_FILE, path[1:], MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+    # The mounts keep the file itself alive.
     os.unlink(_EMPTY_FILE)
 
 

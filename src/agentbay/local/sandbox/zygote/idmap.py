@@ -18,8 +18,10 @@ def open_idmap(owner: Ids, user: Ids) -> int:
         SetupFailed: In the step "idmap".
     """
     with setup_step("idmap"):
+        # A user namespace lives only while something refers to it: the child does until the descriptor is open.
         pid = syscalls.fork_paused(syscalls.CLONE_NEWUSER)
         try:
+            # Ids without a mapping read as nobody (65534), so all those below the owner's are mapped to themselves.
             for name, on_disk, shown in (("gid_map", owner[1], user[1]), ("uid_map", owner[0], user[0])):
                 with open(f"/proc/{pid}/{name}", "wb", buffering=0) as file:
                     file.write(f"0 0 {on_disk}\n{on_disk} {shown} 1".encode())

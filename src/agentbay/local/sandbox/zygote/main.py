@@ -32,6 +32,7 @@ def main(fd: int) -> NoReturn:
         message, fds = ipc.receive(control)
         if message is None:
             os._exit(0)
+        # No copy of the channel stays open here: the service must see its end as soon as process 1 ends.
         with socket.socket(fileno=fds[0]) as channel:
             _fork_sandbox(channel, fds[1:], message["template"], control, seccomp_filter)
         for fd in fds[1:]:
@@ -39,11 +40,15 @@ def main(fd: int) -> NoReturn:
 
 
 def _set_up_process() -> None:
+    # A killed service cannot clean up: the kernel then ends this process, and with it every sandbox.
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent of process 1 exits at once; the kernel then makes this process its parent, whose end kills it.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    # Ignored signals survive exec (nohup ignores SIGHUP): every command of a sandbox would ignore them too.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) != signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
+    # A closed pipe and the limit of file size must be errors of one call (EPIPE, EFBIG), not the end of process 1.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps sandboxes that have ended

@@ -28,12 +28,14 @@ def main(text: str) -> None:
     order = json.loads(text)
     fds = dict(zip(NAMESPACES, order["namespaces"], strict=True))
     owner, host_ids = (tuple(order[name]) if order[name] else None for name in ("owner", "host_ids"))
+    # The source is a path of the host, so it is cloned before this process joins the other mount namespace.
     if os.geteuid() != 0:
         tree = _clone_in_new_user_namespace(order)
     else:
         mount_idmap = idmap.open_idmap(owner, host_ids) if owner and host_ids and owner != host_ids else -1
         tree = rootfs.clone_bind_source(order["bind"], mount_idmap)
     if os.geteuid() != 0:
+        # An ordinary user has the capability to join the mount namespace only inside its user namespace.
         syscalls.setns(fds["user"])
     syscalls.setns(fds["mnt"])  # from here on, paths are those of the sandbox
     target = order["bind"]["target"]
@@ -56,6 +58,7 @@ def _clone_in_new_user_namespace(order: dict[str, Any]) -> int:
     An ordinary user may do so in no others.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # In a child, since this process must stay outside: it still has to join the sandbox's user namespace.
     if os.fork() == 0:
         uid, gid = os.geteuid(), os.getegid()
         syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)

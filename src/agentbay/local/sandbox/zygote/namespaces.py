@@ -73,6 +73,7 @@ def unshare_namespaces(template: SandboxTemplate, channel: socket.socket) -> Pre
         syscalls.unshare(flags if host_ids else flags | syscalls.CLONE_NEWUSER)
     if not host_ids:
         with setup_step("uid_map"):
+            # The kernel lets an ordinary user write a gid map only after this (user_namespaces(7)).
             _write("/proc/self/setgroups", "deny")
             _write_id_maps("/proc/self", uid, gid)
     prepared = _fork_init(channel, host_ids, mount_idmap)
@@ -116,9 +117,11 @@ def join_namespaces(fds: Sequence[int], join_info: JoinInfo, seccomp_filter: byt
     """
     root = os.geteuid() == 0
     with setup_step("setns"):
+        # An ordinary user has capabilities over the others only inside the user namespace; root loses its own there.
         for fd in fds if root else [fds[-1], *fds[:-1]]:
             syscalls.setns(fd)
         if root:
+            # Changing the uid and gid keeps the supplementary groups, which would still open files of the host.
             os.setgroups([])
             os.setresgid(SANDBOX_GID, SANDBOX_GID, SANDBOX_GID)
             os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
@@ -144,6 +147,7 @@ def _fork_init(channel: socket.socket, host_ids: tuple[int, int] | None, mount_i
 
     This process stays outside the new namespaces, and exits.
     """
+    # Opened before the fork: seen from its new pid namespace, the child's parent has no pid.
     intermediate = os.pidfd_open(os.getpid())
     ours, theirs = socket.socketpair() if host_ids else (None, None)
     with setup_step("fork"):
@@ -152,9 +156,11 @@ def _fork_init(channel: socket.socket, host_ids: tuple[int, int] | None, mount_i
         if theirs:
             theirs.close()
         return PreparedNamespaces(intermediate, ours, mount_idmap)
+    # The service kills by this pidfd, since a pid may have been given to another process by then.
     pidfd = os.pidfd_open(pid)
     ipc.send(channel, {"event": "forked", "pid": pid}, [pidfd])
     if ours and theirs and host_ids:
+        # A copy left open here would hide the end of process 1, from the service and from the wait below.
         for unused in (ours, channel):
             unused.close()
         _serve_id_map_request(theirs, *host_ids)
@@ -202,6 +208,7 @@ def _serve_id_map_request(requests: socket.socket, uid: int, gid: int) -> None:
         return
     code = 0
     try:
+        # pivot_root moves every process of a mount namespace, so this /proc is already the sandbox's.
         _write_id_maps("/proc/1", uid, gid)
     except OSError as error:
         code = error.errno or errno.EIO
@@ -231,10 +238,12 @@ def drop_privileges(limits: RlimitsConfig, seccomp_filter: bytes, network: str) 
         rlimits.apply_rlimits(limits)
     with setup_step("capabilities"):
         syscalls.drop_capabilities()
+        # Set-uid programs would bring capabilities back, and without any the kernel takes no filter before this.
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if network == "host":
         with setup_step("landlock"):
             landlock.block_abstract_sockets()  # they belong to the network namespace, here the host's
+    # Before the seccomp filter, which from then on only pretends to do this.
     with setup_step("prctl"):
         # the sandbox's user has the same uid: without this it could read /proc/1/{environ,maps,fd,...} and trace it
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

@@ -54,6 +54,7 @@ def drop_privileges(config: SandboxConfig, seccomp_filter: bytes) -> None:
             syscalls.drop_capabilities()
         with setup_step("landlock"):
             landlock.confine(*_landlock_paths(config))
+        # Before the seccomp filter, which from then on only pretends to do this.
         with setup_step("prctl"):
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
         with setup_step("seccomp"):
@@ -72,6 +73,7 @@ def _symlink_binds(config: SandboxConfig) -> None:
         if not bind["target"].startswith(CLIENT_HOME + "/"):
             raise OSError(1, f"without namespaces, only what is below {CLIENT_HOME} can be shown", bind["target"])
         os.makedirs(os.path.dirname(target), exist_ok=True)
+        # The home outlives its sandboxes, so a link of an earlier one may be here.
         if os.path.islink(target):
             os.unlink(target)
         os.symlink(bind["source"], target)

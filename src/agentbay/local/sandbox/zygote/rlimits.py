@@ -34,6 +34,7 @@ def _lower_rlimit(kind: int, value: int | None) -> None:
     if value is None:
         return
     _, hard = resource.getrlimit(kind)
+    # Only root may raise a hard limit, so a lower one of the host stays.
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(kind, (value, value))

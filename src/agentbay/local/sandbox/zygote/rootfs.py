@@ -68,6 +68,7 @@ def prepare_rootfs() -> None:
 
     Needs new mount and pid namespaces.
     """
+    # With a umask of the service such as 0o077, the sandbox's user could not enter the mount points.
     os.umask(0o022)
     with setup_step("mount"):
         syscalls.set_mount_propagation(MS_SLAVE)  # mounts that the host makes until the setup completes still appear
@@ -101,7 +102,9 @@ def complete_rootfs(config: SandboxConfig, idmap: int) -> None:
             make_mount_point(bind["target"], is_directory, config["host_ids"])
             syscalls.attach_tree(tree, bind["target"])
     with setup_step("mount"):
+        # What the host mounts later must not appear in running sandboxes.
         syscalls.set_mount_propagation(MS_PRIVATE)
+        # Last, because the mount points above are made in this file system.
         syscalls.make_read_only("/")
 
 
@@ -131,7 +134,11 @@ def _show_devices() -> None:
         _create_file("dev/" + name)
         syscalls.bind_mount("/dev/" + name, "dev/" + name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     syscalls.mount(
-        "devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, f"newinstance,ptmxmode=0666,mode=620,max={_MAX_TERMINALS}"
+        # A new instance: the terminals of the host and of other sandboxes must not be there to open.
+        "devpts",
+        "dev/pts",
+        MS_NOSUID | MS_NOEXEC,
+        f"newinstance,ptmxmode=0666,mode=620,max={_MAX_TERMINALS}",
     )
     syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
 
@@ -165,6 +172,7 @@ def clone_bind_source(bind: BindMountConfig, idmap: int) -> int:
     try:
         below = bind["source"][len(bind["nofollow_root"]) :]
         with dirfd.open_directory(top, [part for part in below.split("/") if part]) as fd:
+            # By descriptor: resolving the path again could follow a link that was put there since (TOCTOU).
             return _clone_idmapped(f"/proc/self/fd/{fd}", attributes, idmap)
     finally:
         os.close(top)
@@ -190,10 +198,12 @@ def make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | N
     else:
         _create_file(target)
     if owner:
+        # Code of a running sandbox may have put a link in its place since it was made (TOCTOU).
         os.chown(target, *owner, follow_symlinks=False)
 
 
 def _create_file(path: str, content: str = "") -> None:
+    # O_EXCL also refuses a dangling link, through which this process would create a file elsewhere.
     fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
     try:
         os.write(fd, content.encode())
@@ -211,6 +221,7 @@ def _write_etc(config: SandboxConfig) -> None:
         "hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n",
         "hostname": hostname + "\n",
         "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n",
+        # No name server is reachable from another network: the egress proxy resolves names itself.
         "resolv.conf": _resolv_conf() if config["network"] == "host" else "",
     }
     for name, content in files.items():
