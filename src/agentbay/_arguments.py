@@ -109,6 +109,7 @@ def _type_check(kind: Any) -> tuple[str, TypeCheck]:
         return _mapping_check(*(parts or (Any, Any)))
     if base is Callable:
         return _simple("a function", callable)
+    # isinstance refuses a protocol that is not @runtime_checkable.
     if not isinstance(base, type) or getattr(base, "_is_protocol", False):
         return "anything", lambda name, value: None
     if issubclass(base, Enum) and issubclass(base, str):
@@ -159,6 +160,7 @@ def _list_check(base: Any, item: Any) -> tuple[str, TypeCheck]:
     kinds: Any = (list, tuple) if base is list else base
 
     def check(name: str, value: Any) -> Problem | None:
+        # A string is a sequence of strings, so it would pass as a list of its letters.
         if isinstance(value, (str, bytes, bytearray, Mapping)) or not isinstance(value, kinds):
             return _problem(name, wanted, value)
         if not isinstance(value, Sequence):  # an iterator can be read only once
@@ -191,6 +193,7 @@ def _plural(words: str) -> str:
 def _check_text(name: str, value: Any, *, encoded: bool = True) -> Problem | None:
     if not isinstance(value, str):
         return _problem(name, "a string", value)
+    # A C string ends at NUL, so no path, argument or variable of the session could hold one.
     if "\0" in value and _root(name) not in _NAMES_WITH_NUL:
         return _text_problem(name, "a string without NUL characters", value, value.index("\0"))
     if encoded and not value.isascii():
@@ -206,6 +209,7 @@ def _text_problem(name: str, wanted: str, text: str, position: int) -> Problem:
 
 
 def _is_number(value: object) -> bool:
+    # bool is a subclass of int.
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -213,6 +217,7 @@ def _simple(wanted: str, fits: Callable[[Any], bool]) -> tuple[str, TypeCheck]:
     return wanted, lambda name, value: None if fits(value) else _problem(name, wanted, value)
 
 
+# A local path may have bytes that are not UTF-8, which Python represents by lone surrogates (PEP 383).
 _LOCAL_PATH_CHECK: tuple[str, TypeCheck] = ("a path", partial(_check_text, encoded=False))
 _SIMPLE_CHECKS: dict[Any, tuple[str, TypeCheck]] = {
     Any: ("anything", lambda name, value: None),

@@ -68,6 +68,7 @@ class AsyncSemaphore:
 
     async def acquire(self, timeout: float | None) -> bool:
         """Acquire a slot, or return False after the timeout."""
+        # A free slot is taken without suspending, so it needs no timer.
         if not self._semaphore.locked():
             return await self._semaphore.acquire()
         try:
@@ -97,6 +98,8 @@ class AsyncPerLoop(Generic[T]):
         key = (os.getpid(), asyncio.get_running_loop())
         found = self._values.get(key)
         if found is None:
+            # The values of a closed loop or of a parent process can never be closed here. Threads with loops of their
+            # own change the dict meanwhile, so iterate over a copy, and let a key be gone already.
             for stale in [other for other in list(self._values) if other[0] != key[0] or other[1].is_closed()]:
                 self._values.pop(stale, None)
             value = self._make()
@@ -143,6 +146,7 @@ async def async_shield(make: Callable[[], Awaitable[R]], undo: Callable[[R], Awa
     """
     task = asyncio.ensure_future(_await_once(make()))
     cancelled = None
+    # A second cancellation interrupts the shield again, so wait until the call itself is over.
     while not task.done():
         try:
             await asyncio.shield(task)
@@ -151,6 +155,7 @@ async def async_shield(make: Callable[[], Awaitable[R]], undo: Callable[[R], Awa
     if cancelled is None:
         return task.result()
     if undo is not None and not task.cancelled() and task.exception() is None:
+        # A further cancellation must not interrupt the undoing either.
         await async_shield(lambda: undo(task.result()))
     raise cancelled
 
@@ -208,6 +213,7 @@ class SyncPerProcess(Generic[T]):
         """Return the process's value, and make it if there is none."""
         pid = os.getpid()
         found = self._values.get(pid)
+        # setdefault is atomic: of two threads that race here, both get the first value.
         return found if found is not None else self._values.setdefault(pid, self._make())
 
     def close(self) -> None:
@@ -260,8 +266,11 @@ def sync_warn_if_loop_running() -> None:
         module = frame.f_globals.get("__name__", "")
         if module == "IPython.core.interactiveshell":
             return
+        # A frame of asyncio below the caller means that a task or a callback of the loop makes this call.
         if module.startswith("asyncio."):
             break
+        # The warning must name the user's line, so frames of this package, and of contextlib for its `with` blocks, do
+        # not count.
         if not caller_depth and not module.startswith(("agentbay.", "contextlib")):
             caller_depth = depth
         frame, depth = frame.f_back, depth + 1

@@ -60,10 +60,12 @@ class LocalSource:
             FileError: If it cannot be read.
         """
         with _map_os_errors(self.path), self._lock:
+            # A late call in the thread of a cancelled task must not open the file again after close().
             if self._file is None and not self._closed:
                 self._file = self.path.open("rb")
             if self._file is not None:
                 self._file.seek(0)
+        # Compared with an ETag, not for security: without the flag, Python in FIPS mode refuses MD5.
         self._hash = hashlib.md5(usedforsecurity=False)
         self.sent = 0
 
@@ -74,6 +76,7 @@ class LocalSource:
             FileError: If it cannot be read, or became shorter.
         """
         with _map_os_errors(self.path), self._lock:
+            # Never more than the size announced as Content-Length, even if the file grows meanwhile.
             block = b"" if self._file is None else self._file.read(min(BLOCK_BYTES, self.size - self.sent))
         if not block and self.sent < self.size:
             raise FileError(f"{self.path} became shorter while it was sent.")
@@ -107,6 +110,7 @@ class LocalTarget:
         self.path = Path(path)
         self.received = 0
         self._overwrite = overwrite
+        # In the same directory, since a rename is atomic only within one file system.
         self._temporary_path = self.path.with_name(f".{secrets.token_hex(8)}.part")
         self._file: FileIO | None = None
         self._closed = False
@@ -122,6 +126,7 @@ class LocalTarget:
         with _map_os_errors(self.path), self._lock:
             if self._file is None and not self._closed:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                # "x" creates the file or fails, so it never writes through a link that somebody else put there.
                 self._file = self._temporary_path.open("xb", buffering=0)
             if self._file is not None:
                 self._file.seek(0)
@@ -137,6 +142,7 @@ class LocalTarget:
         with _map_os_errors(self.path), self._lock:
             rest = memoryview(block)
             while rest and self._file is not None:
+                # An unbuffered file may take less than it was given.
                 rest = rest[self._file.write(rest) :]
         self.received += len(block)
 
@@ -146,14 +152,18 @@ class LocalTarget:
         Raises:
             FileError: If that cannot be done.
         """
+        # Again, since a file or a directory may have appeared there during the transfer.
         check_target(self.path, overwrite=self._overwrite)
         with _map_os_errors(self.path), self._lock:
             if self._file is None:
                 return
+            # Before the rename: after a crash of the machine the target must not be there without its content.
             os.fsync(self._file.fileno())
             if self.path.exists():
+                # The rename would replace the permissions of the old file too.
                 shutil.copymode(self.path, self._temporary_path)
             self._file.close()
+            # Windows renames no open file, so it is closed by now.
             self._temporary_path.replace(self.path)
 
     def discard(self) -> None:
@@ -199,6 +209,7 @@ def list_local_files(path: str | os.PathLike[str]) -> list[LocalFile]:
     root = Path(path)
     if not root.is_dir():
         return [LocalFile(root, "")]
+    # Without onerror, os.walk skips a directory that it cannot read, and files would be missing without a word.
     paths = (Path(folder, name) for folder, _, names in os.walk(root, onerror=_raise_file_error) for name in names)
     found = [LocalFile(target, target.relative_to(root).as_posix()) for target in paths if target.is_file()]
     return sorted(found, key=lambda file: file.name)

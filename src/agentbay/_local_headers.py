@@ -12,10 +12,12 @@ class HeaderServer:
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
+        # In the handler `self.headers` are the headers of its request.
         seen = self.headers
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                # Browsers ask for /favicon.ico too, with other headers.
                 if self.path == "/":
                     seen.update({name.lower(): value for name, value in self.headers.items()})
                 self.send_response(200)

@@ -103,6 +103,7 @@ class Archive:
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with this
         try:
             with (
+                # Neither a name nor a time in the header, so that the same files make the same bytes.
                 gzip.GzipFile("", "wb", 1, self._file, mtime=0) as zipped,
                 tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
             ):
@@ -137,9 +138,11 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> bool:
     try:
         status = local.lstat()
         member = tarfile.TarInfo(path)
+        # A float: the PAX format keeps fractions of a second, so the next comparison finds the file unchanged.
         member.mtime = status.st_mtime_ns / 1e9  # pyright: ignore[reportAttributeAccessIssue]
         member.mode = stat.S_IMODE(status.st_mode) & 0o777
         if stat.S_ISDIR(status.st_mode):
+            # Without write permission on it, nothing could be put into the directory afterwards.
             member.type, member.mode = tarfile.DIRTYPE, member.mode | 0o700
             archive.addfile(member)
         elif stat.S_ISLNK(status.st_mode):
@@ -147,6 +150,8 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> bool:
             archive.addfile(member)
         else:
             with open(local, "rb", opener=_open_at_once) as file:
+                # Of the open descriptor, since something else may have taken the place of the file after lstat
+                # (TOCTOU).
                 opened = os.fstat(file.fileno())
                 if not stat.S_ISREG(opened.st_mode):
                     raise FileError(f"{local} is not a file any more.")

@@ -63,6 +63,7 @@ def unpack_archive(
         content = _LimitedReader(gzip.GzipFile(fileobj=file), archive_limit(wanted))
         with tarfile.open(fileobj=cast(IO[bytes], content), mode="r|") as archive:
             for member in archive:
+                # The session packs names as `encode_paths` writes them, which begin with ./.
                 path = member.name.removeprefix("./")
                 if path not in wanted or path in arrived:
                     raise FileError(f"The session sends what was not asked for: {path!r}")
@@ -102,6 +103,7 @@ class _LinkResolver:
         self._root, self._listed = root, listed
 
     def is_safe(self, path: str, target: str) -> bool:
+        # Windows also takes backslashes as separators, and a colon after a drive letter.
         if os.sep != "/" and (os.sep in target or ":" in target):
             return False
         # a link that changed since the listing may make others unsafe that were created before
@@ -140,6 +142,7 @@ def _extract_member(root: Path, path: str, member: tarfile.TarInfo, archive: tar
 def _make_directory(name: str, mode: int, dir_fd: int | None) -> None:
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=dir_fd)
+    # mkdir fails with FileExistsError for a link or a file too, and neither may stand for the directory.
     if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
         raise FileExistsError(errno.EEXIST, "It is no directory", name)
     os.chmod(name, mode & 0o777 | 0o700, dir_fd=dir_fd)
@@ -174,6 +177,7 @@ def _open_parent(root: Path, path: str, *, create: bool = False) -> Iterator[tup
                 raise FileError(f"{place} is a link; nothing is written behind it.")
         yield str(place / name), None
         return
+    # Links are followed here alone: the root is what the user has chosen.
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for depth, part in enumerate(above, 1):
@@ -183,6 +187,7 @@ def _open_parent(root: Path, path: str, *, create: bool = False) -> Iterator[tup
             try:
                 inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
             except OSError as error:
+                # For a link, O_NOFOLLOW with O_DIRECTORY fails with ENOTDIR on Linux, and with ELOOP elsewhere.
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                     raise
                 raise FileError(f"{root.joinpath(*above[:depth])} is a link; nothing is written behind it.") from error
@@ -212,6 +217,7 @@ def delete_paths(root: Path, paths: Iterable[str]) -> list[str]:
         except FileNotFoundError:
             continue
         except OSError as error:
+            # POSIX allows either code for a directory that is not empty.
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 continue
             raise FileError(f"{root / path}: {error.strerror or error}") from error

@@ -70,9 +70,11 @@ class RuntimeLauncher:
         """
         with self._lock:
             child, self._child = self._child, None
+            # After a fork the runtime still belongs to the parent, which alone can wait for it.
             if child is None or self._owner_pid != os.getpid():
                 return
             assert child.stdin is not None
+            # End of input tells the child to stop. One that is gone already breaks the pipe.
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.close()
             try:
@@ -89,6 +91,7 @@ class RuntimeLauncher:
                 f"The local runtime needs Linux; this is {sys.platform}.",
                 hint="Use it in a Linux container or virtual machine, or use the cloud with an API key.",
             )
+        # A file and not a pipe: nobody reads it while the runtime runs, and a full pipe would block the runtime.
         with tempfile.TemporaryFile("w+", encoding="utf-8") as stderr_file:
             child = subprocess.Popen(
                 # -P: a file in the working directory must not shadow a module of the runtime
@@ -107,10 +110,13 @@ class RuntimeLauncher:
             start_time = time.monotonic()
             try:
                 watchdog.start()
+                # A child that has died at once breaks the pipe, and its standard error says why.
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.write(f"{self._key}\n")
                     child.stdin.flush()
+                # readline has no timeout: the watchdog ends it by killing the child.
                 line = child.stdout.readline()
+            # KeyboardInterrupt too: no half-started child may stay behind.
             except BaseException:
                 child.kill()
                 child.communicate()

@@ -129,12 +129,14 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         _resolve_waiter(self._read_waiter)
 
     def eof_received(self) -> bool:
+        # Returning False closes the transport: a server that has ended its side answers no further request.
         self._is_eof = True
         _resolve_waiter(self._read_waiter)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._error = exc
+        # What is still in the write buffer has not left this process, so the service cannot have executed the request.
         self._is_write_incomplete = self._is_write_incomplete or self._transport.get_write_buffer_size() > 0
         self.eof_received()
         _resolve_waiter(self._drain_waiter)
@@ -169,6 +171,7 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(str(self._error)) from self._error
         data = bytes(self._buffer[:max_bytes])
         del self._buffer[:max_bytes]
+        # Resume at half the limit (hysteresis), so that reading does not stop and start with every block.
         if self._is_reading_paused and len(self._buffer) <= _HIGH_WATER_BYTES // 2:
             self._is_reading_paused = False
             if not self._transport.is_closing():
@@ -204,10 +207,12 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             self._transport.abort()
             raise httpcore.ConnectError(str(error)) from error
         assert transport is not None
+        # loop.start_tls does not call it for the new protocol.
         secured.connection_made(transport)
         return secured
 
     def get_extra_info(self, info: str) -> Any:
+        # httpcore asks this before it reuses an idle connection: one that is readable was closed by the server.
         if info == "is_readable":
             return self._is_eof or bool(self._buffer) or _is_readable(self._transport.get_extra_info("socket"))
         return self._transport.get_extra_info("sslcontext" if info == "ssl_context" else info)
@@ -220,6 +225,7 @@ def _is_readable(sock: Any) -> bool:
     """
     if sock is None or sock.fileno() < 0:
         return True
+    # select.select fails for descriptors from 1024 on (FD_SETSIZE).
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
@@ -266,6 +272,7 @@ class SyncDeadlineBackend(_DeadlineBackend, httpcore.NetworkBackend):
         if self.socket_path:
             return self._connect_unix(timeout)
         failure: Exception | None = None
+        # socket.create_connection would grant each address the whole timeout anew, and so pass the deadline.
         for address in _resolve_addresses(host, port):
             left = self.remaining(until - time.monotonic())
             if left is not None and left <= 0:
@@ -308,6 +315,7 @@ def _resolve_addresses(host: str, port: int) -> list[str]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except _CONNECT_ERRORS as error:
         raise httpcore.ConnectError(str(error)) from error
+    # dict.fromkeys keeps the order of preference that getaddrinfo gives.
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -363,6 +371,7 @@ class _SyncStream(httpcore.NetworkStream):
     def _read_until_deadline(self, max_bytes: int, timeout: float | None) -> bytes:
         while True:
             try:
+                # The deadline is read anew each time, since extend_deadline may have moved it.
                 return self._stream.read(max_bytes, self._remaining_or_raise(timeout, httpcore.ReadTimeout))
             except httpcore.ReadTimeout:
                 if not self._backend.extend_deadline():
@@ -371,6 +380,8 @@ class _SyncStream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         view = memoryview(buffer)
         try:
+            # httpcore applies the timeout to each send anew, so one large body could take many times as long. Chunks
+            # allow to look at the deadline in between.
             for start in range(0, len(view), self._WRITE_CHUNK_BYTES):
                 left = self._remaining_or_raise(timeout, httpcore.WriteTimeout)
                 self._stream.write(bytes(view[start : start + self._WRITE_CHUNK_BYTES]), left)

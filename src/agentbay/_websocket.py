@@ -70,6 +70,7 @@ class WebSocketEndpoint(NamedTuple):
         """Return the arguments for `connect` of either flavour."""
         secure = self.url.startswith("wss:")
         return {
+            # websockets refuses a TLS context together with a ws:// URL.
             "ssl": self.tls if secure else None,
             "additional_headers": {"X-Access-Token": self.token},
             "user_agent_header": f"agentbay/{__version__}",
@@ -108,6 +109,7 @@ def _map_connect_errors(endpoint: WebSocketEndpoint) -> Iterator[None]:
     except _HandshakeRefused as refused:
         raise handshake_error(refused.status, refused.headers) from refused
     except TimeoutError as error:
+        # TimeoutError and ssl.SSLError are OSErrors, so their clauses stand before that of OSError.
         raise _connection_failed(endpoint, "it did not open in time") from error
     except ssl.SSLError as error:  # some are ValueErrors too
         raise _connection_failed(endpoint, str(error)) from error
@@ -154,6 +156,7 @@ class _AsyncClientConnection(asynchronous.ClientConnection):
         try:
             await super().handshake(*args, **kwargs)
         except InvalidStatus as error:
+            # On InvalidStatus websockets follows a redirect, and sends the header with the token to the new host.
             raise _HandshakeRefused(error) from None
 
 
@@ -282,6 +285,8 @@ class AsyncWorker:
 
     async def stop(self) -> None:
         """Cancel the task, unless it is the one that asks."""
+        # A task that waits for itself would never end. asyncio.wait raises nothing of what the task raised: its
+        # CancelledError would look here like a cancellation of the caller.
         if not self.is_current():
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -377,6 +382,7 @@ class SyncQueue(Generic[T]):
             TimeoutError: There was nothing for so many seconds.
         """
         try:
+            # The queue takes neither an infinite timeout (OverflowError) nor a negative one (ValueError).
             return self._queue.get(timeout=None if timeout == math.inf else max(timeout, 0.0))
         except queue.Empty:
             raise TimeoutError from None
@@ -398,6 +404,7 @@ class SyncEvent:
 
     def wait(self, timeout: float = math.inf) -> bool:
         """Wait for the event, and return whether it is set."""
+        # Infinity would raise OverflowError.
         return self._event.wait(None if timeout == math.inf else timeout)
 
 
