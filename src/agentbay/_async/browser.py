@@ -99,6 +99,7 @@ class AsyncBrowser(AsyncBaseService):
         try:
             await self.session._run_tool(StopChrome())
         finally:
+            # Also after a failure: the state is then not known, and `initialize` must be possible.
             self._initialized, self._option = False, None
 
     def is_initialized(self) -> bool:
@@ -179,6 +180,7 @@ class AsyncBrowser(AsyncBaseService):
         self._callback = callback
         if self._remove_listener is not None:
             return True
+        # The reader of the WebSocket may not run user code, so messages pass through a queue to a worker.
         messages: AsyncQueue[BrowserNotifyMessage | None] = AsyncQueue()
         try:
             websocket = await self.session.ws.websocket()
@@ -235,6 +237,7 @@ class AsyncBrowser(AsyncBaseService):
         return await self.send_notify_message(message)
 
     async def _deliver_messages(self) -> None:
+        # Kept, because a callback that is registered later gets a queue of its own.
         messages = self._messages
         while messages is not None and (message := await messages.get(float("inf"))) is not None:
             if self._callback is not None:

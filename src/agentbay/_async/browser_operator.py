@@ -269,6 +269,7 @@ class AsyncBrowserOperator(AsyncBaseService):
             try:
                 target = await connection.send("Target.getTargetInfo")
             finally:
+                # Each of these sessions stays open in the browser until it is detached.
                 await connection.detach()
             return page.context.browser.contexts.index(page.context), str(target["targetInfo"]["targetId"])
         except Exception as error:  # whatever Playwright raises: this package does not depend on it

@@ -265,6 +265,7 @@ class AsyncAgentBay(Handle):
             raise InvalidArgumentError(f"The session cannot be created: {error}") from error
         reply = await self.client.call(action)
         created = reply.data_or_raise()
+        # The service reports some failures inside an answer that looks successful, or answers without an id.
         if created.success is False or not created.session_id:
             why = "SessionId not found in response" if created.success is not False else "Session creation failed"
             raise SessionError(created.err_msg or why, action=reply.action, request_id=reply.request_id)
@@ -310,13 +311,18 @@ class AsyncAgentBay(Handle):
 
     @asynccontextmanager
     async def _session_block(self, params: CreateSessionParams | None) -> AsyncIterator[AsyncSession]:
+        # A cancellation while the answer is under way would leave a session that nobody can delete, since its id is in
+        # the answer. `_create` also returns a session whose contexts are missing, where a strict `create` would lose
+        # it.
         result = await async_shield(lambda: self._create(params or CreateSessionParams()), self._delete_if_exists)
         try:
             yield result.unwrap().session
+        # Not only Exception: CancelledError and KeyboardInterrupt must delete the session too.
         except BaseException as error:
             try:
                 await async_shield(lambda: self._delete_if_exists(result))
             except AgentBayError as lost:
+                # Raising here would hide the error of the block, which is the one that the program has to handle.
                 error.add_note(f"The session was not deleted either: {lost}")
             raise
         await async_shield(lambda: self._delete_if_exists(result))
@@ -326,6 +332,7 @@ class AsyncAgentBay(Handle):
             return
         try:
             deleted = await result.session.delete()
+        # A strict client raises this, any other returns it inside the failed result.
         except NotFoundError:
             return
         if not isinstance(deleted.exception, NotFoundError):  # it may have been deleted inside the block

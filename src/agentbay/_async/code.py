@@ -282,6 +282,7 @@ class AsyncCodeStream(Handle):
         return await self._code._interrupt(self._call)
 
     async def _open_stream(self) -> AsyncWsStream:
+        # Both `async with` and iterating open it, and the code must run only once.
         if self._stream is None:
             wanted = make_run_request(self._call, MAX_FRAME_BYTES)
             limit = self._call.timeout_s + _CODE_REPLY_MARGIN_SECONDS

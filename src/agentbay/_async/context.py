@@ -223,6 +223,7 @@ class AsyncContextService(Handle):
         deadline = Deadline(timeout)
         begun = await self._clear(context_id, Deadline(max(1.0, min(timeout, self.agent_bay.timeout))))
         while begun.success:
+            # Taken before the poll, so that one more poll follows when the time runs out during a pause.
             left = deadline.remaining()
             state = await self._get_clear_state(context_id, Deadline(max(1.0, min(left, self.agent_bay.timeout))))
             if not state.success and not (state.exception and state.exception.retryable):

@@ -73,6 +73,7 @@ async def _upload_file(
     label = f"upload of {remote_path}"
     url = (await service.get_file_upload_url(context_id, remote_path)).unwrap().url
     moved = await send_file(settings, url, source, label)
+    # A storage whose ETag is no MD5 proves nothing, so at least the size is compared.
     if not moved.is_verified:
         url = (await service.get_file_download_url(context_id, remote_path)).unwrap().url
         await verify_stored_size(settings, url, source.size, label)
@@ -119,6 +120,7 @@ async def _remote_files(
             async for entry in service.iter_files(context_id, folder):
                 settings.deadline.remaining_or_raise(f"The download of {path}")
                 found = True
+                # Names from the service are not trusted: one such as `..` would write outside of the local directory.
                 remote_path = child_path(folder, entry.file_name)
                 name = f"{prefix}{remote_path.rpartition('/')[2]}"
                 if entry.is_folder:
@@ -126,6 +128,8 @@ async def _remote_files(
                 else:
                     yield _RemoteFile(remote_path, name, entry.size)
         except NotFoundError:
+            # A path of a file is no folder, so the service may not find it. Once entries were seen, it is a real
+            # failure.
             if found:
                 raise
     if not found:

@@ -91,6 +91,7 @@ class AsyncExtensionsService:
         Wire: DescribeContextFiles, GetContextFileUploadUrl
         """
         await async_run_blocking(_check_file, new_local_path)
+        # Uploading would create a new extension under a mistyped id.
         if extension_id not in [extension.id for extension in await self.list()]:
             raise InvalidArgumentError(
                 f"Browser extension with ID '{extension_id}' not found in the context. Cannot update."

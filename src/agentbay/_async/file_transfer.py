@@ -95,7 +95,12 @@ class AsyncFileTransfer:
             finally:
                 source.close()
             await self._sync_file(
-                remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts
+                # The wire names directions as the session sees them: what this machine uploads, the session downloads.
+                remote_path,
+                "download",
+                Deadline(wait_timeout) if wait else None,
+                poll_interval,
+                facts,
             )
 
         return await self._run_folded(UploadResult, work, facts)
@@ -129,6 +134,8 @@ class AsyncFileTransfer:
         facts: dict[str, Any] = {"path": remote_path, "local_path": os.fspath(local_path)}
 
         async def work() -> None:
+            # Checked before the service is asked to copy, which can take minutes, and once more when the file is put in
+            # place.
             await async_run_blocking(check_target, local_path, overwrite=overwrite)
             await self._sync_file(remote_path, "upload", Deadline(wait_timeout) if wait else None, poll_interval, facts)
             target = await async_run_blocking(LocalTarget, local_path, overwrite=overwrite)
@@ -162,6 +169,7 @@ class AsyncFileTransfer:
         label = f"upload of {path}"
         moved = await send_file(settings, made.url, source, label, content_type)
         facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
+        # A storage whose ETag is no MD5 proves nothing, so at least the size is compared.
         if not moved.is_verified:
             made = (await self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
             await verify_stored_size(settings._replace(progress=None), made.url, moved.size, label)
@@ -221,5 +229,10 @@ class AsyncFileTransfer:
 
     def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:
         return TransferSettings(
-            self._agent_bay.client, Deadline(math.inf), self._idle_timeout, self._max_redirects, progress
+            # A file may be of any size, so only standing still is limited, not the whole time.
+            self._agent_bay.client,
+            Deadline(math.inf),
+            self._idle_timeout,
+            self._max_redirects,
+            progress,
         )

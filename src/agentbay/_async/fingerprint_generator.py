@@ -132,6 +132,7 @@ class AsyncBrowserFingerprintGenerator:
             options["executable_path"] = self._executable_path
         elif self.use_chrome_channel:
             options["channel"] = "chrome"
+        # A script in the page cannot read the headers that its own browser sends, so a local server records them.
         with HeaderServer() as server:
             async with async_playwright() as playwright:
                 browser = await playwright.chromium.launch(**options)

@@ -320,6 +320,8 @@ class AsyncGit(AsyncGitRemotes):
         """
         job = commands.get_config(repo_path, key, scope)
         output = await self._run_unchecked(job, timeout_ms)
+        # `git config` exits with 1 and no message if the key is not set. For a key that is not valid it exits with 1
+        # too, but says so.
         if output.exit_code == 1 and not output.stderr.strip():
             return None
         return check_success(job, output).stdout.strip() or None

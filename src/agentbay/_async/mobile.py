@@ -243,5 +243,6 @@ class AsyncMobile(AsyncUiService):
         except AgentBayError as error:  # a strict client raises where others return the failure
             _logger.warning("Cannot set %s: %s", what, error)
             return
+        # Only logged: a phone without one of its settings is still of use, and `create` must return it.
         if not done.success:
             _logger.warning("Cannot set %s: %s", what, done.error_message)

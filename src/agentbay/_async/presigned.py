@@ -71,6 +71,7 @@ class AsyncFileChunks:
         return self
 
     async def __anext__(self) -> bytes:
+        # The next block is asked for when the one before was sent, so only then the progress is true.
         if self._progress is not None and self._source.sent:
             self._progress(self._source.sent)
         block = await async_run_blocking(self._source.read)
@@ -113,10 +114,13 @@ async def fetch_file(
     """
 
     async def attempt() -> TransferOutcome:
+        # Each attempt starts with an empty file, or the blocks of a broken attempt would stay in front of the new ones.
         await async_run_blocking(target.rewind)
         async with _follow_redirects(settings, partial(make_get, label=label), url, (200,)) as response:
+            # Raw, because decoding a Content-Encoding would yield other bytes than the storage keeps, and another size.
             async for block in response.aiter_raw(BLOCK_BYTES):
                 await async_run_blocking(target.write, block)
+                # A storage that sends steadily never meets the idle limit, so the whole time is checked at each block.
                 settings.deadline.remaining_or_raise(label)
                 if settings.progress is not None:
                     settings.progress(target.received)
@@ -139,9 +143,14 @@ async def verify_stored_size(settings: TransferSettings, url: str, size: int, la
 
     async def attempt() -> int:
         async with _follow_redirects(
-            settings, partial(make_get, label=label, first_byte=True), url, (200, 206, 416)
+            # 416 is the answer for an empty file, which has no first byte. 200 comes from a storage that ignores Range.
+            settings,
+            partial(make_get, label=label, first_byte=True),
+            url,
+            (200, 206, 416),
         ) as response:
             stored = size_from_headers(response.status_code, response.headers)
+            # Without Content-Length, as in a chunked answer, only counting tells the size.
             return sum([len(part) async for part in response.aiter_raw()]) if stored is None else stored
 
     try:
@@ -165,8 +174,10 @@ async def _follow_redirects(
     A status that is not in `fine` raises.
     """
     outgoing = ask(url)
+    # Redirects are followed here and not by httpx, which can neither rewind a streamed body nor refuse to leave TLS.
     for _ in range(settings.max_redirects + 1):
         if content is not None:
+            # The host that redirects may have taken part of the body already, and the next one needs all of it.
             await content.rewind()
         async with settings.client.send_presigned(
             outgoing, content, settings.deadline, settings.idle_timeout
@@ -185,6 +196,7 @@ async def _read_error_body(response: httpx.Response) -> bytes:
     found = b""
     async for part in response.aiter_raw():
         found += part
+        # The storage is not trusted to send a short error: an endless one must not fill the memory.
         if len(found) >= _ERROR_BODY_BYTES:
             break
     return found[:_ERROR_BODY_BYTES]

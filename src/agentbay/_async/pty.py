@@ -149,6 +149,7 @@ class AsyncPty(AsyncBaseService):
 
     async def _attach(self, method: str, wanted: object, handle: AsyncPtyHandle, deadline: Deadline) -> AsyncPtyHandle:
         link = await self.session.ws.websocket()
+        # Before the request, because the program's first output can be pushed before the answer arrives.
         handle._subscribe(link)
         try:
             await self._call(method, wanted, deadline, handle._on_attached)
@@ -262,6 +263,8 @@ class AsyncPtyHandle(Handle):
         try:
             for start in range(0, max(len(whole), 1), _INPUT_CHUNK_BYTES):
                 piece = whole[start : start + _INPUT_CHUNK_BYTES]
+                # The next piece waits for the acknowledgement of this one: back pressure by a program that reads
+                # slowly.
                 await self._pty._call("pty.input", self._make_input(piece, acknowledge=True))
         finally:
             self._input_lock.release()
@@ -313,6 +316,7 @@ class AsyncPtyHandle(Handle):
         """
         deadline = Deadline(float("inf") if timeout_s is None else timeout_s)
         done = await self._ended.wait(deadline.remaining())
+        # A callback that calls `wait` would otherwise wait for its own end.
         if done and self._delivery_worker is not None and not self._delivery_worker.is_current():
             done = await self._callbacks_done.wait(deadline.remaining())
         if not done:
@@ -388,12 +392,15 @@ class AsyncPtyHandle(Handle):
             push: PtyPush = structure(data, PtyPush, path=PTY_TARGET)
             if self._is_attached:
                 self._handle_push(push)
+            # Pushes of all terminals of the session arrive here, so a busy neighbour must not fill the memory
+            # meanwhile.
             elif len(self._early_pushes) < _MAX_EARLY_PUSHES:
                 self._early_pushes.append(push)
         except MalformedError as error:
             _logger.warning("A push of %s was ignored: %s", PTY_TARGET, error)
 
     def _handle_push(self, push: PtyPush) -> None:
+        # All terminals of a session share one target, and a push may still be under way after the end.
         if push.pty_session_id != self._id or not self.is_connected:
             return
         if push.event_type == OUTPUT_EVENT:
@@ -408,6 +415,8 @@ class AsyncPtyHandle(Handle):
         self._received_bytes += len(piece)
         self._output_queue.put(piece)
         while self._received_bytes - self._consumed_bytes - self.dropped > _MAX_UNREAD_BYTES:
+            # The oldest output goes first. The reader of the WebSocket may not wait for the user: that would stop every
+            # other exchange of the session.
             oldest = self._output_queue.get_or_none()
             if not oldest:
                 return
@@ -422,6 +431,7 @@ class AsyncPtyHandle(Handle):
         self._finish(lost)
 
     def _finish(self, error: PtyError | None) -> None:
+        # Before the event, because `wait` reads it as soon as it wakes.
         self._error = error
         self._unsubscribe()
         self._ended.set()

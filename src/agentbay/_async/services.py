@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .ws_client import AsyncWsClient
 
 
+# Each property imports its module only when it is used, so that `import agentbay` stays quick.
 class AsyncSessionServices:
     """The services of a session."""
 
@@ -129,6 +130,7 @@ class AsyncSessionServices:
         """The session's WebSocket, for this package's own use."""
         from .ws_client import AsyncWsClient
 
+        # Closing the client must also close the WebSocket of a session that nobody deletes.
         made = AsyncWsClient(self._session)
         self._session.agent_bay.client.register_websocket(made)
         return made

@@ -140,9 +140,12 @@ class AsyncSession(AsyncSessionServices, Handle):
     @folded(DeleteResult, only=(APIError, SessionError))
     async def _delete(self, sync_context: bool) -> DeleteResult:
         deadline = Deadline(_DELETE_TIMEOUT_SECONDS)
+        # The error of the upload is kept until the end, because a caller who wants the session gone would otherwise be
+        # left with one that runs.
         lost = await self._upload_contexts(deadline) if sync_context else None
         reply = await self._client.call(DeleteSessionAsync(session_id=self.session_id))
         await wait_until_gone(self._client, self.session_id, deadline)
+        # Only when the session is gone: after a refusal it lives on, and so must its terminals and streams.
         await self._close_websocket()
         if lost is not None:
             message = f"Session {self.session_id} was deleted, but its contexts were not uploaded before: {lost}"
@@ -347,6 +350,7 @@ class AsyncSession(AsyncSessionServices, Handle):
         Wire: CallMcpTool, or callTool at the session's own link
         """
         timeouts = Timeouts(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
+        # The two limits bound single waits. Their sum bounds the call, so that its retries cannot add up beyond it.
         deadline = Deadline(timeouts.total_seconds(self.timeout))
         reply = await self._send_tool(tool_name, args, deadline, timeouts, auto_gen_session)
         tool = reply.data_or_raise()
@@ -410,6 +414,7 @@ class AsyncSession(AsyncSessionServices, Handle):
             return await self._send_tool_call(
                 name, normalize_arguments(name, args), deadline, timeouts, auto_gen_session, extend
             )
+        # The service only says that the call is impossible. Users need to know that the session is paused or has ended.
         except (ConflictError, SessionNotFoundError) as error:
             await self._explain(error)
             raise
@@ -423,6 +428,8 @@ class AsyncSession(AsyncSessionServices, Handle):
         auto_gen_session: bool,
         extend: AsyncCallable[float] | None,
     ) -> Reply[ToolReply]:
+        # The session's own link needs the name of the server that has the tool, so a tool whose server is not known
+        # goes through the service, which finds it.
         server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
@@ -461,6 +468,7 @@ class AsyncSession(AsyncSessionServices, Handle):
         return None
 
     async def _close_websocket(self) -> None:
+        # `ws` is a cached property: asking for it directly would make one, only to close it.
         if "ws" in self.__dict__:  # it was used
             await self.ws.aclose()
 

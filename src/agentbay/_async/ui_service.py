@@ -66,6 +66,7 @@ class AsyncUiService(AsyncBaseService):
 
         Wire: CallMcpTool/system_screenshot
         """
+        # Each kind of session has one of the two tools only, so the refusal names the other instead of failing there.
         if self.session.link_url:
             raise NotSupportedError(
                 "This cloud environment does not support `screenshot()`. Please use `beta_take_screenshot()` instead."

@@ -119,6 +119,7 @@ class AsyncWatch(Handle):
         """Subscribe to pushed changes, if the service offers that."""
         try:
             link = await self._websocket()
+            # Before the request, because changes can be pushed before its answer is read.
             self._remove_listener = link.add_listener(
                 Listener(self._target, self._on_push, self._on_lost, self._subscribe)
             )
@@ -137,6 +138,8 @@ class AsyncWatch(Handle):
         self._is_subscribed = True
         if self._is_closed:  # meanwhile
             await self._close()
+        # A service without numbers cannot send again what happened while the connection was away, so one poll fetches
+        # it.
         elif self._is_started and not self._subscription.is_numbered:
             self._enqueue(await self._fetch_changes())
 
@@ -166,6 +169,7 @@ class AsyncWatch(Handle):
 
     def _enqueue(self, found: list[FileChangeEvent]) -> None:
         self._pushed_count += len(found)
+        # Dropping single changes would leave the reader with a wrong picture, so the watch ends with an error.
         if self._pushed_count - self._consumed_count > _MAX_UNREAD_CHANGES:
             self._remove_listener()
             why = (

@@ -95,6 +95,8 @@ class AsyncWsConnection:
             AgentBayError: It could not be sent.
         """
         text = frame.encode()
+        # A character takes at most 4 bytes in UTF-8, so short texts need not be encoded to be measured. Too long a
+        # frame would make the service close the connection, which fails every other exchange too.
         if len(text) > MAX_FRAME_BYTES // 4 and len(text.encode()) > MAX_FRAME_BYTES:
             raise InvalidArgumentError(f"{frame.target}: more than {MAX_FRAME_BYTES >> 20} MiB cannot be sent at once.")
         await self._socket.send(text, deadline.remaining_or_raise(frame.target))
@@ -104,6 +106,8 @@ class AsyncWsConnection:
             while True:
                 self._dispatch(self._exchanges.receive(await self._socket.receive()))
         except AgentBayError as error:
+            # After `aclose` the reader sees a lost connection too, but the reason to report is the one that was set
+            # before.
             self._close_error = error if self._close_error is None else self._close_error
         finally:
             closed = ClientClosedError("The WebSocket of this session is closed.")
@@ -117,6 +121,7 @@ class AsyncWsConnection:
                 self._deliver(arrival, self._queues.get(arrival.id))
             case ExchangeEnded():
                 on_answer = self._answer_callbacks.pop(arrival.id, None)
+                # Called by the reader itself, so that pushes that follow the answer find what the answer established.
                 if on_answer is not None and arrival.error is None:
                     arrival = _run_answer_callback(arrival, on_answer)
                 self._deliver(arrival, self._queues.pop(arrival.id, None))
@@ -128,6 +133,7 @@ class AsyncWsConnection:
             queue.put(arrival)
 
     def _fail_pending(self, error: AgentBayError) -> None:
+        # Before the waiters wake, since they may repeat their call at once and must then get a new connection.
         self.lost.set()
         for frame_id in self._exchanges.end_all():
             self._answer_callbacks.pop(frame_id, None)
@@ -136,6 +142,7 @@ class AsyncWsConnection:
 
     async def aclose(self) -> None:
         """Close the connection, which fails every pending exchange."""
+        # Set before the socket closes, so that the reader finds it when it stops.
         self._close_error = ClientClosedError("The WebSocket of this session was closed meanwhile.")
         await self._socket.aclose()
         await self._reader.stop()
@@ -247,10 +254,13 @@ class AsyncWsStream:
         await self._stop(WsCancelledError(action=self._frame.target))
 
     async def _stop(self, why: AgentBayError) -> None:
+        # Made first, because an exchange that has ended gives no more frames.
         frame = self._connection.make_follow_up(self.id, make_cancel_data(self._frame.data or {}))
+        # Only one wins: an end that arrives at the same time, or a second `cancel`, finds the exchange gone.
         if not self._connection.end_exchange(self.id):
             return
         self._error = why
+        # Another task or thread may be waiting for the next event and must wake.
         self._queue.put(ExchangeEnded(self.id, {}, why))
         if frame is not None:
             with contextlib.suppress(TransportError):  # a service that is gone needs no notice

@@ -127,7 +127,9 @@ class TaskExecution:
             if last.task_status in PHONE_TASKS.failed:
                 reason = last.error or last.error_message or f"Task {last.task_status}."
                 return self._failed(reason, last.task_status, None)
+        # A task that nobody waits for would go on acting on the phone.
         agent.terminate_task(self.task_id)
+        # The service ends a task in its own time, and until then the phone takes no other.
         self._wait_until_gone(agent)
         message = f"Task execution timed out after {timeout} seconds. Task ID: {self.task_id}."
         result = self._failed(message, "failed", None)
@@ -152,6 +154,7 @@ class TaskExecution:
         assert callbacks is not None
         contents: list[str] = []
         fault: AgentEvent | None = None
+        # The stream was opened before `wait` was called, so its limit was a day.
         stream.set_time_limit(timeout)
         try:
             with stream:
@@ -185,6 +188,7 @@ class TaskExecution:
 
     def _resume(self, stream: SyncWsStream, event: AgentEvent, callbacks: SyncTaskCallbacks) -> None:
         """Answer for the person, so that the agent goes on."""
+        # An answer is sent even if there is none, because the agent waits for it.
         answer = callbacks.ask_user(event)
         params = {"toolCallId": event.tool_call_id, "response": answer}
         stream.write({"method": "resume_task", "params": params})

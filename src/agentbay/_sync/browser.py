@@ -100,6 +100,7 @@ class Browser(SyncBaseService):
         try:
             self.session._run_tool(StopChrome())
         finally:
+            # Also after a failure: the state is then not known, and `initialize` must be possible.
             self._initialized, self._option = False, None
 
     def is_initialized(self) -> bool:
@@ -180,6 +181,7 @@ class Browser(SyncBaseService):
         self._callback = callback
         if self._remove_listener is not None:
             return True
+        # The reader of the WebSocket may not run user code, so messages pass through a queue to a worker.
         messages: SyncQueue[BrowserNotifyMessage | None] = SyncQueue()
         try:
             websocket = self.session.ws.websocket()
@@ -236,6 +238,7 @@ class Browser(SyncBaseService):
         return self.send_notify_message(message)
 
     def _deliver_messages(self) -> None:
+        # Kept, because a callback that is registered later gets a queue of its own.
         messages = self._messages
         while messages is not None and (message := messages.get(float("inf"))) is not None:
             if self._callback is not None:

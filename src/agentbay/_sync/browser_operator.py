@@ -270,6 +270,7 @@ class BrowserOperator(SyncBaseService):
             try:
                 target = connection.send("Target.getTargetInfo")
             finally:
+                # Each of these sessions stays open in the browser until it is detached.
                 connection.detach()
             return page.context.browser.contexts.index(page.context), str(target["targetInfo"]["targetId"])
         except Exception as error:  # whatever Playwright raises: this package does not depend on it

@@ -279,6 +279,7 @@ class CodeStream(Handle):
         return self._code._interrupt(self._call)
 
     def _open_stream(self) -> SyncWsStream:
+        # Both `async with` and iterating open it, and the code must run only once.
         if self._stream is None:
             wanted = make_run_request(self._call, MAX_FRAME_BYTES)
             limit = self._call.timeout_s + _CODE_REPLY_MARGIN_SECONDS

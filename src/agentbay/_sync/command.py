@@ -58,10 +58,16 @@ class Command(SyncBaseService):
     def _execute(
         self, command: str, timeout_ms: float | None, cwd: str | None, envs: dict[str, str] | None
     ) -> CommandResult:
+        # The wire carries whole milliseconds. Rounding down could make 0 of a fraction.
         limit = DEFAULT_COMMAND_TIMEOUT_MS if timeout_ms is None else math.ceil(timeout_ms)
         call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
         return read_command_result(
-            self.session._run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True)
+            self.session._run_tool(
+                # The session kills the command first, so that its output so far still arrives here.
+                call,
+                timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS,
+                extend_while_paused=True,
+            )
         )
 
     run = execute_command
@@ -81,6 +87,7 @@ class Command(SyncBaseService):
 
         Wire: CallMcpTool/shell
         """
+        # Chosen here and not in the session, so that the same start can be sent again.
         process_id = secrets.token_hex(8)
         directory = commands.process_directory(process_id)
         text = mark_internal(commands.start_script(process_id, command, cwd), starts=command, directory=directory)

@@ -68,6 +68,8 @@ class SyncConnectionPool(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request over an idle connection or a new one."""
+        # The semaphore bounds the connections in use. Every path below must give the slot back by `checkin`, exactly
+        # once.
         if not self._semaphore.acquire(request.extensions["timeout"].get("pool")):
             raise httpx.PoolTimeout(f"all {self._limit} connections were in use", request=request)
         kept: SyncPooledConnection | None = None
@@ -77,6 +79,7 @@ class SyncConnectionPool(httpx.BaseTransport):
         except _HTTPCORE_ERRORS as error:
             self.checkin(kept, reuse=False)
             raise to_httpx_error(error, request) from error
+        # A cancellation leaves a half-written request or a half-read answer behind, so the connection cannot be reused.
         except BaseException:
             self.checkin(kept, reuse=False)
             raise
@@ -85,6 +88,7 @@ class SyncConnectionPool(httpx.BaseTransport):
 
     def _send(self, kept: SyncPooledConnection, request: httpx.Request) -> httpcore.Response:
         url, extensions = request.url, request.extensions
+        # A pooled connection still has the limits of its last request.
         kept.network.deadline_at = extensions.get("deadline", math.inf)
         kept.network.extend = extensions.get("extend")
         scheme, host, port = kept.origin
@@ -99,10 +103,13 @@ class SyncConnectionPool(httpx.BaseTransport):
         return kept.connection.handle_request(core)
 
     def _checkout(self, url: httpx.URL) -> SyncPooledConnection:
+        # httpx would refuse these itself, but this transport is also called without an httpx client.
         if url.scheme not in _DEFAULT_PORTS or not url.raw_host or (url.port or 0) >= 1 << 16:
             raise httpcore.UnsupportedProtocol("the address is not http:// or https://, a host and perhaps a port")
         origin = url.scheme, url.raw_host, url.port or _DEFAULT_PORTS[url.scheme]
         while (kept := self._pop_idle(origin)) is not None:
+            # The server may have closed an idle connection. Sending on it would fail in a way that looks like a lost
+            # answer, which only idempotent calls may repeat.
             if kept.connection.is_available() and not kept.connection.has_expired():
                 return kept
             kept.connection.close()
@@ -118,6 +125,8 @@ class SyncConnectionPool(httpx.BaseTransport):
 
     def _pop_idle(self, origin: Origin) -> SyncPooledConnection | None:
         try:
+            # `pop` is atomic, so two threads never get the same connection and no lock is needed. The newest one comes
+            # first, so that superfluous ones grow old and expire.
             return self._idle[origin].pop()
         except LookupError:  # none, or another thread took it (a race)
             return None
@@ -128,6 +137,8 @@ class SyncConnectionPool(httpx.BaseTransport):
             if kept is None:
                 return
             stack = self._idle.setdefault(kept.origin, [])
+            # A connection is idle only when its answer was read to the end. Otherwise the rest of that answer would be
+            # taken for the answer to the next request.
             if reuse and kept.connection.is_idle() and not self._closed and len(stack) < self._limit:
                 stack.append(kept)
             else:
@@ -171,6 +182,7 @@ class SyncResponseBody(httpx.SyncByteStream):
 
         Calling it again does nothing.
         """
+        # Taken out before the first wait, so that a second close, even a concurrent one, cannot release the slot twice.
         kept, self._connection = self._connection, None
         if kept is None:
             return

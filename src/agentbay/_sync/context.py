@@ -224,6 +224,7 @@ class ContextService(Handle):
         deadline = Deadline(timeout)
         begun = self._clear(context_id, Deadline(max(1.0, min(timeout, self.agent_bay.timeout))))
         while begun.success:
+            # Taken before the poll, so that one more poll follows when the time runs out during a pause.
             left = deadline.remaining()
             state = self._get_clear_state(context_id, Deadline(max(1.0, min(left, self.agent_bay.timeout))))
             if not state.success and not (state.exception and state.exception.retryable):

@@ -118,6 +118,7 @@ class ContextManager:
         try:
             begun = self._sync_in_background(context_id, path, mode, max_retries, retry_interval, callback)
         except BaseException:
+            # The callback is promised to be called once, also if the copying could not even begin.
             invoke_callback(callback, False)
             raise
         if not begun.success:
@@ -184,6 +185,7 @@ class ContextManager:
                 self._wait_for_downloads(syncs)
             except SessionError as error:
                 message = f"The contexts were bound, but did not arrive: {error.message}"
+                # The same class, so that a timeout can still be told from a failed transfer.
                 raise type(error)(message, **error.context()) from error
         return ContextBindResult(request_id=reply.request_id, success=True)
 

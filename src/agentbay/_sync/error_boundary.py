@@ -73,6 +73,7 @@ def folded(
         @wraps(method)
         def boundary(self: OwnerT, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
             try:
+                # Inside the `try`, so that a wrong argument becomes a failed result like any other failure.
                 check(args, kwargs)
                 value = method(self, *args, **kwargs)
             except AgentBayError as error:

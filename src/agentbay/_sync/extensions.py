@@ -92,6 +92,7 @@ class ExtensionsService:
         Wire: DescribeContextFiles, GetContextFileUploadUrl
         """
         sync_run_blocking(_check_file, new_local_path)
+        # Uploading would create a new extension under a mistyped id.
         if extension_id not in [extension.id for extension in self.list()]:
             raise InvalidArgumentError(
                 f"Browser extension with ID '{extension_id}' not found in the context. Cannot update."

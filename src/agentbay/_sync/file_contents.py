@@ -91,6 +91,7 @@ class SyncFileContents(SyncBaseService):
         if isinstance(content, str):
             return self._write_text(path, content, mode, deadline)
         if self._has_direct_link or len(data) <= WRITE_CHUNK_BYTES:  # in one call
+            # Bytes that are UTF-8 need one tool call instead of two.
             with contextlib.suppress(UnicodeDecodeError):
                 return self._write_text(path, data.decode(), mode, deadline)
         return self._write_bytes(path, data, mode, deadline)
@@ -133,6 +134,7 @@ class SyncFileContents(SyncBaseService):
 
         Tools take text only.
         """
+        # Random, so that two writers never share a staging file and nobody in the session can put a link in its place.
         token = secrets.token_hex(8)
         staged = staging_path(token)
         text = base64.b64encode(content).decode()
@@ -161,7 +163,8 @@ class SyncFileContents(SyncBaseService):
     def _read_text(self, path: str) -> FileContentResult:
         request_id, parts = self._read_parts(path, None)
         content = "".join(parts)
-        # the file may hold that character, or the service put it in place of bytes that are not UTF-8
+        # The file may hold that character, or the service put it in place of bytes that are not UTF-8.
+        # A piece can also end within a character, and its halves then come back as that character.
         if _REPLACEMENT_CHARACTER in content:
             request_id, parts = self._read_parts(path, "binary")
             content = decode_text(b"".join(map(decode_base64, parts)), path)

@@ -95,7 +95,14 @@ class FileTransfer:
                 )
             finally:
                 source.close()
-            self._sync_file(remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts)
+            self._sync_file(
+                # The wire names directions as the session sees them: what this machine uploads, the session downloads.
+                remote_path,
+                "download",
+                Deadline(wait_timeout) if wait else None,
+                poll_interval,
+                facts,
+            )
 
         return self._run_folded(UploadResult, work, facts)
 
@@ -128,6 +135,8 @@ class FileTransfer:
         facts: dict[str, Any] = {"path": remote_path, "local_path": os.fspath(local_path)}
 
         def work() -> None:
+            # Checked before the service is asked to copy, which can take minutes, and once more when the file is put in
+            # place.
             sync_run_blocking(check_target, local_path, overwrite=overwrite)
             self._sync_file(remote_path, "upload", Deadline(wait_timeout) if wait else None, poll_interval, facts)
             target = sync_run_blocking(LocalTarget, local_path, overwrite=overwrite)
@@ -161,6 +170,7 @@ class FileTransfer:
         label = f"upload of {path}"
         moved = send_file(settings, made.url, source, label, content_type)
         facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
+        # A storage whose ETag is no MD5 proves nothing, so at least the size is compared.
         if not moved.is_verified:
             made = (self._agent_bay.context.get_file_download_url(context_id, path)).unwrap()
             verify_stored_size(settings._replace(progress=None), made.url, moved.size, label)
@@ -220,5 +230,10 @@ class FileTransfer:
 
     def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:
         return TransferSettings(
-            self._agent_bay.client, Deadline(math.inf), self._idle_timeout, self._max_redirects, progress
+            # A file may be of any size, so only standing still is limited, not the whole time.
+            self._agent_bay.client,
+            Deadline(math.inf),
+            self._idle_timeout,
+            self._max_redirects,
+            progress,
         )

@@ -133,6 +133,7 @@ class BrowserFingerprintGenerator:
             options["executable_path"] = self._executable_path
         elif self.use_chrome_channel:
             options["channel"] = "chrome"
+        # A script in the page cannot read the headers that its own browser sends, so a local server records them.
         with HeaderServer() as server:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(**options)

@@ -141,6 +141,7 @@ class MobileSimulateService:
         self.use_internal_context = False
 
     def _upload(self, context_id: str, path: str, content: str) -> None:
+        # The transfer sends files only. The directory is private to this user, and goes also after a failure.
         with tempfile.TemporaryDirectory(prefix="agentbay-mobile-") as directory:
             file = Path(directory, _FILE_NAME)
             sync_run_blocking(file.write_text, content, "utf-8")
@@ -170,6 +171,7 @@ def _check_description(content: str) -> None:
 def _choose_directory(context_sync: ContextSync) -> None:
     """Let a white list of the synchronization choose the description too."""
     policy = context_sync.policy
+    # Without a white list everything is synchronized, the description included.
     if policy is None or policy.bw_list is None or not policy.bw_list.white_lists:
         return
     entry = WhiteList(f"/{_DIRECTORY_NAME}/", [])

@@ -46,6 +46,7 @@ class Oss(SyncBaseService):
             region=region or None,
         )
         reply = self.session._run_tool(call)
+        # The tool's error may repeat the credentials, so they are handed over to be redacted.
         text = read_oss_init(reply, (access_key_id, access_key_secret, security_token))
         return OSSClientResult(request_id=reply.request_id, success=True, client_config=text)
 

@@ -72,6 +72,7 @@ class SyncFileChunks:
         return self
 
     def __next__(self) -> bytes:
+        # The next block is asked for when the one before was sent, so only then the progress is true.
         if self._progress is not None and self._source.sent:
             self._progress(self._source.sent)
         block = sync_run_blocking(self._source.read)
@@ -114,10 +115,13 @@ def fetch_file(
     """
 
     def attempt() -> TransferOutcome:
+        # Each attempt starts with an empty file, or the blocks of a broken attempt would stay in front of the new ones.
         sync_run_blocking(target.rewind)
         with _follow_redirects(settings, partial(make_get, label=label), url, (200,)) as response:
+            # Raw, because decoding a Content-Encoding would yield other bytes than the storage keeps, and another size.
             for block in response.iter_raw(BLOCK_BYTES):
                 sync_run_blocking(target.write, block)
+                # A storage that sends steadily never meets the idle limit, so the whole time is checked at each block.
                 settings.deadline.remaining_or_raise(label)
                 if settings.progress is not None:
                     settings.progress(target.received)
@@ -140,9 +144,14 @@ def verify_stored_size(settings: TransferSettings, url: str, size: int, label: s
 
     def attempt() -> int:
         with _follow_redirects(
-            settings, partial(make_get, label=label, first_byte=True), url, (200, 206, 416)
+            # 416 is the answer for an empty file, which has no first byte. 200 comes from a storage that ignores Range.
+            settings,
+            partial(make_get, label=label, first_byte=True),
+            url,
+            (200, 206, 416),
         ) as response:
             stored = size_from_headers(response.status_code, response.headers)
+            # Without Content-Length, as in a chunked answer, only counting tells the size.
             return sum([len(part) for part in response.iter_raw()]) if stored is None else stored
 
     try:
@@ -166,8 +175,10 @@ def _follow_redirects(
     A status that is not in `fine` raises.
     """
     outgoing = ask(url)
+    # Redirects are followed here and not by httpx, which can neither rewind a streamed body nor refuse to leave TLS.
     for _ in range(settings.max_redirects + 1):
         if content is not None:
+            # The host that redirects may have taken part of the body already, and the next one needs all of it.
             content.rewind()
         with settings.client.send_presigned(outgoing, content, settings.deadline, settings.idle_timeout) as response:
             if response.status_code in fine:
@@ -184,6 +195,7 @@ def _read_error_body(response: httpx.Response) -> bytes:
     found = b""
     for part in response.iter_raw():
         found += part
+        # The storage is not trusted to send a short error: an endless one must not fill the memory.
         if len(found) >= _ERROR_BODY_BYTES:
             break
     return found[:_ERROR_BODY_BYTES]

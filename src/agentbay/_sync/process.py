@@ -94,6 +94,7 @@ class Process(Handle):
         """
         from .._display import write_to_stream
 
+        # Incremental, because the end of a chunk may split a character.
         decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
         shown = dict.fromkeys(decoders, 0)
         while decoders:
@@ -198,6 +199,7 @@ class Process(Handle):
                 sync_sleep(delay)
                 continue
             state = commands.read_state(reply, self.id)
+            # What it wrote before it was killed is given out first.
             if state.is_lost and not state.data:
                 raise CommandError(f"Process {self.id} is gone and has left no exit code: it was killed from outside.")
             if state.exit_code is not None and (not stream or offset + len(state.data) == state.size):
@@ -207,9 +209,12 @@ class Process(Handle):
 
     def _write_stdin_chunk(self, piece: bytes, before: int, deadline: Deadline) -> None:
         staged, done = f"/tmp/.agentbay-{secrets.token_hex(8)}.b64", 0
+        # As base64, because tools take only text, and input may be any bytes.
         call = WriteFile(path=staged, content=base64.b64encode(piece).decode())
         try:
             text_or_raise(self._session._run_tool(call, deadline=deadline), FileError)
+            # The script stops when the process does not read, so that no call hangs in the session. It is then run
+            # again from the first byte that was not taken.
             while done < len(piece):
                 command = commands.feed_script(self.id, staged, len(piece), done, _STDIN_STALL_SECONDS)
                 done = int(self._run_checked(command))
@@ -271,6 +276,7 @@ class Output:
         """Iterate over its lines, without line ends."""
         rest = ""
         for text in self:
+            # Not `splitlines`, which would also split at form feeds and other characters that end no line in a shell.
             *whole, rest = (rest + text).split("\n")
             for line in whole:
                 yield line

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .ws_client import SyncWsClient
 
 
+# Each property imports its module only when it is used, so that `import agentbay` stays quick.
 class SyncSessionServices:
     """The services of a session."""
 
@@ -130,6 +131,7 @@ class SyncSessionServices:
         """The session's WebSocket, for this package's own use."""
         from .ws_client import SyncWsClient
 
+        # Closing the client must also close the WebSocket of a session that nobody deletes.
         made = SyncWsClient(self._session)
         self._session.agent_bay.client.register_websocket(made)
         return made

@@ -141,9 +141,12 @@ class Session(SyncSessionServices, Handle):
     @folded(DeleteResult, only=(APIError, SessionError))
     def _delete(self, sync_context: bool) -> DeleteResult:
         deadline = Deadline(_DELETE_TIMEOUT_SECONDS)
+        # The error of the upload is kept until the end, because a caller who wants the session gone would otherwise be
+        # left with one that runs.
         lost = self._upload_contexts(deadline) if sync_context else None
         reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
         wait_until_gone(self._client, self.session_id, deadline)
+        # Only when the session is gone: after a refusal it lives on, and so must its terminals and streams.
         self._close_websocket()
         if lost is not None:
             message = f"Session {self.session_id} was deleted, but its contexts were not uploaded before: {lost}"
@@ -348,6 +351,7 @@ class Session(SyncSessionServices, Handle):
         Wire: CallMcpTool, or callTool at the session's own link
         """
         timeouts = Timeouts(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
+        # The two limits bound single waits. Their sum bounds the call, so that its retries cannot add up beyond it.
         deadline = Deadline(timeouts.total_seconds(self.timeout))
         reply = self._send_tool(tool_name, args, deadline, timeouts, auto_gen_session)
         tool = reply.data_or_raise()
@@ -411,6 +415,7 @@ class Session(SyncSessionServices, Handle):
             return self._send_tool_call(
                 name, normalize_arguments(name, args), deadline, timeouts, auto_gen_session, extend
             )
+        # The service only says that the call is impossible. Users need to know that the session is paused or has ended.
         except (ConflictError, SessionNotFoundError) as error:
             self._explain(error)
             raise
@@ -424,6 +429,8 @@ class Session(SyncSessionServices, Handle):
         auto_gen_session: bool,
         extend: SyncCallable[float] | None,
     ) -> Reply[ToolReply]:
+        # The session's own link needs the name of the server that has the tool, so a tool whose server is not known
+        # goes through the service, which finds it.
         server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
@@ -462,6 +469,7 @@ class Session(SyncSessionServices, Handle):
         return None
 
     def _close_websocket(self) -> None:
+        # `ws` is a cached property: asking for it directly would make one, only to close it.
         if "ws" in self.__dict__:  # it was used
             self.ws.close()
 

@@ -55,6 +55,7 @@ DataT = TypeVar("DataT")
 R = TypeVar("R")
 MAX_CONNECTIONS = 100
 _logger = logging.getLogger("agentbay")
+# These prove that the service got nothing, so even an action that is not idempotent may be sent again.
 _NOT_SENT_ERRORS = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -115,6 +116,8 @@ class SyncTransport:
                     self._send_request(make_rpc_request(action, self.settings), deadline, timeouts, extend),
                 )
             except AgentBayError as error:
+                # The answer to an earlier attempt was lost, but that attempt did delete the thing, so this is no
+                # failure.
                 if attempt > 1 and spec.not_found_is_success and isinstance(error, NotFoundError):
                     return Reply(action=spec.name, data=None, request_id=error.request_id)
                 self._wait_before_retry(error, attempt, spec.idempotent, deadline)
@@ -139,6 +142,8 @@ class SyncTransport:
             try:
                 return read_direct_reply(self._send_request(outgoing, deadline, timeouts, extend), call.request_id)
             except AgentBayError as error:
+                # A tool call has side effects and no idempotency key, so it is sent again only if it never reached the
+                # session.
                 self._wait_before_retry(error, attempt, False, deadline)
 
     @contextmanager
@@ -182,6 +187,8 @@ class SyncTransport:
 
     def _send_unread(self, request: httpx.Request) -> httpx.Response:
         if self._http_client is not None:
+            # A presigned URL carries its own signature: credentials set on the user's client must not leak to the
+            # storage. A redirect is left to the caller, who refuses a downgrade from TLS and rewinds the body.
             return self._http_client.send(request, stream=True, auth=None, follow_redirects=False)
         return (self._routers.get()).route(request.url).handle_request(request)
 
@@ -210,6 +217,7 @@ class SyncTransport:
         secure = address.scheme == "wss"
         path = self.settings.socket_path if is_local_socket(address) else ""
         proxy = self._proxy or environment_proxy("https" if secure else "http", address.host)
+        # Only the runtime's own address goes through its unix socket. A URL of another host must reach that host.
         return WebSocketEndpoint(url, token, ssl_context(self._verify) if secure else None, proxy, path)
 
     def register_websocket(self, websocket: SyncWsClient) -> None:
@@ -228,7 +236,9 @@ class SyncTransport:
 
         An `http_client` that was given stays open.
         """
+        # Calls are refused from here on, so that none can open a connection while the others are being closed.
         self._closed = True
+        # A copy, because a session that is used in another thread may register its WebSocket meanwhile.
         for websocket in list(self._ws_clients):
             websocket.close()
         self._routers.close()
@@ -242,6 +252,7 @@ class SyncTransport:
         if self._http_client is not None and self._http_client.is_closed:
             raise ClientClosedError("The http_client that this client was given is closed.")
         if self._launcher is not None and not self.settings.url:
+            # Only a running runtime knows its address. Its start takes a while, so it must not block an event loop.
             url = sync_run_blocking(self._launcher.start)
             self.settings = self.settings._replace(url=url, host=url.partition("://")[2])
 
@@ -289,6 +300,8 @@ class SyncTransport:
         self, request: httpx.Request, target: bytes, deadline: Deadline
     ) -> tuple[httpx.Response, bytes]:
         route = None if self._http_client is not None else (self._routers.get()).route(request.url)
+        # httpcore's own transports limit each wait, not the whole call, so a peer that sends one byte now and then
+        # could keep a call open for ever. For them the deadline is enforced from outside, as far as the flavour can.
         if isinstance(route, SyncConnectionPool):  # it keeps to the deadline by itself
             request.extensions["target"] = target
             return self._send_and_read(route, request, deadline)
@@ -310,6 +323,8 @@ class SyncTransport:
         try:
             for part in response.iter_bytes():
                 parts.append(part)
+                # In the synchronous flavour nothing can cancel a call that keeps receiving data, so the loop checks by
+                # itself.
                 if deadline.remaining() <= 0:
                     raise httpx.ReadTimeout("too late", request=request)
         finally:
@@ -331,6 +346,7 @@ class SyncTransportRouter:
 
     def route(self, url: httpx.URL) -> httpx.BaseTransport:
         """Return the httpx transport for a URL."""
+        # Chosen anew for each request, since NO_PROXY may except some hosts and the environment can change.
         proxy = choose_proxy(self._proxy, self._socket, url)
         if proxy is None:
             return self._pool
@@ -409,6 +425,8 @@ def _raise_mapped(
         proxy = proxy_for(outgoing.url)
         through = f" through the proxy {redact_url(proxy)}" if proxy else ""
         host = f"{httpx.URL(outgoing.url).netloc.decode()}{through}"
+    # The order of these tests matters: ConnectTimeout and PoolTimeout are timeouts too, but nothing was sent, so the
+    # call may be repeated.
     if isinstance(error, (*_NOT_SENT_ERRORS, httpx.InvalidURL)):
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what

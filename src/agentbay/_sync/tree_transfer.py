@@ -81,7 +81,9 @@ class SyncTreeTransfer:
         plan = plan_transfer(here, target, delete=delete)
         report = TreeReport(skipped=sorted({*plan.skipped, *here.left_out}), unchanged=plan.unchanged)
         self._report_progress(0, plan, 0)
+        # What is of another kind must go first, since a rename cannot put a file where a directory is.
         removed = self._delete_remote(plan.replaced, target)
+        # Unpacking creates the directory, but an empty local one has no archive to unpack.
         if there is None and not plan.copied:
             self._run_command(f"mkdir -p -- {scripts.quote_path(self._remote)}")
         copied: set[str] = set()
@@ -94,6 +96,7 @@ class SyncTreeTransfer:
                 archive.close()
             copied.update(path for path in batch if path not in archive.missing)
             self._report_progress(self._last_progress.files_done + len(batch), plan, self._bytes_done + size)
+        # Last, so that a transfer that fails on the way has lost nothing that it does not replace.
         removed += self._delete_remote(plan.extraneous, target)
         return self._finish_report(report, copied, removed, here)
 
@@ -118,6 +121,7 @@ class SyncTreeTransfer:
             size = sum(entry.size for entry in wanted.values())
             self._report_progress(self._last_progress.files_done + len(batch), plan, self._bytes_done + size)
         if failed:
+            # Nothing is deleted after a failure: the local copy of an unreadable file may be the only one left.
             names = ", ".join(sorted(failed))
             raise FileError(f"{self._remote}: the session could not read {names}.", hint="The rest was copied.")
         removed += sync_run_blocking(unpacking.delete_paths, self._local, plan.extraneous)
@@ -143,6 +147,7 @@ class SyncTreeTransfer:
         there = TreeScan(self._ignored)
         hidden: set[str] = set()
         for path, entry in scripts.read_tree_listing(data).items():
+            # As in git, nothing below an ignored directory counts, whatever the other patterns say.
             if any(above in hidden for above in iter_parents(path)) or not there.add(path, entry):
                 hidden.add(path)
         return here, there
@@ -162,15 +167,19 @@ class SyncTreeTransfer:
         Writing a piece is idempotent, so attempts and other programs that send the same archive can share the pieces.
         """
         step = _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else _ARCHIVE_CHUNK_BYTES
+        # The digest lets an interrupted transfer continue where it was. The step is in the name too, because pieces of
+        # different sizes do not fit together.
         staged = f"/tmp/{TEMPORARY_PREFIX}{archive.digest[:32]}-{step:x}"
         before = self._last_progress
         have = scripts.read_pieces(self._run_command(scripts.pieces_script(staged)))
         for number, offset in enumerate(range(0, archive.size, step)):
             piece = base64.b64encode(sync_run_blocking(archive.read, offset, step)).decode()
+            # Comparing sizes is enough to skip a piece: the session checks the digest of the whole before it unpacks.
             if have.get(number) != len(piece):
                 self._run_tool_with_retry(WriteFile(path=scripts.piece_path(staged, number), content=piece))
             done = before.bytes_done + size * min(offset + step, archive.size) // archive.size
             self._report_progress(before.files_done, plan, done)
+        # The caller counts the batch as a whole. Otherwise a repeated upload would count its bytes twice.
         self._last_progress = before
         return staged
 
@@ -178,6 +187,7 @@ class SyncTreeTransfer:
         """Copy entries here, and return what arrived and what the session could not read."""
         staged = self._stage_paths(wanted)
         out = f"/tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        # `TemporaryFile` leaves nothing behind, however this process ends.
         with tempfile.TemporaryFile() as file:
             limit = unpacking.archive_limit(wanted)
             self._fetch_output(scripts.pack_script(self._remote, staged, out), out, file, limit)
@@ -204,6 +214,8 @@ class SyncTreeTransfer:
         text = scripts.encode_paths(paths)
         step = _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES
         for start in range(0, len(text), step):
+            # Appending is not idempotent: sent again after a lost answer, it could write a piece twice. So it is not
+            # retried.
             self._run_tool(WriteFile(path=staged, content=text[start : start + step], mode="append"))
         return staged
 
@@ -221,6 +233,7 @@ class SyncTreeTransfer:
                 piece = decode_base64(text)
                 sync_run_blocking(file.write, piece)
                 offset += len(piece)
+                # The session is not trusted: a file that grows for ever must not fill the disk here.
                 if offset > limit:
                     raise FileError(f"{self._remote}: the session sends much more than it listed.")
                 if len(piece) < step:
@@ -249,6 +262,7 @@ class SyncTreeTransfer:
         )
 
     def _run_command(self, command: str) -> str:
+        # The mark keeps these commands out of the list of commands that the service shows to the user.
         call = Shell(command=mark_internal(command), timeout_ms=int(_COMMAND_TIMEOUT_SECONDS * 1000))
         reply = self._session._run_tool(call, timeout=_COMMAND_TIMEOUT_SECONDS + 10, extend_while_paused=True)
         result = read_command_result(reply)

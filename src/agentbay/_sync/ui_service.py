@@ -67,6 +67,7 @@ class SyncUiService(SyncBaseService):
 
         Wire: CallMcpTool/system_screenshot
         """
+        # Each kind of session has one of the two tools only, so the refusal names the other instead of failing there.
         if self.session.link_url:
             raise NotSupportedError(
                 "This cloud environment does not support `screenshot()`. Please use `beta_take_screenshot()` instead."

@@ -48,12 +48,14 @@ class PauseExtension:
 
     def __init__(self, client: SyncTransport, session_id: str, deadline: Deadline) -> None:
         self._client, self._session_id, self._deadline = client, session_id, deadline
+        # Kept here, because the deadline itself moves with every pause.
         self._start = deadline.at - deadline.seconds
         self._was_paused = False
 
     def extend(self) -> float:
         """Return the deadline, which is later than before if the session was paused meanwhile."""
         try:
+            # A service that does not answer must not hold up the end of the call by much.
             patience = Deadline(min(_STATE_TIMEOUT_SECONDS, self._deadline.seconds * _STATE_TIMEOUT_SHARE))
             reply = self._client.call(GetSessionDetail(session_id=self._session_id), patience)
             self._move_deadline(reply.data_or_raise())
@@ -64,6 +66,8 @@ class PauseExtension:
     def _move_deadline(self, detail: SessionDetail) -> None:
         now, deadline = time.monotonic(), self._deadline
         if detail.pauses is not None:
+            # The service tells ages, not times, because its clock and this one need not agree. The part of a pause
+            # before the call began is not the call's.
             spans = [(max(now - pause.began_ago, self._start), now - pause.ended_ago) for pause in detail.pauses]
             lost_seconds = sum(max(ended - began, 0.0) for began, ended in spans)
             deadline.at = max(deadline.at, self._start + deadline.seconds + lost_seconds)
@@ -71,6 +75,7 @@ class PauseExtension:
             deadline.at = now + deadline.seconds  # how long the pause was is not known
         self._was_paused = detail.status in _PAUSED_STATUSES
         if self._was_paused:
+            # The pause is not over, so its length is not known yet. The call waits a little and then asks again.
             deadline.at = max(deadline.at, now + _PAUSE_POLL_SECONDS)
 
 
@@ -88,6 +93,7 @@ def wait_until_gone(client: SyncTransport, session_id: str, deadline: Deadline) 
         except NotFoundError:
             return
         except AgentBayError as error:
+            # One poll that fails for the moment does not end the waiting, because the operation goes on without it.
             if not error.retryable:
                 raise
         sync_sleep(delay)
@@ -195,6 +201,7 @@ def wait_for_contexts(
         except (APIError, TransportError, ReplyError) as error:
             wrong = [] if error.retryable else [str(error)]
         if wrong:
+            # Returned and not raised, because the result must hold the session, which exists and has to be deleted.
             return SessionError(f"Session {session_id} was created, but not its contexts: {wrong[0]}")
         sync_sleep(delay)
     late = ", ".join(sorted(missing))

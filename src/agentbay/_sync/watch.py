@@ -120,6 +120,7 @@ class Watch(Handle):
         """Subscribe to pushed changes, if the service offers that."""
         try:
             link = self._websocket()
+            # Before the request, because changes can be pushed before its answer is read.
             self._remove_listener = link.add_listener(
                 Listener(self._target, self._on_push, self._on_lost, self._subscribe)
             )
@@ -138,6 +139,8 @@ class Watch(Handle):
         self._is_subscribed = True
         if self._is_closed:  # meanwhile
             self._close()
+        # A service without numbers cannot send again what happened while the connection was away, so one poll fetches
+        # it.
         elif self._is_started and not self._subscription.is_numbered:
             self._enqueue(self._fetch_changes())
 
@@ -167,6 +170,7 @@ class Watch(Handle):
 
     def _enqueue(self, found: list[FileChangeEvent]) -> None:
         self._pushed_count += len(found)
+        # Dropping single changes would leave the reader with a wrong picture, so the watch ends with an error.
         if self._pushed_count - self._consumed_count > _MAX_UNREAD_CHANGES:
             self._remove_listener()
             why = (

@@ -44,6 +44,7 @@ class WatchThread(threading.Thread):
 
     def run(self) -> None:
         """Watch."""
+        # Connections of the asynchronous flavour belong to their event loop, so this thread needs its own.
         bay, session = _clone_as_sync(self._session)
         with bay:
             while not self.stop_event.is_set():
@@ -62,6 +63,7 @@ class WatchThread(threading.Thread):
         from .._sync.callbacks import invoke_callback
 
         while not self.stop_event.is_set():
+            # A short wait, because a thread that waits for changes cannot wait for the user's event as well.
             found = watch._next_batch(min(self._interval, _STOP_CHECK_SECONDS))
             if found and not self.stop_event.is_set():
                 invoke_callback(self._callback, found)

@@ -102,6 +102,7 @@ class SyncWsClient:
 
         Calling it again does nothing.
         """
+        # Set before the connections go, or a call in between would open a new one that nobody closes.
         self._closed = True
         self._websockets.close()
 
@@ -167,6 +168,7 @@ class SyncReconnectingWebSocket:
             AgentBayError: It could not be asked.
         """
         connection = self.ensure_connected(deadline)
+        # Registered before it is sent, because the first event can arrive before `send` returns.
         frame, arrivals = connection.begin_exchange(ExchangeKind.STREAM, target, data)
         try:
             connection.send(frame, deadline)
@@ -207,16 +209,23 @@ class SyncReconnectingWebSocket:
                 return self._connect(deadline)
             except (APIError, TransportError) as error:
                 pause = retry_backoff(
-                    error, attempt, idempotent=True, max_retries=self._get_max_retries(), remaining=deadline.remaining()
+                    # Connecting has no side effects, so it may be repeated even if the caller's request may not.
+                    error,
+                    attempt,
+                    idempotent=True,
+                    max_retries=self._get_max_retries(),
+                    remaining=deadline.remaining(),
                 )
                 if pause is None or self._closed.is_set():
                     raise
                 sync_sleep(pause)
 
     def _connect(self, deadline: Deadline) -> SyncWsConnection:
+        # Without the lock, callers that come at the same time would open a connection each, and all but one would leak.
         if not self._connect_lock.acquire(max(deadline.remaining(), 0.0)):
             raise deadline.exceeded_error("Connecting")
         try:
+            # Checked under the lock, since `aclose` may have run while this waited for its turn.
             if self._closed.is_set():
                 raise ClientClosedError("The WebSocket of this session is closed.")
             if self._connection is None or self._connection.lost.is_set():
@@ -231,6 +240,7 @@ class SyncReconnectingWebSocket:
             self._connect_lock.release()
 
     def _on_push(self, push: PushMessage) -> None:
+        # A copy, since a listener may remove itself while it is called.
         for listener in list(self._listeners):
             if listener.target == push.target:
                 listener.on_push(push.data)
@@ -238,6 +248,7 @@ class SyncReconnectingWebSocket:
     def _on_lost(self, error: AgentBayError) -> None:
         for listener in list(self._listeners):
             listener.on_lost(error)
+        # Calls and streams do not need a reconnection: they have failed, and the next one connects by itself.
         wanted = any(listener.on_reconnect is not None for listener in self._listeners)
         if wanted and isinstance(error, ConnectionLost) and not self._closed.is_set():
             self._reconnect_worker = SyncWorker(self._reconnect)
@@ -248,7 +259,9 @@ class SyncReconnectingWebSocket:
         Gives up after an error that is not retryable, or after 300 s.
         """
         pause, since = _RECONNECT_FIRST_SECONDS, Deadline(_RECONNECT_GIVE_UP_SECONDS)
+        # Waiting for the event instead of sleeping lets `aclose` end the pause at once.
         while not self._closed.wait(pause + random.uniform(0, _RECONNECT_JITTER_SECONDS)):
+            # Asked anew in each round, since listeners may have gone during the pause.
             waiting = [listener for listener in self._listeners if listener.on_reconnect is not None]
             try:
                 if waiting:
@@ -267,6 +280,7 @@ class SyncReconnectingWebSocket:
 
     def close(self) -> None:
         """Close the connection for good."""
+        # First, so that no connection is made any more. Then the worker goes, which could be about to store one.
         self._closed.set()
         if self._reconnect_worker is not None:
             self._reconnect_worker.stop()
