@@ -74,6 +74,7 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
+        # Whoever read the output has gone, as with `| head`, so there is nobody to tell.
         return EXIT_FAILED
     except AgentBayError as error:
         output.error(error)

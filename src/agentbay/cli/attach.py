@@ -93,6 +93,7 @@ class _TerminalBridge:
     def run(self) -> int | None:
         """Return the exit code of the program, or None if the user detached."""
         waiting = Thread(target=self._wait_for_exit, daemon=True)
+        # A signal handler writes to it, and a handler that blocks on a full pipe would stop the whole program.
         os.set_blocking(self._wake_write_fd, False)
         ended = False
         try:
@@ -175,6 +176,7 @@ def _raw_mode() -> Iterator[None]:
 @contextmanager
 def _wake_on_resize(waker: int) -> Iterator[None]:
     """Write to the wake pipe when the size of the window changes."""
+    # The handler sends no request itself: it may interrupt one that is half sent in this thread.
     before = signal.signal(signal.SIGWINCH, lambda *_: os.write(waker, b"R"))
     try:
         yield

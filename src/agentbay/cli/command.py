@@ -76,6 +76,7 @@ def run_command(
         try:
             code = run_and_show(process, timeout, stdin=stdin)
         except BrokenPipeError:
+            # A reader that has gone, as with `| head`, wants no note on where the rest is.
             raise
         except OSError:
             output.note(f"The session keeps the output: agentbay session logs {session} {process.id}")

@@ -39,6 +39,7 @@ _INTERPRETERS = {".py": "python3", ".sh": "bash", ".js": "node", ".mjs": "node",
 _WORK_DIRECTORY = "agentbay-run"
 _START_MARKER = ".agentbay-run-began"
 _OUTPUTS_DIRECTORY = ".agentbay-run-outputs"
+# Hard links gather the outputs in one directory, which takes no second copy of them.
 # Files newer than the marker were made or changed by the script.
 _COLLECT_SCRIPT = (
     f"cd {_WORK_DIRECTORY} && find . -type f -newer ../{_START_MARKER} -not -path '*/__pycache__/*' "

@@ -79,6 +79,7 @@ def open_client(endpoint: str) -> Iterator[AgentBay]:
         raise ConfigurationError(_NO_KEY_MESSAGE)
     if endpoint:  # set in the environment, from which `config` reads the other settings
         os.environ["AGENTBAY_ENDPOINT"] = endpoint
+        # A region would go before the endpoint.
         os.environ.pop("AGENTBAY_REGION_ID", None)
     from agentbay import AgentBay
 

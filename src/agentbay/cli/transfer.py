@@ -158,6 +158,7 @@ def _fetch_content(session: Session, path: str, writer: IO[bytes], size: int, pr
 def _atomic_writer(place: Path, mode: int) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces the target unless an error occurs."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, because a rename to another file system is not possible.
     made = tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False)  # noqa: SIM115
     try:
         with made:
@@ -179,4 +180,5 @@ def _strip_home(path: str) -> str:
 
 def _quote_remote_path(path: str) -> str:
     path = _strip_home(path)
+    # The commands would take a path that begins with - for an option.
     return shlex.quote(f"./{path}" if path.startswith("-") else path)

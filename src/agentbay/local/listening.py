@@ -156,8 +156,8 @@ def _is_stale_socket(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
-        # Nobody accepts there: a runtime that was killed has left its socket.
         except ConnectionRefusedError:
+            # Nobody accepts there: a runtime that was killed has left its socket.
             return True
     return False
 

@@ -54,6 +54,7 @@ class Archive:
     def members(self) -> Iterator[tuple[str, zipfile.ZipInfo]]:
         """Yield relative paths and members, without links and unsafe names."""
         for member in self._archive.infolist():
+            # The upper half holds the Unix mode, and is 0 in archives from other systems.
             kind = stat.S_IFMT(member.external_attr >> 16)
             if not member.is_dir() and kind in (0, stat.S_IFREG) and _is_safe(member.filename):
                 yield member.filename, member
@@ -93,6 +94,7 @@ def open_archive(file: IO[bytes], mtime_ns: int, *, own: bool) -> Archive:
         if any(member.compress_type not in _METHODS or member.flag_bits & 1 for member in members):
             raise BadArchive("it is encrypted, or compressed by another method than deflate")
         if not own:
+            # The stated sizes bound what is read, because zipfile stops at the size that a member states.
             extracted = sum(member.file_size for member in members)
             if extracted > max(_FREE_BYTES, _MAX_RATIO * size):
                 raise BadArchive("it is a zip bomb")

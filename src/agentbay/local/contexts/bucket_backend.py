@@ -52,6 +52,7 @@ class BucketBackend:
 
     def delete(self, context_id: str) -> None:
         self._manifests.pop(context_id, None)
+        # Without its manifest the context is gone for all runtimes, and a kill from here on leaves orphaned blobs only.
         self._object_store.delete([_manifest(context_id)])
         self._object_store.delete([one.path for one in self._object_store.list(f"{_TOP}/{context_id}/")])
 
@@ -90,6 +91,7 @@ class BucketBackend:
         blobs = self._uploaded_blobs[staging.directory]
 
         def apply(manifest: Manifest) -> None:
+            # Each attempt checks again, since it works on the manifest of the commit that has won before.
             check()
             check_replacements(manifest, steps)
             for step in steps:
@@ -103,6 +105,7 @@ class BucketBackend:
     def delete_path(self, context_id: str, key: str) -> bool:
         found: list[bool] = []
         self._update_manifest(context_id, lambda manifest: found.append(manifest.delete_path(key)))
+        # Each attempt has added a value, and the last one is of the manifest that was put.
         return found[-1]
 
     def contexts_to_clean(self) -> Iterable[str]:
@@ -115,6 +118,7 @@ class BucketBackend:
 
     def clean_up(self, context_id: str) -> None:
         before = time.time() - _ORPHAN_AGE_SECONDS
+        # Listed before the manifest is read: a blob that is committed in between then counts as referenced.
         old = [
             one.path for one in self._object_store.list(f"{_TOP}/{context_id}/{_BLOBS}/") if one.last_modified < before
         ]
@@ -163,6 +167,7 @@ class BucketBackend:
             except VersionConflict:
                 continue
             self._cache_manifest(context_id, (version, manifest))
+            # Not before the put: the manifest that wins a race may still name these blobs.
             self._object_store.delete([_blob(context_id, blob) for blob in unreferenced])
             return
         raise bucket_busy(context_id)

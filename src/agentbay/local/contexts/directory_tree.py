@@ -53,6 +53,7 @@ class ContextTree:
     def make_directory(self, key: str, mode: int = 0o755) -> Path:
         """Make a directory, and return its path on this machine."""
         with self._open_directory(keys.split(key), make=True) as fd:
+            # Whatever mode a session has set, later commits must be able to write into the directory.
             os.fchmod(fd, mode | 0o700)
             return Path(os.readlink(f"/proc/self/fd/{fd}"))
 
@@ -81,6 +82,7 @@ class ContextTree:
             with self._open_parent(key) as (above, name):
                 fd = os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=above)
         except OSError as error:
+            # open() of a socket fails with ENXIO, and a socket is no file of the context.
             if error.errno in (*_NOT_FOUND_ERRNOS, errno.ENXIO):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key) from error
             raise

@@ -56,6 +56,7 @@ class DiskBackend:
         place = self._context_directory(context_id)
         if place.exists():
             trash = self._trash / f"{context_id}-{secrets.token_hex(4)}"
+            # One rename takes the whole context away. After a kill from here on, `recover` empties the trash.
             place.rename(trash)
             remove_tree(trash)
 
@@ -104,6 +105,7 @@ class DiskBackend:
 
     def open_reader(self, context_id: str) -> _DiskReader:
         self._apply_commits(context_id)
+        # Expired files must not be served, however long ago the last periodic cleanup was.
         self.clean_up(context_id)
         return _DiskReader(self.tree(context_id), self._db, context_id)
 
@@ -145,6 +147,7 @@ class DiskBackend:
             tree = self.tree(context_id)
             for step in steps:
                 _apply_step(tree, self._staging / staging, step)
+            # The renames must be on the disk before the log forgets them, or a power failure would lose the commit.
             self._flush(tree.flush_directory, sorted({os.path.dirname(step[1]) for step in steps}))
             with self._db.transaction():
                 self._record_objects(context_id, steps)

@@ -46,6 +46,7 @@ class Download:
         with self._store.staging() as staging:
             with self._store.open_reader(self._spec.context_id) as contents:
                 archives = {keys.relative_to(key, self._key) or "" for key in contents.archive_keys(self._key)}
+                # A single path may be a member of an archive, which a snapshot of that path alone would leave out.
                 snapshot = contents.snapshot(self._key, staging, "" if archives else self._only_path)
             self._send(writer, snapshot, archives)
         self.errors |= {path: why for path, why in snapshot.unreadable.items() if self._is_wanted(path, archives)}

@@ -87,6 +87,7 @@ class Manifest:
         return made
 
     def to_bytes(self) -> bytes:
+        # json.dumps writes the lone surrogates of names that are not UTF-8 as ASCII escapes, so encode() cannot fail.
         fields = {"version": _VERSION, "epoch": self.epoch, "gone": self.unreferenced, "top": _write_folder(self._top)}
         return zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 1)
 
@@ -99,6 +100,7 @@ class Manifest:
             FileNotFoundError: There is none.
         """
         node = self._node(keys.split(key))
+        # An expired file stays in the manifest until the next cleanup, which comes once a day at most.
         if not isinstance(node, ManifestFile) or _is_expired(node, time.time()):
             raise FileNotFoundError(key)
         return node

@@ -48,6 +48,7 @@ class NameRegistry:
         try:
             self._object_store.put_if_version(_path(name), body, version="")
         except VersionConflict:
+            # Another runtime may have released the name between the two requests.
             return self.find(name) or self.claim(name, owner)
         return owner
 

@@ -114,6 +114,7 @@ class ObjectStoreClient:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         if not self._conditional_put:
+            # Not atomic: without conditional puts, a bucket is safe with a single runtime only.
             self._compare(path, version)
         mode = ({"e_tag": version} if version else "create") if self._conditional_put else "overwrite"
         with _translate_errors():
@@ -198,6 +199,7 @@ def connect(url: str, environment: Mapping[str, str]) -> ObjectStoreClient:
             make(**settings, client_options={"allow_http": plain}, retry_config=_RETRY_CONFIG),
             conditional_put=conditional_put,
         )
+        # A first request, so that a wrong endpoint or credential stops the start instead of the first session.
         next(client.list("names/"), None)
     except (BaseError, AgentBayError, ValueError, OSError) as error:
         raise _unusable(explain(error)) from error
@@ -218,6 +220,7 @@ def parse_bucket_url(url: str, environment: Mapping[str, str]) -> dict[str, Any]
         raise _malformed("it cannot be read") from None
     if parts.scheme not in ("s3", "oss") or not parts.hostname or port or parts.fragment:
         raise _malformed(f"it must be {_URL_FORMAT}")
+    # Credentials in the URL are refused too: a command line can be read by every user of the machine.
     unknown = sorted(given.keys() - set(_SETTINGS)) or ["a user"] * ("@" in parts.netloc)
     if unknown:
         raise _malformed(

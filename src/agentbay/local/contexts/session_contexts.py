@@ -294,6 +294,7 @@ class SessionContexts:
         message: str | None = "The runtime stopped the transfer."
         try:
             if not binding.spec.mount:  # a mount shows the context itself
+                # Two transfers at once would both start from the same baseline, and one of the new ones would be lost.
                 async with binding.lock:
                     await (self._upload if transfer.task == UPLOAD else self._download)(binding, only)
             message = ""

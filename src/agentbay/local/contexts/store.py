@@ -86,6 +86,7 @@ class ContextStore:
                 self._apply_name(name, self._backend.name_registry.find(name))
             if found := self._select_contexts("name = ?", name):
                 return found[0]
+            # The contents are made first, so that a name never leads to a context that does not exist.
             owner = claim = NameOwner(self._make(), self.now)
             if self._backend.name_registry is not None:
                 owner = self._backend.name_registry.claim(name, claim)
@@ -125,6 +126,7 @@ class ContextStore:
         with self._naming:
             context, names = self.find(context_id), self._backend.name_registry
             taken = any(other.id != context_id for other in self._select_contexts("name = ?", name))
+            # Claimed before the old name is released: a kill in between must not leave the context nameless.
             if taken or (
                 names is not None and names.claim(name, NameOwner(context_id, context.created)).id != context_id
             ):
@@ -142,6 +144,7 @@ class ContextStore:
             context = self.find(context_id)
             if self._backend.name_registry is not None and context.name:
                 self._backend.name_registry.release(context.name)
+            # A row without a name is what `_recover` deletes, so a kill from here on only delays the deletion.
             self._db.execute("UPDATE contexts SET name = NULL WHERE id = ?", context_id)
             self._backend.delete(context_id)
             self._db.execute("DELETE FROM contexts WHERE id = ?", context_id)
@@ -189,6 +192,7 @@ class ContextStore:
             NotFoundError: The context has been deleted.
             ConflictError: It is being cleared, or the commit would remove files that it does not delete.
         """
+        # Outside the lock: while large files are flushed or uploaded, the context can still be read.
         self._backend.prepare(context_id, staging, steps)
         with self._locked(context_id):
             self._backend.commit(context_id, staging, steps, lambda: self._check_not_clearing(context_id))

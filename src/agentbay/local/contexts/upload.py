@@ -265,6 +265,8 @@ def _pack(archive: zipfile.ZipFile, record: TreeRecord, reader: TreeStreamReader
     member = zipfile.ZipInfo(record["path"], _zip_date(record["mtime"]))
     member.compress_type = zipfile.ZIP_DEFLATED
     member.external_attr = (stat.S_IFREG | record["mode"] & 0o777) << 16
+    # The header comes before the content, and without ZIP64 it allows 2 GiB. A file may grow while it is read, so the
+    # threshold leaves room.
     with archive.open(member, "w", force_zip64=record["facts"][0] > 1 << 30) as target:
         while chunk := reader.read_chunk():
             target.write(chunk)

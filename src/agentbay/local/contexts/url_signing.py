@@ -43,6 +43,7 @@ def verify_token(token: str, secret: bytes, method: str) -> tuple[str, str]:
     mac, body = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
     if not hmac.compare_digest(mac, _sign(secret, body)):
         raise signature_mismatch("The signature of this URL is not one of this runtime's.")
+    # Parsed only after the HMAC was verified, so a stranger's bytes never reach the parser.
     allowed, context_id, key, expires = json.loads(body)
     if method != allowed and (method, allowed) != ("HEAD", "GET"):
         raise signature_mismatch(f"This URL is for {allowed}.")
@@ -52,4 +53,5 @@ def verify_token(token: str, secret: bytes, method: str) -> tuple[str, str]:
 
 
 def _sign(secret: bytes, body: bytes) -> bytes:
+    # The prefix keeps these signatures apart from other kinds under one secret (domain separation).
     return sign(secret, b"object:" + body)

@@ -85,6 +85,7 @@ class LoginStore:
 
     def find_by_cookie(self, cookies: Iterable[str], session_id: str) -> Login | None:
         """Return a login by one of these cookies that may view the session."""
+        # One table holds both secrets, and a CSRF token, which scripts can read, must not pass as a cookie.
         logins = (self._find(cookie) for cookie in cookies)
         return next(
             (login for login in logins if login and login.cookie in cookies and login.can_view(session_id)), None

@@ -103,6 +103,7 @@ class SessionOverview:
             meter = meters[session.session_id]
             if spent > _MEASURE_BUDGET_SECONDS and meter.measured_at > stale:
                 return
+            # Processor time, since a measurement that waits does not hold up the event loop.
             began = time.thread_time()
             await meter.measure(session)
             spent += time.thread_time() - began

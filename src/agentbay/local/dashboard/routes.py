@@ -159,6 +159,7 @@ class Dashboard:
         return _redirect(_BASE_PATH)
 
     def _cookie_header(self, login: Login) -> tuple[bytes, bytes]:
+        # A cookie of its own, so that a link to one session does not replace the login to all of them.
         path = f"{_BASE_PATH}/sessions/{login.session_id}" if login.session_id else _BASE_PATH
         name = f"{self._cookie}-one" if login.session_id else self._cookie
         secure = "; Secure" if self._runtime.address.uses_tls else ""
@@ -205,6 +206,7 @@ class Dashboard:
         return Response(200, b"", "application/x-ndjson", stream=self._counted_stream(source, receive))
 
     async def _counted_stream(self, source: EventSource, receive: Receive) -> AsyncGenerator[bytes, None]:
+        # Counted when the stream begins: one that is never read from never reaches the `finally` either.
         self._open_streams += 1
         try:
             async for line in stream_events(source, self._runtime, receive):
@@ -229,6 +231,7 @@ def _redirect(path: str, *headers: tuple[bytes, bytes]) -> Response:
 
 
 def _static(name: str, kind: str) -> Response:
+    # No path traversal: the pattern of the route allows letters and one dot.
     file = _STATIC_DIRECTORY / name
     if not file.is_file():
         raise NotFoundError("There is no such file.", 404, code="InvalidPath.NotFound")

@@ -122,11 +122,13 @@ async def _run_streaming(session: Session, request: WebSocketRequest, params: di
     )
     output = _StreamingOutput(largest if isinstance(largest, int) else _DEFAULT_MAX_FRAME_BYTES)
     running = asyncio.create_task(session.run_code(context, code, timeout=limit, output=output))
+    # Also if the run fails: send_events would wait for ever otherwise.
     running.add_done_callback(lambda _: output.close())
     try:
         await output.send_events(request)
         await running
     finally:
+        # A client that cancels or disconnects cancels this function, and the code must stop with it.
         running.cancel()
     return output
 

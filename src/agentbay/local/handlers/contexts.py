@@ -62,6 +62,7 @@ async def get(runtime: Runtime, action: GetContext) -> ContextData:
     contexts, name = runtime.context_service, (action.name or "").strip()
     if action.context_id:
         context = await contexts.run_in_thread(contexts.store.find, action.context_id)
+        # A context without a name is internal to a session, and clients cannot manage it.
         if not context.name or (name and name != context.name):
             raise context_not_found(name or context.id)
         return _describe(context)

@@ -53,6 +53,7 @@ class DirectoryWatcher:
             lost = False
             if since is not None:
                 oldest = self._push_number - len(self._backlog)
+                # A number above the last one comes from an earlier watcher of the directory, whose pushes are gone.
                 lost = not oldest <= since <= self._push_number
                 for push in self._backlog:
                     if push["number"] > since and not lost:

@@ -131,6 +131,7 @@ async def _write_atomically(sandbox: Sandbox, path: str, blocks: AsyncIterator[b
         await sandbox.run_file_operation(WriteFile(temporary, append=True), input=bytes(pending))
         await sandbox.run_file_operation(MovePath(temporary, path))
     except BaseException:
+        # A client that disconnects cancels the transfer, which must not leave the file either.
         await _remove_temporary_file(sandbox, temporary)
         raise
 
@@ -148,6 +149,7 @@ async def _check_status(response: Any) -> None:
     body = bytearray()
     async for part in response.aiter_stream():
         body += part
+        # The server decides how long its error page is, and the message needs only the beginning.
         if len(body) > 4096:
             break
     raise destinations.TransferFailed(describe_http_error(response.status, body.decode("utf-8", "replace")))

@@ -156,6 +156,7 @@ async def _create(session: Session, request: WebSocketRequest) -> None:
         raise PtyError(str(error)) from error
     terminal = PtyTerminal(session.hub, opened, params.cols, params.rows)
     session.hub.resources[terminal.id] = terminal
+    # Answered before the terminal starts, or output could arrive before the client knows the terminal's id.
     await _answer(request, PtyAnswer(pty_session_id=terminal.id, acknowledges_input=params.listening))
     terminal.start(0.0 if params.listening else _OUTPUT_DELAY_SECONDS, session.history, shlex.join(argv))
 
@@ -177,6 +178,7 @@ async def _connect(session: Session, request: WebSocketRequest) -> None:
         )
         await _answer(request, answer)
         return
+    # Like `recent`, read before the first await: what comes later is broadcast, and would arrive twice.
     exit_code = terminal.exit_code
     await _answer(request, PtyAnswer(pty_session_id=terminal.id))
     await asyncio.sleep(_OUTPUT_DELAY_SECONDS)

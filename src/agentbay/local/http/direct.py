@@ -35,8 +35,8 @@ def has_session_token(runtime: Runtime, session_id: str, request: Request) -> bo
     """Return whether a request shows the token of a session."""
     try:
         session = runtime.sessions.find(session_id)
-    # No error, since the body budget asks this before the body is read, and the call itself refuses later.
     except SessionNotFoundError:
+        # No error, since the body budget asks this before the body is read, and the call itself refuses later.
         return False
     return is_same_secret(request.headers.get("x-access-token", ""), session.token.encode())
 

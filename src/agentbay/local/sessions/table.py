@@ -153,8 +153,8 @@ class SessionTable:
             if self._closing:
                 raise shutting_down()
             session.creation_number = self._records.add(session)
-        # BaseException, because a client that disconnects cancels the creation.
         except BaseException as error:
+            # A client that disconnects cancels the creation, which must not leave anything either.
             self._start_task(self._dispose(session))
             if isinstance(error, SandboxError):
                 raise internal_error(f"The session could not be made: {error}") from error
@@ -269,6 +269,7 @@ class SessionTable:
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
+        # The event loop itself holds tasks by weak references only.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

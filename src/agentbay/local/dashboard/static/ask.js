@@ -43,6 +43,7 @@ export async function follow(path, signal, take) {
       if (error instanceof Refused && error.status < 500) {
         showConnection("");
         if (error.status === 401) location.reload(); // to log in again
+        // The service answers 400 for a session that does not exist any more.
         else if (error.status === 400) take({ ended: true });
         else showProblem(error.message);
         return;

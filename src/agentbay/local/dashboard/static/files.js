@@ -47,6 +47,7 @@ async function list(signal) {
   const { entries, more, failure } = await ask(`/${id}/list`, { path }, signal)
     .then((answer) => answer.json())
     .catch((error) => ({ entries: null, failure: error.message }));
+  // The user may have gone on meanwhile, and an answer that comes late must not replace the newer listing.
   if (signal.aborted || wanted !== path) return;
   find("files-none").hidden = entries?.length > 0 && !more;
   write(find("files-none"), failure ?? (more ? `and ${more} more` : "Empty."));
@@ -109,9 +110,11 @@ async function view(file) {
 
 async function save(file) {
   try {
+    // A plain link cannot send the CSRF token in a header, so the script fetches the file.
     const content = await (await ask(`/${id}/file`, { path: file })).blob();
     const url = URL.createObjectURL(content);
     element("a", { href: url, download: file.slice(file.lastIndexOf("/") + 1) }).click();
+    // Not at once: the browser may read the blob only after click() has returned.
     setTimeout(() => URL.revokeObjectURL(url), 60000);
     announce("Downloaded");
   } catch (error) {

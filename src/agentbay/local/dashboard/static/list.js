@@ -61,6 +61,7 @@ function draw() {
   const focused = document.activeElement?.closest?.("#rows tr");
   const place = focused ? [...find("rows").children].indexOf(focused) : -1;
   keep(find("rows"), shown, (session) => session.id, makeRow, updateRow);
+  // The row with the focus may be gone: its neighbour gets the focus, and not the top of the document.
   if (focused && !focused.isConnected) find("rows").children[Math.min(place, shown.length - 1)]?.querySelector("a").focus();
   find("sessions").hidden = !shown.length;
   find("none").hidden = !loaded || shown.length > 0;

@@ -110,6 +110,7 @@ function drawSession(now) {
   find("actions").hidden = Boolean(scope);
   write(find("hold"), now.state === "PAUSED" ? "Resume" : "Pause");
   find("hold").disabled = !["RUNNING", "PAUSED"].includes(now.state);
+  // While the session was paused, no file could be listed.
   if (resumed) refreshFiles();
 }
 
