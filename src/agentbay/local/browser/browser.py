@@ -82,6 +82,8 @@ class SessionBrowser:
         Raises:
             BrowserFailed: It did not come up.
         """
+        if self._process is not None and not self._main_pids(sandbox):
+            await asyncio.wait([self._process], timeout=_STOP_TIMEOUT_SECONDS)  # it ends once its output is read
         if self.was_started and not self.is_running:
             _logger.warning("the browser of a session has ended by itself, and is started again")
             await self.start(sandbox, self._option, environment)
@@ -92,12 +94,19 @@ class SessionBrowser:
         self.port, self.path = 0, ""
         if process is None or process.done():
             return
-        for running in sandbox.list_processes():
-            if _PROFILE_FLAG in running.command and "--type=" not in running.command:
-                sandbox.signal(running.pid, signal.SIGTERM)
+        for pid in self._main_pids(sandbox):
+            sandbox.signal(pid, signal.SIGTERM)
         await asyncio.wait([process], timeout=_STOP_TIMEOUT_SECONDS)
         process.cancel()  # a cancelled command is killed with all that it has started
         await asyncio.wait([process])
+
+    def _main_pids(self, sandbox: Sandbox) -> list[int]:
+        """Return the browser's own processes, without those of its pages."""
+        return [
+            running.pid
+            for running in sandbox.list_processes()
+            if _PROFILE_FLAG in running.command and "--type=" not in running.command
+        ]
 
     async def _launch(self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]) -> None:
         prepared = await sandbox.run(["sh", "-c", _PREPARE], timeout=_START_TIMEOUT_SECONDS)
