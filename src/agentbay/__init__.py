@@ -139,6 +139,7 @@ def __getattr__(name: str) -> object:
     if name not in _MODULE_BY_NAME:
         instead = _OFFICIAL_HELPERS.get(name, "")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{instead}")
+    # Kept in the module, so that the next access does not come here.
     value = globals()[name] = getattr(import_module(f".{_MODULE_BY_NAME[name]}", __name__), name)
     return value
 

@@ -87,6 +87,7 @@ def write_to_stream(stream: str, text: str) -> None:
 
 def in_notebook() -> bool:
     """Return whether this code runs in a notebook, not in IPython on a terminal."""
+    # Not imported: where IPython is not loaded yet, this is no notebook, and the import takes long.
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -127,6 +128,7 @@ class _TerminalBar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeElapsedColumn
 
+        # Without markup, since rich would read brackets in a title as its own commands.
         texts = [TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[amount]}")]
         self._progress = Bars(
             texts[0],

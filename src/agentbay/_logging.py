@@ -70,6 +70,7 @@ class AgentBayLogger:
             return
         number = _parse_level(level)
         size = _parse_size(rotation if rotation is not None else max_file_size)
+        # The new handlers are made first: if the file cannot be opened, the earlier setup stays as it is.
         handlers: list[logging.Handler] = []
         if log_file is not None and enable_file:
             kept = retention if isinstance(retention, int) else _BACKUP_COUNT

@@ -111,10 +111,10 @@ def _map_connect_errors(endpoint: WebSocketEndpoint) -> Iterator[None]:
     except TimeoutError as error:
         # TimeoutError and ssl.SSLError are OSErrors, so their clauses stand before that of OSError.
         raise _connection_failed(endpoint, "it did not open in time") from error
-    except ssl.SSLError as error:  # some are ValueErrors too
+    except ssl.SSLError as error:  # before ValueError, since a certificate error is one too
         raise _connection_failed(endpoint, str(error)) from error
     except (InvalidURI, InvalidProxy, ValueError) as error:
-        # these hold the URL
+        # Their texts quote the URL, which may hold a token, so the cause is dropped with them.
         raise _connection_failed(endpoint, f"the address cannot be used ({type(error).__name__})") from None
     except (OSError, EOFError, WebSocketException, ImportError) as error:  # the last for SOCKS without its package
         raise _connection_failed(endpoint, str(error) or type(error).__name__) from error

@@ -109,6 +109,7 @@ class AgentBayError(Exception):
 
 
 def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    # Without __init__, whose parameters differ from class to class.
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)

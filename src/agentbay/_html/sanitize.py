@@ -186,6 +186,8 @@ class _Sanitizer(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "style":
             self._skipping = False
+        # An end tag without its start could close an element of the notebook itself. Elements that are still open
+        # inside are closed too, so that the output is always balanced.
         elif tag in self._open:
             while (last := self._open.pop()) != tag:
                 self._out.append(f"</{last}>")

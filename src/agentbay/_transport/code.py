@@ -53,7 +53,8 @@ def make_run_code(
             f"timeout_s must be a positive number of seconds below {_MAX_TIMEOUT_SECONDS}, not {timeout_s!r}",
             hint="There is no time without end: give a long one.",
         )
-    seconds = math.ceil(timeout_s)  # the wire has whole seconds
+    # The wire has whole seconds: rounded up, since 0 would be no time at all.
+    seconds = math.ceil(timeout_s)
     if context is None:
         return RunCode(code=code, language=_require_language(language), timeout_s=seconds)
     if language:

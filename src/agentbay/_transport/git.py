@@ -104,6 +104,7 @@ def add(repo: str, files: Sequence[str] | None, stage_all: bool) -> GitCommand:
 
 def commit(repo: str, message: str, name: str | None, email: str | None, allow_empty: bool) -> GitCommand:
     author = [f"user.{key}={value}" for key, value in (("name", name), ("email", email)) if value]
+    # Not --author: git refuses to commit without a committer too, and -c changes no configuration file.
     settings = [word for setting in author for word in ("-c", setting)]
     return _make_command(
         "commit", repo, *settings, "commit", "-m", message, *(["--allow-empty"] if allow_empty else [])
@@ -184,6 +185,7 @@ def fetch(repo: str, remote: str | None, branch: str | None, prune: bool, tags: 
     options = [*(["--prune"] if prune else []), *(["--tags"] if tags else [])]
     depths = ["--depth", str(depth)] if depth else []
     source = _non_empty(remote or ("origin" if branch else None), branch)
+    # A user may have set the compact form, which abbreviates the names of references.
     words = ["-c", "fetch.output=full", "fetch", *options, *depths, *source]
     return _make_command("fetch", repo, *words, timeout_ms=REMOTE_TIMEOUT_MS)
 

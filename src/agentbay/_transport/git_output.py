@@ -155,6 +155,7 @@ def _format_rejection(update: GitRefUpdate) -> str:
 
 
 def _make_error(kind: type[_E], job: GitCommand, output: GitOutput, reason: str) -> _E:
+    # The quoting of the shell is undone, since git prints the argument as it got it.
     secrets = find_secrets(job.command.replace("'\\''", "'"))
     message = f"git {job.name} failed (exit code {output.exit_code}){f': {reason}' if reason else '.'}"
     return kind(

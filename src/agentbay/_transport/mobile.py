@@ -62,6 +62,7 @@ def _app_rule_script(packages: Sequence[str], path: str, refresh: str, switch: i
 
 
 def _write_list(path: str, packages: Sequence[str]) -> str:
+    # A line EOF would end the here-document, and the shell would run what follows it (shell injection).
     for package in packages:
         if not isinstance(package, str) or not package or "\n" in package or package == "EOF":
             raise InvalidArgumentError(f"{package!r:.80} is not the name of a package")

@@ -15,6 +15,7 @@ from .request import USER_AGENT, HeaderList, HttpRequest
 
 IDLE_TIMEOUT_SECONDS = 60.0  # without a single byte; a transfer has no limit for its whole time
 MAX_REDIRECTS = 3  # hops; a storage may send to another region once or twice
+# With %, since quoting an escape again would change the URL, and so break its signature.
 _UNQUOTED_CHARACTERS = "%/:=&?~+!$,;'@()*[]"
 _STORAGE_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -33,8 +34,10 @@ def make_get(url: str, label: str, *, first_byte: bool = False) -> HttpRequest:
 
     The answer to the latter tells the size.
     """
+    # A compressed answer would have another length than the file.
     headers: HeaderList = [(b"accept-encoding", b"identity")]
     if first_byte:
+        # Not HEAD: a presigned URL is signed for one method.
         headers.append((b"range", b"bytes=0-0"))
     return _make_request("GET", url, headers, label)
 
@@ -62,6 +65,7 @@ def redirect_target(outgoing: HttpRequest, status: int, headers: Mapping[str, st
     if status not in (301, 302, 303, 307, 308):
         return ""
     url = urljoin(outgoing.url + outgoing.target.decode(), headers.get("location", ""))
+    # Over plain HTTP anybody on the way could read the URL, and use it.
     downgraded = outgoing.url.startswith("https:") and not url.startswith("https:")
     if "location" not in headers or downgraded or (status == 303 and outgoing.method != "GET"):
         raise ReplyError(
@@ -88,6 +92,7 @@ def storage_error(outgoing: HttpRequest, status: int, headers: Mapping[str, str]
 
 def size_from_headers(status: int, headers: Mapping[str, str]) -> int | None:
     """Return the size of the whole file in bytes, or None if unknown."""
+    # An empty file has no first byte: the storage refuses the range with 416, and names the size all the same.
     text = headers.get("content-range", "").rpartition("/")[2] if status in (206, 416) else ""
     if status == 200:
         text = headers.get("content-length", "")

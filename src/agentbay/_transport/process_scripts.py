@@ -33,6 +33,9 @@ _PROCESS_ID = re.compile(r"[0-9a-f]{16}")
 _EXIT_UNKNOWN_PROCESS, _EXIT_OUTPUT_LOST, _EXIT_ENDED = 81, 82, 83  # exit codes of the scripts below
 _POLL_SECONDS = 0.05  # seconds between polls inside the session
 
+# Opening one end of a FIFO blocks until the other end is opened, so the supervisor opens both at once (<>) first. The
+# sleeping holder keeps the writing end open: otherwise the process would see the end of its input after the first
+# piece. `pid` and `exit` appear by renaming, so that no reader finds them half written.
 _SUPERVISOR_SCRIPT = """\
 D=$1; cd -- "$2" 2>> "$D/stderr" || { echo 126 > "$D/exit.new"; mv "$D/exit.new" "$D/exit"; exit; }
 exec 9<>"$D/stdin" 8>"$D/stdin" 7<"$D/stdin" 9>&-
@@ -49,6 +52,8 @@ echo $? > "$D/exit.new"; mv "$D/exit.new" "$D/exit"
 kill "$holder"
 """
 
+# The name of the program in /proc/PID/stat may hold blanks and parentheses, so fields count from the last ") ": the
+# start time is the 20th after it.
 _ALIVE_SCRIPT = """\
 alive() {
   read -r child keeper < pid && kill -0 "$keeper" 2>/dev/null || return
@@ -91,6 +96,8 @@ def start_script(process_id: str, command: str, cwd: str | None) -> str:
     It is idempotent: a process that was started under the same id is not started again.
     """
     where = quote_path(cwd) if cwd is not None else "."
+    # mkdir is atomic: of two calls with the same id, one starts the process, and the other waits for its pid. The umask
+    # keeps the output private, and the process gets the one of the session back.
     return f"""\
 D={PROCESSES_DIRECTORY}/{process_id}
 command -v setsid mkfifo >/dev/null || {{ echo 'the session has no setsid and mkfifo' >&2; exit 69; }}
@@ -137,6 +144,8 @@ def follow_script(process_id: str, stream: str, offset: int, seconds: float) -> 
     It prints the state and the new output. With `stream` "" it waits for the end only.
     """
     file = stream or "/dev/null"
+    # The exit code is read before the size, so that the size that comes with it is not one from before the end. `exit`
+    # is looked for again when the supervisor is gone, since it may have written it in between.
     return f"""\
 cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit {_EXIT_UNKNOWN_PROCESS}
 {_ALIVE_SCRIPT}n=0
@@ -175,6 +184,8 @@ def feed_script(process_id: str, staged: str, size: int, done: int, seconds: flo
     It prints how many bytes are written. Each block is written whole or not at all. It ends when the process reads
     nothing for `seconds` (back pressure).
     """
+    # The lock keeps the blocks of two callers apart. A block of at most PIPE_BUF bytes goes into a FIFO whole or not at
+    # all, so a dd that timed out has written nothing, and the input can go on at the same place.
     return f"""\
 cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit {_EXIT_UNKNOWN_PROCESS}
 [ ! -f exit ] && [ -f holder ] || {{ rm -f {staged}; exit {_EXIT_ENDED}; }}
@@ -196,6 +207,7 @@ def close_input_script(process_id: str) -> str:
 
     The process still reads what was sent before.
     """
+    # Renaming succeeds once, so of two callers only one kills the holder.
     return f"""\
 cd {PROCESSES_DIRECTORY}/{process_id} 2>/dev/null || exit {_EXIT_UNKNOWN_PROCESS}
 [ ! -f exit ] || exit 0

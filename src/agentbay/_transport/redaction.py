@@ -25,6 +25,7 @@ def redact(text: str, *secrets: str) -> str:
     text = _URL_CREDENTIALS.sub(rf"\1{_MASK}@", text)
     for pattern in (_URL_QUERY, _AUTHORIZATION_HEADER):
         text = pattern.sub(rf"\1{_MASK}", text)
+    # The longest first: one secret may contain another, and the rest of it would stay readable.
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _MIN_SECRET_CHARACTERS:
             text = text.replace(secret, _MASK)

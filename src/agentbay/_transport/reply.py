@@ -134,10 +134,12 @@ def read_direct_reply(answer: HttpAnswer, request_id: str) -> Reply[ToolReply]:
 
 
 def _json_object(answer: HttpAnswer) -> dict[str, Any]:
+    # Following a redirect would send the API key, or the token of the session, to another host.
     if 300 <= answer.status < 400:
         raise _unreadable_error(answer, "it is a redirect, and redirects are not followed: is the endpoint right?")
     try:
         body = json.loads(answer.body)
+    # RecursionError: deeply nested JSON exhausts the stack of the parser.
     except (ValueError, RecursionError):
         body = None
     if isinstance(body, dict):
@@ -215,6 +217,7 @@ _BY_CODE: dict[str, type[APIError]] = {
     "PathAlreadyBound": ConflictError,
     "ServiceUnavailable": ServiceUnavailableError,
 }
+# Suffixes go before prefixes, since a code such as InvalidSession.NotFound has one of each.
 _BY_SUFFIX: dict[str, type[APIError]] = {"NotFound": NotFoundError, "NotExist": NotFoundError}
 _BY_PREFIX: dict[str, type[APIError]] = {
     "Throttling": RateLimitError,
@@ -271,6 +274,7 @@ def api_error_class(answer: HttpAnswer, code: str) -> type[APIError]:
 
 
 def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    # Retry-After is a number of seconds, or an HTTP date.
     text = headers.get("x-acs-retry-after") or headers.get("retry-after")
     if not text:
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+# A link is resolved first, since the rename would replace the link instead of the file to which it points. The new file
+# is made beside the old one, as a rename is atomic only within one file system.
 _DECODE_SCRIPT = """\
 P={path}; S={staged}
 n=
@@ -16,6 +18,7 @@ case "$t" in */*) n=${{t%/*}}/;; esac
 n=$n.agentbay-{token}
 base64 -d < "$S" > "$n" || exit
 """
+# The rename would replace the permissions of the old file too.
 _REPLACE_SCRIPT = """\
 [ ! -e "$t" ] || chmod --reference="$t" -- "$n" 2>/dev/null
 mv -f -- "$n" "$t"
@@ -43,4 +46,5 @@ def quote_path(path: str) -> str:
     """Quote a path for the shell, in which only `~` is special."""
     if path == "~" or path.startswith("~/"):
         return '"$HOME"' + shlex.quote(path[1:]) if len(path) > 1 else '"$HOME"'
+    # A path that begins with - would be taken for an option.
     return shlex.quote(f"./{path}" if path.startswith("-") else path)

@@ -132,10 +132,12 @@ def plan_transfer(source: TreeScan, target: TreeScan, *, delete: bool) -> Transf
         # renaming replaces a file or a link atomically, a directory has to go before
         conflicts = {path for path in other_kind - blocked if _involves_directory(path, source, target)}
         replaced = _with_descendants(conflicts, target.entries)
+        # What the source could not list may exist there, so nothing below it counts as extraneous.
         unknown = _with_descendants(source.unreadable | source.left_out, target.entries)
         extraneous = set(target.entries) - set(source.entries) - replaced - unknown - target.protected
     size = sum(wanted[path].size for path in copied)
     batches = list(_batches(copied, wanted))
+    # A path sorts after its parents.
     children_first = partial(sorted, reverse=True)
     return TransferPlan(
         copied,
@@ -198,6 +200,7 @@ def leads_outside(path: str, target: str, read_link: Callable[[str], str | None]
                 return True
             where.pop()
         elif first != ".":
+            # A link on the way is replaced by its target, as the kernel does, so that a chain of links is followed.
             step = read_link("/".join([*where, first]))
             if step is None:
                 where.append(first)
@@ -236,6 +239,7 @@ def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
         with suppress(ValueError, re.error):
             regex, ignores = GitIgnoreSpecPattern.pattern_to_regex(_LAST_STARS.sub(_spell_out_stars, pattern))
             if regex is not None:
+                # Reversed, since in git the last rule that matches decides.
                 rules.insert(0, (re.compile(regex, re.DOTALL), bool(ignores)))
 
     def ignored(path: str, is_directory: bool) -> bool:

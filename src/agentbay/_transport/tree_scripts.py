@@ -22,6 +22,7 @@ def list_script(root: str, out: str, *, digests: bool) -> str:
     """
     digest = "find . -type f -readable -print0 | xargs -0 -r sha256sum -z --" if digests else ":"
     facts = "%s %T@ %m\\0%P\\0%l\\0"
+    # The length of the list comes first in the file, since the digests follow it, and names may hold any byte but NUL.
     return f"""\
 P={quote_path(root)}; O={shlex.quote(out)}
 if [ -e "$P" ] && [ ! -d "$P" ]; then echo "$P: Not a directory" >&2; exit 20; fi
@@ -71,6 +72,7 @@ def _read_digests(data: bytes) -> Iterator[tuple[str, str]]:
 
 def encode_paths(paths: Iterable[str]) -> str:
     """Return paths for the scripts below, as base64 of NUL-terminated names."""
+    # With ./ before it, no name can be taken for an option.
     return base64.b64encode(b"".join(f"./{path}\0".encode("utf-8", "surrogateescape") for path in paths)).decode()
 
 
@@ -109,6 +111,8 @@ def unpack_script(root: str, staged: str, token: str, digest: str) -> str:
     Other transfers of the same archive share its pieces, so this one works on hard links to them and checks the digest
     first. Every directory in the archive has its mode.
     """
+    # The shell cuts newlines off the end of $(...), but the name of a directory may end with one: `echo .` protects it.
+    # The archive is unpacked below the target itself, since mv is an atomic rename only within one file system.
     return f"""\
 P={quote_path(root)}; S={shlex.quote(staged)}; A=/tmp/{TEMPORARY_PREFIX}{token}
 mkdir -p -- "$P" && cd -- "$P" || exit
@@ -137,6 +141,9 @@ def pack_script(root: str, wanted: str, out: str) -> str:
     meanwhile, all of them are copied first, with `cat`, which ends where the file ends. What cannot be read is missing
     in the archive, and the caller sees that.
     """
+    # find looks at the time of the last change of the inode (-cnewer), which no program can set back, unlike the time
+    # of modification. The copy gets the time that the file had before it was read, so that a change during the copy
+    # shows in the next comparison.
     return f"""\
 cd -- {quote_path(root)} || exit
 W={shlex.quote(wanted)}; O={shlex.quote(out)}; N=$O.copy; export N

@@ -193,6 +193,7 @@ def _classify_stream_frame(frame: Frame, data: dict[str, Any], awaited: _Pending
 
 
 def _tool_error(text: str, awaited: _PendingExchange, code: str = "") -> ToolError:
+    # Redacted before it is cut: of a secret that is cut in half, no pattern would find the rest.
     return ToolError(redact(text)[:_MAX_MESSAGE_CHARACTERS], action=awaited.target, code=code)
 
 

@@ -59,5 +59,6 @@ def _read_flattened(name: str, fields: Mapping[str, str]) -> dict[str, Any] | li
     prefix = f"{name}."
     found = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
     if found and all(key.isdecimal() for key in found):
+        # By number: as texts, 10 would come before 2.
         return [found[key] for key in sorted(found, key=int)]
     return found or None

@@ -118,6 +118,7 @@ def decode_bytes(encoding: str | None, text: str) -> bytes:
         MalformedError: If the encoding is unknown, or the text is not base64 although it should be.
     """
     if encoding in (None, "", "utf8"):
+        # The escapes of JSON can carry lone surrogates, which strict UTF-8 refuses.
         return text.encode("utf-8", "surrogatepass")
     if encoding != "base64":
         raise MalformedError(f"unknown encoding {encoding!r:.40}")

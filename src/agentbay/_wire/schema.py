@@ -38,7 +38,9 @@ def _read_bool(text: str) -> bool:
 
 TEXT = Codec(str, str)
 INTEGER = Codec(str, int)
+# `True` and not `true`: the published client writes it as Python does, and requests equal its own byte for byte.
 BOOLEAN = Codec(lambda value: "True" if value else "False", _read_bool)
+# For the same reason each field has the spelling of JSON that the published client gives it.
 JSON = _json()
 JSON_UNESCAPED = _json(ensure_ascii=False)
 JSON_COMPACT = _json(ensure_ascii=False, separators=(",", ":"))

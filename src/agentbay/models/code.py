@@ -168,6 +168,7 @@ class EnhancedCodeExecutionResult(BaseResult):
 
         errors = "".join(self.logs.stderr)
         trace = self.error.traceback.strip() if self.error is not None else ""
+        # A service may print the traceback on the standard error too: it is shown once.
         trace = "" if trace in errors else trace
         return _html.stack(
             _html.text("".join(self.logs.stdout)),

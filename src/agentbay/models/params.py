@@ -101,6 +101,7 @@ class CreateSessionParams:
         self.image_id = image_id
         self.idle_release_timeout = idle_release_timeout
         self.lifecycle_policy = lifecycle_policy
+        # New lists, so that neither the additions nor later changes reach those of the caller.
         self.context_syncs = [*(context_syncs or ()), *_browser_syncs(browser_context)]
         self.beta_context_mounts = list(beta_context_mounts or ())
         self.browser_context = browser_context
