@@ -60,12 +60,10 @@ class AsyncCommand(AsyncBaseService):
         # The wire carries whole milliseconds. Rounding down could make 0 of a fraction.
         limit = DEFAULT_COMMAND_TIMEOUT_MS if timeout_ms is None else math.ceil(timeout_ms)
         call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
+        # The session kills the command first, so that its output so far still arrives here.
         return read_command_result(
             await self.session._run_tool(
-                # The session kills the command first, so that its output so far still arrives here.
-                call,
-                timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS,
-                extend_while_paused=True,
+                call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True
             )
         )
 

@@ -94,13 +94,9 @@ class AsyncFileTransfer:
                 )
             finally:
                 source.close()
+            # The wire names directions as the session sees them: what this machine uploads, the session downloads.
             await self._sync_file(
-                # The wire names directions as the session sees them: what this machine uploads, the session downloads.
-                remote_path,
-                "download",
-                Deadline(wait_timeout) if wait else None,
-                poll_interval,
-                facts,
+                remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts
             )
 
         return await self._run_folded(UploadResult, work, facts)
@@ -228,11 +224,7 @@ class AsyncFileTransfer:
         return result(success=True, **facts)
 
     def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:
+        # A file may be of any size, so only standing still is limited, not the whole time.
         return TransferSettings(
-            # A file may be of any size, so only standing still is limited, not the whole time.
-            self._agent_bay.client,
-            Deadline(math.inf),
-            self._idle_timeout,
-            self._max_redirects,
-            progress,
+            self._agent_bay.client, Deadline(math.inf), self._idle_timeout, self._max_redirects, progress
         )

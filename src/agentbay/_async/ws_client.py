@@ -207,13 +207,9 @@ class AsyncReconnectingWebSocket:
             try:
                 return await self._connect(deadline)
             except (APIError, TransportError) as error:
+                # Connecting has no side effects, so it may be repeated even if the caller's request may not.
                 pause = retry_backoff(
-                    # Connecting has no side effects, so it may be repeated even if the caller's request may not.
-                    error,
-                    attempt,
-                    idempotent=True,
-                    max_retries=self._get_max_retries(),
-                    remaining=deadline.remaining(),
+                    error, attempt, idempotent=True, max_retries=self._get_max_retries(), remaining=deadline.remaining()
                 )
                 if pause is None or self._closed.is_set():
                     raise

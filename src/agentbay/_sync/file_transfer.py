@@ -95,14 +95,8 @@ class FileTransfer:
                 )
             finally:
                 source.close()
-            self._sync_file(
-                # The wire names directions as the session sees them: what this machine uploads, the session downloads.
-                remote_path,
-                "download",
-                Deadline(wait_timeout) if wait else None,
-                poll_interval,
-                facts,
-            )
+            # The wire names directions as the session sees them: what this machine uploads, the session downloads.
+            self._sync_file(remote_path, "download", Deadline(wait_timeout) if wait else None, poll_interval, facts)
 
         return self._run_folded(UploadResult, work, facts)
 
@@ -229,11 +223,7 @@ class FileTransfer:
         return result(success=True, **facts)
 
     def _make_transfer_settings(self, progress: ByteProgressCallback | None) -> TransferSettings:
+        # A file may be of any size, so only standing still is limited, not the whole time.
         return TransferSettings(
-            # A file may be of any size, so only standing still is limited, not the whole time.
-            self._agent_bay.client,
-            Deadline(math.inf),
-            self._idle_timeout,
-            self._max_redirects,
-            progress,
+            self._agent_bay.client, Deadline(math.inf), self._idle_timeout, self._max_redirects, progress
         )

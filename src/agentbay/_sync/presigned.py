@@ -143,12 +143,9 @@ def verify_stored_size(settings: TransferSettings, url: str, size: int, label: s
     """
 
     def attempt() -> int:
+        # 416 is the answer for an empty file, which has no first byte. 200 comes from a storage that ignores Range.
         with _follow_redirects(
-            # 416 is the answer for an empty file, which has no first byte. 200 comes from a storage that ignores Range.
-            settings,
-            partial(make_get, label=label, first_byte=True),
-            url,
-            (200, 206, 416),
+            settings, partial(make_get, label=label, first_byte=True), url, (200, 206, 416)
         ) as response:
             stored = size_from_headers(response.status_code, response.headers)
             # Without Content-Length, as in a chunked answer, only counting tells the size.
