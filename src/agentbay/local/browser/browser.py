@@ -135,6 +135,7 @@ class SessionBrowser:
                 raise BrowserFailed(f"The browser has ended at its start: {_tail(ended)}", "BrowserFailed.Local")
             found = await sandbox.run(["cat", _PORT_FILE], timeout=_START_TIMEOUT_SECONDS)
             port, _, path = found.stdout.decode("utf-8", "replace").partition("\n")
+            # The file may be missing still, or only partly written.
             if port.isdecimal() and path.startswith("/"):
                 return int(port), path.strip()
             await asyncio.sleep(_POLL_SECONDS)
@@ -143,6 +144,7 @@ class SessionBrowser:
         directory = self._option.get("extensionPath")
         if not isinstance(directory, str) or not directory:
             return []
+        # The path is an argument and not part of the script, which the shell would execute (injection).
         argv = ["sh", "-c", _LIST_EXTENSIONS, "sh", directory.rstrip("/")]
         listed = await sandbox.run(argv, timeout=_START_TIMEOUT_SECONDS)
         return listed.stdout.decode("utf-8", "surrogateescape").splitlines()

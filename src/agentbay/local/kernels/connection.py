@@ -215,6 +215,7 @@ class KernelConnection:
     def read_pending_output(self) -> None:
         """Hand on the output that is in the pipes."""
         for name in list(self._pipes):
+            # One pipe's content at most: a process that writes without end must not keep the loop here.
             left = _PIPE_CAPACITY_BYTES
             while left > 0 and (size := self._read(name)):
                 left -= size
@@ -222,6 +223,7 @@ class KernelConnection:
     def close(self) -> None:
         """Close both ends."""
         if self._transport is not None:
+            # close() would first wait until the kernel, which may be stopped, has read what is buffered.
             self._transport.abort()
         for name in list(self._pipes):
             self._close_pipe(name)
@@ -233,6 +235,7 @@ class KernelConnection:
         return FrameProtocol(self._on_frame_after_output, self._on_left_out, self._on_protocol_error, self._budget)
 
     def _on_frame_after_output(self, frame: dict[str, Any], size: int) -> None:
+        # Kernels flush before they send, but the event loop may see the socket before the pipes.
         self.read_pending_output()
         self._on_frame(frame, size)
 

@@ -86,6 +86,7 @@ class Kernel:
         output.start(self._budget)
         self._deliver_idle_output()
         self._send_code(code, env)
+        # It may have ended before there was an execution for `_on_exit` to end.
         if not self.alive:
             execution.end(None)
         try:
@@ -194,6 +195,7 @@ class Kernel:
         """Hand on what threads and processes of earlier code wrote and displayed since."""
         assert self._execution is not None
         self.connection.read_pending_output()
+        # Released first, because the execution reserves the same bytes again.
         self._budget.release(self._idle_output_bytes)
         for stream, data in self._idle_output:
             self._on_output(stream, data)

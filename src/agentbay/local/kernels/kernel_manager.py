@@ -71,6 +71,7 @@ class KernelManager:
             SandboxGone: The sandbox ended first.
         """
         slot = self._find(name)
+        # A task of its own: a cancelled caller must not stop the exchange with the kernel in the middle.
         task = asyncio.create_task(slot.run(sandbox, code, env, timeout, output))
         self._running.add(task)
         task.add_done_callback(self._on_task_done)
@@ -118,6 +119,7 @@ class KernelManager:
         try:
             await slot.prestart(sandbox, env)
         except BaseException as error:
+            # While the kernel started, it may have been removed, and its name been given to another.
             if self._slots.get(name) is slot:
                 del self._slots[name]
             await slot.end("its context could not be created")

@@ -120,6 +120,7 @@ async def start(
     """
     kernel = Kernel(sandbox, budget, interrupt_by_frame=interrupt_by_frame)
     await kernel.connection.open()
+    # The sandbox closes these descriptors, so the connection must not close the same numbers again.
     fds, kernel.connection.kernel_fds[:] = list(kernel.connection.kernel_fds), []
     ended = sandbox.start_command(argv, fds, env=env)
     kernel.connection.send_bytes(program)

@@ -77,6 +77,7 @@ class PythonKernelForker:
 
     def close(self) -> None:
         """Stop the zygote, while kernels end with their sandboxes."""
+        # A kernel that is requested during the shutdown must not start the zygote again.
         self._attempts = _MAX_START_ATTEMPTS
         if self._channel is not None and self._zygote is not None:
             self._channel.close()

@@ -120,6 +120,7 @@ class KernelZygote:
     def _join_sandbox(self, link: socket.socket, pid_pipe: int) -> NoReturn:
         """Join the sandbox that the link names, and fork the kernel there."""
         try:
+            # The pipe is shared with the zygote, which signals of this child must not wake.
             signal.set_wakeup_fd(-1)
             _close_all_but({link.fileno(), pid_pipe})  # nothing here may reach a sandbox, other sessions' least of all
             message, fds = ipc.receive(link)
@@ -179,6 +180,7 @@ class KernelZygote:
         self._poll.unregister(fd)
         for pid, link in self._links.items():
             if link.fileno() == fd:
+                # Its link is removed when it is reaped, so until then the pid cannot mean another process.
                 os.kill(pid, signal.SIGKILL)
 
 

@@ -84,6 +84,7 @@ class EgressDialer:
         if destination.port == self._own_port:  # the other proxy might resolve the name to this machine
             raise ProxyError(403, f"{destination}: the port of the runtime itself is closed")
         if rule.is_pattern:
+            # The other proxy resolves the name again, so this check stops private names, but not DNS rebinding.
             await self._resolve(destination, rule)
         return await _connect_via_proxy(proxy, destination, scheme)
 
@@ -91,6 +92,7 @@ class EgressDialer:
         if not (rule := self._policy.find_rule(destination)):
             if self._more_rules_loaded is None:
                 self._more_rules_loaded = asyncio.ensure_future(self._add_more_rules())
+            # All requests share this future: one that is cancelled must not cancel it for the others.
             await asyncio.shield(self._more_rules_loaded)
             rule = self._policy.find_rule(destination)
         if rule is None:

@@ -57,6 +57,7 @@ class EgressPolicy:
     def find_rule(self, destination: HostPort) -> EgressRule | None:
         """Return a rule that covers a destination, a host name before a pattern."""
         found = [rule for rule in self._rules if rule.matches(destination)]
+        # A host that is named may have a private address, which a pattern would refuse.
         return min(found, key=lambda rule: rule.is_pattern, default=None)
 
 
@@ -88,11 +89,14 @@ def parse_host_port(authority: str, default_port: int | None = None) -> HostPort
 
 def _split(authority: str) -> tuple[str, int | None]:
     parts = urlsplit(f"//{authority}")
+    # What urlsplit cuts off or drops could name another host to the next parser (parser differential).
     if parts.netloc != authority or "@" in authority:
         raise ValueError(f"{authority!r} is not HOST or HOST:PORT")
     host, port = parts.hostname or "", parts.port
     if not host.isascii():
+        # Rules and requests are compared in the one form that DNS knows.
         host = host.encode("idna").decode()
     if port == 0:
         raise ValueError(f"{authority!r}: there is no port 0")
+    # A trailing dot names the same host (a fully qualified name), so both spellings match the same rules.
     return host.removesuffix("."), port

@@ -85,6 +85,7 @@ def _read_rules(text: str) -> Iterator[EgressRule]:
 
 def _without_credentials(url: str) -> str:
     parts = urlsplit(url)
+    # A password may hold an @ itself, so the last one ends the credentials.
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
@@ -157,6 +158,7 @@ def _run_command(command: list[str]) -> str:
     try:
         done = subprocess.run(
             command,
+            # A project's .npmrc or .git/config in the working directory does not speak for the machine.
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,

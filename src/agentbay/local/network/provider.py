@@ -74,6 +74,7 @@ class NetworkProvider:
             self._environment = asyncio.ensure_future(
                 asyncio.to_thread(package_client_settings.package_client_environment)
             )
+        # All sessions share this future: a cancelled request must not cancel it for the others.
         return await asyncio.shield(self._environment)
 
     def start_proxy(self, listener: socket.socket) -> EgressProxy:

@@ -63,11 +63,13 @@ class EgressProxy:
         except OSError as error:
             if error.errno in _RESOURCE_EXHAUSTED_ERRNOS:
                 self._loop.remove_reader(self._listener)
+                # The listener stays readable, so without a pause the loop would spin on a failing accept.
                 self._loop.call_later(_ACCEPT_RETRY_SECONDS, self._resume_accepting)
             return
         task = self._loop.create_task(_serve(connection, self._dialer))
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
+        # Back pressure: further connections wait in the kernel's backlog.
         if len(self._tasks) >= _MAX_CONNECTIONS:
             self._loop.remove_reader(self._listener)
 
@@ -212,6 +214,7 @@ def _read_target(request: h11.Request) -> tuple[HostPort, str]:
     """Return the destination of a request, and the path to ask for there."""
     target = request.target.decode("ascii", "replace")
     framing = [name for name, _ in request.headers if name in (b"content-length", b"transfer-encoding")]
+    # Servers differ in which of two lengths they believe, which is what request smuggling uses.
     if len(framing) > 1:
         raise ProxyError(400, "a request with more than one length is not passed on")
     try:

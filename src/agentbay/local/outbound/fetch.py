@@ -31,6 +31,7 @@ class _PublicAddressBackend(httpcore.AsyncNetworkBackend):
         self._plain: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # pyright: ignore[reportAttributeAccessIssue]
 
     async def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        # Only the TCP connection goes to the address: httpcore checks the certificate against the host name.
         return await self._plain.connect_tcp(await resolve_destination(host, port), port, *args, **kwargs)
 
     async def sleep(self, seconds: float) -> None:

@@ -30,6 +30,7 @@ public class JavaKernel {
     private static volatile boolean interrupted;
 
     public static void main(String[] arguments) throws Exception {
+        // Standard input is the socket: code that reads it would take requests away.
         System.setIn(InputStream.nullInputStream());
         JShell shell = JShell.builder().executionEngine("local").build();
         for (String name : IMPORTS) shell.eval("import " + name + ";");

@@ -77,6 +77,7 @@ class JupyterBridge:
         assert self._manager.provisioner is not None
         code = await self._manager.provisioner.wait() or 0
         await self._writer.drain()
+        # This process dies of the same signal, so that the service reports what killed the kernel.
         if code < 0:
             signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
             os.kill(os.getpid(), -code)
@@ -92,6 +93,7 @@ class JupyterBridge:
                 break
             failed = failed or (kind == "error" and own)
             self._forward_message(kind, content)
+        # Output ends with the idle status on iopub, while the count comes in the reply on the shell channel.
         reply = await self._client.get_shell_msg()
         while not _is_reply_to(reply, request):
             reply = await self._client.get_shell_msg()

@@ -66,6 +66,7 @@ function runControlThread() {
       }
     }
   });
+  // SIGKILL, because endless code never lets the main thread exit.
   socket.on('close', () => process.kill(workerData.pid, 'SIGKILL'));
   parentPort.on('message', ({ id, pong, ...message }) => {
     if (pong !== undefined) return reportInterrupted(pong); // the code awaits what may never come
@@ -211,6 +212,7 @@ function reportOutcome(id, failure, outcome) {
     postToControl({ id, event: 'result', data: dropLargeForms(toMimeBundle(resolveRemoteObject(outcome.result))), main: true });
   }
   fetchedValue = undefined;
+  // The inspector keeps every value of the cell alive until its group is released.
   session.post('Runtime.releaseObjectGroup', { objectGroup: 'cell' });
   postToControl({ id, event: 'done' });
 }
@@ -227,4 +229,5 @@ worker.on('message', ({ id, code, env, ping }) => {
 const report = (error) => process.stderr.write(`${error?.stack ?? util.inspect(error)}\n`);
 process.on('uncaughtException', report); // in timers and callbacks: the kernel survives
 process.on('unhandledRejection', report);
+// An interrupt sends SIGINT to the whole process group, and it would end this process by default.
 process.on('SIGINT', () => {});

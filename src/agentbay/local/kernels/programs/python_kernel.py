@@ -138,6 +138,7 @@ class _Shell(InteractiveShell):
     display_pub_class = _FrameDisplayPublisher
 
     def init_history(self) -> None:
+        # Enabled, it opens a database and starts a thread, and neither would survive the fork of the zygote.
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False)
 
     def enable_gui(self, gui: str | None = None) -> None: ...

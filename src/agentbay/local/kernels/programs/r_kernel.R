@@ -3,6 +3,7 @@
 # The socket is descriptor 3. R cannot open a descriptor, so two cat processes connect it to pipes. The loader has opened
 # `incoming` and read this program from it.
 
+# cat ignores SIGINT, since an interrupt goes to the whole process group.
 outgoing <- pipe("trap '' INT; exec cat >&3", "wb")
 max_display_bytes <- 24 * 2^20 # of all forms of one display; the service takes frames of up to 32 MiB
 max_error_chars <- 256 * 1024 # kept of the message of an error, and of its traceback
@@ -32,6 +33,7 @@ json <- function(value) {
   }
 }
 
+# An interrupt in the middle would leave half a frame, and the service would misread all that follows.
 send <- function(event, ...) suspendInterrupts({
   body <- charToRaw(json(list(event = event, ...)))
   writeBin(length(body), outgoing, 4, endian = "little")

@@ -187,6 +187,7 @@ def _make_trial_sandbox(isolation: IsolationMode, directory: str) -> None:
             ipc.receive(zygote.socket)
             ipc.send(zygote.socket, {"template": template}, [theirs.fileno()])
             ipc.send(ours, {"config": config})
+            # The zygote's child has a copy; with this one open, its early end would go unnoticed until the timeout.
             theirs.close()
             _wait_for_ready(ours)
     except TimeoutError as error:

@@ -171,6 +171,7 @@ async def freeze(group: Cgroup, *, timeout: float = 2.0) -> bool:
     """
     _write(f"{group.freezable_path}/cgroup.freeze", "1")
     started = time.monotonic()
+    # The write only asks for it: the kernel reports in cgroup.events when every process has stopped.
     while "frozen 1" not in _read(f"{group.freezable_path}/cgroup.events"):
         waited = time.monotonic() - started
         if waited > timeout:
@@ -277,6 +278,7 @@ def _limit_files(limits: Limits, tree: Hierarchy) -> Iterator[tuple[str, str]]:
     if "memory" in tree.controllers and limits.total_memory_bytes is not None:
         limit = str(limits.total_memory_bytes)
         if tree.unified:
+            # With swap left, the kernel would page out beyond the limit instead of killing.
             yield from (("memory.max", limit), ("memory.swap.max", "0"))
         else:  # memsw is memory and swap together
             yield from (("memory.limit_in_bytes", limit), ("memory.memsw.limit_in_bytes", limit))
@@ -284,6 +286,7 @@ def _limit_files(limits: Limits, tree: Hierarchy) -> Iterator[tuple[str, str]]:
         if tree.unified:
             yield "cpu.weight", str(limits.cpu_share)
         else:
+            # 1024 is the default of version 1, as 100 is of version 2, and the kernel takes no less than 2.
             yield "cpu.shares", str(max(2, limits.cpu_share * 1024 // 100))
         if limits.cpu_quota is not None:
             quota = max(1000, round(limits.cpu_quota * _CPU_PERIOD_MICROSECONDS))  # the kernel's least

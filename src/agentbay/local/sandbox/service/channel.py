@@ -53,6 +53,7 @@ class Channel:
             return
         data, attachment = ipc.pack(message)
         self._outgoing.append((message, data, [*([] if attachment is None else [attachment]), *fds]))
+        # Behind earlier messages it waits its turn: the loop calls `_flush` when the socket takes them.
         if len(self._outgoing) == 1:
             self._flush()
 
@@ -88,6 +89,7 @@ class Channel:
         self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
+        # A handler may close this channel, and messages after that are for nobody.
         while not self._closed:
             message, fds = None, list[int]()
             try:

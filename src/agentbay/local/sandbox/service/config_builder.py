@@ -81,6 +81,7 @@ def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
     for name, mode in (("home", 0o755), ("tmp", 0o1777)):
         directory = root / name
         directory.mkdir(exist_ok=True)
+        # mkdir would reduce the mode by the umask.
         directory.chmod(mode)
         if owner:
             os.chown(directory, *owner)

@@ -183,6 +183,7 @@ def measure_disk_usage(root: str, proc: int, *, count_files: bool = False) -> Di
         mapped |= deleted_mappings(proc, pid, device)
     size = _run_du(root, "-k") << 10
     files = _run_du(root, "--inodes") if count_files else 0
+    # Merged by inode, so that a deleted file that is both open and mapped counts once.
     return DiskUsage(size + sum((mapped | deleted).values()), files, hides_files)
 
 

@@ -99,6 +99,7 @@ class InitClient:
         try:
             fd = await received
         except asyncio.CancelledError:
+            # It may have arrived in the same turn of the loop as the cancellation, and would leak.
             if received.done() and not received.cancelled() and received.exception() is None:
                 os.close(received.result())
             raise

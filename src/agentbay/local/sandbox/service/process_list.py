@@ -51,6 +51,7 @@ def list_running(proc: int) -> list[RunningProcess]:
 
 def _describe(proc: int, pid: int, command: bytes) -> RunningProcess | None:
     text = read_proc_file(proc, f"{pid}/stat")
+    # The name may hold spaces and parentheses itself, so its end is the last one.
     name, _, rest = text.partition(b"(")[2].rpartition(b")")
     fields = rest.split()
     if not fields:

@@ -76,6 +76,7 @@ class Sandbox:
         Raises:
             SetupFailed: A step of the setup failed.
         """
+        # Cancelling a waiter would cancel the future too, and `_on_message` could not resolve it any more.
         await asyncio.shield(self._ready)
 
     def take_proxy_listener(self) -> socket.socket | None:
@@ -95,6 +96,7 @@ class Sandbox:
 
         Afterwards all are dead and the mounts gone.
         """
+        # Before that there is no pidfd to kill by, and process 1 could appear after the kill.
         await self._forked.wait()
         if not self.has_namespaces:
             await self._close_without_namespaces()
@@ -110,6 +112,7 @@ class Sandbox:
 
         Without a pid namespace the kernel does not do it.
         """
+        # At the end of its channel the first process kills its descendants and exits.
         self._channel.close()
         try:
             await asyncio.wait_for(self._gone.wait(), _KILL_WAIT_SECONDS)
@@ -283,6 +286,7 @@ class Sandbox:
             SandboxGone: The sandbox ended first.
         """
         self._check_usable()
+        # The check may measure the disk, and meanwhile the sandbox may end or be frozen: hence two checks.
         await self.watchdog.check_write(request, len(input or b""))
         self._check_usable()
         reply = PipeReader(_MAX_REPLY_BYTES)
@@ -293,6 +297,7 @@ class Sandbox:
             _, timed_out = await self._wait_or_kill(number, ended, timeout)
             if timed_out:
                 raise TimeoutError(f"{type(request).__name__} took longer than {timeout} seconds")
+            # The news of the exit and the last bytes of the pipe arrive in any order.
             await reply.ended
         finally:
             self._init_client.dispose(number)
@@ -344,6 +349,7 @@ class Sandbox:
         Afterwards all are stopped.
         """
         async with self._freeze_lock:
+            # Under the lock: freezing awaits, and a thaw in between would find only some of the processes stopped.
             if self.clock.is_frozen:
                 return
             await self._usable_freezer().freeze()
@@ -458,6 +464,7 @@ class Sandbox:
         for fd in (self._pidfd, self._proc):
             if fd >= 0:
                 os.close(fd)
+        # The kernel gives closed numbers out again, so a late caller must not use these.
         self._pidfd = self._proc = -1
         self._on_end(self)
 

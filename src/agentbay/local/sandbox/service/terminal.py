@@ -61,6 +61,7 @@ class Terminal:
 
         Return False if too much is pending (back pressure).
         """
+        # With nothing pending any size is taken, or one large write could never succeed.
         if self._pending_input and len(self._pending_input) + len(data) > _MAX_PENDING_INPUT_BYTES:
             return False
         was_pending = bool(self._pending_input)

@@ -40,6 +40,7 @@ class PreforkedSandbox(NamedTuple):
     def is_usable(self) -> bool:
         """Whether it is alive, and the host's mounts have not changed since."""
         poll = select.poll()
+        # Without any events asked for, poll still reports the end of the process (POLLHUP).
         poll.register(self.socket, 0)
         poll.register(self.mounts_fd, select.POLLPRI)
         return not poll.poll(0)
@@ -68,6 +69,7 @@ class WarmPool:
         """
         if self._spare and not (self._spare.template == template and self._spare.is_usable):
             self.clear()
+        # It stays the spare until its limits are set, so that `clear` disposes of it after a failure.
         self._spare = spare = self._spare or self._prefork(template)
         if spare.cgroup:
             try:

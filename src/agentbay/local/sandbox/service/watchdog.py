@@ -164,6 +164,7 @@ class ResourceWatchdog:
 
     async def _check_disk(self) -> None:
         try:
+            # The sandbox may end during the measurement, and its descriptor is then gone.
             if await self._disk.is_exceeded(self._proc) and self._proc >= 0:
                 self._disk_kills += 1
                 self._kill_all()
@@ -204,6 +205,7 @@ class TotalMemoryWatchdog:
         began = self._loop.time()
         used = self._measure(self.limit)
         if _total(used) > self.limit:
+            # Sandboxes below the limit answer with quick upper bounds, and 0 makes all of them measure exactly.
             used = self._measure(0)
         if (total := _total(used)) > self.limit and not self._is_victim_dying(used):
             watchdog = max(used, key=lambda watchdog: sum(used[watchdog].values()))

@@ -58,6 +58,7 @@ def start_zygote(module: str = _ZYGOTE_MODULE, options: Sequence[str] = ("-S",))
     program = _BOOTSTRAP_CODE.format(root=_IMPORT_ROOT, module=module, argument=theirs.fileno())
     with theirs:
         process = subprocess.Popen(
+            # Isolated mode (-I): neither the environment nor the working directory can add modules.
             [sys.executable, "-I", *options, "-X", "utf8", "-c", program],
             env=_ENVIRONMENT,
             cwd="/",

@@ -133,12 +133,9 @@ def _show_devices() -> None:
     for name in DEVICE_NAMES:
         _create_file("dev/" + name)
         syscalls.bind_mount("/dev/" + name, "dev/" + name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
+    # A new instance: the terminals of the host and of other sandboxes must not be there to open.
     syscalls.mount(
-        # A new instance: the terminals of the host and of other sandboxes must not be there to open.
-        "devpts",
-        "dev/pts",
-        MS_NOSUID | MS_NOEXEC,
-        f"newinstance,ptmxmode=0666,mode=620,max={_MAX_TERMINALS}",
+        "devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, f"newinstance,ptmxmode=0666,mode=620,max={_MAX_TERMINALS}"
     )
     syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
 
