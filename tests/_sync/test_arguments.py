@@ -54,7 +54,7 @@ SERVICES = (
 )  # fmt: skip
 PARAMETERS = (BetaContextMount, Config, ContextSync, CreateSessionParams, LifecyclePolicy, SyncPolicy)
 # Parameters whose contract has an answer of its own, and those that take anything or a type of httpx's.
-OWN_ANSWERS = {"cols", "envs", "http_client", "idle_release_timeout", "keys", "labels", "max_runtime",
+OWN_ANSWERS = {"cols", "content", "envs", "http_client", "idle_release_timeout", "keys", "labels", "max_runtime",
                "output_schema", "page", "rows", "timeout"}  # fmt: skip
 
 

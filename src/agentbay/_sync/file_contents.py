@@ -35,7 +35,7 @@ _DIRECT_WRITE_BYTES = 8 << 20  # characters of one call on the direct link
 _REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
-@checked_arguments()
+@checked_arguments(content=None)  # `to_bytes` raises a TypeError, as `open(...).write` does
 class SyncFileContents(SyncBaseService):
     """Read and write files of a session."""
 
