@@ -164,7 +164,7 @@ def test_time_limits(
     assert resolve_settings("key", cfg, timeout=timeout).timeout == expected
 
 
-@pytest.mark.parametrize("text", ["soon", "-5", "0", "1.5", "٣x"])
+@pytest.mark.parametrize("text", ["soon", "-5", "0", "1.5", "٣x", "²"])
 def test_bad_time_limit_in_the_environment(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A malformed variable causes a warning, and the default holds."""
     monkeypatch.setenv("AGENTBAY_TIMEOUT_MS", text)

@@ -18,7 +18,7 @@ import httpcore
 
 
 class _DeadlineBackend:
-    """A backend backend whose every wait ends at `deadline_at`.
+    """A backend whose every wait ends at `deadline_at`.
 
     That is a moment on the monotonic clock.
     """

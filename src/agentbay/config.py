@@ -126,7 +126,7 @@ def _read_environment(env_file: str | None) -> Mapping[str, str]:
 def _parse_timeout_ms(text: str | None) -> int | None:
     if text is None:
         return None
-    if text.isdigit() and int(text) > 0:
+    if text.isdecimal() and int(text) > 0:
         return int(text)
     warnings.warn(f"AGENTBAY_TIMEOUT_MS is not a positive whole number: {text!r}; using 60000", stacklevel=5)
     return None
