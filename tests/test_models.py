@@ -31,6 +31,7 @@ from agentbay import (
     UploadPolicy,
     WhiteList,
 )
+from agentbay._transport.files import read_info
 from agentbay.models.base import IterableResult
 
 NAMES = [name for name in agentbay.__all__ if name not in ("__version__",)]
@@ -173,3 +174,11 @@ def test_metrics_by_either_name() -> None:
         rx_rate_kbyte_per_s=1.0, tx_used_kbyte=2.0
     )
     assert SessionMetrics(tx_rate_kbps=3.0).tx_rate_kbps == 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("000", "000"), ("044", "044"), ("644", "644"), ("4755", "4755"), ("", "")]
+)
+def test_permissions_keep_their_zeros(text: str, shown: str) -> None:
+    """Permissions have at least three digits, or are empty if unknown."""
+    assert FileInfoResult(file_info=read_info(f"permissions: {text}")).permissions == shown

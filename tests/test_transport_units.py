@@ -673,7 +673,6 @@ def test_info_of_a_file() -> None:
         "empty": "",
         "permissions": 644,
     }
-    assert read_info("permissions: 044\nsize: 0") == {"permissions": "044", "size": 0}
     assert read_info("") == {}
 
 

@@ -77,8 +77,6 @@ def get_size(info: Mapping[str, Any]) -> int:
 def _parse_value(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if len(text) > 1 and text.startswith("0") and text.isdecimal():  # permissions such as 044, in octal
-        return text
     try:
         return float(text) if "." in text else int(text)
     except ValueError:

@@ -117,7 +117,8 @@ class FileInfoResult(BaseResult):
     @property
     def permissions(self) -> str:
         """Its permission bits in octal, such as "644"."""
-        return str(self.file_info.get("permissions") or "")
+        digits = self.file_info.get("permissions", "")
+        return str(digits).zfill(3) if digits != "" else ""  # 044 is read as a number
 
     def _success_html(self) -> str | None:
         from .. import _html
