@@ -128,6 +128,7 @@ def test_attach(session: Session, agentbay_local: LocalRuntime) -> None:
     child.sendline("sleep 0.3; stty size; cat")
     child.expect("40 120\r\n")
     child.send("\x03")
+    child.expect(r"wuying@.*\$ ")  # what is typed before the prompt may be dropped with the interrupted program
     child.sendline("echo grün $?")
     child.expect("grün 130\r\n")
     child.sendline("exit 9")
