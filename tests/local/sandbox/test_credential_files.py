@@ -10,8 +10,8 @@ from tests.local.raw import embedded
 from tests.local.users import ROOT, User
 
 FILES = {
-    "pip/pip.conf": "[global]\nindex-url = https://deploy:S3cretLogin@127.0.0.1:9/simple\n",
-    "plain/plain.conf": "index-url = https://127.0.0.1:9/simple\n",
+    "pip/pip.conf": "[global]\nindex-url = https://deploy:S3cretLogin@127.0.0.1:9/index\n",
+    "plain/plain.conf": "index-url = https://127.0.0.1:9/index\n",
 }
 # with /etc/xdg replaced for the runtime alone, in a mount namespace of its own
 WITHIN = 'mount --bind "$0" /etc/xdg && exec "$@"'
@@ -31,4 +31,4 @@ def test_files_with_credentials_are_hidden(somebody: User):
         seen = wire.stdout(session, "cat /etc/xdg/pip/pip.conf /etc/xdg/plain/plain.conf; env; cat /proc/mounts")
         assert FILES["plain/plain.conf"] in seen
         assert "S3cretLogin" not in seen
-        assert "PIP_INDEX_URL=https://127.0.0.1:9/simple" in seen
+        assert "PIP_INDEX_URL=https://127.0.0.1:9/index" in seen
