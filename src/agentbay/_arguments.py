@@ -278,6 +278,8 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("depth", "max_count", "offset"), NOT_NEGATIVE),
     **dict.fromkeys(("page", "limit", "page_number", "page_size", "max_results"), _ONE_OR_MORE),
 }
+# The contract writes `int` for these times, and its clients have always taken fractions as well.
+_TIMES = frozenset({"connect_timeout", "read_timeout", "timeout"})
 _HINTS = {
     "edits": "Write each as {'oldText': '...', 'newText': '...'}.",
     "session": "Pass the session itself; get(session_id).session finds it.",
@@ -354,13 +356,15 @@ class ArgumentCheck:
 
     def _prepare(self) -> dict[str, _Parameter]:
         function: Any = inspect.unwrap(self._function)
-        namespace = _Namespace(vars(sys.modules[function.__module__]))
+        names = vars(sys.modules[function.__module__])
+        namespace, namespace_of_times = _Namespace(names), _Namespace(names, int=float)
         by_name: dict[str, _Parameter] = {}
         for index, parameter in enumerate(inspect.signature(function).parameters.values()):
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 self._takes_any |= parameter.kind is parameter.VAR_KEYWORD
             elif index:  # the first is `self`
-                made = self._make_parameter(parameter.name, parameter.annotation, namespace)
+                names_of_types = namespace_of_times if parameter.name in _TIMES else namespace
+                made = self._make_parameter(parameter.name, parameter.annotation, names_of_types)
                 if parameter.kind is not parameter.KEYWORD_ONLY:
                     self._by_position.append(made)
                 by_name[parameter.name] = made

@@ -87,6 +87,15 @@ def test_every_parameter_is_checked(function: Any) -> None:
         assert "not of type Wrong" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "timeout"])
+def test_fractions_of_times(name: str) -> None:
+    """A time that the contract annotates as `int` may be a fraction, but no string."""
+    function: Any = AsyncSession.pause if name == "timeout" else AsyncSession.call_mcp_tool
+    function.argument_check((), {name: 0.5})
+    with pytest.raises(InvalidArgumentError, match=f"{name} must be a number(?: or None)?, not '5'"):
+        function.argument_check((), {name: "5"})
+
+
 @pytest.fixture(scope="module")
 async def bay() -> AsyncIterator[AsyncAgentBay]:
     """A client of a private runtime, for all tests here."""

@@ -88,6 +88,15 @@ def test_every_parameter_is_checked(function: Any) -> None:
         assert "not of type Wrong" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "timeout"])
+def test_fractions_of_times(name: str) -> None:
+    """A time that the contract annotates as `int` may be a fraction, but no string."""
+    function: Any = Session.pause if name == "timeout" else Session.call_mcp_tool
+    function.argument_check((), {name: 0.5})
+    with pytest.raises(InvalidArgumentError, match=f"{name} must be a number(?: or None)?, not '5'"):
+        function.argument_check((), {name: "5"})
+
+
 @pytest.fixture(scope="module")
 def bay() -> Iterator[AgentBay]:
     """A client of a private runtime, for all tests here."""

@@ -466,9 +466,7 @@ class AsyncAgentBay(Handle):
         """Delete a session, like `session.delete()`."""
         return await session.delete(sync_context)
 
-    async def pause(
-        self, session: AsyncSession, timeout: float = 600, poll_interval: float = 2.0
-    ) -> SessionPauseResult:
+    async def pause(self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause a session and wait, like `session.pause()`."""
         return await session.pause(timeout, poll_interval)
 
@@ -477,7 +475,7 @@ class AsyncAgentBay(Handle):
         return await session.pause_async()
 
     async def resume(
-        self, session: AsyncSession, timeout: float = 600, poll_interval: float = 2.0
+        self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0
     ) -> SessionResumeResult:
         """Resume a session and wait, like `session.resume()`."""
         return await session.resume(timeout, poll_interval)

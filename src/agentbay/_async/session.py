@@ -153,7 +153,7 @@ class AsyncSession(AsyncSessionServices, Handle):
         return DeleteResult(request_id=reply.request_id, success=True)
 
     @folded(SessionPauseResult)
-    async def pause(self, timeout: float = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+    async def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause the session and wait until it is paused.
 
         Its processes are frozen and kept.
@@ -179,7 +179,7 @@ class AsyncSession(AsyncSessionServices, Handle):
         return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
-    async def resume(self, timeout: float = 600, poll_interval: float = 2.0) -> SessionResumeResult:
+    async def resume(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
         """Resume the paused session and wait until it runs.
 
         Args:
@@ -331,8 +331,8 @@ class AsyncSession(AsyncSessionServices, Handle):
         self,
         tool_name: str,
         args: dict[str, Any],
-        read_timeout: float | None = None,
-        connect_timeout: float | None = None,
+        read_timeout: int | None = None,
+        connect_timeout: int | None = None,
         auto_gen_session: bool = False,
     ) -> McpToolResult:
         """Call a tool inside the session.
@@ -367,7 +367,7 @@ class AsyncSession(AsyncSessionServices, Handle):
 
     @folded(SessionMetricsResult)
     async def get_metrics(
-        self, read_timeout: float | None = None, connect_timeout: float | None = None
+        self, read_timeout: int | None = None, connect_timeout: int | None = None
     ) -> SessionMetricsResult:
         """Measure the session's load.
 

@@ -467,7 +467,7 @@ class AgentBay(Handle):
         """Delete a session, like `session.delete()`."""
         return session.delete(sync_context)
 
-    def pause(self, session: Session, timeout: float = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+    def pause(self, session: Session, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause a session and wait, like `session.pause()`."""
         return session.pause(timeout, poll_interval)
 
@@ -475,7 +475,7 @@ class AgentBay(Handle):
         """Begin to pause a session, like `session.pause_async()`."""
         return session.pause_async()
 
-    def resume(self, session: Session, timeout: float = 600, poll_interval: float = 2.0) -> SessionResumeResult:
+    def resume(self, session: Session, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
         """Resume a session and wait, like `session.resume()`."""
         return session.resume(timeout, poll_interval)
 

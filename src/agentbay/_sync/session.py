@@ -154,7 +154,7 @@ class Session(SyncSessionServices, Handle):
         return DeleteResult(request_id=reply.request_id, success=True)
 
     @folded(SessionPauseResult)
-    def pause(self, timeout: float = 600, poll_interval: float = 2.0) -> SessionPauseResult:
+    def pause(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:
         """Pause the session and wait until it is paused.
 
         Its processes are frozen and kept.
@@ -180,7 +180,7 @@ class Session(SyncSessionServices, Handle):
         return SessionPauseResult(request_id=reply.request_id, success=True)
 
     @folded(SessionResumeResult)
-    def resume(self, timeout: float = 600, poll_interval: float = 2.0) -> SessionResumeResult:
+    def resume(self, timeout: int = 600, poll_interval: float = 2.0) -> SessionResumeResult:
         """Resume the paused session and wait until it runs.
 
         Args:
@@ -332,8 +332,8 @@ class Session(SyncSessionServices, Handle):
         self,
         tool_name: str,
         args: dict[str, Any],
-        read_timeout: float | None = None,
-        connect_timeout: float | None = None,
+        read_timeout: int | None = None,
+        connect_timeout: int | None = None,
         auto_gen_session: bool = False,
     ) -> McpToolResult:
         """Call a tool inside the session.
@@ -367,9 +367,7 @@ class Session(SyncSessionServices, Handle):
         )
 
     @folded(SessionMetricsResult)
-    def get_metrics(
-        self, read_timeout: float | None = None, connect_timeout: float | None = None
-    ) -> SessionMetricsResult:
+    def get_metrics(self, read_timeout: int | None = None, connect_timeout: int | None = None) -> SessionMetricsResult:
         """Measure the session's load.
 
         Args:
