@@ -83,20 +83,26 @@ class DiskQuota:
     def _grows_beyond_reserve(self) -> bool:
         if self._free >= 2 * self._min_free:
             return False
-        baseline, self._use_near_min_free = self._use_near_min_free, self._used
+        baseline = self._use_near_min_free
         if baseline is None or self._free >= self._min_free:
+            self._use_near_min_free = self._used
             return False
+        # The least use since then, so that a sandbox that grows slowly is found out too.
+        self._use_near_min_free = min(baseline, self._used)
         if self._used - baseline < _TOLERATED_GROWTH_BYTES and not self._hides_files:
             return False
+        self._use_near_min_free = self._used  # what was written until now is not killed for again
         self.reason = f"the machine's disk has only {self._free // MIB} MiB left"
         return True
 
     def _takes_last_inodes(self) -> bool:
         if not _lacks_inodes(self._root):
             return False
-        baseline, self._files_near_min_free = self._files_near_min_free, self._files
+        baseline = self._files if self._files_near_min_free is None else self._files_near_min_free
+        grown = self._files - baseline > _MIN_FILE_GROWTH
+        self._files_near_min_free = self._files if grown else min(baseline, self._files)
         self.reason = "the machine's disk has hardly any inodes left"
-        return baseline is not None and self._files - baseline > _MIN_FILE_GROWTH
+        return grown
 
     async def try_reserve(self, size: int, proc: int) -> bool:
         """Reserve `size` bytes.
