@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -13,6 +15,17 @@ settings.load_profile("tests")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def official() -> str:
+    """A Python that has the official client."""
+    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
+    if not python:
+        reason = "AGENTBAY_OFFICIAL_PYTHON names no interpreter that has the official client; scripts/test makes one"
+        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), reason
+        pytest.skip(reason)
+    return python
 
 
 @pytest.fixture(autouse=True)

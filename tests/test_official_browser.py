@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.capture import Answered, Captured, capturing
-from tests.once import once
-from tests.test_official_wire import official  # noqa: F401 - a fixture
+from tests.both_clients import run_both, run_program
+from tests.capture import Answered, Captured
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("official_browser.py")
@@ -35,7 +30,7 @@ class Service:
     """Answers each request with the step's next answer, and records requests."""
 
     def __init__(self) -> None:
-        self.step = ""
+        self.url = self.step = ""
         self.answers: list[Any] = []
         self.steps: dict[str, list[tuple[str, Any]]] = {}
 
@@ -91,29 +86,15 @@ def has_words(ours: str, theirs: str) -> bool:
 
 def run(python: str, flavour: str, cwd: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the program, and return what each step sent and what it returned."""
-    cwd.mkdir()
     service = Service()
-    environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-    with capturing(service.answer) as capture:
-        command = [python, str(PROGRAM), flavour, capture.url, str(cwd)]
-        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return service.steps, json.loads(done.stdout.splitlines()[-1].replace(str(cwd), "DIRECTORY"))
+    printed = run_program(python, PROGRAM, flavour, cwd, service)
+    return service.steps, json.loads(printed.replace(str(cwd), "DIRECTORY"))
 
 
 @pytest.fixture(scope="module")
-def runs(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:  # noqa: F811
+def runs(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What each client sent and read in each flavour, as "ours sync"."""
-    who = {"official": official, "ours": sys.executable}
-
-    def run_all(place: Path) -> dict[str, Any]:
-        pairs = [(name, flavour) for name in who for flavour in ("sync", "async")]
-        with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda pair: run(who[pair[0]], pair[1], place / "-".join(pair)), pairs)
-        return dict(zip(map(" ".join, pairs), found, strict=True))
-
-    made: dict[str, Any] = once(tmp_path_factory, "browser", run_all)
-    return made
+    return run_both(official, tmp_path_factory, "browser", run)
 
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.capture import Captured, capturing
-from tests.once import once
+from tests.both_clients import run_both, run_program
+from tests.capture import Captured
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("official_program.py")
@@ -113,14 +109,8 @@ class Service:
 
 def run(python: str, flavour: str, cwd: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Run the program, and return the requests of each step, without varying parts."""
-    cwd.mkdir()
     service = Service()
-    environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-    with capturing(service.answer) as capture:
-        service.url = capture.url
-        command = [python, str(PROGRAM), flavour, capture.url]
-        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_program(python, PROGRAM, flavour, cwd, service)
     return {name: without_repeats(requests, service.url) for name, requests in service.steps.items()}
 
 
@@ -141,29 +131,9 @@ def sent(request: Captured, url: str) -> tuple[Any, ...]:
 
 
 @pytest.fixture(scope="module")
-def official() -> str:
-    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
-    if python:
-        return python
-    reason = "AGENTBAY_OFFICIAL_PYTHON names no interpreter that has the official client; scripts/test makes one"
-    if os.environ.get("AGENTBAY_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
 def sent_by(official: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Return the requests by client and flavour, with keys such as "ours sync"."""
-    pythons = {"official": official, "ours": sys.executable}
-
-    def run_all(place: Path) -> dict[str, dict[str, Any]]:
-        runs = [(name, flavour) for name in pythons for flavour in ("sync", "async")]
-        with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda one: run(pythons[one[0]], one[1], place / "-".join(one)), runs)
-        return dict(zip(map(" ".join, runs), found, strict=True))
-
-    sent: dict[str, dict[str, Any]] = once(tmp_path_factory, "wire", run_all)
-    return sent
+    return run_both(official, tmp_path_factory, "wire", run)
 
 
 @pytest.fixture(params=["sync", "async"])

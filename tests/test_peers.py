@@ -53,10 +53,6 @@ def test_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_official_client(tmp_path: Path) -> None:
+def test_official_client(official: str, tmp_path: Path) -> None:
     """The official client differs from ours in every row."""
-    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
-    if not python:
-        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
-        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
-    assert facts(python, tmp_path) == {name: str(found == "False") for name, found in OURS.items()}
+    assert facts(official, tmp_path) == {name: str(found == "False") for name, found in OURS.items()}

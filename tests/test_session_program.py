@@ -87,10 +87,6 @@ def test_ours(runtime: str, flavour: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_official_client(runtime: str, flavour: str, tmp_path: Path) -> None:
+def test_official_client(official: str, runtime: str, flavour: str, tmp_path: Path) -> None:
     """The official client gets the same outcome."""
-    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
-    if not python:
-        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
-        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
-    assert run_program(python, flavour, runtime, tmp_path) == EXPECTED
+    assert run_program(official, flavour, runtime, tmp_path) == EXPECTED

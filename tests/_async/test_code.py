@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -394,14 +393,10 @@ async def test_large_image_in_a_stream(session: AsyncSession) -> None:
 
 
 @pytest.mark.slow
-async def test_published_client(bay: AsyncAgentBay, tmp_path: Path) -> None:
+async def test_published_client(bay: AsyncAgentBay, official: str, tmp_path: Path) -> None:
     """The published client runs code, streams it, and understands failures."""
-    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
-    if not python:
-        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
-        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
     await bay.list()  # begins the runtime
-    arguments = [python, str(PROGRAM), bay.client.settings.url, bay.api_key]
+    arguments = [official, str(PROGRAM), bay.client.settings.url, bay.api_key]
     done = await async_run_blocking(
         subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Awaitable, Callable
 from pathlib import Path
@@ -395,14 +394,10 @@ def test_large_image_in_a_stream(session: Session) -> None:
 
 
 @pytest.mark.slow
-def test_published_client(bay: AgentBay, tmp_path: Path) -> None:
+def test_published_client(bay: AgentBay, official: str, tmp_path: Path) -> None:
     """The published client runs code, streams it, and understands failures."""
-    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
-    if not python:
-        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
-        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
     bay.list()  # begins the runtime
-    arguments = [python, str(PROGRAM), bay.client.settings.url, bay.api_key]
+    arguments = [official, str(PROGRAM), bay.client.settings.url, bay.api_key]
     done = sync_run_blocking(subprocess.run, arguments, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1])["ok"]

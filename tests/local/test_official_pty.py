@@ -13,24 +13,14 @@ import pytest
 from agentbay import AgentBay
 
 PROGRAM = Path(__file__).parents[1] / "official_pty.py"
-PUBLISHED = os.environ.get("AGENTBAY_OFFICIAL_PYTHON", "")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-@pytest.mark.parametrize(
-    "python",
-    [
-        pytest.param(sys.executable, id="ours"),
-        pytest.param(
-            PUBLISHED,
-            id="published",
-            marks=pytest.mark.skipif(not PUBLISHED, reason="AGENTBAY_OFFICIAL_PYTHON names no interpreter"),
-        ),
-    ],
-)
-def test_terminals(python: str, flavour: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("client", ["ours", "official"])
+def test_terminals(client: str, flavour: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """A shell from its first prompt to its exit code, output that is not lost, a list, a replay, a kill."""
+    python = sys.executable if client == "ours" else request.getfixturevalue("official")
     with AgentBay.local() as bay:
         bay.list()  # so that it starts
         done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -93,6 +94,21 @@ def copied_for_everyone(*trees: Path) -> Path:
     for tree in trees:
         shutil.copytree(tree, place / tree.name, ignore=shutil.ignore_patterns("__pycache__"))
     return place
+
+
+def run_experiment(name: str, program: Path, *arguments: str, timeout: float) -> Any:
+    """Run a program of the tests as a user of that name, and return the JSON that it prints.
+
+    Its arguments are the directory of the package's source, one that belongs to the user, and `arguments`.
+    """
+    with the_user(name) as user:
+        copied = copied_for_everyone(SOURCE, program.parent)
+        source, script = str(copied / SOURCE.name), str(copied / program.parent.name / program.name)
+        command = [*user.become, user.interpreter, script, source, str(user.directory), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        subprocess.run(["rm", "-rf", str(copied)], check=True)  # shutil cannot remove very deep trees
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
 
 
 def give_packages(user: User, *names: str) -> User:

@@ -71,13 +71,9 @@ def test_ours(wire: Wire, storage: Storage, flavour: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("flavour", ["async", "sync"])
-def test_official_client(wire: Wire, storage: Storage, flavour: str, tmp_path: Path):
+def test_official_client(official: str, wire: Wire, storage: Storage, flavour: str, tmp_path: Path):
     """The official client has the same outcome."""
-    python = os.environ.get("AGENTBAY_OFFICIAL_PYTHON")
-    if not python:
-        assert not os.environ.get("AGENTBAY_REQUIRE_ALL"), "AGENTBAY_OFFICIAL_PYTHON is not set"
-        pytest.skip("AGENTBAY_OFFICIAL_PYTHON is not set; scripts/test sets it")
-    assert run_program(python, flavour, wire, storage, tmp_path) == expected(storage)
+    assert run_program(official, flavour, wire, storage, tmp_path) == expected(storage)
 
 
 def test_failures_are_reported(wire: Wire):

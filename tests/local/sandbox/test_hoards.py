@@ -5,8 +5,6 @@ See `hoards.py` for the ways.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("sandboxes need Linux", allow_module_level=True)
 
-from tests.local.users import ROOT, SOURCE, USERS, copied_for_everyone, the_user
+from tests.local.users import ROOT, USERS, run_experiment
 
 PROGRAM = Path(__file__).with_name("hoards.py")
 STOPPED = {
@@ -31,14 +29,7 @@ SEEN_BY_ROOT = ("directory without permissions", "deleted file of an undumpable 
 
 def hoard(user: str, lacking: str = "") -> dict[str, str]:
     """Try every way as a user, without the layer `lacking`."""
-    with the_user(user) as found:
-        copied = copied_for_everyone(SOURCE, PROGRAM.parent)
-        source, program = str(copied / SOURCE.name), str(copied / PROGRAM.parent.name / PROGRAM.name)
-        command = [*found.become, found.interpreter, program, source, str(found.directory), lacking]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
-        subprocess.run(["rm", "-rf", str(copied)], check=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    results: dict[str, str] = json.loads(done.stdout)
+    results: dict[str, str] = run_experiment(user, PROGRAM, lacking, timeout=150)
     return results
 
 

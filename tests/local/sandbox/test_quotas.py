@@ -5,8 +5,6 @@ See `quotas.py` for the experiment.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("sandboxes need Linux", allow_module_level=True)
 
-from tests.local.users import ROOT, SOURCE, USERS, copied_for_everyone, the_user
+from tests.local.users import ROOT, USERS, run_experiment
 
 PROGRAM = Path(__file__).with_name("quotas.py")
 COUNTS = {"terminals": 64, "inotify": 32, "signals": 4096, "queues": 2}
@@ -30,14 +28,7 @@ REFUSED = WORKING | {"terminal": "it could not be passed on: Too many references
 
 def exhaust(user: str, lacking: str = "") -> dict[str, Any]:
     """Run the experiment as a user, without the layer `lacking`."""
-    with the_user(user) as found:
-        copied = copied_for_everyone(SOURCE, PROGRAM.parent)
-        source, program = str(copied / SOURCE.name), str(copied / PROGRAM.parent.name / PROGRAM.name)
-        command = [*found.become, found.interpreter, program, source, str(found.directory), lacking]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        subprocess.run(["rm", "-rf", str(copied)], check=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    results: dict[str, Any] = json.loads(done.stdout)
+    results: dict[str, Any] = run_experiment(user, PROGRAM, lacking, timeout=120)
     return results
 
 
