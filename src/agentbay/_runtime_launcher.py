@@ -26,19 +26,12 @@ class RuntimeLauncher:
     child exits when its standard input closes, so no runtime outlives this process, even if it is killed.
     """
 
-    def __init__(
-        self, *, state_dir: str | None, isolation: str, network: str | None = None, allow_hosts: Sequence[str] = ()
-    ) -> None:
-        self._arguments = [
-            "--log-level=warning",
-            "--isolation",
-            isolation,
-            *(["--state-dir", state_dir] if state_dir else []),
-        ]
-        self._arguments += [
-            *(["--network", network] if network else []),
-            *(f"--allow-host={host}" for host in allow_hosts),
-        ]
+    def __init__(self, **options: str | Sequence[str] | None) -> None:
+        """Take the options of the command line by their names there, with None or () for those not given."""
+        self._arguments = ["--log-level=warning"]
+        for name, given in options.items():
+            values = [given] if isinstance(given, str) else given or ()
+            self._arguments += [f"--{name.replace('_', '-')}={value}" for value in values]
         self._key = secrets.token_hex(32)
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
@@ -126,7 +119,7 @@ class RuntimeLauncher:
             if " ready at " in line:
                 return child, line.rsplit(" ", 1)[1].strip()
             child.kill()
-            child.wait()
+            child.communicate()  # waits for its end, and closes the pipes
             stderr_file.seek(0)
             why = (
                 stderr_file.read().strip()

@@ -142,6 +142,9 @@ class Options:
         "Storage that sessions may copy from and to although its address is not public; may be repeated.",
         "HOST[:PORT]",
     )
+    skills: str | None = _option(
+        None, "Folder whose subdirectories with a SKILL.md are the skills that sessions can load.", "DIR", "no skills"
+    )
     link_url: Literal["on", "off"] = _option("on", "Whether clients may call the tools of a session directly.")
     max_sessions: Count | None = _option(None, "Sessions at a time.", "N", "no limit")
     session_memory: ByteSize | None = _option(

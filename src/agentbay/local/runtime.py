@@ -8,6 +8,7 @@ from agentbay.local.contexts.service import ContextService
 from agentbay.local.listening import ServerAddress
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sessions.table import SessionTable
+from agentbay.local.skills import SkillFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Runtime:
     Attributes:
         address: Where clients reach it; its URLs begin with it.
         direct_calls_enabled: Whether sessions offer a URL for direct tool calls.
+        skill_folder: Where the skills are that sessions can load, or None.
     """
 
     sessions: SessionTable
@@ -24,6 +26,7 @@ class Runtime:
     networks: NetworkProvider
     address: ServerAddress
     direct_calls_enabled: bool = True
+    skill_folder: SkillFolder | None = None
 
     def health_info(self) -> dict[str, str]:
         """Return what `/healthz` tells anybody: the isolation and default network of sessions."""

@@ -27,6 +27,7 @@ from agentbay.local.options import Options
 from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.service.manager import Limits, SandboxManager
 from agentbay.local.sessions.table import SessionTable
+from agentbay.local.skills import SkillError, SkillFolder
 from agentbay.local.state_dir import StateDirectory
 
 _LAST_UPLOADS_SECONDS = 5.0  # for the last uploads of sessions after a second signal
@@ -48,12 +49,13 @@ async def running_service(
     and then all sessions are ended with their last uploads, for which `end_now` leaves a few seconds.
     """
     max_sessions = _limit_total(sandboxes, options)
+    skill_folder = _open_skills(options)
     networks = NetworkProvider(
         options.session_network, options.allow_host, address.port, isolated=options.isolation == "auto"
     )
     sessions = SessionTable(sandboxes, state_dir, _session_limits(options), max_sessions, networks=networks)
     contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
-    runtime = Runtime(sessions, contexts, networks, address, options.link_url == "on")
+    runtime = Runtime(sessions, contexts, networks, address, options.link_url == "on", skill_folder)
     origin_check = OriginCheck(key, address)
     dashboard = Dashboard(runtime, origin_check)
     application = Application(runtime, build_registry(), origin_check, dashboard)
@@ -130,6 +132,22 @@ def _max_sessions_by_processes(options: Options, processes: int) -> int:
             hint="Lower --session-processes too.",
         )
     return processes // options.session_processes
+
+
+def _open_skills(options: Options) -> SkillFolder | None:
+    """Return the folder of skills.
+
+    Raises:
+        ConfigurationError: It or a skill in it cannot be read.
+    """
+    if options.skills is None:
+        return None
+    folder = SkillFolder(options.skills)
+    try:
+        folder.skills()
+    except SkillError as error:
+        raise ConfigurationError(f"--skills {options.skills}: {error}.") from error
+    return folder
 
 
 def _session_limits(options: Options) -> Limits:

@@ -26,8 +26,8 @@ from agentbay._wire.sessions import (
     SessionItem,
     SetLabel,
 )
-from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts.session_contexts import SessionContexts
+from agentbay.local.handlers import beta
 from agentbay.local.handlers.catalogue import tool_catalogue
 from agentbay.local.handlers.contexts import context_names
 from agentbay.local.handlers.dispatch import action_handler
@@ -47,7 +47,8 @@ from agentbay.local.sessions.view_codes import make_view_code
 
 @action_handler(CreateMcpSession)
 async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionData:
-    _check_supported(action)
+    if action.network_id:  # a caller that asked for a feature must not get a session without it
+        raise beta.network_not_supported()
     session = await runtime.sessions.create(
         image_id=images.resolve_image(action.image_id),
         labels=action.labels or {},
@@ -55,18 +56,9 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
         contexts=await SessionContexts.create(runtime.context_service, action.persistence_data_list or []),
         policy_id=runtime.networks.network_for_policy(action.policy_id),
         region_id=action.login_region_id or "",
+        skills=await beta.choose_skills(runtime, action.skills or []) if action.load_skill else (),
     )
     return CreatedSessionData(success=True, **_connection_fields(runtime, session))
-
-
-def _check_supported(action: CreateMcpSession) -> None:
-    # A caller that asked for a feature must not get a session without it.
-    for requested, feature, code in (
-        (action.network_id, "joining a network", "NetworkNotSupported.Local"),
-        (action.load_skill, "skills", "SkillsNotSupported.Local"),
-    ):
-        if requested:
-            raise invalid_request(f"The local runtime does not offer {feature} yet.", code)
 
 
 def _connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:

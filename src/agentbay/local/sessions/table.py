@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.records import SessionRecords
 from agentbay.local.sessions.session import Session
+from agentbay.local.skills import Skill, SkillError, install_skills
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
 if TYPE_CHECKING:
@@ -102,9 +103,10 @@ class SessionTable:
         labels: Mapping[str, str],
         lifetime: Lifetime,
         contexts: SessionContexts,
+        skills: Sequence[Skill] = (),
         **facts: str,
     ) -> Session:
-        """Create a session.
+        """Create a session, with these skills in it.
 
         On failure or cancellation nothing of it is left.
 
@@ -119,7 +121,9 @@ class SessionTable:
         # Counted before the first await, or calls at the same time would all find room for one more session.
         self._creating_count += 1
         try:
-            session = await self._make(image_id=image_id, labels=labels, lifetime=lifetime, contexts=contexts, **facts)
+            session = await self._make(
+                image_id=image_id, labels=labels, lifetime=lifetime, contexts=contexts, skills=skills, **facts
+            )
         finally:
             self._creating_count -= 1
         if self._python_forker.ready and image_id.startswith("code"):
@@ -129,7 +133,9 @@ class SessionTable:
         _logger.info("created %s", session.session_id)
         return session
 
-    async def _make(self, *, image_id: str, contexts: SessionContexts, **facts: Any) -> Session:
+    async def _make(
+        self, *, image_id: str, contexts: SessionContexts, skills: Sequence[Skill], **facts: Any
+    ) -> Session:
         if image_id.startswith("code"):
             self._python_forker.start_zygote()
         session_id = make_id("session-", 21)
@@ -149,6 +155,7 @@ class SessionTable:
             listener = sandbox.take_proxy_listener()
             session.start(sandbox, self._networks.start_proxy(listener) if listener else None)
             await contexts.start(sandbox)
+            await install_skills(sandbox, skills)
             # close() has listed the sessions to delete already, and would miss this one.
             if self._closing:
                 raise shutting_down()
@@ -156,6 +163,8 @@ class SessionTable:
         except BaseException as error:
             # A client that disconnects cancels the creation, which must not leave anything either.
             self._start_task(self._dispose(session))
+            if isinstance(error, SkillError):
+                raise internal_error(f"The skills could not be copied into the session: {error}") from error
             if isinstance(error, SandboxError):
                 raise internal_error(f"The session could not be made: {error}") from error
             raise
