@@ -27,7 +27,7 @@ class RuntimeLauncher:
     """
 
     def __init__(self, **options: str | Sequence[str] | None) -> None:
-        """Take the options of the command line by their names there, with None or () for those not given."""
+        """Take options of the command line by name, None for those not given."""
         self._arguments = ["--log-level=warning"]
         for name, given in options.items():
             values = [given] if isinstance(given, str) else given or ()

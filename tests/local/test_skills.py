@@ -36,5 +36,5 @@ def test_two_skills_of_one_name(tmp_path: Path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "SKILL.md").write_text("---\r\nname: same\r\ndescription: text\r\n---\r\n")
-    with pytest.raises(SkillError, match="/one and .*/two have the same name, 'same'"):
+    with pytest.raises(SkillError, match=r"/one and .*/two have the same name, 'same'"):
         SkillFolder(str(tmp_path)).skills()

@@ -156,6 +156,7 @@ class AgentBay(Handle):
         isolation: str = "auto",
         network: str | None = None,
         allow_hosts: Sequence[str] = (),
+        skills: str | None = None,
         timeout: float | None = None,
         max_retries: int = 2,
         strict: bool = False,
@@ -175,6 +176,7 @@ class AgentBay(Handle):
                 package clients are set up to reach; "host", this machine's own. None means "proxy", or "host" without
                 namespaces.
             allow_hosts: HOST or HOST:PORT each, which the proxy allows too. Without a port: 80 and 443.
+            skills: Folder whose subdirectories with a `SKILL.md` are the skills that sessions can load.
             timeout: Seconds one operation may take; None means 60.
             max_retries: As for the class.
             strict: As for the class.
@@ -184,7 +186,9 @@ class AgentBay(Handle):
         """
         from .._runtime_launcher import RuntimeLauncher
 
-        launcher = RuntimeLauncher(state_dir=state_dir, isolation=isolation, network=network, allow_hosts=allow_hosts)
+        launcher = RuntimeLauncher(
+            state_dir=state_dir, isolation=isolation, network=network, allow_host=allow_hosts, skills=skills
+        )
         made = cls.__new__(cls)
         made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)
         return made

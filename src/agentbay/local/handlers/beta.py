@@ -1,4 +1,4 @@
-"""Skills of the local folder, and what of the beta services only the cloud has."""
+"""Skills of the local folder, and refusals of what only the cloud has."""
 
 from __future__ import annotations
 
