@@ -12,6 +12,8 @@ RICH = """from IPython.display import *
 display(HTML("<b>x</b>"), Latex("$x$"), Markdown("# x"), SVG("<svg/>"), JSON({"a": 1}))
 display({"application/vnd.vegalite.v5+json": {"mark": "bar"}}, raw=True)
 Image(data=b"\\x89PNG", format="png")"""
+STAGES = """handle = display("old", display_id=True); handle.update("new")
+for i in range(3): clear_output(wait=True); display(i)"""
 FORMS = ["html", "latex", "markdown", "svg", "json", "chart", "png"]
 
 
@@ -43,6 +45,8 @@ async def main(endpoint: str, key: str) -> None:
             assert [form for item in rich for form in item.formats() if form != "text"] == FORMS, rich
             assert rich[4].json == {"a": 1}, rich
             assert rich[-1].is_main_result, rich
+            stages = await run(STAGES, "python", stream_beta=streamed)
+            assert [item.text for item in stages.results] == ["2"], stages
         if shutil.which("R"):
             assert (await run("y <- 6; y * 7", "r")).result == "[1] 42"
         out, errors = [], []

@@ -65,6 +65,7 @@ def test_items_that_are_no_objects_are_text(item: object) -> None:
         ("image/png", "png"), ("png", "png"), ("image/jpeg", "jpeg"), ("image/svg+xml", "svg"), ("svg", "svg"),
         ("application/json", "json"), ("json", "json"), ("text/latex", "latex"), ("latex", "latex"), ("chart", "chart"),
         ("application/vnd.vegalite.v4+json", "chart"), ("application/vnd.vegalite.v5+json", "chart"),
+        ("application/vnd.vegalite.v5.20.1+json", "chart"), ("application/vnd.vegalite.v6.json", "chart"),
     ],
 )  # fmt: skip
 def test_formats(key: str, field: str) -> None:
@@ -73,6 +74,7 @@ def test_formats(key: str, field: str) -> None:
     assert getattr(shown, field) == "x"
     assert shown.formats() == [field]
     assert list(shown.data.values()) == ["x"]
+    assert list(shown._mime_bundle()) == list(shown.data)
     assert shown._repr_mimebundle_()
 
 

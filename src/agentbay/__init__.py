@@ -78,7 +78,7 @@ _EXPORTS_BY_MODULE = {
         "BrowserFingerprint BrowserNotifyMessage BrowserOption BrowserProxy BrowserScreen BrowserViewport"
     ),
     "models.code": (
-        "CodeContext CodeEnded CodeEvent CodeExecutionResult CodeFailed CodeShown CodeStderr CodeStdout "
+        "CodeCleared CodeContext CodeEnded CodeEvent CodeExecutionResult CodeFailed CodeShown CodeStderr CodeStdout "
         "EnhancedCodeExecutionResult ExecutionError ExecutionLogs"
     ),
     "models.command": "CommandResult",

@@ -138,6 +138,7 @@ from .models.browser_option import (
     BrowserViewport as BrowserViewport,
 )
 from .models.code import (
+    CodeCleared as CodeCleared,
     CodeContext as CodeContext,
     CodeEnded as CodeEnded,
     CodeEvent as CodeEvent,

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
 from . import _html
-from .models.code import CodeEvent, CodeShown, CodeStderr, CodeStdout
+from .models.code import CodeCleared, CodeEvent, CodeShown, CodeStderr, CodeStdout
 from .models.tree import TreeProgress
 
 ProgressCallback: TypeAlias = Callable[[int | TreeProgress], None]
@@ -56,20 +56,29 @@ def progress(title: str, total: int | None = None) -> Iterator[ProgressCallback]
         bar.end(f"{outcome}{moved}, {time.monotonic() - began:.1f} s")
 
 
-def show_code_event(event: CodeEvent) -> None:
+def show_code_event(event: CodeEvent, run: str) -> None:
     """Show an event of running code.
 
     Tracebacks arrive as standard error.
+
+    Args:
+        event: The event.
+        run: An id of the run, since display ids of different sessions may be the same.
     """
     if isinstance(event, CodeStdout):
         write_to_stream("stdout", event.text)
     elif isinstance(event, CodeStderr):
         write_to_stream("stderr", event.text)
     elif isinstance(event, CodeShown):
-        if in_notebook():
+        if not in_notebook():
+            write_to_stream("stdout", f"{event.result.text or event.result.formats()}\n")
+        elif event.display_id is None:
             _import_ipython_display().display(event.result)
         else:
-            write_to_stream("stdout", f"{event.result.text or event.result.formats()}\n")
+            identity = f"{run} {event.display_id}"
+            _import_ipython_display().display(event.result, display_id=identity, update=event.replaces)
+    elif isinstance(event, CodeCleared) and in_notebook():
+        _import_ipython_display().clear_output()
 
 
 def write_to_stream(stream: str, text: str) -> None:

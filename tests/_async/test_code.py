@@ -13,6 +13,7 @@ import pytest
 from agentbay import (
     AsyncAgentBay,
     AsyncSession,
+    CodeCleared,
     CodeEnded,
     CodeError,
     CodeFailed,
@@ -115,10 +116,71 @@ async def test_pandas(session: AsyncSession) -> None:
     assert "a" in (table.text or "")
 
 
-async def test_update_display(session: AsyncSession) -> None:
-    """An updated display is one result, in its last state."""
-    code = "handle = display('old', display_id=True)\nhandle.update('new')"
-    assert [item.text for item in (await run(session, code)).results] == ["'new'"]
+DISPLAYS = {
+    "handle = display('old', display_id=True); handle.update('new')": ["'new'"],
+    "for i in range(5): clear_output(wait=True); display(i)": ["4"],
+    "display(1); clear_output(); display(2); clear_output(wait=True)": ["2"],
+    "display(1, display_id='a'); display(2, display_id='a'); update_display(3, display_id='a')": ["3", "3"],
+    "display(1, display_id='b'); clear_output(); update_display(2, display_id='b')": ["2"],
+    "update_display('news', display_id='earlier'); update_display('more', display_id='earlier')": ["'more'"],
+}
+
+
+@pytest.mark.parametrize("code", DISPLAYS)
+async def test_displays_in_their_last_state(session: AsyncSession, code: str) -> None:
+    """What was updated or cleared is shown in its last state, in a stream as well."""
+    await run(session, "from IPython.display import clear_output, update_display\ndisplay('e', display_id='earlier')")
+    assert [item.text for item in (await run(session, code)).results] == DISPLAYS[code]
+    streamed = await session.code.run_code(code, "python", stream_beta=True)
+    assert [item.text for item in streamed.results] == DISPLAYS[code]
+
+
+async def test_events_replace_and_clear(session: AsyncSession) -> None:
+    """Events say which display they replace, and when all is cleared."""
+    await run(session, "from IPython.display import clear_output")
+    code = "handle = display('old', display_id='x')\nhandle.update('new')\nclear_output()\n'end'"
+    async with session.code.stream(code, "python") as stream:
+        events = [event async for event in stream]
+    assert [type(event) for event in events] == [CodeShown, CodeShown, CodeCleared, CodeShown, CodeEnded]
+    shown = [event for event in events if isinstance(event, CodeShown)]
+    assert [(event.result.text, event.display_id, event.replaces) for event in shown] == [
+        ("'old'", "x", False), ("'new'", "x", True), ("'end'", None, False),
+    ]  # fmt: skip
+    async with session.code.stream("handle.update('later')", "python") as stream:
+        later = [event async for event in stream if isinstance(event, CodeShown)]
+    assert [(event.result.text, event.display_id, event.replaces) for event in later] == [("'later'", "x", False)]
+
+
+@pytest.mark.slow
+async def test_slow_reader_of_many_frames(session: AsyncSession) -> None:
+    """A client that reads slowly gets the last of 150 MB of frames that cleared each other."""
+    code = (
+        "from IPython.display import clear_output, HTML\nfor i in range(3000):\n"
+        "    clear_output(wait=True); display(HTML(f'{i} ' + 'x' * 50000))\nopen('all-displayed', 'x').close()"
+    )
+    async with session.code.stream(code, "python", 120) as stream:
+        async for event in stream:
+            while isinstance(event, CodeShown) and not (await session.command.run("ls all-displayed")).success:
+                await async_sleep(0.1)
+    assert [(item.html or "")[:5] for item in stream.result.results] == ["2999 "]
+    assert not stream.result.truncated
+
+
+async def test_late_displays_replace_each_other(session: AsyncSession) -> None:
+    """What a thread displays between two cells comes with the next one, in its last state."""
+    code = (
+        "import os, threading, time\nfrom IPython.display import clear_output\ndef late():\n"
+        "    while not os.path.exists('go'): time.sleep(0.01)\n"
+        "    for i in range(100): clear_output(wait=True); display({'text/plain': f'{i} ' + 'x' * 50000}, raw=True)\n"
+        "    print('printed', flush=True); open('gone', 'x').close()\n"
+        "threading.Thread(target=late).start()"
+    )
+    await run(session, code)
+    await session.command.run("touch go; until [ -e gone ]; do sleep 0.1; done")
+    later = await run(session, "'next'")
+    assert [(item.text or "")[:6] for item in later.results] == ["99 xxx", "'next'"]
+    assert later.logs.stdout == ["printed\n"]
+    assert not later.truncated
 
 
 async def test_traceback(session: AsyncSession) -> None:

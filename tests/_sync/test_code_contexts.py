@@ -57,6 +57,7 @@ def test_restart(session: Session) -> None:
     value(session, "x = 2", other)
     ended = ending(session, mine, lambda: session.code.restart_context(mine))
     assert ended.startswith("KernelDied: its context was restarted")
+    assert ended.endswith("the next call gets a new kernel")
     assert "name 'x' is not defined" in (session.code.run_code("x", context=mine)).error_message
     assert value(session, "x", other) == "2"
     session.code.run_code("x = 3", "python")
@@ -69,7 +70,9 @@ def test_remove(session: Session) -> None:
     mine = session.code.create_context(name="mine")
     pid = value(session, "import os; os.getpid()", mine)
     ended = ending(session, mine, lambda: session.code.remove_context(mine))
-    assert ended.startswith("KernelDied: its context was removed")
+    assert ended == (
+        "KernelDied: its context was removed; what was defined is lost, the next call needs another context"
+    )
     assert not (session.command.run(f"kill -0 {pid}")).success
     assert "There is no context 'mine'" in (session.code.run_code("1", context=mine)).error_message
     assert session.code.list_contexts() == []

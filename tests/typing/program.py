@@ -16,6 +16,7 @@ from agentbay import (
     AsyncSession,
     BinaryFileContentResult,
     BoolResult,
+    CodeCleared,
     CodeContext,
     CodeEnded,
     CodeFailed,
@@ -81,7 +82,7 @@ async def asynchronous() -> None:
             assert_type(await session.command.run("ls"), CommandResult)
             assert_type(await session.code.create_context("r"), CodeContext)
             async for event in session.code.stream("1", "python"):
-                assert_type(event, CodeStdout | CodeStderr | CodeShown | CodeFailed | CodeEnded)
+                assert_type(event, CodeStdout | CodeStderr | CodeShown | CodeCleared | CodeFailed | CodeEnded)
             files = session.file_system
             assert_type(await files.read_file("a"), FileContentResult)
             assert_type(await files.read_file("a", format="text"), FileContentResult)
@@ -115,7 +116,7 @@ def synchronous() -> None:
             assert_type(session.command.execute_command("ls"), CommandResult)
             assert_type(session.code.list_contexts(), list[CodeContext])
             for event in session.code.stream("1", context="mine"):
-                assert_type(event, CodeStdout | CodeStderr | CodeShown | CodeFailed | CodeEnded)
+                assert_type(event, CodeStdout | CodeStderr | CodeShown | CodeCleared | CodeFailed | CodeEnded)
             assert_type(session.file_system.read_file("a"), FileContentResult)
             assert_type(session.file_system.read_file("a", format="bytes"), BinaryFileContentResult)
             assert_type(session.delete(), DeleteResult)

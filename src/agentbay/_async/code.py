@@ -270,9 +270,10 @@ class AsyncCodeStream(Handle):
         """
         from .._display import show_code_event
 
+        stream = await self._open_stream()
         async with self:
             async for event in self:
-                show_code_event(event)
+                show_code_event(event, stream.id)
 
     async def interrupt(self) -> bool:
         """Interrupt the code.

@@ -267,9 +267,10 @@ class CodeStream(Handle):
         """
         from .._display import show_code_event
 
+        stream = self._open_stream()
         with self:
             for event in self:
-                show_code_event(event)
+                show_code_event(event, stream.id)
 
     def interrupt(self) -> bool:
         """Interrupt the code.

@@ -11,7 +11,15 @@ from typing import Any
 from .._wire.languages import canonical_language
 from .._wire.tools import RunCode, ToolReply
 from ..errors import CodeError, CodeTimeoutError, InvalidArgumentError, ReplyError
-from ..models.code import CodeContext, EnhancedCodeExecutionResult, ExecutionError, ExecutionLogs, ExecutionResult
+from ..models.code import (
+    MIME_TYPES,
+    VEGA_LITE_TYPE,
+    CodeContext,
+    EnhancedCodeExecutionResult,
+    ExecutionError,
+    ExecutionLogs,
+    ExecutionResult,
+)
 from .code_contexts import require_context_name
 from .reply import Reply
 
@@ -24,10 +32,7 @@ _TEXT_KEYS = {
     "svg": ("image/svg+xml", "svg"),
     "latex": ("text/latex", "latex"),
 }
-_OBJECT_KEYS = {
-    "json": ("application/json", "json"),
-    "chart": ("application/vnd.vegalite.v5+json", "application/vnd.vegalite.v4+json", "chart"),
-}
+_JSON_KEYS = ("application/json", "json")
 _ERROR_LINE = re.compile(r"([A-Za-z_][\w.]*): (.*)|([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt))", re.DOTALL)
 _MAX_TIMEOUT_SECONDS = 1 << 31  # the wire's integers have 32 bits
 _MAX_JSON_NESTING = 4  # levels of JSON text inside JSON text, as some services send
@@ -196,13 +201,14 @@ def _plain_result(item: object) -> ExecutionResult:
 
 def make_execution_result(item: Mapping[str, Any]) -> ExecutionResult:
     """Read one result by its MIME types or their short names."""
-    fields: dict[str, Any] = {name: _to_optional_text(_first_value(item, keys)) for name, keys in _TEXT_KEYS.items()}
-    fields |= {name: _first_value(item, keys) for name, keys in _OBJECT_KEYS.items()}
+    keys = {**_TEXT_KEYS, "json": _JSON_KEYS, "chart": (*filter(VEGA_LITE_TYPE.fullmatch, item), "chart")}
+    fields = {name: _first_value(item, of_field) for name, of_field in keys.items()}
+    fields |= {name: _to_optional_text(fields[name]) for name in _TEXT_KEYS}
     main = item.get("isMainResult", item.get("is_main_result"))
     data = {key: value for key, value in item.items() if "/" in key}
-    for name, keys in {**_TEXT_KEYS, **_OBJECT_KEYS}.items():
-        if fields[name] is not None and not any(key in data for key in keys):
-            data[keys[0]] = fields[name]
+    for name, of_field in keys.items():
+        if fields[name] is not None and not any(key in data for key in of_field):
+            data[MIME_TYPES[name]] = fields[name]
     return ExecutionResult(**fields, is_main_result=main is True, data=data)
 
 

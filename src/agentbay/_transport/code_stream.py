@@ -8,6 +8,7 @@ from typing import Any
 from .._wire.tools import RunCode
 from ..errors import CodeTimeoutError
 from ..models.code import (
+    CodeCleared,
     CodeEvent,
     CodeFailed,
     CodeShown,
@@ -29,6 +30,7 @@ def make_run_request(call: RunCode, largest: int) -> dict[str, Any]:
         largest: Bytes of the largest frame that this client reads.
     """
     params = {**_target_params(call), "timeoutS": call.timeout_s, "code": call.code, "largestFrame": largest}
+    params["displayUpdates"] = True  # events may replace or clear what earlier ones displayed
     return {"method": "run_code", "mode": "stream", "params": params}
 
 
@@ -46,7 +48,7 @@ class CodeEventCollector:
 
     def __init__(self) -> None:
         self._logs = ExecutionLogs()
-        self._results: list[ExecutionResult] = []
+        self._shown: list[CodeShown] = []
         self._error: ExecutionError | None = None
 
     def add_event(self, data: Mapping[str, Any]) -> CodeEvent | None:
@@ -59,14 +61,27 @@ class CodeEventCollector:
             self._logs.stderr.append(chunk)
             return CodeStderr(chunk)
         if kind == "result":
-            shown = _read_shown(data.get("result"))
-            self._results.append(shown)
-            return CodeShown(shown)
+            shown = CodeShown(
+                _read_shown(data.get("result")),
+                display_id=_text_or_none(data.get("display")),
+                replaces=data.get("update") is True,
+            )
+            self._add_shown(shown)
+            return shown
+        if kind == "clear":
+            self._shown.clear()
+            return CodeCleared()
         if kind == "error":
             raw = data.get("error")
             self._error = _read_error_event(raw)
             return CodeFailed(self._error, dict(raw) if isinstance(raw, Mapping) else {"message": _to_text(raw)})
         return None
+
+    def _add_shown(self, shown: CodeShown) -> None:
+        if shown.replaces and any(old.display_id == shown.display_id for old in self._shown):
+            self._shown = [shown if old.display_id == shown.display_id else old for old in self._shown]
+        else:
+            self._shown.append(shown)
 
     def make_result(self, end: Mapping[str, Any], request_id: str) -> EnhancedCodeExecutionResult:
         """Return the result of the run, from its last frame and the events before."""
@@ -82,7 +97,7 @@ class CodeEventCollector:
             execution_count=_int_or_none(end.get("executionCount")),
             execution_time=_float_or_zero(end.get("executionTime")),
             logs=self._logs,
-            results=self._results,
+            results=[shown.result for shown in self._shown],
             error=error,
             error_message=message,
             exception=late if error is not None and end.get("timedOut") else None,
@@ -96,6 +111,10 @@ def _read_shown(result: object) -> ExecutionResult:
         return ExecutionResult(text=text, data={"text/plain": text})
     mime = result.get("mime")
     return make_execution_result({**result, **mime} if isinstance(mime, Mapping) else result)
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _read_error_event(error: object) -> ExecutionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
@@ -9,7 +10,7 @@ from attrs import define, field, frozen
 from ..errors import CodeError
 from .base import BaseResult
 
-_MIME_TYPES = {
+MIME_TYPES = {
     "text": "text/plain",
     "html": "text/html",
     "markdown": "text/markdown",
@@ -20,6 +21,7 @@ _MIME_TYPES = {
     "latex": "text/latex",
     "chart": "application/vnd.vegalite.v5+json",
 }
+VEGA_LITE_TYPE = re.compile(r"application/vnd\.vegalite\.v\d+(?:\.\d+)*[+.]json")  # such as Altair's ".v6.json"
 
 
 @define(slots=False)
@@ -32,7 +34,7 @@ class ExecutionResult:
         text, html, markdown, svg, latex: The output as text of that type.
         png, jpeg: The output as an image, base64.
         json: The output as a JSON value.
-        chart: The JSON of a Vega-Lite chart.
+        chart: The JSON of a Vega-Lite chart, of any version.
         is_main_result: Whether it is the value of the last expression, rather than displayed by a call.
         data: Further MIME types and their values, also those that have no field here. Keyword only.
     """
@@ -51,7 +53,7 @@ class ExecutionResult:
 
     def formats(self) -> list[str]:
         """Return the names of the fields that are set."""
-        return [name for name in _MIME_TYPES if getattr(self, name) is not None]
+        return [name for name in MIME_TYPES if getattr(self, name) is not None]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """Return the MIME types that a notebook may show, without active content."""
@@ -60,7 +62,9 @@ class ExecutionResult:
         return sanitize_bundle(self._mime_bundle()) or {"text/plain": repr(self)}
 
     def _mime_bundle(self) -> dict[str, Any]:
-        own = {mime: getattr(self, name) for name, mime in _MIME_TYPES.items() if getattr(self, name) is not None}
+        own = {mime: getattr(self, name) for name, mime in MIME_TYPES.items() if getattr(self, name) is not None}
+        if any(VEGA_LITE_TYPE.fullmatch(mime) for mime in self.data):
+            own.pop(MIME_TYPES["chart"], None)  # the chart has the name of its own version there
         return {**own, **self.data}
 
 
@@ -209,9 +213,22 @@ class CodeStderr:
 
 @define(slots=False)
 class CodeShown:
-    """Event: the code displayed something."""
+    """Event: the code displayed something.
+
+    Attributes:
+        result: What it displayed.
+        display_id: The id under which the code may update it, or None. Keyword only.
+        replaces: Whether it takes the place of everything shown before with the same id. Keyword only.
+    """
 
     result: ExecutionResult
+    display_id: str | None = field(default=None, kw_only=True)
+    replaces: bool = field(default=False, kw_only=True)
+
+
+@define(slots=False)
+class CodeCleared:
+    """Event: the code removed everything that it had displayed, but not its text output."""
 
 
 @define(slots=False)
@@ -239,4 +256,4 @@ class CodeEnded:
     result: EnhancedCodeExecutionResult
 
 
-CodeEvent: TypeAlias = CodeStdout | CodeStderr | CodeShown | CodeFailed | CodeEnded
+CodeEvent: TypeAlias = CodeStdout | CodeStderr | CodeShown | CodeCleared | CodeFailed | CodeEnded

@@ -165,7 +165,7 @@ class Receiver:
         self.protocol = FrameProtocol(self._on_frame, self.left_out.append, self._break, budget)
         self.protocol.connection_made(_Transport())
 
-    def _on_frame(self, frame: dict[str, Any], _: int) -> None:
+    def _on_frame(self, frame: dict[str, Any]) -> None:
         if frame.get("event") == "bad":
             raise BadFrame
         self.frames.append(frame)

@@ -21,6 +21,7 @@ from agentbay._wire.tools import (
     RunCode,
     ToolReply,
 )
+from agentbay.local.handlers.code_stream import StreamingOutput
 from agentbay.local.handlers.dispatch import target_handler, tool_handler
 from agentbay.local.handlers.results import error_result, text_result
 from agentbay.local.kernels import languages
@@ -31,7 +32,6 @@ from agentbay.local.sessions.session import Session
 
 _T = TypeVar("_T", bound=Tool)
 _DEFAULT_MAX_FRAME_BYTES = 1 << 20  # a longer frame closes the connection of the published client
-_FRAME_OVERHEAD_BYTES = 4096  # of a frame, beside the result itself
 
 
 def _rejections_as_results(
@@ -112,7 +112,7 @@ async def _stream(session: Session, request: WebSocketRequest, params: dict[str,
         await _send_outcome(request, output)
 
 
-async def _run_streaming(session: Session, request: WebSocketRequest, params: dict[str, Any]) -> ExecutionOutput:
+async def _run_streaming(session: Session, request: WebSocketRequest, params: dict[str, Any]) -> StreamingOutput:
     code, largest = params.get("code"), params.get("largestFrame")
     if not isinstance(code, str):
         raise CodeRequestRejected("code must be a text.")
@@ -120,7 +120,10 @@ async def _run_streaming(session: Session, request: WebSocketRequest, params: di
         _resolve_context(params.get("language"), params.get("context")),
         _check_timeout(params.get("timeoutS", 60)),
     )
-    output = _StreamingOutput(largest if isinstance(largest, int) else _DEFAULT_MAX_FRAME_BYTES)
+    output = StreamingOutput(
+        largest if isinstance(largest, int) else _DEFAULT_MAX_FRAME_BYTES,
+        with_updates=params.get("displayUpdates") is True,
+    )
     running = asyncio.create_task(session.run_code(context, code, timeout=limit, output=output))
     # Also if the run fails: send_events would wait for ever otherwise.
     running.add_done_callback(lambda _: output.close())
@@ -148,39 +151,6 @@ async def _send_outcome(request: WebSocketRequest, output: ExecutionOutput) -> N
         facts["truncated"] = True
     status = "failed" if output.failed else "finished"
     await request.send_end(status=status, executionError=output.error_line or None, **facts)
-
-
-class _StreamingOutput(ExecutionOutput):
-    """Output of a run that is sent as events while the code runs."""
-
-    def __init__(self, largest: int) -> None:
-        super().__init__()
-        self._max_result_bytes = largest - _FRAME_OVERHEAD_BYTES
-        self._events: asyncio.Queue[tuple[str, dict[str, Any]] | None] = asyncio.Queue()
-
-    def on_event(self, event: str, **facts: Any) -> None:
-        self._events.put_nowait((event, facts))
-
-    def close(self) -> None:
-        """Mark the end of the events."""
-        self._events.put_nowait(None)
-
-    async def send_events(self, request: WebSocketRequest) -> None:
-        """Send events until `close`."""
-        while (item := await self._events.get()) is not None:
-            event, facts = item
-            if event == "result":
-                facts = {"result": self._fit_into_frame(facts["result"])}
-            await request.send_event(event, **facts)
-
-    def _fit_into_frame(self, item: dict[str, Any]) -> dict[str, Any]:
-        # Clients look for the forms of a result in two places. They stand in both if that fits into a frame.
-        main = {"isMainResult": item["isMainResult"]}
-        mime = {key: value for key, value in item.items() if key != "isMainResult"}
-        size = len(json.dumps(mime))
-        if size > self._max_result_bytes:
-            return {**main, "mime": {"text/plain": f"[left out: {size} bytes are more than a frame may have]"}}
-        return {**main, **mime, "mime": mime} if 2 * size <= self._max_result_bytes else {**main, "mime": mime}
 
 
 def _entry(facts: CodeContextInfo) -> dict[str, Any]:

@@ -16,8 +16,8 @@ must do this:
    - `{"event": "begin"}`: from now on SIGINT interrupts the code (kernels that are interrupted by signals only);
    - `{"event": "result", "data": {MIME: CONTENT}, "main": BOOL, "display": ID, "update": BOOL}`: something is
      displayed, or replaces what was displayed under the same id. `main` is the value of the code. Binary content is
-     base64;
-   - `{"event": "clear", "wait": BOOL}`: forget what was displayed, at once or when something new is;
+     base64. Threads and tasks of earlier code may send it between two requests as well;
+   - `{"event": "clear", "wait": BOOL}`: forget what was displayed, at once or when something new is. Also at any time;
    - `{"event": "error", "name": TEXT, "value": TEXT, "traceback": TEXT}`: the code failed.
 5. Send `{"event": "done", "count": NUMBER}` at the end, also after an error. `count` is the number of executions.
 6. Interrupt the running code on SIGINT to its process group, or, if it was started with `interrupt_by_frame`, when it
@@ -53,7 +53,7 @@ _PIPE_CAPACITY_BYTES = 1 << 20  # no pipe holds more
 _STREAMS = ("stdout", "stderr")
 _JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
-FrameHandler = Callable[[dict[str, Any], int], None]  # gets the frame and its size in bytes
+FrameHandler = Callable[[dict[str, Any]], None]
 OutputHandler = Callable[[str, bytes], None]
 SizeHandler = Callable[[int], None]
 
@@ -138,7 +138,7 @@ class FrameProtocol(asyncio.Protocol):
         body = bytes(memoryview(self._data)[:size])
         del self._data[:size]
         try:
-            self._on_frame(_parse(body), size)
+            self._on_frame(_parse(body))
         except _TooComplex:
             self._on_left_out(size)
         finally:
@@ -234,10 +234,10 @@ class KernelConnection:
     def _make_protocol(self) -> FrameProtocol:
         return FrameProtocol(self._on_frame_after_output, self._on_left_out, self._on_protocol_error, self._budget)
 
-    def _on_frame_after_output(self, frame: dict[str, Any], size: int) -> None:
+    def _on_frame_after_output(self, frame: dict[str, Any]) -> None:
         # Kernels flush before they send, but the event loop may see the socket before the pipes.
         self.read_pending_output()
-        self._on_frame(frame, size)
+        self._on_frame(frame)
 
     def _read(self, name: str) -> int:
         if name not in self._pipes:

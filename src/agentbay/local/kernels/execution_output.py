@@ -14,8 +14,7 @@ from agentbay.local.tail import last_pieces
 MIB = 1 << 20
 STREAM_LIMIT_BYTES = 8 * MIB  # kept of each stream
 _DISPLAY_LIMIT_BYTES = 32 * MIB  # kept of all that is displayed at a time
-_DISPLAY_EVENTS_LIMIT_BYTES = 128 * MIB  # passed to `on_event` in all, what was replaced or cleared since included
-_MAX_DISPLAYS = 1000
+_MAX_DISPLAYS = 1000  # at a time
 _MAX_DISPLAY_ID_CHARS = 200
 _MAX_ERROR_NAME_CHARS = 200
 _MAX_ERROR_CHARS = 320 << 10  # kept of the message of an error, and of its traceback; kernels keep less
@@ -67,8 +66,8 @@ class StreamBuffer:
         return text
 
 
-@dataclass(slots=True)
-class _Display:
+@dataclass(slots=True, frozen=True)
+class Display:
     """Something displayed, as the JSON text of the answer.
 
     A parsed object could take 20 times the memory.
@@ -83,16 +82,20 @@ class _Display:
 class ExecutionOutput:
     """Collects the output of one execution.
 
-    A subclass that streams the output overrides `on_event`.
+    A subclass that streams the output overrides `on_text`, `on_display` and `on_clear`.
+
+    Args:
+        display_limit_bytes: How much is kept of what is displayed at a time.
 
     Attributes:
         timed_out: Whether the code was stopped at its time limit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, display_limit_bytes: int = _DISPLAY_LIMIT_BYTES) -> None:
         self._streams = {"stdout": StreamBuffer(), "stderr": StreamBuffer()}
-        self._displays: list[_Display] = []
-        self._display_bytes = self._display_event_bytes = 0
+        self._display_limit_bytes = display_limit_bytes
+        self._displays: list[Display] = []
+        self._display_bytes = 0
         self._displays_dropped = self._clear_pending = False
         self._budget = ByteBudget()
         self._began = time.monotonic()
@@ -101,14 +104,32 @@ class ExecutionOutput:
         self._error: dict[str, str] | None = None
         self.timed_out = False
 
-    def on_event(self, event: str, **facts: Any) -> None:
-        """React to an event at the moment it happens."""
+    def on_text(self, stream: str, text: str) -> None:
+        """React to text at the moment it is written."""
+
+    def on_display(self, display: Display, *, replaces: bool) -> None:
+        """React to something displayed, which may replace everything with its id."""
+
+    def on_clear(self) -> None:
+        """React to the removal of everything displayed."""
 
     def start(self, budget: ByteBudget) -> None:
         """Start the clock, and count what is kept against a budget."""
         self._began = time.monotonic()
         self._budget = budget
         self._streams = {name: StreamBuffer(budget) for name in self._streams}
+
+    def begin_with(self, late: ExecutionOutput) -> None:
+        """Begin with what came between the execution before and this one."""
+        late.release_budget()  # first, because the same bytes are reserved here
+        for name, stream in late._streams.items():
+            if stream.parts:
+                self.add_output(name, "".join(stream.parts).encode())
+            self._streams[name].dropped_bytes += stream.dropped_bytes
+        for display in late._displays:
+            self._show(display, main=False)
+        self._displays_dropped |= late._displays_dropped
+        self._clear_pending = late._clear_pending
 
     def release_budget(self) -> None:
         """Give the bytes back to the budget, once the execution has ended."""
@@ -119,7 +140,7 @@ class ExecutionOutput:
         """Add bytes that were written to a stream."""
         self._clear_if_pending()
         if text := self._streams[stream].feed(data):
-            self.on_event(stream, chunk=text)
+            self.on_text(stream, text)
 
     def add_display(
         self, data: dict[str, Any], *, main: bool, display: str | None = None, update: bool = False
@@ -130,24 +151,16 @@ class ExecutionOutput:
             data: Content by MIME type.
             main: Whether it is the value of the code, which has room also when many things were displayed.
             display: The display id, by which it can be updated.
-            update: Whether it replaces everything with the same id.
+            update: Whether it replaces everything with the same id. What an earlier execution displayed is not here
+                any more: its update is added.
         """
         if display is not None and len(display) > _MAX_DISPLAY_ID_CHARS:
             display = None
         self._clear_if_pending()
-        item = {**data, "isMainResult": main}
-        text = json.dumps(item, ensure_ascii=False)
+        text = json.dumps({**data, "isMainResult": main}, ensure_ascii=False)
         plain = data.get("text/plain")
-        new = _Display(display, text, None if plain is None else str(plain), len(text.encode("utf-8", "replace")))
-        if update and display is not None:
-            kept = all(self._replace(old, new) for old in self._displays if old.id == display)
-        else:
-            kept = self._append(new, main=main)
-        if kept and self._display_event_bytes + new.size <= _DISPLAY_EVENTS_LIMIT_BYTES:
-            self._display_event_bytes += new.size
-            self.on_event("result", result=item)
-        else:
-            self._displays_dropped = True
+        new = Display(display, text, None if plain is None else str(plain), len(text.encode("utf-8", "replace")))
+        self._show(new, main=main, update=update)
 
     def add_left_out(self, size: int) -> None:
         """Say in the output that something of `size` bytes was too large."""
@@ -155,17 +168,14 @@ class ExecutionOutput:
         self.add_display({"text/plain": text}, main=False)
         self._displays_dropped = True
 
-    def mark_truncated(self) -> None:
-        """Record that something is missing."""
-        self._displays_dropped = True
-
     def clear(self, *, wait: bool = False) -> None:
         """Remove everything displayed, at once or when something new comes."""
         self._clear_pending = wait
-        if not wait:
+        if not wait and self._displays:
             self._budget.release(self._display_bytes)
             self._display_bytes = 0
             self._displays.clear()
+            self.on_clear()
 
     def set_error(self, name: str, value: str, traceback: str = "") -> None:
         """Record that the code failed.
@@ -185,7 +195,7 @@ class ExecutionOutput:
         self._execution_count = count
         for name, stream in self._streams.items():
             if text := stream.finish():
-                self.on_event(name, chunk=text)
+                self.on_text(name, text)
 
     @property
     def failed(self) -> bool:
@@ -203,6 +213,11 @@ class ExecutionOutput:
         if self._error is None:
             return ""
         return f"{self._error['name']}: {self._error['value']}" if self._error["value"] else self._error["name"]
+
+    @property
+    def displays(self) -> tuple[Display, ...]:
+        """What is displayed now, in order."""
+        return tuple(self._displays)
 
     @property
     def execution_count(self) -> int | None:
@@ -254,22 +269,29 @@ class ExecutionOutput:
     def _traceback(self) -> list[str]:
         return [self._error["traceback"]] if self._error and self._error["traceback"] else []
 
-    def _append(self, new: _Display, *, main: bool) -> bool:
+    def _show(self, new: Display, *, main: bool, update: bool = False) -> None:
+        replaced = [old for old in self._displays if old.id == new.id] if update and new.id is not None else []
+        if self._replace(replaced, new) if replaced else self._append(new, main=main):
+            self.on_display(new, replaces=bool(replaced))
+        else:
+            self._displays_dropped = True
+
+    def _append(self, new: Display, *, main: bool) -> bool:
         # the value comes last, when all else may be used up: twice the limits are enough for one of any size
         share = 2 if main else 1
-        if len(self._displays) >= share * _MAX_DISPLAYS or not self._reserve(new.size, share * _DISPLAY_LIMIT_BYTES):
+        if len(self._displays) >= share * _MAX_DISPLAYS or not self._reserve(new.size, share):
             return False
         self._displays.append(new)
         return True
 
-    def _replace(self, old: _Display, new: _Display) -> bool:
-        if not self._reserve(new.size - old.size, _DISPLAY_LIMIT_BYTES):
+    def _replace(self, replaced: list[Display], new: Display) -> bool:
+        if not self._reserve(len(replaced) * new.size - sum(old.size for old in replaced), share=1):
             return False
-        old.json, old.plain_text, old.size = new.json, new.plain_text, new.size
+        self._displays = [new if old.id == new.id else old for old in self._displays]
         return True
 
-    def _reserve(self, size: int, limit: int) -> bool:
-        if self._display_bytes + size > limit or not self._budget.try_reserve(size):
+    def _reserve(self, size: int, share: int) -> bool:
+        if self._display_bytes + size > share * self._display_limit_bytes or not self._budget.try_reserve(size):
             return False
         self._display_bytes += size
         return True

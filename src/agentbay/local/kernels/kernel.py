@@ -10,14 +10,14 @@ from typing import Any
 
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.connection import BadFrame, KernelConnection
-from agentbay.local.kernels.execution_output import STREAM_LIMIT_BYTES, ExecutionOutput
+from agentbay.local.kernels.execution_output import ExecutionOutput
 from agentbay.local.sandbox.service.manager import Sandbox, SandboxGone
 
 _INTERRUPT_GRACE_SECONDS = 3.0  # between the interrupt of code whose time is up and the kill of its kernel
 _SANDBOX_EXIT_WAIT_SECONDS = 0.05  # between the exit of a kernel and the news that its sandbox has ended
 _START_TIMEOUT_SECONDS = 60.0
 _MAX_FAILURE_CHARS = 4000  # of the reason why a kernel could not start
-_IDLE_DISPLAYS_LIMIT_BYTES = 1 << 20  # kept of what is displayed while no code runs
+_LATE_DISPLAYS_LIMIT_BYTES = 1 << 20  # kept of what is displayed while no code runs
 
 
 class KernelFailed(Exception):
@@ -43,13 +43,11 @@ class Kernel:
         )
         self._pid = 0
         self._killed_because = ""
+        self._has_successor = True  # the next code of its context gets a new kernel
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._execution: _Execution | None = None
-        self._idle_output: list[tuple[str, bytes]] = []
-        self._idle_displays: list[dict[str, Any]] = []
-        self._idle_output_bytes = self._idle_display_bytes = 0
-        self._idle_truncated = False
+        self._late = self._collect_late()
         self._sent_environment: dict[str, str] = {}
 
     @property
@@ -82,9 +80,10 @@ class Kernel:
             SandboxGone: The sandbox ended first.
         """
         execution, kills = _Execution(output, self._loop), self._sandbox.watchdog.kill_counts()
-        self._execution = execution
+        self.connection.read_pending_output()
         output.start(self._budget)
-        self._deliver_idle_output()
+        output.begin_with(self._late)
+        self._execution, self._late = execution, self._collect_late()
         self._send_code(code, env)
         # It may have ended before there was an execution for `_on_exit` to end.
         if not self.alive:
@@ -105,7 +104,10 @@ class Kernel:
         elif not self.alive:
             cause = self._sandbox.watchdog.kill_message(kills).decode().strip().removeprefix("agentbay: ")
             fate = f"{self._describe_exit()} ({cause})" if cause else self._describe_exit()
-            output.set_error("KernelDied", f"{fate}; what was defined is lost, the next call gets a new kernel")
+            outlook = (
+                "the next call gets a new kernel" if self._has_successor else "the next call needs another context"
+            )
+            output.set_error("KernelDied", f"{fate}; what was defined is lost, {outlook}")
         output.finish(count)
 
     def _send_code(self, code: str, env: Mapping[str, str]) -> None:
@@ -144,8 +146,14 @@ class Kernel:
             self._killed_because = because
             self._sandbox.signal(self._pid, signal.SIGKILL)
 
-    async def kill_and_wait(self, because: str) -> None:
-        """Kill the kernel and wait for its exit."""
+    async def kill_and_wait(self, because: str, *, has_successor: bool = True) -> None:
+        """Kill the kernel and wait for its exit.
+
+        Args:
+            because: The reason that the running code reports.
+            has_successor: Whether its context stays, and gets a new kernel.
+        """
+        self._has_successor = has_successor
         self.kill(because)
         await self._sandbox.clock.ends_within(self._ended, _INTERRUPT_GRACE_SECONDS)
 
@@ -182,48 +190,28 @@ class Kernel:
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         return f"the kernel was killed by {name}" + (", perhaps for want of memory" if number == signal.SIGKILL else "")
 
-    def _on_output(self, stream: str, data: bytes) -> None:
-        if self._execution is not None:
-            self._execution.output.add_output(stream, data)
-        elif self._idle_output_bytes < STREAM_LIMIT_BYTES and self._budget.try_reserve(len(data)):
-            self._idle_output.append((stream, data))
-            self._idle_output_bytes += len(data)
-        else:
-            self._idle_truncated = True
+    def _collect_late(self) -> ExecutionOutput:
+        """Return what collects the output of threads and processes of earlier code while no code runs."""
+        late = ExecutionOutput(_LATE_DISPLAYS_LIMIT_BYTES)
+        late.start(self._budget)
+        return late
 
-    def _deliver_idle_output(self) -> None:
-        """Hand on what threads and processes of earlier code wrote and displayed since."""
-        assert self._execution is not None
-        self.connection.read_pending_output()
-        # Released first, because the execution reserves the same bytes again.
-        self._budget.release(self._idle_output_bytes)
-        for stream, data in self._idle_output:
-            self._on_output(stream, data)
-        for frame in self._idle_displays:
-            self._on_execution_frame(self._execution, frame)
-        if self._idle_truncated:
-            self._execution.output.mark_truncated()
-        self._idle_output.clear()
-        self._idle_displays.clear()
-        self._idle_output_bytes = self._idle_display_bytes = 0
-        self._idle_truncated = False
+    def _on_output(self, stream: str, data: bytes) -> None:
+        output = self._late if self._execution is None else self._execution.output
+        output.add_output(stream, data)
 
     def _on_left_out(self, size: int) -> None:
-        if self._execution is not None:
-            self._execution.output.add_left_out(size)
+        output = self._late if self._execution is None else self._execution.output
+        output.add_left_out(size)
 
-    def _on_frame(self, frame: dict[str, Any], size: int) -> None:
+    def _on_frame(self, frame: dict[str, Any]) -> None:
         if not self._ready.done():
             self._on_first_frame(frame)
-            return
-        if self._execution is not None:
-            self._on_execution_frame(self._execution, frame)
-        elif frame.get("event") == "result":
-            self._idle_display_bytes += size
-            if self._idle_display_bytes <= _IDLE_DISPLAYS_LIMIT_BYTES:
-                self._idle_displays.append(frame)
-            else:
-                self._idle_truncated = True
+        elif self._execution is not None:
+            if not self._show(self._execution.output, frame):
+                self._on_execution_frame(self._execution, frame)
+        else:
+            self._show(self._late, frame)
 
     def _on_first_frame(self, frame: dict[str, Any]) -> None:
         match frame:
@@ -233,21 +221,27 @@ class Kernel:
             case _:
                 _fail_future(self._ready, KernelFailed(str(frame.get("message"))[:_MAX_FAILURE_CHARS]))
 
-    def _on_execution_frame(self, execution: _Execution, frame: dict[str, Any]) -> None:
-        output = execution.output
+    def _show(self, output: ExecutionOutput, frame: dict[str, Any]) -> bool:
+        """Take a frame about what is displayed, or return False for another one."""
         match frame:
             case {"event": "result", "data": dict(data)}:
                 display, update = frame.get("display"), frame.get("update") is True
                 identity = display if isinstance(display, str) else None
                 output.add_display(data, main=frame.get("main") is True, display=identity, update=update)
+            case {"event": "clear"}:
+                output.clear(wait=frame.get("wait") is True)
+            case _:
+                return False
+        return True
+
+    def _on_execution_frame(self, execution: _Execution, frame: dict[str, Any]) -> None:
+        match frame:
             case {"event": "begin"}:
                 execution.begun = True
                 if execution.interrupt_on_start:
                     self.interrupt()
-            case {"event": "clear"}:
-                output.clear(wait=frame.get("wait") is True)
             case {"event": "error", "name": str(name), "value": str(value), "traceback": str(traceback)}:
-                output.set_error(name, value, traceback)
+                execution.output.set_error(name, value, traceback)
             case {"event": "done"}:
                 count = frame.get("count")
                 execution.end(count if isinstance(count, int) else None)
@@ -260,6 +254,7 @@ class Kernel:
     def _on_exit(self, ended: asyncio.Future[int]) -> None:
         self.connection.read_pending_output()
         self.connection.close()
+        self._late.release_budget()
         error = ended.exception()
         if error is None:
             self._ended.set_result(ended.result())

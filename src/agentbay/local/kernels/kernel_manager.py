@@ -218,7 +218,8 @@ class _KernelSlot:
 
     async def end(self, because: str) -> None:
         self._removal_reason = because
-        await self.restart(because)
+        if self._kernel is not None:
+            await self._kernel.kill_and_wait(because, has_successor=False)
 
     def abort(self, task: asyncio.Task[None]) -> None:
         if self._running_task is not task:
@@ -233,6 +234,6 @@ class _KernelSlot:
         if self._kernel is None or not self._kernel.alive:
             self._kernel = await self._factory(sandbox, env, self._budget)
         if self._removal_reason:  # it was removed while this waited for the lock, or for the kernel
-            await self._kernel.kill_and_wait(self._removal_reason)
+            await self._kernel.kill_and_wait(self._removal_reason, has_successor=False)
             raise KernelFailed(self._removal_reason)
         return self._kernel
