@@ -114,14 +114,17 @@ class StreamingOutput(ExecutionOutput):
 
 
 def _size(event: _Event) -> int:
-    """Return what an event counts for, in bytes; text has a limit of its own."""
+    """Return the bytes that an event counts for.
+
+    Text has a limit of its own.
+    """
     if isinstance(event, _Text):
         return 0
     return _EVENT_OVERHEAD_BYTES + (event.display.size if isinstance(event, _Shown) else 0)
 
 
 def _without_replaced(events: Collection[_Event]) -> deque[_Event]:
-    """Return the events that lead to the same state, without displays that were replaced or cleared."""
+    """Return the events without displays that others have replaced or cleared."""
     cleared = max((index for index, event in enumerate(events) if isinstance(event, _Cleared)), default=-1)
     updates = {
         event.display.id: (index, event.display)

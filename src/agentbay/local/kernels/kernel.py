@@ -191,7 +191,7 @@ class Kernel:
         return f"the kernel was killed by {name}" + (", perhaps for want of memory" if number == signal.SIGKILL else "")
 
     def _collect_late(self) -> ExecutionOutput:
-        """Return what collects the output of threads and processes of earlier code while no code runs."""
+        """Return what collects the output of earlier code while none runs."""
         late = ExecutionOutput(_LATE_DISPLAYS_LIMIT_BYTES)
         late.start(self._budget)
         return late
