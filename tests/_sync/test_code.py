@@ -14,6 +14,7 @@ import pytest
 from agentbay import (
     AgentBay,
     Session,
+    CodeCleared,
     CodeEnded,
     CodeError,
     CodeFailed,
@@ -116,10 +117,71 @@ def test_pandas(session: Session) -> None:
     assert "a" in (table.text or "")
 
 
-def test_update_display(session: Session) -> None:
-    """An updated display is one result, in its last state."""
-    code = "handle = display('old', display_id=True)\nhandle.update('new')"
-    assert [item.text for item in (run(session, code)).results] == ["'new'"]
+DISPLAYS = {
+    "handle = display('old', display_id=True); handle.update('new')": ["'new'"],
+    "for i in range(5): clear_output(wait=True); display(i)": ["4"],
+    "display(1); clear_output(); display(2); clear_output(wait=True)": ["2"],
+    "display(1, display_id='a'); display(2, display_id='a'); update_display(3, display_id='a')": ["3", "3"],
+    "display(1, display_id='b'); clear_output(); update_display(2, display_id='b')": ["2"],
+    "update_display('news', display_id='earlier'); update_display('more', display_id='earlier')": ["'more'"],
+}
+
+
+@pytest.mark.parametrize("code", DISPLAYS)
+def test_displays_in_their_last_state(session: Session, code: str) -> None:
+    """What was updated or cleared is shown in its last state, in a stream as well."""
+    run(session, "from IPython.display import clear_output, update_display\ndisplay('e', display_id='earlier')")
+    assert [item.text for item in (run(session, code)).results] == DISPLAYS[code]
+    streamed = session.code.run_code(code, "python", stream_beta=True)
+    assert [item.text for item in streamed.results] == DISPLAYS[code]
+
+
+def test_events_replace_and_clear(session: Session) -> None:
+    """Events say which display they replace, and when all is cleared."""
+    run(session, "from IPython.display import clear_output")
+    code = "handle = display('old', display_id='x')\nhandle.update('new')\nclear_output()\n'end'"
+    with session.code.stream(code, "python") as stream:
+        events = [event for event in stream]
+    assert [type(event) for event in events] == [CodeShown, CodeShown, CodeCleared, CodeShown, CodeEnded]
+    shown = [event for event in events if isinstance(event, CodeShown)]
+    assert [(event.result.text, event.display_id, event.replaces) for event in shown] == [
+        ("'old'", "x", False), ("'new'", "x", True), ("'end'", None, False),
+    ]  # fmt: skip
+    with session.code.stream("handle.update('later')", "python") as stream:
+        later = [event for event in stream if isinstance(event, CodeShown)]
+    assert [(event.result.text, event.display_id, event.replaces) for event in later] == [("'later'", "x", False)]
+
+
+@pytest.mark.slow
+def test_slow_reader_of_many_frames(session: Session) -> None:
+    """A client that reads slowly gets the last of 150 MB of frames that cleared each other."""
+    code = (
+        "from IPython.display import clear_output, HTML\nfor i in range(3000):\n"
+        "    clear_output(wait=True); display(HTML(f'{i} ' + 'x' * 50000))\nopen('all-displayed', 'x').close()"
+    )
+    with session.code.stream(code, "python", 120) as stream:
+        for event in stream:
+            while isinstance(event, CodeShown) and not (session.command.run("ls all-displayed")).success:
+                sync_sleep(0.1)
+    assert [(item.html or "")[:5] for item in stream.result.results] == ["2999 "]
+    assert not stream.result.truncated
+
+
+def test_late_displays_replace_each_other(session: Session) -> None:
+    """What a thread displays between two cells comes with the next one, in its last state."""
+    code = (
+        "import os, threading, time\nfrom IPython.display import clear_output\ndef late():\n"
+        "    while not os.path.exists('go'): time.sleep(0.01)\n"
+        "    for i in range(100): clear_output(wait=True); display({'text/plain': f'{i} ' + 'x' * 50000}, raw=True)\n"
+        "    print('printed', flush=True); open('gone', 'x').close()\n"
+        "threading.Thread(target=late).start()"
+    )
+    run(session, code)
+    session.command.run("touch go; until [ -e gone ]; do sleep 0.1; done")
+    later = run(session, "'next'")
+    assert [(item.text or "")[:6] for item in later.results] == ["99 xxx", "'next'"]
+    assert later.logs.stdout == ["printed\n"]
+    assert not later.truncated
 
 
 def test_traceback(session: Session) -> None:
