@@ -15,6 +15,12 @@ from collections.abc import Sequence
 from .config import DEFAULT_REGION, DEFAULT_TIMEOUT_SECONDS, Settings
 from .errors import ConfigurationError
 
+# The child imports what this process can, too: a program may have its packages by sys.path alone. They come last, so
+# that a file beside that program shadows no module of the runtime.
+_PROGRAM = (
+    "import runpy, sys; sys.path += [path for path in sys.argv.pop(1).split('\\n') if path not in sys.path]; "
+    "runpy.run_module('agentbay.local', run_name='__main__', alter_sys=True)"
+)
 _START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 10.0
 
@@ -84,11 +90,18 @@ class RuntimeLauncher:
                 f"The local runtime needs Linux; this is {sys.platform}.",
                 hint="Use it in a Linux container or virtual machine, or use the cloud with an API key.",
             )
+        if not sys.executable:
+            raise ConfigurationError(
+                "The local runtime runs in a child process, and this Python does not know its own program: "
+                "sys.executable is empty, as in an embedded interpreter.",
+                hint="Set sys.executable, or start a runtime by itself (agentbay local) and use it by its endpoint and key.",
+            )
+        paths = "\n".join(path for path in sys.path if os.path.isabs(path))
         # A file and not a pipe: nobody reads it while the runtime runs, and a full pipe would block the runtime.
         with tempfile.TemporaryFile("w+", encoding="utf-8") as stderr_file:
             child = subprocess.Popen(
                 # -P: a file in the working directory must not shadow a module of the runtime
-                [sys.executable, "-P", "-m", "agentbay.local", *self._arguments],
+                [sys.executable, "-P", "-c", _PROGRAM, paths, *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr_file,

@@ -70,9 +70,9 @@ async def host() -> AsyncIterator[SandboxManager]:
 
 
 @pytest.fixture(scope="session")
-async def warm() -> AsyncIterator[PythonKernelForker]:
+async def warm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PythonKernelForker]:
     """The zygote, ready to fork."""
-    warm = PythonKernelForker()
+    warm = PythonKernelForker(tmp_path_factory.mktemp("cache"))
     warm.start_zygote()
     with anyio.fail_after(PATIENCE):
         while not warm.ready:

@@ -58,10 +58,11 @@ def test_environment_is_clean(experiment, monkeypatch):
         sandbox = await lab.sandbox(env={"A": "sandbox", "B": "sandbox"})
         done = await sandbox.run(["env"], env={"B": "call"})
         seen = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
-        assert seen.pop("PATH").startswith("/home/wuying/.local/bin:/usr/local/sbin:")
+        assert seen.pop("PATH").startswith("/home/wuying/.local/bin:/opt/session-python/bin:/usr/local/sbin:")
         assert seen == {
             "HOME": "/home/wuying", "USER": "wuying", "LOGNAME": "wuying", "SHELL": "/bin/bash",
             "LANG": "C.UTF-8", "TERM": "dumb", "A": "sandbox", "B": "call", "AGENTBAY_COMMAND": "1",
+            "VIRTUAL_ENV": "/opt/session-python", "PYTHONUSERBASE": "/opt/session-python",
             "PIP_BREAK_SYSTEM_PACKAGES": "1", "NPM_CONFIG_PREFIX": "/home/wuying/.local",
         }  # fmt: skip
 

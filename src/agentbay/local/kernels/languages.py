@@ -62,7 +62,7 @@ async def start_python(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBud
     """Start a Python kernel as a new process."""
     if find_spec("IPython") is None:
         raise LanguageNotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
-    argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER]
+    argv = [sandbox.python, "-I", "-X", "utf8", "-c", _PYTHON_LOADER]
     return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("python_kernel.py"), budget)
 
 

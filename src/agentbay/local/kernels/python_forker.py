@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from agentbay.local.kernels import languages
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.kernel import Kernel, KernelFailed
-from agentbay.local.sandbox.service import zygote_process
+from agentbay.local.sandbox.service import python_environment, zygote_process
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.manager import ResourceCreationFailed, Sandbox, SandboxError
 from agentbay.local.sandbox.service.zygote_process import ZygoteProcess
@@ -35,9 +34,13 @@ class PythonKernelForker:
     """Starts Python kernels by a fork of the zygote.
 
     While there is no zygote, they are started as new processes.
+
+    Args:
+        spare_directory: Holds the caches of the zygote if the cache directory of this user cannot be written to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spare_directory: Path) -> None:
+        self._spare_directory = spare_directory
         self._zygote: ZygoteProcess | None = None
         self._channel: Channel | None = None
         self._ready = False
@@ -59,7 +62,12 @@ class PythonKernelForker:
         self._zygote = zygote_process.start_zygote(_MODULE, ())
         self._channel = Channel(self._zygote.socket, self._on_message, self._on_disconnect, _log_send_error)
         # not by its environment, which every kernel could read in /proc/self/environ
-        self._channel.send({"environment": _cache_environment()})
+        self._channel.send(
+            {
+                "environment": _cache_environment(self._spare_directory),
+                "package_directories": python_environment.package_directories(),
+            }
+        )
 
     async def start(self, sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
         """Start a kernel in a sandbox.
@@ -168,17 +176,20 @@ class _KernelLink:
             self.ended.exception()  # retrieved, so that asyncio does not log it
 
 
-def _cache_environment() -> dict[str, str]:
+def _cache_environment(spare_directory: Path) -> dict[str, str]:
     """Return the variables for the zygote's caches.
 
-    The list of fonts takes seconds to make, so it is kept.
+    The list of fonts takes seconds to make, so it is kept for the next runtime where that is possible.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentbay" / "matplotlib"
     try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        cache = Path(tempfile.mkdtemp(prefix="agentbay-matplotlib-"))
-    return {"MPLCONFIGDIR": str(cache), "IPYTHONDIR": str(cache.with_name("ipython"))}
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentbay"
+        (caches / "matplotlib").mkdir(mode=0o700, parents=True, exist_ok=True)
+        usable = os.access(caches / "matplotlib", os.W_OK)
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        usable = False
+    if not usable:
+        caches = spare_directory
+    return {"MPLCONFIGDIR": str(caches / "matplotlib"), "IPYTHONDIR": str(caches / "ipython")}
 
 
 def _close_all(fds: Sequence[int]) -> None:

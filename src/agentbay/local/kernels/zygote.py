@@ -22,8 +22,10 @@ import signal
 import socket
 import sys
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from agentbay.local.kernels import own_python
 from agentbay.local.kernels.programs import python_kernel
 from agentbay.local.sandbox.shared import ipc, proc_fs, seccomp, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo
@@ -46,6 +48,7 @@ def main(fd: int) -> NoReturn:
     if message is None:
         os._exit(0)
     os.environ.update(message["environment"])
+    sys.path += [path for path in message["package_directories"] if path not in sys.path]
     shell = python_kernel.create_shell()
     python_kernel.warm_up(shell)
     os.chdir("/")
@@ -70,6 +73,8 @@ class KernelZygote:
 
     def __init__(self, control: socket.socket, shell: Any) -> None:
         self._control, self._shell = control, shell
+        self._loaded = own_python.loaded_packages()
+        self._program = Path(python_kernel.__file__).read_bytes()
         self._seccomp_filter = seccomp.build_filter(syscalls.ARCHITECTURE)
         self._joining: dict[int, _Joining] = {}  # by pid of the first child
         self._links: dict[int, socket.socket] = {}  # by pid of the kernel
@@ -137,10 +142,36 @@ class KernelZygote:
             if pid == 0:
                 os.close(pid_pipe)
                 link.close()
-                _run_kernel(self._shell, join_info, fds[first:last])
+                self._run_kernel(join_info, fds[first:last])
             os.write(pid_pipe, b"%d" % pid)
         except BaseException as error:  # noqa: BLE001 - the end of a forked child: whatever it is, the host must hear of it
             _report_and_close(link, {"failure": str(error) or repr(error)})
+        finally:
+            os._exit(1)
+
+    def _run_kernel(self, join_info: JoinInfo, streams: Sequence[int]) -> NoReturn:
+        """Become a kernel, as if this process had been started in the sandbox."""
+        try:
+            os.setsid()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _set_streams(streams)
+            os.environ.clear()
+            os.environ.update(join_info["environment"])
+            os.chdir(join_info["home"])
+            prefix = join_info["python_prefix"]
+            if own_python.replaces_any(prefix, self._loaded):
+                os.dup2(_KERNEL_SOCKET_FD, 0)
+                os.close(_KERNEL_SOCKET_FD)
+                own_python.start_anew(prefix, self._program)
+            gc.enable()
+            own_python.adopt(prefix)
+            for name in [name for name in sys.modules if name.partition(".")[0] == "agentbay"]:
+                del sys.modules[name]  # the user may have a package of that name, or want to install ours
+            kernel_socket = socket.socket(fileno=_KERNEL_SOCKET_FD)
+            # Last, since it opens /proc/PID/mem and /proc/PID/fd to the sandbox's other processes. Without it, the
+            # kernel could not read its own /proc.
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+            python_kernel.serve(self._shell, kernel_socket)
         finally:
             os._exit(1)
 
@@ -200,27 +231,10 @@ def _close_all_but(kept: Collection[int]) -> None:
         os.dup2(null, stream)
 
 
-def _run_kernel(shell: Any, join_info: JoinInfo, streams: Sequence[int]) -> NoReturn:
-    """Become a kernel, as if this process had been started in the sandbox."""
-    try:
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        control, null = os.dup(streams[0]), os.open(os.devnull, os.O_RDONLY)
-        for stream, fd in enumerate((null, *streams[1:])):
-            os.dup2(fd, stream)
-        os.dup2(control, _KERNEL_SOCKET_FD)
-        os.closerange(_FIRST_FREE_FD, max(*streams, control, null) + 1)  # the first child has left no others
-        os.environ.clear()
-        os.environ.update(join_info["environment"])
-        os.chdir(join_info["home"])
-        gc.enable()
-        for name in [name for name in sys.modules if name.partition(".")[0] == "agentbay"]:
-            del sys.modules[name]  # the user may have a package of that name, or want to install ours
-        del sys.path[0]
-        kernel_socket = socket.socket(fileno=_KERNEL_SOCKET_FD)
-        # Last, since it opens /proc/PID/mem and /proc/PID/fd to the sandbox's other processes. Without it, the kernel
-        # could not read its own /proc.
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-        python_kernel.serve(shell, kernel_socket)
-    finally:
-        os._exit(1)
+def _set_streams(streams: Sequence[int]) -> None:
+    """Put the kernel's socket and its pipes at their numbers, and close all other descriptors."""
+    control, null = os.dup(streams[0]), os.open(os.devnull, os.O_RDONLY)
+    for stream, fd in enumerate((null, *streams[1:])):
+        os.dup2(fd, stream)
+    os.dup2(control, _KERNEL_SOCKET_FD)
+    os.closerange(_FIRST_FREE_FD, max(*streams, control, null) + 1)  # the first child has left no others

@@ -57,7 +57,7 @@ class SessionTable:
         self._creating_count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._python_forker = PythonKernelForker()
+        self._python_forker = PythonKernelForker(state_dir.path / "cache")
 
     @property
     def isolation(self) -> str:

@@ -18,6 +18,7 @@ import signal
 import site
 import socket
 import sys
+import sysconfig
 import threading
 import warnings
 from collections.abc import Iterator
@@ -98,6 +99,41 @@ class ServiceConnection:
 CONNECTION = ServiceConnection()
 
 
+class _InstalledPackages:
+    """Makes importable what was installed or written since the last look, whoever did it."""
+
+    def __init__(self) -> None:
+        self._directory = ""
+        self._read_path_files: set[str] = set()
+        self._changed_ns = 0
+
+    def open(self) -> None:
+        """Note what this process has read at its start."""
+        self._directory = sysconfig.get_path("purelib")
+        self._read_path_files = set(self._path_files())
+
+    def refresh(self) -> None:
+        """Forget what the import system remembers, and read new path files, such as those of editable installs."""
+        importlib.invalidate_caches()
+        for name in self._path_files():
+            if name not in self._read_path_files:
+                self._read_path_files.add(name)
+                site.addpackage(self._directory, name, None)
+
+    def _path_files(self) -> list[str]:
+        try:
+            changed = os.stat(self._directory).st_mtime_ns
+            if changed == self._changed_ns:
+                return []
+            self._changed_ns = changed
+            return sorted(name for name in os.listdir(self._directory) if name.endswith(".pth"))
+        except OSError:  # code has removed it
+            return []
+
+
+_PACKAGES = _InstalledPackages()
+
+
 class _ResultDisplayHook(DisplayHook):
     """Sends the value of a cell."""
 
@@ -145,7 +181,10 @@ class _Shell(InteractiveShell):
 
     def system(self, cmd: str) -> None:
         CONNECTION.flush()
-        self.system_raw(cmd)  # type: ignore[no-untyped-call]  # IPython's other way is through a terminal, which would turn "\n" into "\r\n"
+        try:
+            self.system_raw(cmd)  # type: ignore[no-untyped-call]  # IPython's other way is through a terminal, which would turn "\n" into "\r\n"
+        finally:
+            _PACKAGES.refresh()  # `%pip install` and `!pip install` come here
 
     def ask_exit(self) -> NoReturn:
         raise SystemExit
@@ -230,6 +269,7 @@ def warm_up(shell: Any) -> None:
 def serve(shell: Any, control: socket.socket) -> NoReturn:
     """Run what the service sends until it disconnects."""
     _adapt_to_sandbox(shell)
+    _PACKAGES.open()
     CONNECTION.open(control)
     CONNECTION.send("ready", pid=os.getpid())
     signal.signal(signal.SIGINT, _InterruptHandler.record_pending)
@@ -243,11 +283,6 @@ def _adapt_to_sandbox(shell: Any) -> None:
     sys.stdout, sys.stderr = _writer(1), _writer(2)
     _limit_memory()
     sys.path.insert(0, "")
-    home = os.environ.get("HOME", "")
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = f"{home}/.local/lib/{version}/site-packages"
-    site.addsitedir(packages)
-    os.environ.setdefault("PIP_TARGET", packages)  # this Python's own place for packages cannot be written to
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # or every child of the zygote would draw the same numbers
     _forget_host_paths(shell)
@@ -345,7 +380,7 @@ class _InterruptHandler:
 
 def _run(shell: Any, request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
-    importlib.invalidate_caches()  # for modules that were written, or installed, since
+    _PACKAGES.refresh()
     error: BaseException | None = None
     try:
         with _InterruptHandler.enabled():

@@ -59,6 +59,7 @@ class InitProcess:
     def __init__(self, control: socket.socket, config: SandboxConfig) -> None:
         self._control = control
         self._home = config["home"]
+        self._python_prefix = config["python_prefix"]
         self._limits = config["limits"]
         self._environment = _environment(config)
         self._network = config["network"]
@@ -260,6 +261,7 @@ class InitProcess:
         join_info: JoinInfo = {
             "environment": self._environment,
             "home": self._home,
+            "python_prefix": self._python_prefix,
             "network": self._network,
             "limits": self._limits,
         }
@@ -315,15 +317,15 @@ def _detach_standard_streams() -> None:
 
 def _environment(config: SandboxConfig) -> dict[str, str]:
     home, user = config["home"], config["user"]
-    path = f"{home}/.local/bin:{_PATH}"
-    if not os.path.exists("/usr/bin/python3"):
-        path = ":".join([path, *(bind["target"] for bind in config["binds"] if bind["target"].endswith("/bin"))])
+    python = config["python_prefix"]
     default = {
         "HOME": home,
         "USER": user,
         "LOGNAME": user,
         "SHELL": "/bin/bash",
-        "PATH": path,
+        "PATH": f"{home}/.local/bin:{python}/bin:{_PATH}",
+        "VIRTUAL_ENV": python,
+        "PYTHONUSERBASE": python,  # where pip puts packages with --user, also that of another Python
         "LANG": "C.UTF-8",
         "TERM": "dumb",
     }

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
-import sys
 from pathlib import Path
 
+from agentbay.local.sandbox.service import python_environment
 from agentbay.local.sandbox.service.errors import IsolationUnavailable
 from agentbay.local.sandbox.service.spec import BindMount, IsolationMode, NetworkMode, SandboxSpec
-from agentbay.local.sandbox.shared.sandbox_config import BindMountConfig, SandboxConfig, SandboxTemplate
+from agentbay.local.sandbox.shared.sandbox_config import (
+    PYTHON_DIRECTORY,
+    PYTHON_PREFIX,
+    BindMountConfig,
+    SandboxConfig,
+    SandboxTemplate,
+)
 from agentbay.local.sandbox.shared.setup_errors import setup_step
 
 _FIRST_HOST_ID = 1_000_000  # host uid and gid behind the users of root's sandboxes; they own nothing else
-_PREFIX_PARTS = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share")
 
 
 def make_template(isolation: IsolationMode, network: NetworkMode, owner: tuple[int, int] | None) -> SandboxTemplate:
@@ -32,11 +36,12 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
         **template,
         "root": root,
         "home": spec.home if isolated else os.path.join(root, "home"),
+        "python_prefix": PYTHON_PREFIX if isolated else os.path.join(root, PYTHON_DIRECTORY),
         "user": spec.user,
         "hostname": spec.hostname,
         "network": spec.network,
         "env": dict(spec.env),
-        "binds": [*_interpreter_mounts(), *map(make_bind_config, spec.binds)],
+        "binds": [*python_environment.interpreter_mounts(), *map(make_bind_config, spec.binds)],
         "limits": {
             "processes": limits.processes,
             "memory_bytes": limits.memory_bytes,
@@ -74,7 +79,9 @@ def create_directories(config: SandboxConfig) -> None:
         SetupFailed: The root is missing, or may not be used.
     """
     with setup_step("prepare"):
-        _make_directories(Path(config["root"]), config["owner"])
+        root, owner = Path(config["root"]), config["owner"]
+        _make_directories(root, owner)
+        python_environment.create(root / PYTHON_DIRECTORY, config["python_prefix"], owner)
 
 
 def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
@@ -90,21 +97,6 @@ def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
     if not os.path.lexists(sockets):  # code in an earlier life of this sandbox may have put something there
         sockets.mkdir()
         sockets.chmod(0o1777)
-
-
-@functools.cache
-def _interpreter_mounts() -> list[BindMountConfig]:
-    """Return mounts of this Python where it lies outside /usr.
-
-    Only parts of its prefix are shown: the prefix may be the user's project.
-    """
-    prefixes = [Path(prefix) for prefix in dict.fromkeys([sys.base_prefix, sys.prefix])]
-    parts = [prefix / part for prefix in prefixes if not prefix.is_relative_to("/usr") for part in _PREFIX_PARTS]
-    return [
-        {"source": str(part), "target": str(part), "read_only": True, "nofollow_root": "", "is_program": True}
-        for part in parts
-        if part.exists()
-    ]
 
 
 def sandbox_owner() -> tuple[int, int] | None:

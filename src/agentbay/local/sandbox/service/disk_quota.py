@@ -17,6 +17,7 @@ from typing import NamedTuple
 from agentbay.local.sandbox.service.open_files import count_in_flight, deleted_mappings, list_open_files
 from agentbay.local.sandbox.service.spec import MIB
 from agentbay.local.sandbox.shared import proc_fs
+from agentbay.local.sandbox.shared.sandbox_config import PYTHON_DIRECTORY
 
 MIN_FREE_BYTES, MIN_FREE_FRACTION = 1 << 30, 0.05  # the machine's reserve: the smaller of both stays free
 _CHECK_INTERVAL_SECONDS, _URGENT_CHECK_INTERVAL_SECONDS = 0.25, 0.05
@@ -24,6 +25,7 @@ _MAX_MEASUREMENT_AGE_SECONDS = 10.0  # after that, others may have freed what th
 _MIN_MEASURED_GROWTH_BYTES = 16 * MIB  # less growth is not worth a measurement
 _TOLERATED_GROWTH_BYTES = MIB  # beyond a limit, or near the reserve; more growth is a reason to kill
 _MIN_FILE_GROWTH = 100  # files that count as growth while the machine lacks inodes
+_COUNTED = ("home", "tmp", PYTHON_DIRECTORY)  # what the sandbox may write to, below its root
 _DU = shutil.which("du")
 _UNSHARE = shutil.which("unshare")
 # as root of a user namespace of its own, an ordinary user's du reads directories that their mode closes to their owner
@@ -206,7 +208,7 @@ def _run_du(root: str, unit: str) -> int:
     if _DU is None:
         return 0
     done = subprocess.run(
-        [*_SEE_ALL, _DU, "-sx", unit, "--", f"{root}/home", f"{root}/tmp"],
+        [*_SEE_ALL, _DU, "-sx", unit, "--", *(f"{root}/{name}" for name in _COUNTED)],
         env={"LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,  # files that vanish meanwhile are no error

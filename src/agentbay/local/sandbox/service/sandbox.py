@@ -43,6 +43,7 @@ class Sandbox:
         self.watchdog = watchdog
         self.has_namespaces = True
         self.clock = FrozenClock()
+        self.python = ""  # the interpreter of its Python environment, as it sees it
         self.host_ids: tuple[int, int] | None = None  # uid and gid of its processes; None means the service's own
         self._on_end = on_end
         self._loop = loop
@@ -67,6 +68,7 @@ class Sandbox:
     def send_config(self, config: SandboxConfig) -> None:
         """Send the config to the preforked process."""
         self.has_namespaces = config["isolation"] == "namespaces"
+        self.python = f"{config['python_prefix']}/bin/python"
         self.host_ids = config["host_ids"]
         self._channel.send({"config": config})
 

@@ -36,6 +36,7 @@ class JoinInfo(TypedDict):
 
     environment: dict[str, str]
     home: str
+    python_prefix: str
     network: str
     limits: RlimitsConfig
 
@@ -57,6 +58,7 @@ class SandboxConfig(SandboxTemplate):
 
     root: str
     home: str
+    python_prefix: str  # of its Python environment, as it sees it
     user: str
     hostname: str
     network: str
@@ -69,5 +71,8 @@ class SandboxConfig(SandboxTemplate):
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
 
 CLIENT_HOME = "/home/wuying"  # the home that clients know; without namespaces it is elsewhere
+PYTHON_PREFIX = "/opt/session-python"  # of its Python environment; without namespaces it is elsewhere
+PYTHON_DIRECTORY = "python"  # holds that environment, below the root of the sandbox on disk
+PYTHON_PATH_FILE = "zzz_runtime.pth"  # last in the alphabet, the order in which Python reads path files
 SANDBOX_UID = 1000
 SANDBOX_GID = 1000

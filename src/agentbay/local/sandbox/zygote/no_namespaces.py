@@ -84,4 +84,4 @@ def _landlock_paths(config: SandboxConfig) -> tuple[list[str], list[str]]:
     tmp = os.path.join(config["root"], "tmp")
     readable = [bind["source"] for bind in config["binds"] if bind["read_only"]]
     writable = [bind["source"] for bind in config["binds"] if not bind["read_only"]]
-    return [*_READABLE, *readable], [config["home"], tmp, *_DEVICES, *writable]
+    return [*_READABLE, *readable], [config["home"], tmp, config["python_prefix"], *_DEVICES, *writable]

@@ -1,8 +1,8 @@
 """The root file system of a sandbox.
 
 A small read-only tmpfs holds the mount points; programs are bound read-only from the host, /proc, /dev and /tmp are
-the sandbox's own, and its home lies on disk. Nothing else of the host is visible, except that /proc/1/mountinfo names
-the host's directory behind home, /tmp and each bind.
+the sandbox's own, and its home and its Python environment lie on disk. Nothing else of the host is visible, except that
+/proc/1/mountinfo names the host's directory behind home, /tmp and each bind.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 from agentbay.local.sandbox.shared import dirfd, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import (
     CLIENT_HOME,
+    PYTHON_DIRECTORY,
+    PYTHON_PREFIX,
     SANDBOX_GID,
     SANDBOX_UID,
     BindMountConfig,
@@ -32,8 +34,8 @@ from agentbay.local.sandbox.shared.syscalls import (
 from agentbay.local.sandbox.zygote import credential_files
 
 _EMPTY_DIRECTORIES = (
-    "dev/pts", "dev/shm", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr",
-    "var",
+    "dev/pts", "dev/shm", "etc", "home", "media", "mnt", PYTHON_PREFIX[1:], "proc", "root", "run", "srv",
+    "sys", "tmp", "usr", "var",
 )  # fmt: skip
 # links to /usr where it is merged, directories elsewhere
 _PROGRAM_DIRECTORIES = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
@@ -41,7 +43,7 @@ _HOST_PATHS = (
     "/usr", "/nix/store", "/etc/alternatives", "/etc/bash.bashrc", "/etc/ca-certificates", "/etc/chromium",
     "/etc/chromium.d", "/etc/crypto-policies", "/etc/fonts", "/etc/inputrc", "/etc/java-17-openjdk",
     "/etc/java-21-openjdk", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/magic",
-    "/etc/mime.types", "/etc/os-release", "/etc/perl", "/etc/pki", "/etc/profile", "/etc/profile.d", "/etc/protocols",
+    "/etc/mime.types", "/etc/os-release", "/etc/perl", "/etc/pki", "/etc/profile.d", "/etc/protocols",
     "/etc/python3", "/etc/R", "/etc/services", "/etc/ssl", "/etc/X11", "/etc/xdg", "/var/cache/fontconfig",
 )  # fmt: skip
 HOST_PROGRAM_PATHS = (*(f"/{name}" for name in _PROGRAM_DIRECTORIES), *_HOST_PATHS)
@@ -56,6 +58,12 @@ _LINKS = {
     "var/run": "/run",
     "var/tmp": "/tmp",
 }
+# The host's would set another PATH than that of the sandbox.
+_PROFILE = """\
+if [ "${PS1-}" ] && [ "${BASH_VERSION-}" ] && [ -r /etc/bash.bashrc ]; then . /etc/bash.bashrc; fi
+for i in /etc/profile.d/*.sh; do if [ -r "$i" ]; then . "$i"; fi; done
+unset i
+"""
 _HOME_ALIASES = ("workspace", "home/user", "home/guest")  # homes of the cloud's images; links to the one home
 _MAX_TERMINALS = 64  # of a sandbox; the machine has about 3,000
 _READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -88,7 +96,7 @@ def complete_rootfs(config: SandboxConfig, idmap: int) -> None:
     Then pivot to it.
     """
     with setup_step("mount"):
-        _bind_home_and_tmp(config, idmap)
+        _bind_own_directories(config, idmap)
     _write_etc(config)
     # Targets of binds may lie below directories that sandboxed code wrote to in an earlier life of this home. They are
     # resolved after pivot_root, so that a planted link cannot lead out (path traversal).
@@ -113,6 +121,7 @@ def _make_skeleton() -> None:
         os.makedirs(directory)
     for link, target in _LINKS.items():
         os.symlink(target, link)
+    _create_file("etc/profile", _PROFILE)
 
 
 def _bind_programs() -> None:
@@ -140,10 +149,10 @@ def _show_devices() -> None:
     syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
 
 
-def _bind_home_and_tmp(config: SandboxConfig, idmap: int) -> None:
+def _bind_own_directories(config: SandboxConfig, idmap: int) -> None:
     home = config["home"][1:]
     os.makedirs(home)
-    for name, target in (("home", home), ("tmp", "tmp")):
+    for name, target in (("home", home), ("tmp", "tmp"), (PYTHON_DIRECTORY, PYTHON_PREFIX[1:])):
         syscalls.attach_tree(_clone_idmapped(os.path.join(config["root"], name), _WRITABLE, idmap), target)
     for name in _HOME_ALIASES:
         if not any(_is_covered_by(bind, f"/{name}") for bind in config["binds"]):

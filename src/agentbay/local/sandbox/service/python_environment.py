@@ -1,0 +1,153 @@
+"""The Python environment of a sandbox: a virtual environment of its own over the Python of the runtime.
+
+Commands and kernels run its interpreter, so what one installs the others import. Packages of the runtime are visible in
+it; those that a sandbox installs come before them, since Python searches the environment's own directory first.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.machinery
+import importlib.util
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PATH_FILE, BindMountConfig
+
+_VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_PREFIX_PARTS = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share")
+_PACKAGE_DIRECTORY_NAMES = ("site-packages", "dist-packages")
+_LINKED_PIP = "../../pip"  # a directory of links, as a path file of the environment has it
+_PIP_NAMES = ("pip", "pip3", f"pip{sys.version_info.major}.{sys.version_info.minor}")
+_PIP_SCRIPT = """\
+#!{python}
+import sys
+try:
+    from pip._internal.cli.main import main
+except ModuleNotFoundError:
+    sys.exit("The Python of the runtime has no pip. Install pip there: python -m ensurepip, or uv pip install pip")
+sys.exit(main())
+"""
+
+
+@functools.cache
+def interpreter_mounts() -> list[BindMountConfig]:
+    """Return mounts of this Python and its packages where they lie outside /usr.
+
+    Only parts of its prefix are shown: the prefix may be the user's project.
+    """
+    prefixes = [Path(prefix) for prefix in dict.fromkeys([*_base_prefixes(), sys.prefix])]
+    shown = [prefix / part for prefix in prefixes for part in _PREFIX_PARTS]
+    for directory in map(Path, package_directories()):
+        if not any(directory.is_relative_to(part) for part in shown):
+            shown.append(directory)
+    return [
+        {"source": str(path), "target": str(path), "read_only": True, "nofollow_root": "", "is_program": True}
+        for path in shown
+        if not path.is_relative_to("/usr") and path.exists()
+    ]
+
+
+@functools.cache
+def package_directories() -> list[str]:
+    """Return the directories of this process's `sys.path` that hold installed packages."""
+    return [path for path in sys.path if path and _holds_packages(Path(path))]
+
+
+def create(directory: Path, prefix: str, owner: tuple[int, int] | None) -> None:
+    """Create the environment of a new sandbox.
+
+    A directory that exists is left alone: code in an earlier life of the sandbox may have put links into it.
+
+    Args:
+        prefix: The path of the environment as the sandbox sees it.
+        owner: Host uid and gid of what is created; None means those of this process.
+    """
+    try:
+        directory.mkdir(0o755)
+    except FileExistsError:
+        return
+    packages, pip = directory / "lib" / _VERSION / "site-packages", directory / "lib" / "pip"
+    directories = [directory / "bin", *reversed(packages.parents[:2]), packages, *([pip] if _linked_pip() else [])]
+    for made in directories:
+        made.mkdir(0o755)
+    links = {directory / "bin" / name: _base_executable() for name in ("python", "python3", _VERSION)}
+    links |= {pip / source.name: str(source) for source in _linked_pip()}
+    for link, target in links.items():
+        link.symlink_to(target)
+    texts = {directory / "pyvenv.cfg": _settings(), packages / PYTHON_PATH_FILE: _path_file()}
+    scripts = {directory / "bin" / name: _PIP_SCRIPT.format(python=f"{prefix}/bin/python") for name in _PIP_NAMES}
+    for file, text in {**texts, **scripts}.items():
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755 if file in scripts else 0o644)
+        os.write(fd, text.encode())
+        os.close(fd)
+    if owner:
+        for made in (directory, *directories, *links, *texts, *scripts):
+            os.chown(made, *owner, follow_symlinks=False)
+
+
+@functools.cache
+def _base_executable() -> str:
+    """Return the interpreter outside of any virtual environment."""
+    base: str = getattr(sys, "_base_executable")  # noqa: B009 - a stub of sys lacks it
+    return os.path.realpath(base)
+
+
+def _base_prefixes() -> list[str]:
+    """Return the prefix of the interpreter, and the name by which this process found it."""
+    return [os.path.dirname(os.path.dirname(_base_executable())), sys.base_prefix]
+
+
+@functools.cache
+def _settings() -> str:
+    # pip takes `--user` only where an environment sees the packages of its base
+    return f"home = {os.path.dirname(_base_executable())}\ninclude-system-site-packages = true\n"
+
+
+@functools.cache
+def _path_file() -> str:
+    """Return a path file that adds the packages that the runtime sees, and pip."""
+    lines = [
+        "# What the runtime sees, after what is installed here. This environment sees its base's packages only if the",
+        "# runtime does. Directories are plain lines, which pip can leave out when it builds in isolation.",
+        "import site, sys; site.PREFIXES[:] = [prefix for prefix in site.PREFIXES if prefix == sys.prefix]",
+        *package_directories(),
+        *([_LINKED_PIP] if _linked_pip() else _pip_wheel()),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _holds_packages(directory: Path) -> bool:
+    return directory.name in _PACKAGE_DIRECTORY_NAMES or any(directory.glob("*.dist-info"))
+
+
+def _has_pip(directories: Sequence[str]) -> bool:
+    return importlib.machinery.PathFinder.find_spec("pip", directories) is not None
+
+
+@functools.cache
+def _linked_pip() -> list[Path]:
+    """Return the parts of the base's pip, if the runtime has none, as environments of uv have."""
+    if _has_pip(package_directories()):
+        return []
+    bases = site.getsitepackages([sys.base_prefix, sys.base_exec_prefix])
+    found = next((Path(base) for base in bases if _has_pip([base])), None)
+    return [found / "pip", *found.glob("pip-*.dist-info")] if found else []
+
+
+@functools.cache
+def _pip_wheel() -> list[str]:
+    """Return the wheel of pip that Python comes with, if there is no other pip.
+
+    It is slow, since it is not compiled.
+    """
+    if _has_pip(package_directories()):
+        return []
+    spec = importlib.util.find_spec("ensurepip")
+    places = [Path(spec.origin).with_name("_bundled")] if spec and spec.origin else []
+    places += [Path(place)] if (place := sysconfig.get_config_var("WHEEL_PKG_DIR")) else []
+    return [str(wheel) for place in places for wheel in sorted(place.glob("pip-*.whl"))][:1]
