@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from .config import DEFAULT_REGION, DEFAULT_TIMEOUT_SECONDS, Settings
 from .errors import ConfigurationError
@@ -94,9 +95,9 @@ class RuntimeLauncher:
             raise ConfigurationError(
                 "The local runtime runs in a child process, and this Python does not know its own program: "
                 "sys.executable is empty, as in an embedded interpreter.",
-                hint="Set sys.executable, or start a runtime by itself (agentbay local) and use it by its endpoint and key.",
+                hint="Set sys.executable, or start a runtime by itself (agentbay local) and give its endpoint and key.",
             )
-        paths = "\n".join(path for path in sys.path if os.path.isabs(path))
+        paths = "\n".join(path for path in sys.path if Path(path).is_absolute())
         # A file and not a pipe: nobody reads it while the runtime runs, and a full pipe would block the runtime.
         with tempfile.TemporaryFile("w+", encoding="utf-8") as stderr_file:
             child = subprocess.Popen(

@@ -58,10 +58,8 @@ async def test_a_cell_installs(session: AsyncSession) -> None:
     assert await value(session, f"%pip {PIP} sixpence==1.0\nimport sixpence\nsixpence.VERSION") == "'1.0'"
     code = "subprocess.check_output([sys.executable, '-c', 'import sixpence; sixpence.main()'], text=True)"
     assert await value(session, f"import subprocess, sys\n{code}") == "'version 1.0\\n'"
-    assert (
-        await output(session, "sixpence") == "version 1.0"
+    assert await output(session, "sixpence") == "version 1.0"
     assert await output(session, "python3 -c 'import sixpence; sixpence.main()'") == "version 1.0"
-    )
 
 
 async def test_a_command_installs(session: AsyncSession) -> None:

@@ -181,14 +181,12 @@ def _cache_environment(spare_directory: Path) -> dict[str, str]:
 
     The list of fonts takes seconds to make, so it is kept for the next runtime where that is possible.
     """
-    try:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentbay"
-        (caches / "matplotlib").mkdir(mode=0o700, parents=True, exist_ok=True)
-        usable = os.access(caches / "matplotlib", os.W_OK)
-    except (OSError, RuntimeError):  # RuntimeError: this user has no home
-        usable = False
-    if not usable:
-        caches = spare_directory
+    caches = spare_directory
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: this user has no home
+        usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "agentbay"
+        (usual / "matplotlib").mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(usual / "matplotlib", os.W_OK):
+            caches = usual
     return {"MPLCONFIGDIR": str(caches / "matplotlib"), "IPYTHONDIR": str(caches / "ipython")}
 
 

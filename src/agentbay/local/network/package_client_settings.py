@@ -15,10 +15,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from agentbay.local.network.egress_policy import EgressRule, parse_host_port
+from agentbay.local.sandbox.service import python_environment
 
 _VARIABLE = re.compile(r"(PIP|UV|NPM_CONFIG|YARN)_\w*(INDEX|REGISTRY|FIND_LINKS)\w*", re.IGNORECASE)
 _URL = re.compile(r"\bhttps?://[^\s\"'<>,;\]]+")
@@ -147,11 +150,15 @@ def _git_settings() -> str:
 
 
 def _built_into_pip() -> list[str]:
-    try:
-        from pip._internal.models.index import PyPI
-    except ImportError:
+    """Return the index of the pip that sandboxes have, which need not be one that this process can import."""
+    if (place := python_environment.find_pip()) is None:
         return []
-    return [PyPI.url, f"https://{PyPI.file_storage_domain}"]
+    spec = PathFinder.find_spec("index", [f"{place}/pip/_internal/models"])
+    if spec is None or spec.loader is None:
+        return []
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [module.PyPI.url, f"https://{module.PyPI.file_storage_domain}"]
 
 
 def _run_command(command: list[str]) -> str:

@@ -13,7 +13,6 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
 
 from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PATH_FILE, BindMountConfig
@@ -55,7 +54,7 @@ def interpreter_mounts() -> list[BindMountConfig]:
 @functools.cache
 def package_directories() -> list[str]:
     """Return the directories of this process's `sys.path` that hold installed packages."""
-    return [path for path in sys.path if path and _holds_packages(Path(path))]
+    return [path for path in sys.path if os.path.isabs(path) and _holds_packages(Path(path))]
 
 
 def create(directory: Path, prefix: str, owner: tuple[int, int] | None) -> None:
@@ -116,7 +115,7 @@ def _path_file() -> str:
         "# runtime does. Directories are plain lines, which pip can leave out when it builds in isolation.",
         "import site, sys; site.PREFIXES[:] = [prefix for prefix in site.PREFIXES if prefix == sys.prefix]",
         *package_directories(),
-        *([_LINKED_PIP] if _linked_pip() else _pip_wheel()),
+        *_pip_line(),
     ]
     return "".join(f"{line}\n" for line in lines)
 
@@ -125,29 +124,41 @@ def _holds_packages(directory: Path) -> bool:
     return directory.name in _PACKAGE_DIRECTORY_NAMES or any(directory.glob("*.dist-info"))
 
 
-def _has_pip(directories: Sequence[str]) -> bool:
-    return importlib.machinery.PathFinder.find_spec("pip", directories) is not None
+@functools.cache
+def find_pip() -> str | None:
+    """Return the directory or the wheel that sandboxes have pip from.
+
+    It is that of the runtime or, where that has none, as in environments of uv, that of its base, or the wheel that
+    Python comes with. The wheel is slow, since it is not compiled.
+    """
+    bases = site.getsitepackages([sys.base_prefix, sys.base_exec_prefix])
+    return next(filter(_has_pip, (*package_directories(), *bases, *_bundled_wheels())), None)
+
+
+def _has_pip(place: str) -> bool:
+    spec = importlib.machinery.PathFinder.find_spec("pip", [place])
+    return spec is not None and spec.origin is not None  # a directory that an uninstall has left has no origin
+
+
+def _bundled_wheels() -> list[str]:
+    spec = importlib.util.find_spec("ensurepip")
+    places = [Path(spec.origin).with_name("_bundled")] if spec and spec.origin else []
+    places += [Path(place)] if (place := sysconfig.get_config_var("WHEEL_PKG_DIR")) else []
+    return [str(wheel) for place in places for wheel in sorted(place.glob("pip-*.whl"))]
+
+
+def _pip_line() -> list[str]:
+    """Return the line of the path file that adds a pip from elsewhere."""
+    found = find_pip()
+    if found is None or found in package_directories():
+        return []
+    return [_LINKED_PIP] if _linked_pip() else [found]
 
 
 @functools.cache
 def _linked_pip() -> list[Path]:
-    """Return the parts of the base's pip, if the runtime has none, as environments of uv have."""
-    if _has_pip(package_directories()):
+    """Return the parts of the base's pip, which sandboxes link to, since they see nothing else of those packages."""
+    found = find_pip()
+    if found is None or found in package_directories() or not os.path.isdir(found):
         return []
-    bases = site.getsitepackages([sys.base_prefix, sys.base_exec_prefix])
-    found = next((Path(base) for base in bases if _has_pip([base])), None)
-    return [found / "pip", *found.glob("pip-*.dist-info")] if found else []
-
-
-@functools.cache
-def _pip_wheel() -> list[str]:
-    """Return the wheel of pip that Python comes with, if there is no other pip.
-
-    It is slow, since it is not compiled.
-    """
-    if _has_pip(package_directories()):
-        return []
-    spec = importlib.util.find_spec("ensurepip")
-    places = [Path(spec.origin).with_name("_bundled")] if spec and spec.origin else []
-    places += [Path(place)] if (place := sysconfig.get_config_var("WHEEL_PKG_DIR")) else []
-    return [str(wheel) for place in places for wheel in sorted(place.glob("pip-*.whl"))][:1]
+    return [Path(found, "pip"), *Path(found).glob("pip-*.dist-info")]

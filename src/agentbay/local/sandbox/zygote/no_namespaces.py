@@ -16,7 +16,8 @@ from agentbay.local.sandbox.zygote import rlimits, rootfs
 
 _READABLE = (
     *rootfs.HOST_PROGRAM_PATHS,
-    "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd", "/etc/resolv.conf", "/proc",
+    "/etc/debian_version", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd", "/etc/resolv.conf",
+    "/proc",
 )  # fmt: skip
 _DEVICES = ("/dev/ptmx", "/dev/pts", "/dev/shm", *(f"/dev/{name}" for name in rootfs.DEVICE_NAMES))
 
