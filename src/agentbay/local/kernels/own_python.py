@@ -1,4 +1,4 @@
-"""Turning a kernel that was forked from the zygote into the Python of its sandbox.
+"""Turning a forked kernel into the Python of its sandbox.
 
 The zygote is the Python of the runtime. After the fork, its interpreter and its paths must be those that a new process
 of the sandbox's Python environment has, so that code finds what was installed there.
@@ -40,7 +40,7 @@ def replaces_any(prefix: str, loaded: Collection[str]) -> bool:
 
 
 def start_anew(prefix: str, program: bytes) -> NoReturn:
-    """Replace this process by a new one of the environment's interpreter, which runs the kernel's program.
+    """Run the kernel's program anew, by the environment's interpreter, in this process.
 
     Standard input must be the socket to the service.
     """
@@ -73,5 +73,5 @@ def _packages(prefix: str) -> str:
 
 
 def _is_standard(path: str, standard_library: str) -> bool:
-    """Return whether an entry of `sys.path` belongs to the standard library, as a directory or as an archive."""
+    """Return whether an entry of `sys.path` belongs to the standard library."""
     return path == standard_library or os.path.basename(path) == "lib-dynload" or path.endswith(".zip")

@@ -232,7 +232,7 @@ def _close_all_but(kept: Collection[int]) -> None:
 
 
 def _set_streams(streams: Sequence[int]) -> None:
-    """Put the kernel's socket and its pipes at their numbers, and close all other descriptors."""
+    """Put socket and pipes at their numbers, and close all else."""
     control, null = os.dup(streams[0]), os.open(os.devnull, os.O_RDONLY)
     for stream, fd in enumerate((null, *streams[1:])):
         os.dup2(fd, stream)

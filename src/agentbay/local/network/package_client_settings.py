@@ -150,7 +150,10 @@ def _git_settings() -> str:
 
 
 def _built_into_pip() -> list[str]:
-    """Return the index of the pip that sandboxes have, which need not be one that this process can import."""
+    """Return the index built into the pip of sandboxes.
+
+    This process may be unable to import that pip.
+    """
     if (place := python_environment.find_pip()) is None:
         return []
     spec = PathFinder.find_spec("index", [f"{place}/pip/_internal/models"])

@@ -113,7 +113,10 @@ class _InstalledPackages:
         self._read_path_files = set(self._path_files())
 
     def refresh(self) -> None:
-        """Forget what the import system remembers, and read new path files, such as those of editable installs."""
+        """Clear the import caches, and read new path files.
+
+        Editable installs come with such a file.
+        """
         importlib.invalidate_caches()
         for name in self._path_files():
             if name not in self._read_path_files:

@@ -1,4 +1,4 @@
-"""The Python environment of a sandbox: a virtual environment of its own over the Python of the runtime.
+"""The virtual environment of a sandbox, over the Python of the runtime.
 
 Commands and kernels run its interpreter, so what one installs the others import. Packages of the runtime are visible in
 it; those that a sandbox installs come before them, since Python searches the environment's own directory first.
@@ -97,7 +97,7 @@ def _base_executable() -> str:
 
 
 def _base_prefixes() -> list[str]:
-    """Return the prefix of the interpreter, and the name by which this process found it."""
+    """Return the prefix of the interpreter, resolved and as found."""
     return [os.path.dirname(os.path.dirname(_base_executable())), sys.base_prefix]
 
 
@@ -157,7 +157,10 @@ def _pip_line() -> list[str]:
 
 @functools.cache
 def _linked_pip() -> list[Path]:
-    """Return the parts of the base's pip, which sandboxes link to, since they see nothing else of those packages."""
+    """Return the parts of the base's pip.
+
+    Sandboxes link to them, since they see nothing else of those packages.
+    """
     found = find_pip()
     if found is None or found in package_directories() or not os.path.isdir(found):
         return []
