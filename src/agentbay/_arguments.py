@@ -190,15 +190,22 @@ def _plural(words: str) -> str:
     return f"{words.partition(' ')[2]}s" if words.startswith(("a ", "an ")) else words
 
 
-def _check_text(name: str, value: Any, *, encoded: bool = True) -> Problem | None:
+class _SessionPath:
+    """Stands for the type of a path in a session."""
+
+
+_AS_PATHS: dict[Any, Any] = {str: _SessionPath, Sequence[str]: Sequence[_SessionPath]}
+
+
+def _check_text(name: str, value: Any, *, errors: str = "strict") -> Problem | None:
     if not isinstance(value, str):
         return _problem(name, "a string", value)
     # A C string ends at NUL, so no path, argument or variable of the session could hold one.
     if "\0" in value and _root(name) not in _NAMES_WITH_NUL:
         return _text_problem(name, "a string without NUL characters", value, value.index("\0"))
-    if encoded and not value.isascii():
+    if not value.isascii():
         try:
-            value.encode()
+            value.encode(errors=errors)
         except UnicodeEncodeError as error:  # half of a surrogate pair, such as half an emoji
             return _text_problem(name, "a string of whole characters", value, error.start)
     return None
@@ -217,12 +224,14 @@ def _simple(wanted: str, fits: Callable[[Any], bool]) -> tuple[str, TypeCheck]:
     return wanted, lambda name, value: None if fits(value) else _problem(name, wanted, value)
 
 
-# A local path may have bytes that are not UTF-8, which Python represents by lone surrogates (PEP 383).
-_LOCAL_PATH_CHECK: tuple[str, TypeCheck] = ("a path", partial(_check_text, encoded=False))
+# On Linux a path may have bytes that are not UTF-8, which Python represents by lone surrogates (PEP 383); on Windows
+# a local one may have any of them.
+_LOCAL_PATH_CHECK: tuple[str, TypeCheck] = ("a path", partial(_check_text, errors="surrogatepass"))
 _SIMPLE_CHECKS: dict[Any, tuple[str, TypeCheck]] = {
     Any: ("anything", lambda name, value: None),
     object: ("anything", lambda name, value: None),
     str: ("a string", _check_text),
+    _SessionPath: ("a string", partial(_check_text, errors="surrogateescape")),
     bool: _simple("True or False", lambda value: isinstance(value, bool)),
     int: _simple("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
     float: _simple("a number", _is_number),
@@ -320,13 +329,14 @@ class ArgumentCheck:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._rules: Mapping[str, Rule | None] = {}
+        self._paths: Sequence[str] = ()
         self._by_position: list[_Parameter] = []
         self._by_name: dict[str, _Parameter] | None = None
         self._takes_any = False
 
-    def use_rules(self, rules: Mapping[str, Rule | None]) -> None:
-        """Set rules that go before those of the parameters' names."""
-        self._rules = rules
+    def use_rules(self, rules: Mapping[str, Rule | None], paths: Sequence[str]) -> None:
+        """Set rules that go before those of the parameters' names, and which parameters are paths in a session."""
+        self._rules, self._paths = rules, paths
 
     @property
     def names(self) -> Iterable[str]:
@@ -375,6 +385,8 @@ class ArgumentCheck:
         if name in self._rules and self._rules[name] is None:  # the method answers for it by itself
             return _Parameter(name, None, None)
         kind = eval(annotation, {}, namespace) if isinstance(annotation, str) else annotation  # noqa: S307 - our own source
+        if name in self._paths:
+            kind = _AS_PATHS[kind]
         is_known = kind is not inspect.Parameter.empty and not isinstance(kind, _Unknown)
         return _Parameter(name, _type_check(kind)[1] if is_known else None, self._rules.get(name, _RULES.get(name)))
 
@@ -388,10 +400,11 @@ def _check_one(parameter: _Parameter, value: Any) -> None:
         rule(name, value)
 
 
-def checked_arguments(**rules: Rule | None) -> Callable[[type[T]], type[T]]:
+def checked_arguments(*paths: str, **rules: Rule | None) -> Callable[[type[T]], type[T]]:
     """Decorate a class so that its constructor and public methods check their arguments.
 
     Args:
+        *paths: Parameters that are paths in a session, where names need not be UTF-8.
         **rules: Rules by parameter, which go before those of the name alone. None leaves a parameter to the method
             itself, because its contract has an answer of its own.
     """
@@ -399,24 +412,25 @@ def checked_arguments(**rules: Rule | None) -> Callable[[type[T]], type[T]]:
     def decorate(cls: type[T]) -> type[T]:
         made: dict[object, Any] = {}  # an alias stays the same function as its original
         for name, member in list(vars(cls).items()):
-            if isinstance(member, FunctionType) and (name == "__init__" or not name.startswith("_")):
+            is_public = name == "__init__" or not name.startswith("_")
+            if isinstance(member, FunctionType) and (is_public or hasattr(member, "argument_check")):
                 if member not in made:
-                    made[member] = _checked(member, rules)
+                    made[member] = _checked(member, rules, paths)
                 setattr(cls, name, made[member])
             elif isinstance(member, classmethod) and not name.startswith("_"):
-                setattr(cls, name, classmethod(_checked(member.__func__, rules)))
+                setattr(cls, name, classmethod(_checked(member.__func__, rules, paths)))
         return cls
 
     return decorate
 
 
-def _checked(function: Any, rules: Mapping[str, Rule | None]) -> Any:
+def _checked(function: Any, rules: Mapping[str, Rule | None], paths: Sequence[str]) -> Any:
     check: ArgumentCheck | None = getattr(function, "argument_check", None)
     if check is not None:  # an error boundary, which checks inside
-        check.use_rules(rules)
+        check.use_rules(rules, paths)
         return function
     check = ArgumentCheck(function)
-    check.use_rules(rules)
+    check.use_rules(rules, paths)
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)

@@ -25,7 +25,7 @@ from tests.at_once import async_at_once
 from tests.scripted import Service, tool_says
 
 pytestmark = pytest.mark.anyio
-NAMES = ["---", "[FILE]", "[DIR] x", "a: b", "new\nline", " blanks ", "ünï", "-rf", "*", "a,b", "'\"$(x)`"]
+NAMES = ["---", "[FILE]", "[DIR] x", "a: b", "new\nline", " blanks ", "ünï", "-rf", "*", "a,b", "'\"$(x)`", "b\udce9b"]
 TEXTS = ["", "\n", "---", "a\n---\nb: c\n---\n", "  blanks  \n\n", "no end", "crlf\r\n", "\N{REPLACEMENT CHARACTER}"]
 
 
@@ -100,6 +100,35 @@ async def test_bytes_that_cannot_be_written(files: AsyncFileSystem) -> None:
     assert (await files.session.command.run("find / -name '.agentbay-*' 2>/dev/null")).output == ""
 
 
+async def test_what_is_no_file_is_not_replaced(files: AsyncFileSystem) -> None:
+    """Neither text nor bytes take the place of a FIFO or a directory, directly or through a link."""
+    await files.session.command.run("mkfifo pipe; mkdir directory; ln -s pipe link")
+    for path in "pipe", "link", "directory":
+        for content in "text", b"\xff":
+            for mode in "overwrite", "append":
+                result = await files.write_file(path, content, mode)
+                assert isinstance(result.exception, FileError)
+                assert path in result.error_message or "pipe" in result.error_message
+    assert (await files.session.command.run("stat -c %F pipe link directory")).stdout.split("\n")[:3] == [
+        "fifo",
+        "symbolic link",
+        "directory",
+    ]
+
+
+@pytest.mark.parametrize("content", [bytes(12 << 20), "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * (5 << 20)], ids=type)
+async def test_large_contents(home: AsyncSession, content: str | bytes) -> None:
+    """What does not fit into one call is written all the same, however it looks in JSON."""
+    files = home.file_system
+    assert await files.write_file("large", content)
+    assert await files.write_file("large", content[:3], mode="append")
+    wanted = content + content[:3]  # type: ignore[operator]  # both have one type
+    found = await files.read_file("large", format="bytes" if isinstance(content, bytes) else "text")
+    assert found.content == wanted
+    left = await home.command.run("find / -name '.agentbay-*' 2>/dev/null; rm large")
+    assert left.stdout == ""
+
+
 async def test_what_is_no_text_is_not_read_as_one(files: AsyncFileSystem) -> None:
     """Reading bytes as text fails with the position and a hint."""
     await files.write_file("x", b"text\xff")
@@ -124,7 +153,7 @@ async def test_half_a_surrogate_pair(files: AsyncFileSystem) -> None:
 
 
 async def test_edits_and_appends_at_once(files: AsyncFileSystem) -> None:
-    """Concurrent edits and appends of one file are all in it, by whatever name."""
+    """Concurrent edits and appends of one file are all in it, by whatever name, of text and of bytes."""
     await files.session.command.run("ln -sfn . here")
     lines = [f"line {number:02}" for number in range(12)]
     assert await files.write_file("busy", "".join(f"{line}=0\n" for line in lines))
@@ -135,11 +164,13 @@ async def test_edits_and_appends_at_once(files: AsyncFileSystem) -> None:
         return await files.edit_file(path, [change])
 
     async def append(number: int) -> Any:
-        return await files.write_file("busy", f"added {number:02}\n", mode="append")
+        added: str | bytes = f"added {number:02}\n"
+        # bytes that are not UTF-8 are appended by a command of the session
+        return await files.write_file("busy", added if number % 2 else b"\xff" + added.encode(), mode="append")
 
     results = await async_at_once([partial(call, number) for number in range(12) for call in (edit, append)])
     assert all(results)
-    text = (await files.read_file("busy")).content
+    text = (await files.read_file("busy", format="bytes")).content.replace(b"\xff", b"").decode()
     expected = [f"{line}=1" for line in lines] + [f"added {number:02}" for number in range(12)]
     assert sorted(text.splitlines()) == sorted(expected)
 

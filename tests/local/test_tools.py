@@ -31,6 +31,15 @@ def test_shell(wire: Wire, session: str):
     assert "/nowhere: No such file or directory" in missing["stderr"]
 
 
+def test_reading_a_huge_file(wire: Wire, session: str):
+    """A file that no answer can hold is refused, and the refusal names ways for callers of the tool and of the client."""
+    wire.sh(session, "truncate -s 257M huge")
+    text = failure(wire, session, "read_file", path="huge")
+    assert "256 MiB" in text
+    assert "offset and length" in text
+    assert "pull, download_file or a command" in text
+
+
 def test_shell_timeout(wire: Wire, session: str):
     """A command over its time limit is killed, and its output kept."""
     for args, limit in (({"timeout_ms": 5000}, 5000), ({}, 1000)):

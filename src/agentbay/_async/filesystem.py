@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .watch_thread import WatchThread
 
 
-@checked_arguments()
+@checked_arguments("path", "source", "destination", "remote")
 class AsyncFileSystem(AsyncFileContents):
     """Files of a session.
 

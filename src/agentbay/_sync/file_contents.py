@@ -23,19 +23,20 @@ from .._transport.files import (
     split_text,
     to_bytes,
 )
-from .._transport.shell_scripts import staging_path, write_bytes_script
-from .._wire.tools import DeleteFile, GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile, mark_internal
+from .._transport.shell_scripts import discard_script, staging_path, write_bytes_script
+from .._wire.tools import GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile, mark_internal
 from ..errors import AgentBayError, FileError, InvalidArgumentError
 from ..models.base import BoolResult
 from ..models.filesystem import BinaryFileContentResult, FileContentResult, MultipleFileContentResult
 from .error_boundary import folded
 from .service import SyncBaseService, text_or_raise
 
-_DIRECT_WRITE_BYTES = 8 << 20  # characters of one call on the direct link
+_DIRECT_WRITE_BYTES = 8 << 20  # bytes of one call on the direct link; in JSON one may take six
+_DISCARD_TIMEOUT_SECONDS = 5.0  # for removing what a failed write has left
 _REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
-@checked_arguments(content=None)  # `to_bytes` raises a TypeError, as `open(...).write` does
+@checked_arguments("path", "paths", content=None)  # `to_bytes` raises a TypeError, as `open(...).write` does
 class SyncFileContents(SyncBaseService):
     """Read and write files of a session."""
 
@@ -88,9 +89,10 @@ class SyncFileContents(SyncBaseService):
             raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
         deadline = Deadline(self.session.timeout)
         data = to_bytes(content, "content")
-        if isinstance(content, str):
+        in_one_call = len(data) <= (_DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES)
+        if isinstance(content, str) and (in_one_call or not self._has_direct_link):
             return self._write_text(path, content, mode, deadline)
-        if self._has_direct_link or len(data) <= WRITE_CHUNK_BYTES:  # in one call
+        if in_one_call:
             # Bytes that are UTF-8 need one tool call instead of two.
             with contextlib.suppress(UnicodeDecodeError):
                 return self._write_text(path, data.decode(), mode, deadline)
@@ -122,7 +124,7 @@ class SyncFileContents(SyncBaseService):
 
     def _write_text(self, path: str, content: str, mode: str, deadline: Deadline) -> BoolResult:
         request_id = ""
-        for piece in [content] if self._has_direct_link else split_text(content):
+        for piece in split_text(content, _DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES):
             call = WriteFile(path=path, content=piece, mode=mode)
             reply = self.session._run_tool(call, deadline=deadline)
             text_or_raise(reply, FileError)
@@ -139,25 +141,25 @@ class SyncFileContents(SyncBaseService):
         staged = staging_path(token)
         text = base64.b64encode(content).decode()
         try:
-            for piece in split_text(text, _DIRECT_WRITE_BYTES) if self._has_direct_link else split_text(text):
-                self._write_text(staged, piece, "append", deadline)
+            self._write_text(staged, text, "append", deadline)
             command = mark_internal(write_bytes_script(path, staged, token, append=mode == "append"))
             limit = to_timeout_ms(deadline.remaining())
             reply = self.session._run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
             placed = read_command_result(reply)
         except AgentBayError:
-            self._delete_staged(staged)
+            self._discard(path, staged, token)
             raise
         if not placed:
+            self._discard(path, staged, token)  # a killed script could not do it itself
             reason = placed.error_message.strip()
             raise FileError(f"Failed to write file: {path}, error: {reason}", request_id=reply.request_id)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
-    def _delete_staged(self, staged: str) -> None:
-        try:
-            self.session._run_tool(DeleteFile(path=staged), timeout=5)
-        except AgentBayError:  # the failure before it is the one to report
-            pass
+    def _discard(self, path: str, staged: str, token: str) -> None:
+        limit = int(_DISCARD_TIMEOUT_SECONDS * 1000)
+        script = Shell(command=mark_internal(discard_script(path, staged, token)), timeout_ms=limit)
+        with contextlib.suppress(AgentBayError):  # the failure before it is the one to report
+            self.session._run_tool(script, timeout=_DISCARD_TIMEOUT_SECONDS)
 
     @folded(FileContentResult)
     def _read_text(self, path: str) -> FileContentResult:

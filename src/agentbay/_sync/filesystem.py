@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .watch_thread import WatchThread
 
 
-@checked_arguments()
+@checked_arguments("path", "source", "destination", "remote")
 class FileSystem(SyncFileContents):
     """Files of a session.
 

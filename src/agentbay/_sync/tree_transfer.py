@@ -51,6 +51,7 @@ _COMMAND_TIMEOUT_SECONDS = 600.0  # seconds that the session may take to list, p
 _CHUNK_TIMEOUT_SECONDS = 60.0  # seconds that one piece may take
 _MAX_LISTING_BYTES = 1 << 30  # of a listing of the session's directory; a session must not fill the memory here
 _STAGE_ATTEMPTS = 5  # how often an archive is sent before the transfer fails
+_DISCARD_TIMEOUT_SECONDS = 5.0  # seconds that the session may take to remove what a failed transfer has left
 _TREE_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
 
 
@@ -71,6 +72,7 @@ class SyncTreeTransfer:
         self._local, self._remote = local, remote
         self._ignored, self._checksum, self._progress = ignored, checksum, progress
         self._last_progress = TreeProgress(0, 0, 0, 0)
+        self._tokens: list[str] = []  # in the names of everything temporary in the session
 
     def push(self, delete: bool) -> TreeReport:
         """Make the session's directory equal to the local one."""
@@ -137,7 +139,7 @@ class SyncTreeTransfer:
         here = TreeScan()
         if sync_run_blocking(self._local.exists):
             here = sync_run_blocking(disk.scan_tree, self._local, self._ignored, digests=self._checksum)
-        out = f"/tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        out = self._temporary_path()
         with tempfile.TemporaryFile() as file:
             script = scripts.list_script(self._remote, out, digests=self._checksum)
             self._fetch_output(script, out, file, _MAX_LISTING_BYTES)
@@ -156,7 +158,7 @@ class SyncTreeTransfer:
         """Upload and unpack an archive, again if another transfer removed its pieces."""
         for _ in range(_STAGE_ATTEMPTS):
             staged = self._stage_archive(archive, plan, size)
-            script = scripts.unpack_script(self._remote, staged, secrets.token_hex(8), archive.digest)
+            script = scripts.unpack_script(self._remote, staged, self._new_token(), archive.digest)
             if scripts.RESTAGE not in self._run_command(script):
                 return
         raise FileError(f"{self._remote}: what arrived in the session was not what was sent, repeatedly.")
@@ -169,7 +171,8 @@ class SyncTreeTransfer:
         step = _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else _ARCHIVE_CHUNK_BYTES
         # The digest lets an interrupted transfer continue where it was. The step is in the name too, because pieces of
         # different sizes do not fit together.
-        staged = f"/tmp/{TEMPORARY_PREFIX}{archive.digest[:32]}-{step:x}"
+        self._tokens.append(f"{archive.digest[:32]}-{step:x}")
+        staged = f"/tmp/{TEMPORARY_PREFIX}{self._tokens[-1]}"
         before = self._last_progress
         have = scripts.read_pieces(self._run_command(scripts.pieces_script(staged)))
         for number, offset in enumerate(range(0, archive.size, step)):
@@ -186,7 +189,7 @@ class SyncTreeTransfer:
     def _pull_batch(self, wanted: dict[str, TreeEntry], there: TreeScan) -> tuple[unpacking.UnpackedPaths, set[str]]:
         """Copy entries here, and return what arrived and what the session could not read."""
         staged = self._stage_paths(wanted)
-        out = f"/tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        out = self._temporary_path()
         # `TemporaryFile` leaves nothing behind, however this process ends.
         with tempfile.TemporaryFile() as file:
             limit = unpacking.archive_limit(wanted)
@@ -210,7 +213,7 @@ class SyncTreeTransfer:
         return [path for path in paths if path not in left]
 
     def _stage_paths(self, paths: Iterable[str]) -> str:
-        staged = f"/tmp/{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        staged = self._temporary_path()
         text = scripts.encode_paths(paths)
         step = _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES
         for start in range(0, len(text), step):
@@ -225,24 +228,33 @@ class SyncTreeTransfer:
         Raises:
             FileError: If it has more than `limit` bytes.
         """
-        try:
-            self._run_command(script)
-            offset, step = 0, _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else READ_CHUNK_BYTES
-            while True:
-                text = self._run_tool_with_retry(ReadFile(path=path, offset=offset, length=step, format="binary"))
-                piece = decode_base64(text)
-                sync_run_blocking(file.write, piece)
-                offset += len(piece)
-                # The session is not trusted: a file that grows for ever must not fill the disk here.
-                if offset > limit:
-                    raise FileError(f"{self._remote}: the session sends much more than it listed.")
-                if len(piece) < step:
-                    break
-        except AgentBayError:
-            with suppress(AgentBayError):  # the failure before it is the one to report
-                self._run_tool(DeleteFile(path=path))
-            raise
+        self._run_command(script)
+        offset, step = 0, _DIRECT_ARCHIVE_CHUNK_BYTES if self._has_direct_link else READ_CHUNK_BYTES
+        while True:
+            text = self._run_tool_with_retry(ReadFile(path=path, offset=offset, length=step, format="binary"))
+            piece = decode_base64(text)
+            sync_run_blocking(file.write, piece)
+            offset += len(piece)
+            # The session is not trusted: a file that grows for ever must not fill the disk here.
+            if offset > limit:
+                raise FileError(f"{self._remote}: the session sends much more than it listed.")
+            if len(piece) < step:
+                break
         self._run_tool(DeleteFile(path=path))
+
+    def _new_token(self) -> str:
+        self._tokens.append(secrets.token_hex(8))
+        return self._tokens[-1]
+
+    def _temporary_path(self) -> str:
+        return f"/tmp/{TEMPORARY_PREFIX}{self._new_token()}"
+
+    def discard(self) -> None:
+        """Remove what a failed transfer has left in the session, where its scripts may have been killed."""
+        script = scripts.discard_script(self._remote, self._tokens)
+        call = Shell(command=mark_internal(script), timeout_ms=int(_DISCARD_TIMEOUT_SECONDS * 1000))
+        with suppress(AgentBayError):  # the failure before it is the one to report
+            self._session._run_tool(call, timeout=_DISCARD_TIMEOUT_SECONDS)
 
     def _run_tool_with_retry(self, tool: Tool) -> str:
         """Call an idempotent tool, and again if the answer was lost."""
@@ -300,4 +312,9 @@ def transfer_tree(
     """Push or pull a directory."""
     with show_progress(f"{way} {remote}") if progress is True else nullcontext(progress or None) as tell:
         work = SyncTreeTransfer(files, Path(local), remote, gitignore_matcher(ignore), checksum, tell)
-        return work.push(delete) if way == "push" else work.pull(delete)
+        try:
+            return work.push(delete) if way == "push" else work.pull(delete)
+        except AgentBayError as error:
+            if not error.retryable:  # after a lost connection, the next transfer continues with what is there
+                work.discard()
+            raise

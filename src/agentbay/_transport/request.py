@@ -75,7 +75,9 @@ def make_direct_request(link_url: str, call: DirectToolCall) -> HttpRequest:
     """Return the request for a tool call to the session's own link."""
     url = link_url.rstrip("/")
     host, _, path = url.partition("://")[2].partition("/")
-    body = json.dumps(unstructure(call), ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(unstructure(call), ensure_ascii=False, separators=(",", ":"))
+    # Paths that are not UTF-8 have lone surrogates, which are written as JSON's own escapes.
+    body = text.encode("utf-8", "backslashreplace")
     headers = [
         (b"host", host.encode()),
         (b"content-type", b"application/json"),

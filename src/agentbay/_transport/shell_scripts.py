@@ -6,25 +6,34 @@ import shlex
 
 # A link is resolved first, since the rename would replace the link instead of the file to which it points. The new file
 # is made beside the old one, as a rename is atomic only within one file system.
-_DECODE_SCRIPT = """\
+_NAMES_SCRIPT = """\
 P={path}; S={staged}
-n=
-trap 'rm -f -- "$S" ${{n:+"$n"}}' EXIT
-command -v base64 >/dev/null || {{ echo 'the session has no base64 to decode bytes with' >&2; exit 69; }}
-case "$P" in */*) mkdir -p -- "${{P%/*}}/" || exit;; esac
-[ ! -d "$P" ] || {{ echo "$P: Is a directory" >&2; exit 21; }}
 t=$P; [ ! -L "$P" ] || t=$(readlink -f -- "$P") || exit
-case "$t" in */*) n=${{t%/*}}/;; esac
-n=$n.agentbay-{token}
+d=./; case "$t" in */*) d=${{t%/*}}/;; esac
+n=$d.agentbay-{token}
+"""
+_DISCARD_SCRIPT = """\
+rm -f -- "$S" "$n"
+"""
+_DECODE_SCRIPT = """\
+trap 'rm -f -- "$S" "$n"' EXIT
+command -v base64 >/dev/null || {{ echo 'the session has no base64 to decode bytes with' >&2; exit 69; }}
+mkdir -p -- "$d" || exit
+[ ! -d "$P" ] || {{ echo "$P: Is a directory" >&2; exit 21; }}
+[ ! -e "$t" ] || [ -f "$t" ] || {{ echo "$P: Not a regular file" >&2; exit 22; }}
 base64 -d < "$S" > "$n" || exit
 """
 # The rename would replace the permissions of the old file too.
 _REPLACE_SCRIPT = """\
-[ ! -e "$t" ] || chmod --reference="$t" -- "$n" 2>/dev/null
-mv -f -- "$n" "$t"
+place() {{ [ ! -e "$t" ] || chmod --reference="$t" -- "$n" 2>/dev/null; mv -f -- "$n" "$t"; }}
 """
 _APPEND_SCRIPT = """\
-cat -- "$n" >> "$t"
+place() {{ cat -- "$n" >> "$t"; }}
+"""
+# The lock on the directory is the one that the file tools of the local runtime take for edits and appends.
+_LOCK_SCRIPT = """\
+command -v flock >/dev/null && [ -r "$d" ] || {{ place; exit; }}
+{{ flock -w 10 9 || {{ echo "$P: Another change in its directory does not end" >&2; exit 75; }}; place; }} 9< "$d"
 """
 
 
@@ -38,8 +47,13 @@ def write_bytes_script(path: str, staged: str, token: str, *, append: bool) -> s
 
     It replaces the file by renaming, or appends to it, and removes the staged text.
     """
-    head = _DECODE_SCRIPT.format(path=quote_path(path), staged=shlex.quote(staged), token=token)
-    return head + (_APPEND_SCRIPT if append else _REPLACE_SCRIPT)
+    script = _NAMES_SCRIPT + _DECODE_SCRIPT + (_APPEND_SCRIPT if append else _REPLACE_SCRIPT) + _LOCK_SCRIPT
+    return script.format(path=quote_path(path), staged=shlex.quote(staged), token=token)
+
+
+def discard_script(path: str, staged: str, token: str) -> str:
+    """Return the script that removes what a killed script of `write_bytes_script` has left."""
+    return (_NAMES_SCRIPT + _DISCARD_SCRIPT).format(path=quote_path(path), staged=shlex.quote(staged), token=token)
 
 
 def quote_path(path: str) -> str:

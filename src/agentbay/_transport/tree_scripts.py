@@ -165,6 +165,16 @@ $T -T "$O.others" -C "$N" -T "$O.files" 2>/dev/null | gzip -1 > "$O"
 """
 
 
+def discard_script(root: str, tokens: Iterable[str]) -> str:
+    """Return the script that removes everything temporary with one of the tokens in its name."""
+    names = [f"{TEMPORARY_PREFIX}{token}" for token in tokens]
+    staged = " ".join(f"/tmp/{name} /tmp/{name}.*" for name in names)
+    return f"""\
+rm -rf -- {staged}
+cd -- {quote_path(root)} 2>/dev/null && rm -rf -- {" ".join(names)}
+"""
+
+
 def existing_script(root: str, staged: str) -> str:
     """Return the script that prints which of the staged names still exist."""
     return f"""\

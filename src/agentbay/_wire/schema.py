@@ -26,7 +26,8 @@ class Codec(NamedTuple):
 
 
 def _json(**options: Any) -> Codec:
-    return Codec(lambda value: json.dumps(value, **options), json.loads)
+    # Paths that are not UTF-8 have lone surrogates, which are written as JSON's own escapes.
+    return Codec(lambda value: json.dumps(value, **options).encode("utf-8", "backslashreplace").decode(), json.loads)
 
 
 def _read_bool(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 from collections.abc import Awaitable, Callable
@@ -70,7 +71,8 @@ async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
     _, data = await sandbox.run_file_operation(operations.ReadFile(tool.path, tool.offset, length + more))
     if not tool.length and len(data) > length:
         return error_result(
-            f"The rest of {tool.path} is more than {_MAX_READ_BYTES >> 20} MiB; read it with offset and length"
+            f"The rest of {tool.path} is more than {_MAX_READ_BYTES >> 20} MiB, which one answer cannot hold. Give the "
+            "tool offset and length, or copy the file: with pull, download_file or a command"
         )
     if tool.format == "binary":
         return text_result(base64_text(data[:length]))
@@ -165,7 +167,14 @@ async def delete_file(sandbox: Sandbox, tool: DeleteFile) -> ToolReply:
 @tool_handler(MoveFile)
 @_errors_as_results("move file")
 async def move_file(sandbox: Sandbox, tool: MoveFile) -> ToolReply:
-    await sandbox.run_file_operation(operations.MovePath(tool.source, tool.destination))
+    try:
+        await sandbox.run_file_operation(operations.MovePath(tool.source, tool.destination))
+    except FileOperationFailed as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Measured beforehand: a copy that exceeds the session's disk would be killed, and leave what it has written.
+        room = await sandbox.watchdog.measure_room()
+        await sandbox.run_file_operation(operations.MoveAcross(tool.source, tool.destination, room))
     return text_result(_SUCCESS_TEXT)
 
 

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from agentbay.local.sandbox.inside import file_operations, process_tree
+from agentbay.local.sandbox.inside.operation_context import OperationContext, resolve_path
 from agentbay.local.sandbox.shared import ipc, proc_fs, syscalls
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo, SandboxConfig
@@ -144,7 +145,7 @@ class InitProcess:
 
     def _run_command(self, message: Message, fds: list[int]) -> None:
         environment = self._environment | message["env"] | {_COMMAND_ID_VARIABLE: str(message["id"])}
-        cwd = file_operations.resolve_path(message["cwd"] or "", self._home)
+        cwd = resolve_path(message["cwd"] or "", self._home)
         try:
             pid = _spawn(message["argv"], cwd, environment, _streams(fds))
         except NotStarted as failure:
@@ -156,7 +157,7 @@ class InitProcess:
     def _open_terminal(self, message: Message) -> None:
         """Start a command in a terminal and send the terminal's driving side."""
         environment = self._environment | message["env"] | {_COMMAND_ID_VARIABLE: str(message["id"])}
-        cwd = file_operations.resolve_path(message["cwd"] or "", self._home)
+        cwd = resolve_path(message["cwd"] or "", self._home)
         try:
             with _open_pty(message["cols"], message["rows"]) as (master, name):
                 pid = _spawn(message["argv"], cwd, environment, _pty_file_actions(name))
@@ -227,7 +228,7 @@ class InitProcess:
         if pid == 0:
             # The pipe is shared with process 1, which signals of this child must not wake.
             signal.set_wakeup_fd(-1)
-            context = file_operations.OperationContext(self._home, input_fd, output_fd)
+            context = OperationContext(self._home, input_fd, output_fd)
             file_operations.run_operation(message["operation"], message["fields"], context)
         self._request_ids_by_pid[pid] = message["id"]
         self._file_operation_pids.add(pid)

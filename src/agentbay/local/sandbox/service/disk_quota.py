@@ -126,6 +126,15 @@ class DiskQuota:
         self._reserved_since += size
         return True
 
+    async def measure_room(self, proc: int) -> int:
+        """Measure, and return how many bytes may still be written."""
+        self._free, self._min_free = _free_space(self._root)
+        room = self._free - self._min_free
+        if self._limit is not None:
+            await self._measure(proc)
+            room = min(room, self._limit - self._used)
+        return max(room, 0)
+
     def _estimate(self) -> int:
         return self._used + self._reserved_since
 

@@ -116,6 +116,10 @@ class ResourceWatchdog:
         if isinstance(request, WriteFile) and not await self._disk.try_reserve(size, self._proc):
             raise FileOperationFailed(errno.ENOSPC, f"No space left on device: {self._disk.reason}", request.path)
 
+    async def measure_room(self) -> int:
+        """Measure how many bytes the session may still write to its disk."""
+        return await self._disk.measure_room(self._proc)
+
     def _check(self) -> None:
         self._timer = None
         pids = self._pids()

@@ -23,6 +23,16 @@ _MAX_ATTEMPTS = 1000  # against a process that keeps changing it
 
 
 @contextmanager
+def open_path(path: str) -> Iterator[int]:
+    """Open a directory by its path, in which links are followed, to work on its entries."""
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # unlike reading, this needs no permission
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
 def open_directory(top: int, parts: Sequence[str], make: Callable[[str, int], None] | None = None) -> Iterator[int]:
     """Open the directory `parts` below `top`.
 

@@ -233,11 +233,23 @@ class RemovePath(FileRequest[PathReply]):
 class MovePath(FileRequest[PathReply]):
     """Rename a path.
 
-    Across file systems, copy and remove it.
+    It fails with EXDEV if the target is on another file system, as home, /tmp and each mounted context are.
     """
 
     source: str
     target: str
+
+
+class MoveAcross(FileRequest[PathReply]):
+    """Move a path to another file system, all of it or nothing.
+
+    Attributes:
+        room: The bytes that the copy may take, or None for any number.
+    """
+
+    source: str
+    target: str
+    room: int | None = None
 
 
 class SearchTree(FileRequest[SearchReply]):

@@ -1,0 +1,130 @@
+"""The file operations that change the content of a file: writing and editing."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agentbay.local.sandbox.inside.change_lock import lock_for_change
+from agentbay.local.sandbox.inside.operation_context import (
+    CHUNK_BYTES,
+    OPEN_FLAGS,
+    OperationContext,
+    open_regular,
+    raise_os_error,
+    require_regular,
+)
+from agentbay.local.sandbox.inside.tree_operations import file_fingerprint
+from agentbay.local.sandbox.shared import ipc
+from agentbay.local.sandbox.shared.dirfd import TEMPORARY_PREFIX
+from agentbay.local.sandbox.shared.fd_io import write_all
+from agentbay.local.sandbox.shared.file_protocol import EditFile, EditReply, WriteFile, WriteReply
+
+_MAX_DIFF_BYTES = 2 << 20  # bytes of a file whose change is shown: comparing lines takes more than linear time
+
+
+def _make_parents(path: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except FileExistsError as error:  # a file stands where a directory should, which "File exists" would not tell
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
+
+
+def write_file(request: WriteFile, context: OperationContext) -> WriteReply:
+    """Replace a file, or append to it, and make the directories above it."""
+    # A rename replaces a link itself, so the file that the link leads to is named here.
+    path = os.path.realpath(context.resolve(request.path))
+    _make_parents(path)
+    try:
+        mode: int | None = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None:
+        require_regular(mode, path)
+    if request.append:
+        with lock_for_change(path):
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
+            size = _copy(context.input_fd, fd, sync=request.sync)
+    else:
+        size = _replace(path, context.input_fd, None if mode is None else stat.S_IMODE(mode), sync=request.sync)
+    return WriteReply(path=path, written=size, created=mode is None)
+
+
+def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
+    """Write a temporary file, rename it to `path`, and return its size."""
+    # The lock is taken for the rename only: input may come slowly, and other changes would wait for it.
+    with _temporary_copy(path, source, mode, sync=sync) as (temporary, size), lock_for_change(path):
+        os.rename(temporary, path)
+    return size
+
+
+@contextmanager
+def _temporary_copy(path: str, source: int, mode: int | None, *, sync: bool) -> Iterator[tuple[str, int]]:
+    """Yield name and size of a temporary file beside `path`."""
+    # In the same directory, because rename is atomic only within a file system.
+    temporary = os.path.join(os.path.dirname(path), TEMPORARY_PREFIX + os.urandom(8).hex())
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        # the caller knows nothing of the temporary name
+        raise_os_error(error.errno or errno.EIO, path, error.strerror or "")
+    try:
+        size = _copy(source, fd, sync=sync)
+        if mode is not None:
+            os.fchmod(fd, mode)
+        yield temporary, size
+    except OSError as error:
+        os.unlink(temporary)
+        raise_os_error(error.errno or errno.EIO, path, error.strerror or "")
+
+
+def _copy(source: int, target: int, *, sync: bool = False) -> int:
+    size = 0
+    while chunk := os.read(source, CHUNK_BYTES):
+        write_all(target, chunk)
+        size += len(chunk)
+    if sync:
+        os.fsync(target)
+    return size
+
+
+def edit_file(request: EditFile, context: OperationContext) -> EditReply:
+    """Replace texts in a file, all of them or none."""
+    path = os.path.realpath(context.resolve(request.path))
+    edits: list[list[str]] = json.loads(context.read_input())
+    with lock_for_change(path):
+        before, after = _apply_edits(path, edits, dry_run=request.dry_run)
+    return EditReply(path=path, diff=_diff(path, before, after))
+
+
+def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool) -> tuple[bytes, bytes]:
+    """Edit a file, and return its content before and after."""
+    with open(open_regular(path), "rb") as file:
+        status = os.fstat(file.fileno())
+        before = file.read()
+    after = before
+    for old, new in edits:
+        if old.encode() not in after:
+            raise_os_error(errno.EINVAL, path, f"The file does not hold the text to be replaced: {old!r:.200}")
+        after = after.replace(old.encode(), new.encode(), 1)
+    if not dry_run and after != before:
+        source = ipc.make_memfd(after)
+        with _temporary_copy(path, source, stat.S_IMODE(status.st_mode), sync=False) as (temporary, _):
+            # programs of the session do not know the lock: an edit must not undo what they have written
+            if file_fingerprint(os.stat(path)) != file_fingerprint(status):
+                raise_os_error(errno.EBUSY, path, "The file was changed while it was edited; edit it again")
+            os.rename(temporary, path)
+    return before, after
+
+
+def _diff(path: str, before: bytes, after: bytes) -> str:
+    if max(len(before), len(after)) > _MAX_DIFF_BYTES:
+        return ""
+    old, new = (text.decode("utf-8", "replace").splitlines(keepends=True) for text in (before, after))
+    lines = difflib.unified_diff(old, new, path, path)
+    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)

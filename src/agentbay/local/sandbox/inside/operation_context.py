@@ -1,0 +1,84 @@
+"""What every file operation needs: paths, input and output, and opening without surprises."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NoReturn
+
+from agentbay.local.sandbox.shared import dirfd
+from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
+
+CHUNK_BYTES = 1 << 20
+OPEN_FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not block, nor a terminal become ours
+
+
+class OperationContext:
+    """Where relative paths start, where the input comes from and the payload goes."""
+
+    def __init__(self, home: str, input_fd: int, output_fd: int) -> None:
+        self._home, self.input_fd, self.output_fd = home, input_fd, output_fd
+
+    def resolve(self, path: str) -> str:
+        """Return `path` as an absolute one."""
+        if not path:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return resolve_path(path, self._home)
+
+    def read_input(self) -> bytes:
+        """Read the whole input."""
+        return b"".join(iter(lambda: os.read(self.input_fd, CHUNK_BYTES), b""))
+
+    def is_own_disk(self, directory: int) -> bool:
+        """Return whether a directory counts to the session's disk, as home and /tmp do and mounted contexts do not."""
+        with dirfd.open_path(self._home) as home, dirfd.open_path("/tmp") as temporary:
+            return mount_id(directory) in (mount_id(home), mount_id(temporary))
+
+
+def mount_id(fd: int) -> bytes:
+    """Return what identifies the mount of a directory.
+
+    Its device does not: several mounts may show directories of one file system.
+    """
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return next(line for line in file if line.startswith(b"mnt_id:"))
+
+
+def resolve_path(path: str, home: str) -> str:
+    """Return an absolute path.
+
+    Relative ones, `~` and the home that clients know start at `home`.
+    """
+    if path == CLIENT_HOME or path.startswith(CLIENT_HOME + "/"):
+        return home + path.removeprefix(CLIENT_HOME)
+    return os.path.join(home, path[2:] if path == "~" or path.startswith("~/") else path)
+
+
+def raise_os_error(code: int, path: str, reason: str = "") -> NoReturn:
+    """Raise the OSError of a code, with a reason of our own if the system's says too little."""
+    raise OSError(code, reason or os.strerror(code), path)
+
+
+def require_regular(mode: int, path: str) -> None:
+    """Raise OSError for what is no regular file."""
+    if stat.S_ISDIR(mode):
+        raise_os_error(errno.EISDIR, path)
+    if not stat.S_ISREG(mode):
+        raise_os_error(errno.EINVAL, path, "Not a regular file")
+
+
+def open_regular(path: str) -> int:
+    """Open a regular file for reading, and nothing else.
+
+    Raises:
+        OSError: It is something else, which opening must neither wait for nor change.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | OPEN_FLAGS)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise_os_error(errno.EINVAL, path, "Not a regular file")
+        raise
+    require_regular(os.fstat(fd).st_mode, path)
+    return fd

@@ -1,0 +1,66 @@
+"""Transfers for which a session's disk has no room: they fail, and leave nothing that takes room."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentbay import AgentBay, AgentBayError, Config, Session
+from tests.local.raw import KEY, Child
+
+CONTENT = random.Random(1).randbytes(48 << 20)
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    child = Child(["-m", "agentbay.local", "--session-disk", "80MiB"])
+    try:
+        with AgentBay(KEY, cfg=Config(endpoint=child.url)) as bay, bay.session() as made:
+            yield made
+    finally:
+        child.release()
+
+
+def check_usable(session: Session) -> None:
+    """Check that nothing is left of what failed, and that there is room again."""
+    assert session.command.run("find / -name '.agentbay-*' 2>/dev/null").stdout == ""
+    session.file_system.write_file("small", "x").unwrap()
+
+
+def test_bytes(session: Session):
+    """A write of bytes is made of parts, which are removed even if the command that joins them is killed."""
+    for mode in "overwrite", "append":
+        for _ in range(2):
+            if session.file_system.write_file("model", CONTENT, mode):
+                assert session.file_system.get_file_info("model").size == len(CONTENT)
+            session.command.run("rm -f model")
+            check_usable(session)
+
+
+def test_push_and_pull(session: Session, tmp_path: Path):
+    """The archive of a push is removed, whether its unpacking is killed or what it packs."""
+    (tmp_path / "model").write_bytes(CONTENT)
+    for _ in range(2):
+        try:
+            session.file_system.push(tmp_path, "pushed")
+        except AgentBayError:
+            session.command.run("rm -rf pushed")
+        else:
+            with pytest.raises(AgentBayError, match="disk"):
+                session.file_system.pull("pushed", tmp_path / "back")
+            session.command.run("rm -rf pushed")
+        check_usable(session)
+
+
+def test_move(session: Session):
+    """A move to another file system is refused before anything is copied."""
+    session.command.run("mkdir tree; head -c 48000000 /dev/zero | tr '\\0' x > tree/large").check()
+    moved = session.file_system.move_file("tree", "/tmp/tree")
+    assert "No space left on device" in moved.error_message
+    assert session.command.run("ls tree; ls -A /tmp | grep -v X11").stdout == "large\n"
+    session.command.run("truncate -s 1000 tree/large").check()
+    session.file_system.move_file("tree", "/tmp/tree").unwrap()
+    check_usable(session)
