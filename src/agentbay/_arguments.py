@@ -335,7 +335,7 @@ class ArgumentCheck:
         self._takes_any = False
 
     def use_rules(self, rules: Mapping[str, Rule | None], paths: Sequence[str]) -> None:
-        """Set rules that go before those of the parameters' names, and which parameters are paths in a session."""
+        """Set the rules of some parameters, and which ones are paths in a session."""
         self._rules, self._paths = rules, paths
 
     @property

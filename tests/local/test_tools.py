@@ -32,7 +32,7 @@ def test_shell(wire: Wire, session: str):
 
 
 def test_reading_a_huge_file(wire: Wire, session: str):
-    """A file that no answer can hold is refused, and the refusal names ways for callers of the tool and of the client."""
+    """The refusal of a file that no answer can hold names ways that are there."""
     wire.sh(session, "truncate -s 257M huge")
     text = failure(wire, session, "read_file", path="huge")
     assert "256 MiB" in text

@@ -250,7 +250,7 @@ class SyncTreeTransfer:
         return f"/tmp/{TEMPORARY_PREFIX}{self._new_token()}"
 
     def discard(self) -> None:
-        """Remove what a failed transfer has left in the session, where its scripts may have been killed."""
+        """Remove what the killed scripts of a failed transfer have left."""
         script = scripts.discard_script(self._remote, self._tokens)
         call = Shell(command=mark_internal(script), timeout_ms=int(_DISCARD_TIMEOUT_SECONDS * 1000))
         with suppress(AgentBayError):  # the failure before it is the one to report

@@ -166,7 +166,7 @@ $T -T "$O.others" -C "$N" -T "$O.files" 2>/dev/null | gzip -1 > "$O"
 
 
 def discard_script(root: str, tokens: Iterable[str]) -> str:
-    """Return the script that removes everything temporary with one of the tokens in its name."""
+    """Return the script that removes temporary files by the tokens in their names."""
     names = [f"{TEMPORARY_PREFIX}{token}" for token in tokens]
     staged = " ".join(f"/tmp/{name} /tmp/{name}.*" for name in names)
     return f"""\

@@ -23,7 +23,7 @@ def move_path(request: MovePath, context: OperationContext) -> PathReply:
 
 
 def move_across(request: MoveAcross, context: OperationContext) -> PathReply:
-    """Move a file or a directory to another file system, all of it or nothing.
+    """Move a path to another file system, all of it or nothing.
 
     The copy is made under a temporary name. Then the source is renamed to one, so that nothing is added to it any more,
     and the copy gets its name only if the source is still what was copied.
@@ -76,7 +76,7 @@ def _check_replaceable(name: str, above: int, path: str, *, is_directory: bool) 
 
 
 class _SourceTree:
-    """A file or a directory with all below it, as it was at the beginning.
+    """A file, or a directory with all below it, before the move.
 
     Attributes:
         is_directory: Whether it is a directory.
@@ -100,7 +100,7 @@ class _SourceTree:
         self._facts = self._look(name)
 
     def has_changed(self, name: str) -> bool:
-        """Return whether the tree, which has another name by now, is not what it was."""
+        """Return whether the tree, by another name, is not what it was."""
         return self._look(name) != self._facts
 
     def _look(self, name: str) -> dict[str, tuple[int, ...]]:

@@ -31,7 +31,10 @@ class OperationContext:
         return b"".join(iter(lambda: os.read(self.input_fd, CHUNK_BYTES), b""))
 
     def is_own_disk(self, directory: int) -> bool:
-        """Return whether a directory counts to the session's disk, as home and /tmp do and mounted contexts do not."""
+        """Return whether a directory counts to the session's disk.
+
+        Home and /tmp do, mounted contexts do not.
+        """
         with dirfd.open_path(self._home) as home, dirfd.open_path("/tmp") as temporary:
             return mount_id(directory) in (mount_id(home), mount_id(temporary))
 
@@ -56,7 +59,7 @@ def resolve_path(path: str, home: str) -> str:
 
 
 def raise_os_error(code: int, path: str, reason: str = "") -> NoReturn:
-    """Raise the OSError of a code, with a reason of our own if the system's says too little."""
+    """Raise the OSError of a code."""
     raise OSError(code, reason or os.strerror(code), path)
 
 

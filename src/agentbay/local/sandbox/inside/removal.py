@@ -15,7 +15,7 @@ _MAX_ATTEMPTS = 1000  # against a program that keeps adding entries to a directo
 
 
 def remove_path(request: RemovePath, context: OperationContext) -> PathReply:
-    """Remove a file or a link, or a directory with all that is in it."""
+    """Remove a file or a link, or a directory with its content."""
     path = context.resolve(request.path)
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         os.unlink(path)
@@ -134,7 +134,7 @@ class _Removal:
         self.names.pop()
 
     def _move_up(self, child: str) -> None:
-        """Move a directory that lies too deep to the top of those that are being removed.
+        """Move a directory that lies too deep to the top.
 
         Each level takes a descriptor, and programs of the session choose the depth.
         """

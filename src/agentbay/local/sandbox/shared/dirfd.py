@@ -24,7 +24,10 @@ _MAX_ATTEMPTS = 1000  # against a process that keeps changing it
 
 @contextmanager
 def open_path(path: str) -> Iterator[int]:
-    """Open a directory by its path, in which links are followed, to work on its entries."""
+    """Open a directory by its path, in which links are followed.
+
+    The descriptor serves for work on its entries, not for listing them.
+    """
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # unlike reading, this needs no permission
     try:
         yield fd
