@@ -6,14 +6,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from agentbay._local_tree import scan_tree
-from agentbay._transport.tree_plan import gitignore_matcher
+from agentbay._transport.ignore_rules import gitignore_matcher
 
 FILES = [
     "a", "a.pyc", "aXb", "a.b", "abc", "ac", "cx", "[a-c]x", "d/a", "d/e/a", "d/e/a.pyc", "d/#note", "#note", "!bang",
     "-", "sp ace", "trail ", "x/d/a", "x/a", "y.pyc/x", "src/node_modules/p.js", "node_modules/src/q.js", "new\nline/a",
-    "a\n",
+    "a\n", "7y", "]z", "\\]z", "-x", "e.log", "e.log\r", "und", "ünd", "tab\t", "à",
 ]  # fmt: skip
 
 
@@ -35,12 +36,11 @@ def kept_by_git(tree: Path, patterns: list[str]) -> set[str]:
     paths = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if ".git" not in path.parts}
     git = subprocess.run(
         ["git", "-C", tree, "check-ignore", "--no-index", "-z", "--stdin"],
-        input="\0".join(sorted(paths)),
+        input="\0".join(sorted(paths)).encode(),
         capture_output=True,
-        text=True,
     )
     assert git.returncode in (0, 1), git.stderr
-    return paths - set(git.stdout.split("\0"))
+    return paths - set(git.stdout.decode().split("\0"))
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,32 @@ def kept_by_git(tree: Path, patterns: list[str]) -> set[str]:
         ["*"], ["*/"], ["/*"], ["**"], ["**/"], ["d/**/"], ["d/**/a"], ["d/"], ["a/"], ["empty"], ["empty/"],
         ["# a comment"], ["\\#note"], ["\\!bang"], ["#note"], [""], ["/"], ["!"], ["\\"], ["[]-]"], ["\\a"],
         ["a "], ["trail\\ "], ["sp ace"], ["*", "!*/", "!*.pyc"], ["d/**", "!d/e/"], ["d/**", "!d/e/", "!d/e/a"],
+        ["[[:digit:]]y"], ["[![:digit:]]y"], ["[[:alpha:][:punct:]]"], ["[[:nothing:]]"], ["[[:digit:"], ["[a-c"],
+        ["[\\]]z"], ["[]]z"], ["[c-a]x"], ["[a\\-c]x"], ["d[/]a"], ["/[ad/]"], ["d[!a]a"], ["*.log\r"], ["trail\\  "], ["?nd"],
+        ["[ü]nd"], ["tab\t"], ["tab"], ["a\n*.pyc"],
         ["node_modules/", "!src/"], ["d/", "!d/a"], ["!a", "a"], ["a", "!d/**"], ["a", "!/a"], ["*.pyc", "!y*"],
     ],
     ids=" ".join,
 )  # fmt: skip
 def test_rules_are_gits(tree: Path, patterns: list[str]) -> None:
     """A directory is read without what git ignores there."""
+    check_kept(tree, patterns)
+
+
+PARTS = [
+    *"ab7-][\\^!*?/ \t#dezy", "**", "[[:digit:]]", "[![:alnum:]]", "[!a]", "[^a-z]", "[a-c]", "[]-]", "[[:space:]]",
+    "[\\]]", "[a\\-z]", "[[:x:]]", "[a/]", "[:", "\\ ", "ü", "à",
+]  # fmt: skip
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), min_size=1, max_size=5).map("".join), min_size=1, max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_any_rules_are_gits(tree: Path, patterns: list[str]) -> None:
+    """Rules made of anything are read as git reads them."""
+    check_kept(tree, patterns)
+
+
+def check_kept(tree: Path, patterns: list[str]) -> None:
     ignored = gitignore_matcher(patterns)
     scan = scan_tree(tree, lambda path, is_directory: path == ".git" or ignored(path, is_directory), digests=False)
     kept = set(scan.entries)

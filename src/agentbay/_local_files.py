@@ -17,6 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ._regular_files import open_regular
 from .errors import FileError
 
 BLOCK_BYTES = 1 << 20  # read or written at once
@@ -62,7 +63,7 @@ class LocalSource:
         with _map_os_errors(self.path), self._lock:
             # A late call in the thread of a cancelled task must not open the file again after close().
             if self._file is None and not self._closed:
-                self._file = self.path.open("rb")
+                self._file = open_regular(self.path)
             if self._file is not None:
                 self._file.seek(0)
         # Compared with an ETag, not for security: without the flag, Python in FIPS mode refuses MD5.

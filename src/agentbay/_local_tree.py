@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
+from ._regular_files import open_regular
 from ._transport.tree_plan import KIND_DIRECTORY, KIND_FILE, KIND_LINK, TreeEntry, TreeScan, iter_parents
 from .errors import FileError
 from .models.tree import TreeProgress
@@ -72,7 +73,7 @@ def _add_digests(root: Path, scan: TreeScan) -> None:
     for path, entry in list(scan.entries.items()):
         if entry.kind == KIND_FILE:
             try:
-                with open(root / path, "rb", opener=_open_at_once) as file:
+                with open_regular(root / path) as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
             except FileNotFoundError:
                 del scan.entries[path]
@@ -80,11 +81,6 @@ def _add_digests(root: Path, scan: TreeScan) -> None:
             except OSError as error:
                 raise FileError(f"{root / path}: {error.strerror or error}") from error
             scan.entries[path] = entry._replace(digest=digest)
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # A FIFO that takes a file's place would otherwise block until its other end is opened.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 class Archive:
@@ -149,13 +145,8 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> bool:
             member.type, member.linkname = tarfile.SYMTYPE, str(local.readlink())
             archive.addfile(member)
         else:
-            with open(local, "rb", opener=_open_at_once) as file:
-                # Of the open descriptor, since something else may have taken the place of the file after lstat
-                # (TOCTOU).
-                opened = os.fstat(file.fileno())
-                if not stat.S_ISREG(opened.st_mode):
-                    raise FileError(f"{local} is not a file any more.")
-                member.size = opened.st_size
+            with open_regular(local) as file:
+                member.size = os.fstat(file.fileno()).st_size
                 archive.addfile(member, file)
     except FileNotFoundError:
         return False

@@ -177,6 +177,18 @@ async def test_bodies(session: AsyncSession, web: httpx.AsyncClient) -> None:
     assert (await web.get(url + "large")).content == b"x" * (8 << 20)
 
 
+async def test_a_body_that_nobody_reads(session: AsyncSession, web: httpx.AsyncClient) -> None:
+    """A program that does not read what is sent to it is given up."""
+    idle = "import socket, time\ns = socket.create_server(('127.0.0.1', 30102))\nopen('idle', 'w')\ntime.sleep(600)"
+    await session.file_system.write_file("idle.py", idle)
+    await session.command.run("python3 idle.py > /dev/null 2>&1 &")
+    while not (await session.command.run("test -e idle")).success:
+        await async_sleep(0.05)
+    answer = await web.post(await link(session, 30102), content=bytes(32 << 20))
+    assert answer.status_code == 502
+    assert "it read nothing of the request for 10 s" in answer.text
+
+
 async def test_answers(session: AsyncSession, web: httpx.AsyncClient) -> None:
     """Redirects stay within the link, and a broken answer is seen as one."""
     url = await link(session)

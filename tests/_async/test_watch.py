@@ -102,6 +102,19 @@ async def test_watch_loses_nothing_at_its_start(session: AsyncSession) -> None:
         assert [change async for change in changes] == []
 
 
+@pytest.mark.parametrize("path", [".", "./plain//x/.", "plain/y/../x", "~/plain/x/"])
+async def test_paths_of_events_are_plain(session: AsyncSession, path: str) -> None:
+    """Events and searches tell paths as every other call does, however the directory was named."""
+    files = session.file_system
+    await session.command.run("rm -rf plain; mkdir -p plain/x plain/y")
+    async with files.watch(path) as changes:
+        await files.write_file("plain/x/new", "1")
+        async for change in changes:
+            assert change.path == "/home/wuying/plain/x/new"
+            break
+    assert (await files.search_files(path, "new")).matches == ["/home/wuying/plain/x/new"]
+
+
 async def test_watches_of_one_directory(session: AsyncSession) -> None:
     """Several watches of one directory each get every change."""
     files = session.file_system

@@ -178,6 +178,18 @@ def test_bodies(session: Session, web: httpx.Client) -> None:
     assert (web.get(url + "large")).content == b"x" * (8 << 20)
 
 
+def test_a_body_that_nobody_reads(session: Session, web: httpx.Client) -> None:
+    """A program that does not read what is sent to it is given up."""
+    idle = "import socket, time\ns = socket.create_server(('127.0.0.1', 30102))\nopen('idle', 'w')\ntime.sleep(600)"
+    session.file_system.write_file("idle.py", idle)
+    session.command.run("python3 idle.py > /dev/null 2>&1 &")
+    while not (session.command.run("test -e idle")).success:
+        sync_sleep(0.05)
+    answer = web.post(link(session, 30102), content=bytes(32 << 20))
+    assert answer.status_code == 502
+    assert "it read nothing of the request for 10 s" in answer.text
+
+
 def test_answers(session: Session, web: httpx.Client) -> None:
     """Redirects stay within the link, and a broken answer is seen as one."""
     url = link(session)

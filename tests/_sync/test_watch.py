@@ -103,6 +103,19 @@ def test_watch_loses_nothing_at_its_start(session: Session) -> None:
         assert [change for change in changes] == []
 
 
+@pytest.mark.parametrize("path", [".", "./plain//x/.", "plain/y/../x", "~/plain/x/"])
+def test_paths_of_events_are_plain(session: Session, path: str) -> None:
+    """Events and searches tell paths as every other call does, however the directory was named."""
+    files = session.file_system
+    session.command.run("rm -rf plain; mkdir -p plain/x plain/y")
+    with files.watch(path) as changes:
+        files.write_file("plain/x/new", "1")
+        for change in changes:
+            assert change.path == "/home/wuying/plain/x/new"
+            break
+    assert (files.search_files(path, "new")).matches == ["/home/wuying/plain/x/new"]
+
+
 def test_watches_of_one_directory(session: Session) -> None:
     """Several watches of one directory each get every change."""
     files = session.file_system

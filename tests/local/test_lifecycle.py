@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ import pytest
 import websockets.exceptions
 from websockets.sync.client import connect
 
-from agentbay.errors import ConflictError
+from agentbay.errors import ConflictError, ServerError
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
 from agentbay.local.sandbox.shared.file_protocol import WriteFile
 from agentbay.local.sessions.lifecycle import Lifecycle, SessionState
@@ -68,6 +70,66 @@ async def test_pause_during_an_operation(tmp_path: Path):
         with pytest.raises(ConflictError) as refused:
             await write_when_paused()
         assert refused.value.code == "IncorrectStatus.Session"
+    finally:
+        await sandboxes.close()
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """Let nothing be opened in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.anyio
+async def test_transitions_that_fail(tmp_path: Path):
+    """A pause or resumption that fails or is cancelled leaves the session in the state before, and usable."""
+    sandboxes = await SandboxManager.start()
+    try:
+        session = Session(directory=tmp_path, session_id="s", image_id="i", labels={}, lifetime=Lifetime())
+        sandbox = await sandboxes.create(SandboxSpec(root=tmp_path))
+        session.start(sandbox)
+        counting = asyncio.ensure_future(sandbox.run(["bash", "-c", "while :; do echo x >> count; done"]))
+
+        async def check_running() -> None:
+            assert session.lifecycle.state is SessionState.RUNNING
+            assert (await sandbox.run(["echo", "fine"])).stdout == b"fine\n"
+
+        session.lifecycle.transition_to(SessionState.PAUSING)
+        with no_descriptors_left(), pytest.raises(ServerError, match="Too many open files"):
+            await session.pause()
+        await check_running()
+
+        cancelled = 0
+        while not cancelled:  # a machine at rest may freeze so fast that nothing is left to cancel
+            session.lifecycle.transition_to(SessionState.PAUSING)
+            pausing = asyncio.ensure_future(session.pause())
+            await asyncio.sleep(0)
+            pausing.cancel()
+            await asyncio.wait([pausing])
+            cancelled += pausing.cancelled()
+            if not pausing.cancelled():
+                assert session.lifecycle.state is SessionState.PAUSED
+                session.lifecycle.transition_to(SessionState.RESUMING)
+                await session.resume()
+        await check_running()
+
+        session.lifecycle.transition_to(SessionState.PAUSING)
+        await session.pause()
+        session.lifecycle.transition_to(SessionState.RESUMING)
+        with no_descriptors_left(), pytest.raises(ServerError, match="Too many open files"):
+            await session.resume()
+        assert session.lifecycle.state is SessionState.PAUSED
+        session.lifecycle.transition_to(SessionState.RESUMING)
+        await session.resume()
+        await check_running()
+        counting.cancel()
     finally:
         await sandboxes.close()
 

@@ -105,6 +105,34 @@ def test_large_frames(wire: Wire, session: str) -> None:
             until_closed(made, "x" * (65 << 20))
 
 
+def test_cancels_among_many_requests(wire: Wire, session: str) -> None:
+    """A cancel is heard while as many requests run as may, and others wait."""
+
+    def say(frame_id: str, **data: Any) -> str:
+        return json.dumps({"invocationId": frame_id, "source": "SDK", "target": "wuying_codespace", "data": data})
+
+    def run(code: str) -> dict[str, Any]:
+        return {
+            "method": "run_code",
+            "mode": "stream",
+            "params": {"code": code, "language": "python", "timeoutS": 3600},
+        }
+
+    with talking(wire, session) as made:
+        made.send(say("sleeper", **run("import time; time.sleep(3600)")))
+        others = [f"other {number}" for number in range(300)]  # more than 256, so that some wait
+        for other in others:
+            made.send(say(other, **run("1")))
+        made.send(say(others[-1], method="run_code", mode="stream", phase="cancel"))
+        made.send(say("sleeper", method="run_code", mode="stream", phase="cancel"))
+        left = set(others[:-1])
+        while left:
+            frame = json.loads(made.recv(PATIENCE))
+            if frame["data"].get("phase") == "end":
+                left.remove(frame["invocationId"])
+        assert "no method" in ask(made, "PTY_SERVER", method="x")["error"]
+
+
 def test_terminal_limit(wire: Wire, session: str) -> None:
     """Running terminals are limited, and ended ones are forgotten, the oldest first."""
     with talking(wire, session) as made:

@@ -21,6 +21,7 @@ from .._transport import tree_scripts as scripts
 from .._transport.command import read_command_result
 from .._transport.deadline import Deadline
 from .._transport.files import READ_CHUNK_BYTES, WRITE_CHUNK_BYTES, decode_base64
+from .._transport.ignore_rules import gitignore_matcher
 from .._transport.poll import poll_delays
 from .._transport.tree_plan import (
     KIND_DIRECTORY,
@@ -28,7 +29,6 @@ from .._transport.tree_plan import (
     TransferPlan,
     TreeEntry,
     TreeScan,
-    gitignore_matcher,
     iter_parents,
     plan_transfer,
     topmost,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -220,38 +219,3 @@ def _batches(paths: Iterable[str], tree: Tree) -> Iterator[list[str]]:
         size += tree[path].size
     if batch:
         yield batch
-
-
-def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
-    """Return a function that tells whether git would ignore a path.
-
-    It judges the path alone: the caller leaves out everything below an ignored directory. A rule that git cannot read
-    matches nothing.
-
-    Args:
-        patterns: Lines of a `.gitignore` file.
-    """
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # here, so that importing agentbay stays quick
-
-    rules: list[tuple[re.Pattern[str], bool]] = []
-    for pattern in patterns:
-        # pathspec's own matcher also judges paths by their parents, so that `!src/` would take back all below src/.
-        with suppress(ValueError, re.error):
-            regex, ignores = GitIgnoreSpecPattern.pattern_to_regex(_LAST_STARS.sub(_spell_out_stars, pattern))
-            if regex is not None:
-                # Reversed, since in git the last rule that matches decides.
-                rules.insert(0, (re.compile(regex, re.DOTALL), bool(ignores)))
-
-    def ignored(path: str, is_directory: bool) -> bool:
-        name = f"{path}/" if is_directory else path
-        return next((ignores for regex, ignores in rules if regex.fullmatch(name)), False)
-
-    return ignored
-
-
-# pathspec gives these ends a regular expression for what is below; this spelling has one for the whole path.
-_LAST_STARS = re.compile(r"(?<![^/!])\*{1,2}(?=/?\s*$)")
-
-
-def _spell_out_stars(stars: re.Match[str]) -> str:
-    return "**/?*" if stars[0] == "**" else "?*"

@@ -17,6 +17,7 @@ from agentbay.local.headers import Headers
 from agentbay.local.http.asgi import ClientDisconnected, Receive, ResponseAborted, Scope, Send
 from agentbay.local.http.port_headers import request_headers, response_headers
 from agentbay.local.http.port_links import ProxyTarget
+from agentbay.local.sandbox.service.frozen_clock import FrozenClock
 from agentbay.local.sessions.session import Session
 
 _MAX_REQUESTS_PER_SESSION = 256  # under way at a time
@@ -96,7 +97,7 @@ class _RequestBody:
 
 
 async def _forward(target: ProxyTarget, scope: Scope, body: _RequestBody, send: Send) -> None:
-    stream = _SessionStream(*await open_connection(target))
+    stream = _SessionStream(*await open_connection(target), target.session.sandbox.clock)
     origin = httpcore.Origin(b"http", b"127.0.0.1", target.port)
     connection = httpcore.AsyncHTTP11Connection(origin, stream)
     path_and_query = target.path_and_query.encode("ascii")
@@ -158,8 +159,8 @@ async def open_connection(target: ProxyTarget) -> tuple[asyncio.StreamReader, as
 class _SessionStream(httpcore.AsyncNetworkStream):
     """A connection into a session, in the form that httpcore expects."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, clock: FrozenClock) -> None:
+        self._reader, self._writer, self._clock = reader, writer, clock
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
@@ -168,11 +169,17 @@ class _SessionStream(httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(str(error)) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._writer.write(buffer)
+        draining = asyncio.ensure_future(self._writer.drain())
         try:
-            self._writer.write(buffer)
-            await self._writer.drain()
+            # A program of a paused session cannot read, so that time does not count.
+            if not await self._clock.ends_within(draining, timeout):
+                raise httpcore.WriteTimeout(f"it read nothing of the request for {timeout:g} s")
+            draining.result()
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
+        finally:
+            draining.cancel()
 
     async def aclose(self) -> None:
         self._writer.transport.abort()

@@ -20,7 +20,8 @@ from agentbay.local.sessions.session import Session
 
 _logger = logging.getLogger(__name__)
 
-_MAX_ACTIVE_REQUESTS = 256  # of one client; further frames wait, which is back pressure for the client
+_MAX_ACTIVE_REQUESTS = 256  # of one client; further ones wait
+_MAX_WAITING_REQUESTS, _MAX_WAITING_BYTES = 256, 16 << 20  # then nothing is read, which is back pressure for the client
 # These have no answer that could refuse; the kernel keeps them until the programs run again.
 _ALLOWED_WHILE_PAUSED = frozenset({"pty.input", "pty.resize"})
 _PING = {"type": "ping"}  # the heartbeat of clients in other languages
@@ -72,6 +73,9 @@ class _WebSocketConnection:
     def __init__(self, session: Session, registry: HandlerRegistry, client: WebSocketClient) -> None:
         self._session, self._registry, self._client = session, registry, client
         self._active_requests: dict[str, tuple[asyncio.Task[None], WebSocketRequest]] = {}  # by invocation id
+        # They wait here instead of in the socket, where they would hide the frame that cancels another request.
+        self._waiting_requests: dict[str, tuple[Frame, WebSocketRequest, int]] = {}
+        self._waiting_bytes = 0
 
     async def read(self, receive: Receive) -> None:
         """Read frames until the client disconnects."""
@@ -82,12 +86,13 @@ class _WebSocketConnection:
                 return
             if message["type"] == "websocket.receive":
                 await self._handle_frame(message.get("text") or message.get("bytes") or "")
-            if len(self._active_requests) >= _MAX_ACTIVE_REQUESTS:
+            while len(self._waiting_requests) >= _MAX_WAITING_REQUESTS or self._waiting_bytes >= _MAX_WAITING_BYTES:
                 tasks = [task for task, _ in self._active_requests.values()]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self, *tasks: asyncio.Future[Any]) -> None:
         """Cancel these tasks and all requests under way."""
+        self._waiting_requests.clear()
         ending: list[asyncio.Future[Any]] = [*tasks, *(task for task, _ in self._active_requests.values())]
         for task in ending:
             task.cancel()
@@ -102,19 +107,40 @@ class _WebSocketConnection:
                 _logger.warning("a frame was ignored: %s", error)
             return
         self._session.lifecycle.touch()
+        is_cancel = (frame.data or {}).get("phase") == "cancel"
         if frame.id in self._active_requests:
-            self._handle_follow_up(frame, *self._active_requests[frame.id])
-        elif (frame.data or {}).get("phase") != "cancel":  # its request may be done already
+            task, request = self._active_requests[frame.id]
+            if is_cancel:
+                task.cancel()
+            elif frame.data is not None:
+                request.follow_ups.put_nowait(frame.data)
+        elif frame.id in self._waiting_requests:
+            if is_cancel:
+                self._take_waiting(frame.id)
+            elif frame.data is not None:
+                self._waiting_requests[frame.id][1].follow_ups.put_nowait(frame.data)
+        elif not is_cancel:  # the request that it cancels may be done already
             request = WebSocketRequest(self._client, frame)
-            task = asyncio.create_task(self._run_handler(frame, request))
-            self._active_requests[frame.id] = (task, request)
-            task.add_done_callback(lambda _: self._active_requests.pop(frame.id, None))
+            if self._waiting_requests or len(self._active_requests) >= _MAX_ACTIVE_REQUESTS:
+                self._waiting_requests[frame.id] = frame, request, len(text)
+                self._waiting_bytes += len(text)
+            else:
+                self._start(frame, request)
 
-    def _handle_follow_up(self, frame: Frame, task: asyncio.Task[None], request: WebSocketRequest) -> None:
-        if frame.data is not None and frame.data.get("phase") == "cancel":
-            task.cancel()
-        elif frame.data is not None:
-            request.follow_ups.put_nowait(frame.data)
+    def _take_waiting(self, frame_id: str) -> tuple[Frame, WebSocketRequest]:
+        frame, request, size = self._waiting_requests.pop(frame_id)
+        self._waiting_bytes -= size
+        return frame, request
+
+    def _start(self, frame: Frame, request: WebSocketRequest) -> None:
+        task = asyncio.create_task(self._run_handler(frame, request))
+        self._active_requests[frame.id] = (task, request)
+        task.add_done_callback(lambda _: self._on_done(frame.id))
+
+    def _on_done(self, frame_id: str) -> None:
+        del self._active_requests[frame_id]
+        if self._waiting_requests:
+            self._start(*self._take_waiting(next(iter(self._waiting_requests))))
 
     async def _run_handler(self, frame: Frame, request: WebSocketRequest) -> None:
         try:

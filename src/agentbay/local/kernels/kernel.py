@@ -65,9 +65,12 @@ class Kernel:
             KernelFailed: It exited, or did not start in time.
         """
         ended.add_done_callback(self._on_exit)
-        if not await self._sandbox.clock.ends_within(self._ready, _START_TIMEOUT_SECONDS):
+        try:
+            if not await self._sandbox.clock.ends_within(self._ready, _START_TIMEOUT_SECONDS):
+                raise KernelFailed("it did not start in time")
+        except BaseException:  # also when nobody waits for it any more
             self.connection.close()  # at which it exits
-            raise KernelFailed("it did not start in time")
+            raise
         self._ready.result()
 
     async def execute(self, code: str, env: Mapping[str, str], timeout: float, output: ExecutionOutput) -> None:

@@ -222,9 +222,9 @@ class _KernelSlot:
             await self._kernel.kill_and_wait(because, has_successor=False)
 
     def abort(self, task: asyncio.Task[None]) -> None:
-        if self._running_task is not task:
-            task.cancel()
-        elif self._kernel is not None:
+        if self._running_task is not task or self._kernel is None or not self._kernel.alive:
+            task.cancel()  # it waits for other code, or for a kernel
+        else:
             self._kernel.abort_execution()
 
     def interrupt(self) -> bool:

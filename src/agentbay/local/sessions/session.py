@@ -132,14 +132,15 @@ class Session:
         async with self._transition_lock:
             if self.lifecycle.state is not meanwhile:  # it was deleted while this waited
                 return
+            end = failed  # whatever breaks it off, cancellation too
             try:
                 await (self.sandbox.freeze() if done is SessionState.PAUSED else self.sandbox.thaw())
-            except SandboxError as error:
-                done = failed
+                end = done
+            except (SandboxError, OSError) as error:
                 raise internal_error(f"The session could not be changed: {error}") from error
             finally:
                 if self.lifecycle.state is meanwhile:
-                    self.lifecycle.transition_to(done)
+                    self.lifecycle.transition_to(end)
         self.lifecycle.touch()
 
     async def dispose(self) -> None:

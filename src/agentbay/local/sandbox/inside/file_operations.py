@@ -7,7 +7,6 @@ The request and reply classes are those of `file_protocol`.
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any, NoReturn
 
 from agentbay.local.sandbox.inside import file_writing, moving, removal, tree_operations
 from agentbay.local.sandbox.inside.inotify_watches import InotifyWatches
-from agentbay.local.sandbox.inside.operation_context import CHUNK_BYTES, OperationContext, open_regular, raise_os_error
+from agentbay.local.sandbox.inside.operation_context import CHUNK_BYTES, OperationContext, open_regular
 from agentbay.local.sandbox.shared.dirfd import TEMPORARY_PREFIX
 from agentbay.local.sandbox.shared.fd_io import write_all
 from agentbay.local.sandbox.shared.file_protocol import (
@@ -97,9 +96,7 @@ def _read_file(request: ReadFile, context: OperationContext) -> ReadReply:
 
 
 def _snapshot_tree(request: SnapshotTree, context: OperationContext) -> SnapshotReply:
-    top = context.resolve(request.path)
-    if not _is_real_directory(os.path.realpath(top)):
-        raise_os_error(errno.ENOTDIR, top)
+    top = context.resolve_directory(request.path)
     watches = InotifyWatches(context.input_fd if request.watch else None, top)
     found: dict[str, list[int]] = {}
     for directory, directories, names in os.walk(top):
@@ -162,14 +159,8 @@ def _make_directory(request: MakeDirectory, context: OperationContext) -> PathRe
     return PathReply(path)
 
 
-def _is_real_directory(path: str) -> bool:
-    return stat.S_ISDIR(os.lstat(path).st_mode)
-
-
 def _search_tree(request: SearchTree, context: OperationContext) -> SearchReply:
-    top = context.resolve(request.path)
-    if not _is_real_directory(os.path.realpath(top)):
-        raise_os_error(errno.ENOTDIR, top)
+    top = context.resolve_directory(request.path)
     wanted = _escape_brackets(request.pattern)
     excluded = [_escape_brackets(pattern) for pattern in request.exclude]
     return SearchReply(matches=sorted(_search(top, wanted, excluded)))

@@ -26,6 +26,20 @@ class OperationContext:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return resolve_path(path, self._home)
 
+    def resolve_directory(self, path: str) -> str:
+        """Return `path` as an absolute one in its plain form, to which names are added.
+
+        Raises:
+            OSError: It is no directory.
+        """
+        absolute = self.resolve(path)
+        whole = os.path.realpath(absolute)
+        if not stat.S_ISDIR(os.stat(whole).st_mode):
+            raise_os_error(errno.ENOTDIR, absolute)
+        parts = [part for part in absolute.split("/") if part not in ("", ".")]
+        # ".." after a link cannot be taken out of the text alone.
+        return whole if ".." in parts else "/" + "/".join(parts)
+
     def read_input(self) -> bytes:
         """Read the whole input."""
         return b"".join(iter(lambda: os.read(self.input_fd, CHUNK_BYTES), b""))

@@ -43,13 +43,20 @@ class CgroupFreezer:
     async def freeze(self) -> None:
         """Return when no process of the sandbox can run.
 
+        If it fails or is cancelled, all continue.
+
         Raises:
-            SandboxError: Some process would not stop; all continue.
+            SandboxError: Some process would not stop.
         """
-        if not await cgroups.freeze(self._group):
-            raise SandboxError("a process of the sandbox would not stop")
-        alive = [pid for pid, process in proc_fs.read_process_table(self._proc).items() if not process.dead]
-        if len(alive) > self._group.process_count():  # some joined from outside, such as kernels
+        try:
+            if not await cgroups.freeze(self._group):
+                raise SandboxError("a process of the sandbox would not stop")
+            alive = [pid for pid, process in proc_fs.read_process_table(self._proc).items() if not process.dead]
+            joined = len(alive) > self._group.process_count()  # from outside, as kernels do
+        except BaseException:
+            cgroups.thaw(self._group)
+            raise
+        if joined:
             cgroups.thaw(self._group)
             signals = SignalFreezer(self._proc)
             await signals.freeze()
@@ -74,19 +81,24 @@ class SignalFreezer:
     async def freeze(self) -> None:
         """Return when no process of the sandbox can run.
 
+        If it fails or is cancelled, all continue.
+
         Raises:
-            SandboxError: Some process would not stop; all continue.
+            SandboxError: Some process would not stop.
         """
-        for _ in range(_MAX_PASSES):
-            table = proc_fs.read_process_table(self._proc)
-            running = [pid for pid, process in table.items() if not self._is_stopped(pid, process)]
-            if not running:
-                return
-            depths = process_depths(table)
-            for depth in sorted({depths[pid] for pid in running}):
-                await self._stop([pid for pid in running if depths[pid] == depth])
-        await self.thaw()
-        raise SandboxError("a process of the sandbox would not stop")
+        try:
+            for _ in range(_MAX_PASSES):
+                table = proc_fs.read_process_table(self._proc)
+                running = [pid for pid, process in table.items() if not self._is_stopped(pid, process)]
+                if not running:
+                    return
+                depths = process_depths(table)
+                for depth in sorted({depths[pid] for pid in running}):
+                    await self._stop([pid for pid in running if depths[pid] == depth])
+            raise SandboxError("a process of the sandbox would not stop")
+        except BaseException:
+            await self.thaw()
+            raise
 
     async def thaw(self) -> None:
         """Continue what `freeze` has stopped, children first.
