@@ -27,7 +27,7 @@ class OperationContext:
         return resolve_path(path, self._home)
 
     def resolve_directory(self, path: str) -> str:
-        """Return `path` as an absolute one in its plain form, to which names are added.
+        """Return the plain absolute form of a path of a directory.
 
         Raises:
             OSError: It is no directory.
