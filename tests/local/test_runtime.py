@@ -77,6 +77,19 @@ def test_kill_of_a_temporary_one(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_relative_home(tmp_path: Path):
+    """A relative HOME or cache directory has nothing made in the working directory."""
+    relative = {"HOME": "home", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config"}
+    child = Child(["-m", "agentbay.local"], python=("env", "-C", str(tmp_path), sys.executable), **relative)
+    try:
+        wire = Wire(child.url)
+        with wire.http, wire.session(ImageId="code_latest") as session:
+            assert not wire.tool(session, "run_code", code="1", language="python").get("isError")
+            assert list(tmp_path.iterdir()) == []
+    finally:
+        child.release()
+
+
 def test_second_runtime(tmp_path: Path):
     """A second runtime on the same state directory is refused."""
     with embedded(tmp_path) as (_, wire):

@@ -34,6 +34,7 @@ def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
     gc.disable()  # until it is ready: while modules load, there is no garbage, and collections take a tenth of the time
     logs.configure_logging(options.log_level, options.log_format)
     _raise_open_files_limit()
+    _ignore_relative_homes()
     if message := missing_packages_message():
         _print_error(message)
         return 1
@@ -73,6 +74,13 @@ def _raise_open_files_limit() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _ignore_relative_homes() -> None:
+    # Caches would be made wherever the program happens to run; the XDG specification has relative paths ignored, too.
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        if not os.path.isabs(os.environ.get(name, "/")):
+            del os.environ[name]
 
 
 def _print_error(message: object) -> None:
