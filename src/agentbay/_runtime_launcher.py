@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from .config import DEFAULT_REGION, DEFAULT_TIMEOUT_SECONDS, Settings
 from .errors import ConfigurationError
@@ -24,6 +26,15 @@ _PROGRAM = (
 )
 _START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 10.0
+# The runtime's messages name options of its command line. These are the arguments of `AgentBay.local()` for them.
+_ARGUMENTS_BY_OPTION = {
+    "--state-dir": "state_dir",
+    "--isolation": "isolation",
+    "--network": "network",
+    "--allow-host": "allow_hosts",
+    "--skills": "skills",
+}
+_OPTION = re.compile(rf"({'|'.join(_ARGUMENTS_BY_OPTION)})\b( (?=\w))?")
 
 
 class RuntimeLauncher:
@@ -34,10 +45,10 @@ class RuntimeLauncher:
     """
 
     def __init__(self, **options: str | Sequence[str] | None) -> None:
-        """Take options of the command line by name, None for those not given."""
+        """Take options of the command line by name, None or "" for those not given."""
         self._arguments = ["--log-level=warning"]
         for name, given in options.items():
-            values = [given] if isinstance(given, str) else given or ()
+            values = [given] if given and isinstance(given, str) else given or ()
             self._arguments += [f"--{name.replace('_', '-')}={value}" for value in values]
         self._key = secrets.token_hex(32)
         self._lock = threading.Lock()
@@ -62,6 +73,10 @@ class RuntimeLauncher:
                 self._child, self._url = self._launch()
                 self._owner_pid = os.getpid()
             return self._url
+
+    def is_running(self) -> bool:
+        """Return whether this process has started a runtime that it has not stopped."""
+        return self._child is not None and self._owner_pid == os.getpid()
 
     def stop(self) -> None:
         """Stop the runtime and wait for its exit.
@@ -97,18 +112,9 @@ class RuntimeLauncher:
                 "sys.executable is empty, as in an embedded interpreter.",
                 hint="Set sys.executable, or start a runtime by itself (agentbay local) and give its endpoint and key.",
             )
-        paths = "\n".join(path for path in sys.path if Path(path).is_absolute())
         # A file and not a pipe: nobody reads it while the runtime runs, and a full pipe would block the runtime.
         with tempfile.TemporaryFile("w+", encoding="utf-8") as stderr_file:
-            child = subprocess.Popen(
-                # -P: a file in the working directory must not shadow a module of the runtime
-                [sys.executable, "-P", "-c", _PROGRAM, paths, *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr_file,
-                text=True,
-                start_new_session=True,  # Ctrl-C must reach this process alone, which then stops the child in order
-            )
+            child = self._spawn(stderr_file)
             assert child.stdin is not None
             assert child.stdout is not None
             # A timer that still runs must not keep an interrupted program alive.
@@ -136,7 +142,29 @@ class RuntimeLauncher:
             child.communicate()  # waits for its end, and closes the pipes
             stderr_file.seek(0)
             why = (
-                stderr_file.read().strip()
+                _name_arguments(stderr_file.read().strip())
                 or f"it exited after {time.monotonic() - start_time:.1f} s and gave no reason"
             )
         raise ConfigurationError(f"The local runtime cannot start: {why}")
+
+    def _spawn(self, stderr_file: IO[str]) -> subprocess.Popen[str]:
+        paths = "\n".join(path for path in sys.path if Path(path).is_absolute())
+        try:
+            return subprocess.Popen(
+                # -P: a file in the working directory must not shadow a module of the runtime
+                [sys.executable, "-P", "-c", _PROGRAM, paths, *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr_file,
+                text=True,
+                start_new_session=True,  # Ctrl-C must reach this process alone, which then stops the child in order
+            )
+        except OSError as error:  # such as arguments that are too long, or no memory
+            raise ConfigurationError(
+                f"The local runtime cannot start: {sys.executable!r} cannot be run: {error.strerror}."
+            ) from error
+
+
+def _name_arguments(message: str) -> str:
+    """Return a message with arguments in place of the runtime's options."""
+    return _OPTION.sub(lambda found: _ARGUMENTS_BY_OPTION[found[1]] + ("=" if found[2] else ""), message)

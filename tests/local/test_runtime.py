@@ -108,7 +108,7 @@ def test_errors_at_the_start(tmp_path: Path):
         port = child.url.rpartition(":")[2]
         for options, text in (
             (["--port", port], f"Port {port} of 127.0.0.1 cannot be used"),
-            (["--state-dir", "/proc/x"], "The state directory cannot be used"),
+            (["--state-dir", "/proc/x"], "The state directory /proc/x cannot be used"),
         ):
             other = Child(["-m", "agentbay.local", *options])
             assert (other.line, other.process.wait(PATIENCE)) == ("", 1)

@@ -220,6 +220,8 @@ def test_a_unix_socket(tmp_path: Path):
             assert child.line == f"agentbay local ready at unix:{path}\n"
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             assert "somebody listens there" in error_of("--socket", str(path))
+            for other, kind in ((tmp_path, "directory"), (Path(__file__), "file")):
+                assert f"it is a {kind}, and a name that is free is wanted" in error_of("--socket", str(other))
             with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=PATIENCE) as http:
                 bay = AgentBay(KEY, cfg=Config(endpoint="http://localhost"), http_client=http)
                 with bay.session() as session:

@@ -142,12 +142,20 @@ def _listen_on_unix_socket(path: Path) -> Iterator[ServerAddress]:
                 os.umask(mask)
             listener.listen(_BACKLOG)
         except OSError as error:
-            reason = "somebody listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-            raise ConfigurationError(f"--socket {path} cannot be used: {reason}.") from error
+            raise ConfigurationError(f"--socket {path} cannot be used: {_describe_refusal(path, error)}.") from error
         try:
             yield ServerAddress(listener, "localhost", socket_path=str(path))
         finally:
             path.unlink(missing_ok=True)
+
+
+def _describe_refusal(path: Path, error: OSError) -> str:
+    if error.errno != errno.EADDRINUSE:
+        return error.strerror or str(error)
+    # bind() says the same of any file that has the name.
+    if path.is_socket():
+        return "somebody listens there"
+    return f"it is a {'directory' if path.is_dir() else 'file'}, and a name that is free is wanted"
 
 
 def _is_stale_socket(path: Path) -> bool:

@@ -38,6 +38,7 @@ class StateDirectory:
         Raises:
             ConfigurationError: Another runtime uses it, or it cannot be created.
         """
+        directory = None
         try:
             if path is None:
                 return cls._open_temporary()
@@ -51,7 +52,7 @@ class StateDirectory:
                 )
             return cls(directory, lock, temporary=False)
         except OSError as error:
-            raise ConfigurationError(f"The state directory cannot be used: {error}.") from error
+            raise ConfigurationError(_describe_refusal(directory, error)) from error
 
     @classmethod
     def _open_temporary(cls) -> StateDirectory:
@@ -117,6 +118,14 @@ class StateDirectory:
         target = self._trash / f"{directory.name}-{next(self._numbers)}-{secrets.token_hex(4)}"
         directory.rename(target)
         return target
+
+
+def _describe_refusal(directory: Path | None, error: OSError) -> str:
+    place = f"The state directory {directory}" if directory else "A temporary state directory"
+    if isinstance(error, FileExistsError):
+        return f"{place} cannot be used: it is a file, and a directory is wanted."
+    at = f" ({error.filename})" if error.filename not in (None, str(directory)) else ""
+    return f"{place} cannot be used: {error.strerror or error}{at}."
 
 
 def _check_owner(directory: Path) -> None:
