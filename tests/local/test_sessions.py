@@ -39,10 +39,19 @@ def test_create_and_get_tell_the_same(wire: Wire):
     wire.data("DeleteSessionAsync", SessionId=made["SessionId"])
 
 
-@pytest.mark.parametrize("image", ["windows_latest", "mobile_latest"])
-def test_images_that_cannot_be(wire: Wire, image: str):
+@pytest.mark.parametrize(
+    ("image", "advice"),
+    [
+        ("windows_latest", "its sessions are Linux"),
+        ("mobile_latest", "its sessions are Linux"),
+        ("linx_latest", "did you mean 'linux_latest'?"),
+        ("Code_Latest", "did you mean 'code_latest'?"),
+        ("imgc-04bdw8o39c9uiwet4", "in the cloud only"),
+    ],
+)
+def test_images_that_cannot_be(wire: Wire, image: str, advice: str):
     """An image that this machine cannot offer is refused with the ones it can."""
-    with pytest.raises(Refused, match="linux_latest") as refused:
+    with pytest.raises(Refused, match=re.escape(advice) + r".* It has linux_latest, code_latest") as refused:
         wire.create(ImageId=image)
     assert (refused.value.status, refused.value.code) == (400, "ImageNotSupported.Local")
 
@@ -56,6 +65,15 @@ def test_what_is_not_offered_is_refused(wire: Wire):
         with pytest.raises(Refused) as refused:
             wire.create(**{field: value})
         assert refused.value.code == code
+
+
+@pytest.mark.parametrize("labels", [{" ": "x"}, {"a": ""}])
+def test_blank_labels(wire: Wire, session: str, labels: dict[str, str]):
+    """A blank label is refused at the creation as well as later."""
+    for name, fields in (("CreateMcpSession", {}), ("SetLabel", {"SessionId": session})):
+        with pytest.raises(Refused, match="neither may be blank") as refused:
+            wire.data(name, Labels=labels, **fields)
+        assert refused.value.code == "InvalidParameter.Labels"
 
 
 def test_pages(wire: Wire):

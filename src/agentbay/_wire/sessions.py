@@ -13,6 +13,7 @@ class SessionConnection:
     """The addresses and tokens by which a session is reached."""
 
     session_id: str = ""
+    image_id: str = ""  # from the local runtime only
     app_instance_id: str = ""
     resource_id: str = ""
     resource_url: str = wire_field(default="", repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentbay._wire.sessions import (
@@ -26,6 +27,7 @@ from agentbay._wire.sessions import (
     SessionItem,
     SetLabel,
 )
+from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts.session_contexts import SessionContexts
 from agentbay.local.handlers import beta
 from agentbay.local.handlers.catalogue import tool_catalogue
@@ -51,7 +53,7 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
         raise beta.network_not_supported()
     session = await runtime.sessions.create(
         image_id=images.resolve_image(action.image_id),
-        labels=action.labels or {},
+        labels=_check_labels(action.labels or {}),
         lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
         contexts=await SessionContexts.create(runtime.context_service, action.persistence_data_list or []),
         policy_id=runtime.networks.network_for_policy(action.policy_id),
@@ -61,11 +63,18 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     return CreatedSessionData(success=True, **_connection_fields(runtime, session))
 
 
+def _check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    if any(not text.strip() for label in labels.items() for text in label):
+        raise invalid_request("A label must have a name and a value; neither may be blank.", "InvalidParameter.Labels")
+    return labels
+
+
 def _connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
     # The token opens this one session only.
     address = runtime.address
     return {
         "session_id": session.session_id,
+        "image_id": session.image_id,
         "app_instance_id": session.app_instance_id,
         "resource_id": session.resource_id,
         "resource_url": _dashboard_url(runtime, session),
@@ -169,7 +178,7 @@ async def refresh_idle_time(runtime: Runtime, action: RefreshSessionIdleTime) ->
 
 @action_handler(SetLabel)
 async def set_labels(runtime: Runtime, action: SetLabel) -> None:
-    runtime.sessions.set_labels(runtime.sessions.find(action.session_id), action.labels)
+    runtime.sessions.set_labels(runtime.sessions.find(action.session_id), _check_labels(action.labels))
 
 
 @action_handler(GetLabel)

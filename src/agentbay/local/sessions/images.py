@@ -1,31 +1,50 @@
-"""The images: one Linux, by every name that clients use for it."""
+"""The images: one Linux, by every published name of a Linux image."""
 
 from __future__ import annotations
+
+from difflib import get_close_matches
 
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
 
 DEFAULT_IMAGE = "linux_latest"
-_UNSUPPORTED_PREFIXES = ("windows", "mobile", "android")
+# The names of the service for what this Linux can do: names that float, and the versions they mean.
+IMAGES = (
+    DEFAULT_IMAGE,
+    "code_latest",
+    "browser_latest",
+    "computer-use-ubuntu-2204",
+    "computer-use-ubuntu-2204-regionGW",
+    "code-space-debian-12",
+    "code-space-debian-12-enhanced",
+    "browser-use-debian-12",
+    "aio-ubuntu-2404",
+)
+_FOREIGN_PREFIXES = ("windows", "mobile", "android")
 
 
 def resolve_image(image_id: str | None) -> str:
     """Return the image for a new session.
 
     Raises:
-        InvalidRequestError: The image is for another system.
+        InvalidRequestError: There is no such image here.
     """
     chosen = image_id or DEFAULT_IMAGE
-    if chosen.lower().startswith(_UNSUPPORTED_PREFIXES):
-        raise unsupported_image(chosen)
+    if chosen not in IMAGES:
+        raise _no_such_image(chosen)
     return chosen
 
 
-def unsupported_image(image_id: str) -> InvalidRequestError:
-    """Return the error for an image of another system."""
+def _no_such_image(image_id: str) -> InvalidRequestError:
+    if image_id.lower().startswith(_FOREIGN_PREFIXES):
+        advice = "its sessions are Linux; for Windows and mobile images use the cloud"
+    elif close := get_close_matches(image_id.lower(), IMAGES, 1):
+        advice = f"did you mean {close[0]!r}?"
+    else:
+        advice = "images of your own are in the cloud only"
+    end = "" if advice.endswith("?") else "."
     return invalid_request(
-        f"The local runtime has no image {image_id!r}: its sessions are Linux. Use {DEFAULT_IMAGE}, code_latest or "
-        "browser_latest, or the cloud for Windows and mobile images.",
+        f"The local runtime has no image {image_id!r:.80}: {advice}{end} It has {', '.join(IMAGES)}.",
         "ImageNotSupported.Local",
     )
 
@@ -35,4 +54,4 @@ def has_browser(image_id: str) -> bool:
 
     Its links need no port.
     """
-    return image_id.lower().startswith(("browser", "aio"))
+    return image_id.startswith(("browser", "aio"))
