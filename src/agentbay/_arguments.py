@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from types import FunctionType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -92,7 +92,6 @@ class _Namespace(dict[str, Any]):
         return getattr(builtins, name) if hasattr(builtins, name) else _Unknown()
 
 
-@cache
 def _type_check(kind: Any) -> tuple[str, TypeCheck]:
     """Return what a type is called in messages, and its check."""
     origin, parts = get_origin(kind), get_args(kind)

@@ -109,6 +109,10 @@ class AsyncPerLoop(Generic[T]):
                 await anext(closer)  # a loop closes only generators that have begun
         return found[0]
 
+    def has_value(self) -> bool:
+        """Return whether this process has a value that is not closed."""
+        return any(pid == os.getpid() for pid, _ in list(self._values))
+
     async def _close_at_shutdown(
         self, key: tuple[int, asyncio.AbstractEventLoop], value: T
     ) -> AsyncGenerator[None, None]:
@@ -215,6 +219,10 @@ class SyncPerProcess(Generic[T]):
         found = self._values.get(pid)
         # setdefault is atomic: of two threads that race here, both get the first value.
         return found if found is not None else self._values.setdefault(pid, self._make())
+
+    def has_value(self) -> bool:
+        """Return whether this process has a value that is not closed."""
+        return os.getpid() in self._values
 
     def close(self) -> None:
         """Close the process's value."""

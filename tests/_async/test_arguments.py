@@ -36,7 +36,6 @@ from agentbay import (
     Config,
     ContextSync,
     CreateSessionParams,
-    GitError,
     InvalidArgumentError,
     LifecyclePolicy,
     SyncPolicy,
@@ -261,49 +260,3 @@ async def test_forgotten_steps_are_named(bay: AsyncAgentBay) -> None:
     with pytest.raises(AttributeError, match=r"create\(\)\.unwrap\(\)\.session\.command"):
         _ = result.command
     assert not hasattr(result, "__len__")
-
-
-# ── The service's and the network's refusals ─────────────────────────────────────────────────────────────────────────
-
-
-async def test_ended_sessions_say_when_and_why(bay: AsyncAgentBay) -> None:
-    """A call to a deleted session tells when and why it ended."""
-    gone = (await bay.create()).unwrap().session
-    assert gone is not None
-    await gone.delete()
-    message = (await gone.command.run("ls")).error_message
-    assert f"Session {gone.session_id} ended at 20" in message
-    assert "It was deleted." in message
-    unknown = AsyncSession(bay, "session-unknown")
-    assert "Session session-unknown does not exist" in (await unknown.command.run("ls")).error_message
-
-
-async def test_refusals_say_what_would_be_right(bay: AsyncAgentBay, session: AsyncSession) -> None:
-    """A refused path or host comes with the way out."""
-    context = (await bay.context.create("q")).unwrap().context
-    assert context is not None
-    params = CreateSessionParams(context_syncs=[ContextSync(context.id, "/etc/foo")])
-    assert "put it below the home directory" in (await bay.create(params)).error_message
-    assert "Not a directory" in (await session.file_system.write_file("x/y", "1")).error_message
-    with pytest.raises(GitError, match="allow_hosts="):
-        await session.git.clone("https://code.example.com/a/b")
-
-
-async def test_paused_sessions_say_how_to_go_on(bay: AsyncAgentBay) -> None:
-    """A call to a paused session says to call resume()."""
-    async with bay.session() as session:
-        await session.pause()
-        assert f"Session {session.session_id} is paused: call resume() first." in str(
-            (await session.command.run("ls")).exception
-        )
-        await session.resume()
-
-
-async def test_failures_name_the_proxy() -> None:
-    """A failed connection names the proxy, without its password."""
-    async with AsyncAgentBay(
-        "k", Config(endpoint="http://127.0.0.2:8000"), proxy="http://user:password@127.0.0.1:9", max_retries=0
-    ) as bay:
-        message = (await bay.list()).error_message
-    assert "no connection to 127.0.0.2:8000 through the proxy http://…127.0.0.1:9" in message
-    assert "password" not in message

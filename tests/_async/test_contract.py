@@ -182,6 +182,9 @@ async def test_unusable_labels(labels: Any) -> None:
     with Service(ok()) as service:
         async with client(service.url) as bay:
             result = await handle(bay).set_labels(labels)
+            if labels and None not in labels.values():
+                made = await bay.create(CreateSessionParams(labels=labels))
+                assert made.error_message == result.error_message
         async with client(service.url, strict=True) as bay:
             with pytest.raises(InvalidArgumentError):
                 await handle(bay).set_labels(labels)

@@ -15,7 +15,6 @@ from agentbay import (
     AsyncAgentBay,
     AsyncPtyHandle,
     AsyncSession,
-    ClientClosedError,
     Config,
     ConnectionLost,
     InvalidArgumentError,
@@ -24,6 +23,7 @@ from agentbay import (
     PtySession,
     PtySessionNotFoundError,
     ReplyError,
+    SessionNotFoundError,
 )
 from agentbay._concurrency import async_sleep
 from tests.scripted_ws import Talk, WsServer
@@ -145,7 +145,7 @@ async def test_large_input(session: AsyncSession) -> None:
 async def test_input_of_another_type(session: AsyncSession) -> None:
     """Input that is neither text nor bytes is refused by name."""
     async with await session.pty.create() as handle:
-        with pytest.raises(InvalidArgumentError, match="data must be a string or bytes, not of type int"):
+        with pytest.raises(InvalidArgumentError, match="data must be bytes or a string, not of type int"):
             await handle.send_input(3)  # type: ignore[arg-type]
 
 
@@ -270,7 +270,7 @@ async def test_paused_and_deleted(bay: AsyncAgentBay) -> None:
     with pytest.raises(PtyError, match="not known"):
         await handle.wait(60)
     assert handle.exit_code is None
-    with pytest.raises(ClientClosedError):
+    with pytest.raises(SessionNotFoundError):
         await session.pty.list()
 
 

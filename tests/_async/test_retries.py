@@ -159,7 +159,7 @@ async def test_delete_of_nothing() -> None:
     with Service(NOT_FOUND) as service:
         async with client(service.url) as bay:
             assert not await handle(bay).delete()
-    assert service.count() == 1
+    assert service.count("DeleteSessionAsync") == 1
 
 
 async def test_never_sent_is_repeated() -> None:

@@ -183,6 +183,9 @@ def test_unusable_labels(labels: Any) -> None:
     with Service(ok()) as service:
         with client(service.url) as bay:
             result = handle(bay).set_labels(labels)
+            if labels and None not in labels.values():
+                made = bay.create(CreateSessionParams(labels=labels))
+                assert made.error_message == result.error_message
         with client(service.url, strict=True) as bay:
             with pytest.raises(InvalidArgumentError):
                 handle(bay).set_labels(labels)

@@ -16,7 +16,6 @@ from agentbay import (
     AgentBay,
     PtyHandle,
     Session,
-    ClientClosedError,
     Config,
     ConnectionLost,
     InvalidArgumentError,
@@ -25,6 +24,7 @@ from agentbay import (
     PtySession,
     PtySessionNotFoundError,
     ReplyError,
+    SessionNotFoundError,
 )
 from agentbay._concurrency import sync_sleep
 from tests.scripted_ws import Talk, WsServer
@@ -144,7 +144,7 @@ def test_large_input(session: Session) -> None:
 def test_input_of_another_type(session: Session) -> None:
     """Input that is neither text nor bytes is refused by name."""
     with session.pty.create() as handle:
-        with pytest.raises(InvalidArgumentError, match="data must be a string or bytes, not of type int"):
+        with pytest.raises(InvalidArgumentError, match="data must be bytes or a string, not of type int"):
             handle.send_input(3)  # type: ignore[arg-type]
 
 
@@ -269,7 +269,7 @@ def test_paused_and_deleted(bay: AgentBay) -> None:
     with pytest.raises(PtyError, match="not known"):
         handle.wait(60)
     assert handle.exit_code is None
-    with pytest.raises(ClientClosedError):
+    with pytest.raises(SessionNotFoundError):
         session.pty.list()
 
 

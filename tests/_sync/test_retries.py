@@ -160,7 +160,7 @@ def test_delete_of_nothing() -> None:
     with Service(NOT_FOUND) as service:
         with client(service.url) as bay:
             assert not handle(bay).delete()
-    assert service.count() == 1
+    assert service.count("DeleteSessionAsync") == 1
 
 
 def test_never_sent_is_repeated() -> None:

@@ -193,8 +193,12 @@ class AsyncBrowserAgent(AsyncTaskAgent):
             schema = output_schema.model_json_schema()
         else:
             raise refusal("output_schema", "a pydantic model", output_schema)
-        if not self.initialized and not await self.initialize():
-            raise AgentError("Failed to initialize browser")
+        if not self.initialized:
+            try:
+                await self.session.browser._start(None)
+            except AgentBayError as error:
+                raise AgentError(f"Failed to initialize browser: {error.message}", **error.context()) from error
+            self.initialized = True
         call = BrowserTask(
             task=task,
             use_vision=use_vision,

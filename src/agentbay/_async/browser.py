@@ -62,8 +62,20 @@ class AsyncBrowser(AsyncBaseService):
 
         Wire: InitBrowser
         """
+        try:
+            await self._start(option)
+        except AgentBayError as error:
+            if self.strict:
+                raise
+            _logger.warning("The browser of %s could not be started: %s", self.session.session_id, error)
+            return False
+        return True
+
+    init = initialize
+
+    async def _start(self, option: BrowserOption | None) -> None:
         if self._initialized:
-            return True
+            return
         option = option or BrowserOption()
         written = write_option(option)
         if self.session.enableBrowserReplay is not None:
@@ -71,21 +83,10 @@ class AsyncBrowser(AsyncBaseService):
         action = InitBrowser(
             session_id=self.session.session_id, persistent_path=BROWSER_DATA_PATH, browser_option=written
         )
-        try:
-            reply = await self.session.agent_bay.client.call(action)
-            if reply.data is None or reply.data.port is None:
-                raise BrowserError(
-                    "The service started no browser: its answer has no port", request_id=reply.request_id
-                )
-        except AgentBayError as error:
-            if self.strict:
-                raise
-            _logger.warning("The browser of %s could not be started: %s", self.session.session_id, error)
-            return False
+        reply = await self.session.agent_bay.client.call(action)
+        if reply.data is None or reply.data.port is None:
+            raise BrowserError("The service started no browser: its answer has no port", request_id=reply.request_id)
         self.endpoint_router_port, self._option, self._initialized = reply.data.port, option, True
-        return True
-
-    init = initialize
 
     async def destroy(self) -> None:
         """Stop the browser, after which `initialize` starts another one.

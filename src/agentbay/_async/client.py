@@ -13,7 +13,7 @@ from .._arguments import checked_arguments, recheck
 from .._concurrency import async_shield
 from .._handles import Handle
 from .._transport.deadline import Deadline
-from .._transport.sessions import make_list_session, to_session_data, to_session_dict
+from .._transport.sessions import blank_label_error, make_list_session, to_session_data, to_session_dict
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
 from .._wire.sessions import GetSession, SessionConnection, SessionData
@@ -262,6 +262,8 @@ class AsyncAgentBay(Handle):
 
     async def _create(self, params: CreateSessionParams) -> SessionResult[AsyncSession]:
         recheck(params)
+        if refused := blank_label_error(params.labels):
+            raise InvalidArgumentError(refused)
         deadline = Deadline(_CREATE_TIMEOUT_SECONDS)
         try:
             action = make_create_session(params, self.region_id)
@@ -274,7 +276,7 @@ class AsyncAgentBay(Handle):
             why = "SessionId not found in response" if created.success is not False else "Session creation failed"
             raise SessionError(created.err_msg or why, action=reply.action, request_id=reply.request_id)
         session = self._make_session(created)
-        session.image_id = params.image_id or ""
+        session.image_id = session.image_id or params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
         mobile = params.extra_configs and params.extra_configs.mobile
         if mobile:
@@ -292,7 +294,7 @@ class AsyncAgentBay(Handle):
 
     def _make_session(self, facts: SessionConnection) -> AsyncSession:
         session = AsyncSession(self, facts.session_id)
-        session.app_instance_id = facts.app_instance_id
+        session.image_id, session.app_instance_id = facts.image_id, facts.app_instance_id
         session.resource_url = facts.resource_url
         session.vpc_id, session.vpc_ip = facts.vpc_id, facts.vpc_ip
         session.token, session.link_url, session.ws_url = facts.token, facts.link_url, facts.ws_url

@@ -51,6 +51,7 @@ _DEFAULT_TERMINAL_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"
 _INPUT_CHUNK_BYTES = 256 << 10  # of input in one frame
 _MAX_UNREAD_BYTES = 16 << 20  # output kept for a reader who does not read
 _MAX_EARLY_PUSHES = 256  # pushes kept until the terminal's id is known
+_CONNECT_HINT = "If its program still runs, pty.connect() takes it up again."
 _logger = logging.getLogger("agentbay")
 
 
@@ -253,7 +254,7 @@ class AsyncPtyHandle(Handle):
         Wire: WebSocket PTY_SERVER/pty.input
         """
         whole = to_bytes(data, "data")
-        self._check_connected()
+        await self._check_connected()
         if not self._acknowledges_input:
             await self._pty._send("pty.input", self._make_input(whole))
             return
@@ -283,7 +284,7 @@ class AsyncPtyHandle(Handle):
 
         Wire: WebSocket PTY_SERVER/pty.resize
         """
-        self._check_connected()
+        await self._check_connected()
         _check_size(cols, rows)
         await self._pty._send("pty.resize", PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
 
@@ -299,7 +300,7 @@ class AsyncPtyHandle(Handle):
 
         Wire: WebSocket PTY_SERVER/pty.kill
         """
-        self._check_connected()
+        await self._check_connected()
         await self._pty.kill(self._id)
 
     async def wait(self, timeout_s: float | None = None) -> int:
@@ -322,7 +323,7 @@ class AsyncPtyHandle(Handle):
         if not done:
             raise DeadlineExceeded(f"The terminal {self._id} has not ended within {timeout_s:g} s.", action="wait")
         if self._exit_code is None:
-            raise self._error or PtyNotConnectedError()
+            raise await self._explained_error()
         return self._exit_code
 
     def disconnect(self) -> None:
@@ -349,7 +350,7 @@ class AsyncPtyHandle(Handle):
             self._consumed_bytes += len(piece)
             yield piece
         if self._exit_code is None and not isinstance(self._error, PtyNotConnectedError):
-            raise self._error or PtyNotConnectedError()
+            raise await self._explained_error()
 
     async def _deliver_output(self) -> None:
         assert self._on_data is not None
@@ -358,10 +359,15 @@ class AsyncPtyHandle(Handle):
             await invoke_callback(self._on_data, piece)
         self._callbacks_done.set()
 
-    def _check_connected(self) -> None:
-        if not self.is_connected:
-            hint = "" if self._exit_code is not None else "If its program still runs, pty.connect() takes it up again."
-            raise PtyNotConnectedError(hint=hint)
+    async def _check_connected(self) -> None:
+        if self.is_connected:
+            return
+        if self._exit_code is not None:
+            raise PtyNotConnectedError
+        raise await self._pty.session.ws.explain(PtyNotConnectedError(hint=_CONNECT_HINT))
+
+    async def _explained_error(self) -> AgentBayError:
+        return await self._pty.session.ws.explain(self._error or PtyNotConnectedError())
 
     # ── Called where frames are read: nothing here may wait ──────────────────────────────────────────────────────────
 
@@ -426,7 +432,7 @@ class AsyncPtyHandle(Handle):
         if not self.is_connected:
             return
         message = f"The connection to the terminal {self._id} was lost, so its exit code is not known."
-        lost = PtyError(message, hint="If its program still runs, pty.connect() takes it up again.")
+        lost = PtyError(message, hint=_CONNECT_HINT)
         lost.__cause__ = error
         self._finish(lost)
 

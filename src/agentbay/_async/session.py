@@ -8,7 +8,7 @@ from .._arguments import checked_arguments
 from .._concurrency import AsyncCallable
 from .._handles import Handle
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
-from .._transport.sessions import describe_end, label_error, to_session_info
+from .._transport.sessions import label_error, to_session_info
 from .._transport.tools import make_direct_call, read_metrics, to_mcp_tools, tool_arguments
 from .._wire.contexts import SyncContext
 from .._wire.key_names import normalize_arguments
@@ -410,30 +410,17 @@ class AsyncSession(AsyncSessionServices, Handle):
         auto_gen_session: bool = False,
         extend: AsyncCallable[float] | None = None,
     ) -> Reply[ToolReply]:
-        try:
-            return await self._send_tool_call(
-                name, normalize_arguments(name, args), deadline, timeouts, auto_gen_session, extend
-            )
-        # The service only says that the call is impossible. Users need to know that the session is paused or has ended.
-        except (ConflictError, SessionNotFoundError) as error:
-            await self._explain(error)
-            raise
-
-    async def _send_tool_call(
-        self,
-        name: str,
-        args: dict[str, Any],
-        deadline: Deadline,
-        timeouts: Timeouts,
-        auto_gen_session: bool,
-        extend: AsyncCallable[float] | None,
-    ) -> Reply[ToolReply]:
+        args = normalize_arguments(name, args)
         # The session's own link needs the name of the server that has the tool, so a tool whose server is not known
         # goes through the service, which finds it.
         server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
-            return await self._client.call_direct(self.link_url, call, deadline, timeouts, extend)
+            try:
+                return await self._client.call_direct(self.link_url, call, deadline, timeouts, extend)
+            except (ConflictError, SessionNotFoundError) as error:
+                error.hint = await self._client.ask_for_hint(self.session_id) or error.hint
+                raise
         action = CallMcpTool(
             session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session
         )
@@ -447,18 +434,6 @@ class AsyncSession(AsyncSessionServices, Handle):
     @property
     def _client(self) -> AsyncTransport:
         return self.agent_bay.client
-
-    async def _explain(self, error: AgentBayError) -> None:
-        """Add to a refusal why the session ended, or how to continue."""
-        if isinstance(error, ConflictError):
-            if "PAUS" in error.message:
-                error.hint = f"Session {self.session_id} is paused: call resume() first."
-            return
-        try:
-            detail = (await self._client.call(GetSessionDetail(session_id=self.session_id))).data
-        except AgentBayError:  # the refusal itself says more than a failed question about it
-            detail = None
-        error.add_detail(describe_end(self.session_id, detail))
 
     async def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
         try:

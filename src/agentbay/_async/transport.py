@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-import urllib.request
+import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakSet
 
@@ -30,20 +29,24 @@ from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
 from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
 from .._transport.request import HttpRequest, make_direct_request, make_rpc_request
 from .._transport.retry import retry_backoff
+from .._transport.sessions import session_hint
 from .._wire.schema import Action
+from .._wire.sessions import GetSessionDetail
 from .._wire.tools import DirectToolCall, ToolReply
 from ..config import Settings, redact_url
 from ..errors import (
     AgentBayError,
     ClientClosedError,
-    ConfigurationError,
+    ConflictError,
     ConnectionFailed,
     ConnectionLost,
     DeadlineExceeded,
     NotFoundError,
     ReplyError,
+    SessionNotFoundError,
 )
 from .connection_pool import AsyncConnectionPool, is_local_socket
+from .router import AsyncTransportRouter, choose_proxy, environment_proxy, ssl_context
 
 if TYPE_CHECKING:
     from .._runtime_launcher import RuntimeLauncher
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
 
 DataT = TypeVar("DataT")
 R = TypeVar("R")
-MAX_CONNECTIONS = 100
+_HINT_TIMEOUT_SECONDS = 2.0  # for the question why a session cannot be used
 _logger = logging.getLogger("agentbay")
 # These prove that the service got nothing, so even an action that is not idempotent may be sent again.
 _NOT_SENT_ERRORS = (
@@ -66,6 +69,8 @@ _NOT_SENT_ERRORS = (
 
 class AsyncTransport:
     """Sends calls to the service, and tool calls to a session's own link."""
+
+    _closed = True  # until the constructor has ended, for `__del__`
 
     def __init__(
         self,
@@ -90,6 +95,18 @@ class AsyncTransport:
         self._ws_clients: WeakSet[AsyncWsClient] = WeakSet()
         self._closed = False
 
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if self._closed:
+            return
+        is_left = self._routers.has_value() or (self._launcher is not None and self._launcher.is_running())
+        if is_left:
+            # Python's own warnings, of a socket and a process, do not say whose they are.
+            _warn(
+                "An AgentBay client was not closed: close it, or use it in a `with` block.",
+                ResourceWarning,
+                source=self,
+            )
+
     async def call(
         self,
         action: Action[DataT],
@@ -104,8 +121,37 @@ class AsyncTransport:
         Raises:
             AgentBayError: Typed by what happened; nothing that could be executed twice is sent twice.
         """
-        spec, attempt = action.spec, 0
         deadline = deadline or Deadline(self.settings.timeout)
+        try:
+            return await self._call_with_retries(action, deadline, timeouts, extend)
+        # The service only says that the call is impossible. Users need to know that the session is paused or has ended.
+        except (ConflictError, SessionNotFoundError) as error:
+            session_id = getattr(action, "session_id", None)
+            if session_id and not isinstance(action, GetSessionDetail):
+                error.hint = await self.ask_for_hint(session_id) or error.hint
+            raise
+
+    async def ask_for_hint(self, session_id: str) -> str:
+        """Ask the service why a session cannot be used.
+
+        Return "" if it can be, or if that is not known.
+        """
+        try:
+            detail = (await self.call(GetSessionDetail(session_id=session_id), Deadline(_HINT_TIMEOUT_SECONDS))).data
+        except NotFoundError:
+            detail = None
+        except AgentBayError:  # the refusal itself says more than a failed question about it
+            return ""
+        return session_hint(session_id, detail)
+
+    async def _call_with_retries(
+        self,
+        action: Action[DataT],
+        deadline: Deadline,
+        timeouts: Timeouts,
+        extend: AsyncCallable[float] | None,
+    ) -> Reply[DataT]:
+        spec, attempt = action.spec, 0
         await self._ensure_ready()
         while True:
             attempt += 1
@@ -336,82 +382,6 @@ class AsyncTransport:
 
     def _make_router(self) -> AsyncTransportRouter:
         return AsyncTransportRouter(self._verify, self._proxy, self.settings.socket_path)
-
-
-class AsyncTransportRouter:
-    """Chooses between the connection pool and a proxy for each URL."""
-
-    def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None, socket: str) -> None:
-        self._ssl_context = partial(ssl_context, verify)
-        self._proxy, self._socket = proxy, socket
-        self._pool = AsyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, socket)
-        self._proxy_transports: dict[str, httpx.AsyncHTTPTransport] = {}
-
-    def route(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
-        """Return the httpx transport for a URL."""
-        # Chosen anew for each request, since NO_PROXY may except some hosts and the environment can change.
-        proxy = choose_proxy(self._proxy, self._socket, url)
-        if proxy is None:
-            return self._pool
-        if proxy not in self._proxy_transports:
-            self._proxy_transports[proxy] = self._make_proxy_transport(proxy)
-        return self._proxy_transports[proxy]
-
-    def _make_proxy_transport(self, proxy: str) -> httpx.AsyncHTTPTransport:
-        limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
-        try:
-            address = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
-            if not 0 < (address.url.port or 1) < 1 << 16:
-                raise ValueError(f"its port is {address.url.port}")
-            return httpx.AsyncHTTPTransport(proxy=address, verify=self._ssl_context(), limits=limits)
-        except (ValueError, httpx.InvalidURL, ImportError) as error:  # the last for SOCKS without the package for it
-            raise ConfigurationError(
-                f"The proxy cannot be used: {error}", hint="Write it as http://host:port."
-            ) from error
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._pool.aclose()
-        for transport in self._proxy_transports.values():
-            await transport.aclose()
-
-
-@cache
-def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
-    """Return the TLS context for a way to verify, made once per process.
-
-    Loading the authorities takes tens of milliseconds.
-
-    Raises:
-        ConfigurationError: If `verify` names a file that cannot be used.
-    """
-    if isinstance(verify, ssl.SSLContext):
-        return verify
-    if isinstance(verify, bool):
-        return httpx.create_ssl_context(verify=verify)
-    try:
-        return ssl.create_default_context(cafile=verify)
-    except OSError as error:
-        raise ConfigurationError(
-            f"verify={verify!r} cannot be used: {error}.", hint="Give the path of a file of CA certificates (PEM)."
-        ) from error
-
-
-def choose_proxy(proxy: str | None, socket: str, url: httpx.URL) -> str | None:
-    """Return the proxy for a URL, as given or from the environment."""
-    return None if socket and is_local_socket(url) else proxy or environment_proxy(url.scheme, url.host)
-
-
-def environment_proxy(scheme: str, host: str) -> str | None:
-    """Return the proxy that the environment names for a host.
-
-    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are read. This machine is never reached through a proxy.
-    """
-    if host in ("localhost", "127.0.0.1", "::1"):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    return proxy if proxy and not urllib.request.proxy_bypass(host) else None
 
 
 def _raise_mapped(

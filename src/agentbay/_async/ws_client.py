@@ -22,7 +22,10 @@ from ..errors import (
     APIError,
     ClientClosedError,
     ConnectionLost,
+    PtyError,
     SessionError,
+    SessionNotFoundError,
+    ToolError,
     TransportError,
 )
 from .waiting import PauseExtension
@@ -66,20 +69,19 @@ class AsyncWsClient:
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
-        self._websockets = AsyncPerLoop(
-            lambda: AsyncReconnectingWebSocket(self._make_endpoint, self._retries), AsyncReconnectingWebSocket.aclose
-        )
+        self._websockets = AsyncPerLoop(lambda: AsyncReconnectingWebSocket(self), AsyncReconnectingWebSocket.aclose)
         self._closed = False
 
     async def websocket(self) -> AsyncReconnectingWebSocket:
         """Return the running loop's connection, connected or not.
 
         Raises:
-            ClientClosedError: It was closed, as by `session.delete()`.
+            SessionNotFoundError: The session was deleted.
+            ClientClosedError: The client was closed.
         """
         if self._closed:
-            raise ClientClosedError(
-                f"The WebSocket of session {self._session.session_id} is closed.", hint="The session was deleted."
+            raise await self.explain(
+                ClientClosedError(f"The WebSocket of session {self._session.session_id} is closed.")
             )
         return await self._websockets.get()
 
@@ -105,10 +107,31 @@ class AsyncWsClient:
         self._closed = True
         await self._websockets.aclose()
 
-    def _retries(self) -> int:
+    async def explain(self, error: AgentBayError) -> AgentBayError:
+        """Return the error with whether the session ended or is paused.
+
+        For a session that ended, it is another error than the one given.
+        """
+        is_about_state = isinstance(error, ToolError) and "PAUS" in error.message
+        if not is_about_state and not isinstance(error, (APIError, ClientClosedError, ConnectionLost, PtyError)):
+            return error
+        hint = await self._session.agent_bay.client.ask_for_hint(self._session.session_id)
+        if hint and isinstance(error, (APIError, ClientClosedError)):
+            error = SessionNotFoundError(f"Session {self._session.session_id} not found", **error.context())
+        error.hint = hint or error.hint
+        return error
+
+    @property
+    def max_retries(self) -> int:
+        """How often connecting is tried again."""
         return self._session.agent_bay.client.max_retries
 
-    async def _make_endpoint(self) -> WebSocketEndpoint:
+    async def make_endpoint(self) -> WebSocketEndpoint:
+        """Return how to open the connection.
+
+        Raises:
+            SessionError: The service has not said where.
+        """
         session = self._session
         if not session.ws_url:
             raise SessionError("ws_url is not available for this session")
@@ -120,8 +143,8 @@ class AsyncWsClient:
 class AsyncReconnectingWebSocket:
     """The connection of one loop, opened on demand and again when lost."""
 
-    def __init__(self, endpoint: AsyncCallable[WebSocketEndpoint], retries: Callable[[], int]) -> None:
-        self._make_endpoint, self._get_max_retries = endpoint, retries
+    def __init__(self, client: AsyncWsClient) -> None:
+        self._client = client
         self._connect_lock = AsyncSemaphore(1)
         self._connection: AsyncWsConnection | None = None
         self._listeners: list[Listener] = []
@@ -155,7 +178,7 @@ class AsyncReconnectingWebSocket:
             except TimeoutError as error:
                 raise deadline.exceeded_error(f"{target} {data.get('method', '')}") from error
         if arrival.error is not None:
-            raise arrival.error
+            raise await self._client.explain(arrival.error)
         return arrival.data
 
     async def stream(
@@ -174,7 +197,7 @@ class AsyncReconnectingWebSocket:
         except BaseException:
             connection.end_exchange(frame.id)
             raise
-        return AsyncWsStream(connection, frame, arrivals, deadline, extend)
+        return AsyncWsStream(connection, frame, arrivals, deadline, self._client, extend)
 
     async def send(self, target: str, data: dict[str, Any], deadline: Deadline | None = None) -> None:
         """Send a message that has no answer.
@@ -209,10 +232,17 @@ class AsyncReconnectingWebSocket:
             except (APIError, TransportError) as error:
                 # Connecting has no side effects, so it may be repeated even if the caller's request may not.
                 pause = retry_backoff(
-                    error, attempt, idempotent=True, max_retries=self._get_max_retries(), remaining=deadline.remaining()
+                    error,
+                    attempt,
+                    idempotent=True,
+                    max_retries=self._client.max_retries,
+                    remaining=deadline.remaining(),
                 )
                 if pause is None or self._closed.is_set():
-                    raise
+                    explained = await self._client.explain(error)
+                    if explained is error:
+                        raise
+                    raise explained from error
                 await async_sleep(pause)
 
     async def _connect(self, deadline: Deadline) -> AsyncWsConnection:
@@ -224,7 +254,7 @@ class AsyncReconnectingWebSocket:
             if self._closed.is_set():
                 raise ClientClosedError("The WebSocket of this session is closed.")
             if self._connection is None or self._connection.lost.is_set():
-                endpoint = await self._make_endpoint()
+                endpoint = await self._client.make_endpoint()
                 socket = await AsyncWebSocket.open(
                     endpoint, min(deadline.remaining_or_raise("Connecting"), _CONNECT_TIMEOUT_SECONDS)
                 )

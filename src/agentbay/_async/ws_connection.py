@@ -25,6 +25,7 @@ from ..errors import AgentBayError, ClientClosedError, InvalidArgumentError, Tra
 
 if TYPE_CHECKING:
     from .._wire.frames import Frame
+    from .ws_client import AsyncWsClient
 
 SEND_TIMEOUT_SECONDS = 30.0  # until a frame must have been sent
 _logger = logging.getLogger("agentbay")
@@ -165,12 +166,13 @@ class AsyncWsStream:
         frame: Frame,
         arrivals: AsyncQueue[Any],
         deadline: Deadline,
+        client: AsyncWsClient,
         extend: AsyncCallable[float] | None = None,
     ) -> None:
         self.id = frame.id
         self.end: dict[str, Any] | None = None
         self._connection, self._frame, self._queue, self._deadline = connection, frame, arrivals, deadline
-        self._extend = extend
+        self._client, self._extend = client, extend
         self._error: AgentBayError | None = None
 
     async def __aenter__(self) -> AsyncWsStream:
@@ -202,8 +204,8 @@ class AsyncWsStream:
         if isinstance(arrival, StreamEvent):
             return arrival.data
         if arrival.error is not None:
-            self._error = arrival.error
-            raise arrival.error
+            self._error = await self._client.explain(arrival.error)
+            raise self._error
         self.end = arrival.data
         return None
 

@@ -63,8 +63,20 @@ class Browser(SyncBaseService):
 
         Wire: InitBrowser
         """
+        try:
+            self._start(option)
+        except AgentBayError as error:
+            if self.strict:
+                raise
+            _logger.warning("The browser of %s could not be started: %s", self.session.session_id, error)
+            return False
+        return True
+
+    init = initialize
+
+    def _start(self, option: BrowserOption | None) -> None:
         if self._initialized:
-            return True
+            return
         option = option or BrowserOption()
         written = write_option(option)
         if self.session.enableBrowserReplay is not None:
@@ -72,21 +84,10 @@ class Browser(SyncBaseService):
         action = InitBrowser(
             session_id=self.session.session_id, persistent_path=BROWSER_DATA_PATH, browser_option=written
         )
-        try:
-            reply = self.session.agent_bay.client.call(action)
-            if reply.data is None or reply.data.port is None:
-                raise BrowserError(
-                    "The service started no browser: its answer has no port", request_id=reply.request_id
-                )
-        except AgentBayError as error:
-            if self.strict:
-                raise
-            _logger.warning("The browser of %s could not be started: %s", self.session.session_id, error)
-            return False
+        reply = self.session.agent_bay.client.call(action)
+        if reply.data is None or reply.data.port is None:
+            raise BrowserError("The service started no browser: its answer has no port", request_id=reply.request_id)
         self.endpoint_router_port, self._option, self._initialized = reply.data.port, option, True
-        return True
-
-    init = initialize
 
     def destroy(self) -> None:
         """Stop the browser, after which `initialize` starts another one.

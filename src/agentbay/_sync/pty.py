@@ -52,6 +52,7 @@ _DEFAULT_TERMINAL_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"
 _INPUT_CHUNK_BYTES = 256 << 10  # of input in one frame
 _MAX_UNREAD_BYTES = 16 << 20  # output kept for a reader who does not read
 _MAX_EARLY_PUSHES = 256  # pushes kept until the terminal's id is known
+_CONNECT_HINT = "If its program still runs, pty.connect() takes it up again."
 _logger = logging.getLogger("agentbay")
 
 
@@ -319,7 +320,7 @@ class PtyHandle(Handle):
         if not done:
             raise DeadlineExceeded(f"The terminal {self._id} has not ended within {timeout_s:g} s.", action="wait")
         if self._exit_code is None:
-            raise self._error or PtyNotConnectedError()
+            raise self._explained_error()
         return self._exit_code
 
     def disconnect(self) -> None:
@@ -346,7 +347,7 @@ class PtyHandle(Handle):
             self._consumed_bytes += len(piece)
             yield piece
         if self._exit_code is None and not isinstance(self._error, PtyNotConnectedError):
-            raise self._error or PtyNotConnectedError()
+            raise self._explained_error()
 
     def _deliver_output(self) -> None:
         assert self._on_data is not None
@@ -356,9 +357,14 @@ class PtyHandle(Handle):
         self._callbacks_done.set()
 
     def _check_connected(self) -> None:
-        if not self.is_connected:
-            hint = "" if self._exit_code is not None else "If its program still runs, pty.connect() takes it up again."
-            raise PtyNotConnectedError(hint=hint)
+        if self.is_connected:
+            return
+        if self._exit_code is not None:
+            raise PtyNotConnectedError
+        raise self._pty.session.ws.explain(PtyNotConnectedError(hint=_CONNECT_HINT))
+
+    def _explained_error(self) -> AgentBayError:
+        return self._pty.session.ws.explain(self._error or PtyNotConnectedError())
 
     # ── Called where frames are read: nothing here may wait ──────────────────────────────────────────────────────────
 
@@ -423,7 +429,7 @@ class PtyHandle(Handle):
         if not self.is_connected:
             return
         message = f"The connection to the terminal {self._id} was lost, so its exit code is not known."
-        lost = PtyError(message, hint="If its program still runs, pty.connect() takes it up again.")
+        lost = PtyError(message, hint=_CONNECT_HINT)
         lost.__cause__ = error
         self._finish(lost)
 

@@ -23,7 +23,10 @@ from ..errors import (
     APIError,
     ClientClosedError,
     ConnectionLost,
+    PtyError,
     SessionError,
+    SessionNotFoundError,
+    ToolError,
     TransportError,
 )
 from .waiting import PauseExtension
@@ -67,21 +70,18 @@ class SyncWsClient:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._websockets = SyncPerProcess(
-            lambda: SyncReconnectingWebSocket(self._make_endpoint, self._retries), SyncReconnectingWebSocket.close
-        )
+        self._websockets = SyncPerProcess(lambda: SyncReconnectingWebSocket(self), SyncReconnectingWebSocket.close)
         self._closed = False
 
     def websocket(self) -> SyncReconnectingWebSocket:
         """Return the running loop's connection, connected or not.
 
         Raises:
-            ClientClosedError: It was closed, as by `session.delete()`.
+            SessionNotFoundError: The session was deleted.
+            ClientClosedError: The client was closed.
         """
         if self._closed:
-            raise ClientClosedError(
-                f"The WebSocket of session {self._session.session_id} is closed.", hint="The session was deleted."
-            )
+            raise self.explain(ClientClosedError(f"The WebSocket of session {self._session.session_id} is closed."))
         return self._websockets.get()
 
     def call(self, target: str, data: dict[str, Any], timeout: float = CALL_TIMEOUT_SECONDS) -> dict[str, Any]:
@@ -106,10 +106,31 @@ class SyncWsClient:
         self._closed = True
         self._websockets.close()
 
-    def _retries(self) -> int:
+    def explain(self, error: AgentBayError) -> AgentBayError:
+        """Return the error with whether the session ended or is paused.
+
+        For a session that ended, it is another error than the one given.
+        """
+        is_about_state = isinstance(error, ToolError) and "PAUS" in error.message
+        if not is_about_state and not isinstance(error, (APIError, ClientClosedError, ConnectionLost, PtyError)):
+            return error
+        hint = self._session.agent_bay.client.ask_for_hint(self._session.session_id)
+        if hint and isinstance(error, (APIError, ClientClosedError)):
+            error = SessionNotFoundError(f"Session {self._session.session_id} not found", **error.context())
+        error.hint = hint or error.hint
+        return error
+
+    @property
+    def max_retries(self) -> int:
+        """How often connecting is tried again."""
         return self._session.agent_bay.client.max_retries
 
-    def _make_endpoint(self) -> WebSocketEndpoint:
+    def make_endpoint(self) -> WebSocketEndpoint:
+        """Return how to open the connection.
+
+        Raises:
+            SessionError: The service has not said where.
+        """
         session = self._session
         if not session.ws_url:
             raise SessionError("ws_url is not available for this session")
@@ -121,8 +142,8 @@ class SyncWsClient:
 class SyncReconnectingWebSocket:
     """The connection of one loop, opened on demand and again when lost."""
 
-    def __init__(self, endpoint: SyncCallable[WebSocketEndpoint], retries: Callable[[], int]) -> None:
-        self._make_endpoint, self._get_max_retries = endpoint, retries
+    def __init__(self, client: SyncWsClient) -> None:
+        self._client = client
         self._connect_lock = SyncSemaphore(1)
         self._connection: SyncWsConnection | None = None
         self._listeners: list[Listener] = []
@@ -156,7 +177,7 @@ class SyncReconnectingWebSocket:
             except TimeoutError as error:
                 raise deadline.exceeded_error(f"{target} {data.get('method', '')}") from error
         if arrival.error is not None:
-            raise arrival.error
+            raise self._client.explain(arrival.error)
         return arrival.data
 
     def stream(
@@ -175,7 +196,7 @@ class SyncReconnectingWebSocket:
         except BaseException:
             connection.end_exchange(frame.id)
             raise
-        return SyncWsStream(connection, frame, arrivals, deadline, extend)
+        return SyncWsStream(connection, frame, arrivals, deadline, self._client, extend)
 
     def send(self, target: str, data: dict[str, Any], deadline: Deadline | None = None) -> None:
         """Send a message that has no answer.
@@ -210,10 +231,17 @@ class SyncReconnectingWebSocket:
             except (APIError, TransportError) as error:
                 # Connecting has no side effects, so it may be repeated even if the caller's request may not.
                 pause = retry_backoff(
-                    error, attempt, idempotent=True, max_retries=self._get_max_retries(), remaining=deadline.remaining()
+                    error,
+                    attempt,
+                    idempotent=True,
+                    max_retries=self._client.max_retries,
+                    remaining=deadline.remaining(),
                 )
                 if pause is None or self._closed.is_set():
-                    raise
+                    explained = self._client.explain(error)
+                    if explained is error:
+                        raise
+                    raise explained from error
                 sync_sleep(pause)
 
     def _connect(self, deadline: Deadline) -> SyncWsConnection:
@@ -225,7 +253,7 @@ class SyncReconnectingWebSocket:
             if self._closed.is_set():
                 raise ClientClosedError("The WebSocket of this session is closed.")
             if self._connection is None or self._connection.lost.is_set():
-                endpoint = self._make_endpoint()
+                endpoint = self._client.make_endpoint()
                 socket = SyncWebSocket.open(
                     endpoint, min(deadline.remaining_or_raise("Connecting"), _CONNECT_TIMEOUT_SECONDS)
                 )

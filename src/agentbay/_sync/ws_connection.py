@@ -26,6 +26,7 @@ from ..errors import AgentBayError, ClientClosedError, InvalidArgumentError, Tra
 
 if TYPE_CHECKING:
     from .._wire.frames import Frame
+    from .ws_client import SyncWsClient
 
 SEND_TIMEOUT_SECONDS = 30.0  # until a frame must have been sent
 _logger = logging.getLogger("agentbay")
@@ -166,12 +167,13 @@ class SyncWsStream:
         frame: Frame,
         arrivals: SyncQueue[Any],
         deadline: Deadline,
+        client: SyncWsClient,
         extend: SyncCallable[float] | None = None,
     ) -> None:
         self.id = frame.id
         self.end: dict[str, Any] | None = None
         self._connection, self._frame, self._queue, self._deadline = connection, frame, arrivals, deadline
-        self._extend = extend
+        self._client, self._extend = client, extend
         self._error: AgentBayError | None = None
 
     def __enter__(self) -> SyncWsStream:
@@ -203,8 +205,8 @@ class SyncWsStream:
         if isinstance(arrival, StreamEvent):
             return arrival.data
         if arrival.error is not None:
-            self._error = arrival.error
-            raise arrival.error
+            self._error = self._client.explain(arrival.error)
+            raise self._error
         self.end = arrival.data
         return None
 

@@ -14,6 +14,12 @@ from ..errors import InvalidArgumentError, ReplyError
 from ..models.context import ContextStatusData
 from ..models.session import GetSessionData, SessionInfo, SessionStatus
 
+_UNUSABLE_STATUSES = {
+    "PAUSING": "being paused: wait until it is PAUSED, then call resume()",
+    "PAUSED": "paused: call resume() first",
+    "RESUMING": "being resumed: wait until it is RUNNING",
+}
+
 
 def make_list_session(
     labels: Mapping[str, str] | None,
@@ -74,12 +80,14 @@ def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
     return info
 
 
-def describe_end(session_id: str, detail: SessionDetail | None) -> str:
-    """Return when and why a session ended, as far as the service knows."""
+def session_hint(session_id: str, detail: SessionDetail | None) -> str:
+    """Return why a session cannot be used, or "" if it can."""
     if detail is None:
         return f"Session {session_id} does not exist, or ended long ago."
+    if detail.status in _UNUSABLE_STATUSES:
+        return f"Session {session_id} is {_UNUSABLE_STATUSES[detail.status]}."
     if detail.status not in ("DELETING", "DELETED", "FINISH"):
-        return f"Session {session_id} is {detail.status}."
+        return ""
     when = f" at {detail.end_time}" if detail.end_time else ""
     return f"Session {session_id} ended{when}: {detail.end_reason or 'It was deleted.'}"
 
@@ -95,13 +103,18 @@ def check_awaited_contexts(
 
 
 def label_error(labels: object) -> str:
-    """Return why labels cannot be used, or ""."""
+    """Return why labels cannot be set, or ""."""
     if isinstance(labels, list):
         return "Labels cannot be an array. Please provide a valid labels object."
     if not isinstance(labels, dict):
         return "Labels cannot be null, undefined, or invalid type. Please provide a valid labels object."
     if not labels:
         return "Labels cannot be empty. Please provide at least one label."
+    return blank_label_error(labels)
+
+
+def blank_label_error(labels: Mapping[str, Any]) -> str:
+    """Return why no session can have these labels, or ""."""
     if any(not isinstance(name, str) or not name.strip() for name in labels):
         return "Label keys cannot be empty Please provide valid keys."
     if any(value is None or not str(value).strip() for value in labels.values()):

@@ -113,7 +113,7 @@ def login(endpoint: EndpointOption = "", json: JsonOption = False) -> None:
 def _request_ticket(settings: Settings, path: str) -> str:
     import httpx
 
-    from agentbay._sync.transport import environment_proxy, ssl_context
+    from agentbay._sync.router import environment_proxy, ssl_context
 
     target = httpx.URL(settings.url + path)
     proxy = environment_proxy(target.scheme, target.host)

@@ -1,0 +1,90 @@
+"""The way to each host: the connection pool, or a proxy."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.request
+from functools import cache, partial
+
+import httpx
+
+from ..errors import ConfigurationError
+from .connection_pool import AsyncConnectionPool, is_local_socket
+
+MAX_CONNECTIONS = 100
+
+
+class AsyncTransportRouter:
+    """Chooses between the connection pool and a proxy for each URL."""
+
+    def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None, socket: str) -> None:
+        self._ssl_context = partial(ssl_context, verify)
+        self._proxy, self._socket = proxy, socket
+        self._pool = AsyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, socket)
+        self._proxy_transports: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    def route(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        """Return the httpx transport for a URL."""
+        # Chosen anew for each request, since NO_PROXY may except some hosts and the environment can change.
+        proxy = choose_proxy(self._proxy, self._socket, url)
+        if proxy is None:
+            return self._pool
+        if proxy not in self._proxy_transports:
+            self._proxy_transports[proxy] = self._make_proxy_transport(proxy)
+        return self._proxy_transports[proxy]
+
+    def _make_proxy_transport(self, proxy: str) -> httpx.AsyncHTTPTransport:
+        limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+        try:
+            address = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+            if not 0 < (address.url.port or 1) < 1 << 16:
+                raise ValueError(f"its port is {address.url.port}")
+            return httpx.AsyncHTTPTransport(proxy=address, verify=self._ssl_context(), limits=limits)
+        except (ValueError, httpx.InvalidURL, ImportError) as error:  # the last for SOCKS without the package for it
+            raise ConfigurationError(
+                f"The proxy cannot be used: {error}", hint="Write it as http://host:port."
+            ) from error
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+        for transport in self._proxy_transports.values():
+            await transport.aclose()
+
+
+@cache
+def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
+    """Return the TLS context for a way to verify, made once per process.
+
+    Loading the authorities takes tens of milliseconds.
+
+    Raises:
+        ConfigurationError: If `verify` names a file that cannot be used.
+    """
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    if isinstance(verify, bool):
+        return httpx.create_ssl_context(verify=verify)
+    try:
+        return ssl.create_default_context(cafile=verify)
+    except OSError as error:
+        raise ConfigurationError(
+            f"verify={verify!r} cannot be used: {error}.", hint="Give the path of a file of CA certificates (PEM)."
+        ) from error
+
+
+def choose_proxy(proxy: str | None, socket: str, url: httpx.URL) -> str | None:
+    """Return the proxy for a URL, as given or from the environment."""
+    return None if socket and is_local_socket(url) else proxy or environment_proxy(url.scheme, url.host)
+
+
+def environment_proxy(scheme: str, host: str) -> str | None:
+    """Return the proxy that the environment names for a host.
+
+    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are read. This machine is never reached through a proxy.
+    """
+    if host in ("localhost", "127.0.0.1", "::1"):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    return proxy if proxy and not urllib.request.proxy_bypass(host) else None
