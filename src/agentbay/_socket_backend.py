@@ -117,6 +117,8 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # no subclass of it on uvloop
+        # So that the drain waiter is there exactly while something is unsent, also when the connection is lost.
+        self._transport.set_write_buffer_limits(high=1, low=0)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -136,8 +138,9 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._error = exc
-        # What is still in the write buffer has not left this process, so the service cannot have executed the request.
-        self._is_write_incomplete = self._is_write_incomplete or self._transport.get_write_buffer_size() > 0
+        # What is unsent has not left this process, so the service cannot have executed the request. The transport does
+        # not say how much it is any more: a lost connection has emptied its buffer.
+        self._is_write_incomplete = self._is_write_incomplete or self._drain_waiter is not None
         self.eof_received()
         _resolve_waiter(self._drain_waiter)
 
@@ -181,10 +184,11 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:
             return
-        if self._transport.is_closing():
+        if not self._transport.is_closing():
+            self._transport.write(buffer)
+        if self._transport.is_closing():  # before the write, or by it
             self._is_write_incomplete = True
             raise httpcore.WriteError(_NOT_SENT_MESSAGE)
-        self._transport.write(buffer)
         if self._drain_waiter is not None:
             await _wait_with_timeout(self._drain_waiter, self._backend.remaining(timeout), httpcore.WriteTimeout)
 
@@ -225,7 +229,9 @@ def _is_readable(sock: Any) -> bool:
     """
     if sock is None or sock.fileno() < 0:
         return True
-    # select.select fails for descriptors from 1024 on (FD_SETSIZE).
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([sock.fileno()], [], [], 0)[0])
+    # Elsewhere select.select fails for descriptors from 1024 on (FD_SETSIZE).
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))

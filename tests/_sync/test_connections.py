@@ -144,6 +144,37 @@ def test_unexpected_bytes_on_an_idle_connection() -> None:
         assert service.connections == 2
 
 
+def test_idle_connections_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no `select.poll`, as on Windows, an idle connection is reused all the same."""
+    monkeypatch.delattr("select.poll")
+    with Service(FOUND) as service:
+        with client(service.url) as bay:
+            _get(bay)
+            _get(bay)
+        assert service.connections == 1
+
+
+@pytest.mark.parametrize("taken", [1, 1 << 20])
+def test_request_that_was_not_sent_whole(taken: int) -> None:
+    """A connection lost while the request is being sent is one on which nothing was executed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take_a_little_and_reset() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                left = taken
+                while left > 0:
+                    left -= len(peer.recv(1 << 16))
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+
+        server = threading.Thread(target=take_a_little_and_reset)
+        server.start()
+        with client(f"http://127.0.0.1:{listener.getsockname()[1]}", max_retries=0) as bay:
+            result = handle(bay).call_mcp_tool("my_tool", {"data": "x" * (64 << 20)})
+        server.join()
+    assert isinstance(result.exception, ConnectionFailed), result.exception
+
+
 def test_no_cookies() -> None:
     """Cookies are not sent back."""
     body = {"Success": True, "Data": {}}

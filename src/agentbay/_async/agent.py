@@ -15,6 +15,7 @@ from .._transport.agent import (
     PHONE_TASKS,
     POLL_SECONDS,
     TaskReading,
+    count_polls,
     read_status,
     read_task_id,
     read_termination,
@@ -94,7 +95,7 @@ class AsyncTaskAgent(AsyncBaseService):
         if not started.success:
             started.task_result = "Task Failed"
             return started
-        polls = max(timeout // POLL_SECONDS, 0)
+        polls = count_polls(timeout)
         for number in range(polls):
             if number:
                 await async_sleep(POLL_SECONDS)

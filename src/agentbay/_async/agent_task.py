@@ -13,6 +13,7 @@ from .._transport.agent import (
     POLL_SECONDS,
     TERMINATION_POLL_SECONDS,
     TERMINATION_POLLS,
+    count_polls,
     describe_timeout,
     read_event,
 )
@@ -117,7 +118,7 @@ class AsyncTaskExecution:
     async def _poll(self, timeout: int) -> ExecutionResult:
         agent = self._require_agent()
         last: QueryResult | None = None
-        for number in range(max(timeout // POLL_SECONDS, 0)):
+        for number in range(count_polls(timeout)):
             if number:
                 await async_sleep(POLL_SECONDS)
             last = await agent.get_task_status(self.task_id)

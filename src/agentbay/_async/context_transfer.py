@@ -18,7 +18,7 @@ from ..models.context_results import ContextTransfer
 from .presigned import ByteProgressCallback, TransferSettings, fetch_file, send_file, verify_stored_size
 
 if TYPE_CHECKING:
-    from .context import AsyncContextService
+    from .context_files import AsyncContextFiles
 
 
 class _RemoteFile(NamedTuple):
@@ -44,7 +44,7 @@ class _CombinedProgress:
 
 
 async def upload_to_context(
-    service: AsyncContextService,
+    service: AsyncContextFiles,
     context_id: str,
     local_path: str | os.PathLike[str],
     path: str,
@@ -68,7 +68,7 @@ async def upload_to_context(
 
 
 async def _upload_file(
-    service: AsyncContextService, settings: TransferSettings, context_id: str, source: LocalSource, remote_path: str
+    service: AsyncContextFiles, settings: TransferSettings, context_id: str, source: LocalSource, remote_path: str
 ) -> None:
     label = f"upload of {remote_path}"
     url = (await service.get_file_upload_url(context_id, remote_path)).unwrap().url
@@ -80,7 +80,7 @@ async def _upload_file(
 
 
 async def download_from_context(
-    service: AsyncContextService,
+    service: AsyncContextFiles,
     context_id: str,
     path: str,
     local_path: str | os.PathLike[str],
@@ -107,7 +107,7 @@ async def download_from_context(
 
 
 async def _remote_files(
-    service: AsyncContextService, settings: TransferSettings, context_id: str, path: str
+    service: AsyncContextFiles, settings: TransferSettings, context_id: str, path: str
 ) -> AsyncIterator[_RemoteFile]:
     """Yield all files below a folder, or the file itself.
 
@@ -137,7 +137,7 @@ async def _remote_files(
 
 
 def _make_transfer_settings(
-    service: AsyncContextService, total: _CombinedProgress, timeout: float | None
+    service: AsyncContextFiles, total: _CombinedProgress, timeout: float | None
 ) -> TransferSettings:
     deadline = Deadline(math.inf if timeout is None else timeout)
     return TransferSettings(service.agent_bay.client, deadline, IDLE_TIMEOUT_SECONDS, progress=total.report)

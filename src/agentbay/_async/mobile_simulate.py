@@ -93,9 +93,9 @@ class AsyncMobileSimulateService:
         Wire: DescribeContextFiles
         """
         _check_sync(context_sync)
-        folder = f"{context_sync.path}/{_DIRECTORY_NAME}/"
-        found = await self.context_service.list_files(context_sync.context_id, folder, 1, _PAGE_SIZE)
-        if not any(entry.file_name == _FILE_NAME for entry in found.unwrap().entries):
+        folder = f"{_directory_in(context_sync)}/"
+        found = await self.context_service._list_folder(context_sync.context_id, folder, _PAGE_SIZE)
+        if not any(entry.file_name == _FILE_NAME for entry in found):
             return False
         self._use_own_context(context_sync)
         return True
@@ -125,7 +125,8 @@ class AsyncMobileSimulateService:
                 _check_sync(context_sync)
                 self._use_own_context(context_sync)
                 _choose_directory(context_sync)
-                path = f"{context_sync.path}/{_DIRECTORY_NAME}//{_FILE_NAME}"
+                # Two slashes, as the published client writes: a store that keeps them apart has it under this name.
+                path = f"{self.mobile_dev_info_path}//{_FILE_NAME}"
             assert self.context_id is not None
             await self._upload(self.context_id, path, mobile_dev_info_content)
         except InvalidArgumentError:
@@ -136,7 +137,7 @@ class AsyncMobileSimulateService:
 
     def _use_own_context(self, context_sync: ContextSync) -> None:
         self.context_id, self.context_sync = context_sync.context_id, context_sync
-        self.mobile_dev_info_path = f"{context_sync.path}/{_DIRECTORY_NAME}"
+        self.mobile_dev_info_path = _directory_in(context_sync)
         self.use_internal_context = False
 
     async def _upload(self, context_id: str, path: str, content: str) -> None:
@@ -145,6 +146,10 @@ class AsyncMobileSimulateService:
             file = Path(directory, _FILE_NAME)
             await async_run_blocking(file.write_text, content, "utf-8")
             await self.context_service.upload(context_id, file, path)
+
+
+def _directory_in(context_sync: ContextSync) -> str:
+    return f"{context_sync.path.rstrip('/')}/{_DIRECTORY_NAME}"
 
 
 def _check_sync(context_sync: ContextSync) -> None:

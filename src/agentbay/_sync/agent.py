@@ -16,6 +16,7 @@ from .._transport.agent import (
     PHONE_TASKS,
     POLL_SECONDS,
     TaskReading,
+    count_polls,
     read_status,
     read_task_id,
     read_termination,
@@ -95,7 +96,7 @@ class SyncTaskAgent(SyncBaseService):
         if not started.success:
             started.task_result = "Task Failed"
             return started
-        polls = max(timeout // POLL_SECONDS, 0)
+        polls = count_polls(timeout)
         for number in range(polls):
             if number:
                 sync_sleep(POLL_SECONDS)

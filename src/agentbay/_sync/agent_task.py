@@ -14,6 +14,7 @@ from .._transport.agent import (
     POLL_SECONDS,
     TERMINATION_POLL_SECONDS,
     TERMINATION_POLLS,
+    count_polls,
     describe_timeout,
     read_event,
 )
@@ -116,7 +117,7 @@ class TaskExecution:
     def _poll(self, timeout: int) -> ExecutionResult:
         agent = self._require_agent()
         last: QueryResult | None = None
-        for number in range(max(timeout // POLL_SECONDS, 0)):
+        for number in range(count_polls(timeout)):
             if number:
                 sync_sleep(POLL_SECONDS)
             last = agent.get_task_status(self.task_id)

@@ -19,7 +19,7 @@ from ..models.context_results import ContextTransfer
 from .presigned import ByteProgressCallback, TransferSettings, fetch_file, send_file, verify_stored_size
 
 if TYPE_CHECKING:
-    from .context import ContextService
+    from .context_files import SyncContextFiles
 
 
 class _RemoteFile(NamedTuple):
@@ -45,7 +45,7 @@ class _CombinedProgress:
 
 
 def upload_to_context(
-    service: ContextService,
+    service: SyncContextFiles,
     context_id: str,
     local_path: str | os.PathLike[str],
     path: str,
@@ -69,7 +69,7 @@ def upload_to_context(
 
 
 def _upload_file(
-    service: ContextService, settings: TransferSettings, context_id: str, source: LocalSource, remote_path: str
+    service: SyncContextFiles, settings: TransferSettings, context_id: str, source: LocalSource, remote_path: str
 ) -> None:
     label = f"upload of {remote_path}"
     url = (service.get_file_upload_url(context_id, remote_path)).unwrap().url
@@ -81,7 +81,7 @@ def _upload_file(
 
 
 def download_from_context(
-    service: ContextService,
+    service: SyncContextFiles,
     context_id: str,
     path: str,
     local_path: str | os.PathLike[str],
@@ -108,7 +108,7 @@ def download_from_context(
 
 
 def _remote_files(
-    service: ContextService, settings: TransferSettings, context_id: str, path: str
+    service: SyncContextFiles, settings: TransferSettings, context_id: str, path: str
 ) -> Iterator[_RemoteFile]:
     """Yield all files below a folder, or the file itself.
 
@@ -138,7 +138,7 @@ def _remote_files(
 
 
 def _make_transfer_settings(
-    service: ContextService, total: _CombinedProgress, timeout: float | None
+    service: SyncContextFiles, total: _CombinedProgress, timeout: float | None
 ) -> TransferSettings:
     deadline = Deadline(math.inf if timeout is None else timeout)
     return TransferSettings(service.agent_bay.client, deadline, IDLE_TIMEOUT_SECONDS, progress=total.report)

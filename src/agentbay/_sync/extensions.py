@@ -74,12 +74,12 @@ class ExtensionsService:
         """
         try:
             context = self._get_context()
-            found = (self.context_service.list_files(context.id, _FOLDER, 1, _PAGE_SIZE)).unwrap()
+            found = self.context_service._list_folder(context.id, _FOLDER, _PAGE_SIZE)
         except AgentBayError as error:
             raise AgentBayError(
                 f"An error occurred while listing browser extensions: {error.message}", **error.context()
             ) from error
-        return [Extension(entry.file_name, entry.file_name, entry.gmt_create) for entry in found.entries]
+        return [Extension(entry.file_name, entry.file_name, entry.gmt_create) for entry in found]
 
     def update(self, extension_id: str, new_local_path: str) -> Extension:
         """Replace an extension.

@@ -94,9 +94,9 @@ class MobileSimulateService:
         Wire: DescribeContextFiles
         """
         _check_sync(context_sync)
-        folder = f"{context_sync.path}/{_DIRECTORY_NAME}/"
-        found = self.context_service.list_files(context_sync.context_id, folder, 1, _PAGE_SIZE)
-        if not any(entry.file_name == _FILE_NAME for entry in found.unwrap().entries):
+        folder = f"{_directory_in(context_sync)}/"
+        found = self.context_service._list_folder(context_sync.context_id, folder, _PAGE_SIZE)
+        if not any(entry.file_name == _FILE_NAME for entry in found):
             return False
         self._use_own_context(context_sync)
         return True
@@ -126,7 +126,8 @@ class MobileSimulateService:
                 _check_sync(context_sync)
                 self._use_own_context(context_sync)
                 _choose_directory(context_sync)
-                path = f"{context_sync.path}/{_DIRECTORY_NAME}//{_FILE_NAME}"
+                # Two slashes, as the published client writes: a store that keeps them apart has it under this name.
+                path = f"{self.mobile_dev_info_path}//{_FILE_NAME}"
             assert self.context_id is not None
             self._upload(self.context_id, path, mobile_dev_info_content)
         except InvalidArgumentError:
@@ -137,7 +138,7 @@ class MobileSimulateService:
 
     def _use_own_context(self, context_sync: ContextSync) -> None:
         self.context_id, self.context_sync = context_sync.context_id, context_sync
-        self.mobile_dev_info_path = f"{context_sync.path}/{_DIRECTORY_NAME}"
+        self.mobile_dev_info_path = _directory_in(context_sync)
         self.use_internal_context = False
 
     def _upload(self, context_id: str, path: str, content: str) -> None:
@@ -146,6 +147,10 @@ class MobileSimulateService:
             file = Path(directory, _FILE_NAME)
             sync_run_blocking(file.write_text, content, "utf-8")
             self.context_service.upload(context_id, file, path)
+
+
+def _directory_in(context_sync: ContextSync) -> str:
+    return f"{context_sync.path.rstrip('/')}/{_DIRECTORY_NAME}"
 
 
 def _check_sync(context_sync: ContextSync) -> None:

@@ -43,6 +43,7 @@ from ..errors import (
     ConnectionLost,
     DeadlineExceeded,
     NotFoundError,
+    NotSupportedError,
     ReplyError,
     SessionNotFoundError,
 )
@@ -273,9 +274,18 @@ class SyncTransport:
     def configure_clone(self, bay: Any) -> None:
         """Set up a client that uses the same service with its own connections.
 
-        It may be of either flavour, and is never strict.
+        It is of the synchronous flavour, and is never strict.
+
+        Raises:
+            NotSupportedError: This client sends everything by an asynchronous `http_client`.
         """
-        bay._set_up(self.settings, None, self.max_retries, None, self._proxy, self._verify, False)
+        http_client = self._http_client
+        if http_client is not None and not isinstance(http_client, httpx.Client):
+            raise NotSupportedError(
+                "watch_directory() works in a thread of its own, where the http_client of this client cannot be used.",
+                hint="Use watch() instead.",
+            )
+        bay._set_up(self.settings, None, self.max_retries, http_client, self._proxy, self._verify, False)
 
     def close(self) -> None:
         """Close the connections.

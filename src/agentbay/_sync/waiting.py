@@ -152,18 +152,21 @@ def wait_for_sync(client: SyncTransport, action: SyncContext, deadline: Deadline
 def wait_for_transfers(client: SyncTransport, asked: GetContextInfo, mode: str, deadline: Deadline) -> None:
     """Wait until all transfers of one direction have ended.
 
-    If a few polls list none, there are none.
+    If a few answers list none, there are none.
 
     Raises:
         AgentBayError: If one failed, this cannot be found out, or takes too long.
     """
-    for polls, delay in enumerate(poll_delays(deadline, first=0.1, factor=1.5, cap=5.0), 1):
+    answers = 0
+    for delay in poll_delays(deadline, first=0.1, factor=1.5, cap=5.0):
         transfers = poll_transfers(client, asked, deadline)
-        state = None if transfers is None else get_transfer_state(transfers, mode)
-        if state is not None and state.is_finished(polls):
-            if state.errors:
-                raise SessionError(f"In session {asked.session_id} {'; '.join(state.errors)}.")
-            return
+        if transfers is not None:  # a poll that failed says nothing about them
+            answers += 1
+            state = get_transfer_state(transfers, mode)
+            if state.is_finished(answers):
+                if state.errors:
+                    raise SessionError(f"In session {asked.session_id} {'; '.join(state.errors)}.")
+                return
         sync_sleep(delay)
     what = asked.path or asked.context_id or f"the contexts of session {asked.session_id}"
     raise WaitTimeoutError(f"The {mode} of {what} did not end within {deadline.seconds:g} s.")

@@ -40,16 +40,16 @@ class WatchThread(threading.Thread):
         super().__init__(name=f"DirectoryWatcher-{path}", daemon=True)
         self.stop_event = stop_event or threading.Event()
         self.ready_event = threading.Event()
-        self._session, self._path, self._callback, self._interval = session, path, callback, interval
+        # Connections of the asynchronous flavour belong to their event loop, so this thread needs its own.
+        self._bay, self._session = _clone_as_sync(session)
+        self._path, self._callback, self._interval = path, callback, interval
 
     def run(self) -> None:
         """Watch."""
-        # Connections of the asynchronous flavour belong to their event loop, so this thread needs its own.
-        bay, session = _clone_as_sync(self._session)
-        with bay:
+        with self._bay:
             while not self.stop_event.is_set():
                 try:
-                    with session.file_system.watch(self._path, interval=self._interval) as watch:
+                    with self._session.file_system.watch(self._path, interval=self._interval) as watch:
                         self.ready_event.set()
                         self._deliver_changes(watch)
                 except SessionNotFoundError:

@@ -22,6 +22,11 @@ DEFAULT_SCHEMA: dict[str, Any] = {
 }
 
 
+def count_polls(timeout: float) -> int:
+    """Return how often a task is polled within its time limit, at least once."""
+    return max(int(timeout // POLL_SECONDS), 1)
+
+
 class TaskReading(NamedTuple):
     """The words in which the service reports tasks of one kind.
 

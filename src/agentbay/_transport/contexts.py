@@ -12,7 +12,7 @@ from ..models.context import ContextStatusData
 from ..models.context_results import Context, ContextBinding, ContextFileEntry
 
 _DONE_STATUSES = frozenset({"success", "successful", "ok", "finished", "done", "completed", "complete"})
-_EMPTY_POLLS = 3  # polls without any transfer after which there is taken to be none
+_EMPTY_ANSWERS = 3  # answers without any transfer after which there is taken to be none
 
 
 def to_context(found: ContextData, name: str = "") -> Context:
@@ -66,12 +66,12 @@ class TransferState(NamedTuple):
     is_pending: bool
     errors: tuple[str, ...]
 
-    def is_finished(self, polls: int) -> bool:
-        """Whether the transfers are over, after a number of polls.
+    def is_finished(self, answers: int) -> bool:
+        """Whether the transfers are over, after a number of answers.
 
-        Polls that find nothing count as finished after a few: the service lists a transfer a moment after it began.
+        Answers that list none count as finished after a few: the service lists a transfer a moment after it began.
         """
-        return not self.is_pending and (self.is_found or polls >= _EMPTY_POLLS)
+        return not self.is_pending and (self.is_found or answers >= _EMPTY_ANSWERS)
 
 
 def get_transfer_state(transfers: Iterable[ContextStatusData], task_type: str) -> TransferState:
