@@ -45,7 +45,7 @@ class RuntimeLauncher:
     """
 
     def __init__(self, **options: str | Sequence[str] | None) -> None:
-        """Take options of the command line by name, None or "" for those not given."""
+        """Take options of the command line by name, unless None or ""."""
         self._arguments = ["--log-level=warning"]
         for name, given in options.items():
             values = [given] if given and isinstance(given, str) else given or ()

@@ -279,7 +279,7 @@ class SyncTransport:
         Raises:
             NotSupportedError: This client sends everything by an asynchronous `http_client`.
         """
-        http_client = self._http_client
+        http_client: object = self._http_client  # of which flavour it is, is not known to type checkers
         if http_client is not None and not isinstance(http_client, httpx.Client):
             raise NotSupportedError(
                 "watch_directory() works in a thread of its own, where the http_client of this client cannot be used.",
