@@ -21,7 +21,8 @@ from ._async.mobile import AsyncMobile as AsyncMobile
 from ._async.mobile_simulate import AsyncMobileSimulateService as AsyncMobileSimulateService
 from ._async.oss import AsyncOss as AsyncOss
 from ._async.process import AsyncOutput as AsyncOutput, AsyncProcess as AsyncProcess
-from ._async.pty import AsyncPty as AsyncPty, AsyncPtyHandle as AsyncPtyHandle
+from ._async.pty import AsyncPty as AsyncPty
+from ._async.pty_handle import AsyncPtyHandle as AsyncPtyHandle
 from ._async.session import AsyncSession as AsyncSession
 from ._async.watch import AsyncWatch as AsyncWatch
 from ._display import progress as progress
@@ -47,7 +48,8 @@ from ._sync.mobile import Mobile as Mobile
 from ._sync.mobile_simulate import MobileSimulateService as MobileSimulateService
 from ._sync.oss import Oss as Oss
 from ._sync.process import Output as Output, Process as Process
-from ._sync.pty import Pty as Pty, PtyHandle as PtyHandle
+from ._sync.pty import Pty as Pty
+from ._sync.pty_handle import PtyHandle as PtyHandle
 from ._sync.session import Session as Session
 from ._sync.watch import Watch as Watch
 from ._version import __version__ as __version__

@@ -3,56 +3,21 @@
 from __future__ import annotations
 
 import builtins
-import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from .._arguments import checked_arguments
-from .._concurrency import AsyncSemaphore
-from .._handles import Handle
 from .._transport.command import check_environment
 from .._transport.deadline import Deadline
-from .._transport.files import to_bytes
-from .._websocket import AsyncEvent, AsyncQueue, AsyncWorker
-from .._wire.converter import MalformedError, structure, unstructure
-from .._wire.pty import (
-    ERROR_EVENT,
-    EXIT_EVENT,
-    MAX_TERMINAL_SIZE,
-    OUTPUT_EVENT,
-    PTY_TARGET,
-    PtyAnswer,
-    PtyCreate,
-    PtyInput,
-    PtyPush,
-    PtyRef,
-    PtyResize,
-    decode_bytes,
-    encode_bytes,
-)
-from ..errors import (
-    AgentBayError,
-    DeadlineExceeded,
-    PtyError,
-    PtyNotConnectedError,
-    PtySessionNotFoundError,
-    ReplyError,
-    ToolError,
-)
+from .._wire.converter import unstructure
+from .._wire.pty import PTY_TARGET, PtyAnswer, PtyCreate, PtyRef
+from ..errors import PtyError, PtySessionNotFoundError, ToolError
 from ..models.pty import PtySession
-from .callbacks import invoke_callback
+from .pty_handle import AsyncPtyHandle, check_size, parse_answer
 from .service import AsyncBaseService
-from .ws_client import CALL_TIMEOUT_SECONDS, Listener
-
-if TYPE_CHECKING:
-    from .ws_client import AsyncReconnectingWebSocket
+from .ws_client import CALL_TIMEOUT_SECONDS
 
 _DEFAULT_TERMINAL_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
-_INPUT_CHUNK_BYTES = 256 << 10  # of input in one frame
-_MAX_UNREAD_BYTES = 16 << 20  # output kept for a reader who does not read
-_MAX_EARLY_PUSHES = 256  # pushes kept until the terminal's id is known
-_CONNECT_HINT = "If its program still runs, pty.connect() takes it up again."
-_logger = logging.getLogger("agentbay")
 
 
 @checked_arguments(cols=None, rows=None, envs=None)
@@ -87,7 +52,7 @@ class AsyncPty(AsyncBaseService):
 
         Wire: WebSocket PTY_SERVER/pty.create
         """
-        _check_size(cols, rows)
+        check_size(cols, rows)
         wanted = PtyCreate(
             cols=cols,
             rows=rows,
@@ -169,7 +134,7 @@ class AsyncPty(AsyncBaseService):
         link = await self.session.ws.websocket()
         data = {"method": method, "params": unstructure(params)}
         try:
-            return _parse_answer(
+            return parse_answer(
                 await link.call(PTY_TARGET, data, deadline or Deadline(CALL_TIMEOUT_SECONDS), on_answer)
             )
         except ToolError as error:
@@ -179,294 +144,3 @@ class AsyncPty(AsyncBaseService):
     async def _send(self, method: str, params: object) -> None:
         link = await self.session.ws.websocket()
         await link.send(PTY_TARGET, {"method": method, "params": unstructure(params)})
-
-
-@checked_arguments(cols=None, rows=None)
-class AsyncPtyHandle(Handle):
-    """A terminal that this client is attached to.
-
-    Iterate over it for its output, until its program ends, unless `on_data` receives it. As a context manager it kills
-    the program at the end of the block, if that still runs.
-
-    Attributes:
-        dropped: Bytes of output that were lost because nobody read them; the newest 16 MiB of unread output are kept.
-    """
-
-    _instead = "Send its pty_session_id and the session_id instead, and call pty.connect(pty_session_id) there."
-
-    def __init__(
-        self, pty_session_id: str, pty_module: AsyncPty, on_data: Callable[[bytes], object] | None = None
-    ) -> None:
-        self.dropped = 0
-        self._id, self._pty, self._on_data = pty_session_id, pty_module, on_data
-        self._exit_code: int | None = None
-        self._error: PtyError | None = None
-        self._is_attached = self._acknowledges_input = False
-        self._input_lock = AsyncSemaphore(1)
-        self._early_pushes: list[PtyPush] = []
-        self._output_queue: AsyncQueue[bytes | None] = AsyncQueue()
-        # each is counted by one side alone, so no lock is needed
-        self._received_bytes = self._consumed_bytes = 0
-        self._ended, self._callbacks_done = AsyncEvent(), AsyncEvent()
-        self._unsubscribe: Callable[[], None] = _no_op
-        self._delivery_worker = AsyncWorker(self._deliver_output) if on_data is not None else None
-
-    def __repr__(self) -> str:
-        state = "connected" if self.is_connected else "not connected"
-        return f"{type(self).__name__}({self._id!r}, {state}, exit_code={self._exit_code})"
-
-    async def __aenter__(self) -> AsyncPtyHandle:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self.is_connected:
-            await self.kill()
-
-    @property
-    def pty_session_id(self) -> str:
-        """The terminal's id."""
-        return self._id
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the program is known to run and its output arrives here."""
-        return not self._ended.is_set()
-
-    @property
-    def exit_code(self) -> int | None:
-        """The program's exit code, or None if not known.
-
-        It is 128 + N if signal N ended the program.
-        """
-        return self._exit_code
-
-    async def send_input(self, data: bytes | str) -> None:
-        r"""Send input, as if typed.
-
-        The return key is "\r" or "\n", Ctrl-C is "\x03". Where the service acknowledges input, this returns when the
-        terminal has taken all of it; input of several tasks or threads is not mixed.
-
-        Raises:
-            PtyError: The program does not read, so the rest of the input was not taken.
-            PtyNotConnectedError: The program has ended, or the connection.
-            TransportError: It could not be sent.
-
-        Wire: WebSocket PTY_SERVER/pty.input
-        """
-        whole = to_bytes(data, "data")
-        await self._check_connected()
-        if not self._acknowledges_input:
-            await self._pty._send("pty.input", self._make_input(whole))
-            return
-        deadline = Deadline(CALL_TIMEOUT_SECONDS)
-        if not await self._input_lock.acquire(deadline.remaining()):
-            raise deadline.exceeded_error(f"Input for the terminal {self._id}")
-        try:
-            for start in range(0, max(len(whole), 1), _INPUT_CHUNK_BYTES):
-                piece = whole[start : start + _INPUT_CHUNK_BYTES]
-                # The next piece waits for the acknowledgement of this one: back pressure by a program that reads
-                # slowly.
-                await self._pty._call("pty.input", self._make_input(piece, acknowledge=True))
-        finally:
-            self._input_lock.release()
-
-    def _make_input(self, data: bytes, *, acknowledge: bool | None = None) -> PtyInput:
-        encoding, text = encode_bytes(data)
-        return PtyInput(pty_session_id=self._id, encoding=encoding, data=text, acknowledge=acknowledge)
-
-    async def resize(self, cols: int, rows: int) -> None:
-        """Change the size, and notify the program.
-
-        Raises:
-            PtyNotConnectedError: The program has ended, or the connection.
-            PtyError: The size is impossible: each may be 1 to 500 characters.
-            TransportError: It could not be sent.
-
-        Wire: WebSocket PTY_SERVER/pty.resize
-        """
-        await self._check_connected()
-        _check_size(cols, rows)
-        await self._pty._send("pty.resize", PtyResize(pty_session_id=self._id, cols=cols, rows=rows))
-
-    async def kill(self) -> None:
-        """Kill the program and its child processes.
-
-        `wait()` then returns its exit code.
-
-        Raises:
-            PtyNotConnectedError: The program has ended, or the connection.
-            PtyError: The service refuses.
-            TransportError: There is no answer.
-
-        Wire: WebSocket PTY_SERVER/pty.kill
-        """
-        await self._check_connected()
-        await self._pty.kill(self._id)
-
-    async def wait(self, timeout_s: float | None = None) -> int:
-        """Wait for the end and return the exit code.
-
-        By then `on_data` has received all output.
-
-        Args:
-            timeout_s: Seconds to wait; None is as long as it takes.
-
-        Raises:
-            TimeoutError: It has not ended in time; it goes on.
-            PtyError: The connection was lost, or closed, or the service reports a failure: the exit code is not known.
-        """
-        deadline = Deadline(float("inf") if timeout_s is None else timeout_s)
-        done = await self._ended.wait(deadline.remaining())
-        # A callback that calls `wait` would otherwise wait for its own end.
-        if done and self._delivery_worker is not None and not self._delivery_worker.is_current():
-            done = await self._callbacks_done.wait(deadline.remaining())
-        if not done:
-            raise DeadlineExceeded(f"The terminal {self._id} has not ended within {timeout_s:g} s.", action="wait")
-        if self._exit_code is None:
-            raise await self._explained_error()
-        return self._exit_code
-
-    def disconnect(self) -> None:
-        """Detach from the terminal, whose program goes on.
-
-        `pty.connect()` finds it again. Calling it again does nothing.
-        """
-        if self.is_connected:
-            self._finish(PtyNotConnectedError(f"The terminal {self._id} was disconnected from this side."))
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Iterate over the output until the program ends.
-
-        Raises:
-            PtyError: The connection was lost, or the service reports a failure; or `on_data` takes the output.
-        """
-        if self._on_data is not None:
-            raise PtyError("on_data takes the output of this terminal, so there is nothing to iterate over.")
-        while True:
-            piece = await self._output_queue.get()
-            if piece is None:
-                self._output_queue.put(None)  # for a second iteration
-                break
-            self._consumed_bytes += len(piece)
-            yield piece
-        if self._exit_code is None and not isinstance(self._error, PtyNotConnectedError):
-            raise await self._explained_error()
-
-    async def _deliver_output(self) -> None:
-        assert self._on_data is not None
-        while (piece := await self._output_queue.get()) is not None:
-            self._consumed_bytes += len(piece)
-            await invoke_callback(self._on_data, piece)
-        self._callbacks_done.set()
-
-    async def _check_connected(self) -> None:
-        if self.is_connected:
-            return
-        if self._exit_code is not None:
-            raise PtyNotConnectedError
-        raise await self._pty.session.ws.explain(PtyNotConnectedError(hint=_CONNECT_HINT))
-
-    async def _explained_error(self) -> AgentBayError:
-        return await self._pty.session.ws.explain(self._error or PtyNotConnectedError())
-
-    # ── Called where frames are read: nothing here may wait ──────────────────────────────────────────────────────────
-
-    def _subscribe(self, link: AsyncReconnectingWebSocket) -> None:
-        self._unsubscribe = link.add_listener(Listener(PTY_TARGET, self._on_push, self._on_lost))
-
-    def _on_attached(self, data: dict[str, Any]) -> None:
-        """Take the terminal's id from the answer, and handle earlier pushes."""
-        answer = _parse_answer(data)
-        self._id = answer.pty_session_id or self._id
-        if not self._id:
-            raise ReplyError("The answer to pty.create has no ptySessionId.", action=PTY_TARGET)
-        self._is_attached = True
-        self._acknowledges_input = answer.acknowledges_input is True
-        early, self._early_pushes = self._early_pushes, []
-        if answer.replay:
-            # output pushed before the answer is part of the replay
-            early = [push for push in early if push.event_type != OUTPUT_EVENT]
-            self._buffer_output(_decode_replay(answer.replay))
-        for push in early:
-            self._handle_push(push)
-        if answer.exit_code is not None:
-            self._exit_code = answer.exit_code
-            self._finish(None)
-
-    def _on_push(self, data: dict[str, Any]) -> None:
-        try:
-            push: PtyPush = structure(data, PtyPush, path=PTY_TARGET)
-            if self._is_attached:
-                self._handle_push(push)
-            # Pushes of all terminals of the session arrive here, so a busy neighbour must not fill the memory
-            # meanwhile.
-            elif len(self._early_pushes) < _MAX_EARLY_PUSHES:
-                self._early_pushes.append(push)
-        except MalformedError as error:
-            _logger.warning("A push of %s was ignored: %s", PTY_TARGET, error)
-
-    def _handle_push(self, push: PtyPush) -> None:
-        # All terminals of a session share one target, and a push may still be under way after the end.
-        if push.pty_session_id != self._id or not self.is_connected:
-            return
-        if push.event_type == OUTPUT_EVENT:
-            self._buffer_output(decode_bytes(push.encoding, push.data or ""))
-        elif push.event_type == EXIT_EVENT:
-            self._exit_code = -1 if push.exit_code is None else push.exit_code
-            self._finish(None)
-        elif push.event_type == ERROR_EVENT:
-            self._finish(PtyError(push.error or "The service reports a failure and gives no reason."))
-
-    def _buffer_output(self, piece: bytes) -> None:
-        self._received_bytes += len(piece)
-        self._output_queue.put(piece)
-        while self._received_bytes - self._consumed_bytes - self.dropped > _MAX_UNREAD_BYTES:
-            # The oldest output goes first. The reader of the WebSocket may not wait for the user: that would stop every
-            # other exchange of the session.
-            oldest = self._output_queue.get_or_none()
-            if not oldest:
-                return
-            self.dropped += len(oldest)
-
-    def _on_lost(self, error: AgentBayError) -> None:
-        if not self.is_connected:
-            return
-        message = f"The connection to the terminal {self._id} was lost, so its exit code is not known."
-        lost = PtyError(message, hint=_CONNECT_HINT)
-        lost.__cause__ = error
-        self._finish(lost)
-
-    def _finish(self, error: PtyError | None) -> None:
-        # Before the event, because `wait` reads it as soon as it wakes.
-        self._error = error
-        self._unsubscribe()
-        self._ended.set()
-        self._output_queue.put(None)
-
-
-def _no_op() -> None:
-    return
-
-
-def _check_size(cols: int, rows: int) -> None:
-    for size in (cols, rows):
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_TERMINAL_SIZE:
-            raise PtyError(f"Invalid terminal size: cols={cols}, rows={rows} (must be 1-{MAX_TERMINAL_SIZE})")
-
-
-def _decode_replay(text: str) -> bytes:
-    try:
-        return decode_bytes("base64", text)
-    except MalformedError as error:
-        raise ReplyError(
-            f"What {PTY_TARGET} has kept of the output cannot be read: {error}.", action=PTY_TARGET
-        ) from error
-
-
-def _parse_answer(data: Mapping[str, Any]) -> PtyAnswer:
-    result = data.get("result", data)
-    try:
-        answer: PtyAnswer = structure(result if isinstance(result, dict) else {}, PtyAnswer, path=PTY_TARGET)
-    except MalformedError as error:
-        raise ReplyError(f"The answer of {PTY_TARGET} cannot be read: {error}.", action=PTY_TARGET) from error
-    return answer

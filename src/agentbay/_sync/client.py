@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments, recheck
 from .._concurrency import sync_shield
 from .._handles import Handle
 from .._transport.deadline import Deadline
-from .._transport.sessions import blank_label_error, make_list_session, to_session_data, to_session_dict
+from .._transport.sessions import blank_label_error, to_session_data
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
 from .._wire.sessions import GetSession, SessionConnection, SessionData
@@ -24,14 +24,14 @@ from ..models.params import CreateSessionParams
 from ..models.session import (
     DeleteResult,
     GetSessionResult,
-    SessionListResult,
     SessionPauseResult,
     SessionResult,
     SessionResumeResult,
-    SessionStatus,
 )
-from .error_boundary import fold_error, folded
+from .error_boundary import folded
 from .session import Session
+from .session_block import SyncSessionBlock
+from .session_list import SyncSessionList
 from .waiting import wait_for_contexts
 
 if TYPE_CHECKING:
@@ -46,31 +46,8 @@ if TYPE_CHECKING:
 _CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
 
 
-class SyncSessionBlock:
-    """A context manager that creates a session, and deletes it on exit."""
-
-    def __init__(self, block: AbstractContextManager[Session, bool | None]) -> None:
-        self._block = block
-
-    def __enter__(self) -> Session:
-        return self._block.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return self._block.__exit__(kind, error, traceback)
-
-    if not TYPE_CHECKING:  # which would take any attribute for granted
-
-        def __getattr__(self, name: str) -> NoReturn:
-            message = f"{type(self).__name__!r} object has no attribute {name!r}"
-            if not name.startswith("_"):
-                message += ": the session is there inside of its block, `with bay.session() as session:`"
-            raise AttributeError(message, name=name, obj=self)
-
-
 @checked_arguments(timeout=None, proxy=check_proxy)
-class AgentBay(Handle):
+class AgentBay(SyncSessionList, Handle):
     """A client of the service.
 
     Making one does no I/O; connections open with the first call. One client serves any number of sessions, event loops,
@@ -195,11 +172,6 @@ class AgentBay(Handle):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(region_id={self.region_id!r}, endpoint={self.client.settings.url!r})"
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that an operation without a time limit of its own may take."""
-        return self.client.settings.timeout
 
     @cached_property
     def context(self) -> ContextService:
@@ -382,92 +354,6 @@ class AgentBay(Handle):
         except NotFoundError as error:
             message = f"Failed to get session {session_id}: Session {session_id} not found"
             raise SessionNotFoundError(message, **error.context()) from error
-
-    @folded(SessionListResult)
-    def list(
-        self,
-        labels: Mapping[str, str] | None = None,
-        page: int | None = None,
-        limit: int | None = None,
-        status: str | SessionStatus | None = None,
-        image_id: str | None = None,
-    ) -> SessionListResult:
-        """List sessions that have not ended, one page at a time.
-
-        Args:
-            labels: Only sessions that carry all of these.
-            page: Which page, from 1; every page before it costs a call as well. To read all, use `iter_sessions`.
-            limit: How many per page; None means 10.
-            status: Only sessions in this state.
-            image_id: Only sessions of this image.
-
-        Wire: ListSession
-        """
-        number = 1 if page is None else page
-        if number < 1:
-            raise InvalidArgumentError(f"Cannot reach page {page}: Page number must be >= 1")
-        deadline = Deadline(self.timeout)
-        result = self._list_page(labels, limit, status, image_id, "", deadline)
-        for _ in range(number - 1):
-            if not result.next_token:
-                error = InvalidArgumentError(
-                    f"Cannot reach page {page}: No more pages available", request_id=result.request_id
-                )
-                counts = {"max_results": result.max_results, "total_count": result.total_count}
-                return fold_error(self, SessionListResult, error, **counts)
-            result = self._list_page(labels, limit, status, image_id, result.next_token, deadline)
-        return result
-
-    def iter_sessions(
-        self,
-        labels: Mapping[str, str] | None = None,
-        limit: int | None = None,
-        status: str | SessionStatus | None = None,
-        image_id: str | None = None,
-    ) -> Iterator[dict[str, str]]:
-        """Iterate over all sessions that have not ended, one call per page.
-
-        Args:
-            labels: Only sessions that carry all of these.
-            limit: How many per page; None means 10.
-            status: Only sessions in this state.
-            image_id: Only sessions of this image.
-
-        Yields:
-            A dict per session, as in `SessionListResult.session_ids`.
-
-        Raises:
-            AgentBayError: If a page cannot be read.
-
-        Wire: ListSession
-        """
-        token = ""
-        while True:
-            result = self._list_page(labels, limit, status, image_id, token)
-            for item in result.session_ids:
-                yield item
-            token = result.next_token
-            if not token:
-                return
-
-    def _list_page(
-        self,
-        labels: Mapping[str, str] | None,
-        limit: int | None,
-        status: str | SessionStatus | None,
-        image_id: str | None,
-        token: str,
-        deadline: Deadline | None = None,
-    ) -> SessionListResult:
-        reply = self.client.call(make_list_session(labels, limit, status, image_id, token), deadline)
-        return SessionListResult(
-            request_id=reply.request_id,
-            success=True,
-            session_ids=[to_session_dict(item) for item in reply.data or ()],
-            next_token=reply.next_token,
-            max_results=reply.max_results or limit or 10,
-            total_count=reply.total_count,
-        )
 
     def delete(self, session: Session, sync_context: bool = False) -> DeleteResult:
         """Delete a session, like `session.delete()`."""

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .._arguments import checked_arguments
-from .._concurrency import SyncCallable
 from .._handles import Handle
-from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
+from .._transport.deadline import Deadline
 from .._transport.sessions import label_error, to_session_info
-from .._transport.tools import make_direct_call, read_metrics, to_mcp_tools, tool_arguments
 from .._wire.contexts import SyncContext
-from .._wire.key_names import normalize_arguments
-from .._wire.schema import Action, Tool
+from .._wire.schema import Action
 from .._wire.sessions import (
     DeleteSessionAsync,
     GetLabel,
@@ -25,43 +22,38 @@ from .._wire.sessions import (
     ResumeSessionAsync,
     SetLabel,
 )
-from .._wire.tools import CallMcpTool, GetMetrics, ListMcpTools, ToolReply
 from ..errors import (
     AgentBayError,
     APIError,
-    ConflictError,
     InvalidArgumentError,
     NotFoundError,
     ReplyError,
     SessionError,
     SessionNotFoundError,
-    ToolError,
     TransportError,
 )
 from ..models.base import OperationResult
 from ..models.session import (
     DeleteResult,
-    SessionMetricsResult,
     SessionPauseResult,
     SessionResumeResult,
     SessionStatusResult,
 )
-from ..models.tools import McpTool, McpToolResult, McpToolsResult
+from ..models.tools import McpTool
 from .error_boundary import folded
-from .services import SyncSessionServices
-from .waiting import PauseExtension, sync_contexts, wait_for_state, wait_until_gone
+from .session_tools import SyncSessionTools
+from .waiting import sync_contexts, wait_for_state, wait_until_gone
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .client import AgentBay
-    from .transport import SyncTransport
 
 DataT = TypeVar("DataT")
 _DELETE_TIMEOUT_SECONDS = 300.0
 
 
 @checked_arguments(labels=None)
-class Session(SyncSessionServices, Handle):
+class Session(SyncSessionTools, Handle):
     """An isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.
@@ -105,16 +97,6 @@ class Session(SyncSessionServices, Handle):
     @property
     def _session(self) -> Session:
         return self
-
-    @property
-    def strict(self) -> bool:
-        """Whether a failed operation raises instead of returning a failed result."""
-        return self.agent_bay.strict
-
-    @property
-    def timeout(self) -> float:
-        """Seconds that an operation without a time limit of its own may take."""
-        return self.agent_bay.timeout
 
     # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -311,128 +293,7 @@ class Session(SyncSessionServices, Handle):
             )
         return OperationResult(request_id=reply.request_id, success=True, data=link.url)
 
-    # ── Tools ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def list_mcp_tools(self, image_id: str | None = None) -> McpToolsResult:
-        """List the tools that an image offers.
-
-        Args:
-            image_id: The image; None is the session's own, or "linux_latest" if that is not known.
-
-        Raises:
-            APIError: If the service refuses.
-
-        Wire: ListMcpTools
-        """
-        reply = self._client.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
-        return McpToolsResult(request_id=reply.request_id, tools=to_mcp_tools(reply.data or []), success=True)
-
-    @folded(McpToolResult)
-    def call_mcp_tool(
-        self,
-        tool_name: str,
-        args: dict[str, Any],
-        read_timeout: int | None = None,
-        connect_timeout: int | None = None,
-        auto_gen_session: bool = False,
-    ) -> McpToolResult:
-        """Call a tool inside the session.
-
-        Args:
-            tool_name: The tool.
-            args: Its arguments, as JSON can carry them.
-            read_timeout: Milliseconds to wait for the answer; None is the client's time limit.
-            connect_timeout: Milliseconds to wait for a connection; None is the client's time limit.
-            auto_gen_session: Passed to the service as it is.
-
-        Returns:
-            The tool's text in `data`. A failed result if the tool reports a failure, with the tool's own text.
-
-        Wire: CallMcpTool, or callTool at the session's own link
-        """
-        timeouts = Timeouts(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
-        # The two limits bound single waits. Their sum bounds the call, so that its retries cannot add up beyond it.
-        deadline = Deadline(timeouts.total_seconds(self.timeout))
-        reply = self._send_tool(tool_name, args, deadline, timeouts, auto_gen_session)
-        tool = reply.data_or_raise()
-        if tool.is_error:
-            raise ToolError(tool.text, action=reply.action, request_id=reply.request_id)
-        content = [item if isinstance(item, dict) else {"type": "text", "text": str(item)} for item in tool.content]
-        return McpToolResult(
-            request_id=reply.request_id,
-            success=True,
-            data=tool.text,
-            content=content,
-            structured_content=tool.structured_content,
-        )
-
-    @folded(SessionMetricsResult)
-    def get_metrics(self, read_timeout: int | None = None, connect_timeout: int | None = None) -> SessionMetricsResult:
-        """Measure the session's load.
-
-        Args:
-            read_timeout: Milliseconds to wait for the answer; None is the client's time limit.
-            connect_timeout: Milliseconds to wait for a connection; None is the client's time limit.
-
-        Wire: CallMcpTool/get_metrics
-        """
-        result = (self.call_mcp_tool(GetMetrics.tool, {}, read_timeout, connect_timeout)).unwrap()
-        raw, metrics = read_metrics(result.data)
-        return SessionMetricsResult(request_id=result.request_id, success=True, metrics=metrics, raw=raw)
-
-    def _run_tool(
-        self,
-        tool: Tool,
-        *,
-        timeout: float | None = None,
-        deadline: Deadline | None = None,
-        extend_while_paused: bool = False,
-    ) -> Reply[ToolReply]:
-        """Call a tool of this package's own, for the session's services.
-
-        Args:
-            tool: The tool and its arguments.
-            timeout: Seconds it may take; None is the client's time limit.
-            deadline: When it must have ended, instead of `timeout`.
-            extend_while_paused: Whether the time for which the session is paused does not count.
-        """
-        deadline = deadline or Deadline(timeout or self.timeout)
-        extend = PauseExtension(self._client, self.session_id, deadline).extend if extend_while_paused else None
-        return self._send_tool(tool.tool, tool_arguments(tool), deadline, NO_TIMEOUTS, extend=extend)
-
-    def _send_tool(
-        self,
-        name: str,
-        args: dict[str, Any],
-        deadline: Deadline,
-        timeouts: Timeouts,
-        auto_gen_session: bool = False,
-        extend: SyncCallable[float] | None = None,
-    ) -> Reply[ToolReply]:
-        args = normalize_arguments(name, args)
-        # The session's own link needs the name of the server that has the tool, so a tool whose server is not known
-        # goes through the service, which finds it.
-        server = next((tool.server for tool in self.mcpTools if tool.name == name), "")
-        if self.link_url and self.token and server:
-            call = make_direct_call(name, args, server, self.token)
-            try:
-                return self._client.call_direct(self.link_url, call, deadline, timeouts, extend)
-            except (ConflictError, SessionNotFoundError) as error:
-                error.hint = self._client.ask_for_hint(self.session_id) or error.hint
-                raise
-        action = CallMcpTool(
-            session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session
-        )
-        reply = self._client.call(action, deadline, timeouts, extend)
-        if reply.data is None:
-            raise ReplyError("Empty response data", action=reply.action, request_id=reply.request_id)
-        return reply
-
     # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def _client(self) -> SyncTransport:
-        return self.agent_bay.client
 
     def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
         try:
