@@ -72,7 +72,7 @@ NAMES = {
     "async_run_blocking": "sync_run_blocking",
     "async_shield": "sync_shield",
     "async_with_timeout": "sync_with_timeout",
-    "async_warn_if_loop_running": "sync_warn_if_loop_running",
+    "async_check_event_loop": "sync_check_event_loop",
     "async_sleep": "sync_sleep",
     # Playwright
     "async_api": "sync_api",

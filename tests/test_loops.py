@@ -11,6 +11,7 @@ import textwrap
 
 import pytest
 
+from agentbay import AsyncAgentBay, Config
 from tests.scripted import Service, eventually, late, ok
 
 FOUND = ok({"SessionId": "session-x", "Status": "RUNNING"})
@@ -211,3 +212,11 @@ def test_scenario(name: str) -> None:
         assert (ran.returncode, ran.stderr) == (0, "")
         assert service.count("GetSession") > 0
         eventually(lambda: service.open_now == 0)
+
+
+def test_without_asyncio() -> None:
+    """Without an event loop of asyncio, as under trio, an error names asyncio and the way out."""
+    bay = AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"))
+    for call in (bay.list(), bay.session().__aenter__()):
+        with pytest.raises(RuntimeError, match=r"event loop of asyncio.*trio\.to_thread\.run_sync"):
+            call.send(None)

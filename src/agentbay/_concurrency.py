@@ -10,7 +10,7 @@
 | `async_run_blocking`         | `sync_run_blocking`         | run a function that blocks                        |
 | `async_start_background`     | `sync_start_background`     | start what nobody waits for                       |
 | `async_invoke`               | `sync_invoke`               | call a user's function, perhaps a coroutine one   |
-| `async_warn_if_loop_running` | `sync_warn_if_loop_running` | warn before a running event loop is stalled       |
+| `async_check_event_loop`     | `sync_check_event_loop`     | tell of an event loop that does not fit           |
 | `AsyncMethod`                | `SyncMethod`                | the type of a method                              |
 | `AsyncCallable`              | `SyncCallable`              | the type of a callable without arguments          |
 
@@ -109,9 +109,12 @@ class AsyncPerLoop(Generic[T]):
                 await anext(closer)  # a loop closes only generators that have begun
         return found[0]
 
-    def has_value(self) -> bool:
-        """Return whether this process has a value that is not closed."""
-        return any(pid == os.getpid() for pid, _ in list(self._values))
+    def needs_close(self) -> bool:
+        """Return whether a value leaks unless it is closed.
+
+        None does: each loop closes its own, also when nobody holds this any more.
+        """
+        return False
 
     async def _close_at_shutdown(
         self, key: tuple[int, asyncio.AbstractEventLoop], value: T
@@ -148,6 +151,7 @@ async def async_shield(make: Callable[[], Awaitable[R]], undo: Callable[[R], Awa
 
     After a cancellation, `undo` is called with the result before CancelledError is raised.
     """
+    async_check_event_loop()
     task = asyncio.ensure_future(_await_once(make()))
     cancelled = None
     # A second cancellation interrupts the shield again, so wait until the call itself is over.
@@ -184,8 +188,17 @@ async def async_invoke(function: Callable[..., object], *args: object) -> None:
         await result
 
 
-def async_warn_if_loop_running() -> None:
-    """Do nothing, since this flavour blocks no event loop."""
+def async_check_event_loop() -> None:
+    """Refuse to work without a running event loop of asyncio.
+
+    Raises:
+        RuntimeError: None runs, as under trio.
+    """
+    if asyncio._get_running_loop() is None:
+        raise RuntimeError(
+            "AsyncAgentBay needs a running event loop of asyncio, and there is none. "
+            "Under trio, use AgentBay in trio.to_thread.run_sync()."
+        )
 
 
 # ── Synchronous ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -220,8 +233,8 @@ class SyncPerProcess(Generic[T]):
         # setdefault is atomic: of two threads that race here, both get the first value.
         return found if found is not None else self._values.setdefault(pid, self._make())
 
-    def has_value(self) -> bool:
-        """Return whether this process has a value that is not closed."""
+    def needs_close(self) -> bool:
+        """Return whether a value leaks unless it is closed."""
         return os.getpid() in self._values
 
     def close(self) -> None:
@@ -260,7 +273,7 @@ def sync_invoke(function: Callable[..., object], *args: object) -> None:
     function(*args)
 
 
-def sync_warn_if_loop_running() -> None:
+def sync_check_event_loop() -> None:
     """Warn if an event loop runs in this thread and would stall.
 
     A notebook's cell runs in an event loop too, but nothing else runs there unless the cell has made tasks; this warns

@@ -20,9 +20,9 @@ from .._arguments import refusal
 from .._concurrency import (
     AsyncCallable,
     AsyncPerLoop,
+    async_check_event_loop,
     async_run_blocking,
     async_sleep,
-    async_warn_if_loop_running,
     async_with_timeout,
 )
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
@@ -99,7 +99,7 @@ class AsyncTransport:
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
             return
-        is_left = self._routers.has_value() or (self._launcher is not None and self._launcher.is_running())
+        is_left = self._routers.needs_close() or (self._launcher is not None and self._launcher.is_running())
         if is_left:
             # Python's own warnings, of a socket and a process, do not say whose they are.
             _warn(
@@ -303,7 +303,7 @@ class AsyncTransport:
             await async_run_blocking(self._launcher.stop)
 
     async def _ensure_ready(self) -> None:
-        async_warn_if_loop_running()
+        async_check_event_loop()
         if self._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
         if self._http_client is not None and self._http_client.is_closed:

@@ -21,9 +21,9 @@ from .._arguments import refusal
 from .._concurrency import (
     SyncCallable,
     SyncPerProcess,
+    sync_check_event_loop,
     sync_run_blocking,
     sync_sleep,
-    sync_warn_if_loop_running,
     sync_with_timeout,
 )
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
@@ -100,7 +100,7 @@ class SyncTransport:
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
             return
-        is_left = self._routers.has_value() or (self._launcher is not None and self._launcher.is_running())
+        is_left = self._routers.needs_close() or (self._launcher is not None and self._launcher.is_running())
         if is_left:
             # Python's own warnings, of a socket and a process, do not say whose they are.
             _warn(
@@ -302,7 +302,7 @@ class SyncTransport:
             sync_run_blocking(self._launcher.stop)
 
     def _ensure_ready(self) -> None:
-        sync_warn_if_loop_running()
+        sync_check_event_loop()
         if self._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
         if self._http_client is not None and self._http_client.is_closed:
