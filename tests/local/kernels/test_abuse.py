@@ -14,8 +14,13 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 KEEP = {"python": "kept = 1", "javascript": "var kept = 1", "r": "kept <- 1", "java": "int kept = 1;"}
 ENDLESS = {
-    "python": ["while True: pass", "!sleep 600"],
-    "javascript": ["while (true) {}", "require('child_process').execSync('sleep 600')"],
+    "python": ["while True: pass", "!sleep 600\nprint('on')", "x = !sleep 600\nprint('on')"],
+    "javascript": [
+        "while (true) {}",
+        "require('child_process').execSync('sleep 600')",
+        "setTimeout(() => { while (true) {} }, 1); await new Promise(() => {})",
+        "new Promise(() => {})",
+    ],
     "r": ["repeat {}", "system('sleep 600')"],
     "java": ["while (true) {}"],
 }
@@ -72,6 +77,7 @@ async def test_endless_code(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
         transcript = await bench.run(code, timeout=0.5)
         assert transcript.timed_out
         assert "was interrupted; what was defined is kept" in transcript.error_line, code
+        assert written(transcript) == "", "an interrupt ends the code, and is no output"
     assert "1" in await bench.value("kept")
 
 
@@ -96,10 +102,14 @@ async def test_want_of_memory(bench: Bench) -> None:
 
 
 async def test_exit(bench: Bench) -> None:
-    """An exit is reported, and a Python kernel survives it."""
+    """An exit is reported, and a Python or JavaScript kernel survives it."""
     transcript = await bench.run(EXIT[bench.language])
     died = "KernelDied: the kernel exited with 3; what was defined is lost, the next call gets a new kernel"
-    assert transcript.error_line == ("SystemExit: 3" if bench.language == "python" else died)
+    kept = {
+        "python": "SystemExit: 3",
+        "javascript": "ProcessExit: the code called process.exit(3); what was defined is kept",
+    }
+    assert transcript.error_line == kept.get(bench.language, died)
     await check_usable(bench)
 
 

@@ -46,7 +46,8 @@ async def test_floods_take_no_memory(bench: Bench, flood: str) -> None:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * 1024 < PEAK_BYTES
     assert len(output.to_json("")) < 80 * MIB
-    assert output.truncated or output.failed or flood == "display ids"  # a long id is only ignored
+    # a long id is only ignored, and an update takes the place of the one before
+    assert output.truncated or output.failed or flood in ("display ids", "updates")
     assert "42" in await bench.value("40 + 2")  # the kernel survives
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.kernel import Kernel
+from agentbay.local.kernels.programs.memory_limit import LIMIT_VARIABLE
+from agentbay.local.kernels.python_program import python_program
 from agentbay.local.sandbox.service.manager import Sandbox
 
 KernelFactory = Callable[[Sandbox, Mapping[str, str], ByteBudget], Awaitable[Kernel]]
@@ -34,8 +36,12 @@ _NODE_LOADER = (
     "{const fs=require('fs');"  # in a block, so that code can declare these names again
     "const read=(n)=>{const b=Buffer.alloc(n);let i=0;"
     "while(i<n){const k=fs.readSync(3,b,i,n-i);if(!k)process.exit(1);i+=k}return b};"
-    "new Function('require','dynamicImport',read(read(4).readUInt32LE(0)).toString())(require,(name)=>import(name))}"
+    "new Function('require','dynamicImport',read(read(4).readUInt32LE(0)).toString())"
+    "(require,(name,options)=>import(name,options))}"
 )
+# The first gives the kernel the parser of Node's REPL. The second lets it survive an interrupt in the callback of a
+# timer: Node would find its asynchronous context open, and abort.
+_NODE_OPTIONS = "--expose-internals --no-force-async-hooks-checks"
 # Java runs a file, which the program deletes; the options shorten the start
 _JAVA_LOADER = (
     'd=$(mktemp -d) && head -c "$1" | tail -c +5 >"$d/JavaKernel.java" && '
@@ -63,15 +69,15 @@ async def start_python(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBud
     if find_spec("IPython") is None:
         raise LanguageNotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
     argv = [sandbox.python, "-I", "-X", "utf8", "-c", _PYTHON_LOADER]
-    return await start(sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("python_kernel.py"), budget)
+    return await start(sandbox, argv, {**env, **python_environment(sandbox)}, python_program(), budget)
 
 
 async def start_javascript(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
     """Start a JavaScript kernel."""
     if shutil.which("node", path=_SANDBOX_PATH) is None:
-        raise LanguageNotInstalled("JavaScript kernels need Node.js 16 or later: apt-get install nodejs")
+        raise LanguageNotInstalled("JavaScript kernels need Node.js 18 or later: apt-get install nodejs")
     # the shell moves the socket away from standard input, which code may read
-    argv = ["sh", "-c", 'exec node -e "$0" 3<&0 0</dev/null', _NODE_LOADER]
+    argv = ["sh", "-c", f'exec node {_NODE_OPTIONS} -e "$0" 3<&0 0</dev/null', _NODE_LOADER]
     return await start(sandbox, argv, env, _program("node_kernel.js"), budget, interrupt_by_frame=True)
 
 
@@ -126,6 +132,12 @@ async def start(
     kernel.connection.send_bytes(program)
     await kernel.wait_until_ready(ended)
     return kernel
+
+
+def python_environment(sandbox: Sandbox) -> dict[str, str]:
+    """Return the variables that a Python kernel needs beside those of its session."""
+    memory = sandbox.watchdog.limits.total_memory_bytes
+    return {**PYTHON_ENVIRONMENT, **({LIMIT_VARIABLE: str(memory)} if memory else {})}
 
 
 @cache

@@ -97,7 +97,7 @@ class PythonKernelForker:
         join_info, namespaces = await sandbox.get_join_info()
         await kernel.connection.open()
         streams, kernel.connection.kernel_fds[:] = list(kernel.connection.kernel_fds), []
-        join_info["environment"] |= languages.PYTHON_ENVIRONMENT
+        join_info["environment"] |= languages.python_environment(sandbox)
         group = sandbox.watchdog.cgroup
         link, zygote_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = [*namespaces, *streams, *(group.open_procs_files() if group else [])]

@@ -22,11 +22,11 @@ import signal
 import socket
 import sys
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from agentbay.local.kernels import own_python
 from agentbay.local.kernels.programs import python_kernel
+from agentbay.local.kernels.python_program import python_program
 from agentbay.local.sandbox.shared import ipc, proc_fs, seccomp, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo
 from agentbay.local.sandbox.zygote import namespaces, process_title
@@ -74,7 +74,7 @@ class KernelZygote:
     def __init__(self, control: socket.socket, shell: Any) -> None:
         self._control, self._shell = control, shell
         self._loaded = own_python.loaded_packages()
-        self._program = Path(python_kernel.__file__).read_bytes()
+        self._program = python_program()
         self._seccomp_filter = seccomp.build_filter(syscalls.ARCHITECTURE)
         self._joining: dict[int, _Joining] = {}  # by pid of the first child
         self._links: dict[int, socket.socket] = {}  # by pid of the kernel

@@ -5,34 +5,38 @@ It runs inside a sandbox, as a program of its own or in a child of the zygote. `
 
 from __future__ import annotations
 
-import base64
 import builtins
 import contextlib
 import getpass
 import importlib
 import io
-import json
 import os
 import resource
 import signal
 import site
 import socket
+import subprocess
 import sys
 import sysconfig
-import threading
 import warnings
-from collections.abc import Iterator
-from types import FrameType
-from typing import Any, NoReturn, TextIO
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn
 
+from IPython.core import interactiveshell
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.history import HistoryManager
 from IPython.core.interactiveshell import InteractiveShell
 
-_MAX_DISPLAY_BYTES = 24 << 20  # on the wire, of all forms of one display; the service takes frames of up to 32 MiB
-_MAX_ERROR_CHARS = 256 << 10  # kept of the message of an error, and of its traceback
+from agentbay.local.kernels.programs.cell_loop import CellLoop
+from agentbay.local.kernels.programs.error_text import cut_tracebacks, escape_surrogates, make_message, shorten
+from agentbay.local.kernels.programs.memory_limit import MemoryLimit
+from agentbay.local.kernels.programs.mime_bundle import can_be_json, make_mime_bundle
+from agentbay.local.kernels.programs.service_connection import InterruptHandler, ServiceConnection
+
+_SIGNAL_EXIT_CODE = 128  # a shell adds the number of the signal
 _PRELOADED = ("numpy", "pandas", "matplotlib.pyplot", "matplotlib_inline.backend_inline")
 _WARM_UP_CODE = (
     "1 + 1",
@@ -41,59 +45,6 @@ _WARM_UP_CODE = (
     "import pandas; display(pandas.DataFrame({'a': [1.5]}))",
 )
 _MATPLOTLIB_BACKEND = "module://matplotlib_inline.backend_inline"
-
-
-class ServiceConnection:
-    """The socket to the service."""
-
-    def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-        self._streams: tuple[TextIO, ...] = ()
-        self._pid = 0
-        self._send_lock = threading.Lock()  # code may display from threads of its own
-
-    def open(self, sock: socket.socket) -> None:
-        """Use a socket from now on."""
-        self._socket, self._pid = sock, os.getpid()
-        self._streams = (sys.stdout, sys.stderr)
-
-    @property
-    def in_forked_child(self) -> bool:
-        """Whether this process is a child that code has forked."""
-        return os.getpid() != self._pid
-
-    def send(self, event: str, **facts: Any) -> None:
-        """Send a frame after all output so far, except in a forked child."""
-        if self._socket is None or self.in_forked_child:
-            return
-        with _InterruptHandler.deferred(), self._send_lock:
-            self.flush()
-            body = _encode({"event": event, **facts})
-            self._socket.sendall(len(body).to_bytes(4, "little") + body)
-
-    def flush(self) -> None:
-        """Write out what Python buffers, also where code has closed or replaced its streams."""
-        for stream in {*self._streams, sys.stdout, sys.stderr}:
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                continue
-
-    def receive(self) -> dict[str, Any] | None:
-        """Return the next request, or None if the service has disconnected."""
-        head = self._read(4)
-        body = self._read(int.from_bytes(head, "little")) if head else b""
-        return json.loads(body) if body else None
-
-    def _read(self, size: int) -> bytes:
-        assert self._socket is not None
-        data = b""
-        while len(data) < size:
-            chunk = self._socket.recv(size - len(data))
-            if not chunk:
-                return b""
-            data += chunk
-        return data
 
 
 CONNECTION = ServiceConnection()
@@ -140,8 +91,14 @@ _PACKAGES = _InstalledPackages()
 class _ResultDisplayHook(DisplayHook):
     """Sends the value of a cell."""
 
+    def compute_format_data(self, result: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        forms, metadata = super().compute_format_data(result)  # type: ignore[no-untyped-call]
+        if isinstance(result, (dict, list)) and "application/json" not in forms and can_be_json(result):
+            forms = {**forms, "application/json": result}
+        return forms, metadata
+
     def write_format_data(self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None) -> None:
-        CONNECTION.send("result", data=_to_json_mime_bundle(format_dict), main=True)
+        CONNECTION.send("result", data=make_mime_bundle(format_dict), main=True)
 
     def write_output_prompt(self) -> None: ...
 
@@ -164,7 +121,7 @@ class _FrameDisplayPublisher(DisplayPublisher):
         **_: Any,
     ) -> None:
         identity = (transient or {}).get("display_id")
-        CONNECTION.send("result", data=_to_json_mime_bundle(data), main=False, display=identity, update=update)
+        CONNECTION.send("result", data=make_mime_bundle(data), main=False, display=identity, update=update)
 
     def clear_output(self, wait: bool = False) -> None:
         CONNECTION.send("clear", wait=bool(wait))
@@ -182,21 +139,39 @@ class _Shell(InteractiveShell):
 
     def enable_gui(self, gui: str | None = None) -> None: ...
 
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        yield  # IPython's own keeps all that is printed in memory, and needs a stream to do so
+
     def system(self, cmd: str) -> None:
         CONNECTION.flush()
+        # IPython's ways are through a terminal, which would turn "\n" into "\r\n", or take an interrupt for themselves.
+        command: str = self.var_expand(cmd, depth=1)  # type: ignore[no-untyped-call]
         try:
-            self.system_raw(cmd)  # type: ignore[no-untyped-call]  # IPython's other way is through a terminal, which would turn "\n" into "\r\n"
+            code = subprocess.call(_in_shell(command))
         finally:
             _PACKAGES.refresh()  # `%pip install` and `!pip install` come here
+        self.user_ns["_exit_code"] = code if code <= _SIGNAL_EXIT_CODE else _SIGNAL_EXIT_CODE - code
+        if code and getattr(self, "system_raise_on_error", False):
+            raise subprocess.CalledProcessError(code, command)
 
     def ask_exit(self) -> NoReturn:
         raise SystemExit
 
-    traceback = ""
+    traceback = _cut = ""
+    spare_memory: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+
+    def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
+        error = (exc_tuple or sys.exc_info())[1]
+        with self.spare_memory():
+            if isinstance(error, BaseException):
+                self._cut = cut_tracebacks(error, globals())
+                exc_tuple = type(error), error, error.__traceback__
+            super().showtraceback(exc_tuple, *args, **kwargs)
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
-        sys.stderr.write(self.traceback)  # an earlier one of the same cell, such as of a display that failed
-        self.traceback = "\n".join(stb) + "\n"
+        CONNECTION.write_error(self.traceback)  # an earlier one of the same cell, such as of a display that failed
+        self.traceback = "\n".join(stb) + "\n" + self._cut
 
     def pop_traceback(self) -> str:
         """Return and clear the last traceback."""
@@ -204,47 +179,24 @@ class _Shell(InteractiveShell):
         return taken
 
 
-def _message(error: BaseException) -> str:
-    try:
-        return _shorten(_escape_surrogates(str(error)))
-    except Exception as another:  # noqa: BLE001 - the code's own class, which may do anything
-        return f"<its message cannot be told: {type(another).__name__}>"
+def _command_output(command: str) -> str:
+    """Return what a command writes to both streams, for `x = !command`.
+
+    IPython's own takes an interrupt for itself, and the cell goes on.
+    """
+    CONNECTION.flush()
+    done = subprocess.run(
+        _in_shell(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return done.stdout.decode(errors="replace")
 
 
-def _shorten(text: str) -> str:
-    """Cut the middle out of a long text."""
-    if len(text) <= _MAX_ERROR_CHARS:
-        return text
-    half = _MAX_ERROR_CHARS // 2
-    return f"{text[:half]}\n[cut: {len(text) - 2 * half} characters]\n{text[-half:]}"
-
-
-def _escape_surrogates(text: str) -> str:
-    """Replace lone surrogates, which are no Unicode, by escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _encode(value: object) -> bytes:
-    """Encode as JSON, with an escape for each lone surrogate."""
-    return json.dumps(value, ensure_ascii=False, default=repr).encode("utf-8", "backslashreplace")
-
-
-def _to_json_mime_bundle(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the forms as JSON can carry them, without those that are too large."""
-    forms: dict[str, Any] = {}
-    for mime, value in data.items():
-        form = base64.b64encode(value).decode() if isinstance(value, (bytes, bytearray)) else value
-        forms[mime] = _escape_surrogates(form) if isinstance(form, str) else form
-    sizes = {mime: len(_encode(form)) for mime, form in forms.items()}
-    left_out = 0
-    while sum(sizes.values()) > _MAX_DISPLAY_BYTES:
-        largest = max(sizes, key=sizes.__getitem__)
-        left_out = max(left_out, sizes.pop(largest))
-        del forms[largest]
-    if left_out:
-        note = f"[left out: {left_out} bytes are more than can be shown]"
-        forms["text/plain"] = f"{forms['text/plain']}\n{note}" if "text/plain" in forms else note
-    return forms
+def _in_shell(command: str) -> list[str]:
+    return [os.environ.get("SHELL") or "/bin/sh", "-c", command]
 
 
 def create_shell() -> Any:
@@ -253,6 +205,7 @@ def create_shell() -> Any:
     shell: Any = _Shell.instance()
     shell.colors = "nocolor"
     shell.display_formatter.active_types = list(shell.display_formatter.formatters)
+    vars(interactiveshell)["getoutput"] = _command_output
     return shell
 
 
@@ -269,22 +222,40 @@ def warm_up(shell: Any) -> None:
     shell.reset(new_session=True)
 
 
-def serve(shell: Any, control: socket.socket) -> NoReturn:
-    """Run what the service sends until it disconnects."""
+def serve(shell: Any, control: socket.socket, memory_used_bytes: int = 0) -> NoReturn:
+    """Run what the service sends until it disconnects.
+
+    Args:
+        shell: The shell.
+        control: The socket to the service.
+        memory_used_bytes: What this process uses already of the session's memory.
+    """
     _adapt_to_sandbox(shell)
     _PACKAGES.open()
     CONNECTION.open(control)
+    shell.spare_memory = MemoryLimit(memory_used_bytes).spare
+    loop = CellLoop(lambda error: _report(shell, error))
     CONNECTION.send("ready", pid=os.getpid())
-    signal.signal(signal.SIGINT, _InterruptHandler.record_pending)
-    while request := CONNECTION.receive():
-        _run(shell, request)
+    signal.signal(signal.SIGINT, InterruptHandler.record_pending)
+    while request := _next_request(shell, loop, control):
+        _run(shell, loop, request)
     os._exit(0)
 
 
+def _next_request(shell: Any, loop: CellLoop, control: socket.socket) -> dict[str, Any] | None:
+    with shell.spare_memory():
+        loop.wait_readable(control)
+        return CONNECTION.receive()
+
+
+def _report(shell: Any, error: BaseException) -> None:
+    """Tell what a task has raised while no cell ran."""
+    shell.showtraceback((type(error), error, error.__traceback__))
+    CONNECTION.write_error(shell.pop_traceback())
+
+
 def _adapt_to_sandbox(shell: Any) -> None:
-    """Set up what depends on the sandbox: streams, limits and paths."""
-    sys.stdout, sys.stderr = _writer(1), _writer(2)
-    _limit_memory()
+    """Set up the paths and functions that depend on the sandbox."""
     sys.path.insert(0, "")
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # or every child of the zygote would draw the same numbers
@@ -315,21 +286,6 @@ def _matplotlib_folder() -> str:
     return folder
 
 
-def _writer(fd: int) -> TextIO:
-    return open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-
-
-def _limit_memory() -> None:
-    """Limit this process to half of the machine's memory.
-
-    Code that wants more gets a MemoryError, before the kernel kills something.
-    """
-    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if soft == resource.RLIM_INFINITY or soft > half:
-        resource.setrlimit(resource.RLIMIT_DATA, (half, hard))
-
-
 def _reject_input(prompt: object = "", *_: object, **__: object) -> NoReturn:
     raise StdinNotImplementedError(
         f"input() cannot be answered here, there is nobody to ask ({str(prompt).strip()!r}). "
@@ -337,59 +293,18 @@ def _reject_input(prompt: object = "", *_: object, **__: object) -> NoReturn:
     )
 
 
-class _InterruptHandler:
-    """Delivers SIGINT to the cell that runs, and to nothing else."""
-
-    _pending = False
-
-    @classmethod
-    @contextlib.contextmanager
-    def enabled(cls) -> Iterator[None]:
-        """Let SIGINT raise KeyboardInterrupt in the block.
-
-        An earlier cell may have set another handler.
-        """
-        cls._pending = False
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, cls.record_pending)
-
-    @classmethod
-    @contextlib.contextmanager
-    def deferred(cls) -> Iterator[None]:
-        """Defer SIGINT to the end of the block.
-
-        So a frame is sent whole. Python delivers signals to the main thread only.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        former = signal.signal(signal.SIGINT, cls.record_pending)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, former)
-        if cls._pending and former is signal.default_int_handler:
-            cls._pending = False
-            raise KeyboardInterrupt
-
-    @classmethod
-    def record_pending(cls, number: int, frame: FrameType | None) -> None:
-        """Record an interrupt, as a signal handler."""
-        cls._pending = True
-
-
-def _run(shell: Any, request: dict[str, Any]) -> None:
+def _run(shell: Any, loop: CellLoop, request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
     _PACKAGES.refresh()
+    CONNECTION.reopen_streams()
     error: BaseException | None = None
     try:
-        with _InterruptHandler.enabled():
+        with InterruptHandler.enabled(), loop.entered():
             CONNECTION.send("begin")
             outcome = shell.run_cell(request["code"], store_history=True)
             error = outcome.error_before_exec or outcome.error_in_exec
+            if not (CONNECTION.in_forked_child or isinstance(error, KeyboardInterrupt)):
+                loop.begin_new_tasks()
     except KeyboardInterrupt as interrupt:
         error = error or interrupt
     except BaseException as failure:  # noqa: BLE001 - whatever a cell does to its shell, the service must hear of its end
@@ -398,41 +313,22 @@ def _run(shell: Any, request: dict[str, Any]) -> None:
         CONNECTION.flush()
         os._exit(0 if error is None else 1)
     if isinstance(error, KeyboardInterrupt):
-        _cancel_tasks()
-    traceback = _shorten(_escape_surrogates(shell.pop_traceback()))
+        loop.cancel_new_tasks()
+    with shell.spare_memory():
+        _report_end(shell, error)
+
+
+def _report_end(shell: Any, error: BaseException | None) -> None:
+    traceback = shorten(escape_surrogates(shell.pop_traceback()))
     if error is not None:
-        CONNECTION.send("error", name=type(error).__name__, value=_message(error), traceback=traceback)
+        CONNECTION.send("error", name=type(error).__name__, value=make_message(error), traceback=traceback)
     elif traceback:
-        sys.stderr.write(traceback)
+        CONNECTION.write_error(traceback)
     CONNECTION.send("done", count=shell.execution_count - 1)
-
-
-def _cancel_tasks() -> None:
-    """Cancel the tasks of an interrupted cell.
-
-    They would go on in the next cell that awaits.
-    """
-    if "asyncio" not in sys.modules:  # it is imported with the first cell that awaits
-        return
-    import asyncio
-
-    from IPython.core.async_helpers import get_asyncio_loop
-
-    loop: Any = get_asyncio_loop()  # type: ignore[no-untyped-call]
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        with contextlib.suppress(BaseException):  # whatever a task raises at its end belongs to the interrupted cell
-            loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
 
 
 def main() -> NoReturn:
     """Run as a program of its own."""
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    serve(create_shell(), control)
-
-
-if __name__ == "__main__":
-    main()
+    serve(create_shell(), control, memory_used_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
