@@ -91,15 +91,18 @@ def test_what_goes_on_is_shown_in_the_cell(tmp_path: Path) -> None:
         "with progress('<sending>', 3000) as tell:\n    tell(1500)",
         "try:\n    with progress('sending'):\n        1 / 0\nexcept ZeroDivisionError: pass",
         "session.code.stream('print(1)\\ndisplay({\"text/html\": \"<b>2</b>\"}, raw=True)', 'python').show()",
+        'live = """from IPython.display import clear_output\\ndisplay(1); clear_output()\\n'
+        'h = display(5, display_id="x"); display("end"); h.update(6)"""\nsession.code.stream(live, "python").show()',
         "session.command.start('echo 3; echo 4 >&2').show()",
         "open('sent', 'w').write('x')\nsession.file_system.push('.', '/tmp/there', progress=True).copied",
         "session.delete()\nbay.close()",
     )
     execute(notebook, tmp_path)
-    bar, failed, code, command, push = notebook.cells[1:6]
+    bar, failed, code, live, command, push = notebook.cells[1:7]
     assert re.search(r"&lt;sending&gt;: done, 1.5 kB, \d+\.\d s", bar.outputs[0].data["text/html"])
     assert "sending: failed, " in failed.outputs[0].data["text/html"]
     assert written(code, "stdout") == "1\n"
     assert [output.data["text/html"] for output in code.outputs if "data" in output] == ["<b>2</b>"]
+    assert [output.data["text/plain"] for output in live.outputs] == ["6", "'end'"]
     assert (written(command, "stdout"), written(command, "stderr")) == ("3\n", "4\n")
     assert "push /tmp/there: done, 1 B" in push.outputs[0].data["text/html"]

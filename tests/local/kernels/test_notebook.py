@@ -75,6 +75,16 @@ async def test_tasks_that_exit(bench: Bench) -> None:
     assert await bench.value("task.done()") == "True"
 
 
+async def test_tasks_that_fork(bench: Bench) -> None:
+    """A child that a task forks between cells takes no request of the kernel."""
+    fork = "    while not os.path.exists('go'): await asyncio.sleep(0.01)\n    os.fork(); open('forked', 'a').close()"
+    await bench.run(f"import asyncio, os\nasync def fork():\n{fork}")
+    await bench.run("parent = os.getpid(); task = asyncio.create_task(fork())")
+    await bench.sandbox.run(["sh", "-c", "cd; touch go; until [ -e forked ]; do sleep 0.05; done; rm go forked"])
+    for _ in range(4):
+        assert await bench.value("os.getpid() == parent") == "True"
+
+
 RECURSIONS = {
     "plain": "def r(): return r()\nr()",
     "through C": "class A:\n    def __repr__(self): return repr(self)\nrepr(A())",

@@ -245,6 +245,7 @@ def serve(shell: Any, control: socket.socket, memory_used_bytes: int = 0) -> NoR
 def _next_request(shell: Any, loop: CellLoop, control: socket.socket) -> dict[str, Any] | None:
     with shell.spare_memory():
         loop.wait_readable(control)
+        CONNECTION.exit_forked_child(0)
         return CONNECTION.receive()
 
 
@@ -309,9 +310,7 @@ def _run(shell: Any, loop: CellLoop, request: dict[str, Any]) -> None:
         error = error or interrupt
     except BaseException as failure:  # noqa: BLE001 - whatever a cell does to its shell, the service must hear of its end
         error = failure
-    if CONNECTION.in_forked_child:  # of a fork in the cell: a second kernel at the same socket would take its requests
-        CONNECTION.flush()
-        os._exit(0 if error is None else 1)
+    CONNECTION.exit_forked_child(0 if error is None else 1)
     if isinstance(error, KeyboardInterrupt):
         loop.cancel_new_tasks()
     with shell.spare_memory():

@@ -43,6 +43,15 @@ class ServiceConnection:
         """Whether this process is a child that code has forked."""
         return os.getpid() != self._pid
 
+    def exit_forked_child(self, code: int) -> None:
+        """Exit in a child that code has forked.
+
+        A second kernel at the same socket would take the requests of the first.
+        """
+        if self.in_forked_child:
+            self.flush()
+            os._exit(code)
+
     def send(self, event: str, **facts: Any) -> None:
         """Send a frame after all output so far, except in a forked child."""
         if self._socket is None or self.in_forked_child:
