@@ -49,9 +49,84 @@ def test_javascript(session: Session) -> None:
         result = session.code.run_code(endless, "js", timeout_s=1)
         assert isinstance(result.exception, CodeTimeoutError)
         assert (run(session, "kept", "js")).result == "21"
-    dead = session.code.run_code("process.exit(3)", "js")
-    assert "exited with 3" in dead.error_message
-    assert (run(session, "typeof kept", "js")).result == "'undefined'"
+
+
+def test_javascript_imports(session: Session) -> None:
+    """JavaScript imports modules by declarations and by the operator, and nothing else is taken for them."""
+    code = (
+        "import fs, { existsSync as exists } from 'node:fs'\nimport * as path from 'node:path'\n"
+        "fs.writeFileSync('own.mjs', `export const six = 6; export default 7 // await import('x')`)\n"
+        "typeof fs.readFileSync + exists('own.mjs') + path.join('a', 'b')"
+    )
+    assert (run(session, code, "js")).result == "'functiontruea/b'"
+    assert "// await import('x')" in (run(session, "console.log(fs.readFileSync('own.mjs', 'utf8'))", "js")).result
+    text = "console.log('import(\"fs\")', /import(x)/.source, `import(${1})`); ({ import(x) { return x } }).import(42)"
+    result = run(session, text, "js")
+    assert (result.result, result.logs.stdout) == ("42", ['import("fs") import(x) import(1)\n'])
+    later = "const twelve = six * 2\nimport seven, { six } from './own.mjs'\n[seven, twelve].join()"
+    assert (run(session, later, "js")).result == "'7,12'"
+    assert (run(session, "(await import('./own.mjs')).default", "js")).result == "7"
+    missing = session.code.run_code("import { eight } from './own.mjs'", "js")
+    assert "does not provide an export named 'eight'" in missing.error_message
+    nested = session.code.run_code("if (true) { import os from 'node:os' }", "js")
+    assert "use await import(...)" in nested.error_message
+
+
+def test_javascript_promises(session: Session) -> None:
+    """A promise as the last value is awaited, and its failure is that of the code."""
+    sleep = "await new Promise(done => setTimeout(done, 50))"
+    result = run(session, f"async function main() {{ {sleep}; console.log('late'); return [6, 7] }}\nmain()", "js")
+    assert (result.result, result.results[0].json, result.logs.stdout) == ("[ 6, 7 ]", [6, 7], ["late\n"])
+    assert not (run(session, f"(async () => {{ {sleep} }})()", "js")).results
+    for code in (f"(async () => {{ {sleep}; throw new TypeError('boo') }})()", "Promise.reject(new TypeError('boo'))"):
+        failed = session.code.run_code(code, "js")
+        assert failed.error_message == "TypeError: boo"
+        assert "nhandled" not in "".join(failed.logs.stderr)
+
+
+def test_javascript_errors(session: Session) -> None:
+    """An error of JavaScript tells its causes, also where it is caught by nobody."""
+    thrown = "new Error('outer', { cause: new AggregateError([new Error('the very reason')], 'inner') })"
+    failed = session.code.run_code(f"throw {thrown}", "js")
+    assert failed.error is not None
+    assert failed.error_message == "Error: outer"
+    assert "node:inspector" not in failed.error.traceback
+    lost = f"setTimeout(() => {{ throw {thrown} }}, 1); await new Promise(done => setTimeout(done, 50))"
+    for told in (failed.error.traceback, "".join((run(session, lost, "js")).logs.stderr)):
+        assert told.index("outer") < told.index("inner") < told.index("the very reason")
+
+
+EXITS = {
+    "var stays = 7; console.log('done'); process.exit(0)": "",
+    "try { process.exit() } catch { console.log('caught') } finally { console.log('finally') }": "",
+    "(async () => { try { await null; process.exit() } catch { process.exit(1) } })()": "",
+    "setTimeout(() => process.exit(0), 1); await new Promise(() => {})": "",
+    "process.exitCode = 4; setImmediate(() => process.exit()); await new Promise(() => {})": "process.exit(4)",
+}
+
+
+def test_javascript_exit(session: Session) -> None:
+    """`process.exit()` ends the code at once, and keeps what was defined."""
+    for code, error in EXITS.items():
+        result = session.code.run_code(code, "js")
+        assert result.success == (not error), code
+        assert error in result.error_message
+        assert "".join(result.logs.stdout) == ("done\n" if "done" in code else "")
+        assert (run(session, "process.exitCode = undefined; stays", "js")).result == "7"
+
+
+def test_javascript_json(session: Session) -> None:
+    """A value that JSON can hold comes as JSON too, and no other one does."""
+    for code, value in (("({a: [1, 'x', null, {}]})", {"a": [1, "x", None, {}]}), ("[]", [])):
+        assert (run(session, code, "js")).results[0].json == value
+    for code in (
+        "[undefined]",
+        "[NaN]",
+        "({a: new Date()})",
+        "new Map()",
+        "globalThis.ring = []; ring.push(ring); ring",
+    ):
+        assert (run(session, code, "js")).results[0].json is None, code
 
 
 @pytest.mark.skipif(shutil.which("jshell") is None, reason="there is no JDK here")

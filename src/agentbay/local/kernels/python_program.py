@@ -1,4 +1,7 @@
-"""The program of a Python kernel, as one text for a process that cannot import this package."""
+"""The program of a Python kernel, as one text.
+
+It runs in processes that cannot import this package.
+"""
 
 from __future__ import annotations
 

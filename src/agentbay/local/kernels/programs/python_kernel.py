@@ -192,6 +192,7 @@ def _command_output(command: str) -> str:
         stderr=subprocess.STDOUT,
         check=False,
     )
+    _PACKAGES.refresh()
     return done.stdout.decode(errors="replace")
 
 
