@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import obstore
 import pytest
 
@@ -130,6 +135,67 @@ def test_another_machine(object_store: ObjectStoreServer, tmp_path: Path):
     with embedded(None, *second.options, **second.environment) as (_, wire):
         assert wire.data("GetContext", Name="moving")["Id"] == context
         assert context_files(wire, context, TOP) == {"f": b"1"}
+
+
+@in_bucket
+def test_lost_blobs(wire: Wire, storage: BucketStorage):
+    """Files whose content the bucket has lost are named, and the others arrive."""
+    context = create_context(wire)
+    contents = {"small": b"1", "large": bytes(3 << 20), "kept": b"2"}
+    for name, content in contents.items():
+        put_file(wire, context, f"{TOP}/{name}", content)
+    manifest = storage.manifest(context)
+    for name in "small", "large":
+        obstore.delete(storage.objects, f"contexts/{context}/files/{manifest.file(f'{TOP}/{name}').blob}")
+    with wire.session(PersistenceDataList=[sync_item(context, TOP)]) as session:
+        [one] = wait_for_transfers(wire, session)
+        assert one["status"] == "Failed"
+        assert "small" in one["errorMessage"]
+        assert "large" in one["errorMessage"]
+        assert "kept" not in one["errorMessage"]
+        assert wire.stdout(session, f"ls {TOP}; cat {TOP}/kept") == "kept\n2"
+
+
+@pytest.mark.parametrize("name", [None, "taken"])
+def test_a_deletion_that_was_killed(object_store: ObjectStoreServer, tmp_path: Path, name: str | None):
+    """The next start finishes a deletion that had taken the name from the row, whether or not from the bucket."""
+    storage = BucketStorage(object_store, f"half-deleted-{name}", tmp_path)
+    with embedded(None, *storage.options, **storage.environment) as (_, wire):
+        context = str(wire.data("GetContext", Name="taken", AllowCreate="True")["Id"])
+        put_file(wire, context, f"{TOP}/f", b"1")
+    with closing(sqlite3.connect(next(tmp_path.rglob("contexts.db")))) as db, db:
+        db.execute("UPDATE contexts SET name = NULL")
+    if name is None:
+        [entry] = obstore.list(storage.objects, "names/").collect()
+        obstore.delete(storage.objects, entry["path"])
+    with embedded(None, *storage.options, **storage.environment) as (_, wire):
+        assert wire.data("ListContexts") == []
+        assert obstore.list(storage.objects).collect() == []
+        assert wire.data("GetContext", Name="taken", AllowCreate="True")["Id"] != context
+
+
+def test_deletions_killed_at_any_moment(object_store: ObjectStoreServer, tmp_path: Path):
+    """After a kill, a context that was being deleted is whole with its name, or gone with all its content."""
+    storage = BucketStorage(object_store, "killed-deletions", tmp_path)
+    for number in range(4):
+        with embedded(None, *storage.options, **storage.environment) as (child, wire):
+            context = str(wire.data("GetContext", Name=f"name-{number}", AllowCreate="True")["Id"])
+            for file in range(5):
+                put_file(wire, context, f"{TOP}/f{file}", b"1")
+            timer = threading.Timer(random.uniform(0.0, 0.05), child.process.kill)
+            timer.start()
+            with contextlib.suppress(httpx.TransportError, ValueError):
+                wire.data("DeleteContext", Id=context)
+            timer.join()
+            child.process.wait(60)
+        with embedded(None, *storage.options, **storage.environment) as (_, wire):
+            names = [entry["Name"] for entry in wire.data("ListContexts")]
+            left = [entry["path"] for entry in obstore.list(storage.objects, f"contexts/{context}/").collect()]
+            if f"name-{number}" in names:
+                assert context_files(wire, context, TOP) == {f"f{file}": b"1" for file in range(5)}
+                wire.data("DeleteContext", Id=context)
+            else:
+                assert left == []
 
 
 def test_failing_bucket(tmp_path: Path):

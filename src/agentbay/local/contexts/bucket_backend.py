@@ -216,20 +216,24 @@ class _BucketSnapshot:
             for entry in entries:
                 pending.append((entry, threads.submit(self._prefetch, entry)))
                 if len(pending) >= MAX_CONCURRENT_REQUESTS:
-                    yield from _next(pending)
+                    yield from self._next(pending)
             while pending:
-                yield from _next(pending)
+                yield from self._next(pending)
+
+    def _next(self, pending: deque[tuple[Entry, Future[IO[bytes]]]]) -> Iterator[tuple[Entry, IO[bytes]]]:
+        entry, future = pending.popleft()
+        try:
+            file = future.result()
+        except FileNotFoundError:
+            self.unreadable[entry.path] = "The bucket has lost its content"
+            return
+        with file:
+            yield entry, file
 
     def _prefetch(self, entry: Entry) -> IO[bytes]:
         if entry.size > _PREFETCH_LIMIT_BYTES:
             return self.open(entry)
         return io.BytesIO(self._object_store.get(_blob(self._context_id, entry.content_id)).body)
-
-
-def _next(pending: deque[tuple[Entry, Future[IO[bytes]]]]) -> Iterator[tuple[Entry, IO[bytes]]]:
-    entry, future = pending.popleft()
-    with future.result() as file:
-        yield entry, file
 
 
 def _manifest(context_id: str) -> str:

@@ -76,7 +76,8 @@ class ContextStore:
             NotFoundError: There is none.
         """
         if self._backend.name_registry is not None:
-            self._apply_name(name, self._backend.name_registry.find(name))
+            with self._naming:
+                self._apply_name(name, self._backend.name_registry.find(name))
         return self._find_row("name = ?", name)
 
     def get_or_create(self, name: str) -> ContextRecord:
@@ -87,19 +88,17 @@ class ContextStore:
             if found := self._select_contexts("name = ?", name):
                 return found[0]
             # The contents are made first, so that a name never leads to a context that does not exist.
-            owner = claim = NameOwner(self._make(), self.now)
+            owner = claim = self._make()
             if self._backend.name_registry is not None:
                 owner = self._backend.name_registry.claim(name, claim)
             if owner != claim:  # another runtime won the race for the name
-                self._backend.delete(claim.id)
+                self.delete(claim.id)
             self._apply_name(name, owner)
             return self._find_row("name = ?", name)
 
     def create_internal(self) -> ContextRecord:
         """Create a context without a name, which is never listed."""
-        owner = NameOwner(self._make(), self.now)
-        self._insert(owner, None)
-        return self._find_row("id = ?", owner.id)
+        return self._find_row("id = ?", self._make().id)
 
     def page(self, after: int, size: int, session: str | None) -> tuple[list[ContextRecord], int]:
         """Return a page of contexts in the order of creation, and the total.
@@ -141,11 +140,17 @@ class ContextStore:
         If the runtime is killed meanwhile, its next start finishes the deletion.
         """
         with self._locked(context_id):
-            context = self.find(context_id)
-            if self._backend.name_registry is not None and context.name:
-                self._backend.name_registry.release(context.name)
-            # A row without a name is what `_recover` deletes, so a kill from here on only delays the deletion.
-            self._db.execute("UPDATE contexts SET name = NULL WHERE id = ?", context_id)
+            with self._naming:
+                name = self.find(context_id).name
+                # A row without a name is what `_recover` deletes, so a kill from here on only delays the deletion. If
+                # the name were released first, the next `_sync_names` would forget the row with its content.
+                self._db.execute("UPDATE contexts SET name = NULL WHERE id = ?", context_id)
+                if name:
+                    try:
+                        self._release_names(context_id)
+                    except BaseException:
+                        self._db.execute("UPDATE contexts SET name = ? WHERE id = ?", name, context_id)
+                        raise
             self._backend.delete(context_id)
             self._db.execute("DELETE FROM contexts WHERE id = ?", context_id)
 
@@ -261,10 +266,20 @@ class ContextStore:
     def unbind(self, session: str) -> None:
         self._db.execute("DELETE FROM bindings WHERE session = ?", session)
 
-    def _make(self) -> str:
-        context_id = make_id("SdkCtx-", 21)
-        self._backend.create(context_id)
-        return context_id
+    def _release_names(self, context_id: str) -> None:
+        """Release the names of a context: two, if a runtime was killed while it renamed it."""
+        registry = self._backend.name_registry
+        if registry is not None:
+            for name in [name for name, owner in registry.all().items() if owner.id == context_id]:
+                registry.release(name)
+
+    def _make(self) -> NameOwner:
+        """Make an empty context without a name."""
+        owner = NameOwner(make_id("SdkCtx-", 21), self.now)
+        # The row comes first, so that `_recover` finds what a killed runtime has begun.
+        self._insert(owner, None)
+        self._backend.create(owner.id)
+        return owner
 
     def _insert(self, owner: NameOwner, name: str | None) -> None:
         self._db.execute(
@@ -328,6 +343,7 @@ class ContextStore:
         self._backend.recover({context.id for context in self._select_contexts("1")})
         self._finish_clears()
         for (context_id,) in self._db.select("SELECT id FROM contexts WHERE name IS NULL"):
+            self._release_names(context_id)
             self.delete(context_id)
 
     def _finish_clears(self) -> None:
