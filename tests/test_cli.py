@@ -338,6 +338,11 @@ def test_cp(session: Session, here: Path, run: Run) -> None:
     assert (here / "big").read_bytes() == (tree / "big").read_bytes()
     assert run("session", "cp", "tree/empty", f"{name}:.")[0] == 0
     assert run("session", "cp", f"{name}:up/sub/run.sh", "-") == (0, "echo ran\n", "")
+    session.command.run("mkfifo up/pipe").check()
+    os.mkfifo(here / "back/pipe")
+    for source, target in (("tree/empty", f"{name}:up/pipe"), (f"{name}:up/sub/run.sh", "back/pipe")):
+        status, _, err = run("session", "cp", source, target)
+        assert (status, "pipe" in err) == (1, True)
     for wrong, status in (([f"{name}:nope", "."], 1), (["nope", f"{name}:."], 1), (["a", "b"], 2)):
         assert run("session", "cp", *wrong)[0] == status
     assert session.command.run("ls /tmp | grep agentbay").stdout == ""

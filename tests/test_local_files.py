@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentbay import FileError
-from agentbay._local_files import LocalSource
+from agentbay._local_files import LocalSource, LocalTarget
 from agentbay._local_tree import Archive, scan_tree
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
@@ -35,6 +35,15 @@ def test_a_fifo_in_the_place_of_a_file(file: Path):
         source.rewind()
     with pytest.raises(FileError, match="file is not a file any more"):
         Archive(file.parent, scan.entries)
+
+
+def test_what_no_file_replaces(file: Path):
+    """A received file replaces no FIFO, directory or device, directly or through a link."""
+    replace_by_fifo(file)
+    (link := file.with_name("link")).symlink_to("file")
+    for place in (file, link, file.parent, Path(os.devnull)):
+        with pytest.raises(FileError, match=place.name):
+            LocalTarget(place, overwrite=True)
 
 
 def test_a_file_that_grows_and_is_replaced(file: Path):

@@ -185,6 +185,9 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     target = Path(path)
     if target.is_dir():
         raise FileError(f"{target} is a directory.")
+    # Renaming a file over a device, such as /dev/null, would take it from every program of the machine.
+    if target.exists() and not target.is_file():
+        raise FileError(f"{target} is neither a file nor a link to one.")
     if not overwrite and target.exists():
         raise FileError(f"Destination exists and overwrite=False: {target}")
 

@@ -40,6 +40,17 @@ def test_bytes(session: Session):
             check_usable(session)
 
 
+def test_upload(session: Session, tmp_path: Path):
+    """An upload that is killed half-way says why, and leaves nothing."""
+    (tmp_path / "model").write_bytes(CONTENT)
+    place = session.file_system.get_file_transfer_context_path()
+    session.command.run(f"mkdir -p {place}; head -c 40000000 /dev/zero | tr '\\0' x > {place}/large").check()
+    uploaded = session.file_system.upload_file(tmp_path / "model", f"{place}/model")
+    assert "the session may use 80 MiB of disk" in str(uploaded.error_message)
+    session.command.run(f"rm {place}/*")
+    check_usable(session)
+
+
 def test_push_and_pull(session: Session, tmp_path: Path):
     """The archive of a push is removed, whether its unpacking is killed or what it packs."""
     (tmp_path / "model").write_bytes(CONTENT)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from agentbay._local_files import check_target
 from agentbay.cli.output import escape_control_characters, output
 from agentbay.errors import FileError
 
@@ -28,6 +29,7 @@ _STAT_SCRIPT = """\
 _PLACE_SCRIPT = """\
 set -e; to={path}; case $to in */) mkdir -p "$to";; esac
 [ ! -d "$to" ] || to=$to/{name}
+[ ! -e "$to" ] || [ -f "$to" ] || {{ echo "$to: Not a regular file" >&2; exit 22; }}
 mkdir -p "$(dirname "$to")"; chmod {mode} {staged}; mv -fT {staged} "$to\""""
 
 
@@ -157,6 +159,7 @@ def _fetch_content(session: Session, path: str, writer: IO[bytes], size: int, pr
 @contextmanager
 def _atomic_writer(place: Path, mode: int) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces the target unless an error occurs."""
+    check_target(place, overwrite=True)
     place.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, because a rename to another file system is not possible.
     made = tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False)  # noqa: SIM115

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ async def install_skills(sandbox: Sandbox, skills: Sequence[Skill]) -> None:
     incoming, outgoing = os.pipe2(os.O_CLOEXEC)
     sending = asyncio.create_task(asyncio.to_thread(_send_and_close, skills, outgoing))
     try:
-        received = await sandbox.run_file_operation_with_input(ReceiveTree(SKILLS_PATH), incoming)
+        received = await sandbox.run_file_operation_with_input(ReceiveTree(SKILLS_PATH, secrets.token_hex(8)), incoming)
     finally:
         unreadable = await sending
     refused = [f"{error['path']}: {error['why']}" for error in received.errors]

@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,15 @@ from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, Transfer, TransferTable
 from agentbay.local.contexts.upload import Upload
 from agentbay.local.sandbox.service import config_builder, zygote_process
-from agentbay.local.sandbox.service.manager import BindMount, Sandbox, SandboxError, SandboxSpec
+from agentbay.local.sandbox.service.manager import (
+    BindMount,
+    FileOperationFailed,
+    Sandbox,
+    SandboxError,
+    SandboxSpec,
+)
 from agentbay.local.sandbox.shared import ipc
-from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, SendTree
+from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, RemoveIncomplete, SendTree
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
 from agentbay.models.context import SyncPolicy
 
@@ -339,7 +347,8 @@ class SessionContexts:
         download = await self._service.run_in_thread(Download, self._service.store, spec, only)
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         # a single file that a client sends must not replace a directory with all it holds
-        request = ReceiveTree(spec.path, replace_directories=not only)
+        request = ReceiveTree(spec.path, secrets.token_hex(8), replace_anything=not only)
+        kills = self._sandbox.watchdog.kill_counts()
         receiving = asyncio.ensure_future(self._sandbox.run_file_operation_with_input(request, incoming))
         sending = asyncio.ensure_future(self._service.run_in_thread(_write_and_close, download, outgoing))
         try:
@@ -348,7 +357,14 @@ class SessionContexts:
             receiving.cancel()
             receiving.add_done_callback(_retrieve_exception)
         await sending  # if it fails, its error is the one to report
-        received = await receiving
+        try:
+            received = await receiving
+        except SandboxError as error:
+            with suppress(SandboxError, FileOperationFailed):
+                await self._sandbox.run_file_operation(RemoveIncomplete(spec.path, request.token))
+            if reason := self._sandbox.watchdog.kill_message(kills):
+                raise OSError(reason.decode().strip()) from error
+            raise
         if only and not download.sent_anything:
             raise FileNotFoundError(f"The context has no file {keys.join(spec.path, only)}.")
         binding.baseline = download.baseline(received, binding.baseline)

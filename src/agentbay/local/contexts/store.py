@@ -267,7 +267,10 @@ class ContextStore:
         self._db.execute("DELETE FROM bindings WHERE session = ?", session)
 
     def _release_names(self, context_id: str) -> None:
-        """Release the names of a context: two, if a runtime was killed while it renamed it."""
+        """Release the names of a context.
+
+        There are two if a runtime was killed while it renamed it.
+        """
         registry = self._backend.name_registry
         if registry is not None:
             for name in [name for name, owner in registry.all().items() if owner.id == context_id]:

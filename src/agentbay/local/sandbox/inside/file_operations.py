@@ -37,6 +37,7 @@ from agentbay.local.sandbox.shared.file_protocol import (
     ReadReply,
     ReceiveTree,
     ReceiveTreeReply,
+    RemoveIncomplete,
     RemovePath,
     SearchReply,
     SearchTree,
@@ -191,8 +192,14 @@ def _send_tree(request: SendTree, context: OperationContext) -> SendTreeReply:
 
 def _receive_tree(request: ReceiveTree, context: OperationContext) -> ReceiveTreeReply:
     return tree_operations.extract_tree(
-        context.resolve(request.path), context.input_fd, replace_directories=request.replace_directories
+        context.resolve(request.path), context.input_fd, request.token, replace_anything=request.replace_anything
     )
+
+
+def _remove_incomplete(request: RemoveIncomplete, context: OperationContext) -> PathReply:
+    path = context.resolve(request.path)
+    tree_operations.remove_incomplete(path, request.token)
+    return PathReply(path)
 
 
 _Handler = Callable[[Any, OperationContext], FileReply]
@@ -210,5 +217,6 @@ _HANDLERS_BY_CLASS: dict[type[FileRequest[Any]], _Handler] = {
     SnapshotTree: _snapshot_tree,
     SendTree: _send_tree,
     ReceiveTree: _receive_tree,
+    RemoveIncomplete: _remove_incomplete,
 }
 _HANDLERS = {request.__name__: (request, handler) for request, handler in _HANDLERS_BY_CLASS.items()}

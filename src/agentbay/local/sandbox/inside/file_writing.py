@@ -37,6 +37,8 @@ def _make_parents(path: str) -> None:
 
 def write_file(request: WriteFile, context: OperationContext) -> WriteReply:
     """Replace a file, or append to it, and make the directories above it."""
+    if request.path.endswith("/"):  # a directory, whether or not there is one
+        raise_os_error(errno.EISDIR, request.path)
     # A rename replaces a link itself, so the file that the link leads to is named here.
     path = os.path.realpath(context.resolve(request.path))
     _make_parents(path)

@@ -147,7 +147,7 @@ def stays_below(target: str, path: str, top: str) -> bool:
     return relative != ".." and not relative.startswith("../")
 
 
-def extract_tree(path: str, input_fd: int, *, replace_directories: bool = True) -> ReceiveTreeReply:
+def extract_tree(path: str, input_fd: int, token: str, *, replace_anything: bool = True) -> ReceiveTreeReply:
     """Create at `path` the tree that a stream holds.
 
     Return each file's fingerprint, and errors.
@@ -157,16 +157,23 @@ def extract_tree(path: str, input_fd: int, *, replace_directories: bool = True) 
     os.makedirs(path, exist_ok=True)
     # As in `stream_tree`, only the path that the caller names may be a link.
     top = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS & ~os.O_NOFOLLOW)
-    reader, receiver = TreeStreamReader(input_fd), _TreeReceiver(top, replace_directories=replace_directories)
+    reader, receiver = TreeStreamReader(input_fd), _TreeReceiver(top, token, replace_anything=replace_anything)
     while (record := reader.read_record()) is not None:
         receiver.apply_record(record, reader)
     receiver.finish()
     return ReceiveTreeReply(facts=receiver.fingerprints, errors=receiver.errors[:_MAX_REPORTED_ERRORS])
 
 
+def remove_incomplete(path: str, token: str) -> None:
+    """Remove the file that `extract_tree` was writing when it was killed."""
+    for directory, _, names in os.walk(path):
+        if (name := dirfd.TEMPORARY_PREFIX + token) in names:
+            os.unlink(os.path.join(directory, name))
+
+
 class _TreeReceiver:
-    def __init__(self, top: int, *, replace_directories: bool) -> None:
-        self._top, self._replace_directories = top, replace_directories
+    def __init__(self, top: int, token: str, *, replace_anything: bool) -> None:
+        self._top, self._token, self._replace_anything = top, token, replace_anything
         self._modes: list[tuple[list[str], int]] = []
         self.fingerprints: dict[str, list[int]] = {}
         self.errors: list[dict[str, str]] = []
@@ -180,12 +187,12 @@ class _TreeReceiver:
                     self._modes.append(([*above, name], record["mode"]))
                     with dirfd.open_directory(fd, [name], _make_directory):
                         pass
-                elif not self._replace_directories and _is_directory(name, fd):
-                    raise IsADirectoryError(errno.EISDIR, "Is a directory")
                 elif chunks:
-                    if fingerprint := _write_file(name, fd, record, chunks):
+                    self._check_replaceable(name, fd)
+                    if fingerprint := _write_file(name, fd, record, chunks, self._token):
                         self.fingerprints[record["path"]] = fingerprint
                 else:
+                    self._check_replaceable(name, fd)
                     dirfd.remove(name, fd)
                     os.symlink(record["target"], name, dir_fd=fd)
         except OSError as error:
@@ -195,6 +202,16 @@ class _TreeReceiver:
         # The content of a refused file must be read too, or it would be taken for the next record.
         if chunks:
             chunks.drain()
+
+    def _check_replaceable(self, name: str, above: int) -> None:
+        try:
+            mode = 0 if self._replace_anything else os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        if mode and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
 
     def finish(self) -> None:
         """Set the modes of directories, last: a read-only one could not be filled."""
@@ -224,19 +241,12 @@ class _FileChunks:
             self.next()
 
 
-def _is_directory(name: str, above: int) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
-
-
 def _make_directory(name: str, above: int) -> None:
     os.mkdir(name, 0o777, dir_fd=above)
 
 
-def _write_file(name: str, above: int, record: TreeRecord, chunks: _FileChunks) -> list[int] | None:
-    temporary = dirfd.TEMPORARY_PREFIX + os.urandom(8).hex()
+def _write_file(name: str, above: int, record: TreeRecord, chunks: _FileChunks, token: str) -> list[int] | None:
+    temporary = dirfd.TEMPORARY_PREFIX + token
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
     try:
         while chunk := chunks.next():

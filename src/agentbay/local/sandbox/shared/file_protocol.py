@@ -288,8 +288,17 @@ class ReceiveTree(FileRequest[ReceiveTreeReply]):
     """Make the tree that the input, a tree stream, holds.
 
     Attributes:
-        replace_directories: Whether a file or a link may take the place of a directory.
+        token: In the name of a file that is still incomplete.
+        replace_anything: Whether a file or a link may take the place of what is neither.
     """
 
     path: str
-    replace_directories: bool = True
+    token: str
+    replace_anything: bool = True
+
+
+class RemoveIncomplete(FileRequest[PathReply]):
+    """Remove the file that a killed ReceiveTree has left incomplete below its path."""
+
+    path: str
+    token: str
