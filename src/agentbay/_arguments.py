@@ -193,7 +193,7 @@ class _SessionPath:
     """Stands for the type of a path in a session."""
 
 
-_AS_PATHS: dict[Any, Any] = {str: _SessionPath, Sequence[str]: Sequence[_SessionPath]}
+_AS_PATHS: dict[Any, Any] = {str: _SessionPath, str | None: _SessionPath | None, Sequence[str]: Sequence[_SessionPath]}
 
 
 def _check_text(name: str, value: Any, *, errors: str = "strict") -> Problem | None:

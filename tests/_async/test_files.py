@@ -63,6 +63,8 @@ async def test_any_name(files: AsyncFileSystem, name: str) -> None:
     assert await files.move_file(f"d/{name}", f"e {name}")
     assert await files.delete_file(f"e {name}")
     assert (await files.list_directory("d")).entries == []
+    assert await files.create_directory(f"d/{name}")
+    assert (await files.session.command.run("echo x > made; ls", cwd=f"d/{name}")).stdout == "made\n"
 
 
 async def test_any_text(files: AsyncFileSystem) -> None:

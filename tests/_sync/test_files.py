@@ -64,6 +64,8 @@ def test_any_name(files: FileSystem, name: str) -> None:
     assert files.move_file(f"d/{name}", f"e {name}")
     assert files.delete_file(f"e {name}")
     assert (files.list_directory("d")).entries == []
+    assert files.create_directory(f"d/{name}")
+    assert (files.session.command.run("echo x > made; ls", cwd=f"d/{name}")).stdout == "made\n"
 
 
 def test_any_text(files: FileSystem) -> None:

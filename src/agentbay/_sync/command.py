@@ -20,7 +20,7 @@ _START_TIMEOUT_MS = 15000  # that the session may take to start a process or to 
 _COMMAND_REPLY_MARGIN_SECONDS = 10.0  # that the answer may take longer than the command
 
 
-@checked_arguments(envs=None)
+@checked_arguments("cwd", envs=None)
 class Command(SyncBaseService):
     """Run shell commands in a session.
 

@@ -49,9 +49,7 @@ def move_across(request: MoveAcross, context: OperationContext) -> PathReply:
                 raise
         except OSError as error:
             dirfd.remove(copy, target_above)
-            is_path = isinstance(error.filename, str) and error.filename.startswith("/")
-            # Of a temporary name the caller knows nothing.
-            raise OSError(error.errno, error.strerror, error.filename if is_path else target) from error
+            raise _with_path(error, target) from error
         if tree.is_directory:
             remove_directory(aside, above, os.path.join(source_directory, aside), force=True)
         else:
@@ -61,6 +59,12 @@ def move_across(request: MoveAcross, context: OperationContext) -> PathReply:
 
 def _random_name() -> str:
     return dirfd.TEMPORARY_PREFIX + os.urandom(8).hex()
+
+
+def _with_path(error: OSError, path: str) -> OSError:
+    """Return the error with `path`, unless it names a path, and not a mere or temporary name."""
+    names_path = isinstance(error.filename, str) and error.filename.startswith("/")
+    return OSError(error.errno, error.strerror, error.filename if names_path else path)
 
 
 def _check_replaceable(name: str, above: int, path: str, *, is_directory: bool) -> None:
@@ -94,7 +98,7 @@ class _SourceTree:
         try:
             status = os.stat(name, dir_fd=above, follow_symlinks=False)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from error
+            raise _with_path(error, path) from error
         self.is_directory = stat.S_ISDIR(status.st_mode)
         self._mount = b""
         self._facts = self._look(name)
@@ -122,7 +126,7 @@ class _SourceTree:
         try:
             fd = os.open(name, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=above)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, whole) from error
+            raise _with_path(error, whole) from error
         try:
             self._mount = self._mount or mount_id(fd)
             if mount_id(fd) != self._mount:
@@ -172,8 +176,7 @@ class _Copier:
                 self._copies[status.st_ino] = self._name + path
                 _copy_file(name, above, copy, copy_above, status)
         except OSError as error:
-            is_path = isinstance(error.filename, str) and error.filename.startswith("/")
-            raise OSError(error.errno, error.strerror, error.filename if is_path else self._tree.path + path) from error
+            raise _with_path(error, self._tree.path + path) from error
 
     def _copy_directory(self, name: str, above: int, copy: str, copy_above: int, path: str) -> None:
         os.mkdir(copy, 0o700, dir_fd=copy_above)
