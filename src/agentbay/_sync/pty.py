@@ -21,7 +21,7 @@ from .ws_client import CALL_TIMEOUT_SECONDS
 _DEFAULT_TERMINAL_ENVIRONMENT = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
 
 
-@checked_arguments(cols=None, rows=None, envs=None)
+@checked_arguments("cwd", cols=None, rows=None, envs=None)
 class Pty(SyncBaseService):
     """Open terminals in a session, and find open ones."""
 
