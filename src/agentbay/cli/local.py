@@ -138,6 +138,7 @@ def _request_ticket(settings: Settings, path: str) -> str:
 def doctor(json: JsonOption = False) -> int:
     """Check whether this machine can isolate sessions, and print what is missing."""
     from agentbay.local.browser.engines import INSTALL_HINT, find_engine
+    from agentbay.local.desktop.programs import missing_message as missing_of_desktop
     from agentbay.local.sandbox.service.capability_probe import probe_all
 
     probes, engine = probe_all(), find_engine()
@@ -146,10 +147,20 @@ def doctor(json: JsonOption = False) -> int:
     lines = [f"{'works' if probe.works else 'fails'}  {probe.name}: {probe.detail}" for probe in probes]
     browser = engine.path if engine else f"none that sessions can see; to have one: {INSTALL_HINT}"
     lines.append(f"{'works' if engine else 'fails'}  browser: {browser}")
+    no_desktop = missing_of_desktop()
+    lines.append(f"fails  desktop: {no_desktop}" if no_desktop else "works  desktop: an X server and a window manager")
     verdict = f"This machine {'can' if usable else 'cannot'} isolate sessions."
     facts = [{"name": probe.name, "works": probe.works, "detail": probe.detail} for probe in probes]
     output.show(
-        {"usable": usable, "rungs": facts, "missing": missing, "browser": engine and engine.path}, *lines, verdict
+        {
+            "usable": usable,
+            "rungs": facts,
+            "missing": missing,
+            "browser": engine and engine.path,
+            "desktop": not no_desktop,
+        },
+        *lines,
+        verdict,
     )
     if missing:
         output.note(missing)

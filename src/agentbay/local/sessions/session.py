@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from agentbay._wire.sessions import SessionDetail, SessionPause
 from agentbay.local.api_errors import internal_error, session_not_found
 from agentbay.local.browser.browser import SessionBrowser
+from agentbay.local.desktop.desktop import SessionDesktop
 from agentbay.local.ids import make_id
 from agentbay.local.kernels.execution_output import ExecutionOutput
 from agentbay.local.kernels.kernel_manager import KernelManager
@@ -75,6 +76,7 @@ class Session:
         self.oss_client: OssClient | None = None
         self.hub = WebSocketHub()
         self.browser = SessionBrowser()
+        self.desktop = SessionDesktop()
         self.contexts: SessionContexts | None = None
         self._sandbox: Sandbox | None = None
         self._egress_proxy: EgressProxy | None = None

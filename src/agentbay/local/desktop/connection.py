@@ -1,0 +1,134 @@
+"""The connection to the process that drives a session's desktop.
+
+Nothing that the process says is trusted, since code of the session can take its place: a reply is bounded, and handed
+on to the client of the same session as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from agentbay.local.sandbox.service.manager import Sandbox
+
+_MAX_REPLY_BYTES = 64 << 20
+_CHUNK_BYTES = 1 << 20
+_INSIDE = Path(__file__).with_name("inside")
+_PACKAGE = "agentbay.local.desktop.inside"
+# The modules come over the socket: the files of this package are not visible in every sandbox. They are imported when
+# they are needed, so that the X server starts before the libraries are loaded.
+LOADER = f"""
+import json, os, sys
+from importlib.machinery import ModuleSpec
+def read(size):
+    data = b""
+    while len(data) < size: data += os.read(0, size - len(data)) or os._exit(1)
+    return data
+sources = json.loads(read(int.from_bytes(read(4), "little")))
+class Sources:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return ModuleSpec(name, Sources, is_package=not sources[name]) if name in sources else None
+    @staticmethod
+    def create_module(spec): return None
+    @staticmethod
+    def exec_module(module): exec(compile(sources[module.__name__], module.__name__, "exec"), module.__dict__)
+sys.meta_path.insert(0, Sources)
+from {_PACKAGE}.program import main
+main()
+"""
+
+
+class DesktopFailed(Exception):
+    """The desktop could not be started, or has ended, for this reason."""
+
+    def __init__(self, message: str, code: str = "DesktopFailed.Local") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Reply(NamedTuple):
+    """What the process answered.
+
+    Attributes:
+        refused: Whether the request could not be done; then the body is the reason.
+        body: A text in UTF-8, or an image behind its width and height.
+    """
+
+    refused: bool
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+
+class DesktopConnection:
+    """Sends requests and receives their replies."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._socket = ours
+        ours.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, message: Mapping[str, object]) -> None:
+        """Send a request."""
+        body = json.dumps(message).encode()
+        await self._loop.sock_sendall(self._socket, len(body).to_bytes(4, "little") + body)
+
+    async def receive(self) -> Reply:
+        """Receive a reply.
+
+        Raises:
+            EOFError: The process has ended, or what it sends is no reply.
+        """
+        head = await self._read(5)
+        size = int.from_bytes(head[:4], "little")
+        if size > _MAX_REPLY_BYTES:
+            raise EOFError
+        return Reply(head[4] != 0, await self._read(size))
+
+    def close(self) -> None:
+        """Close the connection, at which the process ends."""
+        self._socket.close()
+
+    async def _read(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            chunk = await self._loop.sock_recv(self._socket, min(size - len(data), _CHUNK_BYTES))
+            if not chunk:
+                raise EOFError
+            data += chunk
+        return bytes(data)
+
+
+def open_connection(sandbox: Sandbox, argv: list[str], env: Mapping[str, str]) -> DesktopConnection:
+    """Start the process, and return the connection, from which it reads the modules first."""
+    ours, theirs = socket.socketpair()
+    fds = [theirs.detach(), os.open(os.devnull, os.O_WRONLY), os.open(os.devnull, os.O_WRONLY)]
+    sandbox.start_command(argv, fds, env=env).add_done_callback(_retrieve_exception)
+    return DesktopConnection(ours)
+
+
+def _retrieve_exception(ended: asyncio.Future[int]) -> None:
+    if not ended.cancelled():
+        ended.exception()
+
+
+@cache
+def module_sources() -> dict[str, str]:
+    """Return the sources of the modules by name.
+
+    A package has none.
+    """
+    parts = _PACKAGE.split(".")
+    packages = {".".join(parts[:count]): "" for count in range(1, len(parts) + 1)}
+    modules = {f"{_PACKAGE}.{file.stem}": file.read_text("utf-8") for file in _INSIDE.glob("*.py")}
+    return {**modules, **packages}

@@ -1,0 +1,128 @@
+"""The desktop of one session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+
+from agentbay.local.desktop.connection import (
+    LOADER,
+    DesktopConnection,
+    DesktopFailed,
+    Reply,
+    module_sources,
+    open_connection,
+)
+from agentbay.local.desktop.programs import find_programs, missing_message
+from agentbay.local.sandbox.service.manager import Sandbox
+
+SCREEN_SIZE = (1280, 800)  # pixels
+AUTHORITY_PATH = "/tmp/.agentbay-desktop/Xauthority"  # the cookie of the X server
+_START_TIMEOUT_SECONDS = 60.0
+_REQUEST_TIMEOUT_SECONDS = 60.0
+_logger = logging.getLogger(__name__)
+
+
+class SessionDesktop:
+    """Starts a session's desktop on demand, and again after a crash.
+
+    Requests are done one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._connection: DesktopConnection | None = None
+        self._leader = 0  # the process that drives the desktop: its pid inside the sandbox
+        self._lock = asyncio.Lock()
+        self.environment: dict[str, str] = {}
+
+    @property
+    def was_started(self) -> bool:
+        """Whether this session has used its desktop."""
+        return bool(self.environment)
+
+    async def request(
+        self, sandbox: Sandbox, environment: Mapping[str, str], do: str, arguments: Mapping[str, object]
+    ) -> Reply:
+        """Do a request, and start the desktop if it does not run.
+
+        Args:
+            environment: Variables of the session.
+
+        Raises:
+            DesktopFailed: There is no desktop on this machine, or it has ended.
+            SandboxGone: The sandbox ended first.
+        """
+        exchange = asyncio.ensure_future(self._exchange(sandbox, environment, {**arguments, "do": do}))
+        # A client that disconnects must not leave a reply unread, which the next request would take for its own.
+        return await asyncio.shield(exchange)
+
+    async def start(self, sandbox: Sandbox, environment: Mapping[str, str]) -> None:
+        """Start the desktop, unless it runs."""
+        await self.request(sandbox, environment, "position", {})
+
+    async def _exchange(self, sandbox: Sandbox, environment: Mapping[str, str], message: Mapping[str, object]) -> Reply:
+        async with self._lock:
+            connection = self._connection or await self._start(sandbox, environment)
+            try:
+                return await self._ask(sandbox, connection, message)
+            except (OSError, EOFError) as error:
+                _logger.warning("the desktop of a session has ended by itself")
+                self._abandon(sandbox)
+                # Not done once more: half of the request may have been done already.
+                raise DesktopFailed(
+                    "The desktop has ended, and its windows with it. The next call starts a new one."
+                ) from error
+
+    async def _ask(self, sandbox: Sandbox, connection: DesktopConnection, message: Mapping[str, object]) -> Reply:
+        async def exchange() -> Reply:
+            await connection.send(message)
+            return await connection.receive()
+
+        waiting = asyncio.ensure_future(exchange())
+        try:
+            if not await sandbox.clock.ends_within(waiting, _REQUEST_TIMEOUT_SECONDS):
+                raise EOFError
+            return waiting.result()
+        finally:
+            waiting.cancel()
+
+    async def _start(self, sandbox: Sandbox, environment: Mapping[str, str]) -> DesktopConnection:
+        programs = find_programs()
+        if missing := missing_message():
+            raise DesktopFailed(missing, "DesktopNotInstalled.Local")
+        assert programs is not None
+        if not sandbox.has_namespaces:
+            raise DesktopFailed(
+                "A desktop needs a /tmp of its own, which sessions have only with --isolation namespaces.",
+                "DesktopNotSupported.Local",
+            )
+        width, height = map(str, SCREEN_SIZE)
+        argv = [sys.executable, "-I", "-X", "utf8", "-c", LOADER, *programs, width, height]
+        connection = open_connection(sandbox, argv, environment)
+        try:
+            ready = await self._ask(sandbox, connection, module_sources())
+        except (OSError, EOFError) as error:
+            connection.close()
+            raise DesktopFailed("The desktop did not start.") from error
+        except BaseException:
+            connection.close()
+            raise
+        if ready.refused:
+            connection.close()
+            raise DesktopFailed(f"The desktop did not start. {ready.text[:1000]}")
+        leader, _, number = ready.text.partition(" ")
+        self._leader = int(leader) if leader.isdecimal() else 0
+        self.environment = {"DISPLAY": f":{number[:10]}", "XAUTHORITY": AUTHORITY_PATH}
+        self._connection = connection
+        return connection
+
+    def _abandon(self, sandbox: Sandbox) -> None:
+        """End what is left of a desktop that has failed."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        if self._leader:
+            sandbox.signal(self._leader, signal.SIGKILL)
