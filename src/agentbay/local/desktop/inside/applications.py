@@ -58,7 +58,9 @@ class Applications:
         return process.pid
 
     def state(self, leader: int, visible_pids: list[int], *, is_last: bool) -> list[dict[str, object]] | None:
-        """Describe the processes of a command once one of them shows a window or all have ended.
+        """Describe the processes of a command once one shows a window.
+
+        Also once all have ended; before that, return None.
 
         Args:
             is_last: Describe them in any case.

@@ -55,7 +55,7 @@ def stop(pids: list[int]) -> None:
 
 
 def wait_until_idle(pid: int) -> None:
-    """Return when a process has nothing to do but to wait, or after some seconds.
+    """Return when a process only waits, or after some seconds.
 
     A process that waits for a processor of a busy machine is no idle one.
     """

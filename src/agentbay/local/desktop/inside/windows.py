@@ -116,7 +116,10 @@ class Windows:
         self._kept_in_focus = self._active() if on else 0
 
     def wait_for_program(self) -> None:
-        """Return when the program in focus has handled all events so far, or after some seconds."""
+        """Return when the program in focus has handled all events so far.
+
+        That is guessed, and takes some seconds at most.
+        """
         number = self._active()
         if number in self._numbers():
             processes.wait_until_idle(self._pid(number))
