@@ -27,49 +27,40 @@ def ui_tool(name: str, server: str = "wuying_ui") -> Callable[[type[_T]], type[_
 
 @ui_tool("click_mouse")
 class ClickMouse(Tool):
-    """Click at a point, in pixels from the upper left corner.
+    """Click at a point."""
 
-    `button` is left, right, middle or double_left.
-    """
-
-    x: int
-    y: int
-    button: str
+    x: int = wire_field(description="Pixels from the left edge of the screen.")
+    y: int = wire_field(description="Pixels from the upper edge of the screen.")
+    button: str = wire_field(description="left, right, middle or double_left.")
 
 
 @ui_tool("move_mouse")
 class MoveMouse(Tool):
-    """Move the mouse pointer to a point, in pixels from the upper left corner."""
+    """Move the mouse pointer to a point."""
 
-    x: int
-    y: int
+    x: int = wire_field(description="Pixels from the left edge of the screen.")
+    y: int = wire_field(description="Pixels from the upper edge of the screen.")
 
 
 @ui_tool("drag_mouse")
 class DragMouse(Tool):
-    """Press a button at one point and release it at another.
+    """Press a button at one point and release it at another."""
 
-    `button` is left, right or middle.
-    """
-
-    from_x: int
-    from_y: int
-    to_x: int
-    to_y: int
-    button: str
+    from_x: int = wire_field(description="Where the button is pressed: pixels from the left.")
+    from_y: int = wire_field(description="Where the button is pressed: pixels from above.")
+    to_x: int = wire_field(description="Where it is released: pixels from the left.")
+    to_y: int = wire_field(description="Where it is released: pixels from above.")
+    button: str = wire_field(description="left, right or middle.")
 
 
 @ui_tool("scroll")
 class Scroll(Tool):
-    """Turn the mouse wheel at a point.
+    """Turn the mouse wheel at a point."""
 
-    `direction` is up, down, left or right, `amount` counts notches.
-    """
-
-    x: int
-    y: int
-    direction: str
-    amount: int
+    x: int = wire_field(description="Pixels from the left edge of the screen.")
+    y: int = wire_field(description="Pixels from the upper edge of the screen.")
+    direction: str = wire_field(description="up, down, left or right.")
+    amount: int = wire_field(description="Notches of the wheel.")
 
 
 @ui_tool("get_cursor_position")
@@ -84,25 +75,22 @@ class GetCursorPosition(Tool):
 class InputText(Tool):
     """Type text into whatever has the input focus."""
 
-    text: str
+    text: str = wire_field(description="Any Unicode text; a line feed is the Enter key.")
 
 
 @ui_tool("press_keys")
 class PressKeys(Tool):
-    """Press keys together, such as Ctrl and c.
+    """Press keys together, such as Ctrl and c."""
 
-    With `hold` they stay down until `release_keys`.
-    """
-
-    keys: list[str]
-    hold: bool
+    keys: list[str] = wire_field(description="Characters, or names such as Ctrl, Enter and F5.")
+    hold: bool = wire_field(description="Keep them down until release_keys.")
 
 
 @ui_tool("release_keys")
 class ReleaseKeys(Tool):
     """Release keys that are held down."""
 
-    keys: list[str]
+    keys: list[str] = wire_field(description="The keys, as press_keys names them.")
 
 
 # ── Screen ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,12 +108,9 @@ class SystemScreenshot(Tool):
 
 @ui_tool("screenshot", "wuying_capture")
 class Screenshot(Tool):
-    """Return a screenshot as JSON with the image in base64.
+    """Return a screenshot as JSON with the image in base64."""
 
-    `format` is png or jpeg.
-    """
-
-    format: str
+    format: str = wire_field(description="png or jpeg.")
 
 
 @ui_tool("long_screenshot", "wuying_capture")
@@ -145,9 +130,9 @@ class LongScreenshot(Tool):
 
 @ui_tool("list_root_windows")
 class ListRootWindows(Tool):
-    """List the top-level windows as JSON. `timeout_ms` is milliseconds."""
+    """List the top-level windows as JSON."""
 
-    timeout_ms: int
+    timeout_ms: int = wire_field(description="Milliseconds that the search may take.")
 
 
 @ui_tool("get_active_window")
@@ -159,51 +144,51 @@ class GetActiveWindow(Tool):
 class ActivateWindow(Tool):
     """Raise a window and give it the input focus."""
 
-    window_id: int
+    window_id: int = wire_field(description="The window, as list_root_windows tells it.")
 
 
 @ui_tool("close_window")
 class CloseWindow(Tool):
     """Close a window."""
 
-    window_id: int
+    window_id: int = wire_field(description="The window, as list_root_windows tells it.")
 
 
 @ui_tool("maximize_window")
 class MaximizeWindow(Tool):
     """Maximize a window."""
 
-    window_id: int
+    window_id: int = wire_field(description="The window, as list_root_windows tells it.")
 
 
 @ui_tool("minimize_window")
 class MinimizeWindow(Tool):
     """Minimize a window."""
 
-    window_id: int
+    window_id: int = wire_field(description="The window, as list_root_windows tells it.")
 
 
 @ui_tool("restore_window")
 class RestoreWindow(Tool):
     """Restore a window that is minimized, maximized or fullscreen."""
 
-    window_id: int
+    window_id: int = wire_field(description="The window, as list_root_windows tells it.")
 
 
 @ui_tool("fullscreen_window")
 class FullscreenWindow(Tool):
     """Show a window on the whole screen."""
 
-    window_id: int
+    window_id: int = wire_field(description="The window, as list_root_windows tells it.")
 
 
 @ui_tool("resize_window")
 class ResizeWindow(Tool):
-    """Set the size of a window, in pixels."""
+    """Set the size of a window."""
 
-    window_id: int
-    width: int
-    height: int
+    window_id: int = wire_field(description="The window, as list_root_windows tells it.")
+    width: int = wire_field(description="Pixels.")
+    height: int = wire_field(description="Pixels.")
 
 
 @ui_tool("focus_mode")
@@ -213,7 +198,7 @@ class FocusMode(Tool):
     In focus mode other programs cannot take the input focus.
     """
 
-    on: bool
+    on: bool = wire_field(description="True to switch it on.")
 
 
 # ── Applications ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -221,23 +206,20 @@ class FocusMode(Tool):
 
 @ui_tool("get_installed_apps", "wuying_app")
 class GetInstalledApps(Tool):
-    """List installed applications as JSON.
+    """List installed applications as JSON."""
 
-    The flags choose those of the start menu, of the desktop, and without those of the system.
-    """
-
-    start_menu: bool
-    desktop: bool
-    ignore_system_app: bool
+    start_menu: bool = wire_field(description="Those of the start menu.")
+    desktop: bool = wire_field(description="Those with an icon on the desktop.")
+    ignore_system_app: bool = wire_field(description="Leave out those of the system.")
 
 
 @ui_tool("start_app", "wuying_app")
 class StartApp(Tool):
-    """Start an application and list its processes as JSON. `activity` is for phones."""
+    """Start an application and list its processes as JSON."""
 
-    start_cmd: str
-    work_directory: str | None = None
-    activity: str | None = None
+    start_cmd: str = wire_field(description="The command that starts it.")
+    work_directory: str | None = wire_field(default=None, description="Where it starts; the home directory if absent.")
+    activity: str | None = wire_field(default=None, description="On a phone, which of its screens to show.")
 
 
 @ui_tool("list_visible_apps", "wuying_app")
@@ -249,24 +231,21 @@ class ListVisibleApps(Tool):
 class StopAppByPname(Tool):
     """Stop the processes of a name."""
 
-    pname: str
+    pname: str = wire_field(description="The name of its program.")
 
 
 @ui_tool("stop_app_by_pid", "wuying_app")
 class StopAppByPid(Tool):
     """Stop a process by its id."""
 
-    pid: int
+    pid: int = wire_field(description="The id of its process.")
 
 
 @ui_tool("stop_app_by_cmd", "wuying_app")
 class StopAppByCmd(Tool):
-    """Stop an application by its stop command.
+    """Stop an application by its stop command."""
 
-    On a phone the command is the name of the package.
-    """
-
-    stop_cmd: str
+    stop_cmd: str = wire_field(description="The command that stops it; on a phone, the name of its package.")
 
 
 # ── Phones ───────────────────────────────────────────────────────────────────────────────────────────────────────────
