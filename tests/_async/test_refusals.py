@@ -16,6 +16,7 @@ from agentbay import (
     AgentBayError,
     AsyncAgentBay,
     AsyncSession,
+    CommandError,
     Config,
     ContextSync,
     CreateSessionParams,
@@ -176,6 +177,18 @@ async def test_refusals_say_what_would_be_right(bay: AsyncAgentBay, session: Asy
     assert "Not a directory" in (await session.file_system.write_file("x/y", "1")).error_message
     with pytest.raises(GitError, match="allow_hosts="):
         await session.git.clone("https://code.example.com/a/b")
+
+
+async def test_refused_hosts_are_told(session: AsyncSession) -> None:
+    """A failed command tells which hosts the network refused, though its program is silent about that."""
+    script = "import urllib.request as u\ntry: u.urlopen('https://code.example.com')\nexcept OSError: exit(3)"
+    result = await session.command.run('python3 -c "$SCRIPT"', envs={"SCRIPT": script})
+    assert (result.exit_code, result.stderr) == (3, "")
+    assert result.refused_hosts == ["code.example.com:443"]
+    assert "refused code.example.com:443: name it in allow_hosts=" in result.error_message
+    with pytest.raises(CommandError, match=r"exited with 3\. The session's network refused code\.example\.com:443"):
+        result.check()
+    assert (await session.command.run("exit 3")).error_message == "The command exited with 3."
 
 
 async def test_failures_name_the_proxy() -> None:

@@ -17,6 +17,7 @@ from agentbay import (
     AgentBayError,
     AgentBay,
     Session,
+    CommandError,
     Config,
     ContextSync,
     CreateSessionParams,
@@ -177,6 +178,18 @@ def test_refusals_say_what_would_be_right(bay: AgentBay, session: Session) -> No
     assert "Not a directory" in (session.file_system.write_file("x/y", "1")).error_message
     with pytest.raises(GitError, match="allow_hosts="):
         session.git.clone("https://code.example.com/a/b")
+
+
+def test_refused_hosts_are_told(session: Session) -> None:
+    """A failed command tells which hosts the network refused, though its program is silent about that."""
+    script = "import urllib.request as u\ntry: u.urlopen('https://code.example.com')\nexcept OSError: exit(3)"
+    result = session.command.run('python3 -c "$SCRIPT"', envs={"SCRIPT": script})
+    assert (result.exit_code, result.stderr) == (3, "")
+    assert result.refused_hosts == ["code.example.com:443"]
+    assert "refused code.example.com:443: name it in allow_hosts=" in result.error_message
+    with pytest.raises(CommandError, match=r"exited with 3\. The session's network refused code\.example\.com:443"):
+        result.check()
+    assert (session.command.run("exit 3")).error_message == "The command exited with 3."
 
 
 def test_failures_name_the_proxy() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from .._arguments import check_variable, refusal
 from .._wire.tools import ToolReply
 from ..errors import CommandError, CommandTimeoutError
-from ..models.command import CommandResult
+from ..models.command import CommandResult, network_hint
 from .reply import Reply
 
 DEFAULT_COMMAND_TIMEOUT_MS = 50_000  # milliseconds until a command is killed
@@ -25,7 +25,8 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
     facts = {**wrapped, **_structured_output(tool)}
     stdout, stderr = _text(facts.get("stdout")), _text(facts.get("stderr"))
     truncated = facts.get("truncated") is True
-    code = _exit_code(wrapped)
+    code, found = _exit_code(wrapped), facts.get("refusedHosts")
+    refused_hosts = [str(host) for host in found] if isinstance(found, list) else []
     if facts.get("timedOut") or (code == -1 and failed):
         return _timeout_result(reply, _text(wrapped.get("errorMessage")), stdout, stderr, truncated=truncated)
     if failed and code == 0:
@@ -34,14 +35,13 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
         request_id=reply.request_id,
         success=code == 0,
         output=stdout + stderr,
-        error_message=""
-        if code == 0
-        else stderr or _text(wrapped.get("errorMessage")) or f"The command exited with {code}.",
+        error_message="" if code == 0 else _failure_message(wrapped, stderr, code, refused_hosts),
         exit_code=code,
         stdout=stdout,
         stderr=stderr,
         trace_id=_text(wrapped.get("traceId")),
         truncated=truncated,
+        refused_hosts=refused_hosts,
     )
 
 
@@ -83,7 +83,15 @@ def _parse_wrapped_output(text: str) -> dict[str, Any] | None:
 def _structured_output(reply: ToolReply) -> dict[str, Any]:
     # The local runtime sends the output of a command that timed out here, since the published client discards it.
     found = reply.structured_content or {}
-    return {name: found[name] for name in ("stdout", "stderr", "timedOut", "truncated") if name in found}
+    return {
+        name: found[name] for name in ("stdout", "stderr", "timedOut", "truncated", "refusedHosts") if name in found
+    }
+
+
+def _failure_message(wrapped: Mapping[str, Any], stderr: str, code: int, refused_hosts: list[str]) -> str:
+    message = stderr or _text(wrapped.get("errorMessage")) or f"The command exited with {code}."
+    hint = network_hint(refused_hosts)
+    return f"{message.rstrip()}\n{hint}" if hint else message
 
 
 def _exit_code(wrapped: dict[str, Any]) -> int:

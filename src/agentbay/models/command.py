@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import define, field
 
 from ..errors import CommandError
@@ -16,12 +18,15 @@ class CommandResult(BaseResult):
 
     Attributes:
         output: `stdout` followed by `stderr`.
-        error_message: Standard error of a failed command, or a sentence with its exit code.
+        error_message: Standard error of a failed command, or a sentence with its exit code; then how to allow
+            `refused_hosts`.
         exit_code: Exit code of the command; 128 + N if signal N ended it; -1 if the command ran out of time, or could
             not run at all.
         stdout, stderr: What the command wrote to each stream.
         trace_id: Trace id that the service gave a failed command, or "".
         truncated: Whether the service dropped output above its limit. Keyword only.
+        refused_hosts: Hosts that the session's network refused while the command failed, as far as the service tells.
+            Keyword only.
     """
 
     output: str = ""
@@ -31,6 +36,7 @@ class CommandResult(BaseResult):
     stderr: str = ""
     trace_id: str = ""
     truncated: bool = field(default=False, kw_only=True)
+    refused_hosts: list[str] = field(factory=list, kw_only=True)
 
     def check(self) -> CommandResult:
         """Return the result, or raise if the exit code is not 0.
@@ -46,7 +52,11 @@ class CommandResult(BaseResult):
             raise self.exception
         last_line = (self.stderr or self.stdout).strip().splitlines()[-1:]
         detail = f": {last_line[0]}" if last_line else "."
-        raise CommandError(f"The command exited with {self.exit_code}{detail}", request_id=self.request_id)
+        raise CommandError(
+            f"The command exited with {self.exit_code}{detail}",
+            hint=network_hint(self.refused_hosts),
+            request_id=self.request_id,
+        )
 
     def unwrap(self) -> CommandResult:
         """Return the result, or raise if the command did not run to its end.
@@ -69,3 +79,11 @@ class CommandResult(BaseResult):
         written = self.stdout if self.stdout or self.stderr else self.output
         dropped = _html.note("The service dropped output above its limit." if self.truncated else "")
         return _html.stack(_html.text(written), _html.text(self.stderr, wrong=True), dropped, end)
+
+
+def network_hint(hosts: Sequence[str]) -> str:
+    """Return how to allow hosts that a session's network refused, or ""."""
+    if not hosts:
+        return ""
+    named = ", ".join(hosts)
+    return f"The session's network refused {named}: name it in allow_hosts= of local(), or in --allow-host."

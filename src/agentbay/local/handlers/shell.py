@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from typing import Any
 
 from agentbay._wire.tools import Shell, ToolReply
@@ -19,12 +20,15 @@ async def shell(session: Session, tool: Shell) -> ToolReply:
     if tool.timeout_ms <= 0:
         return error_result(f"timeout_ms must be positive, not {tool.timeout_ms}")
     envs = tool.envs or {}
+    began = time.monotonic()
     try:
         check_no_nul(tool.command, tool.cwd, *envs, *envs.values())
         completed = await _run(session, tool, envs)
     except ValueError as error:  # text with NUL or lone surrogates, which no process can be given
         return error_result(str(error))
-    return _timeout_result(completed, tool.timeout_ms) if completed.timed_out else _exit_result(completed)
+    if completed.timed_out:
+        return _timeout_result(completed, tool.timeout_ms)
+    return _exit_result(completed, session.refused_hosts(began) if completed.exit_code else [])
 
 
 async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed:
@@ -39,12 +43,15 @@ async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed
     return completed
 
 
-def _exit_result(completed: Completed) -> ToolReply:
+def _exit_result(completed: Completed, refused_hosts: list[str]) -> ToolReply:
     body: dict[str, Any] = {**_output(completed), "exit_code": completed.exit_code}
     if completed.exit_code:
         body["traceId"] = secrets.token_hex(16)
-    structured = {"truncated": True} if completed.truncated else None
-    return text_result(_dump(body), structured, is_error=completed.exit_code != 0)
+    structured: dict[str, Any] = {"truncated": True} if completed.truncated else {}
+    if refused_hosts:
+        # Programs such as curl and pip do not show what the proxy answers, so the client cannot read it there.
+        structured["refusedHosts"] = refused_hosts
+    return text_result(_dump(body), structured or None, is_error=completed.exit_code != 0)
 
 
 def _timeout_result(completed: Completed, limit: int) -> ToolReply:

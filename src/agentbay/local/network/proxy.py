@@ -11,8 +11,11 @@ import asyncio
 import errno
 import logging
 import socket
+import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +33,7 @@ _IDLE_TIMEOUT_SECONDS = 600.0  # without a byte in either direction
 _HALF_CLOSED_TIMEOUT_SECONDS = 30.0  # the same, once one side has closed
 _MAX_HEAD_BYTES = 64 << 10
 _CHUNK_BYTES = 1 << 16
+_MAX_REFUSALS = 64  # that are remembered, the newest
 _ACCEPT_RETRY_SECONDS = 0.5  # when descriptors have run out
 _RESOURCE_EXHAUSTED_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -44,8 +48,16 @@ class EgressProxy:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._refusals: deque[tuple[float, str]] = deque(maxlen=_MAX_REFUSALS)
         listener.setblocking(False)
         self._loop.add_reader(listener, self._accept)
+
+    def refused_since(self, since: float) -> list[str]:
+        """Return the hosts that were refused since a time on the monotonic clock."""
+        return list(dict.fromkeys(host for at, host in self._refusals if at >= since))
+
+    def _note_refusal(self, host: HostPort) -> None:
+        self._refusals.append((time.monotonic(), str(host)))
 
     def close(self) -> None:
         """Accept no more connections, and break off those under way."""
@@ -66,7 +78,7 @@ class EgressProxy:
                 # The listener stays readable, so without a pause the loop would spin on a failing accept.
                 self._loop.call_later(_ACCEPT_RETRY_SECONDS, self._resume_accepting)
             return
-        task = self._loop.create_task(_serve(connection, self._dialer))
+        task = self._loop.create_task(_serve(connection, self._dialer, self._note_refusal))
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         # Back pressure: further connections wait in the kernel's backlog.
@@ -82,13 +94,13 @@ class EgressProxy:
             self._loop.add_reader(self._listener, self._accept)
 
 
-async def _serve(connection: socket.socket, dialer: EgressDialer) -> None:
+async def _serve(connection: socket.socket, dialer: EgressDialer, note_refusal: Callable[[HostPort], None]) -> None:
     """Answer the request of a connection, then close it."""
     writer: StreamWriter | None = None
     try:
         reader, writer = await asyncio.open_connection(sock=connection, limit=_MAX_HEAD_BYTES)
         async with asyncio.timeout(_IDLE_TIMEOUT_SECONDS) as idle:
-            await _ProxyRequest(reader, writer, dialer, idle).run()
+            await _ProxyRequest(reader, writer, dialer, note_refusal, idle).run()
     except (OSError, TimeoutError):  # one side has gone, or was idle for too long
         pass
     finally:
@@ -105,8 +117,16 @@ def _close_gracefully(writer: StreamWriter) -> None:
 class _ProxyRequest:
     """One request and its answer."""
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter, dialer: EgressDialer, idle: asyncio.Timeout) -> None:
+    def __init__(
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        dialer: EgressDialer,
+        note_refusal: Callable[[HostPort], None],
+        idle: asyncio.Timeout,
+    ) -> None:
         self._reader, self._writer, self._dialer, self._idle = reader, writer, dialer, idle
+        self._note_refusal = note_refusal
         self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._loop = asyncio.get_running_loop()
         self._idle_timeout_seconds = _IDLE_TIMEOUT_SECONDS
@@ -126,7 +146,7 @@ class _ProxyRequest:
         try:
             destination, path = _read_target(request)
             tunnel = request.method == b"CONNECT"
-            upstream = await self._dialer.connect(destination, scheme="https" if tunnel else "http")
+            upstream = await self._connect(destination, "https" if tunnel else "http")
             await (self._tunnel(upstream) if tunnel else self._forward_request(request, destination, path, upstream))
         except ProxyError as error:
             _logger.info("refused: %s", error)
@@ -134,6 +154,14 @@ class _ProxyRequest:
         finally:
             if upstream is not None:
                 _close_gracefully(upstream.writer)
+
+    async def _connect(self, destination: HostPort, scheme: str) -> UpstreamConnection:
+        try:
+            return await self._dialer.connect(destination, scheme=scheme)
+        except ProxyError as error:
+            if error.status == HTTPStatus.FORBIDDEN:
+                self._note_refusal(destination)
+            raise
 
     async def _send_error(self, error: ProxyError) -> None:
         # In the status line too: many programs show nothing else of an answer to CONNECT.

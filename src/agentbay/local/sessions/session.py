@@ -122,6 +122,10 @@ class Session:
         self._sandbox, self._egress_proxy = sandbox, egress_proxy
         self.lifecycle.transition_to(SessionState.RUNNING)
 
+    def refused_hosts(self, since: float) -> list[str]:
+        """Return the hosts that its network refused since a time on the monotonic clock."""
+        return [] if self._egress_proxy is None else self._egress_proxy.refused_since(since)
+
     async def pause(self) -> None:
         """Freeze every process, from PAUSING to PAUSED."""
         await self._run_transition(SessionState.PAUSING, SessionState.PAUSED, SessionState.RUNNING)
