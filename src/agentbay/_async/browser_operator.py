@@ -238,15 +238,19 @@ class AsyncBrowserOperator(AsyncBaseService):
             deadline = Deadline(limit)
             while True:
                 await async_sleep(POLL_SECONDS)
-                tool = (await self._run(poll(task_id=task_id), what)).data_or_raise()
+                reply = await self._run(poll(task_id=task_id), what)
+                tool = reply.data_or_raise()
+                if tool.error_code:  # a local runtime says so when nothing will come of it
+                    raise BrowserError(tool.text, code=tool.error_code, request_id=reply.request_id)
                 found = None if tool.is_error or not tool.text else read(tool.text)
                 if found is not None:
                     return found
                 if deadline.remaining() <= 0:
                     raise BrowserError(f"Task {task_id}:{label} after {limit}s")
         except (AgentBayError, ValueError) as error:  # pydantic's error is a ValueError
-            message = error.message if isinstance(error, AgentBayError) else str(error)
-            raise BrowserError(f"Failed to {what}: {message}") from error
+            if isinstance(error, AgentBayError):
+                raise BrowserError(f"Failed to {what}: {error.message}", **error.context()) from error
+            raise BrowserError(f"Failed to {what}: {error}") from error
 
     async def _call_text(self, call: Tool, what: str, failure: str) -> str:
         tool = (await self._run(call, what)).data_or_raise()

@@ -40,5 +40,6 @@ def text_or_raise(reply: Reply[ToolReply], kind: type[AgentBayError] = ToolError
     """
     tool = reply.data_or_raise()
     if tool.is_error:
-        raise kind(tool.text or "The tool reports a failure and gives no reason.", request_id=reply.request_id)
+        text = tool.text or "The tool reports a failure and gives no reason."
+        raise kind(text, code=tool.error_code, request_id=reply.request_id)
     return tool.text

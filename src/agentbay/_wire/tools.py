@@ -42,6 +42,13 @@ class ToolReply:
             first = first.get("text") or first.get("blob") or first.get("data") or ""
         return first if isinstance(first, str) else ""
 
+    @property
+    def error_code(self) -> str:
+        """Return the code that a local runtime adds to a failure, or ""."""
+        error = (self.structured_content or {}).get("error")
+        code = error.get("code") if isinstance(error, dict) else ""
+        return code if isinstance(code, str) else ""
+
 
 @action("CallMcpTool")
 class CallMcpTool(Action[ToolReply]):

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from agentbay.errors import ConfigurationError
 from agentbay.local.network.egress_policy import EgressRule, parse_rule
 
 IsolationOption = Literal["auto", "landlock", "none"]
 NetworkOption = Literal["none", "proxy", "host"]
+MODEL_KEY_VARIABLE = "AGENTBAY_MODEL_API_KEY"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 WILDCARD_HOSTS = ("0.0.0.0", "::")  # every address of this machine; "::" includes IPv4
 _NEEDED = ("uvicorn",)
@@ -62,6 +64,22 @@ def parse_host_name(text: str) -> str:
     if not _NAME.fullmatch(text.lower()):
         raise ValueError(f"must be a name or an address, without a port and IPv6 in brackets, not {text!r}")
     return text.lower()
+
+
+def parse_model_url(text: str) -> str:
+    """Parse the URL of a model's endpoint, which holds no secret."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable, parts = False, urlsplit("")
+    if not usable or parts.username is not None or parts.query or parts.fragment:
+        # Not shown, since a user may have put a key into it.
+        raise ValueError(
+            "must be http:// or https:// with a host and a path, as http://127.0.0.1:11434/v1, without user, password "
+            f"and query; the key goes into {MODEL_KEY_VARIABLE}"
+        )
+    return text.rstrip("/")
 
 
 def parse_seconds(text: str) -> float:
@@ -145,6 +163,17 @@ class Options:
     skills: str | None = _option(
         None, "Folder whose subdirectories with a SKILL.md are the skills that sessions can load.", "DIR", "no skills"
     )
+    model_url: Annotated[str, parse_model_url] | None = _option(
+        None,
+        "OpenAI-compatible endpoint of a model for the operator and the agents, as http://127.0.0.1:11434/v1; "
+        f"its key comes from {MODEL_KEY_VARIABLE}.",
+        "URL",
+        "no model",
+    )
+    model: str | None = _option(None, "Name of that model.", "NAME")
+    task_steps: Count = _option(50, "Steps of one task of the model.", "N")
+    task_time: Annotated[float, parse_seconds] = _option(600.0, "Time of one task of the model.", "SECONDS", "600")
+    task_tokens: Count = _option(500_000, "Tokens that one task of the model may read and write.", "N")
     link_url: Literal["on", "off"] = _option("on", "Whether clients may call the tools of a session directly.")
     max_sessions: Count | None = _option(None, "Sessions at a time.", "N", "no limit")
     session_memory: ByteSize | None = _option(
@@ -189,6 +218,8 @@ class Options:
                 f"--host {self.host} would serve other machines in the clear: keys and files could be read on the way.",
                 hint="Give --tls-cert and --tls-key too, or stay on 127.0.0.1 behind a tunnel, as ssh -L.",
             )
+        if bool(self.model_url) != bool(self.model):
+            raise ConfigurationError("--model-url and --model belong together; one of them is missing.")
         if self.isolation != "auto" and self.network not in (None, "host"):
             raise ConfigurationError(
                 f"--network {self.network} takes namespaces, which --isolation {self.isolation} does without.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,9 @@ from agentbay._wire.form import read_fields
 from agentbay._wire.sessions import CreatedSessionData, CreateMcpSession
 from agentbay._wire.tools import CallMcpTool, Shell, ToolReply
 from agentbay.errors import ConfigurationError
+from agentbay.local.agent.model import Model, missing_package_message
+from agentbay.local.agent.session_agent import ModelSettings
+from agentbay.local.agent.task import TaskLimits
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.dashboard.routes import Dashboard
 from agentbay.local.handlers.catalogue import tool_catalogue
@@ -23,7 +27,7 @@ from agentbay.local.http.origin_check import OriginCheck
 from agentbay.local.http.web_server import WebServer
 from agentbay.local.listening import ServerAddress
 from agentbay.local.network.provider import NetworkProvider
-from agentbay.local.options import Options
+from agentbay.local.options import MODEL_KEY_VARIABLE, Options
 from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.service.manager import Limits, SandboxManager
 from agentbay.local.sessions.table import SessionTable
@@ -53,7 +57,10 @@ async def running_service(
     networks = NetworkProvider(
         options.session_network, options.allow_host, address.port, isolated=options.isolation == "auto"
     )
-    sessions = SessionTable(sandboxes, state_dir, _session_limits(options), max_sessions, networks=networks)
+    model = _open_model(options)
+    sessions = SessionTable(
+        sandboxes, state_dir, _session_limits(options), max_sessions, networks=networks, model=model
+    )
     contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
     runtime = Runtime(sessions, contexts, networks, address, options.link_url == "on", skill_folder)
     origin_check = OriginCheck(key, address)
@@ -77,6 +84,8 @@ async def running_service(
         server.stop()
         await asyncio.gather(serving, sweeping)
         await contexts.close()
+        if model is not None:
+            await model.model.close()
 
 
 async def _drain(application: Application, seconds: float, skip_drain: asyncio.Event) -> None:
@@ -132,6 +141,20 @@ def _max_sessions_by_processes(options: Options, processes: int) -> int:
             hint="Lower --session-processes too.",
         )
     return processes // options.session_processes
+
+
+def _open_model(options: Options) -> ModelSettings | None:
+    """Return the model for tasks in words.
+
+    Raises:
+        ConfigurationError: A package is missing.
+    """
+    if not options.model_url or not options.model:
+        return None
+    if message := missing_package_message():
+        raise ConfigurationError(f"--model-url: {message}")
+    model = Model(options.model_url, options.model, os.environ.get(MODEL_KEY_VARIABLE, ""))
+    return ModelSettings(model, TaskLimits(options.task_steps, options.task_time, options.task_tokens))
 
 
 def _open_skills(options: Options) -> SkillFolder | None:

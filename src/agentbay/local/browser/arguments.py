@@ -12,6 +12,7 @@ _DEFAULT_SIZE = (1920, 1080)  # pixels
 _FLAGS = (
     "--no-sandbox",  # its own sandbox needs rights that ours has given up; ours is the wall
     "--disable-gpu",
+    "--disable-back-forward-cache",  # a page from it loads without the events that clients wait for, for ever
     "--no-first-run",
     "--no-default-browser-check",
     "--disable-background-networking",

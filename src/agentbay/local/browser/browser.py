@@ -38,10 +38,12 @@ class SessionBrowser:
     Attributes:
         port: Where it speaks the DevTools protocol, inside the session; 0 while it does not run.
         path: The path of that WebSocket, with the secret that Chromium makes for each start.
+        current_page: The DevTools target that was used last by the service itself, or "".
     """
 
     def __init__(self) -> None:
         self.port, self.path = 0, ""
+        self.current_page = ""
         self._option: Mapping[str, Any] = {}
         self._process: asyncio.Task[Completed] | None = None
         self._start_lock = asyncio.Lock()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from agentbay._wire.browser_tools import StopChrome
@@ -10,9 +12,11 @@ from agentbay._wire.tools import ToolReply
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.browser.browser import BrowserFailed
+from agentbay.local.browser.page import BrowserPages
 from agentbay.local.handlers.dispatch import action_handler, tool_handler
 from agentbay.local.handlers.results import text_result
 from agentbay.local.runtime import Runtime
+from agentbay.local.sandbox.service.manager import Sandbox
 from agentbay.local.sessions.port_tokens import make_port_token
 from agentbay.local.sessions.session import Session
 
@@ -59,14 +63,45 @@ async def make_cdp_url(runtime: Runtime, session: Session) -> str:
         InvalidRequestError: It was not started, or does not start again.
     """
     with session.using() as sandbox:
-        if not session.browser.was_started:
-            raise browser_not_started()
-        try:
-            await session.browser.restart_if_crashed(sandbox, session.environment)
-        except BrowserFailed as failure:
-            raise invalid_request(str(failure), failure.code) from failure
+        await _require_browser(session, sandbox)
     token = make_port_token(session, session.browser.port)
     return f"{runtime.address.ws_url}/websocket_ai/{token}{session.browser.path}"
+
+
+@asynccontextmanager
+async def open_pages(session: Session, target: str | None = None) -> AsyncIterator[BrowserPages]:
+    """Connect to the pages of a session's browser for the time of a block.
+
+    Args:
+        target: The page to begin with; None is the one that was used last.
+
+    Raises:
+        InvalidRequestError: The browser was not started, or does not start again.
+        DevToolsError: It does not answer, or has no such page.
+    """
+    with session.using() as sandbox:
+        await _require_browser(session, sandbox)
+        browser = session.browser
+        pages = await BrowserPages.open(sandbox, browser.port, browser.path, target or "", browser.current_page)
+        try:
+            yield pages
+        finally:
+            browser.current_page = pages.target
+            await pages.close()
+
+
+async def _require_browser(session: Session, sandbox: Sandbox) -> None:
+    """Start the browser again if it has crashed.
+
+    Raises:
+        InvalidRequestError: It was not started, or does not start again.
+    """
+    if not session.browser.was_started:
+        raise browser_not_started()
+    try:
+        await session.browser.restart_if_crashed(sandbox, session.environment)
+    except BrowserFailed as failure:
+        raise invalid_request(str(failure), failure.code) from failure
 
 
 def _check_option(option: dict[str, Any]) -> None:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agentbay.local.handlers import beta, bindings, browser, code, contexts, file_changes, links, pty, sessions, tools
+from agentbay.local.handlers import (
+    agents,
+    beta,
+    bindings,
+    browser,
+    code,
+    contexts,
+    file_changes,
+    links,
+    pty,
+    sessions,
+    tools,
+)
 from agentbay.local.handlers.dispatch import ActionHandler, TargetHandler, collect_handlers
 
 _ACTION_MODULES = (beta, bindings, browser, contexts, links, sessions, tools)
-_TARGET_MODULES = (code, file_changes, pty)
+_TARGET_MODULES = (agents, code, file_changes, pty)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,11 @@ def error_result(message: str, code: int = INVALID_PARAMS) -> ToolReply:
     return text_result(f"Execution failed. Error code:{code} Error message: {message}", is_error=True)
 
 
+def refusal_result(message: str, code: str) -> ToolReply:
+    """Make the result of a tool that this runtime does not serve."""
+    return text_result(f"{message} ({code})", {"error": {"code": code, "message": message}}, is_error=True)
+
+
 def check_no_nul(*texts: str | None) -> None:
     """Raise ValueError if a text has NUL, which no process or path can take."""
     for text in texts:

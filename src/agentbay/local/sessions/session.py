@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentbay._wire.sessions import SessionDetail, SessionPause
+from agentbay.local.agent.session_agent import SessionAgent
 from agentbay.local.api_errors import internal_error, session_not_found
 from agentbay.local.browser.browser import SessionBrowser
 from agentbay.local.desktop.desktop import SessionDesktop
@@ -58,6 +59,7 @@ class Session:
         policy_id: str = "",
         region_id: str = "",
         kernels: KernelManager | None = None,
+        agent: SessionAgent | None = None,
     ) -> None:
         self.lifecycle = Lifecycle(lifetime)
         self.creation_number = 0
@@ -77,6 +79,7 @@ class Session:
         self.hub = WebSocketHub()
         self.browser = SessionBrowser()
         self.desktop = SessionDesktop()
+        self.agent = agent or SessionAgent()
         self.contexts: SessionContexts | None = None
         self._sandbox: Sandbox | None = None
         self._egress_proxy: EgressProxy | None = None
@@ -155,6 +158,7 @@ class Session:
         All are gone when this returns.
         """
         async with self._transition_lock:
+            await self.agent.close()
             if self._egress_proxy is not None:
                 self._egress_proxy.close()
             if self._sandbox is not None:

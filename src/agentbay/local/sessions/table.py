@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
+from agentbay.local.agent.session_agent import ModelSettings, SessionAgent
 from agentbay.local.api_errors import internal_error, session_not_found, shutting_down, storage_full, too_many_sessions
 from agentbay.local.ids import make_id
 from agentbay.local.kernels.kernel_manager import KernelManager
@@ -39,6 +40,7 @@ class SessionTable:
         limits: Of each session.
         max_sessions: Sessions at a time; None is no limit.
         networks: The networks that sessions can have.
+        model: Does tasks in words; None if there is none.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class SessionTable:
         max_sessions: int | None = None,
         *,
         networks: NetworkProvider,
+        model: ModelSettings | None = None,
     ) -> None:
         self._sandboxes, self._state_dir, self._networks = sandboxes, state_dir, networks
+        self._model = model
         self._limits, self._max_sessions = limits or Limits(), max_sessions
         self._records = SessionRecords(state_dir.path / "sessions.db", durable=not state_dir.temporary)
         self._sessions: dict[str, Session] = {}
@@ -144,7 +148,14 @@ class SessionTable:
         except OSError as error:
             raise storage_full(error) from error
         kernels = KernelManager(python=self._python_forker.start)
-        session = Session(directory=directory, session_id=session_id, image_id=image_id, kernels=kernels, **facts)
+        session = Session(
+            directory=directory,
+            session_id=session_id,
+            image_id=image_id,
+            kernels=kernels,
+            agent=SessionAgent(self._model),
+            **facts,
+        )
         try:
             session.contexts = contexts
             binds = await contexts.prepare(session_id, directory)

@@ -1,0 +1,175 @@
+"""The model that does tasks in words, at an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agentbay.local.outbound.address_check import resolve
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_REQUEST_TIMEOUT_SECONDS = 120.0
+_CHARACTERS_PER_TOKEN = 4  # about, for an endpoint that does not count them
+# These log requests with their contents at DEBUG, and the log of a runtime never has any.
+_CHATTY_LOGGERS = ("openai", "httpcore", "httpcore2", "httpx", "httpx2")
+
+Message = dict[str, Any]
+
+
+class ModelError(Exception):
+    """The model does not answer as it should, for this reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model wants to have called.
+
+    Attributes:
+        arguments: None if the model wrote no JSON object.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """What the model answers.
+
+    Attributes:
+        reasoning: What it thought, if the endpoint tells that.
+        tokens: Of the request and the answer.
+        message: The answer, as it goes back to the model in the next request.
+    """
+
+    text: str
+    reasoning: str
+    calls: list[ToolCall]
+    tokens: int
+    message: Message
+
+
+class Model:
+    """A model by its name, at an OpenAI-compatible endpoint (chat completions with tools).
+
+    The endpoint is the one destination of its requests, and redirects are not followed: they would take the key along.
+    """
+
+    def __init__(self, url: str, name: str, key: str) -> None:
+        self.name = name
+        self._url, self._key = url, key
+        self._client: asyncio.Future[AsyncOpenAI] | None = None
+
+    def __repr__(self) -> str:
+        return f"Model({self._url!r}, {self.name!r})"
+
+    async def complete(self, messages: Sequence[Message], tools: Sequence[Message]) -> ModelAnswer:
+        """Ask the model what to say or to call next.
+
+        Raises:
+            ModelError: It does not answer, or not as it should.
+        """
+        client = await self._connected()
+        from openai import OpenAIError
+
+        wanted: dict[str, Any] = {"model": self.name, "messages": list(messages)}
+        if tools:
+            wanted["tools"] = list(tools)
+        try:
+            made = await client.chat.completions.create(**wanted)
+            return _read_answer(made, messages)
+        except OpenAIError as error:
+            # Not chained: the cause holds the request, with the key in its headers.
+            raise ModelError(self._describe(error)) from None
+        except (AttributeError, TypeError, IndexError, ValueError):
+            raise ModelError(f"the model at {self._url} gave an answer that is no chat completion") from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await (await self._client).close()
+
+    async def _connected(self) -> AsyncOpenAI:
+        if self._client is None:
+            # In a thread, since the import takes a second, in which all sessions would wait.
+            self._client = asyncio.ensure_future(asyncio.to_thread(self._connect))
+        return await asyncio.shield(self._client)
+
+    def _connect(self) -> AsyncOpenAI:
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+        for name in _CHATTY_LOGGERS:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        http = DefaultAsyncHttpxClient(
+            follow_redirects=False,
+            trust_env=False,  # as for the service's other requests; a .netrc would bring other credentials
+            timeout=_REQUEST_TIMEOUT_SECONDS,
+            event_hooks={"request": [self._prepare]},
+        )
+        return AsyncOpenAI(
+            base_url=self._url, api_key=self._key or "none", http_client=http, timeout=_REQUEST_TIMEOUT_SECONDS
+        )
+
+    async def _prepare(self, request: Any) -> None:
+        """Send a request to the resolved address, without a made-up key."""
+        parts = urlsplit(self._url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        # The user has named the host, so it may be private, as one of --storage-host may.
+        addresses = await resolve(parts.hostname or "", port, public_only=False)
+        request.extensions = {**request.extensions, "sni_hostname": parts.hostname}
+        request.url = request.url.copy_with(host=addresses[0])
+        if not self._key:
+            del request.headers["authorization"]
+
+    def _describe(self, error: Exception) -> str:
+        status = getattr(error, "status_code", None)
+        said = str(error).strip() or type(error).__name__
+        if self._key:  # some endpoints repeat the key that they refuse
+            said = said.replace(self._key, "[key]")
+        return f"the model at {self._url} {'answers' if status else 'does not answer'}: {said:.300}"
+
+
+def missing_package_message() -> str:
+    """Return what must be installed before a model can be asked, or ""."""
+    return "" if find_spec("openai") else 'a model needs openai: pip install "agentbay-sdk[agent]"'
+
+
+def _read_answer(made: Any, messages: Sequence[Message]) -> ModelAnswer:
+    message = made.choices[0].message
+    calls = [call for call in message.tool_calls or () if call.type == "function"]
+    text = message.content or ""
+    sent_back: Message = {"role": "assistant", "content": text}
+    if calls:
+        sent_back["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.function.name, "arguments": call.function.arguments},
+            }
+            for call in calls
+        ]
+    tokens = made.usage.total_tokens if made.usage else 0
+    return ModelAnswer(
+        text=str(text),
+        reasoning=str(getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None) or ""),
+        calls=[ToolCall(call.id, call.function.name, _parse_object(call.function.arguments)) for call in calls],
+        tokens=int(tokens) or len(json.dumps([*messages, sent_back])) // _CHARACTERS_PER_TOKEN,
+        message=sent_back,
+    )
+
+
+def _parse_object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,125 @@
+"""The tasks of one session, which run in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from agentbay.errors import AgentBayError
+from agentbay.local.agent.model import Model
+from agentbay.local.agent.task import Task, TaskFailed, TaskLimits
+from agentbay.local.sandbox.service.manager import SandboxError
+
+_logger = logging.getLogger(__name__)
+_MAX_RUNNING = 8
+_MAX_KEPT = 100  # tasks that have ended, whose outcome can still be asked for
+
+
+class TooManyTasks(Exception):
+    """The session has as many tasks under way as it may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The model of a runtime, and what one task may take."""
+
+    model: Model
+    limits: TaskLimits
+
+
+class RunningTask:
+    """A task that was started, with its outcome once it has ended.
+
+    Attributes:
+        kind: Of the operator's or agent's tasks, so that one cannot be asked for as another.
+        task: What it has done so far; None while it gets ready.
+        result: What came out of it.
+        failure: Why nothing did.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.id, self.kind = secrets.token_hex(16), kind
+        self.task: Task | None = None
+        self.result: Any = None
+        self.failure = ""
+        self.runner: asyncio.Task[None] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it does no more."""
+        return self.runner is not None and self.runner.done()
+
+    async def wait(self) -> Any:
+        """Wait for the end, and return the result.
+
+        Raises:
+            TaskFailed: Nothing came out of it.
+        """
+        assert self.runner is not None
+        await asyncio.wait([self.runner])
+        if self.failure:
+            raise TaskFailed(self.failure)
+        return self.result
+
+
+class SessionAgent:
+    """Does tasks in a session.
+
+    Attributes:
+        settings: The model and its limits; None on a runtime without a model.
+    """
+
+    def __init__(self, settings: ModelSettings | None = None) -> None:
+        self.settings = settings
+        self._tasks: dict[str, RunningTask] = {}
+
+    def find(self, task_id: str, kind: str) -> RunningTask | None:
+        """Return a task that was started, unless it was forgotten since."""
+        found = self._tasks.get(task_id)
+        return found if found is not None and found.kind == kind else None
+
+    def start(self, running: RunningTask, work: Coroutine[Any, Any, Any]) -> None:
+        """Do a piece of work in the background, as a task.
+
+        Raises:
+            TooManyTasks: Too many are under way.
+        """
+        if sum(not task.has_ended for task in self._tasks.values()) >= _MAX_RUNNING:
+            work.close()
+            raise TooManyTasks(f"the session has {_MAX_RUNNING} tasks under way, as many as it may have")
+        ended = [task.id for task in self._tasks.values() if task.has_ended]
+        for task_id in ended[: max(len(ended) - _MAX_KEPT + 1, 0)]:
+            del self._tasks[task_id]
+        self._tasks[running.id] = running
+        running.runner = asyncio.create_task(_record_outcome(running, work))
+
+    def end(self, *kinds: str) -> None:
+        """End the tasks of some kinds, or all of them."""
+        for task in self._tasks.values():
+            if (not kinds or task.kind in kinds) and task.runner is not None:
+                task.runner.cancel()
+
+    async def close(self) -> None:
+        """End all tasks, and wait for that."""
+        self.end()
+        runners = [task.runner for task in self._tasks.values() if task.runner is not None]
+        await asyncio.gather(*runners, return_exceptions=True)
+
+
+async def _record_outcome(running: RunningTask, work: Coroutine[Any, Any, Any]) -> None:
+    try:
+        running.result = await work
+    except TaskFailed as failure:
+        running.failure = str(failure)
+    except (AgentBayError, SandboxError) as error:  # the session was paused or deleted meanwhile
+        running.failure = str(error)
+    except asyncio.CancelledError:
+        running.failure = "it was ended"
+        raise
+    except Exception:  # the boundary, as for requests: a bug must be an answer, and in the log
+        _logger.exception("a task failed")
+        running.failure = "the local runtime failed; its log says why"

@@ -1,0 +1,89 @@
+"""What a model may call in a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+Schema = dict[str, Any]
+
+
+class StepFailed(Exception):
+    """A step cannot be done.
+
+    The reason goes to the model, which may try another one.
+    """
+
+
+class Toolbox(Protocol):
+    """The tools of a task, and what the model sees before each step."""
+
+    instructions: str
+
+    @property
+    def tools(self) -> Sequence[Schema]:
+        """The tools, as the model is told of them."""
+        ...
+
+    async def look(self) -> list[Schema]:
+        """Return what is there now, as parts of a message of the user.
+
+        Raises:
+            StepFailed: It cannot be seen.
+        """
+        ...
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """Call a tool, and return what it says.
+
+        Raises:
+            StepFailed: It cannot be done.
+        """
+        ...
+
+
+def tool(name: str, about: str, required: Sequence[str] = (), **properties: Schema | str) -> Schema:
+    """Return a tool as the model is told of it.
+
+    Args:
+        properties: The schema of each argument, or the description of a text.
+    """
+    schemas = {
+        key: {"type": "string", "description": value} if isinstance(value, str) else value
+        for key, value in properties.items()
+    }
+    parameters = {"type": "object", "properties": schemas, "required": list(required)}
+    return function_tool(name, about, parameters)
+
+
+def function_tool(name: str, about: str, parameters: Schema) -> Schema:
+    """Return a tool with a schema of its arguments."""
+    return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
+
+
+def text_part(text: str) -> Schema:
+    """Return a part of a message that is text."""
+    return {"type": "text", "text": text}
+
+
+def image_part(data: str, mime_type: str) -> Schema:
+    """Return a part of a message that is an image, given as base64."""
+    return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{data}"}}
+
+
+def whole_number(arguments: Mapping[str, Any], name: str) -> int:
+    """Return an argument that must be a whole number."""
+    value = arguments.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise StepFailed(f"{name} must be a whole number, not {value!r:.80}")
+    return value
+
+
+def string(arguments: Mapping[str, Any], name: str) -> str:
+    """Return an argument that must be a text."""
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise StepFailed(f"{name} must be a text, not {value!r:.80}")
+    return value
