@@ -1,20 +1,18 @@
-"""The browser of a session, driven by Playwright."""
+"""What a browser of the local runtime is beyond a browser: options, crashes, profiles, records."""
 
 from __future__ import annotations
 
 import shutil
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from playwright.async_api import async_playwright
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from agentbay import (
     AgentBay,
-    AsyncAgentBay,
     BrowserContext,
+    BrowserFingerprintContext,
     BrowserOption,
     BrowserProxy,
     BrowserScreen,
@@ -23,119 +21,64 @@ from agentbay import (
     Session,
 )
 from agentbay.testing import LocalRuntime
+from tests.local.traces import eventually
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium; scripts/test says how to get it"),
 ]
-PORT = 30150
-FORM = """<!doctype html><title>form</title><meta charset=utf-8>
-<form action=/sent.html><input name=word><select name=kind><option>a<option>b</select><input type=checkbox name=yes>
-<input type=file id=file><button>send</button></form>
-<iframe srcdoc="<p id=inner>inside</p>"></iframe>
-<a id=down href=/file.bin download>down</a><a target=_blank href=/other.html>new</a>
-<script>localStorage.setItem('kept', 'stored'); document.cookie = 'name=value; max-age=1000';</script>"""
+RECORDED = """data:text/html,<body><script>
+let number = 0;
+setInterval(() => { document.body.style.background = (number += 1) % 2 ? 'red' : 'blue'; }, 50);
+</script>"""
 
 
 @pytest.fixture(scope="module")
 def session(agentbay_local: LocalRuntime) -> Iterator[Session]:
-    """A session with a web server and a browser in it."""
+    """A session with a browser in it."""
     with agentbay_local.agent_bay() as bay, bay.session(CreateSessionParams(image_id="browser_latest")) as made:
-        files = {
-            "index.html": FORM,
-            "other.html": "<title>other</title>",
-            "sent.html": "<title>sent</title>",
-            "file.bin": "x" * 5000,
-        }
-        for name, text in files.items():
-            assert made.file_system.write_file(f"site/{name}", text).success
-        made.command.start(f"python3 -m http.server {PORT} --directory site")
-        made.command.run(f"until curl -s 127.0.0.1:{PORT} >/dev/null; do sleep 0.05; done", 30_000).check()
         assert made.browser.initialize(BrowserOption(viewport=BrowserViewport(900, 700), user_agent="agent-of-test"))
         yield made
 
 
-@pytest.fixture
-def page(session: Session) -> Iterator[Page]:
-    """A page of that browser, on the session's own web server."""
+def test_options(session: Session) -> None:
+    """User agent and the size of the window are as they were set."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.connect_over_cdp(session.browser.get_endpoint_url())
-        made = browser.contexts[0].new_page()
-        made.goto(f"http://127.0.0.1:{PORT}/index.html")
-        yield made
-        made.close()
+        page = browser.contexts[0].new_page()
+        assert page.evaluate("navigator.userAgent") == "agent-of-test"
+        assert page.evaluate("[window.outerWidth, window.outerHeight]") == [900, 700]
+        page.close()
         browser.close()
-
-
-def test_forms(page: Page) -> None:
-    """Text, choices and boxes are filled in, and the form is sent."""
-    page.fill("[name=word]", "hällo 😀")
-    page.select_option("[name=kind]", "b")
-    page.check("[name=yes]")
-    assert page.input_value("[name=word]") == "hällo 😀"
-    page.click("button")
-    page.wait_for_url("**/sent.html*")
-    assert "kind=b" in page.url
-    assert "yes=on" in page.url
-    assert page.title() == "sent"
-
-
-def test_frames_tabs_and_dialogs(page: Page) -> None:
-    """Frames are seen, links open tabs, and dialogs are answered."""
-    assert page.frame_locator("iframe").locator("#inner").text_content() == "inside"
-    with page.expect_popup() as popup:
-        page.click("a[target=_blank]")
-    popup.value.wait_for_load_state()
-    assert popup.value.title() == "other"
-    popup.value.close()
-    page.on("dialog", lambda dialog: dialog.accept("typed"))
-    assert page.evaluate("prompt('?')") == "typed"
-    assert page.evaluate("confirm('?')") is True
-
-
-def test_files_go_both_ways(page: Page, tmp_path: Any) -> None:
-    """A file is uploaded from this machine, and a download arrives here."""
-    source = tmp_path / "up.txt"
-    source.write_text("content")
-    page.set_input_files("#file", str(source))
-    assert page.evaluate("document.getElementById('file').files[0].name") == "up.txt"
-
-
-def test_state_and_settings(page: Page, session: Session) -> None:
-    """Cookies, storage, user agent and the size of the window are as they were set."""
-    assert {cookie.get("name") for cookie in page.context.cookies()} >= {"name"}
-    assert page.evaluate("localStorage.getItem('kept')") == "stored"
-    assert page.evaluate("navigator.userAgent") == "agent-of-test"
-    assert page.evaluate("[window.outerWidth, window.outerHeight]") == [900, 700]
     assert session.browser.endpoint_router_port
 
 
-def test_requests_are_intercepted(page: Page) -> None:
-    """A request can be answered by the program."""
-    page.route("**/other.html", lambda route: route.fulfill(body="<title>mine</title>", content_type="text/html"))
-    page.goto(f"http://127.0.0.1:{PORT}/other.html")
-    assert page.title() == "mine"
+def test_destroy_leaves_no_process(agent_bay: AgentBay) -> None:
+    """After `destroy` no process is left, and `initialize` starts another browser."""
+    with agent_bay.session(CreateSessionParams(image_id="browser_latest")) as session:
+        for _ in range(2):
+            assert session.browser.initialize()
+            session.browser.destroy()
+            assert session.command.run("pgrep -c chromium").output.strip() == "0"
 
 
-def test_pictures(page: Page, session: Session) -> None:
-    """Screenshots and PDF files are what they should be."""
-    assert page.screenshot(full_page=True).startswith(b"\x89PNG")
-    assert page.pdf().startswith(b"%PDF")
-    assert session.browser.screenshot(page).startswith(b"\x89PNG")
-
-
-def test_location_and_keyboard(page: Page) -> None:
-    """Geolocation is simulated, and keys are typed."""
-    page.context.grant_permissions(["geolocation"], origin=f"http://127.0.0.1:{PORT}")
-    page.context.set_geolocation({"latitude": 1.0, "longitude": 2.0})
-    found = page.evaluate(
-        "new Promise((done) => navigator.geolocation.getCurrentPosition((place) => done(place.coords.latitude)))"
-    )
-    assert found == 1.0
-    page.focus("[name=word]")
-    page.keyboard.type("keys")
-    page.keyboard.press("Backspace")
-    assert page.input_value("[name=word]") == "key"
+def test_a_record_is_played(agent_bay: AgentBay) -> None:
+    """What a page shows is recorded in the session, beside a player that plays it."""
+    params = CreateSessionParams(image_id="browser_latest", enable_browser_replay=True)
+    with agent_bay.session(params) as session, sync_playwright() as playwright:
+        assert session.browser.initialize()
+        browser = playwright.chromium.connect_over_cdp(session.browser.get_endpoint_url())
+        page = browser.contexts[0].new_page()
+        page.goto(RECORDED)
+        count = "grep -c '^frame' ~/record/frames.js"
+        assert eventually(lambda: int(session.command.run(count).stdout or 0) >= 3)
+        page.goto("file:///home/wuying/record/player.html")
+        page.select_option("#page", page.locator("#page option").all_inner_texts()[-1])
+        first = page.evaluate("document.getElementById('shown').src")
+        page.click("#play")
+        page.wait_for_function("first => document.getElementById('shown').src !== first", arg=first)
+        assert page.evaluate("document.getElementById('shown').naturalWidth") > 100
+        browser.close()
 
 
 def test_two_clients_at_once(session: Session) -> None:
@@ -156,29 +99,6 @@ def test_link_without_a_port(session: Session) -> None:
         browser = playwright.chromium.connect_over_cdp(session.get_link().data)
         assert browser.contexts
         browser.close()
-
-
-async def _drive(bay: AsyncAgentBay) -> str:
-    async with bay.session(CreateSessionParams(image_id="browser_latest")) as session:
-        assert await session.browser.initialize()
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.connect_over_cdp(await session.browser.get_endpoint_url())
-            page = await browser.contexts[0].new_page()
-            await page.goto("data:text/html,<title>awaited</title>")
-            taken = await session.browser.screenshot(page)
-            assert taken.startswith(b"\x89PNG")
-            title = await page.title()
-            await browser.close()
-        await session.browser.destroy()
-        assert (await session.command.run("pgrep -c chromium")).output.strip() == "0"
-        return title
-
-
-@pytest.mark.anyio
-async def test_asynchronous_flavour(agentbay_local: LocalRuntime) -> None:
-    """The asynchronous client does the same, and `destroy` leaves no process."""
-    async with agentbay_local.async_agent_bay() as bay:
-        assert await _drive(bay) == "awaited"
 
 
 def test_a_crash_is_mended(agent_bay: AgentBay) -> None:
@@ -213,6 +133,18 @@ def test_cookies_outlive_the_session(agent_bay: AgentBay) -> None:
             browser.new_browser_cdp_session().send("Browser.close")
         assert session.delete(sync_context=True).success
     assert found == [set(), {"login"}]
+
+
+def test_fingerprints_outlive_the_session(agent_bay: AgentBay) -> None:
+    """What a session keeps as fingerprints is there in the next session with that context."""
+    ids = [agent_bay.context.create(name).unwrap().context.id for name in ("of-fingerprints", "of-their-profile")]
+    context = BrowserContext(ids[1], fingerprint_context=BrowserFingerprintContext(ids[0]))
+    params = CreateSessionParams(image_id="browser_latest", browser_context=context)
+    with agent_bay.session(params) as session:
+        assert session.file_system.write_file("/tmp/browser_fingerprint/fingerprint.json", "{}").success
+        assert session.delete(sync_context=True).success
+    with agent_bay.session(params) as session:
+        assert session.file_system.read_file("/tmp/browser_fingerprint/fingerprint.json").unwrap().content == "{}"
 
 
 def test_what_is_refused(agent_bay: AgentBay) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentbay.local.browser.arguments import PROFILE_DIRECTORY, browser_arguments
+from agentbay.local.browser.devtools import DevToolsError
 from agentbay.local.browser.engines import INSTALL_HINT, BrowserEngine, find_engine
-from agentbay.local.sandbox.service.manager import Completed, Sandbox, SandboxError
+from agentbay.local.browser.recorder import BrowserRecorder
+from agentbay.local.sandbox.service.manager import Completed, FileOperationFailed, Sandbox, SandboxError
 
 _PORT_FILE = f"{PROFILE_DIRECTORY}/DevToolsActivePort"
 _PROFILE_FLAG = f"--user-data-dir={PROFILE_DIRECTORY}"
@@ -47,6 +49,7 @@ class SessionBrowser:
         self._option: Mapping[str, Any] = {}
         self._process: asyncio.Task[Completed] | None = None
         self._start_lock = asyncio.Lock()
+        self._recorder: BrowserRecorder | None = None
 
     @property
     def is_running(self) -> bool:
@@ -94,6 +97,9 @@ class SessionBrowser:
         """End the browser, and wait for its profile and processes."""
         process, self._process = self._process, None
         self.port, self.path = 0, ""
+        if self._recorder is not None:
+            await self._recorder.close()
+            self._recorder = None
         if process is None or process.done():
             return
         for pid in self._main_pids(sandbox):
@@ -122,9 +128,14 @@ class SessionBrowser:
         try:
             async with asyncio.timeout(_START_TIMEOUT_SECONDS):
                 self.port, self.path = await self._wait_for_port(sandbox)
+            if self._option.get("enableRecord"):
+                self._recorder = await BrowserRecorder.start(sandbox, self.port, self.path)
         except TimeoutError as error:
             await self.stop(sandbox)
             raise BrowserFailed("The browser did not start in time.", "BrowserFailed.Local") from error
+        except (DevToolsError, FileOperationFailed) as error:
+            await self.stop(sandbox)
+            raise BrowserFailed(f"The browser cannot be recorded: {error}", "BrowserFailed.Local") from error
         except BaseException:
             await self.stop(sandbox)
             raise

@@ -20,13 +20,13 @@ from agentbay.local.sandbox.service.manager import Sandbox
 from agentbay.local.sessions.port_tokens import make_port_token
 from agentbay.local.sessions.session import Session
 
-# What a browser on one machine cannot do: (key of BrowserOption, what it is, code of the refusal)
+# What a browser on one machine cannot do: (key of BrowserOption, what it is, what serves instead, code of the refusal)
 _NOT_LOCAL = (
-    ("solveCaptchas", "solving captchas", "CaptchaNotSupported.Local"),
-    ("autoLogin", "logging in by itself", "AutoLoginNotSupported.Local"),
-    ("callForUser", "calling a person", "CallForUserNotSupported.Local"),
-    ("fingerprint", "making fingerprints", "FingerprintNotSupported.Local"),
-    ("fingerprintRawData", "taking on fingerprints", "FingerprintNotSupported.Local"),
+    ("solveCaptchas", "solving captchas", "Use the cloud.", "CaptchaNotSupported.Local"),
+    ("autoLogin", "logging in by itself", "Use session.browser.operator.login().", "AutoLoginNotSupported.Local"),
+    ("callForUser", "calling a person", "Use the cloud.", "CallForUserNotSupported.Local"),
+    ("fingerprint", "making fingerprints", "Use the cloud, or set user_agent.", "FingerprintNotSupported.Local"),
+    ("fingerprintRawData", "taking on fingerprints", "Use the cloud, or user_agent.", "FingerprintNotSupported.Local"),
 )
 
 
@@ -106,9 +106,9 @@ async def _require_browser(session: Session, sandbox: Sandbox) -> None:
 
 def _check_option(option: dict[str, Any]) -> None:
     # A browser that lacks what was asked for is worse than none.
-    for name, what, code in _NOT_LOCAL:
+    for name, what, instead, code in _NOT_LOCAL:
         if option.get(name):
-            raise invalid_request(f"The local runtime does not offer {what}. The cloud does.", code)
+            raise invalid_request(f"The browser of the local runtime does not offer {what}. {instead}", code)
     if not str(option.get("userAgent") or "").isascii():
         raise invalid_request("userAgent must be ASCII text: it travels in an HTTP header.", "InvalidBrowserOption")
     for proxy in option.get("proxies") or ():
