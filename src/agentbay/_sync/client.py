@@ -134,6 +134,9 @@ class AgentBay(SyncSessionList, Handle):
         network: str | None = None,
         allow_hosts: Sequence[str] = (),
         skills: str | None = None,
+        model_url: str | None = None,
+        model: str | None = None,
+        task_steps: int | None = None,
         timeout: float | None = None,
         max_retries: int = 2,
         strict: bool = False,
@@ -154,6 +157,10 @@ class AgentBay(SyncSessionList, Handle):
                 namespaces.
             allow_hosts: HOST or HOST:PORT each, which the proxy allows too. Without a port: 80 and 443.
             skills: Folder whose subdirectories with a `SKILL.md` are the skills that sessions can load.
+            model_url: OpenAI-compatible endpoint of a model for the operator and the agents. Its key comes from the
+                environment variable `AGENTBAY_MODEL_API_KEY`.
+            model: Name of that model.
+            task_steps: Steps that one task of the model may take; None means 50.
             timeout: Seconds one operation may take; None means 60.
             max_retries: As for the class.
             strict: As for the class.
@@ -164,7 +171,14 @@ class AgentBay(SyncSessionList, Handle):
         from .._runtime_launcher import RuntimeLauncher
 
         launcher = RuntimeLauncher(
-            state_dir=state_dir, isolation=isolation, network=network, allow_host=allow_hosts, skills=skills
+            state_dir=state_dir,
+            isolation=isolation,
+            network=network,
+            allow_host=allow_hosts,
+            skills=skills,
+            model_url=model_url,
+            model=model,
+            task_steps=None if task_steps is None else str(task_steps),
         )
         made = cls.__new__(cls)
         made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)

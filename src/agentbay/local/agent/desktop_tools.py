@@ -58,7 +58,6 @@ class DesktopTools:
         tool("start_app", "Start a program.", ["start_cmd"], start_cmd="Its command line."),
         tool("wait", "Wait.", ["seconds"], seconds={"type": "integer", "maximum": _MAX_WAIT_SECONDS}),
     )
-    needed = frozenset({"screenshot", "click_mouse"})  # without these, a session has no desktop
     _defaults: Mapping[str, Mapping[str, Any]] = {
         "click_mouse": {"button": "left"},
         "drag_mouse": {"button": "left"},

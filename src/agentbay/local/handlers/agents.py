@@ -132,14 +132,8 @@ def _refuse(session: Session, call: BrowserTask | ComputerTask) -> ToolReply | N
     """Return why a task cannot be begun, if so."""
     if session.agent.settings is None:
         return model_needed("An agent")
-    if isinstance(call, BrowserTask):
-        if call.output_schema is not None and parse_schema(call.output_schema) is None:
-            return error_result(f"output_schema is no JSON schema of an object: {call.output_schema:.200}")
-    elif not DesktopTools.needed <= _offered_tools():
-        return refusal_result(
-            "This runtime has no desktop, which the agent of a computer needs. The cloud has one.",
-            "DesktopNotSupported.Local",
-        )
+    if isinstance(call, BrowserTask) and call.output_schema is not None and parse_schema(call.output_schema) is None:
+        return error_result(f"output_schema is no JSON schema of an object: {call.output_schema:.200}")
     return None
 
 
@@ -217,12 +211,6 @@ def _end(session: Session, task_id: str, kind: str) -> ToolReply:
     if running.runner is not None:
         running.runner.cancel()
     return text_result(json.dumps({"task_id": task_id, "status": "finished"}))
-
-
-def _offered_tools() -> set[str]:
-    from agentbay.local.handlers.catalogue import tool_catalogue  # it lists this module
-
-    return {entry.name for entry in tool_catalogue()}
 
 
 def _tool_caller(session: Session) -> Any:
