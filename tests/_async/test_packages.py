@@ -21,7 +21,8 @@ async def session(bay: AsyncAgentBay, tmp_path: Path) -> AsyncIterator[AsyncSess
     """A session of its own, with wheels in its home."""
     for version in ("1.0", "2.0"):
         write_wheel(tmp_path / "wheels", "sixpence", version)
-    write_wheel(tmp_path / "wheels", "cycler", "99.0")
+    for name in ("cycler", "traitlets"):
+        write_wheel(tmp_path / "wheels", name, "99.0")
     write_source_tree(tmp_path / "tree", "tree", "3.0")
     async with bay.session() as session:
         await session.file_system.push(tmp_path, "/home/wuying")
@@ -45,7 +46,8 @@ async def test_one_environment(session: AsyncSession) -> None:
     cell = await session.code.run_code(WHERE, "python")
     code = f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {WHERE!r}], text=True))"
     child = await session.code.run_code(code, "python")
-    places = {"".join(cell.logs.stdout).strip(), "".join(child.logs.stdout).strip()}
+    jupyter = await session.code.run_code(WHERE, "jupyter:python3", 120)
+    places = {"".join(ran.logs.stdout).strip() for ran in (cell, child, jupyter)}
     for command in ("python", "python3", "bash -lc 'exec \"$@\"' - python"):
         places.add(await output(session, f'{command} -c "{WHERE}"'))
     assert len(places) == 1, places
@@ -107,6 +109,17 @@ async def test_source_trees_and_user_installs(session: AsyncSession) -> None:
     assert await output(session, "sixpence; pip uninstall -y sixpence | tail -1; ls ~/.local 2>&1 | wc -l") == (
         "version 1.0\n  Successfully uninstalled sixpence-1.0\n1"
     )
+
+
+async def test_a_package_that_breaks_the_kernel(session: AsyncSession) -> None:
+    """A kernel that cannot start says which package of the session is the reason; without it the next one starts."""
+    await output(session, f"pip {PIP} --no-deps traitlets==99.0")
+    await session.code.restart_context("python")
+    broken = await session.code.run_code("1", "python")
+    assert "/opt/session-python/lib" in broken.error_message
+    assert "traitlets" in broken.error_message
+    await output(session, "pip uninstall -y traitlets")
+    assert await value(session, "1") == "1"
 
 
 async def test_commands_have_the_packages_of_cells(session: AsyncSession) -> None:

@@ -193,6 +193,11 @@ class Kernel:
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         return f"the kernel was killed by {name}" + (", perhaps for want of memory" if number == signal.SIGKILL else "")
 
+    def _describe_failed_start(self) -> str:
+        """Say how it ended and what it wrote, such as that a package which the session has installed breaks IPython."""
+        written = self._late.tail(_MAX_FAILURE_CHARS)[1].strip()
+        return f"{self._describe_exit()}: {written}" if written else self._describe_exit()
+
     def _collect_late(self) -> ExecutionOutput:
         """Return what collects the output of earlier code while none runs."""
         late = ExecutionOutput(_LATE_DISPLAYS_LIMIT_BYTES)
@@ -263,7 +268,7 @@ class Kernel:
             self._ended.set_result(ended.result())
         else:
             _fail_future(self._ended, error)
-        _fail_future(self._ready, error or KernelFailed(self._describe_exit()))
+        _fail_future(self._ready, error or KernelFailed(self._describe_failed_start()))
         if self._execution is not None:
             if error is not None:
                 _fail_future(self._execution.ended, error)

@@ -104,10 +104,10 @@ async def start_jupyter(spec: str, sandbox: Sandbox, env: Mapping[str, str], bud
     """Start the kernel of a kernelspec that is found inside the sandbox."""
     if find_spec("jupyter_client") is None:
         raise LanguageNotInstalled('Kernels of Jupyter need jupyter_client: pip install "agentbay-sdk[jupyter]"')
-    argv = [sys.executable, "-I", "-X", "utf8", "-c", _PYTHON_LOADER, spec]
-    return await start(
-        sandbox, argv, {**env, **PYTHON_ENVIRONMENT}, _program("jupyter_kernel.py"), budget, interrupt_by_frame=True
-    )
+    argv = [sandbox.python, "-I", "-X", "utf8", "-c", _PYTHON_LOADER, spec]
+    places = [*filter(None, [env.get("JUPYTER_PATH")]), f"{sys.prefix}/share/jupyter"]
+    environment = {**env, **PYTHON_ENVIRONMENT, "JUPYTER_PATH": ":".join(places)}
+    return await start(sandbox, argv, environment, _program("jupyter_kernel.py"), budget, interrupt_by_frame=True)
 
 
 async def start(
