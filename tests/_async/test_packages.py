@@ -87,11 +87,12 @@ async def test_upgrade_and_uninstall(session: AsyncSession) -> None:
 
 
 async def test_what_the_runtime_has_can_be_replaced(session: AsyncSession) -> None:
-    """A version in the session comes before that of the runtime, also in a kernel that is started later."""
+    """A version in the session comes before that of the runtime, also in kernels that run or are started later."""
     former = await output(session, "python -c 'import cycler; print(cycler.__version__)'")
     assert await value(session, "1") == "1"
     await output(session, f"pip {PIP} cycler==99.0")
     assert await output(session, "python -c 'import cycler; print(cycler.VERSION)'") == "99.0"
+    assert await value(session, "import cycler; cycler.VERSION") == "'99.0'"
     context = await session.code.create_context("python")
     assert await value(session, "import cycler; cycler.VERSION", context.name) == "'99.0'"
     await session.code.restart_context("python")

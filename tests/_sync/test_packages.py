@@ -22,7 +22,8 @@ def session(bay: AgentBay, tmp_path: Path) -> Iterator[Session]:
     """A session of its own, with wheels in its home."""
     for version in ("1.0", "2.0"):
         write_wheel(tmp_path / "wheels", "sixpence", version)
-    write_wheel(tmp_path / "wheels", "cycler", "99.0")
+    for name in ("cycler", "traitlets"):
+        write_wheel(tmp_path / "wheels", name, "99.0")
     write_source_tree(tmp_path / "tree", "tree", "3.0")
     with bay.session() as session:
         session.file_system.push(tmp_path, "/home/wuying")
@@ -46,7 +47,8 @@ def test_one_environment(session: Session) -> None:
     cell = session.code.run_code(WHERE, "python")
     code = f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {WHERE!r}], text=True))"
     child = session.code.run_code(code, "python")
-    places = {"".join(cell.logs.stdout).strip(), "".join(child.logs.stdout).strip()}
+    jupyter = session.code.run_code(WHERE, "jupyter:python3", 120)
+    places = {"".join(ran.logs.stdout).strip() for ran in (cell, child, jupyter)}
     for command in ("python", "python3", "bash -lc 'exec \"$@\"' - python"):
         places.add(output(session, f'{command} -c "{WHERE}"'))
     assert len(places) == 1, places
@@ -86,11 +88,12 @@ def test_upgrade_and_uninstall(session: Session) -> None:
 
 
 def test_what_the_runtime_has_can_be_replaced(session: Session) -> None:
-    """A version in the session comes before that of the runtime, also in a kernel that is started later."""
+    """A version in the session comes before that of the runtime, also in kernels that run or are started later."""
     former = output(session, "python -c 'import cycler; print(cycler.__version__)'")
     assert value(session, "1") == "1"
     output(session, f"pip {PIP} cycler==99.0")
     assert output(session, "python -c 'import cycler; print(cycler.VERSION)'") == "99.0"
+    assert value(session, "import cycler; cycler.VERSION") == "'99.0'"
     context = session.code.create_context("python")
     assert value(session, "import cycler; cycler.VERSION", context.name) == "'99.0'"
     session.code.restart_context("python")
@@ -108,6 +111,17 @@ def test_source_trees_and_user_installs(session: Session) -> None:
     assert output(session, "sixpence; pip uninstall -y sixpence | tail -1; ls ~/.local 2>&1 | wc -l") == (
         "version 1.0\n  Successfully uninstalled sixpence-1.0\n1"
     )
+
+
+def test_a_package_that_breaks_the_kernel(session: Session) -> None:
+    """A kernel that cannot start says which package of the session is the reason; without it the next one starts."""
+    output(session, f"pip {PIP} --no-deps traitlets==99.0")
+    session.code.restart_context("python")
+    broken = session.code.run_code("1", "python")
+    assert "/opt/session-python/lib" in broken.error_message
+    assert "traitlets" in broken.error_message
+    output(session, "pip uninstall -y traitlets")
+    assert value(session, "1") == "1"
 
 
 def test_commands_have_the_packages_of_cells(session: Session) -> None:

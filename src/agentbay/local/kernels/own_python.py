@@ -26,17 +26,14 @@ def loaded_packages() -> frozenset[str]:
 
 def replaces_any(prefix: str, loaded: Collection[str]) -> bool:
     """Return whether a Python environment has another version of something that is loaded already."""
-    packages = _packages(prefix)
-    try:
-        names = os.listdir(packages)
-    except OSError:  # code has removed it
-        return False
-    return any(
-        name.partition(".")[0] in loaded
-        or name.partition(".")[0] in _CUSTOMIZATION_MODULES
-        or (name.endswith(".pth") and name != PYTHON_PATH_FILE)
-        for name in names
-    )
+    installed = find_installed(prefix)
+    path_files = {name for name in _list_packages(prefix) if name.endswith(".pth")}
+    return not installed.isdisjoint({*loaded, *_CUSTOMIZATION_MODULES}) or path_files > {PYTHON_PATH_FILE}
+
+
+def find_installed(prefix: str) -> set[str]:
+    """Return the top-level names of what was installed into a Python environment."""
+    return {name.partition(".")[0] for name in _list_packages(prefix)}
 
 
 def start_anew(prefix: str, program: bytes) -> NoReturn:
@@ -68,8 +65,11 @@ def _interpreter(prefix: str) -> str:
     return f"{prefix}/bin/python"
 
 
-def _packages(prefix: str) -> str:
-    return f"{prefix}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+def _list_packages(prefix: str) -> list[str]:
+    try:
+        return os.listdir(f"{prefix}/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages")
+    except OSError:  # code has removed it
+        return []
 
 
 def _is_standard(path: str, standard_library: str) -> bool:

@@ -25,6 +25,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from agentbay.local.kernels import own_python
+from agentbay.local.kernels.preloaded import PreloadedModules
 from agentbay.local.kernels.programs import python_kernel
 from agentbay.local.kernels.python_program import python_program
 from agentbay.local.sandbox.shared import ipc, proc_fs, seccomp, syscalls
@@ -50,12 +51,14 @@ def main(fd: int) -> NoReturn:
     os.environ.update(message["environment"])
     sys.path += [path for path in message["package_directories"] if path not in sys.path]
     shell = python_kernel.create_shell()
+    own_modules = frozenset(sys.modules)
     python_kernel.warm_up(shell)
     os.chdir("/")
     os.umask(0o022)
+    preloaded = PreloadedModules(own_modules, lambda: own_python.find_installed(sys.prefix))
     gc.collect()
     gc.freeze()  # so that a collection in a child does not touch, and copy, every page
-    KernelZygote(control, shell).serve()
+    KernelZygote(control, shell, preloaded).serve()
 
 
 class _Joining(NamedTuple):
@@ -71,8 +74,8 @@ class KernelZygote:
     It never waits for a child: code of a session can slow down or stop the processes in its sandbox.
     """
 
-    def __init__(self, control: socket.socket, shell: Any) -> None:
-        self._control, self._shell = control, shell
+    def __init__(self, control: socket.socket, shell: Any, preloaded: PreloadedModules) -> None:
+        self._control, self._shell, self._preloaded = control, shell, preloaded
         self._loaded = own_python.loaded_packages()
         self._program = python_program()
         self._seccomp_filter = seccomp.build_filter(syscalls.ARCHITECTURE)
@@ -167,6 +170,8 @@ class KernelZygote:
             own_python.adopt(prefix)
             for name in [name for name in sys.modules if name.partition(".")[0] == "agentbay"]:
                 del sys.modules[name]  # the user may have a package of that name, or want to install ours
+            python_kernel.adapt_to_sandbox(self._shell)
+            self._preloaded.hide()
             kernel_socket = socket.socket(fileno=_KERNEL_SOCKET_FD)
             # Last, since it opens /proc/PID/mem and /proc/PID/fd to the sandbox's other processes. Without it, the
             # kernel could not read its own /proc.

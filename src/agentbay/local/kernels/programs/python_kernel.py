@@ -231,7 +231,6 @@ def serve(shell: Any, control: socket.socket, memory_used_bytes: int = 0) -> NoR
         control: The socket to the service.
         memory_used_bytes: What this process uses already of the session's memory.
     """
-    _adapt_to_sandbox(shell)
     _PACKAGES.open()
     CONNECTION.open(control)
     shell.spare_memory = MemoryLimit(memory_used_bytes).spare
@@ -256,7 +255,7 @@ def _report(shell: Any, error: BaseException) -> None:
     CONNECTION.write_error(shell.pop_traceback())
 
 
-def _adapt_to_sandbox(shell: Any) -> None:
+def adapt_to_sandbox(shell: Any) -> None:
     """Set up the paths and functions that depend on the sandbox."""
     sys.path.insert(0, "")
     if "numpy" in sys.modules:
@@ -331,4 +330,6 @@ def main() -> NoReturn:
     """Run as a program of its own."""
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    serve(create_shell(), control, memory_used_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+    shell = create_shell()
+    adapt_to_sandbox(shell)
+    serve(shell, control, memory_used_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
