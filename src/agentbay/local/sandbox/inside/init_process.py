@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from agentbay.local.sandbox.inside import file_operations, process_tree
+from agentbay.local.sandbox.inside import file_operations, process_tree, python_files
 from agentbay.local.sandbox.inside.operation_context import OperationContext, resolve_path
 from agentbay.local.sandbox.shared import ipc, proc_fs, syscalls
 from agentbay.local.sandbox.shared.ipc import Message
@@ -60,7 +60,7 @@ class InitProcess:
     def __init__(self, control: socket.socket, config: SandboxConfig) -> None:
         self._control = control
         self._home = config["home"]
-        self._python_prefix = config["python_prefix"]
+        self._python_prefix, self._python_layout = config["python_prefix"], config["python_layout"]
         self._limits = config["limits"]
         self._environment = _environment(config)
         self._network = config["network"]
@@ -96,6 +96,9 @@ class InitProcess:
 
     def _serve(self) -> None:
         ipc.send(self._control, {"event": "ready"})
+        # now, since the service need not wait for it; what is asked for next does
+        with suppress(OSError):  # a full disk, which all that is run here will meet too
+            python_files.write(self._python_prefix, self._python_layout)
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wakeup_fd, select.POLLIN)

@@ -32,11 +32,13 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
     `nice` is the niceness of its processes.
     """
     limits, root, isolated = spec.limits, str(spec.root.resolve()), template["isolation"] == "namespaces"
+    python_prefix = PYTHON_PREFIX if isolated else os.path.join(root, PYTHON_DIRECTORY)
     return {
         **template,
         "root": root,
         "home": spec.home if isolated else os.path.join(root, "home"),
-        "python_prefix": PYTHON_PREFIX if isolated else os.path.join(root, PYTHON_DIRECTORY),
+        "python_prefix": python_prefix,
+        "python_layout": python_environment.layout(python_prefix),
         "user": spec.user,
         "hostname": spec.hostname,
         "network": spec.network,
@@ -79,13 +81,11 @@ def create_directories(config: SandboxConfig) -> None:
         SetupFailed: The root is missing, or may not be used.
     """
     with setup_step("prepare"):
-        root, owner = Path(config["root"]), config["owner"]
-        _make_directories(root, owner)
-        python_environment.create(root / PYTHON_DIRECTORY, config["python_prefix"], owner)
+        _make_directories(Path(config["root"]), config["owner"])
 
 
 def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
-    for name, mode in (("home", 0o755), ("tmp", 0o1777)):
+    for name, mode in (("home", 0o755), ("tmp", 0o1777), (PYTHON_DIRECTORY, 0o755)):
         directory = root / name
         directory.mkdir(exist_ok=True)
         # mkdir would reduce the mode by the umask.

@@ -15,7 +15,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PATH_FILE, BindMountConfig
+from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PATH_FILE, BindMountConfig, PythonLayout
 
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _PREFIX_PARTS = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share")
@@ -57,36 +57,24 @@ def package_directories() -> list[str]:
     return [path for path in sys.path if os.path.isabs(path) and _holds_packages(Path(path))]
 
 
-def create(directory: Path, prefix: str, owner: tuple[int, int] | None) -> None:
-    """Create the environment of a new sandbox.
-
-    A directory that exists is left alone: code in an earlier life of the sandbox may have put links into it.
+def layout(prefix: str) -> PythonLayout:
+    """Return what the environment of a new sandbox consists of.
 
     Args:
         prefix: The path of the environment as the sandbox sees it.
-        owner: Host uid and gid of what is created; None means those of this process.
     """
-    try:
-        directory.mkdir(0o755)
-    except FileExistsError:
-        return
-    packages, pip = directory / "lib" / _VERSION / "site-packages", directory / "lib" / "pip"
-    directories = [directory / "bin", *reversed(packages.parents[:2]), packages, *([pip] if _linked_pip() else [])]
-    for made in directories:
-        made.mkdir(0o755)
-    links = {directory / "bin" / name: _base_executable() for name in ("python", "python3", _VERSION)}
-    links |= {pip / source.name: str(source) for source in _linked_pip()}
-    for link, target in links.items():
-        link.symlink_to(target)
-    texts = {directory / "pyvenv.cfg": _settings(), packages / PYTHON_PATH_FILE: _path_file()}
-    scripts = {directory / "bin" / name: _PIP_SCRIPT.format(python=f"{prefix}/bin/python") for name in _PIP_NAMES}
-    for file, text in {**texts, **scripts}.items():
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755 if file in scripts else 0o644)
-        os.write(fd, text.encode())
-        os.close(fd)
-    if owner:
-        for made in (directory, *directories, *links, *texts, *scripts):
-            os.chown(made, *owner, follow_symlinks=False)
+    packages, linked_pip = f"lib/{_VERSION}/site-packages", _linked_pip()
+    pip, *pip_aliases = _PIP_NAMES
+    return {
+        "directories": ["bin", "lib", f"lib/{_VERSION}", packages, *(["lib/pip"] if linked_pip else [])],
+        "links": {
+            **{f"bin/{name}": _base_executable() for name in ("python", "python3", _VERSION)},
+            **{f"bin/{name}": pip for name in pip_aliases},
+            **{f"lib/pip/{part.name}": str(part) for part in linked_pip},
+        },
+        "files": {"pyvenv.cfg": _settings(), f"{packages}/{PYTHON_PATH_FILE}": _path_file()},
+        "programs": {f"bin/{pip}": _PIP_SCRIPT.format(python=f"{prefix}/bin/python")},
+    }
 
 
 @functools.cache

@@ -31,6 +31,15 @@ class RlimitsConfig(TypedDict):
     nice: int
 
 
+class PythonLayout(TypedDict):
+    """What is in the Python environment of a new sandbox, by paths relative to its prefix."""
+
+    directories: list[str]  # each after its parent
+    links: dict[str, str]  # path: target
+    files: dict[str, str]  # path: content
+    programs: dict[str, str]  # likewise, executable
+
+
 class JoinInfo(TypedDict):
     """What a process that joins a sandbox needs, beside the namespaces."""
 
@@ -59,6 +68,7 @@ class SandboxConfig(SandboxTemplate):
     root: str
     home: str
     python_prefix: str  # of its Python environment, as it sees it
+    python_layout: PythonLayout
     user: str
     hostname: str
     network: str
