@@ -23,10 +23,11 @@ class CellLoop:
 
     Args:
         report: Gets what tasks raise between two cells that asyncio does not take, such as SystemExit.
+        exit_forked_child: Ends this process if a task has forked it.
     """
 
-    def __init__(self, report: Callable[[BaseException], None]) -> None:
-        self._report = report
+    def __init__(self, report: Callable[[BaseException], None], exit_forked_child: Callable[[], None]) -> None:
+        self._report, self._exit_forked_child = report, exit_forked_child
         self._tasks_before: set[asyncio.Task[Any]] = set()
         asyncio.set_event_loop_policy(_Policy())  # type: ignore[deprecated]  # in versions after those supported
         self._loop = asyncio.new_event_loop()
@@ -68,7 +69,7 @@ class CellLoop:
         if not self._usable:
             return
         readable = asyncio.Event()
-        self._loop.add_reader(sock, readable.set)
+        self._loop.add_reader(sock, self._on_readable, readable)
         for _ in range(_MAX_FAILURES_BETWEEN_CELLS):
             try:
                 self._loop.run_until_complete(readable.wait())
@@ -77,6 +78,10 @@ class CellLoop:
                 self._report(error)
         if not self._loop.is_closed():
             self._loop.remove_reader(sock)
+
+    def _on_readable(self, readable: asyncio.Event) -> None:
+        self._exit_forked_child()  # before it changes the selector, which it shares with the kernel
+        readable.set()
 
     @property
     def _usable(self) -> bool:

@@ -234,7 +234,7 @@ def serve(shell: Any, control: socket.socket, memory_used_bytes: int = 0) -> NoR
     _PACKAGES.open()
     CONNECTION.open(control)
     shell.spare_memory = MemoryLimit(memory_used_bytes).spare
-    loop = CellLoop(lambda error: _report(shell, error))
+    loop = CellLoop(lambda error: _report(shell, error), CONNECTION.exit_forked_child)
     CONNECTION.send("ready", pid=os.getpid())
     signal.signal(signal.SIGINT, InterruptHandler.record_pending)
     while request := _next_request(shell, loop, control):
@@ -245,7 +245,6 @@ def serve(shell: Any, control: socket.socket, memory_used_bytes: int = 0) -> NoR
 def _next_request(shell: Any, loop: CellLoop, control: socket.socket) -> dict[str, Any] | None:
     with shell.spare_memory():
         loop.wait_readable(control)
-        CONNECTION.exit_forked_child(0)
         return CONNECTION.receive()
 
 

@@ -43,7 +43,7 @@ class ServiceConnection:
         """Whether this process is a child that code has forked."""
         return os.getpid() != self._pid
 
-    def exit_forked_child(self, code: int) -> None:
+    def exit_forked_child(self, code: int = 0) -> None:
         """Exit in a child that code has forked.
 
         A second kernel at the same socket would take the requests of the first.
