@@ -66,22 +66,23 @@ class CellLoop:
 
         Return at once if the loop cannot run.
         """
-        if not self._usable:
+        if not self._usable or not getattr(self._loop, "was_used", True):
             return
-        readable = asyncio.Event()
+        readable = self._loop.create_future()
         self._loop.add_reader(sock, self._on_readable, readable)
         for _ in range(_MAX_FAILURES_BETWEEN_CELLS):
             try:
-                self._loop.run_until_complete(readable.wait())
+                self._loop.run_until_complete(readable)
                 break
             except BaseException as error:  # noqa: BLE001 - a task must not end the kernel
                 self._report(error)
         if not self._loop.is_closed():
             self._loop.remove_reader(sock)
 
-    def _on_readable(self, readable: asyncio.Event) -> None:
+    def _on_readable(self, readable: asyncio.Future[None]) -> None:
         self._exit_forked_child()  # before it changes the selector, which it shares with the kernel
-        readable.set()
+        if not readable.done():
+            readable.set_result(None)
 
     @property
     def _usable(self) -> bool:
@@ -90,7 +91,33 @@ class CellLoop:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """A loop that can run where another one counts as running."""
+    """A loop that can run where another one counts as running.
+
+    Attributes:
+        was_used: Whether anything was ever to be done in it. Most sessions never use it, and need not wait for it.
+    """
+
+    was_used = False
+
+    def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
+        self.was_used = True
+        return super().call_soon(*args, **kwargs)
+
+    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
+        self.was_used = True
+        return super().call_soon_threadsafe(*args, **kwargs)
+
+    def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        self.was_used = True
+        return super().call_at(*args, **kwargs)
+
+    def add_reader(self, *args: Any) -> None:  # type: ignore[override]
+        self.was_used = True
+        super().add_reader(*args)
+
+    def add_writer(self, *args: Any) -> None:  # type: ignore[override]
+        self.was_used = True
+        super().add_writer(*args)
 
     def run_forever(self) -> None:
         with _no_running_loop():
