@@ -62,7 +62,7 @@ def _random_name() -> str:
 
 
 def _with_path(error: OSError, path: str) -> OSError:
-    """Return the error with `path`, unless it names a path, and not a mere or temporary name."""
+    """Return the error with `path`, unless it names an absolute one."""
     names_path = isinstance(error.filename, str) and error.filename.startswith("/")
     return OSError(error.errno, error.strerror, error.filename if names_path else path)
 
