@@ -51,6 +51,20 @@ def test_upload(session: Session, tmp_path: Path):
     check_usable(session)
 
 
+def test_edit(session: Session):
+    """An edit of a large file is made if the disk has room for another one, and refused otherwise."""
+    change = [{"oldText": "x", "newText": "y"}]
+    for size, fits in ((30_000_000, True), (48_000_000, False)):
+        session.command.run(f"head -c {size} /dev/zero | tr '\\0' x > large").check()
+        edited = session.file_system.edit_file("large", change)
+        assert (edited.success, "No space left" in edited.error_message) == (fits, not fits)
+        assert (
+            session.command.run("head -c 2 large; stat -c ' %s' large").stdout == f"{'yx' if fits else 'xx'} {size}\n"
+        )
+        session.command.run("rm large").check()
+        check_usable(session)
+
+
 def test_push_and_pull(session: Session, tmp_path: Path):
     """The archive of a push is removed, whether its unpacking is killed or what it packs."""
     (tmp_path / "model").write_bytes(CONTENT)

@@ -193,7 +193,15 @@ async def edit_file(sandbox: Sandbox, tool: EditFile) -> ToolReply:
     if not all(old for old, _ in edits):
         return error_result("oldText must not be empty")
     payload = json.dumps(edits).encode()
-    reply, _ = await sandbox.run_file_operation(operations.EditFile(tool.path, tool.dry_run), input=payload)
+    request = operations.EditFile(tool.path, tool.dry_run)
+    try:
+        reply, _ = await sandbox.run_file_operation(request, input=payload)
+    except FileOperationFailed as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        # Measured only for large files. As for moves: what exceeds the disk would be killed, and leave a part.
+        request = operations.EditFile(tool.path, tool.dry_run, await sandbox.watchdog.measure_room())
+        reply, _ = await sandbox.run_file_operation(request, input=payload)
     return text_result(reply.diff or _SUCCESS_TEXT, {"diff": reply.diff})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from agentbay.local.sandbox.inside.operation_context import (
     require_regular,
 )
 from agentbay.local.sandbox.inside.tree_operations import file_fingerprint
-from agentbay.local.sandbox.shared import ipc
+from agentbay.local.sandbox.shared import dirfd, ipc
 from agentbay.local.sandbox.shared.dirfd import TEMPORARY_PREFIX
 from agentbay.local.sandbox.shared.fd_io import write_all
 from agentbay.local.sandbox.shared.file_protocol import EditFile, EditReply, WriteFile, WriteReply
@@ -100,11 +101,16 @@ def edit_file(request: EditFile, context: OperationContext) -> EditReply:
     path = os.path.realpath(context.resolve(request.path))
     edits: list[list[str]] = json.loads(context.read_input())
     with lock_for_change(path):
-        before, after = _apply_edits(path, edits, dry_run=request.dry_run)
+        before, after = _apply_edits(path, edits, dry_run=request.dry_run, room=_room(path, request, context))
     return EditReply(path=path, diff=_diff(path, before, after))
 
 
-def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool) -> tuple[bytes, bytes]:
+def _room(path: str, request: EditFile, context: OperationContext) -> float:
+    with dirfd.open_path(os.path.dirname(path)) as directory:
+        return request.room if context.is_own_disk(directory) else math.inf
+
+
+def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool, room: float) -> tuple[bytes, bytes]:
     """Edit a file, and return its content before and after."""
     with open(open_regular(path), "rb") as file:
         status = os.fstat(file.fileno())
@@ -115,6 +121,8 @@ def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool) -> tuple[b
             raise_os_error(errno.EINVAL, path, f"The file does not hold the text to be replaced: {old!r:.200}")
         after = after.replace(old.encode(), new.encode(), 1)
     if not dry_run and after != before:
+        if len(after) > room:
+            raise_os_error(errno.ENOSPC, path)
         source = ipc.make_memfd(after)
         with _temporary_copy(path, source, stat.S_IMODE(status.st_mode), sync=False) as (temporary, _):
             # programs of the session do not know the lock: an edit must not undo what they have written

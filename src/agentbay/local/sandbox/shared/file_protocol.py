@@ -192,11 +192,15 @@ class WriteFile(FileRequest[WriteReply]):
 class EditFile(FileRequest[EditReply]):
     """Replace the first occurrence of each text, all or none.
 
-    The input is a JSON list of pairs.
+    The input is a JSON list of pairs. It fails with ENOSPC if the new file takes more than there is room for.
+
+    Attributes:
+        room: The bytes that it may take. The default leaves the rest of the limit to a look at the disk.
     """
 
     path: str
     dry_run: bool = False
+    room: int = 1 << 20
 
 
 class ListDirectory(FileRequest[ListReply]):
