@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import agentbay._async.transport as transport_module
+import agentbay._async.router as router_module
 from agentbay import AsyncAgentBay, ConnectionFailed, CreateSessionParams
 from tests._async.calls import CALLS, Call, client, handle
 from tests.scripted import (
@@ -96,7 +96,7 @@ PHASES: dict[str, tuple[Behaviour, dict[str, Any]]] = {
 @pytest.mark.parametrize("phase", PHASES)
 async def test_slot_is_released(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancelled call frees its slot and closes its connection."""
-    monkeypatch.setattr(transport_module, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(router_module, "MAX_CONNECTIONS", 2)
     behaviour, options = PHASES[phase]
     with Service(behaviour, **options) as service, Service(FOUND) as fine:
         address = service.url.replace("http:", "https:") if phase == "handshake" else service.url
@@ -116,7 +116,7 @@ async def test_slot_is_released(phase: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_waiting_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call waiting for a slot can be cancelled, and times out unsent."""
-    monkeypatch.setattr(transport_module, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(router_module, "MAX_CONNECTIONS", 1)
     free = threading.Event()
     with Service(when(free, FOUND)) as service:
         async with client(service.url, 30, max_retries=0) as bay:
@@ -135,7 +135,7 @@ async def test_waiting_for_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_random_cancelling(monkeypatch: pytest.MonkeyPatch) -> None:
     """After hundreds of cancelled calls every slot of the pool is free."""
-    monkeypatch.setattr(transport_module, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(router_module, "MAX_CONNECTIONS", 3)
     with Service(late(0.002, FOUND)) as service:
         async with client(service.url, 30) as bay:
             for number in range(300):
@@ -151,7 +151,7 @@ async def test_random_cancelling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_as_many_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool never exceeds its limit, and reuses the last connection first."""
-    monkeypatch.setattr(transport_module, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(router_module, "MAX_CONNECTIONS", 4)
     with Service(late(0.01, FOUND)) as service:
         async with client(service.url) as bay:
             assert all(result.success for result in await asyncio.gather(*(bay.get("x") for _ in range(40))))
@@ -241,3 +241,15 @@ async def test_the_loop_is_not_blocked() -> None:
                 turns += 1
             await calls
     assert turns > 5, "each of a hundred calls that blocks takes all turns while it waits"
+
+
+async def test_commands_hold_up_no_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While as many commands run as may, other calls are answered, and the next command follows the first that ends."""
+    monkeypatch.setattr(router_module, "MAX_LONG_CALLS", 2)
+    async with AsyncAgentBay.local() as bay, bay.session() as session:
+        running = [asyncio.ensure_future(session.command.run("until [ -e go ]; do sleep 0.05; done")) for _ in range(3)]
+        while len(await session.command.list()) or not (await session.get_status()).success:
+            await asyncio.sleep(0.05)
+        assert not any(task.done() for task in running)
+        assert (await session.file_system.write_file("go", "")).success
+        assert [result.exit_code for result in await asyncio.gather(*running)] == [0, 0, 0]

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlencode
 import attrs
 import pytest
 
-from agentbay import BetaContextMount, ContextStatusData, ContextSync, CreateSessionParams
-from agentbay._transport import tools as tool_replies
+from agentbay import BetaContextMount, CommandError, ContextStatusData, ContextSync, CreateSessionParams, ReplyError
+from agentbay._transport import processes, tools as tool_replies
 from agentbay._transport.command import read_command_result
 from agentbay._transport.files import read_directory_listing, read_info
 from agentbay._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
@@ -25,6 +25,7 @@ from agentbay._wire.params import make_create_session
 from agentbay._wire.registry import ACTIONS, TOOLS
 from agentbay._wire.schema import Action, Tool
 from agentbay.config import Settings
+from tests.golden_processes import PROCESS_TOOL_CALLS
 from tests.golden_ui import UI_DATA, UI_REQUESTS, UI_TOOL_CALLS
 from tests.official_program import MOBILE, PARAMS
 
@@ -351,6 +352,7 @@ TOOL_CALLS: dict[str, dict[str, Tool]] = {
     "read_multiple_files": {"documented": tools.ReadMultipleFiles(paths=["/tmp/a.txt", "/tmp/b.txt"])},
     "get_file_change": {"documented": tools.GetFileChange(path="/tmp/w")},
     **UI_TOOL_CALLS,
+    **PROCESS_TOOL_CALLS,
 }
 
 
@@ -490,6 +492,26 @@ def test_tool_reply_round_trip(name: str, case: str, pair: Pair) -> None:
 def tool_reply(name: str, case: str) -> Reply[tools.ToolReply]:
     data = structure(json.loads(TOOL_FILES[name][case].reply), tools.ToolReply)
     return Reply(action="CallMcpTool", data=data, request_id="R-1")
+
+
+def test_texts_about_processes() -> None:
+    """Each documented answer about a process gives the documented values."""
+    assert processes.read_pid_answer(tool_reply("start_process", "least")) == 7
+    with pytest.raises(CommandError, match="cd: /none: No such file"):
+        processes.read_pid_answer(tool_reply("start_process", "refused"))
+    runs, ended = processes.read_entries(tool_reply("list_processes", "two"))
+    assert (runs.pid, runs.command, runs.exit_code) == (7, "sleep 9", None)
+    assert (ended.pid, ended.command, ended.exit_code) == (9, "build", 137)
+    assert processes.read_output_answer(tool_reply("read_process_output", "bytes")) == (0, False, 4, b"\xff\0")
+    assert processes.read_output_answer(tool_reply("wait_process", "runs")).exit_code is None
+    assert processes.read_output_answer(tool_reply("wait_process", "ended")).exit_code == 3
+    assert processes.read_sent_bytes(tool_reply("write_process_input", "text")) == 7
+    for name, case in (("signal_process", "interrupt"), ("remove_process", "any")):
+        processes.check_answer(tool_reply(name, case))
+    unreadable = Reply(action="CallMcpTool", data=tools.ToolReply(content=["[]"]), request_id="R-1")
+    for read in (processes.read_pid_answer, processes.read_entries, processes.read_output_answer):
+        with pytest.raises(ReplyError, match="cannot be read"):
+            read(unreadable)
 
 
 def test_texts_of_tools() -> None:

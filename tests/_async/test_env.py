@@ -109,7 +109,7 @@ async def _search_path(session: AsyncSession) -> None:
     assert (await session.command.run("ls")).exit_code == 127
 
 
-@pytest.mark.parametrize("name", ["", "A=B", "A\0", "AGENTBAY_COMMAND"])
+@pytest.mark.parametrize("name", ["", "A=B", "A\0"])
 async def test_impossible_variables(session: AsyncSession, name: str) -> None:
     """Impossible variables are refused, with the whole call."""
     assert not await session.env.set({"GOOD": "1", name: "2"})

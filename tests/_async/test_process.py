@@ -4,30 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
 
+import httpx
 import pytest
 
 from agentbay import (
     AsyncAgentBay,
     AsyncOutput,
+    AsyncProcess,
     AsyncSession,
     CommandError,
     Config,
+    ConflictError,
     DeadlineExceeded,
     InvalidArgumentError,
 )
+from agentbay._async import process_tools
+from agentbay._async.process import process_control
+from agentbay._concurrency import async_sleep
+from agentbay._wire.process_tools import StartProcess
 from tests import cutting
 from tests.at_once import async_at_once
 
 pytestmark = pytest.mark.anyio
 
 
+def without_process_tools(session: AsyncSession) -> None:
+    """Make a session look as one of a service without tools for processes."""
+    session.mcpTools = [tool for tool in session.mcpTools if tool.server != StartProcess.server]
+
+
 @pytest.fixture(scope="module")
-async def session() -> AsyncIterator[AsyncSession]:
-    async with AsyncAgentBay.local() as bay, bay.session() as session:
+async def bay() -> AsyncIterator[AsyncAgentBay]:
+    async with AsyncAgentBay.local() as bay:
+        yield bay
+
+
+@pytest.fixture(scope="module", params=["by tools", "by scripts"])
+async def session(bay: AsyncAgentBay, request: pytest.FixtureRequest) -> AsyncIterator[AsyncSession]:
+    async with bay.session() as session:
+        if request.param == "by scripts":
+            without_process_tools(session)
+        yield session
+
+
+@pytest.fixture
+async def session_with_scripts(bay: AsyncAgentBay) -> AsyncIterator[AsyncSession]:
+    async with bay.session() as session:
+        without_process_tools(session)
         yield session
 
 
@@ -49,6 +77,124 @@ async def test_place_and_environment(session: AsyncSession) -> None:
         await session.command.start("true", cwd="/none")
     with pytest.raises(ValueError, match="must be strings"):
         await session.command.start("true", envs={"A": 1})  # type: ignore[dict-item]
+
+
+NAMES = {"D": "/data", "u": "ada", "holder": "me", "n": "1", "HOME": "/tmp/h", "x": "", "born": "here"}
+
+
+async def test_variables_are_its_own(session: AsyncSession) -> None:
+    """A process has the variables that a command has, with the caller's own values."""
+    show = "env | grep -v '^_=' | sort"
+    await session.env.set({"child": "of the session"})
+    for envs in (NAMES, {}):
+        expected = await session.command.run(show, envs=envs)
+        process = await session.command.start(show, envs=envs)
+        assert await process.stdout.read() == expected.stdout
+        assert await process.wait(60) == 0
+
+
+async def test_own_search_path(session: AsyncSession) -> None:
+    """A process may have any PATH, and its handle works all the same."""
+    process = await session.command.start("echo $PATH; read line; echo $line", envs={"PATH": "/opt/tools"})
+    await process.send_stdin("line\n")
+    assert await process.wait(60) == 0
+    assert await process.stdout.read() == "/opt/tools\nline\n"
+
+
+async def test_signals_are_its_own(session: AsyncSession) -> None:
+    """A process ignores no signal from the start, and SIGINT interrupts it."""
+    program = (
+        "exec python3 -uc 'import signal, time\n"
+        "print([s.name for s in signal.Signals if signal.getsignal(s) == signal.SIG_IGN])\n"
+        "try: time.sleep(300)\n"
+        "except KeyboardInterrupt: raise SystemExit(7)'"
+    )
+    process = await session.command.start(program)
+    async for line in process.stdout.lines():
+        assert line == "['SIGPIPE', 'SIGXFSZ']"  # which Python itself ignores
+        break
+    await process.signal(signal.SIGINT)
+    assert await process.wait(60) == 7
+    for number in (0, 65):
+        with pytest.raises(InvalidArgumentError, match="number must be the number of a signal"):
+            await process.signal(number)
+
+
+async def test_commands_of_any_length(session: AsyncSession) -> None:
+    """A command longer than an argument of a program starts as others do."""
+    text = f"echo $0; cat <<'END' | wc -c\n{'x' * 300_000}\nEND\necho \"it's\" 'done'"
+    process = await session.command.start(text)
+    assert await process.stdout.read() == "sh\n300001\nit's done\n"
+
+
+async def test_list(session: AsyncSession) -> None:
+    """A list has all processes with what was started, the newest last, until they are removed."""
+    before = {process.id for process in await session.command.list()}
+    commands = ["sleep 300", "echo 'a  b'\nexit 3", "exec sleep 301"]
+    started = [await session.command.start(command) for command in commands]
+    await started[1].wait(60)
+    listed = [process for process in await session.command.list() if process.id not in before]
+    assert [process.command for process in listed] == commands
+    assert [process.exit_code for process in listed] == [None, 3, None]
+    assert [(process.id, process.pid) for process in listed] == [(process.id, process.pid) for process in started]
+    assert await listed[1].stdout.read() == "a  b\n"
+    for process in listed:
+        await process.kill()
+        await process.wait(60)
+        await process.remove()
+    assert {process.id for process in await session.command.list()} == before
+
+
+async def test_many_waiters(session: AsyncSession) -> None:
+    """Each of many who wait at once gets its exit code."""
+    processes = [await session.command.start(f"read line; exit {number}") for number in range(30)]
+    waiting = [partial(process.wait, 120) for process in processes]
+    closing = [process.close_stdin for process in processes]
+    results = await async_at_once([*waiting, *closing])
+    assert results[:30] == list(range(30))
+
+
+async def test_cancelled_starts_leave_nothing(session: AsyncSession) -> None:
+    """A start whose answer is not waited for leaves no process, and its id is not used again."""
+    before = {process.id for process in await session.command.list()}
+    control = process_control(session)
+    process_id = secrets.token_hex(8)
+    await control.start(process_id, "exec sleep 302", None, None, "")
+    await control.cancel(process_id)
+    for late in (process_id, secrets.token_hex(8)):
+        await control.cancel(late)
+        with pytest.raises(CommandError, match="cancelled"):
+            await control.start(late, "exec sleep 302", None, None, "")
+    assert (await session.command.run("pgrep -x -f 'sleep 302'")).exit_code == 1
+    assert {process.id for process in await session.command.list()} == before
+
+
+@pytest.mark.parametrize("by", ["the own pool", "http_client"])
+async def test_time_paused_does_not_count(bay: AsyncAgentBay, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause while a process is waited for uses up none of the time, and ends no wait."""
+    # A foreign HTTP client gives up in the middle of the pause.
+    monkeypatch.setattr(process_tools, "_REPLY_MARGIN_SECONDS", 1.0)
+    given = httpx.AsyncClient() if by == "http_client" else None
+    assert (await bay.list()).success  # from then on the runtime has an address
+    settings = bay.client.settings
+    service = Config(endpoint=settings.url)
+    async with AsyncAgentBay(settings.api_key, service, http_client=given) as other, other.session() as session:
+        process = await session.command.start("sleep 3; exit 5")
+
+        async def pause() -> int:
+            await async_sleep(0.5)
+            await session.pause()
+            await async_sleep(12)
+            await session.resume()
+            return 0
+
+        assert await async_at_once([pause, partial(process.wait, 10)]) == [0, 5]
+        await session.pause()
+        other_process = AsyncProcess(session, process.id, process.pid)
+        with pytest.raises(ConflictError):
+            await other_process.wait(4)
+    if given is not None:
+        await given.aclose()
 
 
 async def test_output_comes_while_it_runs(session: AsyncSession) -> None:
@@ -171,8 +317,9 @@ async def test_client_without_a_limit() -> None:
         assert await process.wait() == 137
 
 
-async def test_process_without_an_exit_code(session: AsyncSession) -> None:
+async def test_process_without_an_exit_code(session_with_scripts: AsyncSession) -> None:
     """A process killed with its keeper has output but no exit code."""
+    session = session_with_scripts
     texts: list[str] = []
     process = await session.command.start("echo before; sleep 300")
     async for _ in process.stdout:
@@ -190,8 +337,9 @@ async def seen(output: AsyncOutput, texts: list[str]) -> None:
         texts.append(text)  # noqa: PERF401 - what came before an error counts
 
 
-async def test_lost_output_is_an_error(session: AsyncSession) -> None:
+async def test_lost_output_is_an_error(session_with_scripts: AsyncSession) -> None:
     """Lost output is an error, not shorter output."""
+    session = session_with_scripts
     process = await session.command.start("seq 1000")
     await process.wait(60)
     await session.command.run(f": > ~/.agentbay/processes/{process.id}/stdout")

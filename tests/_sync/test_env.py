@@ -110,7 +110,7 @@ def _search_path(session: Session) -> None:
     assert (session.command.run("ls")).exit_code == 127
 
 
-@pytest.mark.parametrize("name", ["", "A=B", "A\0", "AGENTBAY_COMMAND"])
+@pytest.mark.parametrize("name", ["", "A=B", "A\0"])
 def test_impossible_variables(session: Session, name: str) -> None:
     """Impossible variables are refused, with the whole call."""
     assert not session.env.set({"GOOD": "1", name: "2"})

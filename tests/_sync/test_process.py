@@ -5,30 +5,58 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 import signal
 from collections.abc import Iterator
 from functools import partial
 
+import httpx
 import pytest
 
 from agentbay import (
     AgentBay,
     Output,
+    Process,
     Session,
     CommandError,
     Config,
+    ConflictError,
     DeadlineExceeded,
     InvalidArgumentError,
 )
+from agentbay._sync import process_tools
+from agentbay._sync.process import process_control
+from agentbay._concurrency import sync_sleep
+from agentbay._wire.process_tools import StartProcess
 from tests import cutting
 from tests.at_once import sync_at_once
 
 pytestmark = pytest.mark.anyio
 
 
+def without_process_tools(session: Session) -> None:
+    """Make a session look as one of a service without tools for processes."""
+    session.mcpTools = [tool for tool in session.mcpTools if tool.server != StartProcess.server]
+
+
 @pytest.fixture(scope="module")
-def session() -> Iterator[Session]:
-    with AgentBay.local() as bay, bay.session() as session:
+def bay() -> Iterator[AgentBay]:
+    with AgentBay.local() as bay:
+        yield bay
+
+
+@pytest.fixture(scope="module", params=["by tools", "by scripts"])
+def session(bay: AgentBay, request: pytest.FixtureRequest) -> Iterator[Session]:
+    with bay.session() as session:
+        if request.param == "by scripts":
+            without_process_tools(session)
+        yield session
+
+
+@pytest.fixture
+def session_with_scripts(bay: AgentBay) -> Iterator[Session]:
+    with bay.session() as session:
+        without_process_tools(session)
         yield session
 
 
@@ -50,6 +78,124 @@ def test_place_and_environment(session: Session) -> None:
         session.command.start("true", cwd="/none")
     with pytest.raises(ValueError, match="must be strings"):
         session.command.start("true", envs={"A": 1})  # type: ignore[dict-item]
+
+
+NAMES = {"D": "/data", "u": "ada", "holder": "me", "n": "1", "HOME": "/tmp/h", "x": "", "born": "here"}
+
+
+def test_variables_are_its_own(session: Session) -> None:
+    """A process has the variables that a command has, with the caller's own values."""
+    show = "env | grep -v '^_=' | sort"
+    session.env.set({"child": "of the session"})
+    for envs in (NAMES, {}):
+        expected = session.command.run(show, envs=envs)
+        process = session.command.start(show, envs=envs)
+        assert process.stdout.read() == expected.stdout
+        assert process.wait(60) == 0
+
+
+def test_own_search_path(session: Session) -> None:
+    """A process may have any PATH, and its handle works all the same."""
+    process = session.command.start("echo $PATH; read line; echo $line", envs={"PATH": "/opt/tools"})
+    process.send_stdin("line\n")
+    assert process.wait(60) == 0
+    assert process.stdout.read() == "/opt/tools\nline\n"
+
+
+def test_signals_are_its_own(session: Session) -> None:
+    """A process ignores no signal from the start, and SIGINT interrupts it."""
+    program = (
+        "exec python3 -uc 'import signal, time\n"
+        "print([s.name for s in signal.Signals if signal.getsignal(s) == signal.SIG_IGN])\n"
+        "try: time.sleep(300)\n"
+        "except KeyboardInterrupt: raise SystemExit(7)'"
+    )
+    process = session.command.start(program)
+    for line in process.stdout.lines():
+        assert line == "['SIGPIPE', 'SIGXFSZ']"  # which Python itself ignores
+        break
+    process.signal(signal.SIGINT)
+    assert process.wait(60) == 7
+    for number in (0, 65):
+        with pytest.raises(InvalidArgumentError, match="number must be the number of a signal"):
+            process.signal(number)
+
+
+def test_commands_of_any_length(session: Session) -> None:
+    """A command longer than an argument of a program starts as others do."""
+    text = f"echo $0; cat <<'END' | wc -c\n{'x' * 300_000}\nEND\necho \"it's\" 'done'"
+    process = session.command.start(text)
+    assert process.stdout.read() == "sh\n300001\nit's done\n"
+
+
+def test_list(session: Session) -> None:
+    """A list has all processes with what was started, the newest last, until they are removed."""
+    before = {process.id for process in session.command.list()}
+    commands = ["sleep 300", "echo 'a  b'\nexit 3", "exec sleep 301"]
+    started = [session.command.start(command) for command in commands]
+    started[1].wait(60)
+    listed = [process for process in session.command.list() if process.id not in before]
+    assert [process.command for process in listed] == commands
+    assert [process.exit_code for process in listed] == [None, 3, None]
+    assert [(process.id, process.pid) for process in listed] == [(process.id, process.pid) for process in started]
+    assert listed[1].stdout.read() == "a  b\n"
+    for process in listed:
+        process.kill()
+        process.wait(60)
+        process.remove()
+    assert {process.id for process in session.command.list()} == before
+
+
+def test_many_waiters(session: Session) -> None:
+    """Each of many who wait at once gets its exit code."""
+    processes = [session.command.start(f"read line; exit {number}") for number in range(30)]
+    waiting = [partial(process.wait, 120) for process in processes]
+    closing = [process.close_stdin for process in processes]
+    results = sync_at_once([*waiting, *closing])
+    assert results[:30] == list(range(30))
+
+
+def test_cancelled_starts_leave_nothing(session: Session) -> None:
+    """A start whose answer is not waited for leaves no process, and its id is not used again."""
+    before = {process.id for process in session.command.list()}
+    control = process_control(session)
+    process_id = secrets.token_hex(8)
+    control.start(process_id, "exec sleep 302", None, None, "")
+    control.cancel(process_id)
+    for late in (process_id, secrets.token_hex(8)):
+        control.cancel(late)
+        with pytest.raises(CommandError, match="cancelled"):
+            control.start(late, "exec sleep 302", None, None, "")
+    assert (session.command.run("pgrep -x -f 'sleep 302'")).exit_code == 1
+    assert {process.id for process in session.command.list()} == before
+
+
+@pytest.mark.parametrize("by", ["the own pool", "http_client"])
+def test_time_paused_does_not_count(bay: AgentBay, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause while a process is waited for uses up none of the time, and ends no wait."""
+    # A foreign HTTP client gives up in the middle of the pause.
+    monkeypatch.setattr(process_tools, "_REPLY_MARGIN_SECONDS", 1.0)
+    given = httpx.Client() if by == "http_client" else None
+    assert (bay.list()).success  # from then on the runtime has an address
+    settings = bay.client.settings
+    service = Config(endpoint=settings.url)
+    with AgentBay(settings.api_key, service, http_client=given) as other, other.session() as session:
+        process = session.command.start("sleep 3; exit 5")
+
+        def pause() -> int:
+            sync_sleep(0.5)
+            session.pause()
+            sync_sleep(12)
+            session.resume()
+            return 0
+
+        assert sync_at_once([pause, partial(process.wait, 10)]) == [0, 5]
+        session.pause()
+        other_process = Process(session, process.id, process.pid)
+        with pytest.raises(ConflictError):
+            other_process.wait(4)
+    if given is not None:
+        given.close()
 
 
 def test_output_comes_while_it_runs(session: Session) -> None:
@@ -172,8 +318,9 @@ def test_client_without_a_limit() -> None:
         assert process.wait() == 137
 
 
-def test_process_without_an_exit_code(session: Session) -> None:
+def test_process_without_an_exit_code(session_with_scripts: Session) -> None:
     """A process killed with its keeper has output but no exit code."""
+    session = session_with_scripts
     texts: list[str] = []
     process = session.command.start("echo before; sleep 300")
     for _ in process.stdout:
@@ -191,8 +338,9 @@ def seen(output: Output, texts: list[str]) -> None:
         texts.append(text)  # noqa: PERF401 - what came before an error counts
 
 
-def test_lost_output_is_an_error(session: Session) -> None:
+def test_lost_output_is_an_error(session_with_scripts: Session) -> None:
     """Lost output is an error, not shorter output."""
+    session = session_with_scripts
     process = session.command.start("seq 1000")
     process.wait(60)
     session.command.run(f": > ~/.agentbay/processes/{process.id}/stdout")

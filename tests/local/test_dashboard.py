@@ -309,9 +309,10 @@ def test_live_output(wire: Wire, logged_in: Visitor, kind: str):
         assert (ended["exit_code"], ended["failed"]) == ((None, False) if kind == "python" else (3, True))
 
 
-def test_background_commands_end(wire: Wire, logged_in: Visitor):
-    """Background commands are shown as ended, however their files were spoilt."""
+def test_background_commands_of_scripts_end(wire: Wire, logged_in: Visitor):
+    """Background commands that scripts keep are shown as ended, however their files were spoilt."""
     with AgentBay(KEY, cfg=Config(endpoint=wire.url)) as bay, bay.session() as session:
+        session.mcpTools = []
         killed = session.command.start("sleep 1000")
         session.command.run(f"read child keeper < .agentbay/processes/{killed.id}/pid; kill -9 $keeper $child").check()
         odd = session.command.start("sleep 1000")

@@ -15,8 +15,13 @@ from agentbay import AgentBay, AsyncAgentBay, AsyncSession, CommandTimeoutError,
 
 pytestmark = pytest.mark.anyio
 
-# three of a group, one of a session of its own, and one that nobody is the parent of
-FAMILY = "sleep 4711 & sh -c 'sleep 4712; :' & setsid sleep 4713 & (setsid sleep 4714 &) ; wait"
+# two of a group, one of a session of its own, and three that nobody is the parent of: of these, one has an empty
+# environment and one an environment of 200 KB
+FAMILY = (
+    "sleep 4711 & sh -c 'sleep 4712; :' & setsid sleep 4713 & (setsid sleep 4714 &); (setsid env -i sleep 4715 &); "
+    "(B=$(head -c 100000 /dev/zero | tr '\\0' b); export B; export C=$B; setsid sleep 4716 &); wait"
+)
+SIZE = 6
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ async def reached(session: AsyncSession, count: int) -> None:
 async def test_cancelled(session: AsyncSession) -> None:
     """Cancelling the call kills them."""
     task = asyncio.create_task(session.command.run(FAMILY))
-    await reached(session, 4)
+    await reached(session, SIZE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -80,7 +85,7 @@ def test_interrupted() -> None:
     with AgentBay.local() as bay, bay.session() as session:
         arguments = [bay.api_key, bay.client.settings.url, session.session_id, FAMILY]
         child = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, text=True)
-        wait_for(session, 4)
+        wait_for(session, SIZE)
         child.send_signal(signal.SIGINT)
         assert child.communicate(timeout=60)[0] == "interrupted\n"
         wait_for(session, 0)

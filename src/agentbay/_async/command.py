@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 
 from .._arguments import checked_arguments
-from .._transport import process_scripts as commands
+from .._concurrency import async_shield
 from .._transport.command import DEFAULT_COMMAND_TIMEOUT_MS, check_environment, read_command_result
-from .._wire.tools import Shell, mark_internal
-from ..errors import TransportError
+from .._transport.processes import ProcessEntry, check_id
+from .._wire.tools import Shell
+from ..errors import AgentBayError, TransportError
 from ..models.command import CommandResult
 from .error_boundary import folded
-from .process import AsyncProcess
+from .process import AsyncProcess, process_control
 from .service import AsyncBaseService
 
-_START_TIMEOUT_MS = 15000  # that the session may take to start a process or to find one
 _COMMAND_REPLY_MARGIN_SECONDS = 10.0  # that the answer may take longer than the command
 
 
@@ -73,6 +74,8 @@ class AsyncCommand(AsyncBaseService):
     async def start(self, command: str, cwd: str | None = None, envs: dict[str, str] | None = None) -> AsyncProcess:
         """Start a command in the background.
 
+        If the call is cancelled or interrupted, nothing of the command is left.
+
         Args:
             command: What to run, as typed at a prompt.
             cwd: Directory to run it in; None is the session's home.
@@ -82,19 +85,30 @@ class AsyncCommand(AsyncBaseService):
             ValueError: If `envs` holds anything but strings.
             CommandError: It could not be started.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/start_process, CallMcpTool/shell
         """
+        return await self._start(command, cwd, check_environment(envs), command)
+
+    async def _start(self, command: str, cwd: str | None, envs: dict[str, str] | None, label: str) -> AsyncProcess:
+        """Start a command that lists show as `label`."""
         # Chosen here and not in the session, so that the same start can be sent again.
         process_id = secrets.token_hex(8)
-        directory = commands.process_directory(process_id)
-        text = mark_internal(commands.start_script(process_id, command, cwd), starts=command, directory=directory)
-        call = Shell(command=text, timeout_ms=_START_TIMEOUT_MS, envs=check_environment(envs))
-        seconds = _START_TIMEOUT_MS / 1000 + _COMMAND_REPLY_MARGIN_SECONDS
+        control = process_control(self.session)
         try:
-            reply = await self.session._run_tool(call, timeout=seconds)
-        except TransportError:  # perhaps it was started: the id makes starting idempotent
-            reply = await self.session._run_tool(call, timeout=seconds)
-        return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))
+            try:
+                pid = await control.start(process_id, command, cwd, envs, label)
+            except TransportError:  # perhaps it was started: the id makes starting idempotent
+                pid = await control.start(process_id, command, cwd, envs, label)
+        except BaseException as error:
+            # It may have been started all the same, and nobody would know its id.
+            if not isinstance(error, AgentBayError) or isinstance(error, TransportError):
+                await async_shield(lambda: self._cancel_start(process_id))
+            raise
+        return AsyncProcess(self.session, process_id, pid, command=label)
+
+    async def _cancel_start(self, process_id: str) -> None:
+        with contextlib.suppress(AgentBayError):  # what happened before is what the caller must know
+            await process_control(self.session).cancel(process_id)
 
     async def attach(self, process_id: str) -> AsyncProcess:
         """Find a background process that any client started before.
@@ -106,10 +120,18 @@ class AsyncCommand(AsyncBaseService):
             ValueError: If it is not a valid id.
             CommandError: If the session has no such process.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/list_processes, CallMcpTool/shell
         """
-        call = Shell(
-            command=mark_internal(commands.find_script(commands.check_id(process_id))), timeout_ms=_START_TIMEOUT_MS
-        )
-        reply = await self.session._run_tool(call)
-        return AsyncProcess(self.session, process_id, commands.read_pid(reply, process_id))
+        return self._process(await process_control(self.session).find(check_id(process_id)))
+
+    async def list(self) -> list[AsyncProcess]:
+        """List the background processes of the session, the newest last.
+
+        Those that have ended are there too, with their `exit_code`, until they are removed.
+
+        Wire: CallMcpTool/list_processes, CallMcpTool/shell
+        """
+        return [self._process(entry) for entry in await process_control(self.session).list()]
+
+    def _process(self, entry: ProcessEntry) -> AsyncProcess:
+        return AsyncProcess(self.session, entry.id, entry.pid, command=entry.command, exit_code=entry.exit_code)

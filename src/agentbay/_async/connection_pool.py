@@ -49,19 +49,26 @@ class AsyncPooledConnection(NamedTuple):
 
 
 class AsyncConnectionPool(httpx.AsyncBaseTransport):
-    """Keep-alive connections to any number of hosts, at most `limit` in use at once.
+    """Keep-alive connections to any number of hosts, some in use at once.
 
-    The address `http://localhost` is reached through the unix socket `socket`, if that is not "".
+    Args:
+        ssl_context: Makes the TLS context.
+        limit: How many calls may be under way at once.
+        long_limit: How many more, of those that may take as long as a command does. They have slots of their own, so
+            that a short call never waits for the end of a command.
+        socket: A unix socket, by which the address `http://localhost` is reached; "" for none.
 
     The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends, and
-    `extend`, which is asked for a later one when a wait for the answer has reached it.
+    `extend`, which is asked for a later one when a wait for the answer has reached it. A call with it is a long one.
     """
 
-    def __init__(self, ssl_context: Callable[[], ssl.SSLContext], limit: int, socket: str = "") -> None:
+    def __init__(
+        self, ssl_context: Callable[[], ssl.SSLContext], limit: int, long_limit: int, socket: str = ""
+    ) -> None:
         self._ssl_context = ssl_context
         self._socket = socket
-        self._limit = limit
-        self._semaphore = AsyncSemaphore(limit)
+        self._limits = {False: limit, True: long_limit}
+        self._slots = {is_long: AsyncSemaphore(count) for is_long, count in self._limits.items()}
         self._idle: dict[Origin, list[AsyncPooledConnection]] = {}
         self._closed = False
 
@@ -69,20 +76,22 @@ class AsyncConnectionPool(httpx.AsyncBaseTransport):
         """Send a request over an idle connection or a new one."""
         # The semaphore bounds the connections in use. Every path below must give the slot back by `checkin`, exactly
         # once.
-        if not await self._semaphore.acquire(request.extensions["timeout"].get("pool")):
-            raise httpx.PoolTimeout(f"all {self._limit} connections were in use", request=request)
+        is_long = request.extensions.get("extend") is not None
+        slots = self._slots[is_long]
+        if not await slots.acquire(request.extensions["timeout"].get("pool")):
+            raise httpx.PoolTimeout(f"all {self._limits[is_long]} connections were in use", request=request)
         kept: AsyncPooledConnection | None = None
         try:
             kept = await self._checkout(request.url)
             response = await self._send(kept, request)
         except _HTTPCORE_ERRORS as error:
-            await self.checkin(kept, reuse=False)
+            await self.checkin(kept, slots, reuse=False)
             raise to_httpx_error(error, request) from error
         # A cancellation leaves a half-written request or a half-read answer behind, so the connection cannot be reused.
         except BaseException:
-            await self.checkin(kept, reuse=False)
+            await self.checkin(kept, slots, reuse=False)
             raise
-        body = AsyncResponseBody(self, kept, response, request)
+        body = AsyncResponseBody(self, kept, slots, response, request)
         return httpx.Response(response.status, headers=response.headers, stream=body, extensions=response.extensions)
 
     async def _send(self, kept: AsyncPooledConnection, request: httpx.Request) -> httpcore.Response:
@@ -130,20 +139,23 @@ class AsyncConnectionPool(httpx.AsyncBaseTransport):
         except LookupError:  # none, or another thread took it (a race)
             return None
 
-    async def checkin(self, kept: AsyncPooledConnection | None, *, reuse: bool) -> None:
-        """Keep a connection for the next request, or close it."""
+    async def checkin(self, kept: AsyncPooledConnection | None, slots: AsyncSemaphore, *, reuse: bool) -> None:
+        """Keep a connection for the next request, or close it.
+
+        Its slot is given back.
+        """
         try:
             if kept is None:
                 return
             stack = self._idle.setdefault(kept.origin, [])
             # A connection is idle only when its answer was read to the end. Otherwise the rest of that answer would be
             # taken for the answer to the next request.
-            if reuse and kept.connection.is_idle() and not self._closed and len(stack) < self._limit:
+            if reuse and kept.connection.is_idle() and not self._closed and len(stack) < self._limits[False]:
                 stack.append(kept)
             else:
                 await kept.connection.aclose()
         finally:
-            self._semaphore.release()
+            slots.release()
 
     async def aclose(self) -> None:
         """Close every idle connection.
@@ -163,10 +175,11 @@ class AsyncResponseBody(httpx.AsyncByteStream):
         self,
         pool: AsyncConnectionPool,
         kept: AsyncPooledConnection,
+        slots: AsyncSemaphore,
         response: httpcore.Response,
         request: httpx.Request,
     ) -> None:
-        self._pool, self._response, self._request = pool, response, request
+        self._pool, self._slots, self._response, self._request = pool, slots, response, request
         self._connection: AsyncPooledConnection | None = kept
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -190,7 +203,7 @@ class AsyncResponseBody(httpx.AsyncByteStream):
             await self._response.aclose()
             reuse = True
         finally:
-            await self._pool.checkin(kept, reuse=reuse)
+            await self._pool.checkin(kept, self._slots, reuse=reuse)
 
 
 def is_local_socket(url: httpx.URL) -> bool:

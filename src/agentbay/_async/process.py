@@ -2,59 +2,64 @@
 
 from __future__ import annotations
 
-import base64
 import codecs
-import contextlib
 import math
-import secrets
-import signal as signals
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from .._arguments import checked_arguments
+from .._arguments import checked_arguments, refusal
 from .._concurrency import AsyncSemaphore, async_sleep
 from .._handles import Handle
-from .._transport import process_scripts as commands
-from .._transport.deadline import Deadline, to_timeout_ms
+from .._transport.deadline import Deadline
 from .._transport.files import to_bytes
 from .._transport.poll import poll_delays
-from .._wire.tools import DeleteFile, Shell, ToolReply, WriteFile, mark_internal
-from ..errors import AgentBayError, CommandError, DeadlineExceeded, FileError
-from .service import text_or_raise
+from .._transport.processes import ProcessState
+from .._wire.process_tools import StartProcess
+from ..errors import AgentBayError, CommandError, ConflictError, DeadlineExceeded
+from .process_scripts import AsyncProcessScripts
+from .process_tools import AsyncProcessTools
+from .waiting import PauseExtension
 
 if TYPE_CHECKING:
-    from .._transport.reply import Reply
     from .session import AsyncSession
 
-_LONG_POLL_SECONDS = 5.0  # seconds that one call waits inside the session for something to happen
-_SHOW_POLL_SECONDS = 0.5  # the same while output is shown: standard error may be late by so much
-_LONG_POLL_MARGIN_SECONDS = 15.0  # seconds that the answer to a call may take beyond that
+_SHOW_POLL_SECONDS = 0.5  # that one call waits while output is shown: standard error may be late by so much
 _OUTPUT_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
-_STDIN_CHUNK_BYTES = 36 * 1024  # bytes of input in one call; as base64 it fits one write_file
-_CLEANUP_SECONDS = 5.0  # for the removal of input that was not taken
-_STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of input
+_PAUSE_POLL_SECONDS = 0.5  # between two looks at a process whose session is paused
+_SIGKILL, _MAX_SIGNAL = 9, 64  # on Linux, where the session runs; other systems need not know them
+
+
+def process_control(session: AsyncSession) -> AsyncProcessTools | AsyncProcessScripts:
+    """Return what drives the background processes of a session."""
+    if any(tool.name == StartProcess.tool for tool in session.mcpTools):
+        return AsyncProcessTools(session)
+    return AsyncProcessScripts(session)
 
 
 @checked_arguments()
 class AsyncProcess(Handle):
     """A background process of a session.
 
-    Made by `command.start()` and `command.attach()`. It outlives this program, and its output is kept in the session:
-    it can be read from the beginning as often as needed, and a lost connection loses nothing of it.
+    Made by `start()`, `attach()` and `list()` of `session.command`. It outlives this program, and its output is kept in
+    the session: it can be read from the beginning as often as needed, and a lost connection loses nothing of it.
 
     Attributes:
         id: The id by which any client of the session can find it again.
         pid: Its process id in the session, and that of its process group.
+        command: What was started, in lists perhaps shortened.
         exit_code: Its exit code, 128 + N by signal N; None as long as that is not known here.
         stdout, stderr: Its output streams.
     """
 
     _instead = "Send its id and the session_id instead, and call command.attach(id) there."
 
-    def __init__(self, session: AsyncSession, process_id: str, pid: int) -> None:
-        self.id, self.pid = process_id, pid
-        self.exit_code: int | None = None
+    def __init__(
+        self, session: AsyncSession, process_id: str, pid: int, *, command: str = "", exit_code: int | None = None
+    ) -> None:
+        self.id, self.pid, self.command = process_id, pid, command
+        self.exit_code = exit_code
         self._session = session
+        self._control = process_control(session)
         self._stdin_lock = AsyncSemaphore(1)
         self.stdout = AsyncOutput(self, "stdout")
         self.stderr = AsyncOutput(self, "stderr")
@@ -66,19 +71,26 @@ class AsyncProcess(Handle):
         """Wait for its end and return the exit code.
 
         Args:
-            timeout: Seconds to wait; None is without limit. It runs on if they are over.
+            timeout: Seconds to wait, without those for which the session is paused; None is without limit. It runs on
+                if they are over.
 
         Raises:
             DeadlineExceeded: Time ran out.
             CommandError: It is gone and has left no exit code.
+            ConflictError: The session is paused already.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/wait_process, CallMcpTool/shell
         """
-        deadline = Deadline(math.inf if timeout is None else timeout)
+        deadline, is_waiting = Deadline(math.inf if timeout is None else timeout), False
+        pauses = PauseExtension(self._session._client, self._session.session_id, deadline)
         while self.exit_code is None:
-            await self._poll_output("", 0, min(_LONG_POLL_SECONDS, max(deadline.remaining(), 0.0)))
+            seconds = min(self._control.long_poll_seconds, max(deadline.remaining(), 0.0))
+            await self._poll_output("", 0, seconds, is_waiting=is_waiting)
+            is_waiting = True
             if self.exit_code is None and deadline.remaining() <= 0:
-                raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
+                await pauses.extend()
+                if deadline.remaining() <= 0:
+                    raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
         return self.exit_code
 
     async def show(self) -> None:
@@ -89,7 +101,7 @@ class AsyncProcess(Handle):
         Raises:
             CommandError: Output is lost, or the process is gone and has left no exit code.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/read_process_output, CallMcpTool/shell
         """
         from .._display import write_to_stream
 
@@ -111,7 +123,7 @@ class AsyncProcess(Handle):
         Raises:
             CommandError: It is gone and has left no exit code.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/wait_process, CallMcpTool/shell
         """
         if self.exit_code is None:
             await self._poll_output("", 0, 0.0)
@@ -130,7 +142,7 @@ class AsyncProcess(Handle):
             CommandError: It has ended, or its input was closed.
             DeadlineExceeded: It does not read; `extra["sent"]` tells how many bytes it was given.
 
-        Wire: CallMcpTool/write_file, CallMcpTool/shell
+        Wire: CallMcpTool/write_process_input, CallMcpTool/write_file, CallMcpTool/shell
         """
         whole = to_bytes(data, "data")
         deadline = Deadline(self._session.timeout if timeout is None else timeout)
@@ -138,8 +150,13 @@ class AsyncProcess(Handle):
         if not await self._stdin_lock.acquire(deadline.remaining()):
             raise deadline.exceeded_error(f"Writing to process {self.id}")
         try:
-            for start in range(0, len(whole), _STDIN_CHUNK_BYTES):
-                await self._write_stdin_chunk(whole[start : start + _STDIN_CHUNK_BYTES], start, deadline)
+            sent = 0
+            while sent < len(whole):
+                piece = whole[sent : sent + self._control.input_bytes]
+                sent += await self._control.write_input(self.id, piece, deadline)
+                if sent < len(whole) and deadline.remaining() <= 0:
+                    late = deadline.exceeded_error(f"Writing to process {self.id}")
+                    raise DeadlineExceeded(late.message, hint="It does not read its input.", sent=sent)
         finally:
             self._stdin_lock.release()
 
@@ -148,26 +165,28 @@ class AsyncProcess(Handle):
 
         Data that was sent before is still read. Calling it again does nothing.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/write_process_input, CallMcpTool/shell
         """
-        await self._run_checked(commands.close_input_script(self.id))
+        await self._control.close_input(self.id)
 
     async def signal(self, number: int) -> None:
         """Send a signal to its process group, if it still runs.
 
         Args:
-            number: Such as `signal.SIGINT`.
+            number: Such as `signal.SIGINT`, 1 to 64.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
-        await self._run_checked(commands.signal_script(self.id, signals.Signals(number).name.removeprefix("SIG")))
+        if not 1 <= number <= _MAX_SIGNAL:
+            raise refusal("number", f"the number of a signal, 1 to {_MAX_SIGNAL}", number)
+        await self._control.signal(self.id, int(number))
 
     async def kill(self) -> None:
         """Kill its process group.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/signal_process, CallMcpTool/shell
         """
-        await self.signal(signals.SIGKILL)
+        await self._control.signal(self.id, _SIGKILL)
 
     async def remove(self) -> None:
         """Remove its output, which the session otherwise keeps to its end.
@@ -175,29 +194,31 @@ class AsyncProcess(Handle):
         Raises:
             CommandError: It still runs.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/remove_process, CallMcpTool/shell
         """
-        await self._run_checked(commands.remove_script(self.id))
+        await self._control.remove(self.id)
 
-    async def _poll_output(self, stream: str, offset: int, seconds: float) -> commands.ProcessState:
+    async def _poll_output(self, stream: str, offset: int, seconds: float, *, is_waiting: bool = False) -> ProcessState:
         """Wait for output beyond an offset, or for the end.
 
-        Reading is idempotent, so it is repeated when the answer was lost.
-
-        Asking takes nothing away, so it is asked again when the answer was lost.
+        Asking takes nothing away, so it is asked again when the answer was lost. A pause that has begun since the first
+        question, or while the caller `is_waiting`, is waited for: another task or program can end it.
         """
         retry_until = Deadline(_OUTPUT_RETRY_SECONDS)
         for delay in poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0):
             try:
-                reply = await self._run(
-                    commands.follow_script(self.id, stream, offset, seconds), seconds + _LONG_POLL_MARGIN_SECONDS
-                )
+                state = await self._control.follow(self.id, stream, offset, seconds)
+            except ConflictError:
+                if not is_waiting:
+                    raise
+                await async_sleep(_PAUSE_POLL_SECONDS)
+                return ProcessState(None, size=offset)
             except AgentBayError as error:
+                is_waiting = True
                 if not error.retryable or retry_until.remaining() <= delay:
                     raise
                 await async_sleep(delay)
                 continue
-            state = commands.read_state(reply, self.id)
             # What it wrote before it was killed is given out first.
             if state.is_lost and not state.data:
                 raise CommandError(f"Process {self.id} is gone and has left no exit code: it was killed from outside.")
@@ -205,32 +226,6 @@ class AsyncProcess(Handle):
                 self.exit_code = state.exit_code
             return state
         raise retry_until.exceeded_error(f"Reading process {self.id}")
-
-    async def _write_stdin_chunk(self, piece: bytes, before: int, deadline: Deadline) -> None:
-        staged, done = f"/tmp/.agentbay-{secrets.token_hex(8)}.b64", 0
-        # As base64, because tools take only text, and input may be any bytes.
-        call = WriteFile(path=staged, content=base64.b64encode(piece).decode())
-        try:
-            text_or_raise(await self._session._run_tool(call, deadline=deadline), FileError)
-            # The script stops when the process does not read, so that no call hangs in the session. It is then run
-            # again from the first byte that was not taken.
-            while done < len(piece):
-                command = commands.feed_script(self.id, staged, len(piece), done, _STDIN_STALL_SECONDS)
-                done = int(await self._run_checked(command))
-                if done < len(piece) and deadline.remaining() <= 0:
-                    late = deadline.exceeded_error(f"Writing to process {self.id}")
-                    raise DeadlineExceeded(late.message, hint="It does not read its input.", sent=before + done)
-        except AgentBayError:
-            with contextlib.suppress(AgentBayError):  # the failure before it is the one to report
-                await self._session._run_tool(DeleteFile(path=staged), timeout=_CLEANUP_SECONDS)
-            raise
-
-    async def _run_checked(self, command: str) -> str:
-        return commands.read_output_or_raise(await self._run(command, self._session.timeout), self.id)
-
-    async def _run(self, command: str, seconds: float) -> Reply[ToolReply]:
-        call = Shell(command=mark_internal(command), timeout_ms=to_timeout_ms(seconds))
-        return await self._session._run_tool(call, timeout=seconds + _LONG_POLL_MARGIN_SECONDS)
 
 
 @checked_arguments()
@@ -265,7 +260,7 @@ class AsyncOutput:
         """
         done = False
         while not done:
-            state = await self._process._poll_output(self._stream, offset, _LONG_POLL_SECONDS)
+            state = await self._process._poll_output(self._stream, offset, self._process._control.long_poll_seconds)
             offset += len(state.data)
             done = state.exit_code is not None and offset >= state.size
             if state.data:

@@ -12,6 +12,7 @@ from ..errors import ConfigurationError
 from .connection_pool import AsyncConnectionPool, is_local_socket
 
 MAX_CONNECTIONS = 100
+MAX_LONG_CALLS = 400  # under way at once, such as commands
 
 
 class AsyncTransportRouter:
@@ -20,7 +21,7 @@ class AsyncTransportRouter:
     def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None, socket: str) -> None:
         self._ssl_context = partial(ssl_context, verify)
         self._proxy, self._socket = proxy, socket
-        self._pool = AsyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, socket)
+        self._pool = AsyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, MAX_LONG_CALLS, socket)
         self._proxy_transports: dict[str, httpx.AsyncHTTPTransport] = {}
 
     def route(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
@@ -34,7 +35,8 @@ class AsyncTransportRouter:
         return self._proxy_transports[proxy]
 
     def _make_proxy_transport(self, proxy: str) -> httpx.AsyncHTTPTransport:
-        limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+        most = MAX_CONNECTIONS + MAX_LONG_CALLS
+        limits = httpx.Limits(max_connections=most, max_keepalive_connections=MAX_CONNECTIONS)
         try:
             address = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
             if not 0 < (address.url.port or 1) < 1 << 16:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import beta_actions, browser_tools, context_store, contexts, device_actions, sessions, tools, ui_tools
+from . import (
+    beta_actions,
+    browser_tools,
+    context_store,
+    contexts,
+    device_actions,
+    process_tools,
+    sessions,
+    tools,
+    ui_tools,
+)
 from .schema import ACTIONS, TOOLS
 
 # Importing the modules registers their classes.
@@ -14,6 +24,7 @@ __all__ = [
     "context_store",
     "contexts",
     "device_actions",
+    "process_tools",
     "sessions",
     "tools",
     "ui_tools",

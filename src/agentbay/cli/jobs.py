@@ -11,7 +11,6 @@ from contextlib import suppress
 from threading import Thread, Timer
 from typing import TYPE_CHECKING, NamedTuple
 
-from agentbay._transport.process_scripts import PROCESSES_DIRECTORY
 from agentbay.errors import AgentBayError, CommandError, DeadlineExceeded, NotFoundError
 
 if TYPE_CHECKING:
@@ -22,12 +21,6 @@ WriteCallback = Callable[[bytes], object]
 _TERMINATE_GRACE_SECONDS = 3.0  # between SIGTERM and SIGKILL
 _STDIN_TIMEOUT_SECONDS = 86400.0  # how long a program may leave its input unread
 _STDIN_PIECE_BYTES = 36 * 1024  # input sent per call
-_LIST_SCRIPT = f"""\
-cd {PROCESSES_DIRECTORY} 2>/dev/null || exit 0
-for job in $(ls -tr); do
-  state=$(cat "$job/exit" 2>/dev/null) || state=running
-  printf '%s\\t%s\\t%s\\n' "$job" "$state" "$(head -n 1 "$job/command" 2>/dev/null)"
-done"""
 
 
 class JobInfo(NamedTuple):
@@ -52,14 +45,8 @@ def start_job(session: Session, line: str, *, cwd: str, envs: dict[str, str], st
         stdin: Whether input will follow; without it, standard input is empty.
     """
     shell = f'exec "$(command -v bash || command -v sh)" -c {shlex.quote(line)}'
-    process = session.command.start(shell if stdin else f"{shell} </dev/null", cwd or None, envs or None)
-    try:
-        session.file_system.write_file(f".agentbay/processes/{process.id}/command", line + "\n")
-    except BaseException:  # an interrupt must not leave a job whose id nobody knows
-        terminate(process)
-        process.remove()
-        raise
-    return process
+    script = shell if stdin else f"{shell} </dev/null"
+    return session.command._start(script, cwd or None, envs or None, label=line)
 
 
 def find_job(session: Session, name: str) -> Process:
@@ -78,8 +65,9 @@ def find_job(session: Session, name: str) -> Process:
 
 def list_jobs(session: Session) -> Iterator[JobInfo]:
     """Yield the jobs of a session, the newest last."""
-    for line in session.command.run(_LIST_SCRIPT).check().stdout.splitlines():
-        yield JobInfo(*line.split("\t", 2))
+    for process in session.command.list():
+        state = "running" if process.exit_code is None else str(process.exit_code)
+        yield JobInfo(process.id, state, process.command.partition("\n")[0])
 
 
 def show_output(process: Process, out: WriteCallback, err: WriteCallback) -> int | None:

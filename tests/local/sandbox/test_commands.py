@@ -6,7 +6,15 @@ import time
 
 import pytest
 
-from agentbay.local.sandbox.service.manager import Completed, Limits, Sandbox, SandboxError, SandboxGone
+from agentbay.local.sandbox.service.manager import (
+    Completed,
+    Limits,
+    ResourceCreationFailed,
+    Sandbox,
+    SandboxError,
+    SandboxGone,
+)
+from agentbay.local.sandbox.service.shell_script import is_simple_command, shell_arguments
 from agentbay.local.sandbox.shared.file_protocol import ListDirectory
 from tests.local.sandbox.conftest import becomes
 from tests.local.sandbox.test_lifecycle import FORKS
@@ -61,7 +69,7 @@ def test_environment_is_clean(experiment, monkeypatch):
         assert seen.pop("PATH").startswith("/home/wuying/.local/bin:/opt/session-python/bin:/usr/local/sbin:")
         assert seen == {
             "HOME": "/home/wuying", "USER": "wuying", "LOGNAME": "wuying", "SHELL": "/bin/bash",
-            "LANG": "C.UTF-8", "TERM": "dumb", "A": "sandbox", "B": "call", "AGENTBAY_COMMAND": "1",
+            "LANG": "C.UTF-8", "TERM": "dumb", "A": "sandbox", "B": "call",
             "VIRTUAL_ENV": "/opt/session-python", "PYTHONUSERBASE": "/opt/session-python",
             "PIP_BREAK_SYSTEM_PACKAGES": "1", "NPM_CONFIG_PREFIX": "/home/wuying/.local",
         }  # fmt: skip
@@ -80,6 +88,94 @@ def test_process_state_is_clean(experiment):
         status = (await sandbox.run(["grep", "SigIgn", "/proc/self/status"])).stdout
         # glibc's posix_spawn ignores its own signals, 32 and 33
         assert int(status.split()[1], 16) & ~(3 << 31) == 0
+
+    experiment(body)
+
+
+def test_standard_streams_are_opened_again(experiment):
+    """A command opens /dev/stdout and /dev/stderr, as many scripts do, and nothing written before is lost."""
+
+    async def body(lab):
+        script = "echo one; echo two > /dev/stdout; echo three >&2; echo four > /dev/stderr"
+        done = await (await lab.sandbox()).run(["sh", "-c", script])
+        assert (done.stdout, done.stderr) == (b"one\ntwo\n", b"three\nfour\n")
+
+    experiment(body)
+
+
+def test_scripts_of_any_length(experiment):
+    """A script longer than an argument may be runs as one that is shorter, without a further descriptor."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        for size in (1000, 3_000_000):
+            text = f"echo $0 $#; ls /proc/self/fd; cat <<'END' | wc -c\n{'x' * size}\nEND\nfalse\n"
+            argv, script = shell_arguments(text)
+            done = await sandbox.run(argv, script=script)
+            assert done.stdout.decode().split() == ["sh", "0", "0", "1", "2", "3", f"{size + 1}"]
+            assert (done.stderr, done.exit_code) == (b"", 1)
+
+    experiment(body)
+
+
+@pytest.mark.parametrize(
+    ("script", "is_simple"),
+    [
+        ("sleep 60", True),
+        (" ./serve.py --port=80 'a; b' \"$HOME/x y\" ~/z ", True),
+        ("python3 -c 'print(1)'", True),
+        ("", False),
+        ("exit 3", False),
+        ("A=1 env", False),
+        ("sleep 1; true", False),
+        ("sleep 1 # why", False),
+        ("sleep 1 &", False),
+        ("sleep $(cat n)", False),
+        ("cat < file", False),
+        ("sleep 1\nsleep 2", False),
+        ('echo "`date`"', False),
+        ("ls *.txt {a,b}", False),
+        ("'my program' 1", False),
+        ("sleep \\; true", False),
+        ("! sleep 1", False),
+    ],
+)
+def test_simple_commands(script, is_simple):
+    """Only what certainly is one program is taken for that."""
+    assert is_simple_command(script) is is_simple
+
+
+def test_a_background_process_is_one_process(experiment, tmp_path):
+    """A program in the background needs one process, and no start is left half done at the limit of processes."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox(limits=Limits(processes=8))
+
+        async def start(number, script):
+            paths = [str(tmp_path / f"{number}.{name}") for name in ("out", "err")]
+            return await sandbox.start_background(script, (paths[0], paths[1]))
+
+        for number in range(6):
+            await start(number, "sleep 100")
+        assert (await sandbox.usage()).processes == 6
+        with pytest.raises(ResourceCreationFailed, match=r"limit of processes \(8\)"):
+            await start(6, "sleep 100; true")
+        await start(7, "sleep 100")
+        with pytest.raises(ResourceCreationFailed, match=r"limit of processes \(8\)"):
+            await start(8, "sleep 100")
+
+    experiment(body)
+
+
+def test_processes_that_write_on_live_on(experiment):
+    """However many commands leave a process behind, none of these dies of a broken pipe."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        for _ in range(70):
+            await sandbox.run(["sh", "-c", "(trap '' HUP; while echo on; do sleep 0.1; done) &"])
+        done = await sandbox.run(["sh", "-c", "sleep 1; pgrep -x -c sh"])
+        assert int(done.stdout) == 70 + 1
 
     experiment(body)
 
@@ -268,7 +364,8 @@ def test_start_at_the_process_limit(experiment):
         while (await sandbox.usage()).processes != 4:
             await asyncio.sleep(0.02)
         done = await sandbox.run(["true"])
-        assert (done.exit_code, done.stderr) == (126, b"true: Resource temporarily unavailable\n")
+        limit = b"true: cannot fork: the session has reached its limit of processes (5)\n"
+        assert (done.exit_code, done.stderr) == (126, limit)
         with pytest.raises(SandboxError, match="Resource temporarily unavailable"):
             await sandbox.run_file_operation(ListDirectory("~"))
         background.cancel()

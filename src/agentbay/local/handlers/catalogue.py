@@ -11,13 +11,13 @@ from agentbay._wire.converter import MalformedError, structure
 from agentbay._wire.schema import Tool
 from agentbay._wire.tool_schema import tool_schema
 from agentbay._wire.tools import ToolEntry, ToolReply
-from agentbay.local.handlers import agents, browser, code, desktop, env, files, metrics, operator, oss, shell
+from agentbay.local.handlers import agents, browser, code, desktop, env, files, metrics, operator, oss, processes, shell
 from agentbay.local.handlers.dispatch import ToolHandler, collect_handlers
 from agentbay.local.handlers.results import METHOD_NOT_FOUND, error_result
 from agentbay.local.sessions.session import Session
 
 # a new module of tools is listed here
-_TOOL_MODULES = (agents, browser, code, desktop, env, files, metrics, operator, oss, shell)
+_TOOL_MODULES = (agents, browser, code, desktop, env, files, metrics, operator, oss, processes, shell)
 _TOOL_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, _TOOL_MODULES)}
 
 

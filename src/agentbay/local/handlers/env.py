@@ -10,7 +10,6 @@ from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.sessions.session import Session
 
-_COMMAND_VARIABLE = "AGENTBAY_COMMAND"  # marks the processes of a command for the sandbox
 _PATH_REFERENCE = re.compile(r"\$(?:PATH\b|\{PATH\})")
 _MAX_TOTAL_CHARACTERS = 1 << 20  # of all variables together, since the kernel limits what execve() passes on
 
@@ -24,7 +23,7 @@ async def set_env(session: Session, tool: SetEnv) -> ToolReply:
         check_no_nul(*variables, *variables.values())
     except ValueError as error:
         return error_result(str(error))
-    invalid = [name for name in variables if not name or "=" in name or name == _COMMAND_VARIABLE]
+    invalid = [name for name in variables if not name or "=" in name]
     if invalid:
         return error_result(f"not a name for an environment variable: {invalid[0]!r:.80}")
     if "PATH" in variables:  # callers mostly want to add to it: $PATH stands for its present value
@@ -47,8 +46,7 @@ async def get_env(session: Session, tool: GetEnv) -> ToolReply:
 
 
 async def _read_environment(session: Session) -> dict[str, str]:
-
     with session.using() as sandbox:
         listed = await sandbox.run(["env", "-0"], env=session.environment)
     pairs = (entry.partition("=") for entry in listed.stdout.decode("utf-8", "replace").split("\0") if entry)
-    return {name: value for name, _, value in pairs if name not in (_COMMAND_VARIABLE, "_")}
+    return {name: value for name, _, value in pairs if name != "_"}

@@ -12,6 +12,7 @@ from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.json_stream import DecodedText, JsonText, decoded_text, is_large
 from agentbay.local.sandbox.service.manager import Completed
+from agentbay.local.sandbox.service.shell_script import shell_arguments
 from agentbay.local.sessions.session import Session
 
 
@@ -33,10 +34,12 @@ async def shell(session: Session, tool: Shell) -> ToolReply:
 
 async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed:
     with session.history.record_shell(tool.command) as entry:
-        argv, limit = ["sh", "-c", tool.command], tool.timeout_ms / 1000
+        (argv, script), limit = shell_arguments(tool.command), tool.timeout_ms / 1000
         env = {**session.environment, **envs}
         with session.using() as sandbox:
-            completed = await sandbox.run(argv, cwd=tool.cwd, env=env, timeout=limit, follow=entry.set_output_source)
+            completed = await sandbox.run(
+                argv, cwd=tool.cwd, env=env, script=script, timeout=limit, follow=entry.set_output_source
+            )
         late = f"timed out after {tool.timeout_ms} ms" if completed.timed_out else ""
         entry.set_output_source(lambda _: (completed.stdout, completed.stderr))
         entry.set_result(exit_code=completed.exit_code, note=late)

@@ -27,6 +27,7 @@ from agentbay.local.sandbox.service.manager import (
     SandboxError,
     SandboxGone,
 )
+from agentbay.local.sessions.background import BackgroundProcesses
 from agentbay.local.sessions.history import CommandHistory
 from agentbay.local.sessions.hub import WebSocketHub
 from agentbay.local.sessions.lifecycle import Lifecycle, SessionState
@@ -75,6 +76,7 @@ class Session:
         self.environment: dict[str, str] = {}
         self.file_changes = FileChangeTracker()
         self.history = CommandHistory()
+        self.background = BackgroundProcesses(directory, self.history)
         self.oss_client: OssClient | None = None
         self.hub = WebSocketHub()
         self.browser = SessionBrowser()

@@ -8,7 +8,6 @@ socket, and needs no fork to kill.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
@@ -17,41 +16,29 @@ import socket
 import struct
 import termios
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
 
 from agentbay.local.sandbox.inside import file_operations, process_tree, python_files
 from agentbay.local.sandbox.inside.operation_context import OperationContext, resolve_path
+from agentbay.local.sandbox.inside.spawning import (
+    NOT_EXECUTABLE_EXIT_CODE,
+    PROXY_ADDRESS,
+    FileAction,
+    NotStarted,
+    make_environment,
+    spawn,
+    stream_actions,
+)
 from agentbay.local.sandbox.shared import ipc, proc_fs, syscalls
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo, SandboxConfig
 
-FileAction = tuple[Any, ...]  # an element of the file_actions of posix_spawn
-
-NOT_FOUND_EXIT_CODE, NOT_EXECUTABLE_EXIT_CODE = 127, 126
 _TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # ioctl_tty(2): unlock a terminal, get its number
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _KILL_TIMEOUT_SECONDS, _KILL_RETRY_SECONDS = 0.5, 0.001
 _MAX_SEND_ATTEMPTS, _SEND_RETRY_SECONDS = 500, 0.01
 _MAX_REASON_CHARACTERS = 2000  # longer messages would need a descriptor
-# by this entry in its environment a timeout finds a command that became a daemon
-_COMMAND_ID_VARIABLE = "AGENTBAY_COMMAND"
 _NETLINK_SOCK_DIAG = 4
-_PROXY_ADDRESS = ("127.0.0.1", 3128)  # the usual port of HTTP proxies
-_PROXY_URL = f"http://{_PROXY_ADDRESS[0]}:{_PROXY_ADDRESS[1]}"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class NotStarted(Exception):
-    """A command could not be started.
-
-    Message and exit code are those of a shell.
-    """
-
-    def __init__(self, exit_code: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code, self.message = exit_code, message
 
 
 class InitProcess:
@@ -62,7 +49,7 @@ class InitProcess:
         self._home = config["home"]
         self._python_prefix, self._python_layout = config["python_prefix"], config["python_layout"]
         self._limits = config["limits"]
-        self._environment = _environment(config)
+        self._environment = make_environment(config)
         self._network = config["network"]
         self._request_ids_by_pid: dict[int, int] = {}
         self._file_operation_pids: set[int] = set()
@@ -137,6 +124,8 @@ class InitProcess:
                 self._send_inotify(message["id"])
             case "kill":
                 self._kill(message["id"])
+            case "signal":
+                self._signal_group(message["id"], message["number"])
             case "get_join_info":
                 self._send_join_info(message["id"])
             case "kill_all":
@@ -147,24 +136,34 @@ class InitProcess:
                 raise ValueError(unknown)
 
     def _run_command(self, message: Message, fds: list[int]) -> None:
-        environment = self._environment | message["env"] | {_COMMAND_ID_VARIABLE: str(message["id"])}
-        cwd = resolve_path(message["cwd"] or "", self._home)
+        """Start a command on descriptors that become its own from 0 on.
+
+        A failure is told on its standard error, or to the caller if the message says so.
+        """
         try:
-            pid = _spawn(message["argv"], cwd, environment, _streams(fds))
+            pid = self._spawn(message, stream_actions(fds))
         except NotStarted as failure:
-            os.write(fds[2], os.fsencode(failure.message + "\n"))
-            self._send_exit(message["id"], failure.exit_code)
-        else:
-            self._request_ids_by_pid[pid] = message["id"]
+            if message["reports_start"]:
+                self._refuse(message["id"], failure.exit_code, failure.message)
+            else:
+                os.write(fds[2], os.fsencode(failure.message + "\n"))
+                self._send_exit(message["id"], failure.exit_code)
+            return
+        if message["reports_start"]:
+            self._send({"event": "started", "id": message["id"], "pid": pid})
+
+    def _spawn(self, message: Message, file_actions: Sequence[FileAction]) -> int:
+        environment = self._environment | message["env"]
+        cwd = resolve_path(message["cwd"] or "", self._home)
+        pid = spawn(message["argv"], cwd, environment, file_actions, message["id"])
+        self._request_ids_by_pid[pid] = message["id"]
+        return pid
 
     def _open_terminal(self, message: Message) -> None:
         """Start a command in a terminal and send the terminal's driving side."""
-        environment = self._environment | message["env"] | {_COMMAND_ID_VARIABLE: str(message["id"])}
-        cwd = resolve_path(message["cwd"] or "", self._home)
         try:
             with _open_pty(message["cols"], message["rows"]) as (master, name):
-                pid = _spawn(message["argv"], cwd, environment, _pty_file_actions(name))
-                self._request_ids_by_pid[pid] = message["id"]
+                self._spawn(message, _pty_file_actions(name))
                 if not self._send_descriptor(message["id"], master):
                     self._kill(message["id"])
         except NotStarted as failure:
@@ -240,17 +239,26 @@ class InitProcess:
         for root in [pid for pid, running in self._request_ids_by_pid.items() if running == request]:
             deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
             # a tree that goes on forking needs several rounds
-            while self._kill_process_tree(root, f"{_COMMAND_ID_VARIABLE}={request}") and time.monotonic() < deadline:
+            while self._kill_process_tree(root, request) and time.monotonic() < deadline:
                 time.sleep(_KILL_RETRY_SECONDS)
         self._reap()  # the next list of processes must not show the dead
 
-    def _kill_process_tree(self, root: int, environment_entry: str) -> bool:
+    def _signal_group(self, request: int, number: int) -> None:
+        """Send a signal to the process group of a command, unless it has ended.
+
+        Before the command is reaped no other group can have its number.
+        """
+        for pid in [pid for pid, running in self._request_ids_by_pid.items() if running == request]:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, number)
+
+    def _kill_process_tree(self, root: int, request: int) -> bool:
         """Kill the processes of a command.
 
         Return False if there were none.
         """
         table = {pid: process for pid, process in proc_fs.read_process_table(self._proc).items() if not process.dead}
-        known = process_tree.find_by_environment(self._proc, table, environment_entry.encode())
+        known = process_tree.find_tagged(self._proc, table, request)
         members = process_tree.find_process_tree(root, table, known) - {proc_fs.INIT_PID}
         for pid in sorted(members, key=lambda pid: pid != root):
             proc_fs.send_signal(self._proc, pid, signal.SIGKILL)
@@ -319,49 +327,17 @@ def _detach_standard_streams() -> None:
     os.close(null)
 
 
-def _environment(config: SandboxConfig) -> dict[str, str]:
-    home, user = config["home"], config["user"]
-    python = config["python_prefix"]
-    default = {
-        "HOME": home,
-        "USER": user,
-        "LOGNAME": user,
-        "SHELL": "/bin/bash",
-        "PATH": f"{home}/.local/bin:{python}/bin:{_PATH}",
-        "VIRTUAL_ENV": python,
-        "PYTHONUSERBASE": python,  # where pip puts packages with --user, also that of another Python
-        "LANG": "C.UTF-8",
-        "TERM": "dumb",
-    }
-    if config["network"] == "proxy":
-        # The proxy connects from the service's network, where these names mean the host itself.
-        local = f"localhost,127.0.0.1,::1,0.0.0.0,{config['hostname']}"
-        proxied = {"HTTP_PROXY": _PROXY_URL, "HTTPS_PROXY": _PROXY_URL, "NO_PROXY": local}
-        # Programs differ: curl reads http_proxy in lower case only, and Node.js none without its own switch.
-        default |= proxied | {name.lower(): value for name, value in proxied.items()} | {"NODE_USE_ENV_PROXY": "1"}
-    if config["isolation"] == "namespaces":
-        # the system is read-only, so packages are installed for this user
-        default |= {"PIP_BREAK_SYSTEM_PACKAGES": "1", "NPM_CONFIG_PREFIX": f"{home}/.local"}
-    else:
-        default["TMPDIR"] = os.path.join(config["root"], "tmp")
-    return default | config["env"]
-
-
 def _proxy_listener() -> socket.socket:
     """Listen at the usual address of a proxy.
 
     The service accepts the connections, so its proxy serves this network namespace only.
     """
-    return socket.create_server(_PROXY_ADDRESS, backlog=128)
+    return socket.create_server(PROXY_ADDRESS, backlog=128)
 
 
 def _unix_diag_socket() -> socket.socket:
     """Open a netlink socket that lists the unix sockets of this network namespace."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_SOCK_DIAG)
-
-
-def _streams(fds: Sequence[int]) -> list[FileAction]:
-    return [(os.POSIX_SPAWN_DUP2, fds[stream], stream) for stream in range(3)]
 
 
 def _pty_file_actions(name: str) -> list[FileAction]:
@@ -389,50 +365,3 @@ def _open_pty(cols: int, rows: int) -> Iterator[tuple[int, str]]:
         yield master, f"/dev/pts/{number}"
     finally:
         os.close(master)
-
-
-def _spawn(argv: list[str], cwd: str, environment: Mapping[str, str], file_actions: Sequence[FileAction]) -> int:
-    """Start a command in a session of its own and return its pid."""
-    try:
-        # posix_spawn in Python takes no working directory, so the child inherits this one.
-        os.chdir(cwd)
-    except OSError as error:
-        raise NotStarted(NOT_EXECUTABLE_EXIT_CODE, f"cd: {cwd}: {error.strerror}") from error
-    try:
-        return os.posix_spawn(
-            _find_executable(argv[0], environment.get("PATH", _PATH)),
-            argv,
-            environment,
-            file_actions=file_actions,
-            setsid=True,
-            setsigmask=(),
-            # Ignored signals survive exec, and pipelines such as `yes | head` end only by SIGPIPE.
-            setsigdef=_IGNORED_BY_PYTHON,
-        )
-    except FileNotFoundError as error:
-        reason = error.strerror if "/" in argv[0] else "command not found"
-        raise NotStarted(NOT_FOUND_EXIT_CODE, f"{argv[0]}: {reason}") from error
-    except OSError as error:
-        raise NotStarted(NOT_EXECUTABLE_EXIT_CODE, f"{argv[0]}: {error.strerror}") from error
-    finally:
-        os.chdir("/")
-
-
-def _find_executable(command: str, path: str) -> str:
-    """Find a command along `path`, then along the system's PATH.
-
-    The second lookup finds what the service starts by name under any PATH of the session; posix_spawnp would use the
-    PATH of this process.
-    """
-    if "/" in command:
-        if os.path.isdir(command):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        return command
-    found = [os.path.join(directory or ".", command) for directory in f"{path}:{_PATH}".split(":")]
-    present = [candidate for candidate in found if os.path.isfile(candidate)]
-    for candidate in present:
-        if os.access(candidate, os.X_OK):
-            return candidate
-    if present:
-        return present[0]  # the kernel will say why it cannot be executed
-    raise FileNotFoundError

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from agentbay.local.sandbox.inside.spawning import has_tag
 from agentbay.local.sandbox.shared.proc_fs import ProcessTable, read_proc_file
 
 
-def find_by_environment(proc: int, table: ProcessTable, entry: bytes) -> set[int]:
-    """Return the processes that were started with `entry`, a whole `NAME=value`, in their environment."""
-    return {pid for pid in table if entry in read_proc_file(proc, f"{pid}/environ").split(b"\0")}
+def find_tagged(proc: int, table: ProcessTable, request: int) -> set[int]:
+    """Return the processes that a request has started, however they tried to leave it."""
+    return {pid for pid in table if has_tag(read_proc_file(proc, f"{pid}/limits"), request)}
 
 
 def find_process_tree(root: int, table: ProcessTable, known: Set[int]) -> set[int]:

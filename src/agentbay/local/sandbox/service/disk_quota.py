@@ -25,7 +25,8 @@ _MAX_MEASUREMENT_AGE_SECONDS = 10.0  # after that, others may have freed what th
 _MIN_MEASURED_GROWTH_BYTES = 16 * MIB  # less growth is not worth a measurement
 _TOLERATED_GROWTH_BYTES = MIB  # beyond a limit, or near the reserve; more growth is a reason to kill
 _MIN_FILE_GROWTH = 100  # files that count as growth while the machine lacks inodes
-_COUNTED = ("home", "tmp", PYTHON_DIRECTORY)  # what the sandbox may write to, below its root
+OUTPUT_DIRECTORY = "output"  # of background processes, which the sandbox does not see
+_COUNTED = ("home", "tmp", PYTHON_DIRECTORY, OUTPUT_DIRECTORY)  # what the sandbox fills, below its root
 _DU = shutil.which("du")
 _UNSHARE = shutil.which("unshare")
 # as root of a user namespace of its own, an ordinary user's du reads directories that their mode closes to their owner

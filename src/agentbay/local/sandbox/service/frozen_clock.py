@@ -27,6 +27,10 @@ class FrozenClock:
         """Whether the clock stands still."""
         return self._frozen_at is not None
 
+    def time(self) -> float:
+        """Return the seconds on this clock."""
+        return (self._loop.time() if self._frozen_at is None else self._frozen_at) - self._frozen_total_seconds
+
     def stop(self) -> None:
         """Stop the clock: the sandbox is frozen."""
         self._thawed.clear()
@@ -43,12 +47,12 @@ class FrozenClock:
 
     async def ends_within(self, ended: asyncio.Future[Any], timeout: float | None) -> bool:
         """Wait for a future, or return False after `timeout` seconds of this clock."""
-        start = self._time()
+        start = self.time()
         while not ended.done():
             if self.is_frozen:
                 await self._thawed.wait()
                 continue
-            remaining = None if timeout is None else start + timeout - self._time()
+            remaining = None if timeout is None else start + timeout - self.time()
             if remaining is not None and remaining <= 0:
                 return False
             await asyncio.wait({ended}, timeout=remaining)
@@ -59,6 +63,3 @@ class FrozenClock:
         now = self._loop.time()
         present = [] if self._frozen_at is None else [(self._frozen_at, now)]
         return [(now - began, now - ended) for began, ended in (*self._freezes, *present)]
-
-    def _time(self) -> float:
-        return (self._loop.time() if self._frozen_at is None else self._frozen_at) - self._frozen_total_seconds

@@ -30,6 +30,7 @@ class InitClient:
         self._last_id = 0
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._fd_waiters: dict[int, asyncio.Future[int]] = {}
+        self._pid_waiters: dict[int, asyncio.Future[int]] = {}
         self._join_info_waiters: dict[int, asyncio.Future[tuple[JoinInfo, list[int]]]] = {}
 
     def __len__(self) -> int:
@@ -63,6 +64,10 @@ class InitClient:
     def kill(self, number: int) -> None:
         """Kill what a request has started."""
         self._channel.send({"do": "kill", "id": number})
+
+    def signal(self, number: int, signal_number: int) -> None:
+        """Send a signal to the process group of what a request has started."""
+        self._channel.send({"do": "signal", "id": number, "number": signal_number})
 
     def dispose(self, number: int) -> None:
         """Forget a request.
@@ -110,6 +115,15 @@ class InitClient:
             raise SandboxError("the sandbox sent a descriptor of another kind")
         return fd
 
+    async def receive_pid(self, number: int) -> int:
+        """Wait for the pid, inside, of the command that a request starts."""
+        started: asyncio.Future[int] = self._loop.create_future()
+        self._pid_waiters[number] = started
+        try:
+            return await started
+        finally:
+            del self._pid_waiters[number]
+
     def handle_message(self, message: Message, fds: list[int]) -> None:
         """Resolve the future of an answer.
 
@@ -119,6 +133,8 @@ class InitClient:
         match message["event"]:
             case "exit":
                 _resolve_future(self._exits.get(number), message["code"])
+            case "started":
+                _resolve_future(self._pid_waiters.get(number), message["pid"])
             case "join_info":
                 if _resolve_future(self._join_info_waiters.get(number), (message["join_info"], fds)):
                     return
@@ -138,6 +154,7 @@ class InitClient:
             *self._exits.values(),
             *self._join_info_waiters.values(),
             *self._fd_waiters.values(),
+            *self._pid_waiters.values(),
         ]
         for future in waiting:
             if not future.done():
@@ -147,6 +164,7 @@ class InitClient:
         """Fail the futures of a request with ResourceCreationFailed."""
         waiting: list[asyncio.Future[Any] | None] = [
             self._fd_waiters.get(number),
+            self._pid_waiters.get(number),
             self._exits.get(number),
             self._join_info_waiters.get(number),
         ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from agentbay.local.sandbox.service import capability_probe, config_builder, zygote_process
+from agentbay.local.sandbox.service.background_process import STREAMS, BackgroundProcess
 from agentbay.local.sandbox.service.cgroups import CgroupManager
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.errors import (
@@ -22,6 +23,7 @@ from agentbay.local.sandbox.service.errors import (
     SandboxGone,
 )
 from agentbay.local.sandbox.service.host_ids import HostIdPool
+from agentbay.local.sandbox.service.input_pipe import InputClosed
 from agentbay.local.sandbox.service.process_list import RunningProcess
 from agentbay.local.sandbox.service.sandbox import Sandbox
 from agentbay.local.sandbox.service.spec import (
@@ -41,9 +43,12 @@ from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 
 __all__ = [
+    "STREAMS",
+    "BackgroundProcess",
     "BindMount",
     "Completed",
     "FileOperationFailed",
+    "InputClosed",
     "IsolationMode",
     "IsolationUnavailable",
     "Limits",

@@ -8,12 +8,15 @@ import fcntl
 import os
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 
 _CHUNK_BYTES = 1 << 18
 _PIPE_CAPACITY_BYTES = 1 << 20  # the default of 64 KiB costs a context switch for each
 _QUIET_SECONDS = 0.05  # seconds without output after which a command that has ended has no more to say
 _MAX_DRAIN_SECONDS = 1.0  # seconds; a background process may write for ever
-_MAX_BACKGROUND_PIPES = 64  # for each sandbox
+_IDLE_CAPACITY_BYTES = 1 << 16  # of a pipe whose content nobody waits for any more
+_MAX_BACKGROUND_PIPES = 4096  # for each sandbox whose processes are not limited
+_STREAMS_PER_PROCESS = 2
 
 OutputTail = Callable[[int], tuple[bytes, bytes]]  # the last so many bytes of stdout and stderr
 
@@ -28,8 +31,7 @@ class PipeReader:
     """
 
     def __init__(self, limit: int) -> None:
-        self._fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._fd, False)
+        self._fd, self.write_fd = make_output_pipe()
         _enlarge(self._fd)
         self._limit = limit
         self._data = bytearray()
@@ -49,7 +51,7 @@ class PipeReader:
         Return the number of bytes.
         """
         # what is written meanwhile does not count, or a background process could keep this from ending
-        wanted = 0 if self.ended.done() else _readable_bytes(self._fd)
+        wanted = 0 if self.ended.done() else readable_bytes(self._fd)
         drained = 0
         while drained < wanted and (size := self._read()):
             drained += size
@@ -59,6 +61,12 @@ class PipeReader:
         """Return what has come, and discard what is still to come."""
         self._collecting = False
         return self._data
+
+    def shrink(self) -> None:
+        """Give back the memory of a pipe that nobody waits for."""
+        if not self.ended.done():
+            with suppress(OSError):  # EBUSY: it holds more just now
+                fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _IDLE_CAPACITY_BYTES)
 
     def close(self) -> None:
         """Stop reading."""
@@ -82,20 +90,27 @@ class PipeReader:
 
 
 class BackgroundReaders:
-    """Reads from background processes, so that a full pipe does not stop them."""
+    """Reads from background processes, so that a full pipe does not stop them.
 
-    def __init__(self) -> None:
+    Args:
+        processes: How many processes the sandbox may have. Each can write to two pipes of its own.
+    """
+
+    def __init__(self, processes: int | None) -> None:
+        self._limit = _MAX_BACKGROUND_PIPES if processes is None else processes * _STREAMS_PER_PROCESS
         self._readers: list[PipeReader] = []
 
     def add(self, *readers: PipeReader) -> None:
         """Keep readers that have not ended.
 
-        The oldest are closed if there are too many.
+        The oldest are closed if there are more than processes that could write to them: their pipes were collected.
         """
+        for reader in readers:
+            reader.shrink()
         still_open = [reader for reader in (*self._readers, *readers) if not reader.ended.done()]
-        for reader in still_open[:-_MAX_BACKGROUND_PIPES]:
+        for reader in still_open[: -self._limit]:
             reader.close()
-        self._readers = still_open[-_MAX_BACKGROUND_PIPES:]
+        self._readers = still_open[-self._limit :]
 
     def close(self) -> None:
         """Close all readers."""
@@ -119,7 +134,20 @@ async def drain_after_exit(*readers: PipeReader) -> None:
             return
 
 
-def _readable_bytes(fd: int) -> int:
+def make_output_pipe() -> tuple[int, int]:
+    """Return both ends of a pipe for the output of a sandboxed process.
+
+    Reading does not block.
+    """
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read_fd, False)
+    # A program that opens /dev/stderr opens the pipe anew, as a user that need not be the one of this process. No other
+    # process has a path to the pipe.
+    os.fchmod(write_fd, 0o666)
+    return read_fd, write_fd
+
+
+def readable_bytes(fd: int) -> int:
     """Return how many bytes are in a pipe."""
     count = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)

@@ -9,11 +9,15 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agentbay.local.sandbox.service.errors import SandboxError
+from agentbay.local.sandbox.service.background_process import BackgroundProcess, ProcessControl
+from agentbay.local.sandbox.service.errors import ResourceCreationFailed, SandboxError
 from agentbay.local.sandbox.service.init_client import parse_file_reply
+from agentbay.local.sandbox.service.input_pipe import InputPipe
+from agentbay.local.sandbox.service.output_store import OutputStore
 from agentbay.local.sandbox.service.pipe_reader import OutputTail, PipeReader, drain_after_exit
 from agentbay.local.sandbox.service.process_list import RunningProcess, list_running, measure_usage
 from agentbay.local.sandbox.service.sandbox_lifecycle import SandboxLifecycle
+from agentbay.local.sandbox.service.shell_script import is_simple_command, shell_arguments
 from agentbay.local.sandbox.service.spec import Completed, ResourceUsage
 from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_socket, is_terminal
 from agentbay.local.sandbox.shared import ipc, proc_fs
@@ -39,6 +43,7 @@ class Sandbox(SandboxLifecycle):
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes | None = None,
+        script: bytes | None = None,
         timeout: float | None = None,
         output_limit: int | None = None,
         follow: Callable[[OutputTail], None] | None = None,
@@ -50,6 +55,7 @@ class Sandbox(SandboxLifecycle):
         Args:
             cwd: Relative to home, which is the default.
             env: Variables over the sandbox's environment.
+            script: The content of descriptor 3, see `shell_arguments`.
             output_limit: Bytes kept of each stream; None means the sandbox's limit.
             follow: Called at once with a function that returns the last bytes of both streams so far.
 
@@ -62,8 +68,10 @@ class Sandbox(SandboxLifecycle):
         out, err, kills = PipeReader(limit), PipeReader(limit), self.watchdog.kill_counts()
         if follow is not None:
             follow(lambda size: (out.tail(size), err.tail(size)))
-        message = {"do": "run_command", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
-        request, ended = self._init_client.start_request(message, [_input_fd(stdin), out.write_fd, err.write_fd])
+        fds = [_input_fd(stdin), out.write_fd, err.write_fd]
+        if script is not None:
+            fds.append(ipc.make_memfd(script))
+        request, ended = self._init_client.start_request(_command_message(argv, cwd, env), fds)
         try:
             code, timed_out = await self._wait_or_kill(request, ended, timeout)
             await drain_after_exit(out, err)
@@ -90,8 +98,49 @@ class Sandbox(SandboxLifecycle):
             for fd in fds:
                 os.close(fd)
             raise
-        message = {"do": "run_command", "argv": list(argv), "cwd": cwd, "env": dict(env or {})}
-        return self._init_client.start_detached(message, fds)
+        return self._init_client.start_detached(_command_message(argv, cwd, env), fds)
+
+    async def start_background(
+        self, script: str, stores: tuple[str, str], *, cwd: str | None = None, env: Mapping[str, str] | None = None
+    ) -> BackgroundProcess:
+        """Start a shell script in the background.
+
+        Args:
+            script: Of any length.
+            stores: Paths of new files, outside of the sandbox, for standard output and standard error.
+            cwd: Relative to home, which is the default.
+            env: Variables over the sandbox's environment.
+
+        Raises:
+            ResourceCreationFailed: It could not be started.
+            SandboxGone: The sandbox ended first.
+        """
+        is_simple = is_simple_command(script)
+        argv, content = shell_arguments(f"exec {script}" if is_simple else script)
+        _check_strings(argv, env or {})
+        self._check_usable()
+        # The shell would start and then fail to do anything, and the caller would take that for the command's own end.
+        limit = self.watchdog.limits.processes
+        if limit is not None and len(proc_fs.list_pids(self._proc)) + (1 if is_simple else 2) > limit:
+            raise ResourceCreationFailed(f"cannot fork: the session has reached its limit of processes ({limit})")
+        stdin, stdout, stderr = InputPipe(self.clock), OutputStore(stores[0]), OutputStore(stores[1])
+        fds = [stdin.read_fd, stdout.write_fd, stderr.write_fd]
+        if content is not None:
+            fds.append(ipc.make_memfd(content))
+        request, exited = self._init_client.start_request(_command_message(argv, cwd, env, reports_start=True), fds)
+        try:
+            pid = await self._init_client.receive_pid(request)
+        except BaseException:
+            stdin.close()
+            for store in (stdout, stderr):
+                store.remove()
+            self._init_client.dispose(request)
+            raise
+        self._init_client.dispose_on_exit(request)
+        control = ProcessControl(
+            lambda number: self._init_client.signal(request, number), lambda: self._init_client.kill(request)
+        )
+        return BackgroundProcess(pid, stdin, stdout, stderr, exited, self.clock, control)
 
     async def get_join_info(self) -> tuple[JoinInfo, list[int]]:
         """Return what a process from outside needs to join this sandbox.
@@ -267,6 +316,18 @@ class Sandbox(SandboxLifecycle):
         self._init_client.kill(request)
         await asyncio.wait({ended}, timeout=_KILL_WAIT_SECONDS)
         return ended.result() if ended.done() else _SIGKILL_EXIT_CODE, True
+
+
+def _command_message(
+    argv: Sequence[str], cwd: str | None, env: Mapping[str, str] | None, *, reports_start: bool = False
+) -> Message:
+    return {
+        "do": "run_command",
+        "argv": list(argv),
+        "cwd": cwd,
+        "env": dict(env or {}),
+        "reports_start": reports_start,
+    }
 
 
 def _file_operation_message(request: FileRequest[Any]) -> Message:

@@ -41,7 +41,7 @@ class SandboxLifecycle:
         self._channel = Channel(sock, self._on_message, self._on_hang_up, self._on_send_error)
         self._ready: asyncio.Future[None] = loop.create_future()
         self._init_client = InitClient(self._channel, watchdog.wake)
-        self._background_readers = BackgroundReaders()
+        self._background_readers = BackgroundReaders(watchdog.limits.processes)
         self._pidfd = -1
         self._proc = -1
         self._listener: socket.socket | None = None

@@ -1,0 +1,116 @@
+"""Background processes by the tools that a session has for them."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import TYPE_CHECKING
+
+from .._transport.deadline import Deadline
+from .._transport.processes import (
+    ProcessEntry,
+    ProcessState,
+    check_answer,
+    read_entries,
+    read_output_answer,
+    read_pid_answer,
+    read_sent_bytes,
+    unknown_process_error,
+)
+from .._wire.process_tools import (
+    ListProcesses,
+    ReadProcessOutput,
+    RemoveProcess,
+    SignalProcess,
+    StartProcess,
+    WaitProcess,
+    WriteProcessInput,
+)
+
+if TYPE_CHECKING:
+    from .._transport.reply import Reply
+    from .._wire.schema import Tool
+    from .._wire.tools import ToolReply
+    from .session import AsyncSession
+
+_REPLY_MARGIN_SECONDS = 15.0  # that an answer may take beyond what the call waits for
+_START_SECONDS = 25.0
+_CANCEL_SECONDS = 15.0
+
+
+class AsyncProcessTools:
+    """Starts and drives background processes by tools of the session."""
+
+    long_poll_seconds = 20.0  # that one call waits for something to happen
+    input_bytes = 1 << 20  # in one call
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def start(
+        self, process_id: str, command: str, cwd: str | None, envs: dict[str, str] | None, label: str
+    ) -> int:
+        """Start a command and return its pid.
+
+        Under the same id nothing is started twice.
+        """
+        call = StartProcess(command=command, process_id=process_id, cwd=cwd, envs=envs, label=label)
+        return read_pid_answer(await self._session._run_tool(call, timeout=_START_SECONDS))
+
+    async def find(self, process_id: str) -> ProcessEntry:
+        """Find a process by its id.
+
+        Raises:
+            CommandError: There is none.
+        """
+        found = next((entry for entry in await self.list() if entry.id == process_id), None)
+        if found is None:
+            raise unknown_process_error(process_id)
+        return found
+
+    async def list(self) -> list[ProcessEntry]:
+        """List the processes, the newest last."""
+        return read_entries(await self._session._run_tool(ListProcesses()))
+
+    async def follow(self, process_id: str, stream: str, offset: int, seconds: float) -> ProcessState:
+        """Wait for output beyond an offset, or for the end.
+
+        With `stream` "" it waits for the end only.
+        """
+        wait_ms = math.ceil(seconds * 1000)
+        if stream:
+            call: Tool = ReadProcessOutput(
+                process_id=process_id, stream=stream, offset=offset, wait_ms=wait_ms, encoding="base64"
+            )
+        else:
+            call = WaitProcess(process_id=process_id, timeout_ms=wait_ms)
+        return read_output_answer(await self._call_and_wait(call, seconds))
+
+    async def write_input(self, process_id: str, piece: bytes, deadline: Deadline) -> int:
+        """Write to the input, and return how many bytes were taken in time."""
+        seconds = min(max(deadline.remaining(), 0.0), self.long_poll_seconds)
+        data = base64.b64encode(piece).decode()
+        call = WriteProcessInput(
+            process_id=process_id, data=data, encoding="base64", timeout_ms=math.ceil(seconds * 1000)
+        )
+        return read_sent_bytes(await self._call_and_wait(call, seconds))
+
+    async def close_input(self, process_id: str) -> None:
+        """End the input."""
+        check_answer(await self._session._run_tool(WriteProcessInput(process_id=process_id, close=True)))
+
+    async def signal(self, process_id: str, number: int) -> None:
+        """Send a signal to the process group."""
+        check_answer(await self._session._run_tool(SignalProcess(process_id=process_id, signal=number)))
+
+    async def remove(self, process_id: str) -> None:
+        """Remove a process that has ended."""
+        check_answer(await self._session._run_tool(RemoveProcess(process_id=process_id)))
+
+    async def cancel(self, process_id: str) -> None:
+        """Kill and remove a process, and let none start under its id any more."""
+        call = RemoveProcess(process_id=process_id, kill=True)
+        check_answer(await self._session._run_tool(call, timeout=_CANCEL_SECONDS))
+
+    async def _call_and_wait(self, call: Tool, seconds: float) -> Reply[ToolReply]:
+        return await self._session._run_tool(call, timeout=seconds + _REPLY_MARGIN_SECONDS, extend_while_paused=True)

@@ -1,0 +1,166 @@
+"""The tools for background processes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+import signal
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from agentbay._wire.process_tools import (
+    MAX_OUTPUT_BYTES,
+    MAX_WAIT_MS,
+    ListProcesses,
+    ReadProcessOutput,
+    RemoveProcess,
+    SignalProcess,
+    StartProcess,
+    WaitProcess,
+    WriteProcessInput,
+)
+from agentbay._wire.schema import Tool
+from agentbay._wire.tools import ToolReply
+from agentbay.local.handlers.dispatch import ToolHandler, tool_handler
+from agentbay.local.handlers.results import check_no_nul, text_result
+from agentbay.local.json_stream import JsonText, base64_text, decoded_text, is_large
+from agentbay.local.sandbox.service.manager import STREAMS, InputClosed, ResourceCreationFailed
+from agentbay.local.sessions.background import ProcessRefused
+from agentbay.local.sessions.session import Session
+
+_T = TypeVar("_T", bound=Tool)
+_Function = Callable[[Session, _T], Awaitable[dict[str, Any]]]
+
+
+def _process_tool(cls: type[_T]) -> Callable[[_Function[_T]], ToolHandler]:
+    """Mark the function that does the work of a process tool.
+
+    What it returns is the answer, and a refusal becomes an error result.
+    """
+
+    def wrap(function: _Function[_T]) -> ToolHandler:
+        @wraps(function)
+        async def run(session: Session, tool: _T) -> ToolReply:
+            try:
+                answer = await function(session, tool)
+            except (ProcessRefused, ResourceCreationFailed, ValueError) as refused:
+                return text_result(str(refused), is_error=True)
+            return text_result(JsonText(answer) if is_large(answer) else json.dumps(answer, ensure_ascii=False))
+
+        return tool_handler(cls)(run)
+
+    return wrap
+
+
+@_process_tool(StartProcess)
+async def start(session: Session, tool: StartProcess) -> dict[str, Any]:
+    envs, process_id = tool.envs or {}, tool.process_id or secrets.token_hex(8)
+    check_no_nul(tool.command, tool.cwd, tool.label, *envs, *envs.values())
+    with session.using() as sandbox:
+        process = await session.background.start(
+            sandbox,
+            process_id,
+            tool.command,
+            label=tool.command if tool.label is None else tool.label,
+            cwd=tool.cwd,
+            env={**session.environment, **envs},
+        )
+    return {"processId": process_id, "pid": process.pid}
+
+
+@_process_tool(ListProcesses)
+async def list_processes(session: Session, tool: ListProcesses) -> dict[str, Any]:
+    with session.using():
+        entries = [
+            {
+                "processId": process_id,
+                "pid": process.pid,
+                "command": label,
+                "exitCode": process.exit_code,
+                "startedAt": process.started_at,
+                "stdoutBytes": process.stores["stdout"].size,
+                "stderrBytes": process.stores["stderr"].size,
+            }
+            for process_id, label, process in session.background.list()
+        ]
+    return {"processes": entries}
+
+
+@_process_tool(ReadProcessOutput)
+async def read_output(session: Session, tool: ReadProcessOutput) -> dict[str, Any]:
+    _check_range("offset", tool.offset, 0, 1 << 62)
+    _check_range("maxBytes", tool.max_bytes, 1, MAX_OUTPUT_BYTES)
+    _check_range("waitMs", tool.wait_ms, 0, MAX_WAIT_MS)
+    if tool.stream not in STREAMS:
+        raise ValueError(f"stream must be stdout or stderr, not {tool.stream!r:.80}")
+    process = session.background.find(tool.process_id)
+    store = process.stores[tool.stream]
+    with session.using():
+        await process.wait_for_output(store, tool.offset, tool.wait_ms / 1000)
+        # Taken before the size: the size that comes with an exit code must be the last one.
+        code = process.exit_code
+        size = store.size
+        data = await store.read(tool.offset, tool.max_bytes)
+    if tool.offset >= size and store.loss:
+        raise ProcessRefused(f"Output of process {tool.process_id} from byte {size} on is lost: {store.loss}.")
+    text = base64_text(data) if _is_base64(tool.encoding) else decoded_text(data)
+    return {"exitCode": code, "size": size, "nextOffset": tool.offset + len(data), "data": text}
+
+
+@_process_tool(WaitProcess)
+async def wait(session: Session, tool: WaitProcess) -> dict[str, Any]:
+    _check_range("timeoutMs", tool.timeout_ms, 0, MAX_WAIT_MS)
+    process = session.background.find(tool.process_id)
+    with session.using():
+        return {"exitCode": await process.wait(tool.timeout_ms / 1000)}
+
+
+@_process_tool(WriteProcessInput)
+async def write_input(session: Session, tool: WriteProcessInput) -> dict[str, Any]:
+    _check_range("timeoutMs", tool.timeout_ms, 0, MAX_WAIT_MS)
+    process = session.background.find(tool.process_id)
+    try:
+        data = base64.b64decode(tool.data, validate=True) if _is_base64(tool.encoding) else tool.data.encode()
+    except binascii.Error as error:
+        raise ValueError(f"data is not base64: {error}") from error
+    with session.using():
+        try:
+            sent = await process.stdin.write(data, tool.timeout_ms / 1000) if data else 0
+        except InputClosed:
+            raise ProcessRefused(f"Process {tool.process_id} does not take input any more.") from None
+        if tool.close and sent == len(data):
+            process.stdin.close()
+    return {"sentBytes": sent}
+
+
+@_process_tool(SignalProcess)
+async def send_signal(session: Session, tool: SignalProcess) -> dict[str, Any]:
+    _check_range("signal", tool.signal, 1, signal.NSIG - 1)
+    process = session.background.find(tool.process_id)
+    with session.using():
+        process.signal(tool.signal)
+    return {}
+
+
+@_process_tool(RemoveProcess)
+async def remove(session: Session, tool: RemoveProcess) -> dict[str, Any]:
+    with session.using():
+        if tool.kill:
+            await session.background.cancel(tool.process_id)
+        else:
+            session.background.remove(tool.process_id)
+    return {}
+
+
+def _is_base64(encoding: str) -> bool:
+    if encoding not in ("utf-8", "base64"):
+        raise ValueError(f"encoding must be utf-8 or base64, not {encoding!r:.80}")
+    return encoding == "base64"
+
+
+def _check_range(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be {least} to {most}, not {value}")
