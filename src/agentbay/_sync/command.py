@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 
 from .._arguments import checked_arguments
-from .._transport import process_scripts as commands
+from .._concurrency import sync_shield
 from .._transport.command import DEFAULT_COMMAND_TIMEOUT_MS, check_environment, read_command_result
-from .._wire.tools import Shell, mark_internal
-from ..errors import TransportError
+from .._transport.processes import ProcessEntry, check_id
+from .._wire.tools import Shell
+from ..errors import AgentBayError, TransportError
 from ..models.command import CommandResult
 from .error_boundary import folded
-from .process import Process
+from .process import Process, process_control
 from .service import SyncBaseService
 
-_START_TIMEOUT_MS = 15000  # that the session may take to start a process or to find one
 _COMMAND_REPLY_MARGIN_SECONDS = 10.0  # that the answer may take longer than the command
 
 
@@ -72,6 +73,8 @@ class Command(SyncBaseService):
     def start(self, command: str, cwd: str | None = None, envs: dict[str, str] | None = None) -> Process:
         """Start a command in the background.
 
+        If the call is cancelled or interrupted, nothing of the command is left.
+
         Args:
             command: What to run, as typed at a prompt.
             cwd: Directory to run it in; None is the session's home.
@@ -81,19 +84,30 @@ class Command(SyncBaseService):
             ValueError: If `envs` holds anything but strings.
             CommandError: It could not be started.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/start_process, CallMcpTool/shell
         """
+        return self._start(command, cwd, check_environment(envs), command)
+
+    def _start(self, command: str, cwd: str | None, envs: dict[str, str] | None, label: str) -> Process:
+        """Start a command that lists show as `label`."""
         # Chosen here and not in the session, so that the same start can be sent again.
         process_id = secrets.token_hex(8)
-        directory = commands.process_directory(process_id)
-        text = mark_internal(commands.start_script(process_id, command, cwd), starts=command, directory=directory)
-        call = Shell(command=text, timeout_ms=_START_TIMEOUT_MS, envs=check_environment(envs))
-        seconds = _START_TIMEOUT_MS / 1000 + _COMMAND_REPLY_MARGIN_SECONDS
+        control = process_control(self.session)
         try:
-            reply = self.session._run_tool(call, timeout=seconds)
-        except TransportError:  # perhaps it was started: the id makes starting idempotent
-            reply = self.session._run_tool(call, timeout=seconds)
-        return Process(self.session, process_id, commands.read_pid(reply, process_id))
+            try:
+                pid = control.start(process_id, command, cwd, envs, label)
+            except TransportError:  # perhaps it was started: the id makes starting idempotent
+                pid = control.start(process_id, command, cwd, envs, label)
+        except BaseException as error:
+            # It may have been started all the same, and nobody would know its id.
+            if not isinstance(error, AgentBayError) or isinstance(error, TransportError):
+                sync_shield(lambda: self._cancel_start(process_id))
+            raise
+        return Process(self.session, process_id, pid, command=label)
+
+    def _cancel_start(self, process_id: str) -> None:
+        with contextlib.suppress(AgentBayError):  # what happened before is what the caller must know
+            process_control(self.session).cancel(process_id)
 
     def attach(self, process_id: str) -> Process:
         """Find a background process that any client started before.
@@ -105,10 +119,18 @@ class Command(SyncBaseService):
             ValueError: If it is not a valid id.
             CommandError: If the session has no such process.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/list_processes, CallMcpTool/shell
         """
-        call = Shell(
-            command=mark_internal(commands.find_script(commands.check_id(process_id))), timeout_ms=_START_TIMEOUT_MS
-        )
-        reply = self.session._run_tool(call)
-        return Process(self.session, process_id, commands.read_pid(reply, process_id))
+        return self._process(process_control(self.session).find(check_id(process_id)))
+
+    def list(self) -> list[Process]:
+        """List the background processes of the session, the newest last.
+
+        Those that have ended are there too, with their `exit_code`, until they are removed.
+
+        Wire: CallMcpTool/list_processes, CallMcpTool/shell
+        """
+        return [self._process(entry) for entry in process_control(self.session).list()]
+
+    def _process(self, entry: ProcessEntry) -> Process:
+        return Process(self.session, entry.id, entry.pid, command=entry.command, exit_code=entry.exit_code)
