@@ -11,7 +11,7 @@ from .._concurrency import async_shield
 from .._transport.command import DEFAULT_COMMAND_TIMEOUT_MS, check_environment, read_command_result
 from .._transport.processes import ProcessEntry, check_id
 from .._wire.tools import Shell
-from ..errors import AgentBayError, TransportError
+from ..errors import AgentBayError, ReplyError, TransportError
 from ..models.command import CommandResult
 from .error_boundary import folded
 from .process import AsyncProcess, process_control
@@ -101,7 +101,7 @@ class AsyncCommand(AsyncBaseService):
                 pid = await control.start(process_id, command, cwd, envs, label)
         except BaseException as error:
             # It may have been started all the same, and nobody would know its id.
-            if not isinstance(error, AgentBayError) or isinstance(error, TransportError):
+            if not isinstance(error, AgentBayError) or isinstance(error, (ReplyError, TransportError)):
                 await async_shield(lambda: self._cancel_start(process_id))
             raise
         return AsyncProcess(self.session, process_id, pid, command=label)
