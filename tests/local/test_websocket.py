@@ -98,11 +98,11 @@ _NONE = {"ptySessionIds": [], "ptySessions": []}
 
 
 def test_large_frames(wire: Wire, session: str) -> None:
-    """Frames of up to 64 MiB are taken."""
+    """Frames of up to 8 MiB are taken."""
     with talking(wire, session) as made:
-        assert "no method" in ask(made, "PTY_SERVER", method="x", params={"text": "x" * (63 << 20)})["error"]
+        assert "no method" in ask(made, "PTY_SERVER", method="x", params={"text": "x" * (7 << 20)})["error"]
         with pytest.raises(ConnectionClosed):
-            until_closed(made, "x" * (65 << 20))
+            until_closed(made, "x" * (9 << 20))
 
 
 def test_cancels_among_many_requests(wire: Wire, session: str) -> None:

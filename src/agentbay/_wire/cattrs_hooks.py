@@ -94,6 +94,10 @@ def _write_json_text(codec: Codec) -> Callable[[object], str | None]:
     return lambda value: None if value is None else codec.encode(converter.unstructure(value))
 
 
+def _identity(value: object) -> object:
+    return value
+
+
 def _overrides(cls: Any) -> dict[str, Any]:
     attrs.resolve_types(cls)
     names, made = wire_names(cls), {}
@@ -102,6 +106,8 @@ def _overrides(cls: Any) -> dict[str, Any]:
         codec = field.metadata.get("codec")
         if codec is not None:
             hooks = {"struct_hook": _read_json_text(field.type), "unstruct_hook": _write_json_text(codec)}
+        elif field.metadata.get("is_json"):
+            hooks = {"unstruct_hook": _identity}
         made[field.name] = override(rename=names[field.name], **hooks)
     return made
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .converter import MalformedError, structure, unstructure
@@ -30,8 +31,13 @@ def write_fields(action: Action[Any], authorization: str) -> tuple[FormFields, F
     return [pair for pair in pairs if pair[0] in query], [pair for pair in pairs if pair[0] not in query]
 
 
-def read_fields(cls: type[Action[Any]], fields: Mapping[str, str]) -> Action[Any]:
+def read_fields(
+    cls: type[Action[Any]], fields: Mapping[str, str], load_json: Callable[[str], Any] = json.loads
+) -> Action[Any]:
     """Read an action from the fields of a request, query and form together.
+
+    Args:
+        load_json: Reads the fields that hold JSON.
 
     Raises:
         MalformedError: If a field is missing or cannot be read; names the field.
@@ -41,15 +47,15 @@ def read_fields(cls: type[Action[Any]], fields: Mapping[str, str]) -> Action[Any
         if codec is None and (found := _read_flattened(name, fields)) is not None:
             values[attribute] = structure(found, kind, path=name)
         elif codec is not None and name in fields:
-            values[attribute] = _read_field(name, kind, codec, fields[name])
+            values[attribute] = _read_field(name, kind, codec, fields[name], load_json)
         elif required:
             raise MalformedError("is required", name)
     return cls(**values)
 
 
-def _read_field(name: str, kind: Any, codec: Codec, text: str) -> Any:
+def _read_field(name: str, kind: Any, codec: Codec, text: str, load_json: Callable[[str], Any]) -> Any:
     try:
-        value = codec.decode(text)
+        value = load_json(text) if codec.decode is json.loads else codec.decode(text)
     except (ValueError, RecursionError) as error:
         raise MalformedError(str(error), name) from error
     return structure(value, kind, path=name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from attrs import field, frozen
 
 from .converter import MalformedError
 
-MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message, in either direction
+MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message from the service
+MAX_REQUEST_FRAME_BYTES = 8 << 20  # of one from a client, which the service decodes at once
 CLIENT_SOURCE = "SDK"  # the client's own frames
 CONTROL_SOURCE = "WEBSOCKET_SERVER"  # frames of the connection itself, which answers when a target cannot
 
@@ -32,22 +34,28 @@ class Frame:
     source: str = CLIENT_SOURCE
     error: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the frame as a JSON object."""
+        return {"invocationId": self.id, "source": self.source, "target": self.target, "data": self.data or {}}
+
     def encode(self) -> str:
         """Return the frame as compact JSON."""
-        body = {"invocationId": self.id, "source": self.source, "target": self.target, "data": self.data or {}}
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(self.to_json(), ensure_ascii=False, separators=(",", ":"))
         # Lone surrogates, as in file names that are not UTF-8, cannot be encoded: write them as JSON's own escapes.
         return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def decode_frame(text: str | bytes) -> Frame:
+def decode_frame(text: str | bytes, load_json: Callable[[str | bytes], Any] = json.loads) -> Frame:
     """Read a frame, of which only the id is required.
+
+    Args:
+        load_json: Reads its JSON.
 
     Raises:
         MalformedError: If it is no JSON object, or has no id under either of its two names.
     """
     try:
-        body = json.loads(text)
+        body = load_json(text)
     except (ValueError, RecursionError) as error:
         raise MalformedError("it is not JSON") from error
     if not isinstance(body, dict):
@@ -58,7 +66,7 @@ def decode_frame(text: str | bytes) -> Frame:
     return Frame(
         frame_id,
         _text_value(body, "target"),
-        _parse_data(body.get("data")),
+        _parse_data(body.get("data"), load_json),
         _text_value(body, "source"),
         _text_value(body, "error"),
     )
@@ -69,10 +77,10 @@ def _text_value(body: dict[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _parse_data(value: object) -> dict[str, Any] | None:
+def _parse_data(value: object, load_json: Callable[[str | bytes], Any]) -> dict[str, Any] | None:
     if isinstance(value, str):  # some services send it as JSON text
         try:
-            value = json.loads(value)
+            value = load_json(value)
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None

@@ -55,6 +55,7 @@ def wire_field(
     description: str = "",
     choices: tuple[str, ...] = (),
     caller: str = "",
+    is_json: bool = False,
     **options: Any,
 ) -> Any:
     """Make a field with more on the wire than its class's rule says.
@@ -66,6 +67,7 @@ def wire_field(
         description: What the field means, as a tool's schema tells it to a model.
         choices: The values that a tool's schema allows.
         caller: The name of the public parameter that it comes from, if that is not the field's own.
+        is_json: Whether its value is JSON already, which need not be looked through.
         **options: As for `attrs.field`.
     """
     return attrs.field(
@@ -76,6 +78,7 @@ def wire_field(
             "description": description,
             "choices": choices,
             "caller": caller,
+            "is_json": is_json,
         },
         **options,
     )

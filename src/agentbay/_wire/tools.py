@@ -32,7 +32,7 @@ class ToolReply:
 
     content: list[Any] = wire_field(factory=list)
     is_error: bool = False
-    structured_content: dict[str, Any] | None = None
+    structured_content: dict[str, Any] | None = wire_field(default=None, is_json=True)
 
     @property
     def text(self) -> str:

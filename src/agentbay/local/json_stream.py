@@ -12,8 +12,11 @@ import json
 from collections.abc import Iterable, Iterator
 
 LARGE_CHARACTERS = 1 << 18  # from which on a value is encoded in pieces
+_SMALL_PART_CHARACTERS = 1 << 10  # a part of a value that is encoded by one call, which is ten times as fast
 _PIECE_CHARACTERS = 1 << 16  # about a fifth of a millisecond
 _BASE64_PIECE_BYTES = 3 << 14  # a multiple of 3, so that the pieces add up
+
+Bytes = bytes | bytearray | memoryview  # large contents are passed on without a copy
 
 
 class TextSource:  # no Protocol: `isinstance` with one takes 0.2 ms for each answer
@@ -27,7 +30,7 @@ class TextSource:  # no Protocol: `isinstance` with one takes 0.2 ms for each an
 class DecodedText(TextSource):
     """The text of bytes: UTF-8, with a replacement character for each invalid sequence."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Bytes) -> None:
         self._data = data
 
     def text_pieces(self) -> Iterator[str]:
@@ -41,7 +44,7 @@ class DecodedText(TextSource):
 class Base64Text(TextSource):
     """The Base64 form of bytes."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Bytes) -> None:
         self._data = data
 
     def text_pieces(self) -> Iterator[str]:
@@ -62,14 +65,19 @@ class JsonText(TextSource):
         return encode_pieces(self._value)
 
 
-def decoded_text(data: bytes) -> str | DecodedText:
+def decoded_text(data: Bytes) -> str | DecodedText:
     """Return bytes as a text, or as a text's source if large."""
-    return data.decode("utf-8", "replace") if len(data) < LARGE_CHARACTERS else DecodedText(data)
+    return bytes(data).decode("utf-8", "replace") if len(data) < LARGE_CHARACTERS else DecodedText(data)
 
 
-def base64_text(data: bytes) -> str | Base64Text:
+def base64_text(data: Bytes) -> str | Base64Text:
     """Return bytes in Base64, as a text or as its source if large."""
     return base64.b64encode(data).decode("ascii") if len(data) < LARGE_CHARACTERS else Base64Text(data)
+
+
+def dump_json(value: object) -> str | JsonText:
+    """Return a value's JSON as a text, or as its source if large."""
+    return JsonText(value) if is_large(value) else json.dumps(value, ensure_ascii=False)
 
 
 def is_large(value: object) -> bool:
@@ -113,6 +121,8 @@ def _encode_parts(value: object) -> Iterator[str]:
         yield from _encode_text(value[i : i + _PIECE_CHARACTERS] for i in range(0, len(value), _PIECE_CHARACTERS))
     elif isinstance(value, TextSource):
         yield from _encode_text(value.text_pieces())
+    elif isinstance(value, str) or _remaining(value, _SMALL_PART_CHARACTERS) >= 0:
+        yield _dump(value)
     elif isinstance(value, dict):
         yield "{"
         for number, (key, item) in enumerate(value.items()):

@@ -18,6 +18,7 @@ from agentbay.local.options import LOOPBACK_HOSTS, Options, missing_packages_mes
 from agentbay.local.sandbox.service.capability_probe import describe_exposure
 from agentbay.local.sandbox.service.manager import SandboxError, SandboxManager
 from agentbay.local.state_dir import StateDirectory
+from agentbay.local.worker_thread import SWITCH_INTERVAL_SECONDS
 
 _MIN_KEY_CHARACTERS = 16  # of a key that its user has chosen
 _OPEN_FILES = 1 << 16  # that the runtime may have if the hard limit allows it
@@ -35,6 +36,7 @@ def run(options: Options, key: str, *, parent_pipe: int | None = None) -> int:
     logs.configure_logging(options.log_level, options.log_format)
     _raise_open_files_limit()
     _ignore_relative_homes()
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     if message := missing_packages_message():
         _print_error(message)
         return 1

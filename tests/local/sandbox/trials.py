@@ -44,7 +44,9 @@ LEFT_OUT = {
     # not just left alone: the change of uid has made root's sandboxes undumpable before
     "network": "from agentbay.local.sandbox.shared import landlock; landlock.block_abstract_sockets = bool; ",
     "dumpable": "from agentbay.local.sandbox.shared import syscalls as s; real = s.prctl; "
-    "s.prctl = lambda option, value: real(option, 1 if option == s.PR_SET_DUMPABLE else value); ",
+    "s.prctl = lambda option, value: real(option, 1 if option == s.PR_SET_DUMPABLE else value); "
+    # capabilities of process 1, which sandboxed code lacks, protect it too
+    "from agentbay.local.sandbox.zygote import namespaces as n; n.has_operations_user = bool; ",
 }
 EXTRA = {"reboot": (169, 142), "clone": (56, 220), "swapon": (167, 224)}
 

@@ -85,4 +85,4 @@ class BackgroundCommands:
         path, offset = f"{entry.output_directory}/{file['name']}", max(0, file["size"] - _TAIL_BYTES)
         with self._session.using(counts_as_activity=False) as sandbox:
             _, data = await sandbox.run_file_operation(ReadFile(path, offset, _TAIL_BYTES))
-        return data
+        return bytes(data)

@@ -47,11 +47,11 @@ async def download(session: Session, path: str) -> Response:
     return Response(200, b"", "application/octet-stream", headers, stream, length=reply.size)
 
 
-async def _pieces(session: Session, path: str, size: int, piece: bytes) -> AsyncGenerator[bytes, None]:
+async def _pieces(session: Session, path: str, size: int, piece: bytearray) -> AsyncGenerator[bytes, None]:
     # If the file becomes shorter meanwhile, the answer has less than its Content-Length, which the browser notices.
     done = 0
     while piece := piece[: size - done]:
-        yield piece
+        yield bytes(piece)
         done += len(piece)
         if done < size:
             _, piece = await _call_file_operation(session, ReadFile(path, done, _PIECE_BYTES))
@@ -66,7 +66,7 @@ def _check_path(path: str) -> str:
     return normal
 
 
-async def _call_file_operation(session: Session, request: FileRequest[ReplyT]) -> tuple[ReplyT, bytes]:
+async def _call_file_operation(session: Session, request: FileRequest[ReplyT]) -> tuple[ReplyT, bytearray]:
     try:
         with session.using(counts_as_activity=False) as sandbox:
             return await sandbox.run_file_operation(request)

@@ -177,7 +177,7 @@ class Dashboard:
         if not login.can_view(session_id):
             raise PermissionDeniedError("You may see one session, not this.", 403, code="Forbidden")
         request.mark_authenticated()
-        path = _parse_path(await read_body(receive, _MAX_BODY_BYTES))
+        path = _parse_path(bytes(await read_body(receive, _MAX_BODY_BYTES)))
         if not session_id:
             return self._stream_response(AllSessionsSource(self._overview), receive)
         session = self._runtime.sessions.find(session_id)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Collection
 from typing import Any, NamedTuple, TypeAlias
 
+from agentbay.local.kernels.connection import MAX_FRAME_VALUES
 from agentbay.local.kernels.execution_output import Display, ExecutionOutput
+from agentbay.local.large_json import load_json
 from agentbay.local.sessions.hub import WebSocketRequest
+from agentbay.local.worker_thread import run_by_size
 
 _FRAME_OVERHEAD_BYTES = 4096  # of a frame, beside the result itself
 _MAX_UNSENT_BYTES = 16 << 20  # of displays, before those are dropped that others have replaced since
@@ -87,7 +89,8 @@ class StreamingOutput(ExecutionOutput):
             case _Text(stream, text):
                 await request.send_event(stream, chunk=text)
             case _Shown(display, replaces):
-                facts: dict[str, Any] = {"result": self._fit_into_frame(json.loads(display.json))}
+                result = await run_by_size(len(display.json), self._fit_into_frame, display)
+                facts: dict[str, Any] = {"result": result}
                 if self._with_updates and display.id is not None:
                     facts |= {"display": display.id, "update": replaces}
                 await request.send_event("result", **facts)
@@ -103,14 +106,13 @@ class StreamingOutput(ExecutionOutput):
             self._compact_above = max(_MAX_UNSENT_BYTES, 2 * self._unsent_bytes)
         self._wakeup.set()
 
-    def _fit_into_frame(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _fit_into_frame(self, display: Display) -> dict[str, Any]:
         # Clients look for the forms of a result in two places. They stand in both if that fits into a frame.
-        main = {"isMainResult": item["isMainResult"]}
-        mime = {key: value for key, value in item.items() if key != "isMainResult"}
-        size = len(json.dumps(mime))
-        if size > self._max_result_bytes:
-            return {**main, "mime": {"text/plain": f"[left out: {size} bytes are more than a frame may have]"}}
-        return {**main, **mime, "mime": mime} if 2 * size <= self._max_result_bytes else {**main, "mime": mime}
+        mime: dict[str, Any] = load_json(display.json, MAX_FRAME_VALUES)
+        main = {"isMainResult": mime.pop("isMainResult")}
+        if display.size > self._max_result_bytes:
+            return {**main, "mime": {"text/plain": f"[left out: {display.size} bytes are more than a frame may have]"}}
+        return {**main, **mime, "mime": mime} if 2 * display.size <= self._max_result_bytes else {**main, "mime": mime}
 
 
 def _size(event: _Event) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -25,14 +24,17 @@ from agentbay._wire.tools import (
 )
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
-from agentbay.local.json_stream import base64_text, decoded_text
+from agentbay.local.json_stream import DecodedText, base64_text, decoded_text, dump_json, encode_pieces
+from agentbay.local.large_json import decode_utf8, encode_utf8
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 from agentbay.local.sandbox.shared import file_protocol as operations
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.watching.file_changes import take_snapshot
+from agentbay.local.worker_thread import run_by_size
 
 _MAX_READ_BYTES = 256 << 20  # of one answer, which is held in memory several times over
 _MAX_CHARACTER_BYTES = 4  # bytes of UTF-8
+_ENTRY_BYTES = 200  # about what an entry of a directory takes in its listing
 _SUCCESS_TEXT = "True"
 _PATH_FIELDS = ("path", "source", "destination", "pattern", "exclude_patterns")
 
@@ -75,27 +77,27 @@ async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
             "tool offset and length, or copy the file: with pull, download_file or a command"
         )
     if tool.format == "binary":
-        return text_result(base64_text(data[:length]))
+        return text_result(base64_text(memoryview(data)[:length]))
     return text_result(decoded_text(_whole_characters(data, length, inside=tool.offset > 0)))
 
 
-def decode_whole_characters(data: bytes, length: int, *, inside: bool) -> str:
+def decode_whole_characters(data: bytes | bytearray, length: int, *, inside: bool) -> str:
     """Decode the characters that begin in the first `length` bytes of data.
 
     Args:
         data: Up to 3 bytes longer than `length`, for the rest of the last character.
         inside: The data may begin within a character.
     """
-    return _whole_characters(data, length, inside=inside).decode("utf-8", "replace")
+    return bytes(_whole_characters(data, length, inside=inside)).decode("utf-8", "replace")
 
 
-def _whole_characters(data: bytes, length: int, *, inside: bool) -> bytes:
+def _whole_characters(data: bytes | bytearray, length: int, *, inside: bool) -> memoryview:
     start, end = 0, min(length, len(data))
     while inside and start < min(len(data), _MAX_CHARACTER_BYTES - 1) and _is_continuation_byte(data[start]):
         start += 1
     while end < min(len(data), length + _MAX_CHARACTER_BYTES - 1) and _is_continuation_byte(data[end]):
         end += 1
-    return data[start : max(start, end)]
+    return memoryview(data)[start : max(start, end)]
 
 
 def _is_continuation_byte(byte: int) -> bool:
@@ -107,9 +109,8 @@ def _is_continuation_byte(byte: int) -> bool:
 async def write_file(sandbox: Sandbox, tool: WriteFile) -> ToolReply:
     if tool.mode not in ("overwrite", "append"):
         return error_result(f"Invalid write mode: {tool.mode}. Must be 'overwrite' or 'append'.")
-    await sandbox.run_file_operation(
-        operations.WriteFile(tool.path, append=tool.mode == "append"), input=tool.content.encode()
-    )
+    content = await run_by_size(len(tool.content), encode_utf8, tool.content)
+    await sandbox.run_file_operation(operations.WriteFile(tool.path, append=tool.mode == "append"), input=content)
     return text_result(_SUCCESS_TEXT)
 
 
@@ -118,7 +119,10 @@ async def write_file(sandbox: Sandbox, tool: WriteFile) -> ToolReply:
 async def list_directory(sandbox: Sandbox, tool: ListDirectory) -> ToolReply:
     """List a directory, with names whole only in the structured part."""
     reply, _ = await sandbox.run_file_operation(operations.ListDirectory(tool.path))
-    entries = reply.entries
+    return await run_by_size(len(reply.entries) * _ENTRY_BYTES, _listing, reply.entries)
+
+
+def _listing(entries: list[operations.EntryStatus]) -> ToolReply:
     lines = [f"{'[DIR]' if entry['is_directory'] else '[FILE]'} {entry['name']}" for entry in entries]
     structured = [
         {"name": entry["name"], "isDirectory": entry["is_directory"], "size": entry["size"]} for entry in entries
@@ -192,7 +196,8 @@ async def edit_file(sandbox: Sandbox, tool: EditFile) -> ToolReply:
     edits = [(edit.old_text, edit.new_text) for edit in tool.edits]
     if not all(old for old, _ in edits):
         return error_result("oldText must not be empty")
-    payload = json.dumps(edits).encode()
+    size = sum(len(old) + len(new) for old, new in edits)
+    payload = await run_by_size(size, _edit_payload, edits)
     request = operations.EditFile(tool.path, tool.dry_run)
     try:
         reply, _ = await sandbox.run_file_operation(request, input=payload)
@@ -203,6 +208,10 @@ async def edit_file(sandbox: Sandbox, tool: EditFile) -> ToolReply:
         request = operations.EditFile(tool.path, tool.dry_run, await sandbox.watchdog.measure_room())
         reply, _ = await sandbox.run_file_operation(request, input=payload)
     return text_result(reply.diff or _SUCCESS_TEXT, {"diff": reply.diff})
+
+
+def _edit_payload(edits: list[tuple[str, str]]) -> bytes:
+    return b"".join(piece.encode("utf-8", "backslashreplace") for piece in encode_pieces(edits))
 
 
 @tool_handler(ReadMultipleFiles)
@@ -222,16 +231,21 @@ async def read_multiple_files(sandbox: Sandbox, tool: ReadMultipleFiles) -> Tool
         left -= len(data)
         if left < 0:
             return error_result(f"The files are more than {_MAX_READ_BYTES >> 20} MiB together; read them one by one")
-        texts.append(f"{path}:\n{data.decode('utf-8', 'replace')}\n")
-        files.append({"path": path, **_content(data)})
-    return text_result("\n---\n".join(texts), {"files": files})
+        text, content = await run_by_size(len(data), _decode_file, data)
+        texts.append(f"{path}:\n{text}\n")
+        files.append({"path": path, **content})
+    text = await run_by_size(_MAX_READ_BYTES - left, "\n---\n".join, texts)
+    return text_result(text, {"files": files})
 
 
-def _content(data: bytes) -> dict[str, str]:
+def _decode_file(data: bytearray) -> tuple[str, dict[str, str]]:
+    """Return a file's text with replacement characters, and its strict content or error."""
     try:
-        return {"content": data.decode()}
+        text = decode_utf8(data)
+        return text, {"content": text}
     except UnicodeDecodeError as error:
-        return {"error": f"The file is not UTF-8 text: it has the byte {data[error.start]:#04x} at {error.start}"}
+        reason = f"The file is not UTF-8 text: it has the byte {data[error.start]:#04x} at {error.start}"
+        return "".join(DecodedText(data).text_pieces()), {"error": reason}
 
 
 @tool_handler(GetFileChange)
@@ -240,6 +254,6 @@ async def get_file_change(session: Session, tool: GetFileChange) -> ToolReply:
     async def compare(sandbox: Sandbox, tool: GetFileChange) -> ToolReply:
         take = functools.partial(take_snapshot, sandbox)
         changes = await session.file_changes.changes_since_last_call(take, tool.path)
-        return text_result(json.dumps(changes, ensure_ascii=False))
+        return text_result(dump_json(changes))
 
     return await compare(session, tool)

@@ -40,15 +40,9 @@ async def env_init(session: Session, tool: OssEnvInit) -> ToolReply:
 
 @tool_handler(OssUploadAnonymous)
 async def upload_anonymous(session: Session, tool: OssUploadAnonymous) -> ToolReply:
-    from agentbay.local.outbound.fetch import stream_request
-
     try:
         with session.using() as sandbox:
-            size = await _size(sandbox, tool.path)
-            async with aclosing(_blocks(sandbox, tool.path, size)) as blocks:
-                headers = {"Content-Length": str(size)}
-                async with stream_request("PUT", tool.url, headers, blocks) as response:
-                    await _check_status(response)
+            await _send(sandbox, tool.path, tool.url)
     except (destinations.TransferFailed, FileOperationFailed, ValueError) as error:
         return _transfer_error("Upload", error)
     return text_result(_UPLOADED)
@@ -56,14 +50,10 @@ async def upload_anonymous(session: Session, tool: OssUploadAnonymous) -> ToolRe
 
 @tool_handler(OssDownloadAnonymous)
 async def download_anonymous(session: Session, tool: OssDownloadAnonymous) -> ToolReply:
-    from agentbay.local.outbound.fetch import stream_request
-
     try:
         check_no_nul(tool.path)
         with session.using() as sandbox:
-            async with stream_request("GET", tool.url, {}) as response:
-                await _check_status(response)
-                await _write_atomically(sandbox, tool.path, response.aiter_stream())
+            await _receive(sandbox, tool.path, tool.url)
     except (destinations.TransferFailed, FileOperationFailed, ValueError) as error:
         return _transfer_error("Download", error)
     return text_result(_DOWNLOADED)
@@ -74,9 +64,8 @@ async def upload(session: Session, tool: OssUpload) -> ToolReply:
     try:
         storage = _require_storage(session)
         with session.using() as sandbox:
-            size = await _size(sandbox, tool.path)
-            async with aclosing(_blocks(sandbox, tool.path, size)) as blocks:
-                await storage.put(tool.bucket, tool.object, blocks)
+            url = await storage.sign("PUT", tool.bucket, tool.object)
+            await _send(sandbox, tool.path, url, allowed_as=storage.host)
     except (destinations.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
         return _transfer_error("Upload", error)
     return text_result(_UPLOADED)
@@ -86,12 +75,31 @@ async def upload(session: Session, tool: OssUpload) -> ToolReply:
 async def download(session: Session, tool: OssDownload) -> ToolReply:
     try:
         check_no_nul(tool.path)
+        storage = _require_storage(session)
         with session.using() as sandbox:
-            async with aclosing(_require_storage(session).get(tool.bucket, tool.object)) as blocks:
-                await _write_atomically(sandbox, tool.path, blocks)
+            url = await storage.sign("GET", tool.bucket, tool.object)
+            await _receive(sandbox, tool.path, url, allowed_as=storage.host)
     except (destinations.TransferFailed, ObstoreMissing, FileOperationFailed, ValueError) as error:
         return _transfer_error("Download", error)
     return text_result(_DOWNLOADED)
+
+
+async def _send(sandbox: Sandbox, path: str, url: str, *, allowed_as: str = "") -> None:
+    from agentbay.local.outbound.fetch import stream_request
+
+    size = await _size(sandbox, path)
+    async with aclosing(_blocks(sandbox, path, size)) as blocks:
+        headers = {"Content-Length": str(size)}
+        async with stream_request("PUT", url, headers, blocks, allowed_as=allowed_as) as response:
+            await _check_status(response)
+
+
+async def _receive(sandbox: Sandbox, path: str, url: str, *, allowed_as: str = "") -> None:
+    from agentbay.local.outbound.fetch import stream_request
+
+    async with stream_request("GET", url, {}, allowed_as=allowed_as) as response:
+        await _check_status(response)
+        await _write_atomically(sandbox, path, response.aiter_stream())
 
 
 def _require_storage(session: Session) -> OssClient:
@@ -115,7 +123,7 @@ async def _blocks(sandbox: Sandbox, path: str, size: int) -> AsyncGenerator[byte
         if not block:
             raise destinations.TransferFailed(f"{path} became shorter while it was sent")
         sent += len(block)
-        yield block
+        yield bytes(block)
 
 
 async def _write_atomically(sandbox: Sandbox, path: str, blocks: AsyncIterator[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from agentbay._wire.tools import Shell, ToolReply
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
-from agentbay.local.json_stream import DecodedText, JsonText, decoded_text, is_large
+from agentbay.local.json_stream import DecodedText, decoded_text, dump_json
 from agentbay.local.sandbox.service.manager import Completed
 from agentbay.local.sandbox.service.shell_script import shell_arguments
 from agentbay.local.sessions.session import Session
@@ -41,7 +40,7 @@ async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed
                 argv, cwd=tool.cwd, env=env, script=script, timeout=limit, follow=entry.set_output_source
             )
         late = f"timed out after {tool.timeout_ms} ms" if completed.timed_out else ""
-        entry.set_output_source(lambda _: (completed.stdout, completed.stderr))
+        entry.set_output_source(lambda size: (bytes(completed.stdout[-size:]), bytes(completed.stderr[-size:])))
         entry.set_result(exit_code=completed.exit_code, note=late)
     return completed
 
@@ -54,7 +53,7 @@ def _exit_result(completed: Completed, refused_hosts: list[str]) -> ToolReply:
     if refused_hosts:
         # Programs such as curl and pip do not show what the proxy answers, so the client cannot read it there.
         structured["refusedHosts"] = refused_hosts
-    return text_result(_dump(body), structured or None, is_error=completed.exit_code != 0)
+    return text_result(dump_json(body), structured or None, is_error=completed.exit_code != 0)
 
 
 def _timeout_result(completed: Completed, limit: int) -> ToolReply:
@@ -63,12 +62,8 @@ def _timeout_result(completed: Completed, limit: int) -> ToolReply:
     structured: dict[str, Any] = {**_output(completed), "timedOut": True}
     if completed.truncated:
         structured["truncated"] = True
-    return text_result(_dump(body), structured, is_error=True)
+    return text_result(dump_json(body), structured, is_error=True)
 
 
 def _output(completed: Completed) -> dict[str, str | DecodedText]:
     return {"stdout": decoded_text(completed.stdout), "stderr": decoded_text(completed.stderr)}
-
-
-def _dump(body: dict[str, Any]) -> str | JsonText:
-    return JsonText(body) if is_large(body) else json.dumps(body, ensure_ascii=False)

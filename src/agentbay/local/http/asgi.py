@@ -11,6 +11,7 @@ from typing import Any
 
 from agentbay.local import json_stream
 from agentbay.local.api_errors import invalid_request, request_timeout
+from agentbay.local.worker_thread import run_in_worker
 
 MARK_AUTHENTICATED = "agentbay.mark_authenticated"  # in the state of the scope
 # A body may take this long at least, and more if it comes at this rate: slow bodies would hold connections for ever.
@@ -94,9 +95,9 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 async def _encode_large(value: object) -> AsyncGenerator[bytes, None]:
-    for piece in json_stream.encode_pieces(value):
+    pieces = json_stream.encode_pieces(value)
+    while (piece := await run_in_worker(next, pieces, None)) is not None:
         yield piece.encode("utf-8", "backslashreplace")
-        await asyncio.sleep(0)  # let other sessions be served
 
 
 def parse_request(scope: Scope) -> Request:
@@ -115,7 +116,7 @@ def parse_request(scope: Scope) -> Request:
     return Request(scope["method"], scope["path"], query, headers, local_address, mark_authenticated)
 
 
-async def read_body(receive: Receive, limit: int, on_chunk: Callable[[bytearray], object] = _do_nothing) -> bytes:
+async def read_body(receive: Receive, limit: int, on_chunk: Callable[[bytearray], object] = _do_nothing) -> bytearray:
     """Read the whole body.
 
     Args:
@@ -149,7 +150,7 @@ async def read_body(receive: Receive, limit: int, on_chunk: Callable[[bytearray]
         more = message.get("more_body", False)
     if size > limit:
         raise BodyTooLarge
-    return bytes(body)
+    return body
 
 
 async def cancel_on_disconnect(work: Coroutine[Any, Any, Response], receive: Receive) -> Response:

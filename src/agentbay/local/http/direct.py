@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from agentbay._wire.converter import MalformedError, structure, unstructure
 from agentbay._wire.tools import DirectToolCall
 from agentbay.errors import AuthenticationError, SessionNotFoundError
@@ -11,10 +9,12 @@ from agentbay.local.api_errors import invalid_request, session_not_found
 from agentbay.local.handlers.catalogue import call_tool
 from agentbay.local.http.asgi import Request, Response, json_response
 from agentbay.local.ids import is_same_secret
+from agentbay.local.large_json import load_json
 from agentbay.local.runtime import Runtime
+from agentbay.local.worker_thread import run_by_size
 
 
-async def call_tool_directly(runtime: Runtime, session_id: str, request: Request, body: bytes) -> Response:
+async def call_tool_directly(runtime: Runtime, session_id: str, request: Request, body: bytearray) -> Response:
     """Call a tool of a session for a client that shows the session's token.
 
     Raises:
@@ -26,7 +26,7 @@ async def call_tool_directly(runtime: Runtime, session_id: str, request: Request
     if not has_session_token(runtime, session_id, request):
         raise AuthenticationError("The X-Access-Token is not this session's.", 401, code="InvalidAccessToken")
     request.mark_authenticated()
-    call = _parse_tool_call(request, body)
+    call = await run_by_size(len(body), _parse_tool_call, request, body)
     reply = await call_tool(session, call.tool, call.args)
     return json_response({"data": {"result": unstructure(reply)}})
 
@@ -41,12 +41,12 @@ def has_session_token(runtime: Runtime, session_id: str, request: Request) -> bo
     return is_same_secret(request.headers.get("x-access-token", ""), session.token.encode())
 
 
-def _parse_tool_call(request: Request, body: bytes) -> DirectToolCall:
+def _parse_tool_call(request: Request, body: bytearray) -> DirectToolCall:
     # Against CSRF: a page of another site can post a form or plain text, but JSON only after a CORS preflight request.
     if request.content_type != "application/json":
         raise invalid_request("The body must be JSON (application/json).", "InvalidContentType")
     try:
-        call: DirectToolCall = structure(json.loads(body), DirectToolCall, path="body")
+        call: DirectToolCall = structure(load_json(body), DirectToolCall, path="body")
     except (MalformedError, ValueError, RecursionError) as error:
         raise invalid_request(f"The body cannot be read: {error}.") from error
     return call

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 from agentbay._wire.converter import MalformedError
 from agentbay._wire.form import read_fields
@@ -18,15 +18,16 @@ from agentbay.local.handlers.links import invalid_port
 from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http import envelope
 from agentbay.local.http.asgi import Request, Response
+from agentbay.local.http.form import read_form
 from agentbay.local.http.origin_check import OriginCheck
+from agentbay.local.large_json import load_json
 from agentbay.local.runtime import Runtime
+from agentbay.local.worker_thread import run_by_size
 
 _logger = logging.getLogger(__name__)
 
 # The & must follow, because the beginning of a body can end within the key, and half a key is not valid.
 _AUTHORIZATION = re.compile(r"(?:^|&)Authorization=([^&]*)&")
-# A body of 64 MiB could hold millions of empty fields, each of them a pair of Python objects.
-_MAX_FORM_FIELDS = 1000
 _FORM_CONTENT_TYPE = "application/x-www-form-urlencoded"
 
 
@@ -35,7 +36,7 @@ async def call_action(
     registry: HandlerRegistry,
     origin_check: OriginCheck,
     request: Request,
-    body: bytes,
+    body: bytearray,
     request_id: str,
 ) -> Response:
     """Do the action that a request names.
@@ -43,7 +44,7 @@ async def call_action(
     Raises:
         AgentBayError: The request is refused, or the action failed.
     """
-    fields = _fields(request, body)
+    fields = await run_by_size(len(body), _fields, request, body)
     if not origin_check.has_valid_key(fields.get("Authorization", "")):
         raise not_logged_in()
     request.mark_authenticated()
@@ -51,7 +52,8 @@ async def call_action(
     if (handler := registry.actions.get(name)) is None:
         raise unknown_action(name)
     _logger.debug("request=%s action=%s", request_id, name)
-    result = await handler.run(runtime, _parse_action(handler.action, fields))
+    action = await run_by_size(len(body), _parse_action, handler.action, fields)
+    result = await handler.run(runtime, action)
     response = envelope.success_response(handler.action.spec, result, request_id)
     # A client that has disconnected never learns the id, so nobody would delete the session.
     if isinstance(result, CreatedSessionData):
@@ -65,23 +67,19 @@ def find_authorization(request: Request, beginning_of_body: bytes) -> list[str]:
     return [unquote_plus(value) for text in texts for value in _AUTHORIZATION.findall(text)]
 
 
-def _fields(request: Request, body: bytes) -> dict[str, str]:
+def _fields(request: Request, body: bytearray) -> dict[str, str]:
     # Query and form are merged, since clients differ in which field they put where.
     if body and request.content_type not in ("", _FORM_CONTENT_TYPE):
         raise invalid_request(f"The body must be a form ({_FORM_CONTENT_TYPE}).", "InvalidContentType")
     try:
-        return {
-            name: value
-            for text in (request.query, body.decode("ascii"))
-            for name, value in parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FORM_FIELDS)
-        }
+        return dict([*read_form(request.query.encode("latin-1")), *read_form(body)])
     except ValueError as error:
         raise invalid_request(f"The form cannot be read: {error}.") from error
 
 
 def _parse_action(cls: type[Action[Any]], fields: dict[str, str]) -> Action[Any]:
     try:
-        return read_fields(cls, fields)
+        return read_fields(cls, fields, load_json)
     except MalformedError as error:
         if error.field == "Port":
             raise invalid_port(fields["Port"]) from error

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import uvicorn
 
-from agentbay._wire.frames import MAX_FRAME_BYTES
+from agentbay._wire.frames import MAX_REQUEST_FRAME_BYTES
 from agentbay.local.http.connection_limits import AnonymousConnections, HttpProtocol
 from agentbay.local.options import Options
 
@@ -39,7 +39,7 @@ class WebServer(uvicorn.Server):
             ssl_certfile=options.tls_cert,
             ssl_keyfile=options.tls_key,
             ws=cast("type[asyncio.Protocol]", _websocket_protocol),
-            ws_max_size=MAX_FRAME_BYTES,
+            ws_max_size=MAX_REQUEST_FRAME_BYTES,
             ws_ping_interval=_PING_INTERVAL_SECONDS,
             ws_ping_timeout=_PING_INTERVAL_SECONDS,
             ws_per_message_deflate=False,

@@ -14,9 +14,11 @@ from agentbay.errors import AgentBayError, AuthenticationError
 from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http.asgi import Receive, Send
 from agentbay.local.ids import is_same_secret
+from agentbay.local.large_json import load_json
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.hub import WebSocketClient, WebSocketRequest
 from agentbay.local.sessions.session import Session
+from agentbay.local.worker_thread import run_by_size
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ _MAX_WAITING_REQUESTS, _MAX_WAITING_BYTES = 256, 16 << 20  # then nothing is rea
 # These have no answer that could refuse; the kernel keeps them until the programs run again.
 _ALLOWED_WHILE_PAUSED = frozenset({"pty.input", "pty.resize"})
 _PING = {"type": "ping"}  # the heartbeat of clients in other languages
+_MAX_PING_CHARACTERS = 100
 
 
 def authorize_websocket(runtime: Runtime, session_id: str, headers: Mapping[str, str]) -> Session:
@@ -100,7 +103,7 @@ class _WebSocketConnection:
 
     async def _handle_frame(self, text: str | bytes) -> None:
         try:
-            frame = decode_frame(text)
+            frame = await run_by_size(len(text), decode_frame, text, load_json)
         except MalformedError as error:
             # Heartbeats return before touch(): as activity, they would keep the session of an idle client alive.
             if not _is_ping(text):
@@ -161,6 +164,6 @@ class _WebSocketConnection:
 
 def _is_ping(text: str | bytes) -> bool:
     try:
-        return bool(json.loads(text) == _PING)
+        return len(text) < _MAX_PING_CHARACTERS and bool(json.loads(text) == _PING)
     except (ValueError, RecursionError):
         return False

@@ -34,24 +34,24 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import socket
 from collections.abc import Callable
 from typing import Any, cast
 
 from agentbay.local.kernels.byte_budget import ByteBudget
+from agentbay.local.kernels.execution_output import EncodedData
+from agentbay.local.large_json import TooManyValuesError, load_json
+from agentbay.local.worker_thread import LARGE_BYTES, run_in_worker
 
 MAX_FRAME_BYTES = 32 << 20
 _ABSURD_FRAME_BYTES = 256 << 20  # no kernel sends that: what looks like a length is none
 _SMALL_FRAME_BYTES = 1 << 16  # accepted in any case, so that an execution whose budget is used up can still end
-_UNCHECKED_FRAME_BYTES = 1 << 20  # parsed without a look at its structure
-_MAX_CONTAINERS, _MAX_ITEMS, _MAX_STRINGS = 200_000, 2_000_000, 100_000  # in a large frame
+MAX_FRAME_VALUES = 2_000_000  # in a large frame
 _MAX_NESTING = 100  # levels
 _MAX_FRAMES_PER_TURN = 64  # then the event loop serves others
 _CHUNK_BYTES = 1 << 16
 _PIPE_CAPACITY_BYTES = 1 << 20  # no pipe holds more
 _STREAMS = ("stdout", "stderr")
-_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 FrameHandler = Callable[[dict[str, Any]], None]
 OutputHandler = Callable[[str, bytes], None]
@@ -60,10 +60,6 @@ SizeHandler = Callable[[int], None]
 
 class BadFrame(Exception):
     """What arrived from a kernel is no frame."""
-
-
-class _TooComplex(Exception):
-    """Parsing this frame would take too much time or memory."""
 
 
 class FrameProtocol(asyncio.Protocol):
@@ -89,7 +85,7 @@ class FrameProtocol(asyncio.Protocol):
         self._data = bytearray()
         self._size: int | None = None  # of the frame that is being received; None between frames
         self._reserved = self._skip = 0  # bytes of the budget, and bytes that are discarded
-        self._failed = False
+        self._failed = self._parsing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # by name: uvloop's transport is no subclass
@@ -104,18 +100,24 @@ class FrameProtocol(asyncio.Protocol):
             self._process()
 
     def _process(self) -> None:
-        if self._failed or self._transport is None:
+        if self._failed or self._parsing or self._transport is None:
             return
         try:
             for _ in range(_MAX_FRAMES_PER_TURN):
                 if not self._process_next():
-                    self._transport.resume_reading()
+                    self._pause_while_parsing(self._transport)
                     return
         except BadFrame:
             self._fail()
             return
         self._transport.pause_reading()  # back pressure: a flood of frames must not keep the loop from other sessions
         asyncio.get_running_loop().call_soon(self._process)
+
+    def _pause_while_parsing(self, transport: asyncio.Transport) -> None:
+        if self._parsing:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     def _fail(self) -> None:
         self._failed = True  # nothing that follows can be believed
@@ -124,7 +126,7 @@ class FrameProtocol(asyncio.Protocol):
         self._on_protocol_error()
 
     def _process_next(self) -> bool:
-        """Process one frame, or return False if more bytes are needed."""
+        """Process one frame, or return False if there is something to wait for."""
         if self._skip:
             skipped = min(self._skip, len(self._data))
             del self._data[:skipped]
@@ -137,13 +139,33 @@ class FrameProtocol(asyncio.Protocol):
         size, self._size = self._size, None
         body = bytes(memoryview(self._data)[:size])
         del self._data[:size]
+        if size <= LARGE_BYTES:
+            self._deliver(size, _parse(body))
+        else:
+            self._parsing = True
+            parsing = asyncio.ensure_future(run_in_worker(_parse_large, body))
+            parsing.add_done_callback(lambda done: self._on_parsed(size, done))
+        return not self._parsing
+
+    def _on_parsed(self, size: int, parsing: asyncio.Future[dict[str, Any] | None]) -> None:
+        self._parsing = False
+        if self._failed or parsing.cancelled():
+            return
         try:
-            self._on_frame(_parse(body))
-        except _TooComplex:
-            self._on_left_out(size)
+            self._deliver(size, parsing.result())
+        except BadFrame:
+            self._fail()
+        else:
+            self._process()
+
+    def _deliver(self, size: int, frame: dict[str, Any] | None) -> None:
+        try:
+            if frame is None:
+                self._on_left_out(size)
+            else:
+                self._on_frame(frame)
         finally:
             self._release()
-        return True
 
     def _read_size(self) -> bool:
         if len(self._data) < 4:
@@ -258,35 +280,28 @@ class KernelConnection:
         os.close(fd)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    if len(body) > _UNCHECKED_FRAME_BYTES:
-        _check_structure(body)
+def _parse_large(body: bytes) -> dict[str, Any] | None:
+    """Parse a frame in the worker thread, and encode what it displays."""
     try:
-        value = json.loads(body)
-    except RecursionError as error:
-        raise _TooComplex from error
+        frame = _parse(body)
+    except BadFrame:
+        return {}  # has no event, and so is refused; an exception would keep alive what has been parsed
+    if frame and isinstance(data := frame.get("data"), dict):
+        frame["data"] = EncodedData(data)
+    return frame
+
+
+def _parse(body: bytes) -> dict[str, Any] | None:
+    """Parse a frame, or return None if it is too complex."""
+    try:
+        value = load_json(body, MAX_FRAME_VALUES)
+    except (TooManyValuesError, RecursionError):
+        return None
     except ValueError as error:
         raise BadFrame from error
     if not isinstance(value, dict):
         raise BadFrame
-    if _is_nested_deeper(value, _MAX_NESTING):
-        raise _TooComplex
-    return value
-
-
-def _check_structure(body: bytes) -> None:
-    """Raise _TooComplex for JSON of very many parts.
-
-    Parsed, `[[],[],...]` takes 20 times its size in memory, and seconds.
-    """
-    if _has_few_parts(body):
-        return
-    if body.count(b'"') > 2 * _MAX_STRINGS or not _has_few_parts(_JSON_STRING.sub(b"", body)):
-        raise _TooComplex
-
-
-def _has_few_parts(body: bytes) -> bool:
-    return body.count(b"[") + body.count(b"{") <= _MAX_CONTAINERS and body.count(b",") <= _MAX_ITEMS
+    return None if _is_nested_deeper(value, _MAX_NESTING) else value
 
 
 def _is_nested_deeper(value: Any, levels: int) -> bool:

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from agentbay.local.json_stream import JsonText, dump_json, encode_pieces
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.tail import last_pieces
 
@@ -64,6 +65,21 @@ class StreamBuffer:
         if text:
             self.parts.append(text)
         return text
+
+
+class EncodedData(dict[str, Any]):
+    """Large displayed content by MIME type, with its JSON.
+
+    Attributes:
+        json: The JSON object without its last bracket.
+        size: Its bytes in UTF-8.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        pieces = [piece.encode("utf-8", "replace") for piece in encode_pieces(data)]
+        self.size = sum(len(piece) for piece in pieces)
+        self.json = "".join(piece.decode() for piece in pieces)[:-1]
 
 
 @dataclass(slots=True, frozen=True)
@@ -157,9 +173,13 @@ class ExecutionOutput:
         if display is not None and len(display) > _MAX_DISPLAY_ID_CHARS:
             display = None
         self._clear_if_pending()
-        text = json.dumps({**data, "isMainResult": main}, ensure_ascii=False)
+        if isinstance(data, EncodedData):
+            text, size = f'{data.json},"isMainResult":{json.dumps(main)}}}', data.size
+        else:
+            encoded = json.dumps({**data, "isMainResult": main}, ensure_ascii=False).encode("utf-8", "replace")
+            text, size = encoded.decode(), len(encoded)
         plain = data.get("text/plain")
-        new = Display(display, text, None if plain is None else str(plain), len(text.encode("utf-8", "replace")))
+        new = Display(display, text, None if plain is None else str(plain), size)
         self._show(new, main=main, update=update)
 
     def add_left_out(self, size: int) -> None:
@@ -184,9 +204,9 @@ class ExecutionOutput:
         """
         earlier = self._error["traceback"] if self._error else ""
         self._error = {
-            "name": name[:_MAX_ERROR_NAME_CHARS],
-            "value": _shorten(value),
-            "traceback": _shorten(earlier + traceback),
+            "name": _without_surrogates(name[:_MAX_ERROR_NAME_CHARS]),
+            "value": _without_surrogates(_shorten(value)),
+            "traceback": _without_surrogates(_shorten(earlier + traceback)),
         }
 
     def finish(self, count: int | None) -> None:
@@ -245,7 +265,7 @@ class ExecutionOutput:
         stderr = [*_joined(self._streams["stderr"]), *self._traceback()]
         return "\n".join(text.rstrip("\n") for text in stdout), "\n".join(stderr)
 
-    def to_json(self, trace_id: str) -> str:
+    def to_json(self, trace_id: str) -> str | JsonText:
         """Return the answer, with the traceback in `stderr`."""
         body: dict[str, Any] = {
             "result": [display.json for display in self._displays],
@@ -257,13 +277,13 @@ class ExecutionOutput:
         }
         if self._execution_count is not None:
             body["execution_count"] = self._execution_count
-        return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace").decode()
+        return dump_json(body)
 
     def structured(self) -> dict[str, Any] | None:
         """Return the facts for which the answer's text has no field."""
         facts: dict[str, Any] = {"truncated": True} if self.truncated else {}
         if self._error is not None:
-            facts["error"] = {name: text.encode("utf-8", "replace").decode() for name, text in self._error.items()}
+            facts["error"] = self._error
         return facts | ({"timedOut": True} if self.timed_out else {}) or None
 
     def _traceback(self) -> list[str]:
@@ -303,6 +323,10 @@ class ExecutionOutput:
 
 def _joined(stream: StreamBuffer) -> list[str]:
     return ["".join(stream.parts)] if stream.parts else []
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _shorten(text: str) -> str:

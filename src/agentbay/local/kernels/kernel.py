@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +13,13 @@ from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.connection import BadFrame, KernelConnection
 from agentbay.local.kernels.execution_output import ExecutionOutput
 from agentbay.local.sandbox.service.manager import Sandbox, SandboxGone
+from agentbay.local.worker_thread import run_by_size
 
 _INTERRUPT_GRACE_SECONDS = 3.0  # between the interrupt of code whose time is up and the kill of its kernel
 _SANDBOX_EXIT_WAIT_SECONDS = 0.05  # between the exit of a kernel and the news that its sandbox has ended
 _START_TIMEOUT_SECONDS = 60.0
 _MAX_FAILURE_CHARS = 4000  # of the reason why a kernel could not start
+_PIECE_CHARACTERS = 1 << 16  # of code, encoded by one call
 _LATE_DISPLAYS_LIMIT_BYTES = 1 << 20  # kept of what is displayed while no code runs
 
 
@@ -82,12 +85,13 @@ class Kernel:
         Raises:
             SandboxGone: The sandbox ended first.
         """
+        code_json = await run_by_size(len(code), _encode_code, code)
         execution, kills = _Execution(output, self._loop), self._sandbox.watchdog.kill_counts()
         self.connection.read_pending_output()
         output.start(self._budget)
         output.begin_with(self._late)
         self._execution, self._late = execution, self._collect_late()
-        self._send_code(code, env)
+        self._send_code(code_json, env)
         # It may have ended before there was an execution for `_on_exit` to end.
         if not self.alive:
             execution.end(None)
@@ -113,14 +117,14 @@ class Kernel:
             output.set_error("KernelDied", f"{fate}; what was defined is lost, {outlook}")
         output.finish(count)
 
-    def _send_code(self, code: str, env: Mapping[str, str]) -> None:
+    def _send_code(self, code_json: bytes, env: Mapping[str, str]) -> None:
         """Send code with the variables that have changed.
 
         The others may have been changed by code, which must find them so.
         """
         changed = {name: value for name, value in env.items() if self._sent_environment.get(name) != value}
         self._sent_environment = dict(env)
-        self.connection.send({"code": code, "env": changed})
+        self.connection.send_bytes(b'{"code": %b, "env": %b}' % (code_json, json.dumps(changed).encode()))
 
     def interrupt(self) -> bool:
         """Interrupt the running code, or return False if none runs."""
@@ -273,6 +277,12 @@ class Kernel:
             if error is not None:
                 _fail_future(self._execution.ended, error)
             self._execution.end(None)
+
+
+def _encode_code(code: str) -> bytes:
+    # Escapes, since a lone surrogate has no other form and kernels without a JSON library expect no other characters.
+    pieces = (code[start : start + _PIECE_CHARACTERS] for start in range(0, len(code), _PIECE_CHARACTERS))
+    return b'"%b"' % b"".join(json.dumps(piece).encode()[1:-1] for piece in pieces)
 
 
 def _fail_future(future: asyncio.Future[Any], error: BaseException) -> None:

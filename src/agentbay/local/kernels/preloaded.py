@@ -51,7 +51,7 @@ class PreloadedModules(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return a spec of a hidden module, or None if there is none or it must be loaded anew."""
+        """Return the spec of a hidden module, or None."""
         top = _top_level(fullname)
         module = self._families.get(top, {}).get(fullname)
         if module is None or self._must_be_loaded_anew(top):

@@ -27,17 +27,17 @@ def allow_hosts(hosts: Iterable[str]) -> None:
     _allowed.update(hosts)
 
 
-async def resolve_destination(host: str, port: int, *, bucket: str = "") -> str:
+async def resolve_destination(name: str, port: int, allowed_as: str = "") -> str:
     """Return the address to connect to.
 
     Args:
-        host: As the user gave it, and as `allow_hosts` may have allowed it.
-        bucket: The subdomain of the host that is really connected to; "" for the host itself.
+        name: The host to connect to.
+        allowed_as: The host that `allow_hosts` may have allowed, if it is not this name, such as that of a bucket's.
 
     Raises:
         TransferFailed: The name cannot be resolved, or its address is not public.
     """
-    name = f"{bucket}.{host}" if bucket else host
+    host = allowed_as or name
     try:
         addresses = await resolve(name, port, public_only=not {host, f"{host}:{port}"} & _allowed)
     except OSError as error:

@@ -27,12 +27,15 @@ _TIMEOUTS = {
 class _PublicAddressBackend(httpcore.AsyncNetworkBackend):
     """Connects to the addresses that `resolve_destination` has checked."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowed_as: str) -> None:
+        self._allowed_as = allowed_as
         self._plain: httpcore.AsyncNetworkBackend = httpcore.AnyIOBackend()  # pyright: ignore[reportAttributeAccessIssue]
 
     async def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
         # Only the TCP connection goes to the address: httpcore checks the certificate against the host name.
-        return await self._plain.connect_tcp(await resolve_destination(host, port), port, *args, **kwargs)
+        return await self._plain.connect_tcp(
+            await resolve_destination(host, port, self._allowed_as), port, *args, **kwargs
+        )
 
     async def sleep(self, seconds: float) -> None:
         await self._plain.sleep(seconds)
@@ -40,11 +43,19 @@ class _PublicAddressBackend(httpcore.AsyncNetworkBackend):
 
 @asynccontextmanager
 async def stream_request(
-    method: str, url: str, headers: Mapping[str, str], content: AsyncIterator[bytes] | None = None
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    content: AsyncIterator[bytes] | None = None,
+    *,
+    allowed_as: str = "",
 ) -> AsyncIterator[httpcore.Response]:
     """Send a request and yield the response, whose body the caller reads.
 
     Redirects are not followed.
+
+    Args:
+        allowed_as: The host by which `allow_hosts` may have allowed this one, which is a subdomain of it.
 
     Raises:
         TransferFailed: The destination was refused, or the request failed.
@@ -55,7 +66,7 @@ async def stream_request(
     try:
         async with (
             httpcore.AsyncConnectionPool(
-                ssl_context=ssl.create_default_context(), network_backend=_PublicAddressBackend()
+                ssl_context=ssl.create_default_context(), network_backend=_PublicAddressBackend(allowed_as)
             ) as pool,
             pool.stream(
                 method, url, headers=list(headers.items()), content=content, extensions={"timeout": _TIMEOUTS}

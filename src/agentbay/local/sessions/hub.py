@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from agentbay._wire.frames import CLIENT_SOURCE, Frame
+from agentbay.local.json_stream import encode_pieces, is_large
+from agentbay.local.worker_thread import run_in_worker
 
 SendText = Callable[[str], Awaitable[None]]
 
@@ -37,9 +39,16 @@ class WebSocketClient:
             if self.disconnected.is_set():
                 return
             try:
-                await self._send_text(frame.encode())
+                await self._send_text(await _encode(frame))
             except (OSError, RuntimeError):  # raised by the web server when the client disconnects
                 self.disconnected.set()
+
+
+async def _encode(frame: Frame) -> str:
+    if not is_large(frame.data):
+        return frame.encode()
+    pieces = await run_in_worker(lambda: [*encode_pieces(frame.to_json())])
+    return "".join(pieces).encode("utf-8", "backslashreplace").decode()
 
 
 class WebSocketHub:

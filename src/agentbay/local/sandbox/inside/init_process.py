@@ -32,8 +32,10 @@ from agentbay.local.sandbox.inside.spawning import (
 )
 from agentbay.local.sandbox.shared import ipc, proc_fs, syscalls
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo, SandboxConfig
+from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, SANDBOX_UID, SandboxConfig
 
+# to run file operations as another user, and end them
+OPERATIONS_CAPABILITIES = (syscalls.CAP_SETUID, syscalls.CAP_KILL)
 _TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # ioctl_tty(2): unlock a terminal, get its number
 _KILL_TIMEOUT_SECONDS, _KILL_RETRY_SECONDS = 0.5, 0.001
 _MAX_SEND_ATTEMPTS, _SEND_RETRY_SECONDS = 500, 0.01
@@ -42,13 +44,16 @@ _NETLINK_SOCK_DIAG = 4
 
 
 class InitProcess:
-    """The state of process 1."""
+    """The state of process 1.
 
-    def __init__(self, control: socket.socket, config: SandboxConfig) -> None:
-        self._control = control
+    Args:
+        operations_uid: The uid of file operations, None for that of this process.
+    """
+
+    def __init__(self, control: socket.socket, config: SandboxConfig, *, operations_uid: int | None) -> None:
+        self._control, self._operations_uid = control, operations_uid
         self._home = config["home"]
         self._python_prefix, self._python_layout = config["python_prefix"], config["python_layout"]
-        self._limits = config["limits"]
         self._environment = make_environment(config)
         self._network = config["network"]
         self._request_ids_by_pid: dict[int, int] = {}
@@ -222,7 +227,8 @@ class InitProcess:
     def _run_file_operation(self, message: Message, fds: list[int]) -> None:
         input_fd, output_fd = fds
         try:
-            pid = os.fork()
+            with self._as_operations_user():
+                pid = os.fork()
         except OSError as error:  # the process limit; the caller sees it like an error of the file system
             file_operations.write_reply(output_fd, file_operations.error_reply(error, ""))
             self._send_exit(message["id"], 0)
@@ -230,10 +236,27 @@ class InitProcess:
         if pid == 0:
             # The pipe is shared with process 1, which signals of this child must not wake.
             signal.set_wakeup_fd(-1)
+            if self._operations_uid is not None:
+                syscalls.set_capabilities()
             context = OperationContext(self._home, input_fd, output_fd)
             file_operations.run_operation(message["operation"], message["fields"], context)
         self._request_ids_by_pid[pid] = message["id"]
         self._file_operation_pids.add(pid)
+
+    @contextmanager
+    def _as_operations_user(self) -> Iterator[None]:
+        """Fork in this block as a user whom sandboxed code cannot signal."""
+        if self._operations_uid is None:
+            yield
+            return
+        init = os.getpid()
+        syscalls.become_user_with_files_of(self._operations_uid, SANDBOX_UID)
+        try:
+            yield
+        finally:
+            if os.getpid() == init:
+                os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
+                syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # the kernel forgets it with each change
 
     def _kill(self, request: int) -> None:
         for root in [pid for pid, running in self._request_ids_by_pid.items() if running == request]:
@@ -270,14 +293,7 @@ class InitProcess:
         No other process may open its namespaces.
         """
         fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
-        join_info: JoinInfo = {
-            "environment": self._environment,
-            "home": self._home,
-            "python_prefix": self._python_prefix,
-            "network": self._network,
-            "limits": self._limits,
-        }
-        self._send({"event": "join_info", "id": request, "join_info": join_info}, fds)
+        self._send({"event": "join_info", "id": request, "environment": self._environment}, fds)
         for fd in fds:
             os.close(fd)
 

@@ -23,7 +23,7 @@ class Channel:
 
     Args:
         on_message: Gets each message with its descriptors, which it owns. If it raises ValueError, TypeError or a
-            LookupError, the message was malformed, and the channel is closed.
+            LookupError, the message was malformed: its descriptors and the channel are closed.
         on_close: Called once when the other side is gone, or has sent something malformed.
         on_send_error: Gets each message that could not be sent; those after it are sent all the same.
     """
@@ -99,7 +99,8 @@ class Channel:
                     continue
             except BlockingIOError:
                 return
-            except (OSError, ValueError, TypeError, LookupError) as error:
+            except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+                _close_all(fds)
                 _logger.warning("a malformed message, after which the channel is closed: %r", error)
             self.close()
             self._on_close()

@@ -12,7 +12,7 @@ import signal
 
 from agentbay.local.sandbox.service import cgroups
 from agentbay.local.sandbox.service.cgroups import Cgroup
-from agentbay.local.sandbox.service.errors import SandboxError
+from agentbay.local.sandbox.service.errors import SandboxError, SandboxGone
 from agentbay.local.sandbox.service.process_list import process_depths, threads_stopped
 from agentbay.local.sandbox.shared import proc_fs
 from agentbay.local.sandbox.shared.proc_fs import Process
@@ -53,6 +53,8 @@ class CgroupFreezer:
                 raise SandboxError("a process of the sandbox would not stop")
             alive = [pid for pid, process in proc_fs.read_process_table(self._proc).items() if not process.dead]
             joined = len(alive) > self._group.process_count()  # from outside, as kernels do
+        except FileNotFoundError as error:  # the group was removed, as its sandbox has ended
+            raise SandboxGone("the sandbox ended while it was being frozen") from error
         except BaseException:
             cgroups.thaw(self._group)
             raise

@@ -12,9 +12,11 @@ import struct
 from pathlib import Path
 
 _FIRST_ID = 1_900_000_000  # uids above 1,879,048,191 are used neither by systemd nor as subordinate ids
-_IDS_PER_RUNTIME = 10_000
+_IDS_PER_RUNTIME = 20_000
 _MAX_RUNTIMES = 1_000  # of one machine, each with a block of ids of its own
 _LOCK_FILE = "/run/agentbay-ids.lock"
+
+HOST_IDS_OF_A_SANDBOX = 2  # for its user and for its file operations
 
 HostIds = tuple[int, int]
 
@@ -31,7 +33,8 @@ class HostIdPool:
         self._lock_fd, self._free = -1, list[int]()
         if owner and _exists(_FIRST_ID + _MAX_RUNTIMES * _IDS_PER_RUNTIME):
             self._lock_fd, first = _reserve_block()
-            self._free = list(range(first, first + _IDS_PER_RUNTIME)) if self._lock_fd >= 0 else []
+            ids = range(first, first + _IDS_PER_RUNTIME, HOST_IDS_OF_A_SANDBOX)
+            self._free = list(ids) if self._lock_fd >= 0 else []
 
     @property
     def is_shared(self) -> bool:
@@ -39,7 +42,10 @@ class HostIdPool:
         return self._lock_fd < 0
 
     def acquire(self) -> HostIds | None:
-        """Return ids for a sandbox, or None for those of the runtime."""
+        """Return ids for a sandbox, or None for those of the runtime.
+
+        The next higher uid is that of the sandbox's file operations.
+        """
         if not self._free:
             return self._owner
         number = heapq.heappop(self._free)

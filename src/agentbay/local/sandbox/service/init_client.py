@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import errno
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agentbay.local.large_json import load_json
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.errors import FileOperationFailed, ResourceCreationFailed, SandboxError, SandboxGone
 from agentbay.local.sandbox.shared.file_protocol import REPLY_LENGTH, FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.sandbox_config import JoinInfo
+from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES
+
+_MAX_REPLY_VALUES = 50_000_000  # more than a sandbox has files
 
 
 class InitClient:
@@ -31,7 +34,7 @@ class InitClient:
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._fd_waiters: dict[int, asyncio.Future[int]] = {}
         self._pid_waiters: dict[int, asyncio.Future[int]] = {}
-        self._join_info_waiters: dict[int, asyncio.Future[tuple[JoinInfo, list[int]]]] = {}
+        self._join_info_waiters: dict[int, asyncio.Future[tuple[dict[str, str], list[int]]]] = {}
 
     def __len__(self) -> int:
         return len(self._exits)
@@ -84,10 +87,10 @@ class InitClient:
         """Forget a request when what it started has ended."""
         self._exits[number].add_done_callback(lambda _: self._exits.pop(number, None))
 
-    async def get_join_info(self) -> tuple[JoinInfo, list[int]]:
-        """Ask for what a process from outside needs to join the sandbox."""
+    async def get_join_info(self) -> tuple[dict[str, str], list[int]]:
+        """Ask for the environment and the namespaces of the sandbox."""
         number = self._send({"do": "get_join_info"})
-        answer: asyncio.Future[tuple[JoinInfo, list[int]]] = self._loop.create_future()
+        answer: asyncio.Future[tuple[dict[str, str], list[int]]] = self._loop.create_future()
         self._join_info_waiters[number] = answer
         try:
             return await answer
@@ -129,22 +132,22 @@ class InitClient:
 
         Descriptors that nobody waits for any more are closed.
         """
-        number = message["id"]
-        match message["event"]:
-            case "exit":
-                _resolve_future(self._exits.get(number), message["code"])
-            case "started":
-                _resolve_future(self._pid_waiters.get(number), message["pid"])
-            case "join_info":
-                if _resolve_future(self._join_info_waiters.get(number), (message["join_info"], fds)):
+        match message:
+            case {"event": "exit", "id": int(number), "code": int(code)} if -256 < code < 256:
+                _resolve_future(self._exits.get(number), code)
+            case {"event": "started", "id": int(number), "pid": int(pid)}:
+                _resolve_future(self._pid_waiters.get(number), pid)
+            case {"event": "join_info", "id": int(number), "environment": dict(environment)}:
+                answer = {str(name): str(value) for name, value in environment.items()}, fds
+                if len(fds) == len(NAMESPACES) and _resolve_future(self._join_info_waiters.get(number), answer):
                     return
-            case "descriptor":
+            case {"event": "descriptor", "id": int(number)}:
                 if fds and _resolve_future(self._fd_waiters.get(number), fds[0]):
                     del fds[0]
-            case "refused":
+            case {"event": "refused", "id": int(number)}:
                 self.refuse(number, str(message["message"]))
-            case unknown:
-                raise ValueError(unknown)
+            case _:
+                raise ValueError(str(message.get("event"))[:100])
         for fd in fds:
             os.close(fd)
 
@@ -192,21 +195,27 @@ def _retrieve_exception(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def parse_file_reply(content: bytearray, request: FileRequest[ReplyT]) -> tuple[ReplyT, bytes]:
-    """Return the reply and the payload of a file operation.
+def parse_file_reply(content: bytearray, request: FileRequest[ReplyT]) -> tuple[ReplyT, bytearray]:
+    """Return the reply of a file operation, and the content without it.
 
     Raises:
-        FileOperationFailed: The operation failed with an OSError.
-        SandboxError: The operation was killed, or failed otherwise.
+        FileOperationFailed: The operation failed with an OSError, or was killed.
+        SandboxError: It failed otherwise.
     """
     name, trailer = type(request).__name__, REPLY_LENGTH.size
     if len(content) < trailer:
-        raise SandboxError(f"{name} was killed before it could answer")
+        reason = "It was killed before it could answer, by the memory limit or a program of the session"
+        raise FileOperationFailed(errno.EINTR, reason, vars(request).get("path", ""))
     (length,) = REPLY_LENGTH.unpack(content[-trailer:])
     end = len(content) - trailer - length
-    fields: dict[str, Any] = json.loads(content[end:-trailer])
-    if failure := fields.get("failure"):
-        raise FileOperationFailed(failure["errno"], failure["strerror"], failure["path"])
-    if "crash" in fields:
-        raise SandboxError(f"{name} failed: {fields['crash']}")
-    return request.parse_reply(fields), bytes(memoryview(content)[:end])
+    try:
+        fields: dict[str, Any] = load_json(content[max(end, 0) : -trailer], _MAX_REPLY_VALUES)
+        if failure := fields.get("failure"):
+            raise FileOperationFailed(int(failure["errno"]), str(failure["strerror"]), str(failure["path"]))
+        if crash := fields.get("crash"):
+            raise SandboxError(f"{name} failed: {crash!r:.1000}")
+        reply = request.parse_reply(fields)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise SandboxError(f"{name} sent an answer that cannot be read") from error
+    del content[max(end, 0) :]
+    return reply, content

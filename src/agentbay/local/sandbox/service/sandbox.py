@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from agentbay.local.sandbox.service.background_process import BackgroundProcess, ProcessControl
-from agentbay.local.sandbox.service.errors import ResourceCreationFailed, SandboxError
+from agentbay.local.sandbox.service.errors import FileOperationFailed, ResourceCreationFailed, SandboxError
 from agentbay.local.sandbox.service.init_client import parse_file_reply
 from agentbay.local.sandbox.service.input_pipe import InputPipe
 from agentbay.local.sandbox.service.output_store import OutputStore
@@ -19,15 +21,17 @@ from agentbay.local.sandbox.service.process_list import RunningProcess, list_run
 from agentbay.local.sandbox.service.sandbox_lifecycle import SandboxLifecycle
 from agentbay.local.sandbox.service.shell_script import is_simple_command, shell_arguments
 from agentbay.local.sandbox.service.spec import Completed, ResourceUsage
-from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_socket, is_terminal
+from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_stream_socket, is_terminal
 from agentbay.local.sandbox.shared import ipc, proc_fs
 from agentbay.local.sandbox.shared.file_protocol import FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import JoinInfo
+from agentbay.local.worker_thread import run_by_size
 
 _KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
 _SIGKILL_EXIT_CODE = 128 + signal.SIGKILL
 _MAX_REPLY_BYTES = 4 << 30
+_MAX_OPERATION_SECONDS = 600.0  # of a file operation without a time limit of its own
 
 
 class Sandbox(SandboxLifecycle):
@@ -77,11 +81,10 @@ class Sandbox(SandboxLifecycle):
             await drain_after_exit(out, err)
         finally:
             self._init_client.dispose(request)
-            stdout, stderr = bytes(out.stop_collecting()), bytes(err.stop_collecting())
+            stdout, stderr = out.stop_collecting(), err.stop_collecting()
             self._background_readers.add(out, err)
-        return Completed(
-            code, stdout, stderr + self.watchdog.kill_message(kills), timed_out, out.truncated or err.truncated
-        )
+        stderr += self.watchdog.kill_message(kills)
+        return Completed(code, stdout, stderr, timed_out, out.truncated or err.truncated)
 
     def start_command(
         self, argv: Sequence[str], fds: Sequence[int], *, cwd: str | None = None, env: Mapping[str, str] | None = None
@@ -150,7 +153,17 @@ class Sandbox(SandboxLifecycle):
         self._check_usable()
         if not self.has_namespaces:
             raise SandboxError("the sandbox has no namespaces that could be entered")
-        return await self._init_client.get_join_info()
+        environment, fds = await self._init_client.get_join_info()
+        # The rest from here: sandboxed code that has taken over process 1 must not choose it.
+        assert self._config is not None
+        config = self._config
+        return {
+            "environment": environment,
+            "home": config["home"],
+            "python_prefix": config["python_prefix"],
+            "network": config["network"],
+            "limits": config["limits"],
+        }, fds
 
     def signal(self, leader: int, number: int) -> None:
         """Send a signal to the session that `leader`, a pid inside, leads."""
@@ -205,7 +218,8 @@ class Sandbox(SandboxLifecycle):
         """
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             message = {"do": "open_socket", "family": int(family)}
-            made = socket.socket(fileno=await self._request_fd(message, is_socket))
+            made = socket.socket(fileno=await self._request_fd(message, partial(is_stream_socket, family=family)))
+            made.setblocking(False)
             try:
                 await self._loop.sock_connect(made, (host, port))
             except OSError:
@@ -235,27 +249,34 @@ class Sandbox(SandboxLifecycle):
             self._init_client.dispose(request)
 
     async def run_file_operation(
-        self, request: FileRequest[ReplyT], *, input: bytes | None = None, timeout: float | None = None
-    ) -> tuple[ReplyT, bytes]:
+        self, request: FileRequest[ReplyT], *, input: bytes | bytearray | None = None, timeout: float | None = None
+    ) -> tuple[ReplyT, bytearray]:
         """Do one file operation as the sandbox's user.
 
         Return its reply and its payload.
 
         Raises:
-            FileOperationFailed: The operation failed.
+            FileOperationFailed: The operation failed, was killed, or took longer than the general time limit.
             TimeoutError: It took longer than `timeout` seconds and was killed.
             SandboxGone: The sandbox ended first.
         """
         self._check_usable()
         # The check may measure the disk, and meanwhile the sandbox may end or be frozen: hence two checks.
         await self.watchdog.check_write(request, len(input or b""))
-        self._check_usable()
-        reply = PipeReader(_MAX_REPLY_BYTES)
-        number, ended = self._init_client.start_request(
-            _file_operation_message(request), [_input_fd(input), reply.write_fd]
-        )
+        input_fd = await run_by_size(len(input or b""), _input_fd, input)
         try:
-            _, timed_out = await self._wait_or_kill(number, ended, timeout)
+            self._check_usable()
+        except BaseException:
+            os.close(input_fd)
+            raise
+        reply = PipeReader(_MAX_REPLY_BYTES)
+        number, ended = self._init_client.start_request(_file_operation_message(request), [input_fd, reply.write_fd])
+        try:
+            _, timed_out = await self._wait_or_kill(number, ended, timeout or _MAX_OPERATION_SECONDS)
+            if timed_out and timeout is None:
+                # Code of the session can stop it where it has the uid of the session's user.
+                reason = f"It took longer than {_MAX_OPERATION_SECONDS:.0f} seconds; perhaps a program stopped it"
+                raise FileOperationFailed(errno.ETIMEDOUT, reason, vars(request).get("path", ""))
             if timed_out:
                 raise TimeoutError(f"{type(request).__name__} took longer than {timeout} seconds")
             # The news of the exit and the last bytes of the pipe arrive in any order.
@@ -264,7 +285,7 @@ class Sandbox(SandboxLifecycle):
             self._init_client.dispose(number)
             content = reply.stop_collecting()
             reply.close()
-        return parse_file_reply(content, request)
+        return await run_by_size(len(content), parse_file_reply, content, request)
 
     def start_file_operation(self, request: FileRequest[Any], input_fd: int, output_fd: int) -> asyncio.Future[int]:
         """Start a file operation on pipes of the caller's.
@@ -294,7 +315,7 @@ class Sandbox(SandboxLifecycle):
         finally:
             content = reply.stop_collecting()
             reply.close()
-        return parse_file_reply(content, request)[0]
+        return (await run_by_size(len(content), parse_file_reply, content, request))[0]
 
     async def usage(self) -> ResourceUsage:
         """Return what the sandbox uses now."""
@@ -334,7 +355,7 @@ def _file_operation_message(request: FileRequest[Any]) -> Message:
     return {"do": "run_file_operation", "operation": type(request).__name__, "fields": request.to_json()}
 
 
-def _input_fd(content: bytes | None) -> int:
+def _input_fd(content: bytes | bytearray | None) -> int:
     if content is None:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     return ipc.make_memfd(content)

@@ -50,6 +50,7 @@ class SandboxLifecycle:
         self._freeze_lock = asyncio.Lock()
         self._forked = asyncio.Event()  # set too when it failed to
         self._gone = asyncio.Event()
+        self._config: SandboxConfig | None = None
 
     @property
     def alive(self) -> bool:
@@ -58,6 +59,7 @@ class SandboxLifecycle:
 
     def send_config(self, config: SandboxConfig) -> None:
         """Send the config to the preforked process."""
+        self._config = config
         self.has_namespaces = config["isolation"] == "namespaces"
         self.python = f"{config['python_prefix']}/bin/python"
         self.host_ids = config["host_ids"]
@@ -157,6 +159,9 @@ class SandboxLifecycle:
         return self._freezer
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
+        if self._ready.done():  # from here on, process 1 is not trusted
+            self._init_client.handle_message(message, fds)
+            return
         match message["event"]:
             case "forked":
                 self.pid, self._pidfd = message["pid"], fds[0]
@@ -176,8 +181,8 @@ class SandboxLifecycle:
                 self._ready.set_result(None)
             case "failed":
                 self._fail(SetupFailed(message["step"], message["code"], message["detail"]))
-            case _:
-                self._init_client.handle_message(message, fds)
+            case unknown:
+                raise ValueError(unknown)
 
     def _fail(self, error: SetupFailed) -> None:
         if not self._ready.done():

@@ -101,8 +101,8 @@ class Completed:
     """
 
     exit_code: int
-    stdout: bytes
-    stderr: bytes
+    stdout: bytes | bytearray
+    stderr: bytes | bytearray
     timed_out: bool = False
     truncated: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import socket
 import stat
 import struct
 import termios
@@ -28,6 +29,7 @@ class Terminal:
     def __init__(self, fd: int, exited: asyncio.Future[int], kill: Callable[[], None]) -> None:
         self.exited = exited
         self._fd, self._kill = fd, kill
+        os.set_blocking(fd, False)  # whatever process 1 has sent
         self._loop = asyncio.get_running_loop()
         self._readable: asyncio.Future[None] | None = None
         self._pending_input = bytearray()
@@ -136,9 +138,12 @@ def is_terminal(fd: int) -> bool:
     return stat.S_ISCHR(os.fstat(fd).st_mode) and os.isatty(fd)
 
 
-def is_socket(fd: int) -> bool:
-    """Return whether a descriptor from a sandbox is a socket."""
-    return stat.S_ISSOCK(os.fstat(fd).st_mode)
+def is_stream_socket(fd: int, family: int) -> bool:
+    """Return whether a descriptor from a sandbox is a stream socket of a family."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return False
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return sock.family == family and sock.type == socket.SOCK_STREAM
 
 
 def is_inotify(fd: int) -> bool:

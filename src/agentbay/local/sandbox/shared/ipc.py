@@ -36,7 +36,7 @@ def pack(message: Message) -> tuple[bytes, int | None]:
     return ATTACHED, make_memfd(body)
 
 
-def make_memfd(content: bytes) -> int:
+def make_memfd(content: bytes | bytearray) -> int:
     """Return a descriptor, open for reading, of a sealed memfd that holds `content`."""
     writer = os.memfd_create("agentbay", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -97,9 +97,15 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
         return None, []
     received = fds.tolist()
     try:
-        body = _read_attachment(received.pop(0)) if data == ATTACHED else data[1:]
-        return json.loads(body), received
-    except (OSError, ValueError, LookupError):
+        body = data[1:]
+        if data == ATTACHED:
+            body = _read_attachment(received[0])
+            os.close(received.pop(0))
+        message = json.loads(body)
+        if not isinstance(message, dict):
+            raise ValueError("a message must be an object")
+        return message, received
+    except (OSError, ValueError, LookupError, RecursionError):
         for fd in received:
             os.close(fd)
         raise
@@ -107,8 +113,8 @@ def receive(sock: socket.socket) -> tuple[Message | None, list[int]]:
 
 def _read_attachment(fd: int) -> bytes:
     """Read a memfd, and refuse descriptors that could block, such as pipes."""
-    with open(fd, "rb") as file:
-        # EINVAL for what is no memfd; without seals its sender could still change or enlarge it
-        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size > _MAX_ATTACHED_BYTES:
-            raise ValueError("the attachment of a message must be a sealed memfd of bounded size")
+    # EINVAL for what is no memfd; without seals its sender could still change or enlarge it
+    if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size > _MAX_ATTACHED_BYTES:
+        raise ValueError("the attachment of a message must be a sealed memfd of bounded size")
+    with open(fd, "rb", closefd=False) as file:
         return file.read()

@@ -85,4 +85,7 @@ PYTHON_PREFIX = "/opt/session-python"  # of its Python environment; without name
 PYTHON_DIRECTORY = "python"  # holds that environment, below the root of the sandbox on disk
 PYTHON_PATH_FILE = "zzz_runtime.pth"  # last in the alphabet, the order in which Python reads path files
 SANDBOX_UID = 1000
+OPERATIONS_UID = (
+    1001  # of file operations, whom code of the sandbox cannot signal; only where there are host uids for it
+)
 SANDBOX_GID = 1000

@@ -34,6 +34,7 @@ _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 _CAPABILITY_VERSION_3 = 0x20080522
+CAP_KILL, CAP_SETUID = 5, 7
 _EPERM, _EINVAL = 1, 22
 
 ARCHITECTURE = os.uname().machine
@@ -69,9 +70,9 @@ def fork_paused(flags: int) -> int:
     return pid
 
 
-def setns(fd: int) -> None:
-    """Join the namespace that `fd` stands for."""
-    _checked(_libc.setns(fd, 0), "setns")
+def setns(fd: int, kind: int) -> None:
+    """Join the namespace that `fd` stands for, if it is of that kind (CLONE_NEW*)."""
+    _checked(_libc.setns(fd, kind), "setns")
 
 
 def mount(kind: str, target: str, flags: int = 0, options: str = "") -> None:
@@ -170,8 +171,8 @@ def prctl(option: int, argument: int) -> None:
     _checked(_libc.prctl(option, ctypes.c_ulong(argument), *_ZEROS), "prctl")
 
 
-def drop_capabilities() -> None:
-    """Drop every capability.
+def drop_capabilities(*kept: int) -> None:
+    """Drop every capability but those kept, which programs that are started do not get.
 
     To keep them from coming back needs PR_SET_NO_NEW_PRIVS too.
     """
@@ -184,8 +185,22 @@ def drop_capabilities() -> None:
             if error.errno not in (_EINVAL, _EPERM):
                 raise
             break
+    set_capabilities(*kept)
+
+
+def become_user_with_files_of(uid: int, files_uid: int) -> None:
+    """Become a user who uses files as another one, which needs CAP_SETUID."""
+    os.setresuid(uid, uid, uid)
+    _libc.setfsuid(files_uid)
+    if _libc.setfsuid(-1) != files_uid:  # it reports no error, only the uid before
+        raise OSError(_EPERM, os.strerror(_EPERM), "setfsuid")
+
+
+def set_capabilities(*kept: int) -> None:
+    """Give up every capability but those kept."""
+    mask = sum(1 << capability for capability in kept)
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    _checked(_libc.syscall(_NUMBERS["capset"], header, struct.pack("6I", *[0] * 6)), "capset")
+    _checked(_libc.syscall(_NUMBERS["capset"], header, struct.pack("6I", mask, mask, 0, 0, 0, 0)), "capset")
 
 
 def raise_permitted_capabilities() -> None:

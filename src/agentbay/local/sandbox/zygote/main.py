@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from agentbay.local.sandbox.inside.init_process import InitProcess
+from agentbay.local.sandbox.inside.init_process import OPERATIONS_CAPABILITIES, InitProcess
 from agentbay.local.sandbox.shared import ipc, seccomp, syscalls
-from agentbay.local.sandbox.shared.sandbox_config import SandboxConfig, SandboxTemplate
+from agentbay.local.sandbox.shared.sandbox_config import OPERATIONS_UID, SandboxConfig, SandboxTemplate
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 from agentbay.local.sandbox.zygote import namespaces, no_namespaces, process_title
 
@@ -99,11 +99,14 @@ def _run_sandbox(
             namespaces.enter_sandbox(prepared, config)
         else:
             no_namespaces.enter_sandbox(config, channel)
-        init = InitProcess(channel, config)
+        # Only where the zygote is root: an ordinary user can map no uid but their own.
+        has_operations_user = prepared is not None and namespaces.has_operations_user()
+        init = InitProcess(channel, config, operations_uid=OPERATIONS_UID if has_operations_user else None)
         # before the limits: other sandboxes of this host uid may have as many descriptors in flight as they allow
         init.send_descriptors()
         if prepared:
-            namespaces.drop_privileges(config["limits"], seccomp_filter, config["network"])
+            kept = OPERATIONS_CAPABILITIES if has_operations_user else ()
+            namespaces.drop_privileges(config["limits"], seccomp_filter, config["network"], kept)
             namespaces.set_parent_death_signal(prepared.intermediate_pidfd)
         else:
             no_namespaces.drop_privileges(config, seccomp_filter)

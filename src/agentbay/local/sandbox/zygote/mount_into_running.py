@@ -36,8 +36,8 @@ def main(text: str) -> None:
         tree = rootfs.clone_bind_source(order["bind"], mount_idmap)
     if os.geteuid() != 0:
         # An ordinary user has the capability to join the mount namespace only inside its user namespace.
-        syscalls.setns(fds["user"])
-    syscalls.setns(fds["mnt"])  # from here on, paths are those of the sandbox
+        syscalls.setns(fds["user"], syscalls.CLONE_NEWUSER)
+    syscalls.setns(fds["mnt"], syscalls.CLONE_NEWNS)  # from here on, paths are those of the sandbox
     target = order["bind"]["target"]
     try:
         rootfs.make_mount_point(target, True, host_ids)

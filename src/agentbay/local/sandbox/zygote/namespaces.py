@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from agentbay.local.sandbox.shared import ipc, landlock, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import (
+    OPERATIONS_UID,
     SANDBOX_GID,
     SANDBOX_UID,
     JoinInfo,
@@ -36,6 +37,16 @@ _ALL = (
 )
 
 
+# in the order of NAMESPACES
+_KINDS = (
+    syscalls.CLONE_NEWNS,
+    syscalls.CLONE_NEWPID,
+    syscalls.CLONE_NEWNET,
+    syscalls.CLONE_NEWIPC,
+    syscalls.CLONE_NEWUTS,
+    syscalls.CLONE_NEWCGROUP,
+    syscalls.CLONE_NEWUSER,
+)
 _INOTIFY_LIMIT = "/proc/sys/user/max_inotify_instances"  # of this user namespace
 _MAX_INOTIFY_INSTANCES = 32  # of a sandbox; many machines allow 128 to each host uid
 
@@ -118,8 +129,10 @@ def join_namespaces(fds: Sequence[int], join_info: JoinInfo, seccomp_filter: byt
     root = os.geteuid() == 0
     with setup_step("setns"):
         # An ordinary user has capabilities over the others only inside the user namespace; root loses its own there.
-        for fd in fds if root else [fds[-1], *fds[:-1]]:
-            syscalls.setns(fd)
+        # Each must be of its kind: process 1 has sent them, and without its user namespace this would stay root's.
+        kinds = list(zip(fds, _KINDS, strict=True))
+        for fd, kind in kinds if root else [kinds[-1], *kinds[:-1]]:
+            syscalls.setns(fd, kind)
         if root:
             # Changing the uid and gid keeps the supplementary groups, which would still open files of the host.
             os.setgroups([])
@@ -209,15 +222,21 @@ def _serve_id_map_request(requests: socket.socket, uid: int, gid: int) -> None:
     code = 0
     try:
         # pivot_root moves every process of a mount namespace, so this /proc is already the sandbox's.
-        _write_id_maps("/proc/1", uid, gid)
+        _write_id_maps("/proc/1", uid, gid, f"{OPERATIONS_UID} {uid + 1} 1")
     except OSError as error:
         code = error.errno or errno.EIO
     requests.send(code.to_bytes(4))
 
 
-def _write_id_maps(process: str, uid: int, gid: int) -> None:
+def _write_id_maps(process: str, uid: int, gid: int, *more_uids: str) -> None:
     _write(f"{process}/gid_map", f"{SANDBOX_GID} {gid} 1")
-    _write(f"{process}/uid_map", f"{SANDBOX_UID} {uid} 1")
+    _write(f"{process}/uid_map", "\n".join([f"{SANDBOX_UID} {uid} 1", *more_uids]))
+
+
+def has_operations_user() -> bool:
+    """Return whether file operations can have a uid of their own."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return any(line.split()[0] == str(OPERATIONS_UID) for line in file)
 
 
 def _write(path: str, content: str) -> None:
@@ -228,8 +247,13 @@ def _write(path: str, content: str) -> None:
         os.close(fd)
 
 
-def drop_privileges(limits: RlimitsConfig, seccomp_filter: bytes, network: str) -> None:
+def drop_privileges(
+    limits: RlimitsConfig, seccomp_filter: bytes, network: str, kept_capabilities: Sequence[int] = ()
+) -> None:
     """Give up every privilege of this process, and of all that it starts.
+
+    Args:
+        kept_capabilities: Those that this process itself keeps over its user namespace.
 
     Raises:
         SetupFailed: A step failed.
@@ -237,7 +261,7 @@ def drop_privileges(limits: RlimitsConfig, seccomp_filter: bytes, network: str) 
     with setup_step("limits"):
         rlimits.apply_rlimits(limits)
     with setup_step("capabilities"):
-        syscalls.drop_capabilities()
+        syscalls.drop_capabilities(*kept_capabilities)
         # Set-uid programs would bring capabilities back, and without any the kernel takes no filter before this.
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if network == "host":

@@ -8,11 +8,13 @@ from typing import Any
 
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
 from agentbay.local.sandbox.shared.file_protocol import SnapshotReply, SnapshotTree
+from agentbay.local.worker_thread import run_by_size
 
 TakeSnapshot = Callable[[str], Awaitable[SnapshotReply]]
 DirectorySnapshot = Mapping[str, list[Any]]
 _KERNEL_TICK_SECONDS = 0.02  # file times are no finer: two writes within a tick may bear the same time
 _MAX_SNAPSHOT_ATTEMPTS = 3
+_PATH_BYTES = 200  # about what a path takes in a snapshot
 _IS_DIRECTORY_INDEX, _MTIME_INDEX, _SIZE_INDEX = range(3)  # positions in the facts of a path
 
 
@@ -52,7 +54,9 @@ class FileChangeTracker:
                     raise
                 now = {}
             self._snapshots[path] = now
-            return [] if before is None else diff_snapshots(before, now)
+            if before is None:
+                return []
+            return await run_by_size((len(before) + len(now)) * _PATH_BYTES, diff_snapshots, before, now)
 
 
 async def take_snapshot(sandbox: Sandbox, path: str) -> SnapshotReply:
@@ -69,11 +73,15 @@ async def _take_stable_snapshot(take: TakeSnapshot, path: str) -> DirectorySnaps
     attempts_left = _MAX_SNAPSHOT_ATTEMPTS
     while True:
         snapshot = await take(path)
-        newest = max((facts[_MTIME_INDEX] for facts in snapshot.found.values()), default=0)
+        newest = await run_by_size(len(snapshot.found) * _PATH_BYTES, _newest, snapshot.found)
         attempts_left -= 1
         if not attempts_left or abs(snapshot.now - newest) > _KERNEL_TICK_SECONDS * 1e9:
             return snapshot.found
         await asyncio.sleep(_KERNEL_TICK_SECONDS)
+
+
+def _newest(snapshot: DirectorySnapshot) -> int:
+    return max((facts[_MTIME_INDEX] for facts in snapshot.values()), default=0)
 
 
 def diff_snapshots(before: DirectorySnapshot, now: DirectorySnapshot) -> list[dict[str, str]]:
