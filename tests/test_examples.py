@@ -20,6 +20,8 @@ if sys.platform != "linux":
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SAYS = {
     "dask_workers": [r"^pi is about 3\.1\d, by 8 jobs in 2 sessions"],
+    "desktop_agent": [r"^click 1 at \(\d+, \d+\)", r"^click 3 at", r"^the program counted 3 clicks"],
+    "desktop_form": [r"^2 windows: Order, Notes", r"^order: 3 x Blätterteig for Zoë", r"^note: paid 漢字"],
     "faults": [r"\['refused', 'busy'\]: 1 session, 3 requests", r"1 line was written", r"not there: True"],
     "git_workflow": [r"the test passes", r"rejected: fetch first", r"Note of shop\n.*Note of colleague"],
     "langchain_tool": [r"^0 1 1 2 3 5 8 13 21 34$", r"^write_file -> Execution failed", r"^shell -> exit code 1$"],

@@ -213,8 +213,9 @@ def test_links(wire: Wire, session: str):
         ({"ProtocolType": "http", "Port": 30150}, "http not supported"),
         ({}, "no port specified, cdp default, but only BrowserUse image support cdp"),
     ):
-        with pytest.raises(Refused, match=text):
-            wire.data("GetLink", SessionId=session, **fields)
+        # An image without a desktop, which links without a port would show.
+        with wire.session(ImageId="code_latest") as other, pytest.raises(Refused, match=text):
+            wire.data("GetLink", SessionId=other, **fields)
 
 
 def test_session_without_contexts(wire: Wire, session: str):

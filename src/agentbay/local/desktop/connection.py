@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import marshal
 import os
 import socket
 from collections.abc import Mapping
@@ -24,22 +25,24 @@ _PACKAGE = "agentbay.local.desktop.inside"
 # The modules come over the socket: the files of this package are not visible in every sandbox. They are imported when
 # they are needed, so that the X server starts before the libraries are loaded.
 LOADER = f"""
-import json, os, sys
+import json, marshal, os, sys
 from importlib.machinery import ModuleSpec
 def read(size):
     data = b""
     while len(data) < size: data += os.read(0, size - len(data)) or os._exit(1)
     return data
-sources = json.loads(read(int.from_bytes(read(4), "little")))
-class Sources:
+codes = json.loads(read(int.from_bytes(read(4), "little")))
+class Codes:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        return ModuleSpec(name, Sources, is_package=not sources[name]) if name in sources else None
+        return ModuleSpec(name, Codes, is_package=not codes[name]) if name in codes else None
     @staticmethod
     def create_module(spec): return None
     @staticmethod
-    def exec_module(module): exec(compile(sources[module.__name__], module.__name__, "exec"), module.__dict__)
-sys.meta_path.insert(0, Sources)
+    def exec_module(module):
+        code = codes[module.__name__]
+        if code: exec(marshal.loads(bytes.fromhex(code)), module.__dict__)
+sys.meta_path.insert(0, Codes)
 from {_PACKAGE}.program import main
 main()
 """
@@ -123,12 +126,15 @@ def _retrieve_exception(ended: asyncio.Future[int]) -> None:
 
 
 @cache
-def module_sources() -> dict[str, str]:
-    """Return the sources of the modules by name.
+def module_codes() -> dict[str, str]:
+    """Return the compiled modules by name, in hexadecimal digits.
 
-    A package has none.
+    A package has no code. Compiled by the same Python that will run them, they need no compilation at each start.
     """
     parts = _PACKAGE.split(".")
     packages = {".".join(parts[:count]): "" for count in range(1, len(parts) + 1)}
-    modules = {f"{_PACKAGE}.{file.stem}": file.read_text("utf-8") for file in _INSIDE.glob("*.py")}
+    modules = {
+        f"{_PACKAGE}.{file.stem}": marshal.dumps(compile(file.read_bytes(), file.name, "exec")).hex()
+        for file in _INSIDE.glob("*.py")
+    }
     return {**modules, **packages}

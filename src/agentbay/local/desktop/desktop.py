@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import signal
 import sys
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 
 from agentbay.local.desktop.connection import (
     LOADER,
     DesktopConnection,
     DesktopFailed,
     Reply,
-    module_sources,
+    module_codes,
     open_connection,
 )
 from agentbay.local.desktop.programs import find_programs, missing_message
@@ -23,6 +26,8 @@ SCREEN_SIZE = (1280, 800)  # pixels
 AUTHORITY_PATH = "/tmp/.agentbay-desktop/Xauthority"  # the cookie of the X server
 _START_TIMEOUT_SECONDS = 60.0
 _REQUEST_TIMEOUT_SECONDS = 60.0
+_LAST_PORT = 65535
+_VIEW = Path(__file__).with_name("view")
 _logger = logging.getLogger(__name__)
 
 
@@ -36,6 +41,8 @@ class SessionDesktop:
         self._connection: DesktopConnection | None = None
         self._leader = 0  # the process that drives the desktop: its pid inside the sandbox
         self._lock = asyncio.Lock()
+        # Other sessions reach the page's port with the host's network, so its path is a secret.
+        self._view_prefix = f"/{secrets.token_urlsafe(16)}/"
         self.environment: dict[str, str] = {}
 
     @property
@@ -62,6 +69,19 @@ class SessionDesktop:
     async def start(self, sandbox: Sandbox, environment: Mapping[str, str]) -> None:
         """Start the desktop, unless it runs."""
         await self.request(sandbox, environment, "position", {})
+
+    async def open_view(self, sandbox: Sandbox, environment: Mapping[str, str]) -> tuple[int, str]:
+        """Return port and path of a web page that shows the desktop.
+
+        Raises:
+            DesktopFailed: There is no desktop on this machine, or it has ended.
+            SandboxGone: The sandbox ended first.
+        """
+        arguments = {"prefix": self._view_prefix, "files": view_files()}
+        reply = await self.request(sandbox, environment, "open_view", arguments)
+        if reply.refused or not reply.text.isdecimal() or not 0 < int(reply.text) <= _LAST_PORT:
+            raise DesktopFailed(f"The desktop cannot be shown: {reply.text[:1000]}")
+        return int(reply.text), self._view_prefix
 
     async def _exchange(self, sandbox: Sandbox, environment: Mapping[str, str], message: Mapping[str, object]) -> Reply:
         async with self._lock:
@@ -103,7 +123,7 @@ class SessionDesktop:
         argv = [sys.executable, "-I", "-X", "utf8", "-c", LOADER, *programs, width, height]
         connection = open_connection(sandbox, argv, environment)
         try:
-            ready = await self._ask(sandbox, connection, module_sources())
+            ready = await self._ask(sandbox, connection, module_codes())
         except (OSError, EOFError) as error:
             connection.close()
             raise DesktopFailed("The desktop did not start.") from error
@@ -126,3 +146,10 @@ class SessionDesktop:
         self._connection = None
         if self._leader:
             sandbox.signal(self._leader, signal.SIGKILL)
+
+
+@cache
+def view_files() -> dict[str, str]:
+    """Return the files of the page that shows a desktop, by path."""
+    files = [file for file in _VIEW.rglob("*") if file.suffix in (".html", ".js")]
+    return {file.relative_to(_VIEW).as_posix(): file.read_text("utf-8") for file in files}

@@ -10,9 +10,12 @@ import struct
 from agentbay._wire import ui_tools as tools
 from agentbay._wire.key_names import normalize_key
 from agentbay._wire.tools import ToolReply
+from agentbay.local.api_errors import invalid_request
 from agentbay.local.desktop.connection import DesktopFailed, Reply
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import error_result, text_result
+from agentbay.local.runtime import Runtime
+from agentbay.local.sessions.port_tokens import make_port_token
 from agentbay.local.sessions.session import Session
 
 _WINDOW_SECONDS = 10.0  # for an application to show its first window, which some never do
@@ -182,6 +185,23 @@ async def stop_app_by_cmd(session: Session, tool: tools.StopAppByCmd) -> ToolRep
         reason = ended.stderr.decode("utf-8", "replace").strip()[-500:]
         return error_result(f"the stop command has ended with exit code {ended.exit_code}: {reason}")
     return text_result("True")
+
+
+async def make_desktop_url(runtime: Runtime, session: Session) -> str:
+    """Return the URL of a web page that shows a session's desktop.
+
+    The desktop is started for that.
+
+    Raises:
+        InvalidRequestError: There is no desktop on this machine, or it does not start.
+    """
+    with session.using() as sandbox:
+        try:
+            port, path = await session.desktop.open_view(sandbox, session.environment)
+        except DesktopFailed as failure:
+            raise invalid_request(str(failure), failure.code) from failure
+    session.environment.update(session.desktop.environment)
+    return f"{runtime.address.http_url}/request_ai/{make_port_token(session, port)}/path{path}"
 
 
 async def _ask(session: Session, do: str, **arguments: object) -> ToolReply:

@@ -6,6 +6,7 @@ from agentbay._wire.sessions import GetLink, LinkData
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.handlers.browser import browser_not_started, make_cdp_url
+from agentbay.local.handlers.desktop import make_desktop_url
 from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
@@ -28,6 +29,8 @@ async def get_link(runtime: Runtime, action: GetLink) -> LinkData:
     if action.port is None:
         if protocol == "wss" and session.browser.was_started:
             return LinkData(url=await make_cdp_url(runtime, session))
+        if action.protocol_type in (None, "https") and _has_desktop(session):
+            return LinkData(url=await make_desktop_url(runtime, session))
         raise _no_port(session, protocol)
     if not FIRST_PORT <= action.port <= LAST_PORT:
         raise invalid_port(action.port)
@@ -35,6 +38,10 @@ async def get_link(runtime: Runtime, action: GetLink) -> LinkData:
     if protocol == "https":
         return LinkData(url=f"{runtime.address.http_url}/request_ai/{token}/path/")
     return LinkData(url=f"{runtime.address.ws_url}/websocket_ai/{token}")
+
+
+def _has_desktop(session: Session) -> bool:
+    return session.desktop.was_started or images.has_desktop(session.image_id)
 
 
 def _no_port(session: Session, protocol: str) -> InvalidRequestError:

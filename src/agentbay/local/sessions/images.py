@@ -49,6 +49,14 @@ def _no_such_image(image_id: str) -> InvalidRequestError:
     )
 
 
+def has_desktop(image_id: str) -> bool:
+    """Return whether an image is meant for desktops.
+
+    Its links without a port show the desktop.
+    """
+    return image_id.lower().startswith(("linux", "computer", "aio"))
+
+
 def has_browser(image_id: str) -> bool:
     """Return whether an image is meant for browsing.
 

@@ -1,14 +1,21 @@
-"""What each request of the service does."""
+"""What each request of the service does.
+
+Modules that only some requests need are imported there, so that a desktop starts sooner.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from Xlib.error import ConnectionClosedError, XError
 
-from agentbay.local.desktop.inside import applications, pictures, processes
+if TYPE_CHECKING:
+    from agentbay.local.desktop.inside.view import LiveView
+
+from agentbay.local.desktop.inside import pictures, processes
+from agentbay.local.desktop.inside.applications import Applications
 from agentbay.local.desktop.inside.keyboard import Keyboard
 from agentbay.local.desktop.inside.pointer import Pointer
 from agentbay.local.desktop.inside.refusal import Refused
@@ -19,9 +26,10 @@ class Requests:
     """Does requests on one display."""
 
     def __init__(self, display: Any) -> None:
-        self.windows, self.applications = Windows(display), applications.Applications()
+        self.windows, self.applications = Windows(display), Applications()
         self._display, self._pointer = display, Pointer(display)
         self._keyboard = Keyboard(display, self.windows.wait_for_program)
+        self._view: LiveView | None = None
 
     def do(self, request: dict[str, Any]) -> str | bytes:
         """Do a request, and return a text or an image.
@@ -71,6 +79,13 @@ class Requests:
     def _screenshot(self, format: str) -> bytes:
         return pictures.take_screenshot(self._display, format)
 
+    def _open_view(self, prefix: str, files: dict[str, str]) -> int:
+        from agentbay.local.desktop.inside.view import LiveView
+
+        if self._view is None or not self._view.is_running():
+            self._view = LiveView(prefix, files)
+        return self._view.port
+
     def _list_windows(self) -> list[dict[str, Any]]:
         return self.windows.describe_all()
 
@@ -95,7 +110,9 @@ class Requests:
         self.windows.set_focus_mode(on)
 
     def _installed_apps(self, start_menu: bool, desktop: bool, ignore_system: bool) -> list[dict[str, str]]:
-        return applications.installed(start_menu=start_menu, desktop=desktop, ignore_system=ignore_system)
+        from agentbay.local.desktop.inside.installed_apps import installed
+
+        return installed(start_menu=start_menu, desktop=desktop, ignore_system=ignore_system)
 
     def _start_app(self, command: str, directory: str, environment: dict[str, str]) -> int:
         return self.applications.start(command, directory, environment)
