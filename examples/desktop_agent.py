@@ -31,10 +31,8 @@ jump
 
 def find_red(image: Image.Image) -> tuple[int, int] | None:
     """Return the middle of what is red, or None."""
-    red, green, blue = image.convert("RGB").split()
-    mask = Image.merge("RGB", (red.point(lambda v: 255 * (v > 240)), green, blue))
-    only_red = mask.convert("L", (1.0, -1.0, -1.0, 0.0)).point(lambda v: 255 * (v > 240))
-    box = only_red.getbbox()
+    difference = image.convert("RGB").convert("L", (1.0, -1.0, -1.0, 0.0))  # red without green and blue
+    box = difference.point([255 if value > 240 else 0 for value in range(256)]).getbbox()
     return ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2) if box else None
 
 
