@@ -267,6 +267,7 @@ async def test_bad_input(desktop: AsyncSession) -> None:
         "no key 'Hyperdrive'": await computer.press_keys(["Hyperdrive"]),
         "keys must not be empty": await computer.press_keys([]),
         "U+0001 cannot be typed": await computer.input_text("a\x01"),
+        "at most 100000 characters": await computer.input_text("x" * 100_001),
         "no window 77": await computer.close_window(77),
         "must fit the screen": await computer.resize_window(77, 0, 10),
         "no window has the input focus": await computer.get_active_window(),

@@ -268,6 +268,7 @@ def test_bad_input(desktop: Session) -> None:
         "no key 'Hyperdrive'": computer.press_keys(["Hyperdrive"]),
         "keys must not be empty": computer.press_keys([]),
         "U+0001 cannot be typed": computer.input_text("a\x01"),
+        "at most 100000 characters": computer.input_text("x" * 100_001),
         "no window 77": computer.close_window(77),
         "must fit the screen": computer.resize_window(77, 0, 10),
         "no window has the input focus": computer.get_active_window(),

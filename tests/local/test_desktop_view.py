@@ -1,15 +1,20 @@
-"""The page that shows a desktop live, in a real browser."""
+"""The page that shows a desktop live, in a real browser; and what is told of a machine without desktops."""
 
 from __future__ import annotations
 
 import io
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from agentbay import AgentBay, BrowserOption, CreateSessionParams, SessionError
+from agentbay.local.desktop import programs
 from tests.local.traces import eventually
 
 Image = pytest.importorskip("PIL.Image")
@@ -78,3 +83,14 @@ def test_who_may_look(agent_bay: AgentBay) -> None:
             session.get_link()
         session.computer.get_screen_size().unwrap()
         assert "/request_ai/" in session.get_link().unwrap().data
+
+
+def test_machine_without_an_x_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is missing is told with the line that installs it, and `doctor` says whether there are desktops."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agentbay", "local", "doctor", "--json"], capture_output=True, check=False
+    )
+    assert json.loads(done.stdout)["desktop"] is True
+    assert programs.missing_message() == ""
+    monkeypatch.setattr(programs, "_SANDBOX_PATH", str(tmp_path))
+    assert "apt-get install tigervnc-standalone-server blackbox" in programs.missing_message()

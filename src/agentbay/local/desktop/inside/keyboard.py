@@ -11,6 +11,7 @@ from Xlib.ext import xtest
 from agentbay.local.desktop.inside.refusal import Refused
 
 _UNICODE_KEYSYMS = 0x01000000  # keysyms of characters begin here, except those of Latin-1
+_MAX_CHARACTERS = 100_000  # in one call; some thousand are typed in a second
 _SYNC_EVERY = 50  # characters
 _MULTIMEDIA_KEYSYMS = range(0x10080000, 0x10090000)  # of keys that a program can do without
 _CONTROL_KEYS = {"\n": "Return", "\t": "Tab", "\b": "BackSpace", "\x1b": "Escape", "\x7f": "Delete"}
@@ -46,6 +47,8 @@ class Keyboard:
         Raises:
             Refused: A character cannot be typed.
         """
+        if len(text) > _MAX_CHARACTERS:
+            raise Refused(f"text must have at most {_MAX_CHARACTERS} characters, not {len(text)}; write a file instead")
         keysyms = [_keysym_of(character) for character in text.replace("\r\n", "\n").replace("\r", "\n")]
         self._read_mapping()
         # With Caps Lock on, letters would come out in the wrong case.

@@ -40,7 +40,7 @@ def main() -> None:
         desktop = _Desktop(display, Requests(display), manager_program)
         desktop.start_manager()
         desktop.requests.windows.wait_for_manager()
-    except (Refused, OSError) as failure:
+    except (Refused, OSError, ImportError) as failure:
         channel.reply(str(failure), refused=True)
         return
     channel.reply(f"{os.getpid()} {number}")
