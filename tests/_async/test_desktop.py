@@ -276,6 +276,9 @@ async def test_bad_input(desktop: AsyncSession) -> None:
         "work_directory": await computer.start_app("xterm", "/no/such/directory"),
         "no process is called 'nobody'": await computer.stop_app_by_pname("nobody"),
         "no process 99999": await computer.stop_app_by_pid(99999),
+        "process 1 may not be ended": await computer.stop_app_by_pid(1),
+        "with a NUL character": await desktop.call_mcp_tool("start_app", {"start_cmd": "xterm\0"}),
+        "NUL character cannot be used": await desktop.call_mcp_tool("stop_app_by_cmd", {"stop_cmd": "\0"}),
         "exit code 3": await computer.stop_app_by_cmd("exit 3"),
     }
     for reason, result in refused.items():

@@ -277,6 +277,9 @@ def test_bad_input(desktop: Session) -> None:
         "work_directory": computer.start_app("xterm", "/no/such/directory"),
         "no process is called 'nobody'": computer.stop_app_by_pname("nobody"),
         "no process 99999": computer.stop_app_by_pid(99999),
+        "process 1 may not be ended": computer.stop_app_by_pid(1),
+        "with a NUL character": desktop.call_mcp_tool("start_app", {"start_cmd": "xterm\0"}),
+        "NUL character cannot be used": desktop.call_mcp_tool("stop_app_by_cmd", {"stop_cmd": "\0"}),
         "exit code 3": computer.stop_app_by_cmd("exit 3"),
     }
     for reason, result in refused.items():

@@ -13,7 +13,7 @@ from agentbay._wire.tools import ToolReply
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.desktop.connection import DesktopFailed, Reply
 from agentbay.local.handlers.dispatch import tool_handler
-from agentbay.local.handlers.results import error_result, text_result
+from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.port_tokens import make_port_token
 from agentbay.local.sessions.session import Session
@@ -147,6 +147,10 @@ async def get_installed_apps(session: Session, tool: tools.GetInstalledApps) -> 
 async def start_app(session: Session, tool: tools.StartApp) -> ToolReply:
     """Start an application, and wait a while for its first window."""
     arguments = {"command": tool.start_cmd, "directory": tool.work_directory or ""}
+    try:
+        check_no_nul(*arguments.values())
+    except ValueError as error:
+        return error_result(str(error))
     started = await _ask(session, "start_app", **arguments, environment=dict(session.environment))
     if started.is_error:
         return started
@@ -177,6 +181,10 @@ async def stop_app_by_pid(session: Session, tool: tools.StopAppByPid) -> ToolRep
 @tool_handler(tools.StopAppByCmd)
 async def stop_app_by_cmd(session: Session, tool: tools.StopAppByCmd) -> ToolReply:
     """Run the stop command of an application."""
+    try:
+        check_no_nul(tool.stop_cmd)
+    except ValueError as error:
+        return error_result(str(error))
     with session.using() as sandbox:
         ended = await sandbox.run(["sh", "-c", tool.stop_cmd], env=session.environment, timeout=_STOP_SECONDS)
     if ended.timed_out:

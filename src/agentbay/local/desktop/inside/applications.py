@@ -10,7 +10,7 @@ from typing import IO
 from agentbay.local.desktop.inside import processes
 from agentbay.local.desktop.inside.refusal import Refused
 
-_MAX_REASON_CHARACTERS = 500
+_MAX_REASON_BYTES = 500
 
 
 class Applications:
@@ -79,5 +79,6 @@ class Applications:
 
 
 def _read_end(output: IO[bytes]) -> str:
-    output.seek(0)
-    return output.read().decode("utf-8", "replace").strip()[-_MAX_REASON_CHARACTERS:]
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - _MAX_REASON_BYTES))
+    return output.read().decode("utf-8", "replace").strip()

@@ -11,6 +11,7 @@ from typing import Any
 
 from agentbay.local.desktop.inside.refusal import Refused
 
+_INIT_PID = 1
 _STOP_SECONDS = 3.0  # between the request to end and the kill
 _POLL_SECONDS = 0.01
 _IDLE_SAMPLES, _IDLE_POLL_SECONDS = 5, 0.02  # in a row
@@ -44,6 +45,8 @@ def stop(pids: list[int]) -> None:
     Raises:
         Refused: One of them may not be ended.
     """
+    if _INIT_PID in pids:  # the kernel would drop the signal
+        raise Refused(f"process {_INIT_PID} may not be ended")
     for pid in pids:
         _send(pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
@@ -82,7 +85,7 @@ def _send(pid: int, number: int) -> None:
 
 def _all_pids() -> list[int]:
     own = os.getpid()
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) not in (1, own))
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) not in (_INIT_PID, own))
 
 
 def _names(pid: int) -> set[str]:
