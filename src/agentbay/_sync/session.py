@@ -274,8 +274,8 @@ class Session(SyncSessionTools, Handle):
         `data` is the URL, which carries a token.
 
         Args:
-            protocol_type: "https" or "wss"; None is "wss".
-            port: 30100 to 30199; None is the browser's port, where the session has a browser.
+            protocol_type: "https" or "wss"; None is "wss", and "https" for a desktop.
+            port: 30100 to 30199; None is the session's browser or, in the local runtime, a page that shows its desktop.
             options: Passed to the service as it is.
 
         Raises:
