@@ -111,6 +111,10 @@ class _Loop(asyncio.SelectorEventLoop):
         self.was_used = True
         return super().call_at(*args, **kwargs)
 
+    def stop(self) -> None:
+        self.was_used = True
+        super().stop()
+
     def add_reader(self, *args: Any) -> None:  # type: ignore[override]
         self.was_used = True
         super().add_reader(*args)
