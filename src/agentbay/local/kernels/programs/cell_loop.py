@@ -49,6 +49,8 @@ class CellLoop:
 
     def begin_new_tasks(self) -> None:
         """Run each task that the cell has made to its first `await`."""
+        if self._usable and getattr(self._loop, "was_stopped", False):
+            self._loop.run_forever()
         if self._usable and asyncio.all_tasks(self._loop) - self._tasks_before:
             self._loop.run_until_complete(asyncio.sleep(0))
 
@@ -94,10 +96,11 @@ class _Loop(asyncio.SelectorEventLoop):
     """A loop that can run where another one counts as running.
 
     Attributes:
+        was_stopped: Whether it was stopped while it did not run, so that its next run will end at once.
         was_used: Whether anything was ever to be done in it. Most sessions never use it, and need not wait for it.
     """
 
-    was_used = False
+    was_used = was_stopped = False
 
     def call_soon(self, *args: Any, **kwargs: Any) -> asyncio.Handle:  # type: ignore[override]
         self.was_used = True
@@ -112,7 +115,7 @@ class _Loop(asyncio.SelectorEventLoop):
         return super().call_at(*args, **kwargs)
 
     def stop(self) -> None:
-        self.was_used = True
+        self.was_stopped = not self.is_running()
         super().stop()
 
     def add_reader(self, *args: Any) -> None:  # type: ignore[override]
@@ -124,6 +127,7 @@ class _Loop(asyncio.SelectorEventLoop):
         super().add_writer(*args)
 
     def run_forever(self) -> None:
+        self.was_stopped = False
         with _no_running_loop():
             super().run_forever()
 
