@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentbay import AgentBay, AsyncAgentBay, Config, ConfigurationError
-from agentbay.config import Settings, resolve_settings
+from agentbay.config import Settings, redact_url, resolve_settings
 
 HAS_DOTENV = importlib.util.find_spec("dotenv") is not None
 DEFAULT = ("cn-hangzhou", "https://agentbay.cn-hangzhou.aliyuncs.com")
@@ -236,3 +236,19 @@ def test_valid_settings_have_no_side_effects(monkeypatch: pytest.MonkeyPatch) ->
         resolve_settings(cfg=Config(endpoint="http://127.0.0.1:1"))
     assert dict(os.environ) == before
     assert caught == []
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:secret@p:1", "http://…p:1"),
+        ("user:secret@p:1", "…p:1"),
+        ("foo://user:se?cret@p/y", "foo://…p/y"),
+        ("http://h/p?token=1\n2", "http://h/p…"),
+        ("http://h:1/p", "http://h:1/p"),
+        ("x" * 1_000_000, "x" * 1_000_000),
+    ],
+)
+def test_urls_are_shown_without_secrets(url: str, shown: str) -> None:
+    """Neither a user, nor a password, nor a query of a URL is shown, and a long text takes no long time."""
+    assert redact_url(url) == shown

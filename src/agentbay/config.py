@@ -171,7 +171,7 @@ def check_proxy(name: str, proxy: str) -> None:
         fine = False
     if not fine:
         raise ConfigurationError(
-            f"{name} must be the URL of a proxy, not {redact_url(proxy)!r}.",
+            f"{name} must be the URL of a proxy, not {redact_url(proxy)!r:.200}.",
             hint="Write it as http://host:port, https://host:port or socks5://host:port.",
         )
 
@@ -190,7 +190,9 @@ def _socket_path(endpoint: str) -> str:
 
 def redact_url(endpoint: str) -> str:
     """Return an endpoint or the URL of a proxy without user, password and query."""
-    return re.sub(r"[^/]*@|[?#].*", "…", endpoint)  # a password or a token in the query must not be shown
+    # Split and not matched by one expression, whose time would grow with the square of a long text's length.
+    parts = [f"…{part.rpartition('@')[2]}" if "@" in part else part for part in endpoint.split("/")]
+    return re.sub(r"(?s)[?#].*", "…", "/".join(parts))
 
 
 def _is_bare_url(url: str) -> bool:

@@ -6,13 +6,15 @@ import re
 from urllib.parse import unquote
 
 _MASK = "***"
+# Repetitions are bounded where a search could begin anew at every character: without bounds, its time would grow with
+# the square of the length of a text, which a session's code may have chosen.
 _URL_CREDENTIALS = re.compile(
     r"(://)("
     r"[^\s/]+"  # user and password, up to the last @ before the path
-    r"|[^\s/:@]+:(?!\d+(?:[/\s'\"]|$))\S*"  # a password with a slash in it, which a URL must not have
+    r"|[^\s/:@]+:(?!\d+(?:[/\s'\"]|$))\S{0,1000}"  # a password with a slash in it, which a URL must not have
     r")@"
 )
-_URL_QUERY = re.compile(r"(://[^\s?'\"]+\?)([^\s'\"]+)")
+_URL_QUERY = re.compile(r"(://[^\s?'\"]{1,2000}\?)([^\s'\"]+)")
 _AUTHORIZATION_HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization:\s*(?:(?:basic|bearer|token)\s+)?)([^\s'\"]+)")
 _MIN_SECRET_CHARACTERS = 6  # shorter ones occur in too many words
 
