@@ -198,7 +198,10 @@ class Kernel:
         return f"the kernel was killed by {name}" + (", perhaps for want of memory" if number == signal.SIGKILL else "")
 
     def _describe_failed_start(self) -> str:
-        """Say how it ended and what it wrote, such as that a package which the session has installed breaks IPython."""
+        """Say how it ended and what it wrote.
+
+        For example, a package that the session has installed may break IPython.
+        """
         written = self._late.tail(_MAX_FAILURE_CHARS)[1].strip()
         return f"{self._describe_exit()}: {written}" if written else self._describe_exit()
 

@@ -206,7 +206,7 @@ def create_shell() -> Any:
     shell: Any = _Shell.instance()
     shell.colors = "nocolor"
     shell.display_formatter.active_types = list(shell.display_formatter.formatters)
-    vars(interactiveshell)["getoutput"] = _command_output
+    setattr(interactiveshell, "getoutput", _command_output)  # noqa: B010 - IPython declares no type for it
     return shell
 
 

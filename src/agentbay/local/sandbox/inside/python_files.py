@@ -9,7 +9,7 @@ from agentbay.local.sandbox.shared.sandbox_config import PythonLayout
 
 
 def write(prefix: str, layout: PythonLayout) -> None:
-    """Write what is not there yet, as it is in an earlier life of the sandbox."""
+    """Write what an earlier life of the sandbox has not left there."""
     for directory in layout["directories"]:
         with suppress(FileExistsError):
             os.mkdir(f"{prefix}/{directory}", 0o755)

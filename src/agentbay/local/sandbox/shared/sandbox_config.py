@@ -32,7 +32,7 @@ class RlimitsConfig(TypedDict):
 
 
 class PythonLayout(TypedDict):
-    """What is in the Python environment of a new sandbox, by paths relative to its prefix."""
+    """The Python environment of a new sandbox, by paths below its prefix."""
 
     directories: list[str]  # each after its parent
     links: dict[str, str]  # path: target
