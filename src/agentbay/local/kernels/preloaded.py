@@ -66,7 +66,7 @@ class PreloadedModules(MetaPathFinder, Loader):
         return self._families[_top_level(spec.name)][spec.name]
 
     def exec_module(self, module: ModuleType) -> None:
-        """Hand out the module's family and all that it uses, as an import would have done."""
+        """Show the module's family and all that it uses, as an import would."""
         assert module.__spec__ is not None
         name, module.__spec__ = module.__spec__.name, module.__spec__.loader_state
         replaced = self._replaced()
