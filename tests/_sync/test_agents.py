@@ -309,3 +309,22 @@ def test_without_a_model(bay: AgentBay) -> None:
             started = agent.execute_task("Do it")
             assert "--model-url" in started.error_message
             assert started.exception.code == "ModelNotConfigured.Local"
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("Xtigervnc", "blackbox", "xterm"))),
+    reason="no X server, window manager or xterm; scripts/test says how to get them",
+)
+def test_a_computer_task(shop: Session, model: ModelServer) -> None:
+    """The model starts a program on the desktop, types into it, and sees screenshots."""
+    model.play(
+        call("start_app", start_cmd="xterm"),
+        call("click_mouse", x=100, y=100),
+        call("input_text", text="echo typed > typed.txt\n"),
+        call("done", result="it is typed"),
+    )
+    done = shop.agent.computer.execute_task_and_wait("Type in a terminal", 120)
+    assert (done.success, done.task_result) == (True, "it is typed"), done.error_message
+    assert all(asked.images == 1 for asked in model.asked)
+    written = shop.command.run("until [ -s typed.txt ]; do sleep 0.05; done; cat typed.txt", 60_000)
+    assert written.output == "typed\n"
