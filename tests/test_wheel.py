@@ -90,6 +90,6 @@ def test_metadata(built: Path) -> None:
         text = archive.read(f"agentbay_sdk-{agentbay.__version__}.dist-info/METADATA").decode()
     found = email.message_from_string(text)
     assert found["Version"] == agentbay.__version__
-    assert found["License-Expression"] == "Apache-2.0 AND MPL-2.0 AND MIT AND Zlib"
+    assert found["License-Expression"] == "Apache-2.0"
     assert "A first program" in str(found.get_payload())
     assert str(ROOT) not in text

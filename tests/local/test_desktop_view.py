@@ -14,7 +14,8 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from agentbay import AgentBay, BrowserOption, CreateSessionParams, SessionError
-from agentbay.local.desktop import programs
+from agentbay.local.desktop import desktop, programs
+from agentbay.local.desktop.desktop import DesktopFailed
 from tests.local.traces import eventually
 
 Image = pytest.importorskip("PIL.Image")
@@ -22,7 +23,7 @@ Image = pytest.importorskip("PIL.Image")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not all(map(shutil.which, ("Xtigervnc", "blackbox", "wish", "chromium"))),
+        not all(map(shutil.which, ("Xtigervnc", "blackbox", "wish", "chromium", "websockify"))),
         reason="no X server, window manager, Tk or browser; scripts/test says how to get them",
     ),
 ]
@@ -92,5 +93,9 @@ def test_machine_without_an_x_server(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     )
     assert json.loads(done.stdout)["desktop"] is True
     assert programs.missing_message() == ""
+    monkeypatch.setattr(programs, "_VIEWER", tmp_path)
+    desktop.view_files.cache_clear()
+    with pytest.raises(DesktopFailed, match="apt-get install novnc"):
+        desktop.view_files()
     monkeypatch.setattr(programs, "_SANDBOX_PATH", str(tmp_path))
     assert "apt-get install tigervnc-standalone-server blackbox" in programs.missing_message()

@@ -138,7 +138,7 @@ def _request_ticket(settings: Settings, path: str) -> str:
 def doctor(json: JsonOption = False) -> int:
     """Check whether this machine can isolate sessions, and print what is missing."""
     from agentbay.local.browser.engines import INSTALL_HINT, find_engine
-    from agentbay.local.desktop.programs import missing_message as missing_of_desktop
+    from agentbay.local.desktop.programs import VIEWER_INSTALL_HINT, find_viewer, missing_message as missing_of_desktop
     from agentbay.local.sandbox.service.capability_probe import probe_all
 
     probes, engine = probe_all(), find_engine()
@@ -148,7 +148,8 @@ def doctor(json: JsonOption = False) -> int:
     browser = engine.path if engine else f"none that sessions can see; to have one: {INSTALL_HINT}"
     lines.append(f"{'works' if engine else 'fails'}  browser: {browser}")
     no_desktop = missing_of_desktop()
-    lines.append(f"fails  desktop: {no_desktop}" if no_desktop else "works  desktop: an X server and a window manager")
+    view = "a live view too" if find_viewer() else f"without a live view; to have one: {VIEWER_INSTALL_HINT}"
+    lines.append(f"fails  desktop: {no_desktop}" if no_desktop else f"works  desktop: {view}")
     verdict = f"This machine {'can' if usable else 'cannot'} isolate sessions."
     facts = [{"name": probe.name, "works": probe.works, "detail": probe.detail} for probe in probes]
     output.show(

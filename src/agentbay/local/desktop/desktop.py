@@ -19,7 +19,7 @@ from agentbay.local.desktop.connection import (
     module_codes,
     open_connection,
 )
-from agentbay.local.desktop.programs import find_programs, missing_message
+from agentbay.local.desktop.programs import VIEWER_INSTALL_HINT, find_programs, find_viewer, missing_message
 from agentbay.local.sandbox.service.manager import Sandbox
 
 SCREEN_SIZE = (1280, 800)  # pixels
@@ -27,7 +27,8 @@ AUTHORITY_PATH = "/tmp/.agentbay-desktop/Xauthority"  # the cookie of the X serv
 _START_TIMEOUT_SECONDS = 60.0
 _REQUEST_TIMEOUT_SECONDS = 60.0
 _LAST_PORT = 65535
-_VIEW = Path(__file__).with_name("view")
+_NOT_INSTALLED = "DesktopNotInstalled.Local"  # the code of these errors
+_PAGE = Path(__file__).with_name("page.html")
 _logger = logging.getLogger(__name__)
 
 
@@ -112,7 +113,7 @@ class SessionDesktop:
     async def _start(self, sandbox: Sandbox, environment: Mapping[str, str]) -> DesktopConnection:
         programs = find_programs()
         if missing := missing_message():
-            raise DesktopFailed(missing, "DesktopNotInstalled.Local")
+            raise DesktopFailed(missing, _NOT_INSTALLED)
         assert programs is not None
         if not sandbox.has_namespaces:
             raise DesktopFailed(
@@ -150,6 +151,15 @@ class SessionDesktop:
 
 @cache
 def view_files() -> dict[str, str]:
-    """Return the files of the page that shows a desktop, by path."""
-    files = [file for file in _VIEW.rglob("*") if file.suffix in (".html", ".js")]
-    return {file.relative_to(_VIEW).as_posix(): file.read_text("utf-8") for file in files}
+    """Return the files of the page that shows a desktop, by path.
+
+    Raises:
+        DesktopFailed: This machine has no noVNC.
+    """
+    viewer = find_viewer()
+    if viewer is None:
+        missing = f"This machine has no noVNC, which shows desktops live. Install it: {VIEWER_INSTALL_HINT}"
+        raise DesktopFailed(missing, _NOT_INSTALLED)
+    scripts = [script for part in ("core", "vendor") for script in (viewer / part).rglob("*.js")]
+    files = {f"novnc/{script.relative_to(viewer).as_posix()}": script.read_text("utf-8") for script in scripts}
+    return {"page.html": _PAGE.read_text("utf-8"), **files}
