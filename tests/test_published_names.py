@@ -58,6 +58,7 @@ def test_results_as_dictionaries() -> None:
         "stderr": "",
         "trace_id": "",
         "truncated": False,
+        "refused_hosts": [],
     }
     assert isinstance(failure.exception, APIError)
     assert vars(Config(region_id="x"))["region_id"] == "x"

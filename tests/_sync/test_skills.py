@@ -92,5 +92,5 @@ def test_what_takes_an_option_or_the_cloud(bay: AgentBay) -> None:
 def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     """The runtime does not start without the folder that it was told."""
     with AgentBay.local(skills=str(tmp_path / "none"), strict=True) as bay:
-        with pytest.raises(ConfigurationError, match=r"--skills .*/none: No such file or directory"):
+        with pytest.raises(ConfigurationError, match=r"skills .*/none: No such file or directory"):
             bay.list()

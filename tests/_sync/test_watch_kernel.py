@@ -19,8 +19,8 @@ HOME = "/home/wuying"
 NEVER = 3600.0  # seconds between two looks, for a watch that shall live of pushes alone
 SET_LIMIT = """
 import os, sys
-from agentbay.local.sandbox.shared.syscalls import setns
-setns(os.open(sys.argv[1], os.O_RDONLY))
+from agentbay.local.sandbox.shared.syscalls import CLONE_NEWUSER, setns
+setns(os.open(sys.argv[1], os.O_RDONLY), CLONE_NEWUSER)
 open("/proc/sys/user/max_inotify_watches", "w").write(sys.argv[2])
 """
 

@@ -10,8 +10,8 @@ from attrs import field, frozen
 
 from .converter import MalformedError
 
-MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message from the service
-MAX_REQUEST_FRAME_BYTES = 8 << 20  # of one from a client, which the service decodes at once
+MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message, in either direction
+MAX_REQUEST_FRAME_BYTES = 8 << 20  # of one that the local runtime takes, which decodes it at once
 CLIENT_SOURCE = "SDK"  # the client's own frames
 CONTROL_SOURCE = "WEBSOCKET_SERVER"  # frames of the connection itself, which answers when a target cannot
 

@@ -109,7 +109,10 @@ def _path_file() -> str:
 
 
 def _holds_packages(directory: Path) -> bool:
-    return directory.name in _PACKAGE_DIRECTORY_NAMES or any(directory.glob("*.dist-info"))
+    try:
+        return directory.name in _PACKAGE_DIRECTORY_NAMES or any(directory.glob("*.dist-info"))
+    except OSError:  # another user's, as the directory of a program that became an ordinary user
+        return False
 
 
 @functools.cache
