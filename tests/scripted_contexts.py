@@ -71,6 +71,7 @@ class ContextService:
         self.bindings: list[dict[str, str]] = []
         self.after_sync = ["Running", "Success"]
         self.task_error = ""
+        self.session_status = "RUNNING"
         self.refuse: dict[str, Refusal] = {}
         self.lose_uploads = self.cut_uploads = self.no_checksum = self.forbidden = self.empty_get = False
         self.redirects = self.short = self.broken = self.clearing = 0
@@ -230,9 +231,10 @@ class ContextService:
 
     def DeleteSessionAsync(self, _: dict[str, str]) -> None:
         self.tasks = []
+        self.session_status = "FINISH"
 
     def GetSessionDetail(self, _: dict[str, str]) -> Any:
-        return {"Status": "FINISH"}
+        return {"Status": self.session_status}
 
 
 class _Handler(BaseHTTPRequestHandler):
