@@ -59,7 +59,8 @@ class Bench:
 
 def written(transcript: ExecutionOutput) -> str:
     """What code wrote to its standard output."""
-    return "".join(json.loads(transcript.to_json(""))["stdout"])
+    answer = transcript.to_json("")
+    return "".join(json.loads(answer if isinstance(answer, str) else "".join(answer.text_pieces()))["stdout"])
 
 
 @pytest.fixture(scope="session")

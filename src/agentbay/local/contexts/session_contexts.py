@@ -345,9 +345,11 @@ class SessionContexts:
         assert self._sandbox is not None
         spec = binding.spec
         download = await self._service.run_in_thread(Download, self._service.store, spec, only)
+        # Measured beforehand, as for moves: what exceeds the session's disk is refused rather than killed.
+        room = await self._sandbox.watchdog.measure_room()
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
         # a single file that a client sends must not replace a directory with all it holds
-        request = ReceiveTree(spec.path, secrets.token_hex(8), replace_anything=not only)
+        request = ReceiveTree(spec.path, secrets.token_hex(8), replace_anything=not only, room=room)
         kills = self._sandbox.watchdog.kill_counts()
         receiving = asyncio.ensure_future(self._sandbox.run_file_operation_with_input(request, incoming))
         sending = asyncio.ensure_future(self._service.run_in_thread(_write_and_close, download, outgoing))

@@ -191,9 +191,7 @@ def _send_tree(request: SendTree, context: OperationContext) -> SendTreeReply:
 
 
 def _receive_tree(request: ReceiveTree, context: OperationContext) -> ReceiveTreeReply:
-    return tree_operations.extract_tree(
-        context.resolve(request.path), context.input_fd, request.token, replace_anything=request.replace_anything
-    )
+    return tree_operations.extract_tree(request, context)
 
 
 def _remove_incomplete(request: RemoveIncomplete, context: OperationContext) -> PathReply:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import errno
 import json
-import math
 import os
 import stat
 from collections.abc import Iterator
@@ -100,14 +99,11 @@ def edit_file(request: EditFile, context: OperationContext) -> EditReply:
     """Replace texts in a file, all of them or none."""
     path = os.path.realpath(context.resolve(request.path))
     edits: list[list[str]] = json.loads(context.read_input())
-    with lock_for_change(path):
-        before, after = _apply_edits(path, edits, dry_run=request.dry_run, room=_room(path, request, context))
-    return EditReply(path=path, diff=_diff(path, before, after))
-
-
-def _room(path: str, request: EditFile, context: OperationContext) -> float:
     with dirfd.open_path(os.path.dirname(path)) as directory:
-        return request.room if context.is_own_disk(directory) else math.inf
+        room = context.room_in(directory, request.room)
+    with lock_for_change(path):
+        before, after = _apply_edits(path, edits, dry_run=request.dry_run, room=room)
+    return EditReply(path=path, diff=_diff(path, before, after))
 
 
 def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool, room: float) -> tuple[bytes, bytes]:

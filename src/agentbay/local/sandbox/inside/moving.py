@@ -33,7 +33,7 @@ def move_across(request: MoveAcross, context: OperationContext) -> PathReply:
     os.umask(0)  # the copies get the modes of their originals
     with dirfd.open_path(source_directory) as above, dirfd.open_path(target_directory) as target_above:
         tree = _SourceTree(source_name, above, source)
-        if request.room is not None and tree.allocated > request.room and context.is_own_disk(target_above):
+        if tree.allocated > context.room_in(target_above, request.room):
             raise_os_error(errno.ENOSPC, target)
         _check_replaceable(target_name, target_above, target, is_directory=tree.is_directory)
         copy, aside = _random_name(), _random_name()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from typing import NoReturn
@@ -43,6 +44,10 @@ class OperationContext:
     def read_input(self) -> bytes:
         """Read the whole input."""
         return b"".join(iter(lambda: os.read(self.input_fd, CHUNK_BYTES), b""))
+
+    def room_in(self, directory: int, room: int | None) -> float:
+        """Return how many bytes may be written there, if the session's disk has room for `room` bytes."""
+        return math.inf if room is None or not self.is_own_disk(directory) else room
 
     def is_own_disk(self, directory: int) -> bool:
         """Return whether a directory counts to the session's disk.

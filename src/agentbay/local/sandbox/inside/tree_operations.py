@@ -11,9 +11,10 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentbay.local.sandbox.inside.operation_context import OperationContext
 from agentbay.local.sandbox.shared import dirfd
 from agentbay.local.sandbox.shared.fd_io import write_all
-from agentbay.local.sandbox.shared.file_protocol import ReceiveTreeReply
+from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, ReceiveTreeReply
 from agentbay.local.sandbox.shared.path_filter import PathFilter
 from agentbay.local.sandbox.shared.tree_stream import (
     FileContent,
@@ -147,17 +148,19 @@ def stays_below(target: str, path: str, top: str) -> bool:
     return relative != ".." and not relative.startswith("../")
 
 
-def extract_tree(path: str, input_fd: int, token: str, *, replace_anything: bool = True) -> ReceiveTreeReply:
-    """Create at `path` the tree that a stream holds.
+def extract_tree(request: ReceiveTree, context: OperationContext) -> ReceiveTreeReply:
+    """Create the tree that a stream holds.
 
     Return each file's fingerprint, and errors.
 
     Each file appears whole under its name, by an atomic rename. Links in the way are replaced, never followed.
     """
+    path = context.resolve(request.path)
     os.makedirs(path, exist_ok=True)
     # As in `stream_tree`, only the path that the caller names may be a link.
     top = os.open(path, dirfd.DIRECTORY_OPEN_FLAGS & ~os.O_NOFOLLOW)
-    reader, receiver = TreeStreamReader(input_fd), _TreeReceiver(top, token, replace_anything=replace_anything)
+    receiver = _TreeReceiver(top, request, context.room_in(top, request.room))
+    reader = TreeStreamReader(context.input_fd)
     while (record := reader.read_record()) is not None:
         receiver.apply_record(record, reader)
     receiver.finish()
@@ -172,8 +175,9 @@ def remove_incomplete(path: str, token: str) -> None:
 
 
 class _TreeReceiver:
-    def __init__(self, top: int, token: str, *, replace_anything: bool) -> None:
-        self._top, self._token, self._replace_anything = top, token, replace_anything
+    def __init__(self, top: int, request: ReceiveTree, room: float) -> None:
+        self._top, self._token, self._replace_anything = top, request.token, request.replace_anything
+        self._room = room
         self._modes: list[tuple[list[str], int]] = []
         self.fingerprints: dict[str, list[int]] = {}
         self.errors: list[dict[str, str]] = []
@@ -189,8 +193,7 @@ class _TreeReceiver:
                         pass
                 elif chunks:
                     self._check_replaceable(name, fd)
-                    if fingerprint := _write_file(name, fd, record, chunks, self._token):
-                        self.fingerprints[record["path"]] = fingerprint
+                    self._write_file(name, fd, record, chunks)
                 else:
                     self._check_replaceable(name, fd)
                     dirfd.remove(name, fd)
@@ -212,6 +215,31 @@ class _TreeReceiver:
             raise IsADirectoryError(errno.EISDIR, "Is a directory")
         if mode and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             raise OSError(errno.EINVAL, "Not a regular file")
+
+    def _write_file(self, name: str, above: int, record: TreeRecord, chunks: _FileChunks) -> None:
+        temporary = dirfd.TEMPORARY_PREFIX + self._token
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
+        try:
+            room = self._room
+            while chunk := chunks.next():
+                room -= len(chunk)
+                if room < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                write_all(fd, chunk)
+            if not chunks.is_whole:  # the sender reports why
+                os.unlink(temporary, dir_fd=above)
+                return
+            os.fchmod(fd, record["mode"])
+            os.utime(fd, ns=(record["mtime"], record["mtime"]))
+            dirfd.remove_directory_in_the_way(name, above)
+            self._room = room + _freed_by_replacing(name, above)
+            os.rename(temporary, name, src_dir_fd=above, dst_dir_fd=above)
+            self.fingerprints[record["path"]] = file_fingerprint(os.fstat(fd))
+        except OSError:
+            os.unlink(temporary, dir_fd=above)
+            raise
+        finally:
+            os.close(fd)
 
     def finish(self) -> None:
         """Set the modes of directories, last: a read-only one could not be filled."""
@@ -245,22 +273,10 @@ def _make_directory(name: str, above: int) -> None:
     os.mkdir(name, 0o777, dir_fd=above)
 
 
-def _write_file(name: str, above: int, record: TreeRecord, chunks: _FileChunks, token: str) -> list[int] | None:
-    temporary = dirfd.TEMPORARY_PREFIX + token
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
+def _freed_by_replacing(name: str, above: int) -> int:
+    """Return how many bytes a rename to `name` frees."""
     try:
-        while chunk := chunks.next():
-            write_all(fd, chunk)
-        if not chunks.is_whole:  # the sender reports why
-            os.unlink(temporary, dir_fd=above)
-            return None
-        os.fchmod(fd, record["mode"])
-        os.utime(fd, ns=(record["mtime"], record["mtime"]))
-        dirfd.remove_directory_in_the_way(name, above)
-        os.rename(temporary, name, src_dir_fd=above, dst_dir_fd=above)
-        return file_fingerprint(os.fstat(fd))
-    except OSError:
-        os.unlink(temporary, dir_fd=above)
-        raise
-    finally:
-        os.close(fd)
+        status = os.stat(name, dir_fd=above, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0

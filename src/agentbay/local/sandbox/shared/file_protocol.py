@@ -294,11 +294,13 @@ class ReceiveTree(FileRequest[ReceiveTreeReply]):
     Attributes:
         token: In the name of a file that is still incomplete.
         replace_anything: Whether a file or a link may take the place of what is neither.
+        room: The bytes that the tree may take, or None for any number. Files beyond it are errors of the reply.
     """
 
     path: str
     token: str
     replace_anything: bool = True
+    room: int | None = None
 
 
 class RemoveIncomplete(FileRequest[PathReply]):
