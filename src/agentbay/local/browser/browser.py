@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from agentbay.local.browser.arguments import PROFILE_DIRECTORY, browser_arguments
@@ -107,6 +108,16 @@ class SessionBrowser:
         await asyncio.wait([process], timeout=_STOP_TIMEOUT_SECONDS)
         process.cancel()  # a cancelled command is killed with all that it has started
         await asyncio.wait([process])
+        await self._kill_remaining(sandbox)
+
+    async def _kill_remaining(self, sandbox: Sandbox) -> None:
+        """Kill the processes of pages and crash reports, which end some time after the browser itself."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT_SECONDS):
+                while left := [each.pid for each in sandbox.list_processes() if PROFILE_DIRECTORY in each.command]:
+                    for pid in left:
+                        sandbox.signal(pid, signal.SIGKILL)
+                    await asyncio.sleep(_POLL_SECONDS)
 
     def _main_pids(self, sandbox: Sandbox) -> list[int]:
         """Return the browser's own processes, without those of its pages."""

@@ -121,6 +121,7 @@ class BrowserPages:
             self._sessions[target] = str(attached.get("sessionId"))
             await self._connection.call("Page.enable", self._sessions[target])
         self._target = target
+        await self._call("Page.bringToFront")  # a page in the background is not drawn, so that a screenshot never ends
 
     @property
     def target(self) -> str:
