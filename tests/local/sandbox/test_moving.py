@@ -12,6 +12,8 @@ import pytest
 from agentbay.local.sandbox.service.manager import BindMount, FileOperationFailed, Sandbox
 from agentbay.local.sandbox.shared.file_protocol import MoveAcross, MovePath, RemovePath
 
+THERE = "/tmp/there"  # on another file system than the home; /tmp itself may hold binds of the machine's /tmp
+
 
 async def refused(sandbox: Sandbox, request: MovePath | MoveAcross | RemovePath) -> tuple[str, str]:
     """Return the error's name, and the path that it names."""
@@ -46,6 +48,7 @@ def test_moving_across_file_systems(experiment):
 
     async def body(lab):
         sandbox = await lab.sandbox()
+        await output(sandbox, f"mkdir {THERE}")
         made = await output(
             sandbox,
             "mkdir -p t/s t/closed; echo x > t/s/f; chmod 4640 t/s/f; touch -d @5 t/s/f; ln -s f t/s/l;"
@@ -54,11 +57,11 @@ def test_moving_across_file_systems(experiment):
             "truncate -s 60M t/holes; echo middle | dd of=t/holes bs=1M seek=20 conv=notrunc 2>/dev/null;"
             "touch t/closed/x; chmod 555 t/closed; touch -d @7 t; sha256sum < t/holes",
         )
-        await sandbox.run_file_operation(MoveAcross("t", "/tmp/t"))
+        await sandbox.run_file_operation(MoveAcross("t", f"{THERE}/t"))
         assert await output(sandbox, "ls -A") == ""
         listing = await output(
             sandbox,
-            "cd /tmp; ls -A | grep -v X11; stat -c '%n %F %a %Y' t t/s/f; stat -c '%n %F %a' t/closed t/pipe t/sock;"
+            f"cd {THERE}; ls -A; stat -c '%n %F %a %Y' t t/s/f; stat -c '%n %F %a' t/closed t/pipe t/sock;"
             "readlink t/s/l; [ t/same -ef t/s/f ] && echo same; cat t/s/f; sha256sum < t/holes;"
             "[ $(stat -c %b t/holes) -lt 10000 ] || du t/holes",
         )
@@ -68,7 +71,7 @@ def test_moving_across_file_systems(experiment):
             "t/s/f regular file 4640 5",
             "t/closed directory 555",
             "t/pipe fifo 600",
-            f"t/sock socket {(await output(sandbox, 'stat -c %a /tmp/t/sock')).strip()}",
+            f"t/sock socket {(await output(sandbox, f'stat -c %a {THERE}/t/sock')).strip()}",
             "f",
             "same",
             "x",
@@ -109,13 +112,14 @@ def test_a_failed_move_changes_nothing(experiment, tmp_path):
         (tmp_path / "shared").mkdir()
         os.chown(tmp_path / "shared", *lab.manager.owner)
         sandbox = await lab.sandbox(binds=[BindMount(str(tmp_path / "shared"), "/home/wuying/t/mounted")])
+        await output(sandbox, f"mkdir {THERE}")
         await output(sandbox, "for i in $(seq 50); do echo $i > t/f$i; done; echo precious > t/mounted/x")
-        assert await refused(sandbox, MoveAcross("t", "/tmp/t")) == ("EBUSY", "/home/wuying/t/mounted")
+        assert await refused(sandbox, MoveAcross("t", f"{THERE}/t")) == ("EBUSY", "/home/wuying/t/mounted")
         await output(sandbox, "mkdir u; cp t/f* u; dd if=/dev/zero of=u/big bs=1M count=3 2>/dev/null")
-        assert await refused(sandbox, MoveAcross("u", "/tmp/u", 1 << 20)) == ("ENOSPC", "/tmp/u")
+        assert await refused(sandbox, MoveAcross("u", f"{THERE}/u", 1 << 20)) == ("ENOSPC", f"{THERE}/u")
         await output(sandbox, "mkdir u/private; chmod 0 u/private")
-        assert await refused(sandbox, MoveAcross("u", "/tmp/u")) == ("EACCES", "/home/wuying/u/private")
-        left = await output(sandbox, "ls -A /tmp | grep -v X11; ls t | wc -l; ls u | wc -l; cat t/mounted/x; ls -A")
+        assert await refused(sandbox, MoveAcross("u", f"{THERE}/u")) == ("EACCES", "/home/wuying/u/private")
+        left = await output(sandbox, f"ls -A {THERE}; ls t | wc -l; ls u | wc -l; cat t/mounted/x; ls -A")
         assert left.split() == ["51", "52", "precious", "t", "u"]
         # a mounted context is not on the session's disk, so that disk's limit does not count there
         await output(sandbox, "rmdir u/private")
@@ -130,6 +134,7 @@ def test_a_tree_that_changes_is_not_moved(experiment):
 
     async def body(lab):
         sandbox = await lab.sandbox()
+        await output(sandbox, f"mkdir {THERE}")
         writer = (
             "import os, time\nn = 0\n"
             "while True:\n  n += 1; time.sleep(0.001)\n"
@@ -139,9 +144,9 @@ def test_a_tree_that_changes_is_not_moved(experiment):
         running = asyncio.ensure_future(sandbox.run(["python3", "-c", writer], timeout=60))
         while not (await output(sandbox, "cat count")).strip():
             await asyncio.sleep(0.02)
-        assert await refused(sandbox, MoveAcross("t", "/tmp/t")) == ("EBUSY", "/home/wuying/t")
+        assert await refused(sandbox, MoveAcross("t", f"{THERE}/t")) == ("EBUSY", "/home/wuying/t")
         running.cancel()
-        assert await output(sandbox, "ls -A /tmp | grep -v X11; ls t | wc -l") == "301\n"
+        assert await output(sandbox, f"ls -A {THERE}; ls t | wc -l") == "301\n"
 
     experiment(body)
 
@@ -151,15 +156,16 @@ def test_a_deep_tree_is_removed(experiment):
 
     async def body(lab):
         sandbox = await lab.sandbox()
+        await output(sandbox, f"mkdir {THERE}")
         await sandbox.run(["python3", "-c", "import os\nfor i in range(1500): os.mkdir('t'); os.chdir('t')"])
         await sandbox.run_file_operation(RemovePath("t", recursive=True))
         assert (await sandbox.run(["ls", "-A"])).stdout == b""
         await sandbox.run(["python3", "-c", "import os\nfor i in range(240): os.mkdir('t'); os.chdir('t')"])
-        await sandbox.run_file_operation(MoveAcross("t", "/tmp/t"))
-        assert (await output(sandbox, "find /tmp -name t | wc -l")).strip() == "240"
+        await sandbox.run_file_operation(MoveAcross("t", f"{THERE}/t"))
+        assert (await output(sandbox, f"find {THERE} -name t | wc -l")).strip() == "240"
         await sandbox.run(["python3", "-c", "import os\nfor i in range(300): os.mkdir('t'); os.chdir('t')"])
-        assert (await refused(sandbox, MoveAcross("t", "/tmp/u")))[0] == "ENAMETOOLONG"
-        assert (await output(sandbox, "ls /tmp")).strip() == "t"
+        assert (await refused(sandbox, MoveAcross("t", f"{THERE}/u")))[0] == "ENAMETOOLONG"
+        assert (await output(sandbox, f"ls {THERE}")).strip() == "t"
 
     experiment(body)
 
