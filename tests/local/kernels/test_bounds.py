@@ -141,9 +141,10 @@ async def test_between_cells(bench: Bench) -> None:
     bench.environment["WORD"] = "three"
     assert await bench.value("os.environ['WORD']") == "'three'"
     await bench.run("shown = threading.Event()\ndef late(): display('late'); shown.set()")
-    await bench.run("threading.Timer(0.1, late).start()")
+    started = await bench.run("threading.Timer(0.1, late).start()")
     output = await bench.run("shown.wait(60)")
-    assert "'late'" in output.to_json("")
+    # on a busy machine the first of both cells takes longer than the timer, and has the display
+    assert f"{started.to_json('')}{output.to_json('')}".count("'late'") == 1
 
 
 @pytest.mark.parametrize("bench", ["warm"], indirect=True)
