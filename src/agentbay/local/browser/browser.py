@@ -111,7 +111,7 @@ class SessionBrowser:
         await self._kill_remaining(sandbox)
 
     async def _kill_remaining(self, sandbox: Sandbox) -> None:
-        """Kill the processes of pages and crash reports, which end some time after the browser itself."""
+        """Kill the browser processes that outlive the main one."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_TIMEOUT_SECONDS):
                 while left := [each.pid for each in sandbox.list_processes() if PROFILE_DIRECTORY in each.command]:

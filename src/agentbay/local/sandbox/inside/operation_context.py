@@ -46,7 +46,7 @@ class OperationContext:
         return b"".join(iter(lambda: os.read(self.input_fd, CHUNK_BYTES), b""))
 
     def room_in(self, directory: int, room: int | None) -> float:
-        """Return how many bytes may be written there, if the session's disk has room for `room` bytes."""
+        """Return `room` where the session's disk counts, and infinity elsewhere."""
         return math.inf if room is None or not self.is_own_disk(directory) else room
 
     def is_own_disk(self, directory: int) -> bool:
