@@ -5,6 +5,7 @@ All of it blocks: callers use `async_run_blocking`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ._regular_files import open_regular
+from ._transport.file_errors import make_file_error, raise_os_error
 from .errors import FileError
 
 BLOCK_BYTES = 1 << 20  # read or written at once
@@ -27,10 +29,11 @@ BLOCK_BYTES = 1 << 20  # read or written at once
 def _map_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
-        raise FileError(f"Local file not found: {path}") from error
+    except FileError:  # some are OSErrors too
+        raise
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from error
+        is_missing = isinstance(error, FileNotFoundError)
+        raise_os_error(error, path, f"Local file not found: {path}" if is_missing else "")
 
 
 class LocalSource:
@@ -184,12 +187,13 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """
     target = Path(path)
     if target.is_dir():
-        raise FileError(f"{target} is a directory.")
+        raise make_file_error(f"{target} is a directory.", number=errno.EISDIR, path=str(target))
     # Renaming a file over a device, such as /dev/null, would take it from every program of the machine.
     if target.exists() and not target.is_file():
         raise FileError(f"{target} is neither a file nor a link to one.")
     if not overwrite and target.exists():
-        raise FileError(f"Destination exists and overwrite=False: {target}")
+        message = f"Destination exists and overwrite=False: {target}"
+        raise make_file_error(message, number=errno.EEXIST, path=str(target))
 
 
 class LocalFile(NamedTuple):
@@ -220,4 +224,4 @@ def list_local_files(path: str | os.PathLike[str]) -> list[LocalFile]:
 
 
 def _raise_file_error(error: OSError) -> None:
-    raise FileError(f"{error.filename}: {error.strerror or error}") from error
+    raise_os_error(error, error.filename)

@@ -5,6 +5,7 @@ All of it blocks: callers use `async_run_blocking`.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from ._regular_files import open_regular
+from ._transport.file_errors import make_file_error, raise_os_error
 from ._transport.tree_plan import KIND_DIRECTORY, KIND_FILE, KIND_LINK, TreeEntry, TreeScan, iter_parents
-from .errors import FileError
 from .models.tree import TreeProgress
 
 TreeProgressCallback = Callable[[TreeProgress], object]
@@ -33,7 +34,7 @@ def scan_tree(root: Path, ignored: Callable[[str, bool], bool], *, digests: bool
         FileError: It cannot be read.
     """
     if root.exists() and not root.is_dir():
-        raise FileError(f"{root} is not a directory.")
+        raise make_file_error(f"{root} is not a directory.", number=errno.ENOTDIR, path=str(root))
     scan = TreeScan(ignored)
     pending = [""]
     while pending:
@@ -43,7 +44,7 @@ def scan_tree(root: Path, ignored: Callable[[str, bool], bool], *, digests: bool
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise FileError(f"{error.filename}: {error.strerror}") from error
+            raise_os_error(error, error.filename)
         for entry in found:
             path = f"{above}/{entry.name}" if above else entry.name
             described = _describe(entry)
@@ -65,7 +66,7 @@ def _describe(entry: os.DirEntry[str]) -> TreeEntry | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise FileError(f"{entry.path}: {error.strerror}") from error
+        raise_os_error(error, entry.path)
     return TreeEntry(KIND_FILE if stat.S_ISREG(status.st_mode) else _KIND_OTHER, status.st_size, time, mode)
 
 
@@ -79,7 +80,7 @@ def _add_digests(root: Path, scan: TreeScan) -> None:
                 del scan.entries[path]
                 continue
             except OSError as error:
-                raise FileError(f"{root / path}: {error.strerror or error}") from error
+                raise_os_error(error, root / path)
             scan.entries[path] = entry._replace(digest=digest)
 
 
@@ -151,5 +152,5 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:  # tarfile raises one without a number for a file that ends early
-        raise FileError(f"{local}: {error.strerror or 'it became shorter while it was sent'}") from error
+        raise_os_error(error, local, f"{local}: {error.strerror or 'it became shorter while it was sent'}")
     return True

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+from ._transport.file_errors import raise_os_error
 from ._transport.tree_plan import KIND_LINK, TEMPORARY_PREFIX, TreeEntry, leads_outside
 from .errors import FileError
 
@@ -78,7 +79,7 @@ def unpack_archive(
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise FileError(f"What the session sends is no archive: {error}") from error
     except OSError as error:
-        raise FileError(f"{error.filename or root}: {error.strerror or error}") from error
+        raise_os_error(error, error.filename or root)
     return UnpackedPaths(arrived - skipped, skipped)
 
 
@@ -220,6 +221,6 @@ def delete_paths(root: Path, paths: Iterable[str]) -> list[str]:
             # POSIX allows either code for a directory that is not empty.
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 continue
-            raise FileError(f"{root / path}: {error.strerror or error}") from error
+            raise_os_error(error, root / path)
         removed.append(path)
     return removed

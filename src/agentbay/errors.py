@@ -24,7 +24,13 @@ AgentBayError
 ├── NotSupportedError             the service does not offer this at all
 ├── SessionError
 │   └── WaitTimeoutError          (also TimeoutError) the service did not finish in time
-├── BrowserError, FileError, OssError, AgentError, ClearanceTimeoutError
+├── BrowserError, OssError, AgentError, ClearanceTimeoutError
+├── FileError                     has `errno` and `path`
+│   ├── PathNotFoundError         (also FileNotFoundError)
+│   ├── PathPermissionError       (also PermissionError)
+│   ├── PathIsDirectoryError      (also IsADirectoryError)
+│   ├── PathNotDirectoryError     (also NotADirectoryError)
+│   └── PathExistsError           (also FileExistsError)
 ├── CommandError
 │   └── CommandTimeoutError       (also TimeoutError) has the output so far
 ├── CodeError
@@ -39,81 +45,11 @@ AgentBayError
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import errno as system_errors
+import os
+from typing import Any
 
-_E = TypeVar("_E", bound="AgentBayError")
-_SENTENCE_ENDINGS = (".", "!", "?", ":")  # after which a hint needs no further full stop
-
-
-class AgentBayError(Exception):
-    """Base of every error that this package raises on purpose.
-
-    Attributes:
-        message: What happened, in one sentence.
-        hint: What to do about it, or "".
-        action: The remote call that failed, such as `GetSession`, or "".
-        request_id: The service's id of the failed request, or "".
-        code: The service's error code, or "".
-        status_code: The HTTP status of the answer, or None if there was none.
-        retryable: Whether the same call may succeed when sent again later.
-        extra: Any further keywords given to the constructor.
-    """
-
-    default_message = ""
-    retryable = False
-
-    def __init__(
-        self,
-        message: str | None = None,
-        *args: object,
-        hint: str = "",
-        action: str = "",
-        request_id: str = "",
-        code: str = "",
-        status_code: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self.message = message if message is not None else (self.default_message or type(self).__name__)
-        super().__init__(self.message, *args)
-        self.hint = hint
-        self.action = action
-        self.request_id = request_id
-        self.code = code
-        self.status_code = status_code
-        self.extra = kwargs
-
-    def __str__(self) -> str:
-        if not self.hint:
-            return self.message
-        return f"{self.message}{'' if self.message.endswith(_SENTENCE_ENDINGS) else '.'} {self.hint}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exception.__reduce__ calls cls(*args) and so loses keyword-only arguments.
-        return _rebuild, (type(self), self.args, self.__dict__)
-
-    def add_detail(self, detail: str) -> None:
-        """Append a sentence to the message."""
-        end = "" if self.message.endswith(_SENTENCE_ENDINGS) else "."
-        self.message = f"{self.message}{end} {detail}"
-        self.args = (self.message, *self.args[1:])
-
-    def context(self) -> dict[str, Any]:
-        """Return the facts that locate the failure, for an error that wraps it."""
-        return {
-            "hint": self.hint,
-            "action": self.action,
-            "request_id": self.request_id,
-            "code": self.code,
-            "status_code": self.status_code,
-        }
-
-
-def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
-    # Without __init__, whose parameters differ from class to class.
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
+from ._base_error import AgentBayError as AgentBayError
 
 
 class ConfigurationError(AgentBayError, ValueError):
@@ -286,9 +222,67 @@ class BrowserError(AgentBayError):
 
 
 class FileError(AgentBayError):
-    """A file operation failed."""
+    """A file operation failed.
+
+    Attributes:
+        errno: The system's number of the error, as in Python's module `errno`, or None if not known.
+        strerror: The system's words for it, or None.
+        path, filename: The path at fault, as the service names it or as it was given, or None.
+    """
 
     default_message = "File operation error"
+    default_errno: int | None = None
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *args: object,
+        errno: int | None = None,
+        path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(message, *args, **kwargs)
+        self.errno = self.default_errno if errno is None else errno
+        self.strerror = None if self.errno is None else os.strerror(self.errno)
+        self.path = self.filename = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, arguments = super().__reduce__()
+        outside = {name: getattr(self, name) for name in ("errno", "strerror", "filename")}
+        return make, (*arguments[:-1], {**arguments[-1], **outside})
+
+
+class PathNotFoundError(FileError, FileNotFoundError):
+    """There is nothing at the path."""
+
+    default_errno = system_errors.ENOENT
+
+
+class PathPermissionError(FileError, PermissionError):
+    """The session's user may not do this there.
+
+    Also for what nobody can change, as on a read-only file system (`EROFS`).
+    """
+
+    default_errno = system_errors.EACCES
+
+
+class PathIsDirectoryError(FileError, IsADirectoryError):
+    """A directory is where a file should be."""
+
+    default_errno = system_errors.EISDIR
+
+
+class PathNotDirectoryError(FileError, NotADirectoryError):
+    """Something else is where a directory should be."""
+
+    default_errno = system_errors.ENOTDIR
+
+
+class PathExistsError(FileError, FileExistsError):
+    """Something is at the path already."""
+
+    default_errno = system_errors.EEXIST
 
 
 class CommandError(AgentBayError):

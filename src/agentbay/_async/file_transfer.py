@@ -14,6 +14,7 @@ from .._concurrency import AsyncCallable, async_run_blocking, async_sleep
 from .._local_files import LocalSource, LocalTarget, check_target
 from .._transport.contexts import get_file_transfer_state
 from .._transport.deadline import Deadline
+from .._transport.file_errors import read_file_error
 from .._transport.poll import poll_delays
 from .._transport.presigned import MAX_REDIRECTS
 from .._wire.contexts import GetAndLoadInternalContext, GetContextInfo, InternalContext, SyncContext
@@ -197,7 +198,7 @@ class AsyncFileTransfer:
             transfers = await poll_transfers(self._agent_bay.client, asked, deadline)
             state = get_file_transfer_state(transfers or (), mode, context_id, path)
             if state.errors:
-                raise FileError(f"Task error: {'; '.join(state.errors)}")
+                raise read_file_error(f"Task error: {'; '.join(state.errors)}", path)
             if state.is_found and not state.is_pending:
                 return
             await async_sleep(delay)

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
+from .._transport.file_errors import file_text_or_raise
 from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
 from .._wire.schema import Tool
 from .._wire.tools import (
@@ -23,7 +24,7 @@ from .._wire.tools import (
     SearchFiles,
     TextReplacement,
 )
-from ..errors import FileError, InvalidArgumentError
+from ..errors import FileError, InvalidArgumentError, PathNotDirectoryError, PathNotFoundError
 from ..models.base import BoolResult
 from ..models.filesystem import (
     DirectoryListResult,
@@ -36,7 +37,6 @@ from ..models.filesystem import (
 from ..models.transfer import ByteProgressCallback
 from .error_boundary import folded
 from .file_contents import AsyncFileContents
-from .service import text_or_raise
 
 if TYPE_CHECKING:
     from ..models.transfer import DownloadResult, UploadResult
@@ -65,7 +65,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/create_directory
         """
-        return await self._run_bool_tool(CreateDirectory(path=path))
+        return await self._run_bool_tool(CreateDirectory(path=path), path)
 
     @folded(BoolResult)
     async def delete_file(self, path: str) -> BoolResult:
@@ -73,7 +73,7 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/delete_file
         """
-        return await self._run_bool_tool(DeleteFile(path=path))
+        return await self._run_bool_tool(DeleteFile(path=path), path)
 
     delete = delete_file
     remove = delete_file
@@ -89,7 +89,9 @@ class AsyncFileSystem(AsyncFileContents):
 
         Wire: CallMcpTool/move_file
         """
-        return await self._run_bool_tool(MoveFile(source=source, destination=destination), "Failed to move file")
+        return await self._run_bool_tool(
+            MoveFile(source=source, destination=destination), source, "Failed to move file"
+        )
 
     @folded(EditResult)
     async def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
@@ -103,7 +105,7 @@ class AsyncFileSystem(AsyncFileContents):
         Wire: CallMcpTool/edit_file
         """
         reply = await self.session._run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply, path)
         diff = read_edit_diff(reply.data_or_raise())
         return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
 
@@ -116,8 +118,25 @@ class AsyncFileSystem(AsyncFileContents):
         Wire: CallMcpTool/get_file_info
         """
         reply = await self.session._run_tool(GetFileInfo(path=path))
-        info = read_info(text_or_raise(reply, FileError))
+        info = read_info(file_text_or_raise(reply, path))
         return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
+
+    async def exists(self, path: str) -> bool:
+        """Return whether there is a file or a directory at a path.
+
+        A link that leads to nothing does not count.
+
+        Raises:
+            FileError: That cannot be found out, as in a directory that the session's user may not enter.
+            AgentBayError: The service did not answer.
+
+        Wire: CallMcpTool/get_file_info
+        """
+        reply = await self.session._run_tool(GetFileInfo(path=path))
+        try:
+            return bool(read_info(file_text_or_raise(reply, path)))
+        except (PathNotFoundError, PathNotDirectoryError):
+            return False
 
     @folded(FileSearchResult)
     async def search_files(
@@ -134,7 +153,7 @@ class AsyncFileSystem(AsyncFileContents):
         """
         excluded = ",".join(exclude_patterns) if exclude_patterns else None
         reply = await self.session._run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply, path)
         return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
 
     @folded(DirectoryListResult)
@@ -144,7 +163,7 @@ class AsyncFileSystem(AsyncFileContents):
         Wire: CallMcpTool/list_directory
         """
         reply = await self.session._run_tool(ListDirectory(path=path))
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply, path)
         return DirectoryListResult(
             request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
         )
@@ -362,14 +381,14 @@ class AsyncFileSystem(AsyncFileContents):
         Wire: CallMcpTool/get_file_change
         """
         reply = await self.session._run_tool(GetFileChange(path=path))
-        text = text_or_raise(reply, FileError)
+        text = file_text_or_raise(reply, path)
         return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
 
-    async def _run_bool_tool(self, tool: Tool, fallback: str | None = None) -> BoolResult:
+    async def _run_bool_tool(self, tool: Tool, path: str, fallback: str | None = None) -> BoolResult:
         reply = await self.session._run_tool(tool)
         if reply.data_or_raise().is_error and not reply.data_or_raise().text and fallback:
             raise FileError(fallback, request_id=reply.request_id)
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply, path)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
 

@@ -6,6 +6,7 @@ They use the session's tools.
 from __future__ import annotations
 
 import base64
+import errno
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from .._display import progress as show_progress
 from .._transport import tree_scripts as scripts
 from .._transport.command import read_command_result
 from .._transport.deadline import Deadline
+from .._transport.file_errors import file_text_or_raise, make_file_error, read_file_error
 from .._transport.files import READ_CHUNK_BYTES, WRITE_CHUNK_BYTES, decode_base64
 from .._transport.ignore_rules import gitignore_matcher
 from .._transport.poll import poll_delays
@@ -36,7 +38,6 @@ from .._wire.tools import DeleteFile, ReadFile, Shell, WriteFile, mark_internal
 from ..errors import AgentBayError, FileError
 from ..models.tree import TreeProgress, TreeReport
 from .callbacks import invoke_callback
-from .service import text_or_raise
 
 if TYPE_CHECKING:
     from .._wire.schema import Tool
@@ -76,7 +77,8 @@ class AsyncTreeTransfer:
     async def push(self, delete: bool) -> TreeReport:
         """Make the session's directory equal to the local one."""
         if not await async_run_blocking(self._local.is_dir):
-            raise FileError(f"{self._local} is not a directory.")
+            number = errno.ENOTDIR if self._local.exists() else errno.ENOENT
+            raise make_file_error(f"{self._local} is not a directory.", number=number, path=str(self._local))
         here, there = await self._list_both()
         target = there or TreeScan()
         plan = plan_transfer(here, target, delete=delete)
@@ -105,7 +107,8 @@ class AsyncTreeTransfer:
         """Make the local directory equal to the session's."""
         here, there = await self._list_both()
         if there is None:
-            raise FileError(f"{self._remote} does not exist in the session.")
+            message = f"{self._remote} does not exist in the session."
+            raise make_file_error(message, number=errno.ENOENT, path=self._remote)
         plan = plan_transfer(there, here, delete=delete)
         report = TreeReport(skipped=sorted({*plan.skipped, *there.left_out}), unchanged=plan.unchanged)
         await self._report_progress(0, plan, 0)
@@ -270,9 +273,8 @@ class AsyncTreeTransfer:
         raise retry_until.exceeded_error(tool.tool)
 
     async def _run_tool(self, tool: Tool) -> str:
-        return text_or_raise(
-            await self._session._run_tool(tool, timeout=max(_CHUNK_TIMEOUT_SECONDS, self._session.timeout)), FileError
-        )
+        limit = max(_CHUNK_TIMEOUT_SECONDS, self._session.timeout)
+        return file_text_or_raise(await self._session._run_tool(tool, timeout=limit))
 
     async def _run_command(self, command: str) -> str:
         # The mark keeps these commands out of the list of commands that the service shows to the user.
@@ -282,7 +284,8 @@ class AsyncTreeTransfer:
         if not result.success:
             if result.exception is not None:
                 raise result.exception
-            raise FileError(f"{self._remote}: {result.error_message.strip()}", request_id=reply.request_id)
+            reason = f"{self._remote}: {result.error_message.strip()}"
+            raise read_file_error(reason, self._remote, request_id=reply.request_id)
         return result.stdout
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import secrets
 from collections.abc import Sequence
 from typing import Literal, overload
@@ -12,6 +13,7 @@ from typing import Literal, overload
 from .._arguments import checked_arguments
 from .._transport.command import read_command_result
 from .._transport.deadline import Deadline, to_timeout_ms
+from .._transport.file_errors import file_text_or_raise, make_file_error, read_file_error
 from .._transport.files import (
     READ_CHUNK_BYTES,
     WRITE_CHUNK_BYTES,
@@ -25,11 +27,11 @@ from .._transport.files import (
 )
 from .._transport.shell_scripts import discard_script, staging_path, write_bytes_script
 from .._wire.tools import GetFileInfo, ReadFile, ReadMultipleFiles, Shell, WriteFile, mark_internal
-from ..errors import AgentBayError, FileError, InvalidArgumentError
+from ..errors import AgentBayError, InvalidArgumentError
 from ..models.base import BoolResult
 from ..models.filesystem import BinaryFileContentResult, FileContentResult, MultipleFileContentResult
 from .error_boundary import folded
-from .service import SyncBaseService, text_or_raise
+from .service import SyncBaseService
 
 _DIRECT_WRITE_BYTES = 8 << 20  # bytes of one call on the direct link; in JSON one may take six
 _DISCARD_TIMEOUT_SECONDS = 5.0  # for removing what a failed write has left
@@ -113,9 +115,17 @@ class SyncFileContents(SyncBaseService):
         """
         wanted = list(paths)
         reply = self.session._run_tool(ReadMultipleFiles(paths=wanted))
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply)
         contents, errors = read_contents(reply.data_or_raise(), wanted)
-        return MultipleFileContentResult(request_id=reply.request_id, success=True, contents=contents, errors=errors)
+        return MultipleFileContentResult(
+            request_id=reply.request_id,
+            success=True,
+            contents=contents,
+            errors=errors,
+            exceptions={
+                path: read_file_error(reason, path, request_id=reply.request_id) for path, reason in errors.items()
+            },
+        )
 
     @property
     def _has_direct_link(self) -> bool:
@@ -127,7 +137,7 @@ class SyncFileContents(SyncBaseService):
         for piece in split_text(content, _DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES):
             call = WriteFile(path=path, content=piece, mode=mode)
             reply = self.session._run_tool(call, deadline=deadline)
-            text_or_raise(reply, FileError)
+            file_text_or_raise(reply, path)
             request_id, mode = reply.request_id, "append"
         return BoolResult(request_id=request_id, success=True, data=True)
 
@@ -152,7 +162,7 @@ class SyncFileContents(SyncBaseService):
         if not placed:
             self._discard(path, staged, token)  # a killed script could not do it itself
             reason = placed.error_message.strip()
-            raise FileError(f"Failed to write file: {path}, error: {reason}", request_id=reply.request_id)
+            raise read_file_error(f"Failed to write file: {path}, error: {reason}", request_id=reply.request_id)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
     def _discard(self, path: str, staged: str, token: str) -> None:
@@ -182,16 +192,17 @@ class SyncFileContents(SyncBaseService):
         deadline = Deadline(self.session.timeout)
         if self._has_direct_link:
             reply = self.session._run_tool(ReadFile(path=path, format=form), deadline=deadline)
-            return reply.request_id, [text_or_raise(reply, FileError)]
+            return reply.request_id, [file_text_or_raise(reply, path)]
         found = self.session._run_tool(GetFileInfo(path=path), deadline=deadline)
-        info = read_info(text_or_raise(found, FileError))
+        info = read_info(file_text_or_raise(found, path))
         if not info or info.get("isDirectory"):
-            raise FileError(f"Path does not exist or is a directory: {path}", request_id=found.request_id)
+            message, number = f"Path does not exist or is a directory: {path}", errno.EISDIR if info else errno.ENOENT
+            raise make_file_error(message, number=number, path=path, request_id=found.request_id)
         request_id, size = found.request_id, get_size(info)
         parts = []
         for offset in range(0, size, READ_CHUNK_BYTES):
             call = ReadFile(path=path, offset=offset, length=min(READ_CHUNK_BYTES, size - offset), format=form)
             reply = self.session._run_tool(call, deadline=deadline)
-            parts.append(text_or_raise(reply, FileError))
+            parts.append(file_text_or_raise(reply, path))
             request_id = reply.request_id
         return request_id, parts

@@ -15,6 +15,7 @@ from .._concurrency import SyncCallable, sync_run_blocking, sync_sleep
 from .._local_files import LocalSource, LocalTarget, check_target
 from .._transport.contexts import get_file_transfer_state
 from .._transport.deadline import Deadline
+from .._transport.file_errors import read_file_error
 from .._transport.poll import poll_delays
 from .._transport.presigned import MAX_REDIRECTS
 from .._wire.contexts import GetAndLoadInternalContext, GetContextInfo, InternalContext, SyncContext
@@ -196,7 +197,7 @@ class FileTransfer:
             transfers = poll_transfers(self._agent_bay.client, asked, deadline)
             state = get_file_transfer_state(transfers or (), mode, context_id, path)
             if state.errors:
-                raise FileError(f"Task error: {'; '.join(state.errors)}")
+                raise read_file_error(f"Task error: {'; '.join(state.errors)}", path)
             if state.is_found and not state.is_pending:
                 return
             sync_sleep(delay)

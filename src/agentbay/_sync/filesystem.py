@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
+from .._transport.file_errors import file_text_or_raise
 from .._transport.files import read_changes, read_directory_listing, read_edit_diff, read_info, read_matches
 from .._wire.schema import Tool
 from .._wire.tools import (
@@ -24,7 +25,7 @@ from .._wire.tools import (
     SearchFiles,
     TextReplacement,
 )
-from ..errors import FileError, InvalidArgumentError
+from ..errors import FileError, InvalidArgumentError, PathNotDirectoryError, PathNotFoundError
 from ..models.base import BoolResult
 from ..models.filesystem import (
     DirectoryListResult,
@@ -37,7 +38,6 @@ from ..models.filesystem import (
 from ..models.transfer import ByteProgressCallback
 from .error_boundary import folded
 from .file_contents import SyncFileContents
-from .service import text_or_raise
 
 if TYPE_CHECKING:
     from ..models.transfer import DownloadResult, UploadResult
@@ -66,7 +66,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/create_directory
         """
-        return self._run_bool_tool(CreateDirectory(path=path))
+        return self._run_bool_tool(CreateDirectory(path=path), path)
 
     @folded(BoolResult)
     def delete_file(self, path: str) -> BoolResult:
@@ -74,7 +74,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/delete_file
         """
-        return self._run_bool_tool(DeleteFile(path=path))
+        return self._run_bool_tool(DeleteFile(path=path), path)
 
     delete = delete_file
     remove = delete_file
@@ -90,7 +90,7 @@ class FileSystem(SyncFileContents):
 
         Wire: CallMcpTool/move_file
         """
-        return self._run_bool_tool(MoveFile(source=source, destination=destination), "Failed to move file")
+        return self._run_bool_tool(MoveFile(source=source, destination=destination), source, "Failed to move file")
 
     @folded(EditResult)
     def edit_file(self, path: str, edits: Sequence[Mapping[str, str]], dry_run: bool = False) -> EditResult:
@@ -104,7 +104,7 @@ class FileSystem(SyncFileContents):
         Wire: CallMcpTool/edit_file
         """
         reply = self.session._run_tool(EditFile(path=path, edits=_make_edits(edits), dry_run=dry_run))
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply, path)
         diff = read_edit_diff(reply.data_or_raise())
         return EditResult(request_id=reply.request_id, success=True, data=True, diff=diff)
 
@@ -117,8 +117,25 @@ class FileSystem(SyncFileContents):
         Wire: CallMcpTool/get_file_info
         """
         reply = self.session._run_tool(GetFileInfo(path=path))
-        info = read_info(text_or_raise(reply, FileError))
+        info = read_info(file_text_or_raise(reply, path))
         return FileInfoResult(request_id=reply.request_id, success=True, file_info=info)
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is a file or a directory at a path.
+
+        A link that leads to nothing does not count.
+
+        Raises:
+            FileError: That cannot be found out, as in a directory that the session's user may not enter.
+            AgentBayError: The service did not answer.
+
+        Wire: CallMcpTool/get_file_info
+        """
+        reply = self.session._run_tool(GetFileInfo(path=path))
+        try:
+            return bool(read_info(file_text_or_raise(reply, path)))
+        except (PathNotFoundError, PathNotDirectoryError):
+            return False
 
     @folded(FileSearchResult)
     def search_files(self, path: str, pattern: str, exclude_patterns: Sequence[str] | None = None) -> FileSearchResult:
@@ -133,7 +150,7 @@ class FileSystem(SyncFileContents):
         """
         excluded = ",".join(exclude_patterns) if exclude_patterns else None
         reply = self.session._run_tool(SearchFiles(path=path, pattern=pattern, exclude_patterns=excluded))
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply, path)
         return FileSearchResult(request_id=reply.request_id, success=True, matches=read_matches(reply.data_or_raise()))
 
     @folded(DirectoryListResult)
@@ -143,7 +160,7 @@ class FileSystem(SyncFileContents):
         Wire: CallMcpTool/list_directory
         """
         reply = self.session._run_tool(ListDirectory(path=path))
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply, path)
         return DirectoryListResult(
             request_id=reply.request_id, success=True, entries=read_directory_listing(reply.data_or_raise())
         )
@@ -361,14 +378,14 @@ class FileSystem(SyncFileContents):
         Wire: CallMcpTool/get_file_change
         """
         reply = self.session._run_tool(GetFileChange(path=path))
-        text = text_or_raise(reply, FileError)
+        text = file_text_or_raise(reply, path)
         return FileChangeResult(request_id=reply.request_id, success=True, events=read_changes(text), raw_data=text)
 
-    def _run_bool_tool(self, tool: Tool, fallback: str | None = None) -> BoolResult:
+    def _run_bool_tool(self, tool: Tool, path: str, fallback: str | None = None) -> BoolResult:
         reply = self.session._run_tool(tool)
         if reply.data_or_raise().is_error and not reply.data_or_raise().text and fallback:
             raise FileError(fallback, request_id=reply.request_id)
-        text_or_raise(reply, FileError)
+        file_text_or_raise(reply, path)
         return BoolResult(request_id=reply.request_id, success=True, data=True)
 
 

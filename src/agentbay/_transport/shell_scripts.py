@@ -19,7 +19,7 @@ _DECODE_SCRIPT = """\
 trap 'rm -f -- "$S" "$n"' EXIT
 command -v base64 >/dev/null || {{ echo 'the session has no base64 to decode bytes with' >&2; exit 69; }}
 case "$P" in */) false;; *) [ ! -d "$P" ];; esac || {{ echo "$P: Is a directory" >&2; exit 21; }}
-mkdir -p -- "$d" || exit
+mkdir -p -- "$d" || {{ [ ! -e "${{d%/}}" ] || [ -d "$d" ] || echo "$P: Not a directory" >&2; exit 20; }}
 [ ! -e "$t" ] || [ -f "$t" ] || {{ echo "$P: Not a regular file" >&2; exit 22; }}
 base64 -d < "$S" > "$n" || exit
 """

@@ -27,6 +27,7 @@ def list_script(root: str, out: str, *, digests: bool) -> str:
 P={quote_path(root)}; O={shlex.quote(out)}
 if [ -e "$P" ] && [ ! -d "$P" ]; then echo "$P: Not a directory" >&2; exit 20; fi
 [ -d "$P" ] || {{ : > "$O"; exit; }}
+[ -x "$P" ] || {{ echo "$P: Permission denied" >&2; exit 13; }}  # cd of some shells gives no reason
 cd -- "$P" || exit
 trap 'rm -f -- "$O.list" "$O.sums"' EXIT
 find . -ignore_readdir_race -mindepth 1 -type d \\( ! -readable -o ! -executable \\) -printf 'u {facts}' -prune \

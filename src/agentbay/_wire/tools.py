@@ -49,6 +49,13 @@ class ToolReply:
         code = error.get("code") if isinstance(error, dict) else ""
         return code if isinstance(code, str) else ""
 
+    @property
+    def error_path(self) -> str:
+        """Return the path that a local runtime adds to a failure, or ""."""
+        error = (self.structured_content or {}).get("error")
+        path = error.get("path") if isinstance(error, dict) else ""
+        return path if isinstance(path, str) else ""
+
 
 @action("CallMcpTool")
 class CallMcpTool(Action[ToolReply]):

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, field
 
+from ..errors import FileError
 from .base import BaseResult, BoolResult, IterableResult, dict_or_empty, list_or_empty
 
 
@@ -144,11 +145,13 @@ class MultipleFileContentResult(BaseResult):
     Attributes:
         contents: The text of each file, by the requested path.
         errors: Why a file could not be read, by the requested path. Keyword only.
+        exceptions: The same as typed errors. Keyword only.
     """
 
     contents: dict[str, str] = field(default=None, converter=dict_or_empty)
     error_message: str = ""
     errors: dict[str, str] = field(factory=dict, kw_only=True)
+    exceptions: dict[str, FileError] = field(factory=dict, kw_only=True, eq=False, repr=False)
 
     def _repr_html_(self) -> str | None:
         """Return HTML with each file, or why it could not be read."""

@@ -54,13 +54,20 @@ def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_
                 with session.using() as sandbox:
                     return await handler(sandbox, tool)
             except FileOperationFailed as error:
-                return error_result(f"Failed to {what}: {error.path}, error: {error.strerror}")
+                return _failure_result(what, error)
             except ValueError as error:  # a path with NUL, or text that is no Unicode
                 return error_result(f"Failed to {what}, error: {error}")
 
         return guarded
 
     return decorate
+
+
+def _failure_result(what: str, error: FileOperationFailed) -> ToolReply:
+    # Clients find the class of the error by its name: in the text, the path could hold the words of another one.
+    facts = {"code": errno.errorcode.get(error.errno or 0, ""), "path": error.path}
+    text = f"Failed to {what}: {error.path}, error: {error.strerror}"
+    return error_result(text, structured={"error": facts})
 
 
 @tool_handler(ReadFile)

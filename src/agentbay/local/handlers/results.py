@@ -18,9 +18,12 @@ def text_result(
     return ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=structured)
 
 
-def error_result(message: str, code: int = INVALID_PARAMS) -> ToolReply:
-    """Make the result of a tool that failed."""
-    return text_result(f"Execution failed. Error code:{code} Error message: {message}", is_error=True)
+def error_result(message: str, code: int = INVALID_PARAMS, *, structured: dict[str, Any] | None = None) -> ToolReply:
+    """Make the result of a tool that failed.
+
+    Newer clients read the object beside the text.
+    """
+    return text_result(f"Execution failed. Error code:{code} Error message: {message}", structured, is_error=True)
 
 
 def refusal_result(message: str, code: str) -> ToolReply:
