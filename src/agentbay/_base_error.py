@@ -22,6 +22,8 @@ class AgentBayError(Exception):
         extra: Any further keywords given to the constructor.
     """
 
+    __module__ = "agentbay.errors"  # where it is public, and what tracebacks show
+
     default_message = ""
     retryable = False
 
