@@ -63,6 +63,9 @@ DOCUMENTED_CREATION = CreateSessionParams(
     context_syncs=[ContextSync(CONTEXT, "/tmp/data")],
     beta_context_mounts=[BetaContextMount(CONTEXT, "/mnt/ctx")],
 )
+OPTIONS_CREATION = CreateSessionParams(
+    envs={"A": "é"}, cwd="/app", network=["pypi.org", "localhost:8080"], writable=["/app"]
+)
 NESTED = {"b": [1, None, True], "a": "é 😀", "c": {"d": 1.5}}
 REQUESTS: dict[str, dict[str, Action[Any]]] = {
     **UI_REQUESTS,
@@ -71,8 +74,9 @@ REQUESTS: dict[str, dict[str, Action[Any]]] = {
         **{
             name: make_create_session(CREATIONS[name] or CreateSessionParams(), "cn-hangzhou")
             for name in FILES["CreateMcpSession"]
-            if name != "documented"
+            if name not in ("documented", "options")
         },
+        "options": make_create_session(OPTIONS_CREATION, "cn-hangzhou"),
     },
     "GetSession": {"documented": sessions.GetSession(session_id=SESSION)},
     "GetSessionDetail": {"documented": sessions.GetSessionDetail(session_id=SESSION)},

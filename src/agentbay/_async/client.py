@@ -31,6 +31,7 @@ from .error_boundary import folded
 from .session import AsyncSession
 from .session_block import AsyncSessionBlock
 from .session_list import AsyncSessionList
+from .session_options import give_missing_options
 from .waiting import wait_for_contexts
 
 if TYPE_CHECKING:
@@ -264,6 +265,7 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         session = self._make_session(created)
         session.image_id = session.image_id or params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
+        await give_missing_options(session, params, created.given_options)
         mobile = params.extra_configs and params.extra_configs.mobile
         if mobile:
             await session.mobile.configure(mobile)

@@ -32,6 +32,7 @@ from .error_boundary import folded
 from .session import Session
 from .session_block import SyncSessionBlock
 from .session_list import SyncSessionList
+from .session_options import give_missing_options
 from .waiting import wait_for_contexts
 
 if TYPE_CHECKING:
@@ -265,6 +266,7 @@ class AgentBay(SyncSessionList, Handle):
         session = self._make_session(created)
         session.image_id = session.image_id or params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
+        give_missing_options(session, params, created.given_options)
         mobile = params.extra_configs and params.extra_configs.mobile
         if mobile:
             session.mobile.configure(mobile)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..models.context import ContextSync
 from ..models.mobile import MobileExtraConfig
 from ..models.params import CreateSessionParams
 from .contexts import write_mount, write_sync
-from .sessions import CreateMcpSession
+from .sessions import CreateMcpSession, SessionOptions
 
 # The service counts clients by these; the wire is that of this version of the official package.
 _SDK_STATS = {"source": "sdk", "sdk_language": "python", "sdk_version": "0.22.3", "is_release": True}
@@ -35,8 +36,26 @@ def make_create_session(params: CreateSessionParams, region_id: str) -> CreateMc
         load_skill=params.load_skills or None,
         skills=(params.skill_names or None) if params.load_skills else None,
         extra_configs=_extra_configs(params),
+        session_options=_session_options(params),
         **_lifecycle_fields(params),
     )
+
+
+def missing_options(params: CreateSessionParams, given: Sequence[str] | None) -> list[str]:
+    """Return the asked options that the service did not say it has given."""
+    return [name for name in asked_options(params) if name not in (given or ())]
+
+
+def asked_options(params: CreateSessionParams) -> dict[str, Any]:
+    """Return the fields of `SessionOptions` that are asked for."""
+    options = {"envs": params.envs or None, "cwd": params.cwd or None, "writable": params.writable or None}
+    # An empty network is a wish too: to reach nothing.
+    return {name: value for name, value in {**options, "network": params.network}.items() if value is not None}
+
+
+def _session_options(params: CreateSessionParams) -> SessionOptions | None:
+    asked = asked_options(params)
+    return SessionOptions(**asked) if asked else None
 
 
 def awaited_contexts(params: CreateSessionParams) -> frozenset[str]:

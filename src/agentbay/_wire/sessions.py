@@ -29,11 +29,29 @@ class SessionConnection:
 
 
 @pascal_payload
+class SessionOptions:
+    """What not every service can give a new session.
+
+    The answer names the fields that the session has got.
+    """
+
+    envs: dict[str, str] | None = wire_field(default=None, repr=False)
+    cwd: str | None = None
+    network: list[str] | None = None
+    writable: list[str] | None = None
+
+
+@pascal_payload
 class CreatedSessionData(SessionConnection):
-    """Data of CreateMcpSession."""
+    """Data of CreateMcpSession.
+
+    Attributes:
+        given_options: Fields of `SessionOptions` that the session has, from the local runtime only.
+    """
 
     success: bool | None = None
     err_msg: str = ""
+    given_options: list[str] | None = None
 
 
 @action("CreateMcpSession")
@@ -59,6 +77,7 @@ class CreateMcpSession(Action[CreatedSessionData]):
     load_skill: bool | None = wire_field(default=None, caller="load_skills")
     skills: list[str] | None = wire_field(codec=JSON_COMPACT, default=None, caller="skill_names")
     extra_configs: dict[str, Any] | None = None
+    session_options: SessionOptions | None = wire_field(codec=JSON_COMPACT, default=None)
 
 
 @pascal_payload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from .._arguments import checked_arguments
+from .._arguments import check_variable, checked_arguments
 from .browser import BrowserContext
 from .context import BetaContextMount, ContextSync
 from .mobile import ExtraConfigs
@@ -54,7 +54,7 @@ class LifecyclePolicy:
     __hash__ = None  # type: ignore[assignment]
 
 
-@checked_arguments(idle_release_timeout=None)
+@checked_arguments("cwd", idle_release_timeout=None)
 class CreateSessionParams:
     """Parameters of a new session, all optional.
 
@@ -74,6 +74,17 @@ class CreateSessionParams:
         framework: Name of the framework that uses this package, for statistics of the service.
         load_skills: Load skills into the session; `skill_names` selects which.
         skill_names: Names of the skills to load.
+        envs: Environment variables of everything that runs in it. A service that cannot start a session with them gets
+            them by `session.env.set` right after.
+        cwd: Directory in which commands and code start and relative paths of files begin; made if it is missing. None
+            is the home directory. It may be relative to that.
+        network: Hosts that the session may reach, as HOST, HOST:PORT or *.DOMAIN; it can only narrow what the runtime
+            allows. Empty is none.
+        writable: Further directories that the session may write, such as "/app". Directories of the system keep what
+            they hold; "/" is all of it.
+
+    `cwd`, `network` and `writable` need the local runtime: any other service fails with `NotSupportedError`, and no
+    session is left.
 
     Raises:
         ValueError: If `idle_release_timeout` is not a positive integer, or given together with `lifecycle_policy`.
@@ -95,6 +106,10 @@ class CreateSessionParams:
         framework: str | None = None,
         load_skills: bool | None = None,
         skill_names: list[str] | None = None,
+        envs: dict[str, str] | None = None,
+        cwd: str | None = None,
+        network: list[str] | None = None,
+        writable: list[str] | None = None,
     ) -> None:
         _check_idle_release(idle_release_timeout, lifecycle_policy)
         self.labels = labels or {}
@@ -112,9 +127,17 @@ class CreateSessionParams:
         self.framework = framework or ""
         self.load_skills = load_skills
         self.skill_names = skill_names
+        for name, value in (envs or {}).items():
+            check_variable("envs", name, value)
+        self.envs = dict(envs or {})
+        self.cwd = cwd
+        self.network = None if network is None else list(network)
+        self.writable = list(writable or ())
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if value)
+        # Values of variables may be secrets.
+        shown = {**vars(self), "envs": dict.fromkeys(self.envs, "…")}
+        given = ", ".join(f"{name}={value!r}" for name, value in shown.items() if value)
         return f"CreateSessionParams({given})"
 
     def __eq__(self, other: object) -> bool:

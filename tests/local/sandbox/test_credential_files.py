@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,4 +32,11 @@ def test_files_with_credentials_are_hidden(somebody: User):
         seen = wire.stdout(session, "cat /etc/xdg/pip/pip.conf /etc/xdg/plain/plain.conf; env; cat /proc/mounts")
         assert FILES["plain/plain.conf"] in seen
         assert "S3cretLogin" not in seen
+        if somebody.is_root:
+            with wire.session(SessionOptions=json.dumps({"Writable": ["/"]})) as writable:
+                script = (
+                    "mv /etc/xdg /etc/moved; cat /etc/xdg/pip/pip.conf /etc/moved/pip/pip.conf; rm -r /etc/xdg; ls /etc"
+                )
+                assert "S3cretLogin" not in wire.stdout(writable, script)
+                assert "S3cretLogin" not in wire.stdout(writable, "cat /etc/xdg/pip/pip.conf /etc/moved/pip/pip.conf")
         assert "PIP_INDEX_URL=https://127.0.0.1:9/index" in seen

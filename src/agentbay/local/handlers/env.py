@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 from agentbay._wire.tools import GetEnv, SetEnv, ToolReply
 from agentbay.local.handlers.dispatch import tool_handler
@@ -20,20 +21,30 @@ async def set_env(session: Session, tool: SetEnv) -> ToolReply:
     if not variables:
         return error_result("envs must not be empty")
     try:
-        check_no_nul(*variables, *variables.values())
+        check_variables({**session.environment, **variables})
     except ValueError as error:
         return error_result(str(error))
+    await set_variables(session, variables)
+    return text_result("True")
+
+
+def check_variables(variables: Mapping[str, str]) -> None:
+    """Raise ValueError if no program could be started with these variables."""
+    check_no_nul(*variables, *variables.values())
     invalid = [name for name in variables if not name or "=" in name]
     if invalid:
-        return error_result(f"not a name for an environment variable: {invalid[0]!r:.80}")
-    if "PATH" in variables:  # callers mostly want to add to it: $PATH stands for its present value
+        raise ValueError(f"not a name for an environment variable: {invalid[0]!r:.80}")
+    if sum(len(name) + len(value) for name, value in variables.items()) > _MAX_TOTAL_CHARACTERS:
+        raise ValueError(f"The variables are more than {_MAX_TOTAL_CHARACTERS} characters together")
+
+
+async def set_variables(session: Session, variables: Mapping[str, str]) -> None:
+    """Set variables for everything that starts in a session from now on."""
+    changed = dict(variables)
+    if "PATH" in changed:  # callers mostly want to add to it: $PATH stands for its present value
         found = (await _read_environment(session)).get("PATH", "")
-        variables["PATH"] = _PATH_REFERENCE.sub(lambda _: found, variables["PATH"])
-    environment = {**session.environment, **variables}
-    if sum(len(name) + len(value) for name, value in environment.items()) > _MAX_TOTAL_CHARACTERS:
-        return error_result(f"The variables are more than {_MAX_TOTAL_CHARACTERS} characters together")
-    session.environment.update(variables)
-    return text_result("True")
+        changed["PATH"] = _PATH_REFERENCE.sub(lambda _: found, changed["PATH"])
+    session.environment.update(changed)
 
 
 @tool_handler(GetEnv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentbay._wire.schema import wire_names
 from agentbay._wire.sessions import (
     BoundContext,
     CreatedSessionData,
@@ -25,6 +26,7 @@ from agentbay._wire.sessions import (
     SessionData,
     SessionDetail,
     SessionItem,
+    SessionOptions,
     SetLabel,
 )
 from agentbay.local.api_errors import invalid_request
@@ -33,6 +35,7 @@ from agentbay.local.handlers import beta
 from agentbay.local.handlers.catalogue import tool_catalogue
 from agentbay.local.handlers.contexts import context_names
 from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.handlers.env import check_variables, set_variables
 from agentbay.local.handlers.paging import (
     DEFAULT_PAGE_SIZE,
     ListPage,
@@ -44,6 +47,7 @@ from agentbay.local.runtime import Runtime
 from agentbay.local.sessions import images
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.session import Session
+from agentbay.local.sessions.session_options import SandboxOptions, read_options
 from agentbay.local.sessions.view_codes import make_view_code
 
 
@@ -51,16 +55,33 @@ from agentbay.local.sessions.view_codes import make_view_code
 async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionData:
     if action.network_id:  # a caller that asked for a feature must not get a session without it
         raise beta.network_not_supported()
+    asked, options = await _read_options(runtime, action)
     session = await runtime.sessions.create(
         image_id=images.resolve_image(action.image_id),
         labels=_check_labels(action.labels or {}),
         lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
         contexts=await SessionContexts.create(runtime.context_service, action.persistence_data_list or []),
-        policy_id=runtime.networks.network_for_policy(action.policy_id),
+        policy_id=runtime.networks.network_for_policy(
+            action.policy_id or (None if options.allowed is None else "proxy")
+        ),
         region_id=action.login_region_id or "",
         skills=await beta.choose_skills(runtime, action.skills or []) if action.load_skill else (),
+        options=options,
     )
-    return CreatedSessionData(success=True, **_connection_fields(runtime, session))
+    if asked.envs:
+        await set_variables(session, asked.envs)
+    given = [name for name in wire_names(SessionOptions) if getattr(asked, name) is not None]
+    return CreatedSessionData(success=True, given_options=given or None, **_connection_fields(runtime, session))
+
+
+async def _read_options(runtime: Runtime, action: CreateMcpSession) -> tuple[SessionOptions, SandboxOptions]:
+    asked = action.session_options or SessionOptions()
+    try:
+        check_variables(asked.envs or {})
+    except ValueError as error:
+        raise invalid_request(f"envs: {error}.", "InvalidParameter.Envs") from error
+    isolated = runtime.sessions.isolation == "namespaces"
+    return asked, await read_options(asked, runtime.networks, isolated=isolated, policy_id=action.policy_id)
 
 
 def _check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:

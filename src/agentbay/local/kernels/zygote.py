@@ -160,7 +160,7 @@ class KernelZygote:
             _set_streams(streams)
             os.environ.clear()
             os.environ.update(join_info["environment"])
-            os.chdir(join_info["home"])
+            os.chdir(join_info["directory"])
             prefix = join_info["python_prefix"]
             if own_python.replaces_any(prefix, self._loaded):
                 os.dup2(_KERNEL_SOCKET_FD, 0)

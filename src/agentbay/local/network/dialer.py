@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import copy
 import ipaddress
 import socket
 import ssl
@@ -67,6 +68,20 @@ class EgressDialer:
     ) -> None:
         self._policy, self._own_port, self._load_more_rules = EgressPolicy(rules), own_port, load_more_rules
         self._more_rules_loaded: asyncio.Future[None] | None = None
+        self._narrower: EgressPolicy | None = None
+
+    def narrowed_to(self, rules: Iterable[EgressRule]) -> EgressDialer:
+        """Return a dialer for what these rules allow too."""
+        narrowed = copy.copy(self)
+        narrowed._narrower = EgressPolicy(rules)
+        return narrowed
+
+    async def rules_beyond(self, rules: Iterable[EgressRule]) -> list[EgressRule]:
+        """Return those of the rules that cover nothing that is allowed."""
+        beyond = [rule for rule in rules if not self._policy.overlaps(rule)]
+        if beyond:
+            await self._load_rules_once()
+        return [rule for rule in beyond if not self._policy.overlaps(rule)]
 
     async def connect(self, destination: HostPort, *, scheme: str) -> UpstreamConnection:
         """Connect for a request.
@@ -89,15 +104,22 @@ class EgressDialer:
         return await _connect_via_proxy(proxy, destination, scheme)
 
     async def _require_rule(self, destination: HostPort) -> EgressRule:
+        narrower = None
+        if self._narrower is not None and (narrower := self._narrower.find_rule(destination)) is None:
+            raise ProxyError(403, f"{destination} is not among the hosts that this session may reach (network=)")
         if not (rule := self._policy.find_rule(destination)):
-            if self._more_rules_loaded is None:
-                self._more_rules_loaded = asyncio.ensure_future(self._add_more_rules())
-            # All requests share this future: one that is cancelled must not cancel it for the others.
-            await asyncio.shield(self._more_rules_loaded)
+            await self._load_rules_once()
             rule = self._policy.find_rule(destination)
         if rule is None:
             raise _not_allowed(destination, f"{destination} is not allowed")
-        return rule
+        # The pattern of either covers public addresses only.
+        return narrower if narrower is not None and narrower.is_pattern else rule
+
+    async def _load_rules_once(self) -> None:
+        if self._more_rules_loaded is None:
+            self._more_rules_loaded = asyncio.ensure_future(self._add_more_rules())
+        # All requests share this future: one that is cancelled must not cancel it for the others.
+        await asyncio.shield(self._more_rules_loaded)
 
     async def _add_more_rules(self) -> None:
         self._policy.add(await asyncio.to_thread(self._load_more_rules))

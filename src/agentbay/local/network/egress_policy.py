@@ -43,6 +43,16 @@ class EgressRule(NamedTuple):
             return False
         return destination.host.endswith(self.host[1:]) if self.is_pattern else destination.host == self.host
 
+    def overlaps(self, other: EgressRule) -> bool:
+        """Return whether both rules cover some destination."""
+        shared = set(self.ports) & set(other.ports)
+        # A pattern covers a narrower one too, whose host begins with "*." itself.
+        return any(
+            rule.matches(HostPort(host, port))
+            for port in shared
+            for rule, host in ((self, other.host), (other, self.host))
+        )
+
 
 class EgressPolicy:
     """The set of rules in force."""
@@ -59,6 +69,10 @@ class EgressPolicy:
         found = [rule for rule in self._rules if rule.matches(destination)]
         # A host that is named may have a private address, which a pattern would refuse.
         return min(found, key=lambda rule: rule.is_pattern, default=None)
+
+    def overlaps(self, rule: EgressRule) -> bool:
+        """Return whether some rule covers a destination that this one covers too."""
+        return any(own.overlaps(rule) for own in self._rules)
 
 
 def parse_rule(text: str) -> EgressRule:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agentbay.local.network.egress_policy import EgressRule
     from agentbay.local.network.proxy import EgressProxy
 
+_MAX_RULES = 1000  # of one session
 _CHOICES: tuple[str, ...] = get_args(NetworkMode)
 
 
@@ -77,15 +78,52 @@ class NetworkProvider:
         # All sessions share this future: a cancelled request must not cancel it for the others.
         return await asyncio.shield(self._environment)
 
-    def start_proxy(self, listener: socket.socket) -> EgressProxy:
-        """Start the egress proxy of a session."""
+    async def narrow(self, hosts: Iterable[str], policy_id: str | None) -> tuple[EgressRule, ...]:
+        """Return the rules of a session that may reach these hosts only.
+
+        Raises:
+            InvalidRequestError: A host is none, or this runtime allows it to no session, or has no proxy for it.
+        """
+        from agentbay.local.network.egress_policy import parse_rule
+
+        if policy_id not in (None, "", "proxy") or not self._isolated:
+            raise invalid_request(
+                "network: hosts can be chosen for sessions with an egress proxy only; this one has "
+                f"{self.network_for_policy(policy_id)!r}.",
+                "NetworkNotSupported.Local",
+            )
+        try:
+            rules = tuple(map(parse_rule, hosts))
+        except ValueError as error:
+            raise invalid_request(f"network: {error}.", "InvalidParameter.Network") from error
+        if len(rules) > _MAX_RULES:
+            raise invalid_request(f"network: at most {_MAX_RULES} hosts, not {len(rules)}.", "InvalidParameter.Network")
+        for rule in await self._shared_dialer().rules_beyond(rules):
+            raise invalid_request(
+                f"network: {rule.host:.200} with the ports {', '.join(map(str, rule.ports))} is not allowed by this "
+                "runtime, which a session can only narrow; to allow it, start the runtime with --allow-host.",
+                "NetworkNotSupported.Local",
+            )
+        return rules
+
+    def start_proxy(self, listener: socket.socket, allowed: Iterable[EgressRule] | None = None) -> EgressProxy:
+        """Start the egress proxy of a session.
+
+        Args:
+            allowed: What the session may reach, if that is less than what the runtime allows.
+        """
         # imported late: h11 and ssl take a tenth of the time that the runtime needs to start
-        from agentbay.local.network.dialer import EgressDialer
         from agentbay.local.network.proxy import EgressProxy
+
+        dialer = self._shared_dialer()
+        return EgressProxy(listener, dialer if allowed is None else dialer.narrowed_to(allowed))
+
+    def _shared_dialer(self) -> EgressDialer:
+        from agentbay.local.network.dialer import EgressDialer
 
         if self._dialer is None:
             self._dialer = EgressDialer(self._allowed, own_port=self._own_port, load_more_rules=_package_client_rules)
-        return EgressProxy(listener, self._dialer)
+        return self._dialer
 
 
 def _package_client_rules() -> set[EgressRule]:

@@ -10,16 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 from agentbay._wire.sessions import SessionDetail
 from agentbay.local.agent.session_agent import ModelSettings, SessionAgent
-from agentbay.local.api_errors import internal_error, session_not_found, shutting_down, storage_full, too_many_sessions
+from agentbay.local.api_errors import (
+    internal_error,
+    invalid_request,
+    session_not_found,
+    shutting_down,
+    storage_full,
+    too_many_sessions,
+)
 from agentbay.local.ids import make_id
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.network.provider import NetworkProvider
-from agentbay.local.sandbox.service.manager import Limits, SandboxError, SandboxManager, SandboxSpec
+from agentbay.local.sandbox.service.manager import (
+    Limits,
+    SandboxError,
+    SandboxManager,
+    SandboxSpec,
+    WritableUnavailable,
+)
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.records import SessionRecords
 from agentbay.local.sessions.session import Session
+from agentbay.local.sessions.session_options import SandboxOptions, make_directory
 from agentbay.local.skills import Skill, SkillError, install_skills
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
@@ -108,6 +122,7 @@ class SessionTable:
         lifetime: Lifetime,
         contexts: SessionContexts,
         skills: Sequence[Skill] = (),
+        options: SandboxOptions | None = None,
         **facts: str,
     ) -> Session:
         """Create a session, with these skills in it.
@@ -115,6 +130,7 @@ class SessionTable:
         On failure or cancellation nothing of it is left.
 
         Raises:
+            InvalidRequestError: An option cannot be given.
             QuotaExceededError: There are as many sessions as there may be.
             ServerError: It could not be created.
         """
@@ -126,7 +142,13 @@ class SessionTable:
         self._creating_count += 1
         try:
             session = await self._make(
-                image_id=image_id, labels=labels, lifetime=lifetime, contexts=contexts, skills=skills, **facts
+                image_id=image_id,
+                labels=labels,
+                lifetime=lifetime,
+                contexts=contexts,
+                skills=skills,
+                options=options or SandboxOptions(),
+                **facts,
             )
         finally:
             self._creating_count -= 1
@@ -138,7 +160,13 @@ class SessionTable:
         return session
 
     async def _make(
-        self, *, image_id: str, contexts: SessionContexts, skills: Sequence[Skill], **facts: Any
+        self,
+        *,
+        image_id: str,
+        contexts: SessionContexts,
+        skills: Sequence[Skill],
+        options: SandboxOptions,
+        **facts: Any,
     ) -> Session:
         if image_id.startswith("code"):
             self._python_forker.start_zygote()
@@ -161,10 +189,20 @@ class SessionTable:
             binds = await contexts.prepare(session_id, directory)
             network = self._networks.network_for_policy(session.policy_id)
             env = await self._networks.package_client_environment(network)
-            spec = SandboxSpec(root=directory, binds=binds, limits=self._limits, network=network, env=env)
+            spec = SandboxSpec(
+                root=directory,
+                binds=binds,
+                limits=self._limits,
+                network=network,
+                env=env,
+                directory=options.directory,
+                writable=options.writable,
+            )
             sandbox = await self._sandboxes.create(spec)
             listener = sandbox.take_proxy_listener()
-            session.start(sandbox, self._networks.start_proxy(listener) if listener else None)
+            session.start(sandbox, self._networks.start_proxy(listener, options.allowed) if listener else None)
+            if options.directory:
+                await make_directory(sandbox, options.directory)
             await contexts.start(sandbox)
             await install_skills(sandbox, skills)
             # close() has listed the sessions to delete already, and would miss this one.
@@ -176,6 +214,8 @@ class SessionTable:
             self._start_task(self._dispose(session))
             if isinstance(error, SkillError):
                 raise internal_error(f"The skills could not be copied into the session: {error}") from error
+            if isinstance(error, WritableUnavailable):
+                raise invalid_request(f"writable: {error}.", "WritableNotSupported.Local") from error
             if isinstance(error, SandboxError):
                 raise internal_error(f"The session could not be made: {error}") from error
             raise

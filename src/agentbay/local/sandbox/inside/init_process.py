@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from agentbay.local.sandbox.inside import file_operations, process_tree, python_files
-from agentbay.local.sandbox.inside.operation_context import OperationContext, resolve_path
+from agentbay.local.sandbox.inside.operation_context import OperationContext
 from agentbay.local.sandbox.inside.spawning import (
     NOT_EXECUTABLE_EXIT_CODE,
     PROXY_ADDRESS,
@@ -32,7 +32,7 @@ from agentbay.local.sandbox.inside.spawning import (
 )
 from agentbay.local.sandbox.shared import ipc, proc_fs, syscalls
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, SANDBOX_UID, SandboxConfig
+from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, SANDBOX_UID, SandboxConfig, resolve_path
 
 # to run file operations as another user, and end them
 OPERATIONS_CAPABILITIES = (syscalls.CAP_SETUID, syscalls.CAP_KILL)
@@ -52,7 +52,8 @@ class InitProcess:
 
     def __init__(self, control: socket.socket, config: SandboxConfig, *, operations_uid: int | None) -> None:
         self._control, self._operations_uid = control, operations_uid
-        self._home = config["home"]
+        self._home, self._directory = config["home"], config["directory"]
+        self._own_directories = (config["home"], "/tmp", *(writable["target"] for writable in config["writable"]))
         self._python_prefix, self._python_layout = config["python_prefix"], config["python_layout"]
         self._environment = make_environment(config)
         self._network = config["network"]
@@ -159,7 +160,7 @@ class InitProcess:
 
     def _spawn(self, message: Message, file_actions: Sequence[FileAction]) -> int:
         environment = self._environment | message["env"]
-        cwd = resolve_path(message["cwd"] or "", self._home)
+        cwd = resolve_path(message["cwd"] or "", self._home, self._directory)
         pid = spawn(message["argv"], cwd, environment, file_actions, message["id"])
         self._request_ids_by_pid[pid] = message["id"]
         return pid
@@ -238,7 +239,7 @@ class InitProcess:
             signal.set_wakeup_fd(-1)
             if self._operations_uid is not None:
                 syscalls.set_capabilities()
-            context = OperationContext(self._home, input_fd, output_fd)
+            context = OperationContext(self._home, self._directory, self._own_directories, input_fd, output_fd)
             file_operations.run_operation(message["operation"], message["fields"], context)
         self._request_ids_by_pid[pid] = message["id"]
         self._file_operation_pids.add(pid)

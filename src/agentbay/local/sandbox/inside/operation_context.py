@@ -6,26 +6,34 @@ import errno
 import math
 import os
 import stat
+from collections.abc import Sequence
 from typing import NoReturn
 
 from agentbay.local.sandbox.shared import dirfd
-from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
+from agentbay.local.sandbox.shared.sandbox_config import resolve_path
 
 CHUNK_BYTES = 1 << 20
 OPEN_FLAGS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not block, nor a terminal become ours
 
 
 class OperationContext:
-    """Where relative paths start, where the input comes from and the payload goes."""
+    """Where relative paths start, where the input comes from and the payload goes.
 
-    def __init__(self, home: str, input_fd: int, output_fd: int) -> None:
-        self._home, self.input_fd, self.output_fd = home, input_fd, output_fd
+    Args:
+        own_directories: Tops of what counts to the session's disk.
+    """
+
+    def __init__(
+        self, home: str, directory: str, own_directories: Sequence[str], input_fd: int, output_fd: int
+    ) -> None:
+        self._home, self._directory, self._own_directories = home, directory, own_directories
+        self.input_fd, self.output_fd = input_fd, output_fd
 
     def resolve(self, path: str) -> str:
         """Return `path` as an absolute one."""
         if not path:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return resolve_path(path, self._home)
+        return resolve_path(path, self._home, self._directory)
 
     def resolve_directory(self, path: str) -> str:
         """Return the plain absolute form of a path of a directory.
@@ -52,10 +60,10 @@ class OperationContext:
     def is_own_disk(self, directory: int) -> bool:
         """Return whether a directory counts to the session's disk.
 
-        Home and /tmp do, mounted contexts do not.
+        Home, /tmp and further writable directories do, mounted contexts do not.
         """
-        with dirfd.open_path(self._home) as home, dirfd.open_path("/tmp") as temporary:
-            return mount_id(directory) in (mount_id(home), mount_id(temporary))
+        own = mount_id(directory)
+        return any(own == _mount_id_at(top) for top in self._own_directories)
 
 
 def mount_id(fd: int) -> bytes:
@@ -67,14 +75,9 @@ def mount_id(fd: int) -> bytes:
         return next(line for line in file if line.startswith(b"mnt_id:"))
 
 
-def resolve_path(path: str, home: str) -> str:
-    """Return an absolute path.
-
-    Relative ones, `~` and the home that clients know start at `home`.
-    """
-    if path == CLIENT_HOME or path.startswith(CLIENT_HOME + "/"):
-        return home + path.removeprefix(CLIENT_HOME)
-    return os.path.join(home, path[2:] if path == "~" or path.startswith("~/") else path)
+def _mount_id_at(path: str) -> bytes:
+    with dirfd.open_path(path) as fd:
+        return mount_id(fd)
 
 
 def raise_os_error(code: int, path: str, reason: str = "") -> NoReturn:

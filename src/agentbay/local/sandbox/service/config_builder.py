@@ -12,9 +12,11 @@ from agentbay.local.sandbox.service.spec import BindMount, IsolationMode, Networ
 from agentbay.local.sandbox.shared.sandbox_config import (
     PYTHON_DIRECTORY,
     PYTHON_PREFIX,
+    WRITABLE_DIRECTORY,
     BindMountConfig,
     SandboxConfig,
     SandboxTemplate,
+    resolve_path,
 )
 from agentbay.local.sandbox.shared.setup_errors import setup_step
 
@@ -33,10 +35,12 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
     """
     limits, root, isolated = spec.limits, str(spec.root.resolve()), template["isolation"] == "namespaces"
     python_prefix = PYTHON_PREFIX if isolated else os.path.join(root, PYTHON_DIRECTORY)
+    home = spec.home if isolated else os.path.join(root, "home")
     return {
         **template,
         "root": root,
-        "home": spec.home if isolated else os.path.join(root, "home"),
+        "home": home,
+        "directory": resolve_path(spec.directory, home, home),
         "python_prefix": python_prefix,
         "python_layout": python_environment.layout(python_prefix),
         "user": spec.user,
@@ -44,6 +48,10 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
         "network": spec.network,
         "env": dict(spec.env),
         "binds": [*python_environment.interpreter_mounts(), *map(make_bind_config, spec.binds)],
+        "writable": [
+            {"source": os.path.join(root, WRITABLE_DIRECTORY, str(number)), "target": path, "is_overlay": is_overlay}
+            for number, (path, is_overlay) in enumerate(spec.writable)
+        ],
         "limits": {
             "processes": limits.processes,
             "memory_bytes": limits.memory_bytes,
@@ -81,22 +89,29 @@ def create_directories(config: SandboxConfig) -> None:
         SetupFailed: The root is missing, or may not be used.
     """
     with setup_step("prepare"):
-        _make_directories(Path(config["root"]), config["owner"])
+        root, owner = Path(config["root"]), config["owner"]
+        _make_directories(root, owner)
+        for writable in config["writable"]:
+            (root / WRITABLE_DIRECTORY).mkdir(exist_ok=True)
+            _make_directory(Path(writable["source"]), 0o755, owner)
 
 
 def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
     for name, mode in (("home", 0o755), ("tmp", 0o1777), (PYTHON_DIRECTORY, 0o755)):
-        directory = root / name
-        directory.mkdir(exist_ok=True)
-        # mkdir would reduce the mode by the umask.
-        directory.chmod(mode)
-        if owner:
-            os.chown(directory, *owner)
+        _make_directory(root / name, mode, owner)
     # where X servers put their sockets; also, /tmp is then not empty
     sockets = root / "tmp" / ".X11-unix"
     if not os.path.lexists(sockets):  # code in an earlier life of this sandbox may have put something there
         sockets.mkdir()
         sockets.chmod(0o1777)
+
+
+def _make_directory(directory: Path, mode: int, owner: tuple[int, int] | None) -> None:
+    directory.mkdir(exist_ok=True)
+    # mkdir would reduce the mode by the umask.
+    directory.chmod(mode)
+    if owner:
+        os.chown(directory, *owner)
 
 
 def sandbox_owner() -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from agentbay.local.sandbox.service.open_files import count_in_flight, deleted_mappings, list_open_files
 from agentbay.local.sandbox.service.spec import MIB
 from agentbay.local.sandbox.shared import proc_fs
-from agentbay.local.sandbox.shared.sandbox_config import PYTHON_DIRECTORY
+from agentbay.local.sandbox.shared.sandbox_config import PYTHON_DIRECTORY, WRITABLE_DIRECTORY
 
 MIN_FREE_BYTES, MIN_FREE_FRACTION = 1 << 30, 0.05  # the machine's reserve: the smaller of both stays free
 _CHECK_INTERVAL_SECONDS, _URGENT_CHECK_INTERVAL_SECONDS = 0.25, 0.05
@@ -26,7 +26,13 @@ _MIN_MEASURED_GROWTH_BYTES = 16 * MIB  # less growth is not worth a measurement
 _TOLERATED_GROWTH_BYTES = MIB  # beyond a limit, or near the reserve; more growth is a reason to kill
 _MIN_FILE_GROWTH = 100  # files that count as growth while the machine lacks inodes
 OUTPUT_DIRECTORY = "output"  # of background processes, which the sandbox does not see
-_COUNTED = ("home", "tmp", PYTHON_DIRECTORY, OUTPUT_DIRECTORY)  # what the sandbox fills, below its root
+_COUNTED = (
+    "home",
+    "tmp",
+    PYTHON_DIRECTORY,
+    WRITABLE_DIRECTORY,
+    OUTPUT_DIRECTORY,
+)  # what the sandbox fills, below its root
 _DU = shutil.which("du")
 _UNSHARE = shutil.which("unshare")
 # as root of a user namespace of its own, an ordinary user's du reads directories that their mode closes to their owner

@@ -2,6 +2,7 @@
 
 SandboxError
 ├── IsolationUnavailable    this machine cannot isolate; `missing` names the obstacles and the ways out
+├── WritableUnavailable     this machine cannot make a directory of the system writable
 ├── SandboxGone             the sandbox is closed, or its process 1 died
 ├── ResourceCreationFailed  a terminal or a socket could not be created, or its program not be started
 └── FileOperationFailed     (also OSError) a file operation inside the sandbox failed
@@ -28,6 +29,10 @@ class IsolationUnavailable(SandboxError):
 
     def __str__(self) -> str:
         return " ".join(["This machine cannot isolate sandboxes.", *self.missing, "See also: agentbay local doctor."])
+
+
+class WritableUnavailable(SandboxError):
+    """This machine cannot make a directory of the system writable."""
 
 
 class SandboxGone(SandboxError):

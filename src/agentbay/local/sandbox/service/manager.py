@@ -21,6 +21,7 @@ from agentbay.local.sandbox.service.errors import (
     ResourceCreationFailed,
     SandboxError,
     SandboxGone,
+    WritableUnavailable,
 )
 from agentbay.local.sandbox.service.host_ids import HostIdPool
 from agentbay.local.sandbox.service.input_pipe import InputClosed
@@ -62,6 +63,7 @@ __all__ = [
     "SandboxManager",
     "SandboxSpec",
     "Terminal",
+    "WritableUnavailable",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -138,11 +140,18 @@ class SandboxManager:
         """Create a sandbox.
 
         Raises:
+            WritableUnavailable: A directory of the system cannot be made writable here.
             SandboxError: It could not be created.
         """
         try:
             return await self._create_with_fallbacks(spec)
         except SetupFailed as failure:
+            if failure.step == "writable":
+                raise WritableUnavailable(
+                    f"this machine cannot make directories of the system writable ({failure.detail}); it takes a "
+                    "runtime of root, Linux 6.3, and a state directory that is on no overlay file system itself. New "
+                    "directories, such as /app, need none of that"
+                ) from failure
             raise SandboxError(f"the sandbox could not be made: {failure}") from failure
 
     async def close(self) -> None:

@@ -57,7 +57,7 @@ class Sandbox(SandboxLifecycle):
         Time spent frozen does not count.
 
         Args:
-            cwd: Relative to home, which is the default.
+            cwd: Relative to the sandbox's directory, which is the default.
             env: Variables over the sandbox's environment.
             script: The content of descriptor 3, see `shell_arguments`.
             output_limit: Bytes kept of each stream; None means the sandbox's limit.
@@ -111,7 +111,7 @@ class Sandbox(SandboxLifecycle):
         Args:
             script: Of any length.
             stores: Paths of new files, outside of the sandbox, for standard output and standard error.
-            cwd: Relative to home, which is the default.
+            cwd: Relative to the sandbox's directory, which is the default.
             env: Variables over the sandbox's environment.
 
         Raises:
@@ -159,7 +159,7 @@ class Sandbox(SandboxLifecycle):
         config = self._config
         return {
             "environment": environment,
-            "home": config["home"],
+            "directory": config["directory"],
             "python_prefix": config["python_prefix"],
             "network": config["network"],
             "limits": config["limits"],

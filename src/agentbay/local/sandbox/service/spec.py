@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from agentbay.local.sandbox.service.writable_directories import WritableDirectory
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
 
 IsolationMode = Literal["namespaces", "landlock", "none"]
@@ -46,8 +47,9 @@ class Limits:
         file_size: Largest file that a process may write, in bytes.
         total_memory_bytes: Most memory of all processes together, in bytes; beyond it the largest is killed. Exact
             with control groups; without them the watchdog notices up to 0.25 s later.
-        disk_bytes: Most disk space of home, /tmp and the Python environment together, in bytes; beyond it the commands
-            are killed, some tenths of a second later, and the file API writes nothing. Binds do not count.
+        disk_bytes: Most disk space of home, /tmp, the Python environment and further writable directories together,
+            in bytes; beyond it the commands are killed, some tenths of a second later, and the file API writes
+            nothing. Binds do not count.
         cpu_share: Weight, 1 to 10,000, by which sandboxes that compete for processors share them; the usual one is
             100. Without control groups it is a niceness, and shares above 100 count as 100.
         cpu_quota: Most processors used on average, such as 0.5 or 2; only with control groups.
@@ -77,6 +79,8 @@ class SandboxSpec:
         root: An existing private directory on disk; its `home`, `tmp` and `python` become the sandbox's.
         network: "none" is a loopback of its own and nothing else; "proxy" adds a listener for a proxy, which the
             service serves (`Sandbox.take_proxy_listener`); "host" is the host's network with all its listeners.
+        directory: Where commands and relative paths start, relative to home; it need not exist yet.
+        writable: Further directories that may be written, from `writable_directories.choose_writable`.
         env: Environment of every command, over the default one.
     """
 
@@ -87,6 +91,8 @@ class SandboxSpec:
     network: NetworkMode = "none"
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     binds: Sequence[BindMount] = ()
+    directory: str = ""
+    writable: Sequence[WritableDirectory] = ()
     limits: Limits = Limits()
 
 

@@ -5,6 +5,7 @@ Plain data: it travels as JSON to a process that must stay small.
 
 from __future__ import annotations
 
+import os
 from typing import TypedDict
 
 
@@ -16,6 +17,14 @@ class BindMountConfig(TypedDict):
     read_only: bool
     nofollow_root: str  # no link below it is followed; "" if the source is trusted
     is_program: bool  # it belongs to the host, not to the owner of the sandboxes' files
+
+
+class WritableConfig(TypedDict):
+    """A further directory that the sandbox may write."""
+
+    source: str  # its directory on disk, below the root of the sandbox
+    target: str
+    is_overlay: bool  # it also shows what is at the target without it
 
 
 class RlimitsConfig(TypedDict):
@@ -44,7 +53,7 @@ class JoinInfo(TypedDict):
     """What a process that joins a sandbox needs, beside the namespaces."""
 
     environment: dict[str, str]
-    home: str
+    directory: str
     python_prefix: str
     network: str
     limits: RlimitsConfig
@@ -67,6 +76,7 @@ class SandboxConfig(SandboxTemplate):
 
     root: str
     home: str
+    directory: str  # where commands and relative paths start
     python_prefix: str  # of its Python environment, as it sees it
     python_layout: PythonLayout
     user: str
@@ -74,6 +84,7 @@ class SandboxConfig(SandboxTemplate):
     network: str
     env: dict[str, str]
     binds: list[BindMountConfig]
+    writable: list[WritableConfig]
     limits: RlimitsConfig
 
 
@@ -83,9 +94,22 @@ NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user")
 CLIENT_HOME = "/home/wuying"  # the home that clients know; without namespaces it is elsewhere
 PYTHON_PREFIX = "/opt/session-python"  # of its Python environment; without namespaces it is elsewhere
 PYTHON_DIRECTORY = "python"  # holds that environment, below the root of the sandbox on disk
+WRITABLE_DIRECTORY = "writable"  # holds the further writable directories, likewise
 PYTHON_PATH_FILE = "zzz_runtime.pth"  # last in the alphabet, the order in which Python reads path files
 SANDBOX_UID = 1000
 OPERATIONS_UID = (
     1001  # of file operations, whom code of the sandbox cannot signal; only where there are host uids for it
 )
 SANDBOX_GID = 1000
+
+
+def resolve_path(path: str, home: str, directory: str) -> str:
+    """Return an absolute path.
+
+    Relative ones start at `directory`, `~` and the home that clients know at `home`.
+    """
+    if path == CLIENT_HOME or path.startswith(CLIENT_HOME + "/"):
+        return home + path.removeprefix(CLIENT_HOME)
+    if path == "~" or path.startswith("~/"):
+        return os.path.join(home, path[2:])
+    return os.path.join(directory, path)

@@ -96,6 +96,18 @@ def clone_tree(source: str, attributes: int) -> int:
     return int(tree)
 
 
+def clone_mount(source: str) -> int:
+    """Return a detached copy of the one mount at `source`, as a descriptor."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
+    tree = _libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), ctypes.c_uint(flags))
+    return _checked(tree, f"open_tree {source}")
+
+
+def unmount(target: str) -> None:
+    """Unmount what is at `target`, once nothing uses it."""
+    _checked(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"umount {target}")
+
+
 def idmap_tree(tree: int, user_namespace: int) -> None:
     """Show the owners in what `clone_tree` returned as the user namespace maps them."""
     flags = _AT_EMPTY_PATH | _AT_RECURSIVE

@@ -31,7 +31,7 @@ from agentbay.local.sandbox.shared.syscalls import (
     MS_PRIVATE,
     MS_SLAVE,
 )
-from agentbay.local.sandbox.zygote import credential_files
+from agentbay.local.sandbox.zygote import credential_files, writable
 
 _EMPTY_DIRECTORIES = (
     "dev/pts", "dev/shm", "etc", "home", "media", "mnt", PYTHON_PREFIX[1:], "proc", "root", "run", "srv",
@@ -95,9 +95,11 @@ def complete_rootfs(config: SandboxConfig, idmap: int) -> None:
 
     Then pivot to it.
     """
+    _write_etc(config)
+    with setup_step("writable"):
+        writable.mount_writable(config, _STAGING_MOUNT, idmap)
     with setup_step("mount"):
         _bind_own_directories(config, idmap)
-    _write_etc(config)
     # Targets of binds may lie below directories that sandboxed code wrote to in an earlier life of this home. They are
     # resolved after pivot_root, so that a planted link cannot lead out (path traversal).
     with setup_step("bind"):
@@ -113,7 +115,8 @@ def complete_rootfs(config: SandboxConfig, idmap: int) -> None:
         # What the host mounts later must not appear in running sandboxes.
         syscalls.set_mount_propagation(MS_PRIVATE)
         # Last, because the mount points above are made in this file system.
-        syscalls.make_read_only("/")
+        if not any(own["target"] == "/" for own in config["writable"]):
+            syscalls.make_read_only("/")
 
 
 def _make_skeleton() -> None:
@@ -151,8 +154,9 @@ def _show_devices() -> None:
 
 def _bind_own_directories(config: SandboxConfig, idmap: int) -> None:
     home = config["home"][1:]
-    os.makedirs(home)
+    os.makedirs(home, exist_ok=True)
     for name, target in (("home", home), ("tmp", "tmp"), (PYTHON_DIRECTORY, PYTHON_PREFIX[1:])):
+        os.makedirs(target, exist_ok=True)
         syscalls.attach_tree(_clone_idmapped(os.path.join(config["root"], name), _WRITABLE, idmap), target)
     for name in _HOME_ALIASES:
         if not any(_is_covered_by(bind, f"/{name}") for bind in config["binds"]):
