@@ -38,5 +38,5 @@ def test_files_with_credentials_are_hidden(somebody: User):
                     "mv /etc/xdg /etc/moved; cat /etc/xdg/pip/pip.conf /etc/moved/pip/pip.conf; rm -r /etc/xdg; ls /etc"
                 )
                 assert "S3cretLogin" not in wire.stdout(writable, script)
-                assert "S3cretLogin" not in wire.stdout(writable, "cat /etc/xdg/pip/pip.conf /etc/moved/pip/pip.conf")
+                assert "S3cretLogin" not in wire.stdout(writable, "cat /etc/*/pip/pip.conf; true")
         assert "PIP_INDEX_URL=https://127.0.0.1:9/index" in seen
