@@ -26,6 +26,12 @@ SAYS = {
     "git_workflow": [r"the test passes", r"rejected: fetch first", r"Note of shop\n.*Note of colleague"],
     "langchain_tool": [r"^0 1 1 2 3 5 8 13 21 34$", r"^write_file -> Execution failed", r"^shell -> exit code 1$"],
     "long_job": [r"^started.*\n  step 1\n  step 2\n(.*\n)+result: 42"],
+    "mcp_client": [
+        r"^run_command start_process",
+        r"^  step 1\n  step 2\n",
+        r"^\[exit code 4\]$",
+        r"^image/png, \d{4,}",
+    ],
     "parallel_sessions": [r"600851475143: 71 839 1471 6857", r"8 sessions in", r"^0 sessions left"],
     "pipeline": [
         r"^stage clean: 2 of 502 rows dropped\nstage add up: 3 cities",

@@ -24,6 +24,7 @@ Commands:
   session  Create, list, use and delete sessions.
   context  Manage contexts: named stores of files that outlive sessions.
   local    Run isolated sessions on this machine.
+  mcp      Offer a session to programs that speak the Model Context Protocol (MCP).
   version  Print the version.
 
 All commands but version need further packages: {_INSTALL}"""

@@ -9,7 +9,7 @@ from typing import Any, cast
 import typer
 
 from agentbay._version import __version__
-from agentbay.cli import attach, command, context, local, run, session
+from agentbay.cli import attach, command, context, local, mcp, run, session
 from agentbay.cli.output import output
 from agentbay.cli.shared import JsonOption, format_examples, make_group
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError
@@ -36,6 +36,7 @@ _EXAMPLES = format_examples(
     "agentbay session create                  # prints the id of a new session",
     "agentbay session exec ID -- uname -a",
     "agentbay session attach ID               # a terminal in it",
+    "agentbay mcp --config                    # give a session to an MCP client",
     "agentbay --install-completion            # completion for your shell",
 )
 _SEPARATOR_HINTS = {
@@ -50,6 +51,7 @@ app.add_typer(context.app, name="context")
 command.add_to(session.app)
 attach.add_to(session.app)
 run.add_to(app)
+mcp.add_to(app)
 
 
 @app.command()
