@@ -16,7 +16,7 @@ _DELETE_SECONDS = 30.0
 
 
 class CurrentSession:
-    """The session of a server, made with the first call and deleted at the end.
+    """The session of a server, from its first call to its end.
 
     Args:
         bay: The client that makes it.
@@ -46,8 +46,11 @@ class CurrentSession:
                 self._session = (await self.bay.get(self._session_id)).unwrap().session
                 return self._session
             # A cancelled call must not lose a session whose id is still on its way.
+            session: AsyncSession | None = None
             with anyio.CancelScope(shield=True):
-                return await self._create()
+                session = await self._create()
+            assert session is not None  # nothing cancels a shielded call
+            return session
 
     def forget(self) -> bool:
         """Let the next call make another session, and return whether it may."""

@@ -52,7 +52,8 @@ class BrowserTools(Toolbox):
     ) -> str:
         """Evaluate JavaScript in the page.
 
-        So you can read its text, click its elements and fill in its forms. A promise is awaited. Returns the value as JSON, or a text as it is.
+        So you can read its text, click its elements and fill in its forms. A promise is awaited. Returns the value as
+        JSON, or a text as it is.
         """
         session = await self.current.get()
         await self._operator()
