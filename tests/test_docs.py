@@ -14,6 +14,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 import agentbay
+from tests.adb_phone import example_phone
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "llms.txt", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,8 +24,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_blocks_run(
+    page: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The blocks of a page run in order without warnings."""
+    if page.name == "phone.md":
+        monkeypatch.setenv("ADB_SERVER_SOCKET", example_phone(tmp_path).address)
     for example in SYBIL.parse(page).examples():
         example.evaluate()
     assert not capsys.readouterr().err

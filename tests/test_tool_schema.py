@@ -13,6 +13,7 @@ from agentbay._wire.schema import Tool, camel, pascal
 from agentbay._wire.tool_schema import tool_schema
 from agentbay._wire.tools import GetEnv, SetEnv, Shell, ToolEntry
 from agentbay.local.handlers.catalogue import tool_catalogue
+from agentbay.local.sessions.images import PHONE_IMAGE
 
 SCHEMAS = [(cls, tool_schema(cls)) for cls in TOOLS.values()]
 PROPERTIES = [
@@ -91,7 +92,7 @@ def test_nothing_else_is_read(cls: type[Tool], schema: dict[str, Any]) -> None:
     assert structure({**least, **hidden}, cls) == structure(least, cls)
 
 
-@pytest.mark.parametrize("entry", tool_catalogue(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", tool_catalogue(PHONE_IMAGE), ids=lambda entry: entry.name)
 def test_tools_are_described(entry: ToolEntry) -> None:
     """Every tool of the local runtime and every property has a description in words."""
     assert entry.description

@@ -43,7 +43,7 @@ def test_create_and_get_tell_the_same(wire: Wire):
     ("image", "advice"),
     [
         ("windows_latest", "its sessions are Linux"),
-        ("mobile_latest", "its sessions are Linux"),
+        ("mobile-use-android-12", "a phone that is plugged in (mobile_latest)"),
         ("linx_latest", "did you mean 'linux_latest'?"),
         ("Code_Latest", "did you mean 'code_latest'?"),
         ("imgc-04bdw8o39c9uiwet4", "in the cloud only"),

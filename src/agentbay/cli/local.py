@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 from dataclasses import Field, fields
@@ -150,6 +151,8 @@ def doctor(json: JsonOption = False) -> int:
     no_desktop = missing_of_desktop()
     view = "a live view too" if find_viewer() else f"without a live view; to have one: {VIEWER_INSTALL_HINT}"
     lines.append(f"fails  desktop: {no_desktop}" if no_desktop else f"works  desktop: {view}")
+    phone, about_phone = _look_for_phone()
+    lines.append(f"{'works' if phone else 'fails'}  phone: {about_phone}")
     verdict = f"This machine {'can' if usable else 'cannot'} isolate sessions."
     facts = [{"name": probe.name, "works": probe.works, "detail": probe.detail} for probe in probes]
     output.show(
@@ -159,6 +162,7 @@ def doctor(json: JsonOption = False) -> int:
             "missing": missing,
             "browser": engine and engine.path,
             "desktop": not no_desktop,
+            "phone": phone,
         },
         *lines,
         verdict,
@@ -166,3 +170,14 @@ def doctor(json: JsonOption = False) -> int:
     if missing:
         output.note(missing)
     return 0 if usable and not missing else 1
+
+
+def _look_for_phone() -> tuple[str | None, str]:
+    """Return the serial number of the phone, if any, and a line about it."""
+    from agentbay.local.phone.adb import PhoneFailed, find_phone
+
+    try:
+        serial = asyncio.run(find_phone()).serial
+    except PhoneFailed as failure:
+        return None, str(failure)
+    return serial, serial

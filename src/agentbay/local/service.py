@@ -30,6 +30,7 @@ from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.options import MODEL_KEY_VARIABLE, Options
 from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.service.manager import Limits, SandboxManager
+from agentbay.local.sessions.images import DEFAULT_IMAGE
 from agentbay.local.sessions.table import SessionTable
 from agentbay.local.skills import SkillError, SkillFolder
 from agentbay.local.state_dir import StateDirectory
@@ -189,7 +190,7 @@ def _session_limits(options: Options) -> Limits:
 
 def warm_up() -> None:
     """Compile the converters that the first requests need, so that these need not wait."""
-    envelope.success_response(CreateMcpSession.spec, CreatedSessionData(tool_list=tool_catalogue()), "")
+    envelope.success_response(CreateMcpSession.spec, CreatedSessionData(tool_list=tool_catalogue(DEFAULT_IMAGE)), "")
     envelope.success_response(CallMcpTool.spec, structure({"content": []}, ToolReply), "")
     structure({"command": ""}, Shell)
     read_fields(CreateMcpSession, {})

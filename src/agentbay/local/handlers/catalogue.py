@@ -11,14 +11,29 @@ from agentbay._wire.converter import MalformedError, structure
 from agentbay._wire.schema import Tool
 from agentbay._wire.tool_schema import tool_schema
 from agentbay._wire.tools import ToolEntry, ToolReply
-from agentbay.local.handlers import agents, browser, code, desktop, env, files, metrics, operator, oss, processes, shell
+from agentbay.local.handlers import (
+    agents,
+    browser,
+    code,
+    desktop,
+    env,
+    files,
+    metrics,
+    operator,
+    oss,
+    phone,
+    processes,
+    shell,
+)
 from agentbay.local.handlers.dispatch import ToolHandler, collect_handlers
 from agentbay.local.handlers.results import METHOD_NOT_FOUND, error_result
+from agentbay.local.sessions.images import PHONE_IMAGE, has_phone
 from agentbay.local.sessions.session import Session
 
 # a new module of tools is listed here
 _TOOL_MODULES = (agents, browser, code, desktop, env, files, metrics, operator, oss, processes, shell)
 _TOOL_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, _TOOL_MODULES)}
+_PHONE_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, (phone,))}
 
 
 async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> ToolReply:
@@ -27,9 +42,10 @@ async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> Too
     An unknown name and malformed arguments are error results, as the Model Context Protocol has it, not errors.
     """
     session.lifecycle.require_running()
-    if name not in _TOOL_HANDLERS:
-        return error_result(f"Tool not found: {name:.80}", METHOD_NOT_FOUND)
-    handler = _TOOL_HANDLERS[name]
+    handler = _handlers(session.image_id).get(name)
+    if handler is None:
+        hint = f": create the session with image_id={PHONE_IMAGE!r}" if name in _PHONE_HANDLERS else ""
+        return error_result(f"Tool not found: {name:.80}{hint}", METHOD_NOT_FOUND)
     try:
         arguments: Tool = structure(args, handler.tool, path="args")
     except MalformedError as error:
@@ -38,9 +54,14 @@ async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> Too
 
 
 @cache
-def tool_catalogue() -> list[ToolEntry]:
-    """List the tools that every session offers."""
-    return [_entry(handler.tool) for handler in _TOOL_HANDLERS.values()]
+def tool_catalogue(image_id: str) -> list[ToolEntry]:
+    """List the tools that the sessions of an image offer."""
+    return [_entry(handler.tool) for handler in _handlers(image_id).values()]
+
+
+def _handlers(image_id: str) -> Mapping[str, ToolHandler]:
+    # a phone's tools take the place of the desktop's of the same names
+    return _TOOL_HANDLERS | _PHONE_HANDLERS if has_phone(image_id) else _TOOL_HANDLERS
 
 
 def _entry(cls: type[Tool]) -> ToolEntry:

@@ -14,13 +14,14 @@ from agentbay.local.handlers import (
     contexts,
     file_changes,
     links,
+    phone,
     pty,
     sessions,
     tools,
 )
 from agentbay.local.handlers.dispatch import ActionHandler, TargetHandler, collect_handlers
 
-_ACTION_MODULES = (beta, bindings, browser, contexts, links, sessions, tools)
+_ACTION_MODULES = (beta, bindings, browser, contexts, links, phone, sessions, tools)
 _TARGET_MODULES = (agents, code, file_changes, pty)
 
 

@@ -31,7 +31,7 @@ from agentbay._wire.sessions import (
 )
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts.session_contexts import SessionContexts
-from agentbay.local.handlers import beta
+from agentbay.local.handlers import beta, phone
 from agentbay.local.handlers.catalogue import tool_catalogue
 from agentbay.local.handlers.contexts import context_names
 from agentbay.local.handlers.dispatch import action_handler
@@ -56,8 +56,11 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     if action.network_id:  # a caller that asked for a feature must not get a session without it
         raise beta.network_not_supported()
     asked, options = await _read_options(runtime, action)
+    image_id = images.resolve_image(action.image_id)
+    if images.has_phone(image_id):
+        await phone.require_phone()
     session = await runtime.sessions.create(
-        image_id=images.resolve_image(action.image_id),
+        image_id=image_id,
         labels=_check_labels(action.labels or {}),
         lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
         contexts=await SessionContexts.create(runtime.context_service, action.persistence_data_list or []),
@@ -102,7 +105,7 @@ def _connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
         "token": session.token,
         "link_url": f"{address.http_url}/link/{session.session_id}" if runtime.direct_calls_enabled else "",
         "ws_url": f"{address.ws_url}/ws/{session.session_id}",
-        "tool_list": tool_catalogue(),
+        "tool_list": tool_catalogue(session.image_id),
     }
 
 

@@ -16,5 +16,4 @@ async def call(runtime: Runtime, action: CallMcpTool) -> ToolReply:
 
 @action_handler(ListMcpTools)
 async def list_tools(runtime: Runtime, action: ListMcpTools) -> list[ToolEntry]:
-    images.resolve_image(action.image_id)
-    return tool_catalogue()
+    return tool_catalogue(images.resolve_image(action.image_id))

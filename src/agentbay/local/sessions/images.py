@@ -8,6 +8,7 @@ from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
 
 DEFAULT_IMAGE = "linux_latest"
+PHONE_IMAGE = "mobile_latest"
 # The names of the service for what this Linux can do: names that float, and the versions they mean.
 IMAGES = (
     DEFAULT_IMAGE,
@@ -19,6 +20,7 @@ IMAGES = (
     "code-space-debian-12-enhanced",
     "browser-use-debian-12",
     "aio-ubuntu-2404",
+    PHONE_IMAGE,
 )
 _FOREIGN_PREFIXES = ("windows", "mobile", "android")
 
@@ -37,7 +39,7 @@ def resolve_image(image_id: str | None) -> str:
 
 def _no_such_image(image_id: str) -> InvalidRequestError:
     if image_id.lower().startswith(_FOREIGN_PREFIXES):
-        advice = "its sessions are Linux; for Windows and mobile images use the cloud"
+        advice = f"its sessions are Linux, or drive a phone that is plugged in ({PHONE_IMAGE}); the cloud has others"
     elif close := get_close_matches(image_id.lower(), IMAGES, 1):
         advice = f"did you mean {close[0]!r}?"
     else:
@@ -63,3 +65,8 @@ def has_browser(image_id: str) -> bool:
     Its links need no port.
     """
     return image_id.startswith(("browser", "aio"))
+
+
+def has_phone(image_id: str) -> bool:
+    """Return whether the sessions of an image drive a phone."""
+    return image_id == PHONE_IMAGE

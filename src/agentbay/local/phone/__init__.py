@@ -1,0 +1,1 @@
+"""An Android phone that is plugged into this machine, driven by adb."""

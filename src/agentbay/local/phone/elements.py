@@ -1,0 +1,74 @@
+"""The elements of a phone's screen, as Android's uiautomator writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ElementTree  # expat refuses entities that grow
+from typing import Any
+
+from agentbay.local.phone.adb import Phone, PhoneFailed
+
+_DUMP_PATH = "/data/local/tmp/agentbay-elements.xml"
+_DUMP = f"uiautomator dump {_DUMP_PATH} >/dev/null && cat {_DUMP_PATH}; e=$?; rm -f {_DUMP_PATH}; exit $e"
+_MAX_DEPTH = 200
+_RETRY_SECONDS = 0.2
+
+
+async def dump_elements(phone: Phone, timeout: float) -> str:
+    """Return the elements as XML.
+
+    While something moves on the screen there is nothing to list, so it is tried again for `timeout` seconds.
+
+    Raises:
+        PhoneFailed: The screen did not come to rest.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + timeout
+    while True:
+        try:
+            return (await phone.run(_DUMP)).decode("utf-8", "replace")
+        except PhoneFailed:
+            if loop.time() >= end:
+                raise
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+def parse_elements(text: str) -> list[dict[str, Any]]:
+    """Return the elements as a tree.
+
+    Raises:
+        PhoneFailed: The text is no such XML.
+    """
+    try:
+        root = ElementTree.fromstring(text[text.find("<") :].strip())
+    except ElementTree.ParseError as error:
+        raise PhoneFailed(f"The phone lists its elements in a form that cannot be read: {error}") from error
+    return [_describe(node, 0) for node in root]
+
+
+def clickable_elements(elements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those elements of a tree that can be clicked, without their children."""
+    found: list[dict[str, Any]] = []
+    for element in elements:
+        if element["clickable"]:
+            found.append(element | {"children": [], "isParent": False})
+        found += clickable_elements(element["children"])
+    return found
+
+
+def _describe(node: ElementTree.Element, depth: int) -> dict[str, Any]:
+    children = [_describe(child, depth + 1) for child in node] if depth < _MAX_DEPTH else []
+    index = node.get("index", "")
+    return {
+        "bounds": node.get("bounds", ""),
+        "className": node.get("class", ""),
+        "text": node.get("text", ""),
+        "type": "clickable" if node.get("clickable") == "true" else "",
+        "resourceId": node.get("resource-id", ""),
+        "contentDesc": node.get("content-desc", ""),
+        "package": node.get("package", ""),
+        "clickable": node.get("clickable") == "true",
+        "index": int(index) if index.isdecimal() else -1,
+        "isParent": bool(children),
+        "children": children,
+    }
