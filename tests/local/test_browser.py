@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -60,6 +61,24 @@ def test_destroy_leaves_no_process(agent_bay: AgentBay) -> None:
             assert session.browser.initialize()
             session.browser.destroy()
             assert session.command.run("pgrep -c chromium").output.strip() == "0"
+
+
+def test_a_browser_of_an_npm_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the browsers that Puppeteer has downloaded the newest is used, and only that one is shown."""
+    newest, older = (tmp_path / f"chrome/linux-{version}/chrome-linux64" for version in ("10.2", "9.0"))
+    shutil.copytree("/usr/lib/chromium", newest)
+    (newest / "chromium").rename(newest / "chrome")
+    older.mkdir(parents=True)
+    shutil.copy("/bin/true", older / "chrome")
+    monkeypatch.setenv("PUPPETEER_CACHE_DIR", str(tmp_path))
+    with AgentBay.local() as bay, bay.session(CreateSessionParams(image_id="browser_latest")) as session:
+        for _ in range(2):
+            assert session.browser.initialize(BrowserOption(browser_type="chrome"))
+            running = session.command.run("pgrep -af type=zygote").stdout
+            session.browser.destroy()
+        assert "/opt/browser/chrome --type=zygote" in running
+        assert not session.command.run("touch /opt/browser/x").success
+        assert not session.command.run(f"ls {tmp_path}").success
 
 
 def test_a_record_is_played(agent_bay: AgentBay) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,9 +12,10 @@ from typing import Any
 
 from agentbay.local.browser.arguments import PROFILE_DIRECTORY, browser_arguments
 from agentbay.local.browser.devtools import DevToolsError
-from agentbay.local.browser.engines import INSTALL_HINT, BrowserEngine, find_engine
+from agentbay.local.browser.engines import INSTALL_HINT, MOUNT_POINT, BrowserEngine, find_engine
 from agentbay.local.browser.recorder import BrowserRecorder
-from agentbay.local.sandbox.service.manager import Completed, FileOperationFailed, Sandbox, SandboxError
+from agentbay.local.sandbox.service.manager import BindMount, Completed, FileOperationFailed, Sandbox, SandboxError
+from agentbay.local.sandbox.service.mounting import MountFailed, mount_into_running
 
 _PORT_FILE = f"{PROFILE_DIRECTORY}/DevToolsActivePort"
 _PROFILE_FLAG = f"--user-data-dir={PROFILE_DIRECTORY}"
@@ -50,6 +52,7 @@ class SessionBrowser:
         self._option: Mapping[str, Any] = {}
         self._process: asyncio.Task[Completed] | None = None
         self._start_lock = asyncio.Lock()
+        self._is_mounted = False
         self._recorder: BrowserRecorder | None = None
 
     @property
@@ -133,7 +136,8 @@ class SessionBrowser:
             raise BrowserFailed(f"The browser has no place for its profile: {_tail(prepared)}", "BrowserFailed.Local")
         inside = {**await _sandbox_environment(sandbox), **environment}
         extensions = await self._list_extensions(sandbox)
-        argv = browser_arguments(engine, self._option, inside, extensions)
+        program = await self._show(sandbox, engine)
+        argv = browser_arguments(program, self._option, inside, extensions)
         self._process = asyncio.create_task(sandbox.run(argv, env=dict(environment), output_limit=_OUTPUT_BYTES))
         self._process.add_done_callback(_retrieve_exception)
         try:
@@ -150,6 +154,18 @@ class SessionBrowser:
         except BaseException:
             await self.stop(sandbox)
             raise
+
+    async def _show(self, sandbox: Sandbox, engine: BrowserEngine) -> BrowserEngine:
+        """Return the browser as the session sees it, and mount it there if need be."""
+        if engine.directory is None or not sandbox.has_namespaces:
+            return engine
+        if not self._is_mounted:
+            try:
+                await mount_into_running(sandbox, BindMount(engine.directory, MOUNT_POINT, read_only=True))
+            except MountFailed as error:
+                raise BrowserFailed(str(error), "BrowserFailed.Local") from error
+            self._is_mounted = True
+        return engine._replace(path=f"{MOUNT_POINT}/{os.path.basename(engine.path)}")
 
     async def _wait_for_port(self, sandbox: Sandbox) -> tuple[int, str]:
         """Wait until the browser has written where it listens, and return port and path."""

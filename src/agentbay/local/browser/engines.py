@@ -1,11 +1,15 @@
-"""Browsers of this machine that sessions can see."""
+"""Browsers of this machine for sessions."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 INSTALL_HINT = "apt-get install chromium"
+MOUNT_POINT = "/opt/browser"  # in the session, of a browser that lies where sessions do not see it
 
 
 class BrowserEngine(NamedTuple):
@@ -21,6 +25,11 @@ class BrowserEngine(NamedTuple):
     kind: str
     is_headless_shell: bool = False
 
+    @property
+    def directory(self) -> str | None:
+        """The directory that must be shown to sessions, or None if they see it anyway."""
+        return None if self.path.startswith("/usr/") else os.path.dirname(self.path)
+
 
 # Sandboxes see /usr, and nothing of a user's home or of /opt.
 _ENGINES = (
@@ -31,11 +40,33 @@ _ENGINES = (
     BrowserEngine("/usr/lib/chromium/chromium-headless-shell", "chromium", True),
     BrowserEngine("/usr/lib/chromium/headless_shell", "chromium", True),
 )
+# Where the packages of Playwright (PyPI, npm) and Puppeteer (npm) keep the browsers that they have downloaded. Each entry
+# has the variable and the default of a directory, then a pattern of programs below it.
+_PLAYWRIGHT = ("PLAYWRIGHT_BROWSERS_PATH", "~/.cache/ms-playwright")
+_PUPPETEER = ("PUPPETEER_CACHE_DIR", "~/.cache/puppeteer")
+_DOWNLOADS = (
+    (*_PLAYWRIGHT, "chromium-*/chrome-linux*/chrome", "chromium", False),
+    (*_PLAYWRIGHT, "chromium_headless_shell-*/*/*headless*shell", "chromium", True),
+    (*_PUPPETEER, "chrome/*/chrome-linux*/chrome", "chrome", False),
+    (*_PUPPETEER, "chrome-headless-shell/*/*/chrome-headless-shell", "chrome", True),
+)
+_NUMBER = re.compile(r"\d+")
 
 
 def find_engine(kind: str | None = None) -> BrowserEngine | None:
     """Return the first browser that is installed, of a kind if one is given."""
-    for engine in _ENGINES:
+    for engine in (*_ENGINES, *_downloaded()):
         if kind in (None, engine.kind) and os.access(engine.path, os.X_OK):
             return engine
     return None
+
+
+def _downloaded() -> Iterator[BrowserEngine]:
+    for variable, default, pattern, kind, is_headless_shell in _DOWNLOADS:
+        directory = Path(os.environ.get(variable) or default).expanduser()
+        for program in sorted(directory.glob(pattern), key=_version, reverse=True):
+            yield BrowserEngine(str(program.resolve()), kind, is_headless_shell)
+
+
+def _version(program: Path) -> list[int]:
+    return [int(number) for number in _NUMBER.findall(str(program))]

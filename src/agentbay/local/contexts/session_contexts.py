@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import secrets
-import subprocess
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ from agentbay.local.contexts.errors import mount_source_not_found
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, Transfer, TransferTable
 from agentbay.local.contexts.upload import Upload
-from agentbay.local.sandbox.service import config_builder, zygote_process
 from agentbay.local.sandbox.service.manager import (
     BindMount,
     FileOperationFailed,
@@ -32,6 +30,7 @@ from agentbay.local.sandbox.service.manager import (
     SandboxError,
     SandboxSpec,
 )
+from agentbay.local.sandbox.service.mounting import MountFailed, mount_into_running
 from agentbay.local.sandbox.shared import ipc
 from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, RemoveIncomplete, SendTree
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
@@ -123,7 +122,7 @@ class SessionContexts:
         async with self._bind_lock:
             await self._service.run_in_thread(self._service.check_bindings, specs, self._bindings)
             for bind in await self._service.run_in_thread(self._make_binds, specs):
-                await self._mount_in_sandbox(bind)
+                await self._mount(bind)
                 self._binds.append(bind)
             for spec in specs:
                 await self._record_binding(spec)
@@ -260,23 +259,12 @@ class SessionContexts:
         )
         self._bindings[spec.path] = Binding(spec, bound_at)
 
-    async def _mount_in_sandbox(self, bind: BindMount) -> None:
+    async def _mount(self, bind: BindMount) -> None:
         assert self._sandbox is not None
-        _, fds = await self._sandbox.get_join_info()
-        order = {
-            "bind": config_builder.make_bind_config(bind),
-            "owner": config_builder.sandbox_owner(),
-            "host_ids": self._sandbox.host_ids,
-            "namespaces": fds,
-        }
-        command = zygote_process.module_command("agentbay.local.sandbox.zygote.mount_into_running", json.dumps(order))
         try:
-            failure = await self._service.run_in_thread(_run_for_error, command, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
-        if failure:
-            raise internal_error(f"{bind.target} could not be mounted: {failure}")
+            await mount_into_running(self._sandbox, bind)
+        except MountFailed as error:
+            raise internal_error(str(error)) from error
 
     async def _begin_downloads(self, bindings: Sequence[Binding]) -> None:
         later: list[asyncio.Task[None]] = []
@@ -394,12 +382,6 @@ def resolve_session_path(path: str) -> str:
     if path == "~" or path.startswith("~/"):
         path = path[2:]
     return keys.normalize(path if path.startswith("/") else f"{CLIENT_HOME}/{path}")
-
-
-def _run_for_error(command: Sequence[str], fds: Sequence[int]) -> str:
-    """Run a program with inherited descriptors, and return its error or ""."""
-    done = subprocess.run(command, pass_fds=fds, env={}, capture_output=True, check=False)
-    return done.stderr.decode(errors="replace").strip().rpartition("\n")[2] if done.returncode else ""
 
 
 def _read_and_close(upload: Upload, fd: int) -> Baseline:
