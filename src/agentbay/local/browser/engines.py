@@ -27,7 +27,7 @@ class BrowserEngine(NamedTuple):
 
     @property
     def directory(self) -> str | None:
-        """The directory that must be shown to sessions, or None if they see it anyway."""
+        """The directory to show to sessions, None if they see it already."""
         return None if self.path.startswith("/usr/") else os.path.dirname(self.path)
 
 
@@ -40,8 +40,8 @@ _ENGINES = (
     BrowserEngine("/usr/lib/chromium/chromium-headless-shell", "chromium", True),
     BrowserEngine("/usr/lib/chromium/headless_shell", "chromium", True),
 )
-# Where the packages of Playwright (PyPI, npm) and Puppeteer (npm) keep the browsers that they have downloaded. Each entry
-# has the variable and the default of a directory, then a pattern of programs below it.
+# Where the packages of Playwright (PyPI, npm) and Puppeteer (npm) keep the browsers that they have downloaded. Each
+# entry has the variable and the default of a directory, then a pattern of programs below it.
 _PLAYWRIGHT = ("PLAYWRIGHT_BROWSERS_PATH", "~/.cache/ms-playwright")
 _PUPPETEER = ("PUPPETEER_CACHE_DIR", "~/.cache/puppeteer")
 _DOWNLOADS = (
