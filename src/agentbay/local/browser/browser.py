@@ -156,7 +156,7 @@ class SessionBrowser:
             raise
 
     async def _show(self, sandbox: Sandbox, engine: BrowserEngine) -> BrowserEngine:
-        """Return the browser as the session sees it, and mount it there if need be."""
+        """Return the browser as the session sees it, mounted if need be."""
         if engine.directory is None or not sandbox.has_namespaces:
             return engine
         if not self._is_mounted:
