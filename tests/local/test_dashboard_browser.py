@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -114,7 +115,7 @@ def test_the_keyboard(wire: Wire, page: Any, console_errors: list[str]):
         expect(page.get_by_role("dialog")).to_be_hidden()
         page.keyboard.press("Escape")
         expect(link(page, session)).to_be_visible()
-        assert page.evaluate("[window.notLoadedAnew, window.hacked, document.images.length]") == [True, None, 1]
+        assert page.evaluate("[window.notLoadedAnew, window.hacked, document.images.length]") == [True, None, 2]
     assert console_errors == []
 
 
@@ -303,3 +304,33 @@ def test_opener_policy_of_a_link(wire: Wire, page: Any, session: str):
     assert page.url == url
     assert page.evaluate("origin") == "null"
     assert page.evaluate(steal) == ""
+
+
+def test_the_record_of_a_browser(wire: Wire, page: Any, console_errors: list[str]):
+    """The page of a session plays what its browser has shown, and what else is in the file does nothing."""
+    with wire.session(ImageId="browser_latest") as session:
+        option = {
+            "enableRecord": True,
+            "defaultNavigateUrl": "data:text/html,<body style='background: rgb(255, 0, 0)'>",
+        }
+        wire.data("InitBrowser", SessionId=session, PersistentPath="/tmp/x", BrowserOption=json.dumps(option))
+        record = "/home/wuying/record/frames.js"
+        assert eventually(lambda: "frame" in wire.stdout(session, f"head -c 5 {record} || true"))
+        hostile = 'window.hacked = 1;\nframe([1, 2, "\\"><img src=x onerror=hacked=1>"]);\n'
+        wire.tool(session, "write_file", path=record, content=hostile, mode="append")
+        log_in(page, wire)
+        link(page, session).click()
+        page.get_by_role("button", name="Load").click()
+        sync_api.expect(page.locator("#record-note")).to_contain_text("pictures")
+        sync_api.expect(page.locator("#record-page option")).to_have_text(["1"])
+        page.wait_for_function("document.getElementById('record-image').naturalWidth > 100")
+        shown = """() => {
+            const canvas = document.createElement("canvas"), image = document.getElementById("record-image");
+            const context = canvas.getContext("2d");
+            context.drawImage(image, 0, 0);
+            return [...context.getImageData(50, 50, 1, 1).data];
+        }"""
+        red, green, *_ = page.evaluate(shown)
+        assert red > 200 > 50 > green
+        assert page.evaluate("window.hacked") is None
+    assert console_errors == []

@@ -43,6 +43,7 @@ class SessionBrowser:
     Attributes:
         port: Where it speaks the DevTools protocol, inside the session; 0 while it does not run.
         path: The path of that WebSocket, with the secret that Chromium makes for each start.
+        was_recorded: Whether there is a record of what its pages showed.
         current_page: The DevTools target that was used last by the service itself, or "".
     """
 
@@ -53,6 +54,7 @@ class SessionBrowser:
         self._process: asyncio.Task[Completed] | None = None
         self._start_lock = asyncio.Lock()
         self._is_mounted = False
+        self.was_recorded = False
         self._recorder: BrowserRecorder | None = None
 
     @property
@@ -144,6 +146,7 @@ class SessionBrowser:
             async with asyncio.timeout(_START_TIMEOUT_SECONDS):
                 self.port, self.path = await self._wait_for_port(sandbox)
             if self._option.get("enableRecord"):
+                self.was_recorded = True
                 self._recorder = await BrowserRecorder.start(sandbox, self.port, self.path)
         except TimeoutError as error:
             await self.stop(sandbox)

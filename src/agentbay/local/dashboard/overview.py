@@ -54,6 +54,7 @@ def describe_session(session: Session, meter: UsageMeter) -> JsonObject:
         "memory": meter.usage.memory_bytes,
         "load": round(meter.load, 2),
         "processes": meter.usage.processes,
+        "recorded": session.browser.was_recorded,
     }
 
 

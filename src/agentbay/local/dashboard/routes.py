@@ -40,7 +40,7 @@ _SECURITY_HEADERS = (
     (
         b"content-security-policy",
         (
-            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+            b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
             b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
             b"require-trusted-types-for 'script'; trusted-types 'none'"
         ),

@@ -3,6 +3,7 @@
 import { age, announce, arrows, duration, element, extend, find, keep, labelMarks, percent, plain, size, stateMark, write } from "./dom.js";
 import { ask, follow, scope, showConnection, showProblem } from "./ask.js";
 import { showFiles } from "./files.js";
+import { showRecord } from "./record.js";
 
 const STATES = { R: "running", S: "sleeping", D: "waiting", T: "stopped", t: "traced", Z: "ended", I: "idle" };
 const PARTS = { text: "Command", out: "Output", err: "Errors", note: "End" };
@@ -49,6 +50,7 @@ export function showSession(name, signal) {
   const ticking = setInterval(drawAges, 1000);
   signal.addEventListener("abort", () => clearInterval(ticking));
   refreshFiles = showFiles(id, signal);
+  showRecord(id, signal);
   follow(`/${id}`, signal, take);
 }
 
@@ -108,6 +110,7 @@ function drawSession(now) {
     else if (name !== "Age") write(pair.lastChild, value);
   });
   find("actions").hidden = Boolean(scope);
+  find("record").hidden = !now.recorded;
   write(find("hold"), now.state === "PAUSED" ? "Resume" : "Pause");
   find("hold").disabled = !["RUNNING", "PAUSED"].includes(now.state);
   // While the session was paused, no file could be listed.
