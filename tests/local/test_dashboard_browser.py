@@ -319,6 +319,7 @@ def test_the_record_of_a_browser(wire: Wire, page: Any, console_errors: list[str
         hostile = 'window.hacked = 1;\nframe([1, 2, "\\"><img src=x onerror=hacked=1>"]);\n'
         wire.tool(session, "write_file", path=record, content=hostile, mode="append")
         log_in(page, wire)
+        console_errors.clear()
         link(page, session).click()
         page.get_by_role("button", name="Load").click()
         sync_api.expect(page.locator("#record-note")).to_contain_text("pictures")
