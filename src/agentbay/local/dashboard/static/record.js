@@ -31,7 +31,7 @@ async function load() {
   try {
     const text = await (await ask(`/${id}/file`, { path: FILE })).text();
     frames = text.split("\n").flatMap(parse);
-    write(find("record-note"), frames.length ? `${frames.length} pictures, ${size(text.length)}` : "Nothing was shown yet.");
+    write(find("record-note"), frames.length ? `${size(text.length)}, pictures: ${frames.length}` : "Nothing was shown yet.");
   } catch (error) {
     write(find("record-note"), error.message);
   }
