@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 from agentbay import AgentBay, BrowserOption, CreateSessionParams, SessionError
 from agentbay.local.desktop import desktop, programs
 from agentbay.local.desktop.desktop import DesktopFailed
-from tests.local.traces import eventually
+from tests.local.traces import eventually, processes_with, unique_seconds
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -42,6 +42,12 @@ def wait(condition: Callable[[], bool]) -> None:
 def seen(page: Page, x: int, y: int) -> tuple[int, int, int]:
     """Return the color that a person sees at a point."""
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB").getpixel((x, y))
+
+
+def pids_of(program: str, like: int) -> set[int]:
+    """Return the processes of a program that run in the sandbox of another process."""
+    namespace = Path(f"/proc/{like}/ns/pid").readlink()
+    return {pid for pid in processes_with(program) if Path(f"/proc/{pid}/ns/pid").readlink() == namespace}
 
 
 def test_people_see_and_use_the_desktop(agent_bay: AgentBay) -> None:
@@ -84,6 +90,23 @@ def test_who_may_look(agent_bay: AgentBay) -> None:
             session.get_link()
         session.computer.get_screen_size().unwrap()
         assert "/request_ai/" in session.get_link().unwrap().data
+
+
+def test_a_desktop_is_a_part_of_its_session(agent_bay: AgentBay) -> None:
+    """Its memory counts in the session, it is there after a pause, and `delete` leaves nothing of it."""
+    with agent_bay.session(CreateSessionParams(image_id="linux_latest")) as session:
+        before = session.get_metrics().unwrap().metrics.mem_used
+        title = unique_seconds()
+        session.computer.start_app(f"xterm -T {title}").unwrap()
+        assert session.get_metrics().unwrap().metrics.mem_used > before + (20 << 20)
+        session.pause().unwrap()
+        session.resume().unwrap()
+        assert session.computer.get_active_window().unwrap().window.title == title
+        terminal = processes_with(title)[0]
+        desktop_pids = pids_of("Xtigervnc", terminal) | pids_of("blackbox", terminal)
+        assert len(desktop_pids) >= 2
+    assert eventually(lambda: not desktop_pids & {*processes_with("Xtigervnc"), *processes_with("blackbox")})
+    assert not processes_with(title)
 
 
 def test_machine_without_an_x_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
