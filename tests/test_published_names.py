@@ -25,6 +25,41 @@ PATHS = {
     "_common.params.lifecycle_policy": "LifecyclePolicy",
     "_common.params.session_params": "CreateSessionParams BrowserContext",
     "api.models": "ExtraConfigs MobileExtraConfig AppManagerRule",
+    "agent.agent": "Agent QueryResult",
+    "agentbay": "AgentBay Config",
+    "application": "InstalledApp",
+    "application.application": "AppOperationResult ProcessListResult",
+    "browser": "ActOptions Browser BrowserOption",
+    "browser.browser": "Browser BrowserViewport",
+    "browser.browser_agent": "ActOptions ObserveResult",
+    "browser.fingerprint": "FingerprintFormat",
+    "code": "Code CodeExecutionResult",
+    "code.code": "Code",
+    "command": "Command",
+    "command.command": "Command CommandResult",
+    "computer": "Computer MouseButton ScrollDirection",
+    "computer.computer": "Window",
+    "context": "Context ContextService",
+    "context_manager": "ContextManager",
+    "context_sync": "ContextSync SyncPolicy",
+    "exceptions": "AgentBayError APIError AuthenticationError SessionError",
+    "extension": "Extension ExtensionsService",
+    "filesystem": "FileSystem",
+    "filesystem.filesystem": "FileSystem FileTransfer",
+    "logger": "AgentBayLogger get_logger",
+    "mobile": "KeyCode Mobile",
+    "mobile.mobile": "UIElementListResult",
+    "mobile_simulate": "MobileSimulateService",
+    "model": "BoolResult SessionResult",
+    "model.response": "OperationResult DeleteResult",
+    "oss": "Oss",
+    "oss.oss": "OSSClientResult",
+    "session": "Session SessionInfo",
+    "session_params": "CreateSessionParams ListSessionParams BrowserContext",
+    "ui": "KeyCode",
+    "ui.ui": "UIElementListResult",
+    "window": "Window",
+    "window.window": "WindowListResult",
 }
 
 
@@ -43,6 +78,13 @@ def test_inner_paths(path: str) -> None:
         assert getattr(module, name) is getattr(agentbay, name)
     with pytest.raises(AttributeError):
         module.NoSuchName  # noqa: B018
+
+
+def test_every_older_path_is_tested() -> None:
+    """No path of older programs is left out above."""
+    root = Path(agentbay.__path__[0]) / "_older_paths"
+    files = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py"))
+    assert {".".join(path.parts).removesuffix(".__init__") for path in files} <= {*PATHS, "__init__", "agent"}
 
 
 def test_results_as_dictionaries() -> None:

@@ -4,6 +4,7 @@ All public names are here and are imported lazily, at their first use. So import
 handler, file, thread or socket. `__init__.pyi` has the same names for type checkers.
 """
 
+import os
 from importlib import import_module
 
 _EXPORTS_BY_MODULE = {
@@ -127,6 +128,9 @@ _EXPORTS_BY_MODULE = {
     "models.transfer": "DownloadResult UploadResult",
     "models.tree": "TreeProgress TreeReport",
 }
+# Where `agentbay.session_params` and further paths of older programs are found. They stay out of the way here.
+__path__.append(f"{__path__[0]}/_older_paths")
+
 _MODULE_BY_NAME = {name: module for module, names in _EXPORTS_BY_MODULE.items() for name in names.split()}
 
 # Helpers of the official package that this one does not have, and what to use.
@@ -136,6 +140,10 @@ _OFFICIAL_HELPERS = {
 }
 
 __all__ = sorted(_MODULE_BY_NAME)  # pyright: ignore[reportUnsupportedDunderAll]  # __init__.pyi has it for type checkers
+
+
+if os.path.exists(f"{__path__[0]}/_async/agentbay.py"):  # noqa: PTH110  # pathlib is not loaded for this
+    import_module("._installation", __name__).warn_of_mixture()
 
 
 def __getattr__(name: str) -> object:

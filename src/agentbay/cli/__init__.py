@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from agentbay._installation import find_damage, find_mixture
 from agentbay._version import __version__
 
 _REQUIRED_PACKAGES = ("typer", "rich")
@@ -46,17 +47,25 @@ def _run(given: list[str]) -> int:
     # Needs none of the packages below, which take 0.1 s to import and may not be installed.
     if given in (["version"], ["--version"]):
         print(__version__)
+        if message := find_damage() or find_mixture():
+            print(message, file=sys.stderr)
         return 0
+    if damage := find_damage():
+        _show_error(damage, given)
+        return 1
     if missing := [name for name in _REQUIRED_PACKAGES if find_spec(name) is None]:
         if _COMPLETION_VARIABLE in os.environ:  # a shell cannot show why there are no completions
             return 0
         if not given or "-h" in given or "--help" in given:
             print(_SHORT_HELP)
             return 0 if given else 2
-        message = f"The command line needs {' and '.join(missing)}: {_INSTALL}"
-        error = {"error": {"type": "ConfigurationError", "message": message}}
-        print(json.dumps(error) if "--json" in given else message, file=sys.stderr)
+        _show_error(f"The command line needs {' and '.join(missing)}: {_INSTALL}", given)
         return 1
     from agentbay.cli.app import run_command_line
 
     return run_command_line(given)
+
+
+def _show_error(message: str, given: Sequence[str]) -> None:
+    error = {"error": {"type": "ConfigurationError", "message": message}}
+    print(json.dumps(error) if "--json" in given else message, file=sys.stderr)

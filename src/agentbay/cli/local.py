@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from agentbay._installation import find_mixture
 from agentbay.cli.output import output
 from agentbay.cli.shared import EndpointOption, JsonOption, format_examples, make_group
 from agentbay.config import Config, Settings, resolve_settings
@@ -167,8 +168,9 @@ def doctor(json: JsonOption = False) -> int:
         *lines,
         verdict,
     )
-    if missing:
-        output.note(missing)
+    for note in (missing, find_mixture()):
+        if note:
+            output.note(note)
     return 0 if usable and not missing else 1
 
 
