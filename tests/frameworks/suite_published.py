@@ -5,7 +5,6 @@ They are installed without that package: see "Published integrations" in docs/fr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from importlib import import_module
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ import pytest
 from langchain.tools import ToolRuntime
 
 from agentbay import Session
-from agentbay.testing import LocalRuntime
 
 
 @pytest.fixture
@@ -52,9 +50,7 @@ def test_langchain_tools(session: Session) -> None:
     toolkit = import_module("langchain_agentbay_integration").CodespaceIntegrationToolkit()
     tools = {tool.name: tool for tool in toolkit.get_tools()}
     context = SimpleNamespace(session_data=SimpleNamespace(codespace_session=session))
-    runtime: Any = ToolRuntime(
-        state={}, context=context, config={}, stream_writer=print, tool_call_id="1", store=None
-    )
+    runtime: Any = ToolRuntime(state={}, context=context, config={}, stream_writer=print, tool_call_id="1", store=None)
 
     def call(name: str, **arguments: Any) -> str:
         return str(tools[name].func(runtime=runtime, **arguments))

@@ -1,1 +1,1 @@
-"""Import paths of older releases of the published client, found beside the modules of `agentbay`."""
+"""Import paths of older releases of the published client."""

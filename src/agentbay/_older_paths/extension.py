@@ -1,4 +1,4 @@
-"""An import path of older releases of the published client, with the public names of `agentbay`."""
+"""An import path of older releases of the published client."""
 
 from agentbay._common import get_public
 
