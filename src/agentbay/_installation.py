@@ -27,13 +27,13 @@ def find_damage() -> str:
 
 
 def find_mixture() -> str:
-    """Return a message if files of the other package lie among those of this one, or ""."""
+    """Return a message if the other package has files here, or ""."""
     if not _ONLY_THEIRS.exists():
         return ""
     return f"wuying-agentbay-sdk has its files in {_ROOT} too, and would take files of agentbay-sdk with it. {_REPAIR}"
 
 
 def warn_of_mixture() -> None:
-    """Warn if files of the other package lie among those of this one."""
+    """Warn if the other package has files here."""
     if message := find_mixture():
         warnings.warn(message, UserWarning, stacklevel=3)
