@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agentbay import QuotaExceededError
 from agentbay.testing import LocalRuntime, local_runtime
 
 pytestmark = pytest.mark.slow
@@ -54,6 +55,9 @@ def test_own_loop(async_session):
         return (await async_session.code.run("6 * 7", "python")).result
     assert asyncio.run(work()) == "42"
 
+def test_options_reach_the_runtime(session):
+    assert session.command.run("bash -c 'ulimit -u'").output == "50\\n"
+
 def test_nothing_is_left(agent_bay):
     assert agent_bay.list().total_count == 0
 """
@@ -64,6 +68,10 @@ from agentbay import CreateSessionParams
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
+
+@pytest.fixture(scope="session")
+def agentbay_local_options():
+    return {"session_processes": 50, "max_sessions": 4}
 
 @pytest.fixture
 def agentbay_session_params():
@@ -83,7 +91,7 @@ def suite(directory: Path, *arguments: str, **files: str) -> str:
 
 def test_fixtures(tmp_path: Path) -> None:
     """Each test gets a fresh session, which is deleted afterwards."""
-    assert "8 passed, 1 xfailed" in suite(tmp_path, test_it=SUITE, conftest=CONFTEST)
+    assert "9 passed, 1 xfailed" in suite(tmp_path, test_it=SUITE, conftest=CONFTEST)
 
 
 OWN = """
@@ -107,11 +115,13 @@ def test_suite_without(tmp_path: Path) -> None:
 
 def test_runtime_by_hand() -> None:
     """The runtime can be started without pytest, and hides its key."""
-    with local_runtime() as runtime:
+    with local_runtime(max_sessions=1) as runtime:
         assert isinstance(runtime, LocalRuntime)
         assert runtime.api_key not in repr(runtime)
         assert runtime.environment["AGENTBAY_ENDPOINT"] == runtime.endpoint
         with runtime.agent_bay(strict=True) as bay, bay.session() as session:
             assert session.command.run("true")
+            with runtime.agent_bay() as other:
+                assert isinstance(other.create().exception, QuotaExceededError)
     with runtime.agent_bay() as bay:
         assert not bay.list()

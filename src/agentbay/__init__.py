@@ -117,6 +117,7 @@ _EXPORTS_BY_MODULE = {
         "MobileSimulateUploadResult UIElementListResult"
     ),
     "models.oss": "OSSClientResult OSSDownloadResult OSSUploadResult",
+    "models.local_options": "LocalOptions",
     "models.params": "CreateSessionParams LifecyclePolicy ListSessionParams",
     "models.pty": "PtySession",
     "models.session": (

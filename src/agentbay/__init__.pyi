@@ -241,6 +241,7 @@ from .models.git import (
     GitStatusResult as GitStatusResult,
 )
 from .models.key_codes import KeyCode as KeyCode
+from .models.local_options import LocalOptions as LocalOptions
 from .models.mobile import (
     AdbUrlResult as AdbUrlResult,
     AppManagerRule as AppManagerRule,

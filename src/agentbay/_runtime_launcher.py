@@ -11,12 +11,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from .config import DEFAULT_REGION, DEFAULT_TIMEOUT_SECONDS, Settings
 from .errors import ConfigurationError
+from .models.local_options import LocalOptions, command_line, names_by_option
 
 # The child imports what this process can, too: a program may have its packages by sys.path alone. They come last, so
 # that a file beside that program shadows no module of the runtime.
@@ -26,15 +26,7 @@ _PROGRAM = (
 )
 _START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 10.0
-# The runtime's messages name options of its command line. These are the arguments of `AgentBay.local()` for them.
-_ARGUMENTS_BY_OPTION = {
-    "--state-dir": "state_dir",
-    "--isolation": "isolation",
-    "--network": "network",
-    "--allow-host": "allow_hosts",
-    "--skills": "skills",
-}
-_OPTION = re.compile(rf"({'|'.join(_ARGUMENTS_BY_OPTION)})\b( (?=\w))?")
+_OPTION = re.compile(r"(--[a-z]+(?:-[a-z]+)*)( (?!(?:and|belong|cannot|needs|or|takes|too)\b)(?=\w))?")  # and its value
 
 
 class RuntimeLauncher:
@@ -44,12 +36,14 @@ class RuntimeLauncher:
     child exits when its standard input closes, so no runtime outlives this process, even if it is killed.
     """
 
-    def __init__(self, **options: str | Sequence[str] | None) -> None:
-        """Take options of the command line by name, unless None or ""."""
-        self._arguments = ["--log-level=warning"]
-        for name, given in options.items():
-            values = [given] if given and isinstance(given, str) else given or ()
-            self._arguments += [f"--{name.replace('_', '-')}={value}" for value in values]
+    def __init__(self, options: LocalOptions) -> None:
+        """Take the options of the runtime.
+
+        Raises:
+            InvalidArgumentError: An option has a wrong type.
+            TypeError: There is no option of that name.
+        """
+        self._arguments = ["--log-level=warning", *command_line(options)]
         self._key = secrets.token_hex(32)
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
@@ -166,5 +160,13 @@ class RuntimeLauncher:
 
 
 def _name_arguments(message: str) -> str:
-    """Return a message with arguments in place of the runtime's options."""
-    return _OPTION.sub(lambda found: _ARGUMENTS_BY_OPTION[found[1]] + ("=" if found[2] else ""), message)
+    """Return a message with arguments in place of the runtime's options.
+
+    Its messages name the options of its command line.
+    """
+    names = names_by_option()
+
+    def name_argument(found: re.Match[str]) -> str:
+        return names[found[1]] + ("=" if found[2] else "") if found[1] in names else found[0]
+
+    return _OPTION.sub(name_argument, message)

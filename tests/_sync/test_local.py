@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +20,16 @@ from agentbay import (
     CreateSessionParams,
     FileError,
     GitTimeoutError,
+    InvalidArgumentError,
+    LocalOptions,
+    QuotaExceededError,
     SessionError,
     SessionNotFoundError,
 )
 from agentbay._sync import code as code_module, command as command_module
 from agentbay._concurrency import sync_sleep
+from agentbay.local.options import Options
+from agentbay.models.local_options import option_name
 from tests.at_once import sync_at_once
 
 pytestmark = pytest.mark.anyio
@@ -278,3 +284,31 @@ def test_closed_client_says_so() -> None:
     bay.close()
     with pytest.raises(ClientClosedError):
         bay.list()
+
+
+def test_limits_of_a_private_runtime() -> None:
+    """`local` takes the limits of `agentbay local`, as numbers and as texts."""
+    options = LocalOptions(max_sessions=1, session_memory="256MiB", session_processes=40, output_limit=1000)
+    with AgentBay.local(**options) as bay, bay.session() as session:
+        assert isinstance((bay.create()).exception, QuotaExceededError)
+        assert (session.command.run("bash -c 'ulimit -u'")).output == "40\n"
+        assert len((session.command.run("head -c 5000 /dev/zero | tr '\\0' x")).output) <= 1000
+        hoard = session.command.run("python3 -c \"x = b'x' * (1 << 30); print(len(x))\"")
+        assert hoard.exit_code == 137
+
+
+def test_options_that_are_wrong() -> None:
+    """An unknown option is refused with the one that was meant, a wrong type by name."""
+    with pytest.raises(TypeError, match="did you mean 'max_sessions'"):
+        AgentBay.local(max_session=1)  # type: ignore[call-arg]
+    with pytest.raises(InvalidArgumentError, match="session_processes must be a whole number"):
+        AgentBay.local(session_processes="many")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="link_url must be"):
+        AgentBay.local(link_url="maybe")  # type: ignore[arg-type]
+
+
+def test_options_are_those_of_the_command() -> None:
+    """Every option of `agentbay local` is one of `local`, but for those of a service for others."""
+    serving = {"host", "server_name", "port", "socket", "tls_cert", "tls_key", "drain", "log_level", "log_format"}
+    of_the_command = {f"--{option.name.replace('_', '-')}" for option in fields(Options) if option.name not in serving}
+    assert {option_name(name) for name in LocalOptions.__annotations__} == of_the_command

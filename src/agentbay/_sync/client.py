@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from .._arguments import checked_arguments, recheck
 from .._concurrency import sync_shield
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from .._runtime_launcher import RuntimeLauncher
     from .._transport.reply import Reply
+    from ..models.local_options import LocalOptions
     from .beta import Beta, BetaNetwork, BetaSkills
     from .context import ContextService
     from .transport import SyncTransport
@@ -130,17 +131,10 @@ class AgentBay(SyncSessionList, Handle):
     def local(
         cls,
         *,
-        state_dir: str | None = None,
-        isolation: str = "auto",
-        network: str | None = None,
-        allow_hosts: Sequence[str] = (),
-        skills: str | None = None,
-        model_url: str | None = None,
-        model: str | None = None,
-        task_steps: int | None = None,
         timeout: float | None = None,
         max_retries: int = 2,
         strict: bool = False,
+        **options: Unpack[LocalOptions],
     ) -> AgentBay:
         """Make a client of a private runtime on this machine.
 
@@ -150,37 +144,18 @@ class AgentBay(SyncSessionList, Handle):
         process ends. Needs Linux and the extra `local`.
 
         Args:
-            state_dir: Directory for its files; None is a temporary one that goes with it.
-            isolation: "auto" isolates by namespaces, and refuses where a machine forbids them. "landlock" and "none"
-                leave more or less open; `agentbay local doctor` says what.
-            network: Of sessions that do not say by `policy_id`: "none"; "proxy", a proxy to what this machine's
-                package clients are set up to reach; "host", this machine's own. None means "proxy", or "host" without
-                namespaces.
-            allow_hosts: HOST or HOST:PORT each, which the proxy allows too. Without a port: 80 and 443.
-            skills: Folder whose subdirectories with a `SKILL.md` are the skills that sessions can load.
-            model_url: OpenAI-compatible endpoint of a model for the operator and the agents. Its key comes from the
-                environment variable `AGENTBAY_MODEL_API_KEY`.
-            model: Name of that model.
-            task_steps: Steps that one task of the model may take; None means 50.
             timeout: Seconds one operation may take; None means 60.
             max_retries: As for the class.
             strict: As for the class.
+            **options: Those of the runtime, such as `network`, `allow_hosts`, `session_memory`, `max_sessions`; see
+                `LocalOptions`.
 
         Raises:
             ConfigurationError: From the first call, if the runtime cannot start here; says what is missing.
         """
         from .._runtime_launcher import RuntimeLauncher
 
-        launcher = RuntimeLauncher(
-            state_dir=state_dir,
-            isolation=isolation,
-            network=network,
-            allow_host=allow_hosts,
-            skills=skills,
-            model_url=model_url,
-            model=model,
-            task_steps=None if task_steps is None else str(task_steps),
-        )
+        launcher = RuntimeLauncher(options)
         made = cls.__new__(cls)
         made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)
         return made

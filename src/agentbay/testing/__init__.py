@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 if TYPE_CHECKING:
-    from agentbay import AgentBay, AsyncAgentBay
+    from agentbay import AgentBay, AsyncAgentBay, LocalOptions
 
 __all__ = ["LocalRuntime", "local_runtime"]
 
@@ -51,21 +51,20 @@ class LocalRuntime:
 
 
 @contextmanager
-def local_runtime(*, state_dir: str | None = None, isolation: str = "auto") -> Iterator[LocalRuntime]:
+def local_runtime(**options: Unpack[LocalOptions]) -> Iterator[LocalRuntime]:
     """Start a private runtime for a `with` block.
 
     At the end of the block the runtime stops and all its sessions are deleted.
 
     Args:
-        state_dir: Directory for its files; None is a temporary directory.
-        isolation: As for `AgentBay.local()`.
+        **options: As for `AgentBay.local()`; see `LocalOptions`.
 
     Raises:
         ConfigurationError: If it cannot start on this machine; the message says what is missing.
     """
     from agentbay._runtime_launcher import RuntimeLauncher
 
-    launcher = RuntimeLauncher(state_dir=state_dir, isolation=isolation)
+    launcher = RuntimeLauncher(options)
     try:
         yield LocalRuntime(launcher.start(), launcher.settings(None).api_key)
     finally:

@@ -13,16 +13,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from agentbay import AgentBay, AsyncAgentBay, AsyncSession, CreateSessionParams, Session
+    from agentbay import AgentBay, AsyncAgentBay, AsyncSession, CreateSessionParams, LocalOptions, Session
     from agentbay.testing import LocalRuntime
 
 
 @pytest.fixture(scope="session")
-def agentbay_local() -> Iterator[LocalRuntime]:
+def agentbay_local_options() -> LocalOptions:
+    """Options of the runtime, such as `{"allow_hosts": ["api.example.com"]}`.
+
+    Override this fixture to change them.
+    """
+    return {}
+
+
+@pytest.fixture(scope="session")
+def agentbay_local(agentbay_local_options: LocalOptions) -> Iterator[LocalRuntime]:
     """A private local runtime, with its `endpoint` and `api_key`."""
     from agentbay.testing import local_runtime
 
-    with local_runtime() as runtime:
+    with local_runtime(**agentbay_local_options) as runtime:
         yield runtime
 
 
