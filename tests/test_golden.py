@@ -96,6 +96,10 @@ REQUESTS: dict[str, dict[str, Action[Any]]] = {
     "PauseSessionAsync": {"documented": sessions.PauseSessionAsync(session_id=SESSION)},
     "ResumeSessionAsync": {"documented": sessions.ResumeSessionAsync(session_id=SESSION)},
     "RefreshSessionIdleTime": {"documented": sessions.RefreshSessionIdleTime(session_id=SESSION)},
+    "SetSessionLifecycle": {
+        "documented": sessions.SetSessionLifecycle(session_id=SESSION, idle_release_timeout=5, max_runtime=90),
+        "never": sessions.SetSessionLifecycle(session_id=SESSION, manual_release=True),
+    },
     "SetLabel": {
         "documented": sessions.SetLabel(session_id=SESSION, labels={"project": "demo"}),
         "escaped": sessions.SetLabel(session_id="session-1", labels={"project": "demo", "é": "ü & +"}),
@@ -252,6 +256,7 @@ DATA: dict[str, Any] = {
             ticket="ticket-1",
         ),
     ),
+    "SetSessionLifecycle": sessions.SessionExpiry(expire_time="2026-01-02T03:04:05.678+00:00"),
     "GetLink": sessions.LinkData(url="https://gateway.example.invalid:8008/request_ai/TOKEN/path/"),
     "CallMcpTool": tools.ToolReply(
         content=[{"type": "text", "text": '{"stdout":"hi\\n","stderr":"","exit_code":0}'}], is_error=False

@@ -27,6 +27,7 @@ _PRERELEASE_ENDPOINTS = {
     "pre-cn-hangzhou": "agentbay-pre.cn-hangzhou.aliyuncs.com",
     "pre-ap-southeast-1": "wuyingai-pre.ap-southeast-1.aliyuncs.com",
 }
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _ENVIRONMENT_VARIABLES = ("AGENTBAY_API_KEY", "AGENTBAY_REGION_ID", "AGENTBAY_ENDPOINT", "AGENTBAY_TIMEOUT_MS")
 
 
@@ -207,9 +208,32 @@ def _is_bare_url(url: str) -> bool:
 
 def _timeout_seconds(cfg: Config, timeout: float | None) -> float:
     if timeout is not None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
-            raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
-        return float(timeout)
+        return check_timeout(timeout)
     if isinstance(cfg.timeout_ms, int) and not isinstance(cfg.timeout_ms, bool) and cfg.timeout_ms > 0:
         return cfg.timeout_ms / 1000
     return DEFAULT_TIMEOUT_SECONDS
+
+
+def requested_log_level() -> str:
+    """Return the level that the variable AGENTBAY_LOG asks for, or "".
+
+    Raises:
+        ConfigurationError: It is no level.
+    """
+    level = os.environ.get("AGENTBAY_LOG", "")
+    if level and level.lower() not in _LOG_LEVELS:
+        raise ConfigurationError(
+            f"AGENTBAY_LOG must be {', '.join(_LOG_LEVELS[:-1])} or {_LOG_LEVELS[-1]}, not {level!r:.40}."
+        )
+    return level
+
+
+def check_timeout(timeout: float) -> float:
+    """Return a time limit.
+
+    Raises:
+        ConfigurationError: It is not a positive number.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise ConfigurationError(f"timeout must be a positive number of seconds, not {timeout!r}.")
+    return float(timeout)

@@ -19,6 +19,7 @@ from agentbay import (
     DeadlineExceeded,
     FileError,
     InvalidArgumentError,
+    LifecyclePolicy,
     NotFoundError,
     ReplyError,
     SessionError,
@@ -89,6 +90,7 @@ async def test_success_of_everything() -> None:
         "GetLink": ok({"Url": "https://example.test/link"}),
         "ListMcpTools": ok('[{"name": "shell", "server": "s"}]'),
         "RefreshSessionIdleTime": ok(),
+        "SetSessionLifecycle": ok({"ExpireTime": "2026-01-02T03:04:05+00:00"}),
         "shell": tool_says(text),
         "get_file_info": tool_says("size: 4\nisDirectory: false"),
         "read_file": tool_says("text"),
@@ -103,6 +105,7 @@ async def test_success_of_everything() -> None:
             assert (await session.pause(timeout=60)).status == "PAUSED"
             assert (await session.resume(timeout=60)).status == "RUNNING"
             assert (await session.keep_alive()).success
+            assert (await session.set_lifecycle(LifecyclePolicy(max_runtime=9))).data.year == 2026
             assert (await session.set_labels({"a": "é"})).success
             assert (await session.get_labels()).data == {"a": "é"}
             assert (await session.info()).data.resource_url == "https://example.test/x"

@@ -17,6 +17,7 @@ from agentbay import (
     Config,
     Context,
     ContextSync,
+    LifecyclePolicy,
     McpTool,
     SessionError,
 )
@@ -131,6 +132,12 @@ CALLS = [
     Call("resume_async", "ResumeSessionAsync", lambda _, session: session.resume_async(), acknowledged=True),
     Call("beta_resume", "ResumeSessionAsync", lambda _, session: session.beta_resume(timeout=1), acknowledged=True),
     Call("keep_alive", "RefreshSessionIdleTime", lambda _, session: session.keep_alive(), True, acknowledged=True),
+    Call(
+        "set_lifecycle",
+        "SetSessionLifecycle",
+        lambda _, session: session.set_lifecycle(LifecyclePolicy(max_runtime=5)),
+        True,
+    ),
     Call("get_status", "GetSessionDetail", lambda _, session: session.get_status(), repeatable=True),
     Call(
         "set_labels",

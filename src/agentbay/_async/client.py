@@ -13,11 +13,11 @@ from .._arguments import checked_arguments, recheck
 from .._concurrency import async_shield
 from .._handles import Handle
 from .._transport.deadline import Deadline
-from .._transport.sessions import blank_label_error, to_session_data
+from .._transport.sessions import blank_label_error, check_session_id, estimate_times, parse_time, to_session_data
 from .._transport.tools import to_mcp_tools
 from .._wire.params import awaited_contexts, make_create_session
 from .._wire.sessions import GetSession, SessionConnection, SessionData
-from ..config import Config, Settings, check_proxy, resolve_settings
+from ..config import Config, Settings, check_proxy, requested_log_level, resolve_settings
 from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
 from ..models.params import CreateSessionParams
 from ..models.session import (
@@ -114,6 +114,10 @@ class AsyncAgentBay(AsyncSessionList, Handle):
     ) -> None:
         from .transport import AsyncTransport
 
+        if level := requested_log_level():
+            from .._logging import AgentBayLogger
+
+            AgentBayLogger.setup(level, force_reinit=False)
         self.api_key = settings.api_key
         self.region_id = settings.region_id
         self.strict = strict
@@ -157,6 +161,27 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         launcher = RuntimeLauncher(options)
         made = cls.__new__(cls)
         made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)
+        return made
+
+    def with_options(
+        self, *, timeout: float | None = None, max_retries: int | None = None, strict: bool | None = None
+    ) -> AsyncAgentBay:
+        """Return a client with other limits that shares this one's connections.
+
+        It works until this one is closed. Closing it does nothing.
+
+        Args:
+            timeout: Seconds one operation may take; None leaves it as it is.
+            max_retries: How often a call is sent again; None leaves it as it is.
+            strict: Raise where a failed result would be returned; None leaves it as it is.
+
+        Raises:
+            ConfigurationError: If `timeout` is not a positive number.
+        """
+        made = type(self).__new__(type(self))
+        made.api_key, made.region_id = self.api_key, self.region_id
+        made.strict = self.strict if strict is None else strict
+        made.client = self.client.with_options(timeout, max_retries)
         return made
 
     def __repr__(self) -> str:
@@ -240,6 +265,8 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         session = self._make_session(created)
         session.image_id = session.image_id or params.image_id or ""
         session.enableBrowserReplay = params.enable_browser_replay
+        if session.created_at is None:
+            session.created_at, session.expires_at = estimate_times(params)
         await give_missing_options(session, params, created.given_options)
         mobile = params.extra_configs and params.extra_configs.mobile
         if mobile:
@@ -262,6 +289,7 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         session.vpc_id, session.vpc_ip = facts.vpc_id, facts.vpc_ip
         session.token, session.link_url, session.ws_url = facts.token, facts.link_url, facts.ws_url
         session.mcpTools = to_mcp_tools(facts.tool_list)
+        session.created_at, session.expires_at = parse_time(facts.create_time), parse_time(facts.expire_time)
         return session
 
     def session(self, params: CreateSessionParams | None = None) -> AsyncSessionBlock:
@@ -337,16 +365,21 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         )
 
     async def _call_get_session(self, session_id: str) -> Reply[SessionData]:
-        if not isinstance(session_id, str) or not session_id.strip():
-            raise InvalidArgumentError("session_id is required")
         try:
-            return await self.client.call(GetSession(session_id=session_id))
+            return await self.client.call(GetSession(session_id=check_session_id(session_id)))
         except NotFoundError as error:
             message = f"Failed to get session {session_id}: Session {session_id} not found"
             raise SessionNotFoundError(message, **error.context()) from error
 
-    async def delete(self, session: AsyncSession, sync_context: bool = False) -> DeleteResult:
-        """Delete a session, like `session.delete()`."""
+    async def delete(self, session: AsyncSession | str, sync_context: bool = False) -> DeleteResult:
+        """Delete a session, like `session.delete()`.
+
+        Args:
+            session: The session, or its id.
+            sync_context: Upload its contexts first.
+        """
+        if isinstance(session, str):
+            session = AsyncSession(self, check_session_id(session))
         return await session.delete(sync_context)
 
     async def pause(self, session: AsyncSession, timeout: int = 600, poll_interval: float = 2.0) -> SessionPauseResult:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from .._arguments import checked_arguments
 from .._handles import Handle
 from .._transport.deadline import Deadline
-from .._transport.sessions import label_error, to_session_info
+from .._transport.sessions import label_error, parse_time, to_session_info
 from .._wire.contexts import SyncContext
 from .._wire.schema import Action
 from .._wire.sessions import (
@@ -20,18 +21,21 @@ from .._wire.sessions import (
     RefreshSessionIdleTime,
     ResumeSessionAsync,
     SetLabel,
+    SetSessionLifecycle,
 )
 from ..errors import (
     AgentBayError,
     APIError,
     InvalidArgumentError,
     NotFoundError,
+    NotSupportedError,
     ReplyError,
     SessionError,
     SessionNotFoundError,
     TransportError,
 )
 from ..models.base import OperationResult
+from ..models.params import LifecyclePolicy
 from ..models.session import (
     DeleteResult,
     SessionPauseResult,
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from .client import AsyncAgentBay
 
 DataT = TypeVar("DataT")
+_UNKNOWN_ACTION_CODE = "InvalidAction.NotFound"  # of a service that does not have an action
 _DELETE_TIMEOUT_SECONDS = 300.0
 
 
@@ -66,6 +71,9 @@ class AsyncSession(AsyncSessionTools, Handle):
         token, link_url, ws_url: How its tools are reached without the service in between; "" if they cannot be.
         mcpTools: The tools it is known to offer.
         enableBrowserReplay: Whether its browser is recorded; None if not known.
+        created_at: When it was created; None if not known.
+        expires_at: When it ends by itself if nothing happens before, as the last answer of `create`, `get` or
+            `set_lifecycle` told it. Activity puts off the end by an idle time. None if never or not known.
     """
 
     _instead = "Send its session_id instead, and call get(session_id) there."
@@ -83,6 +91,8 @@ class AsyncSession(AsyncSessionTools, Handle):
         self.ws_url = ""
         self.mcpTools: list[McpTool] = []
         self.enableBrowserReplay: bool | None = None
+        self.created_at: datetime | None = None
+        self.expires_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, image_id={self.image_id!r})"
@@ -96,6 +106,23 @@ class AsyncSession(AsyncSessionTools, Handle):
     @property
     def _session(self) -> AsyncSession:
         return self
+
+    def with_options(
+        self, *, timeout: float | None = None, max_retries: int | None = None, strict: bool | None = None
+    ) -> AsyncSession:
+        """Return a handle of the same session with other limits for its calls.
+
+        Args:
+            timeout: Seconds one operation may take; None leaves it as it is.
+            max_retries: How often a call is sent again; None leaves it as it is.
+            strict: Raise where a failed result would be returned; None leaves it as it is.
+        """
+        bay = self.agent_bay.with_options(timeout=timeout, max_retries=max_retries, strict=strict)
+        made = type(self)(bay, self.session_id)
+        for name, value in vars(self).items():
+            if name in vars(made) and name != "agent_bay":
+                setattr(made, name, value)
+        return made
 
     # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,6 +222,37 @@ class AsyncSession(AsyncSessionTools, Handle):
         """
         reply = await self._client.call(RefreshSessionIdleTime(session_id=self.session_id))
         return OperationResult(request_id=reply.request_id, success=True)
+
+    @folded(OperationResult)
+    async def set_lifecycle(self, policy: LifecyclePolicy) -> OperationResult:
+        """Change when the session ends by itself.
+
+        Its idle time and its run time start anew. Needs the local runtime.
+
+        Args:
+            policy: The new limits.
+
+        Returns:
+            The new `expires_at` in `data`. On another service, a failed result with a `NotSupportedError`.
+
+        Wire: SetSessionLifecycle
+        """
+        action = SetSessionLifecycle(
+            session_id=self.session_id,
+            idle_release_timeout=policy.idle_release_timeout or None,
+            max_runtime=policy.max_runtime or None,
+            manual_release=policy.manual_release or None,
+        )
+        try:
+            reply = await self._client.call(action)
+        except APIError as error:
+            if error.code != _UNKNOWN_ACTION_CODE:
+                raise
+            message = "This service cannot change when a session ends."
+            hint = "Create it with another lifecycle_policy, and call keep_alive() against its idle time."
+            raise NotSupportedError(message, **{**error.context(), "hint": hint}) from error
+        self.expires_at = parse_time(reply.data_or_raise().expire_time)
+        return OperationResult(request_id=reply.request_id, success=True, data=self.expires_at)
 
     @folded(SessionStatusResult)
     async def get_status(self) -> SessionStatusResult:

@@ -5,6 +5,7 @@ Decisions that need no I/O are made in `_transport`.
 
 from __future__ import annotations
 
+import copy
 import logging
 import ssl
 import time
@@ -33,7 +34,7 @@ from .._transport.sessions import session_hint
 from .._wire.schema import Action
 from .._wire.sessions import GetSessionDetail
 from .._wire.tools import DirectToolCall, ToolReply
-from ..config import Settings, redact_url
+from ..config import Settings, check_timeout, redact_url
 from ..errors import (
     AgentBayError,
     ClientClosedError,
@@ -94,7 +95,22 @@ class AsyncTransport:
         self._verify = verify
         self._routers = AsyncPerLoop(self._make_router, AsyncTransportRouter.aclose)
         self._ws_clients: WeakSet[AsyncWsClient] = WeakSet()
+        self._origin = self
         self._closed = False
+
+    def with_options(self, timeout: float | None, max_retries: int | None) -> AsyncTransport:
+        """Return a view of this transport with other limits, which owns nothing.
+
+        Raises:
+            ConfigurationError: The time limit is not a positive number.
+        """
+        view = copy.copy(self)
+        view._closed = True  # whether calls are refused is up to the origin
+        if timeout is not None:
+            view.settings = self.settings._replace(timeout=check_timeout(timeout))
+        if max_retries is not None:
+            view.max_retries = max_retries
+        return view
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
@@ -293,6 +309,8 @@ class AsyncTransport:
 
         An `http_client` that was given stays open.
         """
+        if self._origin is not self:
+            return
         # Calls are refused from here on, so that none can open a connection while the others are being closed.
         self._closed = True
         # A copy, because a session that is used in another thread may register its WebSocket meanwhile.
@@ -304,7 +322,7 @@ class AsyncTransport:
 
     async def _ensure_ready(self) -> None:
         async_check_event_loop()
-        if self._closed:
+        if self._origin._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
         if self._http_client is not None and self._http_client.is_closed:
             raise ClientClosedError("The http_client that this client was given is closed.")

@@ -6,6 +6,7 @@ Decisions that need no I/O are made in `_transport`.
 
 from __future__ import annotations
 
+import copy
 import logging
 import ssl
 import time
@@ -34,7 +35,7 @@ from .._transport.sessions import session_hint
 from .._wire.schema import Action
 from .._wire.sessions import GetSessionDetail
 from .._wire.tools import DirectToolCall, ToolReply
-from ..config import Settings, redact_url
+from ..config import Settings, check_timeout, redact_url
 from ..errors import (
     AgentBayError,
     ClientClosedError,
@@ -95,7 +96,22 @@ class SyncTransport:
         self._verify = verify
         self._routers = SyncPerProcess(self._make_router, SyncTransportRouter.close)
         self._ws_clients: WeakSet[SyncWsClient] = WeakSet()
+        self._origin = self
         self._closed = False
+
+    def with_options(self, timeout: float | None, max_retries: int | None) -> SyncTransport:
+        """Return a view of this transport with other limits, which owns nothing.
+
+        Raises:
+            ConfigurationError: The time limit is not a positive number.
+        """
+        view = copy.copy(self)
+        view._closed = True  # whether calls are refused is up to the origin
+        if timeout is not None:
+            view.settings = self.settings._replace(timeout=check_timeout(timeout))
+        if max_retries is not None:
+            view.max_retries = max_retries
+        return view
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
@@ -292,6 +308,8 @@ class SyncTransport:
 
         An `http_client` that was given stays open.
         """
+        if self._origin is not self:
+            return
         # Calls are refused from here on, so that none can open a connection while the others are being closed.
         self._closed = True
         # A copy, because a session that is used in another thread may register its WebSocket meanwhile.
@@ -303,7 +321,7 @@ class SyncTransport:
 
     def _ensure_ready(self) -> None:
         sync_check_event_loop()
-        if self._closed:
+        if self._origin._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
         if self._http_client is not None and self._http_client.is_closed:
             raise ClientClosedError("The http_client that this client was given is closed.")

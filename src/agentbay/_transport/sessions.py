@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from .._wire.converter import unstructure
 from .._wire.sessions import ListSession, ResourceData, SessionData, SessionDetail, SessionItem
 from ..errors import InvalidArgumentError, ReplyError
 from ..models.context import ContextStatusData
+from ..models.params import CreateSessionParams
 from ..models.session import GetSessionData, SessionInfo, SessionStatus
 
 _UNUSABLE_STATUSES = {
@@ -100,6 +102,36 @@ def check_awaited_contexts(
     ended = {name for name, item in last.items() if item.status in ("Success", "Failed")}
     wrong = [f"{name}: {last[name].error_message or 'failed'}" for name in ended if last[name].status == "Failed"]
     return awaited - ended, sorted(wrong)
+
+
+def check_session_id(session_id: object) -> str:
+    """Return the id of a session.
+
+    Raises:
+        InvalidArgumentError: It is none.
+    """
+    if not isinstance(session_id, str) or not session_id.strip():
+        raise InvalidArgumentError("session_id is required")
+    return session_id
+
+
+def parse_time(text: str) -> datetime | None:
+    """Read a time of the service, or return None for "" and for what is none."""
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+
+
+def estimate_times(params: CreateSessionParams) -> tuple[datetime, datetime | None]:
+    """Return when a session was created just now, and when it ends by itself if that is known."""
+    now, policy = datetime.now(UTC), params.lifecycle_policy
+    if policy is None:
+        idle = params.idle_release_timeout
+        return now, None if idle is None else now + timedelta(seconds=idle)
+    if policy.manual_release:
+        return now, None
+    return now, now + timedelta(minutes=min(policy.idle_release_timeout, policy.max_runtime))
 
 
 def label_error(labels: object) -> str:

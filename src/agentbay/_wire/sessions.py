@@ -10,10 +10,17 @@ from .tools import ToolEntry
 
 @pascal_payload
 class SessionConnection:
-    """The addresses and tokens by which a session is reached."""
+    """The addresses and tokens by which a session is reached.
+
+    Attributes:
+        create_time: When it was created, as ISO 8601 with a time zone; from the local runtime only, as `image_id`.
+        expire_time: When it ends if nothing happens before; "" if never or not known.
+    """
 
     session_id: str = ""
-    image_id: str = ""  # from the local runtime only
+    image_id: str = ""
+    create_time: str = ""
+    expire_time: str = ""
     app_instance_id: str = ""
     resource_id: str = ""
     resource_url: str = wire_field(default="", repr=False)
@@ -195,6 +202,26 @@ class RefreshSessionIdleTime(Action[None]):
     """Restart a session's idle timeout."""
 
     session_id: str
+
+
+@pascal_payload
+class SessionExpiry:
+    """Data of SetSessionLifecycle."""
+
+    expire_time: str = ""
+
+
+@action("SetSessionLifecycle", idempotent=True)
+class SetSessionLifecycle(Action[SessionExpiry]):
+    """Change when a session ends by itself, on the local runtime only.
+
+    The times are minutes. `max_runtime` counts from now.
+    """
+
+    session_id: str
+    idle_release_timeout: int | None = None
+    max_runtime: int | None = None
+    manual_release: bool | None = None
 
 
 @action("SetLabel", idempotent=True, missing_success_is_success=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
@@ -46,6 +47,24 @@ class ApiResponse:
     def get_request_id(self) -> str:
         """Return `request_id`."""
         return self.request_id
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as dicts, lists and plain values.
+
+        Bytes become base64, times ISO 8601, sessions their id. A failed result has the key `error` too. URLs and tokens
+        in the result are in the dict as well.
+        """
+        from .plain import to_plain
+
+        return to_plain(self)  # type: ignore[no-any-return]
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return `to_dict()` as JSON.
+
+        Args:
+            indent: Spaces for each level; None is one line.
+        """
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
 
 
 class _ExceptionSlot:

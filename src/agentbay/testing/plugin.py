@@ -102,4 +102,6 @@ _SESSION_ATTRIBUTES = (
     "ws_url",
     "mcpTools",
     "enableBrowserReplay",
+    "created_at",
+    "expires_at",
 )

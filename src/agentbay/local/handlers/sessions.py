@@ -25,9 +25,11 @@ from agentbay._wire.sessions import (
     ResumeSessionAsync,
     SessionData,
     SessionDetail,
+    SessionExpiry,
     SessionItem,
     SessionOptions,
     SetLabel,
+    SetSessionLifecycle,
 )
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts.session_contexts import SessionContexts
@@ -99,6 +101,7 @@ def _connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
     return {
         "session_id": session.session_id,
         "image_id": session.image_id,
+        **session.times(),
         "app_instance_id": session.app_instance_id,
         "resource_id": session.resource_id,
         "resource_url": _dashboard_url(runtime, session),
@@ -198,6 +201,16 @@ async def resume(runtime: Runtime, action: ResumeSessionAsync) -> None:
 @action_handler(RefreshSessionIdleTime)
 async def refresh_idle_time(runtime: Runtime, action: RefreshSessionIdleTime) -> None:
     runtime.sessions.find(action.session_id).lifecycle.touch()
+
+
+@action_handler(SetSessionLifecycle)
+async def set_lifecycle(runtime: Runtime, action: SetSessionLifecycle) -> SessionExpiry:
+    session = runtime.sessions.find(action.session_id)
+    minutes = {"IdleReleaseTimeout": action.idle_release_timeout, "MaxRuntime": action.max_runtime}
+    if not action.manual_release and all(value is None for value in minutes.values()):
+        raise invalid_request("IdleReleaseTimeout, MaxRuntime or ManualRelease: one of them is needed.")
+    runtime.sessions.change_lifetime(session, Lifetime.in_minutes(**minutes))
+    return SessionExpiry(expire_time=session.times()["expire_time"])
 
 
 @action_handler(SetLabel)

@@ -83,6 +83,12 @@ class Lifecycle:
         """Record an activity of the user, which restarts the idle time."""
         self._last_activity = time.monotonic()
 
+    def change_lifetime(self, lifetime: Lifetime) -> None:
+        """Let other limits hold, as if the session began now."""
+        self.lifetime = lifetime
+        self._created_at = self._paused_at or time.monotonic()
+        self.touch()
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Keep the session from being idle until the end of the block."""

@@ -41,6 +41,19 @@ class Lifetime:
         unit = 1 if max_runtime is None else 60
         return cls(timeout and timeout * unit, max_runtime and max_runtime * 60)
 
+    @classmethod
+    def in_minutes(cls, **minutes: int | None) -> Lifetime:
+        """Read the limits `IdleReleaseTimeout` and `MaxRuntime` in minutes, where None is no limit.
+
+        Raises:
+            InvalidRequestError: A time is not positive.
+        """
+        for name, value in minutes.items():
+            if value is not None and value <= 0:
+                raise invalid_request(f"{name}: must be positive, not {value}.")
+        idle, age = (minutes.get(name) for name in ("IdleReleaseTimeout", "MaxRuntime"))
+        return cls(idle and idle * 60, age and age * 60)
+
     def seconds_remaining(self, *, age: float, idle: float) -> float | None:
         """Return the seconds until the session expires, or None if it never does.
 

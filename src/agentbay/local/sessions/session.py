@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ class Session:
         self.desktop = SessionDesktop()
         self.agent = agent or SessionAgent()
         self.contexts: SessionContexts | None = None
+        self.expiry_timer: asyncio.TimerHandle | None = None
         self._sandbox: Sandbox | None = None
         self._egress_proxy: EgressProxy | None = None
         self._transition_lock = asyncio.Lock()  # freezing, thawing and killing take time: one after the other
@@ -178,6 +180,14 @@ class Session:
             entry.set_output_source(lambda _: output.plain_text())
             entry.set_result(failed=output.failed, note=output.error_line)
 
+    def times(self) -> dict[str, str]:
+        """Return when it was created, and when it ends if nothing happens before."""
+        left = self.lifecycle.seconds_until_expiry()
+        return {
+            "create_time": _iso_time(self.created_at),
+            "expire_time": "" if left is None else _iso_time(time.time() + left),
+        }
+
     def detail(self) -> SessionDetail:
         """Describe the session, also after its end."""
         freezes = self._sandbox.clock.recent_freezes() if self._sandbox is not None else []
@@ -191,3 +201,7 @@ class Session:
             region_id=self.region_id,
             end_reason=self.end_reason,
         )
+
+
+def _iso_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

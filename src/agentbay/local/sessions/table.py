@@ -228,6 +228,11 @@ class SessionTable:
         self._records.set_labels(session.session_id, labels)
         session.labels = dict(labels)
 
+    def change_lifetime(self, session: Session, lifetime: Lifetime) -> None:
+        """Change when a session ends by itself."""
+        session.lifecycle.change_lifetime(lifetime)
+        self._schedule_expiry(session)
+
     async def pause(self, session: Session) -> None:
         """Freeze a session, even if the client does not wait for it."""
         session.lifecycle.transition_to(SessionState.PAUSING)
@@ -311,9 +316,11 @@ class SessionTable:
             self._start_deleting(session, "The first process of the session died.")
 
     def _schedule_expiry(self, session: Session) -> None:
+        if session.expiry_timer is not None:
+            session.expiry_timer.cancel()
         left = session.lifecycle.seconds_until_expiry()
         if left is not None:
-            asyncio.get_running_loop().call_later(
+            session.expiry_timer = asyncio.get_running_loop().call_later(
                 max(left, _MIN_EXPIRY_CHECK_SECONDS), self._delete_if_expired, session
             )
 
