@@ -249,9 +249,9 @@ class Session(SyncSessionTools, Handle):
         except APIError as error:
             if error.code != _UNKNOWN_ACTION_CODE:
                 raise
-            message = "This service cannot change when a session ends."
-            hint = "Create it with another lifecycle_policy, and call keep_alive() against its idle time."
-            raise NotSupportedError(message, **{**error.context(), "hint": hint}) from error
+            refusal = NotSupportedError("This service cannot change when a session ends.", **error.context())
+            refusal.hint = "Create it with another lifecycle_policy, and call keep_alive() against its idle time."
+            raise refusal from error
         self.expires_at = parse_time(reply.data_or_raise().expire_time)
         return OperationResult(request_id=reply.request_id, success=True, data=self.expires_at)
 

@@ -116,7 +116,7 @@ def check_session_id(session_id: object) -> str:
 
 
 def parse_time(text: str) -> datetime | None:
-    """Read a time of the service, or return None for "" and for what is none."""
+    """Read a time of the service, or return None if there is none."""
     try:
         return datetime.fromisoformat(text) if text else None
     except ValueError:
@@ -124,7 +124,7 @@ def parse_time(text: str) -> datetime | None:
 
 
 def estimate_times(params: CreateSessionParams) -> tuple[datetime, datetime | None]:
-    """Return when a session was created just now, and when it ends by itself if that is known."""
+    """Return when a new session was created, and when it ends if known."""
     now, policy = datetime.now(UTC), params.lifecycle_policy
     if policy is None:
         idle = params.idle_release_timeout
