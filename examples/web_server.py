@@ -13,7 +13,7 @@ import httpx
 
 from agentbay import AgentBay, Session
 
-PORT = 30100  # of those that links can lead to, 30100 to 30199
+PORT = 30100  # of those that links of the cloud can lead to, 30100 to 30199
 SERVER = f"""
 import http.server, json, urllib.parse
 

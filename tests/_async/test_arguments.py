@@ -118,8 +118,8 @@ def other_client() -> Any:
 
 Call = Callable[[AsyncAgentBay, AsyncSession], Any]
 CALLS: list[tuple[str, Call]] = [
-    ("session must be an? ", lambda bay, s: bay.delete("no-such-id")),  # type: ignore[arg-type]
-    (r"session must be an? \w+, not None", lambda bay, s: bay.delete(None)),  # type: ignore[arg-type]
+    ("session must be an? ", lambda bay, s: bay.pause("no-such-id")),  # type: ignore[arg-type]
+    (r"session must be an? \w+ or a string, not None", lambda bay, s: bay.delete(None)),  # type: ignore[arg-type]
     (r"get\(session_id\)\.session", lambda bay, s: bay.pause("no-such-id")),  # type: ignore[arg-type]
     ("session_id must be a string, not 5", lambda bay, s: bay.get(5)),  # type: ignore[arg-type]
     ("labels must be a dict of strings or None, not 'a'", lambda bay, s: bay.list("a")),  # type: ignore[arg-type]

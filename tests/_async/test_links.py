@@ -12,7 +12,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from agentbay import AsyncAgentBay, AsyncSession, SessionError
+from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams, SessionError
 from agentbay._concurrency import async_sleep
 from agentbay._websocket import AsyncWebSocket, WebSocketEndpoint
 from agentbay.errors import AgentBayError
@@ -213,10 +213,30 @@ async def test_events_come_as_they_happen(session: AsyncSession, web: httpx.Asyn
     assert seen == ["data: 0", "data: 1", "data: 2"]
 
 
+async def test_any_port(session: AsyncSession, web: httpx.AsyncClient) -> None:
+    """A link leads to a server on any port, by path and by the host name that browsers get."""
+    await session.command.run("python3 server.py 8000 > log2 2>&1 &")
+    await session.command.run("until grep -q :1F40 /proc/net/tcp; do sleep 0.05; done")
+    url = await link(session, 8000)
+    assert (await web.get(url)).status_code == 200
+    browser = {"User-Agent": "Mozilla/5.0 (X11) Gecko/20100101 Firefox/130.0", "Sec-Fetch-Mode": "navigate"}
+    sent_on = await web.get(url, headers={**browser, "Sec-Fetch-Dest": "document"})
+    assert sent_on.status_code in (302, 303, 307, 308)
+    assert "-8000-" in sent_on.headers["Location"]
+
+
+async def test_ports_of_the_machine_stay_closed(bay: AsyncAgentBay) -> None:
+    """In the machine's own network, links keep to the ports of the cloud."""
+    async with bay.session(CreateSessionParams(policy_id="host")) as session:
+        with pytest.raises(SessionError, match=r"\[30100, 30199\]"):
+            await session.get_link("https", 22)
+        assert (await session.get_link("https", 30100)).success
+
+
 async def test_nothing_else_is_reachable(bay: AsyncAgentBay, session: AsyncSession, web: httpx.AsyncClient) -> None:
     """A token opens one port of one session, and cannot be guessed."""
     url = await link(session)
-    for port in (30099, 30200, 22, 80):
+    for port in (0, -1, 65536, 3128):
         with pytest.raises(SessionError, match="Invalid port"):
             await link(session, port)
     with pytest.raises(SessionError, match="not supported"):

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from agentbay import AgentBay, Session, SessionError
+from agentbay import AgentBay, Session, CreateSessionParams, SessionError
 from agentbay._concurrency import sync_sleep
 from agentbay._websocket import SyncWebSocket, WebSocketEndpoint
 from agentbay.errors import AgentBayError
@@ -214,10 +214,30 @@ def test_events_come_as_they_happen(session: Session, web: httpx.Client) -> None
     assert seen == ["data: 0", "data: 1", "data: 2"]
 
 
+def test_any_port(session: Session, web: httpx.Client) -> None:
+    """A link leads to a server on any port, by path and by the host name that browsers get."""
+    session.command.run("python3 server.py 8000 > log2 2>&1 &")
+    session.command.run("until grep -q :1F40 /proc/net/tcp; do sleep 0.05; done")
+    url = link(session, 8000)
+    assert (web.get(url)).status_code == 200
+    browser = {"User-Agent": "Mozilla/5.0 (X11) Gecko/20100101 Firefox/130.0", "Sec-Fetch-Mode": "navigate"}
+    sent_on = web.get(url, headers={**browser, "Sec-Fetch-Dest": "document"})
+    assert sent_on.status_code in (302, 303, 307, 308)
+    assert "-8000-" in sent_on.headers["Location"]
+
+
+def test_ports_of_the_machine_stay_closed(bay: AgentBay) -> None:
+    """In the machine's own network, links keep to the ports of the cloud."""
+    with bay.session(CreateSessionParams(policy_id="host")) as session:
+        with pytest.raises(SessionError, match=r"\[30100, 30199\]"):
+            session.get_link("https", 22)
+        assert (session.get_link("https", 30100)).success
+
+
 def test_nothing_else_is_reachable(bay: AgentBay, session: Session, web: httpx.Client) -> None:
     """A token opens one port of one session, and cannot be guessed."""
     url = link(session)
-    for port in (30099, 30200, 22, 80):
+    for port in (0, -1, 65536, 3128):
         with pytest.raises(SessionError, match="Invalid port"):
             link(session, port)
     with pytest.raises(SessionError, match="not supported"):

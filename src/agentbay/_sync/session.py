@@ -333,7 +333,8 @@ class Session(SyncSessionTools, Handle):
 
         Args:
             protocol_type: "https" or "wss"; None is "wss", and "https" for a desktop.
-            port: 30100 to 30199; None is the session's browser or, in the local runtime, a page that shows its desktop.
+            port: 30100 to 30199, on the local runtime any; None is the session's browser or, in the local runtime, a
+                page that shows its desktop.
             options: Passed to the service as it is.
 
         Raises:

@@ -182,7 +182,7 @@ def resume(
 def url(
     session: SessionArgument,
     port: Annotated[
-        int | None, typer.Option(metavar="N", help="Port of a server in the session: 30100 to 30199.")
+        int | None, typer.Option(metavar="N", help="Port of a server in the session; in the cloud 30100 to 30199.")
     ] = None,
     websocket: Annotated[bool, typer.Option("--websocket", help="Print a wss link instead of https.")] = False,
     endpoint: EndpointOption = "",

@@ -9,15 +9,29 @@ from agentbay.local.handlers.browser import browser_not_started, make_cdp_url
 from agentbay.local.handlers.desktop import make_desktop_url
 from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.runtime import Runtime
+from agentbay.local.sandbox.shared.sandbox_config import PROXY_PORT
 from agentbay.local.sessions import images
-from agentbay.local.sessions.port_tokens import FIRST_PORT, LAST_PORT, make_port_token
+from agentbay.local.sessions.port_tokens import make_port_token
 from agentbay.local.sessions.session import Session
 
+_CLOUD_PORTS = range(30100, 30200)  # those of links in the cloud
+_ALL_PORTS = range(1, 65536)
 
-def invalid_port(port: object) -> InvalidRequestError:
+
+def invalid_port(port: object, allowed: range = _ALL_PORTS) -> InvalidRequestError:
     """Return the error for a port that links cannot lead to."""
-    message = f"Invalid port value: {port}. Port must be an integer in the range [{FIRST_PORT}, {LAST_PORT}]."
+    message = f"Invalid port value: {port}. Port must be an integer in the range [{allowed[0]}, {allowed[-1]}]."
     return invalid_request(message, "InvalidPort")
+
+
+def _check_port(session: Session, port: int) -> None:
+    # In the network of the machine, a link to any port would open the servers of others.
+    has_own_network = session.sandbox.has_namespaces and session.policy_id != "host"
+    allowed = _ALL_PORTS if has_own_network else _CLOUD_PORTS
+    if port not in allowed:
+        raise invalid_port(port, allowed)
+    if port == PROXY_PORT and session.policy_id == "proxy":
+        raise invalid_request(f"Invalid port value: {port} is the port of the session's egress proxy.", "InvalidPort")
 
 
 @action_handler(GetLink)
@@ -32,8 +46,7 @@ async def get_link(runtime: Runtime, action: GetLink) -> LinkData:
         if action.protocol_type in (None, "https") and _has_desktop(session):
             return LinkData(url=await make_desktop_url(runtime, session))
         raise _no_port(session, protocol)
-    if not FIRST_PORT <= action.port <= LAST_PORT:
-        raise invalid_port(action.port)
+    _check_port(session, action.port)
     token = make_port_token(session, action.port)
     if protocol == "https":
         return LinkData(url=f"{runtime.address.http_url}/request_ai/{token}/path/")

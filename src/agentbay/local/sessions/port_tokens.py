@@ -14,11 +14,10 @@ from agentbay.local.ids import is_same_secret, sign
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.table import SessionTable
 
-FIRST_PORT, LAST_PORT = 30100, 30199
 _DAY_SECONDS = 24 * 3600
 _SESSION_PREFIX = "session-"
 # Session, port, day and signature: at most 63 characters, as many as a DNS label may have, and no upper case.
-_HOST_LABEL = re.compile(r"([0-9a-z]{21})-(\d{5})-(\d{5})-([a-z2-7]{26})")
+_HOST_LABEL = re.compile(r"([0-9a-z]{21})-([1-9]\d{0,4})-(\d{5})-([a-z2-7]{26})")
 _LABEL_SIGNATURE_CHARACTERS = 26  # of 5 bits each
 
 

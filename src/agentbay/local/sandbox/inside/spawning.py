@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from agentbay.local.sandbox.shared.sandbox_config import SandboxConfig
+from agentbay.local.sandbox.shared.sandbox_config import PROXY_PORT, SandboxConfig
 
 FileAction = tuple[Any, ...]  # an element of the file_actions of posix_spawn
 
 NOT_FOUND_EXIT_CODE, NOT_EXECUTABLE_EXIT_CODE = 127, 126
-PROXY_ADDRESS = ("127.0.0.1", 3128)  # the usual port of HTTP proxies
+PROXY_ADDRESS = ("127.0.0.1", PROXY_PORT)
 _PROXY_URL = f"http://{PROXY_ADDRESS[0]}:{PROXY_ADDRESS[1]}"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)

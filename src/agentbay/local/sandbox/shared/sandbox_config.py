@@ -96,6 +96,7 @@ PYTHON_PREFIX = "/opt/session-python"  # of its Python environment; without name
 PYTHON_DIRECTORY = "python"  # holds that environment, below the root of the sandbox on disk
 WRITABLE_DIRECTORY = "writable"  # holds the further writable directories, likewise
 PYTHON_PATH_FILE = "zzz_runtime.pth"  # last in the alphabet, the order in which Python reads path files
+PROXY_PORT = 3128  # of the egress proxy in a sandbox; the usual port of HTTP proxies
 SANDBOX_UID = 1000
 OPERATIONS_UID = (
     1001  # of file operations, whom code of the sandbox cannot signal; only where there are host uids for it
