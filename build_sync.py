@@ -5,7 +5,7 @@ It does so in the package and in the tests.
     python build_sync.py            write
     python build_sync.py --check    write nothing; fail if what is there is not exactly what would be written
 
-What differs by flavour is in `_concurrency.py`, `_socket_backend.py` and `_websocket.py`, in pairs; here are only
+What differs by flavour is in `_concurrency`, `_socket_backend` and `_websocket.py`, in pairs; here are only
 names.
 """
 
@@ -66,7 +66,7 @@ NAMES = {
     # of tests
     "async_at_once": "sync_at_once",
     "AsyncPerLoop": "SyncPerProcess",
-    # functions of _concurrency.py
+    # functions of _concurrency
     "async_start_background": "sync_start_background",
     "async_invoke": "sync_invoke",
     "async_run_blocking": "sync_run_blocking",

@@ -139,7 +139,6 @@ def test_importing_loads_little(tmp_path: Path) -> None:
     assert not loaded & {
         "httpx",
         "httpcore",
-        "cattrs",
         "pathspec",
         "websockets",
         "h11",

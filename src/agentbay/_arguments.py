@@ -13,12 +13,12 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from functools import partial, wraps
 from types import FunctionType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
+from ._lazy_attrs import Postponed
 from .errors import InvalidArgumentError
 
 T = TypeVar("T")
@@ -359,6 +359,8 @@ class ArgumentCheck:
                 raise self._unknown_name(name, list(by_name))
 
     def _unknown_name(self, name: str, known: list[str]) -> TypeError:
+        from difflib import get_close_matches
+
         close = get_close_matches(name, known, 1, 0.5)
         advice = f"did you mean {close[0]!r}? It" if close else "it"
         return TypeError(f"{self._function.__name__} has no parameter {name!r}: {advice} takes {', '.join(known)}")
@@ -416,6 +418,8 @@ def checked_arguments(*paths: str, **rules: Rule | None) -> Callable[[type[T]], 
                 if member not in made:
                     made[member] = _checked(member, rules, paths)
                 setattr(cls, name, made[member])
+            elif isinstance(member, Postponed) and name == "__init__":
+                member.decorate(partial(_checked, rules=rules, paths=paths))
             elif isinstance(member, classmethod) and not name.startswith("_"):
                 setattr(cls, name, classmethod(_checked(member.__func__, rules, paths)))
         return cls

@@ -1,4 +1,4 @@
-"""WebSockets and their readers, in pairs: what differs by flavour (`_concurrency.py`).
+"""WebSockets and their readers, in pairs: what differs by flavour (`_concurrency`).
 
 | asynchronous     | synchronous     | what it is                                        |
 |------------------|-----------------|---------------------------------------------------|

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from attrs import define, field
-
 from ._arguments import checked_arguments
+from ._lazy_attrs import define, field
 from .errors import ConfigurationError
 
 DEFAULT_REGION = "cn-hangzhou"

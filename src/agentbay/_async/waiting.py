@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from .._concurrency import async_sleep
-from .._transport.contexts import get_transfer_state
 from .._transport.deadline import Deadline
 from .._transport.poll import poll_delays
 from .._transport.sessions import check_awaited_contexts
@@ -156,6 +155,8 @@ async def wait_for_transfers(client: AsyncTransport, asked: GetContextInfo, mode
     Raises:
         AgentBayError: If one failed, this cannot be found out, or takes too long.
     """
+    from .._transport.contexts import get_transfer_state  # sessions without contexts need none of it
+
     answers = 0
     for delay in poll_delays(deadline, first=0.1, factor=1.5, cap=5.0):
         transfers = await poll_transfers(client, asked, deadline)

@@ -1,10 +1,20 @@
-"""Strict conversion between JSON values and Python objects."""
+"""Strict conversion between JSON values and Python objects: a value never gets another type silently."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import json
+from collections.abc import Callable, Hashable, Mapping
+from enum import Enum
+from functools import cache
+from types import UnionType
+from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+
+import attrs
+
+from .schema import Codec, wire_names
 
 _T = TypeVar("_T")
+_Reader = Callable[[Any], Any]
 
 
 class MalformedError(ValueError):
@@ -32,18 +42,214 @@ def structure(value: object, kind: type[_T] | Any, path: str = "Data") -> _T:
     Raises:
         MalformedError: If a value has another type; names its place, which starts at `path`.
     """
-    # Imported with the first value, since cattrs takes as long to import as the rest of the package.
-    from .cattrs_hooks import converter, first_problem
-
     try:
-        return converter.structure(value, kind)  # type: ignore[no-any-return]
-    except (ExceptionGroup, AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
-        problem, field = first_problem(error, path)
-        raise MalformedError(problem, field) from error
+        return _reader(cast(Hashable, kind))(value)  # type: ignore[no-any-return]
+    except _READ_ERRORS as error:
+        raise _malformed(error, path) from error
 
 
 def unstructure(value: object) -> Any:
     """Write an object as a JSON value, without what is None."""
-    from .cattrs_hooks import converter
+    kind = type(value)
+    if kind in _PLAIN_TYPES:
+        return value
+    if isinstance(value, Mapping):
+        return {key: unstructure(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [unstructure(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return _write_object(value) if attrs.has(kind) else value
 
-    return converter.unstructure(value)
+
+# ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+_READ_ERRORS = (AttributeError, RecursionError, TypeError, ValueError)
+
+
+def _malformed(error: Exception, place: str) -> MalformedError:
+    """Return the error for a value, given that of the value or of something inside of it."""
+    if isinstance(error, MalformedError):
+        return MalformedError(error.problem, place + error.field)
+    # What other errors say may hold the value itself.
+    return MalformedError(str(error) if isinstance(error, TypeError) else "has an unusable value", place)
+
+
+@cache
+def _reader(kind: Any) -> _Reader:
+    """Return the function that reads values of a type."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind in _PLAIN_READERS:
+        return _PLAIN_READERS[kind]
+    if origin in (Union, UnionType):
+        (kind,) = (part for part in parts if part is not type(None))  # `X | None` is the only union on the wire
+        read = _reader(kind)
+        return lambda value: None if value is None else read(value)
+    if origin is list:
+        return _list_reader(_reader(parts[0]))
+    if origin is dict:
+        return _mapping_reader(*map(_reader, parts))
+    return _object_reader(kind) if attrs.has(kind) else kind  # the constructor of an enumeration
+
+
+def _type_name(value: object) -> str:
+    return type(value).__name__  # not the value, which may be a token
+
+
+def _read_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError(f"must be text, not {_type_name(value)}")
+
+
+def _read_int(value: object) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"must be a whole number, not {_type_name(value)}")
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    if isinstance(value, str) and value.lstrip("-").isdigit():
+        return int(value)
+    raise TypeError(f"must be a whole number, not {_type_name(value)}")
+
+
+def _read_float(value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise TypeError(f"must be a number, not {_type_name(value)}")
+
+
+def _read_bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise TypeError(f"must be true or false, not {_type_name(value)}")
+
+
+_PLAIN_READERS: dict[Any, _Reader] = {
+    Any: lambda value: value,
+    str: _read_text,
+    int: _read_int,
+    float: _read_float,
+    bool: _read_bool,
+}
+_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
+
+
+def _list_reader(read: _Reader) -> _Reader:
+    def read_list(value: Any) -> list[Any]:
+        # Not any iterable: a text would become a list of its letters.
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"must be a list, not {_type_name(value)}")
+        found = []
+        for index, item in enumerate(value):
+            try:
+                found.append(read(item))
+            except _READ_ERRORS as error:
+                raise _malformed(error, f"[{index}]") from error
+        return found
+
+    return read_list
+
+
+def _mapping_reader(read_key: _Reader, read: _Reader) -> _Reader:
+    def read_mapping(value: Any) -> dict[Any, Any]:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"must be an object, not {_type_name(value)}")
+        found = {}
+        for key, item in value.items():
+            try:
+                found[read_key(key)] = read(item)
+            except _READ_ERRORS as error:
+                raise _malformed(error, f"[{key!r:.80}]") from error
+        return found
+
+    return read_mapping
+
+
+class _FieldReader(NamedTuple):
+    argument: str
+    name: str
+    aliases: tuple[str, ...]
+    read: _Reader
+    required: bool
+
+    def find(self, given: Mapping[str, Any]) -> Any:
+        """Return the value, or None if there is none under any of the names."""
+        value = given.get(self.name)
+        for alias in self.aliases:
+            value = given.get(alias) if value is None else value
+        return value
+
+
+def _object_reader(cls: Any) -> _Reader:
+    names, fields = wire_names(attrs.resolve_types(cls)), []
+    for field in attrs.fields(cls):
+        if field.init:
+            read = _json_text_reader(field.type) if field.metadata.get("codec") else _reader(field.type)
+            aliases, required = field.metadata.get("aliases", ()), field.default is attrs.NOTHING
+            fields.append(_FieldReader(field.alias, names[field.name], aliases, read, required))
+
+    def read_object(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"must be an object, not {_type_name(value)}")
+        given: Mapping[str, Any] = value
+        arguments = {}
+        for field in fields:
+            item = field.find(given)
+            if item is None:
+                if field.required:
+                    raise MalformedError("is required", f".{field.name}")
+                continue
+            try:
+                arguments[field.argument] = field.read(item)
+            except _READ_ERRORS as error:
+                raise _malformed(error, f".{field.name}") from error
+        return cls(**arguments)
+
+    return read_object
+
+
+def _json_text_reader(kind: Any) -> _Reader:
+    read = _reader(kind)
+    return lambda value: read(_parse_json(value) if isinstance(value, str) else value)
+
+
+def _parse_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TypeError("must be JSON text") from error
+
+
+# ── Writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _FieldWriter(NamedTuple):
+    attribute: str
+    name: str
+    codec: Codec | None
+    is_json: bool
+
+
+@cache
+def _field_writers(cls: Any) -> list[_FieldWriter]:
+    names = wire_names(cls)
+    return [
+        _FieldWriter(field.name, names[field.name], field.metadata.get("codec"), bool(field.metadata.get("is_json")))
+        for field in attrs.fields(cls)
+        if field.init
+    ]
+
+
+def _write_object(value: Any) -> dict[str, Any]:
+    written = {}
+    for attribute, name, codec, is_json in _field_writers(cast(Hashable, type(value))):
+        item = getattr(value, attribute)
+        if item is not None:
+            item = item if is_json else unstructure(item)
+            written[name] = codec.encode(item) if codec else item
+    return written

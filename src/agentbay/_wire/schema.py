@@ -14,6 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar, dataclass_transform, get_a
 
 import attrs
 
+from .._lazy_attrs import define
+
 DataT = TypeVar("DataT")
 _T = TypeVar("_T")
 
@@ -140,7 +142,7 @@ def camel(name: str) -> str:
 
 
 def _make_wire_class(cls: type[_T], rule: Callable[[str], str]) -> Any:
-    made: Any = attrs.frozen(kw_only=True, weakref_slot=False)(cls)
+    made: Any = define(slots=False, frozen=True, kw_only=True)(cls)
     made.wire_rule = staticmethod(rule)
     return made
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from .base import BaseResult, dict_or_empty, list_or_empty
 
 

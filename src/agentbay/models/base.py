@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from ..errors import AgentBayError
 
 _R = TypeVar("_R", bound="BaseResult")

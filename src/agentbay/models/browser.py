@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import define, field
-
 from .._arguments import checked_arguments
+from .._lazy_attrs import define, field
 from .context import (
     BWList,
     ContextSync,

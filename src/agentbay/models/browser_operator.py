@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from attrs import define
+from .._lazy_attrs import define
 
 SchemaT = TypeVar("SchemaT")
 

@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from .base import redacted_repr
 from .fingerprint import FingerprintFormat
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import frozen
 
+from .._lazy_attrs import define, field
 from ..errors import CodeError
 from .base import BaseResult
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from ..errors import CommandError
 from .base import BaseResult
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 from enum import Enum
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from .base import BaseResult, IterableResult, list_or_empty
 
 

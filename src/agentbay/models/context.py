@@ -6,9 +6,10 @@ import re
 from enum import Enum
 from typing import Any
 
-from attrs import Attribute, define, field
+from attrs import Attribute
 
 from .._arguments import checked_arguments, refusal
+from .._lazy_attrs import define, field
 
 _WILDCARD_CHARACTERS = frozenset("*?[]")
 

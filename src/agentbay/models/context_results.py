@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
-
 from .._arguments import checked_arguments
+from .._lazy_attrs import define, field
 from .base import BaseResult, IterableResult, OperationResult, list_or_empty
 from .context import ContextStatusData
 

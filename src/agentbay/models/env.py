@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from .base import BaseResult, dict_or_empty
 
 

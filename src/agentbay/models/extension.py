@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define
+from .._lazy_attrs import define
 
 
 @define(slots=False)

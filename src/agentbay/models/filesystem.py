@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from ..errors import FileError
 from .base import BaseResult, BoolResult, IterableResult, dict_or_empty, list_or_empty
 

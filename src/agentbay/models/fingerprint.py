@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from attrs import define, field
+
+from .._lazy_attrs import define, field
 
 _DEFAULT_PROCESSORS = 8
 

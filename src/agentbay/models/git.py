@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from ..errors import AgentBayError
 from .base import BaseResult, IterableResult, list_or_empty
 

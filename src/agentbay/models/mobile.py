@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sized
 from enum import Enum
 from typing import Any
 
-from attrs import define, field
-
 from .._arguments import checked_arguments
+from .._lazy_attrs import define, field
 from .base import BaseResult, IterableResult, list_or_empty
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from attrs import define, field
-
 from .._arguments import check_variable, checked_arguments
+from .._lazy_attrs import define, field
 from .browser import BrowserContext
 from .context import BetaContextMount, ContextSync
 from .mobile import ExtraConfigs

@@ -5,8 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from .base import BaseResult, IterableResult, dict_or_empty, list_or_empty
 
 SessionT = TypeVar("SessionT")

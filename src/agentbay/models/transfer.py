@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from attrs import define, field
-
+from .._lazy_attrs import define, field
 from .base import BaseResult
 
 ByteProgressCallback: TypeAlias = Callable[[int], object]  # is given the bytes moved so far

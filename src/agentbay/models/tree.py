@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, field
+from .._lazy_attrs import define, field
 
 
 @define(frozen=True)

@@ -1,0 +1,165 @@
+"""The asynchronous half of each pair."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from inspect import isawaitable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+AsyncMethod: TypeAlias = Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
+AsyncCallable: TypeAlias = Callable[[], Coroutine[Any, Any, R]]
+
+async_sleep = asyncio.sleep
+
+
+async def async_run_blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a blocking function in a thread."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+class AsyncSemaphore:
+    """A semaphore that serves waiters in order."""
+
+    def __init__(self, limit: int) -> None:
+        self._semaphore = asyncio.Semaphore(limit)
+
+    async def acquire(self, timeout: float | None) -> bool:
+        """Acquire a slot, or return False after the timeout."""
+        # A free slot is taken without suspending, so it needs no timer.
+        if not self._semaphore.locked():
+            return await self._semaphore.acquire()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._semaphore.acquire()
+        except TimeoutError:
+            return False
+
+    def release(self) -> None:
+        """Release a slot."""
+        self._semaphore.release()
+
+
+class AsyncPerLoop(Generic[T]):
+    """One value per event loop and process, closed when its loop shuts down.
+
+    What asyncio makes belongs to one loop. So that one client serves repeated `asyncio.run`, threads, notebooks and
+    forks, each gets its own.
+    """
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make, self._close = make, close
+        self._values: dict[tuple[int, asyncio.AbstractEventLoop], tuple[T, AsyncGenerator[None, None]]] = {}
+
+    async def get(self) -> T:
+        """Return the running loop's value, and make it if there is none."""
+        key = (os.getpid(), asyncio.get_running_loop())
+        found = self._values.get(key)
+        if found is None:
+            # The values of a closed loop or of a parent process can never be closed here. Threads with loops of their
+            # own change the dict meanwhile, so iterate over a copy, and let a key be gone already.
+            for stale in [other for other in list(self._values) if other[0] != key[0] or other[1].is_closed()]:
+                self._values.pop(stale, None)
+            value = self._make()
+            closer = self._close_at_shutdown(key, value)
+            found = self._values.setdefault(key, (value, closer))
+            if found[0] is value:
+                await anext(closer)  # a loop closes only generators that have begun
+        return found[0]
+
+    def needs_close(self) -> bool:
+        """Return whether a value leaks unless it is closed.
+
+        None does: each loop closes its own, also when nobody holds this any more.
+        """
+        return False
+
+    async def _close_at_shutdown(
+        self, key: tuple[int, asyncio.AbstractEventLoop], value: T
+    ) -> AsyncGenerator[None, None]:
+        # A loop closes the generators begun in it when it shuts down: the one hook that it has for that.
+        try:
+            yield
+        finally:
+            self._values.pop(key, None)
+            await self._close(value)
+
+    async def aclose(self) -> None:
+        """Close the running loop's value.
+
+        Those of other loops close with their loops.
+        """
+        found = self._values.get((os.getpid(), asyncio.get_running_loop()))
+        if found is not None:
+            await found[1].aclose()
+
+
+async def async_with_timeout(seconds: float, make: Callable[[], Awaitable[R]]) -> R:
+    """Make a call, and cancel it if it takes longer."""
+    async with asyncio.timeout(seconds):
+        return await make()
+
+
+async def _await_once(call: Awaitable[R]) -> R:
+    return await call
+
+
+async def async_shield(make: Callable[[], Awaitable[R]], undo: Callable[[R], Awaitable[object]] | None = None) -> R:
+    """Finish a call even if the task is cancelled meanwhile.
+
+    After a cancellation, `undo` is called with the result before CancelledError is raised.
+    """
+    async_check_event_loop()
+    task = asyncio.ensure_future(_await_once(make()))
+    cancelled = None
+    # A second cancellation interrupts the shield again, so wait until the call itself is over.
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if undo is not None and not task.cancelled() and task.exception() is None:
+        # A further cancellation must not interrupt the undoing either.
+        await async_shield(lambda: undo(task.result()))
+    raise cancelled
+
+
+_background_tasks: set[asyncio.Task[object]] = set()  # a loop holds its tasks weakly
+
+
+def async_start_background(make: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Start a task that nobody awaits.
+
+    It ends with the running loop at the latest.
+    """
+    task = asyncio.get_running_loop().create_task(make())
+    _background_tasks.add(task)
+    task.add_done_callback(_background_tasks.discard)
+
+
+async def async_invoke(function: Callable[..., object], *args: object) -> None:
+    """Call a function, and await its result if it is awaitable."""
+    result = function(*args)
+    if isawaitable(result):
+        await result
+
+
+def async_check_event_loop() -> None:
+    """Refuse to work without a running event loop of asyncio.
+
+    Raises:
+        RuntimeError: None runs, as under trio.
+    """
+    if asyncio._get_running_loop() is None:
+        raise RuntimeError(
+            "AsyncAgentBay needs a running event loop of asyncio, and there is none. "
+            "Under trio, use AgentBay in trio.to_thread.run_sync()."
+        )

@@ -1,0 +1,87 @@
+"""What the start of a program costs, as counts that are the same on every machine.
+
+A budget is what is needed now and a little room. Raise one only for something that a program uses at its start.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.scripted import Service, ok
+
+FOUND = ok({"SessionId": "session-x", "Status": "RUNNING"})
+
+# Tells what was loaded, and which of our attrs classes got their methods.
+_REPORT = """
+import json
+import sys
+
+def report():
+    modules = sorted(sys.modules)
+    ours = [name for name in modules if name.startswith("agentbay")]
+    kinds = {kind for name in ours for kind in vars(sys.modules[name]).values() if isinstance(kind, type)}
+    made = [kind.__name__ for kind in kinds if isinstance(vars(kind).get("__attrs_attrs__"), tuple)]
+    print(json.dumps({"modules": modules, "ours": ours, "made": sorted(made)}))
+"""
+
+
+def run(program: str, *args: str) -> dict[str, Any]:
+    """Run a program that ends with `report()` in a fresh interpreter."""
+    command = [sys.executable, "-c", _REPORT + program + "\nreport()", *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_importing_a_client() -> None:
+    """Importing a client makes next to no classes, and loads no asyncio for the synchronous one."""
+    found = run("from agentbay import AgentBay")
+    assert len(found["ours"]) <= 42
+    assert len(found["made"]) <= 3, found["made"]
+    assert not {"asyncio", "difflib", "httpx"} & set(found["modules"])
+    assert "asyncio" not in run("import agentbay")["modules"]
+
+
+def test_first_call() -> None:
+    """A first call makes the classes that it needs, and imports one kind of connections."""
+    program = """
+import agentbay
+with agentbay.AgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
+    bay.get("session-x").unwrap()
+"""
+    with Service(FOUND) as service:
+        found = run(program, service.url)
+    assert len(found["ours"]) <= 52
+    assert len(found["made"]) <= 12, found["made"]
+    assert not {"asyncio", "websockets", "pathspec", "subprocess"} & set(found["modules"])
+
+
+def test_first_asynchronous_call() -> None:
+    """The first asynchronous call does not load the other flavour."""
+    program = """
+import asyncio
+import agentbay
+
+async def main():
+    async with agentbay.AsyncAgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
+        (await bay.get("session-x")).unwrap()
+
+asyncio.run(main())
+"""
+    with Service(FOUND) as service:
+        found = run(program, service.url)
+    assert len(found["ours"]) <= 52
+    assert len(found["made"]) <= 12, found["made"]
+    unused = {"agentbay._sync", "agentbay._concurrency.synchronous", "websockets"}
+    assert not unused & set(found["modules"])
+
+
+@pytest.mark.parametrize("program", ["from agentbay import *", "import agentbay.local.service"])
+def test_no_class_is_made_by_importing(program: str) -> None:
+    """Even all names together compile the methods of hardly any class."""
+    assert len(run(program)["made"]) <= 16
