@@ -22,7 +22,7 @@ if hasattr(os, "register_at_fork"):  # a child must not find it held by a thread
 
 
 class Postponed:
-    """Stands for an attribute that attrs will make, and has the class completed at the first look at it."""
+    """Stands for an attribute that attrs makes once it is looked at."""
 
     def __init__(self, name: str, cls: type, options: dict[str, Any]) -> None:
         self._name, self._cls, self._options = name, cls, options

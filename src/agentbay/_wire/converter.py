@@ -1,4 +1,7 @@
-"""Strict conversion between JSON values and Python objects: a value never gets another type silently."""
+"""Strict conversion between JSON values and Python objects.
+
+A value never gets another type silently.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ _READ_ERRORS = (AttributeError, RecursionError, TypeError, ValueError)
 
 
 def _malformed(error: Exception, place: str) -> MalformedError:
-    """Return the error for a value, given that of the value or of something inside of it."""
+    """Return the error for a value in which an error arose."""
     if isinstance(error, MalformedError):
         return MalformedError(error.problem, place + error.field)
     # What other errors say may hold the value itself.
