@@ -77,16 +77,14 @@ NAMES = {
     # Playwright
     "async_api": "sync_api",
     "async_playwright": "sync_playwright",
-    # httpx and httpcore
+    # httpx
     "AsyncBaseTransport": "BaseTransport",
     "AsyncClient": "Client",
-    "AsyncHTTPConnection": "HTTPConnection",
     "AsyncHTTPTransport": "HTTPTransport",
     "aclose": "close",
     "aiter_bytes": "iter_bytes",
     "aiter_lines": "iter_lines",
     "aiter_raw": "iter_raw",
-    "aiter_stream": "iter_stream",
     "handle_async_request": "handle_request",
 }
 IDENTIFIERS = ("id", "attr", "name", "arg", "asname")  # fields of syntax nodes that hold a name

@@ -9,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-import httpcore
 import httpx
 import pytest
 import trustme
@@ -23,7 +22,6 @@ from agentbay import (
     DeadlineExceeded,
     ReplyError,
 )
-from agentbay._sync.connection_pool import _HTTPX_ERRORS, to_httpx_error
 from agentbay._concurrency import sync_run_blocking
 from tests.scripted import (
     Behaviour,
@@ -434,13 +432,3 @@ def test_faults_with_an_http_client(behaviour: Behaviour, kind: type[Exception])
             assert isinstance((bay.create()).exception, kind)
         assert time.monotonic() - began < 60
         assert service.count() == 1
-
-
-def test_httpcore_errors_become_httpx_errors() -> None:
-    """Each request error of httpcore becomes the httpx error of the same name."""
-    request = httpx.Request("GET", "http://example.test")
-    kinds = [kind for kind in vars(httpcore).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert set(_HTTPX_ERRORS) < set(kinds)
-    for kind in set(kinds) - {httpcore.ConnectionNotAvailable, httpcore.ProxyError}:  # of httpcore's own pool
-        made = to_httpx_error(kind("why"), request)
-        assert (type(made).__name__, str(made), made.request) == (kind.__name__, "why", request)

@@ -1,4 +1,4 @@
-"""Sockets for httpcore that keep to a deadline, one class per flavour.
+"""Sockets that keep to a deadline, one class per flavour.
 
 Like `_concurrency`, it holds what differs by flavour, and imports each half with its first name.
 """
@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .asynchronous import AsyncDeadlineBackend as AsyncDeadlineBackend
-    from .synchronous import SyncDeadlineBackend as SyncDeadlineBackend
+    from .asynchronous import AsyncNetwork as AsyncNetwork, AsyncStream as AsyncStream
+    from .synchronous import SyncNetwork as SyncNetwork, SyncStream as SyncStream
 
 
 def __getattr__(name: str) -> object:

@@ -6,27 +6,19 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Iterable
 from typing import Any, cast
 
-import httpcore
+import httpx
 
-from .deadline import CONNECT_ERRORS, NOT_SENT_MESSAGE, DeadlineBackend, is_readable
+from .deadline import CONNECT_ERRORS, NOT_SENT_MESSAGE, DeadlineNetwork, is_readable
 
 _HIGH_WATER_BYTES = 1 << 20  # back pressure: reading pauses when so many bytes are unread
 
 
-class AsyncDeadlineBackend(DeadlineBackend, httpcore.AsyncNetworkBackend):
+class AsyncNetwork(DeadlineNetwork):
     """Sockets on asyncio's own transports, without a portability layer."""
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect(self, host: str, port: int, timeout: float | None) -> AsyncStream:
         """Connect to a host."""
         loop = asyncio.get_running_loop()
         try:
@@ -34,19 +26,19 @@ class AsyncDeadlineBackend(DeadlineBackend, httpcore.AsyncNetworkBackend):
                 if self.socket_path:
                     return await self._connect_unix(loop)
                 _, stream = await loop.create_connection(
-                    lambda: _AsyncStream(self), host, port, **_happy_eyeballs_options(loop, host)
+                    lambda: AsyncStream(self), host, port, **_happy_eyeballs_options(loop, host)
                 )
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"no connection to {self.socket_path or f'{host}:{port}'} in time") from error
+            raise httpx.ConnectTimeout(f"no connection to {self.socket_path or f'{host}:{port}'} in time") from error
         except CONNECT_ERRORS as error:
-            raise httpcore.ConnectError(str(error)) from error
+            raise httpx.ConnectError(str(error)) from error
         return stream
 
-    async def _connect_unix(self, loop: asyncio.AbstractEventLoop) -> httpcore.AsyncNetworkStream:
+    async def _connect_unix(self, loop: asyncio.AbstractEventLoop) -> AsyncStream:
         try:
-            _, stream = await loop.create_unix_connection(lambda: _AsyncStream(self), self.socket_path)
+            _, stream = await loop.create_unix_connection(lambda: AsyncStream(self), self.socket_path)
         except OSError as error:
-            raise httpcore.ConnectError(f"{self.socket_path}: {error.strerror}") from error
+            raise httpx.ConnectError(f"{self.socket_path}: {error.strerror}") from error
         return stream
 
     async def extend_deadline(self) -> bool:
@@ -54,10 +46,6 @@ class AsyncDeadlineBackend(DeadlineBackend, httpcore.AsyncNetworkBackend):
         if self.extend is not None:
             self.deadline_at = await self.extend()
         return self.extend is not None and self.deadline_at > time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep."""
-        await asyncio.sleep(seconds)
 
 
 def _happy_eyeballs_options(loop: asyncio.AbstractEventLoop, host: str) -> dict[str, Any]:
@@ -69,11 +57,11 @@ def _happy_eyeballs_options(loop: asyncio.AbstractEventLoop, host: str) -> dict[
     return {} if is_address or not isinstance(loop, asyncio.BaseEventLoop) else {"happy_eyeballs_delay": 0.25}
 
 
-class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
+class AsyncStream(asyncio.Protocol):
     """One connection: its receive buffer and its waiters."""
 
-    def __init__(self, backend: AsyncDeadlineBackend) -> None:
-        self._backend = backend
+    def __init__(self, network: AsyncNetwork) -> None:
+        self._network = network
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made, start_tls
         self._buffer = bytearray()
         self._is_reading_paused = False
@@ -123,23 +111,23 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         while True:
             try:
                 return await self._read_once(max_bytes, timeout)
-            except httpcore.ReadTimeout:
-                if not await self._backend.extend_deadline():
+            except httpx.ReadTimeout:
+                if not await self._network.extend_deadline():
                     raise
 
     async def _read_once(self, max_bytes: int, timeout: float | None) -> bytes:
-        if self._backend.remaining(timeout) == 0:  # steady data would never make it wait, and so never end it
-            raise httpcore.ReadTimeout("too late")
+        if self._network.remaining(timeout) == 0:  # steady data would never make it wait, and so never end it
+            raise httpx.ReadTimeout("too late")
         if not self._buffer and not self._is_eof:
             self._read_waiter = asyncio.get_running_loop().create_future()
             try:
-                await _wait_with_timeout(self._read_waiter, self._backend.remaining(timeout), httpcore.ReadTimeout)
+                await _wait_with_timeout(self._read_waiter, self._network.remaining(timeout), httpx.ReadTimeout)
             finally:
                 self._read_waiter = None
         if not self._buffer and self._is_write_incomplete:
-            raise httpcore.ConnectError(NOT_SENT_MESSAGE)
+            raise httpx.ConnectError(NOT_SENT_MESSAGE)
         if not self._buffer and self._error is not None:
-            raise httpcore.ReadError(str(self._error)) from self._error
+            raise httpx.ReadError(str(self._error)) from self._error
         data = bytes(self._buffer[:max_bytes])
         del self._buffer[:max_bytes]
         # Resume at half the limit (hysteresis), so that reading does not stop and start with every block.
@@ -156,38 +144,34 @@ class _AsyncStream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             self._transport.write(buffer)
         if self._transport.is_closing():  # before the write, or by it
             self._is_write_incomplete = True
-            raise httpcore.WriteError(NOT_SENT_MESSAGE)
+            raise httpx.WriteError(NOT_SENT_MESSAGE)
         if self._drain_waiter is not None:
-            await _wait_with_timeout(self._drain_waiter, self._backend.remaining(timeout), httpcore.WriteTimeout)
+            await _wait_with_timeout(self._drain_waiter, self._network.remaining(timeout), httpx.WriteTimeout)
 
     async def aclose(self) -> None:
         self._transport.abort()
 
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    async def start_tls(self, tls: ssl.SSLContext, host: str, timeout: float | None) -> AsyncStream:
         loop = asyncio.get_running_loop()
-        secured = _AsyncStream(self._backend)
+        secured = AsyncStream(self._network)
         secured._transport = self._transport  # until the handshake is done, or fails
         try:
-            async with asyncio.timeout(self._backend.remaining(timeout)):
-                transport = await loop.start_tls(self._transport, secured, ssl_context, server_hostname=server_hostname)
+            async with asyncio.timeout(self._network.remaining(timeout)):
+                transport = await loop.start_tls(self._transport, secured, tls, server_hostname=host)
         except TimeoutError as error:
             self._transport.abort()
-            raise httpcore.ConnectTimeout("no TLS handshake in time") from error
-        except OSError as error:  # ssl.SSLError is one
+            raise httpx.ConnectTimeout("no TLS handshake in time") from error
+        except CONNECT_ERRORS as error:  # ssl.SSLError is an OSError
             self._transport.abort()
-            raise httpcore.ConnectError(str(error)) from error
+            raise httpx.ConnectError(str(error)) from error
         assert transport is not None
         # loop.start_tls does not call it for the new protocol.
         secured.connection_made(transport)
         return secured
 
-    def get_extra_info(self, info: str) -> Any:
-        # httpcore asks this before it reuses an idle connection: one that is readable was closed by the server.
-        if info == "is_readable":
-            return self._is_eof or bool(self._buffer) or is_readable(self._transport.get_extra_info("socket"))
-        return self._transport.get_extra_info("sslcontext" if info == "ssl_context" else info)
+    def is_readable(self) -> bool:
+        """Return whether something came, or the end: an idle connection that is readable was closed by the service."""
+        return self._is_eof or bool(self._buffer) or is_readable(self._transport.get_extra_info("socket"))
 
 
 def _resolve_waiter(waiter: asyncio.Future[None] | None) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-class DeadlineBackend:
-    """A backend whose every wait ends at `deadline_at`.
+class DeadlineNetwork:
+    """Connects, and has every wait end at `deadline_at`.
 
     That is a moment on the monotonic clock.
     """
@@ -32,7 +32,7 @@ class DeadlineBackend:
 
 
 _LONGEST_WAIT_SECONDS = 1e9  # sockets accept no infinite timeout
-CONNECT_ERRORS = (OSError, UnicodeError)  # UnicodeError for a name that no host can have
+CONNECT_ERRORS = (OSError, ValueError)  # ValueError for a name that no host can have
 NOT_SENT_MESSAGE = "The connection was closed before the request was sent."
 
 

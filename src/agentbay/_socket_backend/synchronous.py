@@ -6,57 +6,50 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import Iterable
 from typing import Any
 
-import httpcore
+import httpx
 
-from .deadline import CONNECT_ERRORS, NOT_SENT_MESSAGE, DeadlineBackend, is_readable
+from .deadline import CONNECT_ERRORS, NOT_SENT_MESSAGE, DeadlineNetwork, is_readable
+
+_WRITE_CHUNK_BYTES = 1 << 16
 
 
-class SyncDeadlineBackend(DeadlineBackend, httpcore.NetworkBackend):
+class SyncNetwork(DeadlineNetwork):
     """Blocking sockets."""
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
+    def connect(self, host: str, port: int, timeout: float | None) -> SyncStream:
         """Connect to a host, trying its addresses in turn."""
         until = time.monotonic() + (math.inf if timeout is None else timeout)
-        keepalive = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
         if self.socket_path:
-            return self._connect_unix(timeout)
+            return self._open(socket.AF_UNIX, self.socket_path, self.socket_path, until)
         failure: Exception | None = None
         # socket.create_connection would grant each address the whole timeout anew, and so pass the deadline.
-        for address in _resolve_addresses(host, port):
-            left = self.remaining(until - time.monotonic())
-            if left is not None and left <= 0:
-                raise httpcore.ConnectTimeout(f"no connection to {host}:{port} in time") from failure
+        for family, address in _resolve_addresses(host, port):
             try:
-                seconds = None if left == math.inf else left
-                stream = httpcore.SyncBackend().connect_tcp(address, port, seconds, local_address, keepalive)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                return self._open(family, address, f"{host}:{port}", until)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failure = error
-            else:
-                return _SyncStream(self, stream)
-        raise failure or httpcore.ConnectError(f"{host} has no address")
+        raise failure or httpx.ConnectError(f"{host} has no address")
 
-    def _connect_unix(self, timeout: float | None) -> httpcore.NetworkStream:
-        sock = socket.socket(socket.AF_UNIX)
+    def _open(self, family: int, address: Any, name: str, until: float) -> SyncStream:
+        left = self.remaining(until - time.monotonic())
+        if left is not None and left <= 0:
+            raise httpx.ConnectTimeout(f"no connection to {name} in time")
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(self.remaining(timeout))
-            sock.connect(self.socket_path)
+            if family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.settimeout(left)
+            sock.connect(address)
+        except TimeoutError as error:
+            sock.close()
+            raise httpx.ConnectTimeout(f"no connection to {name} in time") from error
         except OSError as error:
-            sock.close()  # which httpcore's own backend does not do
-            late = isinstance(error, TimeoutError)
-            raise (httpcore.ConnectTimeout if late else httpcore.ConnectError)(
-                f"{self.socket_path}: {error}"
-            ) from error
-        return _SyncStream(self, _UnixStream(sock))
+            sock.close()
+            raise httpx.ConnectError(f"{name}: {error}" if self.socket_path else str(error)) from error
+        return SyncStream(self, sock)
 
     def extend_deadline(self) -> bool:
         """Return whether a wait may go on beyond its deadline, which has then moved."""
@@ -64,104 +57,77 @@ class SyncDeadlineBackend(DeadlineBackend, httpcore.NetworkBackend):
             self.deadline_at = self.extend()
         return self.extend is not None and self.deadline_at > time.monotonic()
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep."""
-        time.sleep(seconds)
 
-
-def _resolve_addresses(host: str, port: int) -> list[str]:
+def _resolve_addresses(host: str, port: int) -> list[tuple[int, Any]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except CONNECT_ERRORS as error:
-        raise httpcore.ConnectError(str(error)) from error
+        raise httpx.ConnectError(str(error)) from error
     # dict.fromkeys keeps the order of preference that getaddrinfo gives.
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    return list(dict.fromkeys((family, address) for family, *_, address in found))
 
 
-class _UnixStream(httpcore.NetworkStream):
-    """A connection to a unix socket."""
+class SyncStream:
+    """One connection, every wait of which ends at the network's deadline."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        try:
-            self._sock.settimeout(timeout)
-            return self._sock.recv(max_bytes)
-        except TimeoutError as error:
-            raise httpcore.ReadTimeout("too late") from error
-        except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        try:
-            self._sock.settimeout(timeout)
-            self._sock.sendall(buffer)
-        except TimeoutError as error:
-            raise httpcore.WriteTimeout("too late") from error
-        except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
-
-    def close(self) -> None:
-        self._sock.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return is_readable(self._sock) if info == "is_readable" else None
-
-
-class _SyncStream(httpcore.NetworkStream):
-    """One connection, every wait of which ends at the backend's deadline."""
-
-    _WRITE_CHUNK_BYTES = 1 << 16
-
-    def __init__(self, backend: SyncDeadlineBackend, stream: httpcore.NetworkStream) -> None:
-        self._backend, self._stream = backend, stream
+    def __init__(self, network: SyncNetwork, sock: socket.socket) -> None:
+        self._network, self._sock = network, sock
         self._is_write_incomplete = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
             data = self._read_until_deadline(max_bytes, timeout)
-        except httpcore.ReadError as error:
-            raise (httpcore.ConnectError(NOT_SENT_MESSAGE) if self._is_write_incomplete else error) from error
+        except OSError as error:
+            if self._is_write_incomplete:
+                raise httpx.ConnectError(NOT_SENT_MESSAGE) from error
+            raise httpx.ReadError(str(error)) from error
         if not data and self._is_write_incomplete:
-            raise httpcore.ConnectError(NOT_SENT_MESSAGE)
+            raise httpx.ConnectError(NOT_SENT_MESSAGE)
         return data
 
     def _read_until_deadline(self, max_bytes: int, timeout: float | None) -> bytes:
         while True:
             try:
                 # The deadline is read anew each time, since extend_deadline may have moved it.
-                return self._stream.read(max_bytes, self._remaining_or_raise(timeout, httpcore.ReadTimeout))
-            except httpcore.ReadTimeout:
-                if not self._backend.extend_deadline():
-                    raise
+                self._sock.settimeout(self._remaining_or_raise(timeout, httpx.ReadTimeout))
+                return self._sock.recv(max_bytes)
+            except (TimeoutError, httpx.ReadTimeout) as error:
+                if not self._network.extend_deadline():
+                    raise httpx.ReadTimeout("too late") from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         view = memoryview(buffer)
         try:
-            # httpcore applies the timeout to each send anew, so one large body could take many times as long. Chunks
-            # allow to look at the deadline in between.
-            for start in range(0, len(view), self._WRITE_CHUNK_BYTES):
-                left = self._remaining_or_raise(timeout, httpcore.WriteTimeout)
-                self._stream.write(bytes(view[start : start + self._WRITE_CHUNK_BYTES]), left)
-        except httpcore.WriteError:
+            # The timeout is one of a whole `sendall`, so chunks allow to look at both limits in between.
+            for start in range(0, len(view), _WRITE_CHUNK_BYTES):
+                self._sock.settimeout(self._remaining_or_raise(timeout, httpx.WriteTimeout))
+                self._sock.sendall(view[start : start + _WRITE_CHUNK_BYTES])
+        except TimeoutError as error:
+            raise httpx.WriteTimeout("too late") from error
+        except OSError as error:
             self._is_write_incomplete = True  # what was not taken whole was not executed
-            raise
+            raise httpx.WriteError(str(error)) from error
 
     def close(self) -> None:
-        self._stream.close()
+        self._sock.close()
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = self._remaining_or_raise(timeout, httpcore.ConnectTimeout)
-        return _SyncStream(self._backend, self._stream.start_tls(ssl_context, server_hostname, left))
+    def start_tls(self, tls: ssl.SSLContext, host: str, timeout: float | None) -> SyncStream:
+        try:
+            self._sock.settimeout(self._remaining_or_raise(timeout, httpx.ConnectTimeout))
+            return SyncStream(self._network, tls.wrap_socket(self._sock, server_hostname=host))
+        except TimeoutError as error:
+            self._sock.close()
+            raise httpx.ConnectTimeout("no TLS handshake in time") from error
+        except CONNECT_ERRORS as error:  # ssl.SSLError is an OSError
+            self._sock.close()
+            raise httpx.ConnectError(str(error)) from error
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+    def is_readable(self) -> bool:
+        """Return whether something came, or the end: an idle connection that is readable was closed by the service."""
+        return is_readable(self._sock)
 
     def _remaining_or_raise(self, timeout: float | None, late: type[Exception]) -> float | None:
-        left = self._backend.remaining(timeout)
+        left = self._network.remaining(timeout)
         if left is not None and left <= 0:
             raise late("too late")
         return left

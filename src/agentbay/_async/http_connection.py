@@ -1,0 +1,117 @@
+"""One HTTP/1.1 connection: a socket, and h11, which writes requests and reads answers."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import h11
+import httpx
+
+from .._socket_backend import AsyncNetwork, AsyncStream
+
+_KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections
+_MAX_HEAD_BYTES = 100 << 10
+_READ_BYTES = 64 << 10
+
+
+class AsyncHttpConnection:
+    """A connection to one host, for one request at a time.
+
+    Args:
+        network: Opens its socket, and bounds every wait.
+        host: The host.
+        port: Its port.
+        tls: How to encrypt, or None for plain HTTP.
+    """
+
+    def __init__(self, network: AsyncNetwork, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self.network = network
+        self._host, self._port, self._tls = host, port, tls
+        self._stream: AsyncStream | None = None
+        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._expires_at = 0.0
+
+    async def send(self, request: httpx.Request, target: bytes) -> h11.Response:
+        """Send a request and return the head of its answer.
+
+        Raises:
+            httpx.RequestError: A connect error of any kind means that nothing was executed.
+        """
+        timeouts = request.extensions["timeout"]
+        if self._stream is None:
+            self._stream = await self._connect(timeouts.get("connect"))
+        try:
+            await self._write(self._stream, request, target, timeouts.get("write"))
+        except httpx.WriteError:
+            pass  # a service may refuse a large request while it is being sent, and says why before it hangs up
+        while True:
+            event = await self._receive(timeouts.get("read"))
+            if isinstance(event, h11.Response):
+                return event
+            if not isinstance(event, h11.InformationalResponse):
+                raise httpx.RemoteProtocolError("The service speaks another protocol than HTTP/1.1.")
+
+    async def _connect(self, timeout: float | None) -> AsyncStream:
+        stream = await self.network.connect(self._host, self._port, timeout)
+        if self._tls is None:
+            return stream
+        self._tls.set_alpn_protocols(["http/1.1"])
+        return await stream.start_tls(self._tls, self._host, timeout)
+
+    async def _write(self, stream: AsyncStream, request: httpx.Request, target: bytes, timeout: float | None) -> None:
+        try:
+            data = self._encode(h11.Request(method=request.method, target=target, headers=request.headers.raw))
+            async for part in request.stream:  # type: ignore[union-attr]  # it has both flavours
+                # The head goes with the first part: one packet and one system call for the usual request.
+                await stream.write(data + self._encode(h11.Data(data=part)), timeout)
+                data = b""
+            await stream.write(data + self._encode(h11.EndOfMessage()), timeout)
+        except h11.LocalProtocolError as error:
+            raise httpx.LocalProtocolError(str(error)) from error
+
+    def _encode(self, event: Any) -> bytes:
+        return self._protocol.send(event) or b""
+
+    async def _receive(self, timeout: float | None) -> Any:
+        """Return the next event of the answer."""
+        assert self._stream is not None
+        try:
+            while (event := self._protocol.next_event()) is h11.NEED_DATA:
+                data = await self._stream.read(_READ_BYTES, timeout)
+                if not data and self._protocol.their_state is h11.SEND_RESPONSE:
+                    raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+                self._protocol.receive_data(data)
+        except h11.RemoteProtocolError as error:
+            raise httpx.RemoteProtocolError(str(error)) from error
+        return event
+
+    async def read_body(self, timeout: float | None) -> AsyncIterator[bytes]:
+        """Yield the body of the answer as it comes."""
+        while isinstance(event := await self._receive(timeout), h11.Data):
+            yield bytes(event.data)
+
+    def finish(self) -> bool:
+        """Get ready for the next request.
+
+        Returns:
+            False if there can be none: an answer that was not read to its end would be taken for the next one.
+        """
+        protocol = self._protocol
+        if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:
+            return False
+        protocol.start_next_cycle()
+        self._expires_at = time.monotonic() + _KEEPALIVE_SECONDS
+        return True
+
+    def is_usable(self) -> bool:
+        """Return whether a finished connection is young, and was not closed by the service."""
+        is_old = time.monotonic() > self._expires_at
+        return self._stream is not None and not is_old and not self._stream.is_readable()
+
+    async def aclose(self) -> None:
+        """Close the socket, whatever is under way."""
+        if self._stream is not None:
+            await self._stream.aclose()
