@@ -126,7 +126,7 @@ async def _serve(
                 _print_ready_line(address)
                 # On a terminal, a person reads the login URL, and no log file keeps it.
                 if sys.stderr.isatty() and address.port and parent_pipe is None:
-                    _print_error(f"Its page, by this link once: {dashboard.make_login_url()}")
+                    _print_error(f"Its page, by this link once: {dashboard().make_login_url()}")
                     _print_error(f"For another link: agentbay local login --endpoint {address}")
                 gc.freeze()  # what is loaded by now lasts: later collections need not look at it
                 gc.enable()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 from agentbay._wire.converter import structure
 from agentbay._wire.form import read_fields
@@ -18,7 +20,6 @@ from agentbay.local.agent.model import Model, missing_package_message
 from agentbay.local.agent.session_agent import ModelSettings
 from agentbay.local.agent.task import TaskLimits
 from agentbay.local.contexts.service import ContextService
-from agentbay.local.dashboard.routes import Dashboard
 from agentbay.local.handlers.catalogue import tool_catalogue
 from agentbay.local.handlers.registry import build_registry
 from agentbay.local.http import envelope
@@ -35,6 +36,9 @@ from agentbay.local.sessions.table import SessionTable
 from agentbay.local.skills import SkillError, SkillFolder
 from agentbay.local.state_dir import StateDirectory
 
+if TYPE_CHECKING:
+    from agentbay.local.dashboard.routes import Dashboard
+
 _LAST_UPLOADS_SECONDS = 5.0  # for the last uploads of sessions after a second signal
 
 
@@ -47,8 +51,8 @@ async def running_service(
     key: str,
     skip_drain: asyncio.Event,
     end_now: asyncio.Event,
-) -> AsyncIterator[tuple[Dashboard, asyncio.Task[None]]]:
-    """Serve at an address, and yield the dashboard and the task of the server.
+) -> AsyncIterator[tuple[Callable[[], Dashboard], asyncio.Task[None]]]:
+    """Serve at an address, and yield how to get the dashboard, and the task of the server.
 
     At the end, new calls are refused, calls under way may finish within `options.drain` seconds or until `skip_drain`,
     and then all sessions are ended with their last uploads, for which `end_now` leaves a few seconds.
@@ -65,7 +69,13 @@ async def running_service(
     contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
     runtime = Runtime(sessions, contexts, networks, address, options.link_url == "on", skill_folder)
     origin_check = OriginCheck(key, address)
-    dashboard = Dashboard(runtime, origin_check)
+
+    @cache
+    def dashboard() -> Dashboard:
+        from agentbay.local.dashboard.routes import Dashboard  # with its first request, since few runtimes need it
+
+        return Dashboard(runtime, origin_check)
+
     application = Application(runtime, build_registry(), origin_check, dashboard)
     server = WebServer(application, options)
     # The leftovers are moved away now, which is quick. Removing large trees is not, and goes on in a thread.

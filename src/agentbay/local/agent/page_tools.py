@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentbay.local.agent.toolbox import Schema, StepFailed, image_part, string, text_part, tool, whole_number
-from agentbay.local.browser.devtools import DevToolsError
+from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.browser.page import KEY_NAMES, BrowserPages, PageContent, Tab
 
 _MAX_TEXT_CHARACTERS = 12_000  # of a page, in each step

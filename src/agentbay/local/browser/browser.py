@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 from agentbay.local.browser.arguments import PROFILE_DIRECTORY, browser_arguments
-from agentbay.local.browser.devtools import DevToolsError
 from agentbay.local.browser.engines import INSTALL_HINT, MOUNT_POINT, BrowserEngine, find_engine
+from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.browser.recorder import BrowserRecorder
 from agentbay.local.sandbox.service.manager import BindMount, Completed, FileOperationFailed, Sandbox, SandboxError
 from agentbay.local.sandbox.service.mounting import MountFailed, mount_into_running

@@ -14,16 +14,13 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.sandbox.service.manager import Sandbox
 
 _MAX_MESSAGE_BYTES = 64 << 20  # a screenshot of a long page, as base64
 _CALL_TIMEOUT_SECONDS = 30.0
 
 EventFunction = Callable[[str, dict[str, Any], str], None]
-
-
-class DevToolsError(Exception):
-    """The browser refused a command, or does not answer."""
 
 
 class DevTools:

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agentbay.local.browser.devtools import DevTools, DevToolsError
+from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.sandbox.service.manager import Sandbox
+
+if TYPE_CHECKING:
+    from agentbay.local.browser.devtools import DevTools
 
 _WORLD = "agentbay"  # its variables are not those of the page, which so cannot change what the script does
 _LOAD_SECONDS = 30.0
@@ -89,6 +92,8 @@ class BrowserPages:
         Raises:
             DevToolsError: The browser does not answer, or has no such page.
         """
+        from agentbay.local.browser.devtools import DevTools  # its library takes as long to import as a start
+
         pages = cls()
         pages._devtools = await DevTools.open(sandbox, port, path, pages._on_event)
         try:

@@ -7,11 +7,14 @@ import json
 import logging
 import time
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agentbay.local.browser.devtools import DevTools, DevToolsError
+from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox, SandboxError, SandboxGone
 from agentbay.local.sandbox.shared.file_protocol import MakeDirectory, WriteFile
+
+if TYPE_CHECKING:
+    from agentbay.local.browser.devtools import DevTools
 
 RECORD_DIRECTORY = "/home/wuying/record"  # where the cloud keeps it, too
 _MAX_BYTES = 1 << 29
@@ -41,6 +44,8 @@ class BrowserRecorder:
             DevToolsError: The browser does not answer.
             SandboxError: The files cannot be written.
         """
+        from agentbay.local.browser.devtools import DevTools  # its library takes as long to import as a start
+
         recorder = cls(sandbox)
         await sandbox.run_file_operation(MakeDirectory(RECORD_DIRECTORY))
         player = files("agentbay.local.browser").joinpath("player.html").read_bytes()

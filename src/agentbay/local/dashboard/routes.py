@@ -69,11 +69,6 @@ class Dashboard:
         """Return a URL that logs a browser in once, within `TICKET_LIFETIME_SECONDS`."""
         return f"{self._runtime.address.http_url}{LOGIN_PATH}#{self._tickets.make()}"
 
-    @staticmethod
-    def handles(request: Request) -> bool:
-        """Return whether a request is for the dashboard."""
-        return (request.path == "/" and request.method == "GET") or f"{request.path}/".startswith(_BASE_PATH + "/")
-
     async def serve(self, request: Request, receive: Receive) -> Response:
         """Answer a request.
 

@@ -24,7 +24,7 @@ from agentbay.local.agent.page_tools import PageTools
 from agentbay.local.agent.session_agent import RunningTask
 from agentbay.local.agent.task import Task, TaskFailed
 from agentbay.local.agent.toolbox import Schema, StepFailed, string, whole_number
-from agentbay.local.browser.devtools import DevToolsError
+from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.handlers.browser import open_pages
 from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import error_result, refusal_result, text_result

@@ -9,7 +9,7 @@ from typing import Any
 from agentbay._wire.tools import ToolReply
 from agentbay.local.agent.session_agent import RunningTask, TooManyTasks
 from agentbay.local.agent.task import TaskFailed
-from agentbay.local.browser.devtools import DevToolsError
+from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.handlers.results import error_result, refusal_result, text_result
 from agentbay.local.sessions.session import Session
 

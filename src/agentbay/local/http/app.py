@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
@@ -49,20 +49,24 @@ _WEBSOCKET_PATH = re.compile(r"/ws/([^/]+)")
 class DashboardRoutes(Protocol):
     """The part of the URL space that the dashboard answers."""
 
-    def handles(self, request: Request) -> bool:
-        """Return whether a request is for the dashboard."""
-        ...
-
     async def serve(self, request: Request, receive: Receive) -> Response:
         """Answer a request for the dashboard."""
         ...
+
+
+def _is_for_dashboard(request: Request) -> bool:
+    return (request.path == "/" and request.method == "GET") or f"{request.path}/".startswith("/view/")
 
 
 class Application:
     """Answers the requests and WebSockets of one runtime."""
 
     def __init__(
-        self, runtime: Runtime, registry: HandlerRegistry, origin_check: OriginCheck, dashboard: DashboardRoutes
+        self,
+        runtime: Runtime,
+        registry: HandlerRegistry,
+        origin_check: OriginCheck,
+        dashboard: Callable[[], DashboardRoutes],
     ) -> None:
         self._runtime, self._registry = runtime, registry
         self._origin_check, self._dashboard = origin_check, dashboard
@@ -148,8 +152,8 @@ class Application:
         self._check(request)
         if request.path == "/healthz":
             return json_response({"status": "ok", **self._runtime.health_info()})
-        if self._dashboard.handles(request):
-            return await self._dashboard.serve(request, receive)
+        if _is_for_dashboard(request):
+            return await self._dashboard().serve(request, receive)
         if request.path.startswith(presigned_files.PATH_PREFIX):
             return await presigned_files.serve_presigned_file(self._runtime.context_service, request, receive)
         if request.method != "POST":

@@ -1,0 +1,7 @@
+"""Errors of the browser."""
+
+from __future__ import annotations
+
+
+class DevToolsError(Exception):
+    """The browser refused a command, or does not answer."""
