@@ -82,6 +82,7 @@ NAMES = {
     "AsyncClient": "Client",
     "AsyncHTTPTransport": "HTTPTransport",
     "aclose": "close",
+    "aclosing": "closing",
     "aiter_bytes": "iter_bytes",
     "aiter_lines": "iter_lines",
     "aiter_raw": "iter_raw",

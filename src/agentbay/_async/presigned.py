@@ -26,6 +26,7 @@ from ..models.transfer import ByteProgressCallback as ByteProgressCallback
 if TYPE_CHECKING:
     import httpx
 
+    from .connection_pool import AsyncPoolResponse
     from .transport import AsyncTransport
 
 _ERROR_BODY_BYTES = 4096  # how much of an error's body is read
@@ -165,7 +166,7 @@ async def _follow_redirects(
     url: str,
     fine: tuple[int, ...],
     content: AsyncFileChunks | None = None,
-) -> AsyncIterator[httpx.Response]:
+) -> AsyncIterator[AsyncPoolResponse | httpx.Response]:
     """Send a request, follow redirects, and yield the unread response.
 
     A status that is not in `fine` raises.
@@ -189,7 +190,7 @@ async def _follow_redirects(
     raise ReplyError(f"The storage redirected the {outgoing.label} too often.", action=outgoing.label)
 
 
-async def _read_error_body(response: httpx.Response) -> bytes:
+async def _read_error_body(response: AsyncPoolResponse | httpx.Response) -> bytes:
     found = b""
     async for part in response.aiter_raw():
         found += part

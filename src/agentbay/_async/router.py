@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-import urllib.request
 from functools import cache, partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-import httpx
+import certifi
 
 from ..errors import ConfigurationError
 from .connection_pool import AsyncConnectionPool, is_local_socket
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_CONNECTIONS = 100
 MAX_LONG_CALLS = 400  # under way at once, such as commands
 
 
 class AsyncTransportRouter:
-    """Chooses between the connection pool and a proxy for each URL."""
+    """Has the connection pool, and the transports of proxies."""
 
-    def __init__(self, verify: bool | str | ssl.SSLContext, proxy: str | None, socket: str) -> None:
+    def __init__(self, verify: bool | str | ssl.SSLContext, socket: str) -> None:
         self._ssl_context = partial(ssl_context, verify)
-        self._proxy, self._socket = proxy, socket
-        self._pool = AsyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, MAX_LONG_CALLS, socket)
+        self.pool = AsyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, MAX_LONG_CALLS, socket)
         self._proxy_transports: dict[str, httpx.AsyncHTTPTransport] = {}
 
-    def route(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
-        """Return the httpx transport for a URL."""
-        # Chosen anew for each request, since NO_PROXY may except some hosts and the environment can change.
-        proxy = choose_proxy(self._proxy, self._socket, url)
-        if proxy is None:
-            return self._pool
+    def through(self, proxy: str) -> httpx.AsyncHTTPTransport:
+        """Return the httpx transport of a proxy.
+
+        Raises:
+            ConfigurationError: It cannot be used.
+        """
         if proxy not in self._proxy_transports:
             self._proxy_transports[proxy] = self._make_proxy_transport(proxy)
         return self._proxy_transports[proxy]
 
     def _make_proxy_transport(self, proxy: str) -> httpx.AsyncHTTPTransport:
+        import httpx
+
         most = MAX_CONNECTIONS + MAX_LONG_CALLS
         limits = httpx.Limits(max_connections=most, max_keepalive_connections=MAX_CONNECTIONS)
         try:
@@ -49,7 +55,7 @@ class AsyncTransportRouter:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        await self.pool.aclose()
         for transport in self._proxy_transports.values():
             await transport.aclose()
 
@@ -65,8 +71,14 @@ def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
     """
     if isinstance(verify, ssl.SSLContext):
         return verify
-    if isinstance(verify, bool):
-        return httpx.create_ssl_context(verify=verify)
+    if verify is False:
+        unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        return unverified
+    if verify is True:
+        # As httpx and OpenSSL do: the environment goes before the authorities of certifi.
+        file, directory = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        return ssl.create_default_context(cafile=file or (None if directory else certifi.where()), capath=directory)
     try:
         return ssl.create_default_context(cafile=verify)
     except OSError as error:
@@ -75,9 +87,19 @@ def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
         ) from error
 
 
-def choose_proxy(proxy: str | None, socket: str, url: httpx.URL) -> str | None:
-    """Return the proxy for a URL, as given or from the environment."""
-    return None if socket and is_local_socket(url) else proxy or environment_proxy(url.scheme, url.host)
+def choose_proxy(proxy: str | None, socket: str, url: str) -> str | None:
+    """Return the proxy for a URL, as given or from the environment.
+
+    It is chosen anew for each request, since NO_PROXY may except some hosts and the environment can change.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # which the connection pool tells
+        return None
+    return (
+        None if socket and is_local_socket(parts.scheme, host, port) else proxy or environment_proxy(parts.scheme, host)
+    )
 
 
 def environment_proxy(scheme: str, host: str) -> str | None:
@@ -87,6 +109,8 @@ def environment_proxy(scheme: str, host: str) -> str | None:
     """
     if host in ("localhost", "127.0.0.1", "::1"):
         return None
+    import urllib.request  # takes long to import
+
     proxies = urllib.request.getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
     return proxy if proxy and not urllib.request.proxy_bypass(host) else None

@@ -1,4 +1,4 @@
-"""Sends requests and reads replies over httpx.
+"""Sends requests and reads replies.
 
 Decisions that need no I/O are made in `_transport`.
 """
@@ -10,12 +10,11 @@ import logging
 import ssl
 import time
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakSet
-
-import httpx
 
 from .._arguments import refusal
 from .._concurrency import (
@@ -24,8 +23,8 @@ from .._concurrency import (
     async_check_event_loop,
     async_run_blocking,
     async_sleep,
-    async_with_timeout,
 )
+from .._transport.connection_errors import CONNECTION_ERRORS, NothingSent, Unreadable, WaitTimedOut
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
 from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
 from .._transport.request import HttpRequest, make_direct_request, make_rpc_request
@@ -47,10 +46,12 @@ from ..errors import (
     ReplyError,
     SessionNotFoundError,
 )
-from .connection_pool import AsyncConnectionPool, is_local_socket
+from .connection_pool import AsyncPoolResponse, is_local_socket
 from .router import AsyncTransportRouter, choose_proxy, environment_proxy, ssl_context
 
 if TYPE_CHECKING:
+    import httpx
+
     from .._runtime_launcher import RuntimeLauncher
     from .._websocket import WebSocketEndpoint
     from .ws_client import AsyncWsClient
@@ -59,14 +60,6 @@ DataT = TypeVar("DataT")
 R = TypeVar("R")
 _HINT_TIMEOUT_SECONDS = 2.0  # for the question why a session cannot be used
 _logger = logging.getLogger("agentbay")
-# These prove that the service got nothing, so even an action that is not idempotent may be sent again.
-_NOT_SENT_ERRORS = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
 
 
 class AsyncTransport:
@@ -84,9 +77,12 @@ class AsyncTransport:
         proxy: str | None,
         verify: bool | str | ssl.SSLContext,
     ) -> None:
-        kind = httpx.AsyncClient
-        if http_client is not None and not isinstance(http_client, kind):
-            raise refusal("http_client", f"an httpx.{kind.__name__}", http_client)
+        if http_client is not None:
+            import httpx
+
+            kind = httpx.AsyncClient
+            if not isinstance(http_client, kind):
+                raise refusal("http_client", f"an httpx.{kind.__name__}", http_client)
         self.settings = settings
         self._launcher = launcher
         self.max_retries = max_retries
@@ -213,7 +209,7 @@ class AsyncTransport:
     @asynccontextmanager
     async def send_presigned(
         self, outgoing: HttpRequest, content: AsyncIterable[bytes] | None, deadline: Deadline, idle: float
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[AsyncPoolResponse | httpx.Response]:
         """Send a streamed request and yield the unread response.
 
         It is never repeated, and redirects are not followed.
@@ -223,22 +219,22 @@ class AsyncTransport:
         """
         await self._ensure_ready()
         wait = min(deadline.remaining_or_raise(outgoing.label), idle)
-        extensions = {
-            "target": outgoing.target,  # apart from the URL, which logs may show
-            "deadline": deadline.at,
-            "timeout": {"pool": wait, "connect": wait, "read": wait, "write": wait},
-        }
+        limits: dict[str, float | None] = {"pool": wait, "connect": wait, "read": wait, "write": wait}
         try:
-            request = httpx.Request(
-                outgoing.method, outgoing.url, headers=outgoing.headers, content=content, extensions=extensions
-            )
-            response = await self._send_unread(request)
-            try:
-                yield response
-            finally:
-                await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)) and deadline.remaining() > 0:
+            sender = await self._httpx_sender(outgoing.url)
+            if sender is None:
+                pool = (await self._routers.get()).pool
+                response = await pool.send(outgoing, limits, deadline.at, content)
+                async with aclosing(response):
+                    yield response
+            else:
+                from .httpx_sender import send_unread, translated_errors
+
+                with translated_errors():
+                    async with aclosing(await send_unread(sender, outgoing, content, limits)) as unread:
+                        yield unread
+        except CONNECTION_ERRORS as error:
+            if isinstance(error, WaitTimedOut) and deadline.remaining() > 0:
                 message = f"The {outgoing.label} stood still for {wait:g} s."
                 raise DeadlineExceeded(message, action=outgoing.label) from error
             _raise_mapped(error, outgoing, deadline, self._proxy_for)
@@ -247,14 +243,14 @@ class AsyncTransport:
         """Return the proxy on the way to a URL, if known."""
         if self._http_client is not None:  # its own settings decide
             return None
-        return choose_proxy(self._proxy, self.settings.socket_path, httpx.URL(url))
+        return choose_proxy(self._proxy, self.settings.socket_path, url)
 
-    async def _send_unread(self, request: httpx.Request) -> httpx.Response:
+    async def _httpx_sender(self, url: str) -> httpx.AsyncClient | httpx.AsyncBaseTransport | None:
+        """Return what sends requests to a URL, or None if that is the connection pool."""
         if self._http_client is not None:
-            # A presigned URL carries its own signature: credentials set on the user's client must not leak to the
-            # storage. A redirect is left to the caller, who refuses a downgrade from TLS and rewinds the body.
-            return await self._http_client.send(request, stream=True, auth=None, follow_redirects=False)
-        return await (await self._routers.get()).route(request.url).handle_async_request(request)
+            return self._http_client
+        proxy = self._proxy_for(url)
+        return None if proxy is None else (await self._routers.get()).through(proxy)
 
     async def retry(self, attempt: AsyncCallable[R], deadline: Deadline) -> R:
         """Repeat an idempotent attempt with exponential backoff.
@@ -277,10 +273,10 @@ class AsyncTransport:
         from .._websocket import WebSocketEndpoint
 
         await self._ensure_ready()
-        address = httpx.URL(url)
-        secure = address.scheme == "wss"
-        path = self.settings.socket_path if is_local_socket(address) else ""
-        proxy = self._proxy or environment_proxy("https" if secure else "http", address.host)
+        address = urlsplit(url)
+        secure, host = address.scheme == "wss", address.hostname or ""
+        path = self.settings.socket_path if is_local_socket(address.scheme, host, address.port) else ""
+        proxy = self._proxy or environment_proxy("https" if secure else "http", host)
         # Only the runtime's own address goes through its unix socket. A URL of another host must reach that host.
         return WebSocketEndpoint(url, token, ssl_context(self._verify) if secure else None, proxy, path)
 
@@ -297,11 +293,15 @@ class AsyncTransport:
             NotSupportedError: This client sends everything by an asynchronous `http_client`.
         """
         http_client: object = self._http_client  # of which flavour it is, is not known to type checkers
-        if http_client is not None and not isinstance(http_client, httpx.Client):
-            raise NotSupportedError(
-                "watch_directory() works in a thread of its own, where the http_client of this client cannot be used.",
-                hint="Use watch() instead.",
-            )
+        if http_client is not None:
+            import httpx
+
+            if not isinstance(http_client, httpx.Client):
+                raise NotSupportedError(
+                    "watch_directory() works in a thread of its own, where the http_client of this client cannot be "
+                    "used.",
+                    hint="Use watch() instead.",
+                )
         bay._set_up(self.settings, None, self.max_retries, http_client, self._proxy, self._verify, False)
 
     async def aclose(self) -> None:
@@ -353,91 +353,81 @@ class AsyncTransport:
         timeouts: Timeouts,
         extend: AsyncCallable[float] | None,
     ) -> HttpAnswer:
-        left = deadline.remaining_or_raise(outgoing.label)
-        extensions = {
-            "deadline": deadline.at,
-            "extend": extend,
-            "timeout": {
-                "pool": left,
-                "connect": min(left, timeouts.connect or left),
-                "read": min(left, timeouts.read or left),
-                "write": left,
-            },
+        left, began = deadline.remaining_or_raise(outgoing.label), time.monotonic()
+        limits = {
+            "pool": left,
+            "connect": min(left, timeouts.connect or left),
+            "read": min(left, timeouts.read or left),
+            "write": left,
         }
-        body, began = httpx.ByteStream(outgoing.body), time.monotonic()
         try:
-            request = httpx.Request("POST", outgoing.url, headers=outgoing.headers, stream=body, extensions=extensions)
-            response, content = await self._send_within_deadline(request, outgoing.target, deadline)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
+            sender = await self._httpx_sender(outgoing.url)
+            if sender is None:
+                answer = await self._send_by_pool(outgoing, limits, deadline, extend)
+            else:
+                from .httpx_sender import send_by_httpx
+
+                answer = await send_by_httpx(sender, outgoing, limits, deadline)
+        except CONNECTION_ERRORS as error:
             _raise_mapped(error, outgoing, deadline, self._proxy_for)
-        _logger.debug("%s: HTTP %d in %.1f ms", outgoing.label, response.status_code, (time.monotonic() - began) * 1000)
-        return HttpAnswer(response.status_code, response.headers, content, outgoing.label)
+        _logger.debug("%s: HTTP %d in %.1f ms", outgoing.label, answer.status, (time.monotonic() - began) * 1000)
+        return answer
 
-    async def _send_within_deadline(
-        self, request: httpx.Request, target: bytes, deadline: Deadline
-    ) -> tuple[httpx.Response, bytes]:
-        route = None if self._http_client is not None else (await self._routers.get()).route(request.url)
-        # httpcore's own transports limit each wait, not the whole call, so a peer that sends one byte now and then
-        # could keep a call open for ever. For them the deadline is enforced from outside, as far as the flavour can.
-        if isinstance(route, AsyncConnectionPool):  # it keeps to the deadline by itself
-            request.extensions["target"] = target
-            return await self._send_and_read(route, request, deadline)
-        if route is None and b"Authorization=" in target:
-            request.extensions["target"] = target  # httpx logs URLs, and no key may be in a log
-        else:
-            request.url = request.url.copy_with(raw_path=target)
-        return await async_with_timeout(deadline.remaining(), lambda: self._send_and_read(route, request, deadline))
-
-    async def _send_and_read(
-        self, route: httpx.AsyncBaseTransport | None, request: httpx.Request, deadline: Deadline
-    ) -> tuple[httpx.Response, bytes]:
-        if route is not None:
-            response = await route.handle_async_request(request)
-        else:
-            assert self._http_client is not None
-            response = await self._http_client.send(request, stream=True, follow_redirects=False)
+    async def _send_by_pool(
+        self,
+        outgoing: HttpRequest,
+        limits: Mapping[str, float | None],
+        deadline: Deadline,
+        extend: AsyncCallable[float] | None,
+    ) -> HttpAnswer:
+        pool = (await self._routers.get()).pool
+        response = await pool.send(outgoing, limits, deadline.at, extend=extend)
         parts = []
         try:
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():
                 parts.append(part)
                 # In the synchronous flavour nothing can cancel a call that keeps receiving data, so the loop checks by
                 # itself.
                 if deadline.remaining() <= 0:
-                    raise httpx.ReadTimeout("too late", request=request)
+                    raise WaitTimedOut("too late")
         finally:
             await response.aclose()
-        return response, b"".join(parts)
+        answer = HttpAnswer(response.status_code, response.headers, b"".join(parts), outgoing.label)
+        if "content-encoding" in response.headers:  # which nobody asked for
+            from .httpx_sender import decode_content
+
+            return decode_content(answer)
+        return answer
 
     def _make_router(self) -> AsyncTransportRouter:
-        return AsyncTransportRouter(self._verify, self._proxy, self.settings.socket_path)
+        return AsyncTransportRouter(self._verify, self.settings.socket_path)
 
 
 def _raise_mapped(
     error: Exception, outgoing: HttpRequest, deadline: Deadline, proxy_for: Callable[[str], str | None]
 ) -> NoReturn:
-    """Raise this package's error for an error of httpx's.
-
-    Only this function knows httpx's exceptions.
-    """
+    """Raise this package's error for what happened to a connection."""
     what = outgoing.label
-    if isinstance(error, httpx.InvalidURL):
-        host = "the endpoint"
-    else:
-        proxy = proxy_for(outgoing.url)
-        through = f" through the proxy {redact_url(proxy)}" if proxy else ""
-        host = f"{httpx.URL(outgoing.url).netloc.decode()}{through}"
-    # The order of these tests matters: ConnectTimeout and PoolTimeout are timeouts too, but nothing was sent, so the
-    # call may be repeated.
-    if isinstance(error, (*_NOT_SENT_ERRORS, httpx.InvalidURL)):
+    proxy = proxy_for(outgoing.url)
+    through = f" through the proxy {redact_url(proxy)}" if proxy else ""
+    host = f"{_host_of(outgoing.url)}{through}"
+    if isinstance(error, NothingSent):  # so the call may be repeated
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what
         ) from error
-    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+    if isinstance(error, WaitTimedOut):
         late = deadline.exceeded_error(f"{what} at {host}")
         late.action, late.hint = what, "It may have been executed all the same."
         raise late from error
-    if isinstance(error, (httpx.DecodingError, httpx.LocalProtocolError, httpx.StreamError)):
+    if isinstance(error, Unreadable):
         raise ReplyError(f"The answer of {host} to {what} cannot be read: {error}.", action=what) from error
     raise ConnectionLost(
         f"{what}: the connection to {host} was lost: {error}.", hint="It may have been executed.", action=what
     ) from error
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return "the endpoint"

@@ -8,8 +8,7 @@ import ssl
 import time
 from typing import Any, cast
 
-import httpx
-
+from .._transport.connection_errors import Disconnected, NothingSent, WaitTimedOut, WriteInterrupted
 from .deadline import CONNECT_ERRORS, NOT_SENT_MESSAGE, DeadlineNetwork, is_readable
 
 _HIGH_WATER_BYTES = 1 << 20  # back pressure: reading pauses when so many bytes are unread
@@ -29,16 +28,16 @@ class AsyncNetwork(DeadlineNetwork):
                     lambda: AsyncStream(self), host, port, **_happy_eyeballs_options(loop, host)
                 )
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(f"no connection to {self.socket_path or f'{host}:{port}'} in time") from error
+            raise NothingSent(f"no connection to {self.socket_path or f'{host}:{port}'} in time") from error
         except CONNECT_ERRORS as error:
-            raise httpx.ConnectError(str(error)) from error
+            raise NothingSent(str(error)) from error
         return stream
 
     async def _connect_unix(self, loop: asyncio.AbstractEventLoop) -> AsyncStream:
         try:
             _, stream = await loop.create_unix_connection(lambda: AsyncStream(self), self.socket_path)
         except OSError as error:
-            raise httpx.ConnectError(f"{self.socket_path}: {error.strerror}") from error
+            raise NothingSent(f"{self.socket_path}: {error.strerror}") from error
         return stream
 
     async def extend_deadline(self) -> bool:
@@ -111,23 +110,23 @@ class AsyncStream(asyncio.Protocol):
         while True:
             try:
                 return await self._read_once(max_bytes, timeout)
-            except httpx.ReadTimeout:
+            except WaitTimedOut:
                 if not await self._network.extend_deadline():
                     raise
 
     async def _read_once(self, max_bytes: int, timeout: float | None) -> bytes:
         if self._network.remaining(timeout) == 0:  # steady data would never make it wait, and so never end it
-            raise httpx.ReadTimeout("too late")
+            raise WaitTimedOut("too late")
         if not self._buffer and not self._is_eof:
             self._read_waiter = asyncio.get_running_loop().create_future()
             try:
-                await _wait_with_timeout(self._read_waiter, self._network.remaining(timeout), httpx.ReadTimeout)
+                await _wait_with_timeout(self._read_waiter, self._network.remaining(timeout), WaitTimedOut)
             finally:
                 self._read_waiter = None
         if not self._buffer and self._is_write_incomplete:
-            raise httpx.ConnectError(NOT_SENT_MESSAGE)
+            raise NothingSent(NOT_SENT_MESSAGE)
         if not self._buffer and self._error is not None:
-            raise httpx.ReadError(str(self._error)) from self._error
+            raise Disconnected(str(self._error)) from self._error
         data = bytes(self._buffer[:max_bytes])
         del self._buffer[:max_bytes]
         # Resume at half the limit (hysteresis), so that reading does not stop and start with every block.
@@ -144,9 +143,9 @@ class AsyncStream(asyncio.Protocol):
             self._transport.write(buffer)
         if self._transport.is_closing():  # before the write, or by it
             self._is_write_incomplete = True
-            raise httpx.WriteError(NOT_SENT_MESSAGE)
+            raise WriteInterrupted(NOT_SENT_MESSAGE)
         if self._drain_waiter is not None:
-            await _wait_with_timeout(self._drain_waiter, self._network.remaining(timeout), httpx.WriteTimeout)
+            await _wait_with_timeout(self._drain_waiter, self._network.remaining(timeout), WaitTimedOut)
 
     async def aclose(self) -> None:
         self._transport.abort()
@@ -160,10 +159,10 @@ class AsyncStream(asyncio.Protocol):
                 transport = await loop.start_tls(self._transport, secured, tls, server_hostname=host)
         except TimeoutError as error:
             self._transport.abort()
-            raise httpx.ConnectTimeout("no TLS handshake in time") from error
+            raise NothingSent("no TLS handshake in time") from error
         except CONNECT_ERRORS as error:  # ssl.SSLError is an OSError
             self._transport.abort()
-            raise httpx.ConnectError(str(error)) from error
+            raise NothingSent(str(error)) from error
         assert transport is not None
         # loop.start_tls does not call it for the new protocol.
         secured.connection_made(transport)

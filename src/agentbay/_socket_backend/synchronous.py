@@ -8,8 +8,7 @@ import ssl
 import time
 from typing import Any
 
-import httpx
-
+from .._transport.connection_errors import Disconnected, NothingSent, WaitTimedOut, WriteInterrupted
 from .deadline import CONNECT_ERRORS, NOT_SENT_MESSAGE, DeadlineNetwork, is_readable
 
 _WRITE_CHUNK_BYTES = 1 << 16
@@ -28,14 +27,14 @@ class SyncNetwork(DeadlineNetwork):
         for family, address in _resolve_addresses(host, port):
             try:
                 return self._open(family, address, f"{host}:{port}", until)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            except NothingSent as error:
                 failure = error
-        raise failure or httpx.ConnectError(f"{host} has no address")
+        raise failure or NothingSent(f"{host} has no address")
 
     def _open(self, family: int, address: Any, name: str, until: float) -> SyncStream:
         left = self.remaining(until - time.monotonic())
         if left is not None and left <= 0:
-            raise httpx.ConnectTimeout(f"no connection to {name} in time")
+            raise NothingSent(f"no connection to {name} in time")
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             if family != socket.AF_UNIX:
@@ -45,10 +44,10 @@ class SyncNetwork(DeadlineNetwork):
             sock.connect(address)
         except TimeoutError as error:
             sock.close()
-            raise httpx.ConnectTimeout(f"no connection to {name} in time") from error
+            raise NothingSent(f"no connection to {name} in time") from error
         except OSError as error:
             sock.close()
-            raise httpx.ConnectError(f"{name}: {error}" if self.socket_path else str(error)) from error
+            raise NothingSent(f"{name}: {error}" if self.socket_path else str(error)) from error
         return SyncStream(self, sock)
 
     def extend_deadline(self) -> bool:
@@ -62,7 +61,7 @@ def _resolve_addresses(host: str, port: int) -> list[tuple[int, Any]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except CONNECT_ERRORS as error:
-        raise httpx.ConnectError(str(error)) from error
+        raise NothingSent(str(error)) from error
     # dict.fromkeys keeps the order of preference that getaddrinfo gives.
     return list(dict.fromkeys((family, address) for family, *_, address in found))
 
@@ -79,48 +78,48 @@ class SyncStream:
             data = self._read_until_deadline(max_bytes, timeout)
         except OSError as error:
             if self._is_write_incomplete:
-                raise httpx.ConnectError(NOT_SENT_MESSAGE) from error
-            raise httpx.ReadError(str(error)) from error
+                raise NothingSent(NOT_SENT_MESSAGE) from error
+            raise Disconnected(str(error)) from error
         if not data and self._is_write_incomplete:
-            raise httpx.ConnectError(NOT_SENT_MESSAGE)
+            raise NothingSent(NOT_SENT_MESSAGE)
         return data
 
     def _read_until_deadline(self, max_bytes: int, timeout: float | None) -> bytes:
         while True:
             try:
                 # The deadline is read anew each time, since extend_deadline may have moved it.
-                self._sock.settimeout(self._remaining_or_raise(timeout, httpx.ReadTimeout))
+                self._sock.settimeout(self._remaining_or_raise(timeout, WaitTimedOut))
                 return self._sock.recv(max_bytes)
-            except (TimeoutError, httpx.ReadTimeout) as error:
+            except (TimeoutError, WaitTimedOut) as error:
                 if not self._network.extend_deadline():
-                    raise httpx.ReadTimeout("too late") from error
+                    raise WaitTimedOut("too late") from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         view = memoryview(buffer)
         try:
             # The timeout is one of a whole `sendall`, so chunks allow to look at both limits in between.
             for start in range(0, len(view), _WRITE_CHUNK_BYTES):
-                self._sock.settimeout(self._remaining_or_raise(timeout, httpx.WriteTimeout))
+                self._sock.settimeout(self._remaining_or_raise(timeout, WaitTimedOut))
                 self._sock.sendall(view[start : start + _WRITE_CHUNK_BYTES])
         except TimeoutError as error:
-            raise httpx.WriteTimeout("too late") from error
+            raise WaitTimedOut("too late") from error
         except OSError as error:
             self._is_write_incomplete = True  # what was not taken whole was not executed
-            raise httpx.WriteError(str(error)) from error
+            raise WriteInterrupted(str(error)) from error
 
     def close(self) -> None:
         self._sock.close()
 
     def start_tls(self, tls: ssl.SSLContext, host: str, timeout: float | None) -> SyncStream:
         try:
-            self._sock.settimeout(self._remaining_or_raise(timeout, httpx.ConnectTimeout))
+            self._sock.settimeout(self._remaining_or_raise(timeout, NothingSent))
             return SyncStream(self._network, tls.wrap_socket(self._sock, server_hostname=host))
         except TimeoutError as error:
             self._sock.close()
-            raise httpx.ConnectTimeout("no TLS handshake in time") from error
+            raise NothingSent("no TLS handshake in time") from error
         except CONNECT_ERRORS as error:  # ssl.SSLError is an OSError
             self._sock.close()
-            raise httpx.ConnectError(str(error)) from error
+            raise NothingSent(str(error)) from error
 
     def is_readable(self) -> bool:
         """Return whether something came, or the end: an idle connection that is readable was closed by the service."""

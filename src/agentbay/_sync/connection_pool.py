@@ -7,22 +7,24 @@ which costs more than the request itself once a few dozen are under way. Here on
 
 from __future__ import annotations
 
-import math
 import ssl
-from collections.abc import Iterator, Callable
+from collections.abc import Iterable, Iterator, Callable, Mapping
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
-import httpx
+import h11
 
-from .._concurrency import SyncSemaphore
+from .._concurrency import SyncCallable, SyncSemaphore
 from .._socket_backend import SyncNetwork
+from .._transport.connection_errors import NothingSent
+from .._transport.request import HttpRequest
 from .http_connection import SyncHttpConnection
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 Origin: TypeAlias = tuple[str, str, int]  # scheme, host, port
 
 
-class SyncConnectionPool(httpx.BaseTransport):
+class SyncConnectionPool:
     """Keep-alive connections to any number of hosts, some in use at once.
 
     Args:
@@ -31,9 +33,6 @@ class SyncConnectionPool(httpx.BaseTransport):
         long_limit: How many more, of those that may take as long as a command does. They have slots of their own, so
             that a short call never waits for the end of a command.
         socket: A unix socket, by which the address `http://localhost` is reached; "" for none.
-
-    The request's extensions may hold `deadline`, the moment on the monotonic clock at which every wait for it ends, and
-    `extend`, which is asked for a later one when a wait for the answer has reached it. A call with it is a long one.
     """
 
     def __init__(
@@ -46,31 +45,49 @@ class SyncConnectionPool(httpx.BaseTransport):
         self._idle: dict[Origin, list[SyncHttpConnection]] = {}
         self._closed = False
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request over an idle connection or a new one."""
+    def send(
+        self,
+        outgoing: HttpRequest,
+        limits: Mapping[str, float | None],
+        deadline_at: float,
+        content: Iterable[bytes] | None = None,
+        extend: SyncCallable[float] | None = None,
+    ) -> SyncPoolResponse:
+        """Send a request over an idle connection or a new one, and return its unread answer.
+
+        Args:
+            outgoing: The request.
+            limits: Seconds that a wait may take, for `pool`, `connect`, `read` and `write`.
+            deadline_at: The moment on the monotonic clock at which every wait ends.
+            content: The request's body, if that is streamed.
+            extend: Asked for a later deadline when a wait for the answer has reached it. A call with it is a long one.
+
+        Raises:
+            NothingSent: It may be sent again.
+            WaitTimedOut: A limit was reached.
+            Disconnected: The connection broke.
+            Unreadable: The request cannot be written.
+        """
+        origin, kept = _read_origin(outgoing.url), None
         # The semaphore bounds the connections in use. Every path below must give the slot back by `checkin`, exactly
         # once.
-        origin, kept = _read_origin(request.url), None
-        is_long = request.extensions.get("extend") is not None
+        is_long = extend is not None
         slots = self._slots[is_long]
-        if not slots.acquire(request.extensions["timeout"].get("pool")):
-            raise httpx.PoolTimeout(f"all {self._limits[is_long]} connections were in use", request=request)
+        if not slots.acquire(limits["pool"]):
+            raise NothingSent(f"all {self._limits[is_long]} connections were in use")
         try:
-            kept = self._checkout(origin, is_local_socket(request.url))
+            kept = self._checkout(origin)
             # A pooled connection still has the limits of its last request.
-            kept.network.deadline_at = request.extensions.get("deadline", math.inf)
-            kept.network.extend = request.extensions.get("extend")
-            head = kept.send(request, request.extensions.get("target", request.url.raw_path))
+            kept.network.deadline_at, kept.network.extend = deadline_at, extend
+            head = kept.send(outgoing, content, limits)
         # Also a cancellation leaves a half-written request or a half-read answer behind, so the connection cannot be
         # reused.
         except BaseException:
             self.checkin(origin, kept, slots, reuse=False)
             raise
-        body = SyncResponseBody(self, origin, kept, slots, request.extensions["timeout"].get("read"))
-        reason = {"reason_phrase": head.reason, "http_version": b"HTTP/" + head.http_version}
-        return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=body, extensions=reason)
+        return SyncPoolResponse(self, origin, kept, slots, head, limits["read"])
 
-    def _checkout(self, origin: Origin, is_local: bool) -> SyncHttpConnection:
+    def _checkout(self, origin: Origin) -> SyncHttpConnection:
         while (kept := self._pop_idle(origin)) is not None:
             # The server may have closed an idle connection. Sending on it would fail in a way that looks like a lost
             # answer, which only idempotent calls may repeat.
@@ -78,7 +95,7 @@ class SyncConnectionPool(httpx.BaseTransport):
                 return kept
             kept.close()
         scheme, host, port = origin
-        network = SyncNetwork(self._socket if is_local else "")
+        network = SyncNetwork(self._socket if is_local_socket(scheme, host, port) else "")
         return SyncHttpConnection(network, host, port, self._ssl_context() if scheme == "https" else None)
 
     def _pop_idle(self, origin: Origin) -> SyncHttpConnection | None:
@@ -116,8 +133,11 @@ class SyncConnectionPool(httpx.BaseTransport):
                 kept.close()
 
 
-class SyncResponseBody(httpx.SyncByteStream):
-    """The body of a response, which returns its connection when closed."""
+class SyncPoolResponse:
+    """An answer whose body is still to be read, which returns its connection when closed.
+
+    It has the names of httpx's response, which takes its place where the pool is not used.
+    """
 
     def __init__(
         self,
@@ -125,15 +145,29 @@ class SyncResponseBody(httpx.SyncByteStream):
         origin: Origin,
         kept: SyncHttpConnection,
         slots: SyncSemaphore,
+        head: h11.Response,
         timeout: float | None,
     ) -> None:
+        self.status_code = head.status_code
+        self.headers = _join_headers(head)
         self._pool, self._origin, self._slots, self._timeout = pool, origin, slots, timeout
         self._connection: SyncHttpConnection | None = kept
 
-    def __iter__(self) -> Iterator[bytes]:
-        if self._connection is not None:
-            for part in self._connection.read_body(self._timeout):
-                yield part
+    def iter_raw(self, chunk_size: int = 0) -> Iterator[bytes]:
+        """Yield the body as it comes, or in blocks of `chunk_size` bytes and a rest."""
+        assert self._connection is not None
+        gathered: list[bytes] = []
+        size = 0
+        for part in self._connection.read_body(self._timeout):
+            gathered.append(part)
+            size += len(part)
+            if size >= chunk_size:
+                data = b"".join(gathered)
+                end = size - size % chunk_size if chunk_size else size
+                yield data[:end]
+                gathered, size = [data[end:]], size - end
+        if size:
+            yield b"".join(gathered)
 
     def close(self) -> None:
         """Return the connection to the pool.
@@ -146,13 +180,26 @@ class SyncResponseBody(httpx.SyncByteStream):
             self._pool.checkin(self._origin, kept, self._slots, reuse=True)
 
 
-def _read_origin(url: httpx.URL) -> Origin:
-    # httpx would refuse these itself, but this transport is also called without an httpx client.
-    if url.scheme not in _DEFAULT_PORTS or not url.raw_host or (url.port or 0) >= 1 << 16:
-        raise httpx.UnsupportedProtocol("the address is not http:// or https://, a host and perhaps a port")
-    return url.scheme, url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme]
+def _join_headers(head: h11.Response) -> dict[str, str]:
+    """Return the headers by names in lower case, with those of one name in one text."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in head.headers:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
-def is_local_socket(url: httpx.URL) -> bool:
-    """Return whether the URL is that of a runtime behind a unix socket."""
-    return url.scheme in ("http", "ws") and url.host == "localhost" and url.port is None
+def _read_origin(url: str) -> Origin:
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    except ValueError as error:
+        raise NothingSent(f"it is not an address: {error}") from error
+    if scheme not in _DEFAULT_PORTS or not host:
+        raise NothingSent("the address is not http:// or https://, a host and perhaps a port")
+    return scheme, host, port
+
+
+def is_local_socket(scheme: str, host: str, port: int | None) -> bool:
+    """Return whether an address is that of a runtime behind a unix socket."""
+    return scheme in ("http", "ws") and host == "localhost" and port in (None, _DEFAULT_PORTS["http"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import h11
-import httpx
 
 from .._socket_backend import SyncNetwork, SyncStream
+from .._transport.connection_errors import Disconnected, Unreadable, WriteInterrupted
+from .._transport.request import HttpRequest
 
 _KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections
 _MAX_HEAD_BYTES = 100 << 10
@@ -35,25 +36,34 @@ class SyncHttpConnection:
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._expires_at = 0.0
 
-    def send(self, request: httpx.Request, target: bytes) -> h11.Response:
+    def send(
+        self, outgoing: HttpRequest, content: Iterable[bytes] | None, limits: Mapping[str, float | None]
+    ) -> h11.Response:
         """Send a request and return the head of its answer.
 
+        Args:
+            outgoing: The request.
+            content: Its body, if that is not the request's own.
+            limits: Seconds that a wait may take, for `connect`, `read` and `write`.
+
         Raises:
-            httpx.RequestError: A connect error of any kind means that nothing was executed.
+            NothingSent: It may be sent again.
+            WaitTimedOut: A limit was reached.
+            Disconnected: The connection broke.
+            Unreadable: The request cannot be written.
         """
-        timeouts = request.extensions["timeout"]
         if self._stream is None:
-            self._stream = self._connect(timeouts.get("connect"))
+            self._stream = self._connect(limits["connect"])
         try:
-            self._write(self._stream, request, target, timeouts.get("write"))
-        except httpx.WriteError:
+            self._write(self._stream, outgoing, content, limits["write"])
+        except WriteInterrupted:
             pass  # a service may refuse a large request while it is being sent, and says why before it hangs up
         while True:
-            event = self._receive(timeouts.get("read"))
+            event = self._receive(limits["read"])
             if isinstance(event, h11.Response):
                 return event
             if not isinstance(event, h11.InformationalResponse):
-                raise httpx.RemoteProtocolError("The service speaks another protocol than HTTP/1.1.")
+                raise Disconnected("The service speaks another protocol than HTTP/1.1.")
 
     def _connect(self, timeout: float | None) -> SyncStream:
         stream = self.network.connect(self._host, self._port, timeout)
@@ -62,16 +72,22 @@ class SyncHttpConnection:
         self._tls.set_alpn_protocols(["http/1.1"])
         return stream.start_tls(self._tls, self._host, timeout)
 
-    def _write(self, stream: SyncStream, request: httpx.Request, target: bytes, timeout: float | None) -> None:
+    def _write(
+        self, stream: SyncStream, outgoing: HttpRequest, content: Iterable[bytes] | None, timeout: float | None
+    ) -> None:
         try:
-            data = self._encode(h11.Request(method=request.method, target=target, headers=request.headers.raw))
-            for part in request.stream:  # type: ignore[union-attr]  # it has both flavours
-                # The head goes with the first part: one packet and one system call for the usual request.
-                stream.write(data + self._encode(h11.Data(data=part)), timeout)
+            data = self._encode(h11.Request(method=outgoing.method, target=outgoing.target, headers=outgoing.headers))
+            if content is None:
+                # In one packet and one system call with the head.
+                data += self._encode(h11.Data(data=outgoing.body))
+            else:
+                stream.write(data, timeout)
                 data = b""
+                for part in content:
+                    stream.write(self._encode(h11.Data(data=part)), timeout)
             stream.write(data + self._encode(h11.EndOfMessage()), timeout)
         except h11.LocalProtocolError as error:
-            raise httpx.LocalProtocolError(str(error)) from error
+            raise Unreadable(str(error)) from error
 
     def _encode(self, event: Any) -> bytes:
         return self._protocol.send(event) or b""
@@ -83,10 +99,10 @@ class SyncHttpConnection:
             while (event := self._protocol.next_event()) is h11.NEED_DATA:
                 data = self._stream.read(_READ_BYTES, timeout)
                 if not data and self._protocol.their_state is h11.SEND_RESPONSE:
-                    raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+                    raise Disconnected("Server disconnected without sending a response.")
                 self._protocol.receive_data(data)
         except h11.RemoteProtocolError as error:
-            raise httpx.RemoteProtocolError(str(error)) from error
+            raise Disconnected(str(error)) from error
         return event
 
     def read_body(self, timeout: float | None) -> Iterator[bytes]:

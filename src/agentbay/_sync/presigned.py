@@ -27,6 +27,7 @@ from ..models.transfer import ByteProgressCallback as ByteProgressCallback
 if TYPE_CHECKING:
     import httpx
 
+    from .connection_pool import SyncPoolResponse
     from .transport import SyncTransport
 
 _ERROR_BODY_BYTES = 4096  # how much of an error's body is read
@@ -166,7 +167,7 @@ def _follow_redirects(
     url: str,
     fine: tuple[int, ...],
     content: SyncFileChunks | None = None,
-) -> Iterator[httpx.Response]:
+) -> Iterator[SyncPoolResponse | httpx.Response]:
     """Send a request, follow redirects, and yield the unread response.
 
     A status that is not in `fine` raises.
@@ -188,7 +189,7 @@ def _follow_redirects(
     raise ReplyError(f"The storage redirected the {outgoing.label} too often.", action=outgoing.label)
 
 
-def _read_error_body(response: httpx.Response) -> bytes:
+def _read_error_body(response: SyncPoolResponse | httpx.Response) -> bytes:
     found = b""
     for part in response.iter_raw():
         found += part
