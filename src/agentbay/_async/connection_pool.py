@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from typing import TypeAlias
-from urllib.parse import urlsplit
 
 import h11
 
 from .._concurrency import AsyncCallable, AsyncSemaphore
 from .._socket_backend import AsyncNetwork
+from .._transport.addresses import Address, read_address
 from .._transport.connection_errors import NothingSent
 from .._transport.request import HttpRequest
 from .http_connection import AsyncHttpConnection
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-Origin: TypeAlias = tuple[str, str, int]  # scheme, host, port
 
 
 class AsyncConnectionPool:
@@ -41,7 +39,7 @@ class AsyncConnectionPool:
         self._socket = socket
         self._limits = {False: limit, True: long_limit}
         self._slots = {is_long: AsyncSemaphore(count) for is_long, count in self._limits.items()}
-        self._idle: dict[Origin, list[AsyncHttpConnection]] = {}
+        self._idle: dict[Address, list[AsyncHttpConnection]] = {}
         self._closed = False
 
     async def send(
@@ -86,18 +84,18 @@ class AsyncConnectionPool:
             raise
         return AsyncPoolResponse(self, origin, kept, slots, head, limits["read"])
 
-    async def _checkout(self, origin: Origin) -> AsyncHttpConnection:
+    async def _checkout(self, origin: Address) -> AsyncHttpConnection:
         while (kept := self._pop_idle(origin)) is not None:
             # The server may have closed an idle connection. Sending on it would fail in a way that looks like a lost
             # answer, which only idempotent calls may repeat.
             if kept.is_usable():
                 return kept
             await kept.aclose()
-        scheme, host, port = origin
-        network = AsyncNetwork(self._socket if is_local_socket(scheme, host, port) else "")
-        return AsyncHttpConnection(network, host, port, self._ssl_context() if scheme == "https" else None)
+        network = AsyncNetwork(self._socket if origin.is_local_socket else "")
+        tls = self._ssl_context() if origin.scheme == "https" else None
+        return AsyncHttpConnection(network, origin.host, origin.port or _DEFAULT_PORTS[origin.scheme], tls)
 
-    def _pop_idle(self, origin: Origin) -> AsyncHttpConnection | None:
+    def _pop_idle(self, origin: Address) -> AsyncHttpConnection | None:
         try:
             # `pop` is atomic, so two threads never get the same connection and no lock is needed. The newest one comes
             # first, so that superfluous ones grow old and expire.
@@ -106,7 +104,7 @@ class AsyncConnectionPool:
             return None
 
     async def checkin(
-        self, origin: Origin, kept: AsyncHttpConnection | None, slots: AsyncSemaphore, *, reuse: bool
+        self, origin: Address, kept: AsyncHttpConnection | None, slots: AsyncSemaphore, *, reuse: bool
     ) -> None:
         """Keep a connection for the next request, or close it.
 
@@ -143,7 +141,7 @@ class AsyncPoolResponse:
     def __init__(
         self,
         pool: AsyncConnectionPool,
-        origin: Origin,
+        origin: Address,
         kept: AsyncHttpConnection,
         slots: AsyncSemaphore,
         head: h11.Response,
@@ -190,17 +188,8 @@ def _join_headers(head: h11.Response) -> dict[str, str]:
     return found
 
 
-def _read_origin(url: str) -> Origin:
-    try:
-        parts = urlsplit(url)
-        scheme, host, port = parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-    except ValueError as error:
-        raise NothingSent(f"it is not an address: {error}") from error
-    if scheme not in _DEFAULT_PORTS or not host:
+def _read_origin(url: str) -> Address:
+    address = read_address(url)
+    if address.scheme not in _DEFAULT_PORTS or not address.host:
         raise NothingSent("the address is not http:// or https://, a host and perhaps a port")
-    return scheme, host, port
-
-
-def is_local_socket(scheme: str, host: str, port: int | None) -> bool:
-    """Return whether an address is that of a runtime behind a unix socket."""
-    return scheme in ("http", "ws") and host == "localhost" and port in (None, _DEFAULT_PORTS["http"])
+    return address

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Iterator, Callable, Mapping
-from typing import TypeAlias
-from urllib.parse import urlsplit
 
 import h11
 
 from .._concurrency import SyncCallable, SyncSemaphore
 from .._socket_backend import SyncNetwork
+from .._transport.addresses import Address, read_address
 from .._transport.connection_errors import NothingSent
 from .._transport.request import HttpRequest
 from .http_connection import SyncHttpConnection
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-Origin: TypeAlias = tuple[str, str, int]  # scheme, host, port
 
 
 class SyncConnectionPool:
@@ -42,7 +40,7 @@ class SyncConnectionPool:
         self._socket = socket
         self._limits = {False: limit, True: long_limit}
         self._slots = {is_long: SyncSemaphore(count) for is_long, count in self._limits.items()}
-        self._idle: dict[Origin, list[SyncHttpConnection]] = {}
+        self._idle: dict[Address, list[SyncHttpConnection]] = {}
         self._closed = False
 
     def send(
@@ -87,18 +85,18 @@ class SyncConnectionPool:
             raise
         return SyncPoolResponse(self, origin, kept, slots, head, limits["read"])
 
-    def _checkout(self, origin: Origin) -> SyncHttpConnection:
+    def _checkout(self, origin: Address) -> SyncHttpConnection:
         while (kept := self._pop_idle(origin)) is not None:
             # The server may have closed an idle connection. Sending on it would fail in a way that looks like a lost
             # answer, which only idempotent calls may repeat.
             if kept.is_usable():
                 return kept
             kept.close()
-        scheme, host, port = origin
-        network = SyncNetwork(self._socket if is_local_socket(scheme, host, port) else "")
-        return SyncHttpConnection(network, host, port, self._ssl_context() if scheme == "https" else None)
+        network = SyncNetwork(self._socket if origin.is_local_socket else "")
+        tls = self._ssl_context() if origin.scheme == "https" else None
+        return SyncHttpConnection(network, origin.host, origin.port or _DEFAULT_PORTS[origin.scheme], tls)
 
-    def _pop_idle(self, origin: Origin) -> SyncHttpConnection | None:
+    def _pop_idle(self, origin: Address) -> SyncHttpConnection | None:
         try:
             # `pop` is atomic, so two threads never get the same connection and no lock is needed. The newest one comes
             # first, so that superfluous ones grow old and expire.
@@ -106,7 +104,7 @@ class SyncConnectionPool:
         except LookupError:  # none, or another thread took it (a race)
             return None
 
-    def checkin(self, origin: Origin, kept: SyncHttpConnection | None, slots: SyncSemaphore, *, reuse: bool) -> None:
+    def checkin(self, origin: Address, kept: SyncHttpConnection | None, slots: SyncSemaphore, *, reuse: bool) -> None:
         """Keep a connection for the next request, or close it.
 
         Its slot is given back.
@@ -142,7 +140,7 @@ class SyncPoolResponse:
     def __init__(
         self,
         pool: SyncConnectionPool,
-        origin: Origin,
+        origin: Address,
         kept: SyncHttpConnection,
         slots: SyncSemaphore,
         head: h11.Response,
@@ -189,17 +187,8 @@ def _join_headers(head: h11.Response) -> dict[str, str]:
     return found
 
 
-def _read_origin(url: str) -> Origin:
-    try:
-        parts = urlsplit(url)
-        scheme, host, port = parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-    except ValueError as error:
-        raise NothingSent(f"it is not an address: {error}") from error
-    if scheme not in _DEFAULT_PORTS or not host:
+def _read_origin(url: str) -> Address:
+    address = read_address(url)
+    if address.scheme not in _DEFAULT_PORTS or not address.host:
         raise NothingSent("the address is not http:// or https://, a host and perhaps a port")
-    return scheme, host, port
-
-
-def is_local_socket(scheme: str, host: str, port: int | None) -> bool:
-    """Return whether an address is that of a runtime behind a unix socket."""
-    return scheme in ("http", "ws") and host == "localhost" and port in (None, _DEFAULT_PORTS["http"])
+    return address
