@@ -50,7 +50,7 @@ class AsyncConnectionPool:
         content: AsyncIterable[bytes] | None = None,
         extend: AsyncCallable[float] | None = None,
     ) -> AsyncPoolResponse:
-        """Send a request over an idle connection or a new one, and return its unread answer.
+        """Send a request, and return its unread answer.
 
         Args:
             outgoing: The request.
@@ -133,7 +133,7 @@ class AsyncConnectionPool:
 
 
 class AsyncPoolResponse:
-    """An answer whose body is still to be read, which returns its connection when closed.
+    """An unread answer, which returns its connection when closed.
 
     It has the names of httpx's response, which takes its place where the pool is not used.
     """
@@ -153,7 +153,7 @@ class AsyncPoolResponse:
         self._connection: AsyncHttpConnection | None = kept
 
     async def aiter_raw(self, chunk_size: int = 0) -> AsyncIterator[bytes]:
-        """Yield the body as it comes, or in blocks of `chunk_size` bytes and a rest."""
+        """Yield the body as it comes, or in blocks of `chunk_size` bytes."""
         assert self._connection is not None
         gathered: list[bytes] = []
         size = 0
@@ -180,7 +180,10 @@ class AsyncPoolResponse:
 
 
 def _join_headers(head: h11.Response) -> dict[str, str]:
-    """Return the headers by names in lower case, with those of one name in one text."""
+    """Return the headers by name in lower case.
+
+    Those of one name are joined.
+    """
     found: dict[str, str] = {}
     for raw_name, raw_value in head.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")

@@ -1,4 +1,4 @@
-"""Sends requests by httpx: with a client that the user gave, or through a proxy."""
+"""Sends requests by httpx, with a user's client or through a proxy."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from .._arguments import refusal
@@ -24,6 +23,7 @@ from .._concurrency import (
     async_run_blocking,
     async_sleep,
 )
+from .._transport.addresses import read_address
 from .._transport.connection_errors import CONNECTION_ERRORS, NothingSent, Unreadable, WaitTimedOut
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
 from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
@@ -46,7 +46,7 @@ from ..errors import (
     ReplyError,
     SessionNotFoundError,
 )
-from .connection_pool import AsyncPoolResponse, is_local_socket
+from .connection_pool import AsyncPoolResponse
 from .router import AsyncTransportRouter, choose_proxy, environment_proxy, ssl_context
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class AsyncTransport:
         return choose_proxy(self._proxy, self.settings.socket_path, url)
 
     async def _httpx_sender(self, url: str) -> httpx.AsyncClient | httpx.AsyncBaseTransport | None:
-        """Return what sends requests to a URL, or None if that is the connection pool."""
+        """Return what sends requests to a URL, None for the connection pool."""
         if self._http_client is not None:
             return self._http_client
         proxy = self._proxy_for(url)
@@ -273,10 +273,10 @@ class AsyncTransport:
         from .._websocket import WebSocketEndpoint
 
         await self._ensure_ready()
-        address = urlsplit(url)
-        secure, host = address.scheme == "wss", address.hostname or ""
-        path = self.settings.socket_path if is_local_socket(address.scheme, host, address.port) else ""
-        proxy = self._proxy or environment_proxy("https" if secure else "http", host)
+        address = read_address(url)
+        secure = address.scheme == "wss"
+        path = self.settings.socket_path if address.is_local_socket else ""
+        proxy = self._proxy or environment_proxy("https" if secure else "http", address.host)
         # Only the runtime's own address goes through its unix socket. A URL of another host must reach that host.
         return WebSocketEndpoint(url, token, ssl_context(self._verify) if secure else None, proxy, path)
 
@@ -410,7 +410,9 @@ def _raise_mapped(
     what = outgoing.label
     proxy = proxy_for(outgoing.url)
     through = f" through the proxy {redact_url(proxy)}" if proxy else ""
-    host = f"{_host_of(outgoing.url)}{through}"
+    address = read_address(outgoing.url)
+    port = f":{address.port}" if address.port else ""
+    host = f"{address.host or 'the endpoint'}{port}{through}"
     if isinstance(error, NothingSent):  # so the call may be repeated
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what
@@ -424,10 +426,3 @@ def _raise_mapped(
     raise ConnectionLost(
         f"{what}: the connection to {host} was lost: {error}.", hint="It may have been executed.", action=what
     ) from error
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).netloc.rpartition("@")[2]
-    except ValueError:
-        return "the endpoint"

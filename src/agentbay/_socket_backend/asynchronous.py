@@ -169,7 +169,10 @@ class AsyncStream(asyncio.Protocol):
         return secured
 
     def is_readable(self) -> bool:
-        """Return whether something came, or the end: an idle connection that is readable was closed by the service."""
+        """Return whether something came, or the end.
+
+        An idle connection that is readable was closed by the service.
+        """
         return self._is_eof or bool(self._buffer) or is_readable(self._transport.get_extra_info("socket"))
 
 

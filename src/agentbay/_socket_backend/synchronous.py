@@ -122,7 +122,10 @@ class SyncStream:
             raise NothingSent(str(error)) from error
 
     def is_readable(self) -> bool:
-        """Return whether something came, or the end: an idle connection that is readable was closed by the service."""
+        """Return whether something came, or the end.
+
+        An idle connection that is readable was closed by the service.
+        """
         return is_readable(self._sock)
 
     def _remaining_or_raise(self, timeout: float | None, late: type[Exception]) -> float | None:

@@ -7,12 +7,12 @@ import os
 import ssl
 from functools import cache, partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import certifi
 
+from .._transport.addresses import read_address
 from ..errors import ConfigurationError
-from .connection_pool import SyncConnectionPool, is_local_socket
+from .connection_pool import SyncConnectionPool
 
 if TYPE_CHECKING:
     import httpx
@@ -93,14 +93,10 @@ def choose_proxy(proxy: str | None, socket: str, url: str) -> str | None:
 
     It is chosen anew for each request, since NO_PROXY may except some hosts and the environment can change.
     """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:  # which the connection pool tells
+    address = read_address(url)
+    if socket and address.is_local_socket:
         return None
-    return (
-        None if socket and is_local_socket(parts.scheme, host, port) else proxy or environment_proxy(parts.scheme, host)
-    )
+    return proxy or environment_proxy(address.scheme, address.host)
 
 
 def environment_proxy(scheme: str, host: str) -> str | None:

@@ -7,7 +7,10 @@ from urllib.parse import urlsplit
 
 
 class Address(NamedTuple):
-    """Where a URL leads; all is empty for a text that is no URL."""
+    """Where a URL leads.
+
+    All is empty for a text that is no URL.
+    """
 
     scheme: str
     host: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class NothingSent(Exception):
-    """There is no connection, so the service got nothing and a call may be sent again."""
+    """There is no connection, so a call may be sent again."""
 
 
 class WaitTimedOut(Exception):
