@@ -52,7 +52,7 @@ async def running_service(
     skip_drain: asyncio.Event,
     end_now: asyncio.Event,
 ) -> AsyncIterator[tuple[Callable[[], Dashboard], asyncio.Task[None]]]:
-    """Serve at an address, and yield how to get the dashboard, and the task of the server.
+    """Serve at an address, and yield the dashboard's maker and the server's task.
 
     At the end, new calls are refused, calls under way may finish within `options.drain` seconds or until `skip_drain`,
     and then all sessions are ended with their last uploads, for which `end_now` leaves a few seconds.
