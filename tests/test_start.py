@@ -56,7 +56,7 @@ with agentbay.AgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
 """
     with Service(FOUND) as service:
         found = run(program, service.url)
-    assert len(found["ours"]) <= 54
+    assert len(found["ours"]) <= 58
     assert len(found["made"]) <= 12, found["made"]
     assert not {"anyio", "asyncio", "httpcore", "httpx", "pathspec", "subprocess", "websockets"} & set(found["modules"])
 
@@ -75,7 +75,7 @@ asyncio.run(main())
 """
     with Service(FOUND) as service:
         found = run(program, service.url)
-    assert len(found["ours"]) <= 54
+    assert len(found["ours"]) <= 58
     assert len(found["made"]) <= 12, found["made"]
     unused = {"agentbay._sync", "agentbay._concurrency.synchronous", "anyio", "httpcore", "httpx", "websockets"}
     assert not unused & set(found["modules"])
