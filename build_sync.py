@@ -48,6 +48,7 @@ NAMES = {
     "AsyncFileSystem": "FileSystem",
     "AsyncFileTransfer": "FileTransfer",
     "AsyncGit": "Git",
+    "AsyncImages": "Images",
     "AsyncMobile": "Mobile",
     "AsyncMobileAgent": "MobileAgent",
     "AsyncMobileSimulateService": "MobileSimulateService",

@@ -25,6 +25,7 @@ from agentbay._wire.params import make_create_session
 from agentbay._wire.registry import ACTIONS, TOOLS
 from agentbay._wire.schema import Action, Tool
 from agentbay.config import Settings
+from tests.golden_images import IMAGE_DATA, IMAGE_REQUESTS
 from tests.golden_processes import PROCESS_TOOL_CALLS
 from tests.golden_ui import UI_DATA, UI_REQUESTS, UI_TOOL_CALLS
 from tests.official_program import MOBILE, PARAMS
@@ -69,6 +70,7 @@ OPTIONS_CREATION = CreateSessionParams(
 NESTED = {"b": [1, None, True], "a": "é 😀", "c": {"d": 1.5}}
 REQUESTS: dict[str, dict[str, Action[Any]]] = {
     **UI_REQUESTS,
+    **IMAGE_REQUESTS,
     "CreateMcpSession": {
         "documented": make_create_session(DOCUMENTED_CREATION, "cn-hangzhou"),
         **{
@@ -186,6 +188,7 @@ MY_CONTEXT = store.ContextData(
 PRESIGNED = f"https://oss.example.invalid/contexts/{CONTEXT}/tmp/data/a.txt?sig=x"
 DATA: dict[str, Any] = {
     **UI_DATA,
+    **IMAGE_DATA,
     "GetContext": MY_CONTEXT,
     "ListContexts": [MY_CONTEXT],
     "GetContextFileUploadUrl": store.PresignedUrl(url=PRESIGNED, expire_time=3600),

@@ -34,6 +34,8 @@ GUIDES = {  # module -> guides, below docs/
     "errors": ["errors"],
     "file_transfer": ["files", "contexts"],
     "filesystem": ["files"],
+    "image": ["images"],
+    "images": ["images"],
     "oss": ["oss"],
     "params": ["sessions"],
     "process": ["commands"],

@@ -25,6 +25,7 @@ _EXPORTS_BY_MODULE = {
     "_async.filesystem": "AsyncFileSystem",
     "_async.fingerprint_generator": "AsyncBrowserFingerprintGenerator",
     "_async.git": "AsyncGit",
+    "_async.images": "AsyncImages",
     "_async.mobile": "AsyncMobile",
     "_async.mobile_simulate": "AsyncMobileSimulateService",
     "_async.oss": "AsyncOss",
@@ -50,6 +51,7 @@ _EXPORTS_BY_MODULE = {
     "_sync.filesystem": "FileSystem",
     "_sync.fingerprint_generator": "BrowserFingerprintGenerator",
     "_sync.git": "Git",
+    "_sync.images": "Images",
     "_sync.mobile": "Mobile",
     "_sync.mobile_simulate": "MobileSimulateService",
     "_sync.oss": "Oss",
@@ -111,6 +113,7 @@ _EXPORTS_BY_MODULE = {
         "GitBranchInfo GitBranchListResult GitCloneResult GitCommitResult GitDiffFile GitDiffResult GitFetchResult "
         "GitFileStatus GitInitResult GitLogEntry GitLogResult GitPushResult GitRefUpdate GitStatusResult"
     ),
+    "models.image": "ImageInfo",
     "models.key_codes": "KeyCode",
     "models.mobile": (
         "AdbUrlResult AppManagerRule ExtraConfigs MobileExtraConfig MobileSimulateConfig MobileSimulateMode "

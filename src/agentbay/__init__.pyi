@@ -17,6 +17,7 @@ from ._async.file_transfer import AsyncFileTransfer as AsyncFileTransfer
 from ._async.filesystem import AsyncFileSystem as AsyncFileSystem
 from ._async.fingerprint_generator import AsyncBrowserFingerprintGenerator as AsyncBrowserFingerprintGenerator
 from ._async.git import AsyncGit as AsyncGit
+from ._async.images import AsyncImages as AsyncImages
 from ._async.mobile import AsyncMobile as AsyncMobile
 from ._async.mobile_simulate import AsyncMobileSimulateService as AsyncMobileSimulateService
 from ._async.oss import AsyncOss as AsyncOss
@@ -44,6 +45,7 @@ from ._sync.file_transfer import FileTransfer as FileTransfer
 from ._sync.filesystem import FileSystem as FileSystem
 from ._sync.fingerprint_generator import BrowserFingerprintGenerator as BrowserFingerprintGenerator
 from ._sync.git import Git as Git
+from ._sync.images import Images as Images
 from ._sync.mobile import Mobile as Mobile
 from ._sync.mobile_simulate import MobileSimulateService as MobileSimulateService
 from ._sync.oss import Oss as Oss
@@ -240,6 +242,7 @@ from .models.git import (
     GitRefUpdate as GitRefUpdate,
     GitStatusResult as GitStatusResult,
 )
+from .models.image import ImageInfo as ImageInfo
 from .models.key_codes import KeyCode as KeyCode
 from .models.local_options import LocalOptions as LocalOptions
 from .models.mobile import (

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..models.local_options import LocalOptions
     from .beta import AsyncBeta, AsyncBetaNetwork, AsyncBetaSkills
     from .context import AsyncContextService
+    from .images import AsyncImages
     from .transport import AsyncTransport
 
 _CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
@@ -193,6 +194,13 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         from .context import AsyncContextService
 
         return AsyncContextService(self)
+
+    @cached_property
+    def images(self) -> AsyncImages:
+        """Images of a local runtime, which sessions run."""
+        from .images import AsyncImages
+
+        return AsyncImages(self)
 
     @cached_property
     def beta(self) -> AsyncBeta:

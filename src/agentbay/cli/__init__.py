@@ -24,6 +24,7 @@ Commands:
   run      Run a script in a fresh session, show its output, and fetch its files.
   session  Create, list, use and delete sessions.
   context  Manage contexts: named stores of files that outlive sessions.
+  image    Manage images, which sessions of a local runtime run.
   local    Run isolated sessions on this machine.
   mcp      Offer a session to programs that speak the Model Context Protocol (MCP).
   version  Print the version.

@@ -9,7 +9,7 @@ from typing import Any, cast
 import typer
 
 from agentbay._version import __version__
-from agentbay.cli import attach, command, context, local, mcp, run, session
+from agentbay.cli import attach, command, context, image, local, mcp, run, session
 from agentbay.cli.output import output
 from agentbay.cli.shared import JsonOption, format_examples, make_group
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError
@@ -48,6 +48,7 @@ app = make_group(_ABOUT, _EXAMPLES, name="agentbay", pretty_exceptions_enable=Fa
 app.add_typer(local.app, name="local")
 app.add_typer(session.app, name="session")
 app.add_typer(context.app, name="context")
+app.add_typer(image.app, name="image")
 command.add_to(session.app)
 attach.add_to(session.app)
 run.add_to(app)

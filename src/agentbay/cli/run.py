@@ -17,6 +17,7 @@ from agentbay.cli.output import output
 from agentbay.cli.shared import (
     EndpointOption,
     EnvOption,
+    ImageOption,
     JsonOption,
     TimeoutOption,
     WrapperCommand,
@@ -66,7 +67,7 @@ def run(
     ] = None,
     env: EnvOption = [],  # noqa: B006
     timeout: TimeoutOption = None,
-    image: Annotated[str, typer.Option(metavar="IMAGE", help="Image of the session.")] = "",
+    image: ImageOption = "",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the session, and print its id.")] = False,
     local: Annotated[
         bool, typer.Option("--local", help="Run it on this machine, in a private runtime, without a key.")

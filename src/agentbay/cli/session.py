@@ -11,6 +11,7 @@ from agentbay.cli.context import find_context
 from agentbay.cli.output import output
 from agentbay.cli.shared import (
     EndpointOption,
+    ImageOption,
     JsonOption,
     LabelOption,
     SessionArgument,
@@ -45,7 +46,7 @@ WaitOption = Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=1, 
 
 @app.command(epilog=format_examples("ID=$(agentbay session create --image code_latest --max-runtime 120)"))
 def create(
-    image: Annotated[str, typer.Option(metavar="IMAGE", help="Image to run; linux_latest by default.")] = "",
+    image: ImageOption = "",
     label: LabelOption = [],  # noqa: B006  # typer copies it
     idle: Annotated[
         int | None, typer.Option(metavar="MINUTES", min=1, help="End it after this time without activity.")

@@ -138,6 +138,21 @@ def complete_session(incomplete: str) -> list[str]:
     return [item["sessionId"] for item in listed if item["sessionId"].startswith(incomplete)]
 
 
+def complete_image(incomplete: str) -> list[str]:
+    """Return the names of images that start with a prefix, for shell completion.
+
+    Errors return no names, since a shell cannot show them.
+    """
+    from agentbay import AgentBay
+
+    try:
+        with AgentBay(timeout=_COMPLETION_TIMEOUT_SECONDS, max_retries=0) as bay:
+            names = [name for image in bay.images.list() for name in image.names]
+    except AgentBayError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 # ── Options ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -163,6 +178,10 @@ EndpointOption = Annotated[
 ]
 SessionArgument = Annotated[
     str, typer.Argument(metavar="SESSION", help="Id of the session.", autocompletion=complete_session)
+]
+ImageOption = Annotated[
+    str,
+    typer.Option(metavar="IMAGE", help="Image to run; linux_latest by default.", autocompletion=complete_image),
 ]
 LabelOption = Annotated[list[str], _option("--label", "-l", metavar="NAME=VALUE", about="Label; may be repeated.")]
 EnvOption = Annotated[

@@ -174,6 +174,15 @@ class Options:
     task_steps: Count = _option(50, "Steps of one task of the model.", "N")
     task_time: Annotated[float, parse_seconds] = _option(600.0, "Time of one task of the model.", "SECONDS", "600")
     task_tokens: Count = _option(500_000, "Tokens that one task of the model may read and write.", "N")
+    image_registry: str | None = _option(
+        None, "Registry of images whose names have no host, as HOST or HOST/PATH.", "HOST[/PATH]", "none"
+    )
+    image_mirror: str | None = _option(
+        None,
+        "Mirror that is asked for all images; the name of an image with its host is appended.",
+        "HOST[/PATH]",
+        "none",
+    )
     link_url: Literal["on", "off"] = _option("on", "Whether clients may call the tools of a session directly.")
     max_sessions: Count | None = _option(None, "Sessions at a time.", "N", "no limit")
     session_memory: ByteSize | None = _option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentbay.local.contexts.service import ContextService
+from agentbay.local.images.service import ImageService
 from agentbay.local.listening import ServerAddress
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sessions.table import SessionTable
@@ -23,6 +24,7 @@ class Runtime:
 
     sessions: SessionTable
     context_service: ContextService
+    images: ImageService
     networks: NetworkProvider
     address: ServerAddress
     direct_calls_enabled: bool = True

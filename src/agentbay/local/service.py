@@ -26,6 +26,7 @@ from agentbay.local.http import envelope
 from agentbay.local.http.app import Application
 from agentbay.local.http.origin_check import OriginCheck
 from agentbay.local.http.web_server import WebServer
+from agentbay.local.images.service import ImageService
 from agentbay.local.listening import ServerAddress
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.options import MODEL_KEY_VARIABLE, Options
@@ -63,11 +64,20 @@ async def running_service(
         options.session_network, options.allow_host, address.port, isolated=options.isolation == "auto"
     )
     model = _open_model(options)
+    images = ImageService(
+        state_dir, sandboxes.owner, default_registry=options.image_registry or "", mirror=options.image_mirror or ""
+    )
     sessions = SessionTable(
-        sandboxes, state_dir, _session_limits(options), max_sessions, networks=networks, model=model
+        sandboxes,
+        state_dir,
+        _session_limits(options),
+        max_sessions,
+        networks=networks,
+        model=model,
+        images=images.store,
     )
     contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
-    runtime = Runtime(sessions, contexts, networks, address, options.link_url == "on", skill_folder)
+    runtime = Runtime(sessions, contexts, images, networks, address, options.link_url == "on", skill_folder)
     origin_check = OriginCheck(key, address)
 
     @cache
@@ -95,6 +105,7 @@ async def running_service(
         server.stop()
         await asyncio.gather(serving, sweeping)
         await contexts.close()
+        await images.close()
         if model is not None:
             await model.model.close()
 

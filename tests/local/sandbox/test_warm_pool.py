@@ -27,7 +27,7 @@ from agentbay.local.sandbox.service.manager import BindMount, SandboxManager, Sa
 async def main():
     manager = await SandboxManager.start()
     directory = Path(sys.argv[2])
-    while manager._warm_pool._spare is None:
+    while not manager._warm_pool._spares:
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.5)
     subprocess.run(["mount", "-t", "tmpfs", "none", directory / "late"], check=True)
@@ -58,10 +58,10 @@ def test_one_that_has_died(experiment):
 
     async def body(lab: Lab) -> None:
         async def waits() -> bool:
-            return lab.manager._warm_pool._spare is not None
+            return bool(lab.manager._warm_pool._spares)
 
         await becomes(waits)
-        embryo = lab.manager._warm_pool._spare
+        (embryo,) = lab.manager._warm_pool._spares.values()
         assert embryo
         kill_below(lab.manager._zygote._process.pid)
         assert eventually(lambda: not embryo.is_usable)

@@ -25,7 +25,7 @@ from agentbay.local.skills import SKILLS_PATH, Skill, SkillError
 
 @action_handler(GetSkillMetaData)
 async def get_skills(runtime: Runtime, action: GetSkillMetaData) -> SkillMetaData:
-    images.resolve_image(action.image_id)  # every image has the same skills, but it must be one
+    images.resolve_image(action.image_id, runtime.images.store)  # every image has the same skills, but it must be one
     wanted = set(action.skill_group_ids or ())
     found = [skill for skill in await choose_skills(runtime, ()) if not wanted or skill.name in wanted]
     return SkillMetaData(skill_path=SKILLS_PATH, meta_data_list=[_entry(skill) for skill in found])

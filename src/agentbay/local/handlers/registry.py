@@ -13,6 +13,7 @@ from agentbay.local.handlers import (
     code,
     contexts,
     file_changes,
+    images,
     links,
     phone,
     pty,
@@ -21,7 +22,7 @@ from agentbay.local.handlers import (
 )
 from agentbay.local.handlers.dispatch import ActionHandler, TargetHandler, collect_handlers
 
-_ACTION_MODULES = (beta, bindings, browser, contexts, links, phone, sessions, tools)
+_ACTION_MODULES = (beta, bindings, browser, contexts, images, links, phone, sessions, tools)
 _TARGET_MODULES = (agents, code, file_changes, pty)
 
 

@@ -58,11 +58,12 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     if action.network_id:  # a caller that asked for a feature must not get a session without it
         raise beta.network_not_supported()
     asked, options = await _read_options(runtime, action)
-    image_id = images.resolve_image(action.image_id)
-    if images.has_phone(image_id):
+    chosen = await runtime.images.run_in_thread(images.resolve_image, action.image_id, runtime.images.store)
+    if images.has_phone(chosen.name):
         await phone.require_phone()
     session = await runtime.sessions.create(
-        image_id=image_id,
+        image_id=chosen.name,
+        image=chosen.image,
         labels=_check_labels(action.labels or {}),
         lifetime=Lifetime.read(action.timeout, action.max_runtime, action.manual_release),
         contexts=await SessionContexts.create(runtime.context_service, action.persistence_data_list or []),

@@ -11,7 +11,6 @@ from agentbay.local.handlers.dispatch import tool_handler
 from agentbay.local.handlers.results import check_no_nul, error_result, text_result
 from agentbay.local.json_stream import DecodedText, decoded_text, dump_json
 from agentbay.local.sandbox.service.manager import Completed
-from agentbay.local.sandbox.service.shell_script import shell_arguments
 from agentbay.local.sessions.session import Session
 
 
@@ -33,9 +32,10 @@ async def shell(session: Session, tool: Shell) -> ToolReply:
 
 async def _run(session: Session, tool: Shell, envs: dict[str, str]) -> Completed:
     with session.history.record_shell(tool.command) as entry:
-        (argv, script), limit = shell_arguments(tool.command), tool.timeout_ms / 1000
+        limit = tool.timeout_ms / 1000
         env = {**session.environment, **envs}
         with session.using() as sandbox:
+            argv, script = sandbox.shell_arguments(tool.command)
             completed = await sandbox.run(
                 argv, cwd=tool.cwd, env=env, script=script, timeout=limit, follow=entry.set_output_source
             )

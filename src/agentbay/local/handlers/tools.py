@@ -16,4 +16,4 @@ async def call(runtime: Runtime, action: CallMcpTool) -> ToolReply:
 
 @action_handler(ListMcpTools)
 async def list_tools(runtime: Runtime, action: ListMcpTools) -> list[ToolEntry]:
-    return tool_catalogue(images.resolve_image(action.image_id))
+    return tool_catalogue(images.resolve_image(action.image_id, runtime.images.store).name)

@@ -13,7 +13,7 @@ from typing import Protocol
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local.api_errors import shutting_down
 from agentbay.local.handlers.registry import HandlerRegistry
-from agentbay.local.http import envelope, presigned_files
+from agentbay.local.http import envelope, image_uploads, presigned_files
 from agentbay.local.http.asgi import (
     BodyTooLarge,
     ClientDisconnected,
@@ -156,6 +156,8 @@ class Application:
             return await self._dashboard().serve(request, receive)
         if request.path.startswith(presigned_files.PATH_PREFIX):
             return await presigned_files.serve_presigned_file(self._runtime.context_service, request, receive)
+        if request.path.startswith(image_uploads.PATH_PREFIX):
+            return await image_uploads.serve_image_upload(self._runtime.images, request, receive)
         if request.method != "POST":
             return envelope.error_response(405, "UnsupportedHTTPMethod", "Actions are sent with POST.", request_id)
         with self._counting_call():

@@ -10,6 +10,7 @@ from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from agentbay.local.kernels import given_ipython
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.kernel import Kernel
 from agentbay.local.kernels.programs.memory_limit import LIMIT_VARIABLE
@@ -30,6 +31,12 @@ _PYTHON_LOADER = (
     " return b\n"
     "exec(compile(read(int.from_bytes(read(4),'little')),'<kernel>','exec'))"
 )
+_GIVEN_IPYTHON = """\
+import sys
+if sys.version_info < {version}:
+    sys.exit("The image's Python is older than %d.%d, which code needs; commands can use it." % {version})
+sys.path.append({path!r})
+"""
 PYTHON_ENVIRONMENT = {"IPYTHONDIR": "/tmp/.ipython", "MPLCONFIGDIR": "/tmp/.matplotlib"}  # not below the user's home
 
 _NODE_LOADER = (
@@ -69,6 +76,16 @@ async def start_python(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBud
     if find_spec("IPython") is None:
         raise LanguageNotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
     argv = [sandbox.python, "-I", "-X", "utf8", "-c", _PYTHON_LOADER]
+    return await start(sandbox, argv, {**env, **python_environment(sandbox)}, python_program(), budget)
+
+
+async def start_image_python(sandbox: Sandbox, env: Mapping[str, str], budget: ByteBudget) -> Kernel:
+    """Start a kernel by the own Python of an image."""
+    if find_spec("IPython") is None:
+        raise LanguageNotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
+    # Not isolated (-I), since an image may set PYTHONPATH. Its own IPython comes before the one that it is given.
+    loader = _GIVEN_IPYTHON.format(version=given_ipython.required_version(), path=given_ipython.GIVEN_PATH)
+    argv = [sandbox.python, "-X", "utf8", "-c", loader + _PYTHON_LOADER]
     return await start(sandbox, argv, {**env, **python_environment(sandbox)}, python_program(), budget)
 
 

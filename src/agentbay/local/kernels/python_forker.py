@@ -26,6 +26,7 @@ _logger = logging.getLogger(__name__)
 
 _MODULE = "agentbay.local.kernels.zygote"
 _MAX_START_ATTEMPTS = 3  # of the zygote; after that, kernels are started as new processes
+_MAX_ZYGOTE_START_SECONDS = 30.0
 _MAX_REPORT_BYTES = 1 << 16
 _SIGKILL_EXIT_CODE = 137
 
@@ -45,6 +46,7 @@ class PythonKernelForker:
         self._channel: Channel | None = None
         self._ready = False
         self._attempts = 0
+        self._settled = asyncio.Event()  # the zygote is ready, or will not be
 
     @property
     def ready(self) -> bool:
@@ -57,8 +59,11 @@ class PythonKernelForker:
         It takes a second and 100 MiB.
         """
         if self._zygote is not None or self._attempts >= _MAX_START_ATTEMPTS or find_spec("IPython") is None:
+            if self._zygote is None:
+                self._settled.set()
             return
         self._attempts += 1
+        self._settled.clear()
         self._zygote = zygote_process.start_zygote(_MODULE, ())
         self._channel = Channel(self._zygote.socket, self._on_message, self._on_disconnect, _log_send_error)
         # not by its environment, which every kernel could read in /proc/self/environ
@@ -75,7 +80,13 @@ class PythonKernelForker:
         Raises:
             KernelFailed: It could not be started.
         """
+        if sandbox.image and sandbox.image.python:
+            return await languages.start_image_python(sandbox, env, budget)
         self.start_zygote()
+        if sandbox.image:
+            # A fork needs nothing of the image, while the interpreter may not start there.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), _MAX_ZYGOTE_START_SECONDS)
         if self._ready and sandbox.has_namespaces:
             try:
                 return await self._fork(sandbox, budget)
@@ -119,12 +130,14 @@ class PythonKernelForker:
     def _on_message(self, message: Message, fds: list[int]) -> None:
         _close_all(fds)
         self._ready = self._ready or message.get("event") == "ready"
+        self._settled.set()
 
     def _on_disconnect(self) -> None:
         assert self._zygote is not None
         _logger.warning("the zygote of Python kernels died: %s", self._zygote.stderr_text())
         self._zygote.stop()
         self._zygote, self._ready = None, False
+        self._settled.set()
 
 
 def _log_send_error(message: Message, error: OSError) -> None:

@@ -1,11 +1,13 @@
-"""The images: one Linux, by every published name of a Linux image."""
+"""What an `image_id` means: a published name, or a stored image."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
+from agentbay.local.images.store import Image, ImageStore
 
 DEFAULT_IMAGE = "linux_latest"
 PHONE_IMAGE = "mobile_latest"
@@ -25,28 +27,43 @@ IMAGES = (
 _FOREIGN_PREFIXES = ("windows", "mobile", "android")
 
 
-def resolve_image(image_id: str | None) -> str:
+class ChosenImage(NamedTuple):
+    """The image for a new session.
+
+    Attributes:
+        name: As the session shows it.
+        image: None for the programs of this machine.
+    """
+
+    name: str
+    image: Image | None
+
+
+def resolve_image(image_id: str | None, store: ImageStore) -> ChosenImage:
     """Return the image for a new session.
 
     Raises:
         InvalidRequestError: There is no such image here.
     """
     chosen = image_id or DEFAULT_IMAGE
-    if chosen not in IMAGES:
-        raise _no_such_image(chosen)
-    return chosen
+    if chosen in IMAGES:
+        return ChosenImage(chosen, None)
+    image = store.find(chosen)
+    if image is None:
+        raise _no_such_image(chosen, [name for known in store.images() for name in known.names])
+    return ChosenImage(chosen, image)
 
 
-def _no_such_image(image_id: str) -> InvalidRequestError:
+def _no_such_image(image_id: str, stored: list[str]) -> InvalidRequestError:
     if image_id.lower().startswith(_FOREIGN_PREFIXES):
         advice = f"its sessions are Linux, or drive a phone that is plugged in ({PHONE_IMAGE}); the cloud has others"
-    elif close := get_close_matches(image_id.lower(), IMAGES, 1):
+    elif close := get_close_matches(image_id.lower(), [*stored, *IMAGES], 1):
         advice = f"did you mean {close[0]!r}?"
     else:
-        advice = "images of your own are in the cloud only"
+        advice = "fetch it with `agentbay image pull` or `agentbay image import`"
     end = "" if advice.endswith("?") else "."
     return invalid_request(
-        f"The local runtime has no image {image_id!r:.80}: {advice}{end} It has {', '.join(IMAGES)}.",
+        f"The local runtime has no image {image_id!r:.80}: {advice}{end} It has {', '.join([*stored, *IMAGES])}.",
         "ImageNotSupported.Local",
     )
 
@@ -56,7 +73,7 @@ def has_desktop(image_id: str) -> bool:
 
     Its links without a port show the desktop.
     """
-    return image_id.lower().startswith(("linux", "computer", "aio"))
+    return image_id in IMAGES and image_id.startswith(("linux", "computer", "aio"))
 
 
 def has_browser(image_id: str) -> bool:
@@ -64,7 +81,7 @@ def has_browser(image_id: str) -> bool:
 
     Its links need no port.
     """
-    return image_id.startswith(("browser", "aio"))
+    return image_id in IMAGES and image_id.startswith(("browser", "aio"))
 
 
 def has_phone(image_id: str) -> bool:

@@ -17,6 +17,7 @@ from agentbay.local.api_errors import internal_error, session_not_found
 from agentbay.local.browser.browser import SessionBrowser
 from agentbay.local.desktop.desktop import SessionDesktop
 from agentbay.local.ids import make_id
+from agentbay.local.images.store import Image
 from agentbay.local.kernels.execution_output import ExecutionOutput
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.outbound.storage import OssClient
@@ -44,6 +45,8 @@ class Session:
     """A session, which the `SessionTable` creates, finds and deletes.
 
     Attributes:
+        image: The image that it runs; None for the programs of this machine.
+        layers: The chain ids of the image's layers.
         creation_number: The position in the order of creation; 0 until the session is ready.
         link_secret: Signs the tokens of the session's ports and of its dashboard.
         environment: Variables that the user has set for everything that starts from now on.
@@ -56,6 +59,7 @@ class Session:
         directory: Path,
         session_id: str,
         image_id: str,
+        image: Image | None = None,
         labels: Mapping[str, str],
         lifetime: Lifetime,
         policy_id: str = "",
@@ -66,6 +70,7 @@ class Session:
         self.lifecycle = Lifecycle(lifetime)
         self.creation_number = 0
         self.directory, self.session_id, self.image_id = directory, session_id, image_id
+        self.image, self.layers = image, tuple(image.layers) if image else ()
         self.labels = dict(labels)
         self.policy_id, self.region_id, self.end_reason = policy_id, region_id, ""
         self.app_instance_id, self.resource_id = make_id("ai-", 17), make_id("p-", 17)

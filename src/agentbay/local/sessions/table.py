@@ -19,6 +19,7 @@ from agentbay.local.api_errors import (
     too_many_sessions,
 )
 from agentbay.local.ids import make_id
+from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.network.provider import NetworkProvider
@@ -29,6 +30,7 @@ from agentbay.local.sandbox.service.manager import (
     SandboxSpec,
     WritableUnavailable,
 )
+from agentbay.local.sessions import image_spec
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.records import SessionRecords
@@ -54,6 +56,7 @@ class SessionTable:
         limits: Of each session.
         max_sessions: Sessions at a time; None is no limit.
         networks: The networks that sessions can have.
+        images: Keeps the layers that sessions use.
         model: Does tasks in words; None if there is none.
     """
 
@@ -65,9 +68,10 @@ class SessionTable:
         max_sessions: int | None = None,
         *,
         networks: NetworkProvider,
+        images: ImageStore,
         model: ModelSettings | None = None,
     ) -> None:
-        self._sandboxes, self._state_dir, self._networks = sandboxes, state_dir, networks
+        self._sandboxes, self._state_dir, self._networks, self._images = sandboxes, state_dir, networks, images
         self._model = model
         self._limits, self._max_sessions = limits or Limits(), max_sessions
         self._records = SessionRecords(state_dir.path / "sessions.db", durable=not state_dir.temporary)
@@ -121,6 +125,7 @@ class SessionTable:
         labels: Mapping[str, str],
         lifetime: Lifetime,
         contexts: SessionContexts,
+        image: Image | None = None,
         skills: Sequence[Skill] = (),
         options: SandboxOptions | None = None,
         **facts: str,
@@ -143,6 +148,7 @@ class SessionTable:
         try:
             session = await self._make(
                 image_id=image_id,
+                image=image,
                 labels=labels,
                 lifetime=lifetime,
                 contexts=contexts,
@@ -163,6 +169,7 @@ class SessionTable:
         self,
         *,
         image_id: str,
+        image: Image | None,
         contexts: SessionContexts,
         skills: Sequence[Skill],
         options: SandboxOptions,
@@ -180,11 +187,13 @@ class SessionTable:
             directory=directory,
             session_id=session_id,
             image_id=image_id,
+            image=image,
             kernels=kernels,
             agent=SessionAgent(self._model),
             **facts,
         )
         try:
+            self._images.acquire(session.layers)
             session.contexts = contexts
             binds = await contexts.prepare(session_id, directory)
             network = self._networks.network_for_policy(session.policy_id)
@@ -198,6 +207,9 @@ class SessionTable:
                 directory=options.directory,
                 writable=options.writable,
             )
+            if image is not None:
+                caches = self._state_dir.path / "cache"
+                spec = await asyncio.to_thread(image_spec.apply_image, spec, image, self._images, caches)
             sandbox = await self._sandboxes.create(spec)
             listener = sandbox.take_proxy_listener()
             session.start(sandbox, self._networks.start_proxy(listener, options.allowed) if listener else None)
@@ -296,6 +308,7 @@ class SessionTable:
         if session.contexts is not None:
             await session.contexts.finish(self._sandboxes.create)
         await session.dispose()
+        await asyncio.to_thread(self._images.release, session.layers)
         try:
             trash = self._state_dir.move_to_trash(session.directory)
         except OSError as error:

@@ -32,7 +32,7 @@ from agentbay.local.sandbox.inside.spawning import (
 )
 from agentbay.local.sandbox.shared import ipc, proc_fs, syscalls
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, SANDBOX_UID, SandboxConfig, resolve_path
+from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, SandboxConfig, resolve_path
 
 # to run file operations as another user, and end them
 OPERATIONS_CAPABILITIES = (syscalls.CAP_SETUID, syscalls.CAP_KILL)
@@ -52,6 +52,7 @@ class InitProcess:
 
     def __init__(self, control: socket.socket, config: SandboxConfig, *, operations_uid: int | None) -> None:
         self._control, self._operations_uid = control, operations_uid
+        self._uid = config["uid"]
         self._home, self._directory = config["home"], config["directory"]
         self._own_directories = (config["home"], "/tmp", *(writable["target"] for writable in config["writable"]))
         self._python_prefix, self._python_layout = config["python_prefix"], config["python_layout"]
@@ -251,12 +252,12 @@ class InitProcess:
             yield
             return
         init = os.getpid()
-        syscalls.become_user_with_files_of(self._operations_uid, SANDBOX_UID)
+        syscalls.become_user_with_files_of(self._operations_uid, self._uid)
         try:
             yield
         finally:
             if os.getpid() == init:
-                os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
+                os.setresuid(self._uid, self._uid, self._uid)
                 syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # the kernel forgets it with each change
 
     def _kill(self, request: int) -> None:

@@ -124,27 +124,26 @@ def _find_executable(command: str, path: str) -> str:
 def make_environment(config: SandboxConfig) -> dict[str, str]:
     """Return the variables that every program of a sandbox starts with."""
     home, user = config["home"], config["user"]
-    python = config["python_prefix"]
-    default = {
-        "HOME": home,
-        "USER": user,
-        "LOGNAME": user,
-        "SHELL": "/bin/bash",
-        "PATH": f"{home}/.local/bin:{python}/bin:{_PATH}",
-        "VIRTUAL_ENV": python,
-        "PYTHONUSERBASE": python,  # where pip puts packages with --user, also that of another Python
-        "LANG": "C.UTF-8",
-        "TERM": "dumb",
-    }
+    default = {"HOME": home, "USER": user, "LOGNAME": user, "LANG": "C.UTF-8", "TERM": "dumb"}
+    if config["has_image"]:  # all else is as the image has it
+        default |= {"SHELL": "/bin/sh", "PATH": _PATH}
+    else:
+        python = config["python_prefix"]
+        default |= {
+            "SHELL": "/bin/bash",
+            "PATH": f"{home}/.local/bin:{python}/bin:{_PATH}",
+            "VIRTUAL_ENV": python,
+            "PYTHONUSERBASE": python,  # where pip puts packages with --user, also that of another Python
+        }
     if config["network"] == "proxy":
         # The proxy connects from the service's network, where these names mean the host itself.
         local = f"localhost,127.0.0.1,::1,0.0.0.0,{config['hostname']}"
         proxied = {"HTTP_PROXY": _PROXY_URL, "HTTPS_PROXY": _PROXY_URL, "NO_PROXY": local}
         # Programs differ: curl reads http_proxy in lower case only, and Node.js none without its own switch.
         default |= proxied | {name.lower(): value for name, value in proxied.items()} | {"NODE_USE_ENV_PROXY": "1"}
-    if config["isolation"] == "namespaces":
+    if config["isolation"] != "namespaces":
+        default["TMPDIR"] = os.path.join(config["root"], "tmp")
+    elif not config["has_image"]:
         # the system is read-only, so packages are installed for this user
         default |= {"PIP_BREAK_SYSTEM_PACKAGES": "1", "NPM_CONFIG_PREFIX": f"{home}/.local"}
-    else:
-        default["TMPDIR"] = os.path.join(config["root"], "tmp")
     return default | config["env"]

@@ -177,7 +177,7 @@ def _make_trial_sandbox(isolation: IsolationMode, directory: str) -> None:
     try:
         spec = SandboxSpec(root=Path(directory))
         owner = config_builder.sandbox_owner() if isolation == "namespaces" else None
-        template = config_builder.make_template(isolation, spec.network, owner)
+        template = config_builder.make_template(spec, isolation, owner)
         config = config_builder.make_config(spec, template)
         config_builder.create_directories(config)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

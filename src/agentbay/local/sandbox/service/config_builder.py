@@ -8,10 +8,13 @@ from pathlib import Path
 
 from agentbay.local.sandbox.service import python_environment
 from agentbay.local.sandbox.service.errors import IsolationUnavailable
-from agentbay.local.sandbox.service.spec import BindMount, IsolationMode, NetworkMode, SandboxSpec
+from agentbay.local.sandbox.service.spec import BindMount, IsolationMode, SandboxSpec
 from agentbay.local.sandbox.shared.sandbox_config import (
+    IMAGE_DIRECTORY,
     PYTHON_DIRECTORY,
     PYTHON_PREFIX,
+    UPPER_DIRECTORY,
+    WORK_DIRECTORY,
     WRITABLE_DIRECTORY,
     BindMountConfig,
     SandboxConfig,
@@ -23,9 +26,17 @@ from agentbay.local.sandbox.shared.setup_errors import setup_step
 _FIRST_HOST_ID = 1_000_000  # host uid and gid behind the users of root's sandboxes; they own nothing else
 
 
-def make_template(isolation: IsolationMode, network: NetworkMode, owner: tuple[int, int] | None) -> SandboxTemplate:
+def make_template(spec: SandboxSpec, isolation: IsolationMode, owner: tuple[int, int] | None) -> SandboxTemplate:
     """Return the config that all sandboxes of this kind share."""
-    return {"isolation": isolation, "host_network": network == "host", "owner": owner, "host_ids": owner}
+    return {
+        "isolation": isolation,
+        "host_network": spec.network == "host",
+        "owner": owner,
+        "host_ids": owner,
+        "uid": spec.uid,
+        "gid": spec.gid,
+        "has_image": spec.image is not None,
+    }
 
 
 def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> SandboxConfig:
@@ -36,18 +47,23 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
     limits, root, isolated = spec.limits, str(spec.root.resolve()), template["isolation"] == "namespaces"
     python_prefix = PYTHON_PREFIX if isolated else os.path.join(root, PYTHON_DIRECTORY)
     home = spec.home if isolated else os.path.join(root, "home")
+    own_python = spec.image.python if spec.image else ""
+    interpreter = [] if own_python else python_environment.interpreter_mounts()
     return {
         **template,
         "root": root,
+        "layers": list(spec.image.layers) if spec.image else [],
+        "made_directories": list(spec.image.directories) if spec.image else [],
         "home": home,
         "directory": resolve_path(spec.directory, home, home),
         "python_prefix": python_prefix,
-        "python_layout": python_environment.layout(python_prefix),
+        "python": own_python or f"{python_prefix}/bin/python",
+        "python_layout": python_environment.EMPTY if own_python else python_environment.layout(python_prefix),
         "user": spec.user,
         "hostname": spec.hostname,
         "network": spec.network,
         "env": dict(spec.env),
-        "binds": [*python_environment.interpreter_mounts(), *map(make_bind_config, spec.binds)],
+        "binds": [*interpreter, *map(make_bind_config, spec.binds)],
         "writable": [
             {"source": os.path.join(root, WRITABLE_DIRECTORY, str(number)), "target": path, "is_overlay": is_overlay}
             for number, (path, is_overlay) in enumerate(spec.writable)
@@ -90,15 +106,19 @@ def create_directories(config: SandboxConfig) -> None:
     """
     with setup_step("prepare"):
         root, owner = Path(config["root"]), config["owner"]
-        _make_directories(root, owner)
+        if config["has_image"]:
+            for name in ("", UPPER_DIRECTORY, WORK_DIRECTORY):
+                _make_directory(root / IMAGE_DIRECTORY / name, 0o755, owner)
+            return
+        for name, mode in (("home", 0o755), ("tmp", 0o1777), (PYTHON_DIRECTORY, 0o755)):
+            _make_directory(root / name, mode, owner)
+        _make_socket_directory(root)
         for writable in config["writable"]:
             (root / WRITABLE_DIRECTORY).mkdir(exist_ok=True)
             _make_directory(Path(writable["source"]), 0o755, owner)
 
 
-def _make_directories(root: Path, owner: tuple[int, int] | None) -> None:
-    for name, mode in (("home", 0o755), ("tmp", 0o1777), (PYTHON_DIRECTORY, 0o755)):
-        _make_directory(root / name, mode, owner)
+def _make_socket_directory(root: Path) -> None:
     # where X servers put their sockets; also, /tmp is then not empty
     sockets = root / "tmp" / ".X11-unix"
     if not os.path.lexists(sockets):  # code in an earlier life of this sandbox may have put something there

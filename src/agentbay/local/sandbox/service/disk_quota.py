@@ -17,7 +17,7 @@ from typing import NamedTuple
 from agentbay.local.sandbox.service.open_files import count_in_flight, deleted_mappings, list_open_files
 from agentbay.local.sandbox.service.spec import MIB
 from agentbay.local.sandbox.shared import proc_fs
-from agentbay.local.sandbox.shared.sandbox_config import PYTHON_DIRECTORY, WRITABLE_DIRECTORY
+from agentbay.local.sandbox.shared.sandbox_config import IMAGE_DIRECTORY, PYTHON_DIRECTORY, WRITABLE_DIRECTORY
 
 MIN_FREE_BYTES, MIN_FREE_FRACTION = 1 << 30, 0.05  # the machine's reserve: the smaller of both stays free
 _CHECK_INTERVAL_SECONDS, _URGENT_CHECK_INTERVAL_SECONDS = 0.25, 0.05
@@ -31,6 +31,7 @@ _COUNTED = (
     "tmp",
     PYTHON_DIRECTORY,
     WRITABLE_DIRECTORY,
+    IMAGE_DIRECTORY,
     OUTPUT_DIRECTORY,
 )  # what the sandbox fills, below its root
 _DU = shutil.which("du")

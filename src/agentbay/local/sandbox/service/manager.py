@@ -30,6 +30,7 @@ from agentbay.local.sandbox.service.sandbox import Sandbox
 from agentbay.local.sandbox.service.spec import (
     BindMount,
     Completed,
+    ImageRoot,
     IsolationMode,
     Limits,
     NetworkMode,
@@ -49,6 +50,7 @@ __all__ = [
     "BindMount",
     "Completed",
     "FileOperationFailed",
+    "ImageRoot",
     "InputClosed",
     "IsolationMode",
     "IsolationUnavailable",
@@ -166,7 +168,7 @@ class SandboxManager:
         if self._closed:
             raise SandboxGone("the sandbox manager is closed")
         nice = 0 if "cpu" in self.controllers else config_builder.nice_for_cpu_share(spec.limits.cpu_share)
-        template = config_builder.make_template(self.isolation, spec.network, self._template_owner)
+        template = config_builder.make_template(spec, self.isolation, self._template_owner)
         config = config_builder.make_config(spec, template, nice)
         config_builder.create_directories(config)
         preforked = self._warm_pool.acquire(template, spec.limits)
@@ -174,6 +176,7 @@ class SandboxManager:
         watchdog = ResourceWatchdog(spec, preforked.cgroup, self._total_memory)
         sandbox = Sandbox(preforked.socket, watchdog, self._on_sandbox_end)
         self._sandboxes.add(sandbox)
+        sandbox.image = spec.image
         sandbox.send_config(config)
         try:
             await sandbox.wait_ready()

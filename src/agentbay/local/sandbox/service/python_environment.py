@@ -21,6 +21,8 @@ _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 _PREFIX_PARTS = ("bin", "include", "lib", "lib64", "pyvenv.cfg", "share")
 _PACKAGE_DIRECTORY_NAMES = ("site-packages", "dist-packages")
 _LINKED_PIP = "../../pip"  # a directory of links, as a path file of the environment has it
+# of an image with its own Python
+EMPTY: PythonLayout = {"directories": [], "links": {}, "files": {}, "programs": {}}
 _PIP_NAMES = ("pip", "pip3", f"pip{sys.version_info.major}.{sys.version_info.minor}")
 _PIP_SCRIPT = """\
 #!{python}

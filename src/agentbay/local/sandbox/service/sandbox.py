@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shlex
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,7 @@ class Sandbox(SandboxLifecycle):
             SandboxGone: The sandbox ended first.
         """
         is_simple = is_simple_command(script)
-        argv, content = shell_arguments(f"exec {script}" if is_simple else script)
+        argv, content = self.shell_arguments(f"exec {script}" if is_simple and self.has_shell else script)
         _check_strings(argv, env or {})
         self._check_usable()
         # The shell would start and then fail to do anything, and the caller would take that for the command's own end.
@@ -145,6 +146,26 @@ class Sandbox(SandboxLifecycle):
         )
         return BackgroundProcess(pid, stdin, stdout, stderr, exited, self.clock, control)
 
+    @property
+    def has_shell(self) -> bool:
+        """Whether it has `sh`: not every image does."""
+        return self.image is None or self.image.has_shell
+
+    def shell_arguments(self, script: str) -> tuple[list[str], bytes | None]:
+        """Return the arguments that run a script, and their descriptor 3.
+
+        Raises:
+            ValueError: It needs a shell, and the image has none.
+        """
+        if self.has_shell:
+            return shell_arguments(script)
+        if not is_simple_command(script):
+            raise ValueError(
+                "The image of this session has no shell (/bin/sh), so a command can only be one program with its "
+                "arguments."
+            )
+        return shlex.split(script), None
+
     async def get_join_info(self) -> tuple[JoinInfo, list[int]]:
         """Return what a process from outside needs to join this sandbox.
 
@@ -163,6 +184,8 @@ class Sandbox(SandboxLifecycle):
             "python_prefix": config["python_prefix"],
             "network": config["network"],
             "limits": config["limits"],
+            "uid": config["uid"],
+            "gid": config["gid"],
         }, fds
 
     def signal(self, leader: int, number: int) -> None:

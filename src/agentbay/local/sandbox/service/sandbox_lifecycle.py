@@ -16,6 +16,7 @@ from agentbay.local.sandbox.service.freezer import CgroupFreezer, SignalFreezer,
 from agentbay.local.sandbox.service.frozen_clock import FrozenClock
 from agentbay.local.sandbox.service.init_client import InitClient
 from agentbay.local.sandbox.service.pipe_reader import BackgroundReaders
+from agentbay.local.sandbox.service.spec import ImageRoot
 from agentbay.local.sandbox.service.watchdog import ResourceWatchdog
 from agentbay.local.sandbox.shared import proc_fs
 from agentbay.local.sandbox.shared.ipc import Message
@@ -34,7 +35,8 @@ class SandboxLifecycle:
         self.watchdog = watchdog
         self.has_namespaces = True
         self.clock = FrozenClock()
-        self.python = ""  # the interpreter of its Python environment, as it sees it
+        self.python = ""  # the interpreter for code, as it sees it
+        self.image: ImageRoot | None = None
         self.host_ids: tuple[int, int] | None = None  # uid and gid of its processes; None means the service's own
         self._on_end = on_end
         self._loop = loop
@@ -61,7 +63,7 @@ class SandboxLifecycle:
         """Send the config to the preforked process."""
         self._config = config
         self.has_namespaces = config["isolation"] == "namespaces"
-        self.python = f"{config['python_prefix']}/bin/python"
+        self.python = config["python"]
         self.host_ids = config["host_ids"]
         self._channel.send({"config": config})
 

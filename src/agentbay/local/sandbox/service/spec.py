@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from agentbay.local.sandbox.service.writable_directories import WritableDirectory
-from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
+from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME, SANDBOX_GID, SANDBOX_UID
 
 IsolationMode = Literal["namespaces", "landlock", "none"]
 NetworkMode = Literal["none", "proxy", "host"]
@@ -72,11 +72,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageRoot:
+    """An image as the root of a sandbox.
+
+    Attributes:
+        layers: Directories of unpacked layers, the lowest first, which nobody changes.
+        directories: That are made in it, if they are missing.
+        python: The path of its own Python, "" if it has none: then it gets the runtime's.
+        has_shell: Whether it has `sh`.
+    """
+
+    layers: Sequence[str]
+    directories: Sequence[str] = ()
+    python: str = ""
+    has_shell: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """A sandbox to be created.
 
     Attributes:
-        root: An existing private directory on disk; its `home`, `tmp` and `python` become the sandbox's.
+        root: An existing private directory on disk; its `home`, `tmp` and `python` become the sandbox's, or its
+            `image` if there is one.
+        image: Its root; None means the programs of the host.
         network: "none" is a loopback of its own and nothing else; "proxy" adds a listener for a proxy, which the
             service serves (`Sandbox.take_proxy_listener`); "host" is the host's network with all its listeners.
         directory: Where commands and relative paths start, relative to home; it need not exist yet.
@@ -87,6 +106,9 @@ class SandboxSpec:
     root: Path
     home: str = CLIENT_HOME
     user: str = "wuying"
+    uid: int = SANDBOX_UID
+    gid: int = SANDBOX_GID
+    image: ImageRoot | None = None
     hostname: str = "agentbay"
     network: NetworkMode = "none"
     env: Mapping[str, str] = field(default_factory=dict[str, str])

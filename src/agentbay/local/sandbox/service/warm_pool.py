@@ -1,9 +1,10 @@
-"""The warm pool: one preforked sandbox, so that the next one is ready sooner."""
+"""The warm pool: a preforked sandbox of each kind that was used lately."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import select
 import socket
@@ -19,6 +20,7 @@ from agentbay.local.sandbox.shared.setup_errors import SetupFailed, setup_step
 
 # after a sandbox was taken: joining a control group takes up to 20 ms in which no process can fork
 _REFILL_DELAY_SECONDS = 0.03
+_MAX_SPARES = 4  # kinds of sandboxes that are kept: with and without an image, for some users
 
 
 class PreforkedSandbox(NamedTuple):
@@ -47,7 +49,7 @@ class PreforkedSandbox(NamedTuple):
 
 
 class WarmPool:
-    """Keeps one preforked sandbox.
+    """Keeps a preforked sandbox of each template that was used lately.
 
     Args:
         send: Passes a message with descriptors, which it closes, to the zygote.
@@ -56,8 +58,8 @@ class WarmPool:
     def __init__(self, send: Callable[[Message, Sequence[int]], None], host_ids: HostIdPool) -> None:
         self.cgroups = CgroupManager.discover()
         self._send, self._host_ids = send, host_ids
-        self._spare: PreforkedSandbox | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._spares: dict[str, PreforkedSandbox] = {}  # by their templates, the one used last at the end
+        self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def acquire(self, template: SandboxTemplate, limits: Limits) -> PreforkedSandbox:
         """Return a preforked sandbox with its limits set.
@@ -67,32 +69,35 @@ class WarmPool:
         Raises:
             SetupFailed: In the step "descriptors" or "cgroup"; nothing is left then.
         """
-        if self._spare and not (self._spare.template == template and self._spare.is_usable):
-            self.clear()
-        # It stays the spare until its limits are set, so that `clear` disposes of it after a failure.
-        self._spare = spare = self._spare or self._prefork(template)
+        key = _key(template)
+        spare = self._spares.pop(key, None)
+        if spare and not spare.is_usable:
+            self._end(spare)
+            spare = None
+        spare = spare or self._prefork(template)
         if spare.cgroup:
             try:
                 with setup_step("cgroup"):
                     spare.cgroup.set_limits(limits)
             except SetupFailed:
-                self.clear()
+                self._end(spare)
                 raise
-        self._spare = None
         os.close(spare.mounts_fd)
-        self._schedule_refill(template)
+        self._schedule_refill(key, template)
         return spare
 
     def clear(self) -> None:
-        """End the spare sandbox."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        if self._spare:
-            self._spare.socket.close()
-            os.close(self._spare.mounts_fd)
-            self.dispose(self._spare.cgroup, self._spare.host_ids)
-            self._spare = None
+        """End the spare sandboxes."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for key in list(self._spares):
+            self._end(self._spares.pop(key))
+
+    def _end(self, spare: PreforkedSandbox) -> None:
+        spare.socket.close()
+        os.close(spare.mounts_fd)
+        self.dispose(spare.cgroup, spare.host_ids)
 
     def dispose(self, group: Cgroup | None, host_ids: HostIds | None) -> None:
         """Remove an ended sandbox's control groups, and take its host ids back."""
@@ -106,7 +111,7 @@ class WarmPool:
         self._host_ids.close()
 
     def close(self) -> None:
-        """End the spare sandbox, remove the control groups, and give the host ids back."""
+        """End the spare sandboxes, remove the control groups, and give the host ids back."""
         self.disable_cgroups()
         self._host_ids.close()
 
@@ -134,12 +139,18 @@ class WarmPool:
         self._send({"template": {**template, "host_ids": host_ids}}, [theirs.detach(), *cgroup_fds])
         return PreforkedSandbox(ours, group, template, host_ids, mounts)
 
-    def _schedule_refill(self, template: SandboxTemplate) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(_REFILL_DELAY_SECONDS, self._refill, template)
+    def _schedule_refill(self, key: str, template: SandboxTemplate) -> None:
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        self._timers[key] = asyncio.get_running_loop().call_later(_REFILL_DELAY_SECONDS, self._refill, key, template)
 
-    def _refill(self, template: SandboxTemplate) -> None:
-        self._timer = None
+    def _refill(self, key: str, template: SandboxTemplate) -> None:
+        del self._timers[key]
         with contextlib.suppress(SetupFailed):  # the next sandbox will fail likewise, and report it
-            self._spare = self._prefork(template)
+            self._spares[key] = self._prefork(template)
+        while len(self._spares) > _MAX_SPARES:
+            self._end(self._spares.pop(next(iter(self._spares))))
+
+
+def _key(template: SandboxTemplate) -> str:
+    return json.dumps(template, sort_keys=True)

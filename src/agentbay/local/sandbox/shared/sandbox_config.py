@@ -56,6 +56,8 @@ class JoinInfo(TypedDict):
     directory: str
     python_prefix: str
     network: str
+    uid: int
+    gid: int
     limits: RlimitsConfig
 
 
@@ -69,15 +71,21 @@ class SandboxTemplate(TypedDict):
     host_network: bool
     owner: tuple[int, int] | None  # host uid and gid of the sandbox's files; None means those of the zygote
     host_ids: tuple[int, int] | None  # host uid and gid of the sandbox's user, shown as owner of the files
+    uid: int  # of the sandbox's user, as it sees it
+    gid: int
+    has_image: bool  # its root is that of an image, not the programs of the host
 
 
 class SandboxConfig(SandboxTemplate):
     """The config of one sandbox."""
 
     root: str
+    layers: list[str]  # of its image, directories of the host, the lowest first
+    made_directories: list[str]  # in the root of its image, where they are missing
     home: str
     directory: str  # where commands and relative paths start
     python_prefix: str  # of its Python environment, as it sees it
+    python: str  # the interpreter for code
     python_layout: PythonLayout
     user: str
     hostname: str
@@ -102,6 +110,13 @@ OPERATIONS_UID = (
     1001  # of file operations, whom code of the sandbox cannot signal; only where there are host uids for it
 )
 SANDBOX_GID = 1000
+IMAGE_DIRECTORY = "image"  # holds what a sandbox changes in its image, below the root of the sandbox on disk
+UPPER_DIRECTORY, WORK_DIRECTORY = "upper", "work"  # in it, as overlayfs calls them
+
+
+def operations_uid(uid: int) -> int:
+    """Return the uid of file operations beside a user's own."""
+    return OPERATIONS_UID if uid != OPERATIONS_UID else OPERATIONS_UID + 1
 
 
 def resolve_path(path: str, home: str, directory: str) -> str:

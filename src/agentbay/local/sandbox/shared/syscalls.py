@@ -25,8 +25,10 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2
 _MOUNT_ATTR_IDMAP = 1 << 20
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
-_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT = 22, 24, 47
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT = 22, 24, 28, 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+# capabilities(7): NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each with its lock
+_SECUREBITS_WITHOUT_ROOT = 0b11001111
 _SECCOMP_MODE_FILTER = 2
 _MNT_DETACH = 2
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
@@ -198,6 +200,15 @@ def drop_capabilities(*kept: int) -> None:
                 raise
             break
     set_capabilities(*kept)
+
+
+def treat_root_as_any_user() -> None:
+    """Give uid 0 no capabilities, now and when it starts programs, which needs CAP_SETPCAP."""
+    try:
+        prctl(_PR_SET_SECUREBITS, _SECUREBITS_WITHOUT_ROOT)
+    except OSError as error:
+        if error.errno != _EPERM:  # an ordinary user without namespaces, who has no capability to lose
+            raise
 
 
 def become_user_with_files_of(uid: int, files_uid: int) -> None:

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from agentbay.local.sandbox.inside.init_process import OPERATIONS_CAPABILITIES, InitProcess
 from agentbay.local.sandbox.shared import ipc, seccomp, syscalls
-from agentbay.local.sandbox.shared.sandbox_config import OPERATIONS_UID, SandboxConfig, SandboxTemplate
+from agentbay.local.sandbox.shared.sandbox_config import SandboxConfig, SandboxTemplate, operations_uid
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 from agentbay.local.sandbox.zygote import namespaces, no_namespaces, process_title
 
@@ -100,8 +100,9 @@ def _run_sandbox(
         else:
             no_namespaces.enter_sandbox(config, channel)
         # Only where the zygote is root: an ordinary user can map no uid but their own.
-        has_operations_user = prepared is not None and namespaces.has_operations_user()
-        init = InitProcess(channel, config, operations_uid=OPERATIONS_UID if has_operations_user else None)
+        has_operations_user = prepared is not None and namespaces.has_operations_user(config["uid"])
+        operator = operations_uid(config["uid"]) if has_operations_user else None
+        init = InitProcess(channel, config, operations_uid=operator)
         # before the limits: other sandboxes of this host uid may have as many descriptors in flight as they allow
         init.send_descriptors()
         if prepared:

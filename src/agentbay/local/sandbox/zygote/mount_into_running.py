@@ -8,6 +8,7 @@ argument says what to mount, and holds the numbers of the descriptors of the san
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -41,7 +42,10 @@ def main(text: str) -> None:
     target = order["bind"]["target"]
     try:
         rootfs.make_mount_point(target, True, host_ids)
-    except OSError:  # the mount point is to lie below the root, which is read-only
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        # the mount point is to lie below the root, which is read-only
         syscalls.make_writable("/")
         try:
             rootfs.make_mount_point(target, True, host_ids)

@@ -16,16 +16,14 @@ from typing import NamedTuple
 
 from agentbay.local.sandbox.shared import ipc, landlock, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import (
-    OPERATIONS_UID,
-    SANDBOX_GID,
-    SANDBOX_UID,
     JoinInfo,
     RlimitsConfig,
     SandboxConfig,
     SandboxTemplate,
+    operations_uid,
 )
 from agentbay.local.sandbox.shared.setup_errors import setup_step
-from agentbay.local.sandbox.zygote import idmap, rlimits, rootfs
+from agentbay.local.sandbox.zygote import idmap, image_rootfs, rlimits, rootfs
 
 _ALL = (
     syscalls.CLONE_NEWNS
@@ -86,12 +84,15 @@ def unshare_namespaces(template: SandboxTemplate, channel: socket.socket) -> Pre
         with setup_step("uid_map"):
             # The kernel lets an ordinary user write a gid map only after this (user_namespaces(7)).
             _write("/proc/self/setgroups", "deny")
-            _write_id_maps("/proc/self", uid, gid)
-    prepared = _fork_init(channel, host_ids, mount_idmap)
+            _write_id_maps("/proc/self", template, uid, gid)
+    prepared = _fork_init(channel, template, mount_idmap)
     if not template["host_network"]:
         with setup_step("loopback"):
             syscalls.bring_up_loopback()
-    rootfs.prepare_rootfs()
+    if template["has_image"]:
+        image_rootfs.prepare()
+    else:
+        rootfs.prepare_rootfs()
     return prepared
 
 
@@ -105,13 +106,20 @@ def enter_sandbox(prepared: PreparedNamespaces, config: SandboxConfig) -> None:
     """
     with setup_step("hostname"):
         socket.sethostname(config["hostname"])
-    rootfs.complete_rootfs(config, prepared.mount_idmap)
+    if config["has_image"]:
+        image_rootfs.complete(config, prepared.mount_idmap)
+    else:
+        rootfs.complete_rootfs(config, prepared.mount_idmap)
     if prepared.mount_idmap >= 0:
         os.close(prepared.mount_idmap)
     if prepared.id_map_socket:
-        _enter_user_namespace(prepared.id_map_socket, config["host_ids"])
+        _enter_user_namespace(prepared.id_map_socket, config)
     with setup_step("sysctl"):
         _write(_INOTIFY_LIMIT, str(_MAX_INOTIFY_INSTANCES))
+    if config["uid"] == 0 and not prepared.id_map_socket:
+        with setup_step("proc"):
+            # the uid 0 of the user namespace that its other namespaces belong to may change their settings
+            syscalls.bind_mount("/proc/sys", "/proc/sys", syscalls.MOUNT_ATTR_RDONLY)
 
 
 def join_namespaces(fds: Sequence[int], join_info: JoinInfo, seccomp_filter: bytes) -> None:
@@ -136,8 +144,7 @@ def join_namespaces(fds: Sequence[int], join_info: JoinInfo, seccomp_filter: byt
         if root:
             # Changing the uid and gid keeps the supplementary groups, which would still open files of the host.
             os.setgroups([])
-            os.setresgid(SANDBOX_GID, SANDBOX_GID, SANDBOX_GID)
-            os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
+            _become(join_info["uid"], join_info["gid"])
     drop_privileges(join_info["limits"], seccomp_filter, join_info["network"])
 
 
@@ -155,14 +162,14 @@ def join_cgroups(cgroup_fds: Sequence[int]) -> None:
             os.close(fd)
 
 
-def _fork_init(channel: socket.socket, host_ids: tuple[int, int] | None, mount_idmap: int) -> PreparedNamespaces:
+def _fork_init(channel: socket.socket, template: SandboxTemplate, mount_idmap: int) -> PreparedNamespaces:
     """Fork process 1, send its pid to the service, and return in it.
 
     This process stays outside the new namespaces, and exits.
     """
     # Opened before the fork: seen from its new pid namespace, the child's parent has no pid.
     intermediate = os.pidfd_open(os.getpid())
-    ours, theirs = socket.socketpair() if host_ids else (None, None)
+    ours, theirs = socket.socketpair() if template["host_ids"] else (None, None)
     with setup_step("fork"):
         pid = os.fork()
     if pid == 0:
@@ -172,11 +179,11 @@ def _fork_init(channel: socket.socket, host_ids: tuple[int, int] | None, mount_i
     # The service kills by this pidfd, since a pid may have been given to another process by then.
     pidfd = os.pidfd_open(pid)
     ipc.send(channel, {"event": "forked", "pid": pid}, [pidfd])
-    if ours and theirs and host_ids:
+    if ours and theirs:
         # A copy left open here would hide the end of process 1, from the service and from the wait below.
         for unused in (ours, channel):
             unused.close()
-        _serve_id_map_request(theirs, *host_ids)
+        _serve_id_map_request(theirs, template)
     os._exit(0)
 
 
@@ -194,13 +201,13 @@ def set_parent_death_signal(intermediate: int) -> None:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _enter_user_namespace(mapper: socket.socket, host_ids: tuple[int, int] | None) -> None:
+def _enter_user_namespace(mapper: socket.socket, config: SandboxConfig) -> None:
     """Enter a user namespace that maps one host uid, which owns nothing.
 
     The intermediate process writes the map.
     """
     with setup_step("unshare"):
-        if host_ids:
+        if host_ids := config["host_ids"]:
             # what the sandbox uses is charged to the creator of its user namespace too, which must not be root
             os.seteuid(host_ids[0])
             syscalls.raise_permitted_capabilities()  # some machines let nobody else create user namespaces
@@ -211,32 +218,38 @@ def _enter_user_namespace(mapper: socket.socket, host_ids: tuple[int, int] | Non
         if code := int.from_bytes(answer) if answer else errno.ESRCH:
             raise OSError(code, os.strerror(code), "map the sandbox's uid")
         os.setgroups([])
-        os.setresgid(SANDBOX_GID, SANDBOX_GID, SANDBOX_GID)
-        os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
+        _become(config["uid"], config["gid"])
 
 
-def _serve_id_map_request(requests: socket.socket, uid: int, gid: int) -> None:
+def _become(uid: int, gid: int) -> None:
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def _serve_id_map_request(requests: socket.socket, template: SandboxTemplate) -> None:
     """Write the id maps of process 1 when it asks for them."""
     if not requests.recv(1):
         return
     code = 0
     try:
         # pivot_root moves every process of a mount namespace, so this /proc is already the sandbox's.
-        _write_id_maps("/proc/1", uid, gid, f"{OPERATIONS_UID} {uid + 1} 1")
+        assert template["host_ids"] is not None
+        uid, gid = template["host_ids"]
+        _write_id_maps("/proc/1", template, uid, gid, f"{operations_uid(template['uid'])} {uid + 1} 1")
     except OSError as error:
         code = error.errno or errno.EIO
     requests.send(code.to_bytes(4))
 
 
-def _write_id_maps(process: str, uid: int, gid: int, *more_uids: str) -> None:
-    _write(f"{process}/gid_map", f"{SANDBOX_GID} {gid} 1")
-    _write(f"{process}/uid_map", "\n".join([f"{SANDBOX_UID} {uid} 1", *more_uids]))
+def _write_id_maps(process: str, template: SandboxTemplate, uid: int, gid: int, *more_uids: str) -> None:
+    _write(f"{process}/gid_map", f"{template['gid']} {gid} 1")
+    _write(f"{process}/uid_map", "\n".join([f"{template['uid']} {uid} 1", *more_uids]))
 
 
-def has_operations_user() -> bool:
+def has_operations_user(uid: int) -> bool:
     """Return whether file operations can have a uid of their own."""
     with open("/proc/self/uid_map", encoding="ascii") as file:
-        return any(line.split()[0] == str(OPERATIONS_UID) for line in file)
+        return any(line.split()[0] == str(operations_uid(uid)) for line in file)
 
 
 def _write(path: str, content: str) -> None:
@@ -261,6 +274,8 @@ def drop_privileges(
     with setup_step("limits"):
         rlimits.apply_rlimits(limits)
     with setup_step("capabilities"):
+        # Otherwise uid 0 would gain capabilities by starting programs, and lose those kept by a change of its uid.
+        syscalls.treat_root_as_any_user()
         syscalls.drop_capabilities(*kept_capabilities)
         # Set-uid programs would bring capabilities back, and without any the kernel takes no filter before this.
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)

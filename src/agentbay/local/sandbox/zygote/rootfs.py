@@ -48,7 +48,7 @@ _HOST_PATHS = (
 )  # fmt: skip
 HOST_PROGRAM_PATHS = (*(f"/{name}" for name in _PROGRAM_DIRECTORIES), *_HOST_PATHS)
 DEVICE_NAMES = ("null", "zero", "full", "random", "urandom", "tty")
-_LINKS = {
+LINKS = {
     "dev/fd": "/proc/self/fd",
     "dev/stdin": "/proc/self/fd/0",
     "dev/stdout": "/proc/self/fd/1",
@@ -76,18 +76,24 @@ def prepare_rootfs() -> None:
 
     Needs new mount and pid namespaces.
     """
+    mount_staging()
+    with setup_step("mount"):
+        _make_skeleton()
+        _bind_programs()
+        credential_files.hide_credential_files()
+        show_devices()
+    with setup_step("proc"):
+        syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def mount_staging() -> None:
+    """Mount an empty file system as the working directory."""
     # With a umask of the service such as 0o077, the sandbox's user could not enter the mount points.
     os.umask(0o022)
     with setup_step("mount"):
         syscalls.set_mount_propagation(MS_SLAVE)  # mounts that the host makes until the setup completes still appear
         syscalls.mount("tmpfs", _STAGING_MOUNT, MS_NOSUID | MS_NODEV, "size=16m,mode=755")
         os.chdir(_STAGING_MOUNT)
-        _make_skeleton()
-        _bind_programs()
-        credential_files.hide_credential_files()
-        _show_devices()
-    with setup_step("proc"):
-        syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def complete_rootfs(config: SandboxConfig, idmap: int) -> None:
@@ -122,9 +128,9 @@ def complete_rootfs(config: SandboxConfig, idmap: int) -> None:
 def _make_skeleton() -> None:
     for directory in _EMPTY_DIRECTORIES:
         os.makedirs(directory)
-    for link, target in _LINKS.items():
+    for link, target in LINKS.items():
         os.symlink(target, link)
-    _create_file("etc/profile", _PROFILE)
+    create_file("etc/profile", _PROFILE)
 
 
 def _bind_programs() -> None:
@@ -141,9 +147,10 @@ def _bind_programs() -> None:
             syscalls.bind_mount(source, source[1:], _READ_ONLY)
 
 
-def _show_devices() -> None:
+def show_devices() -> None:
+    """Mount the devices of a sandbox below `dev`."""
     for name in DEVICE_NAMES:
-        _create_file("dev/" + name)
+        create_file("dev/" + name)
         syscalls.bind_mount("/dev/" + name, "dev/" + name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     # A new instance: the terminals of the host and of other sandboxes must not be there to open.
     syscalls.mount(
@@ -157,7 +164,7 @@ def _bind_own_directories(config: SandboxConfig, idmap: int) -> None:
     os.makedirs(home, exist_ok=True)
     for name, target in (("home", home), ("tmp", "tmp"), (PYTHON_DIRECTORY, PYTHON_PREFIX[1:])):
         os.makedirs(target, exist_ok=True)
-        syscalls.attach_tree(_clone_idmapped(os.path.join(config["root"], name), _WRITABLE, idmap), target)
+        syscalls.attach_tree(clone_idmapped(os.path.join(config["root"], name), _WRITABLE, idmap), target)
     for name in _HOME_ALIASES:
         if not any(_is_covered_by(bind, f"/{name}") for bind in config["binds"]):
             os.symlink(CLIENT_HOME, name)
@@ -177,18 +184,19 @@ def clone_bind_source(bind: BindMountConfig, idmap: int) -> int:
     if bind["is_program"]:
         return syscalls.clone_tree(bind["source"], attributes)
     if not bind["nofollow_root"]:
-        return _clone_idmapped(bind["source"], attributes, idmap)
+        return clone_idmapped(bind["source"], attributes, idmap)
     top = os.open(bind["nofollow_root"], dirfd.DIRECTORY_OPEN_FLAGS)
     try:
         below = bind["source"][len(bind["nofollow_root"]) :]
         with dirfd.open_directory(top, [part for part in below.split("/") if part]) as fd:
             # By descriptor: resolving the path again could follow a link that was put there since (TOCTOU).
-            return _clone_idmapped(f"/proc/self/fd/{fd}", attributes, idmap)
+            return clone_idmapped(f"/proc/self/fd/{fd}", attributes, idmap)
     finally:
         os.close(top)
 
 
-def _clone_idmapped(source: str, attributes: int, idmap: int) -> int:
+def clone_idmapped(source: str, attributes: int, idmap: int) -> int:
+    """Return a detached clone with its owner mapped, as a descriptor."""
     tree = syscalls.clone_tree(source, attributes)
     if idmap >= 0:
         with setup_step("idmap"):  # not every file system can
@@ -206,13 +214,14 @@ def make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | N
     if is_directory:
         os.mkdir(target)
     else:
-        _create_file(target)
+        create_file(target)
     if owner:
         # Code of a running sandbox may have put a link in its place since it was made (TOCTOU).
         os.chown(target, *owner, follow_symlinks=False)
 
 
-def _create_file(path: str, content: str = "") -> None:
+def create_file(path: str, content: str = "") -> None:
+    """Create a file that does not exist."""
     # O_EXCL also refuses a dangling link, through which this process would create a file elsewhere.
     fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
     try:
@@ -222,20 +231,28 @@ def _create_file(path: str, content: str = "") -> None:
 
 
 def _write_etc(config: SandboxConfig) -> None:
-    user, home, hostname = config["user"], config["home"], config["hostname"]
+    user, home = config["user"], config["home"]
     files = {
         "passwd": "root:x:0:0:root:/root:/bin/bash\n"
         f"{user}:x:{SANDBOX_UID}:{SANDBOX_GID}:{user}:{home}:/bin/bash\n"
         "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
         "group": f"root:x:0:\n{user}:x:{SANDBOX_GID}:\nnogroup:x:65534:\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n",
+        **network_files(config),
+    }
+    for name, content in files.items():
+        create_file("etc/" + name, content)
+
+
+def network_files(config: SandboxConfig) -> dict[str, str]:
+    """Return the files of /etc about the network, by name."""
+    hostname = config["hostname"]
+    return {
         "hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost ip6-loopback\n",
         "hostname": hostname + "\n",
-        "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\n",
         # No name server is reachable from another network: the egress proxy resolves names itself.
         "resolv.conf": _resolv_conf() if config["network"] == "host" else "",
     }
-    for name, content in files.items():
-        _create_file("etc/" + name, content)
 
 
 def _resolv_conf() -> str:

@@ -1,0 +1,223 @@
+"""The images of a local runtime."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._arguments import checked_arguments
+from .._concurrency import async_run_blocking, async_sleep
+from .._handles import Handle
+from .._local_files import LocalSource
+from .._local_images import archive_name, pack_folder
+from .._transport.deadline import Deadline
+from .._transport.images import explain_missing_action, job_error, to_image
+from .._transport.poll import poll_delays
+from .._transport.presigned import IDLE_TIMEOUT_SECONDS
+from .._wire.images import (
+    DescribeImageJob,
+    GetImage,
+    ImageJobData,
+    ImportImage,
+    ListImages,
+    PruneImages,
+    PullImage,
+    RemoveImage,
+)
+from ..errors import AgentBayError, WaitTimeoutError
+from ..models.image import ImageInfo, ImageProgressCallback
+from .presigned import TransferSettings, send_file
+
+if TYPE_CHECKING:
+    from .client import AsyncAgentBay
+    from .transport import AsyncTransport
+
+_FIRST_POLL_SECONDS, _POLL_FACTOR, _MAX_POLL_SECONDS = 0.05, 1.5, 1.0
+_INSTEAD = "On the cloud, make an image in its console, and give the id of that as image_id of a session."
+
+
+ImageList = list[ImageInfo]  # the class has a method `list`
+
+
+@checked_arguments()
+class AsyncImages(Handle):
+    """Pull, import, list and remove the images of a local runtime.
+
+    `CreateSessionParams(image_id=NAME)` starts a session on one. All methods raise what goes wrong, and
+    `NotSupportedError` on a service without such images.
+    """
+
+    _instead = "Make a new client there."
+
+    def __init__(self, agent_bay: AsyncAgentBay) -> None:
+        self._agent_bay = agent_bay
+
+    async def pull(
+        self,
+        reference: str,
+        *,
+        name: str | None = None,
+        progress: ImageProgressCallback | None = None,
+        timeout: float | None = 3600.0,
+    ) -> ImageInfo:
+        """Pull an image from a registry into the store of the runtime.
+
+        The runtime uses the credentials that Docker and Podman keep for its user. Layers that are in the store already
+        are not transferred, and a transfer that broke off goes on where it ended.
+
+        Args:
+            reference: Such as `registry.example/team/app:1.2`, or with `@sha256:...` for one exact version.
+            name: Its name in the store; None is the reference.
+            progress: Called with bytes so far and in all.
+            timeout: Seconds to wait; None waits without limit. The runtime goes on all the same.
+
+        Raises:
+            NotSupportedError: If the service has no such images.
+            ServiceUnavailableError: If the registry refuses, or cannot be reached.
+            InvalidRequestError: If the image cannot be used here.
+            WaitTimeoutError: If it takes longer.
+
+        Wire: PullImage, DescribeImageJob
+        """
+        deadline = _deadline(timeout)
+        with explain_missing_action("images to pull", _INSTEAD):
+            reply = await self._client.call(PullImage(reference=reference, name=name))
+        return await self._wait(reply.data_or_raise(), reference, progress, deadline)
+
+    async def import_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        progress: ImageProgressCallback | None = None,
+        timeout: float | None = 3600.0,
+    ) -> ImageInfo:
+        """Send an image from this machine to the runtime.
+
+        Args:
+            path: What `docker save` or `podman save` wrote, an OCI archive or an OCI layout, or a root file system, as
+                an archive (tar, perhaps compressed) or a folder.
+            name: Its name in the store; None is made of the file's name.
+            progress: Called with bytes so far and in all.
+            timeout: Seconds to wait; None waits without limit.
+
+        Raises:
+            NotSupportedError: If the service has no such images.
+            FileError: If the file cannot be read.
+            InvalidRequestError: If it is no image that can be used here.
+            WaitTimeoutError: If it takes longer.
+
+        Wire: ImportImage, DescribeImageJob
+        """
+        deadline, local = _deadline(timeout), Path(path)
+        with explain_missing_action("images to import", _INSTEAD):
+            action = ImportImage(name=name or archive_name(local), source=local.name)
+            job = (await self._client.call(action)).data_or_raise()
+        if await async_run_blocking(local.is_dir):
+            with tempfile.TemporaryDirectory(prefix="agentbay-image-") as directory:
+                archive = Path(directory) / "image.tar"
+                await async_run_blocking(pack_folder, local, archive)
+                await self._send(job, archive, progress, deadline)
+        else:
+            await self._send(job, local, progress, deadline)
+        return await self._wait(job, str(local), None, deadline)
+
+    async def list(self) -> ImageList:
+        """List the images of the runtime, the newest first.
+
+        Raises:
+            NotSupportedError: If the service has no such images.
+
+        Wire: ListImages
+        """
+        with explain_missing_action("list of images", _INSTEAD):
+            reply = await self._client.call(ListImages())
+        return [to_image(found) for found in reply.data or ()]
+
+    async def get(self, name: str) -> ImageInfo:
+        """Return an image by a name or its id.
+
+        Raises:
+            NotFoundError: If there is none; the message lists those that there are.
+            NotSupportedError: If the service has no such images.
+
+        Wire: GetImage
+        """
+        with explain_missing_action("images of your own", _INSTEAD):
+            return to_image((await self._client.call(GetImage(image=name))).data_or_raise())
+
+    async def remove(self, name: str) -> ImageInfo:
+        """Remove a name and, with its last one, the image.
+
+        Sessions that run it go on.
+
+        Returns:
+            The image as it was.
+
+        Raises:
+            NotFoundError: If there is none.
+            NotSupportedError: If the service has no such images.
+
+        Wire: RemoveImage
+        """
+        with explain_missing_action("images of your own", _INSTEAD):
+            return to_image((await self._client.call(RemoveImage(image=name))).data_or_raise())
+
+    async def prune(self) -> ImageList:
+        """Remove the images that have no name left.
+
+        Returns:
+            Those that were removed.
+
+        Raises:
+            NotSupportedError: If the service has no such images.
+
+        Wire: PruneImages
+        """
+        with explain_missing_action("images of your own", _INSTEAD):
+            reply = await self._client.call(PruneImages())
+        return [to_image(found) for found in reply.data or ()]
+
+    @property
+    def _client(self) -> AsyncTransport:
+        return self._agent_bay.client
+
+    async def _send(
+        self, job: ImageJobData, archive: Path, progress: ImageProgressCallback | None, deadline: Deadline
+    ) -> None:
+        source = await async_run_blocking(LocalSource, archive)
+        report = None if progress is None else lambda sent: progress(sent, source.size)
+        settings = TransferSettings(self._client, deadline, IDLE_TIMEOUT_SECONDS, progress=report)
+        try:
+            await send_file(settings, job.upload_url, source, f"upload of {archive.name}")
+        except AgentBayError:
+            # Its answer may have been lost: the runtime then works on it already, and takes it no second time.
+            if (await self._describe(job)).upload_url:
+                raise
+        finally:
+            source.close()
+
+    async def _describe(self, job: ImageJobData) -> ImageJobData:
+        return (await self._client.call(DescribeImageJob(job_id=job.job_id))).data_or_raise()
+
+    async def _wait(
+        self, job: ImageJobData, what: str, progress: ImageProgressCallback | None, deadline: Deadline
+    ) -> ImageInfo:
+        """Wait until a job has ended, and return its image."""
+        for delay in poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_POLL_SECONDS):
+            await async_sleep(delay)
+            job = await self._describe(job)
+            if progress is not None:
+                progress(job.done, job.total)
+            if job.image is not None:
+                return to_image(job.image)
+            if job.state == "failed":
+                raise job_error(job)
+        raise WaitTimeoutError(f"{what} is not there after {deadline.seconds:g} s; the runtime goes on.")
+
+
+def _deadline(timeout: float | None) -> Deadline:
+    return Deadline(math.inf if timeout is None else timeout)

@@ -1,0 +1,44 @@
+"""Read the answers of the actions on images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from .._wire.images import ImageData, ImageJobData
+from ..errors import AgentBayError, APIError, InvalidRequestError, NotSupportedError, ServiceUnavailableError
+from ..models.image import ImageInfo
+
+_UNKNOWN_ACTION = re.compile(r"InvalidAction\b|UnknownAction|InvalidApi|UnsupportedOperation", re.I)
+
+
+def to_image(found: ImageData) -> ImageInfo:
+    """Return an image as users see it."""
+    return ImageInfo(**{field.name: getattr(found, field.name) for field in attrs.fields(ImageInfo)})
+
+
+def job_error(job: ImageJobData) -> AgentBayError:
+    """Return the error of a job that has failed."""
+    kind = ServiceUnavailableError if job.code.startswith("ImagePullFailed") else InvalidRequestError
+    return kind(job.message, code=job.code)
+
+
+@contextmanager
+def explain_missing_action(what: str, instead: str) -> Iterator[None]:
+    """Raise `NotSupportedError` if the service does not know the action of the block.
+
+    Args:
+        what: What the service lacks.
+        instead: What serves instead.
+    """
+    try:
+        yield
+    except APIError as error:
+        if not _UNKNOWN_ACTION.search(error.code or ""):
+            raise
+        raise NotSupportedError(
+            f"This service has no {what}.", hint=instead, request_id=error.request_id, action=error.action
+        ) from error

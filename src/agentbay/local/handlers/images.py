@@ -1,0 +1,110 @@
+"""Actions on images."""
+
+from __future__ import annotations
+
+from agentbay._wire.images import (
+    DescribeImageJob,
+    GetImage,
+    ImageData,
+    ImageJobData,
+    ImportImage,
+    ListImages,
+    PruneImages,
+    PullImage,
+    RemoveImage,
+)
+from agentbay.errors import NotFoundError
+from agentbay.local.handlers.dispatch import action_handler
+from agentbay.local.images.errors import image_not_found
+from agentbay.local.images.service import Job
+from agentbay.local.images.store import Image, ImageStore
+from agentbay.local.runtime import Runtime
+
+IMAGE_UPLOADS = "/image-uploads/"  # the path where archives are sent to
+
+
+@action_handler(PullImage)
+async def pull(runtime: Runtime, action: PullImage) -> ImageJobData:
+    return _job_data(runtime, runtime.images.start_pull(action.reference, action.name or ""))
+
+
+@action_handler(ImportImage)
+async def import_image(runtime: Runtime, action: ImportImage) -> ImageJobData:
+    return _job_data(runtime, runtime.images.new_import(action.name, action.source or "imported"))
+
+
+@action_handler(DescribeImageJob)
+async def describe_job(runtime: Runtime, action: DescribeImageJob) -> ImageJobData:
+    job = runtime.images.find_job(action.job_id)
+    if job is None:
+        raise NotFoundError(f"There is no job {action.job_id!r:.80}.", 404, code="ImageJobNotFound.Local")
+    return _job_data(runtime, job)
+
+
+@action_handler(ListImages)
+async def list_images(runtime: Runtime, action: ListImages) -> list[ImageData]:
+    store = runtime.images.store
+    return [image_data(store, image) for image in await runtime.images.run_in_thread(store.images)]
+
+
+@action_handler(GetImage)
+async def get_image(runtime: Runtime, action: GetImage) -> ImageData:
+    store = runtime.images.store
+    image = await runtime.images.run_in_thread(store.find, action.image)
+    return image_data(store, image or _no_such_image(store, action.image))
+
+
+@action_handler(RemoveImage)
+async def remove_image(runtime: Runtime, action: RemoveImage) -> ImageData:
+    store = runtime.images.store
+    image = await runtime.images.run_in_thread(store.remove, action.image)
+    return image_data(store, image or _no_such_image(store, action.image))
+
+
+@action_handler(PruneImages)
+async def prune_images(runtime: Runtime, action: PruneImages) -> list[ImageData]:
+    store = runtime.images.store
+    return [image_data(store, image) for image in await runtime.images.run_in_thread(store.prune)]
+
+
+def image_data(store: ImageStore, image: Image) -> ImageData:
+    """Describe an image for clients."""
+    config = image.config
+    return ImageData(
+        image_id=image.id,
+        names=image.names,
+        digest=image.digest,
+        size=image.size,
+        layers=len(image.layers),
+        left_out=sum(layer.devices for layer in map(store.find_layer, image.layers) if layer),
+        created=image.created,
+        source=image.source,
+        architecture=config.architecture,
+        env=config.env,
+        workdir=config.workdir,
+        user=config.user,
+        entrypoint=config.entrypoint,
+        command=config.command,
+        labels=config.labels,
+        shell=image.programs.shell,
+        python=image.programs.python,
+    )
+
+
+def _job_data(runtime: Runtime, job: Job) -> ImageJobData:
+    upload = f"{runtime.address.http_url}{IMAGE_UPLOADS}{job.upload_token}" if job.upload_token else ""
+    return ImageJobData(
+        job_id=job.id,
+        state=job.state,
+        done=job.done,
+        total=job.total,
+        upload_url=upload,
+        code=job.error.code or "" if job.error else "",
+        message=job.error.message if job.error else "",
+        image=image_data(runtime.images.store, job.image) if job.image else None,
+    )
+
+
+def _no_such_image(store: ImageStore, name: str) -> Image:
+    names = [name for image in store.images() for name in image.names]
+    raise image_not_found(name, f"The runtime has {', '.join(names)}." if names else "The runtime has none yet.")

@@ -1,0 +1,65 @@
+"""The route that takes archives of images, at URLs that serve once."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from agentbay.errors import PermissionDeniedError
+from agentbay.local.api_errors import invalid_request
+from agentbay.local.handlers.images import IMAGE_UPLOADS as PATH_PREFIX
+from agentbay.local.http.asgi import ClientDisconnected, Receive, Request, Response
+from agentbay.local.images.errors import ImageError
+from agentbay.local.images.layer_writer import LayerLimits, check_free_space
+from agentbay.local.images.service import ImageService
+from agentbay.local.sandbox.shared.fd_io import write_all
+
+__all__ = ["PATH_PREFIX", "serve_image_upload"]
+
+_CHUNK_BYTES = 1 << 20
+
+
+async def serve_image_upload(images: ImageService, request: Request, receive: Receive) -> Response:
+    """Keep the archive of an image, and begin to import it.
+
+    Raises:
+        AgentBayError: The URL serves no more, or the disk is full.
+    """
+    job = images.take_upload(request.path.removeprefix(PATH_PREFIX)) if request.method == "PUT" else None
+    if job is None:
+        raise PermissionDeniedError("This URL takes no archive, or no more.", 403, code="Forbidden")
+    request.mark_authenticated()
+    target = images.store.blobs / f"{job.id}.upload"
+    fd = await images.run_in_thread(os.open, target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        await _receive_body(images, fd, target.parent, receive)
+    except BaseException as error:
+        with suppress(OSError):
+            target.unlink()
+        if isinstance(error, OSError | ImageError):
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise invalid_request(f"The archive cannot be kept: {reason}.", "InsufficientStorage") from error
+        raise
+    finally:
+        os.close(fd)
+    images.start_import(job, target)
+    return Response(200, b"")
+
+
+async def _receive_body(images: ImageService, fd: int, directory: Path, receive: Receive) -> None:
+    pending, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        pending += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(pending) >= _CHUNK_BYTES or not more:
+            await images.run_in_thread(_write, fd, bytes(pending), directory)
+            pending.clear()
+
+
+def _write(fd: int, data: bytes, directory: Path) -> None:
+    check_free_space(str(directory), LayerLimits().min_free_bytes)
+    write_all(fd, data)

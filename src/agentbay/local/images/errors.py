@@ -1,0 +1,44 @@
+"""Errors about images: one function for each code."""
+
+from __future__ import annotations
+
+from agentbay.errors import InvalidRequestError, NotFoundError, ServiceUnavailableError
+
+
+class ImageError(Exception):
+    """An image cannot be pulled, imported or used.
+
+    The message names the thing, the value and the way out.
+    """
+
+
+class DamagedImage(ImageError):
+    """What came is not what it says, or tries to do harm."""
+
+
+class LimitExceeded(ImageError):
+    """An image is larger than images may be."""
+
+
+class PullFailed(ImageError):
+    """A registry refused, or could not be reached."""
+
+
+class Cancelled(ImageError):
+    """Whoever asked for the image wants it no longer."""
+
+    def __init__(self) -> None:
+        super().__init__("The runtime is shutting down.")
+
+
+def unusable_image(error: ImageError) -> InvalidRequestError | ServiceUnavailableError:
+    """Return the error of the service for an image that was refused."""
+    if isinstance(error, PullFailed):
+        return ServiceUnavailableError(str(error), 502, code="ImagePullFailed.Local")
+    code = "ImageTooLarge.Local" if isinstance(error, LimitExceeded) else "ImageInvalid.Local"
+    return InvalidRequestError(str(error), 400, code=code)
+
+
+def image_not_found(name: str, present: str) -> NotFoundError:
+    """Return the error for an image that is not in the store."""
+    return NotFoundError(f"There is no image {name!r:.200}. {present}", 404, code="ImageNotFound.Local")

@@ -1,0 +1,155 @@
+"""What a path means in a stack of layers, as with overlayfs.
+
+Layers hold links that anybody chose, so every directory is opened from its parent, and no link is followed by the
+kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from agentbay.local.images.errors import DamagedImage
+from agentbay.local.sandbox.shared import dirfd
+
+Parts = tuple[str, ...]
+OPAQUE_ATTRIBUTE = "user.overlay.opaque"  # overlayfs: hides the entries that lower layers have in a directory
+_MAX_LINKS = 40  # as the kernel follows in one path
+
+
+class Found(NamedTuple):
+    """What a path means.
+
+    Attributes:
+        kind: "directory", "symlink" or "other".
+        depth: The layer that has it, 0 for the highest.
+    """
+
+    kind: str
+    mode: int
+    mtime: float
+    depth: int
+    target: str
+
+
+class MergedView:
+    """A stack of directories, the highest first."""
+
+    def __init__(self, layers: Sequence[str]) -> None:
+        self._tops = [os.open(layer, dirfd.DIRECTORY_OPEN_FLAGS) for layer in layers]
+        self._real: dict[Parts, Parts] = {}
+
+    def close(self) -> None:
+        """Close the layers."""
+        for fd in self._tops:
+            os.close(fd)
+        self._tops.clear()
+
+    def forget(self, made: Parts | None = None) -> None:
+        """Note that the highest layer has changed.
+
+        Args:
+            made: The real path of a directory that is new; None means any change.
+        """
+        if made is None or self._real.get(made, made) != made:
+            self._real.clear()
+
+    def real_directory(self, parts: Parts) -> Parts:
+        """Return a directory's path with all links resolved inside the image.
+
+        Raises:
+            DamagedImage: It is a loop of links.
+        """
+        return self._resolve(parts, [_MAX_LINKS])
+
+    def _resolve(self, parts: Parts, links_left: list[int]) -> Parts:
+        if not parts:
+            return ()
+        if parts in self._real:
+            return self._real[parts]
+        path = (*self._resolve(parts[:-1], links_left), parts[-1])
+        found = self.find(path)
+        if found is not None and found.kind == "symlink":
+            links_left[0] -= 1
+            if links_left[0] < 0:
+                raise DamagedImage(f"The links of {'/'.join(parts)!r:.200} lead in a circle.")
+            path = self._resolve(_join(path[:-1], found.target), links_left)
+        self._real[parts] = path
+        return path
+
+    def find(self, path: Parts) -> Found | None:
+        """Return what a real path means in the whole stack, or None."""
+        for depth, top in enumerate(self._tops):
+            found, is_hidden = self._find_in(depth, top, path)
+            if found is not None or is_hidden:
+                return found
+        return None
+
+    @contextmanager
+    def open_lower_parent(self, path: Parts) -> Iterator[int]:
+        """Open the directory of what `find` found, in its layer."""
+        found = self.find(path)
+        assert found is not None
+        with dirfd.open_directory(self._tops[found.depth], path[:-1]) as fd:
+            yield fd
+
+    def _find_in(self, depth: int, top: int, path: Parts) -> tuple[Found | None, bool]:
+        """Return what one layer has at a path, and whether it hides those below."""
+        fd, is_hidden = os.dup(top), False
+        try:
+            for number, part in enumerate(path):
+                with suppress(OSError):
+                    is_hidden = is_hidden or os.getxattr(fd, OPAQUE_ATTRIBUTE) == b"y"
+                try:
+                    status = os.stat(part, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    return None, is_hidden
+                if _is_whiteout(status):
+                    return None, True
+                if number == len(path) - 1:
+                    target = os.readlink(part, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else ""
+                    return Found(_kind(status), stat.S_IMODE(status.st_mode), status.st_mtime, depth, target), False
+                if not stat.S_ISDIR(status.st_mode):
+                    return None, True
+                below = os.open(part, dirfd.DIRECTORY_OPEN_FLAGS, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            status = os.fstat(fd)
+            return Found("directory", stat.S_IMODE(status.st_mode), status.st_mtime, depth, ""), False
+        finally:
+            os.close(fd)
+
+
+def kind_in(directory: int, name: str) -> str | None:
+    """Return what a directory has: as `Found.kind`, "whiteout", or None."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return "whiteout" if _is_whiteout(status) else _kind(status)
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _kind(status: os.stat_result) -> str:
+    if stat.S_ISDIR(status.st_mode):
+        return "directory"
+    return "symlink" if stat.S_ISLNK(status.st_mode) else "other"
+
+
+def _join(directory: Parts, target: str) -> Parts:
+    """Return the path that a link in a directory leads to.
+
+    `..` at the root stays there, as in a running system."""
+    parts = [] if target.startswith("/") else list(directory)
+    for part in target.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return tuple(parts)

@@ -1,0 +1,177 @@
+"""The images of a runtime: the store, and the jobs that fill it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from agentbay.errors import AgentBayError
+from agentbay.local.api_errors import internal_error, invalid_request
+from agentbay.local.images import archives, registry
+from agentbay.local.images.errors import Cancelled, ImageError, unusable_image
+from agentbay.local.images.importing import Importer, Progress
+from agentbay.local.images.reference import Reference, name_of, parse_reference
+from agentbay.local.images.store import Image, ImageStore
+from agentbay.local.state_dir import StateDirectory
+
+_logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_MAX_THREADS = 4  # jobs at a time; the others wait
+_MAX_JOBS = 1000  # that are remembered
+_UPLOAD_LIFETIME_SECONDS = 3600.0
+
+
+@dataclass(slots=True)
+class Job:
+    """A transfer that goes on by itself.
+
+    Attributes:
+        total: Bytes that it has to read, 0 if that is not known.
+        upload_token: With which the archive may be sent, once.
+    """
+
+    id: str
+    done: int = 0
+    total: int = 0
+    image: Image | None = None
+    error: AgentBayError | None = None
+    upload_token: str = ""
+    begun: float = field(default_factory=time.monotonic)
+    name: str = ""
+    source: str = ""
+
+    @property
+    def state(self) -> str:
+        """How it goes: running, done or failed."""
+        if self.error is not None:
+            return "failed"
+        return "done" if self.image is not None else "running"
+
+
+class ImageService:
+    """Pulls, imports and keeps images.
+
+    Args:
+        owner: Who owns the files of sandboxes.
+        default_registry: For references without a host, "" if there is none.
+        mirror: Asked instead of any other registry, "" if there is none.
+    """
+
+    def __init__(
+        self,
+        state_dir: StateDirectory,
+        owner: tuple[int, int] | None,
+        *,
+        default_registry: str = "",
+        mirror: str = "",
+    ) -> None:
+        self.store = ImageStore(state_dir, owner)
+        self._default_registry, self._mirror = default_registry, mirror
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, "images")
+        self._jobs: dict[str, Job] = {}
+        self._closing = False
+
+    def start_pull(self, text: str, name: str = "") -> Job:
+        """Begin to pull an image, under the name of its reference or another one.
+
+        Raises:
+            InvalidRequestError: The reference or the name is malformed.
+        """
+        reference, known_as = self._parse(text, name)
+        job = self._new_job()
+
+        def set_total(size: int) -> None:
+            job.total = size
+
+        self._start(job, lambda progress: registry.pull(reference, known_as, self.store, progress, set_total))
+        return job
+
+    def new_import(self, name: str, source: str) -> Job:
+        """Make a job that waits for an archive.
+
+        Raises:
+            InvalidRequestError: The name is malformed.
+        """
+        job = self._new_job()
+        job.name, job.source = _checked(name_of, name), source
+        job.upload_token = secrets.token_urlsafe(32)
+        return job
+
+    def take_upload(self, token: str) -> Job | None:
+        """Return the job that waits for the archive with this token."""
+        oldest = time.monotonic() - _UPLOAD_LIFETIME_SECONDS
+        for job in self._jobs.values():
+            if job.upload_token and secrets.compare_digest(job.upload_token, token) and job.begun > oldest:
+                return job
+        return None
+
+    def start_import(self, job: Job, archive: Path) -> None:
+        """Import an archive, which is removed at the end."""
+        job.upload_token = ""
+        job.total = archive.stat().st_size
+
+        def work(progress: Progress) -> Image:
+            try:
+                return archives.import_archive(archive, job.name, job.source, Importer(self.store, progress))
+            finally:
+                archive.unlink(missing_ok=True)
+
+        self._start(job, work)
+
+    def find_job(self, job_id: str) -> Job | None:
+        """Return a job that was begun lately."""
+        return self._jobs.get(job_id)
+
+    async def run_in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Run something that reads or changes files."""
+        return await asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments))
+
+    async def close(self) -> None:
+        """End all jobs, and close the store."""
+        self._closing = True
+        await asyncio.to_thread(self._threads.shutdown, True, cancel_futures=True)
+        self.store.close()
+
+    def _parse(self, text: str, name: str) -> tuple[Reference, str]:
+        reference = _checked(lambda given: parse_reference(given, self._default_registry, self._mirror), text)
+        return reference, _checked(name_of, name or text)
+
+    def _new_job(self) -> Job:
+        while len(self._jobs) >= _MAX_JOBS:
+            del self._jobs[next(iter(self._jobs))]
+        job = Job(f"img-{secrets.token_hex(8)}")
+        self._jobs[job.id] = job
+        return job
+
+    def _start(self, job: Job, work: Callable[[Progress], Image]) -> None:
+        def progress(count: int) -> None:
+            if self._closing:
+                raise Cancelled
+            job.done += count
+
+        def run() -> None:
+            try:
+                job.image = work(progress)
+            except ImageError as error:
+                job.error = unusable_image(error)
+            except Exception:
+                _logger.exception("a job on images failed")
+                job.error = internal_error("The image could not be made; the log of the runtime says why.")
+
+        self._threads.submit(run)
+
+
+def _checked(parse: Callable[[str], _T], text: str) -> _T:
+    try:
+        return parse(text)
+    except ImageError as error:
+        raise invalid_request(str(error), "InvalidImageName.Local") from error

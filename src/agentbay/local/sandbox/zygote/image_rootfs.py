@@ -1,0 +1,148 @@
+"""The root file system of a sandbox that runs an image.
+
+It is an overlay of the image's layers, which all sandboxes share, and a writable directory of the sandbox's own. /proc
+and /dev are the sandbox's own too. What lies in an image is not trusted: its paths are resolved only when the overlay
+is the root, so that its links lead nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from agentbay.local.sandbox.shared import syscalls
+from agentbay.local.sandbox.shared.sandbox_config import (
+    CLIENT_HOME,
+    IMAGE_DIRECTORY,
+    UPPER_DIRECTORY,
+    WORK_DIRECTORY,
+    SandboxConfig,
+)
+from agentbay.local.sandbox.shared.setup_errors import setup_step
+from agentbay.local.sandbox.shared.syscalls import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+)
+from agentbay.local.sandbox.zygote import rootfs
+
+_STAGING_DIRECTORIES = ("dev/pts", "dev/shm", "layers/own", "proc", "root")
+_DIRECTORIES = (CLIENT_HOME, "/tmp", "/proc", "/dev")
+_DEVICE_LINKS = {name: target for name, target in rootfs.LINKS.items() if name.startswith("dev/")}
+_LAYER = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+_WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+_PROC = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+
+
+class _Clones(NamedTuple):
+    """Detached mounts, made while the host's paths can still be seen."""
+
+    dev: int
+    proc: int
+    binds: list[int]
+
+
+def prepare() -> None:
+    """Make what all sandboxes with images have in common.
+
+    Needs new mount and pid namespaces.
+    """
+    rootfs.mount_staging()
+    with setup_step("mount"):
+        for directory in _STAGING_DIRECTORIES:
+            os.makedirs(directory)
+        for link, target in _DEVICE_LINKS.items():
+            os.symlink(target, link)
+        rootfs.show_devices()
+    with setup_step("proc"):
+        syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def complete(config: SandboxConfig, idmap: int) -> None:
+    """Mount the layers of an image, and make them the root.
+
+    Raises:
+        SetupFailed: A step failed.
+    """
+    with setup_step("overlay"):
+        _mount_overlay(config, idmap)
+    with setup_step("bind"):
+        clones = _Clones(
+            syscalls.clone_tree("dev", 0),
+            syscalls.clone_tree("proc", _PROC),
+            [rootfs.clone_bind_source(bind, idmap) for bind in config["binds"]],
+        )
+        kinds = [os.path.isdir(bind["source"]) for bind in config["binds"]]
+    with setup_step("pivot_root"):
+        syscalls.pivot_root("root")
+    with setup_step("bind"):
+        _attach(clones, kinds, config)
+    with setup_step("etc"):
+        _write_etc(config)
+    with setup_step("mount"):
+        syscalls.set_mount_propagation(MS_PRIVATE)
+        syscalls.make_read_only("/dev")
+
+
+def _mount_overlay(config: SandboxConfig, idmap: int) -> None:
+    # Short names relative to the working directory: the options of a mount fit into one page.
+    own = os.path.join(config["root"], IMAGE_DIRECTORY)
+    syscalls.attach_tree(rootfs.clone_idmapped(own, _WRITABLE, idmap), "layers/own")
+    for number, layer in enumerate(config["layers"]):
+        os.mkdir(f"layers/{number}")
+        syscalls.attach_tree(rootfs.clone_idmapped(layer, _LAYER, idmap), f"layers/{number}")
+    os.chdir("layers")
+    lower = ":".join(str(number) for number in reversed(range(len(config["layers"]))))
+    # userxattr: the only marks of directories that an ordinary user can set, so all layers have these
+    options = f"userxattr,lowerdir={lower},upperdir=own/{UPPER_DIRECTORY},workdir=own/{WORK_DIRECTORY}"
+    syscalls.mount("overlay", "../root", MS_NOSUID | MS_NODEV, options)
+    os.chdir("..")
+
+
+def _attach(clones: _Clones, kinds: list[bool], config: SandboxConfig) -> None:
+    owner = config["host_ids"]
+    for path in (*_DIRECTORIES, config["directory"], config["python_prefix"], *config["made_directories"]):
+        rootfs.make_mount_point(path, True, owner)
+    os.chmod("/tmp", 0o1777)
+    syscalls.attach_tree(clones.proc, "/proc")
+    syscalls.attach_tree(clones.dev, "/dev")
+    for bind, tree, is_directory in zip(config["binds"], clones.binds, kinds, strict=True):
+        rootfs.make_mount_point(bind["target"], is_directory, owner)
+        syscalls.attach_tree(tree, bind["target"])
+
+
+def _write_etc(config: SandboxConfig) -> None:
+    """Write what depends on the sandbox, and name its user."""
+    rootfs.make_mount_point("/etc", True, config["host_ids"])
+    contents = rootfs.network_files(config)
+    uid, gid, user = config["uid"], config["gid"], config["user"]
+    if (text := _missing_entry("passwd", uid, f"{user}:x:{uid}:{gid}:{user}:{config['home']}:/bin/sh")) is not None:
+        contents["passwd"] = text
+    if (text := _missing_entry("group", gid, f"{user}:x:{gid}:")) is not None:
+        contents["group"] = text
+    for name, content in contents.items():
+        path = f"/etc/{name}"
+        if os.path.lexists(path):
+            os.unlink(path)
+        rootfs.create_file(path, content)
+        if config["host_ids"]:
+            os.chown(path, *config["host_ids"], follow_symlinks=False)
+
+
+def _missing_entry(name: str, number: int, entry: str) -> str | None:
+    """Return passwd or group with an entry for an id.
+
+    It is None if the file has one."""
+    try:
+        with open(f"/etc/{name}", encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read(1 << 20)
+    except FileNotFoundError:
+        text = ""
+    if any(line.split(":")[2:3] == [str(number)] for line in text.splitlines()):
+        return None
+    return f"{text.rstrip()}\n{entry}\n".lstrip()

@@ -1,0 +1,142 @@
+"""Images on the local runtime, and the refusal of services that have none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentbay import (
+    AsyncAgentBay,
+    AsyncSession,
+    Config,
+    CreateSessionParams,
+    ImageInfo,
+    InvalidRequestError,
+    NotFoundError,
+    NotSupportedError,
+    ServiceUnavailableError,
+)
+from tests import scripted
+from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox, tar
+
+pytestmark = [pytest.mark.anyio, needs_busybox]
+CONFIG = {
+    "Env": ["PATH=/bin", "GREETING=hello"],
+    "WorkingDir": "/app",
+    "User": "app",
+    "Entrypoint": ["/bin/entry"],
+    "Cmd": ["serve"],
+    "Labels": {"team": "a"},
+}
+
+
+@pytest.fixture(scope="module")
+async def image(bay: AsyncAgentBay, tmp_path_factory: pytest.TempPathFactory) -> ImageInfo:
+    archive = tmp_path_factory.mktemp("image") / "task.tar"
+    layers = [busybox_layer(directory("app"), member("app/task.txt", b"lower\n")), tar(member("app/.wh.none"))]
+    archive.write_bytes(Built(layers, CONFIG).oci_archive())
+    return await bay.images.import_file(archive, name="task:1")
+
+
+@pytest.fixture
+async def inside(bay: AsyncAgentBay, image: ImageInfo) -> AsyncIterator[AsyncSession]:
+    async with bay.session(CreateSessionParams(image_id=image.name)) as session:
+        yield session
+
+
+async def test_settings_of_the_image(inside: AsyncSession) -> None:
+    """A session has the image's variables, working directory and user, whose id is the image's own."""
+    found = await inside.command.run("id -u; id -g; pwd; echo $GREETING $HOME; cat task.txt; ls -d /home/wuying")
+    assert found.output == "4711\n4712\n/app\nhello /home/app\nlower\n/home/wuying\n"
+    assert inside.image_id == "task:1"
+
+
+async def test_the_whole_root_can_be_written(bay: AsyncAgentBay, image: ImageInfo, inside: AsyncSession) -> None:
+    """What a session writes anywhere is its own; the image and other sessions stay as they were."""
+    (await inside.file_system.write_file("/etc/new.conf", "x")).unwrap()
+    (await inside.command.run("rm /bin/wc && mv /app/task.txt /moved && mkdir /srv2 && touch /tool")).check()
+    assert (await inside.file_system.read_file("/moved")).content == "lower\n"
+    async with bay.session(CreateSessionParams(image_id=image.image_id)) as other:
+        found = await other.command.run("ls /bin/wc /app; ls /etc/new.conf /srv2 /tool")
+        assert found.stdout == "/bin/wc\n\n/app:\ntask.txt\n"
+
+
+async def test_code_terminals_and_processes(inside: AsyncSession) -> None:
+    """Code runs although the image has no Python, and background processes and terminals run in the image."""
+    answer = await inside.code.run_code("import os; print(os.getuid(), open('/app/task.txt').read()); 6 * 7", "python")
+    assert (answer.success, answer.logs.stdout) == (True, ["4711 lower\n\n"]), answer.error_message
+    process = await inside.command.start("cat /app/task.txt; sleep 0.1; echo end")
+    assert await process.wait() == 0
+    assert await process.stdout.read() == "lower\nend\n"
+
+
+async def test_an_image_without_a_shell(bay: AsyncAgentBay, tmp_path: Path) -> None:
+    """Files and single programs work; what needs a shell says that there is none."""
+    # `sh` is taken away, as images without a distribution have it
+    (tmp_path / "bare2.tar").write_bytes(Built([busybox_layer(), tar(member("bin/.wh.sh"))]).docker_archive())
+    image = await bay.images.import_file(tmp_path / "bare2.tar")
+    assert (image.names, image.shell, image.python) == (["bare2:latest"], "", "")
+    async with bay.session(CreateSessionParams(image_id="bare2")) as session:
+        assert (await session.command.run("cat /etc/passwd")).output.startswith("root:x:0:0")
+        (await session.file_system.write_file("notes/a.txt", "hello")).unwrap()
+        assert (await session.file_system.read_file("/home/wuying/notes/a.txt")).content == "hello"
+        refused = await session.command.run("cat /etc/passwd | wc -l")
+        assert not refused.success
+        assert "no shell (/bin/sh)" in refused.error_message
+        assert (await session.code.run_code("1 + 1", "python")).success
+
+
+async def test_management(bay: AsyncAgentBay, image: ImageInfo, tmp_path: Path) -> None:
+    """Images are listed, found, imported from a folder, and removed; a session that runs one goes on."""
+    assert (image.user, image.workdir, image.entrypoint, image.command) == ("app", "/app", ["/bin/entry"], ["serve"])
+    assert (image.labels, image.env["GREETING"], image.layers, image.shell) == ({"team": "a"}, "hello", 2, "/bin/sh")
+    (tmp_path / "Tree_1/bin").mkdir(parents=True)
+    (tmp_path / "Tree_1/bin/sh").symlink_to("/bin/busybox")
+    (tmp_path / "Tree_1/bin/busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (tmp_path / "Tree_1/bin/busybox").chmod(0o755)
+    seen: list[tuple[int, int]] = []
+    made = await bay.images.import_file(tmp_path / "Tree_1", progress=lambda done, total: seen.append((done, total)))
+    assert made.names == ["tree_1:latest"]
+    assert seen[-1][0] == seen[-1][1] > 0
+    assert (await bay.images.list())[0].names == ["tree_1:latest"]
+    async with bay.session(CreateSessionParams(image_id="tree_1")) as session:
+        assert (await bay.images.remove("tree_1")).image_id == made.image_id
+        with pytest.raises(NotFoundError, match=r"no image 'tree_1'\. The runtime has .*task:1"):
+            await bay.images.get("tree_1")
+        assert (await session.command.run("busybox ls /bin")).output == "busybox\nsh\n"
+    assert await bay.images.prune() == []
+    assert (await bay.images.get("task:1")).image_id == image.image_id
+
+
+async def test_refusals(bay: AsyncAgentBay, image: ImageInfo, tmp_path: Path) -> None:
+    """Names that mean nothing, archives that are none and registries that are not there are typed errors."""
+    refused = await bay.create(CreateSessionParams(image_id="tsak:1"))
+    assert isinstance(refused.exception, InvalidRequestError)
+    assert "did you mean 'task:1'?" in refused.error_message
+    assert "linux_latest" in refused.error_message
+    (tmp_path / "notes.txt").write_text("no archive")
+    with pytest.raises(InvalidRequestError, match="no tar archive"):
+        await bay.images.import_file(tmp_path / "notes.txt")
+    with pytest.raises(InvalidRequestError, match="is no name for an image"):
+        await bay.images.import_file(tmp_path / "notes.txt", name="../x")
+    with pytest.raises(InvalidRequestError, match="names no registry"):
+        await bay.images.pull("debian:12")
+    with pytest.raises(ServiceUnavailableError, match=r"127\.0\.0\.1:1 cannot be reached"):
+        await bay.images.pull("127.0.0.1:1/app:1")
+    with pytest.raises(NotFoundError):
+        await bay.images.remove("absent")
+
+
+async def test_services_without_images() -> None:
+    """A service that does not know the actions is told apart from an image that is not there."""
+    with scripted.Service(scripted.refused("InvalidAction.NotFound", 404)) as service:
+        async with AsyncAgentBay("akm-EXAMPLE", cfg=Config(endpoint=service.url)) as bay:
+            for call in (bay.images.list, bay.images.prune):
+                with pytest.raises(NotSupportedError, match="image_id of a session"):
+                    await call()
+            with pytest.raises(NotSupportedError):
+                await bay.images.pull("host.example/app:1")
+            with pytest.raises(NotSupportedError):
+                await bay.images.import_file(__file__)

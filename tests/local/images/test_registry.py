@@ -1,0 +1,236 @@
+"""Pulling from a real registry: by tag and digest, with a login, cut off, twice at once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from agentbay.local.images import registry as registry_client
+from agentbay.local.images.credentials import find_credentials
+from agentbay.local.images.errors import DamagedImage, ImageError, PullFailed
+from agentbay.local.images.reference import name_of, parse_reference
+from agentbay.local.images.store import Image, ImageStore
+from agentbay.local.state_dir import StateDirectory
+from tests.local.images.builds import Built, digest, member, names, tar
+from tests.local.images.conftest import CuttingProxy, Registry
+
+LAYERS = [tar(member(f"f{number}", os.urandom(400_000))) for number in range(3)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ImageStore]:
+    state = StateDirectory.open(str(tmp_path / "state"))
+    store = ImageStore(state, None)
+    yield store
+    store.close()
+    state.close()
+
+
+def pull(store: ImageStore, text: str, counts: list[int] | None = None) -> Image:
+    counts = [] if counts is None else counts
+    return registry_client.pull(parse_reference(text, ""), text, store, counts.append, counts.append)
+
+
+def test_by_tag_and_digest(registry: Registry, store: ImageStore) -> None:
+    """An image is pulled by its tag or its digest, and layers that are there are not transferred again."""
+    built = Built(LAYERS, {"Env": ["A=1"]})
+    manifest = registry.push("team/app", "1", built)
+    counts: list[int] = []
+    image = pull(store, f"{registry.host}/team/app:1", counts)
+    assert (image.id, image.digest, image.config.env) == (digest(built.config), manifest, {"A": "1"})
+    assert counts[0] == sum(map(len, built.layers))
+    assert [names(Path(layer)) for layer in store.layer_paths(image.layers)] == [["f0"], ["f1"], ["f2"]]
+    assert not [name for name in names(store.blobs) if not name.endswith(".lock")]
+    again = pull(store, f"{registry.host}/team/app@{manifest}", counts)
+    assert again.id == image.id
+    assert len(again.names) == 2
+
+
+def test_refusals_name_what_is_missing(registry: Registry, store: ImageStore) -> None:
+    """A tag or a host that is not there, and a digest that is another image's, are errors that name them."""
+    with pytest.raises(PullFailed, match=f"has no image {registry.host}/absent:1"):
+        pull(store, f"{registry.host}/absent:1")
+    with pytest.raises(PullFailed, match="cannot be reached"):
+        pull(store, "127.0.0.1:1/app:1")
+    with pytest.raises(PullFailed, match="has no image"):
+        pull(store, f"{registry.host}/team/app@sha256:{'0' * 64}")
+    assert store.images() == []
+
+
+def test_cut_off_transfers_go_on(registry: Registry, store: ImageStore) -> None:
+    """A transfer that is cut off again and again goes on where it ended."""
+    registry.push("cut", "1", Built(LAYERS))
+    proxy = CuttingProxy(registry.port, 150_000)
+    try:
+        counts: list[int] = []
+        image = pull(store, f"{proxy.host}/cut:1", counts)
+        assert proxy.cuts >= 6
+        # each byte of a layer is transferred, and unpacked, once
+        assert sum(counts[1:]) < 2.2 * counts[0]
+        assert len(image.layers) == 3
+    finally:
+        proxy.close()
+
+
+def test_a_later_pull_goes_on(registry: Registry, store: ImageStore) -> None:
+    """What an aborted pull has of a layer is not transferred again."""
+    registry.push("later", "1", Built(LAYERS[:1]))
+
+    class Enough(Exception):
+        pass
+
+    def stop(count: int) -> None:
+        if count > 0 and sum(path.stat().st_size for path in store.blobs.iterdir()) > 100_000:
+            raise Enough
+
+    reference = parse_reference(f"{registry.host}/later:1", "")
+    with pytest.raises(Enough):
+        registry_client.pull(reference, "a:1", store, stop, lambda _: None)
+    (partial,) = [path for path in store.blobs.iterdir() if not path.name.endswith(".lock")]
+    had = partial.stat().st_size
+    assert 0 < had < 400_000
+    counts: list[int] = []
+    registry_client.pull(reference, "a:1", store, counts.append, lambda _: None)
+    assert sum(counts) < 2 * 400_500 - had + 1000
+
+
+def test_two_pulls_at_once(registry: Registry, store: ImageStore) -> None:
+    """Two pulls of one image transfer each layer once, and both succeed."""
+    registry.push("twice", "1", Built(LAYERS))
+    found: list[Image] = []
+    counts: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(pull(store, f"{registry.host}/twice:1", counts))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({image.id for image in found}) == 1
+    assert len(found) == 4
+    assert len(names(store.blobs.parent / "layers")) == 3
+
+
+class Liar(BaseHTTPRequestHandler):
+    """A registry whose answers a test chooses by path."""
+
+    answers: dict[str, bytes]
+
+    def do_GET(self) -> None:
+        body = self.answers.get(self.path)
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def liar() -> Iterator[tuple[str, dict[str, bytes]]]:
+    handler = type("Handler", (Liar,), {"answers": {}})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", handler.answers  # type: ignore[attr-defined]
+        server.shutdown()
+
+
+def test_lying_registries(liar: tuple[str, dict[str, bytes]], store: ImageStore) -> None:
+    """Wrong digests and sizes, and manifests that are none, are refused, and nothing is left."""
+    host, answers = liar
+    built = Built(LAYERS[:1])
+    manifest = built.manifest()
+    layer = manifest["layers"][0]
+    for name, blob in built.blobs().items():
+        answers[f"/v2/a/blobs/{name}"] = blob
+
+    def attempt(reason: str, error: type[ImageError] = DamagedImage) -> None:
+        answers["/v2/a/manifests/1"] = json.dumps(manifest).encode()
+        with pytest.raises(error, match=reason):
+            pull(store, f"{host}/a:1")
+
+    answers[f"/v2/a/manifests/sha256:{'1' * 64}"] = b"{}"
+    with pytest.raises(DamagedImage, match="sends a manifest with the digest"):
+        pull(store, f"{host}/a@sha256:{'1' * 64}")
+    answers[f"/v2/a/blobs/{layer['digest']}"] = built.layers[0][:-1] + b"?"
+    attempt("sends a layer with the digest")
+    answers[f"/v2/a/blobs/{layer['digest']}"] = built.layers[0] + b"more"
+    attempt("sends more than the")
+    layer["size"] = 1 << 50
+    attempt("are allowed", ImageError)
+    layer["size"] = -1
+    attempt("without a size")
+    layer["digest"] = "sha256:../../../etc/passwd"
+    attempt("none of SHA-256")
+    manifest["layers"] = "none"
+    attempt("does not list its layers")
+    assert store.images() == []
+    assert names(store.blobs.parent / "layers") == []
+
+
+def test_login(tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The credentials that Docker and Podman keep are used, and shown nowhere."""
+    pytest.importorskip("crypt", reason="bcrypt comes from the C library, through a module of Python up to 3.12")
+    import crypt
+
+    secret = crypt.crypt("the-password", crypt.mksalt(crypt.METHOD_BLOWFISH))
+    (tmp_path / "htpasswd").write_text(f"somebody:{secret}\n")
+    made = Registry(tmp_path, f"auth: {{htpasswd: {{realm: test, path: {tmp_path / 'htpasswd'}}}}}")
+    try:
+        made.http.auth = ("somebody", "the-password")
+        made.push("private", "1", Built(LAYERS[:1]))
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+        with pytest.raises(PullFailed, match="log in there with docker login or podman login") as refused:
+            pull(store, f"{made.host}/private:1")
+        assert "the-password" not in str(refused.value)
+        login = base64.b64encode(b"somebody:the-password").decode()
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": {made.host: {"auth": login}}}))
+        assert pull(store, f"{made.host}/private:1").names == [f"{made.host}/private:1"]
+        assert "the-password" not in repr(find_credentials(made.host))
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("host.example/a", "host.example/a:latest"),
+        ("host.example:5000/team/a:1.2", "host.example:5000/team/a:1.2"),
+        ("localhost/a", "localhost/a:latest"),
+        ("a", "default.example/library/a:latest"),
+        ("team/a:1", "default.example/library/team/a:1"),
+        (f"h.example/a:1@sha256:{'a' * 64}", f"h.example/a@sha256:{'a' * 64}"),
+        ("[::1]:5000/a", "[::1]:5000/a:latest"),
+    ],
+)
+def test_references(text: str, meaning: str) -> None:
+    """References are read as Docker reads them, with a registry of one's own for those without a host."""
+    assert str(parse_reference(text, "default.example/library")) == meaning
+
+
+MALFORMED = ("", "A/B", "h.example/", "h.example/a:", "h.example/a@sha256:1", "h.ex ample/a", "a b", "../a")
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_malformed_references(text: str) -> None:
+    """What is no reference is refused by name."""
+    with pytest.raises(ImageError, match="names no image"):
+        parse_reference(text, "default.example")
+
+
+def test_mirror_and_default() -> None:
+    """A mirror is asked for all images; without a default registry, a bare name is refused with the way out."""
+    assert str(parse_reference("h.example/a:1", "", "m.example/all")) == "m.example/all/h.example/a:1"
+    with pytest.raises(ImageError, match="--image-registry"):
+        parse_reference("debian:12", "")
+    assert [name_of(text) for text in ("a", "a:1", "h:5/a")] == ["a:latest", "a:1", "h:5/a:latest"]
+    with pytest.raises(ImageError, match="is no name for an image"):
+        name_of("-x")

@@ -1,0 +1,170 @@
+"""Sessions on images, run by root and by an ordinary user: what they may do, and what they must not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox
+from tests.local.raw import Wire, embedded
+from tests.local.traces import PATIENCE
+from tests.local.users import User
+
+pytestmark = needs_busybox
+SETTINGS = (
+    "kernel/msgmnb", "kernel/shmmax", "fs/mqueue/queues_max", "net/ipv4/ip_forward", "kernel/core_pattern",
+    "user/max_user_namespaces",
+)  # fmt: skip
+
+
+def import_image(wire: Wire, archive: bytes, name: str) -> dict[str, Any]:
+    job = wire.data("ImportImage", Name=name)
+    wire.http.put(job["UploadUrl"], content=archive).raise_for_status()
+    deadline = time.monotonic() + PATIENCE
+    while job["State"] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        job = wire.data("DescribeImageJob", JobId=job["JobId"])
+    assert job["State"] == "done", job
+    image: dict[str, Any] = job["Image"]
+    return image
+
+
+@pytest.fixture(scope="module")
+def running(somebody: User) -> Iterator[Wire]:
+    state = somebody.directory / "images-state"
+    with embedded(state, "--session-disk", "60MiB", **somebody.starts()) as (child, wire):
+        layer = busybox_layer(directory("srv/data"), member("srv/data/file", b"lower"), directory("locked", 0o500))
+        import_image(wire, Built([layer]).oci_archive(), "root:1")
+        import_image(wire, Built([layer], {"User": "app", "WorkingDir": "/srv"}).docker_archive(), "app:1")
+        yield wire
+        child.close_stdin()
+        assert "Traceback" not in child.standard_error()
+
+
+def tree_digest(state: Path) -> str:
+    """A digest of all that the store has unpacked."""
+    found = hashlib.sha256()
+    for path in sorted((state / "images/layers").rglob("*")):
+        status = path.lstat()
+        found.update(f"{path} {status.st_mode} {status.st_uid} {status.st_mtime_ns} {status.st_size}\n".encode())
+    return found.hexdigest()
+
+
+def test_root_of_an_image_is_nobody_outside(running: Wire) -> None:
+    """Uid 0 in a session has no capability, keeps none when it starts programs, and owns no process of the host."""
+    with running.session(ImageId="root:1") as session:
+        filtered = "while read n v; do case $n in Cap*|NoNew*) echo $n $v; esac; done"
+        lines = running.sh(session, f"id -u; cat /proc/self/status | {filtered}")["stdout"].split("\n")
+        assert lines[0] == "0"
+        assert [line.split()[1].strip("0") for line in lines[1:6]] == [""] * 5
+        assert lines[6] == "NoNewPrivs: 1"
+        # settings of the kernel: those of its own namespaces too
+        for setting in SETTINGS:
+            refused = running.sh(session, f"echo 1 > /proc/sys/{setting}")
+            assert refused["exit_code"] != 0, setting
+        uids = running.sh(session, "cat /proc/self/uid_map")["stdout"].split()
+        assert uids[0] == "0"
+        assert uids[1] != "0"
+
+
+def test_the_store_is_out_of_reach(running: Wire, somebody: User) -> None:
+    """Whatever a session does to its root, the unpacked layers stay as they are, to the last byte and time."""
+    state = somebody.directory / "images-state"
+    before = tree_digest(state)
+    with running.session(ImageId="root:1") as session:
+        script = (
+            "chmod 777 /bin /srv/data/file; echo x >> /srv/data/file; rm -rf /locked /etc; mv /bin/ls /bin/ls2; "
+            "touch -d @0 /bin; mkdir /etc; ln -s /proc/1/root /out"
+        )
+        running.sh(session, script)
+        assert running.sh(session, "cat /srv/data/file")["stdout"] == "lowerx\n"
+        # links lead nowhere but into the session
+        assert running.sh(session, "cat /out/etc/shadow")["exit_code"] != 0
+    assert tree_digest(state) == before
+    with running.session(ImageId="app:1") as session:
+        assert running.sh(session, "cat /srv/data/file; pwd; id -u; id -g")["stdout"] == "lower/srv\n4711\n4712\n"
+        assert running.sh(session, "echo y > /srv/data/file && cat data/file")["stdout"] == "y\n"
+    assert tree_digest(state) == before
+
+
+def test_nothing_of_the_host_is_shown(running: Wire, somebody: User) -> None:
+    """A session on an image sees no program and no file of the host, and its mounts name no path of the store."""
+    with running.session(ImageId="root:1") as session:
+        assert running.sh(session, "ls /usr /var /nix")["exit_code"] != 0
+        mounts = running.sh(session, "cat /proc/1/mountinfo")["stdout"]
+        assert str(somebody.directory / "images-state") not in mounts
+        (root,) = [line for line in mounts.splitlines() if line.split()[4] == "/"]
+        assert "overlay" in root
+        assert "nosuid" in root
+        assert "nodev" in root
+
+
+def test_writes_count_to_the_disk_limit(running: Wire) -> None:
+    """What a session writes anywhere in its root counts, and a session beyond its limit is stopped."""
+    with running.session(ImageId="root:1") as session:
+        done = running.sh(session, "cat /dev/zero > /srv/big; echo after")
+        assert done["exit_code"] != 0
+        assert "may use 60 MiB of disk" in done["stderr"]
+        assert running.sh(session, "rm /srv/big && touch /srv/small")["exit_code"] == 0
+
+
+def test_mounts_and_uploads_of_contexts(running: Wire) -> None:
+    """Contexts are mounted and copied into a session on an image as into any other."""
+    context = running.data("GetContext", Name="of-images", AllowCreate=True)["Id"]
+    items = [
+        {"ContextId": context, "Path": "/srv/shared", "Type": "mount", "MountConfig": {"AccessMode": "readWrite"}},
+    ]
+    with running.session(ImageId="app:1", PersistenceDataList=json.dumps(items)) as session:
+        assert running.sh(session, "echo kept > /srv/shared/f && cat shared/f")["stdout"] == "kept\n"
+    with running.session(ImageId="root:1", PersistenceDataList=json.dumps(items)) as session:
+        assert running.sh(session, "cat /srv/shared/f")["stdout"] == "kept\n"
+
+
+def test_pause_and_many_at_once(running: Wire) -> None:
+    """A paused session goes on as it was, and sessions on one image do not meet."""
+    sessions = [running.create(ImageId="root:1") for _ in range(5)]
+    try:
+        for number, session in enumerate(sessions):
+            running.sh(session, f"echo {number} > /mine")
+        running.data("PauseSessionAsync", SessionId=sessions[0])
+        while running.status(sessions[0]) != "PAUSED":
+            time.sleep(0.02)
+        running.data("ResumeSessionAsync", SessionId=sessions[0])
+        while running.status(sessions[0]) != "RUNNING":
+            time.sleep(0.02)
+        assert [running.sh(session, "cat /mine")["stdout"] for session in sessions] == [f"{n}\n" for n in range(5)]
+    finally:
+        for session in sessions:
+            running.data("DeleteSessionAsync", SessionId=session)
+
+
+def test_upload_urls_serve_once(running: Wire) -> None:
+    """A URL for an archive takes one archive, and nobody can make one up."""
+    url = running.data("ImportImage", Name="once:1")["UploadUrl"]
+    assert running.http.get(url).status_code == 403
+    assert running.http.put(url[:-1] + "!", content=b"x").status_code == 403
+    assert running.http.put(url, content=b"x").status_code == 200
+    assert running.http.put(url, content=b"x").status_code == 403
+
+
+def test_a_killed_runtime_keeps_its_images(somebody: User) -> None:
+    """Images survive the kill of the runtime, and sessions of before are gone with what they wrote."""
+    state = somebody.directory / "killed-state"
+    with embedded(state, **somebody.starts()) as (child, wire):
+        import_image(wire, Built([busybox_layer()]).oci_archive(), "kept:1")
+        session = wire.create(ImageId="kept:1")
+        wire.sh(session, "echo x > /written")
+        child.process.kill()
+        child.process.wait()
+    with embedded(state, **somebody.starts()) as (_, wire):
+        assert [image["Names"] for image in wire.data("ListImages")] == [["kept:1"]]
+        with wire.session(ImageId="kept:1") as session:
+            assert wire.sh(session, "cat /written")["exit_code"] != 0
+        assert not list((state / "images/work").iterdir())
