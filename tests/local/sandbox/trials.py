@@ -46,7 +46,7 @@ LEFT_OUT = {
     "dumpable": "from agentbay.local.sandbox.shared import syscalls as s; real = s.prctl; "
     "s.prctl = lambda option, value: real(option, 1 if option == s.PR_SET_DUMPABLE else value); "
     # capabilities of process 1, which sandboxed code lacks, protect it too
-    "from agentbay.local.sandbox.zygote import namespaces as n; n.has_operations_user = bool; ",
+    "from agentbay.local.sandbox.zygote import namespaces as n; n.has_operations_user = lambda uid: False; ",
 }
 EXTRA = {"reboot": (169, 142), "clone": (56, 220), "swapon": (167, 224)}
 
