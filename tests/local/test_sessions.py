@@ -46,7 +46,7 @@ def test_create_and_get_tell_the_same(wire: Wire):
         ("mobile-use-android-12", "a phone that is plugged in (mobile_latest)"),
         ("linx_latest", "did you mean 'linux_latest'?"),
         ("Code_Latest", "did you mean 'code_latest'?"),
-        ("imgc-04bdw8o39c9uiwet4", "in the cloud only"),
+        ("imgc-04bdw8o39c9uiwet4", "agentbay image pull"),
     ],
 )
 def test_images_that_cannot_be(wire: Wire, image: str, advice: str):
