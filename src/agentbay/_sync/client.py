@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..models.local_options import LocalOptions
     from .beta import Beta, BetaNetwork, BetaSkills
     from .context import ContextService
+    from .images import Images
     from .transport import SyncTransport
 
 _CREATE_TIMEOUT_SECONDS = 180.0  # with the contexts that it waits for
@@ -194,6 +195,13 @@ class AgentBay(SyncSessionList, Handle):
         from .context import ContextService
 
         return ContextService(self)
+
+    @cached_property
+    def images(self) -> Images:
+        """Images of a local runtime, which sessions run."""
+        from .images import Images
+
+        return Images(self)
 
     @cached_property
     def beta(self) -> Beta:
