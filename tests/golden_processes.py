@@ -12,6 +12,7 @@ PROCESS_TOOL_CALLS: dict[str, dict[str, Tool]] = {
         "everything given": tools.StartProcess(
             command="make", process_id=_ID, cwd="/tmp", envs={"A": "b", "Ü": ""}, label="build"
         ),
+        "arguments and input": tools.StartProcess(command="cat -", argv=["cat", "-"], stdin="text", merge_stderr=True),
         "refused": tools.StartProcess(command="true", cwd="/none"),
     },
     "list_processes": {"two": tools.ListProcesses()},

@@ -11,7 +11,14 @@ from urllib.parse import parse_qsl, urlencode
 import attrs
 import pytest
 
-from agentbay import BetaContextMount, CommandError, ContextStatusData, ContextSync, CreateSessionParams, ReplyError
+from agentbay import (
+    BetaContextMount,
+    ContextStatusData,
+    ContextSync,
+    CreateSessionParams,
+    PathNotFoundError,
+    ReplyError,
+)
 from agentbay._transport import processes, tools as tool_replies
 from agentbay._transport.command import read_command_result
 from agentbay._transport.files import read_directory_listing, read_info
@@ -301,6 +308,10 @@ TOOL_CALLS: dict[str, dict[str, Tool]] = {
     "shell": {
         "wrapped": tools.Shell(command="echo hi", timeout_ms=5000),
         "everything given": tools.Shell(command="pwd", timeout_ms=1234, cwd="/tmp", envs={"A": "b", "Ü": ""}),
+        "arguments and input": tools.Shell(
+            command="wc -c", argv=["wc", "-c"], stdin="AP8=", stdin_encoding="base64", merge_stderr=True
+        ),
+        "no directory": tools.Shell(command="pwd", cwd="/none"),
         "exit code": tools.Shell(command="cat nosuch", timeout_ms=50000),
         "raw": tools.Shell(command="uname", timeout_ms=50000),
         "out of time": tools.Shell(command="sleep 9", timeout_ms=100),
@@ -509,7 +520,7 @@ def tool_reply(name: str, case: str) -> Reply[tools.ToolReply]:
 def test_texts_about_processes() -> None:
     """Each documented answer about a process gives the documented values."""
     assert processes.read_pid_answer(tool_reply("start_process", "least")) == 7
-    with pytest.raises(CommandError, match="cd: /none: No such file"):
+    with pytest.raises(PathNotFoundError, match="cd: /none: No such file"):
         processes.read_pid_answer(tool_reply("start_process", "refused"))
     runs, ended = processes.read_entries(tool_reply("list_processes", "two"))
     assert (runs.pid, runs.command, runs.exit_code) == (7, "sleep 9", None)
@@ -531,6 +542,9 @@ def test_texts_of_tools() -> None:
     wrapped, refused, late = (
         read_command_result(tool_reply("shell", case)) for case in ("wrapped", "exit code", "out of time")
     )
+    assert read_command_result(tool_reply("shell", "arguments and input")).stdout_bytes == b"\xff"
+    with pytest.raises(PathNotFoundError, match="/none"):
+        read_command_result(tool_reply("shell", "no directory"))
     assert (wrapped.success, wrapped.stdout, wrapped.exit_code) == (True, "hi\n", 0)
     assert (refused.success, refused.exit_code, refused.trace_id) == (False, 1, "0af7651916cd43dd8448eb211c80319c")
     assert refused.error_message == refused.stderr == "cat: nosuch: No such file or directory\n"

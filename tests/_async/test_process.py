@@ -26,6 +26,7 @@ from agentbay import (
 from agentbay._async import process_tools
 from agentbay._async.process import process_control
 from agentbay._concurrency import async_sleep
+from agentbay._transport.command_line import CommandLine
 from agentbay._wire.process_tools import StartProcess
 from tests import cutting
 from tests.at_once import async_at_once
@@ -159,12 +160,12 @@ async def test_cancelled_starts_leave_nothing(session: AsyncSession) -> None:
     before = {process.id for process in await session.command.list()}
     control = process_control(session)
     process_id = secrets.token_hex(8)
-    await control.start(process_id, "exec sleep 302", None, None, "")
+    await control.start(process_id, CommandLine("exec sleep 302"), None, None, "")
     await control.cancel(process_id)
     for late in (process_id, secrets.token_hex(8)):
         await control.cancel(late)
         with pytest.raises(CommandError, match="cancelled"):
-            await control.start(late, "exec sleep 302", None, None, "")
+            await control.start(late, CommandLine("exec sleep 302"), None, None, "")
     assert (await session.command.run("pgrep -x -f 'sleep 302'")).exit_code == 1
     assert {process.id for process in await session.command.list()} == before
 

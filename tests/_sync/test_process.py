@@ -27,6 +27,7 @@ from agentbay import (
 from agentbay._sync import process_tools
 from agentbay._sync.process import process_control
 from agentbay._concurrency import sync_sleep
+from agentbay._transport.command_line import CommandLine
 from agentbay._wire.process_tools import StartProcess
 from tests import cutting
 from tests.at_once import sync_at_once
@@ -160,12 +161,12 @@ def test_cancelled_starts_leave_nothing(session: Session) -> None:
     before = {process.id for process in session.command.list()}
     control = process_control(session)
     process_id = secrets.token_hex(8)
-    control.start(process_id, "exec sleep 302", None, None, "")
+    control.start(process_id, CommandLine("exec sleep 302"), None, None, "")
     control.cancel(process_id)
     for late in (process_id, secrets.token_hex(8)):
         control.cancel(late)
         with pytest.raises(CommandError, match="cancelled"):
-            control.start(late, "exec sleep 302", None, None, "")
+            control.start(late, CommandLine("exec sleep 302"), None, None, "")
     assert (session.command.run("pgrep -x -f 'sleep 302'")).exit_code == 1
     assert {process.id for process in session.command.list()} == before
 

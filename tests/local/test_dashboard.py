@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentbay import AgentBay, CommandError, Config
+from agentbay import AgentBay, Config, PathNotFoundError
 from agentbay._wire.tools import mark_internal
 from agentbay.local.dashboard import login as dashboard_login
 from agentbay.local.dashboard.login import LoginTickets
@@ -320,7 +320,7 @@ def test_background_commands_of_scripts_end(wire: Wire, logged_in: Visitor):
         removed = session.command.start("true")
         assert removed.wait(PATIENCE) == 0
         removed.remove()
-        with pytest.raises(CommandError):
+        with pytest.raises(PathNotFoundError):
             session.command.start("true", cwd="none")
         ends: dict[str, tuple[Any, ...]] = {}
         for entry in logged_in.entries(session.session_id):
@@ -332,7 +332,7 @@ def test_background_commands_of_scripts_end(wire: Wire, logged_in: Visitor):
             (None, "it was killed from outside, and left no exit code"),
             (None, "it left no exit code"),
             (None, "its output was removed"),
-            (126, "can't cd to none\n"),
+            (126, "No such file or directory\n"),
         ]
 
 

@@ -23,7 +23,8 @@ from .waiting import PauseExtension
 if TYPE_CHECKING:
     from .session import AsyncSession
 
-_SHOW_POLL_SECONDS = 0.5  # that one call waits while output is shown: standard error may be late by so much
+_STREAMS = ("stdout", "stderr")
+_FOLLOW_POLL_SECONDS = 0.5  # that one call waits while both streams are followed: standard error may be late by so much
 _OUTPUT_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
 _PAUSE_POLL_SECONDS = 0.5  # between two looks at a process whose session is paused
 _SIGKILL, _MAX_SIGNAL = 9, 64  # on Linux, where the session runs; other systems need not know them
@@ -106,16 +107,9 @@ class AsyncProcess(Handle):
         from .._display import write_to_stream
 
         # Incremental, because the end of a chunk may split a character.
-        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
-        shown = dict.fromkeys(decoders, 0)
-        while decoders:
-            for number, name in enumerate(list(decoders)):  # only for the first one is waited
-                state = await self._poll_output(name, shown[name], 0.0 if number else _SHOW_POLL_SECONDS)
-                shown[name] += len(state.data)
-                done = state.exit_code is not None and shown[name] >= state.size
-                write_to_stream(name, decoders[name].decode(state.data, done))
-                if done:
-                    del decoders[name]
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in _STREAMS}
+        async for name, data, done in self._follow(Deadline(math.inf)):
+            write_to_stream(name, decoders[name].decode(data, done))
 
     async def poll(self) -> int | None:
         """Return the exit code, or None if it still runs.
@@ -197,6 +191,23 @@ class AsyncProcess(Handle):
         Wire: CallMcpTool/remove_process, CallMcpTool/shell
         """
         await self._control.remove(self.id)
+
+    async def _follow(self, deadline: Deadline) -> AsyncIterator[tuple[str, bytes, bool]]:
+        """Yield the output of both streams as it comes.
+
+        That is the name of a stream, new bytes, and whether these are its last. At least every half second, and at the
+        deadline, something is yielded, perhaps without bytes.
+        """
+        offsets = dict.fromkeys(_STREAMS, 0)
+        while offsets:
+            for number, name in enumerate(list(offsets)):  # only for the first one is waited
+                seconds = 0.0 if number else min(_FOLLOW_POLL_SECONDS, max(deadline.remaining(), 0.0))
+                state = await self._poll_output(name, offsets[name], seconds, is_waiting=True)
+                offsets[name] += len(state.data)
+                done = state.exit_code is not None and offsets[name] >= state.size
+                if done:
+                    del offsets[name]
+                yield name, state.data, done
 
     async def _poll_output(self, stream: str, offset: int, seconds: float, *, is_waiting: bool = False) -> ProcessState:
         """Wait for output beyond an offset, or for the end.

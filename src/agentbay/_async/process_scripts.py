@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._concurrency import async_sleep
 from .._transport import process_scripts as scripts
+from .._transport.command_line import CommandLine
 from .._transport.deadline import Deadline, to_timeout_ms
 from .._transport.processes import ProcessEntry, ProcessState, unknown_process_error
 from .._wire.tools import DeleteFile, Shell, ToolReply, WriteFile, mark_internal
@@ -35,17 +36,17 @@ class AsyncProcessScripts:
         self._session = session
 
     async def start(
-        self, process_id: str, command: str, cwd: str | None, envs: dict[str, str] | None, label: str
+        self, process_id: str, line: CommandLine, cwd: str | None, envs: dict[str, str] | None, label: str
     ) -> int:
         """Start a command and return its pid.
 
         Under the same id nothing is started twice.
         """
-        script = scripts.start_script(process_id, command, cwd, envs or {}, label)
+        script = scripts.start_script(process_id, line.text, cwd, envs or {}, label)
         text = mark_internal(script, starts=label, directory=scripts.process_directory(process_id))
         call = Shell(command=text, timeout_ms=to_timeout_ms(_START_SECONDS))
         reply = await self._session._run_tool(call, timeout=_START_SECONDS + _REPLY_MARGIN_SECONDS)
-        return scripts.read_pid(reply, process_id)
+        return scripts.read_pid(reply, process_id, cwd)
 
     async def find(self, process_id: str) -> ProcessEntry:
         """Find a process by its id.

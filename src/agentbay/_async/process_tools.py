@@ -6,6 +6,7 @@ import base64
 import math
 from typing import TYPE_CHECKING
 
+from .._transport.command_line import CommandLine
 from .._transport.deadline import Deadline
 from .._transport.processes import (
     ProcessEntry,
@@ -48,13 +49,15 @@ class AsyncProcessTools:
         self._session = session
 
     async def start(
-        self, process_id: str, command: str, cwd: str | None, envs: dict[str, str] | None, label: str
+        self, process_id: str, line: CommandLine, cwd: str | None, envs: dict[str, str] | None, label: str
     ) -> int:
         """Start a command and return its pid.
 
         Under the same id nothing is started twice.
         """
-        call = StartProcess(command=command, process_id=process_id, cwd=cwd, envs=envs, label=label)
+        call = StartProcess(
+            command=line.text, process_id=process_id, cwd=cwd, envs=envs, label=label, **line.tool_fields()
+        )
         return read_pid_answer(await self._session._run_tool(call, timeout=_START_SECONDS))
 
     async def find(self, process_id: str) -> ProcessEntry:

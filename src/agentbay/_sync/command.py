@@ -4,16 +4,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
+import os
 import secrets
+from collections.abc import Sequence
+
+from attrs import evolve
 
 from .._arguments import checked_arguments
 from .._concurrency import sync_shield
-from .._transport.command import DEFAULT_COMMAND_TIMEOUT_MS, check_environment, read_command_result
+from .._transport.command import (
+    DEFAULT_COMMAND_TIMEOUT_MS,
+    check_environment,
+    may_be_directory_failure,
+    read_command_result,
+)
+from .._transport.command_line import CommandLine, make_command_line
+from .._transport.deadline import Deadline
+from .._transport.file_errors import file_text_or_raise, make_file_error
+from .._transport.files import read_info
 from .._transport.processes import ProcessEntry, check_id
-from .._wire.tools import Shell
+from .._wire.process_tools import StartProcess
+from .._wire.tools import GetFileInfo, Shell
 from ..errors import AgentBayError, ReplyError, TransportError
 from ..models.command import CommandResult
+from .command_lines import SyncCommandStream, OutputCallback, prepared
 from .error_boundary import folded
 from .process import Process, process_control
 from .service import SyncBaseService
@@ -31,73 +47,119 @@ class Command(SyncBaseService):
     @folded(CommandResult, exit_code=-1)
     def execute_command(
         self,
-        command: str,
+        command: str | Sequence[str],
         timeout_ms: float | None = DEFAULT_COMMAND_TIMEOUT_MS,
         cwd: str | None = None,
         envs: dict[str, str] | None = None,
+        *,
+        stdin: str | bytes | None = None,
+        merge_stderr: bool = False,
+        on_stdout: OutputCallback | None = None,
+        on_stderr: OutputCallback | None = None,
     ) -> CommandResult:
-        """Run a command with the session's shell and wait for its end.
+        """Run a command and wait for its end.
 
         Args:
-            command: What to run, as typed at a prompt.
+            command: What to run, as typed at a prompt; or a program and its arguments, of which nothing is expanded.
             timeout_ms: Milliseconds until the command and everything it started is killed; None is the default.
             cwd: Directory to run it in; None is the session's home.
             envs: Environment variables beside the session's own.
+            stdin: What it can read, as text or bytes; None is nothing.
+            merge_stderr: Put what it writes to standard error into `stdout`, in the order of writing.
+            on_stdout, on_stderr: Called with each piece of output while it runs. What they raise is logged.
 
         Returns:
             Exit code and output. A non-zero exit code is an answer: `success` is False and nothing is raised. If time
             ran out, `exit_code` is -1 and `exception` is a `CommandTimeoutError` that carries the output so far; a
-            strict client raises it. `truncated` says that the service dropped output above its limit.
+            strict client raises it. `truncated` says that the service dropped output above its limit. If `cwd` cannot
+            be entered, `exit_code` is -1 and `exception` a `FileError`, such as `PathNotFoundError`.
 
         Raises:
             ValueError: If `envs` holds anything but strings.
 
-        Wire: CallMcpTool/shell
+        Wire: CallMcpTool/shell; with callbacks as for `start`; CallMcpTool/write_file for input, where shell takes none
         """
-        return self._execute(command, timeout_ms, cwd, envs)
+        line, checked = make_command_line(command, stdin, merge_stderr=merge_stderr), check_environment(envs)
+        if on_stdout is None and on_stderr is None:
+            return self._run_line(line, timeout_ms, cwd, checked)
+        # without input of its own it would wait for some, as a background process does
+        line = line if line.stdin is not None else evolve(line, stdin=b"")
+        process = self._start(line, cwd, checked, line.text)
+        return SyncCommandStream(process, on_stdout, on_stderr).run(Deadline(_to_limit(timeout_ms) / 1000))
 
     def _execute(
         self, command: str, timeout_ms: float | None, cwd: str | None, envs: dict[str, str] | None
     ) -> CommandResult:
-        # The wire carries whole milliseconds. Rounding down could make 0 of a fraction.
-        limit = DEFAULT_COMMAND_TIMEOUT_MS if timeout_ms is None else math.ceil(timeout_ms)
-        call = Shell(command=command, timeout_ms=limit, cwd=cwd, envs=check_environment(envs))
-        # The session kills the command first, so that its output so far still arrives here.
-        return read_command_result(
-            self.session._run_tool(call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True)
-        )
+        return self._run_line(CommandLine(command), timeout_ms, cwd, check_environment(envs))
 
-    run = execute_command
+    def _run_line(
+        self, line: CommandLine, timeout_ms: float | None, cwd: str | None, envs: dict[str, str] | None
+    ) -> CommandResult:
+        limit = _to_limit(timeout_ms)
+        staging = Deadline(self.session.timeout)
+        with prepared(self.session, line, Shell, staging) as ready:
+            call = Shell(command=ready.text, timeout_ms=limit, cwd=cwd, envs=envs, **ready.tool_fields())
+            # The session kills the command first, so that its output so far still arrives here.
+            reply = self.session._run_tool(
+                call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True
+            )
+        result = read_command_result(reply)
+        if cwd is not None and may_be_directory_failure(result, cwd):
+            self._check_directory(cwd)
+        return result
+
+    def _check_directory(self, cwd: str) -> None:
+        """Raise the typed error if a directory cannot be entered."""
+        reply = self.session._run_tool(GetFileInfo(path=cwd))
+        info = read_info(file_text_or_raise(reply, cwd))
+        if info.get("isDirectory") is False:
+            reason = os.strerror(errno.ENOTDIR)
+            raise make_file_error(f"cd: {cwd}: {reason}", number=errno.ENOTDIR, path=cwd, request_id=reply.request_id)
+
+    run = execute_command  # the names of the published package
     exec = execute_command
 
-    def start(self, command: str, cwd: str | None = None, envs: dict[str, str] | None = None) -> Process:
+    def start(
+        self,
+        command: str | Sequence[str],
+        cwd: str | None = None,
+        envs: dict[str, str] | None = None,
+        *,
+        stdin: str | bytes | None = None,
+        merge_stderr: bool = False,
+    ) -> Process:
         """Start a command in the background.
 
         If the call is cancelled or interrupted, nothing of the command is left.
 
         Args:
-            command: What to run, as typed at a prompt.
+            command: What to run, as typed at a prompt; or a program and its arguments, of which nothing is expanded.
             cwd: Directory to run it in; None is the session's home.
             envs: Environment variables beside the session's own.
+            stdin: All that it can read; None leaves its input open for `send_stdin`.
+            merge_stderr: Put what it writes to standard error into `stdout`, in the order of writing.
 
         Raises:
             ValueError: If `envs` holds anything but strings.
+            FileError: `cwd` cannot be entered, such as `PathNotFoundError`.
             CommandError: It could not be started.
 
         Wire: CallMcpTool/start_process, CallMcpTool/shell
         """
-        return self._start(command, cwd, check_environment(envs), command)
+        line = make_command_line(command, stdin, merge_stderr=merge_stderr)
+        return self._start(line, cwd, check_environment(envs), line.text)
 
-    def _start(self, command: str, cwd: str | None, envs: dict[str, str] | None, label: str) -> Process:
+    def _start(self, line: CommandLine, cwd: str | None, envs: dict[str, str] | None, label: str) -> Process:
         """Start a command that lists show as `label`."""
         # Chosen here and not in the session, so that the same start can be sent again.
         process_id = secrets.token_hex(8)
         control = process_control(self.session)
         try:
-            try:
-                pid = control.start(process_id, command, cwd, envs, label)
-            except TransportError:  # perhaps it was started: the id makes starting idempotent
-                pid = control.start(process_id, command, cwd, envs, label)
+            with prepared(self.session, line, StartProcess, Deadline(self.session.timeout)) as ready:
+                try:
+                    pid = control.start(process_id, ready, cwd, envs, label)
+                except TransportError:  # perhaps it was started: the id makes starting idempotent
+                    pid = control.start(process_id, ready, cwd, envs, label)
         except BaseException as error:
             # It may have been started all the same, and nobody would know its id.
             if not isinstance(error, AgentBayError) or isinstance(error, (ReplyError, TransportError)):
@@ -134,3 +196,8 @@ class Command(SyncBaseService):
 
     def _process(self, entry: ProcessEntry) -> Process:
         return Process(self.session, entry.id, entry.pid, command=entry.command, exit_code=entry.exit_code)
+
+
+def _to_limit(timeout_ms: float | None) -> int:
+    # The wire carries whole milliseconds. Rounding down could make 0 of a fraction.
+    return DEFAULT_COMMAND_TIMEOUT_MS if timeout_ms is None else math.ceil(timeout_ms)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from .._arguments import check_variable, refusal
 from .._wire.tools import ToolReply
-from ..errors import CommandError, CommandTimeoutError
+from ..errors import CommandError, CommandTimeoutError, FileError
 from ..models.command import CommandResult, network_hint
+from .file_errors import is_system_error, tool_file_error
 from .reply import Reply
 
+NOT_STARTED_EXIT_CODE = 126  # as shells report it
 DEFAULT_COMMAND_TIMEOUT_MS = 50_000  # milliseconds until a command is killed
 
 
 def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
-    """Read a shell reply: JSON with exit code and output, or the bare output."""
+    """Read a shell reply: JSON with exit code and output, or the bare output.
+
+    Raises:
+        FileError: If the command was not started, since its directory cannot be entered.
+    """
     tool = reply.data_or_raise()
     text, failed = tool.text, tool.is_error
+    if failed and is_system_error(tool):  # its directory could not be entered
+        raise tool_file_error(tool, _text((_parse_wrapped_output(text) or {}).get("stderr")).strip(), reply.request_id)
     wrapped = _parse_wrapped_output(text)
     if wrapped is None:
         return _raw_result(reply, text) if not failed else _not_run_result(reply, text)
@@ -28,7 +37,8 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
     code, found = _exit_code(wrapped), facts.get("refusedHosts")
     refused_hosts = [str(host) for host in found] if isinstance(found, list) else []
     if facts.get("timedOut") or (code == -1 and failed):
-        return _timeout_result(reply, _text(wrapped.get("errorMessage")), stdout, stderr, truncated=truncated)
+        message = _text(wrapped.get("errorMessage"))
+        return _timeout_result(reply.request_id, message, stdout, stderr, truncated=truncated)
     if failed and code == 0:
         code = 1
     return CommandResult(
@@ -42,7 +52,38 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
         trace_id=_text(wrapped.get("traceId")),
         truncated=truncated,
         refused_hosts=refused_hosts,
+        stdout_bytes=_exact_output(facts, "stdoutBytes"),
+        stderr_bytes=_exact_output(facts, "stderrBytes"),
     )
+
+
+def finished_command_result(exit_code: int, stdout: bytes, stderr: bytes) -> CommandResult:
+    """Return the result of a command whose output was followed."""
+    texts = [data.decode("utf-8", "replace") for data in (stdout, stderr)]
+    return CommandResult(
+        success=exit_code == 0,
+        output="".join(texts),
+        error_message="" if exit_code == 0 else _failure_message({}, texts[1], exit_code, []),
+        exit_code=exit_code,
+        stdout=texts[0],
+        stderr=texts[1],
+        stdout_bytes=stdout,
+        stderr_bytes=stderr,
+    )
+
+
+def command_timeout_result(stdout: bytes, stderr: bytes) -> CommandResult:
+    """Return the result of a followed command that ran out of time."""
+    texts = [data.decode("utf-8", "replace") for data in (stdout, stderr)]
+    return _timeout_result("", "", *texts)
+
+
+def may_be_directory_failure(result: CommandResult, cwd: str) -> bool:
+    """Return whether a command perhaps has not run, since its directory cannot be entered."""
+    is_told = isinstance(result.exception, FileError)
+    unsaid = isinstance(result.exception, CommandError) and not isinstance(result.exception, CommandTimeoutError)
+    code_of_shells = result.exit_code == NOT_STARTED_EXIT_CODE and not result.stdout
+    return not is_told and (code_of_shells or (unsaid and cwd in result.error_message))
 
 
 def check_environment(envs: Mapping[str, str] | None) -> dict[str, str] | None:
@@ -84,7 +125,9 @@ def _structured_output(reply: ToolReply) -> dict[str, Any]:
     # The local runtime sends the output of a command that timed out here, since the published client discards it.
     found = reply.structured_content or {}
     return {
-        name: found[name] for name in ("stdout", "stderr", "timedOut", "truncated", "refusedHosts") if name in found
+        name: found[name]
+        for name in ("stdout", "stderr", "timedOut", "truncated", "refusedHosts", "stdoutBytes", "stderrBytes")
+        if name in found
     }
 
 
@@ -109,6 +152,17 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _exact_output(facts: Mapping[str, Any], name: str) -> bytes | None:
+    """Return the bytes of a stream that is no text.
+
+    The local runtime sends them beside it.
+    """
+    try:
+        return base64.b64decode(facts[name], validate=True) if name in facts else None
+    except (TypeError, ValueError):
+        return None
+
+
 def _raw_result(reply: Reply[ToolReply], text: str) -> CommandResult:
     return CommandResult(request_id=reply.request_id, success=True, output=text, stdout=text)
 
@@ -116,7 +170,7 @@ def _raw_result(reply: Reply[ToolReply], text: str) -> CommandResult:
 def _not_run_result(reply: Reply[ToolReply], text: str) -> CommandResult:
     message = text or "Failed to execute command"
     if "[timeout]" in text:
-        return _timeout_result(reply, message, "", "")
+        return _timeout_result(reply.request_id, message, "", "")
     error = CommandError(message, request_id=reply.request_id)
     return CommandResult(
         request_id=reply.request_id, output=text, stdout=text, error_message=message, exit_code=1, exception=error
@@ -124,18 +178,18 @@ def _not_run_result(reply: Reply[ToolReply], text: str) -> CommandResult:
 
 
 def _timeout_result(
-    reply: Reply[ToolReply], message: str, stdout: str, stderr: str, *, truncated: bool = False
+    request_id: str, message: str, stdout: str, stderr: str, *, truncated: bool = False
 ) -> CommandResult:
     error = CommandTimeoutError(
         message or "The command ran out of time and was killed.",
-        request_id=reply.request_id,
+        request_id=request_id,
         hint="Give it a longer timeout_ms.",
         stdout=stdout,
         stderr=stderr,
         truncated=truncated,
     )
     return CommandResult(
-        request_id=reply.request_id,
+        request_id=request_id,
         error_message=error.message,
         exit_code=-1,
         exception=error,

@@ -104,10 +104,20 @@ def file_text_or_raise(reply: Reply[ToolReply], path: str | None = None) -> str:
     if not tool.is_error:
         return tool.text
     text = tool.text or "The tool reports a failure and gives no reason."
-    context = {"request_id": reply.request_id, "code": tool.error_code}
-    if (number := _number_of(tool.error_code)) is not None:
-        raise make_file_error(text, number=number, path=tool.error_path or path, **context)
-    raise read_file_error(text, path, **context)
+    if is_system_error(tool):
+        raise tool_file_error(tool, text, reply.request_id, path)
+    raise read_file_error(text, path, code=tool.error_code, request_id=reply.request_id)
+
+
+def is_system_error(tool: ToolReply) -> bool:
+    """Return whether a local runtime names an error of the system beside a failure."""
+    return _number_of(tool.error_code) is not None
+
+
+def tool_file_error(tool: ToolReply, text: str, request_id: str, path: str | None = None) -> FileError:
+    """Return the error that a local runtime names beside a failure."""
+    facts = {"path": tool.error_path or path, "code": tool.error_code, "request_id": request_id}
+    return make_file_error(text, number=_number_of(tool.error_code), **facts)
 
 
 def _without_path(text: str, path: str) -> str:

@@ -25,7 +25,8 @@ from collections.abc import Mapping
 
 from .._wire.tools import ToolReply
 from ..errors import CommandError, ReplyError
-from .command import read_command_result
+from .command import NOT_STARTED_EXIT_CODE, read_command_result
+from .file_errors import read_file_error
 from .processes import ProcessEntry, ProcessState, unknown_process_error
 from .reply import Reply
 from .shell_scripts import quote_path
@@ -65,7 +66,12 @@ kill "$_agentbay_holder"
 # that the command's first line closes.
 _CHILD_SCRIPT = """\
 _agentbay_born=${1##*) }; shift
-cd -- "$2" || exit 126
+cd -- "$2" || {
+  if [ ! -e "$2" ]; then echo "cd: $2: No such file or directory"
+  elif [ ! -d "$2" ]; then echo "cd: $2: Not a directory"
+  else echo "cd: $2: Permission denied"; fi >&2
+  exit 126
+}
 unset OLDPWD
 _agentbay_dir=$1; _agentbay_path=$3; shift 3
 _agentbay_field() { shift 19; echo "$1"; }
@@ -178,13 +184,19 @@ def process_directory(process_id: str) -> str:
     return f"{_PROCESSES_PATH}/{process_id}"
 
 
-def read_pid(reply: Reply[ToolReply], process_id: str) -> int:
+def read_pid(reply: Reply[ToolReply], process_id: str, cwd: str | None) -> int:
     """Return the pid from the answer to `start_script`.
 
     Raises:
+        FileError: If the working directory cannot be entered.
         CommandError: If the process was not started.
         ReplyError: If the answer has no pid.
     """
+    result = read_command_result(reply)
+    if cwd is not None and result.exit_code == NOT_STARTED_EXIT_CODE:
+        error = read_file_error(result.error_message.strip(), cwd, request_id=reply.request_id)
+        if error.errno is not None:
+            raise error
     text = _output_or_raise(reply, process_id)
     try:
         return int(text.split()[0])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .._wire.tools import ToolReply
 from ..errors import CommandError, ReplyError
+from .file_errors import is_system_error, tool_file_error
 from .reply import Reply
 
 _PROCESS_ID = re.compile(r"[0-9a-f]{16}")
@@ -110,6 +111,8 @@ def _read_object(reply: Reply[ToolReply]) -> dict[str, Any]:
     tool = reply.data_or_raise()
     if tool.is_error:
         message = tool.text or "The tool reports a failure and gives no reason."
+        if is_system_error(tool):  # the directory of a command could not be entered
+            raise tool_file_error(tool, message, reply.request_id)
         raise CommandError(message, request_id=reply.request_id)
     try:
         value = json.loads(tool.text)

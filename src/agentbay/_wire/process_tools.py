@@ -6,11 +6,10 @@ A session that does not is driven by shell scripts instead.
 from __future__ import annotations
 
 from .schema import Tool, tool, wire_field
+from .tools import ARGV_DESCRIPTION, ENCODING_DESCRIPTION, ENCODINGS, MERGE_DESCRIPTION, STDIN_DESCRIPTION
 
 _SERVER = "wuying_process"
 _ID = "The process, by its id."
-_ENCODING = "How data is written: as text, or as base64 for any bytes."
-_ENCODINGS = ("utf-8", "base64")
 MAX_OUTPUT_BYTES = 4 << 20  # in one answer
 MAX_WAIT_MS = 600_000
 
@@ -32,6 +31,14 @@ class StartProcess(Tool):
         default=None, repr=False, description="Further environment variables, by name."
     )
     label: str | None = wire_field(default=None, description="What lists show instead of the command.")
+    argv: list[str] | None = wire_field(default=None, description=ARGV_DESCRIPTION)
+    stdin: str | None = wire_field(
+        default=None, repr=False, description=f"{STDIN_DESCRIPTION} Then its input does not stay open."
+    )
+    stdin_encoding: str | None = wire_field(
+        default=None, choices=ENCODINGS, description=f"{ENCODING_DESCRIPTION} Text if absent."
+    )
+    merge_stderr: bool | None = wire_field(default=None, description=MERGE_DESCRIPTION)
 
 
 @tool("list_processes", _SERVER)
@@ -56,7 +63,7 @@ class ReadProcessOutput(Tool):
     wait_ms: int = wire_field(
         default=0, description="Milliseconds to wait for output beyond the offset, or for the end of the process."
     )
-    encoding: str = wire_field(default="utf-8", choices=_ENCODINGS, description=_ENCODING)
+    encoding: str = wire_field(default="utf-8", choices=ENCODINGS, description=ENCODING_DESCRIPTION)
 
 
 @tool("wait_process", _SERVER)
@@ -79,7 +86,7 @@ class WriteProcessInput(Tool):
 
     process_id: str = wire_field(description=_ID)
     data: str = wire_field(default="", repr=False, description="What to write.")
-    encoding: str = wire_field(default="utf-8", choices=_ENCODINGS, description=_ENCODING)
+    encoding: str = wire_field(default="utf-8", choices=ENCODINGS, description=ENCODING_DESCRIPTION)
     timeout_ms: int = wire_field(default=10_000, description="Milliseconds that the process has to take it.")
     close: bool = wire_field(default=False, description="Whether to end the input afterwards.")
 

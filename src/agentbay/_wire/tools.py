@@ -92,6 +92,11 @@ class DirectToolCall:
     token: str = wire_field(repr=False)
 
 
+ENCODINGS = ("utf-8", "base64")
+ENCODING_DESCRIPTION = "How data is written: as text, or as base64 for any bytes."
+ARGV_DESCRIPTION = "A program and its arguments, which are run instead of the command line, without a shell."
+STDIN_DESCRIPTION = "What the command can read from its standard input."
+MERGE_DESCRIPTION = "Whether standard error goes where standard output goes, in the order of writing."
 INTERNAL_MARK = "#agentbay: "
 _MAX_LABEL_CHARACTERS = 2000
 
@@ -122,6 +127,12 @@ class Shell(Tool):
     envs: dict[str, str] | None = wire_field(
         default=None, repr=False, description="Further environment variables of this command, by name."
     )
+    argv: list[str] | None = wire_field(default=None, description=ARGV_DESCRIPTION)
+    stdin: str | None = wire_field(default=None, repr=False, description=STDIN_DESCRIPTION)
+    stdin_encoding: str | None = wire_field(
+        default=None, choices=ENCODINGS, description=f"{ENCODING_DESCRIPTION} Text if absent."
+    )
+    merge_stderr: bool | None = wire_field(default=None, description=MERGE_DESCRIPTION)
 
 
 @tool("run_code", "wuying_codespace")

@@ -11,6 +11,7 @@ from contextlib import suppress
 from threading import Thread, Timer
 from typing import TYPE_CHECKING, NamedTuple
 
+from agentbay._transport.command_line import CommandLine
 from agentbay.errors import AgentBayError, CommandError, DeadlineExceeded, NotFoundError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def start_job(session: Session, line: str, *, cwd: str, envs: dict[str, str], st
     """
     shell = f'exec "$(command -v bash || command -v sh)" -c {shlex.quote(line)}'
     script = shell if stdin else f"{shell} </dev/null"
-    return session.command._start(script, cwd or None, envs or None, label=line)
+    return session.command._start(CommandLine(script), cwd or None, envs or None, label=line)
 
 
 def find_job(session: Session, name: str) -> Process:

@@ -9,8 +9,14 @@ from ..errors import CommandError
 from .base import BaseResult
 
 
+class _ByteSlots(BaseResult):
+    """Store bytes in slots, outside `__dict__`, which programs write as JSON."""
+
+    __slots__ = ("_stderr_bytes", "_stdout_bytes")
+
+
 @define(slots=False)
-class CommandResult(BaseResult):
+class CommandResult(_ByteSlots):
     """Outcome of a shell command.
 
     A non-zero exit code is not an error of the call: `success` is False, and nothing is raised. `check()` raises it.
@@ -21,7 +27,7 @@ class CommandResult(BaseResult):
             `refused_hosts`.
         exit_code: Exit code of the command; 128 + N if signal N ended it; -1 if the command ran out of time, or could
             not run at all.
-        stdout, stderr: What the command wrote to each stream.
+        stdout, stderr: What the command wrote to each stream, as text.
         trace_id: Trace id that the service gave a failed command, or "".
         truncated: Whether the service dropped output above its limit. Keyword only.
         refused_hosts: Hosts that the session's network refused while the command failed, as far as the service tells.
@@ -36,6 +42,21 @@ class CommandResult(BaseResult):
     trace_id: str = ""
     truncated: bool = field(default=False, kw_only=True)
     refused_hosts: list[str] = field(factory=list, kw_only=True)
+    _stdout_bytes: bytes | None = field(default=None, alias="stdout_bytes", kw_only=True, eq=False, repr=False)
+    _stderr_bytes: bytes | None = field(default=None, alias="stderr_bytes", kw_only=True, eq=False, repr=False)
+
+    @property
+    def stdout_bytes(self) -> bytes:
+        """Standard output as bytes.
+
+        They are what the command wrote, where the service sends bytes that are no text, and else those of `stdout`.
+        """
+        return _to_bytes(self.stdout) if self._stdout_bytes is None else self._stdout_bytes
+
+    @property
+    def stderr_bytes(self) -> bytes:
+        """Standard error as bytes, like `stdout_bytes`."""
+        return _to_bytes(self.stderr) if self._stderr_bytes is None else self._stderr_bytes
 
     def check(self) -> CommandResult:
         """Return the result, or raise if the exit code is not 0.
@@ -78,6 +99,10 @@ class CommandResult(BaseResult):
         written = self.stdout if self.stdout or self.stderr else self.output
         dropped = _html.note("The service dropped output above its limit." if self.truncated else "")
         return _html.stack(_html.text(written), _html.text(self.stderr, wrong=True), dropped, end)
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # the escapes of JSON can carry lone surrogates
 
 
 def network_hint(hosts: Sequence[str]) -> str:

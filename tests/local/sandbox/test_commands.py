@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from agentbay.local.sandbox.service.manager import (
     Completed,
+    DirectoryNotEntered,
     Limits,
     ResourceCreationFailed,
     Sandbox,
@@ -44,7 +46,6 @@ def test_output_and_exit_codes(experiment):
         (["./nothing"], None, 127, b"./nothing: No such file or directory\n"),
         (["/etc/passwd"], None, 126, b"/etc/passwd: Permission denied\n"),
         (["/tmp"], None, 126, b"/tmp: Is a directory\n"),
-        (["true"], "/nowhere", 126, b"cd: /nowhere: No such file or directory\n"),
         (["true", "x" * 200_000], None, 126, b"true: Argument list too long\n"),
     ],
 )
@@ -54,6 +55,22 @@ def test_commands_that_cannot_start(experiment, argv, cwd, code, message):
     async def body(lab):
         done = await (await lab.sandbox()).run(argv, cwd=cwd)
         assert (done.exit_code, done.stdout, done.stderr) == (code, b"", message)
+
+    experiment(body)
+
+
+def test_a_directory_that_cannot_be_entered(experiment):
+    """A command whose directory cannot be entered is told apart from one that has run."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        for cwd, number in (("/nowhere", errno.ENOENT), ("/etc/passwd", errno.ENOTDIR)):
+            with pytest.raises(DirectoryNotEntered) as caught:
+                await sandbox.run(["true"], cwd=cwd)
+            assert (caught.value.errno, caught.value.path) == (number, cwd)
+        assert (await sandbox.run(["true"])).exit_code == 0
+        await sh(sandbox, "chmod 0 ~")  # no directory was asked for, so that is the session's own affair
+        assert (await sandbox.run(["true"])).exit_code == 126
 
     experiment(body)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import secrets
 import signal
@@ -23,13 +21,15 @@ from agentbay._wire.process_tools import (
     WriteProcessInput,
 )
 from agentbay._wire.schema import Tool
-from agentbay._wire.tools import ToolReply
+from agentbay._wire.tools import ENCODINGS, ToolReply
+from agentbay.local.handlers.command_input import check_command, decode_data, directory_failure, read_input
 from agentbay.local.handlers.dispatch import ToolHandler, tool_handler
-from agentbay.local.handlers.results import check_no_nul, text_result
+from agentbay.local.handlers.results import text_result
 from agentbay.local.json_stream import JsonText, base64_text, decoded_text, is_large
-from agentbay.local.sandbox.service.manager import STREAMS, InputClosed, ResourceCreationFailed
+from agentbay.local.sandbox.service.manager import STREAMS, DirectoryNotEntered, InputClosed, ResourceCreationFailed
 from agentbay.local.sessions.background import ProcessRefused
 from agentbay.local.sessions.session import Session
+from agentbay.local.worker_thread import run_by_size
 
 _T = TypeVar("_T", bound=Tool)
 _Function = Callable[[Session, _T], Awaitable[dict[str, Any]]]
@@ -46,6 +46,9 @@ def _process_tool(cls: type[_T]) -> Callable[[_Function[_T]], ToolHandler]:
         async def run(session: Session, tool: _T) -> ToolReply:
             try:
                 answer = await function(session, tool)
+            except DirectoryNotEntered as error:
+                words, structured = directory_failure(error)
+                return text_result(words, structured, is_error=True)
             except (ProcessRefused, ResourceCreationFailed, ValueError) as refused:
                 return text_result(str(refused), is_error=True)
             return text_result(JsonText(answer) if is_large(answer) else json.dumps(answer, ensure_ascii=False))
@@ -58,15 +61,18 @@ def _process_tool(cls: type[_T]) -> Callable[[_Function[_T]], ToolHandler]:
 @_process_tool(StartProcess)
 async def start(session: Session, tool: StartProcess) -> dict[str, Any]:
     envs, process_id = tool.envs or {}, tool.process_id or secrets.token_hex(8)
-    check_no_nul(tool.command, tool.cwd, tool.label, *envs, *envs.values())
+    check_command(tool, tool.label, *envs, *envs.values())
+    stdin = await run_by_size(len(tool.stdin or ""), read_input, tool)
     with session.using() as sandbox:
         process = await session.background.start(
             sandbox,
             process_id,
-            tool.command,
+            tool.argv or tool.command,
             label=tool.command if tool.label is None else tool.label,
             cwd=tool.cwd,
             env={**session.environment, **envs},
+            stdin=stdin,
+            merge_stderr=bool(tool.merge_stderr),
         )
     return {"processId": process_id, "pid": process.pid}
 
@@ -122,10 +128,7 @@ async def wait(session: Session, tool: WaitProcess) -> dict[str, Any]:
 async def write_input(session: Session, tool: WriteProcessInput) -> dict[str, Any]:
     _check_range("timeoutMs", tool.timeout_ms, 0, MAX_WAIT_MS)
     process = session.background.find(tool.process_id)
-    try:
-        data = base64.b64decode(tool.data, validate=True) if _is_base64(tool.encoding) else tool.data.encode()
-    except binascii.Error as error:
-        raise ValueError(f"data is not base64: {error}") from error
+    data = decode_data(tool.data, tool.encoding)
     with session.using():
         try:
             sent = await process.stdin.write(data, tool.timeout_ms / 1000) if data else 0
@@ -156,8 +159,8 @@ async def remove(session: Session, tool: RemoveProcess) -> dict[str, Any]:
 
 
 def _is_base64(encoding: str) -> bool:
-    if encoding not in ("utf-8", "base64"):
-        raise ValueError(f"encoding must be utf-8 or base64, not {encoding!r:.80}")
+    if encoding not in ENCODINGS:
+        raise ValueError(f"encoding must be {' or '.join(ENCODINGS)}, not {encoding!r:.80}")
     return encoding == "base64"
 
 

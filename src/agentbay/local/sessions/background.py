@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentbay.local.sandbox.service.disk_quota import OUTPUT_DIRECTORY
@@ -38,7 +38,16 @@ class BackgroundProcesses:
         self._recording: set[asyncio.Task[None]] = set()
 
     async def start(
-        self, sandbox: Sandbox, process_id: str, command: str, *, label: str, cwd: str | None, env: Mapping[str, str]
+        self,
+        sandbox: Sandbox,
+        process_id: str,
+        command: str | Sequence[str],
+        *,
+        label: str,
+        cwd: str | None,
+        env: Mapping[str, str],
+        stdin: bytes | None = None,
+        merge_stderr: bool = False,
     ) -> BackgroundProcess:
         """Start a command and return its process.
 
@@ -46,6 +55,7 @@ class BackgroundProcesses:
 
         Raises:
             ProcessRefused: The id is invalid, or its start was cancelled.
+            DirectoryNotEntered: Its working directory cannot be entered.
             ResourceCreationFailed: It could not be started.
         """
         if not _PROCESS_ID.fullmatch(process_id):
@@ -57,7 +67,9 @@ class BackgroundProcesses:
                 return self._processes[process_id]
             self._directory.mkdir(mode=0o700, exist_ok=True)
             stores = tuple(os.fspath(self._directory / f"{process_id}.{name}") for name in ("stdout", "stderr"))
-            process = await sandbox.start_background(command, (stores[0], stores[1]), cwd=cwd, env=env)
+            process = await sandbox.start_background(
+                command, (stores[0], stores[1]), cwd=cwd, env=env, stdin=stdin, merge_stderr=merge_stderr
+            )
             self._processes[process_id], self._labels[process_id] = process, label
         recording = asyncio.create_task(self._record(process, label))
         self._recording.add(recording)

@@ -24,6 +24,7 @@ from agentbay.local.sandbox.inside.operation_context import OperationContext
 from agentbay.local.sandbox.inside.spawning import (
     NOT_EXECUTABLE_EXIT_CODE,
     PROXY_ADDRESS,
+    DirectoryNotEntered,
     FileAction,
     NotStarted,
     make_environment,
@@ -145,12 +146,15 @@ class InitProcess:
     def _run_command(self, message: Message, fds: list[int]) -> None:
         """Start a command on descriptors that become its own from 0 on.
 
-        A failure is told on its standard error, or to the caller if the message says so.
+        A failure is told on its standard error, or to the caller if the message says so. That the directory of its own
+        cannot be entered is always told to the caller.
         """
         try:
             pid = self._spawn(message, stream_actions(fds))
         except NotStarted as failure:
-            if message["reports_start"]:
+            if isinstance(failure, DirectoryNotEntered) and message["cwd"] is not None:
+                self._refuse_directory(message["id"], failure)
+            elif message["reports_start"]:
                 self._refuse(message["id"], failure.exit_code, failure.message)
             else:
                 os.write(fds[2], os.fsencode(failure.message + "\n"))
@@ -173,6 +177,8 @@ class InitProcess:
                 self._spawn(message, _pty_file_actions(name))
                 if not self._send_descriptor(message["id"], master):
                     self._kill(message["id"])
+        except DirectoryNotEntered as failure:
+            self._refuse_directory(message["id"], failure)
         except NotStarted as failure:
             self._refuse(message["id"], failure.exit_code, failure.message)
 
@@ -202,6 +208,10 @@ class InitProcess:
 
     def _send_descriptor(self, request: int, fd: int) -> bool:
         return self._send({"event": "descriptor", "id": request}, [fd])
+
+    def _refuse_directory(self, request: int, failure: DirectoryNotEntered) -> None:
+        cut = {"message": failure.reason[:_MAX_REASON_CHARACTERS], "path": failure.cwd[:_MAX_REASON_CHARACTERS]}
+        self._send({"event": "directory_not_entered", "id": request, "errno": failure.errno, **cut})
 
     def _refuse(self, request: int, code: int, reason: str) -> None:
         self._send({"event": "refused", "id": request, "code": code, "message": reason[:_MAX_REASON_CHARACTERS]})

@@ -36,6 +36,14 @@ class NotStarted(Exception):
         self.exit_code, self.message = exit_code, message
 
 
+class DirectoryNotEntered(NotStarted):
+    """A command could not be started in its working directory."""
+
+    def __init__(self, cwd: str, error: OSError) -> None:
+        self.cwd, self.errno, self.reason = cwd, error.errno or 0, error.strerror or str(error)
+        super().__init__(NOT_EXECUTABLE_EXIT_CODE, f"cd: {cwd}: {self.reason}")
+
+
 def stream_actions(fds: Sequence[int]) -> list[FileAction]:
     """Return actions that make descriptors those from 0 on.
 
@@ -52,13 +60,13 @@ def spawn(
     `has_tag` finds it by `request`, and everything that it starts.
 
     Raises:
-        NotStarted: It could not be started.
+        NotStarted: It could not be started, or its working directory not be entered.
     """
     try:
         # posix_spawn in Python takes no working directory, so the child inherits this one.
         os.chdir(cwd)
     except OSError as error:
-        raise NotStarted(NOT_EXECUTABLE_EXIT_CODE, f"cd: {cwd}: {error.strerror}") from error
+        raise DirectoryNotEntered(cwd, error) from error
     try:
         _set_tag(_TAG_BASE + request)
         return os.posix_spawn(

@@ -6,6 +6,7 @@ SandboxError
 ├── SandboxGone             the sandbox is closed, or its process 1 died
 ├── ResourceCreationFailed  a terminal or a socket could not be created, or its program not be started
 └── FileOperationFailed     (also OSError) a file operation inside the sandbox failed
+    └── DirectoryNotEntered a command could not be started in its working directory
 """
 
 from __future__ import annotations
@@ -56,3 +57,7 @@ class FileOperationFailed(SandboxError, OSError):
     def path(self) -> str:
         """The path inside the sandbox."""
         return str(self.filename)
+
+
+class DirectoryNotEntered(FileOperationFailed):
+    """A command could not be started in its working directory."""

@@ -10,7 +10,13 @@ from typing import Any
 
 from agentbay.local.large_json import load_json
 from agentbay.local.sandbox.service.channel import Channel
-from agentbay.local.sandbox.service.errors import FileOperationFailed, ResourceCreationFailed, SandboxError, SandboxGone
+from agentbay.local.sandbox.service.errors import (
+    DirectoryNotEntered,
+    FileOperationFailed,
+    ResourceCreationFailed,
+    SandboxError,
+    SandboxGone,
+)
 from agentbay.local.sandbox.shared.file_protocol import REPLY_LENGTH, FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES
@@ -146,6 +152,8 @@ class InitClient:
                     del fds[0]
             case {"event": "refused", "id": int(number)}:
                 self.refuse(number, str(message["message"]))
+            case {"event": "directory_not_entered", "id": int(number), "errno": int(code)}:
+                self._fail(number, DirectoryNotEntered(code, str(message["message"]), str(message["path"])))
             case _:
                 raise ValueError(str(message.get("event"))[:100])
         for fd in fds:
@@ -165,6 +173,9 @@ class InitClient:
 
     def refuse(self, number: int, reason: str) -> None:
         """Fail the futures of a request with ResourceCreationFailed."""
+        self._fail(number, ResourceCreationFailed(reason))
+
+    def _fail(self, number: int, error: SandboxError) -> None:
         waiting: list[asyncio.Future[Any] | None] = [
             self._fd_waiters.get(number),
             self._pid_waiters.get(number),
@@ -173,7 +184,7 @@ class InitClient:
         ]
         for future in waiting:
             if future is not None and not future.done():
-                future.set_exception(ResourceCreationFailed(reason))
+                future.set_exception(error)
 
     def _send(self, message: Message, fds: Sequence[int] = ()) -> int:
         self._last_id += 1

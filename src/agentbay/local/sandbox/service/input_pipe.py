@@ -6,6 +6,7 @@ import asyncio
 import os
 
 from agentbay.local.sandbox.service.frozen_clock import FrozenClock
+from agentbay.local.sandbox.shared import ipc
 
 
 class InputClosed(Exception):
@@ -16,15 +17,22 @@ class InputPipe:
     """Writes to a process without blocking, one writer at a time.
 
     `read_fd` is the end to pass on.
+
+    Args:
+        whole: All of the input, which is then closed from the beginning.
     """
 
-    def __init__(self, clock: FrozenClock) -> None:
+    def __init__(self, clock: FrozenClock, whole: bytes | None = None) -> None:
         self._clock = clock
-        self.read_fd, self._fd = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._fd, False)
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()  # the data of several writers must not be mixed
         self._closed: asyncio.Future[None] = self._loop.create_future()
+        if whole is not None:
+            self.read_fd, self._fd = ipc.make_memfd(whole), -1
+            self._closed.set_result(None)
+            return
+        self.read_fd, self._fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._fd, False)
 
     async def write(self, data: bytes, timeout: float) -> int:
         """Write data, or what the process takes in `timeout` seconds.

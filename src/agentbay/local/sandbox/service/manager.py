@@ -16,6 +16,7 @@ from agentbay.local.sandbox.service.background_process import STREAMS, Backgroun
 from agentbay.local.sandbox.service.cgroups import CgroupManager
 from agentbay.local.sandbox.service.channel import Channel
 from agentbay.local.sandbox.service.errors import (
+    DirectoryNotEntered,
     FileOperationFailed,
     IsolationUnavailable,
     ResourceCreationFailed,
@@ -49,6 +50,7 @@ __all__ = [
     "BackgroundProcess",
     "BindMount",
     "Completed",
+    "DirectoryNotEntered",
     "FileOperationFailed",
     "ImageRoot",
     "InputClosed",

@@ -48,6 +48,7 @@ class Sandbox(SandboxLifecycle):
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: bytes | None = None,
+        merge_stderr: bool = False,
         script: bytes | None = None,
         timeout: float | None = None,
         output_limit: int | None = None,
@@ -60,11 +61,13 @@ class Sandbox(SandboxLifecycle):
         Args:
             cwd: Relative to the sandbox's directory, which is the default.
             env: Variables over the sandbox's environment.
+            merge_stderr: Whether standard error goes where standard output goes.
             script: The content of descriptor 3, see `shell_arguments`.
             output_limit: Bytes kept of each stream; None means the sandbox's limit.
             follow: Called at once with a function that returns the last bytes of both streams so far.
 
         Raises:
+            DirectoryNotEntered: Its working directory cannot be entered.
             SandboxGone: The sandbox ended first.
         """
         _check_strings(argv, env or {})
@@ -73,7 +76,7 @@ class Sandbox(SandboxLifecycle):
         out, err, kills = PipeReader(limit), PipeReader(limit), self.watchdog.kill_counts()
         if follow is not None:
             follow(lambda size: (out.tail(size), err.tail(size)))
-        fds = [_input_fd(stdin), out.write_fd, err.write_fd]
+        fds = [_input_fd(stdin), out.write_fd, _error_fd(out.write_fd, err.write_fd, merge=merge_stderr)]
         if script is not None:
             fds.append(ipc.make_memfd(script))
         request, ended = self._init_client.start_request(_command_message(argv, cwd, env), fds)
@@ -84,7 +87,7 @@ class Sandbox(SandboxLifecycle):
             self._init_client.dispose(request)
             stdout, stderr = out.stop_collecting(), err.stop_collecting()
             self._background_readers.add(out, err)
-        stderr += self.watchdog.kill_message(kills)
+        (stdout if merge_stderr else stderr).extend(self.watchdog.kill_message(kills))
         return Completed(code, stdout, stderr, timed_out, out.truncated or err.truncated)
 
     def start_command(
@@ -105,37 +108,46 @@ class Sandbox(SandboxLifecycle):
         return self._init_client.start_detached(_command_message(argv, cwd, env), fds)
 
     async def start_background(
-        self, script: str, stores: tuple[str, str], *, cwd: str | None = None, env: Mapping[str, str] | None = None
+        self,
+        command: str | Sequence[str],
+        stores: tuple[str, str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+        merge_stderr: bool = False,
     ) -> BackgroundProcess:
-        """Start a shell script in the background.
+        """Start a command in the background.
 
         Args:
-            script: Of any length.
+            command: A shell script of any length, or a program and its arguments.
             stores: Paths of new files, outside of the sandbox, for standard output and standard error.
             cwd: Relative to the sandbox's directory, which is the default.
             env: Variables over the sandbox's environment.
+            stdin: All of its input; None leaves it open.
+            merge_stderr: Whether standard error goes where standard output goes.
 
         Raises:
+            DirectoryNotEntered: Its working directory cannot be entered.
             ResourceCreationFailed: It could not be started.
             SandboxGone: The sandbox ended first.
         """
-        is_simple = is_simple_command(script)
-        argv, content = self.shell_arguments(f"exec {script}" if is_simple and self.has_shell else script)
+        argv, content, is_simple = self._background_arguments(command)
         _check_strings(argv, env or {})
         self._check_usable()
         # The shell would start and then fail to do anything, and the caller would take that for the command's own end.
         limit = self.watchdog.limits.processes
         if limit is not None and len(proc_fs.list_pids(self._proc)) + (1 if is_simple else 2) > limit:
             raise ResourceCreationFailed(f"cannot fork: the session has reached its limit of processes ({limit})")
-        stdin, stdout, stderr = InputPipe(self.clock), OutputStore(stores[0]), OutputStore(stores[1])
-        fds = [stdin.read_fd, stdout.write_fd, stderr.write_fd]
+        pipe, stdout, stderr = InputPipe(self.clock, stdin), OutputStore(stores[0]), OutputStore(stores[1])
+        fds = [pipe.read_fd, stdout.write_fd, _error_fd(stdout.write_fd, stderr.write_fd, merge=merge_stderr)]
         if content is not None:
             fds.append(ipc.make_memfd(content))
         request, exited = self._init_client.start_request(_command_message(argv, cwd, env, reports_start=True), fds)
         try:
             pid = await self._init_client.receive_pid(request)
         except BaseException:
-            stdin.close()
+            pipe.close()
             for store in (stdout, stderr):
                 store.remove()
             self._init_client.dispose(request)
@@ -144,7 +156,7 @@ class Sandbox(SandboxLifecycle):
         control = ProcessControl(
             lambda number: self._init_client.signal(request, number), lambda: self._init_client.kill(request)
         )
-        return BackgroundProcess(pid, stdin, stdout, stderr, exited, self.clock, control)
+        return BackgroundProcess(pid, pipe, stdout, stderr, exited, self.clock, control)
 
     @property
     def has_shell(self) -> bool:
@@ -165,6 +177,13 @@ class Sandbox(SandboxLifecycle):
                 "arguments."
             )
         return shlex.split(script), None
+
+    def _background_arguments(self, command: str | Sequence[str]) -> tuple[list[str], bytes | None, bool]:
+        """Return arguments, the content of descriptor 3, and whether no shell stays."""
+        if not isinstance(command, str):
+            return list(command), None, True
+        is_simple = is_simple_command(command)
+        return *self.shell_arguments(f"exec {command}" if is_simple and self.has_shell else command), is_simple
 
     async def get_join_info(self) -> tuple[JoinInfo, list[int]]:
         """Return what a process from outside needs to join this sandbox.
@@ -376,6 +395,17 @@ def _command_message(
 
 def _file_operation_message(request: FileRequest[Any]) -> Message:
     return {"do": "run_file_operation", "operation": type(request).__name__, "fields": request.to_json()}
+
+
+def _error_fd(output: int, error: int, *, merge: bool) -> int:
+    """Return a descriptor for standard error.
+
+    If it shall go to standard output, that is a second one for the same pipe.
+    """
+    if not merge:
+        return error
+    os.close(error)  # nothing else writes to that pipe, so its reader is at its end
+    return os.dup(output)
 
 
 def _input_fd(content: bytes | bytearray | None) -> int:
