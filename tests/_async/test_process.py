@@ -22,6 +22,7 @@ from agentbay import (
     ConflictError,
     DeadlineExceeded,
     InvalidArgumentError,
+    PathNotFoundError,
 )
 from agentbay._async import process_tools
 from agentbay._async.process import process_control
@@ -74,7 +75,7 @@ async def test_place_and_environment(session: AsyncSession) -> None:
     await session.env.set({"OF_THE_SESSION": "2"})
     process = await session.command.start("pwd; echo $ONE $OF_THE_SESSION", cwd="/tmp", envs={"ONE": "1"})
     assert await process.stdout.read() == "/tmp\n1 2\n"
-    with pytest.raises(CommandError, match="/none"):
+    with pytest.raises(PathNotFoundError, match="/none"):
         await session.command.start("true", cwd="/none")
     with pytest.raises(ValueError, match="must be strings"):
         await session.command.start("true", envs={"A": 1})  # type: ignore[dict-item]

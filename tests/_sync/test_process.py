@@ -23,6 +23,7 @@ from agentbay import (
     ConflictError,
     DeadlineExceeded,
     InvalidArgumentError,
+    PathNotFoundError,
 )
 from agentbay._sync import process_tools
 from agentbay._sync.process import process_control
@@ -75,7 +76,7 @@ def test_place_and_environment(session: Session) -> None:
     session.env.set({"OF_THE_SESSION": "2"})
     process = session.command.start("pwd; echo $ONE $OF_THE_SESSION", cwd="/tmp", envs={"ONE": "1"})
     assert process.stdout.read() == "/tmp\n1 2\n"
-    with pytest.raises(CommandError, match="/none"):
+    with pytest.raises(PathNotFoundError, match="/none"):
         session.command.start("true", cwd="/none")
     with pytest.raises(ValueError, match="must be strings"):
         session.command.start("true", envs={"A": 1})  # type: ignore[dict-item]

@@ -103,9 +103,10 @@ class Command(SyncBaseService):
             reply = self.session._run_tool(
                 call, timeout=limit / 1000 + _COMMAND_REPLY_MARGIN_SECONDS, extend_while_paused=True
             )
-        result = read_command_result(reply)
-        if cwd is not None and may_be_directory_failure(result, cwd):
-            self._check_directory(cwd)
+            # An error here means that the command has not taken its input.
+            result = read_command_result(reply)
+            if cwd is not None and may_be_directory_failure(result, cwd):
+                self._check_directory(cwd)
         return result
 
     def _check_directory(self, cwd: str) -> None:

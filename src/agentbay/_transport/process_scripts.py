@@ -66,7 +66,7 @@ kill "$_agentbay_holder"
 # that the command's first line closes.
 _CHILD_SCRIPT = """\
 _agentbay_born=${1##*) }; shift
-cd -- "$2" || {
+cd -- "$2" 2>/dev/null || {
   if [ ! -e "$2" ]; then echo "cd: $2: No such file or directory"
   elif [ ! -d "$2" ]; then echo "cd: $2: Not a directory"
   else echo "cd: $2: Permission denied"; fi >&2
