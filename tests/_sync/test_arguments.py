@@ -127,8 +127,11 @@ CALLS: list[tuple[str, Call]] = [
     ("limit: must be 1 to 100, not 1000", lambda bay, s: bay.list(limit=1000)),
     ("policy_id: ", lambda bay, s: bay.create(CreateSessionParams(policy_id="internet"))),
     ("Unsupported language", lambda bay, s: s.code.run_code("1+1")),
-    ("command must be a string, not of type list", lambda bay, s: s.command.run(["ls"])),  # type: ignore[arg-type]
-    ("command must be a string, not of type bytes", lambda bay, s: s.command.run(b"ls")),  # type: ignore[arg-type]
+    (r"command\[1\] must be a string, not 5", lambda bay, s: s.command.run(["ls", 5])),  # type: ignore[list-item]
+    ("command must be a command line, or a list that begins", lambda bay, s: s.command.run([])),
+    (r"command\[1\] must be a string without NUL", lambda bay, s: s.command.run(["ls", "a\0"])),
+    ("stdin must be a string or bytes or None", lambda bay, s: s.command.run("cat", stdin=5)),  # type: ignore[arg-type]
+    ("command must be a string or a list of strings, not of type bytes", lambda bay, s: s.command.run(b"ls")),  # type: ignore[arg-type]
     ("command must be a string without NUL", lambda bay, s: s.command.run("ls \0")),
     (r"command must be a string of whole characters, not one with '\\ud83d' at position 3",
      lambda bay, s: s.command.run("ls \ud83d")),
