@@ -29,9 +29,10 @@ from agentbay._wire.pty import (
     decode_bytes,
 )
 from agentbay.errors import PtyError, PtySessionNotFoundError
+from agentbay.local.handlers.command_input import directory_failure
 from agentbay.local.handlers.dispatch import target_handler
 from agentbay.local.ids import make_id
-from agentbay.local.sandbox.service.manager import ResourceCreationFailed, Terminal
+from agentbay.local.sandbox.service.manager import DirectoryNotEntered, ResourceCreationFailed, Terminal
 from agentbay.local.sessions.history import CommandHistory
 from agentbay.local.sessions.hub import WebSocketHub, WebSocketRequest
 from agentbay.local.sessions.session import Session
@@ -152,6 +153,8 @@ async def _create(session: Session, request: WebSocketRequest) -> None:
         env = {**session.environment, **_with_fallback_locale(params.envs)}
         with session.using() as sandbox:
             opened = await sandbox.open_terminal(argv, cols=params.cols, rows=params.rows, cwd=params.cwd, env=env)
+    except DirectoryNotEntered as error:
+        raise PtyError(directory_failure(error)[0]) from error
     except (ValueError, ResourceCreationFailed) as error:  # the first for a NUL, or quotes that do not match
         raise PtyError(str(error)) from error
     terminal = PtyTerminal(session.hub, opened, params.cols, params.rows)
