@@ -205,7 +205,7 @@ def test_life_of_a_session(run: Run) -> None:
 @pytest.mark.usefixtures("here")
 def test_refusals(session: Session, run: Run) -> None:
     """Errors of the service return 1 with the request id, wrong arguments return 2."""
-    status, out, err = run("session", "url", session.session_id, "--port", "80")
+    status, out, err = run("session", "url", session.session_id, "--port", "70000")
     assert (status, out) == (1, "")
     assert "InvalidPort" in err
     assert "(request " in err

@@ -162,3 +162,51 @@ def test_attach_restores_the_terminal(session: Session, agentbay_local: LocalRun
     child.expect(r"\$ ")
     session.delete().unwrap()
     child.expect("status [1-9][0-9]*\r\n.*restored")
+
+
+def test_shell(agentbay_local: LocalRuntime, environment: dict[str, str]) -> None:
+    """A shell in a fresh session has its options, returns its status, and leaves no session."""
+    with agentbay_local.agent_bay() as bay:
+        before = bay.list().total_count
+    shell = spawn("agentbay shell --env STAGE=test --writable /app --cwd /app; echo status $?", environment)
+    shell.sendline("echo $STAGE in $PWD, $((6 * 7)); touch made && ls; exit 7")
+    shell.expect_exact("test in /app, 42")
+    shell.expect("made")
+    shell.expect("status 7")
+    shell.expect(pexpect.EOF)
+    with agentbay_local.agent_bay() as bay:
+        assert bay.list().total_count == before
+
+
+def test_shell_without_a_service(environment: dict[str, str]) -> None:
+    """With --local a shell needs no key, and Ctrl-] ends it."""
+    line = "env -u AGENTBAY_API_KEY -u AGENTBAY_ENDPOINT agentbay shell --local --shell bash; echo status $?"
+    shell = spawn(line, environment)
+    shell.sendline("echo $((6 * 7))")
+    shell.expect_exact("42")
+    shell.send("\x1d")
+    shell.expect("status 0")
+    shell.expect(pexpect.EOF)
+
+
+def test_shell_that_is_kept(agentbay_local: LocalRuntime, environment: dict[str, str]) -> None:
+    """With --keep the session stays, and tells its id."""
+    shell = spawn("agentbay shell --keep --shell true; echo status $?", environment)
+    shell.expect(r"session (session-\w+)\s")
+    assert shell.match is not None
+    kept = str(shell.match[1])
+    shell.expect("status 0")
+    with agentbay_local.agent_bay() as bay:
+        assert bay.delete(kept).success
+
+
+def test_login_asks_for_the_key(agentbay_local: LocalRuntime, environment: dict[str, str]) -> None:
+    """On a terminal the key is asked for, and not echoed."""
+    line = f"env -u AGENTBAY_API_KEY XDG_CONFIG_HOME=$HOME agentbay login --endpoint {agentbay_local.endpoint}"
+    asking = spawn(line, environment)
+    asking.expect("Key")
+    asking.waitnoecho(10)
+    asking.sendline(agentbay_local.api_key)
+    asking.expect("kept in")
+    asking.expect(pexpect.EOF)
+    assert agentbay_local.api_key not in str(asking.before)

@@ -26,6 +26,7 @@ _PRERELEASE_ENDPOINTS = {
     "pre-cn-hangzhou": "agentbay-pre.cn-hangzhou.aliyuncs.com",
     "pre-ap-southeast-1": "wuyingai-pre.ap-southeast-1.aliyuncs.com",
 }
+PROFILE_VARIABLE = "AGENTBAY_PROFILE"
 _LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 _ENVIRONMENT_VARIABLES = ("AGENTBAY_API_KEY", "AGENTBAY_REGION_ID", "AGENTBAY_ENDPOINT", "AGENTBAY_TIMEOUT_MS")
 
@@ -77,7 +78,7 @@ def resolve_settings(
     """Decide key, endpoint and time limit from the arguments or the environment.
 
     Args:
-        api_key: The key; empty means the variable AGENTBAY_API_KEY.
+        api_key: The key; empty means the variable AGENTBAY_API_KEY, then the profile that AGENTBAY_PROFILE names.
         cfg: The address; None means the variables AGENTBAY_REGION_ID, AGENTBAY_ENDPOINT and AGENTBAY_TIMEOUT_MS.
         env_file: File with such variables, for those missing in the environment; needs the extra `dotenv`.
         timeout: Seconds for one operation; goes before `cfg` and the environment.
@@ -86,6 +87,9 @@ def resolve_settings(
         ConfigurationError: If there is no key, or a value cannot be used.
     """
     environment = _read_environment(env_file)
+    name = os.environ.get(PROFILE_VARIABLE)
+    if name and not api_key and "AGENTBAY_API_KEY" not in environment:
+        environment = {**environment, **_read_profile(name)}
     key = api_key or environment.get("AGENTBAY_API_KEY", "")
     if not key:
         raise ConfigurationError(
@@ -121,6 +125,18 @@ def _read_environment(env_file: str | None) -> Mapping[str, str]:
             "env_file= needs the package python-dotenv.", hint='Install it with pip install "agentbay-sdk[dotenv]".'
         ) from error
     return {**{name: value for name, value in dotenv_values(env_file).items() if value}, **found}
+
+
+def _read_profile(name: str) -> Mapping[str, str]:
+    """Return a profile as variables, with its address or none, since its key is for that one."""
+    from ._profiles import ProfileFile
+
+    profile = ProfileFile().get(name)
+    return {
+        "AGENTBAY_API_KEY": profile.api_key,
+        "AGENTBAY_REGION_ID": profile.region_id,
+        "AGENTBAY_ENDPOINT": profile.endpoint,
+    }
 
 
 def _parse_timeout_ms(text: str | None) -> int | None:

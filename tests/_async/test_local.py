@@ -255,7 +255,7 @@ async def test_strict_client_raises() -> None:
             await bay.get("session-none")
         async with bay.session() as session:
             with pytest.raises(SessionError):
-                await session.get_link(port=1)
+                await session.get_link(port=70000)
             assert (await session.command.run("exit 3")).exit_code == 3
             with pytest.raises(CommandTimeoutError) as caught:
                 await session.command.run("echo begun; sleep 60", timeout_ms=500)

@@ -254,7 +254,7 @@ def test_strict_client_raises() -> None:
             bay.get("session-none")
         with bay.session() as session:
             with pytest.raises(SessionError):
-                session.get_link(port=1)
+                session.get_link(port=70000)
             assert (session.command.run("exit 3")).exit_code == 3
             with pytest.raises(CommandTimeoutError) as caught:
                 session.command.run("echo begun; sleep 60", timeout_ms=500)

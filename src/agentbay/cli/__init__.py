@@ -22,6 +22,10 @@ AgentBay sandbox sessions: isolated machines, on the cloud or on this one.
 
 Commands:
   run      Run a script in a fresh session, show its output, and fetch its files.
+  shell    Open a terminal in a fresh session, and delete the session at its end.
+  login    Keep a key in a profile, which commands then use.
+  logout   Remove a profile with its key.
+  profile  Profiles: keys with their services, which commands use.
   session  Create, list, use and delete sessions.
   context  Manage contexts: named stores of files that outlive sessions.
   image    Manage images, which sessions of a local runtime run.

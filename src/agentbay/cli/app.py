@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from agentbay._version import __version__
-from agentbay.cli import attach, command, context, image, local, mcp, run, session
+from agentbay.cli import attach, command, context, image, local, login, mcp, run, session, shell
 from agentbay.cli.output import output
-from agentbay.cli.shared import JsonOption, format_examples, make_group
+from agentbay.cli.shared import JsonOption, format_examples, make_group, use_profile
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -24,8 +24,8 @@ _ClickException = cast(
 _ABOUT = """
 AgentBay sandbox sessions: isolated machines, on the cloud or on this one.
 
-AGENTBAY_API_KEY and AGENTBAY_ENDPOINT choose the service; without an endpoint it is the cloud. `agentbay local` starts
-a service on this machine.
+AGENTBAY_API_KEY and AGENTBAY_ENDPOINT choose the service; without an endpoint it is the cloud. Without a key, that of
+`agentbay login` is used. `agentbay local` starts a service on this machine.
 
 Exit status: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C; `exec`, `attach`, `logs --follow` and `run` return the
 status of the command that they ran.
@@ -33,6 +33,8 @@ status of the command that they ran.
 _EXAMPLES = format_examples(
     "agentbay run hello.py --local            # try it, without an account",
     "agentbay local --state-dir ~/.agentbay   # a runtime for several programs",
+    "agentbay shell --local                   # a terminal in a fresh session",
+    "agentbay login                           # keep a key for all commands",
     "agentbay session create                  # prints the id of a new session",
     "agentbay session exec ID -- uname -a",
     "agentbay session attach ID               # a terminal in it",
@@ -52,7 +54,25 @@ app.add_typer(image.app, name="image")
 command.add_to(session.app)
 attach.add_to(session.app)
 run.add_to(app)
+shell.add_to(app)
+login.add_to(app)
 mcp.add_to(app)
+
+
+@app.callback()
+def choose_service(
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="PROFILE",
+            help="Profile to use, before all variables; see `agentbay login`.",
+            autocompletion=login.complete_profile,
+        ),
+    ] = "",
+) -> None:
+    """Choose the profile for all commands."""
+    if profile:
+        use_profile(profile)
 
 
 @app.command()

@@ -26,7 +26,7 @@ from agentbay.cli.shared import (
 from agentbay.errors import AgentBayError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from agentbay import PtyHandle
+    from agentbay import PtyHandle, Session
 
 _DETACH_KEY = b"\x1d"  # Ctrl-], as in telnet
 _MAX_SIZE_CHARACTERS = 500
@@ -57,28 +57,52 @@ def attach(
 
     Ctrl-] detaches from the terminal, and its program keeps running.
     """
+    check_terminal("attach")
+    with open_session(session, endpoint) as handle, exit_on_signals():
+        if not terminal:
+            return run_in_terminal(handle, shell, cwd, parse_pairs(env, "--env"), stays=True)
+        opened = handle.pty.connect(terminal, on_data=_write_to_terminal)
+        opened.resize(*_terminal_size())
+        return _bridge(handle, opened, stays=True)
+
+
+def check_terminal(command: str) -> None:
+    """Refuse a command that needs a terminal where there is none.
+
+    Raises:
+        InvalidArgumentError: Names the command, and what to use instead.
+    """
     if sys.platform == "win32":
-        raise InvalidArgumentError("attach needs a POSIX terminal; use WSL, or `agentbay session exec`.")
+        raise InvalidArgumentError(f"{command} needs a POSIX terminal; use WSL, or `agentbay session exec`.")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidArgumentError(
-            "attach needs a terminal.", hint="In a script, use: agentbay session exec SESSION -- COMMAND"
+            f"{command} needs a terminal.", hint="In a script, use: agentbay session exec SESSION -- COMMAND"
         )
-    with open_session(session, endpoint) as handle, _exit_on_signals():
-        size = _terminal_size()
-        if terminal:
-            opened = handle.pty.connect(terminal, on_data=_write_to_terminal)
-            opened.resize(*size)
-        else:
-            opened = handle.pty.create(
-                *size, cwd or None, parse_pairs(env, "--env") or None, shell or None, on_data=_write_to_terminal
-            )
-        code = _TerminalBridge(opened).run()
-        if code is None:
-            again = f"agentbay session attach {session} --terminal {opened.pty_session_id}"
-            output.note(f"Detached; the program keeps running. To reattach: {again}")
-            opened.disconnect()
-            return 0
-        return code
+
+
+def run_in_terminal(session: Session, program: str, cwd: str, envs: dict[str, str], *, stays: bool) -> int:
+    """Run a program in a new terminal of a session, which this terminal shows.
+
+    Args:
+        program: "" is the session's shell.
+        stays: Whether the session stays after Ctrl-].
+
+    Returns:
+        The program's exit code, 0 if the user detached.
+    """
+    size = _terminal_size()
+    opened = session.pty.create(*size, cwd or None, envs or None, program or None, on_data=_write_to_terminal)
+    return _bridge(session, opened, stays=stays)
+
+
+def _bridge(session: Session, opened: PtyHandle, *, stays: bool) -> int:
+    code = _TerminalBridge(opened).run()
+    if code is None and stays:
+        again = f"agentbay session attach {session.session_id} --terminal {opened.pty_session_id}"
+        output.note(f"Detached; the program keeps running. To reattach: {again}")
+    if code is None:
+        opened.disconnect()
+    return code or 0
 
 
 class _TerminalBridge:
@@ -185,7 +209,7 @@ def _wake_on_resize(waker: int) -> Iterator[None]:
 
 
 @contextmanager
-def _exit_on_signals() -> Iterator[None]:
+def exit_on_signals() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into SystemExit, so that the terminal is restored."""
 
     def end(number: int, _: object) -> None:

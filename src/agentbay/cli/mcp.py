@@ -16,6 +16,7 @@ import typer
 
 from agentbay.cli.output import output
 from agentbay.cli.shared import JsonOption, format_examples
+from agentbay.config import PROFILE_VARIABLE
 from agentbay.errors import ConfigurationError, InvalidArgumentError
 
 _EXAMPLES = format_examples(
@@ -62,7 +63,7 @@ def mcp(
     if config:
         _show_configuration(arguments)
         return 0
-    private = local or not os.environ.get("AGENTBAY_API_KEY")
+    private = local or not (os.environ.get("AGENTBAY_API_KEY") or os.environ.get(PROFILE_VARIABLE))
     if allow_host and not private:
         raise InvalidArgumentError("--allow-host is for the private runtime: add --local, or unset AGENTBAY_API_KEY.")
     if session and private:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,15 +19,17 @@ from agentbay.cli.shared import (
     JsonOption,
     TimeoutOption,
     WrapperCommand,
+    check_keep,
     format_examples,
-    open_client,
+    new_session,
+    open_service,
     parse_pairs,
 )
 from agentbay.cli.transfer import fetch_tree, send_path
 from agentbay.errors import FileError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from agentbay import AgentBay, Session
+    from agentbay import Session
 
 _EXAMPLES = format_examples(
     "agentbay run analysis.py        # its output files go to ./analysis-output",
@@ -79,14 +79,14 @@ def run(
 
     Files that the script creates or changes are copied to this machine.
     """
-    if local and keep:
-        raise InvalidArgumentError(
-            "--keep needs a service that stays, and the runtime of --local ends with this command."
-        )
+    check_keep(keep=keep, local=local)
     target = out or Path(f"{file.stem}-output")
     _check_writable(target)
     line = shlex.join([*_interpreter_command(file), *arguments])
-    with _client(endpoint, local=local) as bay, _session(bay, image, keep=keep) as session:
+    from agentbay import CreateSessionParams
+
+    params = CreateSessionParams(image_id=image or None)
+    with open_service(endpoint, local=local) as bay, new_session(bay, params, keep=keep) as session:
         session.file_system.create_directory(_WORK_DIRECTORY).unwrap()
         for path in [file, *with_files]:
             send_path(session, path, f"{_WORK_DIRECTORY}/")
@@ -121,32 +121,6 @@ def _interpreter_command(file: Path) -> list[str]:
             hint=f"Use one of {', '.join(_INTERPRETERS)}, or a first line #!... and make the file executable.",
         )
     return [runner, file.name]
-
-
-@contextmanager
-def _client(endpoint: str, *, local: bool) -> Iterator[AgentBay]:
-    if not local:
-        with open_client(endpoint) as bay:
-            yield bay
-        return
-    from agentbay import AgentBay
-
-    with AgentBay.local() as bay:
-        yield bay
-
-
-@contextmanager
-def _session(bay: AgentBay, image: str, *, keep: bool) -> Iterator[Session]:
-    from agentbay import CreateSessionParams
-
-    params = CreateSessionParams(image_id=image or None)
-    if not keep:
-        with bay.session(params) as session:
-            yield session
-        return
-    kept = bay.create(params).unwrap().session
-    output.note(f"session {kept.session_id}")
-    yield kept
 
 
 def _fetch_outputs(session: Session, target: Path) -> Path | None:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from agentbay._profiles import ProfileFile
+from agentbay.cli.output import output
+from agentbay.config import PROFILE_VARIABLE, redact_url
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError, SessionNotFoundError
 
 if TYPE_CHECKING:
-    from agentbay import AgentBay, Session
+    from agentbay import AgentBay, CreateSessionParams, Session
 
 _COMPLETION_TIMEOUT_SECONDS = 2.0
 _NO_KEY_MESSAGE = """\
 There is no API key.
-  On the cloud:     export AGENTBAY_API_KEY=...
+  On the cloud:     agentbay login      # or: export AGENTBAY_API_KEY=...
   On this machine:  agentbay local --state-dir ~/.agentbay     # keep it running; it prints its endpoint
                     export AGENTBAY_ENDPOINT=http://127.0.0.1:PORT AGENTBAY_API_KEY=$(cat ~/.agentbay/key)
 Or, for a single program on this machine:  agentbay run FILE --local"""
@@ -76,8 +79,8 @@ def open_client(endpoint: str) -> Iterator[AgentBay]:
         ConfigurationError: If there is no key.
     """
     if not os.environ.get("AGENTBAY_API_KEY"):
-        raise ConfigurationError(_NO_KEY_MESSAGE)
-    if endpoint:  # set in the environment, from which `config` reads the other settings
+        choose_profile(endpoint)
+    elif endpoint:  # set in the environment, from which `config` reads the other settings
         os.environ["AGENTBAY_ENDPOINT"] = endpoint
         # A region would go before the endpoint.
         os.environ.pop("AGENTBAY_REGION_ID", None)
@@ -85,6 +88,72 @@ def open_client(endpoint: str) -> Iterator[AgentBay]:
 
     with AgentBay() as bay:
         yield bay
+
+
+def use_profile(name: str) -> None:
+    """Let all clients of this process use a profile, whatever else the environment says."""
+    ProfileFile().get(name)
+    os.environ[PROFILE_VARIABLE] = name
+    for variable in ("AGENTBAY_API_KEY", "AGENTBAY_ENDPOINT", "AGENTBAY_REGION_ID"):
+        os.environ.pop(variable, None)
+
+
+def choose_profile(endpoint: str) -> None:
+    """Use the profile that AGENTBAY_PROFILE names, or the current one.
+
+    Args:
+        endpoint: The endpoint that an option or the environment asks for, or "".
+
+    Raises:
+        ConfigurationError: There is no profile, or it is for another endpoint.
+    """
+    name = os.environ.get(PROFILE_VARIABLE) or ProfileFile().current()
+    if not name:
+        raise ConfigurationError(_NO_KEY_MESSAGE)
+    # A key must not go to another service than its own.
+    if endpoint and endpoint != ProfileFile().get(name).endpoint:
+        raise ConfigurationError(
+            f"The endpoint {redact_url(endpoint)!r:.200} is not that of the profile {name!r} and its key.",
+            hint="Set AGENTBAY_API_KEY for that endpoint, or leave out --endpoint and AGENTBAY_ENDPOINT.",
+        )
+    os.environ[PROFILE_VARIABLE] = name
+
+
+@contextmanager
+def open_service(endpoint: str, *, local: bool) -> Iterator[AgentBay]:
+    """Create a client of the chosen service, or of a private runtime."""
+    if not local:
+        with open_client(endpoint) as bay:
+            yield bay
+        return
+    from agentbay import AgentBay
+
+    with AgentBay.local() as bay:
+        yield bay
+
+
+def check_keep(*, keep: bool, local: bool) -> None:
+    """Refuse to keep a session of a private runtime.
+
+    Raises:
+        InvalidArgumentError: Says why.
+    """
+    if local and keep:
+        raise InvalidArgumentError(
+            "--keep needs a service that stays, and the runtime of --local ends with this command."
+        )
+
+
+@contextmanager
+def new_session(bay: AgentBay, params: CreateSessionParams, *, keep: bool) -> Iterator[Session]:
+    """Create a session for a block, and print its id if it is kept after that."""
+    if not keep:
+        with bay.session(params) as session:
+            yield session
+        return
+    kept = bay.create(params).unwrap().session
+    output.note(f"session {kept.session_id}")
+    yield kept
 
 
 @contextmanager
@@ -131,6 +200,8 @@ def complete_session(incomplete: str) -> list[str]:
     from agentbay import AgentBay
 
     try:
+        if not os.environ.get("AGENTBAY_API_KEY"):
+            choose_profile(os.environ.get("AGENTBAY_ENDPOINT", ""))
         with AgentBay(timeout=_COMPLETION_TIMEOUT_SECONDS, max_retries=0) as bay:
             listed = bay.list(limit=100).session_ids
     except AgentBayError:
@@ -173,7 +244,7 @@ EndpointOption = Annotated[
         "--endpoint",
         metavar="URL",
         envvar="AGENTBAY_ENDPOINT",
-        about="URL of the service; the cloud by default.",
+        about="URL of the service; that of the profile or the cloud by default.",
     ),
 ]
 SessionArgument = Annotated[

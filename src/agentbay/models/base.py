@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
@@ -63,6 +62,8 @@ class ApiResponse:
         Args:
             indent: Spaces for each level; None is one line.
         """
+        import json
+
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
 
 

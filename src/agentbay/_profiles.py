@@ -1,0 +1,154 @@
+"""Profiles: keys with their services, kept in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import ConfigurationError
+
+DEFAULT_PROFILE = "default"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Profile(NamedTuple):
+    """A key, and the service that it is for.
+
+    `repr` leaves the key out.
+
+    Attributes:
+        endpoint: As in `Config`; "" is that of the region.
+        region_id: As in `Config`; "" is the usual one.
+    """
+
+    api_key: str
+    endpoint: str = ""
+    region_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"Profile(endpoint={self.endpoint!r}, region_id={self.region_id!r})"
+
+
+class ProfileFile:
+    """The file of profiles.
+
+    Args:
+        path: The file; None is that of this user.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or _user_path()
+
+    def load(self) -> dict[str, Profile]:
+        """Return the profiles by name.
+
+        Raises:
+            ConfigurationError: The file cannot be used; says why.
+        """
+        found = self._read().get("profiles")
+        return {name: _to_profile(fields) for name, fields in found.items()} if isinstance(found, dict) else {}
+
+    def get(self, name: str) -> Profile:
+        """Return a profile.
+
+        Raises:
+            ConfigurationError: There is no such profile, or the file cannot be used.
+        """
+        profiles = self.load()
+        if name not in profiles:
+            known = f"There are {', '.join(profiles)}." if profiles else "There are none yet."
+            message = f"There is no profile {name!r:.80}. {known}"
+            raise ConfigurationError(message, hint=f"Make it: agentbay login {name:.80}")
+        return profiles[name]
+
+    def current(self) -> str:
+        """Return the name of the profile that commands use without further words, or ""."""
+        content = self._read()
+        name, profiles = content.get("current"), content.get("profiles")
+        return name if isinstance(name, str) and isinstance(profiles, dict) and name in profiles else ""
+
+    def save(self, name: str, profile: Profile) -> None:
+        """Write a profile, which becomes the current one.
+
+        Raises:
+            ConfigurationError: The name or the file cannot be used.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r:.80} is no name of a profile: letters, digits, '.', '_' and '-', at most 64."
+            )
+        kept = {known: found._asdict() for known, found in self.load().items()}
+        self._write({"current": name, "profiles": {**kept, name: profile._asdict()}})
+
+    def use(self, name: str) -> None:
+        """Make a profile the current one.
+
+        Raises:
+            ConfigurationError: There is no such profile, or the file cannot be used.
+        """
+        self.get(name)
+        self._write({**self._read(), "current": name})
+
+    def remove(self, name: str) -> None:
+        """Remove a profile with its key.
+
+        Raises:
+            ConfigurationError: There is no such profile, or the file cannot be used.
+        """
+        self.get(name)
+        content = self._read()
+        del content["profiles"][name]
+        self._write(content)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                is_open_to_others = os.name == "posix" and os.fstat(file.fileno()).st_mode & _OTHERS
+                text = file.read()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ConfigurationError(f"The profiles in {self.path} cannot be read: {error.strerror}.") from error
+        if is_open_to_others:
+            raise ConfigurationError(
+                f"Other users can read the keys in {self.path}.", hint=f"Forbid it: chmod 600 {self.path}"
+            )
+        try:
+            content = json.loads(text)
+        except ValueError:
+            # Without its cause, whose text may show what the file holds.
+            raise ConfigurationError(f"The profiles in {self.path} are no JSON: repair or remove the file.") from None
+        return content if isinstance(content, dict) else {}
+
+    def _write(self, content: dict[str, Any]) -> None:
+        """Replace the file in one step, so that a crash leaves the old or the new one."""
+        beside = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}")
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(fd, "w", encoding="utf-8") as file:
+                    json.dump(content, file, indent=2)
+                beside.replace(self.path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    beside.unlink()
+                raise
+        except OSError as error:
+            raise ConfigurationError(f"The profiles cannot be written to {self.path}: {error.strerror}.") from error
+
+
+def _user_path() -> Path:
+    named = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
+    return (Path(named) if named else Path.home() / ".config") / "agentbay" / "profiles.json"
+
+
+def _to_profile(fields: object) -> Profile:
+    known = fields if isinstance(fields, dict) else {}
+    return Profile(*(str(known.get(name) or "") for name in Profile._fields))
