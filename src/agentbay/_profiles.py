@@ -1,4 +1,4 @@
-"""Profiles: keys with their services, kept in a file that only its owner can read."""
+"""Profiles: keys with their services, in a file of their owner."""
 
 from __future__ import annotations
 
@@ -127,7 +127,10 @@ class ProfileFile:
         return content if isinstance(content, dict) else {}
 
     def _write(self, content: dict[str, Any]) -> None:
-        """Replace the file in one step, so that a crash leaves the old or the new one."""
+        """Replace the file in one step.
+
+        A crash leaves the old or the new one.
+        """
         beside = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -83,7 +83,10 @@ def _try_key(key: str, region: str, endpoint: str) -> None:
 
 
 def logout(profile: ProfileArgument = "", json: JsonOption = False) -> None:
-    """Remove a profile with its key; without a name, the current one."""
+    """Remove a profile with its key.
+
+    Without a name it is the current one.
+    """
     file = ProfileFile()
     name = profile or file.current()
     if not name:

@@ -146,7 +146,7 @@ def check_keep(*, keep: bool, local: bool) -> None:
 
 @contextmanager
 def new_session(bay: AgentBay, params: CreateSessionParams, *, keep: bool) -> Iterator[Session]:
-    """Create a session for a block, and print its id if it is kept after that."""
+    """Create a session for a block, and print its id if it is kept."""
     if not keep:
         with bay.session(params) as session:
             yield session
