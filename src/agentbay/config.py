@@ -128,7 +128,10 @@ def _read_environment(env_file: str | None) -> Mapping[str, str]:
 
 
 def _read_profile(name: str) -> Mapping[str, str]:
-    """Return a profile as variables, with its address or none, since its key is for that one."""
+    """Return a profile as variables.
+
+    Its address replaces that of the environment, since its key is for that one.
+    """
     from ._profiles import ProfileFile
 
     profile = ProfileFile().get(name)

@@ -47,7 +47,7 @@ def shell(
     ] = False,
     endpoint: EndpointOption = "",
 ) -> int:
-    """Open a terminal in a fresh session, and delete the session when its program ends.
+    """Open a terminal in a fresh session, and delete it at the end.
 
     Ctrl-] ends it at once. With --keep the session stays, and after Ctrl-] its program too.
     """
