@@ -57,7 +57,7 @@ class AgentBay(SyncSessionList, Handle):
     threads and forks. Close it with `close()`, `aclose()` or by using it as a context manager.
 
     Args:
-        api_key: The key; empty means the variable AGENTBAY_API_KEY.
+        api_key: The key; empty means the variable AGENTBAY_API_KEY, then the profile that AGENTBAY_PROFILE names.
         cfg: Where the service is; None means the variables AGENTBAY_REGION_ID, AGENTBAY_ENDPOINT and
             AGENTBAY_TIMEOUT_MS.
         env_file: File with such variables for those that the environment lacks; needs the extra `dotenv`.
