@@ -20,8 +20,12 @@ if sys.platform != "linux":
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SAYS = {
     "dask_workers": [r"^pi is about 3\.1\d, by 8 jobs in 2 sessions"],
+    "browser_profile": [r"^session 1: please log in\nsession 2: user=zoe"],
+    "browser_report": [r"^Mean: 11.9\nPDF: %PDF-, picture: PNG"],
+    "browser_shop": [r"^the page says: Thank you\nthe shop has noted: coffee for Zoë"],
     "desktop_agent": [r"^click 1 at \(\d+, \d+\)", r"^click 3 at", r"^the program counted 3 clicks"],
     "desktop_form": [r"^2 windows: Order, Notes", r"^order: 3 x Blätterteig for Zoë", r"^note: paid 漢字"],
+    "desktop_watch": [r"^the window says: done\nthe screen is \(1280, 800\) and its middle \(32, 64, 128\)"],
     "faults": [r"\['refused', 'busy'\]: 1 session, 3 requests", r"1 line was written", r"not there: True"],
     "git_workflow": [r"the test passes", r"rejected: fetch first", r"Note of shop\n.*Note of colleague"],
     "langchain_tool": [r"^0 1 1 2 3 5 8 13 21 34$", r"^write_file -> Execution failed", r"^shell -> exit code 1$"],

@@ -42,6 +42,17 @@ def session(agentbay_local: LocalRuntime) -> Iterator[Session]:
         yield made
 
 
+def log_in(session: Session) -> set[str | None]:
+    """Set a cookie in the browser of a session, and return the names of those it had."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.connect_over_cdp(session.browser.get_endpoint_url())
+        jar = browser.contexts[0]
+        names = {cookie.get("name") for cookie in jar.cookies()}
+        jar.add_cookies([{"name": "login", "value": "1", "url": "http://kept.test", "expires": 4_000_000_000}])
+        browser.close()
+    return names
+
+
 def test_options(session: Session) -> None:
     """User agent and the size of the window are as they were set."""
     with sync_playwright() as playwright:
@@ -134,9 +145,21 @@ def test_a_crash_is_mended(agent_bay: AgentBay) -> None:
             browser.close()
 
 
-def test_cookies_outlive_the_session(agent_bay: AgentBay) -> None:
-    """A `BrowserContext` brings the cookies of one session into the next."""
-    context = agent_bay.context.create("profile-of-a-browser").unwrap().context
+def test_destroy_saves_cookies(agent_bay: AgentBay) -> None:
+    """A browser that is started after `destroy` has the cookies of the one before."""
+    found = []
+    with agent_bay.session(CreateSessionParams(image_id="browser_latest")) as session:
+        for _ in range(2):
+            assert session.browser.initialize()
+            found.append(log_in(session))
+            session.browser.destroy()
+    assert found == [set(), {"login"}]
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_cookies_outlive_the_session(agent_bay: AgentBay, is_paused: bool) -> None:
+    """A `BrowserContext` brings the cookies of one session into the next, whatever state it ended in."""
+    context = agent_bay.context.create(f"profile-of-a-browser-{is_paused}").unwrap().context
     assert context is not None
     params = CreateSessionParams(image_id="browser_latest", browser_context=BrowserContext(context.id))
     found = []
@@ -144,13 +167,10 @@ def test_cookies_outlive_the_session(agent_bay: AgentBay) -> None:
         session = agent_bay.create(params).unwrap().session
         assert session is not None
         assert session.browser.initialize()
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.connect_over_cdp(session.browser.get_endpoint_url())
-            jar = browser.contexts[0]
-            found.append({cookie.get("name") for cookie in jar.cookies()})
-            jar.add_cookies([{"name": "login", "value": "1", "url": "http://kept.test", "expires": 4_000_000_000}])
-            browser.new_browser_cdp_session().send("Browser.close")
-        assert session.delete(sync_context=True).success
+        found.append(log_in(session))
+        if is_paused:
+            session.pause().unwrap()
+        assert session.delete().success
     assert found == [set(), {"login"}]
 
 

@@ -102,14 +102,15 @@ class SessionBrowser:
     async def stop(self, sandbox: Sandbox) -> None:
         """End the browser, and wait for its profile and processes."""
         process, self._process = self._process, None
-        self.port, self.path = 0, ""
+        port, path, self.port, self.path = self.port, self.path, 0, ""
         if self._recorder is not None:
             await self._recorder.close()
             self._recorder = None
         if process is None or process.done():
             return
-        for pid in self._main_pids(sandbox):
-            sandbox.signal(pid, signal.SIGTERM)
+        if not await _close(sandbox, port, path):
+            for pid in self._main_pids(sandbox):
+                sandbox.signal(pid, signal.SIGTERM)
         await asyncio.wait([process], timeout=_STOP_TIMEOUT_SECONDS)
         process.cancel()  # a cancelled command is killed with all that it has started
         await asyncio.wait([process])
@@ -191,6 +192,26 @@ class SessionBrowser:
         argv = ["sh", "-c", _LIST_EXTENSIONS, "sh", directory.rstrip("/")]
         listed = await sandbox.run(argv, timeout=_START_TIMEOUT_SECONDS)
         return listed.stdout.decode("utf-8", "surrogateescape").splitlines()
+
+
+async def _close(sandbox: Sandbox, port: int, path: str) -> bool:
+    """Ask the browser to end, and return whether it agrees.
+
+    It saves its cookies only if it is asked, and not when a signal ends it.
+    """
+    from agentbay.local.browser.devtools import DevTools  # its library takes as long to import as a start
+
+    try:
+        devtools = await DevTools.open(sandbox, port, path, lambda *_: None)
+    except DevToolsError:
+        return False
+    try:
+        await devtools.call("Browser.close", timeout=_STOP_TIMEOUT_SECONDS)
+    except DevToolsError:
+        return False
+    finally:
+        await devtools.close()
+    return True
 
 
 async def _sandbox_environment(sandbox: Sandbox) -> dict[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,6 +160,14 @@ class Session:
                 if self.lifecycle.state is meanwhile:
                     self.lifecycle.transition_to(end)
         self.lifecycle.touch()
+
+    async def save_browser_profile(self) -> None:
+        """End the browser in an orderly way, so that its profile has the last cookies."""
+        if not self.browser.is_running:
+            return
+        with suppress(SandboxError):
+            await self.sandbox.thaw()
+            await self.browser.stop(self.sandbox)
 
     async def dispose(self) -> None:
         """Kill every process, frozen or not, and close all connections.

@@ -306,6 +306,8 @@ class SessionTable:
     async def _dispose(self, session: Session) -> None:
         """Upload the contexts, kill every process, and remove the files in the background."""
         if session.contexts is not None:
+            if session.contexts.bindings:
+                await session.save_browser_profile()
             await session.contexts.finish(self._sandboxes.create)
         await session.dispose()
         await asyncio.to_thread(self._images.release, session.layers)
