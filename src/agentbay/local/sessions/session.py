@@ -162,7 +162,7 @@ class Session:
         self.lifecycle.touch()
 
     async def save_browser_profile(self) -> None:
-        """End the browser in an orderly way, so that its profile has the last cookies."""
+        """End the browser so that its profile has the last cookies."""
         if not self.browser.is_running:
             return
         with suppress(SandboxError):
