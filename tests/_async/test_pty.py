@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from agentbay import (
     AsyncSession,
     Config,
     ConnectionLost,
+    DeadlineExceeded,
     InvalidArgumentError,
     PtyError,
     PtyNotConnectedError,
@@ -52,6 +54,71 @@ async def read_until(handle: AsyncPtyHandle, wanted: bytes, seconds: float = 60.
     while wanted not in seen:
         seen += await handle._output_queue.get(end - time.monotonic()) or b""
     return seen
+
+
+@pytest.fixture(params=["by the runtime", "by the shell"])
+async def any_session(session: AsyncSession, request: pytest.FixtureRequest) -> AsyncSession:
+    """A session whose service knows terminals without echo, and one whose service does not."""
+    if request.param == "by the shell":
+        session.mcpTools = []
+    return session
+
+
+async def test_a_program_with_arguments(any_session: AsyncSession) -> None:
+    """A terminal runs a program with its arguments, of which nothing is expanded."""
+    show = "import sys; print(sys.argv[1:], sys.stdout.isatty())"
+    for echo in True, False:
+        argv = ["python3", "-c", show, "a b", "$HOME", "'"]
+        async with await any_session.pty.create(argv=argv, echo=echo) as handle:
+            assert await handle.read_until("True", 60) == b"['a b', '$HOME', \"'\"] True"
+            assert await handle.wait(20) == 0
+    for wrong in ({"argv": []}, {"argv": ["true"], "shell": "sh"}):
+        with pytest.raises(InvalidArgumentError):
+            await any_session.pty.create(**wrong)  # type: ignore[arg-type]
+
+
+async def test_without_echo(any_session: AsyncSession) -> None:
+    """Without echo only what programs write arrives, from a program and from the shell."""
+    async with await any_session.pty.create(argv=["cat"], echo=False) as handle:
+        await handle.send_input("once\n")
+        assert await handle.read_until("\n") == b"once\r\n"
+        await handle.send_input("twice\n\x04")
+        assert await handle.wait(20) == 0
+        assert await rest(handle) == b"twice\r\n"
+    async with await any_session.pty.create(echo=False, envs={"PS1": "> "}) as handle:
+        await handle.send_input("echo $((6 * 7))\n")
+        assert b"echo" not in await handle.read_until("42\r\n")
+    async with await any_session.pty.create(argv=["cat"]) as handle:
+        await handle.send_input("once\n")
+        assert await handle.read_until("once\r\nonce\r\n") == b"once\r\nonce\r\n"
+
+
+async def test_reading(session: AsyncSession) -> None:
+    """Reads give each byte once, in order, whichever methods take turns."""
+    script = "printf 'one:two:'; read line; printf 'three\\n'; exit 3"
+    async with await session.pty.create(argv=["sh", "-c", script], echo=False) as handle:
+        assert await handle.read_until(b"one:") == b"one:"
+        assert await handle.read_until(re.compile(rb"t.o:?")) == b"two:"
+        with pytest.raises(DeadlineExceeded, match="three"):
+            await handle.read_until("three", 0.3)
+        with pytest.raises(TimeoutError):
+            await handle.read(0.1)
+        await handle.send_input("\n")
+        assert await handle.read_until("thr") == b"thr"
+        assert await handle.wait(20) == 3
+        with pytest.raises(PtyError, match="ended before 'nothing'"):
+            await handle.read_until("nothing", 20)
+        assert await rest(handle) == b"ee\r\n"
+        assert await handle.read(20) == b""
+
+
+async def test_reading_beside_a_callback(session: AsyncSession) -> None:
+    """Output that a callback receives cannot be read too."""
+    async with await session.pty.create(argv=["echo", "x"], on_data=lambda data: None) as handle:
+        with pytest.raises(PtyError, match="on_data takes"):
+            await handle.read(20)
+        with pytest.raises(PtyError, match="on_data takes"):
+            await handle.read_until("x", 20)
 
 
 async def rest(handle: AsyncPtyHandle) -> bytes:

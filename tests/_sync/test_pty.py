@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from agentbay import (
     Session,
     Config,
     ConnectionLost,
+    DeadlineExceeded,
     InvalidArgumentError,
     PtyError,
     PtyNotConnectedError,
@@ -53,6 +55,71 @@ def read_until(handle: PtyHandle, wanted: bytes, seconds: float = 60.0) -> bytes
     while wanted not in seen:
         seen += handle._output_queue.get(end - time.monotonic()) or b""
     return seen
+
+
+@pytest.fixture(params=["by the runtime", "by the shell"])
+def any_session(session: Session, request: pytest.FixtureRequest) -> Session:
+    """A session whose service knows terminals without echo, and one whose service does not."""
+    if request.param == "by the shell":
+        session.mcpTools = []
+    return session
+
+
+def test_a_program_with_arguments(any_session: Session) -> None:
+    """A terminal runs a program with its arguments, of which nothing is expanded."""
+    show = "import sys; print(sys.argv[1:], sys.stdout.isatty())"
+    for echo in True, False:
+        argv = ["python3", "-c", show, "a b", "$HOME", "'"]
+        with any_session.pty.create(argv=argv, echo=echo) as handle:
+            assert handle.read_until("True", 60) == b"['a b', '$HOME', \"'\"] True"
+            assert handle.wait(20) == 0
+    for wrong in ({"argv": []}, {"argv": ["true"], "shell": "sh"}):
+        with pytest.raises(InvalidArgumentError):
+            any_session.pty.create(**wrong)  # type: ignore[arg-type]
+
+
+def test_without_echo(any_session: Session) -> None:
+    """Without echo only what programs write arrives, from a program and from the shell."""
+    with any_session.pty.create(argv=["cat"], echo=False) as handle:
+        handle.send_input("once\n")
+        assert handle.read_until("\n") == b"once\r\n"
+        handle.send_input("twice\n\x04")
+        assert handle.wait(20) == 0
+        assert rest(handle) == b"twice\r\n"
+    with any_session.pty.create(echo=False, envs={"PS1": "> "}) as handle:
+        handle.send_input("echo $((6 * 7))\n")
+        assert b"echo" not in handle.read_until("42\r\n")
+    with any_session.pty.create(argv=["cat"]) as handle:
+        handle.send_input("once\n")
+        assert handle.read_until("once\r\nonce\r\n") == b"once\r\nonce\r\n"
+
+
+def test_reading(session: Session) -> None:
+    """Reads give each byte once, in order, whichever methods take turns."""
+    script = "printf 'one:two:'; read line; printf 'three\\n'; exit 3"
+    with session.pty.create(argv=["sh", "-c", script], echo=False) as handle:
+        assert handle.read_until(b"one:") == b"one:"
+        assert handle.read_until(re.compile(rb"t.o:?")) == b"two:"
+        with pytest.raises(DeadlineExceeded, match="three"):
+            handle.read_until("three", 0.3)
+        with pytest.raises(TimeoutError):
+            handle.read(0.1)
+        handle.send_input("\n")
+        assert handle.read_until("thr") == b"thr"
+        assert handle.wait(20) == 3
+        with pytest.raises(PtyError, match="ended before 'nothing'"):
+            handle.read_until("nothing", 20)
+        assert rest(handle) == b"ee\r\n"
+        assert handle.read(20) == b""
+
+
+def test_reading_beside_a_callback(session: Session) -> None:
+    """Output that a callback receives cannot be read too."""
+    with session.pty.create(argv=["echo", "x"], on_data=lambda data: None) as handle:
+        with pytest.raises(PtyError, match="on_data takes"):
+            handle.read(20)
+        with pytest.raises(PtyError, match="on_data takes"):
+            handle.read_until("x", 20)
 
 
 def rest(handle: PtyHandle) -> bytes:

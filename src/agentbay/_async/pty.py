@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._arguments import checked_arguments
 from .._transport.command import check_environment
+from .._transport.command_line import make_command_line, silent_terminal_command, takes_command_lines
 from .._transport.deadline import Deadline
 from .._wire.converter import unstructure
 from .._wire.pty import PTY_TARGET, PtyAnswer, PtyCreate, PtyRef
-from ..errors import PtyError, PtySessionNotFoundError, ToolError
+from .._wire.tools import Shell
+from ..errors import InvalidArgumentError, PtyError, PtySessionNotFoundError, ToolError
 from ..models.pty import PtySession
 from .pty_handle import AsyncPtyHandle, check_size, parse_answer
 from .service import AsyncBaseService
@@ -33,6 +35,9 @@ class AsyncPty(AsyncBaseService):
         shell: str | None = None,
         on_data: Callable[[bytes], object] | None = None,
         timeout_s: float | None = None,
+        *,
+        argv: Sequence[str] | None = None,
+        echo: bool = True,
     ) -> AsyncPtyHandle:
         """Start a program in a new terminal.
 
@@ -45,21 +50,30 @@ class AsyncPty(AsyncBaseService):
             on_data: Called with each piece of output, from the first byte on, one call after the other. It may use the
                 session; an exception of it is logged and ends nothing. Without it, iterate over the handle.
             timeout_s: Seconds it may take; None is 30.
+            argv: A program and its arguments to run, instead of `shell`; nothing in them is expanded.
+            echo: Whether the terminal shows what is typed. Programs that drive it seldom want that.
 
         Raises:
+            InvalidArgumentError: There is both `argv` and `shell`, or no program in `argv`.
             PtyError: The size is impossible, or the service refuses.
             TransportError: There is no connection, or no answer in time.
 
         Wire: WebSocket PTY_SERVER/pty.create
         """
         check_size(cols, rows)
+        if argv is not None and shell is not None:
+            raise InvalidArgumentError("argv and shell name two programs: give one of them")
+        program = shell if argv is None else make_command_line(argv, None, merge_stderr=False).text
+        # A service whose commands are command lines alone knows no terminals without echo either.
+        knows_echo = takes_command_lines(self.session.mcpTools, Shell)
         wanted = PtyCreate(
             cols=cols,
             rows=rows,
             cwd=cwd,
             envs={**_DEFAULT_TERMINAL_ENVIRONMENT, **(check_environment(envs) or {})},
-            shell=shell,
+            shell=program if echo or knows_echo else silent_terminal_command(program),
             listening=True,
+            echo=False if not echo and knows_echo else None,
         )
         deadline = Deadline(CALL_TIMEOUT_SECONDS if timeout_s is None else timeout_s)
         return await self._attach("pty.create", wanted, AsyncPtyHandle("", self, on_data), deadline)

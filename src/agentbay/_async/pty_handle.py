@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +47,8 @@ _logger = logging.getLogger("agentbay")
 class AsyncPtyHandle(Handle):
     """A terminal that this client is attached to.
 
-    Iterate over it for its output, until its program ends, unless `on_data` receives it. As a context manager it kills
-    the program at the end of the block, if that still runs.
+    Iterate over it for its output, until its program ends, or `read` it, unless `on_data` receives it. As a context
+    manager it kills the program at the end of the block, if that still runs.
 
     Attributes:
         dropped: Bytes of output that were lost because nobody read them; the newest 16 MiB of unread output are kept.
@@ -65,6 +67,7 @@ class AsyncPtyHandle(Handle):
         self._input_lock = AsyncSemaphore(1)
         self._early_pushes: list[PtyPush] = []
         self._output_queue: AsyncQueue[bytes | None] = AsyncQueue()
+        self._unread = bytearray()  # taken from the queue, and not given to the user yet
         # each is counted by one side alone, so no lock is needed
         self._received_bytes = self._consumed_bytes = 0
         self._ended, self._callbacks_done = AsyncEvent(), AsyncEvent()
@@ -194,23 +197,76 @@ class AsyncPtyHandle(Handle):
         if self.is_connected:
             self._finish(PtyNotConnectedError(f"The terminal {self._id} was disconnected from this side."))
 
+    async def read(self, timeout: float | None = None) -> bytes:
+        """Return the output that has not been read yet, and wait for some.
+
+        Args:
+            timeout: Seconds to wait for output; None is as long as it takes.
+
+        Returns:
+            At least one byte; b"" if the program has ended and all of it was read.
+
+        Raises:
+            DeadlineExceeded: There was no output in time.
+            PtyError: As when iterating.
+        """
+        deadline = Deadline(math.inf if timeout is None else timeout)
+        if not self._unread:
+            await self._receive(deadline)
+        return self._take(len(self._unread))
+
+    async def read_until(self, pattern: str | bytes | re.Pattern[bytes], timeout: float | None = 30.0) -> bytes:
+        """Return the output up to the end of a text.
+
+        The rest is left for the next read.
+
+        Args:
+            pattern: The text, as it is; or a compiled regular expression for bytes.
+            timeout: Seconds to wait for it; None is as long as it takes.
+
+        Raises:
+            DeadlineExceeded: It did not appear in time. What has come so far can still be read.
+            PtyError: The program ended before it appeared, or wrote 16 MiB without it; or as when iterating.
+        """
+        wanted = pattern if isinstance(pattern, re.Pattern) else re.compile(re.escape(to_bytes(pattern, "pattern")))
+        deadline = Deadline(math.inf if timeout is None else timeout)
+        while (found := wanted.search(self._unread)) is None:
+            if len(self._unread) > _MAX_UNREAD_BYTES:
+                raise PtyError(f"The terminal {self._id} wrote {len(self._unread)} bytes without {pattern!r:.80}.")
+            if not await self._receive(deadline, f"Waiting for {pattern!r:.80}"):
+                raise PtyError(f"The terminal {self._id} ended before {pattern!r:.80} appeared.")
+        return self._take(found.end())
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Iterate over the output until the program ends.
 
         Raises:
             PtyError: The connection was lost, or the service reports a failure; or `on_data` takes the output.
         """
+        while self._unread or await self._receive(Deadline(math.inf)):
+            yield self._take(len(self._unread))
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._unread[:size])
+        del self._unread[:size]
+        return taken
+
+    async def _receive(self, deadline: Deadline, doing: str = "Waiting for output") -> bool:
+        """Wait for more output, and return False at its end."""
         if self._on_data is not None:
-            raise PtyError("on_data takes the output of this terminal, so there is nothing to iterate over.")
-        while True:
-            piece = await self._output_queue.get()
-            if piece is None:
-                self._output_queue.put(None)  # for a second iteration
-                break
+            raise PtyError("on_data takes the output of this terminal, so there is nothing to read.")
+        try:
+            piece = await self._output_queue.get(max(deadline.remaining(), 0.0))
+        except TimeoutError:
+            raise deadline.exceeded_error(f"{doing} from the terminal {self._id}") from None
+        if piece is not None:
             self._consumed_bytes += len(piece)
-            yield piece
+            self._unread += piece
+            return True
+        self._output_queue.put(None)  # for whoever reads next
         if self._exit_code is None and not isinstance(self._error, PtyNotConnectedError):
             raise await self._explained_error()
+        return False
 
     async def _deliver_output(self) -> None:
         assert self._on_data is not None

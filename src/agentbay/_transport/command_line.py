@@ -77,6 +77,16 @@ def make_command_line(command: str | Sequence[str], stdin: str | bytes | None, *
     return CommandLine(shlex.join(argv), argv, data, merge_stderr)
 
 
+def silent_terminal_command(program: str | None) -> str:
+    """Return the command that runs a program in a terminal without echo.
+
+    Args:
+        program: As typed at a prompt; None is the session's shell.
+    """
+    shell = '"${SHELL:-$(command -v bash || command -v sh)}"'
+    return shlex.join(["sh", "-c", f"stty -echo; exec {program or shell}"])
+
+
 def takes_command_lines(tools: Iterable[McpTool], tool: type[Tool]) -> bool:
     """Return whether a tool of a session takes arguments, input and merged streams."""
     offered = next((entry.input_schema for entry in tools if entry.name == tool.tool), {})

@@ -20,6 +20,7 @@ class PtyCreate:
     Attributes:
         shell: The program; absent means the session's own shell.
         listening: Whether the client takes output as soon as it has the answer; the published client does not.
+        echo: Whether the terminal shows what is typed; absent means that it does. For the local runtime only.
     """
 
     cols: int = 80
@@ -28,6 +29,7 @@ class PtyCreate:
     envs: dict[str, str] = wire_field(factory=dict)
     shell: str | None = None
     listening: bool | None = None
+    echo: bool | None = None
 
 
 @camel_payload

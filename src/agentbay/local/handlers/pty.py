@@ -152,7 +152,9 @@ async def _create(session: Session, request: WebSocketRequest) -> None:
         argv = shlex.split(params.shell) if params.shell else [_default_shell()]
         env = {**session.environment, **_with_fallback_locale(params.envs)}
         with session.using() as sandbox:
-            opened = await sandbox.open_terminal(argv, cols=params.cols, rows=params.rows, cwd=params.cwd, env=env)
+            opened = await sandbox.open_terminal(
+                argv, cols=params.cols, rows=params.rows, cwd=params.cwd, env=env, echo=params.echo is not False
+            )
     except DirectoryNotEntered as error:
         raise PtyError(directory_failure(error)[0]) from error
     except (ValueError, ResourceCreationFailed) as error:  # the first for a NUL, or quotes that do not match

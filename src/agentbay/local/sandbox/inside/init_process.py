@@ -173,7 +173,7 @@ class InitProcess:
     def _open_terminal(self, message: Message) -> None:
         """Start a command in a terminal and send the terminal's driving side."""
         try:
-            with _open_pty(message["cols"], message["rows"]) as (master, name):
+            with _open_pty(message["cols"], message["rows"], echo=message["echo"]) as (master, name):
                 self._spawn(message, _pty_file_actions(name))
                 if not self._send_descriptor(message["id"], master):
                     self._kill(message["id"])
@@ -377,7 +377,7 @@ def _pty_file_actions(name: str) -> list[FileAction]:
 
 
 @contextmanager
-def _open_pty(cols: int, rows: int) -> Iterator[tuple[int, str]]:
+def _open_pty(cols: int, rows: int, *, echo: bool) -> Iterator[tuple[int, str]]:
     """Open a terminal for the block.
 
     Yield the descriptor of its driving side and the path of the other.
@@ -390,6 +390,14 @@ def _open_pty(cols: int, rows: int) -> Iterator[tuple[int, str]]:
         fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
         (number,) = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, bytes(4)))
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+        if not echo:
+            _turn_echo_off(master)  # before the program starts, which may look at it
         yield master, f"/dev/pts/{number}"
     finally:
         os.close(master)
+
+
+def _turn_echo_off(terminal: int) -> None:
+    settings = termios.tcgetattr(terminal)
+    settings[3] &= ~termios.ECHO  # the local modes
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)

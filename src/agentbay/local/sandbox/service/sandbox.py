@@ -222,10 +222,11 @@ class Sandbox(SandboxLifecycle):
         rows: int,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
+        echo: bool = True,
     ) -> Terminal:
         """Start a command in a terminal of its own.
 
-        Arguments as for `run`.
+        Arguments as for `run`; `echo` is whether the terminal shows what is typed.
 
         Raises:
             ResourceCreationFailed: The terminal could not be opened, or the command not be started.
@@ -238,6 +239,7 @@ class Sandbox(SandboxLifecycle):
             "argv": list(argv),
             "cols": cols,
             "rows": rows,
+            "echo": echo,
             "cwd": cwd,
             "env": dict(env or {}),
         }
