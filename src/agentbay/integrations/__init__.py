@@ -1,0 +1,34 @@
+"""Adapters for agent frameworks: `agentbay.integrations.NAME`, where NAME is also the extra to install."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentbay import AgentBay, AsyncAgentBay
+
+__all__ = ["make_async_client", "make_client", "missing"]
+
+
+def make_client() -> AgentBay:
+    """Make a client of the service that the environment names.
+
+    Without AGENTBAY_API_KEY it is a private runtime on this machine.
+    """
+    from agentbay import AgentBay
+
+    return AgentBay() if os.environ.get("AGENTBAY_API_KEY") else AgentBay.local()
+
+
+def make_async_client() -> AsyncAgentBay:
+    """Make an asynchronous client, as `make_client` does."""
+    from agentbay import AsyncAgentBay
+
+    return AsyncAgentBay() if os.environ.get("AGENTBAY_API_KEY") else AsyncAgentBay.local()
+
+
+def missing(extra: str, error: ImportError) -> ImportError:
+    """Return the error of an adapter that cannot import its framework."""
+    text = f'agentbay.integrations.{extra} cannot import its framework ({error}): pip install "agentbay-sdk[{extra}]"'
+    return ImportError(text, name=error.name)

@@ -1,0 +1,119 @@
+"""Inspect: the sandbox environment `sandbox="agentbay"`."""
+
+# pyright: basic, reportMissingImports=false
+from __future__ import annotations
+
+import posixpath
+from typing import Any, ClassVar, Literal, overload
+
+from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
+from agentbay.errors import CommandTimeoutError, NotFoundError, PathNotFoundError
+from agentbay.integrations import make_async_client, missing
+
+try:
+    from inspect_ai.util import (
+        ExecResult,
+        OutputLimitExceededError,
+        SandboxConnection,
+        SandboxEnvironment,
+        SandboxEnvironmentLimits,
+        SandboxUserUnsupportedError,
+        sandboxenv,
+    )
+except ImportError as error:
+    raise missing("inspect", error) from error
+
+_NO_LIMIT_SECONDS = 24 * 3600
+_CANNOT_RUN = 126  # the exit code of a shell
+
+
+@sandboxenv(name="agentbay")
+class AgentBaySandboxEnvironment(SandboxEnvironment):
+    """A session for each sample.
+
+    The configuration, if there is one, is the name of its image. Commands run as the session's user; there is no root.
+    """
+
+    _clients: ClassVar[dict[str, AsyncAgentBay]] = {}  # by the name of the task
+
+    def __init__(self, session: AsyncSession) -> None:
+        super().__init__()
+        self.session = session
+
+    @classmethod
+    async def sample_init(cls, task_name: str, config: Any, metadata: dict[str, str]) -> dict[str, SandboxEnvironment]:
+        """Create the session of a sample."""
+        bay = cls._clients.get(task_name)
+        if bay is None:  # no other task comes in between, as making a client does not wait
+            bay = cls._clients[task_name] = make_async_client()
+        params = CreateSessionParams(image_id=config or None, labels={"framework": "inspect"})
+        return {"default": cls((await bay.create(params)).unwrap().session)}
+
+    @classmethod
+    async def sample_cleanup(
+        cls, task_name: str, config: Any, environments: dict[str, SandboxEnvironment], interrupted: bool
+    ) -> None:
+        """Delete the session of a sample."""
+        for environment in environments.values():
+            deleted = await environment.as_type(cls).session.delete()
+            if not isinstance(deleted.exception, NotFoundError):
+                deleted.unwrap()
+
+    @classmethod
+    async def task_cleanup(cls, task_name: str, config: Any, cleanup: bool) -> None:
+        """Close the client of a task, and its private runtime."""
+        if bay := cls._clients.pop(task_name, None):
+            await bay.aclose()
+
+    async def exec(
+        self,
+        cmd: list[str],
+        input: str | bytes | None = None,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        user: str | None = None,
+        timeout: int | None = None,
+        timeout_retry: bool = True,
+        concurrency: bool = True,
+    ) -> ExecResult[str]:
+        """Run a command as `SandboxEnvironment.exec` describes it."""
+        if user not in (None, "wuying", "1000"):
+            raise SandboxUserUnsupportedError(f"Sessions run commands as their own user only, not as {user!r}.")
+        limit = 1000 * (timeout or _NO_LIMIT_SECONDS)
+        result = await self.session.command.run(cmd, limit, cwd, env, stdin=b"" if input is None else input)
+        if isinstance(result.exception, CommandTimeoutError):
+            raise TimeoutError(f"The command took longer than {timeout} s.")
+        result.unwrap()
+        if result.exit_code == _CANNOT_RUN and "Permission denied" in result.stderr:
+            raise PermissionError(result.stderr.strip())
+        most = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
+        if result.truncated or max(len(result.stdout_bytes), len(result.stderr_bytes)) > most:
+            shown = result.stdout_bytes[:most].decode(errors="replace")
+            raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, shown)
+        return ExecResult(result.success, result.exit_code, result.stdout, result.stderr)
+
+    async def write_file(self, file: str, contents: str | bytes) -> None:
+        """Write a file, and make its directories."""
+        files = self.session.file_system
+        data = contents.encode() if isinstance(contents, str) else contents
+        result = await files.write_file(file, data)
+        if isinstance(result.exception, PathNotFoundError) and (directory := posixpath.dirname(file)):
+            await files.create_directory(directory)
+            result = await files.write_file(file, data)
+        result.unwrap()
+
+    @overload
+    async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
+    @overload
+    async def read_file(self, file: str, text: Literal[False]) -> bytes: ...
+    async def read_file(self, file: str, text: bool = True) -> str | bytes:
+        """Read a file."""
+        files = self.session.file_system
+        if (await files.get_file_info(file)).unwrap().size > SandboxEnvironmentLimits.MAX_READ_FILE_SIZE:
+            raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_READ_FILE_SIZE_STR, None)
+        content = (await files.read_file(file, format="bytes")).unwrap().content
+        return content.decode() if text else content
+
+    async def connection(self, *, user: str | None = None) -> SandboxConnection:
+        """Return how to open a terminal in the session."""
+        return SandboxConnection(type="agentbay", command=f"agentbay session attach {self.session.session_id}")

@@ -1,0 +1,78 @@
+"""AutoGen's executor of code blocks, as its own tests use one, and an agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from autogen_agentchat.agents import CodeExecutorAgent
+from autogen_agentchat.messages import TextMessage
+from autogen_core import CancellationToken
+from autogen_core.code_executor import CodeBlock, CodeExecutor
+
+from agentbay.integrations.autogen import AgentBayCodeExecutor
+
+
+@pytest.fixture
+async def executor(agentbay_environment: dict[str, str]) -> AsyncIterator[AgentBayCodeExecutor]:
+    async with AgentBayCodeExecutor(timeout=10) as executor:
+        yield executor
+
+
+async def test_code_blocks(executor: AgentBayCodeExecutor) -> None:
+    """Blocks run one after the other, and share files; the first failure ends them."""
+    blocks = [
+        CodeBlock("open('a', 'w').write('hello')", "python"),
+        CodeBlock("cat a; exit 3", "bash"),
+        CodeBlock("never", "sh"),
+    ]
+    result = await executor.execute_code_blocks(blocks, CancellationToken())
+    assert (result.exit_code, result.output) == (3, "hello")
+    unknown = await executor.execute_code_blocks([CodeBlock("x", "cobol")], CancellationToken())
+    assert unknown.exit_code == 1
+    assert "cobol" in unknown.output
+
+
+async def test_time_limit(executor: AgentBayCodeExecutor) -> None:
+    """A block that takes too long is killed."""
+    executor._timeout = 1
+    result = await executor.execute_code_blocks([CodeBlock("echo part; sleep 60", "sh")], CancellationToken())
+    assert result.exit_code == 124
+    assert "part" in result.output
+
+
+async def test_cancellation(executor: AgentBayCodeExecutor) -> None:
+    """A cancelled token ends the call and the process."""
+    token = CancellationToken()
+    running = asyncio.ensure_future(executor.execute_code_blocks([CodeBlock("sleep 4321", "sh")], token))
+    while "sleep 4321" not in (await executor.session.command.run("pgrep -af sleep")).stdout:
+        await asyncio.sleep(0.1)
+    token.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    while "sleep 4321" in (await executor.session.command.run("pgrep -af sleep")).stdout:
+        await asyncio.sleep(0.1)
+
+
+async def test_restart(executor: AgentBayCodeExecutor) -> None:
+    """After a restart the session is empty."""
+    await executor.execute_code_blocks([CodeBlock("touch old", "sh")], CancellationToken())
+    await executor.restart()
+    result = await executor.execute_code_blocks([CodeBlock("ls", "sh")], CancellationToken())
+    assert "old" not in result.output
+
+
+async def test_saved_component(agentbay_environment: dict[str, str]) -> None:
+    """It can be saved as a component, and loaded."""
+    loaded = CodeExecutor.load_component(AgentBayCodeExecutor(timeout=7).dump_component())
+    assert isinstance(loaded, AgentBayCodeExecutor)
+    assert loaded._timeout == 7
+
+
+async def test_agent(executor: AgentBayCodeExecutor) -> None:
+    """An agent runs the code of a message."""
+    agent = CodeExecutorAgent("runner", code_executor=executor)
+    message = TextMessage(content="```python\nprint(6 * 7)\n```", source="user")
+    answer = await agent.on_messages([message], CancellationToken())
+    assert "42" in answer.chat_message.to_text()
