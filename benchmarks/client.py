@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import trustme
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "client.json"
 OFFICIAL = os.environ.get("AGENTBAY_OFFICIAL_PYTHON", "")
-PYTHONS = {"ours": sys.executable, "official": OFFICIAL, "httpx": sys.executable}
+CLIENTS = ("ours", "official", "httpx")
 IMPORTS = {
     "ours": "from agentbay import AsyncAgentBay, CreateSessionParams",
     "official": "from agentbay import AsyncAgentBay, CreateSessionParams",
@@ -60,9 +61,21 @@ def applies(need):
 """
 
 
+def make_environment(folder: str) -> str:
+    """Install this package alone, as its users have it, and return the Python of that environment.
+
+    Beside the packages of a development environment httpx loads more: its command line, if that can be imported.
+    """
+    venv.create(f"{folder}/venv", with_pip=True)
+    python = f"{folder}/venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", str(HERE.parent)], check=True)
+    return python
+
+
 def run(client: str, *line: str, environment: dict[str, str], folder: str) -> str:
     """Run a program in the environment of a client."""
-    done = subprocess.run([PYTHONS[client], *line], env=environment, cwd=folder, capture_output=True, text=True)
+    python = OFFICIAL if client == "official" else f"{folder}/venv/bin/python"
+    done = subprocess.run([python, *line], env=environment, cwd=folder, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"{client}: {' '.join(line)[:80]}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
@@ -78,14 +91,18 @@ def import_ms(client: str, environment: dict[str, str], folder: str) -> float:
     return (taken[1] - taken[0]) * 1000
 
 
+def first_call(client: str, flavour: str, url: str, environment: dict[str, str], folder: str) -> dict[str, float]:
+    """Return milliseconds of processor time from the start of a process to its first answer."""
+    line = (str(HERE / "first_call.py"), client, flavour, url)
+    return {"ms": float(run(client, *line, environment=environment, folder=folder).splitlines()[-1])}
+
+
 def sizes(environment: dict[str, str], folder: str) -> dict[str, Any]:
     """Return the number and size of the distributions in an installation."""
     found = {}
     for client, name in (("official", "wuying-agentbay-sdk"), ("httpx", "httpx"), ("ours", "agentbay-sdk")):
         program = APPLIES + SIZES
         found[client] = json.loads(run(client, "-c", program, name, environment=environment, folder=folder))
-    own = HERE.parent / "src" / "agentbay"  # an editable installation lists no modules
-    found["ours"]["mb"] += sum(path.stat().st_size for path in own.rglob("*") if path.suffix in (".py", ".pyi")) / 1e6
     return found
 
 
@@ -94,13 +111,18 @@ def rounds(count: int, urls: dict[str, str], environment: dict[str, str], folder
     control = urls["http"]
     found = []
     for number in range(count):
-        row: dict[str, Any] = {"import": {c: {"ms": import_ms(c, environment, folder)} for c in PYTHONS}}
+        row: dict[str, Any] = {"import": {c: {"ms": import_ms(c, environment, folder)} for c in CLIENTS}}
+        urllib.request.urlopen(f"{control}/latency/0").read()
+        for flavour in ("sync", "async"):
+            row[f"first call, {flavour}"] = {
+                c: first_call(c, flavour, urls["https"], environment, folder) for c in CLIENTS
+            }
         for scenario, scheme, latency in RUNS:
             if number > 1 and scenario.startswith(("fan-out, one", "1,000")):
                 continue  # ten seconds each, and steady
             urllib.request.urlopen(f"{control}/latency/{latency}").read()
             cell = row.setdefault(f"{scenario}, {scheme}", {})
-            for client in PYTHONS:
+            for client in CLIENTS:
                 line = (str(HERE / "worker.py"), client, scenario, urls[scheme])
                 cell[client] = json.loads(run(client, *line, environment=environment, folder=folder))
                 cell[client]["connections"] = json.load(urllib.request.urlopen(f"{control}/latency/{latency}"))
@@ -115,7 +137,7 @@ def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for name in rows[0]:
         cells = [row[name] for row in rows if name in row]
         table[name] = {}
-        for client in PYTHONS:
+        for client in CLIENTS:
             figures = {key: statistics.median(cell[client][key] for cell in cells) for key in cells[0][client]}
             main = next(iter(figures))
             figures["ratio"] = statistics.median(cell[client][main] / cell["httpx"][main] for cell in cells)
@@ -130,13 +152,15 @@ def main() -> None:
     count = parser.parse_args().rounds
     if not OFFICIAL:
         raise SystemExit("AGENTBAY_OFFICIAL_PYTHON is not set: run scripts/bench")
-    authority = trustme.CA()
+    authority, began = trustme.CA(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         authority.cert_pem.write_to_path(f"{folder}/ca.pem")
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(f"{folder}/server.pem")
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         environment |= {"SSL_CERT_FILE": f"{folder}/ca.pem", "REQUESTS_CA_BUNDLE": f"{folder}/ca.pem"}
         environment |= {"AGENTBAY_LOG_LEVEL": "ERROR"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # users do not compile the package at each start
+        make_environment(folder)
         line = [sys.executable, str(HERE / "stub.py"), f"{folder}/server.pem"]
         with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as stub:
             assert stub.stdout is not None
@@ -148,7 +172,10 @@ def main() -> None:
                 stub.terminate()
         table = {**medians(rows), "installed": sizes(environment, folder)}
     machine = f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}"
-    RESULT.write_text(json.dumps({"machine": machine, "rounds": count, "figures": table}, indent=1) + "\n")
+    load = [round(began, 1), round(os.getloadavg()[0], 1)]
+    RESULT.write_text(
+        json.dumps({"machine": machine, "rounds": count, "load": load, "figures": table}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ PAGE = """\
 
 What the client costs, beside the official package (`wuying-agentbay-sdk` 0.22.3) and plain httpx used as its
 documentation shows. `scripts/bench` makes these tables anew; the figures are those of
-`benchmarks/results/client.json`: {machine}, {rounds} rounds, medians.
+`benchmarks/results/client.json`: {machine}, {rounds} rounds, medians, at a load of {load}.
 
 Absolute times are those of that machine under whatever else it did; ratios are taken within a round, where all three
 had the same, and are what to compare.
@@ -41,6 +41,13 @@ more, since it reads the list for each.
 service takes 50 ms for each answer, over HTTPS.
 
 {fan_out}
+
+## The start of a program
+
+Processor time of a whole process, from its start to the first answer of a service over HTTPS: imports, the client, the
+TLS context and one call. Each client has an environment of its own with nothing else in it.
+
+{start}
 
 ## At rest
 
@@ -93,6 +100,7 @@ def parts() -> dict[str, str]:
     return {
         "calls": table("µs of processor time", [(name, FIGURES[name], "cpu_us") for name in calls]),
         "fan-out": fan_out(),
+        "start": table("ms of processor time", [(f, FIGURES[f"first call, {f}"], "ms") for f in ("sync", "async")]),
         "rest": table("", rest),
         "peers": peers(),
     }
@@ -102,7 +110,7 @@ def peers() -> str:
     """Return the rows that the README shows."""
     tls, many = FIGURES["async one by one, https"], FIGURES["fan-out, async, https"]
     rows = [
-        ("import", FIGURES["import"], "ms", "ms"),
+        ("from start to first answer, processor time", FIGURES["first call, async"], "ms", "ms"),
         ("an asynchronous call, processor time", tls, "cpu_us", "µs"),
         ("32 sessions at once, six calls each at 50 ms", many, "s", "s"),
         ("TLS connections for that", many, "connections", ""),
@@ -125,7 +133,10 @@ def main() -> int:
     """Write or check the tables, and return the exit code."""
     tables = parts()
     page = PAGE.format(
-        machine=FOUND["machine"], rounds=FOUND["rounds"], **{k.replace("-", "_"): v for k, v in tables.items()}
+        machine=FOUND["machine"],
+        rounds=FOUND["rounds"],
+        load=" to ".join(map(str, FOUND["load"])),
+        **{k.replace("-", "_"): v for k, v in tables.items()},
     )
     made = {ROOT / "docs" / "benchmarks.md": page}
     for path in (ROOT / "README.md", ROOT / "docs" / "sync-async.md"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ _KEEP_ALIVE_SECONDS = 75  # clients close an idle connection before that
 
 _PING_INTERVAL_SECONDS = 20.0  # between pings to WebSocket clients, and the time that a pong may take
 _SHUTDOWN_TIMEOUT_SECONDS = 5  # for answers still under way at the end
+_SHUTDOWN_POLL_SECONDS = 0.005
+_logger = logging.getLogger(__name__)
 
 
 def _websocket_protocol(**options: Any) -> asyncio.Protocol:
@@ -50,7 +53,6 @@ class WebServer(uvicorn.Server):
             server_header=False,
             proxy_headers=False,  # X-Forwarded-* of a client must not replace the address it came from
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_SECONDS,
         )
         super().__init__(config)
         self.ready, self._stop = asyncio.Event(), asyncio.Event()
@@ -71,3 +73,20 @@ class WebServer(uvicorn.Server):
     async def main_loop(self) -> None:
         # uvicorn's own loop wakes up ten times a second.
         await self._stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn's own one looks ten times a second whether all has closed, and first waits for a tenth.
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(_SHUTDOWN_TIMEOUT_SECONDS):
+                while self.server_state.connections or self.server_state.tasks:
+                    await asyncio.sleep(_SHUTDOWN_POLL_SECONDS)
+                for server in self.servers:
+                    await server.wait_closed()
+        except TimeoutError:
+            _logger.warning("%d answers were not finished at the end", len(self.server_state.tasks))
+            for task in self.server_state.tasks:
+                task.cancel()
