@@ -92,7 +92,7 @@ def parts() -> dict[str, str]:
     calls = [name for name in FIGURES if " one by one" in name or " at once" in name]
     installed, memory = FIGURES["installed"], FIGURES["1,000 sessions, http"]
     rest = [
-        ("import, ms", FIGURES["import"], "ms"),
+        ("import, ms of processor time", FIGURES["import"], "ms"),
         ("1,000 session objects, MB", memory, "mb"),
         ("distributions installed", installed, "dists"),
         ("size installed, MB", installed, "mb"),

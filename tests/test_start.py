@@ -85,3 +85,13 @@ asyncio.run(main())
 def test_no_class_is_made_by_importing(program: str) -> None:
     """Even all names together compile the methods of hardly any class."""
     assert len(run(program)["made"]) <= 16
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the runtime needs Linux")
+def test_start_of_the_runtime() -> None:
+    """The runtime loads no library before it is ready that only some sessions need."""
+    found = run("import agentbay.local.server, agentbay.local.service")
+    assert len(found["ours"]) <= 225
+    assert len(found["made"]) <= 16, found["made"]
+    later = {"IPython", "agentbay.local.dashboard.routes", "email.parser", "http.client", "httpx", "numpy", "openai"}
+    assert not (later | {"pandas", "pathspec", "rich", "tarfile", "typer", "websockets"}) & set(found["modules"])
