@@ -56,13 +56,16 @@ def unstructure(value: object) -> Any:
     kind = type(value)
     if kind in _PLAIN_TYPES:
         return value
-    if isinstance(value, Mapping):
-        return {key: unstructure(item) for key, item in value.items()}
+    if kind is dict:
+        return {key: unstructure(item) for key, item in cast("dict[str, Any]", value).items()}
+    if attrs.has(kind):
+        return _write_object(value)
     if isinstance(value, (list, tuple)):
         return [unstructure(item) for item in value]
     if isinstance(value, Enum):
         return value.value
-    return _write_object(value) if attrs.has(kind) else value
+    # Last, since the question whether something is a mapping is slow for what is none.
+    return {key: unstructure(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────

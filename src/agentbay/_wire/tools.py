@@ -18,7 +18,7 @@ class ToolEntry:
     name: str = wire_field(aliases=("Name",), default="")
     server: str = wire_field(aliases=("serverName", "Server"), default="")
     description: str = ""
-    input_schema: dict[str, Any] = wire_field(factory=dict)
+    input_schema: dict[str, Any] = wire_field(factory=dict, is_json=True)
     tool: str = ""
 
 

@@ -82,7 +82,7 @@ class WebServer(uvicorn.Server):
             connection.shutdown()
         try:
             async with asyncio.timeout(_SHUTDOWN_TIMEOUT_SECONDS):
-                while self.server_state.connections or self.server_state.tasks:
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - uvicorn tells nobody
                     await asyncio.sleep(_SHUTDOWN_POLL_SECONDS)
                 for server in self.servers:
                     await server.wait_closed()
