@@ -6,6 +6,9 @@ from typing import Any
 
 from agentbay._wire import images
 from agentbay._wire.schema import Action
+from agentbay._wire.sessions import SessionConnection
+
+SESSION = "session-04bdwexample00001"
 
 _IMAGE = images.ImageData(
     image_id="sha256:0a1b",
@@ -37,6 +40,8 @@ IMAGE_REQUESTS: dict[str, dict[str, Action[Any]]] = {
     "GetImage": {"documented": images.GetImage(image="debian:12")},
     "RemoveImage": {"documented": images.RemoveImage(image="debian:12")},
     "PruneImages": {"documented": images.PruneImages()},
+    "SnapshotSession": {"documented": images.SnapshotSession(session_id=SESSION, name="done:1")},
+    "ForkSession": {"documented": images.ForkSession(session_id=SESSION, count=2)},
 }
 IMAGE_DATA: dict[str, Any] = {
     "PullImage": images.ImageJobData(job_id="img-1", state="running"),
@@ -48,4 +53,8 @@ IMAGE_DATA: dict[str, Any] = {
     "GetImage": _IMAGE,
     "RemoveImage": _IMAGE,
     "PruneImages": [_IMAGE],
+    "SnapshotSession": images.ImageJobData(job_id="img-1", state="running"),
+    "ForkSession": [
+        SessionConnection(session_id="session-04bdwexample00002", image_id="debian:12", token="TOKEN"),
+    ],
 }

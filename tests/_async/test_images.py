@@ -13,6 +13,7 @@ from agentbay import (
     Config,
     CreateSessionParams,
     ImageInfo,
+    InvalidArgumentError,
     InvalidRequestError,
     NotFoundError,
     NotSupportedError,
@@ -129,6 +130,70 @@ async def test_refusals(bay: AsyncAgentBay, image: ImageInfo, tmp_path: Path) ->
         await bay.images.remove("absent")
 
 
+async def test_snapshot(bay: AsyncAgentBay, inside: AsyncSession) -> None:
+    """A snapshot has what the session has written, removed and replaced, and the settings of its image."""
+    script = (
+        "echo new > /app/new; rm task.txt; rm -r /etc && mkdir /etc && echo x > /etc/only; ln new hard; chmod 640 new"
+    )
+    (await inside.command.run(script)).check()
+    saved = await inside.snapshot("saved:1")
+    assert (saved.names, saved.layers, saved.user) == (["saved:1"], 3, "app")
+    (await inside.command.run("echo later > /app/later")).check()
+    async with bay.session(CreateSessionParams(image_id="saved:1")) as session:
+        found = await session.command.run(
+            "pwd; ls -l /app | wc -l; cat new; ls -d /etc/only /app/task.txt; echo $GREETING"
+        )
+        assert found.stdout == "/app\n3\nnew\n/etc/only\nhello\n"
+        assert (await session.command.run("ls -l /app/hard")).output.startswith("-rw-r-----    2 app")
+        again = await session.snapshot("saved:2")
+        assert again.layers == 4
+    assert {"saved:1", "saved:2"} <= {name for known in await bay.images.list() for name in known.names}
+    await bay.images.remove("saved:1")
+    async with bay.session(CreateSessionParams(image_id="saved:2")) as session:
+        assert (await session.command.run("cat new")).output == "new\n"
+    with pytest.raises(InvalidRequestError, match="is no name"):
+        await inside.snapshot("../x")
+
+
+async def test_forks(bay: AsyncAgentBay, inside: AsyncSession) -> None:
+    """Forks have the files and settings of their session, and do not meet."""
+    (await inside.set_labels({"team": "a"})).unwrap()
+    await inside.env.set({"MODE": "test"})
+    (await inside.command.run("echo common > /app/state; rm /bin/wc")).check()
+    forks = await inside.fork(3)
+    try:
+        for number, fork in enumerate(forks):
+            (await fork.command.run(f"echo {number} >> /app/state")).check()
+        for number, fork in enumerate(forks):
+            found = await fork.command.run("cat state; echo $MODE; ls /bin/wc")
+            assert found.stdout == f"common\n{number}\ntest\n"
+            assert (await fork.get_labels()).data == {"team": "a"}
+            assert fork.image_id == "task:1"
+        assert (await inside.command.run("cat state")).output == "common\n"
+    finally:
+        for fork in forks:
+            (await fork.delete()).unwrap()
+    with pytest.raises(InvalidArgumentError, match="at least 1"):
+        await inside.fork(0)
+
+
+async def test_copies_of_a_session_without_an_image(bay: AsyncAgentBay) -> None:
+    """Home, /tmp and installed packages of a session on the machine's programs are copied as well."""
+    async with bay.session(CreateSessionParams(cwd="/home/wuying/work", writable=["/app"])) as session:
+        (await session.command.run("echo a > a; echo t > /tmp/t; echo app > /app/f; ln -s /etc/hostname link")).check()
+        (fork,) = await session.fork()
+        found = await fork.command.run("cat a /tmp/t /app/f; pwd; readlink link; echo b > /app/f")
+        assert found.output == "a\nt\napp\n/home/wuying/work\n/etc/hostname\n"
+        await session.snapshot("plain:1")
+        assert (await session.command.run("cat /app/f")).output == "app\n"
+        (await fork.delete()).unwrap()
+    async with bay.session(CreateSessionParams(image_id="plain:1")) as session:
+        assert (
+            await session.command.run("cat /app/f; python3 -c 'print(6 * 7)'; pwd")
+        ).output == "app\n42\n/home/wuying/work\n"
+        assert (await session.code.run_code("open('a').read()", "python")).result == "'a\\n'"
+
+
 async def test_services_without_images() -> None:
     """A service that does not know the actions is told apart from an image that is not there."""
     with scripted.Service(scripted.refused("InvalidAction.NotFound", 404)) as service:
@@ -140,3 +205,8 @@ async def test_services_without_images() -> None:
                 await bay.images.pull("host.example/app:1")
             with pytest.raises(NotSupportedError):
                 await bay.images.import_file(__file__)
+            session = AsyncSession(bay, "session-x")
+            with pytest.raises(NotSupportedError, match="context"):
+                await session.snapshot("a:1")
+            with pytest.raises(NotSupportedError, match="context"):
+                await session.fork(2)

@@ -14,6 +14,7 @@ from agentbay import (
     Config,
     CreateSessionParams,
     ImageInfo,
+    InvalidArgumentError,
     InvalidRequestError,
     NotFoundError,
     NotSupportedError,
@@ -130,6 +131,68 @@ def test_refusals(bay: AgentBay, image: ImageInfo, tmp_path: Path) -> None:
         bay.images.remove("absent")
 
 
+def test_snapshot(bay: AgentBay, inside: Session) -> None:
+    """A snapshot has what the session has written, removed and replaced, and the settings of its image."""
+    script = (
+        "echo new > /app/new; rm task.txt; rm -r /etc && mkdir /etc && echo x > /etc/only; ln new hard; chmod 640 new"
+    )
+    (inside.command.run(script)).check()
+    saved = inside.snapshot("saved:1")
+    assert (saved.names, saved.layers, saved.user) == (["saved:1"], 3, "app")
+    (inside.command.run("echo later > /app/later")).check()
+    with bay.session(CreateSessionParams(image_id="saved:1")) as session:
+        found = session.command.run("pwd; ls -l /app | wc -l; cat new; ls -d /etc/only /app/task.txt; echo $GREETING")
+        assert found.stdout == "/app\n3\nnew\n/etc/only\nhello\n"
+        assert (session.command.run("ls -l /app/hard")).output.startswith("-rw-r-----    2 app")
+        again = session.snapshot("saved:2")
+        assert again.layers == 4
+    assert {"saved:1", "saved:2"} <= {name for known in bay.images.list() for name in known.names}
+    bay.images.remove("saved:1")
+    with bay.session(CreateSessionParams(image_id="saved:2")) as session:
+        assert (session.command.run("cat new")).output == "new\n"
+    with pytest.raises(InvalidRequestError, match="is no name"):
+        inside.snapshot("../x")
+
+
+def test_forks(bay: AgentBay, inside: Session) -> None:
+    """Forks have the files and settings of their session, and do not meet."""
+    (inside.set_labels({"team": "a"})).unwrap()
+    inside.env.set({"MODE": "test"})
+    (inside.command.run("echo common > /app/state; rm /bin/wc")).check()
+    forks = inside.fork(3)
+    try:
+        for number, fork in enumerate(forks):
+            (fork.command.run(f"echo {number} >> /app/state")).check()
+        for number, fork in enumerate(forks):
+            found = fork.command.run("cat state; echo $MODE; ls /bin/wc")
+            assert found.stdout == f"common\n{number}\ntest\n"
+            assert (fork.get_labels()).data == {"team": "a"}
+            assert fork.image_id == "task:1"
+        assert (inside.command.run("cat state")).output == "common\n"
+    finally:
+        for fork in forks:
+            (fork.delete()).unwrap()
+    with pytest.raises(InvalidArgumentError, match="at least 1"):
+        inside.fork(0)
+
+
+def test_copies_of_a_session_without_an_image(bay: AgentBay) -> None:
+    """Home, /tmp and installed packages of a session on the machine's programs are copied as well."""
+    with bay.session(CreateSessionParams(cwd="/home/wuying/work", writable=["/app"])) as session:
+        (session.command.run("echo a > a; echo t > /tmp/t; echo app > /app/f; ln -s /etc/hostname link")).check()
+        (fork,) = session.fork()
+        found = fork.command.run("cat a /tmp/t /app/f; pwd; readlink link; echo b > /app/f")
+        assert found.output == "a\nt\napp\n/home/wuying/work\n/etc/hostname\n"
+        session.snapshot("plain:1")
+        assert (session.command.run("cat /app/f")).output == "app\n"
+        (fork.delete()).unwrap()
+    with bay.session(CreateSessionParams(image_id="plain:1")) as session:
+        assert (
+            session.command.run("cat /app/f; python3 -c 'print(6 * 7)'; pwd")
+        ).output == "app\n42\n/home/wuying/work\n"
+        assert (session.code.run_code("open('a').read()", "python")).result == "'a\\n'"
+
+
 def test_services_without_images() -> None:
     """A service that does not know the actions is told apart from an image that is not there."""
     with scripted.Service(scripted.refused("InvalidAction.NotFound", 404)) as service:
@@ -141,3 +204,8 @@ def test_services_without_images() -> None:
                 bay.images.pull("host.example/app:1")
             with pytest.raises(NotSupportedError):
                 bay.images.import_file(__file__)
+            session = Session(bay, "session-x")
+            with pytest.raises(NotSupportedError, match="context"):
+                session.snapshot("a:1")
+            with pytest.raises(NotSupportedError, match="context"):
+                session.fork(2)

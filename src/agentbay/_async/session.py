@@ -44,6 +44,7 @@ from ..models.session import (
 )
 from ..models.tools import McpTool
 from .error_boundary import folded
+from .session_copies import AsyncSessionCopies
 from .session_tools import AsyncSessionTools
 from .waiting import sync_contexts, wait_for_state, wait_until_gone
 
@@ -57,7 +58,7 @@ _DELETE_TIMEOUT_SECONDS = 300.0
 
 
 @checked_arguments(labels=None)
-class AsyncSession(AsyncSessionTools, Handle):
+class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
     """An isolated machine in which commands run and files are kept.
 
     Made by `create()`, `get()` or `session()` of a client, not by hand.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .schema import Action, action, pascal_payload, wire_field
+from .sessions import SessionConnection
 
 
 @pascal_payload
@@ -100,3 +101,19 @@ class RemoveImage(Action[ImageData]):
 @action("PruneImages", idempotent=True)
 class PruneImages(Action[list[ImageData]]):
     """Remove the images that have no name."""
+
+
+@action("SnapshotSession")
+class SnapshotSession(Action[ImageJobData]):
+    """Begin to save the files of a session as an image."""
+
+    session_id: str
+    name: str
+
+
+@action("ForkSession")
+class ForkSession(Action[list[SessionConnection]]):
+    """Create sessions with the files and the settings of another one."""
+
+    session_id: str
+    count: int

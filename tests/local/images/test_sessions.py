@@ -145,6 +145,49 @@ def test_pause_and_many_at_once(running: Wire) -> None:
             running.data("DeleteSessionAsync", SessionId=session)
 
 
+def test_forks_of_strange_files(running: Wire, somebody: User) -> None:
+    """Files that cannot be read, links that lead out, pipes and deep trees are copied as they are, and nothing else."""
+    secret = somebody.directory / "secret"
+    secret.write_text("of the host")
+    secret.chmod(0o644)
+    with running.session(ImageId="root:1") as session:
+        script = (
+            f"cd /srv; ln -s {secret} out; ln -s / all; mkdir closed; echo c > closed/f; chmod 0 closed/f closed; "
+            "echo one > a; ln a b; rm data/file; mkdir -p /deep; cd /deep; i=0; "
+            "while [ $i -lt 100 ]; do mkdir d; cd d; i=$((i+1)); done; echo bottom > x"
+        )
+        assert running.sh(session, script)["exit_code"] == 0
+        (made,) = running.data("ForkSession", SessionId=session, Count=1)
+        fork = made["SessionId"]
+        try:
+            assert running.sh(fork, "cat /srv/out")["exit_code"] != 0
+            found = running.sh(fork, "ls /srv/data; cat /srv/b; ls -ld /srv/closed")["stdout"]
+            assert found.startswith("one\nd---------")
+            opened = "chmod 700 /srv/closed; chmod 600 /srv/closed/f; cat /srv/closed/f"
+            assert running.sh(fork, opened)["stdout"] == "c\n"
+            assert running.sh(fork, f"cat /deep/{'d/' * 100}x")["stdout"] == "bottom\n"
+            assert running.sh(session, "cat /srv/b; ls -ld /srv/closed")["stdout"].startswith("one\nd---------")
+        finally:
+            running.data("DeleteSessionAsync", SessionId=fork)
+
+
+def test_layers_of_forks_go_with_them(running: Wire, somebody: User) -> None:
+    """The layer that forks share is removed when the last of them has ended, and not before."""
+    layers = somebody.directory / "images-state/images/layers"
+    before = sorted(layers.iterdir())
+    with running.session(ImageId="app:1") as session:
+        forks = [made["SessionId"] for made in running.data("ForkSession", SessionId=session, Count=4)]
+        assert len(sorted(layers.iterdir())) == len(before) + 1
+    for fork in forks[1:]:
+        running.data("DeleteSessionAsync", SessionId=fork)
+    assert running.sh(forks[0], "cat /srv/data/file")["stdout"] == "lower"
+    running.data("DeleteSessionAsync", SessionId=forks[0])
+    deadline = time.monotonic() + PATIENCE
+    while sorted(layers.iterdir()) != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_upload_urls_serve_once(running: Wire) -> None:
     """A URL for an archive takes one archive, and nobody can make one up."""
     url = running.data("ImportImage", Name="once:1")["UploadUrl"]

@@ -25,12 +25,12 @@ IMAGE_UPLOADS = "/image-uploads/"  # the path where archives are sent to
 
 @action_handler(PullImage)
 async def pull(runtime: Runtime, action: PullImage) -> ImageJobData:
-    return _job_data(runtime, runtime.images.start_pull(action.reference, action.name or ""))
+    return job_data(runtime, runtime.images.start_pull(action.reference, action.name or ""))
 
 
 @action_handler(ImportImage)
 async def import_image(runtime: Runtime, action: ImportImage) -> ImageJobData:
-    return _job_data(runtime, runtime.images.new_import(action.name, action.source or "imported"))
+    return job_data(runtime, runtime.images.new_import(action.name, action.source or "imported"))
 
 
 @action_handler(DescribeImageJob)
@@ -38,7 +38,7 @@ async def describe_job(runtime: Runtime, action: DescribeImageJob) -> ImageJobDa
     job = runtime.images.find_job(action.job_id)
     if job is None:
         raise NotFoundError(f"There is no job {action.job_id!r:.80}.", 404, code="ImageJobNotFound.Local")
-    return _job_data(runtime, job)
+    return job_data(runtime, job)
 
 
 @action_handler(ListImages)
@@ -91,7 +91,8 @@ def image_data(store: ImageStore, image: Image) -> ImageData:
     )
 
 
-def _job_data(runtime: Runtime, job: Job) -> ImageJobData:
+def job_data(runtime: Runtime, job: Job) -> ImageJobData:
+    """Describe a job for clients."""
     upload = f"{runtime.address.http_url}{IMAGE_UPLOADS}{job.upload_token}" if job.upload_token else ""
     return ImageJobData(
         job_id=job.id,

@@ -18,11 +18,12 @@ from agentbay.local.handlers import (
     phone,
     pty,
     sessions,
+    snapshots,
     tools,
 )
 from agentbay.local.handlers.dispatch import ActionHandler, TargetHandler, collect_handlers
 
-_ACTION_MODULES = (beta, bindings, browser, contexts, images, links, phone, sessions, tools)
+_ACTION_MODULES = (beta, bindings, browser, contexts, images, links, phone, sessions, snapshots, tools)
 _TARGET_MODULES = (agents, code, file_changes, pty)
 
 

@@ -77,7 +77,7 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     if asked.envs:
         await set_variables(session, asked.envs)
     given = [name for name in wire_names(SessionOptions) if getattr(asked, name) is not None]
-    return CreatedSessionData(success=True, given_options=given or None, **_connection_fields(runtime, session))
+    return CreatedSessionData(success=True, given_options=given or None, **connection_fields(runtime, session))
 
 
 async def _read_options(runtime: Runtime, action: CreateMcpSession) -> tuple[SessionOptions, SandboxOptions]:
@@ -96,7 +96,8 @@ def _check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     return labels
 
 
-def _connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
+def connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
+    """Return the addresses and tokens by which clients reach a session."""
     # The token opens this one session only.
     address = runtime.address
     return {
@@ -124,7 +125,7 @@ async def get(runtime: Runtime, action: GetSession) -> SessionData:
     return SessionData(
         status=session.lifecycle.state.value,
         contexts=[BoundContext(id=context_id, name=name) for context_id, name in contexts.items()],
-        **_connection_fields(runtime, session),
+        **connection_fields(runtime, session),
     )
 
 

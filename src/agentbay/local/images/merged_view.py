@@ -107,7 +107,7 @@ class MergedView:
                     status = os.stat(part, dir_fd=fd, follow_symlinks=False)
                 except FileNotFoundError:
                     return None, is_hidden
-                if _is_whiteout(status):
+                if is_whiteout(status):
                     return None, True
                 if number == len(path) - 1:
                     target = os.readlink(part, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else ""
@@ -129,10 +129,11 @@ def kind_in(directory: int, name: str) -> str | None:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    return "whiteout" if _is_whiteout(status) else _kind(status)
+    return "whiteout" if is_whiteout(status) else _kind(status)
 
 
-def _is_whiteout(status: os.stat_result) -> bool:
+def is_whiteout(status: os.stat_result) -> bool:
+    """Return whether a file hides what lower layers have of its name."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 

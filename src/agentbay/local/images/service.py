@@ -6,12 +6,12 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error, invalid_request
@@ -78,6 +78,7 @@ class ImageService:
         self._default_registry, self._mirror = default_registry, mirror
         self._threads = ThreadPoolExecutor(_MAX_THREADS, "images")
         self._jobs: dict[str, Job] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
     def start_pull(self, text: str, name: str = "") -> Job:
@@ -102,7 +103,7 @@ class ImageService:
             InvalidRequestError: The name is malformed.
         """
         job = self._new_job()
-        job.name, job.source = _checked(name_of, name), source
+        job.name, job.source = self.check_name(name), source
         job.upload_token = secrets.token_urlsafe(32)
         return job
 
@@ -127,6 +128,22 @@ class ImageService:
 
         self._start(job, work)
 
+    def check_name(self, name: str) -> str:
+        """Return the full form of a name for an image.
+
+        Raises:
+            InvalidRequestError: It is malformed.
+        """
+        return _checked(name_of, name)
+
+    def start_task(self, work: Coroutine[Any, Any, Image]) -> Job:
+        """Make a job of something that runs in the event loop."""
+        job = self._new_job()
+        task = asyncio.get_running_loop().create_task(_finish(job, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return job
+
     def find_job(self, job_id: str) -> Job | None:
         """Return a job that was begun lately."""
         return self._jobs.get(job_id)
@@ -138,6 +155,8 @@ class ImageService:
     async def close(self) -> None:
         """End all jobs, and close the store."""
         self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await asyncio.to_thread(self._threads.shutdown, True, cancel_futures=True)
         self.store.close()
 
@@ -168,6 +187,13 @@ class ImageService:
                 job.error = internal_error("The image could not be made; the log of the runtime says why.")
 
         self._threads.submit(run)
+
+
+async def _finish(job: Job, work: Coroutine[Any, Any, Image]) -> None:
+    try:
+        job.image = await work
+    except AgentBayError as error:
+        job.error = error
 
 
 def _checked(parse: Callable[[str], _T], text: str) -> _T:

@@ -58,6 +58,10 @@ class Image:
         layers: The chain ids of its layers, the lowest first.
         size: Bytes of all its files.
         source: Where it came from, for people.
+        base: Of a snapshot of this machine's programs, the published name; its one layer holds the directories that a
+            session writes. "" for a whole root file system.
+        writable: Of such a snapshot, the further directories that can be written.
+        directory: Where its commands start, instead of what `config` says.
     """
 
     id: str
@@ -70,6 +74,9 @@ class Image:
     created: float = 0.0
     names: list[str] = attrs.field(factory=list)
     digest: str = ""
+    base: str = ""
+    writable: list[tuple[str, bool]] = attrs.field(factory=list)
+    directory: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -150,6 +157,9 @@ class ImageStore:
                 "programs": attrs.asdict(image.programs),
                 "layers": image.layers,
                 "source": image.source,
+                "base": image.base,
+                "writable": image.writable,
+                "directory": image.directory,
             }
         )
         with self._transaction():
@@ -311,6 +321,9 @@ class ImageStore:
             layers=facts["layers"],
             size=sum(sizes.get(chain, 0) for chain in facts["layers"]),
             source=facts["source"],
+            base=facts["base"],
+            writable=[(path, is_overlay) for path, is_overlay in facts["writable"]],
+            directory=facts["directory"],
             created=created,
             names=[name for name, _ in names],
             digest=next((digest for _, digest in names if digest), ""),

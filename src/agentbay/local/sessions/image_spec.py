@@ -9,9 +9,13 @@ from pathlib import Path
 
 from agentbay.local.images.image_config import DEFAULT_PATH
 from agentbay.local.images.store import Image, ImageStore
+from agentbay.local.images.tree_copy import TreeCopy
 from agentbay.local.kernels.given_ipython import GIVEN_PATH, make_given_ipython
 from agentbay.local.sandbox.service.manager import BindMount, ImageRoot, SandboxSpec
+from agentbay.local.sandbox.service.writable_directories import WritableDirectory
 from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PREFIX
+
+_CERTIFICATES = f"{PYTHON_PREFIX}/certificates"  # where sessions on images see them
 
 
 def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, caches: Path) -> SandboxSpec:
@@ -30,26 +34,51 @@ def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, caches: Path
         python=programs.python,
         has_shell=bool(programs.shell),
     )
+    env, certificates = _certificates(spec.env)
     return replace(
         spec,
         image=root,
         user=user.name,
         uid=user.uid,
         gid=user.gid,
-        directory=spec.directory or config.workdir,
+        directory=spec.directory or image.directory or config.workdir,
         writable=(),  # all of it is
-        env={**config.env, "HOME": user.home, "PATH": path, **spec.env},
-        binds=[*spec.binds, *_binds_of_certificates(spec.env), *_binds_of_ipython(image, caches)],
+        env={**config.env, "HOME": user.home, "PATH": path, **env},
+        binds=[*spec.binds, *certificates, *_binds_of_ipython(image, caches)],
     )
 
 
-def _binds_of_certificates(env: Mapping[str, str]) -> list[BindMount]:
-    """Return mounts of files of authorities that this machine's variables name."""
-    return [
-        BindMount(os.path.realpath(path), path, read_only=True)
-        for path in dict.fromkeys(env.values())
-        if path.startswith("/") and os.path.isfile(path)
-    ]
+def restore_directories(spec: SandboxSpec, image: Image, store: ImageStore) -> SandboxSpec:
+    """Copy the directories of a snapshot into those of a new session.
+
+    Raises:
+        ImageError: The disk is full.
+    """
+    (layer,) = store.layer_paths(image.layers)
+    TreeCopy(store.owner).copy(layer, os.fspath(spec.root))
+    writable = dict(image.writable) | dict(spec.writable)
+    return replace(
+        spec,
+        directory=spec.directory or image.directory,
+        writable=[WritableDirectory(path, is_overlay) for path, is_overlay in writable.items()],
+    )
+
+
+def _certificates(env: Mapping[str, str]) -> tuple[dict[str, str], list[BindMount]]:
+    """Return variables and mounts for the files of authorities that this machine's variables name.
+
+    They are shown at places of their own: a package of the image may replace the files of the image.
+    """
+    changed, binds = dict(env), dict[str, BindMount]()
+    for name, value in env.items():
+        if not value.startswith("/"):
+            continue
+        if os.path.isfile(value):
+            changed[name] = f"{_CERTIFICATES}/{os.path.basename(value)}"
+            binds[value] = BindMount(os.path.realpath(value), changed[name], read_only=True)
+        else:  # a directory, which the image may not have
+            del changed[name]
+    return changed, list(binds.values())
 
 
 def _binds_of_ipython(image: Image, caches: Path) -> list[BindMount]:

@@ -34,6 +34,7 @@ from agentbay.local.sessions.history import CommandHistory
 from agentbay.local.sessions.hub import WebSocketHub
 from agentbay.local.sessions.lifecycle import Lifecycle, SessionState
 from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.sessions.session_options import SandboxOptions
 from agentbay.local.sessions.watching.file_changes import FileChangeTracker
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Session:
     Attributes:
         image: The image that it runs; None for the programs of this machine.
         layers: The chain ids of the image's layers.
+        options: Of its sandbox.
         creation_number: The position in the order of creation; 0 until the session is ready.
         link_secret: Signs the tokens of the session's ports and of its dashboard.
         environment: Variables that the user has set for everything that starts from now on.
@@ -70,6 +72,7 @@ class Session:
         self.lifecycle = Lifecycle(lifetime)
         self.creation_number = 0
         self.directory, self.session_id, self.image_id = directory, session_id, image_id
+        self.options = SandboxOptions()
         self.image, self.layers = image, tuple(image.layers) if image else ()
         self.labels = dict(labels)
         self.policy_id, self.region_id, self.end_reason = policy_id, region_id, ""
@@ -137,6 +140,11 @@ class Session:
     def refused_hosts(self, since: float) -> list[str]:
         """Return the hosts that its network refused since a time on the monotonic clock."""
         return [] if self._egress_proxy is None else self._egress_proxy.refused_since(since)
+
+    @property
+    def is_machine_based(self) -> bool:
+        """Whether it runs the programs of this machine."""
+        return self.image is None or bool(self.image.base)
 
     async def pause(self) -> None:
         """Freeze every process, from PAUSING to PAUSED."""

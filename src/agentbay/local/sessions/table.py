@@ -192,6 +192,7 @@ class SessionTable:
             agent=SessionAgent(self._model),
             **facts,
         )
+        session.options = options
         try:
             self._images.acquire(session.layers)
             session.contexts = contexts
@@ -207,7 +208,9 @@ class SessionTable:
                 directory=options.directory,
                 writable=options.writable,
             )
-            if image is not None:
+            if image is not None and image.base:
+                spec = await asyncio.to_thread(image_spec.restore_directories, spec, image, self._images)
+            elif image is not None:
                 caches = self._state_dir.path / "cache"
                 spec = await asyncio.to_thread(image_spec.apply_image, spec, image, self._images, caches)
             sandbox = await self._sandboxes.create(spec)

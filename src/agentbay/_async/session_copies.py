@@ -1,0 +1,79 @@
+"""Snapshots and forks of a session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._transport.deadline import Deadline
+from .._transport.images import explain_missing_action
+from .._wire.images import ForkSession, SnapshotSession
+from ..errors import InvalidArgumentError
+from ..models.image import ImageInfo
+
+if TYPE_CHECKING:
+    from .client import AsyncAgentBay
+    from .session import AsyncSession
+
+_INSTEAD = (
+    "On the cloud, keep files in a context (ContextSync), from which any number of sessions start, "
+    "and programs in an image of its console."
+)
+
+
+class AsyncSessionCopies:
+    """Save a session's files as an image, and fork it."""
+
+    agent_bay: AsyncAgentBay
+    session_id: str
+
+    async def snapshot(self, name: str, *, timeout: float = 600.0) -> ImageInfo:
+        """Save the files of this session as an image of the local runtime.
+
+        `CreateSessionParams(image_id=name)` starts sessions from it. The session is paused meanwhile, so that the files
+        are those of one moment, and calls are refused. Only what the session has written is copied. Processes, their
+        memory, variables of `session.env` and files of mounted contexts are not saved.
+
+        Args:
+            name: Name of the image, such as `solved:1`.
+            timeout: Seconds to wait. The runtime goes on all the same.
+
+        Raises:
+            NotSupportedError: If the service has no snapshots.
+            InvalidRequestError: If the files cannot be saved.
+            WaitTimeoutError: If it takes longer.
+
+        Wire: SnapshotSession, DescribeImageJob
+        """
+        deadline = Deadline(timeout)
+        with explain_missing_action("snapshots of sessions", _INSTEAD):
+            reply = await self.agent_bay.client.call(SnapshotSession(session_id=self.session_id, name=name))
+        return await self.agent_bay.images._wait(reply.data_or_raise(), f"The snapshot {name}", None, deadline)
+
+    async def fork(self, count: int = 1, *, timeout: float = 600.0) -> list[AsyncSession]:
+        """Create sessions with the files and settings of this one.
+
+        They have its image, labels, time limits, network, variables of `session.env`, and what it has written. This
+        session is paused meanwhile, and calls are refused. Processes and their memory, code contexts among them, and
+        bindings of contexts are not copied.
+
+        Args:
+            count: How many, at most 1,000.
+            timeout: Seconds that it may take.
+
+        Returns:
+            The new sessions. Either all are there, or it raises and none is.
+
+        Raises:
+            NotSupportedError: If the service has no forks.
+            InvalidRequestError: If the files cannot be copied.
+            QuotaExceededError: If there may not be so many sessions.
+
+        Wire: ForkSession
+        """
+        if count < 1:
+            raise InvalidArgumentError(f"count must be at least 1, not {count}")
+        with explain_missing_action("forks of sessions", _INSTEAD):
+            reply = await self.agent_bay.client.call(
+                ForkSession(session_id=self.session_id, count=count), Deadline(timeout)
+            )
+        return [self.agent_bay._make_session(facts) for facts in reply.data_or_raise()]
