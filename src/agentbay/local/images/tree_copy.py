@@ -132,7 +132,7 @@ class TreeCopy:
 
 @contextmanager
 def _opened(name: str, flags: int, above: int, status: os.stat_result) -> Iterator[int]:
-    """Open a file or a directory for the block, also one that its owner may not read.
+    """Open a file or a directory that its owner may not read.
 
     An ordinary user's runtime has no other way than its mode, which is the same again afterwards.
     """
