@@ -1,4 +1,4 @@
-"""Snapshots and forks: the files of a session as an image, and further sessions with them.
+"""Snapshots and forks of sessions: copies of their files.
 
 The session is paused meanwhile, so that the files are those of one moment. Memory of processes is not copied.
 """
@@ -85,7 +85,7 @@ async def _create_fork(sessions: SessionTable, contexts: ContextService, session
 
 @asynccontextmanager
 async def _copied(sessions: SessionTable, store: ImageStore, session: Session, source: str) -> AsyncIterator[Image]:
-    """Copy the files of a session into a layer of the store, and yield an image of it that has no name yet."""
+    """Copy the files of a session into a layer, and yield its image."""
     if any(is_overlay for _, is_overlay in session.options.writable) and session.is_machine_based:
         raise invalid_request(
             "A session in which directories of this machine's system are writable cannot be copied: "
