@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._arguments import checked_arguments
 from .._transport.deadline import Deadline
 from .._transport.images import explain_missing_action
 from .._wire.images import ForkSession, SnapshotSession
@@ -20,6 +21,7 @@ _INSTEAD = (
 )
 
 
+@checked_arguments()
 class AsyncSessionCopies:
     """Save a session's files as an image, and fork it."""
 
