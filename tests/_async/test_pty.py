@@ -79,18 +79,29 @@ async def test_a_program_with_arguments(any_session: AsyncSession) -> None:
 
 async def test_without_echo(any_session: AsyncSession) -> None:
     """Without echo only what programs write arrives, from a program and from the shell."""
-    async with await any_session.pty.create(argv=["cat"], echo=False) as handle:
+    ready = ["sh", "-c", "echo ready; exec cat"]
+    async with await any_session.pty.create(argv=ready, echo=False) as handle:
+        await handle.read_until("ready\r\n", 60)
         await handle.send_input("once\n")
         assert await handle.read_until("\n") == b"once\r\n"
         await handle.send_input("twice\n\x04")
         assert await handle.wait(20) == 0
         assert await rest(handle) == b"twice\r\n"
     async with await any_session.pty.create(echo=False, envs={"PS1": "> "}) as handle:
+        await handle.read_until("> ", 60)
         await handle.send_input("echo $((6 * 7))\n")
         assert b"echo" not in await handle.read_until("42\r\n")
     async with await any_session.pty.create(argv=["cat"]) as handle:
         await handle.send_input("once\n")
         assert await handle.read_until("once\r\nonce\r\n") == b"once\r\nonce\r\n"
+
+
+async def test_input_before_the_program_runs(session: AsyncSession) -> None:
+    """Nothing is echoed of what is typed at once, since the terminal is made without echo."""
+    async with await session.pty.create(argv=["sh", "-c", "sleep 0.3; exec cat"], echo=False) as handle:
+        await handle.send_input("early\n\x04")
+        assert await handle.wait(20) == 0
+        assert await rest(handle) == b"early\r\n"
 
 
 async def test_reading(session: AsyncSession) -> None:

@@ -80,18 +80,29 @@ def test_a_program_with_arguments(any_session: Session) -> None:
 
 def test_without_echo(any_session: Session) -> None:
     """Without echo only what programs write arrives, from a program and from the shell."""
-    with any_session.pty.create(argv=["cat"], echo=False) as handle:
+    ready = ["sh", "-c", "echo ready; exec cat"]
+    with any_session.pty.create(argv=ready, echo=False) as handle:
+        handle.read_until("ready\r\n", 60)
         handle.send_input("once\n")
         assert handle.read_until("\n") == b"once\r\n"
         handle.send_input("twice\n\x04")
         assert handle.wait(20) == 0
         assert rest(handle) == b"twice\r\n"
     with any_session.pty.create(echo=False, envs={"PS1": "> "}) as handle:
+        handle.read_until("> ", 60)
         handle.send_input("echo $((6 * 7))\n")
         assert b"echo" not in handle.read_until("42\r\n")
     with any_session.pty.create(argv=["cat"]) as handle:
         handle.send_input("once\n")
         assert handle.read_until("once\r\nonce\r\n") == b"once\r\nonce\r\n"
+
+
+def test_input_before_the_program_runs(session: Session) -> None:
+    """Nothing is echoed of what is typed at once, since the terminal is made without echo."""
+    with session.pty.create(argv=["sh", "-c", "sleep 0.3; exec cat"], echo=False) as handle:
+        handle.send_input("early\n\x04")
+        assert handle.wait(20) == 0
+        assert rest(handle) == b"early\r\n"
 
 
 def test_reading(session: Session) -> None:
