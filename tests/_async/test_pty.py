@@ -87,8 +87,8 @@ async def test_without_echo(any_session: AsyncSession) -> None:
         await handle.send_input("twice\n\x04")
         assert await handle.wait(20) == 0
         assert await rest(handle) == b"twice\r\n"
-    async with await any_session.pty.create(echo=False, envs={"PS1": "> "}) as handle:
-        await handle.read_until("> ", 60)
+    async with await any_session.pty.create(echo=False) as handle:
+        await handle.read_until("$ ", 60)
         await handle.send_input("echo $((6 * 7))\n")
         assert b"echo" not in await handle.read_until("42\r\n")
     async with await any_session.pty.create(argv=["cat"]) as handle:

@@ -88,8 +88,8 @@ def test_without_echo(any_session: Session) -> None:
         handle.send_input("twice\n\x04")
         assert handle.wait(20) == 0
         assert rest(handle) == b"twice\r\n"
-    with any_session.pty.create(echo=False, envs={"PS1": "> "}) as handle:
-        handle.read_until("> ", 60)
+    with any_session.pty.create(echo=False) as handle:
+        handle.read_until("$ ", 60)
         handle.send_input("echo $((6 * 7))\n")
         assert b"echo" not in handle.read_until("42\r\n")
     with any_session.pty.create(argv=["cat"]) as handle:
