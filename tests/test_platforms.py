@@ -24,8 +24,10 @@ for module, names in (
 
 import agentbay
 
+# The runtime is for Linux. What the others import of other packages asks for the platform by its name, which is Linux.
+elsewhere = ("agentbay.local.", "agentbay.mcp_server.", "agentbay.integrations.")
 for found in pkgutil.walk_packages(agentbay.__path__, "agentbay."):
-    if not found.name.startswith("agentbay.local.") and not found.name.endswith("__main__"):
+    if not found.name.startswith(elsewhere) and not found.name.endswith("__main__"):
         __import__(found.name)
         print(found.name)
 for name in agentbay.__all__:
