@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error, invalid_request
-from agentbay.local.images import archives, registry
 from agentbay.local.images.errors import Cancelled, ImageError, unusable_image
 from agentbay.local.images.importing import Importer, Progress
 from agentbay.local.images.reference import Reference, name_of, parse_reference
@@ -93,7 +92,13 @@ class ImageService:
         def set_total(size: int) -> None:
             job.total = size
 
-        self._start(job, lambda progress: registry.pull(reference, known_as, self.store, progress, set_total))
+        def work(progress: Progress) -> Image:
+            # Here, in a thread: its libraries take long to import, and few runtimes need them.
+            from agentbay.local.images import registry
+
+            return registry.pull(reference, known_as, self.store, progress, set_total)
+
+        self._start(job, work)
         return job
 
     def new_import(self, name: str, source: str) -> Job:
@@ -121,6 +126,8 @@ class ImageService:
         job.total = archive.stat().st_size
 
         def work(progress: Progress) -> Image:
+            from agentbay.local.images import archives  # in a thread, as above
+
             try:
                 return archives.import_archive(archive, job.name, job.source, Importer(self.store, progress))
             finally:
