@@ -58,7 +58,9 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     if action.network_id:  # a caller that asked for a feature must not get a session without it
         raise beta.network_not_supported()
     asked, options = await _read_options(runtime, action)
-    chosen = await runtime.images.run_in_thread(images.resolve_image, action.image_id, runtime.images.store)
+    chosen = images.published_image(action.image_id)
+    if chosen is None:
+        chosen = await runtime.images.run_in_thread(images.resolve_image, action.image_id, runtime.images.store)
     if images.has_phone(chosen.name):
         await phone.require_phone()
     session = await runtime.sessions.create(

@@ -10,7 +10,7 @@ from pathlib import Path
 from agentbay.local.images.image_config import DEFAULT_PATH
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.images.tree_copy import TreeCopy
-from agentbay.local.kernels.given_ipython import GIVEN_PATH, make_given_ipython
+from agentbay.local.kernels.given_ipython import GIVEN_PATH
 from agentbay.local.sandbox.service.manager import BindMount, ImageRoot, SandboxSpec
 from agentbay.local.sandbox.service.writable_directories import WritableDirectory
 from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PREFIX
@@ -18,11 +18,11 @@ from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PREFIX
 _CERTIFICATES = f"{PYTHON_PREFIX}/certificates"  # where sessions on images see them
 
 
-def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, caches: Path) -> SandboxSpec:
+def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, given_ipython: Path | None) -> SandboxSpec:
     """Return a specification with the root, user and variables of an image.
 
     Args:
-        caches: Keeps what images are given.
+        given_ipython: The folder of IPython for the image's own Python, or None.
     """
     config, user, programs = image.config, image.user, image.programs
     path = config.env.get("PATH") or DEFAULT_PATH
@@ -34,6 +34,7 @@ def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, caches: Path
         python=programs.python,
         has_shell=bool(programs.shell),
     )
+    ipython = [BindMount(str(given_ipython), GIVEN_PATH, read_only=True)] if given_ipython else []
     env, certificates = _certificates(spec.env)
     return replace(
         spec,
@@ -44,7 +45,7 @@ def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, caches: Path
         directory=spec.directory or image.directory or config.workdir,
         writable=(),  # all of it is
         env={**config.env, "HOME": user.home, "PATH": path, **env},
-        binds=[*spec.binds, *certificates, *_binds_of_ipython(image, caches)],
+        binds=[*spec.binds, *certificates, *ipython],
     )
 
 
@@ -79,8 +80,3 @@ def _certificates(env: Mapping[str, str]) -> tuple[dict[str, str], list[BindMoun
         else:  # a directory, which the image may not have
             del changed[name]
     return changed, list(binds.values())
-
-
-def _binds_of_ipython(image: Image, caches: Path) -> list[BindMount]:
-    given = make_given_ipython(caches) if image.programs.python else None
-    return [BindMount(str(given), GIVEN_PATH, read_only=True)] if given else []

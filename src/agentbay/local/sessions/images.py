@@ -39,15 +39,21 @@ class ChosenImage(NamedTuple):
     image: Image | None
 
 
+def published_image(image_id: str | None) -> ChosenImage | None:
+    """Return the image of a published name, or None."""
+    chosen = image_id or DEFAULT_IMAGE
+    return ChosenImage(chosen, None) if chosen in IMAGES else None
+
+
 def resolve_image(image_id: str | None, store: ImageStore) -> ChosenImage:
     """Return the image for a new session.
 
     Raises:
         InvalidRequestError: There is no such image here.
     """
-    chosen = image_id or DEFAULT_IMAGE
-    if chosen in IMAGES:
-        return ChosenImage(chosen, None)
+    if published := published_image(image_id):
+        return published
+    chosen = image_id or ""
     image = store.find(chosen)
     if image is None:
         raise _no_such_image(chosen, [name for known in store.images() for name in known.names])

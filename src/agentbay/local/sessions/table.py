@@ -20,6 +20,7 @@ from agentbay.local.api_errors import (
 )
 from agentbay.local.ids import make_id
 from agentbay.local.images.store import Image, ImageStore
+from agentbay.local.kernels.given_ipython import make_given_ipython
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.network.provider import NetworkProvider
@@ -194,7 +195,8 @@ class SessionTable:
         )
         session.options = options
         try:
-            self._images.acquire(session.layers)
+            if session.layers:
+                self._images.acquire(session.layers)
             session.contexts = contexts
             binds = await contexts.prepare(session_id, directory)
             network = self._networks.network_for_policy(session.policy_id)
@@ -212,7 +214,8 @@ class SessionTable:
                 spec = await asyncio.to_thread(image_spec.restore_directories, spec, image, self._images)
             elif image is not None:
                 caches = self._state_dir.path / "cache"
-                spec = await asyncio.to_thread(image_spec.apply_image, spec, image, self._images, caches)
+                given = await asyncio.to_thread(make_given_ipython, caches) if image.programs.python else None
+                spec = image_spec.apply_image(spec, image, self._images, given)
             sandbox = await self._sandboxes.create(spec)
             listener = sandbox.take_proxy_listener()
             session.start(sandbox, self._networks.start_proxy(listener, options.allowed) if listener else None)
@@ -313,7 +316,8 @@ class SessionTable:
                 await session.save_browser_profile()
             await session.contexts.finish(self._sandboxes.create)
         await session.dispose()
-        await asyncio.to_thread(self._images.release, session.layers)
+        if session.layers:
+            await asyncio.to_thread(self._images.release, session.layers)
         try:
             trash = self._state_dir.move_to_trash(session.directory)
         except OSError as error:
