@@ -103,6 +103,35 @@ def test_bytes_that_cannot_be_written(files: FileSystem) -> None:
     assert (files.session.command.run("find / -name '.agentbay-*' 2>/dev/null")).output == ""
 
 
+def test_read_only_files(files: FileSystem) -> None:
+    """A file that may not be written is neither replaced nor edited, also through a link."""
+    files.session.command.run("echo old > kept; chmod 444 kept; ln -s kept link")
+    for path in "kept", "link":
+        for content in "text", b"\xff":
+            for mode in "overwrite", "append":
+                result = files.write_file(path, content, mode)
+                assert isinstance(result.exception, PermissionError), (path, content, mode)
+        edited = files.edit_file(path, [{"oldText": "old", "newText": "new"}])
+        assert isinstance(edited.exception, PermissionError)
+    left = files.session.command.run("cat kept; stat -c %a kept; ls -A")
+    assert left.stdout == "old\n444\nkept\nlink\n"
+    assert files.delete_file("kept")  # that is a change of the directory
+
+
+def test_hard_links(files: FileSystem) -> None:
+    """A file with several names stays one file when it is written or edited."""
+    files.session.command.run("echo long content > one; ln one two; chmod 640 one")
+    assert files.write_file("one", "text")
+    assert (files.read_file("two")).content == "text"
+    assert files.write_file("two", b"\xff\xfe")
+    assert (files.read_file("one", format="bytes")).content == b"\xff\xfe"
+    assert files.write_file("two", "a b")
+    assert (files.edit_file("two", [{"oldText": "a", "newText": "long"}])).diff
+    assert (files.read_file("one")).content == "long b"
+    left = files.session.command.run("stat -c '%n %h %a' *; ls -A")
+    assert left.stdout == "one 2 640\ntwo 2 640\none\ntwo\n"
+
+
 def test_what_is_no_file_is_not_replaced(files: FileSystem) -> None:
     """Neither text nor bytes take the place of a FIFO or a directory, directly or through a link."""
     files.session.command.run("mkfifo pipe; mkdir directory; ln -s pipe link")

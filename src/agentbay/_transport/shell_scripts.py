@@ -21,11 +21,15 @@ command -v base64 >/dev/null || {{ echo 'the session has no base64 to decode byt
 case "$P" in */) false;; *) [ ! -d "$P" ];; esac || {{ echo "$P: Is a directory" >&2; exit 21; }}
 mkdir -p -- "$d" || {{ [ ! -e "${{d%/}}" ] || [ -d "$d" ] || echo "$P: Not a directory" >&2; exit 20; }}
 [ ! -e "$t" ] || [ -f "$t" ] || {{ echo "$P: Not a regular file" >&2; exit 22; }}
+[ ! -e "$t" ] || [ -w "$t" ] || {{ echo "$P: Permission denied" >&2; exit 13; }}
 base64 -d < "$S" > "$n" || exit
 """
-# The rename would replace the permissions of the old file too.
+# The rename would replace the permissions of the old file too, and take the content from its further names.
 _REPLACE_SCRIPT = """\
-place() {{ [ ! -e "$t" ] || chmod --reference="$t" -- "$n" 2>/dev/null; mv -f -- "$n" "$t"; }}
+place() {{
+  [ "$(stat -c %h -- "$t" 2>/dev/null || echo 1)" = 1 ] || {{ cat -- "$n" > "$t"; return; }}
+  [ ! -e "$t" ] || chmod --reference="$t" -- "$n" 2>/dev/null; mv -f -- "$n" "$t"
+}}
 """
 _APPEND_SCRIPT = """\
 place() {{ cat -- "$n" >> "$t"; }}

@@ -43,26 +43,50 @@ def write_file(request: WriteFile, context: OperationContext) -> WriteReply:
     path = os.path.realpath(context.resolve(request.path))
     _make_parents(path)
     try:
-        mode: int | None = os.stat(path).st_mode
+        status: os.stat_result | None = os.stat(path)
     except FileNotFoundError:
-        mode = None
-    if mode is not None:
-        require_regular(mode, path)
+        status = None
+    if status is not None:
+        require_regular(status.st_mode, path)
+        _require_writable(path)
     if request.append:
         with lock_for_change(path):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
             size = _copy(context.input_fd, fd, sync=request.sync)
     else:
-        size = _replace(path, context.input_fd, None if mode is None else stat.S_IMODE(mode), sync=request.sync)
-    return WriteReply(path=path, written=size, created=mode is None)
+        size = _replace(path, context.input_fd, status, sync=request.sync)
+    return WriteReply(path=path, written=size, created=status is None)
 
 
-def _replace(path: str, source: int, mode: int | None, *, sync: bool) -> int:
-    """Write a temporary file, rename it to `path`, and return its size."""
-    # The lock is taken for the rename only: input may come slowly, and other changes would wait for it.
+def _require_writable(path: str) -> None:
+    """Raise OSError for a file that may not be written, which a rename would replace all the same."""
+    if not os.access(path, os.W_OK, effective_ids=True):
+        # Opening decides, since old kernels do not look at the uid for files; it alone would look like a change.
+        os.close(os.open(path, os.O_WRONLY | OPEN_FLAGS))
+
+
+def _replace(path: str, source: int, status: os.stat_result | None, *, sync: bool) -> int:
+    """Write a temporary file, put it in the place of `path`, and return its size."""
+    # The lock is taken for the replacement only: input may come slowly, and other changes would wait for it.
+    mode = None if status is None else stat.S_IMODE(status.st_mode)
     with _temporary_copy(path, source, mode, sync=sync) as (temporary, size), lock_for_change(path):
-        os.rename(temporary, path)
+        _put_in_place(temporary, path, status)
     return size
+
+
+def _put_in_place(temporary: str, path: str, status: os.stat_result | None) -> None:
+    """Rename a file, or copy it into one that has further names, which stay names of it."""
+    if status is None or status.st_nlink == 1:
+        os.rename(temporary, path)
+        return
+    source = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    target = os.open(path, os.O_WRONLY | OPEN_FLAGS)
+    try:
+        os.ftruncate(target, _copy(source, target))
+    finally:
+        os.close(source)
+        os.close(target)
+    os.unlink(temporary)
 
 
 @contextmanager
@@ -110,6 +134,7 @@ def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool, room: floa
     """Edit a file, and return its content before and after."""
     with open(open_regular(path), "rb") as file:
         status = os.fstat(file.fileno())
+        _require_writable(path)
         before = file.read()
     after = before
     for old, new in edits:
@@ -124,7 +149,7 @@ def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool, room: floa
             # programs of the session do not know the lock: an edit must not undo what they have written
             if file_fingerprint(os.stat(path)) != file_fingerprint(status):
                 raise_os_error(errno.EBUSY, path, "The file was changed while it was edited; edit it again")
-            os.rename(temporary, path)
+            _put_in_place(temporary, path, status)
     return before, after
 
 
