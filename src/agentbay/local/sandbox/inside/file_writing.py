@@ -59,14 +59,17 @@ def write_file(request: WriteFile, context: OperationContext) -> WriteReply:
 
 
 def _require_writable(path: str) -> None:
-    """Raise OSError for a file that may not be written, which a rename would replace all the same."""
+    """Raise OSError for a file that may not be written.
+
+    A rename would replace it all the same.
+    """
     if not os.access(path, os.W_OK, effective_ids=True):
         # Opening decides, since old kernels do not look at the uid for files; it alone would look like a change.
         os.close(os.open(path, os.O_WRONLY | OPEN_FLAGS))
 
 
 def _replace(path: str, source: int, status: os.stat_result | None, *, sync: bool) -> int:
-    """Write a temporary file, put it in the place of `path`, and return its size."""
+    """Write a temporary file, put it in place, and return its size."""
     # The lock is taken for the replacement only: input may come slowly, and other changes would wait for it.
     mode = None if status is None else stat.S_IMODE(status.st_mode)
     with _temporary_copy(path, source, mode, sync=sync) as (temporary, size), lock_for_change(path):
@@ -75,7 +78,10 @@ def _replace(path: str, source: int, status: os.stat_result | None, *, sync: boo
 
 
 def _put_in_place(temporary: str, path: str, status: os.stat_result | None) -> None:
-    """Rename a file, or copy it into one that has further names, which stay names of it."""
+    """Rename a file to a path.
+
+    One that has further names is written instead, so that they stay names of it.
+    """
     if status is None or status.st_nlink == 1:
         os.rename(temporary, path)
         return
