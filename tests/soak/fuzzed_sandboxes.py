@@ -1,7 +1,8 @@
 """Make sandboxes with a mark send nonsense, as if their code had taken over what the service runs in them.
 
 The zygotes of `fuzzed_runtime.py` import this and call `patch`. A sandbox with the file `MARK` then sends the service
-random messages, and its file operations answer with random bytes. The file holds the seed.
+random messages, its file operations answer with random bytes, and so does the link of a kernel that is born there. The
+file holds the seed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from agentbay.local.sandbox.inside import file_operations, tree_operations
 from agentbay.local.sandbox.shared import ipc, tree_stream
+from agentbay.local.sandbox.zygote import namespaces
 
 MARK = "/tmp/fuzz"
 EVENTS = ["exit", "descriptor", "join_info", "refused", "ready", "forked", "descriptors", "failed", "", "config"]
@@ -30,7 +32,7 @@ _ready_pid = 0
 def patch() -> None:
     """Replace what sends from a sandbox."""
     real_send, real_reply = ipc.send, file_operations.write_reply
-    real_write = file_operations.write_all
+    real_write, real_join = file_operations.write_all, namespaces.join_namespaces
 
     def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         global _ready_pid
@@ -56,6 +58,12 @@ def patch() -> None:
         wild = _wild()
         real_write(fd, mutated(wild, bytes(data)) if wild and wild.random() < 0.2 else data)
 
+    def join_namespaces(*arguments: Any) -> None:
+        real_join(*arguments)
+        if wild := _wild():
+            _send_nonsense_on_links(wild)
+
+    namespaces.join_namespaces = join_namespaces
     ipc.send, file_operations.write_reply = send, write_reply
     for module in (file_operations, tree_stream, tree_operations):
         module.write_all = write
@@ -86,6 +94,22 @@ def _send_nonsense(wild: random.Random, sock: socket.socket, message: dict[str, 
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _send_nonsense_on_links(wild: random.Random) -> None:
+    """Send nonsense from what will be the parent of a kernel, on the sockets of messages that it has."""
+    for path in [*Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as sock:
+            if sock.type == socket.SOCK_SEQPACKET:
+                for _ in range(wild.randrange(3)):
+                    report = {"code": value(wild), "failure": value(wild), "join_info": value(wild)}
+                    body = json.dumps({key: report[key] for key in wild.sample([*report], wild.randrange(3))}).encode()
+                    fds = [_descriptor(wild) for _ in range(wild.choice([0, 0, 1, 20]))]
+                    try:
+                        ipc.send_datagram(sock, mutated(wild, body)[: 200 << 10], fds)
+                    finally:
+                        for fd in fds:
+                            os.close(fd)
 
 
 def _descriptor(wild: random.Random) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +24,9 @@ _START_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 _STOP_TIMEOUT_SECONDS = 5.0
 _OUTPUT_BYTES = 64 << 10
+# The file is the session's, so its code may write into it what it likes.
+_PORT_FILE_CONTENT = re.compile(rb"([1-9][0-9]{0,4})\n(/devtools/browser/[0-9A-Za-z-]{1,64})\n?")
+_LAST_PORT = 65535
 # A profile that was copied from another session still has that session's lock and port.
 _PREPARE = f"mkdir -p {PROFILE_DIRECTORY} && rm -f {PROFILE_DIRECTORY}/Singleton* {_PORT_FILE}"
 _LIST_EXTENSIONS = 'cd "$1" 2>/dev/null && for d in */; do [ -f "$d/manifest.json" ] && echo "$1/${d%/}"; done; true'
@@ -134,7 +138,7 @@ class SessionBrowser:
         ]
 
     async def _launch(self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]) -> None:
-        prepared = await sandbox.run(["sh", "-c", _PREPARE], timeout=_START_TIMEOUT_SECONDS)
+        prepared = await _run(sandbox, ["sh", "-c", _PREPARE])
         if prepared.exit_code:
             raise BrowserFailed(f"The browser has no place for its profile: {_tail(prepared)}", "BrowserFailed.Local")
         inside = {**await _sandbox_environment(sandbox), **environment}
@@ -177,11 +181,11 @@ class SessionBrowser:
             if self._process is None or self._process.done():
                 ended = self._process.result() if self._process is not None else None
                 raise BrowserFailed(f"The browser has ended at its start: {_tail(ended)}", "BrowserFailed.Local")
-            found = await sandbox.run(["cat", _PORT_FILE], timeout=_START_TIMEOUT_SECONDS)
-            port, _, path = found.stdout.decode("utf-8", "replace").partition("\n")
+            found = await _run(sandbox, ["cat", _PORT_FILE])
             # The file may be missing still, or only partly written.
-            if port.isdecimal() and path.startswith("/"):
-                return int(port), path.strip()
+            match = _PORT_FILE_CONTENT.fullmatch(found.stdout)
+            if match and int(match[1]) <= _LAST_PORT:
+                return int(match[1]), match[2].decode()
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _list_extensions(self, sandbox: Sandbox) -> list[str]:
@@ -190,7 +194,7 @@ class SessionBrowser:
             return []
         # The path is an argument and not part of the script, which the shell would execute (injection).
         argv = ["sh", "-c", _LIST_EXTENSIONS, "sh", directory.rstrip("/")]
-        listed = await sandbox.run(argv, timeout=_START_TIMEOUT_SECONDS)
+        listed = await _run(sandbox, argv)
         return listed.stdout.decode("utf-8", "surrogateescape").splitlines()
 
 
@@ -214,9 +218,13 @@ async def _close(sandbox: Sandbox, port: int, path: str) -> bool:
     return True
 
 
+async def _run(sandbox: Sandbox, argv: list[str]) -> Completed:
+    return await sandbox.run(argv, timeout=_START_TIMEOUT_SECONDS, output_limit=_OUTPUT_BYTES)
+
+
 async def _sandbox_environment(sandbox: Sandbox) -> dict[str, str]:
     """Return the variables with which the sandbox tells its egress proxy."""
-    shown = await sandbox.run(["printenv", "HTTPS_PROXY"], timeout=_START_TIMEOUT_SECONDS)
+    shown = await _run(sandbox, ["printenv", "HTTPS_PROXY"])
     proxy = shown.stdout.decode("utf-8", "replace").strip()
     return {"HTTPS_PROXY": proxy} if proxy else {}
 

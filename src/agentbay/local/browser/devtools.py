@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from agentbay.local.browser.errors import DevToolsError
+from agentbay.local.browser.devtools_socket import DevToolsSocket
+from agentbay.local.large_json import load_json
 from agentbay.local.sandbox.service.manager import Sandbox
+from agentbay.local.worker_thread import run_by_size
 
-_MAX_MESSAGE_BYTES = 64 << 20  # a screenshot of a long page, as base64
 _CALL_TIMEOUT_SECONDS = 30.0
 
 EventFunction = Callable[[str, dict[str, Any], str], None]
@@ -30,7 +31,7 @@ class DevTools:
         on_event: Called with the name, the parameters and the CDP session of each event.
     """
 
-    def __init__(self, websocket: ClientConnection, on_event: EventFunction) -> None:
+    def __init__(self, websocket: DevToolsSocket, on_event: EventFunction) -> None:
         self._websocket, self._on_event = websocket, on_event
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -44,16 +45,8 @@ class DevTools:
             DevToolsError: It does not answer.
         """
         try:
-            sock = await sandbox.connect(port)
-            websocket = await connect(
-                f"ws://127.0.0.1:{port}{path}",
-                sock=sock,
-                proxy=None,
-                compression=None,
-                ping_interval=None,
-                max_size=_MAX_MESSAGE_BYTES,
-                open_timeout=_CALL_TIMEOUT_SECONDS,
-            )
+            streams = await asyncio.open_connection(sock=await sandbox.connect(port))
+            websocket = await DevToolsSocket.open(streams, f"ws://127.0.0.1:{port}{path}")
         except (OSError, TimeoutError, WebSocketException) as error:
             raise DevToolsError(f"the browser does not answer: {type(error).__name__}") from error
         return cls(websocket, on_event)
@@ -62,7 +55,7 @@ class DevTools:
         """Disconnect."""
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
-        self._websocket.transport.abort()  # a closing handshake would wait for a browser that may be frozen
+        self._websocket.abort()
 
     async def call(
         self, method: str, session: str = "", *, timeout: float = _CALL_TIMEOUT_SECONDS, **params: Any
@@ -85,29 +78,23 @@ class DevTools:
                 return await answer
         except TimeoutError as error:
             raise DevToolsError(f"the browser did not answer within {timeout:.0f} seconds ({method})") from error
-        except WebSocketException as error:
+        except (WebSocketException, OSError) as error:
             raise DevToolsError("the browser has ended") from error
         finally:
             self._waiting.pop(number, None)
 
     async def _read(self) -> None:
         try:
-            async for text in self._websocket:
-                self._take(text)
-        except (WebSocketException, OSError):
-            pass
+            async for text in self._websocket.messages():
+                message = await run_by_size(len(text), _parse, text)
+                with self._websocket.share:
+                    self._take(message)
         finally:
             for answer in self._waiting.values():
                 if not answer.done():
                     answer.set_exception(DevToolsError("the browser has ended"))
 
-    def _take(self, text: str | bytes) -> None:
-        try:
-            message = json.loads(text)
-        except (ValueError, RecursionError):
-            return
-        if not isinstance(message, dict):
-            return
+    def _take(self, message: dict[str, Any]) -> None:
         answer = self._waiting.get(message.get("id", 0)) if isinstance(message.get("id"), int) else None
         if answer is not None and not answer.done():
             error, result = message.get("error"), message.get("result")
@@ -122,3 +109,12 @@ class DevTools:
                 params if isinstance(params, dict) else {},
                 session if isinstance(session, str) else "",
             )
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    """Parse a message, or return an empty one if it is no object."""
+    try:
+        message = load_json(text)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}

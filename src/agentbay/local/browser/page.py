@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,7 @@ _LOAD_SECONDS = 30.0
 _SETTLE_SECONDS = 3.0  # for a page that a click has opened
 _POLL_SECONDS = 0.05
 _MAX_ELEMENTS = 200
+_MAX_DIALOGS = 100  # told of, and under way
 _DIALOG_EVENT = "Page.javascriptDialogOpening"
 # name: (key, code, Windows virtual key code, text)
 _KEYS = {
@@ -145,9 +147,11 @@ class BrowserPages:
         return PageContent(
             url=str(found.get("url")),
             title=str(found.get("title")),
-            text=str(found.get("text")),
-            scroll=[int(one) for one in scroll if isinstance(one, (int, float))] if isinstance(scroll, list) else [],
-            elements=[one for one in elements if isinstance(one, dict)] if isinstance(elements, list) else [],
+            text=str(found.get("text"))[:characters],
+            scroll=_pixels(scroll) if isinstance(scroll, list) else [],
+            elements=[one for one in elements if isinstance(one, dict)][:_MAX_ELEMENTS]
+            if isinstance(elements, list)
+            else [],
         )
 
     async def screenshot(
@@ -283,9 +287,10 @@ class BrowserPages:
             return self._target not in {tab.target for tab in await self.tabs()}
 
     def _on_event(self, method: str, params: dict[str, Any], session: str) -> None:
-        if method != _DIALOG_EVENT:
+        if method != _DIALOG_EVENT or len(self._closing) >= _MAX_DIALOGS:
             return
-        self.dialogs.append(f"{params.get('type')}: {params.get('message')!s:.300}")
+        if len(self.dialogs) < _MAX_DIALOGS:
+            self.dialogs.append(f"{params.get('type')!s:.40}: {params.get('message')!s:.300}")
         accept = params.get("type") in ("alert", "beforeunload")
         task = asyncio.create_task(self._close_dialog(session, accept))
         self._closing.add(task)
@@ -296,6 +301,15 @@ class BrowserPages:
             await self._connection.call("Page.handleJavaScriptDialog", session, accept=accept)
         except DevToolsError:  # another client has answered it
             pass
+
+
+def _objects(values: list[Any]) -> list[dict[str, Any]]:
+    return [value for value in values[:_MAX_ELEMENTS] if isinstance(value, dict)]
+
+
+def _pixels(values: list[Any]) -> list[int]:
+    # Infinity is JSON for Python
+    return [int(value) for value in values[:3] if isinstance(value, (int, float)) and math.isfinite(value)]
 
 
 @cache

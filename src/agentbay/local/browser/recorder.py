@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 RECORD_DIRECTORY = "/home/wuying/record"  # where the cloud keeps it, too
 _MAX_BYTES = 1 << 29
 _FRAME_SECONDS = 0.2  # between two frames of a page
+# Code of the session can take the browser's place, and tell of pages and frames without end.
+_MAX_PAGES, _MAX_FRAME_BYTES, _MAX_WAITING_BYTES = 1000, 4 << 20, 32 << 20
 _SCREENCAST: dict[str, Any] = {"format": "jpeg", "quality": 50, "maxWidth": 1280, "maxHeight": 1280}
 _logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class BrowserRecorder:
         self._pages: dict[str, int] = {}  # number by CDP session
         self._written, self._write_lock = 0, asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting_bytes = 0  # of frames that are not written yet
 
     @classmethod
     async def start(cls, sandbox: Sandbox, port: int, path: str) -> BrowserRecorder:
@@ -64,9 +67,9 @@ class BrowserRecorder:
     def _on_event(self, method: str, params: dict[str, Any], session: str) -> None:
         if method == "Target.targetCreated":
             info = params.get("targetInfo")
-            if isinstance(info, dict) and info.get("type") == "page":
+            if isinstance(info, dict) and info.get("type") == "page" and len(self._tasks) < _MAX_PAGES:
                 self._spawn(self._follow(str(info.get("targetId"))))
-        elif method == "Page.screencastFrame" and session in self._pages:
+        elif method == "Page.screencastFrame" and session in self._pages and len(self._tasks) < _MAX_PAGES:
             # One of a page at a time: the browser sends the next frame only after the answer to this one.
             self._spawn(self._keep(session, params))
 
@@ -74,17 +77,27 @@ class BrowserRecorder:
         assert self._devtools is not None
         attached = await self._devtools.call("Target.attachToTarget", targetId=target, flatten=True)
         session = str(attached.get("sessionId"))
+        if len(self._pages) >= _MAX_PAGES:
+            return
         self._pages[session] = len(self._pages) + 1
         await self._devtools.call("Page.startScreencast", session, **_SCREENCAST)
 
     async def _keep(self, session: str, params: dict[str, Any]) -> None:
         assert self._devtools is not None
-        line = f"frame({json.dumps([time.time(), self._pages[session], str(params.get('data'))])});\n".encode()
-        if self._written + len(line) > _MAX_BYTES:
+        data = params.get("data")
+        if not isinstance(data, str) or len(data) > _MAX_FRAME_BYTES:
+            return
+        line = f"frame({json.dumps([time.time(), self._pages[session], data])});\n".encode()
+        if self._written + len(line) > _MAX_BYTES or self._waiting_bytes + len(line) > _MAX_WAITING_BYTES:
             return
         self._written += len(line)
-        async with self._write_lock:  # frames of several pages would mix
-            await self._sandbox.run_file_operation(WriteFile(f"{RECORD_DIRECTORY}/frames.js", append=True), input=line)
+        self._waiting_bytes += len(line)
+        try:
+            async with self._write_lock:  # frames of several pages would mix
+                request = WriteFile(f"{RECORD_DIRECTORY}/frames.js", append=True)
+                await self._sandbox.run_file_operation(request, input=line)
+        finally:
+            self._waiting_bytes -= len(line)
         await asyncio.sleep(_FRAME_SECONDS)
         await self._devtools.call("Page.screencastFrameAck", session, sessionId=params.get("sessionId"))
 

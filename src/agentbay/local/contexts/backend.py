@@ -6,6 +6,7 @@ and durable: all of its steps are applied or none, and when `ContentBackend.comm
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,9 +19,14 @@ from agentbay.local.contexts.directory_tree import ContextTree
 from agentbay.local.contexts.entry import Entry, Owner
 from agentbay.local.contexts.errors import path_conflict
 from agentbay.local.contexts.name_registry import NameRegistry
+from agentbay.local.sandbox.service.manager import free_space
+from agentbay.local.sandbox.shared.fd_io import write_all
 
 # One of ["put", key, staged, expires, archive], ["dir", key, mode], ["link", key, target], ["delete", key].
 CommitStep = list[Any]
+
+
+_CHECK_BYTES = 64 << 20  # that are written between two looks at the free space
 
 
 class StagingDirectory:
@@ -28,6 +34,7 @@ class StagingDirectory:
 
     def __init__(self, parent: Path, owner: Owner) -> None:
         self.directory, self._owner, self._count = parent / secrets.token_hex(8), owner, 0
+        self._unchecked_bytes = _CHECK_BYTES
         self.directory.mkdir()
 
     def create_file(self, mode: int = 0o644) -> tuple[str, int]:
@@ -41,6 +48,39 @@ class StagingDirectory:
         os.fchown(fd, *self._owner)
         os.fchmod(fd, (mode & 0o777) | 0o600)  # no later download could read it without its owner's permission
         return name, fd
+
+    def check_room(self, size: int) -> None:
+        """Refuse what is larger than the free disk space, before hours are spent on reading its holes.
+
+        Raises:
+            OSError: It is.
+        """
+        if size > free_space(self.directory)[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write(self, fd: int, data: bytes) -> None:
+        """Append to a file that was created here.
+
+        Zeros become a hole: a session can make a file of terabytes that takes no space. `finish` must follow.
+
+        Raises:
+            OSError: The machine's reserve of disk space would be used.
+        """
+        if not data.strip(b"\0"):
+            os.lseek(fd, len(data), os.SEEK_CUR)
+            return
+        self._unchecked_bytes += len(data)
+        if self._unchecked_bytes >= _CHECK_BYTES:
+            self._unchecked_bytes = 0
+            free, reserve = free_space(self.directory)
+            if free < reserve:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_all(fd, data)
+
+    @staticmethod
+    def finish(fd: int) -> None:
+        """Give a file its size, which ends in a hole perhaps."""
+        os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
 
     def path(self, name: str) -> str:
         return str(self.directory / name)

@@ -26,11 +26,16 @@ def normalize(path: str, field: str = "Path") -> str:
         raise invalid_request(f"{field}: must not contain '..': {path:.200}", "InvalidParameter.Path")
     if "\0" in path:
         raise invalid_request(f"{field}: must not contain NUL.", "InvalidParameter.Path")
-    too_long = len(encode(path)) > MAX_PATH_BYTES or any(len(encode(part)) > MAX_NAME_BYTES for part in parts)
-    if too_long or len(parts) > MAX_DEPTH:
+    if not fits(path, parts):
         limits = f"names have up to {MAX_NAME_BYTES} bytes, paths {MAX_PATH_BYTES}, and {MAX_DEPTH} levels"
         raise invalid_request(f"{field}: is too long; {limits}.", "InvalidParameter.Path")
     return "/" + "/".join(parts)
+
+
+def fits(path: str, parts: list[str]) -> bool:
+    """Return whether a path of these parts is short enough for a file."""
+    too_long = len(encode(path)) > MAX_PATH_BYTES or any(len(encode(part)) > MAX_NAME_BYTES for part in parts)
+    return not too_long and len(parts) <= MAX_DEPTH
 
 
 def encode(key: str) -> bytes:

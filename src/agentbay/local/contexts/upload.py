@@ -17,7 +17,6 @@ from agentbay.local.contexts.backend import CommitStep, StagingDirectory
 from agentbay.local.contexts.baseline import Baseline, FileSignature, is_within_any
 from agentbay.local.contexts.binding_spec import BindingSpec, archive_name_for
 from agentbay.local.contexts.store import ContextStore
-from agentbay.local.sandbox.shared.fd_io import write_all
 from agentbay.local.sandbox.shared.tree_stream import MalformedStream, TreeRecord, TreeStreamReader, check_relative_path
 
 _CHUNK_BYTES = 1 << 20
@@ -109,10 +108,16 @@ class Upload:
                 if record["kind"] == "failed":
                     raise OSError(str(record["why"]))
                 path = check_relative_path(record["path"])
+                if record["kind"] != "unreadable" and not keys.fits(key := self._key_of(path), keys.split(key)):
+                    # One that no context can hold must not keep the others from arriving.
+                    received.unreadable[path] = "The path is too long for a context"
+                    if record["kind"] == "file":
+                        _skip(reader)
+                    continue
                 match record["kind"]:
                     case "file" if archive is not None and self._goes_into_archive(path):
                         if path != self._archive:
-                            received.packed[path] = _pack(archive, record, reader)
+                            received.packed[path] = _pack(archive, staging, record, reader)
                         else:
                             _skip(reader)
                     case "file":
@@ -253,24 +258,37 @@ class Upload:
 def _stage(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader) -> tuple[str, FileSignature | None]:
     name, fd = staging.create_file(record["mode"])
     try:
-        while chunk := reader.read_chunk():
-            write_all(fd, chunk)
+        for chunk in _content(staging, record, reader):
+            staging.write(fd, chunk)
+        staging.finish(fd)
         os.utime(fd, ns=(record["mtime"], record["mtime"]))
     finally:
         os.close(fd)
     return name, record["facts"] if reader.read_unchanged_flag() else None
 
 
-def _pack(archive: zipfile.ZipFile, record: TreeRecord, reader: TreeStreamReader) -> FileSignature | None:
+def _pack(
+    archive: zipfile.ZipFile, staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader
+) -> FileSignature | None:
     member = zipfile.ZipInfo(record["path"], _zip_date(record["mtime"]))
     member.compress_type = zipfile.ZIP_DEFLATED
     member.external_attr = (stat.S_IFREG | record["mode"] & 0o777) << 16
     # The header comes before the content, and without ZIP64 it allows 2 GiB. A file may grow while it is read, so the
     # threshold leaves room.
     with archive.open(member, "w", force_zip64=record["facts"][0] > 1 << 30) as target:
-        while chunk := reader.read_chunk():
+        for chunk in _content(staging, record, reader):
             target.write(chunk)
     return record["facts"] if reader.read_unchanged_flag() else None
+
+
+def _content(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader) -> Iterator[bytes]:
+    left = record["facts"][0]
+    staging.check_room(left)
+    while chunk := reader.read_chunk():
+        left -= len(chunk)
+        if left < 0:
+            raise ValueError("a file is longer than announced")
+        yield chunk
 
 
 def _check_target(target: str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import marshal
 import os
+import re
 import socket
 from collections.abc import Mapping
 from functools import cache
@@ -18,8 +19,9 @@ from typing import NamedTuple
 
 from agentbay.local.sandbox.service.manager import Sandbox
 
-_MAX_REPLY_BYTES = 64 << 20
+_MAX_REPLY_BYTES, _MAX_TEXT_BYTES = 16 << 20, 1 << 20  # a screenshot has 4 MiB at most
 _CHUNK_BYTES = 1 << 20
+_NUMBER = re.compile(rb"[0-9]{1,10}")
 _INSIDE = Path(__file__).with_name("inside")
 _PACKAGE = "agentbay.local.desktop.inside"
 # The modules come over the socket: the files of this package are not visible in every sandbox. They are imported when
@@ -69,8 +71,13 @@ class Reply(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The body as text."""
-        return self.body.decode("utf-8", "replace")
+        """The body as text, or its beginning."""
+        return self.body[:_MAX_TEXT_BYTES].decode("utf-8", "replace")
+
+    @property
+    def number(self) -> int:
+        """The body as a number, or 0 if it is none."""
+        return int(self.body) if _NUMBER.fullmatch(self.body) else 0
 
 
 class DesktopConnection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import signal
 import sys
@@ -27,6 +28,7 @@ AUTHORITY_PATH = "/tmp/.agentbay-desktop/Xauthority"  # the cookie of the X serv
 _START_TIMEOUT_SECONDS = 60.0
 _REQUEST_TIMEOUT_SECONDS = 60.0
 _LAST_PORT = 65535
+_READY = re.compile(r"([0-9]{1,10}) ([0-9]{1,10})")  # the process, and the number of the display
 _NOT_INSTALLED = "DesktopNotInstalled.Local"  # the code of these errors
 _PAGE = Path(__file__).with_name("page.html")
 _logger = logging.getLogger(__name__)
@@ -80,9 +82,10 @@ class SessionDesktop:
         """
         arguments = {"prefix": self._view_prefix, "files": view_files()}
         reply = await self.request(sandbox, environment, "open_view", arguments)
-        if reply.refused or not reply.text.isdecimal() or not 0 < int(reply.text) <= _LAST_PORT:
+        port = reply.number
+        if reply.refused or not 0 < port <= _LAST_PORT:
             raise DesktopFailed(f"The desktop cannot be shown: {reply.text[:1000]}")
-        return int(reply.text), self._view_prefix
+        return port, self._view_prefix
 
     async def _exchange(self, sandbox: Sandbox, environment: Mapping[str, str], message: Mapping[str, object]) -> Reply:
         async with self._lock:
@@ -134,9 +137,12 @@ class SessionDesktop:
         if ready.refused:
             connection.close()
             raise DesktopFailed(f"The desktop did not start. {ready.text[:1000]}")
-        leader, _, number = ready.text.partition(" ")
-        self._leader = int(leader) if leader.isdecimal() else 0
-        self.environment = {"DISPLAY": f":{number[:10]}", "XAUTHORITY": AUTHORITY_PATH}
+        facts = _READY.fullmatch(ready.text)
+        if facts is None:
+            connection.close()
+            raise DesktopFailed("The desktop did not start.")
+        self._leader = int(facts[1])
+        self.environment = {"DISPLAY": f":{facts[2]}", "XAUTHORITY": AUTHORITY_PATH}
         self._connection = connection
         return connection
 

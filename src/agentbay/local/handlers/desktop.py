@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import struct
+from typing import Any
 
 from agentbay._wire import ui_tools as tools
 from agentbay._wire.key_names import normalize_key
@@ -17,6 +18,7 @@ from agentbay.local.handlers.results import check_no_nul, error_result, text_res
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.port_tokens import make_port_token
 from agentbay.local.sessions.session import Session
+from agentbay.local.worker_thread import run_by_size
 
 _WINDOW_SECONDS = 10.0  # for an application to show its first window, which some never do
 _POLL_SECONDS = 0.02
@@ -79,7 +81,11 @@ async def screenshot(session: Session, tool: tools.Screenshot) -> ToolReply:
         return error_result(reply.text)
     width, height = struct.unpack_from("<II", reply.body.ljust(8, b"\0"))
     image = {"type": "image", "mime_type": f"image/{tool.format}", "width": width, "height": height}
-    return text_result(json.dumps({**image, "data": base64.b64encode(reply.body[8:]).decode()}))
+    return await run_by_size(len(reply.body), _image_result, image, reply.body[8:])
+
+
+def _image_result(facts: dict[str, Any], content: bytes) -> ToolReply:
+    return text_result(json.dumps({**facts, "data": base64.b64encode(content).decode()}))
 
 
 @tool_handler(tools.ListRootWindows)
@@ -151,10 +157,13 @@ async def start_app(session: Session, tool: tools.StartApp) -> ToolReply:
         check_no_nul(*arguments.values())
     except ValueError as error:
         return error_result(str(error))
-    started = await _ask(session, "start_app", **arguments, environment=dict(session.environment))
-    if started.is_error:
-        return started
-    leader, loop = int(started.text), asyncio.get_running_loop()
+    try:
+        started = await _request(session, "start_app", **arguments, environment=dict(session.environment))
+    except DesktopFailed as failure:
+        return error_result(f"{failure.code}: {failure}")
+    if started.refused:
+        return error_result(started.text)
+    leader, loop = started.number, asyncio.get_running_loop()
     end = loop.time() + _WINDOW_SECONDS
     while True:
         state = await _ask(session, "app_state", leader=leader, is_last=loop.time() >= end)

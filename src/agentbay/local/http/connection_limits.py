@@ -20,6 +20,11 @@ else:
     except ImportError:  # httptools has no wheel for this Python
         from uvicorn.protocols.http.h11_impl import H11Protocol as UvicornProtocol
 
+# h11 limits heads itself, and what surrounds a body, and does not call `on_body`.
+_NEEDS_LIMITS = UvicornProtocol.__name__ == "HttpToolsProtocol"
+_MAX_HEAD_BYTES = 1 << 16  # and of what surrounds a body, such as the lengths of its chunks
+_MAX_HEADERS = 256
+_MAX_PIPELINED = 8  # requests that wait for the answer to an earlier one on their connection
 _HEAD_SECONDS = 10.0  # for a connection to send the head of a request, from its first byte or from its opening
 _MAX_ANONYMOUS = 512  # beyond these, the oldest ones are closed
 _HARD_LIMIT = 4096  # beyond these, new ones are closed at once
@@ -59,13 +64,14 @@ class AnonymousConnections:
 
 
 class HttpProtocol(UvicornProtocol):
-    """uvicorn's protocol, with a time limit for heads and a count of anonymous connections."""
+    """uvicorn's protocol, with limits of time and size for heads and a count of anonymous connections."""
 
     def __init__(self, *args: Any, connections: AnonymousConnections, **options: Any) -> None:
         super().__init__(*args, **options)
         self.app_state = {**self.app_state, MARK_AUTHENTICATED: self._mark_authenticated}  # goes into each scope
         self._anonymous = connections
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0  # of what was received, without bodies
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -85,9 +91,33 @@ class HttpProtocol(UvicornProtocol):
         # Not while an answer is under way: a head that was sent ahead (pipelining) has to wait for that answer.
         if self._head_timer is None and (last_request is None or last_request.response_complete):
             self._start_head_timer()
+        self._head_bytes += len(data)
         super().data_received(data)
         if self.cycle is not last_request:  # a head is complete
             self._stop_head_timer()
+        if _NEEDS_LIMITS and self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The head of a request can have {_MAX_HEAD_BYTES >> 10} KiB.")
+
+    # Callbacks of httptools; an exception makes it refuse the request.
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= _MAX_PIPELINED:
+            raise ValueError("too many requests wait for their answers")
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= _MAX_HEADERS:
+            raise ValueError("too many headers")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        # As much again for what surrounds it: chunks of a few bytes are only good for wasting time.
+        self._head_bytes = max(self._head_bytes - 2 * len(body), 0)
+        super().on_body(body)
 
     def _mark_authenticated(self) -> None:
         self._anonymous.discard(self)

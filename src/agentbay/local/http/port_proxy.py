@@ -13,6 +13,7 @@ from typing import Any
 import httpcore
 
 from agentbay.errors import ServerError, ServiceUnavailableError
+from agentbay.local.fair_share import FairShare
 from agentbay.local.headers import Headers
 from agentbay.local.http.asgi import ClientDisconnected, Receive, ResponseAborted, Scope, Send
 from agentbay.local.http.port_headers import request_headers, response_headers
@@ -23,6 +24,11 @@ from agentbay.local.sessions.session import Session
 _MAX_REQUESTS_PER_SESSION = 256  # under way at a time
 UPSTREAM_TIMEOUT_SECONDS = 10.0  # for a connection, and for a program to read what is sent to it
 CHUNK_BYTES = 1 << 16
+_SMALL_PIECE_BYTES, _PIECE_SECONDS = 1 << 12, 0.00005  # of an answer, and about what it takes to pass one on
+# What may precede an answer's head: answers such as 103 come in any number. It is read in small pieces, since all that
+# are in one piece are parsed at once.
+_MAX_HEAD_BYTES, _HEAD_CHUNK_BYTES = 1 << 17, 1 << 12
+_HEAD_BYTE_SECONDS = 0.000002
 
 
 async def proxy_request(target: ProxyTarget, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +103,8 @@ class _RequestBody:
 
 
 async def _forward(target: ProxyTarget, scope: Scope, body: _RequestBody, send: Send) -> None:
-    stream = _SessionStream(*await open_connection(target), target.session.sandbox.clock)
+    share = FairShare(target.session.hub.turns)
+    stream = _SessionStream(*await open_connection(target), target.session.sandbox.clock, share)
     origin = httpcore.Origin(b"http", b"127.0.0.1", target.port)
     connection = httpcore.AsyncHTTP11Connection(origin, stream)
     path_and_query = target.path_and_query.encode("ascii")
@@ -113,11 +120,15 @@ async def _forward(target: ProxyTarget, scope: Scope, body: _RequestBody, send: 
             response = await connection.handle_async_request(request)
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             raise bad_gateway(target, str(error) or type(error).__name__) from error
+        stream.has_head = True
         headers = response_headers(target, response.status, response.headers)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         # An error from here on must break the answer off for the client too, or it would seem to be whole.
         async for chunk in response.aiter_stream():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if len(chunk) < _SMALL_PIECE_BYTES:
+                share.add(_PIECE_SECONDS)
+                await share.give_way()
         await send({"type": "http.response.body", "body": b""})
     except (httpcore.NetworkError, httpcore.ProtocolError) as error:
         raise ResponseAborted from error
@@ -157,16 +168,35 @@ async def open_connection(target: ProxyTarget) -> tuple[asyncio.StreamReader, as
 
 
 class _SessionStream(httpcore.AsyncNetworkStream):
-    """A connection into a session, in the form that httpcore expects."""
+    """A connection into a session, in the form that httpcore expects.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, clock: FrozenClock) -> None:
-        self._reader, self._writer, self._clock = reader, writer, clock
+    Attributes:
+        has_head: Whether the head of the answer was read.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, clock: FrozenClock, share: FairShare
+    ) -> None:
+        self._reader, self._writer, self._clock, self._share = reader, writer, clock, share
+        self.has_head, self._head_bytes = False, 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            return await self._reader.read(min(max_bytes, CHUNK_BYTES))
+            if self.has_head:
+                return await self._reader.read(min(max_bytes, CHUNK_BYTES))
+            return await self._read_head()
         except OSError as error:
             raise httpcore.ReadError(str(error)) from error
+
+    async def _read_head(self) -> bytes:
+        await self._share.give_way()
+        data = await self._reader.read(_HEAD_CHUNK_BYTES)
+        self._head_bytes += len(data)
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            raise httpcore.ReadError(f"there is no answer in its first {_MAX_HEAD_BYTES >> 10} KiB")
+        if self._head_bytes > _HEAD_CHUNK_BYTES:  # more than honest programs send
+            self._share.add(len(data) * _HEAD_BYTE_SECONDS)
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._writer.write(buffer)

@@ -13,7 +13,6 @@ from agentbay.local.contexts.errors import file_not_found
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.url_signing import verify_token
 from agentbay.local.http.asgi import BodyTooLarge, ClientDisconnected, Receive, Request, Response, ResponseAborted
-from agentbay.local.sandbox.shared.fd_io import write_all
 
 PATH_PREFIX = "/objects/"
 MAX_FILE_BYTES = 5 << 30  # as object stores accept in one request
@@ -67,8 +66,9 @@ async def _receive_body(contexts: ContextService, staging: StagingDirectory, rec
                 size += len(pending)
                 if size > MAX_FILE_BYTES:
                     raise BodyTooLarge
-                await contexts.run_in_thread(_write, fd, digest, bytes(pending))
+                await contexts.run_in_thread(_write, staging, fd, digest, bytes(pending))
                 pending.clear()
+        staging.finish(fd)
     except OSError as error:
         raise invalid_request(f"The file cannot be kept: {error.strerror}.", "InsufficientStorage") from error
     finally:
@@ -76,9 +76,9 @@ async def _receive_body(contexts: ContextService, staging: StagingDirectory, rec
     return name, digest.hexdigest()
 
 
-def _write(fd: int, digest: _Digest, data: bytes) -> None:
+def _write(staging: StagingDirectory, fd: int, digest: _Digest, data: bytes) -> None:
     digest.update(data)
-    write_all(fd, data)
+    staging.write(fd, data)
 
 
 async def _get(contexts: ContextService, context_id: str, key: str, *, head: bool) -> Response:

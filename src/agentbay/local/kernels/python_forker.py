@@ -28,7 +28,7 @@ _MODULE = "agentbay.local.kernels.zygote"
 _MAX_START_ATTEMPTS = 3  # of the zygote; after that, kernels are started as new processes
 _MAX_ZYGOTE_START_SECONDS = 30.0
 _MAX_REPORT_BYTES = 1 << 16
-_SIGKILL_EXIT_CODE = 137
+_SIGKILL_EXIT_CODE, _MAX_EXIT_CODE = 137, 256
 
 
 class PythonKernelForker:
@@ -181,12 +181,24 @@ class _KernelLink:
                 self._kernel.kill()
             self.ended.set_result(_SIGKILL_EXIT_CODE)
             return
-        message = json.loads(report)
-        if "code" in message:
-            self.ended.set_result(message["code"])
-        else:
-            self.ended.set_exception(KernelFailed(message["failure"]))
-            self.ended.exception()  # retrieved, so that asyncio does not log it
+        match _parse_report(report):
+            case {"code": int(code)} if -_MAX_EXIT_CODE < code < _MAX_EXIT_CODE:
+                self.ended.set_result(code)
+            case {"failure": str(reason)}:
+                self._fail(reason)
+            case _:
+                self._fail("its report cannot be read")
+
+    def _fail(self, reason: str) -> None:
+        self.ended.set_exception(KernelFailed(reason))
+        self.ended.exception()  # retrieved, so that asyncio does not log it
+
+
+def _parse_report(report: bytes) -> object:
+    try:
+        return json.loads(report)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _cache_environment(spare_directory: Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from agentbay.local.fair_share import FairShare, SessionTurns
 from agentbay.local.headers import Headers, drop_hop_by_hop
 from agentbay.local.network.dialer import EgressDialer, ProxyError, UpstreamConnection
 from agentbay.local.network.egress_policy import HostPort, parse_host_port
@@ -46,6 +47,7 @@ class EgressProxy:
     def __init__(self, listener: socket.socket, dialer: EgressDialer) -> None:
         self._listener, self._dialer = listener, dialer
         self._loop = asyncio.get_running_loop()
+        self._turns = SessionTurns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._refusals: deque[tuple[float, str]] = deque(maxlen=_MAX_REFUSALS)
@@ -78,7 +80,7 @@ class EgressProxy:
                 # The listener stays readable, so without a pause the loop would spin on a failing accept.
                 self._loop.call_later(_ACCEPT_RETRY_SECONDS, self._resume_accepting)
             return
-        task = self._loop.create_task(_serve(connection, self._dialer, self._note_refusal))
+        task = self._loop.create_task(_serve(connection, self._dialer, self._note_refusal, self._turns))
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         # Back pressure: further connections wait in the kernel's backlog.
@@ -94,13 +96,15 @@ class EgressProxy:
             self._loop.add_reader(self._listener, self._accept)
 
 
-async def _serve(connection: socket.socket, dialer: EgressDialer, note_refusal: Callable[[HostPort], None]) -> None:
+async def _serve(
+    connection: socket.socket, dialer: EgressDialer, note_refusal: Callable[[HostPort], None], turns: SessionTurns
+) -> None:
     """Answer the request of a connection, then close it."""
     writer: StreamWriter | None = None
     try:
         reader, writer = await asyncio.open_connection(sock=connection, limit=_MAX_HEAD_BYTES)
         async with asyncio.timeout(_IDLE_TIMEOUT_SECONDS) as idle:
-            await _ProxyRequest(reader, writer, dialer, note_refusal, idle).run()
+            await _ProxyRequest(reader, writer, dialer, note_refusal, idle, turns).run()
     except (OSError, TimeoutError):  # one side has gone, or was idle for too long
         pass
     finally:
@@ -124,17 +128,19 @@ class _ProxyRequest:
         dialer: EgressDialer,
         note_refusal: Callable[[HostPort], None],
         idle: asyncio.Timeout,
+        turns: SessionTurns,
     ) -> None:
         self._reader, self._writer, self._dialer, self._idle = reader, writer, dialer, idle
         self._note_refusal = note_refusal
         self._client = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._loop = asyncio.get_running_loop()
         self._idle_timeout_seconds = _IDLE_TIMEOUT_SECONDS
+        self._requests_share, self._answers_share = FairShare(turns), FairShare(turns)
 
     async def run(self) -> None:
         try:
             async with asyncio.timeout(_HEAD_TIMEOUT_SECONDS):
-                request = await self._next(self._client, self._reader)
+                request = await self._next(self._client, self._reader, self._requests_share)
         except (TimeoutError, h11.RemoteProtocolError) as error:
             await self._send_error(
                 ProxyError(400, f"no request that could be read: {str(error) or 'it took too long'}")
@@ -211,28 +217,36 @@ class _ProxyRequest:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def _send_body(self, server: h11.Connection, writer: StreamWriter) -> None:
-        while not isinstance(event := await self._next(self._client, self._reader), _END_OF_MESSAGE):
-            writer.write(server.send(event) or b"")
+        share = self._requests_share
+        while not isinstance(event := await self._next(self._client, self._reader, share), _END_OF_MESSAGE):
+            with share:
+                writer.write(server.send(event) or b"")
             await writer.drain()
         writer.write(server.send(h11.EndOfMessage()) or b"")
         await writer.drain()
 
     async def _send_answer(self, server: h11.Connection, reader: StreamReader) -> None:
-        while not isinstance(event := await self._next(server, reader), _END_OF_MESSAGE):
+        share = self._answers_share
+        while not isinstance(event := await self._next(server, reader, share), _END_OF_MESSAGE):
             if isinstance(event, h11.Response | h11.InformationalResponse):
                 event = type(event)(
                     status_code=event.status_code, reason=event.reason, headers=_end_to_end_headers(event.headers)
                 )
-            self._writer.write(self._client.send(event) or b"")
+            with share:
+                self._writer.write(self._client.send(event) or b"")
             await self._writer.drain()
         self._writer.write(self._client.send(h11.EndOfMessage()) or b"")
         await self._writer.drain()
 
-    async def _next(self, parser: h11.Connection, reader: StreamReader) -> Any:
-        while (event := parser.next_event()) is h11.NEED_DATA:
+    async def _next(self, parser: h11.Connection, reader: StreamReader, share: FairShare) -> Any:
+        while True:
+            await share.give_way()
+            with share:
+                event = parser.next_event()
+            if event is not h11.NEED_DATA:
+                return event
             parser.receive_data(await reader.read(_CHUNK_BYTES))
             self._reset_idle_timer()
-        return event
 
     def _reset_idle_timer(self) -> None:
         self._idle.reschedule(self._loop.time() + self._idle_timeout_seconds)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from agentbay._wire.frames import CLIENT_SOURCE, Frame
+from agentbay.local.fair_share import SessionTurns
 from agentbay.local.json_stream import encode_pieces, is_large
 from agentbay.local.worker_thread import run_in_worker
 
@@ -61,6 +62,7 @@ class WebSocketHub:
         self.clients: dict[WebSocketClient, None] = {}
         self.resources: dict[str, SessionResource] = {}
         self.active_port_requests = 0  # HTTP requests and WebSockets through links
+        self.turns = SessionTurns()  # of what is parsed for links
         self.closed = asyncio.Event()
 
     async def broadcast(self, source: str, data: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import fnmatch
 import json
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -50,9 +51,13 @@ from agentbay.local.sandbox.shared.file_protocol import (
     WriteFile,
 )
 
+# A walk over a tree has four frames for each of up to `dirfd.MAX_DEPTH` levels.
+_RECURSION_LIMIT = 5000
+
 
 def run_operation(operation: str, fields: dict[str, Any], context: OperationContext) -> NoReturn:
     """Do one operation, write its reply, and end the process."""
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     try:
         try:
             request_class, handler = _HANDLERS[operation]

@@ -128,7 +128,15 @@ class _TreeSender:
             self._writer.write_record(
                 path=path, kind="file", mode=stat.S_IMODE(status.st_mode), mtime=status.st_mtime_ns, facts=now
             )
-            content = FileContent(lambda size: os.read(fd, size))
+            left = status.st_size  # one that grows comes again with the next upload; it might grow without end
+
+            def read(size: int) -> bytes:
+                nonlocal left
+                data = os.read(fd, min(size, left))
+                left -= len(data)
+                return data
+
+            content = FileContent(read)
             self._writer.write_content(content.read)
             # A file that was written meanwhile may be torn, and the receiver discards it.
             self._writer.write_unchanged_flag(file_fingerprint(os.fstat(fd)) == now and not content.error)

@@ -45,7 +45,7 @@ class DiskQuota:
 
     def __init__(self, root: str, limit: int | None) -> None:
         self._root, self._limit = root, limit
-        self._free, self._min_free = _free_space(root)
+        self._free, self._min_free = free_space(root)
         self._used = self._files = 0  # when last measured
         self._hides_files = False
         self._reserved_since = 0  # bytes that file operations have written since then
@@ -59,7 +59,7 @@ class DiskQuota:
 
     def check_free_space(self) -> float:
         """Check the free space, set `measurement_due`, and return the seconds to the next check."""
-        self._free, self._min_free = _free_space(self._root)
+        self._free, self._min_free = free_space(self._root)
         if self._free < 2 * self._min_free:
             self.measurement_due = True
             return _URGENT_CHECK_INTERVAL_SECONDS if self._free < self._min_free else _CHECK_INTERVAL_SECONDS
@@ -119,7 +119,7 @@ class DiskQuota:
 
         Return False if they may not be written.
         """
-        self._free, self._min_free = _free_space(self._root)
+        self._free, self._min_free = free_space(self._root)
         if self._free - size < self._min_free:
             self.reason = f"the machine's disk has only {self._free // MIB} MiB left"
             return False
@@ -136,7 +136,7 @@ class DiskQuota:
 
     async def measure_room(self, proc: int) -> int:
         """Measure, and return how many bytes may still be written."""
-        self._free, self._min_free = _free_space(self._root)
+        self._free, self._min_free = free_space(self._root)
         room = self._free - self._min_free
         if self._limit is not None:
             await self._measure(proc)
@@ -164,7 +164,7 @@ class DiskQuota:
 
     async def _measure(self, proc: int) -> None:
         own = os.dup(proc)  # the sandbox may end, and the number of its descriptor be used again
-        free = _free_space(self._root)[0]
+        free = free_space(self._root)[0]
         try:
             count_files = _lacks_inodes(self._root)
             usage = await asyncio.to_thread(measure_disk_usage, self._root, own, count_files=count_files)
@@ -234,7 +234,7 @@ def _run_du(root: str, unit: str) -> int:
     return sum(int(line.split(b"\t")[0]) for line in done.stdout.splitlines())
 
 
-def _free_space(root: str) -> tuple[int, int]:
+def free_space(root: str | os.PathLike[str]) -> tuple[int, int]:
     """Return the free bytes of a file system, and how many must stay free."""
     status = os.statvfs(root)
     return status.f_bavail * status.f_frsize, min(

@@ -15,6 +15,7 @@ from agentbay.local.sandbox.service import capability_probe, config_builder, zyg
 from agentbay.local.sandbox.service.background_process import STREAMS, BackgroundProcess
 from agentbay.local.sandbox.service.cgroups import CgroupManager
 from agentbay.local.sandbox.service.channel import Channel
+from agentbay.local.sandbox.service.disk_quota import free_space
 from agentbay.local.sandbox.service.errors import (
     DirectoryNotEntered,
     FileOperationFailed,
@@ -68,6 +69,7 @@ __all__ = [
     "SandboxSpec",
     "Terminal",
     "WritableUnavailable",
+    "free_space",
 ]
 
 _logger = logging.getLogger(__name__)

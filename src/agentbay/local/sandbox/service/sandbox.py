@@ -24,14 +24,14 @@ from agentbay.local.sandbox.service.shell_script import is_simple_command, shell
 from agentbay.local.sandbox.service.spec import Completed, ResourceUsage
 from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_stream_socket, is_terminal
 from agentbay.local.sandbox.shared import ipc, proc_fs
-from agentbay.local.sandbox.shared.file_protocol import FileRequest, ReplyT
+from agentbay.local.sandbox.shared.file_protocol import FileRequest, ReadFile, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import JoinInfo
 from agentbay.local.worker_thread import run_by_size
 
 _KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
 _SIGKILL_EXIT_CODE = 128 + signal.SIGKILL
-_MAX_REPLY_BYTES = 4 << 30
+_MAX_REPLY_BYTES = 128 << 20  # of a list of files, which is held in memory several times over
 _MAX_OPERATION_SECONDS = 600.0  # of a file operation without a time limit of its own
 
 
@@ -313,7 +313,8 @@ class Sandbox(SandboxLifecycle):
         except BaseException:
             os.close(input_fd)
             raise
-        reply = PipeReader(_MAX_REPLY_BYTES)
+        content_bytes = request.length if isinstance(request, ReadFile) else 0
+        reply = PipeReader(_MAX_REPLY_BYTES + content_bytes)
         number, ended = self._init_client.start_request(_file_operation_message(request), [input_fd, reply.write_fd])
         try:
             _, timed_out = await self._wait_or_kill(number, ended, timeout or _MAX_OPERATION_SECONDS)
@@ -329,6 +330,9 @@ class Sandbox(SandboxLifecycle):
             self._init_client.dispose(number)
             content = reply.stop_collecting()
             reply.close()
+        if reply.truncated:
+            reason = f"There is too much for one answer, which can have {_MAX_REPLY_BYTES >> 20} MiB"
+            raise FileOperationFailed(errno.E2BIG, reason, vars(request).get("path", ""))
         return await run_by_size(len(content), parse_file_reply, content, request)
 
     def start_file_operation(self, request: FileRequest[Any], input_fd: int, output_fd: int) -> asyncio.Future[int]:

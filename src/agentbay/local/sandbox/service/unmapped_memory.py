@@ -1,4 +1,4 @@
-"""Unmapped memory that no control group counts: memory files and socket buffers."""
+"""Memory beside that of processes which no control group counts: memory files, socket buffers, page tables."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from collections.abc import Collection
 
 from agentbay.local.sandbox.service.open_files import list_open_files
 from agentbay.local.sandbox.service.spec import MIB
+from agentbay.local.sandbox.shared import proc_fs
 
 _MAX_AGE_SECONDS = 2.0
 _SUSPICIOUS_DROP_BYTES = 8 * MIB  # of the machine's available memory since the last measurement
 _REST_TO_WORK_RATIO = 10  # between two measurements
+_USUAL_PAGE_TABLES_KIB = 512  # of a process; reading one byte of every 2 MiB of a terabyte takes 2 GiB of them
 _MAX_SOCKETS = 20_000  # that are looked at
 # linux/sock_diag.h, linux/unix_diag.h
 _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP = 20, 0x301
@@ -52,6 +54,8 @@ class UnmappedMemory:
         seen: set[int] = set()
         sockets: dict[int, int] = {}
         for pid in pids:
+            if page_tables := _page_table_bytes(proc, pid):
+                found[pid] = page_tables
             try:
                 for file in list_open_files(proc, pid):
                     if stat.S_ISSOCK(file.status.st_mode):
@@ -65,6 +69,12 @@ class UnmappedMemory:
             owner = max(sockets, key=sockets.__getitem__)  # nothing says cheaply which socket belongs to which process
             found[owner] = found.get(owner, 0) + unix_socket_bytes(self._diag)
         return found
+
+
+def _page_table_bytes(proc: int, pid: int) -> int:
+    fields = proc_fs.read_proc_file(proc, f"{pid}/status").split()
+    size = int(fields[fields.index(b"VmPTE:") + 1]) if b"VmPTE:" in fields else 0
+    return max(size - _USUAL_PAGE_TABLES_KIB, 0) << 10
 
 
 def unix_socket_bytes(diag: socket.socket) -> int:
