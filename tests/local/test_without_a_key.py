@@ -16,6 +16,7 @@ from tests.local.raw import Child, Wire, embedded
 from tests.local.traces import PATIENCE, eventually, resident_bytes
 
 PIECE = b"x" * (1 << 20)
+MAX_FRAMING_BYTES = 32 << 20  # more than the buffers of a socket
 
 
 @pytest.fixture
@@ -104,3 +105,91 @@ def _would_block(connection: socket.socket) -> bool:
         return not connection.recv(1, socket.MSG_PEEK)
     except TimeoutError:
         return True
+
+
+FRAMES = {
+    "endless header": (b"GET /healthz HTTP/1.1\r\nX: ", b"a" * (1 << 16)),
+    "endless headers": (b"GET /healthz HTTP/1.1\r\n", b"X: a\r\n" * (1 << 14)),
+    "endless target": (b"GET /", b"a" * (1 << 16)),
+    "endless chunk extension": (
+        b"POST / HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"a" * (1 << 16),
+    ),
+    "endless trailers": (
+        b"POST / HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        b"X: " + b"a" * (1 << 16) + b"\r\n",
+    ),
+    "chunks of a byte": (
+        b"POST / HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1\r\na\r\n" * (1 << 14),
+    ),
+    "pipelined requests": (b"", b"GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n" * (1 << 10)),
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_endless_framing(wire: Wire, kind: str):
+    """What surrounds a body, or precedes an answer, has a limit, so it fills no memory."""
+    host = urlsplit(wire.url).netloc.encode()
+    first, more = (part.replace(b"HOST", host) for part in FRAMES[kind])
+    sent = 0
+    with connect(wire) as connection:
+        try:
+            connection.sendall(first)
+            while sent < MAX_FRAMING_BYTES:
+                connection.sendall(more)
+                sent += len(more)
+        except (ConnectionError, TimeoutError):
+            pass
+    assert sent < MAX_FRAMING_BYTES
+
+
+def test_honest_framing(wire: Wire):
+    """Requests one behind the other, and a body in chunks of some size, are answered."""
+    host = urlsplit(wire.url).netloc
+    request = f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    body = f"POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode()
+    with connect(wire) as connection:
+        connection.sendall(request * 4 + body + b"20\r\n" + b"a" * 32 + b"\r\n")
+        for _ in range(5000):
+            connection.sendall(b"20\r\n" + b"a" * 32 + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+        answers = bytearray()
+        while piece := connection.recv(1 << 16):
+            answers += piece
+    assert answers.count(b"HTTP/1.1 200") == 4
+    assert answers.count(b"HTTP/1.1 400") == 1
+    assert b"head of a request" not in answers
+
+
+AMBIGUOUS = {
+    "length and chunks": b"Content-Length: 6\r\nTransfer-Encoding: chunked",
+    "two lengths": b"Content-Length: 0\r\nContent-Length: 40",
+    "two lengths in one": b"Content-Length: 0, 40",
+    "negative length": b"Content-Length: -1",
+    "signed length": b"Content-Length: +5",
+    "hexadecimal length": b"Content-Length: 0x5",
+    "huge length": b"Content-Length: 99999999999999999999999",
+    "unknown coding": b"Transfer-Encoding: xchunked",
+    "chunked is not last": b"Transfer-Encoding: chunked, identity",
+    "vertical tab": b"Transfer-Encoding: chunked\x0b",
+    "folded header": b"X: a\r\n Content-Length: 40\r\nTransfer-Encoding: chunked, x",
+    "space before the colon": b"Content-Length : 40",
+    "two hosts": b"Host: evil.example\r\nContent-Length: 0",
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_smuggled_requests(wire: Wire, kind: str):
+    """What two programs could read differently is refused, with nothing behind it answered (smuggling)."""
+    host = urlsplit(wire.url).netloc.encode()
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
+    with connect(wire) as connection:
+        connection.sendall(
+            b"POST / HTTP/1.1\r\nHost: " + host + b"\r\n" + AMBIGUOUS[kind] + b"\r\n\r\n0\r\n\r\n" + hidden
+        )
+        answers = bytearray()
+        while piece := connection.recv(1 << 16):
+            answers += piece
+    assert answers.startswith(b"HTTP/1.1 400")
+    assert b"HTTP/1.1 200" not in answers

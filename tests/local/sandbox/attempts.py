@@ -147,6 +147,7 @@ _SOCKETS = [
     Attempt("socket by its path", "user", "return socket.socket(socket.AF_UNIX).connect(c['socket']) is None"),
     Attempt("raw socket", "root", "return socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)"),
     Attempt("vsock", "seccomp", "return socket.socket(40, socket.SOCK_STREAM)"),
+    Attempt("socket whose family loads a kernel module", "seccomp", "return socket.socket(29, socket.SOCK_RAW, 1)"),
     Attempt("kernel crypto socket", "seccomp", "return socket.socket(38, socket.SOCK_SEQPACKET)"),
 ]  # fmt: skip
 

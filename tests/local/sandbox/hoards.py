@@ -79,10 +79,21 @@ for _ in range(60):
     file.write(bytes(1 << 20))
     file.flush()
 """
+PAGE_TABLES = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+size = 160 << 30
+start = libc.mmap(None, ctypes.c_size_t(size), 1, 0x4022, -1, ctypes.c_long(0))
+libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), 15)  # MADV_NOHUGEPAGE
+for offset in range(0, size, 2 << 20):
+    ctypes.c_char.from_address(start + offset).value
+"""
 WAIT = "print('whole', flush=True)\nimport time; time.sleep({seconds})\n"
 WAYS = {
     "memory file": (MEMORY_FILE, Limits(total_memory_bytes=MEMORY)),
     "socket buffers": (SOCKETS, Limits(total_memory_bytes=MEMORY)),
+    "page tables": (PAGE_TABLES, Limits(total_memory_bytes=MEMORY)),
     "System V segments": (SEGMENTS, Limits(total_memory_bytes=MEMORY)),
     "mapping of a deleted file": (MAPPED, Limits(disk_bytes=DISK)),
     "directory without permissions": (CLOSED, Limits(disk_bytes=DISK)),

@@ -183,3 +183,24 @@ def test_file_api_and_links_swapped_in_a_race(experiment, outside):
         swapping.cancel()
 
     experiment(body)
+
+
+def test_file_api_and_links_to_proc(experiment):
+    """Links to what the kernel shows of a file operation tell nothing, and hurt nobody."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        names = ["self/environ", "1/environ", "self/mem", "1/mem", "kmsg", *(f"self/fd/{fd}" for fd in range(20))]
+        await sandbox.run(
+            ["bash", "-c", "for name; do ln -s /proc/$name ${name//\\//-}; done; mkfifo pipe", "-", *names]
+        )
+        for name in [*(name.replace("/", "-") for name in names), "pipe"]:
+            for request, content in (ReadFile(name), None), (WriteFile(name, append=True), b"x"):
+                try:
+                    _, read = await sandbox.run_file_operation(request, input=content, timeout=PATIENCE)
+                except FileOperationFailed:
+                    continue
+                assert b"secret" not in read
+        assert (await sandbox.run(["echo", "alive"])).stdout == b"alive\n"
+
+    experiment(body)

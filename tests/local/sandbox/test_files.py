@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from agentbay.local.sandbox.service import sandbox as sandbox_module
 from agentbay.local.sandbox.service.manager import BindMount, FileOperationFailed, Limits, Sandbox, SandboxError
+from agentbay.local.sandbox.service.reply_check import check_reply
 from agentbay.local.sandbox.shared.file_protocol import (
     EditFile,
     FileReply,
@@ -17,6 +19,7 @@ from agentbay.local.sandbox.shared.file_protocol import (
     ReadFile,
     RemovePath,
     SearchTree,
+    SnapshotReply,
     StatPath,
     WriteFile,
 )
@@ -315,3 +318,36 @@ def test_many_operations_at_once(experiment):
         assert [int(payload) for _, payload in found] == list(range(40))
 
     experiment(body)
+
+
+def test_answer_that_is_too_large(experiment, monkeypatch):
+    """A list that would fill the service's memory is refused, and says so."""
+    monkeypatch.setattr(sandbox_module, "_MAX_REPLY_BYTES", 2000)
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await sandbox.run(["bash", "-c", "touch file{1..100}"])
+        with pytest.raises(FileOperationFailed, match="too much for one answer"):
+            await sandbox.run_file_operation(ListDirectory("."))
+        await sandbox.run(["bash", "-c", "head -c 5000 /dev/zero > large"])
+        _, content = await sandbox.run_file_operation(ReadFile("large", 0, 5000))
+        assert len(content) == 5000
+
+    experiment(body)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"path": "/x"},
+        {"path": "/x", "found": {"a": [0]}, "now": "1", "watched": True},
+        {"path": "/x", "found": {"a": 1}, "now": 1, "watched": True},
+        {"path": "/x", "found": {}, "now": 1 << 200, "watched": True},
+        {"path": "/x", "found": {}, "now": 1, "watched": True, "more": 1},
+    ],
+)
+def test_replies_with_other_fields(fields):
+    """A reply that lacks a field, or has one of another type, is refused on arrival."""
+    with pytest.raises(ValueError, match="reply"):
+        check_reply(SnapshotReply, fields)
+    check_reply(SnapshotReply, {"path": "/x", "found": {"a": [True, 1, 2, 3]}, "now": 1, "watched": True})

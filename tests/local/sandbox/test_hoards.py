@@ -19,6 +19,7 @@ PROGRAM = Path(__file__).with_name("hoards.py")
 STOPPED = {
     "memory file": "killed",
     "socket buffers": "killed",
+    "page tables": "killed",
     "System V segments": "refused 28",  # ENOSPC
     "mapping of a deleted file": "killed",
     "directory without permissions": "killed",

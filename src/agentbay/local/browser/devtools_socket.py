@@ -81,7 +81,10 @@ class DevToolsSocket:
                 return
 
     def abort(self) -> None:
-        """Disconnect, without a closing handshake, for which a browser that is frozen would not answer."""
+        """Disconnect without a closing handshake.
+
+        A browser that is frozen would not answer it.
+        """
         self._writer.transport.abort()
 
     async def _receive(self) -> None:

@@ -50,7 +50,9 @@ class StagingDirectory:
         return name, fd
 
     def check_room(self, size: int) -> None:
-        """Refuse what is larger than the free disk space, before hours are spent on reading its holes.
+        """Refuse what is larger than the free disk space.
+
+        Otherwise hours might be spent on reading its holes.
 
         Raises:
             OSError: It is.

@@ -8,7 +8,8 @@ from agentbay.local.api_errors import invalid_request
 from agentbay.local.sandbox.shared.dirfd import MAX_DEPTH
 
 _WINDOWS = re.compile(r"^([A-Za-z]):[\\/]")
-MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # the limits of Linux
+# The limits of Linux; of 4,095 bytes for a path, the state directory needs some.
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 3072
 
 
 def normalize(path: str, field: str = "Path") -> str:

@@ -20,6 +20,7 @@ from agentbay.local.contexts.store import ContextStore
 from agentbay.local.sandbox.shared.tree_stream import MalformedStream, TreeRecord, TreeStreamReader, check_relative_path
 
 _CHUNK_BYTES = 1 << 20
+_MAX_TARGET_BYTES = 4095  # of a link, as Linux has it
 _EARLIEST_ZIP_DATE, _LATEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 
 
@@ -292,7 +293,7 @@ def _content(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamRe
 
 
 def _check_target(target: str) -> str:
-    if not target or "\0" in target or len(keys.encode(target)) > keys.MAX_PATH_BYTES:
+    if not target or "\0" in target or len(keys.encode(target)) > _MAX_TARGET_BYTES:
         raise ValueError("a link leads nowhere")
     return target
 

@@ -36,6 +36,7 @@ _MAX_READ_BYTES = 256 << 20  # of one answer, which is held in memory several ti
 _MAX_CHARACTER_BYTES = 4  # bytes of UTF-8
 _ENTRY_BYTES = 200  # about what an entry of a directory takes in its listing
 _SUCCESS_TEXT = "True"
+_FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799  # of the years 1 and 9999; a file may have any time
 _PATH_FIELDS = ("path", "source", "destination", "pattern", "exclude_patterns")
 
 _T = TypeVar("_T")
@@ -154,7 +155,7 @@ async def get_file_info(sandbox: Sandbox, tool: GetFileInfo) -> ToolReply:
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    return datetime.fromtimestamp(min(max(seconds, _FIRST_SECOND), _LAST_SECOND), UTC).isoformat()
 
 
 def _truth(value: object) -> str:

@@ -64,7 +64,10 @@ class AnonymousConnections:
 
 
 class HttpProtocol(UvicornProtocol):
-    """uvicorn's protocol, with limits of time and size for heads and a count of anonymous connections."""
+    """uvicorn's protocol with limits for heads.
+
+    It counts anonymous connections.
+    """
 
     def __init__(self, *args: Any, connections: AnonymousConnections, **options: Any) -> None:
         super().__init__(*args, **options)

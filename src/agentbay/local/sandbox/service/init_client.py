@@ -17,6 +17,7 @@ from agentbay.local.sandbox.service.errors import (
     SandboxError,
     SandboxGone,
 )
+from agentbay.local.sandbox.service.reply_check import check_reply
 from agentbay.local.sandbox.shared.file_protocol import REPLY_LENGTH, FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES
@@ -225,6 +226,7 @@ def parse_file_reply(content: bytearray, request: FileRequest[ReplyT]) -> tuple[
             raise FileOperationFailed(int(failure["errno"]), str(failure["strerror"]), str(failure["path"]))
         if crash := fields.get("crash"):
             raise SandboxError(f"{name} failed: {crash!r:.1000}")
+        check_reply(request.reply_class, fields)
         reply = request.parse_reply(fields)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise SandboxError(f"{name} sent an answer that cannot be read") from error

@@ -313,8 +313,7 @@ class Sandbox(SandboxLifecycle):
         except BaseException:
             os.close(input_fd)
             raise
-        content_bytes = request.length if isinstance(request, ReadFile) else 0
-        reply = PipeReader(_MAX_REPLY_BYTES + content_bytes)
+        reply = PipeReader(_MAX_REPLY_BYTES + _content_bytes(request))
         number, ended = self._init_client.start_request(_file_operation_message(request), [input_fd, reply.write_fd])
         try:
             _, timed_out = await self._wait_or_kill(number, ended, timeout or _MAX_OPERATION_SECONDS)
@@ -397,6 +396,10 @@ def _command_message(
         "env": dict(env or {}),
         "reports_start": reports_start,
     }
+
+
+def _content_bytes(request: FileRequest[Any]) -> int:
+    return request.length if isinstance(request, ReadFile) else 0
 
 
 def _file_operation_message(request: FileRequest[Any]) -> Message:

@@ -1,4 +1,7 @@
-"""Memory beside that of processes which no control group counts: memory files, socket buffers, page tables."""
+"""Memory that no control group counts and no process maps.
+
+That is memory files, socket buffers and page tables.
+"""
 
 from __future__ import annotations
 
