@@ -5,6 +5,7 @@ Code of a session may have had a hand in it.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -15,7 +16,7 @@ _MAX_INTEGER = 1 << 100  # some file systems keep times of a billion years, here
 
 def check_reply(reply_class: type[FileReply], fields: dict[str, Any]) -> None:
     """Raise ValueError if fields are missing, unknown or of another type."""
-    hints = _hints(reply_class)
+    hints = _field_types(reply_class)
     required = {name for name in hints if not hasattr(reply_class, name)}
     if not required <= fields.keys() <= hints.keys():
         raise ValueError("a reply has other fields")
@@ -25,7 +26,7 @@ def check_reply(reply_class: type[FileReply], fields: dict[str, Any]) -> None:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _field_types(cls: Hashable) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
@@ -36,7 +37,7 @@ def _is_of(value: Any, kind: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(_is_of(item, arguments[1]) for item in value.values())
     if is_typeddict(kind):
-        hints = _hints(kind)
+        hints = _field_types(kind)
         return (
             isinstance(value, dict)
             and value.keys() == hints.keys()
