@@ -13,8 +13,8 @@ from typing import Any
 
 from websockets.exceptions import WebSocketException
 
-from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.browser.devtools_socket import DevToolsSocket
+from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.large_json import load_json
 from agentbay.local.sandbox.service.manager import Sandbox
 from agentbay.local.worker_thread import run_by_size

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from agentbay.local.sandbox.shared.file_protocol import FileReply
 
@@ -16,7 +16,7 @@ _MAX_INTEGER = 1 << 100  # some file systems keep times of a billion years, here
 
 def check_reply(reply_class: type[FileReply], fields: dict[str, Any]) -> None:
     """Raise ValueError if fields are missing, unknown or of another type."""
-    hints = _field_types(reply_class)
+    hints = _field_types(cast(Hashable, reply_class))
     required = {name for name in hints if not hasattr(reply_class, name)}
     if not required <= fields.keys() <= hints.keys():
         raise ValueError("a reply has other fields")
