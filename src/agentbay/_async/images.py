@@ -66,7 +66,7 @@ class AsyncImages(Handle):
         """Pull an image from a registry into the store of the runtime.
 
         The runtime uses the credentials that Docker and Podman keep for its user. Layers that are in the store already
-        are not transferred, and a transfer that broke off goes on where it ended.
+        are not transferred, and a transfer that broke off resumes.
 
         Args:
             reference: Such as `registry.example/team/app:1.2`, or with `@sha256:...` for one exact version.

@@ -10,7 +10,7 @@ from agentbay.local.browser.engines import BrowserEngine
 PROFILE_DIRECTORY = "/tmp/agentbay_browser"  # what clients keep in a context
 _DEFAULT_SIZE = (1920, 1080)  # pixels
 _FLAGS = (
-    "--no-sandbox",  # its own sandbox needs rights that ours has given up; ours is the wall
+    "--no-sandbox",  # it needs rights that sessions do not have; the session's sandbox confines it
     "--disable-gpu",
     "--disable-back-forward-cache",  # a page from it loads without the events that clients wait for, for ever
     "--no-first-run",

@@ -1,6 +1,6 @@
 """Reading images from a registry, by the OCI distribution protocol.
 
-A transfer that is cut off goes on where it ended, in this pull or in the next one.
+A transfer that is cut off resumes, in this pull or in the next one.
 """
 
 from __future__ import annotations
