@@ -118,7 +118,9 @@ class LinkTools(Toolbox):
     @tool()
     async def get_link(
         self,
-        port: Annotated[int, Field(ge=1, le=65535, description="Port of a server in the sandbox; in the cloud 30100 to 30199.")],
+        port: Annotated[
+            int, Field(ge=1, le=65535, description="Port of a server in the sandbox; in the cloud 30100 to 30199.")
+        ],
     ) -> str:
         """Make a URL for a server of the sandbox, which a browser opens."""
         return str((await (await self.current.get()).get_link("https", port)).unwrap().data)
