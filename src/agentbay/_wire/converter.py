@@ -1,18 +1,20 @@
 """Strict conversion between JSON values and Python objects.
 
-A value never gets another type silently.
+A value never gets another type silently. cattrs finds the function for each type. The functions for classes are ours,
+since those of cattrs are compiled for each class at its first use, which most programs would wait for.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Mapping
-from enum import Enum
 from functools import cache
-from types import UnionType
-from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, get_args, get_origin
 
 import attrs
+
+if TYPE_CHECKING:
+    import cattrs
 
 from .schema import Codec, wire_names
 
@@ -53,19 +55,7 @@ def structure(value: object, kind: type[_T] | Any, path: str = "Data") -> _T:
 
 def unstructure(value: object) -> Any:
     """Write an object as a JSON value, without what is None."""
-    kind = type(value)
-    if kind in _PLAIN_TYPES:
-        return value
-    if kind is dict:
-        return {key: unstructure(item) for key, item in cast("dict[str, Any]", value).items()}
-    if attrs.has(kind):
-        return _write_object(value)
-    if isinstance(value, (list, tuple)):
-        return [unstructure(item) for item in value]
-    if isinstance(value, Enum):
-        return value.value
-    # Last, since the question whether something is a mapping is slow for what is none.
-    return {key: unstructure(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+    return _converter().unstructure(value)
 
 
 # ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -83,20 +73,38 @@ def _malformed(error: Exception, place: str) -> MalformedError:
 
 
 @cache
+def _converter() -> cattrs.BaseConverter:
+    import cattrs  # with the first value, since it takes as long to import as the rest of the package
+
+    converter = cattrs.BaseConverter(detailed_validation=False)
+    for kind, read in _PLAIN_READERS.items():
+        converter.register_structure_hook(kind, _as_hook(read))
+    converter.register_structure_hook_factory(_is_list, lambda kind: _as_hook(_list_reader(_reader(get_args(kind)[0]))))
+    converter.register_structure_hook_factory(
+        _is_mapping, lambda kind: _as_hook(_mapping_reader(*map(_reader, get_args(kind))))
+    )
+    converter.register_structure_hook_factory(attrs.has, lambda kind: _as_hook(_object_reader(kind)))
+    converter.register_unstructure_hook_factory(attrs.has, lambda _: _write_object)
+    return converter
+
+
+def _as_hook(read: _Reader) -> Callable[[Any, Any], Any]:
+    return lambda value, _: read(value)
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list
+
+
+def _is_mapping(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
+@cache
 def _reader(kind: Any) -> _Reader:
     """Return the function that reads values of a type."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if kind in _PLAIN_READERS:
-        return _PLAIN_READERS[kind]
-    if origin in (Union, UnionType):
-        (kind,) = (part for part in parts if part is not type(None))  # `X | None` is the only union on the wire
-        read = _reader(kind)
-        return lambda value: None if value is None else read(value)
-    if origin is list:
-        return _list_reader(_reader(parts[0]))
-    if origin is dict:
-        return _mapping_reader(*map(_reader, parts))
-    return _object_reader(kind) if attrs.has(kind) else kind  # the constructor of an enumeration
+    hook = _converter().get_structure_hook(kind)
+    return lambda value: hook(value, kind)
 
 
 def _type_name(value: object) -> str:
@@ -142,7 +150,6 @@ _PLAIN_READERS: dict[Any, _Reader] = {
     float: _read_float,
     bool: _read_bool,
 }
-_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 
 
 def _list_reader(read: _Reader) -> _Reader:
