@@ -583,3 +583,12 @@ def test_direct_call(case: str) -> None:
     assert headers[b"content-type"] == b"application/json"
     reply = read_direct_reply(answer(pair.reply), call.request_id)
     assert (reply.data_or_raise().text, reply.request_id) == ("a\n", "link-1795339577622-948100413")
+
+
+@pytest.mark.parametrize("text", ["", "id-1_x.y~z", "a b+c%20&=ü😀\n\0/?#", "".join(map(chr, range(1, 0x300)))])
+def test_forms_are_encoded_as_urllib_does(text: str) -> None:
+    """The body of a request has the same bytes as `urlencode` makes."""
+    action = tools.CallMcpTool(session_id=text, name="write_file", args={"content": text})
+    body = make_rpc_request(action, SETTINGS).body
+    assert body == urlencode(parse_qsl(body.decode(), keep_blank_values=True)).encode()
+    assert dict(parse_qsl(body.decode()))["Name"] == "write_file"

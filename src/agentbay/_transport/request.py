@@ -6,9 +6,9 @@ import json
 import platform
 import secrets
 import time
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
 from .._version import __version__
 from .._wire.converter import unstructure
@@ -21,6 +21,9 @@ API_VERSION = "2025-05-06"
 USER_AGENT = f"agentbay-sdk/{__version__} Python/{platform.python_version()} {platform.system()}".encode()
 
 HeaderList = list[tuple[bytes, bytes]]
+
+_FORM_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~ ")
+_PERCENT = ord("%")
 
 
 class HttpRequest(NamedTuple):
@@ -51,9 +54,25 @@ def make_rpc_request(action: Action[Any], settings: Settings) -> HttpRequest:
     fixed, path, headers = _constant_parts(name, settings.url, settings.host)
     target = f"{path}?{fixed}&Timestamp={stamp.replace(':', '%3A')}&SignatureNonce={secrets.token_hex(16)}"
     if query:
-        target += "&" + urlencode(query)
-    body = urlencode(form).encode()
+        target += "&" + _encode_form(query).decode()
+    body = _encode_form(form)
     return HttpRequest(settings.url, target.encode(), [*headers, _content_length(body)], body, name)
+
+
+def _encode_form(fields: Sequence[tuple[str, str]]) -> bytes:
+    return b"&".join(_encode_text(name) + b"=" + _encode_text(value) for name, value in fields)
+
+
+def _encode_text(text: str) -> bytes:
+    """Encode a text for a form.
+
+    One replacement for each byte that occurs is several times as fast as `urlencode`, which looks at each character: a
+    file of 64 MiB would hold up the event loop for seconds.
+    """
+    data = text.encode()
+    for byte in sorted(set(data) - _FORM_SAFE, key=_PERCENT.__ne__):  # the percent sign first, before others bring more
+        data = data.replace(bytes([byte]), b"%%%02X" % byte)
+    return data.replace(b" ", b"+")
 
 
 @cache

@@ -115,14 +115,11 @@ class Screenshot(Tool):
 
 @ui_tool("long_screenshot", "wuying_capture")
 class LongScreenshot(Tool):
-    """Scroll, and return one screenshot of several screens as JSON.
+    """Scroll, and return one screenshot of several screens as JSON."""
 
-    `quality` is 1 to 100, for jpeg.
-    """
-
-    max_screens: int
-    format: str
-    quality: int | None = None
+    max_screens: int = wire_field(description="Screens to scroll through, 2 to 10.")
+    format: str = wire_field(description="png or jpeg.")
+    quality: int | None = wire_field(default=None, description="1 to 100, for jpeg.")
 
 
 # ── Windows ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -255,41 +252,38 @@ class StopAppByCmd(Tool):
 class Tap(Tool):
     """Tap a point of the screen, in pixels from the upper left corner."""
 
-    x: int
-    y: int
+    x: int = wire_field(description="Pixels from the left edge.")
+    y: int = wire_field(description="Pixels from the upper edge.")
 
 
 @ui_tool("swipe")
 class Swipe(Tool):
-    """Swipe from one point to another. `duration_ms` is milliseconds."""
+    """Swipe from one point to another."""
 
-    start_x: int
-    start_y: int
-    end_x: int
-    end_y: int
-    duration_ms: int
+    start_x: int = wire_field(description="Pixels from the left edge.")
+    start_y: int = wire_field(description="Pixels from the upper edge.")
+    end_x: int = wire_field(description="Where it ends, in pixels from the left edge.")
+    end_y: int = wire_field(description="Where it ends, in pixels from the upper edge.")
+    duration_ms: int = wire_field(description="Milliseconds that it takes.")
 
 
 @ui_tool("send_key")
 class SendKey(Tool):
     """Press a key by its Android key code."""
 
-    key: int
+    key: int = wire_field(description="The Android key code, as 4 for the back key.")
 
 
 @ui_tool("get_clickable_ui_elements")
 class GetClickableUiElements(Tool):
-    """List the elements of the screen that can be clicked as JSON.
+    """List the elements of the screen that can be clicked as JSON."""
 
-    `timeout_ms` is milliseconds.
-    """
-
-    timeout_ms: int
+    timeout_ms: int = wire_field(description="Milliseconds that the search may take.")
 
 
 @ui_tool("get_all_ui_elements")
 class GetAllUiElements(Tool):
-    """List all elements of the screen. `format` is json or xml, `timeout_ms` is milliseconds."""
+    """List all elements of the screen."""
 
-    timeout_ms: int
-    format: str
+    timeout_ms: int = wire_field(description="Milliseconds that the search may take.")
+    format: str = wire_field(description="json or xml.")

@@ -35,6 +35,8 @@ class LocalOptions(TypedDict, total=False):
         task_steps: Steps that one task of the model may take.
         task_time: Seconds that one task of the model may take.
         task_tokens: Tokens that one task of the model may read and write.
+        image_registry: Registry of images whose names have no host, as HOST or HOST/PATH.
+        image_mirror: Mirror that is asked for all images; the name of an image with its host is appended.
         link_url: Whether clients may call the tools of a session directly.
         max_sessions: Sessions at a time.
         session_memory: Size of the memory of a session.
@@ -60,6 +62,8 @@ class LocalOptions(TypedDict, total=False):
     task_steps: int | None
     task_time: float | None
     task_tokens: int | None
+    image_registry: str | None
+    image_mirror: str | None
     link_url: Literal["on", "off"]
     max_sessions: int | None
     session_memory: int | str | None
