@@ -27,6 +27,9 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         service = self.read_service()
         if service.startswith("host:tport:"):  # what follows is for the phone
+            if self.server.is_unplugged:
+                self.fail("device not found")
+                return
             self.wfile.write(b"OKAY" + struct.pack("<Q", 1))
             service = self.read_service()
         if service == "host:version":
@@ -38,14 +41,16 @@ class _Handler(socketserver.StreamRequestHandler):
         elif service.startswith("shell"):
             self.run(service.partition(":")[2])
         else:
-            text = f"not played: {service}"
-            self.wfile.write(f"FAIL{len(text):04x}{text}".encode())
+            self.fail(f"not played: {service}")
 
     def read_service(self) -> str:
         return self.rfile.read(int(self.rfile.read(4) or b"0", 16)).decode()
 
     def okay(self, text: str) -> None:
         self.wfile.write(f"OKAY{len(text):04x}{text}".encode())
+
+    def fail(self, text: str) -> None:
+        self.wfile.write(f"FAIL{len(text):04x}{text}".encode())
 
     def run(self, command: str) -> None:
         self.wfile.write(b"OKAY")
@@ -64,6 +69,7 @@ class AdbPhone(socketserver.ThreadingTCPServer):
         states: The state of each phone, by its serial number.
         programs: A directory of Android's commands, as shell scripts.
         commands: The command lines that the phone has run.
+        is_unplugged: Whether the phones are gone, which were listed a moment ago.
     """
 
     allow_reuse_address = daemon_threads = True
@@ -73,6 +79,7 @@ class AdbPhone(socketserver.ThreadingTCPServer):
         self.states = {"R58M12ABCDE": "device"}
         self.programs = programs
         self.commands: list[str] = []
+        self.is_unplugged = False
         programs.mkdir(exist_ok=True)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 

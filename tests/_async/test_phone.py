@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -99,6 +100,24 @@ async def test_applications(session: AsyncSession, phone: AdbPhone) -> None:
     assert phone.commands[-1] == "am force-stop com.example"
     assert "No activities found" in (await mobile.start_app("monkey -p com.missing 1")).error_message
     assert "names no package" in (await mobile.stop_app_by_cmd("; reboot")).error_message
+    assert (await mobile.start_app("monkey -p com.example 1; reboot")).success
+    assert "monkey -p com.example '1;' reboot" in phone.commands
+
+
+async def test_an_unplugged_phone(session: AsyncSession, phone: AdbPhone) -> None:
+    """A phone that is gone is told at once: only a screen that moves is asked again."""
+    phone.is_unplugged = True
+    began = time.monotonic()
+    found = await session.mobile.get_all_ui_elements(timeout_ms=40_000)
+    assert "device not found" in found.error_message
+    assert time.monotonic() - began < 20
+
+
+async def test_endless_output(session: AsyncSession, phone: AdbPhone) -> None:
+    """Output of a phone without an end is refused, and takes no memory without an end."""
+    phone.play("screencap", f"exec head -c {80 << 20} /dev/zero")
+    with pytest.raises(AgentBayError, match="more than the 64 MiB"):
+        await session.mobile.beta_take_screenshot("png")
 
 
 async def test_adb(session: AsyncSession, phone: AdbPhone) -> None:

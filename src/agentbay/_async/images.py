@@ -195,7 +195,8 @@ class AsyncImages(Handle):
             await send_file(settings, job.upload_url, source, f"upload of {archive.name}")
         except AgentBayError:
             # Its answer may have been lost: the runtime then works on it already, and takes it no second time.
-            if (await self._describe(job)).upload_url:
+            found = await self._describe(job)
+            if found.upload_url or found.state == "failed":
                 raise
         finally:
             source.close()

@@ -196,7 +196,8 @@ class Images(Handle):
             send_file(settings, job.upload_url, source, f"upload of {archive.name}")
         except AgentBayError:
             # Its answer may have been lost: the runtime then works on it already, and takes it no second time.
-            if (self._describe(job)).upload_url:
+            found = self._describe(job)
+            if found.upload_url or found.state == "failed":
                 raise
         finally:
             source.close()

@@ -101,6 +101,29 @@ def test_a_later_pull_goes_on(registry: Registry, store: ImageStore) -> None:
     assert sum(counts) < 2 * 400_500 - had + 1000
 
 
+def test_pruning_removes_partial_downloads(registry: Registry, store: ImageStore) -> None:
+    """Pruning removes what an aborted pull has left, and nothing of a pull that is under way."""
+    registry.push("partial", "1", Built(LAYERS[:1]))
+    kept: list[str] = []
+
+    class Enough(Exception):
+        pass
+
+    def stop(count: int) -> None:
+        if count > 0:
+            store.prune()
+            kept.extend(path.name for path in store.blobs.iterdir())
+            raise Enough
+
+    with pytest.raises(Enough):
+        registry_client.pull(parse_reference(f"{registry.host}/partial:1", ""), "a:1", store, stop, lambda _: None)
+    assert len(kept) == 2  # the file and its lock
+    store.prune()
+    assert list(store.blobs.iterdir()) == []
+    pull(store, f"{registry.host}/partial:1")
+    assert list(store.blobs.iterdir()) == []
+
+
 def test_two_pulls_at_once(registry: Registry, store: ImageStore) -> None:
     """Two pulls of one image transfer each layer once, and both succeed."""
     registry.push("twice", "1", Built(LAYERS))

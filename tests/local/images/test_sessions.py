@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox
 from tests.local.raw import Wire, embedded
-from tests.local.traces import PATIENCE
+from tests.local.traces import PATIENCE, eventually
 from tests.local.users import User
 
 pytestmark = needs_busybox
@@ -193,8 +195,29 @@ def test_upload_urls_serve_once(running: Wire) -> None:
     url = running.data("ImportImage", Name="once:1")["UploadUrl"]
     assert running.http.get(url).status_code == 403
     assert running.http.put(url[:-1] + "!", content=b"x").status_code == 403
+    assert running.http.put(url[:-1] + "%C3%A9", content=b"x").status_code == 403
     assert running.http.put(url, content=b"x").status_code == 200
     assert running.http.put(url, content=b"x").status_code == 403
+
+
+def test_upload_urls_serve_one_at_a_time(running: Wire) -> None:
+    """A URL takes no second archive while the first one arrives, and serves no more when that breaks off."""
+    job = running.data("ImportImage", Name="once:2")
+    parts = urlsplit(job["UploadUrl"])
+
+    def described() -> dict[str, Any]:
+        found: dict[str, Any] = running.data("DescribeImageJob", JobId=job["JobId"])
+        return found
+
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE) as first:
+        head = f"PUT {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 1000\r\n\r\n"
+        first.sendall(head.encode() + b"x" * 10)
+        assert eventually(lambda: not described()["UploadUrl"])
+        assert running.http.put(job["UploadUrl"], content=b"x").status_code == 403
+        assert described()["State"] == "running"
+    assert eventually(lambda: described()["State"] == "failed")
+    assert "did not arrive whole" in described()["Message"]
+    assert running.http.put(job["UploadUrl"], content=b"x").status_code == 403
 
 
 def test_a_killed_runtime_keeps_its_images(somebody: User) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agentbay.local.images.archives import import_archive
+from agentbay.local.images.blob_files import upload_path
 from agentbay.local.images.errors import DamagedImage, ImageError
 from agentbay.local.images.importing import Importer
 from agentbay.local.images.store import Image, ImageStore
@@ -127,6 +128,17 @@ def test_lies_are_found(store: ImageStore, tmp_path: Path) -> None:
         add(store, "a:1", Built([BASE], {"User": "nobody-here"}).oci_archive(), tmp_path)
     assert store.images() == []
     assert names(store.blobs.parent / "work") == []
+
+
+def test_uploads_of_a_killed_runtime_go_at_the_start(state: StateDirectory, store: ImageStore) -> None:
+    """An archive that a killed runtime was taking is removed, and a download that can go on is kept."""
+    upload, download = upload_path(store.blobs, "img-1"), store.blobs / ("0" * 64)
+    for path in (upload, download):
+        path.write_bytes(b"x")
+    store.close()
+    again = ImageStore(state, None)
+    assert names(store.blobs) == [download.name]
+    again.close()
 
 
 def test_a_root_file_system(store: ImageStore, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from agentbay.errors import PermissionDeniedError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.handlers.images import IMAGE_UPLOADS as PATH_PREFIX
 from agentbay.local.http.asgi import ClientDisconnected, Receive, Request, Response
+from agentbay.local.images.blob_files import upload_path
 from agentbay.local.images.errors import ImageError
 from agentbay.local.images.layer_writer import LayerLimits, check_free_space
 from agentbay.local.images.service import ImageService
@@ -30,21 +31,29 @@ async def serve_image_upload(images: ImageService, request: Request, receive: Re
     if job is None:
         raise PermissionDeniedError("This URL takes no archive, or no more.", 403, code="Forbidden")
     request.mark_authenticated()
-    target = images.store.blobs / f"{job.id}.upload"
-    fd = await images.run_in_thread(os.open, target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    target = upload_path(images.store.blobs, job.id)
     try:
-        await _receive_body(images, fd, target.parent, receive)
+        await _keep_body(images, target, receive)
     except BaseException as error:
         with suppress(OSError):
             target.unlink()
         if isinstance(error, OSError | ImageError):
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise invalid_request(f"The archive cannot be kept: {reason}.", "InsufficientStorage") from error
+            refusal = invalid_request(f"The archive cannot be kept: {reason}.", "InsufficientStorage")
+            images.fail_upload(job, refusal)
+            raise refusal from error
+        images.fail_upload(job, invalid_request("The archive did not arrive whole: import it again.", "UploadAborted"))
         raise
-    finally:
-        os.close(fd)
     images.start_import(job, target)
     return Response(200, b"")
+
+
+async def _keep_body(images: ImageService, target: Path, receive: Receive) -> None:
+    fd = await images.run_in_thread(os.open, target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        await _receive_body(images, fd, target.parent, receive)
+    finally:
+        os.close(fd)
 
 
 async def _receive_body(images: ImageService, fd: int, directory: Path, receive: Receive) -> None:

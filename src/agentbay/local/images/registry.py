@@ -6,10 +6,8 @@ A transfer that is cut off resumes, in this pull or in the next one.
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import ipaddress
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from typing import IO, Any
 import httpx
 
 from agentbay.local.images.archives import digest_digits, layer_descriptors
+from agentbay.local.images.blob_files import locked_download
 from agentbay.local.images.credentials import Credentials, find_credentials
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded, PullFailed
 from agentbay.local.images.importing import (
@@ -266,14 +265,9 @@ def _count_present(document: dict[str, Any], layers: Any, store: ImageStore, pro
 @contextmanager
 def _blob(descriptor: dict[str, Any], store: ImageStore) -> Iterator[Path]:
     """Yield the file of a blob, locked against other pulls of it."""
-    target = store.blobs / digest_digits(descriptor.get("digest"))
     check_free_space(str(store.blobs), LayerLimits().min_free_bytes + _size(descriptor))
-    lock = os.open(f"{target}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked_download(store.blobs, digest_digits(descriptor.get("digest"))) as target:
         yield target
-    finally:
-        os.close(lock)
 
 
 def _size(descriptor: dict[str, Any]) -> int:

@@ -113,16 +113,22 @@ class ImageService:
         return job
 
     def take_upload(self, token: str) -> Job | None:
-        """Return the job that waits for the archive with this token."""
+        """Return the job that waits for the archive with this token, which serves no more."""
+        given = token.encode("utf-8", "surrogatepass")  # `compare_digest` takes text of ASCII only
         oldest = time.monotonic() - _UPLOAD_LIFETIME_SECONDS
         for job in self._jobs.values():
-            if job.upload_token and secrets.compare_digest(job.upload_token, token) and job.begun > oldest:
+            expected = job.upload_token.encode()
+            if expected and secrets.compare_digest(expected, given) and job.begun > oldest:
+                job.upload_token = ""
                 return job
         return None
 
+    def fail_upload(self, job: Job, error: AgentBayError) -> None:
+        """End a job whose archive has not arrived."""
+        job.error = error
+
     def start_import(self, job: Job, archive: Path) -> None:
         """Import an archive, which is removed at the end."""
-        job.upload_token = ""
         job.total = archive.stat().st_size
 
         def work(progress: Progress) -> Image:

@@ -24,6 +24,7 @@ from pathlib import Path
 import attrs
 
 from agentbay.local import database
+from agentbay.local.images.blob_files import remove_downloads, remove_uploads
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
@@ -195,6 +196,7 @@ class ImageStore:
             with self._transaction():
                 self._db.executemany("DELETE FROM images WHERE id = ?", [(image.id,) for image in removed])
             self._remove_unused()
+            remove_downloads(self.blobs)
             return removed
 
     # ── Layers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,6 +288,7 @@ class ImageStore:
 
     def _remove_strays(self) -> None:
         """Remove what a killed runtime has left half done."""
+        remove_uploads(self.blobs)
         known = {chain.removeprefix("sha256:") for (chain,) in self._db.execute("SELECT chain FROM layers")}
         for directory in [*self._work.iterdir(), *self._layers.iterdir()]:
             if directory.parent == self._work or directory.name not in known:

@@ -16,6 +16,7 @@ INSTALL_HINT = "apt-get install adb"
 SERIAL_VARIABLE = "ANDROID_SERIAL"  # adb's own
 _LIST_SECONDS = 20.0  # adb may have to start its server first
 _COMMAND_SECONDS = 30.0
+_CHUNK_BYTES = 64 << 10
 _MAX_OUTPUT_BYTES = 64 << 20  # a screenshot of a large screen has less
 _STATE_HINTS = {
     "unauthorized": "confirm this computer on its screen",
@@ -31,6 +32,14 @@ class PhoneFailed(Exception):
     def __init__(self, message: str, code: str = "PhoneFailed.Local") -> None:
         super().__init__(message)
         self.code = code
+
+
+class PhoneCommandFailed(PhoneFailed):
+    """A command on a phone ended with this exit code, or adb did."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class _Ended(NamedTuple):
@@ -49,12 +58,14 @@ class Phone:
         """Run a command line in the phone's shell, and return its output.
 
         Raises:
-            PhoneFailed: It failed, or took longer than `timeout` seconds.
+            PhoneCommandFailed: It failed.
+            PhoneFailed: It took longer than `timeout` seconds, or its output is too long.
         """
         ended = await _run_adb("-s", self.serial, "shell", "-T", command, timeout=timeout)
         if ended.exit_code:
             output = ended.stdout[-500:].decode("utf-8", "replace")
-            raise PhoneFailed((ended.stderr or output).strip()[-500:] or f"exit code {ended.exit_code}")
+            reason = (ended.stderr or output).strip()[-500:] or f"exit code {ended.exit_code}"
+            raise PhoneCommandFailed(reason, ended.exit_code)
         return ended.stdout
 
 
@@ -97,11 +108,13 @@ async def _run_adb(*arguments: str, timeout: float) -> _Ended:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        limit=_MAX_OUTPUT_BYTES,
     )
+    assert process.stdout is not None
+    assert process.stderr is not None
     try:
         async with asyncio.timeout(timeout):
-            stdout, stderr = await process.communicate()
+            stdout, stderr = await asyncio.gather(_read_bounded(process.stdout), _read_bounded(process.stderr))
+            await process.wait()
     except TimeoutError as error:
         raise PhoneFailed(f"The phone did not answer within {timeout:.0f} seconds") from error
     finally:
@@ -109,3 +122,12 @@ async def _run_adb(*arguments: str, timeout: float) -> _Ended:
             process.kill()
             await process.wait()
     return _Ended(process.returncode or 0, stdout, stderr.decode("utf-8", "replace"))
+
+
+async def _read_bounded(stream: asyncio.StreamReader) -> bytes:
+    output = bytearray()
+    while chunk := await stream.read(_CHUNK_BYTES):
+        output += chunk
+        if len(output) > _MAX_OUTPUT_BYTES:
+            raise PhoneFailed(f"The phone sends more than the {_MAX_OUTPUT_BYTES >> 20} MiB that are allowed")
+    return bytes(output)

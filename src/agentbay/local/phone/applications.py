@@ -46,12 +46,14 @@ async def start_application(phone: Phone, command: str, activity: str) -> list[d
     Raises:
         PhoneFailed: It does not start.
     """
-    package = _package_of(command)
+    words, package = _parse_command(command)
     if activity:
-        command = f"am start -W -n {shlex.quote(f'{package}/{activity}')}"
-    elif command == package:
-        command = _start_command(package)
-    output = (await phone.run(command)).decode("utf-8", "replace")
+        line = f"am start -W -n {shlex.quote(f'{package}/{activity}')}"
+    elif words == [package]:
+        line = _start_command(package)
+    else:
+        line = shlex.join(words)  # as one command, whatever else the text would mean to the phone's shell
+    output = (await phone.run(line)).decode("utf-8", "replace")
     if "Error" in output or "No activities found" in output:  # neither monkey nor am has an exit code for it
         raise PhoneFailed(output.strip()[-500:])
     loop = asyncio.get_running_loop()
@@ -69,14 +71,15 @@ async def stop_application(phone: Phone, package: str) -> None:
     Raises:
         PhoneFailed: That is no name of a package, or the phone refuses.
     """
-    await phone.run(f"am force-stop {_package_of(package)}")
+    await phone.run(f"am force-stop {_parse_command(package)[1]}")
 
 
 def _start_command(package: str) -> str:
     return f"monkey -p {package} -c android.intent.category.LAUNCHER 1"
 
 
-def _package_of(command: str) -> str:
+def _parse_command(command: str) -> tuple[list[str], str]:
+    """Return the words of a command, and the package that it names."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -84,7 +87,7 @@ def _package_of(command: str) -> str:
     named = [word for flag, word in itertools.pairwise(words) if flag == "-p"] or words[:1]
     if not named or not _PACKAGE.fullmatch(named[0]):
         raise PhoneFailed(f"{command!r:.200} names no package, as com.android.settings or monkey -p PACKAGE 1 do")
-    return named[0]
+    return words, named[0]
 
 
 async def _lines(phone: Phone, command: str) -> list[str]:

@@ -6,10 +6,14 @@ import asyncio
 import xml.etree.ElementTree as ElementTree  # expat refuses entities that grow
 from typing import Any
 
-from agentbay.local.phone.adb import Phone, PhoneFailed
+from agentbay.local.phone.adb import Phone, PhoneCommandFailed, PhoneFailed
 
 _DUMP_PATH = "/data/local/tmp/agentbay-elements.xml"
-_DUMP = f"uiautomator dump {_DUMP_PATH} >/dev/null && cat {_DUMP_PATH}; e=$?; rm -f {_DUMP_PATH}; exit $e"
+_NO_DUMP = 75  # EX_TEMPFAIL of sysexits.h, which adb itself never ends with
+_DUMP = (
+    f"uiautomator dump {_DUMP_PATH} >/dev/null && cat {_DUMP_PATH}; e=$?; rm -f {_DUMP_PATH}; "
+    f"[ $e = 0 ] || exit {_NO_DUMP}"
+)
 _MAX_DEPTH = 200
 _RETRY_SECONDS = 0.2
 
@@ -20,15 +24,15 @@ async def dump_elements(phone: Phone, timeout: float) -> str:
     While something moves on the screen there is nothing to list, so it is tried again for `timeout` seconds.
 
     Raises:
-        PhoneFailed: The screen did not come to rest.
+        PhoneFailed: The screen did not come to rest, or the phone does not answer.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
     while True:
         try:
             return (await phone.run(_DUMP)).decode("utf-8", "replace")
-        except PhoneFailed:
-            if loop.time() >= end:
+        except PhoneCommandFailed as error:
+            if error.exit_code != _NO_DUMP or loop.time() >= end:
                 raise
             await asyncio.sleep(_RETRY_SECONDS)
 
