@@ -62,7 +62,7 @@ def _acquire(path: Path, flags: int = 0) -> int:
 
 
 def _release(fd: int, target: Path) -> None:
-    """Let a lock go, and remove its file if there is nothing left to lock."""
+    """Release a lock, whose file goes with the download."""
     if not target.exists():
         Path(f"{target}{_LOCK}").unlink(missing_ok=True)
     os.close(fd)

@@ -113,7 +113,7 @@ class ImageService:
         return job
 
     def take_upload(self, token: str) -> Job | None:
-        """Return the job that waits for the archive with this token, which serves no more."""
+        """Return the job that waits with this token, once."""
         given = token.encode("utf-8", "surrogatepass")  # `compare_digest` takes text of ASCII only
         oldest = time.monotonic() - _UPLOAD_LIFETIME_SECONDS
         for job in self._jobs.values():
