@@ -29,9 +29,8 @@ _MAX_VARIABLE_BYTES = (128 << 10) - 1  # of `NAME=value`: Linux starts no progra
 _SECRET_NAMES = frozenset(
     {"access_key_id", "access_key_secret", "api_key", "args", "content", "data", "envs", "security_token", "url"}
 )
-_NAMES_WITH_NUL = frozenset(
-    {"args", "code", "content", "data", "edits", "stdin", "text"}
-)  # contents, not names or arguments
+# contents, not names or arguments
+_NAMES_WITH_NUL = frozenset({"args", "code", "content", "data", "edits", "stdin", "text"})
 _PLAIN_TYPES = (str, int, float, bool, type(None))
 
 
