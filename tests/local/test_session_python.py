@@ -18,7 +18,7 @@ from tests.packages import PIP
 
 ISOLATIONS = ["none", *(["landlock"] if landlock.abi_version() >= landlock.REQUIRED_ABI else [])]
 PACKAGES = Path(__file__).parents[1] / "packages.py"
-RUNTIME_NEEDS = ("attrs", "httpx", "ipython", "pathspec", "uvicorn", "websockets")
+RUNTIME_NEEDS = ("attrs", "cattrs", "httpx", "ipython", "pathspec", "uvicorn", "websockets")
 MAKE = "from packages import write_wheel; from pathlib import Path; write_wheel(Path('wheels'), 'sixpence', '1.0')"
 
 
