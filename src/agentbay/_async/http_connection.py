@@ -36,14 +36,14 @@ class AsyncHttpConnection:
         self._expires_at = 0.0
 
     async def send(
-        self, outgoing: HttpRequest, content: AsyncIterable[bytes] | None, limits: Mapping[str, float | None]
+        self, outgoing: HttpRequest, content: AsyncIterable[bytes] | None, timeouts: Mapping[str, float | None]
     ) -> h11.Response:
         """Send a request and return the head of its answer.
 
         Args:
             outgoing: The request.
             content: Its body, if that is not the request's own.
-            limits: Seconds that a wait may take, for `connect`, `read` and `write`.
+            timeouts: Seconds that a wait may take, for `connect`, `read` and `write`.
 
         Raises:
             NothingSent: It may be sent again.
@@ -52,13 +52,13 @@ class AsyncHttpConnection:
             Unreadable: The request cannot be written.
         """
         if self._stream is None:
-            self._stream = await self._connect(limits["connect"])
+            self._stream = await self._connect(timeouts["connect"])
         try:
-            await self._write(self._stream, outgoing, content, limits["write"])
+            await self._write(self._stream, outgoing, content, timeouts["write"])
         except WriteInterrupted:
             pass  # a service may refuse a large request while it is being sent, and says why before it hangs up
         while True:
-            event = await self._receive(limits["read"])
+            event = await self._receive(timeouts["read"])
             if isinstance(event, h11.Response):
                 return event
             if not isinstance(event, h11.InformationalResponse):
@@ -68,7 +68,6 @@ class AsyncHttpConnection:
         stream = await self.network.connect(self._host, self._port, timeout)
         if self._tls is None:
             return stream
-        self._tls.set_alpn_protocols(["http/1.1"])
         return await stream.start_tls(self._tls, self._host, timeout)
 
     async def _write(
@@ -110,10 +109,9 @@ class AsyncHttpConnection:
             yield bytes(event.data)
 
     def finish(self) -> bool:
-        """Get ready for the next request.
+        """Return whether the connection can take another request.
 
-        Returns:
-            False if there can be none: an answer that was not read to its end would be taken for the next one.
+        It cannot if an answer was not read to its end: the rest would be taken for the next one.
         """
         protocol = self._protocol
         if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:

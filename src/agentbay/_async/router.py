@@ -69,6 +69,12 @@ def ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
     Raises:
         ConfigurationError: If `verify` names a file that cannot be used.
     """
+    context = _make_ssl_context(verify)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _make_ssl_context(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
     if isinstance(verify, ssl.SSLContext):
         return verify
     if verify is False:

@@ -381,7 +381,7 @@ class AsyncTransport:
         extend: AsyncCallable[float] | None,
     ) -> HttpAnswer:
         pool = (await self._routers.get()).pool
-        response = await pool.send(outgoing, limits, deadline.at, extend=extend)
+        response = await pool.send(outgoing, limits, deadline.at, extend_deadline=extend)
         parts = []
         try:
             async for part in response.aiter_raw():

@@ -28,37 +28,38 @@ class SyncConnectionPool:
     Args:
         ssl_context: Makes the TLS context.
         limit: How many calls may be under way at once.
-        long_limit: How many more, of those that may take as long as a command does. They have slots of their own, so
+        command_limit: How many more, of those that may take as long as a command does. They have slots of their own, so
             that a short call never waits for the end of a command.
         socket: A unix socket, by which the address `http://localhost` is reached; "" for none.
     """
 
     def __init__(
-        self, ssl_context: Callable[[], ssl.SSLContext], limit: int, long_limit: int, socket: str = ""
+        self, ssl_context: Callable[[], ssl.SSLContext], limit: int, command_limit: int, socket: str = ""
     ) -> None:
         self._ssl_context = ssl_context
         self._socket = socket
-        self._limits = {False: limit, True: long_limit}
-        self._slots = {is_long: SyncSemaphore(count) for is_long, count in self._limits.items()}
+        self._limits = {False: limit, True: command_limit}
+        self._slots = {is_command: SyncSemaphore(count) for is_command, count in self._limits.items()}
         self._idle: dict[Address, list[SyncHttpConnection]] = {}
         self._closed = False
 
     def send(
         self,
         outgoing: HttpRequest,
-        limits: Mapping[str, float | None],
+        timeouts: Mapping[str, float | None],
         deadline_at: float,
         content: Iterable[bytes] | None = None,
-        extend: SyncCallable[float] | None = None,
+        extend_deadline: SyncCallable[float] | None = None,
     ) -> SyncPoolResponse:
         """Send a request, and return its unread answer.
 
         Args:
             outgoing: The request.
-            limits: Seconds that a wait may take, for `pool`, `connect`, `read` and `write`.
+            timeouts: Seconds that a wait may take, for `pool`, `connect`, `read` and `write`.
             deadline_at: The moment on the monotonic clock at which every wait ends.
             content: The request's body, if that is streamed.
-            extend: Asked for a later deadline when a wait for the answer has reached it. A call with it is a long one.
+            extend_deadline: Asked for a later deadline when a wait for the answer has reached it. With it, the call is
+                a command.
 
         Raises:
             NothingSent: It may be sent again.
@@ -69,21 +70,21 @@ class SyncConnectionPool:
         origin, kept = _read_origin(outgoing.url), None
         # The semaphore bounds the connections in use. Every path below must give the slot back by `checkin`, exactly
         # once.
-        is_long = extend is not None
-        slots = self._slots[is_long]
-        if not slots.acquire(limits["pool"]):
-            raise NothingSent(f"all {self._limits[is_long]} connections were in use")
+        is_command = extend_deadline is not None
+        slots = self._slots[is_command]
+        if not slots.acquire(timeouts["pool"]):
+            raise NothingSent(f"all {self._limits[is_command]} connections were in use")
         try:
             kept = self._checkout(origin)
             # A pooled connection still has the limits of its last request.
-            kept.network.deadline_at, kept.network.extend = deadline_at, extend
-            head = kept.send(outgoing, content, limits)
+            kept.network.deadline_at, kept.network.extend = deadline_at, extend_deadline
+            head = kept.send(outgoing, content, timeouts)
         # Also a cancellation leaves a half-written request or a half-read answer behind, so the connection cannot be
         # reused.
         except BaseException:
             self.checkin(origin, kept, slots, reuse=False)
             raise
-        return SyncPoolResponse(self, origin, kept, slots, head, limits["read"])
+        return SyncPoolResponse(self, origin, kept, slots, head, timeouts["read"])
 
     def _checkout(self, origin: Address) -> SyncHttpConnection:
         while (kept := self._pop_idle(origin)) is not None:
@@ -105,10 +106,7 @@ class SyncConnectionPool:
             return None
 
     def checkin(self, origin: Address, kept: SyncHttpConnection | None, slots: SyncSemaphore, *, reuse: bool) -> None:
-        """Keep a connection for the next request, or close it.
-
-        Its slot is given back.
-        """
+        """Return a connection and its slot."""
         try:
             if kept is None:
                 return

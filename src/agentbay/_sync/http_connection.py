@@ -37,14 +37,14 @@ class SyncHttpConnection:
         self._expires_at = 0.0
 
     def send(
-        self, outgoing: HttpRequest, content: Iterable[bytes] | None, limits: Mapping[str, float | None]
+        self, outgoing: HttpRequest, content: Iterable[bytes] | None, timeouts: Mapping[str, float | None]
     ) -> h11.Response:
         """Send a request and return the head of its answer.
 
         Args:
             outgoing: The request.
             content: Its body, if that is not the request's own.
-            limits: Seconds that a wait may take, for `connect`, `read` and `write`.
+            timeouts: Seconds that a wait may take, for `connect`, `read` and `write`.
 
         Raises:
             NothingSent: It may be sent again.
@@ -53,13 +53,13 @@ class SyncHttpConnection:
             Unreadable: The request cannot be written.
         """
         if self._stream is None:
-            self._stream = self._connect(limits["connect"])
+            self._stream = self._connect(timeouts["connect"])
         try:
-            self._write(self._stream, outgoing, content, limits["write"])
+            self._write(self._stream, outgoing, content, timeouts["write"])
         except WriteInterrupted:
             pass  # a service may refuse a large request while it is being sent, and says why before it hangs up
         while True:
-            event = self._receive(limits["read"])
+            event = self._receive(timeouts["read"])
             if isinstance(event, h11.Response):
                 return event
             if not isinstance(event, h11.InformationalResponse):
@@ -69,7 +69,6 @@ class SyncHttpConnection:
         stream = self.network.connect(self._host, self._port, timeout)
         if self._tls is None:
             return stream
-        self._tls.set_alpn_protocols(["http/1.1"])
         return stream.start_tls(self._tls, self._host, timeout)
 
     def _write(
@@ -111,10 +110,9 @@ class SyncHttpConnection:
             yield bytes(event.data)
 
     def finish(self) -> bool:
-        """Get ready for the next request.
+        """Return whether the connection can take another request.
 
-        Returns:
-            False if there can be none: an answer that was not read to its end would be taken for the next one.
+        It cannot if an answer was not read to its end: the rest would be taken for the next one.
         """
         protocol = self._protocol
         if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:

@@ -378,7 +378,7 @@ class SyncTransport:
         extend: SyncCallable[float] | None,
     ) -> HttpAnswer:
         pool = (self._routers.get()).pool
-        response = pool.send(outgoing, limits, deadline.at, extend=extend)
+        response = pool.send(outgoing, limits, deadline.at, extend_deadline=extend)
         parts = []
         try:
             for part in response.iter_raw():

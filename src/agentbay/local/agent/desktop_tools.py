@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from agentbay._wire.tools import ToolReply
-from agentbay.local.agent.toolbox import Schema, StepFailed, image_part, text_part, tool, whole_number
+from agentbay.local.agent.toolbox import Schema, StepFailed, check_tool, image_part, text_part, tool, wait, wait_tool
 
-_MAX_WAIT_SECONDS = 10
 _PIXEL: Schema = {"type": "integer", "description": "Pixels from the left or from the top."}
 _BUTTON: Schema = {"type": "string", "enum": ["left", "right", "middle", "double_left"]}
 _INSTRUCTIONS = "You use a desktop for a user. You see a screenshot, and place the mouse by its pixels."
@@ -56,7 +54,7 @@ class DesktopTools:
             keys={"type": "array", "items": {"type": "string"}, "description": "Such as Ctrl, c, Enter, F5."},
         ),
         tool("start_app", "Start a program.", ["start_cmd"], start_cmd="Its command line."),
-        tool("wait", "Wait.", ["seconds"], seconds={"type": "integer", "maximum": _MAX_WAIT_SECONDS}),
+        wait_tool("Wait."),
     )
     _defaults: Mapping[str, Mapping[str, Any]] = {
         "click_mouse": {"button": "left"},
@@ -78,10 +76,9 @@ class DesktopTools:
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Call a tool."""
-        if name not in {one["function"]["name"] for one in self.tools}:
-            raise StepFailed(f"there is no tool {name!r:.80}")
+        check_tool(name, self.tools)
         if name == "wait":
-            await asyncio.sleep(min(max(whole_number(arguments, "seconds"), 0), _MAX_WAIT_SECONDS))
+            await wait(arguments)
             return "Done"
         return await self._text(name, {**self._defaults.get(name, {}), **arguments}) or "Done"
 

@@ -86,10 +86,11 @@ class Model:
             wanted["tools"] = list(tools)
         try:
             made = await client.chat.completions.create(**wanted)
-            return _read_answer(made, messages)
         except OpenAIError as error:
             # Not chained: the cause holds the request, with the key in its headers.
             raise ModelError(self._describe(error)) from None
+        try:
+            return _read_answer(made, messages)
         except (AttributeError, TypeError, IndexError, ValueError):
             raise ModelError(f"the model at {self._url} gave an answer that is no chat completion") from None
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentbay.local.agent.toolbox import Schema, StepFailed, image_part, string, text_part, tool, whole_number
+from agentbay.local.agent.toolbox import (
+    Schema,
+    StepFailed,
+    check_tool,
+    image_part,
+    string,
+    text_part,
+    tool,
+    wait,
+    wait_tool,
+    whole_number,
+)
 from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.browser.page import KEY_NAMES, BrowserPages, PageContent, Tab
 
 _MAX_TEXT_CHARACTERS = 12_000  # of a page, in each step
 _JPEG_QUALITY = 70
-_MAX_WAIT_SECONDS = 10
 _MIN_HIDDEN_CHARACTERS = 4  # a shorter value is no secret, and is part of many words
 _VARIABLE = re.compile(r"%(\w+)%")
 _ELEMENT: Schema = {"type": "integer", "description": "The number of the element, as shown in brackets."}
@@ -43,7 +52,7 @@ _TOOLS = {
         direction={"type": "string", "enum": ["up", "down", "left", "right"]},
     ),
     "switch_tab": tool("switch_tab", "Go to another tab.", ["tab"], tab={"type": "integer"}),
-    "wait": tool("wait", "Wait for the page.", ["seconds"], seconds={"type": "integer", "maximum": _MAX_WAIT_SECONDS}),
+    "wait": wait_tool("Wait for the page."),
 }
 _DIRECTIONS = {"up": (0, -0.8), "down": (0, 0.8), "left": (-0.8, 0), "right": (0.8, 0)}
 
@@ -84,7 +93,7 @@ class PageTools:
             if self._tabs and self._pages.target not in {tab.target for tab in self._tabs}:
                 await self._pages.switch(self._tabs[0].target)  # the page was closed
             self.content = await self._pages.read(selector=self._selector, characters=self._characters)
-            parts = [text_part(self._hide(_describe(self.content, self._tabs, self._pages)))]
+            parts = [text_part(self._mask_variables(_describe(self.content, self._tabs, self._pages)))]
             if self._use_vision:
                 taken = await self._pages.screenshot(full_page=self._full_page, jpeg_quality=_JPEG_QUALITY)
                 parts.append(image_part(taken, "image/jpeg"))
@@ -94,12 +103,11 @@ class PageTools:
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Call a tool."""
-        if name not in {one["function"]["name"] for one in self.tools}:
-            raise StepFailed(f"there is no tool {name!r:.80}")
+        check_tool(name, self.tools)
         try:
             await self._act(name, arguments)
         except DevToolsError as error:
-            raise StepFailed(self._hide(str(error))) from error
+            raise StepFailed(self._mask_variables(str(error))) from error
         dialogs, self._pages.dialogs[:] = self._pages.dialogs[:], []
         return "; ".join(["Done", *(f"a dialog was closed, {dialog}" for dialog in dialogs)])
 
@@ -118,7 +126,7 @@ class PageTools:
             raise StepFailed(f"there is no element {number}")
         return self.content.elements[number]
 
-    def fill_in(self, text: str) -> str:
+    def substitute_variables(self, text: str) -> str:
         """Return a text with the values of variables in the place of their names."""
         return _VARIABLE.sub(lambda found: self._variables.get(found[1], found[0]), text)
 
@@ -126,17 +134,17 @@ class PageTools:
         pages = self._pages
         match name:
             case "navigate":
-                await pages.navigate(self.fill_in(string(arguments, "url")))
+                await pages.navigate(self.substitute_variables(string(arguments, "url")))
             case "go_back":
                 await pages.go_back()
             case "click":
                 await pages.click(self._selector_of(arguments))
             case "type":
-                await pages.fill(self._selector_of(arguments), self.fill_in(string(arguments, "text")))
+                await pages.fill(self._selector_of(arguments), self.substitute_variables(string(arguments, "text")))
                 if arguments.get("submit") is True:
                     await pages.press("Enter")
             case "choose":
-                await pages.choose(self._selector_of(arguments), self.fill_in(string(arguments, "option")))
+                await pages.choose(self._selector_of(arguments), self.substitute_variables(string(arguments, "option")))
             case "press":
                 await pages.press(string(arguments, "key"))
             case "scroll":
@@ -149,12 +157,12 @@ class PageTools:
                     raise StepFailed(f"there is no tab {number}")
                 await pages.switch(self._tabs[number].target)
             case _:
-                await asyncio.sleep(min(max(whole_number(arguments, "seconds"), 0), _MAX_WAIT_SECONDS))
+                await wait(arguments)
 
     def _selector_of(self, arguments: Mapping[str, Any]) -> str:
         return str(self.element(whole_number(arguments, "element")).get("selector"))
 
-    def _hide(self, text: str) -> str:
+    def _mask_variables(self, text: str) -> str:
         """Put the names of variables in the place of their values."""
         for name, value in self._variables.items():
             if len(value) >= _MIN_HIDDEN_CHARACTERS:

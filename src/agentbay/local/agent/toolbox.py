@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 Schema = dict[str, Any]
+_MAX_WAIT_SECONDS = 10
 
 
 class StepFailed(Exception):
@@ -59,6 +61,22 @@ def tool(name: str, about: str, required: Sequence[str] = (), **properties: Sche
 def function_tool(name: str, about: str, parameters: Schema) -> Schema:
     """Return a tool with a schema of its arguments."""
     return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
+
+
+def wait_tool(about: str) -> Schema:
+    """Return the tool that waits, as the model is told of it."""
+    return tool("wait", about, ["seconds"], seconds={"type": "integer", "maximum": _MAX_WAIT_SECONDS})
+
+
+async def wait(arguments: Mapping[str, Any]) -> None:
+    """Do what the model asks of the tool that waits."""
+    await asyncio.sleep(min(max(whole_number(arguments, "seconds"), 0), _MAX_WAIT_SECONDS))
+
+
+def check_tool(name: str, tools: Sequence[Schema]) -> None:
+    """Raise StepFailed for a tool that is not among these."""
+    if name not in {one["function"]["name"] for one in tools}:
+        raise StepFailed(f"there is no tool {name!r:.80}")
 
 
 def text_part(text: str) -> Schema:

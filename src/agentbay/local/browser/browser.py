@@ -15,7 +15,8 @@ from agentbay.local.browser.arguments import PROFILE_DIRECTORY, browser_argument
 from agentbay.local.browser.engines import INSTALL_HINT, MOUNT_POINT, BrowserEngine, find_engine
 from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.browser.recorder import BrowserRecorder
-from agentbay.local.sandbox.service.manager import BindMount, Completed, FileOperationFailed, Sandbox, SandboxError
+from agentbay.local.sandbox.service.futures import retrieve_exception
+from agentbay.local.sandbox.service.manager import BindMount, Completed, FileOperationFailed, Sandbox
 from agentbay.local.sandbox.service.mounting import MountFailed, mount_into_running
 
 _PORT_FILE = f"{PROFILE_DIRECTORY}/DevToolsActivePort"
@@ -146,7 +147,7 @@ class SessionBrowser:
         program = await self._show(sandbox, engine)
         argv = browser_arguments(program, self._option, inside, extensions)
         self._process = asyncio.create_task(sandbox.run(argv, env=dict(environment), output_limit=_OUTPUT_BYTES))
-        self._process.add_done_callback(_retrieve_exception)
+        self._process.add_done_callback(retrieve_exception)
         try:
             async with asyncio.timeout(_START_TIMEOUT_SECONDS):
                 self.port, self.path = await self._wait_for_port(sandbox)
@@ -234,8 +235,3 @@ def _tail(ended: Completed | None) -> str:
         return "it was stopped"
     text = ended.stderr.decode("utf-8", "replace").strip()
     return text[-500:] or f"exit code {ended.exit_code}"
-
-
-def _retrieve_exception(process: asyncio.Task[Completed]) -> None:
-    if not process.cancelled() and isinstance(process.exception(), SandboxError):
-        _logger.debug("the browser ended with its session")

@@ -135,8 +135,6 @@ class BrowserPages:
         """The DevTools target of the current page."""
         return self._target
 
-    # ── What the current page shows ──────────────────────────────────────────────────────────────────────────────────
-
     async def read(self, *, selector: str | None = None, characters: int) -> PageContent:
         """Read what the page shows, or a part of it."""
         found = await self._run("read", selector=selector, elements=_MAX_ELEMENTS, text=characters)
@@ -170,8 +168,6 @@ class BrowserPages:
         if not isinstance(taken, str):
             raise DevToolsError("the browser took no screenshot")
         return taken
-
-    # ── What is done on it ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def navigate(self, url: str) -> None:
         """Open a URL, and wait until it has loaded.
@@ -230,8 +226,6 @@ class BrowserPages:
     async def scroll(self, x: float, y: float) -> None:
         """Scroll by parts of the view."""
         await self._run("scroll", x=x, y=y)
-
-    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _connection(self) -> DevTools:

@@ -23,6 +23,7 @@ from agentbay.local.contexts.errors import mount_source_not_found
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.transfers import DOWNLOAD, UPLOAD, Transfer, TransferTable
 from agentbay.local.contexts.upload import Upload
+from agentbay.local.sandbox.service.futures import retrieve_exception
 from agentbay.local.sandbox.service.manager import (
     BindMount,
     FileOperationFailed,
@@ -345,7 +346,7 @@ class SessionContexts:
             await self._wait_for_transfer(receiving)
         finally:
             receiving.cancel()
-            receiving.add_done_callback(_retrieve_exception)
+            receiving.add_done_callback(retrieve_exception)
         await sending  # if it fails, its error is the one to report
         try:
             received = await receiving
@@ -406,8 +407,3 @@ def _raise_for_errors(spec: BindingSpec, errors: Mapping[str, str]) -> None:
         named = [f"{keys.join(spec.path, path)}: {why}" for path, why in sorted(errors.items())]
         more = [f"and {len(named) - _MAX_NAMED_ERRORS} more"] if len(named) > _MAX_NAMED_ERRORS else []
         raise OSError("; ".join(named[:_MAX_NAMED_ERRORS] + more))
-
-
-def _retrieve_exception(task: asyncio.Future[Any]) -> None:
-    if not task.cancelled():
-        task.exception()

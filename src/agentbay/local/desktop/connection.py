@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from agentbay.local.sandbox.service.futures import retrieve_exception
 from agentbay.local.sandbox.service.manager import Sandbox
 
 _MAX_REPLY_BYTES, _MAX_TEXT_BYTES = 16 << 20, 1 << 20  # a screenshot has 4 MiB at most
@@ -123,13 +124,8 @@ def open_connection(sandbox: Sandbox, argv: list[str], env: Mapping[str, str]) -
     """Start the process, and return the connection, from which it reads the modules first."""
     ours, theirs = socket.socketpair()
     fds = [theirs.detach(), os.open(os.devnull, os.O_WRONLY), os.open(os.devnull, os.O_WRONLY)]
-    sandbox.start_command(argv, fds, env=env).add_done_callback(_retrieve_exception)
+    sandbox.start_command(argv, fds, env=env).add_done_callback(retrieve_exception)
     return DesktopConnection(ours)
-
-
-def _retrieve_exception(ended: asyncio.Future[int]) -> None:
-    if not ended.cancelled():
-        ended.exception()
 
 
 @cache

@@ -5,7 +5,6 @@ A folder arrives as an archive of it, so an OCI layout is the same as an OCI arc
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tarfile
@@ -14,13 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from agentbay.local.images.digests import digest_digits, sha256_digest
 from agentbay.local.images.errors import DamagedImage, ImageError
 from agentbay.local.images.image_config import ImageConfig
 from agentbay.local.images.importing import (
     MAX_DOCUMENT_BYTES,
     Importer,
     PackedImage,
-    choose_platform,
+    find_manifest,
     parse_document,
 )
 from agentbay.local.images.layer_source import LayerSource
@@ -30,7 +30,6 @@ from agentbay.local.images.tar_reader import TarReader
 
 _MAX_PROBED_ENTRIES = 100_000  # of an archive of an image, whose files are few
 _OCI_INDEX, _DOCKER_MANIFEST = "index.json", "manifest.json"
-_MAX_INDEXES = 4  # nested in each other
 _MAX_LEADING_ENTRIES = 3  # among which an archive of an image has something of its own
 _IMAGE_PART = re.compile(r"blobs|index\.json|manifest\.json|oci-layout|repositories|[0-9a-f]{64}(\.json)?")
 _T = TypeVar("_T")
@@ -80,7 +79,7 @@ class _Archive:
 
     def read_blob(self, descriptor: dict[str, Any]) -> bytes:
         content = self.read(blob_name(descriptor))
-        if f"sha256:{hashlib.sha256(content).hexdigest()}" != descriptor["digest"]:
+        if sha256_digest(content) != descriptor["digest"]:
             raise DamagedImage(f"A file in the archive does not have its digest, {descriptor['digest']:.80}.")
         return content
 
@@ -170,24 +169,8 @@ def blob_name(descriptor: object) -> str:
     return f"blobs/sha256/{digest_digits(digest)}"
 
 
-def digest_digits(digest: object) -> str:
-    """Return the hexadecimal digits of a digest.
-
-    Raises:
-        DamagedImage: It is none, or of an algorithm that images do not use.
-    """
-    digits = digest.removeprefix("sha256:") if isinstance(digest, str) else ""
-    if digest != f"sha256:{digits}" or len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
-        raise DamagedImage(f"The image names a digest that is none of SHA-256: {digest!r:.80}.")
-    return digits
-
-
 def _open_oci(archive: _Archive) -> PackedImage:
-    document = parse_document(archive.read(_OCI_INDEX), "index")
-    for _ in range(_MAX_INDEXES):
-        if "manifests" not in document:
-            break
-        document = parse_document(archive.read_blob(choose_platform(document)), "manifest")
+    document = find_manifest(parse_document(archive.read(_OCI_INDEX), "index"), archive.read_blob)
     layers = layer_descriptors(document)
     return PackedImage(
         archive.read_blob(document["config"]), lambda number: archive.open(blob_name(_nth(layers, number)))

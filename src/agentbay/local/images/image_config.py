@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import posixpath
@@ -50,15 +49,6 @@ class ImageConfig:
     architecture: str = attrs.field(factory=machine_architecture)
     os: str = "linux"
     created: str = ""
-
-    def to_json(self) -> str:
-        """Return it as JSON text."""
-        return json.dumps(attrs.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> ImageConfig:
-        """Read what `to_json` returned."""
-        return cls(**json.loads(text))
 
 
 @attrs.frozen(kw_only=True)

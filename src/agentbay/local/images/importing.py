@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,13 +10,15 @@ from typing import IO, Any
 import attrs
 
 from agentbay.local.images import image_config
+from agentbay.local.images.digests import sha256_digest
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded
 from agentbay.local.images.image_config import ImageConfig
 from agentbay.local.images.layer_source import LayerSource
-from agentbay.local.images.layer_writer import LayerLimits, LayerWriter, check_free_space
+from agentbay.local.images.layer_writer import LayerFacts, LayerLimits, LayerWriter, check_free_space
 from agentbay.local.images.store import Image, ImageStore, Layer, chain_id
 
 MAX_DOCUMENT_BYTES = 8 << 20  # of a manifest or a configuration
+_MAX_INDEXES = 4  # nested in each other
 MAX_LAYERS = 127  # as Docker allows
 Progress = Callable[[int], None]
 
@@ -65,14 +66,13 @@ class Importer:
                 if self._store.find_layer(chains[number]) is None:
                     with packed.open_layer(number) as file:
                         self._add_layer(file, chains[: number + 1], diff_id)
-            identity = f"sha256:{hashlib.sha256(packed.document).hexdigest()}"
+            identity = sha256_digest(packed.document)
             return self.record(identity, config, chains, name, source, digest)
 
     def add_root(self, file: IO[bytes], config: ImageConfig, name: str, source: str) -> Image:
         """Unpack a whole root file system as an image of one layer."""
         with self._store.new_directory() as directory:
-            digest = self._unpack(file, str(directory), [])
-            facts = self._facts
+            digest, facts = self._unpack(file, str(directory), [])
             chain = chain_id("", digest)
             with self._store.keep([chain]):
                 self._store.add_layer(
@@ -99,17 +99,15 @@ class Importer:
     def _add_layer(self, file: IO[bytes], chains: Sequence[str], diff_id: str) -> None:
         lowers = self._store.layer_paths(chains[:-1])[::-1]
         with self._store.new_directory() as directory:
-            digest = self._unpack(file, str(directory), lowers)
+            digest, facts = self._unpack(file, str(directory), lowers)
             if digest != diff_id:
                 raise DamagedImage(f"A layer has the digest {digest}, and the image says {diff_id:.80}.")
-            facts = self._facts
             self._store.add_layer(
                 Layer(chain=chains[-1], size=facts.size, entries=facts.entries, devices=facts.devices), directory
             )
 
-    def _unpack(self, file: IO[bytes], directory: str, lowers: Sequence[str]) -> str:
+    def _unpack(self, file: IO[bytes], directory: str, lowers: Sequence[str]) -> tuple[str, LayerFacts]:
         writer = LayerWriter(directory, lowers, self._store.owner, self._limits)
-        self._facts = writer.facts
         source = LayerSource(file, self._progress)
         try:
             check_free_space(directory, self._limits.min_free_bytes)
@@ -118,13 +116,13 @@ class Importer:
             raise
         except OSError as error:
             raise ImageError(f"A layer cannot be unpacked: {error.strerror or error}.") from error
-        return source.finish()
+        return source.finish(), writer.facts
 
 
 def identify(config: ImageConfig, chains: Sequence[str]) -> str:
     """Return the id of an image that came without a configuration of its own."""
     text = json.dumps([attrs.asdict(config), list(chains)], sort_keys=True)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return sha256_digest(text.encode())
 
 
 def parse_document(content: bytes, what: str) -> dict[str, Any]:
@@ -142,7 +140,25 @@ def parse_document(content: bytes, what: str) -> dict[str, Any]:
     return dict(document)
 
 
-def choose_platform(index: dict[str, Any]) -> dict[str, Any]:
+def find_manifest(document: dict[str, Any], read: Callable[[dict[str, Any]], bytes]) -> dict[str, Any]:
+    """Return the manifest for this machine, from a manifest or an index.
+
+    Args:
+        read: Reads what a descriptor names.
+
+    Raises:
+        ImageError: There is none.
+    """
+    for _ in range(_MAX_INDEXES):
+        if "manifests" not in document:
+            return document
+        document = parse_document(read(_choose_platform(document)), "manifest")
+    if "manifests" in document:
+        raise DamagedImage(f"The image's indexes are nested in each other more than {_MAX_INDEXES} times.")
+    return document
+
+
+def _choose_platform(index: dict[str, Any]) -> dict[str, Any]:
     """Return the descriptor of an index that fits this machine.
 
     Raises:

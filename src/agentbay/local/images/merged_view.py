@@ -146,7 +146,8 @@ def _kind(status: os.stat_result) -> str:
 def _join(directory: Parts, target: str) -> Parts:
     """Return the path that a link in a directory leads to.
 
-    `..` at the root stays there, as in a running system."""
+    `..` at the root stays there, as in a running system.
+    """
     parts = [] if target.startswith("/") else list(directory)
     for part in target.split("/"):
         if part == "..":

@@ -17,16 +17,17 @@ from typing import IO, Any
 
 import httpx
 
-from agentbay.local.images.archives import digest_digits, layer_descriptors
+from agentbay.local.images.archives import layer_descriptors
 from agentbay.local.images.blob_files import locked_download
 from agentbay.local.images.credentials import Credentials, find_credentials
+from agentbay.local.images.digests import digest_digits, sha256_digest
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded, PullFailed
 from agentbay.local.images.importing import (
     MAX_DOCUMENT_BYTES,
     Importer,
     PackedImage,
     Progress,
-    choose_platform,
+    find_manifest,
     parse_document,
 )
 from agentbay.local.images.layer_writer import LayerLimits, check_free_space
@@ -42,7 +43,6 @@ _MANIFEST_TYPES = (
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _TIMEOUT = httpx.Timeout(60.0, connect=20.0)
 _MAX_ATTEMPTS, _RETRY_SECONDS = 6, 0.5
-_MAX_INDEXES = 4
 _MAX_LAYER_BYTES = 100 << 30
 
 
@@ -75,7 +75,7 @@ class Registry:
         accept = {"Accept": ", ".join(_MANIFEST_TYPES)}
         with self._get(f"{self._base}/manifests/{version}", accept) as reply:
             content = _read_bounded(reply)
-        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        digest = sha256_digest(content)
         if version.startswith("sha256:") and digest != version:
             raise DamagedImage(f"The registry sends a manifest with the digest {digest} for {version}.")
         return content, digest
@@ -85,7 +85,7 @@ class Registry:
         digest = f"sha256:{digest_digits(descriptor.get('digest'))}"
         with self._get(f"{self._base}/blobs/{digest}", {}) as reply:
             content = _read_bounded(reply)
-        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+        if sha256_digest(content) != digest:
             raise DamagedImage(f"The registry sends something else for {digest}.")
         return content
 
@@ -228,12 +228,11 @@ def _pull(
     registry: Registry, reference: Reference, name: str, store: ImageStore, progress: Progress, on_size: Progress
 ) -> Image:
     content, digest = registry.get_manifest(reference.version)
-    manifest = parse_document(content, "manifest")
-    for _ in range(_MAX_INDEXES):
-        if "manifests" not in manifest:
-            break
-        chosen = choose_platform(manifest)
-        manifest = parse_document(registry.get_manifest(f"sha256:{digest_digits(chosen.get('digest'))}")[0], "manifest")
+
+    def read(descriptor: dict[str, Any]) -> bytes:
+        return registry.get_manifest(f"sha256:{digest_digits(descriptor.get('digest'))}")[0]
+
+    manifest = find_manifest(parse_document(content, "manifest"), read)
     layers = layer_descriptors(manifest)
     on_size(sum(map(_size, layers)))
     document = registry.get_document(manifest["config"])

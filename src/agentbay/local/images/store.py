@@ -9,7 +9,6 @@ may depend on those.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import secrets
@@ -25,6 +24,7 @@ import attrs
 
 from agentbay.local import database
 from agentbay.local.images.blob_files import remove_downloads, remove_uploads
+from agentbay.local.images.digests import sha256_digest
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
@@ -92,7 +92,7 @@ class Layer:
 
 def chain_id(below: str, diff_id: str) -> str:
     """Return the chain id of a layer on top of others."""
-    return diff_id if not below else f"sha256:{hashlib.sha256(f'{below} {diff_id}'.encode()).hexdigest()}"
+    return diff_id if not below else sha256_digest(f"{below} {diff_id}".encode())
 
 
 class ImageStore:
@@ -123,8 +123,6 @@ class ImageStore:
         with self._lock:
             self._db.close()
 
-    # ── Images ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def images(self) -> list[Image]:
         """Return all images, the newest first."""
         with self._lock:
@@ -134,7 +132,8 @@ class ImageStore:
     def find(self, name: str) -> Image | None:
         """Find an image by a name or an id.
 
-        The tag `latest` may be left out, and 8 digits of an id are enough."""
+        The tag `latest` may be left out, and 8 digits of an id are enough.
+        """
         with self._lock:
             for candidate in (name, f"{name}:latest"):
                 row = self._db.execute(
@@ -198,8 +197,6 @@ class ImageStore:
             self._remove_unused()
             remove_downloads(self.blobs)
             return removed
-
-    # ── Layers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def layer_path(self, chain: str) -> str:
         """Return the directory of a layer."""

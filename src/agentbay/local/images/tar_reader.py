@@ -143,7 +143,8 @@ class TarReader:
     def _read_records(self, size: int) -> dict[str, str]:
         """Read the records of an extended header (pax, POSIX.1-2001).
 
-        Each is "LENGTH NAME=VALUE" and a newline."""
+        Each is "LENGTH NAME=VALUE" and a newline.
+        """
         content, records, position = self._read_header_content(size), dict[str, str](), 0
         while position < len(content) and content[position]:
             length, _, _ = content[position : position + 20].partition(b" ")

@@ -76,10 +76,7 @@ class DiskQuota:
         )
 
     async def is_exceeded(self, proc: int) -> bool:
-        """Measure.
-
-        Return whether the processes of the sandbox must be killed.
-        """
+        """Return whether the sandbox exceeds its disk limit."""
         await self._measure(proc)
         if self._limit is not None and self._used > self._limit:
             self.reason = f"the session may use {self._limit // MIB} MiB of disk and uses {self._used // MIB}"
@@ -115,10 +112,7 @@ class DiskQuota:
         return grown
 
     async def try_reserve(self, size: int, proc: int) -> bool:
-        """Reserve `size` bytes.
-
-        Return False if they may not be written.
-        """
+        """Reserve bytes, or return False if they may not be written."""
         self._free, self._min_free = free_space(self._root)
         if self._free - size < self._min_free:
             self.reason = f"the machine's disk has only {self._free // MIB} MiB left"

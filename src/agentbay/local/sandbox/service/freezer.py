@@ -41,7 +41,7 @@ class CgroupFreezer:
         self._signal_freezer: SignalFreezer | None = None
 
     async def freeze(self) -> None:
-        """Return when no process of the sandbox can run.
+        """Stop every process of the sandbox.
 
         If it fails or is cancelled, all continue.
 
@@ -81,7 +81,7 @@ class SignalFreezer:
         self._stopped_by_us: set[int] = set()
 
     async def freeze(self) -> None:
-        """Return when no process of the sandbox can run.
+        """Stop every process of the sandbox.
 
         If it fails or is cancelled, all continue.
 

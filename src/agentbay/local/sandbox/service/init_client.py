@@ -17,6 +17,7 @@ from agentbay.local.sandbox.service.errors import (
     SandboxError,
     SandboxGone,
 )
+from agentbay.local.sandbox.service.futures import retrieve_exception
 from agentbay.local.sandbox.service.reply_check import check_reply
 from agentbay.local.sandbox.shared.file_protocol import REPLY_LENGTH, FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
@@ -26,9 +27,9 @@ _MAX_REPLY_VALUES = 50_000_000  # more than a sandbox has files
 
 
 class InitClient:
-    """Requests by their numbers.
+    """Client of process 1.
 
-    Its length is that of the running ones.
+    `len()` counts the running requests.
 
     Args:
         wake: Called with each request, since something begins to run.
@@ -66,7 +67,7 @@ class InitClient:
             if ended.cancelled():
                 self.kill(number)
             del self._exits[number]
-            _retrieve_exception(ended)
+            retrieve_exception(ended)
 
         ended.add_done_callback(forget)
         return ended
@@ -88,7 +89,7 @@ class InitClient:
         if not ended.done():
             self.kill(number)
         else:
-            _retrieve_exception(ended)
+            retrieve_exception(ended)
 
     def dispose_on_exit(self, number: int) -> None:
         """Forget a request when what it started has ended."""
@@ -199,12 +200,6 @@ def _resolve_future(waiting: asyncio.Future[Any] | None, value: object) -> bool:
         return False
     waiting.set_result(value)
     return True
-
-
-def _retrieve_exception(future: asyncio.Future[Any]) -> None:
-    """Mark an exception as retrieved, or asyncio logs it when nobody awaited the future."""
-    if not future.cancelled():
-        future.exception()
 
 
 def parse_file_reply(content: bytearray, request: FileRequest[ReplyT]) -> tuple[ReplyT, bytearray]:

@@ -38,7 +38,7 @@ class Terminal:
     async def read(self) -> bytes:
         """Wait for output of the program and return it.
 
-        B"" after the terminal has closed.
+        Returns b"" after the terminal has closed.
         """
         while self._fd >= 0:
             try:

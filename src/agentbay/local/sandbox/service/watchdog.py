@@ -59,7 +59,7 @@ class ResourceWatchdog:
 
     @property
     def counts_memory(self) -> bool:
-        """Whether no control group does it."""
+        """Whether the watchdog counts memory."""
         return self._memory_limit is not None or self._total_memory is not None
 
     def start(self, proc: int, running: Sized, kill_all: Callable[[], None], diag: socket.socket | None = None) -> None:
