@@ -85,7 +85,7 @@ def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
 def session_hint(session_id: str, detail: SessionDetail | None) -> str:
     """Return why a session cannot be used, or "" if it can."""
     if detail is None:
-        return f"Session {session_id} does not exist, or ended long ago."
+        return f"There is no session {session_id}, or it ended long ago."
     if detail.status in _UNUSABLE_STATUSES:
         return f"Session {session_id} is {_UNUSABLE_STATUSES[detail.status]}."
     if detail.status not in ("DELETING", "DELETED", "FINISH"):
