@@ -28,14 +28,16 @@ FRAMEWORKS = {
     "llamaindex": "llama_index",
     "pydantic_ai": "pydantic_ai",
     "smolagents": "smolagents",
+    "swerex": "swerex",
 }
+SHARED = {"__init__", "_swerex_runtime", "shell", "tools"}
 
 
 def test_every_adapter_is_complete() -> None:
     """Each has an extra of its name, a suite with pins, a section in the documentation, and is short."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     page = (ROOT / "docs" / "frameworks.md").read_text()
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"__init__", "tools", *FRAMEWORKS}
+    assert {path.stem for path in FOLDER.glob("*.py")} == SHARED | set(FRAMEWORKS)
     for name in FRAMEWORKS:
         assert name in extras
         assert (ROOT / "requirements" / "frameworks" / f"{name}.txt").exists()

@@ -1,0 +1,73 @@
+"""SWE-ReX: run an agent's shells and commands in a session."""
+
+# pyright: basic, reportMissingImports=false
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from agentbay import AgentBay, CreateSessionParams
+from agentbay.errors import NotFoundError
+from agentbay.integrations import make_client, missing
+
+try:
+    from swerex.deployment.abstract import AbstractDeployment
+    from swerex.deployment.hooks.abstract import CombinedDeploymentHook, DeploymentHook
+    from swerex.exceptions import DeploymentNotStartedError
+    from swerex.runtime.abstract import IsAliveResponse
+    from swerex.utils.log import get_logger
+
+    from agentbay.integrations._swerex_runtime import AgentBayRuntime
+except ImportError as error:
+    raise missing("swerex", error) from error
+
+__all__ = ["AgentBayDeployment", "AgentBayRuntime"]
+
+
+class AgentBayDeployment(AbstractDeployment):
+    """A session of its own, from `start` to `stop`."""
+
+    def __init__(self, params: CreateSessionParams | None = None, *, logger: logging.Logger | None = None) -> None:
+        self.logger = logger or get_logger("rex-deploy")
+        self._params, self._hooks = params, CombinedDeploymentHook()
+        self._bay: AgentBay | None = None
+        self._runtime: AgentBayRuntime | None = None
+
+    def add_hook(self, hook: DeploymentHook) -> None:
+        """Tell a hook of each step."""
+        self._hooks.add_hook(hook)
+
+    async def is_alive(self, *, timeout: float | None = None) -> IsAliveResponse:
+        """Tell whether the session is there and answers."""
+        if self._runtime is None:
+            return IsAliveResponse(is_alive=False, message="The deployment is not started.")
+        return await self._runtime.is_alive(timeout=timeout)
+
+    async def start(self) -> None:
+        """Create the session."""
+        if self._runtime is None:
+            self._hooks.on_custom_step("Creating the session")
+            bay = self._bay or await asyncio.to_thread(make_client)
+            self._bay = bay
+            created = (await asyncio.to_thread(bay.create, self._params)).unwrap()
+            self._runtime = AgentBayRuntime(created.session, self.logger)
+
+    async def stop(self) -> None:
+        """Delete the session, and close the client."""
+        runtime, self._runtime = self._runtime, None
+        bay, self._bay = self._bay, None
+        try:
+            if runtime is not None:
+                deleted = await asyncio.to_thread(runtime.session.delete)
+                if not isinstance(deleted.exception, NotFoundError):
+                    deleted.unwrap()
+        finally:
+            if bay is not None:
+                await asyncio.to_thread(bay.close)
+
+    @property
+    def runtime(self) -> AgentBayRuntime:
+        """What runs in the session, between `start` and `stop`."""
+        if self._runtime is None:
+            raise DeploymentNotStartedError
+        return self._runtime

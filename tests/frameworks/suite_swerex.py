@@ -1,0 +1,99 @@
+"""SWE-ReX's own tests of its runtime, over a session, and an agent's program with an event loop for each call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import pytest
+from swerex.exceptions import CommandTimeoutError, DeploymentNotStartedError
+from swerex.runtime.abstract import (
+    BashAction,
+    BashInterruptAction,
+    CloseBashSessionRequest,
+    Command,
+    CreateBashSessionRequest,
+)
+
+from agentbay.integrations.swerex import AgentBayDeployment, AgentBayRuntime
+
+
+class Action(BashAction):
+    """A command of the suite, which has a time limit."""
+
+    timeout: float | None = 5
+
+
+class TimedCommand(Command):
+    """The same, outside of shells."""
+
+    timeout: float | None = 5
+
+
+# Its source distribution lacks the module of these two.
+shared: Any = ModuleType("tests.conftest")
+shared._Action, shared._Command = Action, TimedCommand
+sys.modules["tests.conftest"] = shared
+sys.path.insert(0, os.environ["FRAMEWORK_SOURCE"])
+suite = import_module("tests.test_execution")
+# The one left out makes a client of the framework's own server, and has no runtime of ours.
+globals().update({name: value for name, value in vars(suite).items() if name.startswith("test_")})
+del globals()["test_server_dead"]
+
+
+@pytest.fixture
+async def remote_runtime(agentbay_environment: dict[str, str]) -> AsyncIterator[AgentBayRuntime]:
+    deployment = AgentBayDeployment()
+    await deployment.start()
+    yield deployment.runtime
+    await deployment.stop()
+
+
+@pytest.fixture
+async def runtime_with_default_session(remote_runtime: AgentBayRuntime) -> AsyncIterator[AgentBayRuntime]:
+    await remote_runtime.create_session(CreateBashSessionRequest())
+    yield remote_runtime
+    await remote_runtime.close_session(CloseBashSessionRequest())
+
+
+def test_agent_with_an_event_loop_for_each_call(agentbay_environment: dict[str, str]) -> None:
+    """SWE-agent calls so; the shell keeps its state, and the session is deleted at the end."""
+    deployment = AgentBayDeployment()
+    with pytest.raises(DeploymentNotStartedError):
+        _ = deployment.runtime
+    asyncio.run(deployment.start())
+    assert asyncio.run(deployment.is_alive(timeout=30))
+    runtime = deployment.runtime
+    asyncio.run(runtime.create_session(CreateBashSessionRequest(startup_timeout=30)))
+    asyncio.run(runtime.run_in_session(Action(command="mkdir work; cd work; x=42")))
+    assert asyncio.run(runtime.run_in_session(Action(command="echo $x ${PWD##*/}"))).output == "42 work\n"
+    asyncio.run(deployment.stop())
+    assert not asyncio.run(deployment.is_alive())
+    assert not asyncio.run(runtime.is_alive(timeout=30))
+
+
+async def test_commands_that_terminals_spoil(runtime_with_default_session: AgentBayRuntime) -> None:
+    """Tabs, long lines and a changed prompt do no harm."""
+    run = runtime_with_default_session.run_in_session
+    assert (await run(Action(command=f"x={'a' * 100_000}; echo ${{#x}}"))).output == "100000\n"
+    assert (await run(Action(command="cat <<'EOF'\n\ta\t\x1b[1mb\nEOF"))).output.split() == ["a", "b"]
+    await run(Action(command="PS1='(venv) > '"))
+    assert (await run(Action(command="echo clean"))).output == "clean\n"
+
+
+async def test_late_end(runtime_with_default_session: AgentBayRuntime) -> None:
+    """What a command that took too long writes later is not taken for the next one's output."""
+    run = runtime_with_default_session.run_in_session
+    with pytest.raises(CommandTimeoutError):
+        await run(Action(command="sleep 1; echo late", timeout=0.1))
+    assert (await run(Action(command="echo next"))).output == "next\n"
+    with pytest.raises(CommandTimeoutError):
+        await run(Action(command="sleep 60", timeout=0.1))
+    await run(BashInterruptAction())
+    seen = await run(Action(command="echo $?; false", check="silent"))
+    assert (seen.output, seen.exit_code) == ("130\n", 1)
