@@ -71,7 +71,7 @@ class AgentBayRuntime(rex.AbstractRuntime):
         return rex.CloseBashSessionResponse()
 
     async def execute(self, command: rex.Command) -> rex.CommandResponse:
-        """Run a command, as `subprocess.run` would; `env` comes on top of the session's variables."""
+        """Run a command as `subprocess.run` does, with `env` besides the session's variables."""
         words = [command.command] if isinstance(command.command, str) else command.command
         argv = ["/bin/sh", "-c", *words] if command.shell else words
         limit = _NO_LIMIT_MS if command.timeout is None else 1000 * command.timeout

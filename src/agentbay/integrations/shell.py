@@ -1,4 +1,4 @@
-"""A bash that keeps its variables and directory between commands, for adapters whose frameworks want one."""
+"""A bash that keeps its variables and directory between commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-Z\
 
 @dataclass(frozen=True)
 class ShellOutput:
-    """What the shell wrote up to its prompt, or up to an expected text; then there is no exit code."""
+    """What the shell wrote up to its prompt.
+
+    Up to an expected text there is no exit code.
+    """
 
     output: str
     exit_code: int | None = None

@@ -47,9 +47,9 @@ class AgentBayDeployment(AbstractDeployment):
         """Create the session."""
         if self._runtime is None:
             self._hooks.on_custom_step("Creating the session")
-            bay = self._bay or await asyncio.to_thread(make_client)
-            self._bay = bay
-            created = (await asyncio.to_thread(bay.create, self._params)).unwrap()
+            if self._bay is None:
+                self._bay = await asyncio.to_thread(make_client)
+            created = (await asyncio.to_thread(self._bay.create, self._params)).unwrap()
             self._runtime = AgentBayRuntime(created.session, self.logger)
 
     async def stop(self) -> None:
