@@ -23,6 +23,7 @@ FOLDER = Path(agentbay.__path__[0]) / "integrations"
 FRAMEWORKS = {
     "autogen": "autogen_core",
     "deepagents": "deepagents",
+    "harbor": "harbor",
     "inspect": "inspect_ai",
     "langchain": "langchain_core",
     "llamaindex": "llama_index",

@@ -1,0 +1,140 @@
+"""Harbor: an environment whose tasks run in sessions."""
+
+# pyright: basic, reportMissingImports=false
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import uuid4
+
+from agentbay import AsyncSession, CreateSessionParams
+from agentbay.errors import CommandTimeoutError
+from agentbay.integrations import make_async_client, missing
+
+try:
+    from harbor.environments import tar_transfer
+    from harbor.environments.base import BaseEnvironment, ExecResult
+    from harbor.environments.capabilities import EnvironmentCapabilities, EnvironmentResourceCapabilities
+    from harbor.environments.options import EnvironmentOptions
+except ImportError as error:
+    raise missing("harbor", error) from error
+
+_NO_LIMIT_SECONDS = 24 * 3600
+
+
+class AgentBayOptions(EnvironmentOptions):
+    """What `--environment-kwarg` can set."""
+
+    image: str = ""
+
+
+class AgentBayEnvironment(BaseEnvironment):
+    """A session for each trial, where commands run as its one user.
+
+    It needs the local runtime. Its image is the option `image`, or `docker_image` of the task.
+    """
+
+    options_model = AgentBayOptions
+    session: AsyncSession  # between `start` and `stop`
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._opened = AsyncExitStack()
+
+    @staticmethod
+    def type() -> str:
+        """Return the name of this kind of environment."""
+        return "agentbay"
+
+    @property
+    def capabilities(self) -> EnvironmentCapabilities:
+        """What a session can do beside running commands."""
+        return EnvironmentCapabilities(
+            disable_internet=True,
+            network_allowlist=True,
+            network_allowlist_hostnames=True,
+            network_allowlist_wildcard_hostnames=True,
+        )
+
+    @classmethod
+    def resource_capabilities(cls) -> EnvironmentResourceCapabilities:
+        """Say that the runtime sets the limits, and a task cannot."""
+        return EnvironmentResourceCapabilities(fractional_cpus=True)
+
+    def _validate_definition(self) -> None:
+        self._image = (self.options and self.options.image) or self.task_env_config.docker_image
+        if self._host_mounts:
+            raise ValueError("Sessions cannot mount directories of this machine; leave `mounts` out.")
+        if (self.environment_dir / "docker-compose.yaml").exists():
+            raise ValueError("Sessions run one image, not the services of docker-compose.yaml.")
+        if not self._image:
+            raise ValueError("Sessions build no Dockerfile; name an image by `docker_image` or the option `image`.")
+
+    async def start(self, force_build: bool) -> None:
+        """Create the session."""
+        params = CreateSessionParams(
+            image_id=self._image,
+            labels={"framework": "harbor"},
+            envs=self._startup_env(),
+            cwd=self.task_env_config.workdir,
+            network=None if self._network_is_public else self.network_policy.allowed_hosts,
+            writable=["/"],  # tasks expect /logs, /tests and /solution
+        )
+        bay = await self._opened.enter_async_context(make_async_client())
+        self.session = await self._opened.enter_async_context(bay.session(params))
+        await self.ensure_dirs(self._mount_targets(writable_only=True))
+        await self._upload_environment_dir_after_start()
+
+    async def stop(self, delete: bool) -> None:
+        """Delete the session and close the client, unless they are to be kept."""
+        if delete:
+            await self._opened.aclose()
+
+    async def exec(
+        self,
+        command: str,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        timeout_sec: int | None = None,
+        user: str | int | None = None,
+    ) -> ExecResult:
+        """Run a command as `BaseEnvironment.exec` describes it."""
+        if (asked := self._resolve_user(user)) not in (None, 0, "0", "root"):
+            raise ValueError(f"Sessions run commands as their one user, not as {asked!r}.")
+        limit = 1000 * (timeout_sec or _NO_LIMIT_SECONDS)
+        result = await self.session.command.run(command, limit, cwd, self._merge_env(env))
+        if isinstance(result.exception, CommandTimeoutError):
+            raise RuntimeError(f"Command timed out after {timeout_sec} seconds")
+        result.unwrap()  # a command that could not run at all
+        return ExecResult(stdout=result.stdout, stderr=result.stderr, return_code=result.exit_code)
+
+    async def upload_file(self, source_path: Path | str, target_path: str) -> None:
+        """Copy a file into the session."""
+        content = await asyncio.to_thread(Path(source_path).read_bytes)
+        (await self.session.file_system.create_directory(str(PurePosixPath(target_path).parent))).unwrap()
+        (await self.session.file_system.write_file(target_path, content)).unwrap()
+
+    async def upload_dir(self, source_dir: Path | str, target_dir: str) -> None:
+        """Copy a directory into the session."""
+        packed = await asyncio.to_thread(tar_transfer.pack_dir_to_bytes, source_dir, compress=True, include_root=False)
+        (await self.session.file_system.create_directory(target_dir)).unwrap()
+        unpack = ["tar", "-xzof", "-", "-C", target_dir]  # -o: a session has one user, so owners cannot be kept
+        (await self.session.command.run(unpack, 1000 * _NO_LIMIT_SECONDS, stdin=packed.getvalue())).check()
+
+    async def download_file(self, source_path: str, target_path: Path | str) -> None:
+        """Copy a file from the session."""
+        content = (await self.session.file_system.read_file(source_path, format="bytes")).unwrap().content
+        Path(target_path).parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(Path(target_path).write_bytes, content)
+
+    async def download_dir(self, source_dir: str, target_dir: Path | str) -> None:
+        """Copy a directory from the session, without links that lead out of it."""
+        archive = f"/tmp/.harbor-{uuid4().hex}.tar.gz"
+        done = await self.exec(tar_transfer.remote_pack_command(source_dir, archive))
+        if not tar_transfer.tar_pack_succeeded(done.return_code, stderr=done.stderr, logger=self.logger):
+            raise RuntimeError(f"Cannot pack {source_dir!r} in the session: {done.stderr}")
+        content = (await self.session.file_system.read_file(archive, format="bytes")).unwrap().content
+        await asyncio.to_thread(tar_transfer.extract_dir_from_bytes, content, target_dir)
+        await self.session.file_system.delete_file(archive)
