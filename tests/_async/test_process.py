@@ -107,8 +107,9 @@ async def test_signals_are_its_own(session: AsyncSession) -> None:
     """A process ignores no signal from the start, and SIGINT interrupts it."""
     program = (
         "exec python3 -uc 'import signal, time\n"
-        "print([s.name for s in signal.Signals if signal.getsignal(s) == signal.SIG_IGN])\n"
-        "try: time.sleep(300)\n"
+        "try:\n"
+        " print([s.name for s in signal.Signals if signal.getsignal(s) == signal.SIG_IGN])\n"
+        " time.sleep(300)\n"
         "except KeyboardInterrupt: raise SystemExit(7)'"
     )
     process = await session.command.start(program)

@@ -84,10 +84,10 @@ def test_push_and_pull(session: Session, tmp_path: Path):
 
 def test_move(session: Session):
     """A move to another file system is refused before anything is copied."""
-    session.command.run("mkdir tree; head -c 48000000 /dev/zero | tr '\\0' x > tree/large").check()
-    moved = session.file_system.move_file("tree", "/tmp/tree")
+    session.command.run("mkdir model-tree; head -c 48000000 /dev/zero | tr '\\0' x > model-tree/large").check()
+    moved = session.file_system.move_file("model-tree", "/tmp/model-tree")
     assert "No space left on device" in moved.error_message
-    assert session.command.run("ls tree; find /tmp -name tree -o -name '.agentbay-*'").stdout == "large\n"
-    session.command.run("truncate -s 1000 tree/large").check()
-    session.file_system.move_file("tree", "/tmp/tree").unwrap()
+    assert session.command.run("ls model-tree; find /tmp -name model-tree -o -name '.agentbay-*'").stdout == "large\n"
+    session.command.run("truncate -s 1000 model-tree/large").check()
+    session.file_system.move_file("model-tree", "/tmp/model-tree").unwrap()
     check_usable(session)

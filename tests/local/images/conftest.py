@@ -36,7 +36,7 @@ class Registry:
         config.write_text(CONFIG.format(directory=directory / "blobs", port=self.port, auth=auth))
         command = [PROGRAM, "serve", str(config)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.http = httpx.Client(base_url=f"http://{self.host}", trust_env=False)
+        self.http = httpx.Client(base_url=f"http://{self.host}", trust_env=False, timeout=60)
         deadline = time.monotonic() + PATIENCE
         while True:
             try:

@@ -161,7 +161,8 @@ class SandboxLifecycle:
         return self._freezer
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
-        if self._ready.done():  # from here on, process 1 is not trusted
+        # From here on, process 1 is not trusted. A setup may fail before the news of the fork arrives.
+        if self._ready.done() and self._forked.is_set():
             self._init_client.handle_message(message, fds)
             return
         match message["event"]:
