@@ -11,7 +11,7 @@ import sys
 import time
 
 AHEAD = 64  # pids of a session are consecutive
-TRIES = 5000
+TRIES, STEP_SECONDS = 5000, 0.0001
 
 
 def open_files(pid):
@@ -21,6 +21,7 @@ def open_files(pid):
             return {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
         except PermissionError:
             os.kill(pid, signal.SIGCONT)
+            time.sleep(STEP_SECONDS)  # on an idle machine it would not get on between the two signals
             os.kill(pid, signal.SIGSTOP)
         except OSError:  # it has ended
             return None
