@@ -92,9 +92,10 @@ async def test_ended_sessions_say_when_and_why(bay: AsyncAgentBay, by: str) -> N
 
 
 async def test_unknown_sessions_are_named(bay: AsyncAgentBay) -> None:
-    """A call to a session that there never was says that it does not exist."""
+    """A call to a session that there never was says that there is none, in the name of the parameter."""
     error = await refusal(AsyncSession(bay, "session-unknown").command.run, "ls")
-    assert "Session session-unknown does not exist" in str(error)
+    assert "There is no session session-unknown" in str(error)
+    assert "no session unknown-id" in str(await refusal(bay.delete, "unknown-id"))
 
 
 async def test_paused_sessions_say_how_to_go_on(bay: AsyncAgentBay) -> None:

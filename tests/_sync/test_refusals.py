@@ -93,9 +93,10 @@ def test_ended_sessions_say_when_and_why(bay: AgentBay, by: str) -> None:
 
 
 def test_unknown_sessions_are_named(bay: AgentBay) -> None:
-    """A call to a session that there never was says that it does not exist."""
+    """A call to a session that there never was says that there is none, in the name of the parameter."""
     error = refusal(Session(bay, "session-unknown").command.run, "ls")
-    assert "Session session-unknown does not exist" in str(error)
+    assert "There is no session session-unknown" in str(error)
+    assert "no session unknown-id" in str(refusal(bay.delete, "unknown-id"))
 
 
 def test_paused_sessions_say_how_to_go_on(bay: AgentBay) -> None:
