@@ -76,8 +76,13 @@ def test_push_and_pull(session: Session, tmp_path: Path):
         except AgentBayError:
             session.command.run("rm -rf pushed")
         else:
-            with pytest.raises(AgentBayError, match="disk"):
+            error = ""
+            try:
                 session.file_system.pull("pushed", tmp_path / "back")
+            except AgentBayError as killed:
+                error = str(killed)
+            # The watchdog looks now and then: what is quick enough ends before it.
+            assert "disk" in error or (tmp_path / "back/model").read_bytes() == CONTENT
             session.command.run("rm -rf pushed")
         check_usable(session)
 
