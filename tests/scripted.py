@@ -109,9 +109,6 @@ Behaviour = Callable[[Peer, Request], None]
 Script = Behaviour | list[Behaviour] | Mapping[str, "Behaviour | list[Behaviour]"]
 
 
-# ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def message(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
     """Return an HTTP response."""
     lines = {"Content-Length": str(len(body)), **(headers or {})}
@@ -153,9 +150,6 @@ def tool_says(text: str, *, is_error: bool = False) -> Behaviour:
 def zipped(body: object) -> Behaviour:
     """Answer with a gzip-encoded body."""
     return http(200, gzip.compress(json.dumps(body).encode()), {"Content-Encoding": "gzip"})
-
-
-# ── Faults ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def silence(peer: Peer, _: Request) -> None:
@@ -235,9 +229,6 @@ def _wake(sock: socket.socket) -> None:
     """Wake a thread that waits at a socket."""
     with contextlib.suppress(OSError):  # it may just have closed by itself
         sock.shutdown(socket.SHUT_RDWR)
-
-
-# ── The service ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Service:

@@ -81,8 +81,6 @@ class ContextService:
         self.transfers: list[tuple[str, str, dict[str, str]]] = []
         self._numbers = count(1)
 
-    # ── Actions ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def answer(self, action: str, fields: dict[str, str]) -> dict[str, Any]:
         self.calls.append((action, fields))
         if action in self.refuse:

@@ -163,9 +163,6 @@ async def test_as_many_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
             assert last in range(1, 5)
 
 
-# ── Sessions of a block ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def _hold(bay: AsyncAgentBay, inside: asyncio.Event) -> None:
     async with bay.session(CreateSessionParams()):
         inside.set()

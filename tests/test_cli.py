@@ -52,9 +52,6 @@ def here(agentbay_environment: dict[str, str], tmp_path: Path, monkeypatch: pyte
     return tmp_path
 
 
-# ── Without a service ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_version_loads_nothing() -> None:
     """`agentbay version` imports neither typer nor the client."""
     for hidden in ("", "sys.modules['typer'] = sys.modules['rich'] = None; "):
@@ -175,9 +172,6 @@ def test_copy_locations() -> None:
     assert CopyLocation.parse("session-1:") == ("session-1", ".")
     assert CopyLocation.parse("./a:b") == ("", "./a:b")
     assert CopyLocation.parse("/a:b") == ("", "/a:b")
-
-
-# ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.usefixtures("here")
@@ -408,9 +402,6 @@ def test_login(agentbay_local: LocalRuntime, here: Path, run: Run, monkeypatch: 
         assert (status, out, reason in err, "some-other-key" in err) == (expected, "", True, False)
 
 
-# ── Running a script ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_run(here: Path, run: Run, agent_bay: AgentBay) -> None:
     """`run` passes files and arguments, fetches outputs, and deletes the session."""
     (here / "in.txt").write_text("input")
@@ -470,9 +461,6 @@ def test_run_locally(tmp_path: Path) -> None:
         [*COMMAND, "run", "hello.sh", "--local"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello from wuying\n", "")
-
-
-# ── Contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

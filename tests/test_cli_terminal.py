@@ -100,9 +100,6 @@ def test_progress(session: Session, environment: dict[str, str], tmp_path: Path)
     assert (tmp_path / "back").read_bytes() == (tmp_path / "again/big").read_bytes()
 
 
-# ── attach ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def attached(session: Session, runtime: LocalRuntime, *more: str):  # type: ignore[no-untyped-def]
     """Run `attach` in a terminal, and check the terminal settings afterwards."""
     line = " ".join(

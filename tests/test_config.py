@@ -186,9 +186,6 @@ def test_client_says_what_it_uses(kind: Any) -> None:
     assert (client.api_key, client.region_id, client.timeout) == ("key", "cn-hangzhou", 1.5)
 
 
-# ── Files with variables ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_no_file_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A .env file is read only if it is named."""
     (tmp_path / ".env").write_text("AGENTBAY_API_KEY=found\nAGENTBAY_REGION_ID=us-east-1\n")

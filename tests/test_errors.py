@@ -103,9 +103,6 @@ DEFAULTS = {
 }
 
 
-# ── The tree ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(("name", "bases"), BASES.items())
 def test_tree(name: str, bases: tuple[str, ...]) -> None:
     """Each class has its documented base classes."""
@@ -130,9 +127,6 @@ def test_only_the_service_makes_api_errors(kind: type[AgentBayError]) -> None:
 def test_default_messages(name: str, message: str) -> None:
     """Without a message each class has the contract's."""
     assert str(getattr(errors, name)()) == message
-
-
-# ── Made in every way of the contract ────────────────────────────────────────────────────────────────────────────────
 
 
 @every_class
@@ -214,8 +208,6 @@ def test_pickles_with_every_protocol(protocol: int) -> None:
     error = pickle.loads(pickle.dumps(RateLimitError("slow", 429, retry_after=2.0), protocol))
     assert (error.retry_after, error.status_code) == (2.0, 429)
 
-
-# ── Secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 MARK = "sEcReTmArKeR"
 URL = f"https://user:{MARK}@host.invalid/{MARK}/path?Signature={MARK}#{MARK}"

@@ -188,9 +188,6 @@ def test_a_url_without_a_name_wants_a_path(url: str) -> None:
         clone_target(url)
 
 
-# ── Against git itself ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
 class Repo:
     """A repository, with commands run as in a session."""
 
@@ -487,8 +484,6 @@ def test_push_and_fetch_report_changes(repo: Repo, tmp_path: Path) -> None:
     assert read_push(check_success(gone, repo.run(gone)).stdout)[1][0].status == "deleted"
     assert fetch(prune=True) == {("deleted", "", "origin/a-very-long-name-for-a-branch-so-that-columns-move")}
 
-
-# ── Why it failed ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 FAILURES: list[tuple[type[GitError], int, str]] = [
     (GitAuthError, 128, "fatal: Authentication failed for 'https://h/r.git/'"),

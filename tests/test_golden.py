@@ -392,9 +392,6 @@ def answer(body: object, action: str = "") -> HttpAnswer:
     return HttpAnswer(200, {}, data.encode(), action)
 
 
-# ── Actions ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_every_action_and_tool_has_pairs() -> None:
     """Every action and tool has a pair, and every file and pair is used."""
     assert {name: set(blocks) for name, blocks in FILES.items()} == {n: set(b) for n, b in REQUESTS.items()}
@@ -482,9 +479,6 @@ def test_transfers_of_context_info() -> None:
     assert DATA["GetContextInfo"].transfers() == [
         ContextStatusData(CONTEXT, "/tmp/data", "", "Success", 1600000000, 1600000100, "upload")
     ]
-
-
-# ── Tools ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("name", "case", "pair"), pairs(TOOL_FILES))

@@ -17,8 +17,6 @@ from agentbay._html import binary, document, format_size, table, text
 from agentbay._html.ansi import ansi_to_html, strip_ansi
 from agentbay._html.sanitize import bundle_to_html, sanitize_bundle, sanitize_html
 
-# ── Pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 @pytest.mark.parametrize(
     ("number", "written"),
@@ -68,9 +66,6 @@ def test_results_made_by_hand() -> None:
     assert "broken" in (CommandResult(exit_code=-1, error_message="broken")._repr_html_() or "")
     assert "0 B of 0 B" in SessionMetrics()._repr_html_()
     assert CodeExecutionResult()._repr_mimebundle_() == {"text/plain": repr(CodeExecutionResult())}
-
-
-# ── What comes from a session ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Reader(HTMLParser):
@@ -239,8 +234,6 @@ def test_any_html(html: str) -> None:
         assert tag in ("iframe", "b", "img")
         assert not [name for name, _ in attrs if name.startswith("on")]
 
-
-# ── Progress bars ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PROGRAM = """
 from agentbay import progress

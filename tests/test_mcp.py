@@ -94,9 +94,6 @@ async def until_gone(bay: AsyncAgentBay) -> None:
             await anyio.sleep(0.1)
 
 
-# ── Every tool ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def use_commands(client: Client, used: set[str]) -> None:
     async def call(name: str, **arguments: Any) -> str:
         used.add(name)
@@ -254,9 +251,6 @@ async def test_long_output_is_shortened() -> None:
         assert len(said) < 70_000
 
 
-# ── Which tools, and their schemas ───────────────────────────────────────────────────────────────────────────────────
-
-
 def parameters(schema: dict[str, Any], whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for parameter in schema.get("properties", {}).values():
         yield parameter
@@ -309,9 +303,6 @@ def test_wrong_options(arguments: Sequence[str], said: str) -> None:
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert not done.stdout
-
-
-# ── Where it runs, and its end ───────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_session_begins_with_the_first_call_and_ends_with_the_client(
@@ -369,9 +360,6 @@ async def test_killed_server_leaves_no_process(tmp_path: Path) -> None:
                 await anyio.sleep(0.1)
 
 
-# ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_http(agentbay_local: LocalRuntime, async_agent_bay: AsyncAgentBay) -> None:
     """Clients over HTTP share one session; a cancelled call ends its process, and the end of the server the session."""
     with serving(runtime=agentbay_local) as url:
@@ -415,9 +403,6 @@ async def test_http_refuses_other_pages() -> None:
         async with httpx2.AsyncClient() as http:
             for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
                 assert (await http.post(url, json={}, headers=headers)).status_code in (403, 421)
-
-
-# ── Configuration ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ def test_lifecycle_refuses(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_lifecycle_defaults() -> None:
-    """The idle time is 5 minutes and the longest run time 30 by default."""
+    """The idle timeout is 5 minutes and the maximum run time 30 by default."""
     assert vars(LifecyclePolicy()) == {"manual_release": False, "idle_release_timeout": 5, "max_runtime": 30}
     manual = LifecyclePolicy(manual_release=True)
     assert vars(manual) == {"manual_release": True, "idle_release_timeout": 0, "max_runtime": 0}
@@ -89,7 +89,7 @@ def test_lifecycle_defaults() -> None:
     ],
 )
 def test_session_parameters_refuse(arguments: dict[str, Any], message: str) -> None:
-    """The deprecated idle time is positive whole seconds, and excludes a policy."""
+    """The deprecated idle timeout is positive whole seconds, and excludes a policy."""
     with pytest.raises(ValueError, match=message):
         CreateSessionParams(**arguments)
 

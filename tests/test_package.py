@@ -19,8 +19,6 @@ import agentbay
 PACKAGE = Path(agentbay.__file__).parent
 PUBLIC = [name for name in agentbay.__all__ if name != "__version__"]
 
-# ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 def test_all_is_sorted_and_complete() -> None:
     """`__all__` and `dir` list all public names, in order."""
@@ -81,8 +79,6 @@ def test_version() -> None:
 
     assert agentbay.__version__ == version("agentbay-sdk")
 
-
-# ── What it costs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PROBE = """
 import json, logging, os, sys, threading, warnings
@@ -165,8 +161,6 @@ def test_making_a_client_does_no_io(kind: str, make: str, tmp_path: Path) -> Non
     assert found["after"] == found["before"]
     assert found["events"] == []
 
-
-# ── The contract's signatures ────────────────────────────────────────────────────────────────────────────────────────
 
 REQUIRED = inspect.Parameter.empty
 METHODS: dict[str, dict[str, Any]] = {

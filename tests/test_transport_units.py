@@ -58,8 +58,6 @@ from agentbay._wire.tools import CallMcpTool, ToolReply
 
 GET = GetSession(session_id="s")
 
-# ── Retries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 NEVER_SENT = [ConnectionFailed("refused")]
 UNPROCESSED = [RateLimitError("slow down", 429), ServiceUnavailableError("busy", 503, retry_after=0.0)]
 PERHAPS_PROCESSED = [
@@ -145,9 +143,6 @@ def test_effects_are_never_repeated(error: AgentBayError, attempt: int, max_retr
     assert backoff(error, attempt, idempotent=False, max_retries=max_retries, remaining=remaining) is None
 
 
-# ── Time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_deadline_is_passed_down() -> None:
     """A step's deadline never exceeds the operation's, and its error names its own length."""
     whole = Deadline(100)
@@ -183,9 +178,6 @@ def test_delays_end_at_the_deadline(seconds: float) -> None:
     """No delay ends after the deadline, and none follows it."""
     assert list(poll_delays(Deadline(seconds), first=1)) == []
     assert 0 < next(poll_delays(Deadline(0.5), first=1)) <= 0.5
-
-
-# ── What an answer means ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def answer(body: object, status: int = 200, **headers: str) -> HttpAnswer:
@@ -395,9 +387,6 @@ def test_no_direct_answer_breaks_the_reader(body: object, status: int) -> None:
         assert str(error)  # noqa: PT017 - either outcome is fine
 
 
-# ── Retry-After ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def retry_after(status: int = 429, **headers: str) -> float | None:
     with pytest.raises((RateLimitError, ServiceUnavailableError)) as caught:
         read_reply(GET, answer({}, status, **headers))
@@ -447,9 +436,6 @@ def test_any_retry_after_is_read(text: str) -> None:
     assert found is None or found >= 0
 
 
-# ── A session's own link ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("body", "text", "is_error"),
     [
@@ -495,9 +481,6 @@ def test_direct_failures(body: object, status: int, kind: type[AgentBayError]) -
     assert type(caught.value) is kind
 
 
-# ── Results ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("kind", [OperationResult, DeleteResult, BoolResult, SessionResult, CommandResult])
 def test_an_error_becomes_the_result_of_the_contract(kind: Any) -> None:
     """A failed result has the error's facts, and unwrapping raises the error."""
@@ -523,9 +506,6 @@ def test_state_of_awaited_contexts() -> None:
         ContextStatusData("other", "/o", status="Failed"),
     ]
     assert check_awaited_contexts(frozenset("abcd"), transfers) == (frozenset("d"), ["c: no room"])
-
-
-# ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def shell(text: str, *, failed: bool = False, structured: dict[str, Any] | None = None) -> CommandResult:
@@ -633,9 +613,6 @@ def test_no_text_of_the_shell_breaks_the_reader(text: str, is_error: bool, struc
     assert not (is_error and result.success)
 
 
-# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(4, 40))
 def test_pieces_of_a_text(text: str, limit: int) -> None:
     """Pieces add up to the text, stay within the limit, and split no character."""
@@ -714,9 +691,6 @@ def test_no_listing_breaks_the_reader(text: str, structured: dict[str, Any] | No
     assert isinstance(read_info(text), dict)
 
 
-# ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("rate", ["rx_rate_kbyte_per_s", "rx_rate_kbps", "rx_rate_KBps"])
 @pytest.mark.parametrize("used", ["tx_used_kbyte", "tx_used_kb", "tx_used_KB"])
 def test_older_names_of_metrics(rate: str, used: str) -> None:
@@ -735,9 +709,6 @@ def test_no_metrics_break_the_reader(text: str) -> None:
         assert isinstance(read_metrics(text)[0], dict)
     except ReplyError as error:
         assert "Failed to parse get_metrics response" in str(error)  # noqa: PT017 - either outcome is fine
-
-
-# ── Tools by way of the service ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

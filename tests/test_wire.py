@@ -37,8 +37,6 @@ from agentbay._wire.key_names import normalize_arguments, normalize_key
 from agentbay._wire.params import awaited_contexts, make_create_session
 from agentbay._wire.schema import camel, camel_payload, flatten, pascal, pascal_payload, wire_field
 
-# ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 @pytest.mark.parametrize(
     ("name", "in_pascal", "in_camel"),
@@ -60,9 +58,6 @@ def test_both_styles_differ_in_the_first_letter_only(first: str, second: str) ->
     """Both styles differ in the case of the first letter only."""
     name = f"a{first}_{second}"
     assert camel(name)[1:] == pascal(name)[1:]
-
-
-# ── Strictness ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pascal_payload
@@ -229,9 +224,6 @@ def test_reading_fails_with_one_error_only(value: dict[str, Any]) -> None:
         assert str(error)  # noqa: PT017 - either outcome is fine
 
 
-# ── Fields of a request ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def sent_fields(action: Any) -> dict[str, str]:
     query, form = write_fields(action, "A")
     return dict(query + form)
@@ -318,8 +310,6 @@ def test_form_fields_round_trip(text: str, labels: dict[str, str], flag: bool | 
     )
     assert read_fields(sessions.CreateMcpSession, sent_fields(action)) == action
 
-
-# ── Session parameters ───────────────────────────────────────────────────────────────────────────────────────────────
 
 DEFAULT_POLICY = (
     '{"uploadPolicy": {"autoUpload": true, "uploadStrategy": "UploadBeforeResourceRelease", "uploadMode": "File"}, '
@@ -454,9 +444,6 @@ def test_parameters_are_not_changed_by_sending() -> None:
     assert len(params.context_syncs) == 2
 
 
-# ── Transfers of contexts ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     "status",
     [
@@ -488,9 +475,6 @@ def test_transfers_with_unreadable_times() -> None:
         assert contexts.ContextInfo(context_status=status).transfers() == [
             ContextStatusData(context_id="c", status="Failed", error_message="no")
         ]
-
-
-# ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,6 @@ _NAMES_WITH_NUL = frozenset({"args", "code", "content", "data", "edits", "stdin"
 _PLAIN_TYPES = (str, int, float, bool, type(None))
 
 
-# ── Errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def refusal(name: str, wanted: str, value: object) -> InvalidArgumentError:
     """Return the error for an argument, without the value of a secret one."""
     return InvalidArgumentError(f"{name} must be {wanted}, not {_describe(name, value)}")
@@ -50,9 +47,6 @@ def _describe(name: str, value: object) -> str:
 
 def _root(name: str) -> str:
     return name.partition("[")[0]
-
-
-# ── Types ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Problem(NamedTuple):
@@ -239,9 +233,6 @@ _SIMPLE_CHECKS: dict[Any, tuple[str, TypeCheck]] = {
 }
 
 
-# ── Values, by the parameter's name ──────────────────────────────────────────────────────────────────────────────────
-
-
 def within(least: float, most: float, words: str) -> Rule:
     """Return a rule for numbers between two ends, which also refuses NaN."""
 
@@ -294,9 +285,6 @@ _HINTS = {
     "session": "Pass the session itself; get(session_id).session finds it.",
     "cfg": "Write Config(endpoint=...).",
 }
-
-
-# ── Signatures ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def recheck(value: object) -> None:

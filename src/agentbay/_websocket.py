@@ -148,9 +148,6 @@ def _close_reason(error: ConnectionClosed) -> str:
     return "it broke off"
 
 
-# ── Asynchronous ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 class _AsyncClientConnection(asynchronous.ClientConnection):
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -290,9 +287,6 @@ class AsyncWorker:
         if not self.is_current():
             self._task.cancel()
             await asyncio.wait([self._task])
-
-
-# ── Synchronous ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _SyncClientConnection(synchronous.ClientConnection):

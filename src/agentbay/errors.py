@@ -75,9 +75,6 @@ class ClientClosedError(AgentBayError, RuntimeError):
     default_message = "This client is closed."
 
 
-# ── No answer ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 class TransportError(AgentBayError):
     """No answer arrived from the service."""
 
@@ -110,9 +107,6 @@ class ReplyError(AgentBayError):
 
     Whether the request was executed is unknown.
     """
-
-
-# ── The service refused ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class APIError(AgentBayError):
@@ -182,9 +176,6 @@ class ServerError(APIError):
 
 class ServiceUnavailableError(ServerError):
     """The service cannot take requests now."""
-
-
-# ── By subject ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class ToolError(AgentBayError):

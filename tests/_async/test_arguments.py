@@ -231,9 +231,6 @@ async def test_secrets_are_not_shown(session: AsyncSession) -> None:
     assert "secret" not in str(caught.value)
 
 
-# ── Handles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_handles_cannot_be_pickled(bay: AsyncAgentBay, session: AsyncSession) -> None:
     """A handle refuses to be pickled or copied, and says what to send instead."""
     process = await session.command.start("sleep 60")

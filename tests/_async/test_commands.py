@@ -188,9 +188,6 @@ async def test_a_directory_that_cannot_be_entered(any_session: AsyncSession) -> 
     assert (own.exit_code, own.exception) == (126, None)
 
 
-# ── What only the cloud sends ────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     "said",
     [

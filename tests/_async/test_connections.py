@@ -68,9 +68,6 @@ async def _get(bay: AsyncAgentBay) -> object:
     return (await bay.get("session-x")).unwrap()
 
 
-# ── Kept connections ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_one_connection_after_another() -> None:
     """Consecutive calls share one connection, which closes with the client."""
     with Service(FOUND) as service:
@@ -217,9 +214,6 @@ async def test_connecting_keeps_to_the_time_limit(addresses: int, monkeypatch: p
         sock.close()
 
 
-# ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_tls(tls: Tls) -> None:
     """TLS with an authority from a file works and keeps its connection."""
     with Service(FOUND, tls=tls.server) as service:
@@ -306,9 +300,6 @@ async def test_missing_authorities() -> None:
         assert isinstance((await bay.get("x")).exception, ConfigurationError)
 
 
-# ── Proxies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_proxy() -> None:
     """With proxy= every request goes through it, in absolute form."""
     with Service(FOUND) as proxy:
@@ -372,9 +363,6 @@ async def test_time_limit_through_a_proxy(behaviour: Behaviour) -> None:
             assert isinstance((await bay.create()).exception, DeadlineExceeded)
         assert time.monotonic() - began < 60
         assert proxy.count() == 1
-
-
-# ── A client of the user's ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_http_client_of_the_user() -> None:

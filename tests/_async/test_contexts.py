@@ -60,9 +60,6 @@ def session(bay: AsyncAgentBay) -> AsyncSession:
     return AsyncSession(bay, "session-1")
 
 
-# ── Contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_life_of_a_context(bay: AsyncAgentBay, service: ContextService) -> None:
     """A context is created, found by name and id, renamed and deleted."""
     made = (await bay.context.create("mine")).unwrap()
@@ -149,9 +146,6 @@ async def test_which_methods_raise(
         assert result.error_message == "[SomeCode] some message"
 
 
-# ── Clearing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_clear_waits_until_it_is_done(bay: AsyncAgentBay, service: ContextService) -> None:
     """The first poll is immediate, so a finished clearing costs no pause."""
     context_id = service.add("mine")
@@ -171,9 +165,6 @@ async def test_clear_ends_in_time(bay: AsyncAgentBay, service: ContextService) -
         await bay.context.clear(context_id, timeout=1, poll_interval=30)
     assert 0.9 < time.monotonic() - began < 25
     assert service.names() == ["ClearContext", "GetContext", "GetContext"]
-
-
-# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_list_files(bay: AsyncAgentBay, service: ContextService, tmp_path: Path) -> None:
@@ -375,9 +366,6 @@ async def test_memory_stays_flat(bay: AsyncAgentBay, service: ContextService, tm
     assert peak < 12 << 20
 
 
-# ── Contexts of a session ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_info(session: AsyncSession, service: ContextService) -> None:
     """Transfers are read from their nested text, filtered as asked."""
     service.task("c1", "/a", "upload", "Success")
@@ -509,9 +497,6 @@ async def test_strict_raises(service: ContextService) -> None:
             await bay.context.get("none")
         with pytest.raises(agentbay.SessionError):
             await session.context.sync("c1", "/a")
-
-
-# ── Decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_which_redirects_are_followed() -> None:

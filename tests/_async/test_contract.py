@@ -292,9 +292,6 @@ async def test_nested_text(depth: int) -> None:
                     await outcome(call, bay, handle(bay))
 
 
-# ── Deleting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("last", [NOT_FOUND, status("FINISH"), status("DELETED")], ids=["gone", "FINISH", "DELETED"])
 async def test_delete_waits(last: Behaviour) -> None:
     """Deleting waits through all states and lost answers until the end."""
@@ -324,8 +321,6 @@ async def test_delete_after_upload() -> None:
     assert not result
     assert "was deleted" in result.error_message
 
-
-# ── Creating ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _CONTEXT = '[{"type": "data", "data": "[{\\"contextId\\": \\"c-1\\", \\"path\\": \\"/d\\", \\"status\\": \\"%s\\"}]"}]'
 _WITH_CONTEXT = CreateSessionParams(context_syncs=[ContextSync("c-1", "/d")])
@@ -379,9 +374,6 @@ async def test_create_without_a_session(behaviour: Behaviour) -> None:
     assert result.session is None
 
 
-# ── The block of a session ───────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_block_deletes() -> None:
     """A block deletes its session, and its exception passes."""
     with Service({"CreateMcpSession": CREATED, **GONE}) as service:
@@ -424,9 +416,6 @@ async def test_block_deletes_what_is_not_ready() -> None:
                 async with bay.session(_WITH_CONTEXT):
                     raise AssertionError("the block must not run")
     assert service.count("DeleteSessionAsync") == 1
-
-
-# ── Pausing and resuming ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -482,9 +471,6 @@ async def test_own_time_limit_holds(method: str, silent: str) -> None:
     assert isinstance(result.exception, TimeoutError)
 
 
-# ── Listing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def page(name: str, token: str = "") -> Behaviour:
     """The answer with one page of one session."""
     return ok([{"SessionId": name}], NextToken=token, TotalCount=2, MaxResults=1)
@@ -520,9 +506,6 @@ async def test_all_pages_share_one_time_limit() -> None:
             result = await bay.list(page=10**9)
     assert time.monotonic() - began < 60
     assert isinstance(result.exception, DeadlineExceeded)
-
-
-# ── Addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

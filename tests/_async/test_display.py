@@ -41,9 +41,6 @@ def html(value: object) -> str:
     return str(page)
 
 
-# ── Results ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 async def test_sessions(bay: AsyncAgentBay, session: AsyncSession) -> None:
     """A session is shown without its tokens, a list of them as a table."""
     found = (await bay.get(session.session_id)).unwrap()
@@ -184,9 +181,6 @@ display(Markdown("*fine*"))
     assert fine["text/markdown"] == "*fine*"
     assert result.results[1].html == "<p>active</p><script>alert(1)</script>"
     assert html(result).count("<iframe") == 1
-
-
-# ── While it goes on ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_process_is_shown_while_it_runs(session: AsyncSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,8 +166,6 @@ async def test_an_error_travels(files: AsyncFileSystem) -> None:
     assert (copy.errno, copy.path, str(copy)) == (errno.ENOENT, copy.filename, str(error))
 
 
-# ── What only the cloud sends ────────────────────────────────────────────────────────────────────────────────────────
-
 _CLOUD = "Execution failed. Error code:-32602 Error message: Failed to {}: /tmp/x, error: {}"
 
 

@@ -45,9 +45,6 @@ async def files(home: AsyncSession, request: pytest.FixtureRequest) -> AsyncIter
     home.link_url = link
 
 
-# ── On the runtime ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("name", NAMES)
 async def test_any_name(files: AsyncFileSystem, name: str) -> None:
     """A file of any name works in every operation."""
@@ -242,9 +239,6 @@ async def test_directories(files: AsyncFileSystem) -> None:
         assert isinstance(result.exception, FileError)
 
 
-# ── Formats ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def said(text: str) -> ToolReply:
     return ToolReply(content=[{"type": "text", "text": text}])
 
@@ -332,9 +326,6 @@ def test_changes_lead_from_one_state_to_the_other(before: dict[str, list[int]], 
             assert event["path"] in paths
     assert paths == set(now)
     assert diff_snapshots(now, now) == []
-
-
-# ── On the wire ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_arguments() -> None:

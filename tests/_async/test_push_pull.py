@@ -399,9 +399,6 @@ async def test_ten_thousand_files(session: AsyncSession, tmp_path: Path, capsys:
         print(f"\n10,000 files pushed in {pushed - began:.1f} s, pulled in {pulled - pushed:.1f} s, identical")
 
 
-# ── Decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 PATHS = st.sampled_from(["a", "b", "b/c", "b/d", "b/d/e"])
 TREE = st.dictionaries(
     PATHS,

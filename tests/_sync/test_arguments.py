@@ -232,9 +232,6 @@ def test_secrets_are_not_shown(session: Session) -> None:
     assert "secret" not in str(caught.value)
 
 
-# ── Handles ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_handles_cannot_be_pickled(bay: AgentBay, session: Session) -> None:
     """A handle refuses to be pickled or copied, and says what to send instead."""
     process = session.command.start("sleep 60")

@@ -187,9 +187,6 @@ def test_a_directory_that_cannot_be_entered(any_session: Session) -> None:
     assert (own.exit_code, own.exception) == (126, None)
 
 
-# ── What only the cloud sends ────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     "said",
     [

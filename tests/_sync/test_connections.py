@@ -69,9 +69,6 @@ def _get(bay: AgentBay) -> object:
     return (bay.get("session-x")).unwrap()
 
 
-# ── Kept connections ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_one_connection_after_another() -> None:
     """Consecutive calls share one connection, which closes with the client."""
     with Service(FOUND) as service:
@@ -218,9 +215,6 @@ def test_connecting_keeps_to_the_time_limit(addresses: int, monkeypatch: pytest.
         sock.close()
 
 
-# ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_tls(tls: Tls) -> None:
     """TLS with an authority from a file works and keeps its connection."""
     with Service(FOUND, tls=tls.server) as service:
@@ -307,9 +301,6 @@ def test_missing_authorities() -> None:
         assert isinstance((bay.get("x")).exception, ConfigurationError)
 
 
-# ── Proxies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_proxy() -> None:
     """With proxy= every request goes through it, in absolute form."""
     with Service(FOUND) as proxy:
@@ -373,9 +364,6 @@ def test_time_limit_through_a_proxy(behaviour: Behaviour) -> None:
             assert isinstance((bay.create()).exception, DeadlineExceeded)
         assert time.monotonic() - began < 60
         assert proxy.count() == 1
-
-
-# ── A client of the user's ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_http_client_of_the_user() -> None:

@@ -61,9 +61,6 @@ def session(bay: AgentBay) -> Session:
     return Session(bay, "session-1")
 
 
-# ── Contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_life_of_a_context(bay: AgentBay, service: ContextService) -> None:
     """A context is created, found by name and id, renamed and deleted."""
     made = (bay.context.create("mine")).unwrap()
@@ -148,9 +145,6 @@ def test_which_methods_raise(bay: AgentBay, service: ContextService, session: Se
         assert result.error_message == "[SomeCode] some message"
 
 
-# ── Clearing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_clear_waits_until_it_is_done(bay: AgentBay, service: ContextService) -> None:
     """The first poll is immediate, so a finished clearing costs no pause."""
     context_id = service.add("mine")
@@ -170,9 +164,6 @@ def test_clear_ends_in_time(bay: AgentBay, service: ContextService) -> None:
         bay.context.clear(context_id, timeout=1, poll_interval=30)
     assert 0.9 < time.monotonic() - began < 25
     assert service.names() == ["ClearContext", "GetContext", "GetContext"]
-
-
-# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_list_files(bay: AgentBay, service: ContextService, tmp_path: Path) -> None:
@@ -372,9 +363,6 @@ def test_memory_stays_flat(bay: AgentBay, service: ContextService, tmp_path: Pat
     assert peak < 12 << 20
 
 
-# ── Contexts of a session ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_info(session: Session, service: ContextService) -> None:
     """Transfers are read from their nested text, filtered as asked."""
     service.task("c1", "/a", "upload", "Success")
@@ -506,9 +494,6 @@ def test_strict_raises(service: ContextService) -> None:
             bay.context.get("none")
         with pytest.raises(agentbay.SessionError):
             session.context.sync("c1", "/a")
-
-
-# ── Decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_which_redirects_are_followed() -> None:

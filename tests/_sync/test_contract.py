@@ -293,9 +293,6 @@ def test_nested_text(depth: int) -> None:
                     outcome(call, bay, handle(bay))
 
 
-# ── Deleting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("last", [NOT_FOUND, status("FINISH"), status("DELETED")], ids=["gone", "FINISH", "DELETED"])
 def test_delete_waits(last: Behaviour) -> None:
     """Deleting waits through all states and lost answers until the end."""
@@ -325,8 +322,6 @@ def test_delete_after_upload() -> None:
     assert not result
     assert "was deleted" in result.error_message
 
-
-# ── Creating ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _CONTEXT = '[{"type": "data", "data": "[{\\"contextId\\": \\"c-1\\", \\"path\\": \\"/d\\", \\"status\\": \\"%s\\"}]"}]'
 _WITH_CONTEXT = CreateSessionParams(context_syncs=[ContextSync("c-1", "/d")])
@@ -380,9 +375,6 @@ def test_create_without_a_session(behaviour: Behaviour) -> None:
     assert result.session is None
 
 
-# ── The block of a session ───────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_block_deletes() -> None:
     """A block deletes its session, and its exception passes."""
     with Service({"CreateMcpSession": CREATED, **GONE}) as service:
@@ -425,9 +417,6 @@ def test_block_deletes_what_is_not_ready() -> None:
                 with bay.session(_WITH_CONTEXT):
                     raise AssertionError("the block must not run")
     assert service.count("DeleteSessionAsync") == 1
-
-
-# ── Pausing and resuming ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -483,9 +472,6 @@ def test_own_time_limit_holds(method: str, silent: str) -> None:
     assert isinstance(result.exception, TimeoutError)
 
 
-# ── Listing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def page(name: str, token: str = "") -> Behaviour:
     """The answer with one page of one session."""
     return ok([{"SessionId": name}], NextToken=token, TotalCount=2, MaxResults=1)
@@ -521,9 +507,6 @@ def test_all_pages_share_one_time_limit() -> None:
             result = bay.list(page=10**9)
     assert time.monotonic() - began < 60
     assert isinstance(result.exception, DeadlineExceeded)
-
-
-# ── Addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,6 @@ def html(value: object) -> str:
     return str(page)
 
 
-# ── Results ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_sessions(bay: AgentBay, session: Session) -> None:
     """A session is shown without its tokens, a list of them as a table."""
     found = (bay.get(session.session_id)).unwrap()
@@ -185,9 +182,6 @@ display(Markdown("*fine*"))
     assert fine["text/markdown"] == "*fine*"
     assert result.results[1].html == "<p>active</p><script>alert(1)</script>"
     assert html(result).count("<iframe") == 1
-
-
-# ── While it goes on ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_process_is_shown_while_it_runs(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

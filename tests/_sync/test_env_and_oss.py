@@ -42,9 +42,6 @@ def sent(service: Service) -> tuple[str, str, Any]:
     return fields["Name"], fields["Server"], json.loads(fields["Args"])
 
 
-# ── Environment ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_set_env() -> None:
     """Variables travel as pairs to a server that the session does not list."""
     with scripted(tool_says("anything")) as (session, service):
@@ -121,9 +118,6 @@ def test_env_values_are_in_no_repr() -> None:
     shown = repr(EnvResult(success=True, envs={"API_KEY": "hunter22"}))
     assert "API_KEY" in shown
     assert "hunter22" not in shown
-
-
-# ── Object storage ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_env_init() -> None:

@@ -167,8 +167,6 @@ def test_an_error_travels(files: FileSystem) -> None:
     assert (copy.errno, copy.path, str(copy)) == (errno.ENOENT, copy.filename, str(error))
 
 
-# ── What only the cloud sends ────────────────────────────────────────────────────────────────────────────────────────
-
 _CLOUD = "Execution failed. Error code:-32602 Error message: Failed to {}: /tmp/x, error: {}"
 
 

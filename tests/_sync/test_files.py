@@ -46,9 +46,6 @@ def files(home: Session, request: pytest.FixtureRequest) -> Iterator[FileSystem]
     home.link_url = link
 
 
-# ── On the runtime ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name(files: FileSystem, name: str) -> None:
     """A file of any name works in every operation."""
@@ -243,9 +240,6 @@ def test_directories(files: FileSystem) -> None:
         assert isinstance(result.exception, FileError)
 
 
-# ── Formats ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def said(text: str) -> ToolReply:
     return ToolReply(content=[{"type": "text", "text": text}])
 
@@ -333,9 +327,6 @@ def test_changes_lead_from_one_state_to_the_other(before: dict[str, list[int]], 
             assert event["path"] in paths
     assert paths == set(now)
     assert diff_snapshots(now, now) == []
-
-
-# ── On the wire ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_arguments() -> None:

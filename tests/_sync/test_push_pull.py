@@ -396,9 +396,6 @@ def test_ten_thousand_files(session: Session, tmp_path: Path, capsys: pytest.Cap
         print(f"\n10,000 files pushed in {pushed - began:.1f} s, pulled in {pulled - pushed:.1f} s, identical")
 
 
-# ── Decisions ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 PATHS = st.sampled_from(["a", "b", "b/c", "b/d", "b/d/e"])
 TREE = st.dictionaries(
     PATHS,

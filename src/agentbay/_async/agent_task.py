@@ -113,8 +113,6 @@ class AsyncTaskExecution:
             self._result = await (self._poll(timeout) if self._stream is None else self._follow_events(timeout))
         return self._result
 
-    # ── Polling ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def _poll(self, timeout: int) -> ExecutionResult:
         agent = self._require_agent()
         last: QueryResult | None = None
@@ -147,8 +145,6 @@ class AsyncTaskExecution:
             if status.success and status.task_status in {PHONE_TASKS.finished, *PHONE_TASKS.failed}:
                 return
             await async_sleep(TERMINATION_POLL_SECONDS)
-
-    # ── Streaming ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow_events(self, timeout: int) -> ExecutionResult:
         agent, stream, callbacks = self._require_agent(), self._stream, self._callbacks
@@ -194,8 +190,6 @@ class AsyncTaskExecution:
         answer = await callbacks.ask_user(event)
         params = {"toolCallId": event.tool_call_id, "response": answer}
         await stream.write({"method": "resume_task", "params": params})
-
-    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _require_agent(self) -> AsyncMobileAgent:
         if self._agent is None:

@@ -49,8 +49,6 @@ class AsyncBrowser(AsyncBaseService):
         self._delivery_worker: AsyncWorker | None = None
         self._remove_listener: Callable[[], None] | None = None
 
-    # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def initialize(self, option: BrowserOption | None = None) -> bool:
         """Start the browser.
 
@@ -133,8 +131,6 @@ class AsyncBrowser(AsyncBaseService):
             raise BrowserError("Failed to get endpoint URL from session: the answer has none")
         return url
 
-    # ── What the browser does ────────────────────────────────────────────────────────────────────────────────────────
-
     @cached_property
     def operator(self) -> AsyncBrowserOperator:
         """Act on pages in words: a model of the service finds out how."""
@@ -164,8 +160,6 @@ class AsyncBrowser(AsyncBaseService):
         if page is None:
             raise InvalidArgumentError("Page cannot be None")
         return await take_full_screenshot(page, full_page, options)
-
-    # ── Notifications ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def register_callback(self, callback: BrowserCallback) -> bool:
         """Call a function with each message of the browser.

@@ -220,8 +220,6 @@ class AsyncBrowserOperator(AsyncBaseService):
         found = await self._follow("extract", call, PageExtractResult, read, options.timeout, " Extract timeout")
         return True, found
 
-    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
-
     async def _follow(
         self,
         what: str,

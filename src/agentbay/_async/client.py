@@ -238,8 +238,6 @@ class AsyncAgentBay(AsyncSessionList, Handle):
         """
         await self.client.aclose()
 
-    # ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(SessionResult)
     async def create(self, params: CreateSessionParams | None = None) -> SessionResult[AsyncSession]:
         """Create a session and wait for the contexts it starts with.

@@ -54,8 +54,6 @@ class AsyncComputer(AsyncUiService):
     Coordinates are pixels from the upper left corner of the screen.
     """
 
-    # ── Mouse ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def click_mouse(self, x: int, y: int, button: MouseButton | str = MouseButton.LEFT) -> BoolResult:
         """Click at a point.
 
@@ -117,8 +115,6 @@ class AsyncComputer(AsyncUiService):
         data = read_object(text_or_raise(reply), "cursor position")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
-    # ── Keyboard ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(BoolResult)
     async def press_keys(self, keys: list[str], hold: bool = False) -> BoolResult:
         """Press keys together.
@@ -139,8 +135,6 @@ class AsyncComputer(AsyncUiService):
         """
         return await self._run_bool(ReleaseKeys(keys=[normalize_key(key) for key in keys]))
 
-    # ── Screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(OperationResult)
     async def get_screen_size(self) -> OperationResult:
         """Measure the screen.
@@ -153,8 +147,6 @@ class AsyncComputer(AsyncUiService):
         reply = await self.session._run_tool(GetScreenSize())
         data = read_object(text_or_raise(reply), "screen size")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
-
-    # ── Windows ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @folded(WindowListResult)
     async def list_root_windows(self, timeout_ms: int = 3000) -> WindowListResult:
@@ -244,8 +236,6 @@ class AsyncComputer(AsyncUiService):
         Wire: CallMcpTool/focus_mode
         """
         return await self._run_bool(FocusMode(on=on))
-
-    # ── Applications ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @folded(InstalledAppListResult)
     async def get_installed_apps(

@@ -49,8 +49,6 @@ class AsyncContextService(AsyncContextFiles):
     def __init__(self, agent_bay: AsyncAgentBay) -> None:
         self.agent_bay = agent_bay
 
-    # ── Contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(ContextListResult)
     async def list(self, params: ContextListParams | None = None) -> ContextListResult:
         """List contexts, one page at a time.
@@ -181,8 +179,6 @@ class AsyncContextService(AsyncContextFiles):
         """
         reply = await self._client.call(DeleteContext(id=context.id))
         return OperationResult(request_id=reply.request_id, success=True, data=True)
-
-    # ── Clearing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def clear(self, context_id: str, timeout: int = 60, poll_interval: float = 2.0) -> ClearContextResult:
         """Delete the files of a context and wait until they are gone.

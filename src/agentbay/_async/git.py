@@ -175,8 +175,6 @@ class AsyncGit(AsyncGitRemotes):
         files, patch = read_git_diff(output.stdout)
         return GitDiffResult(files, patch, request_id=output.request_id)
 
-    # ── Branches ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def list_branches(self, repo_path: str, *, timeout_ms: int | None = None) -> GitBranchListResult:
         """List the local branches by name.
 
@@ -217,8 +215,6 @@ class AsyncGit(AsyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         await self._run_checked(commands.delete_branch(repo_path, branch, force), timeout_ms)
-
-    # ── Remotes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def reset(
         self,
@@ -266,8 +262,6 @@ class AsyncGit(AsyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         await self._run_checked(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms)
-
-    # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def configure_user(
         self, repo_path: str, name: str, email: str, *, scope: str = "global", timeout_ms: int | None = None

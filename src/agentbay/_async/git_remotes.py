@@ -158,8 +158,6 @@ class AsyncGitRemotes(AsyncBaseService):
         there, updates = read_push(output.stdout)
         return GitPushResult(there, updates, request_id=output.request_id)
 
-    # ── Running git ───────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def _run_checked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
         return check_success(job, await self._run_unchecked(job, timeout_ms))
 

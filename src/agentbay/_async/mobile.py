@@ -42,8 +42,6 @@ class AsyncMobile(AsyncUiService):
     Coordinates are pixels from the upper left corner of the screen.
     """
 
-    # ── Touch and keys ───────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(BoolResult)
     async def tap(self, x: int, y: int) -> BoolResult:
         """Tap a point.
@@ -74,8 +72,6 @@ class AsyncMobile(AsyncUiService):
         Wire: CallMcpTool/send_key
         """
         return await self._run_bool(SendKey(key=key))
-
-    # ── Screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @folded(UIElementListResult)
     async def get_clickable_ui_elements(self, timeout_ms: int = 2000) -> UIElementListResult:
@@ -134,8 +130,6 @@ class AsyncMobile(AsyncUiService):
         call = LongScreenshot(max_screens=max_screens, format=image_format, quality=quality)
         return await self._take_screenshot(call, image_format, "Failed to take long screenshot")
 
-    # ── Applications and adb ─────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(InstalledAppListResult)
     async def get_installed_apps(
         self, start_menu: bool, desktop: bool, ignore_system_apps: bool
@@ -166,8 +160,6 @@ class AsyncMobile(AsyncUiService):
         action = GetAdbLink(session_id=self.session.session_id, option={"adbkey_pub": adbkey_pub})
         reply = await self.session.agent_bay.client.call(action)
         return AdbUrlResult(request_id=reply.request_id, success=True, data=reply.data_or_raise().url)
-
-    # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def configure(self, mobile_config: MobileExtraConfig) -> None:
         """Apply settings, and log a warning for each that fails.

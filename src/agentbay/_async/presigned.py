@@ -121,7 +121,7 @@ async def fetch_file(
             # Raw, because decoding a Content-Encoding would yield other bytes than the storage keeps, and another size.
             async for block in response.aiter_raw(BLOCK_BYTES):
                 await async_run_blocking(target.write, block)
-                # A storage that sends steadily never meets the idle limit, so the whole time is checked at each block.
+                # A storage that sends steadily never meets the idle timeout, so each block checks the whole time.
                 settings.deadline.remaining_or_raise(label)
                 if settings.progress is not None:
                     settings.progress(target.received)

@@ -285,8 +285,6 @@ class AsyncPtyHandle(Handle):
     async def _explained_error(self) -> AgentBayError:
         return await self._pty.session.ws.explain(self._error or PtyNotConnectedError())
 
-    # ── Called where frames are read: nothing here may wait ──────────────────────────────────────────────────────────
-
     def _subscribe(self, link: AsyncReconnectingWebSocket) -> None:
         self._unsubscribe = link.add_listener(Listener(PTY_TARGET, self._on_push, self._on_lost))
 

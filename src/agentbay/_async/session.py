@@ -74,7 +74,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         enableBrowserReplay: Whether its browser is recorded; None if not known.
         created_at: When it was created; None if not known.
         expires_at: When it ends by itself if nothing happens before, as the last answer of `create`, `get` or
-            `set_lifecycle` told it. Activity puts off the end by an idle time. None if never or not known.
+            `set_lifecycle` told it. Activity restarts the idle timeout. None if never or not known.
     """
 
     _instead = "Send its session_id instead, and call get(session_id) there."
@@ -124,8 +124,6 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
             if name in vars(made) and name != "agent_bay":
                 setattr(made, name, value)
         return made
-
-    # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def delete(self, sync_context: bool = False) -> DeleteResult:
         """Delete the session and wait until it is gone.
@@ -228,7 +226,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
     async def set_lifecycle(self, policy: LifecyclePolicy) -> OperationResult:
         """Change when the session ends by itself.
 
-        Its idle time and its run time start anew. Needs the local runtime.
+        Its idle time and its run time restart. Needs the local runtime.
 
         Args:
             policy: The new limits.
@@ -250,7 +248,7 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
             if error.code != _UNKNOWN_ACTION_CODE:
                 raise
             refusal = NotSupportedError("This service cannot change when a session ends.", **error.context())
-            refusal.hint = "Create it with another lifecycle_policy, and call keep_alive() against its idle time."
+            refusal.hint = "Create it with another lifecycle_policy, and call keep_alive() before its idle timeout."
             raise refusal from error
         self.expires_at = parse_time(reply.data_or_raise().expire_time)
         return OperationResult(request_id=reply.request_id, success=True, data=self.expires_at)
@@ -268,8 +266,6 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
         result = SessionStatusResult(request_id=reply.request_id, success=True, status=reply.data_or_raise().status)
         result.http_status_code, result.code = 200, reply.code
         return result
-
-    # ── Labels, information, links ───────────────────────────────────────────────────────────────────────────────────
 
     @folded(OperationResult, only=(InvalidArgumentError,))
     async def set_labels(self, labels: dict[str, str]) -> OperationResult:
@@ -351,8 +347,6 @@ class AsyncSession(AsyncSessionCopies, AsyncSessionTools, Handle):
                 request_id=reply.request_id,
             )
         return OperationResult(request_id=reply.request_id, success=True, data=link.url)
-
-    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def _upload_contexts(self, deadline: Deadline) -> AgentBayError | None:
         try:

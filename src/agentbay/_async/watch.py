@@ -113,8 +113,6 @@ class AsyncWatch(Handle):
             self._consumed_count += len(found)
         return found
 
-    # ── Pushed ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
     async def _try_subscribe(self) -> None:
         """Subscribe to pushed changes, if the service offers that."""
         try:
@@ -178,8 +176,6 @@ class AsyncWatch(Handle):
             self._queue.put(FileError(why, hint="End a watch that is not needed any more with stop()."))
             return
         self._queue.put(found)
-
-    # ── Polled ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _poll(self) -> list[FileChangeEvent]:
         try:

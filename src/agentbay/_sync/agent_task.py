@@ -112,8 +112,6 @@ class TaskExecution:
             self._result = self._poll(timeout) if self._stream is None else self._follow_events(timeout)
         return self._result
 
-    # ── Polling ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def _poll(self, timeout: int) -> ExecutionResult:
         agent = self._require_agent()
         last: QueryResult | None = None
@@ -146,8 +144,6 @@ class TaskExecution:
             if status.success and status.task_status in {PHONE_TASKS.finished, *PHONE_TASKS.failed}:
                 return
             sync_sleep(TERMINATION_POLL_SECONDS)
-
-    # ── Streaming ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _follow_events(self, timeout: int) -> ExecutionResult:
         agent, stream, callbacks = self._require_agent(), self._stream, self._callbacks
@@ -193,8 +189,6 @@ class TaskExecution:
         answer = callbacks.ask_user(event)
         params = {"toolCallId": event.tool_call_id, "response": answer}
         stream.write({"method": "resume_task", "params": params})
-
-    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _require_agent(self) -> MobileAgent:
         if self._agent is None:

@@ -50,8 +50,6 @@ class Browser(SyncBaseService):
         self._delivery_worker: SyncWorker | None = None
         self._remove_listener: Callable[[], None] | None = None
 
-    # ── Lifecycle ────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def initialize(self, option: BrowserOption | None = None) -> bool:
         """Start the browser.
 
@@ -134,8 +132,6 @@ class Browser(SyncBaseService):
             raise BrowserError("Failed to get endpoint URL from session: the answer has none")
         return url
 
-    # ── What the browser does ────────────────────────────────────────────────────────────────────────────────────────
-
     @cached_property
     def operator(self) -> BrowserOperator:
         """Act on pages in words: a model of the service finds out how."""
@@ -165,8 +161,6 @@ class Browser(SyncBaseService):
         if page is None:
             raise InvalidArgumentError("Page cannot be None")
         return take_full_screenshot(page, full_page, options)
-
-    # ── Notifications ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def register_callback(self, callback: BrowserCallback) -> bool:
         """Call a function with each message of the browser.

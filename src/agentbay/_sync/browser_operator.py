@@ -221,8 +221,6 @@ class BrowserOperator(SyncBaseService):
         found = self._follow("extract", call, PageExtractResult, read, options.timeout, " Extract timeout")
         return True, found
 
-    # ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────
-
     def _follow(
         self,
         what: str,

@@ -239,8 +239,6 @@ class AgentBay(SyncSessionList, Handle):
         """
         self.client.close()
 
-    # ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(SessionResult)
     def create(self, params: CreateSessionParams | None = None) -> SessionResult[Session]:
         """Create a session and wait for the contexts it starts with.

@@ -55,8 +55,6 @@ class Computer(SyncUiService):
     Coordinates are pixels from the upper left corner of the screen.
     """
 
-    # ── Mouse ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def click_mouse(self, x: int, y: int, button: MouseButton | str = MouseButton.LEFT) -> BoolResult:
         """Click at a point.
 
@@ -118,8 +116,6 @@ class Computer(SyncUiService):
         data = read_object(text_or_raise(reply), "cursor position")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
 
-    # ── Keyboard ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(BoolResult)
     def press_keys(self, keys: list[str], hold: bool = False) -> BoolResult:
         """Press keys together.
@@ -140,8 +136,6 @@ class Computer(SyncUiService):
         """
         return self._run_bool(ReleaseKeys(keys=[normalize_key(key) for key in keys]))
 
-    # ── Screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(OperationResult)
     def get_screen_size(self) -> OperationResult:
         """Measure the screen.
@@ -154,8 +148,6 @@ class Computer(SyncUiService):
         reply = self.session._run_tool(GetScreenSize())
         data = read_object(text_or_raise(reply), "screen size")
         return OperationResult(request_id=reply.request_id, success=True, data=data)
-
-    # ── Windows ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @folded(WindowListResult)
     def list_root_windows(self, timeout_ms: int = 3000) -> WindowListResult:
@@ -245,8 +237,6 @@ class Computer(SyncUiService):
         Wire: CallMcpTool/focus_mode
         """
         return self._run_bool(FocusMode(on=on))
-
-    # ── Applications ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @folded(InstalledAppListResult)
     def get_installed_apps(

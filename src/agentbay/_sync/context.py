@@ -50,8 +50,6 @@ class ContextService(SyncContextFiles):
     def __init__(self, agent_bay: AgentBay) -> None:
         self.agent_bay = agent_bay
 
-    # ── Contexts ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(ContextListResult)
     def list(self, params: ContextListParams | None = None) -> ContextListResult:
         """List contexts, one page at a time.
@@ -182,8 +180,6 @@ class ContextService(SyncContextFiles):
         """
         reply = self._client.call(DeleteContext(id=context.id))
         return OperationResult(request_id=reply.request_id, success=True, data=True)
-
-    # ── Clearing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def clear(self, context_id: str, timeout: int = 60, poll_interval: float = 2.0) -> ClearContextResult:
         """Delete the files of a context and wait until they are gone.

@@ -176,8 +176,6 @@ class Git(SyncGitRemotes):
         files, patch = read_git_diff(output.stdout)
         return GitDiffResult(files, patch, request_id=output.request_id)
 
-    # ── Branches ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def list_branches(self, repo_path: str, *, timeout_ms: int | None = None) -> GitBranchListResult:
         """List the local branches by name.
 
@@ -216,8 +214,6 @@ class Git(SyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         self._run_checked(commands.delete_branch(repo_path, branch, force), timeout_ms)
-
-    # ── Remotes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def reset(
         self,
@@ -265,8 +261,6 @@ class Git(SyncGitRemotes):
         Wire: CallMcpTool/shell
         """
         self._run_checked(commands.restore(repo_path, paths, staged, worktree, source), timeout_ms)
-
-    # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def configure_user(
         self, repo_path: str, name: str, email: str, *, scope: str = "global", timeout_ms: int | None = None

@@ -159,8 +159,6 @@ class SyncGitRemotes(SyncBaseService):
         there, updates = read_push(output.stdout)
         return GitPushResult(there, updates, request_id=output.request_id)
 
-    # ── Running git ───────────────────────────────────────────────────────────────────────────────────────────────────
-
     def _run_checked(self, job: GitCommand, timeout_ms: int | None) -> GitOutput:
         return check_success(job, self._run_unchecked(job, timeout_ms))
 

@@ -43,8 +43,6 @@ class Mobile(SyncUiService):
     Coordinates are pixels from the upper left corner of the screen.
     """
 
-    # ── Touch and keys ───────────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(BoolResult)
     def tap(self, x: int, y: int) -> BoolResult:
         """Tap a point.
@@ -75,8 +73,6 @@ class Mobile(SyncUiService):
         Wire: CallMcpTool/send_key
         """
         return self._run_bool(SendKey(key=key))
-
-    # ── Screen ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @folded(UIElementListResult)
     def get_clickable_ui_elements(self, timeout_ms: int = 2000) -> UIElementListResult:
@@ -135,8 +131,6 @@ class Mobile(SyncUiService):
         call = LongScreenshot(max_screens=max_screens, format=image_format, quality=quality)
         return self._take_screenshot(call, image_format, "Failed to take long screenshot")
 
-    # ── Applications and adb ─────────────────────────────────────────────────────────────────────────────────────────
-
     @folded(InstalledAppListResult)
     def get_installed_apps(self, start_menu: bool, desktop: bool, ignore_system_apps: bool) -> InstalledAppListResult:
         """List the applications that can be started.
@@ -165,8 +159,6 @@ class Mobile(SyncUiService):
         action = GetAdbLink(session_id=self.session.session_id, option={"adbkey_pub": adbkey_pub})
         reply = self.session.agent_bay.client.call(action)
         return AdbUrlResult(request_id=reply.request_id, success=True, data=reply.data_or_raise().url)
-
-    # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def configure(self, mobile_config: MobileExtraConfig) -> None:
         """Apply settings, and log a warning for each that fails.

@@ -122,7 +122,7 @@ def fetch_file(
             # Raw, because decoding a Content-Encoding would yield other bytes than the storage keeps, and another size.
             for block in response.iter_raw(BLOCK_BYTES):
                 sync_run_blocking(target.write, block)
-                # A storage that sends steadily never meets the idle limit, so the whole time is checked at each block.
+                # A storage that sends steadily never meets the idle timeout, so each block checks the whole time.
                 settings.deadline.remaining_or_raise(label)
                 if settings.progress is not None:
                     settings.progress(target.received)

@@ -284,8 +284,6 @@ class PtyHandle(Handle):
     def _explained_error(self) -> AgentBayError:
         return self._pty.session.ws.explain(self._error or PtyNotConnectedError())
 
-    # ── Called where frames are read: nothing here may wait ──────────────────────────────────────────────────────────
-
     def _subscribe(self, link: SyncReconnectingWebSocket) -> None:
         self._unsubscribe = link.add_listener(Listener(PTY_TARGET, self._on_push, self._on_lost))
 

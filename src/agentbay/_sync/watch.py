@@ -114,8 +114,6 @@ class Watch(Handle):
             self._consumed_count += len(found)
         return found
 
-    # ── Pushed ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def _try_subscribe(self) -> None:
         """Subscribe to pushed changes, if the service offers that."""
         try:
@@ -179,8 +177,6 @@ class Watch(Handle):
             self._queue.put(FileError(why, hint="End a watch that is not needed any more with stop()."))
             return
         self._queue.put(found)
-
-    # ── Polled ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _poll(self) -> list[FileChangeEvent]:
         try:

@@ -41,8 +41,6 @@ class GitOutput(NamedTuple):
     stderr: str
 
 
-# ── Why it failed ────────────────────────────────────────────────────────────────────────────────────────────────────
-
 _EXECUTION_FAILED = re.compile(r"Error code:\s*(-?\d+)\s*Error message:\s*(.*)", re.DOTALL)
 
 # In the order in which they are tried. Each is the exact wording of one program, so that other output does not match.
@@ -173,8 +171,6 @@ def _hint(kind: type[GitError], reason: str) -> str:
         return _PROXY_HINT
     return _HINTS.get(kind, "") or (_REJECTED_HINT if _REJECTED_AS_BEHIND.search(reason) else "")
 
-
-# ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _PATH = r'"(?:[^"\\]|\\.)*"|.+?'
 _RENAME = re.compile(rf"({_PATH}) -> ({_PATH})")

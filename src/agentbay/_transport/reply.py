@@ -205,8 +205,6 @@ def _number_field(body: Mapping[str, Any], key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-# ── The class of a refusal: by exact code, then the code's suffix or prefix, then the HTTP status ────────────────────
-
 _BY_CODE: dict[str, type[APIError]] = {
     "InvalidMcpSession.NotFound": SessionNotFoundError,
     "SessionNotFound": SessionNotFoundError,

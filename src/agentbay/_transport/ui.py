@@ -179,9 +179,6 @@ def read_screenshot(text: str, image_format: str) -> ScreenshotData:
     return ScreenshotData(facts["type"], data, mime_type, facts.get("width"), facts.get("height"))
 
 
-# ── Elements of a phone's screen ─────────────────────────────────────────────────────────────────────────────────────
-
-
 def read_clickable_elements(text: str) -> list[dict[str, Any]]:
     """Read the text of `get_clickable_ui_elements`: each element whole, with `bounds_rect` added.
 

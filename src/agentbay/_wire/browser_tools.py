@@ -126,9 +126,6 @@ class PageExtractResult(Tool):
     task_id: str = wire_field(description="Id of the task.")
 
 
-# ── Agents ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @ui_tool("flux_execute_task", "wuying_computer_agent")
 class ComputerTask(Tool):
     """Give a task to the agent of a desktop, in words."""

@@ -58,9 +58,6 @@ def unstructure(value: object) -> Any:
     return _converter().unstructure(value)
 
 
-# ── Reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 _READ_ERRORS = (AttributeError, RecursionError, TypeError, ValueError)
 
 
@@ -236,9 +233,6 @@ def _parse_json(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise TypeError("must be JSON text") from error
-
-
-# ── Writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _FieldWriter(NamedTuple):

@@ -22,9 +22,6 @@ def ui_tool(name: str, server: str = "wuying_ui") -> Callable[[type[_T]], type[_
     return tool(name, server, _same_name)
 
 
-# ── Mouse ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @ui_tool("click_mouse")
 class ClickMouse(Tool):
     """Click at a point."""
@@ -68,9 +65,6 @@ class GetCursorPosition(Tool):
     """Return the position of the mouse pointer as JSON."""
 
 
-# ── Keyboard ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @ui_tool("input_text")
 class InputText(Tool):
     """Type text into whatever has the input focus."""
@@ -91,9 +85,6 @@ class ReleaseKeys(Tool):
     """Release keys that are held down."""
 
     keys: list[str] = wire_field(description="The keys, as press_keys names them.")
-
-
-# ── Screen ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @ui_tool("get_screen_size")
@@ -120,9 +111,6 @@ class LongScreenshot(Tool):
     max_screens: int = wire_field(description="Screens to scroll through, 2 to 10.")
     format: str = wire_field(description="png or jpeg.")
     quality: int | None = wire_field(default=None, description="1 to 100, for jpeg.")
-
-
-# ── Windows ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @ui_tool("list_root_windows")
@@ -198,9 +186,6 @@ class FocusMode(Tool):
     on: bool = wire_field(description="True to switch it on.")
 
 
-# ── Applications ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @ui_tool("get_installed_apps", "wuying_app")
 class GetInstalledApps(Tool):
     """List installed applications as JSON."""
@@ -243,9 +228,6 @@ class StopAppByCmd(Tool):
     """Stop an application by its stop command."""
 
     stop_cmd: str = wire_field(description="The command that stops it; on a phone, the name of its package.")
-
-
-# ── Phones ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @ui_tool("tap")

@@ -43,8 +43,6 @@ class CommandOutput:
         self.json = json
         self.partial_result = {}
 
-    # ── Results ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def show(self, value: object, *lines: str) -> None:
         """Write a result, as JSON or as lines of text."""
         self.show_json(value)
@@ -72,8 +70,6 @@ class CommandOutput:
         """Write a result in JSON mode, and nothing otherwise."""
         if self.json:
             print(_to_json(value, indent=2))
-
-    # ── Everything else ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def note(self, text: str) -> None:
         """Write a note to standard error, but not in JSON mode."""

@@ -68,9 +68,6 @@ class WrapperCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-# ── Clients and sessions ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @contextmanager
 def open_client(endpoint: str) -> Iterator[AgentBay]:
     """Create a client of the service that the options and the environment choose.
@@ -222,9 +219,6 @@ def complete_image(incomplete: str) -> list[str]:
     except AgentBayError:
         return []
     return [name for name in names if name.startswith(incomplete)]
-
-
-# ── Options ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _option(*names: str, about: str, **more: Any) -> Any:

@@ -50,9 +50,6 @@ class CopyLocation(NamedTuple):
         return Path(self.path)
 
 
-# ── Into the session ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def send_path(session: Session, source: Path, target: str) -> TreeReport:
     """Copy a file or a directory into a session."""
     from agentbay import TreeReport
@@ -92,9 +89,6 @@ def _send_content(session: Session, reader: IO[bytes], staged: str, name: str) -
             progress(sent)
             if len(piece) < _TRANSFER_CHUNK_BYTES:
                 return sent
-
-
-# ── Out of the session ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def fetch_path(session: Session, source: str, target: Path) -> TreeReport:

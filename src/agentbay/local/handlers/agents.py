@@ -72,9 +72,6 @@ async def execute_mobile_task(session: Session, tool: MobileTask) -> ToolReply:
     return _no_phone()
 
 
-# ── Followed over the WebSocket ──────────────────────────────────────────────────────────────────────────────────────
-
-
 @target_handler(BROWSER_SERVER)
 async def follow_browser_task(session: Session, request: WebSocketRequest) -> None:
     await _follow(session, request, BrowserTask)
@@ -119,9 +116,6 @@ async def _follow(session: Session, request: WebSocketRequest, kind: type[Browse
         await request.send_end(status="failed", taskResult="")
     else:
         await request.send_end(status="finished", taskResult=found)
-
-
-# ── Common to the above ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _no_phone() -> ToolReply:

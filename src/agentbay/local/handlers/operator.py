@@ -223,9 +223,6 @@ async def login(session: Session, tool: PageLogin) -> ToolReply:
     return text_result("Logged in")
 
 
-# ── What the model is told, and what it answers ──────────────────────────────────────────────────────────────────────
-
-
 def _with_variables(text: str, variables: Mapping[str, str] | None) -> str:
     if not variables:
         return text

@@ -31,6 +31,7 @@ from agentbay.local.sandbox.service.manager import (
     SandboxSpec,
     WritableUnavailable,
 )
+from agentbay.local.sandbox.service.spec import BindMount
 from agentbay.local.sessions import image_spec
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
@@ -166,6 +167,26 @@ class SessionTable:
         _logger.info("created %s", session.session_id)
         return session
 
+    async def _sandbox_spec(self, session: Session, options: SandboxOptions, binds: Sequence[BindMount]) -> SandboxSpec:
+        network = self._networks.network_for_policy(session.policy_id)
+        spec = SandboxSpec(
+            root=session.directory,
+            binds=binds,
+            limits=self._limits,
+            network=network,
+            env=await self._networks.package_client_environment(network),
+            directory=options.directory,
+            writable=options.writable,
+        )
+        image = session.image
+        if image is None:
+            return spec
+        if image.base:
+            return await asyncio.to_thread(image_spec.restore_directories, spec, image, self._images)
+        caches = self._state_dir.path / "cache"
+        given = await asyncio.to_thread(make_given_ipython, caches) if image.programs.python else None
+        return image_spec.apply_image(spec, image, self._images, given)
+
     async def _make(
         self,
         *,
@@ -199,23 +220,7 @@ class SessionTable:
                 self._images.acquire(session.layers)
             session.contexts = contexts
             binds = await contexts.prepare(session_id, directory)
-            network = self._networks.network_for_policy(session.policy_id)
-            env = await self._networks.package_client_environment(network)
-            spec = SandboxSpec(
-                root=directory,
-                binds=binds,
-                limits=self._limits,
-                network=network,
-                env=env,
-                directory=options.directory,
-                writable=options.writable,
-            )
-            if image is not None and image.base:
-                spec = await asyncio.to_thread(image_spec.restore_directories, spec, image, self._images)
-            elif image is not None:
-                caches = self._state_dir.path / "cache"
-                given = await asyncio.to_thread(make_given_ipython, caches) if image.programs.python else None
-                spec = image_spec.apply_image(spec, image, self._images, given)
+            spec = await self._sandbox_spec(session, options, binds)
             sandbox = await self._sandboxes.create(spec)
             listener = sandbox.take_proxy_listener()
             session.start(sandbox, self._networks.start_proxy(listener, options.allowed) if listener else None)
