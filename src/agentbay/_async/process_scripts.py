@@ -11,7 +11,7 @@ from .._concurrency import async_sleep
 from .._transport import process_scripts as scripts
 from .._transport.command_line import CommandLine
 from .._transport.deadline import Deadline, to_timeout_ms
-from .._transport.processes import ProcessEntry, ProcessState, unknown_process_error
+from .._transport.processes import ProcessEntry, ProcessState
 from .._wire.tools import DeleteFile, Shell, ToolReply, WriteFile, mark_internal
 from ..errors import AgentBayError, CommandError, FileError
 from .service import text_or_raise
@@ -47,17 +47,6 @@ class AsyncProcessScripts:
         call = Shell(command=text, timeout_ms=to_timeout_ms(_START_SECONDS))
         reply = await self._session._run_tool(call, timeout=_START_SECONDS + _REPLY_MARGIN_SECONDS)
         return scripts.read_pid(reply, process_id, cwd)
-
-    async def find(self, process_id: str) -> ProcessEntry:
-        """Find a process by its id.
-
-        Raises:
-            CommandError: There is none.
-        """
-        found = next((entry for entry in await self.list() if entry.id == process_id), None)
-        if found is None:
-            raise unknown_process_error(process_id)
-        return found
 
     async def list(self) -> list[ProcessEntry]:
         """List the processes, the newest last."""

@@ -24,7 +24,7 @@ from .._transport.command_line import CommandLine, make_command_line
 from .._transport.deadline import Deadline
 from .._transport.file_errors import file_text_or_raise, make_file_error
 from .._transport.files import read_info
-from .._transport.processes import ProcessEntry, check_id
+from .._transport.processes import ProcessEntry, check_id, find_entry
 from .._wire.process_tools import StartProcess
 from .._wire.tools import GetFileInfo, Shell
 from ..errors import AgentBayError, ReplyError, TransportError
@@ -184,7 +184,7 @@ class Command(SyncBaseService):
 
         Wire: CallMcpTool/list_processes, CallMcpTool/shell
         """
-        return self._process(process_control(self.session).find(check_id(process_id)))
+        return self._process(find_entry(process_control(self.session).list(), check_id(process_id)))
 
     def list(self) -> list[Process]:
         """List the background processes of the session, the newest last.

@@ -17,7 +17,6 @@ from .._transport.processes import (
     read_output_answer,
     read_pid_answer,
     read_sent_bytes,
-    unknown_process_error,
 )
 from .._wire.process_tools import (
     ListProcesses,
@@ -60,17 +59,6 @@ class SyncProcessTools:
             command=line.text, process_id=process_id, cwd=cwd, envs=envs, label=label, **line.tool_fields()
         )
         return read_pid_answer(self._session._run_tool(call, timeout=_START_SECONDS))
-
-    def find(self, process_id: str) -> ProcessEntry:
-        """Find a process by its id.
-
-        Raises:
-            CommandError: There is none.
-        """
-        found = next((entry for entry in self.list() if entry.id == process_id), None)
-        if found is None:
-            raise unknown_process_error(process_id)
-        return found
 
     def list(self) -> list[ProcessEntry]:
         """List the processes, the newest last."""

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .._wire.tools import ToolReply
@@ -64,6 +65,18 @@ def unknown_process_error(process_id: str, request_id: str = "") -> CommandError
         request_id=request_id,
         hint="command.list() returns those that there are.",
     )
+
+
+def find_entry(entries: Iterable[ProcessEntry], process_id: str) -> ProcessEntry:
+    """Find a process by its id.
+
+    Raises:
+        CommandError: There is none.
+    """
+    for entry in entries:
+        if entry.id == process_id:
+            return entry
+    raise unknown_process_error(process_id)
 
 
 def read_pid_answer(reply: Reply[ToolReply]) -> int:

@@ -153,6 +153,40 @@ async def read_body(receive: Receive, limit: int, on_chunk: Callable[[bytearray]
     return body
 
 
+async def iter_body(receive: Receive) -> AsyncGenerator[bytes]:
+    """Yield the body as it arrives.
+
+    Raises:
+        ClientDisconnected: The client disconnected before the end of the body.
+    """
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        if chunk := message.get("body", b""):
+            yield chunk
+        more = message.get("more_body", False)
+
+
+async def iter_body_blocks(receive: Receive, block_bytes: int = 1 << 20) -> AsyncGenerator[bytes]:
+    """Yield the body in blocks of a size.
+
+    They suit writers to which each block costs a trip to a thread.
+
+    Raises:
+        ClientDisconnected: The client disconnected before the end of the body.
+    """
+    block = bytearray()
+    async for chunk in iter_body(receive):
+        block += chunk
+        if len(block) >= block_bytes:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
+
+
 async def cancel_on_disconnect(work: Coroutine[Any, Any, Response], receive: Receive) -> Response:
     """Run `work`, and cancel it if the client disconnects first.
 

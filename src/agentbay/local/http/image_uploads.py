@@ -9,7 +9,7 @@ from pathlib import Path
 from agentbay.errors import PermissionDeniedError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.handlers.images import IMAGE_UPLOADS as PATH_PREFIX
-from agentbay.local.http.asgi import ClientDisconnected, Receive, Request, Response
+from agentbay.local.http.asgi import Receive, Request, Response, iter_body_blocks
 from agentbay.local.images.blob_files import upload_path
 from agentbay.local.images.errors import ImageError
 from agentbay.local.images.layer_writer import LayerLimits, check_free_space
@@ -17,8 +17,6 @@ from agentbay.local.images.service import ImageService
 from agentbay.local.sandbox.shared.fd_io import write_all
 
 __all__ = ["PATH_PREFIX", "serve_image_upload"]
-
-_CHUNK_BYTES = 1 << 20
 
 
 async def serve_image_upload(images: ImageService, request: Request, receive: Receive) -> Response:
@@ -51,22 +49,10 @@ async def serve_image_upload(images: ImageService, request: Request, receive: Re
 async def _keep_body(images: ImageService, target: Path, receive: Receive) -> None:
     fd = await images.run_in_thread(os.open, target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        await _receive_body(images, fd, target.parent, receive)
+        async for block in iter_body_blocks(receive):
+            await images.run_in_thread(_write, fd, block, target.parent)
     finally:
         os.close(fd)
-
-
-async def _receive_body(images: ImageService, fd: int, directory: Path, receive: Receive) -> None:
-    pending, more = bytearray(), True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnected
-        pending += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(pending) >= _CHUNK_BYTES or not more:
-            await images.run_in_thread(_write, fd, bytes(pending), directory)
-            pending.clear()
 
 
 def _write(fd: int, data: bytes, directory: Path) -> None:

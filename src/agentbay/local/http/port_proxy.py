@@ -15,7 +15,15 @@ import httpcore
 from agentbay.errors import ServerError, ServiceUnavailableError
 from agentbay.local.fair_share import FairShare
 from agentbay.local.headers import Headers
-from agentbay.local.http.asgi import ClientDisconnected, Receive, ResponseAborted, Scope, Send
+from agentbay.local.http.asgi import (
+    ClientDisconnected,
+    Receive,
+    ResponseAborted,
+    Scope,
+    Send,
+    iter_body,
+    wait_for_disconnect,
+)
 from agentbay.local.http.port_headers import request_headers, response_headers
 from agentbay.local.http.port_links import ProxyTarget
 from agentbay.local.sandbox.service.frozen_clock import FrozenClock
@@ -85,21 +93,14 @@ class _RequestBody:
             self._read.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        more = True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnected
-            more = message.get("more_body", False)
-            if chunk := message.get("body", b""):
-                yield chunk
+        async for chunk in iter_body(self._receive):
+            yield chunk
         self._read.set()
 
     async def wait_for_disconnect(self) -> None:
         """Return when the client has disconnected, which ASGI tells only after the body."""
         await self._read.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await wait_for_disconnect(self._receive)
 
 
 async def _forward(target: ProxyTarget, scope: Scope, body: _RequestBody, send: Send) -> None:

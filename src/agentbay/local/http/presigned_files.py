@@ -12,7 +12,7 @@ from agentbay.local.contexts.backend import StagingDirectory
 from agentbay.local.contexts.errors import file_not_found
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.url_signing import verify_token
-from agentbay.local.http.asgi import BodyTooLarge, ClientDisconnected, Receive, Request, Response, ResponseAborted
+from agentbay.local.http.asgi import BodyTooLarge, Receive, Request, Response, ResponseAborted, iter_body_blocks
 
 PATH_PREFIX = "/objects/"
 MAX_FILE_BYTES = 5 << 30  # as object stores accept in one request
@@ -52,22 +52,13 @@ async def _put(contexts: ContextService, context_id: str, key: str, request: Req
 async def _receive_body(contexts: ContextService, staging: StagingDirectory, receive: Receive) -> tuple[str, str]:
     """Write the body into a staged file and return its name and SHA-256."""
     name, fd = staging.create_file()
-    digest, size, more = hashlib.sha256(), 0, True
-    pending = bytearray()
+    digest, size = hashlib.sha256(), 0
     try:
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnected
-            pending += message.get("body", b"")
-            more = message.get("more_body", False)
-            # Pieces are collected, because each write takes a trip to a thread, and those from the socket are small.
-            if len(pending) >= _CHUNK_BYTES or not more:
-                size += len(pending)
-                if size > MAX_FILE_BYTES:
-                    raise BodyTooLarge
-                await contexts.run_in_thread(_write, staging, fd, digest, bytes(pending))
-                pending.clear()
+        async for block in iter_body_blocks(receive):
+            size += len(block)
+            if size > MAX_FILE_BYTES:
+                raise BodyTooLarge
+            await contexts.run_in_thread(_write, staging, fd, digest, block)
         staging.finish(fd)
     except OSError as error:
         raise invalid_request(f"The file cannot be kept: {error.strerror}.", "InsufficientStorage") from error
