@@ -18,7 +18,7 @@ import pytest
 
 import agentbay
 from agentbay import AgentBay, Session
-from agentbay.cli import main
+from agentbay.cli import COMMANDS, main, session as session_command
 from agentbay.cli.transfer import CopyLocation
 from agentbay.local import options
 from agentbay.testing import LocalRuntime
@@ -157,6 +157,17 @@ def test_help_has_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     _, out, _ = run("local", "--help")
     offered = {"--" + option.name.replace("_", "-") for option in dataclasses.fields(options.Options)}
     assert offered <= set(re.findall(r"--[a-z-]+", out))
+
+
+def test_listed_commands_are_as_described(run: Run) -> None:
+    """The lists of commands show the first line of each command's own help."""
+    groups = {(): COMMANDS, ("session",): session_command.FURTHER_COMMANDS}
+    for group, commands in groups.items():
+        listing = run(*group, "--help")[1]
+        for name, (_, about) in commands.items():
+            page = " ".join(run(*group, name, "--help")[1].split())
+            assert f" {about} " in page, page[:300]
+            assert f" {name} " in listing
 
 
 def test_completion() -> None:

@@ -95,3 +95,21 @@ def test_start_of_the_runtime() -> None:
     assert len(found["made"]) <= 16, found["made"]
     later = {"IPython", "agentbay.local.dashboard.routes", "email.parser", "http.client", "httpx", "numpy", "openai"}
     assert not (later | {"pandas", "pathspec", "rich", "typer", "websockets"}) & set(found["modules"])
+
+
+def test_start_of_the_command_line() -> None:
+    """A command loads no module of another one, and neither what draws help pages nor what converts values."""
+    program = """
+from agentbay.cli import main
+main(sys.argv[1:])
+sys.stdout = sys.__stdout__
+"""
+    quiet = "import io; sys.stdout = io.StringIO()" + program
+    found = run(quiet, "session", "list", "--endpoint", "http://127.0.0.1:9")
+    assert len(found["ours"]) <= 40, found["ours"]
+    others = {f"agentbay.cli.{name}" for name in ("attach", "command", "context", "jobs", "local", "run", "transfer")}
+    assert not (others | {"asyncio", "httpx", "pydantic", "rich", "agentbay.local"}) & set(found["modules"])
+
+    found = run(quiet, "--help")
+    assert len([name for name in found["ours"] if name.startswith("agentbay.cli")]) <= 6, found["ours"]
+    assert not {"agentbay.config", "markdown_it", "pydantic", "pygments"} & set(found["modules"])

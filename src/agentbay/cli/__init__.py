@@ -15,25 +15,32 @@ _REQUIRED_PACKAGES = ("typer", "rich")
 _COMPLETION_VARIABLE = "_AGENTBAY_COMPLETE"  # set by the shell when it asks for completions
 _EXIT_INTERRUPTED = 130
 _INSTALL = 'pip install "agentbay-sdk[local]"'
-_SHORT_HELP = f"""\
-Usage: agentbay [OPTIONS] COMMAND [ARGS]...
-
-AgentBay sandbox sessions: isolated machines, on the cloud or on this one.
-
-Commands:
-  run      Run a script in a fresh session, show its output, and fetch its files.
-  shell    Open a terminal in a fresh session, and delete the session at its end.
-  login    Keep a key in a profile, which commands then use.
-  logout   Remove a profile with its key.
-  profile  Profiles: keys with their services, which commands use.
-  session  Create, list, use and delete sessions.
-  context  Manage contexts: named stores of files that outlive sessions.
-  image    Manage images, which sessions of a local runtime run.
-  local    Run isolated sessions on this machine.
-  mcp      Offer a session to programs that speak the Model Context Protocol (MCP).
-  version  Print the version.
-
-All commands but version need further packages: {_INSTALL}"""
+# The module and the first line of help of each command; a module is imported when one of its commands is used.
+COMMANDS = {
+    "run": ("run", "Run a script in a fresh session, show its output, and fetch its files."),
+    "shell": ("shell", "Open a terminal in a fresh session, and delete it at the end."),
+    "login": ("login", "Keep a key in a profile, which commands then use."),
+    "logout": ("login", "Remove a profile with its key."),
+    "profile": ("login", "Profiles: keys with their services, which commands use."),
+    "session": ("session", "Sessions: isolated machines that run commands and hold files."),
+    "context": ("context", "Contexts: named stores of files that outlive sessions."),
+    "image": ("image", "Images: root file systems that sessions of a local runtime run."),
+    "local": ("local", "Run isolated sessions on this machine."),
+    "mcp": ("mcp", "Offer a session to programs that speak the Model Context Protocol (MCP)."),
+    "version": ("version", "Print the version."),
+}
+_SHORT_HELP = "\n".join(
+    [
+        "Usage: agentbay [OPTIONS] COMMAND [ARGS]...",
+        "",
+        "AgentBay sandbox sessions: isolated machines, on the cloud or on this one.",
+        "",
+        "Commands:",
+        *(f"  {name:<8} {about}" for name, (_, about) in COMMANDS.items()),
+        "",
+        f"All commands but version need further packages: {_INSTALL}",
+    ]
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from agentbay._version import __version__
-from agentbay.cli import attach, command, context, image, local, login, mcp, run, session, shell
+from agentbay.cli import COMMANDS
+from agentbay.cli.groups import format_examples, make_group, skip_conversions
+from agentbay.cli.help_pages import import_help_pages
 from agentbay.cli.output import output
-from agentbay.cli.shared import JsonOption, format_examples, make_group, use_profile
 from agentbay.errors import AgentBayError, ConfigurationError, InvalidArgumentError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -46,17 +46,13 @@ _SEPARATOR_HINTS = {
     "run": "Options of the script itself go after --, as in: agentbay run FILE -- --epochs 3",
 }
 
-app = make_group(_ABOUT, _EXAMPLES, name="agentbay", pretty_exceptions_enable=False)
-app.add_typer(local.app, name="local")
-app.add_typer(session.app, name="session")
-app.add_typer(context.app, name="context")
-app.add_typer(image.app, name="image")
-command.add_to(session.app)
-attach.add_to(session.app)
-run.add_to(app)
-shell.add_to(app)
-login.add_to(app)
-mcp.add_to(app)
+app = make_group(_ABOUT, _EXAMPLES, COMMANDS, name="agentbay", pretty_exceptions_enable=False)
+
+
+def _complete_profile(incomplete: str) -> list[str]:
+    from agentbay.cli.login import complete_profile
+
+    return complete_profile(incomplete)
 
 
 @app.callback()
@@ -66,27 +62,27 @@ def choose_service(
         typer.Option(
             metavar="PROFILE",
             help="Profile to use, before all variables; see `agentbay login`.",
-            autocompletion=login.complete_profile,
+            autocompletion=_complete_profile,
         ),
     ] = "",
 ) -> None:
     """Choose the profile for all commands."""
     if profile:
+        from agentbay.cli.shared import use_profile
+
         use_profile(profile)
-
-
-@app.command()
-def version(json: JsonOption = False) -> None:
-    """Print the version."""
-    output.show({"version": __version__}, __version__)
 
 
 def run_command_line(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit status."""
     # Read from the arguments themselves, since errors of the parser must be JSON too.
     output.reset(json="--json" in takewhile(lambda argument: argument != "--", arguments))
+    if not arguments or {"-h", "--help"} & set(arguments):
+        import_help_pages()
+    root = typer.main.get_command(app)
+    skip_conversions(root)
     try:
-        status: int | None = app(list(arguments), prog_name="agentbay", standalone_mode=False)
+        status: int | None = root(list(arguments), prog_name="agentbay", standalone_mode=False)
     except _ClickException as error:
         hint = next((hint for name, hint in _SEPARATOR_HINTS.items() if name in arguments), "")
         _show_usage_error(error, hint if type(error).__name__ in ("NoSuchOption", "BadOptionUsage") else "")
@@ -118,8 +114,6 @@ def _show_usage_error(error: Any, hint: str) -> None:
     if output.json:
         output.error_as_json({"type": "UsageError", "message": error.format_message(), "hint": hint})
         return
-    from typer.rich_utils import rich_format_error
-
-    rich_format_error(error)
+    import_help_pages().rich_format_error(error)
     if hint:
         output.note(hint)

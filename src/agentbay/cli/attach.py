@@ -13,16 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentbay.cli.groups import format_examples
 from agentbay.cli.output import output
-from agentbay.cli.shared import (
-    CwdOption,
-    EndpointOption,
-    EnvOption,
-    SessionArgument,
-    format_examples,
-    open_session,
-    parse_pairs,
-)
+from agentbay.cli.shared import CwdOption, EndpointOption, EnvOption, SessionArgument, open_session, parse_pairs
 from agentbay.errors import AgentBayError, InvalidArgumentError
 
 if TYPE_CHECKING:

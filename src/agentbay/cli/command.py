@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentbay.cli.groups import format_examples
 from agentbay.cli.jobs import find_job, follow_output as follow_job, list_jobs, run_attached, show_output, start_job
 from agentbay.cli.output import output
 from agentbay.cli.shared import (
@@ -20,7 +21,6 @@ from agentbay.cli.shared import (
     SessionArgument,
     TimeoutOption,
     WrapperCommand,
-    format_examples,
     open_session,
     parse_pairs,
 )

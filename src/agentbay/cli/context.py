@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentbay.cli.groups import format_examples, make_group
 from agentbay.cli.output import output
-from agentbay.cli.shared import EndpointOption, JsonOption, format_examples, make_group, open_client
+from agentbay.cli.shared import EndpointOption, JsonOption, open_client
 from agentbay.cli.transfer import CopyLocation
 from agentbay.errors import InvalidArgumentError, NotFoundError
 
@@ -33,6 +34,12 @@ CONTEXT is a name or an id. Paths in a context are those that its files have in 
 """
 
 app = make_group(_ABOUT, _EXAMPLES)
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add this group to the command line."""
+    root.add_typer(app, name="context")
+
 
 ContextArgument = Annotated[str, typer.Argument(metavar="CONTEXT", help="Its name or its id.")]
 

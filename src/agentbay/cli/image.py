@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
+from agentbay.cli.groups import format_examples, make_group
 from agentbay.cli.output import output
-from agentbay.cli.shared import EndpointOption, JsonOption, complete_image, format_examples, make_group, open_client
+from agentbay.cli.shared import EndpointOption, JsonOption, complete_image, open_client
 from agentbay.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ archive or a folder. IMAGE is a name, or at least 8 digits of an id.
 _SHORT_ID = 12  # digits of an id that a table shows
 
 app = make_group(_ABOUT, _EXAMPLES)
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add this group to the command line."""
+    root.add_typer(app, name="image")
+
 
 ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A name or an id.", autocompletion=complete_image)]
 NameOption = Annotated[str, typer.Option(metavar="NAME", help="Name that it gets.")]

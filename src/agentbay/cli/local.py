@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from agentbay._installation import find_mixture
+from agentbay.cli.groups import format_examples, make_group
 from agentbay.cli.output import output
-from agentbay.cli.shared import EndpointOption, JsonOption, format_examples, make_group
+from agentbay.cli.shared import EndpointOption, JsonOption
 from agentbay.config import Config, Settings, resolve_settings
 from agentbay.errors import AuthenticationError, ConfigurationError, ConnectionFailed
 from agentbay.local import options
@@ -33,6 +34,11 @@ AGENTBAY_API_KEY, if set, is the key that clients must present.
 """
 
 app = make_group(_ABOUT, _EXAMPLES, invoke_without_command=True, no_args_is_help=False)
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add this group to the command line."""
+    root.add_typer(app, name="local")
 
 
 def local(context: typer.Context, **given: Any) -> int:

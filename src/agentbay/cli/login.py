@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from agentbay._profiles import DEFAULT_PROFILE, Profile, ProfileFile
+from agentbay.cli.groups import format_examples, make_group
 from agentbay.cli.output import output
-from agentbay.cli.shared import EndpointOption, JsonOption, format_examples, make_group
+from agentbay.cli.shared import EndpointOption, JsonOption
 from agentbay.errors import InvalidArgumentError
 
 _EXAMPLES = format_examples(

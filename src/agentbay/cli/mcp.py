@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from agentbay.cli.groups import format_examples
 from agentbay.cli.output import output
-from agentbay.cli.shared import JsonOption, format_examples
+from agentbay.cli.shared import JsonOption
 from agentbay.config import PROFILE_VARIABLE
 from agentbay.errors import ConfigurationError, InvalidArgumentError
 

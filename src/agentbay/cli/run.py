@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentbay.cli.command import run_and_show
+from agentbay.cli.groups import format_examples
 from agentbay.cli.jobs import start_job
 from agentbay.cli.output import output
 from agentbay.cli.shared import (
@@ -20,7 +21,6 @@ from agentbay.cli.shared import (
     TimeoutOption,
     WrapperCommand,
     check_keep,
-    format_examples,
     new_session,
     open_service,
     parse_pairs,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentbay.cli.context import find_context
+from agentbay.cli.groups import format_examples, make_group
 from agentbay.cli.output import output
 from agentbay.cli.shared import (
     EndpointOption,
@@ -16,9 +16,7 @@ from agentbay.cli.shared import (
     LabelOption,
     SessionArgument,
     complete_session,
-    format_examples,
     get_session,
-    make_group,
     open_client,
     open_session,
     parse_pairs,
@@ -36,7 +34,20 @@ _EXAMPLES = format_examples(
     "agentbay session delete $ID",
 )
 
-app = make_group("Sessions: isolated machines that run commands and hold files.", _EXAMPLES)
+FURTHER_COMMANDS = {
+    "exec": ("command", "Run a command in a session, show its output, and return its exit status."),
+    "logs": ("command", "Show the output of a job that `exec --detach` started."),
+    "cp": ("command", "Copy a file or a directory between this machine and a session."),
+    "attach": ("attach", "Open a terminal in a session, and return the exit status of its program."),
+}
+
+app = make_group("Sessions: isolated machines that run commands and hold files.", _EXAMPLES, FURTHER_COMMANDS)
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add this group to the command line."""
+    root.add_typer(app, name="session")
+
 
 SessionsArgument = Annotated[
     list[str], typer.Argument(metavar="SESSION", help="Ids of sessions.", autocompletion=complete_session)
@@ -85,6 +96,7 @@ def _lifecycle(idle: int | None, max_runtime: int | None) -> LifecyclePolicy | N
 
 def _parse_context_sync(bay: AgentBay, item: str) -> ContextSync:
     from agentbay import ContextSync, SyncPolicy
+    from agentbay.cli.context import find_context
 
     name, _, path = item.partition(":")
     if not name or not path.startswith("/"):

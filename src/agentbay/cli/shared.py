@@ -1,9 +1,8 @@
-"""Options, help layout and clients that the commands share."""
+"""Options and clients that the commands share."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,23 +25,6 @@ There is no API key.
   On this machine:  agentbay local --state-dir ~/.agentbay     # keep it running; it prints its endpoint
                     export AGENTBAY_ENDPOINT=http://127.0.0.1:PORT AGENTBAY_API_KEY=$(cat ~/.agentbay/key)
 Or, for a single program on this machine:  agentbay run FILE --local"""
-
-
-def format_examples(*lines: str) -> str:
-    """Format examples for the end of a help page."""
-    shown = [re.sub(r"#.*", lambda comment: f"[dim]{comment[0]}[/dim]", line) for line in lines]
-    return "\n".join(["examples:", *shown])
-
-
-def make_group(about: str, epilog: str = "", **more: Any) -> typer.Typer:
-    """Create a group of commands.
-
-    The list of commands one level up shows the first paragraph of `about`.
-    """
-    about = "\n\n".join(" ".join(paragraph.split()) for paragraph in about.split("\n\n"))
-    settings = {"help_option_names": ["-h", "--help"]}
-    more.setdefault("no_args_is_help", True)
-    return typer.Typer(help=about, epilog=epilog, context_settings=settings, rich_markup_mode="rich", **more)
 
 
 class WrapperCommand(TyperCommand):

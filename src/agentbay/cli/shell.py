@@ -7,16 +7,8 @@ from typing import Annotated
 import typer
 
 from agentbay.cli.attach import check_terminal, exit_on_signals, run_in_terminal
-from agentbay.cli.shared import (
-    CwdOption,
-    EndpointOption,
-    EnvOption,
-    check_keep,
-    format_examples,
-    new_session,
-    open_service,
-    parse_pairs,
-)
+from agentbay.cli.groups import format_examples
+from agentbay.cli.shared import CwdOption, EndpointOption, EnvOption, check_keep, new_session, open_service, parse_pairs
 
 _EXAMPLES = format_examples(
     "agentbay shell --local             # on this machine, without a key",
