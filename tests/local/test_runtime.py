@@ -77,6 +77,22 @@ def test_kill_of_a_temporary_one(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lock_is_removed_last(tmp_path: Path):
+    """A removal that is killed leaves the lock, by which the next runtime knows a directory as its own."""
+    directory = tmp_path / "agentbay-local-x"
+    for name in ("a/b", "lock", "z", *(f"file-{number}" for number in range(50))):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).touch()
+    program = (
+        "import sys; from pathlib import Path; from agentbay.local.state_dir import remove_tree\n"
+        "sys.addaudithook(lambda event, args: event == 'os.remove' and print(args[0]))\n"
+        "remove_tree(Path(sys.argv[1]))"
+    )
+    removed = subprocess.run([sys.executable, "-c", program, directory], capture_output=True, text=True, check=True)
+    assert removed.stdout.split()[-1] == "lock"
+    assert not directory.exists()
+
+
 def test_relative_home(tmp_path: Path):
     """A relative HOME or cache directory has nothing made in the working directory."""
     relative = {"HOME": "home", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config"}

@@ -15,6 +15,7 @@ from agentbay.errors import ConfigurationError
 from agentbay.local.sandbox.shared import dirfd
 
 _PREFIX = "agentbay-local-"
+_LOCK = "lock"
 
 
 class StateDirectory:
@@ -148,7 +149,7 @@ def _try_lock(directory: Path) -> int | None:
 
     The kernel drops the lock when the process that holds it ends.
     """
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -161,7 +162,7 @@ def _remove_stale_temporaries(parent: Path) -> None:
     for directory in parent.glob(_PREFIX + "*"):
         with contextlib.suppress(FileNotFoundError):  # another runtime may remove it at the same time
             # Another user could have put a directory or a link of this name into the shared /tmp.
-            if directory.lstat().st_uid == os.getuid() and (directory / "lock").is_file():
+            if directory.lstat().st_uid == os.getuid() and (directory / _LOCK).is_file():
                 _remove_if_unlocked(directory)
 
 
@@ -179,7 +180,8 @@ def remove_tree(directory: Path) -> None:
     """
     fd = os.open(directory, dirfd.DIRECTORY_OPEN_FLAGS)
     try:
-        for name in os.listdir(fd):
+        # The lock goes last: what a killed removal leaves is known by it, and removed by the next runtime.
+        for name in sorted(os.listdir(fd), key=_LOCK.__eq__):
             dirfd.remove(name, fd)
     finally:
         os.close(fd)
