@@ -56,12 +56,6 @@ class AgentBayError(Exception):
         # Exception.__reduce__ calls cls(*args) and so loses keyword-only arguments.
         return _rebuild, (type(self), self.args, self.__dict__)
 
-    def add_detail(self, detail: str) -> None:
-        """Append a sentence to the message."""
-        end = "" if self.message.endswith(_SENTENCE_ENDINGS) else "."
-        self.message = f"{self.message}{end} {detail}"
-        self.args = (self.message, *self.args[1:])
-
     def context(self) -> dict[str, Any]:
         """Return the facts that locate the failure, for an error that wraps it."""
         return {

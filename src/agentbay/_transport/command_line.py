@@ -36,11 +36,6 @@ class CommandLine:
     stdin: bytes | None = None
     merge_stderr: bool = False
 
-    @property
-    def needs_more_than_text(self) -> bool:
-        """Whether a command line alone does not say all of it."""
-        return self.stdin is not None or self.merge_stderr
-
     def tool_fields(self) -> dict[str, Any]:
         """Return the fields for a tool that takes all of it."""
         encoded = {} if self.stdin is None else _encode_input(self.stdin)
