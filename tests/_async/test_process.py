@@ -9,7 +9,6 @@ import signal
 from collections.abc import AsyncIterator
 from functools import partial
 
-import httpx
 import pytest
 
 from agentbay import (
@@ -31,6 +30,8 @@ from agentbay._transport.command_line import CommandLine
 from agentbay._wire.process_tools import StartProcess
 from tests import cutting
 from tests.at_once import async_at_once
+
+from .ways import WAYS, client_by
 
 pytestmark = pytest.mark.anyio
 
@@ -172,16 +173,11 @@ async def test_cancelled_starts_leave_nothing(session: AsyncSession) -> None:
     assert {process.id for process in await session.command.list()} == before
 
 
-@pytest.mark.parametrize("by", ["the own pool", "http_client"])
-async def test_time_paused_does_not_count(bay: AsyncAgentBay, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_time_paused_does_not_count(bay: AsyncAgentBay, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause while a process is waited for uses up none of the time, and ends no wait."""
-    # A foreign HTTP client gives up in the middle of the pause.
     monkeypatch.setattr(process_tools, "_REPLY_MARGIN_SECONDS", 1.0)
-    given = httpx.AsyncClient() if by == "http_client" else None
-    assert (await bay.list()).success  # from then on the runtime has an address
-    settings = bay.client.settings
-    service = Config(endpoint=settings.url)
-    async with AsyncAgentBay(settings.api_key, service, http_client=given) as other, other.session() as session:
+    async with client_by(way, bay) as other, other.session() as session:
         process = await session.command.start("sleep 3; exit 5")
 
         async def pause() -> int:
@@ -196,8 +192,6 @@ async def test_time_paused_does_not_count(bay: AsyncAgentBay, by: str, monkeypat
         other_process = AsyncProcess(session, process.id, process.pid)
         with pytest.raises(ConflictError):
             await other_process.wait(4)
-    if given is not None:
-        await given.aclose()
 
 
 async def test_output_comes_while_it_runs(session: AsyncSession) -> None:

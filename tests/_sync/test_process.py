@@ -10,7 +10,6 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 
-import httpx
 import pytest
 
 from agentbay import (
@@ -32,6 +31,8 @@ from agentbay._transport.command_line import CommandLine
 from agentbay._wire.process_tools import StartProcess
 from tests import cutting
 from tests.at_once import sync_at_once
+
+from .ways import WAYS, client_by
 
 pytestmark = pytest.mark.anyio
 
@@ -173,16 +174,11 @@ def test_cancelled_starts_leave_nothing(session: Session) -> None:
     assert {process.id for process in session.command.list()} == before
 
 
-@pytest.mark.parametrize("by", ["the own pool", "http_client"])
-def test_time_paused_does_not_count(bay: AgentBay, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_time_paused_does_not_count(bay: AgentBay, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause while a process is waited for uses up none of the time, and ends no wait."""
-    # A foreign HTTP client gives up in the middle of the pause.
     monkeypatch.setattr(process_tools, "_REPLY_MARGIN_SECONDS", 1.0)
-    given = httpx.Client() if by == "http_client" else None
-    assert (bay.list()).success  # from then on the runtime has an address
-    settings = bay.client.settings
-    service = Config(endpoint=settings.url)
-    with AgentBay(settings.api_key, service, http_client=given) as other, other.session() as session:
+    with client_by(way, bay) as other, other.session() as session:
         process = session.command.start("sleep 3; exit 5")
 
         def pause() -> int:
@@ -197,8 +193,6 @@ def test_time_paused_does_not_count(bay: AgentBay, by: str, monkeypatch: pytest.
         other_process = Process(session, process.id, process.pid)
         with pytest.raises(ConflictError):
             other_process.wait(4)
-    if given is not None:
-        given.close()
 
 
 def test_output_comes_while_it_runs(session: Session) -> None:

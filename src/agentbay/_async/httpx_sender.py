@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from .._concurrency import async_with_timeout
+from .._concurrency import AsyncCallable, async_with_timeout
 from .._transport.connection_errors import Disconnected, NothingSent, Unreadable, WaitTimedOut
 from .._transport.deadline import Deadline
 from .._transport.reply import HttpAnswer
@@ -21,6 +21,7 @@ _NOT_SENT_ERRORS = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
+_LONGEST_READ_SECONDS = 86400.0  # for an answer whose deadline can move
 
 
 @contextmanager
@@ -43,8 +44,16 @@ async def send_by_httpx(
     outgoing: HttpRequest,
     limits: Mapping[str, float | None],
     deadline: Deadline,
+    extend: AsyncCallable[float] | None,
 ) -> HttpAnswer:
-    """Send a request and read its answer."""
+    """Send a request and read its answer.
+
+    `extend` is asked for a later deadline when that has come.
+    """
+    if extend is not None:
+        # httpx cannot move the limit of a wait that has begun, so the deadline alone ends this one. A synchronous call
+        # that is given up leaves a thread behind, which this ends.
+        limits = {**limits, "read": _LONGEST_READ_SECONDS}
     with translated_errors():
         body, extensions = httpx.ByteStream(outgoing.body), {"timeout": dict(limits)}
         request = httpx.Request(
@@ -57,7 +66,9 @@ async def send_by_httpx(
         # httpx limits each wait, not the whole call, so a peer that sends one byte now and then could keep a call open
         # for ever. Its deadline is enforced from outside, as far as the flavour can.
         return await async_with_timeout(
-            deadline.remaining(), lambda: _send_and_read(sender, request, outgoing, deadline)
+            deadline.remaining(),
+            lambda: _send_and_read(sender, request, outgoing, None if extend else deadline),
+            extend,
         )
 
 
@@ -65,7 +76,7 @@ async def _send_and_read(
     sender: httpx.AsyncClient | httpx.AsyncBaseTransport,
     request: httpx.Request,
     outgoing: HttpRequest,
-    deadline: Deadline,
+    deadline: Deadline | None,
 ) -> HttpAnswer:
     if isinstance(sender, httpx.AsyncClient):
         response = await sender.send(request, stream=True, follow_redirects=False)
@@ -77,7 +88,7 @@ async def _send_and_read(
             parts.append(part)
             # In the synchronous flavour nothing can cancel a call that keeps receiving data, so the loop checks by
             # itself.
-            if deadline.remaining() <= 0:
+            if deadline is not None and deadline.remaining() <= 0:
                 raise httpx.ReadTimeout("too late", request=request)
     finally:
         await response.aclose()

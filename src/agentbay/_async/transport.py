@@ -367,7 +367,7 @@ class AsyncTransport:
             else:
                 from .httpx_sender import send_by_httpx
 
-                answer = await send_by_httpx(sender, outgoing, limits, deadline)
+                answer = await send_by_httpx(sender, outgoing, limits, deadline, extend)
         except CONNECTION_ERRORS as error:
             _raise_mapped(error, outgoing, deadline, self._proxy_for)
         _logger.debug("%s: HTTP %d in %.1f ms", outgoing.label, answer.status, (time.monotonic() - began) * 1000)
@@ -382,17 +382,9 @@ class AsyncTransport:
     ) -> HttpAnswer:
         pool = (await self._routers.get()).pool
         response = await pool.send(outgoing, limits, deadline.at, extend_deadline=extend)
-        parts = []
-        try:
-            async for part in response.aiter_raw():
-                parts.append(part)
-                # In the synchronous flavour nothing can cancel a call that keeps receiving data, so the loop checks by
-                # itself.
-                if deadline.remaining() <= 0:
-                    raise WaitTimedOut("too late")
-        finally:
-            await response.aclose()
-        answer = HttpAnswer(response.status_code, response.headers, b"".join(parts), outgoing.label)
+        async with aclosing(response):
+            body = b"".join([part async for part in response.aiter_raw()])
+        answer = HttpAnswer(response.status_code, response.headers, body, outgoing.label)
         if "content-encoding" in response.headers:  # which nobody asked for
             from .httpx_sender import decode_content
 

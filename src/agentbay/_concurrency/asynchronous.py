@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
@@ -100,10 +101,32 @@ class AsyncPerLoop(Generic[T]):
             await found[1].aclose()
 
 
-async def async_with_timeout(seconds: float, make: Callable[[], Awaitable[R]]) -> R:
-    """Make a call, and cancel it if it takes longer."""
-    async with asyncio.timeout(seconds):
-        return await make()
+async def async_with_timeout(
+    seconds: float, make: Callable[[], Awaitable[R]], extend: AsyncCallable[float] | None = None
+) -> R:
+    """Make a call, and cancel it if it takes longer.
+
+    `extend` is asked then for a later end, as a moment on the monotonic clock.
+
+    Raises:
+        TimeoutError: The time is over.
+    """
+    if extend is None:
+        async with asyncio.timeout(seconds):
+            return await make()
+    async with asyncio.timeout(None) as scope:
+        watcher = asyncio.create_task(_expire(scope, seconds, extend))
+        try:
+            return await make()
+        finally:
+            watcher.cancel()
+
+
+async def _expire(scope: asyncio.Timeout, seconds: float, extend: AsyncCallable[float]) -> None:
+    while seconds > 0:
+        await asyncio.sleep(seconds)
+        seconds = await extend() - time.monotonic()
+    scope.reschedule(asyncio.get_running_loop().time())
 
 
 async def _await_once(call: Awaitable[R]) -> R:

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextvars import copy_context
 from types import FrameType
 from typing import Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
@@ -69,12 +70,36 @@ class SyncPerProcess(Generic[T]):
             self._close(found)
 
 
-def sync_with_timeout(seconds: float, make: Callable[[], R]) -> R:
+def sync_with_timeout(seconds: float, make: Callable[[], R], extend: SyncCallable[float] | None = None) -> R:
     """Make a call, whose waits must have limits of their own.
 
-    A blocking call cannot be cancelled from outside.
+    A blocking call cannot be cancelled from outside. With `extend`, which is asked for a later end as a moment on the
+    monotonic clock, the call is made in a thread of its own, which is left behind when the time is over.
+
+    Raises:
+        TimeoutError: The time is over.
     """
-    return make()
+    if extend is None:
+        return make()
+    from concurrent.futures import Future
+
+    future: Future[R] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - raised where the call is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(work,), name="agentbay-call", daemon=True).start()
+    while seconds > 0:
+        try:
+            return future.result(min(seconds, threading.TIMEOUT_MAX))
+        except TimeoutError:
+            if future.done():  # the call's own error, or it ended just now
+                return future.result()
+        seconds = extend() - time.monotonic()
+    raise TimeoutError("too late")
 
 
 def sync_shield(make: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:

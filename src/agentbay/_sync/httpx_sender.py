@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from .._concurrency import sync_with_timeout
+from .._concurrency import SyncCallable, sync_with_timeout
 from .._transport.connection_errors import Disconnected, NothingSent, Unreadable, WaitTimedOut
 from .._transport.deadline import Deadline
 from .._transport.reply import HttpAnswer
@@ -22,6 +22,7 @@ _NOT_SENT_ERRORS = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
+_LONGEST_READ_SECONDS = 86400.0  # for an answer whose deadline can move
 
 
 @contextmanager
@@ -44,8 +45,16 @@ def send_by_httpx(
     outgoing: HttpRequest,
     limits: Mapping[str, float | None],
     deadline: Deadline,
+    extend: SyncCallable[float] | None,
 ) -> HttpAnswer:
-    """Send a request and read its answer."""
+    """Send a request and read its answer.
+
+    `extend` is asked for a later deadline when that has come.
+    """
+    if extend is not None:
+        # httpx cannot move the limit of a wait that has begun, so the deadline alone ends this one. A synchronous call
+        # that is given up leaves a thread behind, which this ends.
+        limits = {**limits, "read": _LONGEST_READ_SECONDS}
     with translated_errors():
         body, extensions = httpx.ByteStream(outgoing.body), {"timeout": dict(limits)}
         request = httpx.Request(
@@ -57,14 +66,18 @@ def send_by_httpx(
             request.url = request.url.copy_with(raw_path=outgoing.target)
         # httpx limits each wait, not the whole call, so a peer that sends one byte now and then could keep a call open
         # for ever. Its deadline is enforced from outside, as far as the flavour can.
-        return sync_with_timeout(deadline.remaining(), lambda: _send_and_read(sender, request, outgoing, deadline))
+        return sync_with_timeout(
+            deadline.remaining(),
+            lambda: _send_and_read(sender, request, outgoing, None if extend else deadline),
+            extend,
+        )
 
 
 def _send_and_read(
     sender: httpx.Client | httpx.BaseTransport,
     request: httpx.Request,
     outgoing: HttpRequest,
-    deadline: Deadline,
+    deadline: Deadline | None,
 ) -> HttpAnswer:
     if isinstance(sender, httpx.Client):
         response = sender.send(request, stream=True, follow_redirects=False)
@@ -76,7 +89,7 @@ def _send_and_read(
             parts.append(part)
             # In the synchronous flavour nothing can cancel a call that keeps receiving data, so the loop checks by
             # itself.
-            if deadline.remaining() <= 0:
+            if deadline is not None and deadline.remaining() <= 0:
                 raise httpx.ReadTimeout("too late", request=request)
     finally:
         response.close()

@@ -364,7 +364,7 @@ class SyncTransport:
             else:
                 from .httpx_sender import send_by_httpx
 
-                answer = send_by_httpx(sender, outgoing, limits, deadline)
+                answer = send_by_httpx(sender, outgoing, limits, deadline, extend)
         except CONNECTION_ERRORS as error:
             _raise_mapped(error, outgoing, deadline, self._proxy_for)
         _logger.debug("%s: HTTP %d in %.1f ms", outgoing.label, answer.status, (time.monotonic() - began) * 1000)
@@ -379,17 +379,9 @@ class SyncTransport:
     ) -> HttpAnswer:
         pool = (self._routers.get()).pool
         response = pool.send(outgoing, limits, deadline.at, extend_deadline=extend)
-        parts = []
-        try:
-            for part in response.iter_raw():
-                parts.append(part)
-                # In the synchronous flavour nothing can cancel a call that keeps receiving data, so the loop checks by
-                # itself.
-                if deadline.remaining() <= 0:
-                    raise WaitTimedOut("too late")
-        finally:
-            response.close()
-        answer = HttpAnswer(response.status_code, response.headers, b"".join(parts), outgoing.label)
+        with closing(response):
+            body = b"".join([part for part in response.iter_raw()])
+        answer = HttpAnswer(response.status_code, response.headers, body, outgoing.label)
         if "content-encoding" in response.headers:  # which nobody asked for
             from .httpx_sender import decode_content
 
