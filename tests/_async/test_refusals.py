@@ -16,6 +16,7 @@ from agentbay import (
     AgentBayError,
     AsyncAgentBay,
     AsyncSession,
+    CodeError,
     CommandError,
     Config,
     ContextSync,
@@ -194,6 +195,46 @@ async def test_refused_hosts_are_told(session: AsyncSession) -> None:
     with pytest.raises(CommandError, match=r"exited with 3\. The session's network refused code\.example\.com:443"):
         result.check()
     assert (await session.command.run("exit 3")).error_message == "The command exited with 3."
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["tool", "stream"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%pip install -q --retries 0 --disable-pip-version-check -i https://code.example.com/simple thing",
+        "!curl -s https://code.example.com",
+        "answer = !curl -s https://code.example.com",
+    ],
+    ids=["pip", "curl", "assigned"],
+)
+async def test_refused_hosts_of_commands_in_cells(session: AsyncSession, code: str, streamed: bool) -> None:
+    """A cell whose command fails, which is no error of the cell, tells on standard error which hosts were refused."""
+    result = await session.code.run_code(code, "python", 120, streamed)
+    assert result.success
+    assert result.refused_hosts == ["code.example.com:443"]
+    note = "network refused code.example.com:443: name it in allow_hosts= of local(), or in --allow-host.\n"
+    assert result.logs.stderr[-1].endswith(note)
+    quiet = await session.code.run_code("!false", "python", 60, streamed)
+    assert (quiet.logs.stderr, quiet.refused_hosts) == ([], [])
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["tool", "stream"])
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "import urllib.request as u; u.urlopen('https://code.example.com')"),
+        ("javascript", "require('child_process').execSync('curl -s https://code.example.com')"),
+    ],
+)
+async def test_refused_hosts_of_code(session: AsyncSession, language: str, code: str, streamed: bool) -> None:
+    """Code that fails tells which hosts were refused, in every language."""
+    result = await session.code.run_code(code, language, 60, streamed)
+    assert result.refused_hosts == ["code.example.com:443"]
+    assert result.error_message.endswith("name it in allow_hosts= of local(), or in --allow-host.")
+    with pytest.raises(CodeError, match=r"network refused code\.example\.com:443"):
+        result.check()
+    repeated = await session.code.run_code("raise ValueError" if language == "python" else "x y", language)
+    assert (repeated.success, repeated.refused_hosts) == (False, [])
 
 
 async def test_failures_name_the_proxy() -> None:

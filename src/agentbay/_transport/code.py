@@ -21,6 +21,7 @@ from ..models.code import (
     ExecutionResult,
 )
 from .code_contexts import require_context_name
+from .command import read_refused_hosts, with_network_hint
 from .reply import Reply
 
 _TEXT_KEYS = {
@@ -109,6 +110,7 @@ def _read_wrapped_result(
     structured = tool.structured_content or {}
     failed = tool.is_error or bool(value.get("isError"))
     error = read_error(value.get("executionError"), logs.stderr, failed, structured.get("error"))
+    refused_hosts = read_refused_hosts(structured)
     return EnhancedCodeExecutionResult(
         request_id=reply.request_id,
         success=error is None,
@@ -117,9 +119,10 @@ def _read_wrapped_result(
         logs=logs,
         results=[_read_item(item) for item in value["result"]],
         error=error,
-        error_message="" if error is None else format_error(error),
+        error_message="" if error is None else with_network_hint(format_error(error), refused_hosts),
         exception=_timeout_error(reply, error) if error is not None and structured.get("timedOut") else None,
         truncated=bool(structured.get("truncated")),
+        refused_hosts=refused_hosts,
     )
 
 

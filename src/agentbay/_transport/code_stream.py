@@ -20,6 +20,7 @@ from ..models.code import (
     ExecutionResult,
 )
 from .code import _float_or_zero, _int_or_none, _to_text, format_error, make_execution_result, read_error
+from .command import read_refused_hosts, with_network_hint
 
 
 def make_run_request(call: RunCode, largest: int) -> dict[str, Any]:
@@ -90,6 +91,7 @@ class CodeEventCollector:
             read_error(end.get("executionError"), self._logs.stderr, failed, None) if not self._error else self._error
         )
         message = _to_text(end.get("executionError")) or ("" if error is None else format_error(error))
+        refused_hosts = read_refused_hosts(end)
         late = CodeTimeoutError(message, request_id=request_id, hint="Give it a longer timeout_s.")
         return EnhancedCodeExecutionResult(
             request_id=request_id,
@@ -99,9 +101,10 @@ class CodeEventCollector:
             logs=self._logs,
             results=[shown.result for shown in self._shown],
             error=error,
-            error_message=message,
+            error_message=with_network_hint(message, refused_hosts if message else []),
             exception=late if error is not None and end.get("timedOut") else None,
             truncated=bool(end.get("truncated")),
+            refused_hosts=refused_hosts,
         )
 
 

@@ -34,8 +34,7 @@ def read_command_result(reply: Reply[ToolReply]) -> CommandResult:
     facts = {**wrapped, **_structured_output(tool)}
     stdout, stderr = _text(facts.get("stdout")), _text(facts.get("stderr"))
     truncated = facts.get("truncated") is True
-    code, found = _exit_code(wrapped), facts.get("refusedHosts")
-    refused_hosts = [str(host) for host in found] if isinstance(found, list) else []
+    code, refused_hosts = _exit_code(wrapped), read_refused_hosts(facts)
     if facts.get("timedOut") or (code == -1 and failed):
         message = _text(wrapped.get("errorMessage"))
         return _timeout_result(reply.request_id, message, stdout, stderr, truncated=truncated)
@@ -133,6 +132,17 @@ def _structured_output(reply: ToolReply) -> dict[str, Any]:
 
 def _failure_message(wrapped: Mapping[str, Any], stderr: str, code: int, refused_hosts: list[str]) -> str:
     message = stderr or _text(wrapped.get("errorMessage")) or f"The command exited with {code}."
+    return with_network_hint(message, refused_hosts)
+
+
+def read_refused_hosts(facts: Mapping[str, Any]) -> list[str]:
+    """Return the hosts that the network refused, as a command or code reports them."""
+    found = facts.get("refusedHosts")
+    return [str(host) for host in found] if isinstance(found, list) else []
+
+
+def with_network_hint(message: str, refused_hosts: list[str]) -> str:
+    """Return a message with how to allow these hosts, if there are any."""
     hint = network_hint(refused_hosts)
     return f"{message.rstrip()}\n{hint}" if hint else message
 

@@ -102,8 +102,11 @@ class EnhancedCodeExecutionResult(BaseResult):
         logs: What the code wrote to its standard streams.
         results: What it displayed, in order.
         error: The error that ended the code, or None.
-        error_message: `Name: message` of that error, or the reason why the code could not run.
+        error_message: `Name: message` of that error, or the reason why the code could not run; then how to allow
+            `refused_hosts`.
         truncated: Whether the service dropped output above its limit. Keyword only.
+        refused_hosts: Hosts that the session's network refused while the code, or a `%pip` or `!command` in it, failed.
+            Keyword only.
     """
 
     request_id: str = ""
@@ -115,6 +118,7 @@ class EnhancedCodeExecutionResult(BaseResult):
     error: ExecutionError | None = None
     error_message: str = ""
     truncated: bool = field(default=False, kw_only=True)
+    refused_hosts: list[str] = field(factory=list, kw_only=True)
 
     @property
     def result(self) -> str:

@@ -149,6 +149,8 @@ async def _send_outcome(request: WebSocketRequest, output: ExecutionOutput) -> N
         facts["timedOut"] = True
     if output.truncated:
         facts["truncated"] = True
+    if output.refused_hosts:
+        facts["refusedHosts"] = output.refused_hosts
     status = "failed" if output.failed else "finished"
     await request.send_end(status=status, executionError=output.error_line or None, **facts)
 

@@ -11,6 +11,7 @@ from typing import Any
 from agentbay.local.json_stream import JsonText, dump_json, encode_pieces
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.tail import last_pieces
+from agentbay.models.command import network_hint
 
 MIB = 1 << 20
 STREAM_LIMIT_BYTES = 8 * MIB  # kept of each stream
@@ -105,6 +106,8 @@ class ExecutionOutput:
 
     Attributes:
         timed_out: Whether the code was stopped at its time limit.
+        command_failed: Whether a command failed that the code ran as in a notebook, which is no error of the code.
+        refused_hosts: Hosts that the session's network refused while the code, or such a command, failed.
     """
 
     def __init__(self, display_limit_bytes: int = _DISPLAY_LIMIT_BYTES) -> None:
@@ -118,7 +121,8 @@ class ExecutionOutput:
         self._seconds = 0.0
         self._execution_count: int | None = None
         self._error: dict[str, str] | None = None
-        self.timed_out = False
+        self.timed_out = self.command_failed = False
+        self.refused_hosts: list[str] = []
 
     def on_text(self, stream: str, text: str) -> None:
         """React to text at the moment it is written."""
@@ -217,6 +221,17 @@ class ExecutionOutput:
             if text := stream.finish():
                 self.on_text(name, text)
 
+    def set_refused_hosts(self, hosts: list[str]) -> None:
+        """Record which hosts the network refused.
+
+        The output of code that did not fail itself tells so.
+        """
+        self.refused_hosts = hosts
+        if hosts and not self.failed:
+            note = f"{network_hint(hosts)}\n"
+            self._streams["stderr"].parts.append(note)
+            self.on_text("stderr", note)
+
     @property
     def failed(self) -> bool:
         """Whether the code failed."""
@@ -284,6 +299,8 @@ class ExecutionOutput:
         facts: dict[str, Any] = {"truncated": True} if self.truncated else {}
         if self._error is not None:
             facts["error"] = self._error
+        if self.refused_hosts:
+            facts["refusedHosts"] = self.refused_hosts
         return facts | ({"timedOut": True} if self.timed_out else {}) or None
 
     def _traceback(self) -> list[str]:

@@ -259,6 +259,7 @@ class Kernel:
                 execution.output.set_error(name, value, traceback)
             case {"event": "done"}:
                 count = frame.get("count")
+                execution.output.command_failed = frame.get("command_failed") is True
                 execution.end(count if isinstance(count, int) else None)
             case _:
                 raise BadFrame

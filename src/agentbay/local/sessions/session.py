@@ -197,7 +197,10 @@ class Session:
         """
         with self.using() as sandbox, self.history.record(context, code) as entry:
             entry.set_output_source(output.tail)
+            began = time.monotonic()
             await self.kernels.run(sandbox, context, code, env=self.environment, timeout=timeout, output=output)
+            if output.failed or output.command_failed:
+                output.set_refused_hosts(self.refused_hosts(began))
             entry.set_output_source(lambda _: output.plain_text())
             entry.set_result(failed=output.failed, note=output.error_line)
 

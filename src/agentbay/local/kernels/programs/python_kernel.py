@@ -151,6 +151,7 @@ class _Shell(InteractiveShell):
             code = subprocess.call(_in_shell(command))
         finally:
             _PACKAGES.refresh()  # `%pip install` and `!pip install` come here
+        self.command_failed |= code != 0
         self.user_ns["_exit_code"] = code if code <= _SIGNAL_EXIT_CODE else _SIGNAL_EXIT_CODE - code
         if code and getattr(self, "system_raise_on_error", False):
             raise subprocess.CalledProcessError(code, command)
@@ -159,6 +160,7 @@ class _Shell(InteractiveShell):
         raise SystemExit
 
     traceback = _cut = ""
+    command_failed = False  # in the cell that runs
     spare_memory: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -178,6 +180,11 @@ class _Shell(InteractiveShell):
         taken, self.traceback = self.traceback, ""
         return taken
 
+    def pop_command_failed(self) -> bool:
+        """Return whether a command of the cell failed, and clear it."""
+        taken, self.command_failed = self.command_failed, False
+        return taken
+
 
 def _command_output(command: str) -> str:
     """Return what a command writes to both streams, for `x = !command`.
@@ -193,6 +200,8 @@ def _command_output(command: str) -> str:
         check=False,
     )
     _PACKAGES.refresh()
+    if done.returncode:
+        _Shell.instance().command_failed = True
     return done.stdout.decode(errors="replace")
 
 
@@ -322,7 +331,7 @@ def _report_end(shell: Any, error: BaseException | None) -> None:
         CONNECTION.send("error", name=type(error).__name__, value=make_message(error), traceback=traceback)
     elif traceback:
         CONNECTION.write_error(traceback)
-    CONNECTION.send("done", count=shell.execution_count - 1)
+    CONNECTION.send("done", count=shell.execution_count - 1, command_failed=shell.pop_command_failed())
 
 
 def main() -> NoReturn:
