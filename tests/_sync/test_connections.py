@@ -22,6 +22,7 @@ from agentbay import (
     DeadlineExceeded,
     ReplyError,
 )
+from agentbay._sync import command
 from agentbay._concurrency import sync_run_blocking
 from tests.scripted import (
     Behaviour,
@@ -412,11 +413,15 @@ def test_http_client_follows_no_redirects() -> None:
     ],
     ids=["silent", "drips", "hangs up", "broken gzip", "gzip of a list"],
 )
-def test_faults_with_an_http_client(behaviour: Behaviour, kind: type[Exception]) -> None:
-    """Time limits and errors are the same with a given client."""
-    with Service(behaviour) as service:
+def test_faults_with_an_http_client(
+    behaviour: Behaviour, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time limits and errors are the same with a given client, also of a command, which a pause could extend."""
+    monkeypatch.setattr(command, "_COMMAND_REPLY_MARGIN_SECONDS", 0.5)
+    with Service({"CreateMcpSession": behaviour, "CallMcpTool": behaviour, "GetSessionDetail": FOUND}) as service:
         with httpx.Client() as mine, client(service.url, timeout=2, http_client=mine) as bay:
             began = time.monotonic()
             assert isinstance((bay.create()).exception, kind)
+            assert isinstance((handle(bay).command.run("true", timeout_ms=1000)).exception, kind)
         assert time.monotonic() - began < 60
-        assert service.count() == 1
+        assert service.count("CreateMcpSession") == service.count("CallMcpTool") == 1
