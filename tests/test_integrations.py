@@ -27,11 +27,12 @@ FRAMEWORKS = {
     "inspect": "inspect_ai",
     "langchain": "langchain_core",
     "llamaindex": "llama_index",
+    "openai_agents": "agents",
     "pydantic_ai": "pydantic_ai",
     "smolagents": "smolagents",
     "swerex": "swerex",
 }
-SHARED = {"__init__", "_swerex_runtime", "shell", "tools"}
+SHARED = {"__init__", "_openai_agents_programs", "_openai_agents_session", "_swerex_runtime", "shell", "tools"}
 
 
 def test_every_adapter_is_complete() -> None:

@@ -1,0 +1,136 @@
+"""OpenAI Agents: a sandbox client whose sandboxes are sessions."""
+
+# pyright: basic, reportMissingImports=false
+from __future__ import annotations
+
+import uuid
+from pathlib import PurePosixPath
+from typing import Any
+
+from agentbay import AsyncAgentBay, AsyncSession, CreateSessionParams
+from agentbay.errors import NotFoundError
+from agentbay.integrations import make_async_client, missing
+
+try:
+    from agents.sandbox.errors import ConfigurationError, ErrorCode
+    from agents.sandbox.manifest import Manifest
+    from agents.sandbox.session import Dependencies, Instrumentation, SandboxSession, SandboxSessionState
+    from agents.sandbox.session.sandbox_client import BaseSandboxClient
+    from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec, resolve_snapshot
+
+    from agentbay.integrations._openai_agents_session import (
+        AgentBaySandboxClientOptions,
+        AgentBaySandboxSession,
+        AgentBaySandboxSessionState,
+    )
+except ImportError as error:
+    raise missing("openai_agents", error) from error
+
+__all__ = ["AgentBaySandboxClient", "AgentBaySandboxClientOptions", "AgentBaySandboxSession"]
+
+# In a session of the local runtime, /workspace is another name of the home.
+_WRITABLE_ANYWAY = (PurePosixPath("/workspace"), PurePosixPath("/home/wuying"), PurePosixPath("/tmp"))
+
+
+class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | None]):
+    """Makes a session for each sandbox.
+
+    Without a client of its own, it uses the service that the environment names, or a private runtime on this machine,
+    which ends with `aclose()` or the program.
+    """
+
+    backend_id = "agentbay"
+    supports_default_options = True
+
+    def __init__(
+        self,
+        bay: AsyncAgentBay | None = None,
+        *,
+        instrumentation: Instrumentation | None = None,
+        dependencies: Dependencies | None = None,
+    ) -> None:
+        self._bay, self._owns_bay = bay or make_async_client(), bay is None
+        self._instrumentation, self._dependencies = instrumentation or Instrumentation(), dependencies
+
+    async def __aenter__(self) -> AgentBaySandboxClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client that this one made."""
+        if self._owns_bay:
+            await self._bay.aclose()
+
+    async def create(
+        self,
+        *,
+        snapshot: SnapshotSpec | SnapshotBase | None = None,
+        manifest: Manifest | None = None,
+        options: AgentBaySandboxClientOptions | None = None,
+    ) -> SandboxSession:
+        """Create a session for a manifest, which is applied when it starts."""
+        manifest = self._validate_manifest_for_create(manifest or Manifest())
+        if manifest.users or manifest.groups:
+            text = "A session has one user: leave `users` and `groups` out of the manifest."
+            raise ConfigurationError(text, ErrorCode.SANDBOX_CONFIG_INVALID, "start", {})
+        options = options or AgentBaySandboxClientOptions()
+        session_id = uuid.uuid4()
+        state = AgentBaySandboxSessionState(
+            session_id=session_id,
+            manifest=manifest,
+            snapshot=resolve_snapshot(snapshot, str(session_id)),
+            exposed_ports=options.exposed_ports,
+            options=options,
+        )
+        return self._wrap(state, await self._make_session(state), is_preserved=False)
+
+    async def resume(self, state: SandboxSessionState) -> SandboxSession:
+        """Find the session again; if it has ended, make another one, which starts from the snapshot."""
+        if not isinstance(state, AgentBaySandboxSessionState):
+            raise TypeError(f"AgentBaySandboxClient cannot resume the state of a {state.type!r} sandbox.")
+        state.assert_path_grants_rebound()
+        found = await self._find_session(state.sandbox_id)
+        if found is None:
+            state.workspace_root_ready = False
+        return self._wrap(state, found or await self._make_session(state), is_preserved=found is not None)
+
+    async def delete(self, session: SandboxSession) -> SandboxSession:
+        """Delete the session, also a paused one."""
+        inner = session._inner
+        if not isinstance(inner, AgentBaySandboxSession):
+            raise TypeError("AgentBaySandboxClient can delete sandboxes of its own only.")
+        await inner.delete()
+        return session
+
+    def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:
+        """Read a state that was stored as JSON."""
+        return self._deserialize_session_state_payload(payload, AgentBaySandboxSessionState)
+
+    def _wrap(self, state: Any, session: AsyncSession, *, is_preserved: bool) -> SandboxSession:
+        state.sandbox_id = session.session_id
+        inner = AgentBaySandboxSession(state, session)
+        inner._set_start_state_preserved(is_preserved)
+        return self._wrap_session(inner, instrumentation=self._instrumentation)
+
+    async def _make_session(self, state: AgentBaySandboxSessionState) -> AsyncSession:
+        options, root = state.options, PurePosixPath(state.manifest.root)
+        needs_root = not any(root.is_relative_to(place) for place in _WRITABLE_ANYWAY)
+        params = CreateSessionParams(
+            image_id=options.image or None,
+            labels={"framework": "openai-agents"},
+            network=None if options.network is None else list(options.network),
+            writable=[*options.writable, *([str(root)] if needs_root else [])],
+        )
+        return (await self._bay.create(params)).unwrap().session
+
+    async def _find_session(self, session_id: str) -> AsyncSession | None:
+        try:
+            session = (await self._bay.get(session_id)).unwrap().session
+            status = (await session.get_status()).unwrap().status
+            if status == "PAUSED":
+                (await session.resume()).unwrap()
+        except NotFoundError:
+            return None
+        return session if status in ("RUNNING", "PAUSED") else None
