@@ -90,7 +90,10 @@ class Programs:
     async def start(
         self, argv: list[str], cwd: str, envs: dict[str, str], *, tty: bool, timeout: float | None = None
     ) -> int:
-        """Start a program and return its number. One more than the framework allows ends the one unused for longest."""
+        """Start a program and return its number.
+
+        One more than the framework allows ends the one that was unused for longest.
+        """
         if tty:
             program = Program(await self._session.pty.create(cwd=cwd, envs=envs, argv=argv))
         else:

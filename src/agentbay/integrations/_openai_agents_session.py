@@ -118,7 +118,7 @@ class AgentBaySandboxSession(BaseSandboxSession):
         self, *command: str | Path, shell: bool | list[str], user: str | User | None
     ) -> list[str]:
         if user is not None:
-            name = user.name if isinstance(user, User) else user
+            name = user if isinstance(user, str) else user.name
             raise ConfigurationError(
                 message=f"A session has one user, and runs nothing as {name!r}: leave `user` out.",
                 error_code=ErrorCode.SANDBOX_CONFIG_INVALID,
@@ -147,7 +147,7 @@ class AgentBaySandboxSession(BaseSandboxSession):
         return done
 
     def supports_pty(self) -> bool:
-        """Say that programs can go on between two calls, in a terminal or without one."""
+        """Say that programs can go on between two calls."""
         return True
 
     async def pty_exec_start(

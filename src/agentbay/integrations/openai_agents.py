@@ -71,7 +71,8 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
         options: AgentBaySandboxClientOptions | None = None,
     ) -> SandboxSession:
         """Create a session for a manifest, which is applied when it starts."""
-        manifest = self._validate_manifest_for_create(manifest or Manifest())
+        manifest = manifest or Manifest()
+        self._validate_manifest_for_create(manifest)
         if manifest.users or manifest.groups:
             text = "A session has one user: leave `users` and `groups` out of the manifest."
             raise ConfigurationError(text, ErrorCode.SANDBOX_CONFIG_INVALID, "start", {})
@@ -87,7 +88,7 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
         return self._wrap(state, await self._make_session(state), is_preserved=False)
 
     async def resume(self, state: SandboxSessionState) -> SandboxSession:
-        """Find the session again; if it has ended, make another one, which starts from the snapshot."""
+        """Find the session again, or make another one, which starts from the snapshot."""
         if not isinstance(state, AgentBaySandboxSessionState):
             raise TypeError(f"AgentBaySandboxClient cannot resume the state of a {state.type!r} sandbox.")
         state.assert_path_grants_rebound()
