@@ -16,7 +16,7 @@ from tests.capture import Answered, Captured, capturing
 from tests.once import once
 
 _MAX_SECONDS = 600  # a program takes a few seconds; a busy machine, many times that
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 class Service(Protocol):
@@ -30,7 +30,7 @@ class Service(Protocol):
 def run_program(python: str, program: Path, flavour: str, cwd: Path, service: Service) -> str:
     """Run a program against a service, and return the last line that it prints."""
     cwd.mkdir()
-    environ = {name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES}
+    environ = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES}
     with capturing(service.answer) as capture:
         service.url = capture.url
         command = [python, str(program), flavour, capture.url, str(cwd)]

@@ -1,4 +1,4 @@
-"""A task of a phone's agent, followed over a session's WebSocket."""
+"""A task of an agent, followed over a session's WebSocket."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from agentbay import AgentEvent, AsyncAgentBay, AsyncSession, Config
+from agentbay import AgentEvent, AsyncAgentBay, AsyncSession, Config, McpTool, WsCancelledError
+from agentbay.errors import AgentError
 from tests.scripted_ws import Talk, WsServer
 
 pytestmark = pytest.mark.anyio
@@ -19,9 +20,9 @@ def session(bay: AsyncAgentBay, url: str) -> AsyncSession:
     return made
 
 
-def client() -> AsyncAgentBay:
+def client(*, strict: bool = False) -> AsyncAgentBay:
     """Make a client whose service does not matter."""
-    return AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=0)
+    return AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=0, strict=strict)
 
 
 def event(kind: str, **data: Any) -> dict[str, Any]:
@@ -121,3 +122,105 @@ async def test_failures_are_results() -> None:
     assert (found["bad end"].task_status, found["bad end"].task_result) == ("failed", "half")
     assert "lost" in found["lost"].error_message.lower()
     assert found["late"].error_message == "Task execution timed out after 1 seconds."
+
+
+async def test_browsers_and_desktops() -> None:
+    """Agents of browsers and desktops are followed in the same way, each at its own server."""
+    asked: list[Any] = []
+
+    def script(talk: Talk) -> None:
+        for _ in range(2):
+            asked.append(talk.hear())
+            talk.reply(asked[-1], **event("content", content="looking"))
+            talk.reply(asked[-1], phase="end", status="finished", taskResult="found")
+        talk.hear()
+
+    seen: list[str] = []
+    with WsServer(script) as server:
+        async with client() as bay:
+            made = session(bay, server.url)
+            made.mcpTools = [McpTool("flux_execute_task", "another_server")]
+            made.agent.browser.initialized = True
+            task = await made.agent.browser.stream_task("buy", on_content=lambda event: seen.append(event.content))
+            found = [await task.wait(20), await task.wait(20)]
+            computer = made.agent.computer
+            found.append(
+                await computer.execute_task_and_wait("type", 20, on_content=lambda event: seen.append(event.content))
+            )
+    assert [result.task_result for result in found] == ["found"] * 3
+    assert [result.request_id for result in found[::2]] == [frame["invocationId"] for frame in asked]
+    assert seen == ["looking"] * 2
+    assert [frame["target"] for frame in asked] == ["wuying_browseruse", "another_server"]
+    assert asked[1]["data"] == {"method": "exec_task", "params": {"task": "type"}}
+    params = asked[0]["data"]["params"]
+    assert (params["task"], params["use_vision"], params["full_page_screenshot"]) == ("buy", False, False)
+    assert '"title": "DefaultSchema"' in params["output_schema"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_cancelling(strict: bool) -> None:
+    """`cancel` ends the task, tells the service, and is the outcome of `wait`."""
+    heard: list[Any] = []
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear()
+        heard.append((asked, talk.hear()))
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client(strict=strict) as bay:
+            task = await session(bay, server.url).agent.computer.stream_task("type", on_content=print)
+            await task.cancel()
+            await task.cancel()
+            if strict:
+                with pytest.raises(WsCancelledError):
+                    await task.wait(20)
+            else:
+                result = await task.wait(20)
+                assert (result.success, result.task_status) == (False, "cancelled")
+                assert result.error_message == "The task was cancelled."
+    asked, cancelled = heard[0]
+    assert cancelled["invocationId"] == asked["invocationId"]
+    assert cancelled["data"]["phase"] == "cancel"
+
+
+async def test_a_callback_cancels() -> None:
+    """A callback can end the task that it is told about."""
+
+    def script(talk: Talk) -> None:
+        asked = talk.hear()
+        talk.reply(asked, **event("tool_call", toolCallId="c-1", toolName="pay", args={}))
+        talk.hear()
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client() as bay:
+            tasks: list[Any] = []
+
+            async def stop(event: AgentEvent) -> None:
+                await tasks[0].cancel()
+
+            tasks.append(await session(bay, server.url).agent.computer.stream_task("buy", on_tool_call=stop))
+            assert (await tasks[0].wait(20)).task_status == "cancelled"
+
+
+async def test_strict_tasks_raise() -> None:
+    """With `strict=True` a failed task is an exception, followed or not."""
+
+    def script(talk: Talk) -> None:
+        talk.reply(talk.hear(), phase="end", status="failed")
+        talk.hear()
+
+    with WsServer(script) as server:
+        async with client(strict=True) as bay:
+            computer = session(bay, server.url).agent.computer
+            with pytest.raises(AgentError, match="ended with status: failed"):
+                await computer.execute_task_and_wait("type", 20, on_error=print)
+
+
+async def test_without_a_websocket() -> None:
+    """A session without a WebSocket cannot be followed, and says so."""
+    async with client() as bay:
+        result = await AsyncSession(bay, "session-x").agent.computer.execute_task_and_wait("x", 5, on_content=print)
+    assert (result.success, result.task_status, result.task_result) == (False, "failed", "Task Failed")
+    assert "ws_url" in result.error_message

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator, Iterator
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from agentbay import (
     ActOptions,
+    AgentEvent,
     AgentBay,
     Session,
+    TaskExecution,
     BrowserError,
     CreateSessionParams,
     ExecutionResult,
@@ -22,7 +26,7 @@ from agentbay import (
     QueryResult,
 )
 from agentbay._concurrency import sync_sleep
-from tests.scripted_model import ModelServer, call, click, fill, names_of_tools, say
+from tests.scripted_model import Asked, ModelServer, call, click, fill, names_of_tools, say
 
 pytestmark = [
     pytest.mark.anyio,
@@ -287,6 +291,93 @@ def test_following_a_task(page: Session, model: ModelServer) -> None:
         ("tool_result", "done"),
     ]
     assert (stream.end["status"], stream.end["taskResult"]) == ("finished", '{"result": 1}')
+
+
+def test_callbacks_of_a_browser_task(page: Session, model: ModelServer) -> None:
+    """The callbacks of the agent get each step, and the person's answer reaches the model."""
+    model.play(
+        {**call("call_for_user", prompt="which?"), "content": "I ask."},
+        lambda asked: call("done", result=f"got {asked.said.count('the second')}"),
+    )
+    told: list[tuple[str, str]] = []
+
+    def tell(event: AgentEvent) -> None:
+        told.append((event.type, event.tool_name or event.content))
+
+    def answer(event: AgentEvent) -> str:
+        told.append(("asked", event.prompt))
+        return "the second"
+
+    done = page.agent.browser.execute_task_and_wait(
+        "Ask", 60, on_content=tell, on_tool_call=tell, on_tool_result=tell, on_call_for_user=answer
+    )
+    assert (done.success, done.task_result) == (True, '{"result": "got 1"}'), done.error_message
+    assert told == [
+        ("content", "I ask."),
+        ("tool_call", "call_for_user"),
+        ("asked", "which?"),
+        ("tool_result", "call_for_user"),
+        ("tool_call", "done"),
+        ("tool_result", "done"),
+    ]
+
+
+def test_cancelling_a_followed_task(page: Session, model: ModelServer) -> None:
+    """A task that is cancelled asks the model no more."""
+    model.play(again=call("scroll", direction="down"))
+    tasks: list[TaskExecution] = []
+
+    def stop(event: AgentEvent) -> None:
+        tasks[0].cancel()
+
+    tasks.append(page.agent.browser.stream_task("Scroll for ever", on_tool_result=stop))
+    result = tasks[0].wait(60)
+    assert (result.task_status, result.error_message) == ("cancelled", "The task was cancelled.")
+    sync_sleep(1)
+    assert len(model.asked) < 4  # of the 8 steps that it may take
+
+
+def test_a_failed_task_is_told(page: Session, model: ModelServer) -> None:
+    """A model that gives up ends the stream with an error event, and the result has its reason."""
+    model.play(call("give_up", reason="there is no shop"))
+    errors: list[AgentEvent] = []
+    done = page.agent.browser.execute_task_and_wait("Buy", 60, on_error=errors.append)
+    assert (done.success, done.task_status) == (False, "failed")
+    assert "there is no shop" in done.error_message
+    assert [event.error["code"] for event in errors] == ["TaskFailed.Local"]
+
+
+def test_followed_tasks_are_counted_and_ended(page: Session, model: ModelServer) -> None:
+    """Followed tasks count among the eight of a session, and `operator.close()` ends them with a word."""
+    waiting = threading.Event()
+
+    def hold(asked: Asked) -> dict[str, Any]:
+        waiting.wait(60)
+        return say("late")
+
+    model.play(again=hold)
+    agent = page.agent.browser
+    agent.initialized = True
+    tasks = [agent.stream_task("Wait", on_content=print) for _ in range(8)]
+    try:
+        while len(model.asked) < 8:
+            sync_sleep(0.05)
+        refused = agent.execute_task_and_wait("Wait", 60, on_content=print)
+        assert "as many as it may have" in refused.error_message
+        assert page.browser.operator.close()
+        ended = tasks[0].wait(60)
+        assert (ended.success, "it was ended" in ended.error_message) == (False, True), ended.error_message
+    finally:
+        waiting.set()
+
+
+def test_following_without_a_model(bay: AgentBay) -> None:
+    """A runtime without a model refuses a followed task by the name of its option."""
+    with bay.session() as session:
+        session.agent.browser.initialized = True
+        for agent in (session.agent.browser, session.agent.computer):
+            refused = agent.execute_task_and_wait("Do it", 60, on_content=print)
+            assert "--model-url" in refused.error_message
 
 
 def test_without_a_model(bay: AgentBay) -> None:

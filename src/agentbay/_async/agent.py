@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .session import AsyncSession
 
 EventCallback = Callable[[AgentEvent], object]
+UserCallback = Callable[[AgentEvent], Any]  # returns the person's answer
 
 
 @checked_arguments()
@@ -139,14 +140,59 @@ class AsyncComputerAgent(AsyncTaskAgent):
         """
         return await self._start(ComputerTask(task=task))
 
-    async def execute_task_and_wait(self, task: str, timeout: int) -> ExecutionResult:
+    async def stream_task(
+        self,
+        task: str,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: UserCallback | None = None,
+    ) -> AsyncTaskExecution:
+        """Start a task whose events are told as they happen.
+
+        Args:
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind, while
+                `wait()` of the returned object runs.
+            on_call_for_user: Called when the agent needs a person; what it returns is the person's answer.
+
+        Raises:
+            AgentBayError: The task could not be started.
+
+        Wire: WebSocket exec_task
+        """
+        callbacks = AsyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        return await AsyncTaskExecution.follow(self, ComputerTask(task=task), callbacks)
+
+    @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
+    async def execute_task_and_wait(
+        self,
+        task: str,
+        timeout: int,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: UserCallback | None = None,
+    ) -> ExecutionResult:
         """Start a task and wait for its end.
+
+        The callbacks are those of `stream_task`; with any of them the task is followed over the session's WebSocket.
 
         Args:
             timeout: Seconds; a task that takes longer is ended.
 
-        Wire: CallMcpTool/flux_execute_task, flux_get_task_status
+        Wire: CallMcpTool/flux_execute_task, flux_get_task_status, or WebSocket exec_task
         """
+        callbacks = AsyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        if callbacks:
+            return await (await self.stream_task(task, *callbacks)).wait(timeout)
         return await self._wait(await self.execute_task(task), timeout)
 
 
@@ -188,6 +234,78 @@ class AsyncBrowserAgent(AsyncTaskAgent):
 
         Wire: CallMcpTool/browser_use_execute_task
         """
+        return await self._start(await self._prepare(task, use_vision, output_schema, full_page_screenshot))
+
+    async def stream_task(
+        self,
+        task: str,
+        use_vision: bool = False,
+        output_schema: Any = None,
+        full_page_screenshot: bool | None = False,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: UserCallback | None = None,
+    ) -> AsyncTaskExecution:
+        """Start a task whose events are told as they happen.
+
+        Further arguments are those of `execute_task`.
+
+        Args:
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind, while
+                `wait()` of the returned object runs.
+            on_call_for_user: Called when the agent needs a person; what it returns is the person's answer.
+
+        Raises:
+            AgentBayError: The task could not be started.
+
+        Wire: WebSocket exec_task
+        """
+        callbacks = AsyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        call = await self._prepare(task, use_vision, output_schema, full_page_screenshot)
+        return await AsyncTaskExecution.follow(self, call, callbacks)
+
+    @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
+    async def execute_task_and_wait(
+        self,
+        task: str,
+        timeout: int,
+        use_vision: bool = False,
+        output_schema: Any = None,
+        full_page_screenshot: bool | None = False,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: UserCallback | None = None,
+    ) -> ExecutionResult:
+        """Start a task and wait for its end.
+
+        Further arguments are those of `stream_task`; with any of its callbacks the task is followed over the session's
+        WebSocket.
+
+        Args:
+            timeout: Seconds; a task that takes longer is ended.
+
+        Wire: CallMcpTool/browser_use_execute_task, browser_use_get_task_status, or WebSocket exec_task
+        """
+        callbacks = AsyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        if callbacks:
+            started = await self.stream_task(task, use_vision, output_schema, full_page_screenshot, *callbacks)
+            return await started.wait(timeout)
+        return await self._wait(await self.execute_task(task, use_vision, output_schema, full_page_screenshot), timeout)
+
+    async def _prepare(
+        self, task: str, use_vision: bool, output_schema: Any, full_page_screenshot: bool | None
+    ) -> BrowserTask:
+        """Start the browser if need be, and return the call that starts the task."""
         if output_schema is None:
             schema = DEFAULT_SCHEMA
         elif hasattr(output_schema, "model_json_schema"):
@@ -200,33 +318,12 @@ class AsyncBrowserAgent(AsyncTaskAgent):
             except AgentBayError as error:
                 raise AgentError(f"Failed to initialize browser: {error.message}", **error.context()) from error
             self.initialized = True
-        call = BrowserTask(
+        return BrowserTask(
             task=task,
             use_vision=use_vision,
             full_page_screenshot=full_page_screenshot,
             output_schema=json.dumps(schema),
         )
-        return await self._start(call)
-
-    async def execute_task_and_wait(
-        self,
-        task: str,
-        timeout: int,
-        use_vision: bool = False,
-        output_schema: Any = None,
-        full_page_screenshot: bool | None = False,
-    ) -> ExecutionResult:
-        """Start a task and wait for its end.
-
-        Further arguments are those of `execute_task`.
-
-        Args:
-            timeout: Seconds; a task that takes longer is ended.
-
-        Wire: CallMcpTool/browser_use_execute_task, browser_use_get_task_status
-        """
-        started = await self.execute_task(task, use_vision, output_schema, full_page_screenshot)
-        return await self._wait(started, timeout)
 
 
 @checked_arguments()
@@ -245,7 +342,7 @@ class AsyncMobileAgent(AsyncTaskAgent):
         on_tool_call: EventCallback | None = None,
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
-        on_call_for_user: Callable[[AgentEvent], Any] | None = None,
+        on_call_for_user: UserCallback | None = None,
     ) -> AsyncTaskExecution:
         """Start a task, whose end `wait()` of the returned object waits for.
 
@@ -260,12 +357,13 @@ class AsyncMobileAgent(AsyncTaskAgent):
 
         Wire: CallMcpTool/execute_task, or WebSocket exec_task
         """
+        call = MobileTask(task=task, max_steps=max_steps)
         callbacks = AsyncTaskCallbacks(
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
         )
         if callbacks:
-            return await AsyncTaskExecution.follow(self, task, max_steps, callbacks)
-        reply = await self.session._run_tool(MobileTask(task=task, max_steps=max_steps))
+            return await AsyncTaskExecution.follow(self, call, callbacks)
+        reply = await self.session._run_tool(call)
         text = text_or_raise(reply, AgentError)
         try:
             task_id = read_task_id(text)
@@ -276,6 +374,7 @@ class AsyncMobileAgent(AsyncTaskAgent):
             return AsyncTaskExecution.ended(self, ended)
         return AsyncTaskExecution(task_id, _agent=self, _request_id=reply.request_id)
 
+    @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     async def execute_task_and_wait(
         self,
         task: str,
@@ -286,7 +385,7 @@ class AsyncMobileAgent(AsyncTaskAgent):
         on_tool_call: EventCallback | None = None,
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
-        on_call_for_user: Callable[[AgentEvent], Any] | None = None,
+        on_call_for_user: UserCallback | None = None,
     ) -> ExecutionResult:
         """Start a task and wait for its end.
 
@@ -297,20 +396,9 @@ class AsyncMobileAgent(AsyncTaskAgent):
 
         Wire: CallMcpTool/execute_task, get_task_status, or WebSocket exec_task
         """
-        try:
-            started = await self.execute_task(
-                task, max_steps, on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
-            )
-        except AgentBayError as error:
-            if self.strict:
-                raise
-            return ExecutionResult(
-                request_id=error.request_id,
-                error_message=str(error),
-                task_status="failed",
-                task_result="Task Failed",
-                exception=error,
-            )
+        started = await self.execute_task(
+            task, max_steps, on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
         return await started.wait(timeout)
 
 

@@ -1,4 +1,4 @@
-"""A task of a phone's agent, polled or followed event by event."""
+"""A task of an agent, polled or followed event by event."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from .._transport.agent import (
     describe_timeout,
     read_event,
 )
-from .._wire.browser_tools import MobileTask
-from ..errors import AgentBayError, AgentError, DeadlineExceeded
+from .._transport.tools import tool_arguments
+from .._wire.schema import Tool
+from ..errors import AgentBayError, AgentError, DeadlineExceeded, WsCancelledError
 from ..models.agent import AgentEvent, ExecutionResult, QueryResult
 from .callbacks import invoke_callback
+from .error_boundary import folded
 
 if TYPE_CHECKING:
-    from .agent import AsyncMobileAgent
+    from .agent import AsyncTaskAgent
     from .ws_connection import AsyncWsStream
 
 _DEFAULT_TIMEOUT_SECONDS = 300
@@ -64,7 +66,7 @@ class AsyncTaskCallbacks(NamedTuple):
 
 
 class AsyncTaskExecution:
-    """A task of a phone's agent.
+    """A task of an agent.
 
     Attributes:
         task_id: Its id; "" if it is followed over the WebSocket.
@@ -74,7 +76,7 @@ class AsyncTaskExecution:
         self,
         task_id: str = "",
         *,
-        _agent: AsyncMobileAgent | None = None,
+        _agent: AsyncTaskAgent | None = None,
         _request_id: str = "",
         _result: ExecutionResult | None = None,
         _ws_handle: AsyncWsStream | None = None,
@@ -85,21 +87,41 @@ class AsyncTaskExecution:
         self._stream, self._callbacks = _ws_handle, _context
 
     @classmethod
-    def ended(cls, agent: AsyncMobileAgent, result: ExecutionResult) -> AsyncTaskExecution:
+    def ended(cls, agent: AsyncTaskAgent, result: ExecutionResult) -> AsyncTaskExecution:
         """Make a task that has ended."""
         return cls(result.task_id, _agent=agent, _request_id=result.request_id, _result=result)
 
     @classmethod
-    async def follow(
-        cls, agent: AsyncMobileAgent, task: str, max_steps: int, callbacks: AsyncTaskCallbacks
-    ) -> AsyncTaskExecution:
-        """Start a task over the WebSocket, whose events `wait` delivers."""
+    async def follow(cls, agent: AsyncTaskAgent, call: Tool, callbacks: AsyncTaskCallbacks) -> AsyncTaskExecution:
+        """Start a task over the WebSocket, whose events `wait` delivers.
+
+        Args:
+            call: The tool that would start the task without the WebSocket.
+        """
         session = agent.session
-        listed = (tool.server for tool in session.mcpTools if tool.name == MobileTask.tool)
-        wanted = {"method": "exec_task", "params": {"task": task, "max_steps": max_steps}}
-        stream = await session.ws.stream(next(listed, "") or MobileTask.server, wanted, _MAX_TASK_SECONDS)
+        listed = (tool.server for tool in session.mcpTools if tool.name == call.tool)
+        wanted = {"method": "exec_task", "params": tool_arguments(call)}
+        stream = await session.ws.stream(next(listed, "") or call.server, wanted, _MAX_TASK_SECONDS)
         return cls(_agent=agent, _request_id=stream.id, _ws_handle=stream, _context=callbacks)
 
+    @property
+    def strict(self) -> bool:
+        """Whether a failed task raises instead of returning a failed result."""
+        return self._agent is not None and self._agent.strict
+
+    async def cancel(self) -> None:
+        """End the task early.
+
+        Whoever waits for it gets a failed result with the status "cancelled". Once it has ended, this does nothing.
+
+        Wire: WebSocket cancel, or CallMcpTool, the termination tool of the agent
+        """
+        if self._stream is not None:
+            await self._stream.cancel()
+        elif self._result is None:
+            await self._require_agent().terminate_task(self.task_id)
+
+    @folded(ExecutionResult, task_status="failed")
     async def wait(self, timeout: int = _DEFAULT_TIMEOUT_SECONDS) -> ExecutionResult:
         """Wait for the end of the task.
 
@@ -132,11 +154,9 @@ class AsyncTaskExecution:
         # The service ends a task in its own time, and until then the phone takes no other.
         await self._wait_until_gone(agent)
         message = f"Task execution timed out after {timeout} seconds. Task ID: {self.task_id}."
-        result = self._failed(message, "failed", None)
-        result.task_result = describe_timeout(self.task_id, timeout, last)
-        return result
+        return self._failed(message, "failed", None, describe_timeout(self.task_id, timeout, last))
 
-    async def _wait_until_gone(self, agent: AsyncMobileAgent) -> None:
+    async def _wait_until_gone(self, agent: AsyncTaskAgent) -> None:
         """Wait until the service has ended the task and the phone is free."""
         for _ in range(TERMINATION_POLLS):
             status = await agent.get_task_status(self.task_id)
@@ -147,7 +167,7 @@ class AsyncTaskExecution:
             await async_sleep(TERMINATION_POLL_SECONDS)
 
     async def _follow_events(self, timeout: int) -> ExecutionResult:
-        agent, stream, callbacks = self._require_agent(), self._stream, self._callbacks
+        finished, stream, callbacks = self._require_agent()._reading.finished, self._stream, self._callbacks
         assert stream is not None
         assert callbacks is not None
         contents: list[str] = []
@@ -166,23 +186,20 @@ class AsyncTaskExecution:
                     if event.type == "tool_call" and event.tool_name == CALL_FOR_USER:
                         await self._resume(stream, event, callbacks)
         except DeadlineExceeded as error:
-            result = self._failed(f"Task execution timed out after {timeout} seconds.", "failed", error)
-            result.task_result = "".join(contents) or "Task execution timed out."
-            return result
+            found = "".join(contents) or "Task execution timed out."
+            return self._failed(f"Task execution timed out after {timeout} seconds.", "failed", error, found)
+        except WsCancelledError as error:
+            return self._failed("The task was cancelled.", "cancelled", error)
         except AgentBayError as error:
-            if agent.strict:
-                raise
             return self._failed(str(error), "failed", error)
         if fault is not None:
-            return self._failed(str(fault.error), "failed", None)
+            return self._failed(str(fault.error), "failed", None, "".join(contents))
         end = stream.end or {}
-        status = str(end.get("status") or PHONE_TASKS.finished)
+        status = str(end.get("status") or finished)
         found = str(end.get("taskResult") or "") or "".join(contents)
-        if status in ("finished", PHONE_TASKS.finished):
+        if status in ("finished", finished):
             return self._finished(status, found)
-        result = self._failed(f"Task ended with status: {status}", status, None)
-        result.task_result = found
-        return result
+        return self._failed(f"Task ended with status: {status}", status, None, found)
 
     async def _resume(self, stream: AsyncWsStream, event: AgentEvent, callbacks: AsyncTaskCallbacks) -> None:
         """Answer for the person, so that the agent goes on."""
@@ -191,7 +208,7 @@ class AsyncTaskExecution:
         params = {"toolCallId": event.tool_call_id, "response": answer}
         await stream.write({"method": "resume_task", "params": params})
 
-    def _require_agent(self) -> AsyncMobileAgent:
+    def _require_agent(self) -> AsyncTaskAgent:
         if self._agent is None:
             raise AgentError("This task was not started by an agent, so there is nothing to wait for.")
         return self._agent
@@ -201,11 +218,12 @@ class AsyncTaskExecution:
             request_id=self._request_id, success=True, task_id=self.task_id, task_status=status, task_result=found
         )
 
-    def _failed(self, message: str, status: str, error: AgentBayError | None) -> ExecutionResult:
+    def _failed(self, message: str, status: str, error: AgentBayError | None, found: str = "") -> ExecutionResult:
         return ExecutionResult(
             request_id=self._request_id,
             error_message=message,
             task_id=self.task_id,
             task_status=status,
+            task_result=found,
             exception=error or AgentError(message, request_id=self._request_id),
         )

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 EventCallback = Callable[[AgentEvent], object]
+UserCallback = Callable[[AgentEvent], Any]  # returns the person's answer
 
 
 @checked_arguments()
@@ -140,14 +141,59 @@ class ComputerAgent(SyncTaskAgent):
         """
         return self._start(ComputerTask(task=task))
 
-    def execute_task_and_wait(self, task: str, timeout: int) -> ExecutionResult:
+    def stream_task(
+        self,
+        task: str,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: UserCallback | None = None,
+    ) -> TaskExecution:
+        """Start a task whose events are told as they happen.
+
+        Args:
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind, while
+                `wait()` of the returned object runs.
+            on_call_for_user: Called when the agent needs a person; what it returns is the person's answer.
+
+        Raises:
+            AgentBayError: The task could not be started.
+
+        Wire: WebSocket exec_task
+        """
+        callbacks = SyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        return TaskExecution.follow(self, ComputerTask(task=task), callbacks)
+
+    @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
+    def execute_task_and_wait(
+        self,
+        task: str,
+        timeout: int,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: UserCallback | None = None,
+    ) -> ExecutionResult:
         """Start a task and wait for its end.
+
+        The callbacks are those of `stream_task`; with any of them the task is followed over the session's WebSocket.
 
         Args:
             timeout: Seconds; a task that takes longer is ended.
 
-        Wire: CallMcpTool/flux_execute_task, flux_get_task_status
+        Wire: CallMcpTool/flux_execute_task, flux_get_task_status, or WebSocket exec_task
         """
+        callbacks = SyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        if callbacks:
+            return (self.stream_task(task, *callbacks)).wait(timeout)
         return self._wait(self.execute_task(task), timeout)
 
 
@@ -189,6 +235,78 @@ class BrowserAgent(SyncTaskAgent):
 
         Wire: CallMcpTool/browser_use_execute_task
         """
+        return self._start(self._prepare(task, use_vision, output_schema, full_page_screenshot))
+
+    def stream_task(
+        self,
+        task: str,
+        use_vision: bool = False,
+        output_schema: Any = None,
+        full_page_screenshot: bool | None = False,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: UserCallback | None = None,
+    ) -> TaskExecution:
+        """Start a task whose events are told as they happen.
+
+        Further arguments are those of `execute_task`.
+
+        Args:
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind, while
+                `wait()` of the returned object runs.
+            on_call_for_user: Called when the agent needs a person; what it returns is the person's answer.
+
+        Raises:
+            AgentBayError: The task could not be started.
+
+        Wire: WebSocket exec_task
+        """
+        callbacks = SyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        call = self._prepare(task, use_vision, output_schema, full_page_screenshot)
+        return TaskExecution.follow(self, call, callbacks)
+
+    @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
+    def execute_task_and_wait(
+        self,
+        task: str,
+        timeout: int,
+        use_vision: bool = False,
+        output_schema: Any = None,
+        full_page_screenshot: bool | None = False,
+        on_reasoning: EventCallback | None = None,
+        on_content: EventCallback | None = None,
+        on_tool_call: EventCallback | None = None,
+        on_tool_result: EventCallback | None = None,
+        on_error: EventCallback | None = None,
+        on_call_for_user: UserCallback | None = None,
+    ) -> ExecutionResult:
+        """Start a task and wait for its end.
+
+        Further arguments are those of `stream_task`; with any of its callbacks the task is followed over the session's
+        WebSocket.
+
+        Args:
+            timeout: Seconds; a task that takes longer is ended.
+
+        Wire: CallMcpTool/browser_use_execute_task, browser_use_get_task_status, or WebSocket exec_task
+        """
+        callbacks = SyncTaskCallbacks(
+            on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
+        if callbacks:
+            started = self.stream_task(task, use_vision, output_schema, full_page_screenshot, *callbacks)
+            return started.wait(timeout)
+        return self._wait(self.execute_task(task, use_vision, output_schema, full_page_screenshot), timeout)
+
+    def _prepare(
+        self, task: str, use_vision: bool, output_schema: Any, full_page_screenshot: bool | None
+    ) -> BrowserTask:
+        """Start the browser if need be, and return the call that starts the task."""
         if output_schema is None:
             schema = DEFAULT_SCHEMA
         elif hasattr(output_schema, "model_json_schema"):
@@ -201,33 +319,12 @@ class BrowserAgent(SyncTaskAgent):
             except AgentBayError as error:
                 raise AgentError(f"Failed to initialize browser: {error.message}", **error.context()) from error
             self.initialized = True
-        call = BrowserTask(
+        return BrowserTask(
             task=task,
             use_vision=use_vision,
             full_page_screenshot=full_page_screenshot,
             output_schema=json.dumps(schema),
         )
-        return self._start(call)
-
-    def execute_task_and_wait(
-        self,
-        task: str,
-        timeout: int,
-        use_vision: bool = False,
-        output_schema: Any = None,
-        full_page_screenshot: bool | None = False,
-    ) -> ExecutionResult:
-        """Start a task and wait for its end.
-
-        Further arguments are those of `execute_task`.
-
-        Args:
-            timeout: Seconds; a task that takes longer is ended.
-
-        Wire: CallMcpTool/browser_use_execute_task, browser_use_get_task_status
-        """
-        started = self.execute_task(task, use_vision, output_schema, full_page_screenshot)
-        return self._wait(started, timeout)
 
 
 @checked_arguments()
@@ -246,7 +343,7 @@ class MobileAgent(SyncTaskAgent):
         on_tool_call: EventCallback | None = None,
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
-        on_call_for_user: Callable[[AgentEvent], Any] | None = None,
+        on_call_for_user: UserCallback | None = None,
     ) -> TaskExecution:
         """Start a task, whose end `wait()` of the returned object waits for.
 
@@ -261,12 +358,13 @@ class MobileAgent(SyncTaskAgent):
 
         Wire: CallMcpTool/execute_task, or WebSocket exec_task
         """
+        call = MobileTask(task=task, max_steps=max_steps)
         callbacks = SyncTaskCallbacks(
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
         )
         if callbacks:
-            return TaskExecution.follow(self, task, max_steps, callbacks)
-        reply = self.session._run_tool(MobileTask(task=task, max_steps=max_steps))
+            return TaskExecution.follow(self, call, callbacks)
+        reply = self.session._run_tool(call)
         text = text_or_raise(reply, AgentError)
         try:
             task_id = read_task_id(text)
@@ -277,6 +375,7 @@ class MobileAgent(SyncTaskAgent):
             return TaskExecution.ended(self, ended)
         return TaskExecution(task_id, _agent=self, _request_id=reply.request_id)
 
+    @folded(ExecutionResult, task_status="failed", task_result="Task Failed")
     def execute_task_and_wait(
         self,
         task: str,
@@ -287,7 +386,7 @@ class MobileAgent(SyncTaskAgent):
         on_tool_call: EventCallback | None = None,
         on_tool_result: EventCallback | None = None,
         on_error: EventCallback | None = None,
-        on_call_for_user: Callable[[AgentEvent], Any] | None = None,
+        on_call_for_user: UserCallback | None = None,
     ) -> ExecutionResult:
         """Start a task and wait for its end.
 
@@ -298,20 +397,9 @@ class MobileAgent(SyncTaskAgent):
 
         Wire: CallMcpTool/execute_task, get_task_status, or WebSocket exec_task
         """
-        try:
-            started = self.execute_task(
-                task, max_steps, on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
-            )
-        except AgentBayError as error:
-            if self.strict:
-                raise
-            return ExecutionResult(
-                request_id=error.request_id,
-                error_message=str(error),
-                task_status="failed",
-                task_result="Task Failed",
-                exception=error,
-            )
+        started = self.execute_task(
+            task, max_steps, on_reasoning, on_content, on_tool_call, on_tool_result, on_error, on_call_for_user
+        )
         return started.wait(timeout)
 
 

@@ -20,14 +20,14 @@ from agentbay._wire.converter import structure
 from agentbay._wire.tools import ToolReply
 from agentbay.local.agent.desktop_tools import DesktopTools
 from agentbay.local.agent.page_tools import PageTools
-from agentbay.local.agent.session_agent import RunningTask
+from agentbay.local.agent.session_agent import RunningTask, TooManyTasks
 from agentbay.local.agent.task import Task, TaskFailed
 from agentbay.local.agent.toolbox import Schema, Toolbox
 from agentbay.local.browser.browser import BrowserFailed
 from agentbay.local.handlers.browser import open_pages
 from agentbay.local.handlers.dispatch import target_handler, tool_handler
 from agentbay.local.handlers.results import error_result, refusal_result, text_result
-from agentbay.local.handlers.tasks import model_needed, parse_schema, start_task
+from agentbay.local.handlers.tasks import model_needed, parse_schema, start_task, start_work
 from agentbay.local.sessions.hub import WebSocketRequest
 from agentbay.local.sessions.session import Session
 
@@ -107,15 +107,19 @@ async def _follow(session: Session, request: WebSocketRequest, kind: type[Browse
                 return str(params.get("response") or "")
 
     steps = max_steps if isinstance(max_steps, int) else None
+    followed = {"max_steps": steps, "tell": request.send_event, "ask_user": ask_user}
     running = RunningTask(kind.tool)
     try:
-        with session.lifecycle.active():
-            found = await _do(session, call, running, max_steps=steps, tell=request.send_event, ask_user=ask_user)
-    except TaskFailed as failure:
+        start_work(session, running, lambda task: _do(session, call, task, **followed))
+        found = await running.wait()
+    except (TaskFailed, TooManyTasks) as failure:
         await request.send_event("error", error={"code": "TaskFailed.Local", "message": str(failure)})
         await request.send_end(status="failed", taskResult="")
     else:
         await request.send_end(status="finished", taskResult=found)
+    finally:
+        if running.runner is not None:
+            running.runner.cancel()  # of a client that has cancelled or gone
 
 
 def _no_phone() -> ToolReply:

@@ -18,6 +18,19 @@ Work = Callable[[RunningTask], Awaitable[Any]]
 
 def start_task(session: Session, running: RunningTask, work: Work) -> ToolReply:
     """Start a piece of work as a task, and answer with the task's id."""
+    try:
+        start_work(session, running, work)
+    except TooManyTasks as error:
+        return error_result(str(error))
+    return text_result(json.dumps({"task_id": running.id}))
+
+
+def start_work(session: Session, running: RunningTask, work: Work) -> None:
+    """Start a piece of work as a task.
+
+    Raises:
+        TooManyTasks: Too many are under way.
+    """
 
     async def run() -> Any:
         with session.lifecycle.active():  # a session that works is not idle
@@ -26,11 +39,7 @@ def start_task(session: Session, running: RunningTask, work: Work) -> ToolReply:
             except DevToolsError as error:
                 raise TaskFailed(str(error)) from error
 
-    try:
-        session.agent.start(running, run())
-    except TooManyTasks as error:
-        return error_result(str(error))
-    return text_result(json.dumps({"task_id": running.id}))
+    session.agent.start(running, run())
 
 
 def model_needed(what: str) -> ToolReply:
