@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agentbay.local.sandbox.service import capability_probe
+from agentbay.local.sandbox.service import capability_probe, warm_pool
 from agentbay.local.sandbox.service.manager import SandboxError
 from tests.local.sandbox.conftest import Lab, becomes
 from tests.local.traces import eventually
@@ -66,6 +67,27 @@ def test_one_that_has_died(experiment):
         kill_below(lab.manager._zygote._process.pid)
         assert eventually(lambda: not embryo.is_usable)
         assert (await (await lab.sandbox()).run(["echo", "well"])).stdout == b"well\n"
+
+    experiment(body)
+
+
+def test_many_at_once(experiment, monkeypatch):
+    """Where several sandboxes are asked for at a time, several wait; later one is enough again."""
+    monkeypatch.setattr(warm_pool, "_QUIET_SECONDS", 0.5)
+
+    async def body(lab: Lab) -> None:
+        counts: set[int] = set()
+
+        async def has_calmed_down() -> bool:
+            counts.add(len(lab.manager._warm_pool._spares))
+            return max(counts) > 1 and len(lab.manager._warm_pool._spares) == 1
+
+        watching = asyncio.create_task(becomes(has_calmed_down))
+        first = await asyncio.gather(*(lab.sandbox() for _ in range(6)))
+        await watching
+        assert max(counts) <= 8
+        for sandbox in (*first, await lab.sandbox()):
+            assert (await sandbox.run(["echo", "well"])).stdout == b"well\n"
 
     experiment(body)
 

@@ -1,9 +1,10 @@
-"""The warm pool: a preforked sandbox of each kind that was used lately."""
+"""The warm pool: preforked sandboxes of each kind that was used lately."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -20,7 +21,9 @@ from agentbay.local.sandbox.shared.setup_errors import SetupFailed, setup_step
 
 # after a sandbox was taken: joining a control group takes up to 20 ms in which no process can fork
 _REFILL_DELAY_SECONDS = 0.03
-_MAX_SPARES = 4  # kinds of sandboxes that are kept: with and without an image, for some users
+_MAX_KINDS = 4  # of sandboxes that are kept: with and without an image, for some users
+_MAX_SPARES_OF_A_KIND = 8
+_QUIET_SECONDS = 10.0  # without a sandbox of a kind, after which one spare of it is enough again
 
 
 class PreforkedSandbox(NamedTuple):
@@ -51,6 +54,8 @@ class PreforkedSandbox(NamedTuple):
 class WarmPool:
     """Keeps a preforked sandbox of each template that was used lately.
 
+    Where sandboxes are asked for faster than that, it keeps twice as many, up to a limit.
+
     Args:
         send: Passes a message with descriptors, which it closes, to the zygote.
     """
@@ -58,8 +63,11 @@ class WarmPool:
     def __init__(self, send: Callable[[Message, Sequence[int]], None], host_ids: HostIdPool) -> None:
         self.cgroups = CgroupManager.discover()
         self._send, self._host_ids = send, host_ids
-        self._spares: dict[str, PreforkedSandbox] = {}  # by their templates, the one used last at the end
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._spares: dict[tuple[str, int], PreforkedSandbox] = {}  # by template and number, the oldest first
+        self._numbers = itertools.count()
+        self._wanted: dict[str, int] = {}  # spares of each template, the one used last at the end
+        self._refills: dict[str, asyncio.TimerHandle] = {}
+        self._reductions: dict[str, asyncio.TimerHandle] = {}
 
     def acquire(self, template: SandboxTemplate, limits: Limits) -> PreforkedSandbox:
         """Return a preforked sandbox with its limits set.
@@ -70,10 +78,9 @@ class WarmPool:
             SetupFailed: In the step "descriptors" or "cgroup"; nothing is left then.
         """
         key = _key(template)
-        spare = self._spares.pop(key, None)
-        if spare and not spare.is_usable:
-            self._end(spare)
-            spare = None
+        spare = self._take_spare(key)
+        wanted = self._wanted.pop(key, 0)
+        self._wanted[key] = wanted if spare else min(2 * wanted, _MAX_SPARES_OF_A_KIND) or 1
         spare = spare or self._prefork(template)
         if spare.cgroup:
             try:
@@ -88,11 +95,24 @@ class WarmPool:
 
     def clear(self) -> None:
         """End the spare sandboxes."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        for key in list(self._spares):
-            self._end(self._spares.pop(key))
+        for key in list(self._wanted):
+            self._forget(key)
+
+    def _take_spare(self, key: str) -> PreforkedSandbox | None:
+        for number in [number for template, number in self._spares if template == key]:
+            spare = self._spares.pop((key, number))
+            if spare.is_usable:
+                return spare
+            self._end(spare)
+        return None
+
+    def _forget(self, key: str) -> None:
+        """End the spares of a template."""
+        del self._wanted[key]
+        for timers in (self._refills, self._reductions):
+            if timer := timers.pop(key, None):
+                timer.cancel()
+        self._reduce(key, 0)
 
     def _end(self, spare: PreforkedSandbox) -> None:
         spare.socket.close()
@@ -140,16 +160,34 @@ class WarmPool:
         return PreforkedSandbox(ours, group, template, host_ids, mounts)
 
     def _schedule_refill(self, key: str, template: SandboxTemplate) -> None:
-        if timer := self._timers.pop(key, None):
-            timer.cancel()
-        self._timers[key] = asyncio.get_running_loop().call_later(_REFILL_DELAY_SECONDS, self._refill, key, template)
+        if key not in self._refills:
+            later = asyncio.get_running_loop().call_later
+            self._refills[key] = later(_REFILL_DELAY_SECONDS, self._refill, key, template)
 
     def _refill(self, key: str, template: SandboxTemplate) -> None:
-        del self._timers[key]
+        del self._refills[key]
         with contextlib.suppress(SetupFailed):  # the next sandbox will fail likewise, and report it
-            self._spares[key] = self._prefork(template)
-        while len(self._spares) > _MAX_SPARES:
-            self._end(self._spares.pop(next(iter(self._spares))))
+            for _ in range(self._wanted[key] - self._count(key)):
+                self._spares[key, next(self._numbers)] = self._prefork(template)
+        while len(self._wanted) > _MAX_KINDS:
+            self._forget(next(iter(self._wanted)))
+        if timer := self._reductions.pop(key, None):
+            timer.cancel()
+        if self._wanted.get(key, 0) > 1:
+            self._reductions[key] = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._calm_down, key)
+
+    def _calm_down(self, key: str) -> None:
+        del self._reductions[key]
+        self._wanted[key] = 1
+        self._reduce(key, 1)
+
+    def _reduce(self, key: str, count: int) -> None:
+        """End the oldest spares of a template but some."""
+        for number in [number for template, number in self._spares if template == key][: self._count(key) - count]:
+            self._end(self._spares.pop((key, number)))
+
+    def _count(self, key: str) -> int:
+        return sum(template == key for template, _ in self._spares)
 
 
 def _key(template: SandboxTemplate) -> str:
