@@ -27,9 +27,20 @@ class Codec(NamedTuple):
     decode: Callable[[str], Any]
 
 
+class EncodedJson(str):
+    """A value that is JSON text already, which a field of JSON takes as it is."""
+
+    __slots__ = ()
+
+
 def _json(**options: Any) -> Codec:
-    # Paths that are not UTF-8 have lone surrogates, which are written as JSON's own escapes.
-    return Codec(lambda value: json.dumps(value, **options).encode("utf-8", "backslashreplace").decode(), json.loads)
+    def encode(value: Any) -> str:
+        if isinstance(value, EncodedJson):
+            return value
+        # Paths that are not UTF-8 have lone surrogates, which are written as JSON's own escapes.
+        return json.dumps(value, **options).encode("utf-8", "backslashreplace").decode()
+
+    return Codec(encode, json.loads)
 
 
 def _read_bool(text: str) -> bool:

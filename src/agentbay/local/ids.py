@@ -12,7 +12,11 @@ _ALPHABET = string.digits + string.ascii_lowercase
 
 def make_id(prefix: str, length: int) -> str:
     """Make an id that nobody can guess, in the service's form."""
-    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    number, digits = secrets.randbelow(len(_ALPHABET) ** length), []
+    for _ in range(length):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits.append(_ALPHABET[digit])
+    return prefix + "".join(digits)
 
 
 def is_same_secret(given: str, secret: bytes) -> bool:

@@ -55,6 +55,8 @@ def decode_utf8(data: bytes | bytearray | memoryview) -> str:
     Raises:
         UnicodeDecodeError: It is no UTF-8; `start` is the place in all of the data.
     """
+    if len(data) <= _PIECE_CHARACTERS:
+        return str(data, "utf-8")
     decoder, view, pieces = codecs.getincrementaldecoder("utf-8")(), memoryview(data), list[str]()
     for start in range(0, len(view) or 1, _PIECE_CHARACTERS):
         kept = len(decoder.getstate()[0])  # bytes of a character that the last piece cut

@@ -20,7 +20,7 @@ from agentbay.local.agent.model import Model, missing_package_message
 from agentbay.local.agent.session_agent import ModelSettings
 from agentbay.local.agent.task import TaskLimits
 from agentbay.local.contexts.service import ContextService
-from agentbay.local.handlers.catalogue import tool_catalogue
+from agentbay.local.handlers.catalogue import encoded_catalogue
 from agentbay.local.handlers.registry import build_registry
 from agentbay.local.http import envelope
 from agentbay.local.http.app import Application
@@ -211,7 +211,8 @@ def _session_limits(options: Options) -> Limits:
 
 def warm_up() -> None:
     """Compile the converters that the first requests need, so that these need not wait."""
-    envelope.success_response(CreateMcpSession.spec, CreatedSessionData(tool_list=tool_catalogue(DEFAULT_IMAGE)), "")
+    encoded_catalogue(DEFAULT_IMAGE)
+    envelope.success_response(CreateMcpSession.spec, CreatedSessionData(), "")
     envelope.success_response(CallMcpTool.spec, structure({"content": []}, ToolReply), "")
     structure({"command": ""}, Shell)
     read_fields(CreateMcpSession, {})

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from agentbay._wire.converter import MalformedError, structure
-from agentbay._wire.schema import Tool
+from agentbay._wire.converter import MalformedError, structure, unstructure
+from agentbay._wire.schema import JSON, EncodedJson, Tool
 from agentbay._wire.tool_schema import tool_schema
 from agentbay._wire.tools import ToolEntry, ToolReply
 from agentbay.local.handlers import (
@@ -57,6 +57,12 @@ async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> Too
 def tool_catalogue(image_id: str) -> list[ToolEntry]:
     """List the tools that the sessions of an image offer."""
     return [_entry(handler.tool) for handler in _handlers(image_id).values()]
+
+
+@cache
+def encoded_catalogue(image_id: str) -> EncodedJson:
+    """Return that list as JSON, which every new session's answer has."""
+    return EncodedJson(JSON.encode(unstructure(tool_catalogue(image_id))))
 
 
 def _handlers(image_id: str) -> Mapping[str, ToolHandler]:

@@ -34,7 +34,7 @@ from agentbay._wire.sessions import (
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.contexts.session_contexts import SessionContexts
 from agentbay.local.handlers import beta, phone
-from agentbay.local.handlers.catalogue import tool_catalogue
+from agentbay.local.handlers.catalogue import encoded_catalogue
 from agentbay.local.handlers.contexts import context_names
 from agentbay.local.handlers.dispatch import action_handler
 from agentbay.local.handlers.env import check_variables, set_variables
@@ -112,7 +112,7 @@ def connection_fields(runtime: Runtime, session: Session) -> dict[str, Any]:
         "token": session.token,
         "link_url": f"{address.http_url}/link/{session.session_id}" if runtime.direct_calls_enabled else "",
         "ws_url": f"{address.ws_url}/ws/{session.session_id}",
-        "tool_list": tool_catalogue(session.image_id),
+        "tool_list": encoded_catalogue(session.image_id),
     }
 
 

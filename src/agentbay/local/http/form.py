@@ -35,6 +35,8 @@ def read_form(form: bytes | bytearray) -> Iterator[tuple[str, str]]:
 
 
 def _unescape(form: bytes | bytearray, start: int, end: int) -> str:
+    if end - start <= _PIECE_BYTES:
+        return str(unquote_to_bytes(bytes(form[start:end]).replace(b"+", b" ")), "utf-8")
     unescaped = bytearray()
     while start < end:
         cut = min(start + _PIECE_BYTES, end)
