@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+from ._wire.converter import structure, unstructure
+from ._wire.sessions import CreatedSessionData, CreateMcpSession
 from .config import DEFAULT_REGION, DEFAULT_TIMEOUT_SECONDS, Settings
 from .errors import ConfigurationError
 from .models.local_options import LocalOptions, command_line, names_by_option
@@ -121,6 +123,7 @@ class RuntimeLauncher:
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.write(f"{self._key}\n")
                     child.stdin.flush()
+                _prepare_first_call()
                 # readline has no timeout: the watchdog ends it by killing the child.
                 line = child.stdout.readline()
             # KeyboardInterrupt too: no half-started child may stay behind.
@@ -157,6 +160,12 @@ class RuntimeLauncher:
             raise ConfigurationError(
                 f"The local runtime cannot start: {sys.executable!r} cannot be run: {error.strerror}."
             ) from error
+
+
+def _prepare_first_call() -> None:
+    """Load what the first call needs, while the runtime starts on another processor."""
+    unstructure(CreateMcpSession())
+    structure({}, CreatedSessionData)
 
 
 def _name_arguments(message: str) -> str:

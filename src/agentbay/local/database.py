@@ -27,7 +27,8 @@ def open_database(
     # With isolation_level None, transactions begin only where the code says so.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}", "foreign_keys = ON"):
+        # `synchronous` first: the change to a write-ahead log waits for the disk, too.
+        for pragma in (f"synchronous = {synchronous}", "journal_mode = WAL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found == 0:

@@ -8,9 +8,9 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from agentbay._lazy_attrs import define
 from agentbay.errors import ConfigurationError
 from agentbay.local.options import WILDCARD_HOSTS, Options
 
@@ -19,7 +19,7 @@ _BACKLOG = 1024  # connections that wait to be accepted
 _LOOPBACK_TWINS = {"127.0.0.1": ("::1", socket.AF_INET6), "::1": ("127.0.0.1", socket.AF_INET)}
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ServerAddress:
     """A listening socket, and the URLs that lead to it.
 

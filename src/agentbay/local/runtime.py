@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from agentbay._lazy_attrs import define
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.images.service import ImageService
 from agentbay.local.listening import ServerAddress
@@ -12,7 +11,7 @@ from agentbay.local.sessions.table import SessionTable
 from agentbay.local.skills import SkillFolder
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class Runtime:
     """A running runtime.
 

@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 
 from agentbay.errors import AgentBayError, ConfigurationError
 from agentbay.local import listening, logs
@@ -22,6 +23,16 @@ from agentbay.local.worker_thread import SWITCH_INTERVAL_SECONDS
 
 _MIN_KEY_CHARACTERS = 16  # of a key that its user has chosen
 _OPEN_FILES = 1 << 16  # that the runtime may have if the hard limit allows it
+_PARTS_OF_THE_SERVICE = (
+    "_wire.converter",
+    "local.contexts.service",
+    "local.images.service",
+    "local.sessions.table",
+    "local.handlers.catalogue",
+    "local.handlers.registry",
+    "local.http.web_server",
+    "local.service",
+)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -110,8 +121,7 @@ async def _serve(
     # The zygote starts in its own process while this one imports the rest of the service.
     isolation = "namespaces" if options.isolation == "auto" else options.isolation
     starting = asyncio.create_task(SandboxManager.start(isolation=isolation))
-    # Lets that task begin before the imports below block the event loop.
-    await asyncio.sleep(0)
+    await _import_service()
     from agentbay.local.outbound import destinations
     from agentbay.local.service import running_service, warm_up
 
@@ -137,6 +147,13 @@ async def _serve(
                 stopped.cancel()
     finally:
         await sandboxes.close()
+
+
+async def _import_service() -> None:
+    """Import the rest of the service in parts, between which the event loop starts the zygote."""
+    for module in _PARTS_OF_THE_SERVICE:
+        await asyncio.sleep(0)
+        import_module(f"agentbay.{module}")
 
 
 def _print_ready_line(address: ServerAddress) -> None:

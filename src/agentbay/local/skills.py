@@ -7,9 +7,9 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from agentbay._lazy_attrs import define
 from agentbay.local.sandbox.service.manager import Sandbox
 from agentbay.local.sandbox.shared.file_protocol import ReceiveTree
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
@@ -25,7 +25,7 @@ class SkillError(Exception):
     """A skill cannot be used, for this reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class Skill:
     """A skill, as the front matter of its `SKILL.md` describes it."""
 

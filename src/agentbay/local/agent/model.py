@@ -6,11 +6,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from agentbay._lazy_attrs import define
 from agentbay.local.outbound.address_check import resolve
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ModelError(Exception):
     """The model does not answer as it should, for this reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ToolCall:
     """A tool that the model wants to have called.
 
@@ -41,7 +41,7 @@ class ToolCall:
     arguments: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ModelAnswer:
     """What the model answers.
 

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any
 
+from agentbay._lazy_attrs import define
 from agentbay.errors import AgentBayError
 from agentbay.local.agent.model import Model
 from agentbay.local.agent.task import Task, TaskFailed, TaskLimits
@@ -23,7 +23,7 @@ class TooManyTasks(Exception):
     """The session has as many tasks under way as it may have."""
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ModelSettings:
     """The model of a runtime, and what one task may take."""
 

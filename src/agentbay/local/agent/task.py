@@ -9,9 +9,11 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from attrs import evolve
+
+from agentbay._lazy_attrs import define
 from agentbay.local.agent.model import Message, Model, ModelError, ToolCall
 from agentbay.local.agent.toolbox import Schema, StepFailed, Toolbox, function_tool, string, text_part, tool
 
@@ -31,7 +33,7 @@ class TaskFailed(Exception):
     """The task was not done, for this reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class TaskLimits:
     """What one task may take."""
 
@@ -41,7 +43,7 @@ class TaskLimits:
 
     def with_steps(self, steps: int | None) -> TaskLimits:
         """Return the limits with fewer steps."""
-        return self if steps is None else replace(self, steps=max(1, min(steps, self.steps)))
+        return self if steps is None else evolve(self, steps=max(1, min(steps, self.steps)))
 
 
 class _Result(NamedTuple):

@@ -6,11 +6,11 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from agentbay._lazy_attrs import define, field
 from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.sandbox.service.manager import Sandbox
 
@@ -44,7 +44,7 @@ _KEYS = {
 KEY_NAMES = tuple(key for key, *_ in _KEYS.values() if key != " ")
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class PageContent:
     """What a page shows.
 
@@ -56,11 +56,11 @@ class PageContent:
     url: str = ""
     title: str = ""
     text: str = ""
-    scroll: list[int] = field(default_factory=list)
-    elements: list[dict[str, Any]] = field(default_factory=list)
+    scroll: list[int] = field(factory=list)
+    elements: list[dict[str, Any]] = field(factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class Tab:
     """An open page: its DevTools target, title and URL."""
 

@@ -7,14 +7,14 @@ uploaded. So of two sessions on one context, neither undoes the changes of the o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
+from agentbay._lazy_attrs import define, field
 from agentbay.local.contexts import keys
 
 FileSignature = list[int]  # see `tree_operations.file_fingerprint`
 
 
-@dataclass
+@define(slots=False)
 class Baseline:
     """The last common state. Paths are relative to the synchronised path.
 
@@ -26,11 +26,11 @@ class Baseline:
     """
 
     epoch: int = 0
-    files: dict[str, FileSignature] = field(default_factory=dict)
-    packed: dict[str, FileSignature] = field(default_factory=dict)
-    extracted: dict[str, FileSignature] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-    directories: dict[str, int] = field(default_factory=dict)
+    files: dict[str, FileSignature] = field(factory=dict)
+    packed: dict[str, FileSignature] = field(factory=dict)
+    extracted: dict[str, FileSignature] = field(factory=dict)
+    links: dict[str, str] = field(factory=dict)
+    directories: dict[str, int] = field(factory=dict)
 
     def individual_files(self) -> dict[str, FileSignature]:
         """Return the files that need no upload as single files while unchanged."""

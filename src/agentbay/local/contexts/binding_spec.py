@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from agentbay._lazy_attrs import define
 from agentbay._wire.contexts import write_policy
 from agentbay._wire.converter import MalformedError, structure
 from agentbay.local.api_errors import invalid_request
@@ -35,7 +35,7 @@ _ENUM_FIELDS: tuple[tuple[str, str, type[Enum]], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class MountSpec:
     """How a context is mounted.
 
@@ -47,7 +47,7 @@ class MountSpec:
     source: str
 
 
-@dataclass(frozen=True)
+@define(frozen=True, slots=False)
 class BindingSpec:
     """A context at a path of a session, with its sync policy or mount.
 

@@ -63,7 +63,7 @@ class ContextDatabase:
             ConfigurationError: It is damaged, or its version is unknown.
         """
         self._connection = database.open_database(
-            path, _TABLES, SCHEMA_VERSION, synchronous="FULL" if durable else "NORMAL"
+            path, _TABLES, SCHEMA_VERSION, synchronous="FULL" if durable else "OFF"
         )
         self._lock = threading.RLock()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
+from agentbay._lazy_attrs import define
 from agentbay.local.contexts.object_store import MAX_CONCURRENT_REQUESTS, ObjectStoreClient, VersionConflict
 
 _PREFIX = "names/"
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class NameOwner:
     """The context that has a name.
 

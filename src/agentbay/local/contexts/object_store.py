@@ -7,12 +7,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from agentbay._lazy_attrs import define
 from agentbay.errors import AgentBayError, ConfigurationError
 from agentbay.local.contexts.errors import bucket_failed
 
@@ -33,7 +33,7 @@ class VersionConflict(Exception):
     """A conditional put lost the race against another one (compare-and-swap)."""
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class StoredObject:
     """An object with its content.
 
@@ -45,7 +45,7 @@ class StoredObject:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ObjectSummary:
     """An object in a listing.
 

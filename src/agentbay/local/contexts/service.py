@@ -13,12 +13,10 @@ from typing import TypeVar
 
 from agentbay.errors import AgentBayError, NotFoundError
 from agentbay.local.contexts.binding_spec import BindingSpec
-from agentbay.local.contexts.bucket_backend import BucketBackend
 from agentbay.local.contexts.context_database import ContextDatabase
 from agentbay.local.contexts.disk_backend import DiskBackend
 from agentbay.local.contexts.entry import Owner
 from agentbay.local.contexts.errors import path_already_bound
-from agentbay.local.contexts.object_store import connect
 from agentbay.local.contexts.store import ContextStore
 from agentbay.local.state_dir import StateDirectory
 
@@ -111,6 +109,9 @@ def _open_store(state_dir: StateDirectory, owner: Owner, url: str | None) -> Con
         directory = _ensure_directory(state_dir.path / "contexts")
         db = ContextDatabase(directory / "contexts.db", durable=durable)
         return ContextStore(db, DiskBackend(directory, owner, db, durable=durable))
+    from agentbay.local.contexts.bucket_backend import BucketBackend
+    from agentbay.local.contexts.object_store import connect
+
     object_store = connect(url, os.environ)
     directory = _ensure_directory(state_dir.path / f"contexts-{hashlib.sha256(url.encode()).hexdigest()[:16]}")
     return ContextStore(

@@ -9,10 +9,10 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agentbay._lazy_attrs import define, field
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error
 from agentbay.local.contexts import keys
@@ -48,7 +48,7 @@ _WRITABLE_DIRECTORIES = (CLIENT_HOME, "/tmp")  # where the sandbox's user may ma
 INTERNAL_PATH = "/tmp/file-transfer"
 
 
-@dataclass
+@define(slots=False)
 class Binding:
     """A context at a path of the session.
 
@@ -58,8 +58,8 @@ class Binding:
 
     spec: BindingSpec
     bound_at: float
-    baseline: Baseline = field(default_factory=Baseline)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # serialises its transfers
+    baseline: Baseline = field(factory=Baseline)
+    lock: asyncio.Lock = field(factory=asyncio.Lock)  # serialises its transfers
 
 
 class SessionContexts:

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from agentbay._lazy_attrs import define
 from agentbay.local.contexts import keys
 from agentbay.local.contexts.backend import CommitStep, ContentBackend, ContextReader, StagingDirectory
 from agentbay.local.contexts.context_database import ContextDatabase
@@ -20,7 +20,7 @@ from agentbay.local.contexts.name_registry import NameOwner
 from agentbay.local.ids import make_id
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ContextRecord:
     """A row of the table of contexts.
 

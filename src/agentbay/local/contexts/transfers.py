@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+
+from agentbay._lazy_attrs import define
 
 UPLOAD, DOWNLOAD = "upload", "download"
 RUNNING, SUCCESS, FAILED = "Running", "Success", "Failed"
 
 
-@dataclass
+@define(slots=False)
 class Transfer:
     """One transfer between a session and a context.
 
@@ -29,7 +30,7 @@ class Transfer:
     started: int = 0
     finished: int = 0
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         self.started = int(time.time())
 
     def end(self, message: str = "") -> None:

@@ -6,9 +6,10 @@ import html
 import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs
+
+from attrs import evolve
 
 from agentbay.errors import AuthenticationError, NotFoundError, PermissionDeniedError, ServiceUnavailableError
 from agentbay.local.api_errors import invalid_request
@@ -76,7 +77,7 @@ class Dashboard:
             AgentBayError: The request is refused.
         """
         response = await self._route(request, receive)
-        return replace(response, headers=(*response.headers, *_SECURITY_HEADERS))
+        return evolve(response, headers=(*response.headers, *_SECURITY_HEADERS))
 
     async def _route(self, request: Request, receive: Receive) -> Response:
         if request.path == "/":
@@ -145,7 +146,7 @@ class Dashboard:
         # Not a redirect: after one that began at another site, browsers do not send SameSite=Strict cookies.
         path = f"{_BASE_PATH}/sessions/{session.session_id}"
         document = _render_template("enter.html", 200, path=path)
-        return replace(document, headers=(self._cookie_header(self._logins.log_in(session.session_id)),))
+        return evolve(document, headers=(self._cookie_header(self._logins.log_in(session.session_id)),))
 
     def _log_out(self, request: Request) -> Response:
         for cookie in self._cookies(request):

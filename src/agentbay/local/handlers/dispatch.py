@@ -7,10 +7,10 @@ of the modules that they list.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
+from agentbay._lazy_attrs import define
 from agentbay._wire.schema import Action, Tool
 from agentbay._wire.tools import ToolReply
 from agentbay.local.runtime import Runtime
@@ -24,7 +24,7 @@ _H = TypeVar("_H", "ActionHandler", "ToolHandler", "TargetHandler")
 TargetFunction = Callable[[Session, WebSocketRequest], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ActionHandler:
     """The function that does an action, and returns data, a `ListPage` or None."""
 
@@ -32,7 +32,7 @@ class ActionHandler:
     run: Callable[[Runtime, Any], Awaitable[object]]
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ToolHandler:
     """The function that does a tool's work in a session."""
 
@@ -40,7 +40,7 @@ class ToolHandler:
     run: Callable[[Session, Any], Awaitable[ToolReply]]
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class TargetHandler:
     """The function that answers requests to a target over a session's WebSocket.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from attrs import evolve
 
 from agentbay._wire.browser_tools import (
     PageAct,
@@ -102,7 +103,7 @@ async def act(session: Session, tool: PageAct) -> ToolReply:
             assert settings is not None
             limits = settings.limits
             if tool.timeout is not None:
-                limits = replace(limits, seconds=min(limits.seconds, tool.timeout))
+                limits = evolve(limits, seconds=min(limits.seconds, tool.timeout))
             running.task = Task(settings.model, tools, _with_variables(tool.action, tool.variables), limits, _MESSAGE)
             await running.task.run()
 
@@ -205,7 +206,7 @@ async def login(session: Session, tool: PageLogin) -> ToolReply:
                 await pages.navigate(url)
             goal = _with_variables(f"Log in to this site. {instructions}".strip(), config)
             tools = PageTools(pages, variables=config, use_vision=tool.use_vision)
-            limits = replace(settings.limits, seconds=min(settings.limits.seconds, _LOGIN_SECONDS))
+            limits = evolve(settings.limits, seconds=min(settings.limits.seconds, _LOGIN_SECONDS))
             running.task = Task(settings.model, tools, goal, limits, _MESSAGE)
             await running.task.run()
 

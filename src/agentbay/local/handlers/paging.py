@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from agentbay._lazy_attrs import define
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
 
@@ -17,7 +17,7 @@ DEFAULT_PAGE_SIZE = 10  # entries
 _MAX_PAGE_SIZE = 100  # entries
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ListPage:
     """A part of a list.
 

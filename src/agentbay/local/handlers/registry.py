@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from agentbay._lazy_attrs import define
 from agentbay.local.handlers import (
     agents,
     beta,
@@ -27,7 +27,7 @@ _ACTION_MODULES = (beta, bindings, browser, contexts, images, links, phone, sess
 _TARGET_MODULES = (agents, code, file_changes, pty)
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class HandlerRegistry:
     """Handlers by the name of their action or target."""
 

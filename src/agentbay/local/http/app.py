@@ -7,8 +7,9 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Protocol
+
+from attrs import evolve
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local.api_errors import shutting_down
@@ -189,7 +190,7 @@ class Application:
         if host_header == runtime.address.authority:
             return runtime
         host, port = parse_host_header(host_header)
-        return replace(runtime, address=replace(runtime.address, host=host, port=port))
+        return evolve(runtime, address=evolve(runtime.address, host=host, port=port))
 
     async def wait_until_idle(self) -> None:
         """Return when no call is under way."""

@@ -6,9 +6,9 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from typing import Any
 
+from agentbay._lazy_attrs import define
 from agentbay.local import json_stream
 from agentbay.local.api_errors import invalid_request, request_timeout
 from agentbay.local.worker_thread import run_in_worker
@@ -43,7 +43,7 @@ class ResponseAborted(Exception):
     """
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class Request:
     """A request without its body.
 
@@ -66,7 +66,7 @@ class Request:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class Response:
     """An answer of the service.
 

@@ -11,14 +11,10 @@ import resource
 from typing import TYPE_CHECKING, Any
 
 from agentbay.local.http.asgi import MARK_AUTHENTICATED
+from agentbay.local.http.uvicorn_parts import HttpProtocol as UvicornProtocol
 
 if TYPE_CHECKING:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as UvicornProtocol, RequestResponseCycle
-else:
-    try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as UvicornProtocol
-    except ImportError:  # httptools has no wheel for this Python
-        from uvicorn.protocols.http.h11_impl import H11Protocol as UvicornProtocol
+    from agentbay.local.http.uvicorn_parts import RequestResponseCycle
 
 # h11 limits heads itself, and what surrounds a body, and does not call `on_body`.
 _NEEDS_LIMITS = UvicornProtocol.__name__ == "HttpToolsProtocol"

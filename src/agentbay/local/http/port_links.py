@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from agentbay._lazy_attrs import define
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local.http.asgi import Request, Response, Scope
 from agentbay.local.http.origin_check import LOOPBACK_NAMES, OriginCheck, parse_host_header
@@ -32,7 +32,7 @@ _HOST_SUFFIX = ".localhost"
 _BROWSERS_THAT_RESOLVE_LOCALHOST = ("Chrome/", "Firefox/")
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class ProxyTarget:
     """Where a request through a link goes.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
+
+from attrs import evolve
 
 from agentbay._wire.converter import MalformedError
 from agentbay._wire.form import read_fields
@@ -57,7 +58,7 @@ async def call_action(
     response = envelope.success_response(handler.action.spec, result, request_id)
     # A client that has disconnected never learns the id, so nobody would delete the session.
     if isinstance(result, CreatedSessionData):
-        return replace(response, on_undelivered=partial(runtime.sessions.delete_undelivered, result.session_id))
+        return evolve(response, on_undelivered=partial(runtime.sessions.delete_undelivered, result.session_id))
     return response
 
 

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
-import uvicorn
-
 from agentbay._wire.frames import MAX_REQUEST_FRAME_BYTES
 from agentbay.local.http.connection_limits import AnonymousConnections, HttpProtocol
+from agentbay.local.http.uvicorn_parts import Config, Server
 from agentbay.local.options import Options
 
 _KEEP_ALIVE_SECONDS = 75  # clients close an idle connection before that
@@ -31,11 +30,11 @@ def _websocket_protocol(**options: Any) -> asyncio.Protocol:
     return WebSocketProtocol(**options)
 
 
-class WebServer(uvicorn.Server):
+class WebServer(Server):
     """A uvicorn server that handles no signals and does not wake up while idle."""
 
     def __init__(self, app: Any, options: Options) -> None:
-        config = uvicorn.Config(
+        config = Config(
             app,
             loop="none",
             http=partial(HttpProtocol, connections=AnonymousConnections()),  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ import shutil
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
+from agentbay._lazy_attrs import define
 from agentbay.local.images import merged_view
 from agentbay.local.images.errors import DamagedImage, LimitExceeded
 from agentbay.local.images.layer_source import LayerSource
@@ -29,7 +29,7 @@ _FREE_SPACE_CHECK_BYTES = 16 << 20
 _MAX_NAME_BYTES = 255
 
 
-@dataclass(frozen=True)
+@define(frozen=True, slots=False)
 class LayerLimits:
     """What one layer may take.
 
@@ -42,7 +42,7 @@ class LayerLimits:
     min_free_bytes: int = 1 << 30
 
 
-@dataclass
+@define(slots=False)
 class LayerFacts:
     """What was unpacked."""
 

@@ -8,18 +8,20 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from agentbay._lazy_attrs import define, field
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error, invalid_request
 from agentbay.local.images.errors import Cancelled, ImageError, unusable_image
-from agentbay.local.images.importing import Importer, Progress
 from agentbay.local.images.reference import Reference, name_of, parse_reference
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.state_dir import StateDirectory
+
+if TYPE_CHECKING:
+    from agentbay.local.images.importing import Progress
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ _MAX_JOBS = 1000  # that are remembered
 _UPLOAD_LIFETIME_SECONDS = 3600.0
 
 
-@dataclass(slots=True)
+@define(slots=False)
 class Job:
     """A transfer that goes on by itself.
 
@@ -44,7 +46,7 @@ class Job:
     image: Image | None = None
     error: AgentBayError | None = None
     upload_token: str = ""
-    begun: float = field(default_factory=time.monotonic)
+    begun: float = field(factory=time.monotonic)
     name: str = ""
     source: str = ""
 
@@ -132,7 +134,9 @@ class ImageService:
         job.total = archive.stat().st_size
 
         def work(progress: Progress) -> Image:
-            from agentbay.local.images import archives  # in a thread, as above
+            # in a thread, as above
+            from agentbay.local.images import archives
+            from agentbay.local.images.importing import Importer
 
             try:
                 return archives.import_archive(archive, job.name, job.source, Importer(self.store, progress))

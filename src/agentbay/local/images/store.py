@@ -110,7 +110,7 @@ class ImageStore:
         for directory in (root, self._layers, self._work, self.blobs):
             directory.mkdir(mode=0o700, exist_ok=True)
         self._db = database.open_database(
-            root / "images.db", _TABLES, _SCHEMA_VERSION, synchronous="FULL" if self._durable else "NORMAL"
+            root / "images.db", _TABLES, _SCHEMA_VERSION, synchronous="FULL" if self._durable else "OFF"
         )
         self._lock = threading.RLock()
         self._in_use: Counter[str] = Counter()  # chain ids of layers that sessions and transfers need

@@ -5,9 +5,9 @@ from __future__ import annotations
 import codecs
 import json
 import time
-from dataclasses import dataclass
 from typing import Any
 
+from agentbay._lazy_attrs import define
 from agentbay.local.json_stream import JsonText, dump_json, encode_pieces
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.tail import last_pieces
@@ -83,7 +83,7 @@ class EncodedData(dict[str, Any]):
         self.json = "".join(piece.decode() for piece in pieces)[:-1]
 
 
-@dataclass(slots=True, frozen=True)
+@define(frozen=True, slots=False)
 class Display:
     """Something displayed, as the JSON text of the answer.
 

@@ -10,7 +10,6 @@ from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from agentbay.local.kernels import given_ipython
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.kernel import Kernel
 from agentbay.local.kernels.programs.memory_limit import LIMIT_VARIABLE
@@ -83,6 +82,8 @@ async def start_image_python(sandbox: Sandbox, env: Mapping[str, str], budget: B
     """Start a kernel by the own Python of an image."""
     if find_spec("IPython") is None:
         raise LanguageNotInstalled('Python kernels need IPython: pip install "agentbay-sdk[local,data]"')
+    from agentbay.local.kernels import given_ipython  # it imports importlib.metadata
+
     # Not isolated (-I), since an image may set PYTHONPATH. Its own IPython comes before the one that it is given.
     loader = _GIVEN_IPYTHON.format(version=given_ipython.required_version(), path=given_ipython.GIVEN_PATH)
     argv = [sandbox.python, "-X", "utf8", "-c", loader + _PYTHON_LOADER]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import xml.etree.ElementTree as ElementTree  # expat refuses entities that grow
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentbay.local.phone.adb import Phone, PhoneCommandFailed, PhoneFailed
+
+if TYPE_CHECKING:
+    import xml.etree.ElementTree as ElementTree
 
 _DUMP_PATH = "/data/local/tmp/agentbay-elements.xml"
 _NO_DUMP = 75  # EX_TEMPFAIL of sysexits.h, which adb itself never ends with
@@ -43,6 +45,8 @@ def parse_elements(text: str) -> list[dict[str, Any]]:
     Raises:
         PhoneFailed: The text is no such XML.
     """
+    import xml.etree.ElementTree as ElementTree  # expat refuses entities that grow
+
     try:
         root = ElementTree.fromstring(text[text.find("<") :].strip())
     except ElementTree.ParseError as error:

@@ -12,9 +12,9 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
+from agentbay._lazy_attrs import define
 from agentbay._wire.tools import INTERNAL_MARK
 
 _MAX_ENTRIES = 100
@@ -30,7 +30,7 @@ OutputText = bytes | str
 ReadRecentOutput = Callable[[int], tuple[OutputText, OutputText]]
 
 
-@dataclass(slots=True)
+@define(slots=False)
 class HistoryEntry:
     """One command or execution.
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from agentbay.local.images.image_config import DEFAULT_PATH
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.images.tree_copy import TreeCopy
-from agentbay.local.kernels.given_ipython import GIVEN_PATH
 from agentbay.local.sandbox.service.manager import BindMount, ImageRoot, SandboxSpec
 from agentbay.local.sandbox.service.writable_directories import WritableDirectory
 from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PREFIX
@@ -24,6 +23,8 @@ def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, given_ipytho
     Args:
         given_ipython: The folder of IPython for the image's own Python, or None.
     """
+    from agentbay.local.kernels.given_ipython import GIVEN_PATH  # it imports importlib.metadata
+
     config, user, programs = image.config, image.user, image.programs
     path = config.env.get("PATH") or DEFAULT_PATH
     if not programs.python:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from agentbay._lazy_attrs import define
 from agentbay.local.api_errors import invalid_request
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class Lifetime:
     """When a session expires.
 

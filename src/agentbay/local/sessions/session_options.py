@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agentbay._lazy_attrs import define
 from agentbay._wire.sessions import SessionOptions
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Sandbox
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MAX_PATH_CHARACTERS = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@define(frozen=True, slots=False)
 class SandboxOptions:
     """The options of a session that its sandbox and its proxy have to know.
 

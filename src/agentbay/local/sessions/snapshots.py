@@ -18,7 +18,6 @@ from agentbay.local.contexts.service import ContextService
 from agentbay.local.contexts.session_contexts import SessionContexts
 from agentbay.local.images.errors import ImageError, unusable_image
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
-from agentbay.local.images.importing import MAX_LAYERS
 from agentbay.local.images.store import Image, ImageStore, Layer
 from agentbay.local.images.tree_copy import TreeCopy
 from agentbay.local.sandbox.shared.sandbox_config import (
@@ -86,6 +85,8 @@ async def _create_fork(sessions: SessionTable, contexts: ContextService, session
 @asynccontextmanager
 async def _copied(sessions: SessionTable, store: ImageStore, session: Session, source: str) -> AsyncIterator[Image]:
     """Copy the files of a session into a layer, and yield its image."""
+    from agentbay.local.images.importing import MAX_LAYERS  # here, since it imports what reads archives
+
     if any(is_overlay for _, is_overlay in session.options.writable) and session.is_machine_based:
         raise invalid_request(
             "A session in which directories of this machine's system are writable cannot be copied: "

@@ -20,7 +20,6 @@ from agentbay.local.api_errors import (
 )
 from agentbay.local.ids import make_id
 from agentbay.local.images.store import Image, ImageStore
-from agentbay.local.kernels.given_ipython import make_given_ipython
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.network.provider import NetworkProvider
@@ -183,6 +182,8 @@ class SessionTable:
             return spec
         if image.base:
             return await asyncio.to_thread(image_spec.restore_directories, spec, image, self._images)
+        from agentbay.local.kernels.given_ipython import make_given_ipython  # it imports importlib.metadata
+
         caches = self._state_dir.path / "cache"
         given = await asyncio.to_thread(make_given_ipython, caches) if image.programs.python else None
         return image_spec.apply_image(spec, image, self._images, given)

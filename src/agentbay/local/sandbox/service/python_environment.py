@@ -13,6 +13,7 @@ import os
 import site
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 from agentbay.local.sandbox.shared.sandbox_config import PYTHON_PATH_FILE, BindMountConfig, PythonLayout
@@ -124,8 +125,13 @@ def find_pip() -> str | None:
     It is that of the runtime or, where that has none, as in environments of uv, that of its base, or the wheel that
     Python comes with. The wheel is slow, since it is not compiled.
     """
-    bases = site.getsitepackages([sys.base_prefix, sys.base_exec_prefix])
-    return next(filter(_has_pip, (*package_directories(), *bases, *_bundled_wheels())), None)
+    return next(filter(_has_pip, _places_of_pip()), None)
+
+
+def _places_of_pip() -> Iterator[str]:
+    yield from package_directories()
+    yield from site.getsitepackages([sys.base_prefix, sys.base_exec_prefix])
+    yield from _bundled_wheels()  # only then, since it takes 10 ms
 
 
 def _has_pip(place: str) -> bool:
