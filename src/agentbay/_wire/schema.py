@@ -28,7 +28,7 @@ class Codec(NamedTuple):
 
 
 class EncodedJson(str):
-    """A value that is JSON text already, which a field of JSON takes as it is."""
+    """A value that is JSON text already and is written as it is."""
 
     __slots__ = ()
 

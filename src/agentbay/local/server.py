@@ -150,7 +150,8 @@ async def _serve(
 
 
 async def _import_service() -> None:
-    """Import the rest of the service in parts, between which the event loop starts the zygote."""
+    """Import the rest of the service while the zygote starts."""
+    # In parts, between which the event loop hears of the zygote.
     for module in _PARTS_OF_THE_SERVICE:
         await asyncio.sleep(0)
         import_module(f"agentbay.{module}")
