@@ -14,11 +14,13 @@ import pytest
 
 from agentbay import (
     AgentBayError,
+    AgentError,
     AsyncAgentBay,
     AsyncSession,
     CodeError,
     CommandError,
     Config,
+    ConflictError,
     ContextSync,
     CreateSessionParams,
     GitError,
@@ -100,13 +102,18 @@ async def test_unknown_sessions_are_named(bay: AsyncAgentBay) -> None:
 
 
 async def test_paused_sessions_say_how_to_go_on(bay: AsyncAgentBay) -> None:
-    """A call to a paused session says to call resume()."""
+    """A call to a paused session says to call resume(), whether its WebSocket was open before or not."""
     async with bay.session() as session:
-        (await session.pause()).unwrap()
-        for name, call in CALLS.items():
-            told = str(await refusal(call, session))
-            assert f"Session {session.session_id} is paused: call resume() first." in told, name
-        (await session.resume()).unwrap()
+        for opened in (False, True):
+            if opened:
+                await session.pty.list()
+            (await session.pause()).unwrap()
+            for name, call in CALLS.items():
+                error = await refusal(call, session)
+                assert f"Session {session.session_id} is paused: call resume() first." in str(error), name
+                own = PtyError if "terminal" in name else AgentError if "agent" in name else ConflictError
+                assert isinstance(error, (ConflictError, own)), name
+            (await session.resume()).unwrap()
 
 
 async def test_unclosed_clients_are_named() -> None:

@@ -152,7 +152,7 @@ class AsyncSessionTools(AsyncSessionServices):
             try:
                 return await self._client.call_direct(self.link_url, call, deadline, timeouts, extend)
             except (ConflictError, SessionNotFoundError) as error:
-                error.hint = await self._client.ask_for_hint(self.session_id) or error.hint
+                error.hint = (await self._client.ask_for_hint(self.session_id)).text or error.hint
                 raise
         action = CallMcpTool(
             session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session

@@ -21,6 +21,7 @@ from ..errors import (
     AgentBayError,
     APIError,
     ClientClosedError,
+    ConflictError,
     ConnectionLost,
     PtyError,
     SessionError,
@@ -108,17 +109,18 @@ class AsyncWsClient:
         await self._websockets.aclose()
 
     async def explain(self, error: AgentBayError) -> AgentBayError:
-        """Return the error with whether the session ended or is paused.
-
-        For a session that ended, it is another error than the one given.
-        """
+        """Return the error to raise instead, which says whether the session ended or is paused."""
+        # A frame carries the text of an error and not its code; the local runtime's text names the state PAUSED.
         is_about_state = isinstance(error, ToolError) and "PAUS" in error.message
         if not is_about_state and not isinstance(error, (APIError, ClientClosedError, ConnectionLost, PtyError)):
             return error
         hint = await self._session.agent_bay.client.ask_for_hint(self._session.session_id)
-        if hint and isinstance(error, (APIError, ClientClosedError)):
-            error = SessionNotFoundError(f"Session {self._session.session_id} not found", **error.context())
-        error.hint = hint or error.hint
+        if hint.text and (type(error) is ToolError or isinstance(error, (APIError, ClientClosedError))):
+            if hint.has_ended:
+                error = SessionNotFoundError(f"Session {self._session.session_id} not found", **error.context())
+            else:
+                error = ConflictError("The session is not running", **error.context())
+        error.hint = hint.text or error.hint
         return error
 
     @property

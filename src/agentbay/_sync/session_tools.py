@@ -151,7 +151,7 @@ class SyncSessionTools(SyncSessionServices):
             try:
                 return self._client.call_direct(self.link_url, call, deadline, timeouts, extend)
             except (ConflictError, SessionNotFoundError) as error:
-                error.hint = self._client.ask_for_hint(self.session_id) or error.hint
+                error.hint = (self._client.ask_for_hint(self.session_id)).text or error.hint
                 raise
         action = CallMcpTool(
             session_id=self.session_id, name=name, args=args, server=server, auto_gen_session=auto_gen_session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -74,7 +74,7 @@ def to_session_data(found: SessionData) -> GetSessionData:
 
 
 def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
-    """Return the data of a session's desktop, field by field of the same names."""
+    """Return how to view a session from outside, from the fields of the same names."""
     info = SessionInfo()
     for name in attrs.fields_dict(SessionInfo):
         setattr(info, name, getattr(found if hasattr(found, name) else found.desktop_info, name))
@@ -82,16 +82,29 @@ def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
     return info
 
 
-def session_hint(session_id: str, detail: SessionDetail | None) -> str:
-    """Return why a session cannot be used, or "" if it can."""
+class SessionHint(NamedTuple):
+    """Why a session cannot be used.
+
+    Attributes:
+        text: A sentence for the user; "" if the session can be used.
+        has_ended: Whether it will never be usable again.
+    """
+
+    text: str = ""
+    has_ended: bool = False
+
+
+def session_hint(session_id: str, detail: SessionDetail | None) -> SessionHint:
+    """Return why a session cannot be used."""
     if detail is None:
-        return f"There is no session {session_id}, or it ended long ago."
+        return SessionHint(f"There is no session {session_id}, or it ended long ago.", has_ended=True)
     if detail.status in _UNUSABLE_STATUSES:
-        return f"Session {session_id} is {_UNUSABLE_STATUSES[detail.status]}."
+        return SessionHint(f"Session {session_id} is {_UNUSABLE_STATUSES[detail.status]}.")
     if detail.status not in ("DELETING", "DELETED", "FINISH"):
-        return ""
+        return SessionHint()
     when = f" at {detail.end_time}" if detail.end_time else ""
-    return f"Session {session_id} ended{when}: {detail.end_reason or 'It was deleted.'}"
+    reason = detail.end_reason or "It was deleted."
+    return SessionHint(f"Session {session_id} ended{when}: {reason}", has_ended=True)
 
 
 def check_awaited_contexts(
