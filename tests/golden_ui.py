@@ -1,4 +1,4 @@
-"""The calls whose golden pairs are those of desktops, phones and browsers."""
+"""The calls of desktops, phones and browsers that have golden pairs."""
 
 from __future__ import annotations
 

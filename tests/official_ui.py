@@ -1,7 +1,7 @@
 """Call every desktop and phone method with either client.
 
-Run as `official_ui.py FLAVOUR URL`. Before each step the server is told its name and what the tool shall answer. Prints
-what each step returned, as JSON.
+Run as `official_ui.py FLAVOUR URL`. Before each step, the program tells the server the name of the step and the answer
+of the tool. Prints what each step returned, as JSON.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ def simple(value):
     return value
 
 
-async def finished(value):
+async def resolve(value):
     return await value if inspect.isawaitable(value) else value
 
 
@@ -80,14 +80,14 @@ class Program:
     async def step(self, name, call, text="", is_error=False):
         self.tell(name, text, is_error)
         try:
-            self.found[name] = simple(await finished(call()))
-        except Exception as error:  # noqa: BLE001 - which one it is, is what is compared
+            self.found[name] = simple(await resolve(call()))
+        except Exception as error:  # noqa: BLE001 - the class of the error is part of the comparison
             self.found[name] = {"raised": [kind.__name__ for kind in type(error).__mro__[-4:-2]], "text": str(error)}
 
     async def run(self):
         for route in ("service", "direct"):
             self.tell(f"{route}: create")
-            session = (await finished(self.client.create(CreateSessionParams(labels={"route": route})))).session
+            session = (await resolve(self.client.create(CreateSessionParams(labels={"route": route})))).session
             await self.computer(session.computer, f"{route}: computer.")
             await self.mobile(session.mobile, f"{route}: mobile.")
         print(json.dumps(self.found, sort_keys=True))

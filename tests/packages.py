@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-# Installs work where no index can be reached, and say nothing of newer versions of pip.
+# Install from the folder `wheels` only, and do not print the notice of a new pip.
 PIP = "install -q --disable-pip-version-check --no-index --find-links wheels"
 _BACKEND = """\
 import os, sys, zipfile
@@ -37,7 +37,7 @@ def write_wheel(directory: Path, name: str, version: str) -> None:
 
 
 def write_source_tree(directory: Path, name: str, version: str) -> None:
-    """Write a project that builds itself, and needs nothing for that."""
+    """Write a project with its own build backend, which has no requirements."""
     directory.mkdir()
     (directory / f"{name}.py").write_text(_module(version))
     (directory / "backend.py").write_text(

@@ -23,7 +23,7 @@ async def resolve(value):
 async def use_session(bay):
     """Use one session from creation to deletion, and return the observations."""
     seen = {}
-    made = await resolve(bay.create(CreateSessionParams(labels={"story": "main job"}, image_id="linux_latest")))
+    made = await resolve(bay.create(CreateSessionParams(labels={"task": "main job"}, image_id="linux_latest")))
     assert made.success, made.error_message
     session = made.session
     seen["resource"] = "resourceId=" in session.resource_url
@@ -46,7 +46,7 @@ async def use_session(bay):
     seen["listing"] = [(entry.name, entry.is_directory) for entry in listing.entries]
     missing = await resolve(files.read_file("notes/none.txt"))
     seen["missing"] = [missing.success, bool(missing.error_message)]
-    seen["labelled"] = (await resolve(session.set_labels({"story": "main job", "part": "two"}))).success
+    seen["labelled"] = (await resolve(session.set_labels({"task": "main job", "part": "two"}))).success
     seen["labels"] = (await resolve(session.get_labels())).data
     info = (await resolve(session.info())).data
     seen["info"] = [info.session_id == session.session_id, "resourceId=" in info.resource_url, info.resource_type]

@@ -20,7 +20,7 @@ from .config import DEFAULT_REGION, DEFAULT_TIMEOUT_SECONDS, Settings
 from .errors import ConfigurationError
 from .models.local_options import LocalOptions, command_line, names_by_option
 
-# The child imports what this process can, too: a program may have its packages by sys.path alone. They come last, so
+# The child gets this process's sys.path, since a program may have extended it. These paths come last, so
 # that a file beside that program shadows no module of the runtime.
 _PROGRAM = (
     "import runpy, sys; sys.path += [path for path in sys.argv.pop(1).split('\\n') if path not in sys.path]; "
@@ -28,7 +28,8 @@ _PROGRAM = (
 )
 _START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 10.0
-_OPTION = re.compile(r"(--[a-z]+(?:-[a-z]+)*)( (?!(?:and|belong|cannot|needs|or|takes|too)\b)(?=\w))?")  # and its value
+# An option, and the blank after it if a value follows.
+_OPTION = re.compile(r"(--[a-z]+(?:-[a-z]+)*)( (?!(?:and|belong|cannot|needs|or|takes|too)\b)(?=\w))?")
 
 
 class RuntimeLauncher:
@@ -114,17 +115,17 @@ class RuntimeLauncher:
             assert child.stdin is not None
             assert child.stdout is not None
             # A timer that still runs must not keep an interrupted program alive.
-            watchdog = threading.Timer(_START_TIMEOUT_SECONDS, child.kill)
-            watchdog.daemon = True
+            kill_timer = threading.Timer(_START_TIMEOUT_SECONDS, child.kill)
+            kill_timer.daemon = True
             start_time = time.monotonic()
             try:
-                watchdog.start()
+                kill_timer.start()
                 # A child that has died at once breaks the pipe, and its standard error says why.
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.write(f"{self._key}\n")
                     child.stdin.flush()
                 _prepare_first_call()
-                # readline has no timeout: the watchdog ends it by killing the child.
+                # readline has no timeout: the timer ends it by killing the child.
                 line = child.stdout.readline()
             # KeyboardInterrupt too: no half-started child may stay behind.
             except BaseException:
@@ -132,7 +133,7 @@ class RuntimeLauncher:
                 child.communicate()
                 raise
             finally:
-                watchdog.cancel()
+                kill_timer.cancel()
             if " ready at " in line:
                 return child, line.rsplit(" ", 1)[1].strip()
             child.kill()
@@ -169,7 +170,7 @@ def _prepare_first_call() -> None:
 
 
 def _name_arguments(message: str) -> str:
-    """Return a message with arguments in place of the runtime's options.
+    """Replace command-line options in a message by the arguments of `local()`.
 
     Its messages name the options of its command line.
     """

@@ -84,7 +84,7 @@ class TransportError(AgentBayError):
 class ConnectionFailed(TransportError):
     """The request was never sent, so it is safe to repeat it.
 
-    The address could not be resolved, refused the connection, or had none free in time.
+    The name could not be resolved, the connection was refused, or none of the pool was free in time.
     """
 
 
@@ -334,7 +334,10 @@ class ClearanceTimeoutError(AgentBayError):
 
 
 class GitError(AgentBayError):
-    """A git command failed. `exit_code`, `stdout` and `stderr` are the command's own, without credentials."""
+    """A git command failed.
+
+    `exit_code`, `stdout` and `stderr` are those of the command, without credentials.
+    """
 
     default_message = "Git operation error"
     default_exit_code = 1

@@ -522,7 +522,7 @@ def test_urls_that_cannot_be_used(url: str) -> None:
     """Unusable URLs are refused without being shown."""
     with pytest.raises(ReplyError) as caught:
         make_get(url, "download")
-    assert str(caught.value) == "The presigned URL for the download is none that can be used."
+    assert str(caught.value) == "The presigned URL for the download cannot be used."
 
 
 def test_when_transfers_have_ended() -> None:

@@ -126,7 +126,7 @@ async def test_text(program: AsyncSession) -> None:
 
 
 async def test_keys(program: AsyncSession) -> None:
-    """Keys are pressed together, held and released, by every name that the client knows."""
+    """Keys are pressed together, held and released, by names of several conventions."""
     computer = program.computer
     (await computer.press_keys(["F5"])).unwrap()
     await wait_for_line(program, "up F5")
@@ -288,7 +288,7 @@ async def test_bad_input(desktop: AsyncSession) -> None:
 
 
 async def test_crash_pause_and_end(program: AsyncSession) -> None:
-    """A pause freezes the desktop, after a crash there is a new one, and nothing is left of the old."""
+    """A pause freezes the desktop, after a crash a new one starts, and no process of the old one is left."""
     assert (await program.pause()).success
     assert not (await program.computer.get_screen_size()).success
     assert (await program.resume()).success

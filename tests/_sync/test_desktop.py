@@ -127,7 +127,7 @@ def test_text(program: Session) -> None:
 
 
 def test_keys(program: Session) -> None:
-    """Keys are pressed together, held and released, by every name that the client knows."""
+    """Keys are pressed together, held and released, by names of several conventions."""
     computer = program.computer
     (computer.press_keys(["F5"])).unwrap()
     wait_for_line(program, "up F5")
@@ -289,7 +289,7 @@ def test_bad_input(desktop: Session) -> None:
 
 
 def test_crash_pause_and_end(program: Session) -> None:
-    """A pause freezes the desktop, after a crash there is a new one, and nothing is left of the old."""
+    """A pause freezes the desktop, after a crash a new one starts, and no process of the old one is left."""
     assert (program.pause()).success
     assert not (program.computer.get_screen_size()).success
     assert (program.resume()).success

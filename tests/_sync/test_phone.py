@@ -133,7 +133,7 @@ def test_adb(session: Session, phone: AdbPhone) -> None:
     [
         ({}, "adb lists no phone. Plug one in, with USB debugging switched on."),
         ({"A1": "unauthorized"}, "A1 is unauthorized: confirm this computer on its screen."),
-        ({"A1": "device", "B2": "device"}, "adb lists several. Set ANDROID_SERIAL to one of A1, B2."),
+        ({"A1": "device", "B2": "device"}, "adb lists several, and ANDROID_SERIAL must name one: A1, B2."),
     ],
 )
 def test_no_phone(phone: AdbPhone, states: dict[str, str], reason: str) -> None:

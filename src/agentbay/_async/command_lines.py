@@ -1,4 +1,4 @@
-"""Running commands whose input, arguments or streams a service may not take by itself."""
+"""Run commands with input or argument lists, even where tools take only text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .._concurrency import async_shield
 from .._transport.command import command_timeout_result, finished_command_result
-from .._transport.command_line import MAX_INPUT_BYTES, CommandLine, takes_command_lines
+from .._transport.command_line import MAX_INPUT_BYTES, CommandLine, accepts_command_fields
 from .._transport.deadline import Deadline
 from .._transport.shell_scripts import staging_path
 from .._wire.schema import Tool
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from .session import AsyncSession
 
 OutputCallback = Callable[[str], object]
-_DISCARD_SECONDS = 5.0  # for removing input that no command took
+_DISCARD_SECONDS = 5.0  # to delete the input file of a command that did not start
 
 
 @asynccontextmanager
 async def prepared(
     session: AsyncSession, line: CommandLine, tool: type[Tool], deadline: Deadline
 ) -> AsyncIterator[CommandLine]:
-    """Yield a command as a tool of the session takes it.
+    """Yield a command in the form that the session's tool accepts.
 
     Where the tool takes only a command line, or the input is too large for a call, the input goes through a file.
     """
     fits = len(line.stdin or b"") <= MAX_INPUT_BYTES
-    if fits and takes_command_lines(session.mcpTools, tool):
+    if fits and accepts_command_fields(session.mcpTools, tool):
         yield line
         return
     if not line.stdin:
@@ -76,7 +76,7 @@ class AsyncCommandStream:
     async def run(self, deadline: Deadline) -> CommandResult:
         """Follow the command to its end, or kill it at the deadline.
 
-        Nothing of it is left in the session afterwards, also after an error or a cancellation.
+        Afterwards it is removed from the session, also after an error or a cancellation.
         """
         try:
             return await self._follow(deadline)

@@ -55,7 +55,7 @@ class AsyncFileSystem(AsyncFileContents):
     """
 
     def __init__(self, session: AsyncSession | None = None) -> None:
-        if session is None:  # the official package leaves it open in its signature, and fails as well
+        if session is None:  # the official package makes it optional, and fails without it too
             raise TypeError("a file system belongs to a session: use session.file_system")
         super().__init__(session)
 
@@ -127,7 +127,7 @@ class AsyncFileSystem(AsyncFileContents):
         A link that leads to nothing does not count.
 
         Raises:
-            FileError: That cannot be found out, as in a directory that the session's user may not enter.
+            FileError: The path cannot be checked, as in a directory that the session's user may not enter.
             AgentBayError: The service did not answer.
 
         Wire: CallMcpTool/get_file_info
@@ -266,9 +266,9 @@ class AsyncFileSystem(AsyncFileContents):
         checksum: bool = False,
         progress: Callable[[TreeProgress], object] | bool = False,
     ) -> TreeReport:
-        """Make a directory of the session equal to a local one.
+        """Copy a local directory into one of the session.
 
-        Only what differs is sent.
+        Only what differs is sent. With `delete` both are equal then.
 
         Each file is replaced atomically, by renaming, and keeps its permissions. Without `delete` nothing is removed:
         an entry that is of another kind in the session is left out, and the report names it in `skipped`. After an
@@ -302,9 +302,9 @@ class AsyncFileSystem(AsyncFileContents):
         checksum: bool = False,
         progress: Callable[[TreeProgress], object] | bool = False,
     ) -> TreeReport:
-        """Make a local directory equal to one of the session.
+        """Copy a directory of the session into a local one.
 
-        Only what differs is fetched.
+        Only what differs is fetched. With `delete` both are equal then.
 
         Links that lead out of the directory are not created here, and without `delete` nothing is removed; the report
         names in `skipped` what was left out.
@@ -363,8 +363,8 @@ class AsyncFileSystem(AsyncFileContents):
             path: The directory.
             callback: Called in that thread with a list of changes. What it raises is logged.
             interval: Seconds between two polls, where the service does not push changes.
-            stop_event: Set it to end the thread; None makes one, `stop_event` of the thread. Changes after its
-                `ready_event` is set are reported.
+            stop_event: Set it to end the thread. If None, one is made: `stop_event` of the thread. Changes are
+                reported once its `ready_event` is set.
 
         Wire: WebSocket wuying_filesystem/subscribe_file_change; CallMcpTool/get_file_change
         """

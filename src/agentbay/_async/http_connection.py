@@ -22,7 +22,7 @@ class AsyncHttpConnection:
     """A connection to one host, for one request at a time.
 
     Args:
-        network: Opens its socket, and bounds every wait.
+        network: Opens its socket, and applies the deadline to every read and write.
         host: The host.
         port: Its port.
         tls: How to encrypt, or None for plain HTTP.
@@ -76,7 +76,7 @@ class AsyncHttpConnection:
         try:
             data = self._encode(h11.Request(method=outgoing.method, target=outgoing.target, headers=outgoing.headers))
             if content is None:
-                # In one packet and one system call with the head.
+                # Written together with the head, in one system call.
                 data += self._encode(h11.Data(data=outgoing.body))
             else:
                 await stream.write(data, timeout)
@@ -108,10 +108,10 @@ class AsyncHttpConnection:
         while isinstance(event := await self._receive(timeout), h11.Data):
             yield bytes(event.data)
 
-    def finish(self) -> bool:
-        """Return whether the connection can take another request.
+    def prepare_for_reuse(self) -> bool:
+        """Make the connection ready for another request, or return False.
 
-        It cannot if an answer was not read to its end: the rest would be taken for the next one.
+        It cannot be reused if an answer was not read to its end: the rest would be taken for the next one.
         """
         protocol = self._protocol
         if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:
@@ -121,7 +121,7 @@ class AsyncHttpConnection:
         return True
 
     def is_usable(self) -> bool:
-        """Return whether a finished connection is young, and was not closed by the service."""
+        """Return whether an idle connection is still open and has not expired."""
         is_old = time.monotonic() > self._expires_at
         return self._stream is not None and not is_old and not self._stream.is_readable()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._arguments import checked_arguments
 from .._transport.command import check_environment
-from .._transport.command_line import make_command_line, silent_terminal_command, takes_command_lines
+from .._transport.command_line import accepts_command_fields, make_command_line, silent_terminal_command
 from .._transport.deadline import Deadline
 from .._wire.converter import unstructure
 from .._wire.pty import PTY_TARGET, PtyAnswer, PtyCreate, PtyRef
@@ -65,7 +65,7 @@ class AsyncPty(AsyncBaseService):
             raise InvalidArgumentError("argv and shell name two programs: give one of them")
         program = shell if argv is None else make_command_line(argv, None, merge_stderr=False).text
         # A service whose commands are command lines alone knows no terminals without echo either.
-        knows_echo = takes_command_lines(self.session.mcpTools, Shell)
+        knows_echo = accepts_command_fields(self.session.mcpTools, Shell)
         wanted = PtyCreate(
             cols=cols,
             rows=rows,

@@ -1,4 +1,4 @@
-"""What the services of a session have in common: they call tools."""
+"""Base class of the parts of a session, such as its commands and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AsyncBaseService(Handle):
-    """A service of a session.
+    """A part of a session that calls its tools, such as `session.command`.
 
     Attributes:
         session: The session.

@@ -2,7 +2,8 @@
 """A connection pool that reuses the last connection first.
 
 httpcore's pool scans every connection for every request and hands one idle connection to several waiting requests,
-which costs more than the request itself once a few dozen are under way. Here one is never given to two requests.
+which costs more than the request itself once a few dozen are under way. This pool never gives one connection to two
+requests.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class SyncConnectionPool:
-    """Keep-alive connections to any number of hosts, some in use at once.
+    """Keep-alive connections to any number of hosts, with a limit on those in use.
 
     Args:
         ssl_context: Makes the TLS context.
@@ -58,8 +59,8 @@ class SyncConnectionPool:
             timeouts: Seconds that a wait may take, for `pool`, `connect`, `read` and `write`.
             deadline_at: The moment on the monotonic clock at which every wait ends.
             content: The request's body, if that is streamed.
-            extend_deadline: Asked for a later deadline when a wait for the answer has reached it. With it, the call is
-                a command.
+            extend_deadline: Asked for a later deadline when a wait for the answer has reached it. A call that has
+                this function uses the slots for commands.
 
         Raises:
             NothingSent: It may be sent again.
@@ -111,7 +112,7 @@ class SyncConnectionPool:
             if kept is None:
                 return
             stack = self._idle.setdefault(origin, [])
-            if reuse and kept.finish() and not self._closed and len(stack) < self._limits[False]:
+            if reuse and kept.prepare_for_reuse() and not self._closed and len(stack) < self._limits[False]:
                 stack.append(kept)
             else:
                 kept.close()
@@ -132,7 +133,7 @@ class SyncConnectionPool:
 class SyncPoolResponse:
     """An unread answer, which returns its connection when closed.
 
-    It has the names of httpx's response, which takes its place where the pool is not used.
+    It has the attributes of an httpx response, so that callers can use either.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class SyncPoolResponse:
 def _join_headers(head: h11.Response) -> dict[str, str]:
     """Return the headers by name in lower case.
 
-    Those of one name are joined.
+    Values of a repeated name are joined by commas.
     """
     found: dict[str, str] = {}
     for raw_name, raw_value in head.headers:

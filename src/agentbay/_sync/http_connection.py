@@ -23,7 +23,7 @@ class SyncHttpConnection:
     """A connection to one host, for one request at a time.
 
     Args:
-        network: Opens its socket, and bounds every wait.
+        network: Opens its socket, and applies the deadline to every read and write.
         host: The host.
         port: Its port.
         tls: How to encrypt, or None for plain HTTP.
@@ -77,7 +77,7 @@ class SyncHttpConnection:
         try:
             data = self._encode(h11.Request(method=outgoing.method, target=outgoing.target, headers=outgoing.headers))
             if content is None:
-                # In one packet and one system call with the head.
+                # Written together with the head, in one system call.
                 data += self._encode(h11.Data(data=outgoing.body))
             else:
                 stream.write(data, timeout)
@@ -109,10 +109,10 @@ class SyncHttpConnection:
         while isinstance(event := self._receive(timeout), h11.Data):
             yield bytes(event.data)
 
-    def finish(self) -> bool:
-        """Return whether the connection can take another request.
+    def prepare_for_reuse(self) -> bool:
+        """Make the connection ready for another request, or return False.
 
-        It cannot if an answer was not read to its end: the rest would be taken for the next one.
+        It cannot be reused if an answer was not read to its end: the rest would be taken for the next one.
         """
         protocol = self._protocol
         if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:
@@ -122,7 +122,7 @@ class SyncHttpConnection:
         return True
 
     def is_usable(self) -> bool:
-        """Return whether a finished connection is young, and was not closed by the service."""
+        """Return whether an idle connection is still open and has not expired."""
         is_old = time.monotonic() > self._expires_at
         return self._stream is not None and not is_old and not self._stream.is_readable()
 

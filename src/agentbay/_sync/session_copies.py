@@ -32,9 +32,9 @@ class SyncSessionCopies:
     def snapshot(self, name: str, *, timeout: float = 600.0) -> ImageInfo:
         """Save the files of this session as an image of the local runtime.
 
-        `CreateSessionParams(image_id=name)` starts sessions from it. The session is paused meanwhile, so that the files
-        are those of one moment, and calls are refused. Only what the session has written is copied. Processes, their
-        memory, variables of `session.env` and files of mounted contexts are not saved.
+        `CreateSessionParams(image_id=name)` starts sessions from it. The session is paused meanwhile, so that all files
+        are of the same moment. Until then its calls are refused. Only what the session has written is copied.
+        Processes, their memory, variables of `session.env` and files of mounted contexts are not saved.
 
         Args:
             name: Name of the image, such as `solved:1`.
@@ -64,7 +64,7 @@ class SyncSessionCopies:
             timeout: Seconds that it may take.
 
         Returns:
-            The new sessions. Either all are there, or it raises and none is.
+            The new sessions. Either all of them are created, or none, and this raises.
 
         Raises:
             NotSupportedError: If the service has no forks.

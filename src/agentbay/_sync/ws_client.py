@@ -108,7 +108,7 @@ class SyncWsClient:
         self._websockets.close()
 
     def explain(self, error: AgentBayError) -> AgentBayError:
-        """Return the error to raise instead, which says whether the session ended or is paused."""
+        """Return an error that says whether the session ended or is paused."""
         # A frame carries the text of an error and not its code; the local runtime's text names the state PAUSED.
         is_about_state = isinstance(error, ToolError) and "PAUS" in error.message
         if not is_about_state and not isinstance(error, (APIError, ClientClosedError, ConnectionLost, PtyError)):

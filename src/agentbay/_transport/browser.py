@@ -1,4 +1,4 @@
-"""What the texts of the browser operator's tools say."""
+"""Read and write the texts of the browser operator's tools."""
 
 from __future__ import annotations
 

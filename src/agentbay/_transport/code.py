@@ -46,7 +46,8 @@ def make_run_code(
 
     Raises:
         CodeError: If there is neither a language nor a context, or both.
-        InvalidArgumentError: If the time limit is no positive number of seconds, or the context is none.
+        InvalidArgumentError: If the time limit is no positive number of seconds, or the context is neither a
+            `CodeContext` nor a name.
     """
     if timeout_s is None:
         timeout_s = 60
@@ -57,14 +58,14 @@ def make_run_code(
     ):
         raise InvalidArgumentError(
             f"timeout_s must be a positive number of seconds below {_MAX_TIMEOUT_SECONDS}, not {timeout_s!r}",
-            hint="There is no time without end: give a long one.",
+            hint="The time limit cannot be infinite: give a large number.",
         )
-    # The wire has whole seconds: rounded up, since 0 would be no time at all.
+    # The protocol has whole seconds. Rounded up, so that 0.5 does not become 0.
     seconds = math.ceil(timeout_s)
     if context is None:
         return RunCode(code=code, language=_require_language(language), timeout_s=seconds)
     if language:
-        raise CodeError("Give a language or a context, not both: a context has its language.")
+        raise CodeError("Give a language or a context, not both: a context already has a language.")
     return RunCode(code=code, context=require_context_name(context), timeout_s=seconds)
 
 
@@ -73,7 +74,7 @@ def _require_language(language: str | None) -> str:
         raise CodeError(
             f"Unsupported language: {language!r}.", hint="Give the name of a language, such as 'python', or a context."
         )
-    return canonical_language(language)  # what it can run, only the service knows
+    return canonical_language(language)  # only the service knows which languages it can run
 
 
 def read_code_result(reply: Reply[ToolReply]) -> EnhancedCodeExecutionResult:
@@ -226,7 +227,7 @@ def _to_optional_text(value: object) -> str | None:
 def _to_text(value: object) -> str:
     """Return a value as text.
 
-    A list of texts, as notebooks keep long ones, is one text.
+    A list of strings is joined, since notebooks store long text that way.
     """
     if value is None:
         return ""

@@ -82,7 +82,7 @@ def silent_terminal_command(program: str | None) -> str:
     return shlex.join(["sh", "-c", f"stty -echo; exec {program or shell}"])
 
 
-def takes_command_lines(tools: Iterable[McpTool], tool: type[Tool]) -> bool:
+def accepts_command_fields(tools: Iterable[McpTool], tool: type[Tool]) -> bool:
     """Return whether a tool of a session takes arguments, input and merged streams."""
     offered = next((entry.input_schema for entry in tools if entry.name == tool.tool), {})
     properties = offered.get("properties")

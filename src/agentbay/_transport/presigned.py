@@ -13,7 +13,7 @@ from ..errors import APIError, ReplyError
 from .reply import HttpAnswer, make_api_error
 from .request import USER_AGENT, HeaderList, HttpRequest
 
-IDLE_TIMEOUT_SECONDS = 60.0  # without a single byte; a transfer has no limit for its whole time
+IDLE_TIMEOUT_SECONDS = 60.0  # longest time without a byte; a whole transfer has no time limit
 MAX_REDIRECTS = 3  # hops; a storage may send to another region once or twice
 # With %, since quoting an escape again would change the URL, and so break its signature.
 _UNQUOTED_CHARACTERS = "%/:=&?~+!$,;'@()*[]"
@@ -49,7 +49,7 @@ def _make_request(method: str, url: str, headers: HeaderList, label: str) -> Htt
     except ValueError:  # UnicodeError is one
         parts, host = urlsplit(""), b""
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise ReplyError(f"The presigned URL for the {label} is none that can be used.", action=label)
+        raise ReplyError(f"The presigned URL for the {label} cannot be used.", action=label)
     query = f"?{parts.query}" if parts.query else ""
     target = quote(f"{parts.path or '/'}{query}", safe=_UNQUOTED_CHARACTERS).encode()
     common: HeaderList = [(b"host", host), (b"accept", b"*/*"), (b"user-agent", USER_AGENT)]
@@ -86,7 +86,7 @@ def storage_error(outgoing: HttpRequest, status: int, headers: Mapping[str, str]
     message = f"The storage answered the {outgoing.label} with HTTP {status}{f' ({code})' if code else ''}."
     error = make_api_error(HttpAnswer(status, headers, b"", outgoing.label), "", message, "")
     error.code = code
-    error.hint = "A presigned URL ends after a while, usually an hour." if status == 403 else ""
+    error.hint = "Presigned URLs expire, usually after an hour." if status == 403 else ""
     return error
 
 

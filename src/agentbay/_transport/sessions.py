@@ -74,7 +74,7 @@ def to_session_data(found: SessionData) -> GetSessionData:
 
 
 def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
-    """Return how to view a session from outside, from the fields of the same names."""
+    """Return how to view a session from outside."""
     info = SessionInfo()
     for name in attrs.fields_dict(SessionInfo):
         setattr(info, name, getattr(found if hasattr(found, name) else found.desktop_info, name))

@@ -11,9 +11,9 @@ from attrs import field, frozen
 from .converter import MalformedError
 
 MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message, in either direction
-MAX_REQUEST_FRAME_BYTES = 8 << 20  # of one that the local runtime takes, which decodes it at once
+MAX_REQUEST_FRAME_BYTES = 8 << 20  # that the local runtime accepts, since it decodes a frame in one go
 CLIENT_SOURCE = "SDK"  # the client's own frames
-CONTROL_SOURCE = "WEBSOCKET_SERVER"  # frames of the connection itself, which answers when a target cannot
+CONTROL_SOURCE = "WEBSOCKET_SERVER"  # frames of the WebSocket server itself, such as "there is no such target"
 
 
 @frozen

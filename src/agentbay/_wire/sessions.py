@@ -272,7 +272,7 @@ class ResourceData:
 
 @action("GetMcpResource", idempotent=True)
 class GetMcpResource(Action[ResourceData]):
-    """Return the address of a session's desktop."""
+    """Return how to view a session from outside."""
 
     session_id: str
 

@@ -41,7 +41,7 @@ class AgentBayEnvironment(BaseEnvironment):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._opened = AsyncExitStack()
+        self._exit_stack = AsyncExitStack()
 
     @staticmethod
     def type() -> str:
@@ -60,7 +60,7 @@ class AgentBayEnvironment(BaseEnvironment):
 
     @classmethod
     def resource_capabilities(cls) -> EnvironmentResourceCapabilities:
-        """Say that the runtime sets the limits, and a task cannot."""
+        """Tell that a task cannot set resource limits, since the runtime does."""
         return EnvironmentResourceCapabilities(fractional_cpus=True)
 
     def _validate_definition(self) -> None:
@@ -82,15 +82,15 @@ class AgentBayEnvironment(BaseEnvironment):
             network=None if self._network_is_public else self.network_policy.allowed_hosts,
             writable=["/"],  # tasks expect /logs, /tests and /solution
         )
-        bay = await self._opened.enter_async_context(make_async_client())
-        self.session = await self._opened.enter_async_context(bay.session(params))
+        bay = await self._exit_stack.enter_async_context(make_async_client())
+        self.session = await self._exit_stack.enter_async_context(bay.session(params))
         await self.ensure_dirs(self._mount_targets(writable_only=True))
         await self._upload_environment_dir_after_start()
 
     async def stop(self, delete: bool) -> None:
         """Delete the session and close the client, unless they are to be kept."""
         if delete:
-            await self._opened.aclose()
+            await self._exit_stack.aclose()
 
     async def exec(
         self,

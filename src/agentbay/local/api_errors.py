@@ -1,4 +1,4 @@
-"""Errors of the service: one function for each code that several rooms need."""
+"""Errors of the service: a function for each code that several packages use."""
 
 from __future__ import annotations
 

@@ -19,12 +19,13 @@ class _ByteSlots(BaseResult):
 class CommandResult(_ByteSlots):
     """Outcome of a shell command.
 
-    A non-zero exit code is not an error of the call: `success` is False, and nothing is raised. `check()` raises it.
+    A non-zero exit code is not an error of the call: `success` is False, and nothing is raised. `check()` raises a
+    `CommandError`.
 
     Attributes:
         output: `stdout` followed by `stderr`.
-        error_message: Standard error of a failed command, or a sentence with its exit code; then how to allow
-            `refused_hosts`.
+        error_message: Standard error of a failed command, or a sentence with its exit code. If the network
+            refused hosts, a sentence says how to allow them.
         exit_code: Exit code of the command; 128 + N if signal N ended it; -1 if the command ran out of time, or could
             not run at all.
         stdout, stderr: What the command wrote to each stream, as text.
@@ -49,7 +50,7 @@ class CommandResult(_ByteSlots):
     def stdout_bytes(self) -> bytes:
         """Standard output as bytes.
 
-        They are what the command wrote, where the service sends bytes that are no text, and else those of `stdout`.
+        The exact bytes if the service sent them, else `stdout` encoded as UTF-8.
         """
         return _to_bytes(self.stdout) if self._stdout_bytes is None else self._stdout_bytes
 

@@ -16,7 +16,7 @@ _ERROR_FIELDS = ("message", "hint", "code", "status_code", "request_id", "retrya
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
+    """Return a value that `json.dumps` accepts."""
     if isinstance(value, Enum):
         return to_plain(value.value)
     if value is None or isinstance(value, (bool, int, float)):
@@ -36,7 +36,7 @@ def to_plain(value: Any) -> Any:
         return [to_plain(item) for item in value]
     if attrs.has(type(value)):
         return _fields_of(value)
-    # A session, or another handle, is known by its id.
+    # A session or another handle is written as its session id.
     return {"session_id": value.session_id} if hasattr(value, "session_id") else str(value)
 
 

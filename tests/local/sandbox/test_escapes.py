@@ -25,7 +25,7 @@ from tests.once import once
 PROGRAM = Path(__file__).with_name("trials.py")
 ROOT = os.geteuid() == 0
 USERS = ["root", "ordinary"] if ROOT else ["ordinary"]
-# the way out does not exist on this machine, closed or open: no such device, system call or family
+# This machine does not have the device, system call or protocol that the attempt needs.
 ABSENT = {"closed ENOSYS", "closed ENOENT", "closed EAFNOSUPPORT"}
 # what even root may lack where it is in a container
 PERHAPS_DENIED_TO_ROOT = {
@@ -36,7 +36,7 @@ PERHAPS_DENIED_TO_ROOT = {
 }
 
 Table = dict[str, dict[str, str]]
-ALONE = 600  # seconds in which a table is surely made
+ALONE = 600  # seconds that all attempts may take
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +84,7 @@ def made(user: str) -> Table:
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("name", [attempt.name for attempt in ATTEMPTS])
 def test_attempt(tables, user, name):
-    """It fails inside, and where the layer that stops it is missing it succeeds."""
+    """Each attempt fails in a sandbox, and succeeds in a control without the protection that stops it."""
     if not tables[user]:
         pytest.skip("no Python 3.11 that other users can start")
     row = tables[user][name]
@@ -186,7 +186,7 @@ def test_file_api_and_links_swapped_in_a_race(experiment, outside):
 
 
 def test_file_api_and_links_to_proc(experiment):
-    """Links to what the kernel shows of a file operation tell nothing, and hurt nobody."""
+    """Links into /proc reveal no secret, and do no harm."""
 
     async def body(lab):
         sandbox = await lab.sandbox()

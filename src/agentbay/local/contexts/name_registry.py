@@ -25,7 +25,10 @@ class NameOwner:
 
 
 class NameRegistry:
-    """The names of all runtimes on a bucket. A name belongs to one context."""
+    """The names of all runtimes on a bucket.
+
+    A name belongs to one context.
+    """
 
     def __init__(self, object_store: ObjectStoreClient) -> None:
         self._object_store = object_store
@@ -37,7 +40,7 @@ class NameRegistry:
             found = self._object_store.get(_path(name))
         except FileNotFoundError:
             return None
-        return _read(found.body)[1]
+        return _parse_entry(found.body)[1]
 
     def claim(self, name: str, owner: NameOwner) -> NameOwner:
         """Claim a free name by a conditional put, and return its owner.
@@ -61,22 +64,22 @@ class NameRegistry:
         listed = {one.path: one.version for one in self._object_store.list(_PREFIX)}
         self._cache = {path: entry for path, entry in self._cache.items() if listed.get(path) == entry[0]}
         with ThreadPoolExecutor(MAX_CONCURRENT_REQUESTS) as threads:
-            list(threads.map(self._read, listed.keys() - self._cache.keys()))
+            list(threads.map(self._load_into_cache, listed.keys() - self._cache.keys()))
         return {name: owner for _, name, owner in self._cache.values()}
 
-    def _read(self, path: str) -> None:
+    def _load_into_cache(self, path: str) -> None:
         try:
             found = self._object_store.get(path)
         except FileNotFoundError:  # deleted since it was listed
             return
-        self._cache[path] = (found.version, *_read(found.body))
+        self._cache[path] = (found.version, *_parse_entry(found.body))
 
 
 def _path(name: str) -> str:
-    # a name may be longer than a key, and hold what keys may not
+    # Hashed, since a name can be longer than an object key and have characters that keys cannot have.
     return _PREFIX + hashlib.sha256(name.encode()).hexdigest()
 
 
-def _read(body: bytes) -> tuple[str, NameOwner]:
+def _parse_entry(body: bytes) -> tuple[str, NameOwner]:
     fields = json.loads(body)
     return str(fields["name"]), NameOwner(str(fields["id"]), float(fields["created"]))

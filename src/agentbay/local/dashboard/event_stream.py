@@ -1,4 +1,4 @@
-"""The event streams of the dashboard: one JSON object a line for each change.
+"""The event streams of the dashboard, with a line of JSON for each change.
 
 Watching does not count as activity, so a forgotten window does not keep a session alive.
 """
@@ -19,8 +19,8 @@ from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.service.manager import SandboxError
 from agentbay.local.sessions.session import Session
 
-_STOP_CHECK_SECONDS = 0.5  # within which a stream ends when the runtime stops
-_KEEPALIVE_SECONDS = 10.0  # after which an empty event is sent if nothing changed
+_STOP_CHECK_SECONDS = 0.5  # how often a stream checks whether the runtime stops
+_KEEPALIVE_SECONDS = 10.0  # an empty event is sent if nothing changed for so long
 
 
 class EventSource(Protocol):

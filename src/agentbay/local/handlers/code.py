@@ -164,7 +164,7 @@ def _resolve_context(language: object, context: object) -> str:
     # A language's default context is named like the language.
     if context is not None:
         if language is not None:
-            raise CodeRequestRejected("Give a language or a context, not both: a context has its language.")
+            raise CodeRequestRejected("Give a language or a context, not both: a context already has a language.")
         return str(context)
     name = canonical_language(str(language))
     if not languages.is_known(name):

@@ -14,7 +14,7 @@ INVALID_PARAMS, METHOD_NOT_FOUND = -32602, -32601  # JSON-RPC's error codes
 def text_result(
     text: str | TextSource, structured: dict[str, Any] | None = None, *, is_error: bool = False
 ) -> ToolReply:
-    """Make a result of a text, with an object beside it for newer clients."""
+    """Make a result from a text, and an object for newer clients."""
     return ToolReply(content=[{"type": "text", "text": text}], is_error=is_error, structured_content=structured)
 
 

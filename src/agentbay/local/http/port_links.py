@@ -1,9 +1,9 @@
-"""Links to ports of sessions: which link a request uses, and whether it may.
+"""Find the link that a request uses, and check that it may.
 
 A link has two forms. As a path on the host of the runtime, it works for every client. As a name of its own below
-`localhost`, it gives a browser an origin of its own, with its own cookies and storage: browsers are redirected there. A
-document that a browser loads by the path all the same is sandboxed by its Content-Security-Policy, since its origin
-would be that of the dashboard.
+`localhost`, it gives a browser an origin of its own, with its own cookies and storage: Chrome and Firefox are
+redirected there. A document that a browser loads by the path all the same is sandboxed by its Content-Security-Policy,
+since its origin would be that of the dashboard.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ProxyTarget:
     """Where a request through a link goes.
 
     Attributes:
-        path_and_query: As the program in the session gets them.
+        path_and_query: What the program in the session receives.
         prefix: The part of the link's path before that path; "" for a link with a host name of its own.
         base_url: The URL of the link, without a slash at its end.
         cors_origin: The origin of a script that may read the answers, or "".
@@ -102,14 +102,15 @@ class PortLinks:
         return target
 
     def _check(self, request: Request, target: ProxyTarget) -> None:
-        # Opaque origins and other links of the session need the token in the URL, so there is no CSRF: a browser adds
-        # nothing to their requests that would let them in.
+        # Opaque origins and other links of the session need the token in the URL, so CSRF is impossible: a browser adds
+        # no cookie or header that would authorise such a request.
         # A link's host name is itself a valid token here, which a page that uses DNS rebinding cannot know.
         headers = {**request.headers, "host": "localhost"} if target.has_own_origin else request.headers
         allowed_origins = {target.base_url, target.cors_origin}
         if reason := self._origin_check.rejection_reason(headers, request.local_address, allowed_origins):
             raise PermissionDeniedError(reason, 403, code="Forbidden")
-        # Documents behind a path are sandboxed, so such a request comes from the dashboard: it must not load a script.
+        # Documents behind a path have an opaque origin, so a same-origin request comes from the dashboard, which must
+        # not load a script from a link.
         is_navigation = request.headers.get("sec-fetch-mode") == "navigate"
         if not target.has_own_origin and not is_navigation and request.headers.get("sec-fetch-site") == "same-origin":
             raise PermissionDeniedError("A link cannot be a part of the dashboard.", 403, code="Forbidden")
@@ -122,9 +123,9 @@ class PortLinks:
             return False
 
     def answer_browser(self, request: Request, target: ProxyTarget) -> Response | None:
-        """Return the answer to a request that browsers make for themselves, else None.
+        """Answer a CORS preflight request, or redirect a navigation to the link's own origin.
 
-        That is a CORS preflight request, or a navigation to the path of a link, which leads to the link's own origin.
+        Other requests give None.
         """
         if request.method == "OPTIONS" and target.cors_origin and "access-control-request-method" in request.headers:
             return Response(200, b"", "text/plain", headers=_preflight_headers(request, target))

@@ -27,7 +27,7 @@ _DEVICE_LINE = re.compile(r"(\S+)\s+(no permissions|\S+)")
 
 
 class PhoneFailed(Exception):
-    """A phone cannot be used, or refuses what it was asked, for this reason."""
+    """A phone cannot be used, or refused a request."""
 
     def __init__(self, message: str, code: str = "PhoneFailed.Local") -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class PhoneFailed(Exception):
 
 
 class PhoneCommandFailed(PhoneFailed):
-    """A command on a phone ended with this exit code, or adb did."""
+    """A command on the phone failed, or adb itself."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -86,11 +86,11 @@ async def find_phone(environment: Mapping[str, str] = os.environ) -> Phone:
     wanted = environment.get(SERIAL_VARIABLE)
     serials = [serial for serial in states if wanted in (None, "", serial)]
     if not serials:
-        told = f"adb lists no phone {wanted!r}" if wanted else "adb lists no phone"
-        raise _no_phone(f"{told}. Plug one in, with USB debugging switched on")
+        problem = f"adb lists no phone {wanted!r}" if wanted else "adb lists no phone"
+        raise _no_phone(f"{problem}. Plug one in, with USB debugging switched on")
     usable = [serial for serial in serials if states[serial] == "device"]
     if len(usable) > 1:
-        raise _no_phone(f"adb lists several. Set {SERIAL_VARIABLE} to one of {', '.join(usable)}")
+        raise _no_phone(f"adb lists several, and {SERIAL_VARIABLE} must name one: {', '.join(usable)}")
     if not usable:
         state = states[serials[0]]
         raise _no_phone(f"{serials[0]} is {state}" + (f": {hint}" if (hint := _STATE_HINTS.get(state)) else ""))

@@ -44,7 +44,7 @@ def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, given_ipytho
         uid=user.uid,
         gid=user.gid,
         directory=spec.directory or image.directory or config.workdir,
-        writable=(),  # all of it is
+        writable=(),  # the whole root of an image is writable
         env={**config.env, "HOME": user.home, "PATH": path, **env},
         binds=[*spec.binds, *certificates, *ipython],
     )
@@ -67,9 +67,9 @@ def restore_directories(spec: SandboxSpec, image: Image, store: ImageStore) -> S
 
 
 def _certificates(env: Mapping[str, str]) -> tuple[dict[str, str], list[BindMount]]:
-    """Return variables and mounts for the files of authorities that this machine's variables name.
+    """Return the environment and mounts that show this machine's CA certificates in a session.
 
-    They are shown at places of their own: a package of the image may replace the files of the image.
+    They get paths of their own, since a package in the image may overwrite its certificate files.
     """
     changed, binds = dict(env), dict[str, BindMount]()
     for name, value in env.items():

@@ -2,8 +2,9 @@
 
 It starts the X server and the window manager, and then does what the service asks for.
 
-A request is a length (4 bytes, little endian) and a JSON object in UTF-8 of that many bytes. A reply is a length, one
-byte (0: done, 1: refused), and of that length a text in UTF-8 or an image. Requests are done one after the other.
+A request is a length (4 bytes, little endian) and a JSON object in UTF-8 of that many bytes. A reply is the length of
+its body (4 bytes), one byte (0: done, 1: refused), and the body: UTF-8 text or an image. Requests are done one after
+the other.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class _Desktop:
         self._manager_starts = 0
 
     def start_manager(self) -> None:
-        """Start the window manager, and again if a program has ended it."""
+        """Start the window manager, or restart it if it has exited."""
         ended = self._manager is None or self._manager.poll() is not None
         if ended and self._manager_starts < _MAX_MANAGER_STARTS:
             self._manager_starts += 1
@@ -110,7 +111,7 @@ class _Desktop:
                 selector.register(channel.socket, selectors.EVENT_READ, lambda: self._do_request(channel))
                 selector.register(self._display.fileno(), selectors.EVENT_READ, self._do_events)
                 selector.register(ended, selectors.EVENT_READ, lambda: self._do_ended(ended))
-                while all([key.data() for key, _ in selector.select()]):  # noqa: C419 # each of them is to be called
+                while all([key.data() for key, _ in selector.select()]):  # noqa: C419 # so that every handler is called
                     # Events that came along with awaited replies are in memory, where the selector does not look.
                     self._do_events()
         except ConnectionClosedError:

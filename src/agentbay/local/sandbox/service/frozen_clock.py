@@ -1,6 +1,6 @@
 """A clock that stops while a sandbox is frozen.
 
-So a pause uses up no time limit.
+So time limits do not count the time of a pause.
 """
 
 from __future__ import annotations

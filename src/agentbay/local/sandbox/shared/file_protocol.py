@@ -154,10 +154,7 @@ class SnapshotReply(FileReply):
 
 
 class SendTreeReply(FileReply):
-    """Nothing.
-
-    The payload is a tree stream.
-    """
+    """A reply without fields, whose payload is a tree stream."""
 
 
 class ReceiveTreeReply(FileReply):
@@ -195,7 +192,7 @@ class EditFile(FileRequest[EditReply]):
     The input is a JSON list of pairs. It fails with ENOSPC if the new file takes more than there is room for.
 
     Attributes:
-        room: The bytes that it may take. The default leaves the rest of the limit to a look at the disk.
+        room: Bytes that the new file may have. For more than the default, the caller must measure the free space first.
     """
 
     path: str
@@ -225,10 +222,7 @@ class MakeDirectory(FileRequest[PathReply]):
 
 
 class RemovePath(FileRequest[PathReply]):
-    """Remove a file or a link.
-
-    A directory only if `recursive`.
-    """
+    """Remove a file or a link, or with `recursive` also a directory."""
 
     path: str
     recursive: bool = False
@@ -237,7 +231,7 @@ class RemovePath(FileRequest[PathReply]):
 class MovePath(FileRequest[PathReply]):
     """Rename a path.
 
-    It fails with EXDEV if the target is on another file system, as home, /tmp and each mounted context are.
+    It fails with EXDEV between file systems. Home, /tmp and each mounted context are separate file systems.
     """
 
     source: str
@@ -293,7 +287,7 @@ class ReceiveTree(FileRequest[ReceiveTreeReply]):
 
     Attributes:
         token: In the name of a file that is still incomplete.
-        replace_anything: Whether a file or a link may take the place of what is neither.
+        replace_anything: Whether a file or link may replace a directory, device, socket or FIFO.
         room: The bytes that the tree may take, or None for any number. Files beyond it are errors of the reply.
     """
 
