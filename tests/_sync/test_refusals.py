@@ -15,11 +15,13 @@ import pytest
 
 from agentbay import (
     AgentBayError,
+    AgentError,
     AgentBay,
     Session,
     CodeError,
     CommandError,
     Config,
+    ConflictError,
     ContextSync,
     CreateSessionParams,
     GitError,
@@ -101,13 +103,18 @@ def test_unknown_sessions_are_named(bay: AgentBay) -> None:
 
 
 def test_paused_sessions_say_how_to_go_on(bay: AgentBay) -> None:
-    """A call to a paused session says to call resume()."""
+    """A call to a paused session says to call resume(), whether its WebSocket was open before or not."""
     with bay.session() as session:
-        (session.pause()).unwrap()
-        for name, call in CALLS.items():
-            told = str(refusal(call, session))
-            assert f"Session {session.session_id} is paused: call resume() first." in told, name
-        (session.resume()).unwrap()
+        for opened in (False, True):
+            if opened:
+                session.pty.list()
+            (session.pause()).unwrap()
+            for name, call in CALLS.items():
+                error = refusal(call, session)
+                assert f"Session {session.session_id} is paused: call resume() first." in str(error), name
+                own = PtyError if "terminal" in name else AgentError if "agent" in name else ConflictError
+                assert isinstance(error, (ConflictError, own)), name
+            (session.resume()).unwrap()
 
 
 def test_unclosed_clients_are_named() -> None:

@@ -30,7 +30,7 @@ from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
 from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
 from .._transport.request import HttpRequest, make_direct_request, make_rpc_request
 from .._transport.retry import retry_backoff
-from .._transport.sessions import session_hint
+from .._transport.sessions import SessionHint, session_hint
 from .._wire.schema import Action
 from .._wire.sessions import GetSessionDetail
 from .._wire.tools import DirectToolCall, ToolReply
@@ -142,20 +142,20 @@ class SyncTransport:
         except (ConflictError, SessionNotFoundError) as error:
             session_id = getattr(action, "session_id", None)
             if session_id and not isinstance(action, GetSessionDetail):
-                error.hint = self.ask_for_hint(session_id) or error.hint
+                error.hint = (self.ask_for_hint(session_id)).text or error.hint
             raise
 
-    def ask_for_hint(self, session_id: str) -> str:
+    def ask_for_hint(self, session_id: str) -> SessionHint:
         """Ask the service why a session cannot be used.
 
-        Return "" if it can be, or if that is not known.
+        The hint is empty if the session can be used, or if the service does not answer.
         """
         try:
             detail = (self.call(GetSessionDetail(session_id=session_id), Deadline(_HINT_TIMEOUT_SECONDS))).data
         except NotFoundError:
             detail = None
         except AgentBayError:  # the refusal itself says more than a failed question about it
-            return ""
+            return SessionHint()
         return session_hint(session_id, detail)
 
     def _call_with_retries(
