@@ -97,7 +97,8 @@ class AsyncCode(AsyncBaseService):
 
         Raises:
             CodeError: There is neither a language nor a context, or both.
-            InvalidArgumentError: The time limit is no positive number of seconds, or the context is none.
+            InvalidArgumentError: The time limit is no positive number of seconds, or the context is neither a
+                `CodeContext` nor a name.
 
         Wire: WebSocket run_code
         """

@@ -170,7 +170,7 @@ class AsyncReconnectingWebSocket:
 
         Raises:
             ToolError: The target refused.
-            AgentBayError: There is no answer, or none that can be read.
+            AgentBayError: There is no answer, or it cannot be read.
         """
         connection = await self.ensure_connected(deadline)
         with connection.exchange(ExchangeKind.CALL, target, data, on_answer) as (frame, answers):
@@ -224,7 +224,7 @@ class AsyncReconnectingWebSocket:
 
         Raises:
             ClientClosedError: This was closed.
-            APIError, TransportError: There is none to be had in time.
+            APIError, TransportError: It cannot be opened in time.
         """
         attempt = 0
         while True:

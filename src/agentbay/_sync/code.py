@@ -96,7 +96,8 @@ class Code(SyncBaseService):
 
         Raises:
             CodeError: There is neither a language nor a context, or both.
-            InvalidArgumentError: The time limit is no positive number of seconds, or the context is none.
+            InvalidArgumentError: The time limit is no positive number of seconds, or the context is neither a
+                `CodeContext` nor a name.
 
         Wire: WebSocket run_code
         """

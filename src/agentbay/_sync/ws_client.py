@@ -169,7 +169,7 @@ class SyncReconnectingWebSocket:
 
         Raises:
             ToolError: The target refused.
-            AgentBayError: There is no answer, or none that can be read.
+            AgentBayError: There is no answer, or it cannot be read.
         """
         connection = self.ensure_connected(deadline)
         with connection.exchange(ExchangeKind.CALL, target, data, on_answer) as (frame, answers):
@@ -223,7 +223,7 @@ class SyncReconnectingWebSocket:
 
         Raises:
             ClientClosedError: This was closed.
-            APIError, TransportError: There is none to be had in time.
+            APIError, TransportError: It cannot be opened in time.
         """
         attempt = 0
         while True:

@@ -57,7 +57,7 @@ def _make_request(method: str, url: str, headers: HeaderList, label: str) -> Htt
 
 
 def redirect_target(outgoing: HttpRequest, status: int, headers: Mapping[str, str]) -> str:
-    """Return the URL of a redirect, or "" if the answer is none.
+    """Return the URL of a redirect, or "" if the answer is no redirect.
 
     Raises:
         ReplyError: If it cannot be followed: it has no address, needs another method, or leaves TLS.

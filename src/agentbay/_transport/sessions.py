@@ -121,7 +121,7 @@ def check_session_id(session_id: object) -> str:
     """Return the id of a session.
 
     Raises:
-        InvalidArgumentError: It is none.
+        InvalidArgumentError: It is no text, or empty.
     """
     if not isinstance(session_id, str) or not session_id.strip():
         raise InvalidArgumentError("session_id is required")

@@ -181,7 +181,7 @@ def leads_outside(path: str, target: str, read_link: Callable[[str], str | None]
     Args:
         path: The link.
         target: Where it points.
-        read_link: Returns the target of a link by its path in the directory, or None if it is none.
+        read_link: Returns the target of a link by its path in the directory, or None if the path is no link.
     """
     where, pending = path.split("/")[:-1], deque([target])
     for _ in range(_MAX_LINK_STEPS):

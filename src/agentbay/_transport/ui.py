@@ -32,7 +32,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> str:
     """Return the text of a choice, given as text or enum member.
 
     Raises:
-        InvalidArgumentError: It is none of them.
+        InvalidArgumentError: It is not one of the choices.
     """
     text = getattr(value, "value", value)
     if text not in choices:
@@ -56,7 +56,7 @@ def check_range(name: str, value: int, lowest: int, highest: int) -> int:
     """Return a whole number within bounds.
 
     Raises:
-        InvalidArgumentError: It is none, or beyond them.
+        InvalidArgumentError: It is no whole number, or out of bounds.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
         raise InvalidArgumentError(f"Invalid {name}: must be an integer in [{lowest}, {highest}]")

@@ -23,7 +23,7 @@ class Frame:
     Attributes:
         id: Id of the request, the same in all answers to it; a push has its own.
         target: The receiver, which decides what `data` means; "" if the frame names none.
-        data: The message; None if the frame has none that can be read.
+        data: The message; None if it cannot be read.
         source: The sender; "" if the frame names none.
         error: A refusal that stands beside the data, or "".
     """

@@ -78,9 +78,9 @@ class CreateSessionParams:
         cwd: Directory in which commands and code start and relative paths of files begin; made if it is missing. None
             is the home directory. It may be relative to that.
         network: Hosts that the session may reach, as HOST, HOST:PORT or *.DOMAIN; it can only narrow what the runtime
-            allows. Empty is none.
-        writable: Further directories that the session may write, such as "/app". Directories of the system keep what
-            they hold; "/" is all of it.
+            allows. An empty list allows no host.
+        writable: Further directories that the session may write, such as "/app". Directories of the system keep
+            their content; "/" makes the whole system writable.
 
     `cwd`, `network` and `writable` need the local runtime: any other service fails with `NotSupportedError`, and no
     session is left.

@@ -77,7 +77,7 @@ class Reply(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The body as a number, or 0 if it is none."""
+        """The body as a number, or 0 if it is no number."""
         return int(self.body) if _NUMBER.fullmatch(self.body) else 0
 
 

@@ -127,7 +127,7 @@ def _no_phone() -> ToolReply:
 
 
 def _refuse(session: Session, call: BrowserTask | ComputerTask) -> ToolReply | None:
-    """Return why a task cannot be begun, if so."""
+    """Return a refusal if a task cannot be started, else None."""
     if session.agent.settings is None:
         return model_needed("An agent")
     if isinstance(call, BrowserTask) and call.output_schema is not None and parse_schema(call.output_schema) is None:

@@ -285,7 +285,7 @@ def _parse_login(text: str) -> dict[str, str] | None:
 def _outcome(session: Session, task_id: str, kind: str) -> ToolReply:
     """Answer with the result, or with an error as long as there is none.
 
-    If there will be none, the answer is a text that is no JSON.
+    If there will be none, the answer is a text that is not JSON.
     """
     running = session.agent.find(task_id, kind)
     if running is None:

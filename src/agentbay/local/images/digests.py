@@ -16,9 +16,9 @@ def digest_digits(digest: object) -> str:
     """Return the hexadecimal digits of a digest.
 
     Raises:
-        DamagedImage: It is none, or of an algorithm that images do not use.
+        DamagedImage: It is malformed, or of another algorithm than SHA-256.
     """
     digits = digest.removeprefix("sha256:") if isinstance(digest, str) else ""
     if digest != f"sha256:{digits}" or len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
-        raise DamagedImage(f"The image names a digest that is none of SHA-256: {digest!r:.80}.")
+        raise DamagedImage(f"The image names a digest that is not SHA-256: {digest!r:.80}.")
     return digits

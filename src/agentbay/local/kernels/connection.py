@@ -44,7 +44,7 @@ from agentbay.local.large_json import TooManyValuesError, load_json
 from agentbay.local.worker_thread import LARGE_BYTES, run_in_worker
 
 MAX_FRAME_BYTES = 32 << 20
-_ABSURD_FRAME_BYTES = 256 << 20  # no kernel sends that: what looks like a length is none
+_ABSURD_FRAME_BYTES = 256 << 20  # no kernel sends that much, so these bytes are not a length
 _SMALL_FRAME_BYTES = 1 << 16  # accepted in any case, so that an execution whose budget is used up can still end
 MAX_FRAME_VALUES = 2_000_000  # in a large frame
 _MAX_NESTING = 100  # levels

@@ -82,7 +82,7 @@ class NetworkProvider:
         """Return the rules of a session that may reach these hosts only.
 
         Raises:
-            InvalidRequestError: A host is none, or this runtime allows it to no session, or has no proxy for it.
+            InvalidRequestError: A host is malformed, this runtime allows it to no session, or has no proxy for it.
         """
         from agentbay.local.network.egress_policy import parse_rule
 

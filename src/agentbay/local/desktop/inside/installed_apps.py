@@ -13,7 +13,7 @@ from pathlib import Path
 _MENU_DIRECTORIES = ("/usr/local/share/applications", "/usr/share/applications", "~/.local/share/applications")
 _DESKTOP_DIRECTORIES = ("~/Desktop",)
 _ENTRY = "Desktop Entry"
-_FIELD_CODE = re.compile(r"%[a-zA-Z]")  # stands for a file to open, which there is none
+_FIELD_CODE = re.compile(r"%[a-zA-Z]")  # a placeholder for a file to open, which is left out
 _SYSTEM_CATEGORIES = {"Settings", "Screensaver"}
 _TERMINAL_COMMAND = "xterm -e "
 
