@@ -101,6 +101,7 @@ async def running_service(
         sessions.begin_close()
         await _drain(application, options.drain, skip_drain)
         await _close_sessions(sessions, sandboxes, end_now)
+        application.close_streams()
         # The server stops last: until then, new calls get the error of a shutdown instead of a refused connection.
         server.stop()
         await asyncio.gather(serving, sweeping)

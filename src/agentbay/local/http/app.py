@@ -7,7 +7,9 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import evolve
 
@@ -39,11 +41,15 @@ from agentbay.local.http.rpc import call_action, find_authorization
 from agentbay.local.http.websocket import authorize_websocket, serve_websocket_client
 from agentbay.local.runtime import Runtime
 
+if TYPE_CHECKING:
+    from agentbay.local.http.mcp_endpoint import McpEndpoint
+
 _logger = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 64 << 20  # of an action or a direct tool call
 _DIRECT_CALL_PATH = re.compile(r"/link/([^/]+)/callTool")
 
+_MCP_PREFIX = "/v2/"  # of the cloud's MCP endpoint
 _WEBSOCKET_PATH = re.compile(r"/ws/([^/]+)")
 
 
@@ -73,6 +79,7 @@ class Application:
         self._origin_check, self._dashboard = origin_check, dashboard
         self._links = PortLinks(runtime, origin_check)
         self._bodies = BodyBudget(self._has_valid_secret)
+        self._mcp: McpEndpoint | None = None
         self._active_calls = 0
         self._idle = asyncio.Event()  # set while no call is under way
         self._idle.set()
@@ -88,6 +95,9 @@ class Application:
             # refuse.
             if self._links.is_link(request):
                 await self._proxy_request(request, scope, receive, send)
+                return
+            if request.path.startswith(_MCP_PREFIX):
+                await self._serve_mcp(request, receive, send)
                 return
             response = await self._route(request, receive, request_id)
         except ClientDisconnected:
@@ -135,6 +145,19 @@ class Application:
             return
         with suppress(ResponseAborted):
             await proxy_request(target, self._for_session(scope), receive, send)
+
+    async def _serve_mcp(self, request: Request, receive: Receive, send: Send) -> None:
+        self._check(request)
+        if self._runtime.sessions.closing:
+            raise shutting_down()
+        if self._mcp is None:
+            if find_spec("mcp") is None:
+                text = 'The runtime needs the package mcp for this endpoint: pip install "agentbay-sdk[mcp]"'
+                raise NotFoundError(text, 404, code="InvalidPath.NotFound")
+            # In a thread, as the package takes long to import.
+            module = await asyncio.to_thread(import_module, "agentbay.local.http.mcp_endpoint")
+            self._mcp = self._mcp or module.McpEndpoint(self._origin_check)
+        await self._mcp.serve(self._runtime_with_client_address(request), request, receive, send)
 
     def _for_session(self, scope: Scope) -> Scope:
         """Return a scope without the key, which code in a session must not see."""
@@ -191,6 +214,11 @@ class Application:
             return runtime
         host, port = parse_host_header(host_header)
         return evolve(runtime, address=evolve(runtime.address, host=host, port=port))
+
+    def close_streams(self) -> None:
+        """End the streams that would otherwise go on for as long as their clients wish."""
+        if self._mcp is not None:
+            self._mcp.close()
 
     async def wait_until_idle(self) -> None:
         """Return when no call is under way."""
