@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .._arguments import checked_arguments
 from .._handles import Handle
+from .._mcp_mounts import McpMounts
 from .._transport.deadline import Deadline
 from .._transport.sessions import label_error, parse_time, to_session_info
 from .._wire.contexts import SyncContext
@@ -95,6 +96,7 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         self.enableBrowserReplay: bool | None = None
         self.created_at: datetime | None = None
         self.expires_at: datetime | None = None
+        self._mcp_mounts = McpMounts()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, image_id={self.image_id!r})"
@@ -152,10 +154,15 @@ class Session(SyncSessionCopies, SyncSessionTools, Handle):
         # The error of the upload is kept until the end, because a caller who wants the session gone would otherwise be
         # left with one that runs.
         lost = self._upload_contexts(deadline) if sync_context else None
-        reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
-        wait_until_gone(self._client, self.session_id, deadline)
+        try:
+            reply = self._client.call(DeleteSessionAsync(session_id=self.session_id))
+            wait_until_gone(self._client, self.session_id, deadline)
+        except NotFoundError:
+            self._close_mcp_mounts()
+            raise
         # Only when the session is gone: after a refusal it lives on, and so must its terminals and streams.
         self._close_websocket()
+        self._close_mcp_mounts()
         if lost is not None:
             message = f"Session {self.session_id} was deleted, but its contexts were not uploaded before: {lost}"
             raise SessionError(message, **lost.context())

@@ -216,7 +216,7 @@ class Application:
         return evolve(runtime, address=evolve(runtime.address, host=host, port=port))
 
     def close_streams(self) -> None:
-        """End the streams that would otherwise go on for as long as their clients wish."""
+        """End the streams, which otherwise go on while their clients wish."""
         if self._mcp is not None:
             self._mcp.close()
 

@@ -1,7 +1,7 @@
-"""The MCP endpoint of the cloud, `/v2/sse`: a stream of events for answers, and a path for messages.
+"""The MCP endpoint of the cloud, where events answer messages.
 
-A program opens the stream with `?APIKEY=...&IMAGEID=...`. Its first event names the path that takes the messages. This
-module is imported with the first stream, since the protocol's package takes long to import.
+A program opens the stream of events at `/v2/sse?APIKEY=...&IMAGEID=...`. Its first event names the path that takes
+messages. This module is imported with the first stream, since the protocol's package takes long to import.
 """
 
 from __future__ import annotations
