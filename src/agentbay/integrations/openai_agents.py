@@ -71,16 +71,16 @@ class AgentBaySandboxClient(BaseSandboxClient[AgentBaySandboxClientOptions | Non
         options: AgentBaySandboxClientOptions | None = None,
     ) -> SandboxSession:
         """Create a session for a manifest, which is applied when it starts."""
-        manifest = manifest or Manifest()
-        self._validate_manifest_for_create(manifest)
-        if manifest.users or manifest.groups:
+        wanted: Any = manifest or Manifest()
+        self._validate_manifest_for_create(wanted)
+        if wanted.users or wanted.groups:
             text = "A session has one user: leave `users` and `groups` out of the manifest."
             raise ConfigurationError(text, ErrorCode.SANDBOX_CONFIG_INVALID, "start", {})
         options = options or AgentBaySandboxClientOptions()
         session_id = uuid.uuid4()
         state = AgentBaySandboxSessionState(
             session_id=session_id,
-            manifest=manifest,
+            manifest=wanted,
             snapshot=resolve_snapshot(snapshot, str(session_id)),
             exposed_ports=options.exposed_ports,
             options=options,

@@ -150,14 +150,18 @@ class Application:
         self._check(request)
         if self._runtime.sessions.closing:
             raise shutting_down()
-        if self._mcp is None:
-            if find_spec("mcp") is None:
-                text = 'The runtime needs the package mcp for this endpoint: pip install "agentbay-sdk[mcp]"'
-                raise NotFoundError(text, 404, code="InvalidPath.NotFound")
-            # In a thread, as the package takes long to import.
-            module = await asyncio.to_thread(import_module, "agentbay.local.http.mcp_endpoint")
-            self._mcp = self._mcp or module.McpEndpoint(self._origin_check)
-        await self._mcp.serve(self._runtime_with_client_address(request), request, receive, send)
+        endpoint = self._mcp or await self._open_mcp_endpoint()
+        await endpoint.serve(self._runtime_with_client_address(request), request, receive, send)
+
+    async def _open_mcp_endpoint(self) -> McpEndpoint:
+        if find_spec("mcp") is None:
+            text = 'The runtime needs the package mcp for this endpoint: pip install "agentbay-sdk[mcp]"'
+            raise NotFoundError(text, 404, code="InvalidPath.NotFound")
+        # In a thread, as the package takes long to import.
+        module = await asyncio.to_thread(import_module, "agentbay.local.http.mcp_endpoint")
+        made: McpEndpoint = module.McpEndpoint(self._origin_check)
+        self._mcp = self._mcp or made  # another request may have been quicker
+        return self._mcp
 
     def _for_session(self, scope: Scope) -> Scope:
         """Return a scope without the key, which code in a session must not see."""
