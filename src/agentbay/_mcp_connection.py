@@ -127,7 +127,7 @@ class McpConnection:
         return self._submit(self._call(name, arguments, seconds))
 
     def close(self) -> None:
-        """Disconnect; a server that was started ends."""
+        """Disconnect, and end a server that was started."""
         if self._pid != os.getpid() or not self._thread.is_alive():
             return
         with contextlib.suppress(RuntimeError):  # it has just ended
