@@ -1,4 +1,4 @@
-"""A connection to an MCP server, by the protocol's official client in a thread of its own.
+"""A connection to an MCP server, by the official client in a thread of its own.
 
 The client needs an event loop that lives as long as the connection, which neither flavour has.
 """
