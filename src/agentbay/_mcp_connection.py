@@ -1,6 +1,6 @@
-"""A connection to an MCP server, by the official client in a thread of its own.
+"""A connection to an MCP server, in a thread of its own.
 
-The client needs an event loop that lives as long as the connection, which neither flavour has.
+The protocol's official client needs an event loop that lives as long as the connection, which neither flavour has.
 """
 
 from __future__ import annotations
