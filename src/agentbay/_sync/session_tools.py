@@ -16,7 +16,7 @@ from ..errors import ConflictError, ReplyError, SessionNotFoundError, ToolError
 from ..models.session import SessionMetricsResult
 from ..models.tools import McpTool, McpToolResult, McpToolsResult
 from .error_boundary import folded
-from .services import SyncSessionServices
+from .session_mounts import SyncSessionMounts
 from .waiting import PauseExtension
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @checked_arguments()
-class SyncSessionTools(SyncSessionServices):
+class SyncSessionTools(SyncSessionMounts):
     """Call tools in a session."""
 
     agent_bay: AgentBay
@@ -50,7 +50,8 @@ class SyncSessionTools(SyncSessionServices):
         """List the tools that an image offers.
 
         Args:
-            image_id: The image; None is the session's own, or "linux_latest" if that is not known.
+            image_id: The image; None is the session's own, or "linux_latest" if that is not known, and then the tools
+                of mounted servers follow.
 
         Raises:
             APIError: If the service refuses.
@@ -58,7 +59,9 @@ class SyncSessionTools(SyncSessionServices):
         Wire: ListMcpTools
         """
         reply = self._client.call(ListMcpTools(image_id=image_id or self.image_id or "linux_latest"))
-        return McpToolsResult(request_id=reply.request_id, tools=to_mcp_tools(reply.data or []), success=True)
+        mounted = self._mcp_mounts.tools() if image_id is None else []
+        tools = [*to_mcp_tools(reply.data or []), *mounted]
+        return McpToolsResult(request_id=reply.request_id, tools=tools, success=True)
 
     @folded(McpToolResult)
     def call_mcp_tool(
@@ -69,7 +72,7 @@ class SyncSessionTools(SyncSessionServices):
         connect_timeout: int | None = None,
         auto_gen_session: bool = False,
     ) -> McpToolResult:
-        """Call a tool inside the session.
+        """Call a tool inside the session, or one of a mounted server.
 
         Args:
             tool_name: The tool.
@@ -86,13 +89,17 @@ class SyncSessionTools(SyncSessionServices):
         timeouts = Timeouts(*(None if limit is None else limit / 1000 for limit in (connect_timeout, read_timeout)))
         # The two limits bound single waits. Their sum bounds the call, so that its retries cannot add up beyond it.
         deadline = Deadline(timeouts.total_seconds(self.timeout))
-        reply = self._send_tool(tool_name, args, deadline, timeouts, auto_gen_session)
-        tool = reply.data_or_raise()
+        request_id, action = "", CallMcpTool.spec.name
+        if (mounted := self._mcp_mounts.find(tool_name)) is not None:
+            tool = self._call_mounted_tool(mounted, tool_name, args, deadline.remaining())
+        else:
+            reply = self._send_tool(tool_name, args, deadline, timeouts, auto_gen_session)
+            tool, request_id, action = reply.data_or_raise(), reply.request_id, reply.action
         if tool.is_error:
-            raise ToolError(tool.text, action=reply.action, request_id=reply.request_id)
+            raise ToolError(tool.text, action=action, request_id=request_id)
         content = [item if isinstance(item, dict) else {"type": "text", "text": str(item)} for item in tool.content]
         return McpToolResult(
-            request_id=reply.request_id,
+            request_id=request_id,
             success=True,
             data=tool.text,
             content=content,
