@@ -267,6 +267,11 @@ def check_variable(name: str, key: str, value: str) -> None:
         )
 
 
+def _refuse_empty_path(name: str, value: Any) -> None:
+    if value == "":  # Python and shells take it for the working directory, which is seldom meant
+        raise refusal(name, "a path, such as '.' for the directory itself", value)
+
+
 _POSITIVE = within(sys.float_info.min, math.inf, "positive")
 _POSITIVE_AND_FINITE = within(sys.float_info.min, sys.float_info.max, "positive and finite")
 NOT_NEGATIVE = within(0, math.inf, "0 or more")
@@ -276,6 +281,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("timeout_s", "poll_interval", "interval", "http_timeout"), _POSITIVE),
     **dict.fromkeys(("timeout", "wait_timeout", "read_timeout", "connect_timeout", "max_retries"), NOT_NEGATIVE),
     **dict.fromkeys(("depth", "max_count", "offset"), NOT_NEGATIVE),
+    **dict.fromkeys(("local", "local_path", "remote", "remote_path"), _refuse_empty_path),
     **dict.fromkeys(("page", "limit", "page_number", "page_size", "max_results"), _ONE_OR_MORE),
 }
 # The contract writes `int` for these times, and its clients have always taken fractions as well.

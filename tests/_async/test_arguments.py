@@ -145,6 +145,10 @@ CALLS: list[tuple[str, Call]] = [
     ("must be https or wss", lambda bay, s: s.get_link("http", 30100)),
     (r"edits\[0\] must be a dict of strings.*oldText",
      lambda bay, s: s.file_system.edit_file("x", [("a", "b")])),  # type: ignore[list-item]
+    ("local must be a path, such as '.' for the directory itself, not ''", lambda bay, s: s.file_system.push("", "x")),
+    ("remote must be a path", lambda bay, s: s.file_system.push(".", "", delete=True)),
+    ("local must be a path", lambda bay, s: s.file_system.pull("there", "", delete=True)),
+    ("local_path must be a path", lambda bay, s: s.file_system.upload_file("", "there")),
     ("paths must be a list of strings, not 'x'", lambda bay, s: s.file_system.read_multiple_files("x")),
     (r"paths\[1\] must be a string, not 5", lambda bay, s: s.file_system.read_multiple_files(["x", 5])),  # type: ignore[list-item]
     ("shell must be a string or None, not 5", lambda bay, s: s.pty.create(shell=5)),  # type: ignore[arg-type]

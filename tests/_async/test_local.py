@@ -25,13 +25,9 @@ from agentbay import (
     SessionError,
     SessionNotFoundError,
 )
-from agentbay._async import code as code_module, command as command_module
-from agentbay._concurrency import async_sleep
 from agentbay.local.options import Options
 from agentbay.models.local_options import option_name
 from tests.at_once import async_at_once
-
-from .ways import WAYS, client_by
 
 pytestmark = pytest.mark.anyio
 
@@ -139,35 +135,6 @@ async def test_pause_stops_everything_and_loses_nothing(bay: AsyncAgentBay) -> N
         assert (await session.resume(timeout=60)).status == "RUNNING"
         grows = "before=$(wc -l < count); until [ $(wc -l < count) -gt $before ]; do sleep 0.05; done"
         assert (await session.command.run(grows, timeout_ms=60_000)).success
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_pause_uses_up_no_time_limit(bay: AsyncAgentBay, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call whose session is paused beyond its deadline goes on when it is resumed."""
-    monkeypatch.setattr(command_module, "_COMMAND_REPLY_MARGIN_SECONDS", 0.5)
-    monkeypatch.setattr(code_module, "_CODE_REPLY_MARGIN_SECONDS", 0.5)
-    async with client_by(way, bay) as other, other.session() as session:
-        await session.code.run_code("1", "python")
-
-        async def pause() -> None:
-            await async_sleep(1)
-            assert await session.pause(poll_interval=0.05)
-            await async_sleep(5)
-            assert await session.resume(poll_interval=0.05)
-
-        work = "for i in 1 2 3 4 5 6 7 8; do sleep 0.2; done; echo done"
-        code = "import time\nfor _ in range(8): time.sleep(0.2)\nprint('done')"
-        results = await async_at_once(
-            [
-                partial(session.command.run, work, 3000),
-                partial(session.code.run_code, code, "python", 3),
-                pause,
-            ]
-        )
-        assert [results[0].stdout, results[1].logs.stdout] == ["done\n", ["done\n"]]
-        if way != "proxy":  # a WebSocket needs one that makes tunnels
-            results = await async_at_once([partial(session.code.run_code, code, "python", 3, True), pause])
-            assert results[0].success
 
 
 async def test_begun_pause_is_waited_for_by_looking(bay: AsyncAgentBay) -> None:

@@ -30,6 +30,7 @@ from .._wire.pty import (
 )
 from ..errors import AgentBayError, DeadlineExceeded, PtyError, PtyNotConnectedError, ReplyError
 from .callbacks import invoke_callback
+from .waiting import PauseExtension
 from .ws_client import CALL_TIMEOUT_SECONDS, Listener
 
 if TYPE_CHECKING:
@@ -172,17 +173,17 @@ class AsyncPtyHandle(Handle):
         By then `on_data` has received all output.
 
         Args:
-            timeout_s: Seconds to wait; None is as long as it takes.
+            timeout_s: Seconds to wait, without those for which the session is paused; None is as long as it takes.
 
         Raises:
             TimeoutError: It has not ended in time; it goes on.
             PtyError: The connection was lost, or closed, or the service reports a failure: the exit code is not known.
         """
-        deadline = Deadline(float("inf") if timeout_s is None else timeout_s)
-        done = await self._ended.wait(deadline.remaining())
+        pauses = self._limit(timeout_s)
+        done = await _happens_in_time(self._ended, pauses)
         # A callback that calls `wait` would otherwise wait for its own end.
         if done and self._delivery_worker is not None and not self._delivery_worker.is_current():
-            done = await self._callbacks_done.wait(deadline.remaining())
+            done = await _happens_in_time(self._callbacks_done, pauses)
         if not done:
             raise DeadlineExceeded(f"The terminal {self._id} has not ended within {timeout_s:g} s.", action="wait")
         if self._exit_code is None:
@@ -201,7 +202,8 @@ class AsyncPtyHandle(Handle):
         """Return the output that has not been read yet, and wait for some.
 
         Args:
-            timeout: Seconds to wait for output; None is as long as it takes.
+            timeout: Seconds to wait for output, without those for which the session is paused; None is as long as it
+                takes.
 
         Returns:
             At least one byte; b"" if the program has ended and all of it was read.
@@ -210,9 +212,8 @@ class AsyncPtyHandle(Handle):
             DeadlineExceeded: There was no output in time.
             PtyError: As when iterating.
         """
-        deadline = Deadline(math.inf if timeout is None else timeout)
         if not self._unread:
-            await self._receive(deadline)
+            await self._receive(self._limit(timeout))
         return self._take(len(self._unread))
 
     async def read_until(self, pattern: str | bytes | re.Pattern[bytes], timeout: float | None = 30.0) -> bytes:
@@ -222,18 +223,18 @@ class AsyncPtyHandle(Handle):
 
         Args:
             pattern: The text, as it is; or a compiled regular expression for bytes.
-            timeout: Seconds to wait for it; None is as long as it takes.
+            timeout: Seconds to wait for it, without those for which the session is paused; None is as long as it takes.
 
         Raises:
             DeadlineExceeded: It did not appear in time. What has come so far can still be read.
             PtyError: The program ended before it appeared, or wrote 16 MiB without it; or as when iterating.
         """
         wanted = pattern if isinstance(pattern, re.Pattern) else re.compile(re.escape(to_bytes(pattern, "pattern")))
-        deadline = Deadline(math.inf if timeout is None else timeout)
+        pauses = self._limit(timeout)
         while (found := wanted.search(self._unread)) is None:
             if len(self._unread) > _MAX_UNREAD_BYTES:
                 raise PtyError(f"The terminal {self._id} wrote {len(self._unread)} bytes without {pattern!r:.80}.")
-            if not await self._receive(deadline, f"Waiting for {pattern!r:.80}"):
+            if not await self._receive(pauses, f"Waiting for {pattern!r:.80}"):
                 raise PtyError(f"The terminal {self._id} ended before {pattern!r:.80} appeared.")
         return self._take(found.end())
 
@@ -243,7 +244,7 @@ class AsyncPtyHandle(Handle):
         Raises:
             PtyError: The connection was lost, or the service reports a failure; or `on_data` takes the output.
         """
-        while self._unread or await self._receive(Deadline(math.inf)):
+        while self._unread or await self._receive(self._limit(None)):
             yield self._take(len(self._unread))
 
     def _take(self, size: int) -> bytes:
@@ -251,14 +252,16 @@ class AsyncPtyHandle(Handle):
         del self._unread[:size]
         return taken
 
-    async def _receive(self, deadline: Deadline, doing: str = "Waiting for output") -> bool:
+    def _limit(self, seconds: float | None) -> PauseExtension:
+        """Return a time limit, None for none, to which the time for which the session is paused does not count."""
+        session = self._pty.session
+        return PauseExtension(session._client, session.session_id, Deadline(math.inf if seconds is None else seconds))
+
+    async def _receive(self, pauses: PauseExtension, doing: str = "Waiting for output") -> bool:
         """Wait for more output, and return False at its end."""
         if self._on_data is not None:
             raise PtyError("on_data takes the output of this terminal, so there is nothing to read.")
-        try:
-            piece = await self._output_queue.get(max(deadline.remaining(), 0.0))
-        except TimeoutError:
-            raise deadline.exceeded_error(f"{doing} from the terminal {self._id}") from None
+        piece = await self._next_piece(pauses, doing)
         if piece is not None:
             self._consumed_bytes += len(piece)
             self._unread += piece
@@ -267,6 +270,14 @@ class AsyncPtyHandle(Handle):
         if self._exit_code is None and not isinstance(self._error, PtyNotConnectedError):
             raise await self._explained_error()
         return False
+
+    async def _next_piece(self, pauses: PauseExtension, doing: str) -> bytes | None:
+        while True:
+            try:
+                return await self._output_queue.get(max(pauses.deadline.remaining(), 0.0))
+            except TimeoutError:
+                if await pauses.is_over():
+                    raise pauses.deadline.exceeded_error(f"{doing} from the terminal {self._id}") from None
 
     async def _deliver_output(self) -> None:
         assert self._on_data is not None
@@ -356,6 +367,13 @@ class AsyncPtyHandle(Handle):
         self._unsubscribe()
         self._ended.set()
         self._output_queue.put(None)
+
+
+async def _happens_in_time(event: AsyncEvent, pauses: PauseExtension) -> bool:
+    while not await event.wait(max(pauses.deadline.remaining(), 0.0)):
+        if await pauses.is_over():
+            return False
+    return True
 
 
 def _no_op() -> None:

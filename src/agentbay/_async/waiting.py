@@ -42,10 +42,13 @@ class PauseExtension:
         client: The transport that asks for the session's state.
         session_id: The session.
         deadline: The deadline of the call, which is moved.
+
+    Attributes:
+        deadline: The same.
     """
 
     def __init__(self, client: AsyncTransport, session_id: str, deadline: Deadline) -> None:
-        self._client, self._session_id, self._deadline = client, session_id, deadline
+        self._client, self._session_id, self.deadline = client, session_id, deadline
         # Kept here, because the deadline itself moves with every pause.
         self._start = deadline.at - deadline.seconds
         self._was_paused = False
@@ -54,15 +57,19 @@ class PauseExtension:
         """Return the deadline, which is later than before if the session was paused meanwhile."""
         try:
             # A service that does not answer must not hold up the end of the call by much.
-            patience = Deadline(min(_STATE_TIMEOUT_SECONDS, self._deadline.seconds * _STATE_TIMEOUT_SHARE))
+            patience = Deadline(min(_STATE_TIMEOUT_SECONDS, self.deadline.seconds * _STATE_TIMEOUT_SHARE))
             reply = await self._client.call(GetSessionDetail(session_id=self._session_id), patience)
             self._move_deadline(reply.data_or_raise())
         except AgentBayError:  # the call itself then ends at its deadline
             pass
-        return self._deadline.at
+        return self.deadline.at
+
+    async def is_over(self) -> bool:
+        """Return whether the deadline has come, also without the time of pauses."""
+        return self.deadline.remaining() <= 0 and await self.extend() <= time.monotonic()
 
     def _move_deadline(self, detail: SessionDetail) -> None:
-        now, deadline = time.monotonic(), self._deadline
+        now, deadline = time.monotonic(), self.deadline
         if detail.pauses is not None:
             # The service tells ages, not times, because its clock and this one need not agree. The part of a pause
             # before the call began is not the call's.

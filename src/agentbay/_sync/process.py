@@ -89,10 +89,8 @@ class Process(Handle):
             seconds = min(self._control.long_poll_seconds, max(deadline.remaining(), 0.0))
             self._poll_output("", 0, seconds, is_waiting=is_waiting)
             is_waiting = True
-            if self.exit_code is None and deadline.remaining() <= 0:
-                pauses.extend()
-                if deadline.remaining() <= 0:
-                    raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
+            if self.exit_code is None and pauses.is_over():
+                raise DeadlineExceeded(f"Process {self.id} still runs after {deadline.seconds:g} s.")
         return self.exit_code
 
     def show(self) -> None:

@@ -129,6 +129,19 @@ def test_a_failed_move_changes_nothing(experiment, tmp_path):
     experiment(body)
 
 
+def test_a_directory_does_not_move_into_itself(experiment):
+    """A move into the moved directory is refused at once, though the kernel takes both for different file systems."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        await output(sandbox, f"mkdir -p {THERE}/below; echo x > {THERE}/x; ln -s {THERE}/below link")
+        for target in (f"{THERE}/t", f"{THERE}/below/t", "link/t"):
+            assert (await refused(sandbox, MoveAcross(THERE, target)))[0] == "EINVAL"
+        assert await output(sandbox, f"ls -A {THERE}") == "below\nx\n"
+
+    experiment(body)
+
+
 def test_a_tree_that_changes_is_not_moved(experiment):
     """What a program writes during a move is in the moved tree, or the move fails."""
 
@@ -226,5 +239,8 @@ def test_what_cannot_be_removed(experiment):
         assert (await refused(sandbox, RemovePath("link/", recursive=True)))[0] in ("ENOTDIR", "ELOOP")
         await sandbox.run_file_operation(RemovePath("link", recursive=True))
         assert await output(sandbox, "ls; ls t/a/closed") == "t\nf\n"
+        # the home cannot be removed itself: what is in it must not be gone before the failure
+        assert (await refused(sandbox, RemovePath("/home/wuying", recursive=True)))[0] in ("EROFS", "EBUSY", "EACCES")
+        assert await output(sandbox, "ls") == "t\n"
 
     experiment(body)

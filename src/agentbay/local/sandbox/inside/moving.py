@@ -32,6 +32,7 @@ def move_across(request: MoveAcross, context: OperationContext) -> PathReply:
     (source_directory, source_name), (target_directory, target_name) = split_path(source), split_path(target)
     os.umask(0)  # the copies get the modes of their originals
     with dirfd.open_path(source_directory) as above, dirfd.open_path(target_directory) as target_above:
+        _refuse_into_itself(source, target_directory, target)
         tree = _SourceTree(source_name, above, source)
         if tree.allocated > context.room_in(target_above, request.room):
             raise_os_error(errno.ENOSPC, target)
@@ -65,6 +66,18 @@ def _with_path(error: OSError, path: str) -> OSError:
     """Return the error with `path`, unless it names an absolute one."""
     names_path = isinstance(error.filename, str) and error.filename.startswith("/")
     return OSError(error.errno, error.strerror, error.filename if names_path else path)
+
+
+def _refuse_into_itself(source: str, target_directory: str, target: str) -> None:
+    """Raise the error with which renaming on one file system would fail: the copy would copy itself without end."""
+    status, place = os.lstat(source), os.path.realpath(target_directory)
+    while True:
+        # Not by name, since one directory can be mounted at several places.
+        if os.path.samestat(status, os.lstat(place)):
+            raise_os_error(errno.EINVAL, target, "A directory cannot be moved into itself")
+        if place == "/":
+            return
+        place = os.path.dirname(place)
 
 
 def _check_replaceable(name: str, above: int, path: str, *, is_directory: bool) -> None:

@@ -22,10 +22,27 @@ def remove_path(request: RemovePath, context: OperationContext) -> PathReply:
     elif request.recursive:
         above, name = split_path(path)
         with dirfd.open_path(above) as fd:
-            remove_directory(name, fd, path)
+            if not _remove_if_empty(name, fd, path):
+                remove_directory(name, fd, path)
     else:
         raise_os_error(errno.EISDIR, path)
     return PathReply(path)
+
+
+def _remove_if_empty(name: str, above: int, path: str) -> bool:
+    """Remove a directory that is empty, and return whether it was.
+
+    Raises:
+        OSError: It cannot be removed, with or without content: something is mounted there, or the directory above is
+            read-only.
+    """
+    try:
+        os.rmdir(name, dir_fd=above)
+    except OSError as error:  # the kernel looks at the content last
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise OSError(error.errno, error.strerror, path) from error
+    return True
 
 
 def split_path(path: str) -> tuple[str, str]:
