@@ -26,7 +26,6 @@ from agentbay import (
     SessionError,
     SessionNotFoundError,
 )
-from agentbay._concurrency import sync_sleep
 from agentbay.local.options import Options
 from agentbay.models.local_options import option_name
 from tests.at_once import sync_at_once

@@ -253,7 +253,10 @@ class AsyncPtyHandle(Handle):
         return taken
 
     def _limit(self, seconds: float | None) -> PauseExtension:
-        """Return a time limit, None for none, to which the time for which the session is paused does not count."""
+        """Return a time limit to which pauses do not count.
+
+        None is no limit.
+        """
         session = self._pty.session
         return PauseExtension(session._client, session.session_id, Deadline(math.inf if seconds is None else seconds))
 

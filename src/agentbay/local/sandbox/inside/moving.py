@@ -69,7 +69,10 @@ def _with_path(error: OSError, path: str) -> OSError:
 
 
 def _refuse_into_itself(source: str, target_directory: str, target: str) -> None:
-    """Raise the error with which renaming on one file system would fail: the copy would copy itself without end."""
+    """Refuse a move into the moved directory, as the kernel does within one file system.
+
+    The copy would copy itself without end.
+    """
     status, place = os.lstat(source), os.path.realpath(target_directory)
     while True:
         # Not by name, since one directory can be mounted at several places.
