@@ -88,10 +88,8 @@ class SyncCommandStream:
             text, callback = self._decoders[name].decode(data, done), self._callbacks[name]
             if text and callback is not None:
                 invoke_callback(callback, text)
-            if not done and deadline.remaining() <= 0:
-                pauses.extend()
-                if deadline.remaining() <= 0:
-                    return command_timeout_result(*map(bytes, self._output.values()))
+            if not done and pauses.is_over():
+                return command_timeout_result(*map(bytes, self._output.values()))
         assert self._process.exit_code is not None
         return finished_command_result(self._process.exit_code, *map(bytes, self._output.values()))
 
