@@ -69,9 +69,9 @@ def _with_path(error: OSError, path: str) -> OSError:
 
 
 def _refuse_into_itself(source: str, target_directory: str, target: str) -> None:
-    """Refuse a move into the moved directory, as the kernel does within one file system.
+    """Refuse to move a directory into itself.
 
-    The copy would copy itself without end.
+    The kernel does that only within one file system, and the copy would copy itself without end.
     """
     status, place = os.lstat(source), os.path.realpath(target_directory)
     while True:
