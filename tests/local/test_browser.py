@@ -71,7 +71,7 @@ def test_destroy_leaves_no_process(agent_bay: AgentBay) -> None:
         for _ in range(2):
             assert session.browser.initialize()
             session.browser.destroy()
-            assert session.command.run("pgrep -c chromium").output.strip() == "0"
+            assert session.command.run("pgrep -c --runstates D,R,S,T chromium").output.strip() == "0"
 
 
 def test_a_browser_of_an_npm_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,4 +198,4 @@ def test_what_is_refused(agent_bay: AgentBay) -> None:
     with agent_bay.session() as session:
         for code, option in refused.items():
             assert not session.browser.initialize(option), code
-        assert session.command.run("pgrep -c chromium").output.strip() == "0"
+        assert session.command.run("pgrep -c --runstates D,R,S,T chromium").output.strip() == "0"

@@ -169,7 +169,7 @@ def test_a_killed_host(tmp_path, isolation):
     assert host.stdout is not None
     with host.stdout:
         assert host.stdout.readline() == b"frozen\n"
-        assert len(processes_with(seconds)) >= 3  # it has them in its own command line as well
+        assert eventually(lambda: len(processes_with(seconds)) >= 3)  # it has them in its own command line as well
         host.send_signal(signal.SIGKILL)
         host.wait()
     assert eventually(lambda: processes_with(seconds) == [])

@@ -168,10 +168,13 @@ class ResourceWatchdog:
 
     async def _check_disk(self) -> None:
         try:
-            # The sandbox may end during the measurement, and its descriptor is then gone.
+            # The sandbox may end during the measurement. Its descriptor is gone then, and soon its directory too.
             if await self._disk.is_exceeded(self._proc) and self._proc >= 0:
                 self._disk_kills += 1
                 self._kill_all()
+        except FileNotFoundError:
+            if self._proc >= 0:
+                raise
         finally:
             self._disk_check = None
 
