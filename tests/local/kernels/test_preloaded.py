@@ -48,6 +48,20 @@ async def test_nothing_is_imported_yet(warm_bench: Bench) -> None:
     assert await warm_bench.value("import importlib; importlib.reload(pandas.compat) is pandas.compat") == "True"
 
 
+async def test_a_plot_is_drawn_for_its_picture_alone(warm_bench: Bench) -> None:
+    """A figure is drawn twice, to find its bounds and to make its picture, and not once more for nobody."""
+    code = (
+        "import matplotlib.pyplot as plot; from matplotlib.figure import Figure\n"
+        "drawn, draw = [], Figure.draw\n"
+        "Figure.draw = lambda figure, *given: drawn.append(figure) or draw(figure, *given)"
+    )
+    await warm_bench.run(code)
+    shown = await warm_bench.run("plot.plot([1, 2, 3]);")
+    answer = shown.to_json("")
+    assert "image/png" in (answer if isinstance(answer, str) else "".join(answer.text_pieces()))
+    assert await warm_bench.value("len(drawn)") == "2"
+
+
 async def test_what_is_installed_comes_first(warm_bench: Bench) -> None:
     """An installed module replaces a preloaded one that was not imported yet, in the same cell."""
     assert await warm_bench.value(f"{INSTALL % 'six'}import six; six.VERSION, {IS_WARM}") == "(99, True)"

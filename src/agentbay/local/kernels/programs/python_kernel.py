@@ -228,8 +228,17 @@ def warm_up(shell: Any) -> None:
     for code in _WARM_UP_CODE:
         shell.run_cell(code, store_history=False)
     sys.stderr = former
+    _show_figures_first(shell)
     shell.pop_traceback()
     shell.reset(new_session=True)
+
+
+def _show_figures_first(shell: Any) -> None:
+    """Show the figures of a cell before pyplot would draw them.
+
+    They are drawn to be shown, and closed then; the other way around, pyplot draws each of them once for nothing.
+    """
+    shell.events.callbacks["post_execute"].sort(key=lambda callback: callback.__name__ != "flush_figures")
 
 
 def serve(shell: Any, control: socket.socket, memory_used_bytes: int = 0) -> NoReturn:
