@@ -44,6 +44,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "ClientClosedError": ("AgentBayError", "RuntimeError"),
     "TransportError": ("AgentBayError",),
     "ConnectionFailed": ("TransportError",),
+    "ConnectionPoolFull": ("ConnectionFailed", "TimeoutError"),
     "ConnectionLost": ("TransportError",),
     "DeadlineExceeded": ("TransportError", "TimeoutError"),
     "ReplyError": ("AgentBayError",),

@@ -67,13 +67,13 @@ _EXPORTS_BY_MODULE = {
     "errors": (
         "AgentBayError AgentError APIError AuthenticationError BlockingCallWarning BrowserError ClearanceTimeoutError "
         "ClientClosedError CodeError CodeTimeoutError CommandError CommandTimeoutError ConfigurationError "
-        "ConflictError ConnectionFailed ConnectionLost DeadlineExceeded FileError GitAuthError GitConflictError "
-        "GitError GitNotARepoError GitNotFoundError GitRejectedError GitTimeoutError InvalidArgumentError "
-        "InvalidRequestError NotFoundError NotSupportedError OssError PathExistsError PathIsDirectoryError "
-        "PathNotDirectoryError PathNotFoundError PathPermissionError PermissionDeniedError PtyError "
-        "PtyNotConnectedError PtySessionNotFoundError QuotaExceededError RateLimitError ReplyError ServerError "
-        "ServiceUnavailableError SessionError SessionNotFoundError ToolError TransportError WaitTimeoutError "
-        "WsCancelledError"
+        "ConflictError ConnectionFailed ConnectionLost ConnectionPoolFull DeadlineExceeded FileError GitAuthError "
+        "GitConflictError GitError GitNotARepoError GitNotFoundError GitRejectedError GitTimeoutError "
+        "InvalidArgumentError InvalidRequestError NotFoundError NotSupportedError OssError PathExistsError "
+        "PathIsDirectoryError PathNotDirectoryError PathNotFoundError PathPermissionError PermissionDeniedError "
+        "PtyError PtyNotConnectedError PtySessionNotFoundError QuotaExceededError RateLimitError ReplyError "
+        "ServerError ServiceUnavailableError SessionError SessionNotFoundError ToolError TransportError "
+        "WaitTimeoutError WsCancelledError"
     ),
     "models.agent": "AgentEvent ExecutionResult QueryResult",
     "models.base": "ApiResponse BaseResult BoolResult OperationResult",

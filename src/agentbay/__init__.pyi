@@ -73,6 +73,7 @@ from .errors import (
     ConflictError as ConflictError,
     ConnectionFailed as ConnectionFailed,
     ConnectionLost as ConnectionLost,
+    ConnectionPoolFull as ConnectionPoolFull,
     DeadlineExceeded as DeadlineExceeded,
     FileError as FileError,
     GitAuthError as GitAuthError,

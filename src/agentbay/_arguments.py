@@ -282,7 +282,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("timeout", "wait_timeout", "read_timeout", "connect_timeout", "max_retries"), NOT_NEGATIVE),
     **dict.fromkeys(("depth", "max_count", "offset"), NOT_NEGATIVE),
     **dict.fromkeys(("local", "local_path", "remote", "remote_path"), _refuse_empty_path),
-    **dict.fromkeys(("page", "limit", "page_number", "page_size", "max_results"), _ONE_OR_MORE),
+    **dict.fromkeys(("page", "limit", "page_number", "page_size", "max_results", "max_connections"), _ONE_OR_MORE),
 }
 # The contract writes `int` for these times, and its clients have always taken fractions as well.
 _TIMES = frozenset({"connect_timeout", "read_timeout", "timeout"})

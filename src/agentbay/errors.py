@@ -6,6 +6,7 @@ AgentBayError
 ├── ClientClosedError             (also RuntimeError) a client was used after close(); always raised
 ├── TransportError                no answer arrived
 │   ├── ConnectionFailed          the request was never sent
+│   │   └── ConnectionPoolFull    (also TimeoutError) all connections of the client were in use
 │   ├── ConnectionLost            it may have been executed, the answer was lost
 │   └── DeadlineExceeded          (also TimeoutError) time ran out
 ├── ReplyError                    an answer arrived that cannot be understood
@@ -85,6 +86,13 @@ class ConnectionFailed(TransportError):
     """The request was never sent, so it is safe to repeat it.
 
     The name could not be resolved, the connection was refused, or none of the pool was free in time.
+    """
+
+
+class ConnectionPoolFull(ConnectionFailed, TimeoutError):
+    """All connections of the client were in use until the call's time was over.
+
+    Nothing was sent. `max_connections` of the client allows more.
     """
 
 

@@ -15,14 +15,19 @@ import trustme
 from agentbay import (
     AsyncAgentBay,
     ClientClosedError,
+    Config,
     ConfigurationError,
     ConnectionFailed,
     ConnectionLost,
+    ConnectionPoolFull,
     DeadlineExceeded,
+    InvalidArgumentError,
     ReplyError,
 )
 from agentbay._async import command
 from agentbay._concurrency import async_run_blocking
+from agentbay._transport.deadline import Deadline
+from agentbay._transport.request import HttpRequest
 from tests.scripted import (
     Behaviour,
     Peer,
@@ -424,3 +429,22 @@ async def test_faults_with_an_http_client(
             assert isinstance((await handle(bay).command.run("true", timeout_ms=1000)).exception, kind)
         assert time.monotonic() - began < 60
         assert service.count("CreateMcpSession") == service.count("CallMcpTool") == 1
+
+
+async def test_all_connections_in_use() -> None:
+    """A call that finds no connection free until its time is over is not sent, and names the bound and the option."""
+    with Service(FOUND) as service:
+        config = Config(endpoint=service.url)
+        async with AsyncAgentBay("akm-test", config, max_connections=1, max_retries=0, timeout=60) as bay:
+            occupying = HttpRequest(service.url, b"/", [(b"Host", b"there")], b"", "occupying")
+            async with bay.client.send_presigned(occupying, None, Deadline(60), 60):
+                refused = (await bay.with_options(timeout=0.2).get("session-x")).exception
+                assert isinstance(refused, ConnectionPoolFull)
+                assert isinstance(refused, TimeoutError)
+                assert "all 1 connections of this client were in use" in refused.message
+                assert "max_connections" in refused.hint
+            assert (await bay.get("session-x")).success
+        assert service.count("GetSession") == 1
+        for wrong in (0, -1, True, "many"):
+            with pytest.raises(InvalidArgumentError, match="max_connections"):
+                AsyncAgentBay("akm-test", config, max_connections=wrong)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import h11
 from .._concurrency import AsyncCallable, AsyncSemaphore
 from .._socket_backend import AsyncNetwork
 from .._transport.addresses import Address, read_address
-from .._transport.connection_errors import NothingSent
+from .._transport.connection_errors import NothingSent, PoolExhausted
 from .._transport.request import HttpRequest
 from .http_connection import AsyncHttpConnection
 
@@ -62,7 +62,7 @@ class AsyncConnectionPool:
                 this function uses the slots for commands.
 
         Raises:
-            NothingSent: It may be sent again.
+            NothingSent: It may be sent again. As `PoolExhausted`, all connections were in use.
             WaitTimedOut: A limit was reached.
             Disconnected: The connection broke.
             Unreadable: The request cannot be written.
@@ -73,7 +73,8 @@ class AsyncConnectionPool:
         is_command = extend_deadline is not None
         slots = self._slots[is_command]
         if not await slots.acquire(timeouts["pool"]):
-            raise NothingSent(f"all {self._limits[is_command]} connections were in use")
+            kind = "connections for commands" if is_command else "connections"
+            raise PoolExhausted(f"all {self._limits[is_command]} {kind} of this client were in use")
         try:
             kept = await self._checkout(origin)
             # A pooled connection still has the limits of its last request.

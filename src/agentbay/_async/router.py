@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 100
 MAX_LONG_CALLS = 400  # under way at once, such as commands
+_LONG_CALLS_PER_CONNECTION = 4
 
 
 class AsyncTransportRouter:
     """Has the connection pool, and the transports of proxies."""
 
-    def __init__(self, verify: bool | str | ssl.SSLContext, socket: str) -> None:
+    def __init__(self, verify: bool | str | ssl.SSLContext, socket: str, max_connections: int | None) -> None:
         self._ssl_context = partial(ssl_context, verify)
-        self.pool = AsyncConnectionPool(self._ssl_context, MAX_CONNECTIONS, MAX_LONG_CALLS, socket)
+        self._most = max_connections or MAX_CONNECTIONS
+        self._most_long_calls = _LONG_CALLS_PER_CONNECTION * max_connections if max_connections else MAX_LONG_CALLS
+        self.pool = AsyncConnectionPool(self._ssl_context, self._most, self._most_long_calls, socket)
         self._proxy_transports: dict[str, httpx.AsyncHTTPTransport] = {}
 
     def through(self, proxy: str) -> httpx.AsyncHTTPTransport:
@@ -41,8 +44,8 @@ class AsyncTransportRouter:
     def _make_proxy_transport(self, proxy: str) -> httpx.AsyncHTTPTransport:
         import httpx
 
-        most = MAX_CONNECTIONS + MAX_LONG_CALLS
-        limits = httpx.Limits(max_connections=most, max_keepalive_connections=MAX_CONNECTIONS)
+        most = self._most + self._most_long_calls
+        limits = httpx.Limits(max_connections=most, max_keepalive_connections=self._most)
         try:
             address = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
             if not 0 < (address.url.port or 1) < 1 << 16:

@@ -70,6 +70,8 @@ class AgentBay(SyncSessionList, Handle):
         verify: True checks certificates against the usual authorities; or the path of a file of authorities (PEM), or
             an `ssl.SSLContext`. False checks nothing.
         strict: Raise where a failed result would be returned.
+        max_connections: How many calls may be under way at once in an event loop; None means 100. Further ones wait.
+            Commands and code have four times as many connections of their own.
 
     Raises:
         ConfigurationError: If there is no key, or a value cannot be used.
@@ -100,9 +102,10 @@ class AgentBay(SyncSessionList, Handle):
         proxy: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
         strict: bool = False,
+        max_connections: int | None = None,
     ) -> None:
         settings = resolve_settings(api_key, cfg, env_file, timeout)
-        self._set_up(settings, None, max_retries, http_client, proxy, verify, strict)
+        self._set_up(settings, None, max_retries, http_client, proxy, verify, strict, max_connections)
 
     def _set_up(
         self,
@@ -113,6 +116,7 @@ class AgentBay(SyncSessionList, Handle):
         proxy: str | None,
         verify: bool | str | ssl.SSLContext,
         strict: bool,
+        max_connections: int | None,
     ) -> None:
         from .transport import SyncTransport
 
@@ -130,6 +134,7 @@ class AgentBay(SyncSessionList, Handle):
             http_client=http_client,
             proxy=proxy,
             verify=verify,
+            max_connections=max_connections,
         )
 
     @classmethod
@@ -139,6 +144,7 @@ class AgentBay(SyncSessionList, Handle):
         timeout: float | None = None,
         max_retries: int = 2,
         strict: bool = False,
+        max_connections: int | None = None,
         **options: Unpack[LocalOptions],
     ) -> AgentBay:
         """Make a client of a private runtime on this machine.
@@ -152,6 +158,7 @@ class AgentBay(SyncSessionList, Handle):
             timeout: Seconds one operation may take; None means 60.
             max_retries: As for the class.
             strict: As for the class.
+            max_connections: As for the class.
             **options: Those of the runtime, such as `network`, `allow_hosts`, `session_memory`, `max_sessions`; see
                 `LocalOptions`.
 
@@ -162,7 +169,7 @@ class AgentBay(SyncSessionList, Handle):
 
         launcher = RuntimeLauncher(options)
         made = cls.__new__(cls)
-        made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict)
+        made._set_up(launcher.settings(timeout), launcher, max_retries, None, None, True, strict, max_connections)
         return made
 
     def with_options(

@@ -7,6 +7,10 @@ class NothingSent(Exception):
     """There is no connection, so a call may be sent again."""
 
 
+class PoolExhausted(NothingSent):
+    """All connections of the pool were in use for as long as a call may wait."""
+
+
 class WaitTimedOut(Exception):
     """A wait for the connection took as long as it may."""
 
