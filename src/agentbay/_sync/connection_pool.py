@@ -16,7 +16,7 @@ import h11
 from .._concurrency import SyncCallable, SyncSemaphore
 from .._socket_backend import SyncNetwork
 from .._transport.addresses import Address, read_address
-from .._transport.connection_errors import NothingSent
+from .._transport.connection_errors import NothingSent, PoolExhausted
 from .._transport.request import HttpRequest
 from .http_connection import SyncHttpConnection
 
@@ -63,7 +63,7 @@ class SyncConnectionPool:
                 this function uses the slots for commands.
 
         Raises:
-            NothingSent: It may be sent again.
+            NothingSent: It may be sent again. As `PoolExhausted`, all connections were in use.
             WaitTimedOut: A limit was reached.
             Disconnected: The connection broke.
             Unreadable: The request cannot be written.
@@ -74,7 +74,8 @@ class SyncConnectionPool:
         is_command = extend_deadline is not None
         slots = self._slots[is_command]
         if not slots.acquire(timeouts["pool"]):
-            raise NothingSent(f"all {self._limits[is_command]} connections were in use")
+            kind = "connections for commands" if is_command else "connections"
+            raise PoolExhausted(f"all {self._limits[is_command]} {kind} of this client were in use")
         try:
             kept = self._checkout(origin)
             # A pooled connection still has the limits of its last request.

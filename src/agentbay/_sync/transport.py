@@ -25,7 +25,7 @@ from .._concurrency import (
     sync_sleep,
 )
 from .._transport.addresses import read_address
-from .._transport.connection_errors import CONNECTION_ERRORS, NothingSent, Unreadable, WaitTimedOut
+from .._transport.connection_errors import CONNECTION_ERRORS, NothingSent, PoolExhausted, Unreadable, WaitTimedOut
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
 from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
 from .._transport.request import HttpRequest, make_direct_request, make_rpc_request
@@ -41,6 +41,7 @@ from ..errors import (
     ConflictError,
     ConnectionFailed,
     ConnectionLost,
+    ConnectionPoolFull,
     DeadlineExceeded,
     NotFoundError,
     NotSupportedError,
@@ -77,6 +78,7 @@ class SyncTransport:
         http_client: httpx.Client | None,
         proxy: str | None,
         verify: bool | str | ssl.SSLContext,
+        max_connections: int | None,
     ) -> None:
         if http_client is not None:
             import httpx
@@ -90,6 +92,7 @@ class SyncTransport:
         self._http_client = http_client
         self._proxy = proxy
         self._verify = verify
+        self._max_connections = max_connections
         self._routers = SyncPerProcess(self._make_router, SyncTransportRouter.close)
         self._ws_clients: WeakSet[SyncWsClient] = WeakSet()
         self._origin = self
@@ -301,7 +304,16 @@ class SyncTransport:
                     "used.",
                     hint="Use watch() instead.",
                 )
-        bay._set_up(self.settings, None, self.max_retries, http_client, self._proxy, self._verify, False)
+        bay._set_up(
+            self.settings,
+            None,
+            self.max_retries,
+            http_client,
+            self._proxy,
+            self._verify,
+            False,
+            self._max_connections,
+        )
 
     def close(self) -> None:
         """Close the connections.
@@ -389,7 +401,7 @@ class SyncTransport:
         return answer
 
     def _make_router(self) -> SyncTransportRouter:
-        return SyncTransportRouter(self._verify, self.settings.socket_path)
+        return SyncTransportRouter(self._verify, self.settings.socket_path, self._max_connections)
 
 
 def _raise_mapped(
@@ -402,6 +414,12 @@ def _raise_mapped(
     address = read_address(outgoing.url)
     port = f":{address.port}" if address.port else ""
     host = f"{address.host or 'the endpoint'}{port}{through}"
+    if isinstance(error, PoolExhausted):
+        raise ConnectionPoolFull(
+            f"{what}: {error}, until its time was over.",
+            hint="Nothing was sent. Make the client with a larger max_connections, or make fewer calls at once.",
+            action=what,
+        ) from error
     if isinstance(error, NothingSent):  # so the call may be repeated
         raise ConnectionFailed(
             f"{what}: no connection to {host}: {error}.", hint="Nothing was sent.", action=what

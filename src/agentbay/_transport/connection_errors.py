@@ -8,7 +8,7 @@ class NothingSent(Exception):
 
 
 class PoolExhausted(NothingSent):
-    """All connections of the pool were in use for as long as a call may wait."""
+    """All connections of the pool were in use until the limit."""
 
 
 class WaitTimedOut(Exception):
