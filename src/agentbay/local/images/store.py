@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +114,7 @@ class ImageStore:
         )
         self._lock = threading.RLock()
         self._in_use: Counter[str] = Counter()  # chain ids of layers that sessions and transfers need
+        self._adopted: set[str] = set()  # chain ids of layers that are in no row
         self._remover = ThreadPoolExecutor(1, "images-remover")
         self._remove_strays()
 
@@ -236,16 +237,19 @@ class ImageStore:
     @contextmanager
     def new_directory(self) -> Iterator[Path]:
         """Make a directory to unpack into, for the block."""
-        directory = self._work / secrets.token_hex(8)
-        directory.mkdir(mode=0o755)
-        os.chmod(directory, 0o755)
-        if self.owner:
-            os.chown(directory, *self.owner)
+        directory = self._make_directory(self._work / secrets.token_hex(8))
         try:
             yield directory
         finally:
             if directory.exists():
                 remove_tree(self._state_dir.move_to_trash(directory))
+
+    def _make_directory(self, directory: Path) -> Path:
+        directory.mkdir(mode=0o755)
+        os.chmod(directory, 0o755)
+        if self.owner:
+            os.chown(directory, *self.owner)
+        return directory
 
     def add_layer(self, layer: Layer, directory: Path) -> None:
         """Move an unpacked layer to its place, unless it is there already."""
@@ -260,6 +264,31 @@ class ImageStore:
                 self._db.execute(
                     "INSERT INTO layers VALUES (?, ?, ?, ?)", (layer.chain, layer.size, layer.entries, layer.devices)
                 )
+
+    def adopt(self, chain: str) -> Path:
+        """Return the empty directory of a layer for sessions, which no later start of the runtime knows.
+
+        It must be in use, or it goes at once.
+        """
+        with self._lock:
+            self._adopted.add(chain)
+            return self._make_directory(Path(self.layer_path(chain)))
+
+    def keep_adopted(self, chains: Sequence[str], measure: Callable[[str], tuple[int, int]]) -> None:
+        """Record adopted layers, so that images can have them.
+
+        Args:
+            measure: Returns the bytes and the number of files below a directory.
+        """
+        for chain in chains:
+            if chain in self._adopted:
+                path = self.layer_path(chain)
+                size, entries = measure(path)
+                if self._durable:
+                    self._flush(Path(path))
+                with self._transaction():
+                    self._db.execute("INSERT OR IGNORE INTO layers VALUES (?, ?, ?, 0)", (chain, size, entries))
+                    self._adopted.discard(chain)
 
     def _flush(self, directory: Path) -> None:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -281,6 +310,9 @@ class ImageStore:
                 with self._transaction():
                     self._db.execute("DELETE FROM layers WHERE chain = ?", (chain,))
                 trash.append(self._state_dir.move_to_trash(Path(self.layer_path(chain))))
+        for chain in self._adopted - used:
+            self._adopted.discard(chain)
+            trash.append(self._state_dir.move_to_trash(Path(self.layer_path(chain))))
         return trash
 
     def _remove_strays(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from agentbay.local.images.errors import ImageError
 from agentbay.local.images.image_config import DEFAULT_PATH
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.images.tree_copy import TreeCopy
@@ -50,20 +51,34 @@ def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, given_ipytho
     )
 
 
+def apply_snapshot(spec: SandboxSpec, image: Image, store: ImageStore) -> SandboxSpec:
+    """Return a specification whose own directories are those of a snapshot.
+
+    They are shown, not copied.
+    """
+    return replace(
+        spec,
+        layers=store.layer_paths(image.layers),
+        directory=spec.directory or image.directory,
+        writable=_writable(spec, image),
+    )
+
+
 def restore_directories(spec: SandboxSpec, image: Image, store: ImageStore) -> SandboxSpec:
     """Copy the directories of a snapshot into those of a new session.
 
     Raises:
-        ImageError: The disk is full.
+        ImageError: The disk is full, or there are several layers.
     """
-    (layer,) = store.layer_paths(image.layers)
-    TreeCopy(store.owner).copy(layer, os.fspath(spec.root))
+    if len(image.layers) != 1:
+        raise ImageError("This snapshot of a fork needs overlays of layers, which this machine does not offer.")
+    TreeCopy(store.owner).copy(store.layer_path(image.layers[0]), os.fspath(spec.root))
+    return replace(spec, directory=spec.directory or image.directory, writable=_writable(spec, image))
+
+
+def _writable(spec: SandboxSpec, image: Image) -> list[WritableDirectory]:
     writable = dict(image.writable) | dict(spec.writable)
-    return replace(
-        spec,
-        directory=spec.directory or image.directory,
-        writable=[WritableDirectory(path, is_overlay) for path, is_overlay in writable.items()],
-    )
+    return [WritableDirectory(path, is_overlay) for path, is_overlay in writable.items()]
 
 
 def _certificates(env: Mapping[str, str]) -> tuple[dict[str, str], list[BindMount]]:

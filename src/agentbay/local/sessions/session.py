@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,8 @@ from agentbay.local.sandbox.service.manager import (
     Sandbox,
     SandboxError,
     SandboxGone,
+    SandboxSpec,
+    SharedLayer,
 )
 from agentbay.local.sessions.background import BackgroundProcesses
 from agentbay.local.sessions.history import CommandHistory
@@ -47,7 +49,11 @@ class Session:
 
     Attributes:
         image: The image that it runs; None for the programs of this machine.
-        layers: The chain ids of the image's layers.
+        layers: The chain ids of the layers that hold its files, for new sessions too.
+        kept_layers: Those that must stay until it ends: merged ones may still be mounted.
+        is_layered: Whether it sees them in place; otherwise what it needs of them was copied.
+        shared: The layers that were written in a session and count to its disk limit.
+        spec: Of its sandbox; None until that is made.
         options: Of its sandbox.
         creation_number: The position in the order of creation; 0 until the session is ready.
         link_secret: Signs the tokens of the session's ports and of its dashboard.
@@ -74,6 +80,11 @@ class Session:
         self.directory, self.session_id, self.image_id = directory, session_id, image_id
         self.options = SandboxOptions()
         self.image, self.layers = image, tuple(image.layers) if image else ()
+        self.kept_layers = list(self.layers)
+        self.is_layered, self.shared = False, tuple[SharedLayer, ...]()
+        self.spec: SandboxSpec | None = None
+        self.on_new_mounts: set[Callable[[], None]] = set()  # called when its files have got other mounts
+        self.copy_lock = asyncio.Lock()  # of snapshots and forks
         self.labels = dict(labels)
         self.policy_id, self.region_id, self.end_reason = policy_id, region_id, ""
         self.app_instance_id, self.resource_id = make_id("ai-", 17), make_id("p-", 17)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +21,22 @@ from agentbay.local.api_errors import (
     too_many_sessions,
 )
 from agentbay.local.ids import make_id
+from agentbay.local.images.errors import ImageError, unusable_image
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sandbox.service.manager import (
+    BindMount,
     Limits,
+    OverlayUnavailable,
+    Sandbox,
     SandboxError,
     SandboxManager,
     SandboxSpec,
+    SharedLayer,
     WritableUnavailable,
 )
-from agentbay.local.sandbox.service.spec import BindMount
 from agentbay.local.sessions import image_spec
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
@@ -88,6 +94,11 @@ class SessionTable:
         return self._sandboxes.isolation
 
     @property
+    def sandboxes(self) -> SandboxManager:
+        """What makes the sandboxes."""
+        return self._sandboxes
+
+    @property
     def closing(self) -> bool:
         """Whether the runtime is shutting down."""
         return self._closing
@@ -127,6 +138,7 @@ class SessionTable:
         lifetime: Lifetime,
         contexts: SessionContexts,
         image: Image | None = None,
+        shared: Sequence[SharedLayer] = (),
         skills: Sequence[Skill] = (),
         options: SandboxOptions | None = None,
         **facts: str,
@@ -150,6 +162,7 @@ class SessionTable:
             session = await self._make(
                 image_id=image_id,
                 image=image,
+                shared=shared,
                 labels=labels,
                 lifetime=lifetime,
                 contexts=contexts,
@@ -160,8 +173,8 @@ class SessionTable:
         finally:
             self._creating_count -= 1
         if self._python_forker.ready and image_id.startswith("code"):
-            self._start_task(session.kernels.prestart(session.sandbox, "python", session.environment))
-        self._start_task(self._delete_when_sandbox_dies(session))
+            self.start_task(session.kernels.prestart(session.sandbox, "python", session.environment))
+        self.start_task(self._delete_when_sandbox_dies(session))
         self._schedule_expiry(session)
         _logger.info("created %s", session.session_id)
         return session
@@ -180,19 +193,32 @@ class SessionTable:
         image = session.image
         if image is None:
             return spec
+        if image.base and self._sandboxes.has_overlays:
+            return replace(image_spec.apply_snapshot(spec, image, self._images), shared=session.shared)
         if image.base:
             return await asyncio.to_thread(image_spec.restore_directories, spec, image, self._images)
         from agentbay.local.kernels.given_ipython import make_given_ipython  # it imports importlib.metadata
 
         caches = self._state_dir.path / "cache"
         given = await asyncio.to_thread(make_given_ipython, caches) if image.programs.python else None
-        return image_spec.apply_image(spec, image, self._images, given)
+        return replace(image_spec.apply_image(spec, image, self._images, given), shared=session.shared)
+
+    async def _create_sandbox(self, session: Session, options: SandboxOptions, binds: Sequence[BindMount]) -> Sandbox:
+        session.spec = await self._sandbox_spec(session, options, binds)
+        try:
+            sandbox = await self._sandboxes.create(session.spec)
+        except OverlayUnavailable:  # a snapshot is copied instead
+            session.spec = await self._sandbox_spec(session, options, binds)
+            sandbox = await self._sandboxes.create(session.spec)
+        session.is_layered = bool(session.spec.image or session.spec.layers)
+        return sandbox
 
     async def _make(
         self,
         *,
         image_id: str,
         image: Image | None,
+        shared: Sequence[SharedLayer],
         contexts: SessionContexts,
         skills: Sequence[Skill],
         options: SandboxOptions,
@@ -215,14 +241,12 @@ class SessionTable:
             agent=SessionAgent(self._model),
             **facts,
         )
-        session.options = options
+        session.options, session.shared = options, tuple(shared)
         try:
-            if session.layers:
-                self._images.acquire(session.layers)
+            self._images.acquire(session.kept_layers)
             session.contexts = contexts
             binds = await contexts.prepare(session_id, directory)
-            spec = await self._sandbox_spec(session, options, binds)
-            sandbox = await self._sandboxes.create(spec)
+            sandbox = await self._create_sandbox(session, options, binds)
             listener = sandbox.take_proxy_listener()
             session.start(sandbox, self._networks.start_proxy(listener, options.allowed) if listener else None)
             if options.directory:
@@ -235,11 +259,13 @@ class SessionTable:
             session.creation_number = self._records.add(session)
         except BaseException as error:
             # A client that disconnects cancels the creation, which must not leave anything either.
-            self._start_task(self._dispose(session))
+            self.start_task(self._dispose(session))
             if isinstance(error, SkillError):
                 raise internal_error(f"The skills could not be copied into the session: {error}") from error
             if isinstance(error, WritableUnavailable):
                 raise invalid_request(f"writable: {error}.", "WritableNotSupported.Local") from error
+            if isinstance(error, ImageError):
+                raise unusable_image(error) from error
             if isinstance(error, SandboxError):
                 raise internal_error(f"The session could not be made: {error}") from error
             raise
@@ -262,12 +288,12 @@ class SessionTable:
         session.lifecycle.transition_to(SessionState.PAUSING)
         # Without the shield, a disconnect could cancel the freezing half-way, and the state would be PAUSED all the
         # same.
-        await asyncio.shield(self._start_task(self._run_and_record(session, session.pause)))
+        await asyncio.shield(self.start_task(self._run_and_record(session, session.pause)))
 
     async def resume(self, session: Session) -> None:
         """Thaw a session, even if the client does not wait for it."""
         session.lifecycle.transition_to(SessionState.RESUMING)
-        await asyncio.shield(self._start_task(self._run_and_record(session, session.resume)))
+        await asyncio.shield(self.start_task(self._run_and_record(session, session.resume)))
 
     async def delete(self, session: Session) -> None:
         """Begin to delete a session, paused or not.
@@ -306,7 +332,7 @@ class SessionTable:
         session.lifecycle.transition_to(SessionState.DELETING)
         session.end_reason = reason
         self._records.save_state(session)
-        return self._start_task(self._finish_deleting(session))
+        return self.start_task(self._finish_deleting(session))
 
     async def _finish_deleting(self, session: Session) -> None:
         await self._dispose(session)
@@ -320,16 +346,31 @@ class SessionTable:
         if session.contexts is not None:
             if session.contexts.bindings:
                 await session.save_browser_profile()
-            await session.contexts.finish(self._sandboxes.create)
+            await session.contexts.finish(partial(self._remake_sandbox, session))
         await session.dispose()
-        if session.layers:
-            await asyncio.to_thread(self._images.release, session.layers)
+        if session.kept_layers:
+            await asyncio.to_thread(self._images.release, session.kept_layers)
+        self.discard(session.directory)
+
+    async def _remake_sandbox(self, session: Session, spec: SandboxSpec) -> Sandbox:
+        """Create a sandbox with the files of a session."""
+        if session.spec is not None and session.is_layered:
+            layers = self._images.layer_paths(session.layers)
+            if session.spec.image:
+                root = replace(session.spec.image, layers=layers)
+                spec = replace(session.spec, image=root, network="none", binds=spec.binds)
+            else:
+                spec = replace(spec, layers=layers)
+        return await self._sandboxes.create(spec)
+
+    def discard(self, directory: Path) -> None:
+        """Move a directory out of the way, and remove it in the background."""
         try:
-            trash = self._state_dir.move_to_trash(session.directory)
+            trash = self._state_dir.move_to_trash(directory)
         except OSError as error:
-            _logger.warning("files of %s are left: %s", session.session_id, error.strerror)
+            _logger.warning("%s is left: %s", directory.name, error.strerror)
         else:
-            self._start_task(self._remove_files(trash))
+            self.start_task(self._remove_files(trash))
 
     async def _remove_files(self, directory: Path) -> None:
         try:
@@ -362,7 +403,8 @@ class SessionTable:
         else:
             self._schedule_expiry(session)
 
-    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin what the end of the runtime waits for."""
         task = asyncio.create_task(work)
         # The event loop itself holds tasks by weak references only.
         self._tasks.add(task)

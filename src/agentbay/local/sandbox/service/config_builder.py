@@ -52,7 +52,7 @@ def make_config(spec: SandboxSpec, template: SandboxTemplate, nice: int = 0) -> 
     return {
         **template,
         "root": root,
-        "layers": list(spec.image.layers) if spec.image else [],
+        "layers": list(spec.image.layers if spec.image else spec.layers),
         "made_directories": list(spec.image.directories) if spec.image else [],
         "home": home,
         "directory": resolve_path(spec.directory, home, home),
@@ -106,16 +106,28 @@ def create_directories(config: SandboxConfig) -> None:
     """
     with setup_step("prepare"):
         root, owner = Path(config["root"]), config["owner"]
-        if config["has_image"]:
-            for name in ("", UPPER_DIRECTORY, WORK_DIRECTORY):
-                _make_directory(root / IMAGE_DIRECTORY / name, 0o755, owner)
+        if config["layers"]:
+            make_own_directory(root / IMAGE_DIRECTORY, owner)
+            for writable in config["writable"]:
+                if writable["is_overlay"]:
+                    _make_writable_directory(root, writable["source"], owner)
             return
         for name, mode in (("home", 0o755), ("tmp", 0o1777), (PYTHON_DIRECTORY, 0o755)):
             _make_directory(root / name, mode, owner)
         _make_socket_directory(root)
         for writable in config["writable"]:
-            (root / WRITABLE_DIRECTORY).mkdir(exist_ok=True)
-            _make_directory(Path(writable["source"]), 0o755, owner)
+            _make_writable_directory(root, writable["source"], owner)
+
+
+def make_own_directory(directory: Path, owner: tuple[int, int] | None) -> None:
+    """Make the directory of an overlay's upper and work directories."""
+    for name in ("", UPPER_DIRECTORY, WORK_DIRECTORY):
+        _make_directory(directory / name, 0o755, owner)
+
+
+def _make_writable_directory(root: Path, source: str, owner: tuple[int, int] | None) -> None:
+    (root / WRITABLE_DIRECTORY).mkdir(exist_ok=True)
+    _make_directory(Path(source), 0o755, owner)
 
 
 def _make_socket_directory(root: Path) -> None:

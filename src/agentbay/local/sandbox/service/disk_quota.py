@@ -12,10 +12,11 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from agentbay.local.sandbox.service.open_files import count_in_flight, deleted_mappings, list_open_files
-from agentbay.local.sandbox.service.spec import MIB
+from agentbay.local.sandbox.service.spec import MIB, SharedLayer
 from agentbay.local.sandbox.shared import proc_fs
 from agentbay.local.sandbox.shared.sandbox_config import IMAGE_DIRECTORY, PYTHON_DIRECTORY, WRITABLE_DIRECTORY
 
@@ -43,8 +44,8 @@ _SEE_ALL = [_UNSHARE, "--user", "--map-root-user"] if _UNSHARE and os.geteuid() 
 class DiskQuota:
     """Measures the disk space of one sandbox, deleted open files included."""
 
-    def __init__(self, root: str, limit: int | None) -> None:
-        self._root, self._limit = root, limit
+    def __init__(self, root: str, limit: int | None, shared: Sequence[SharedLayer] = ()) -> None:
+        self._root, self._limit, self._shared = root, limit, list(shared)
         self._free, self._min_free = free_space(root)
         self._used = self._files = 0  # when last measured
         self._hides_files = False
@@ -56,6 +57,10 @@ class DiskQuota:
         self._files_near_min_free: int | None = None  # when the machine's inodes came near their reserve
         self.measurement_due = False
         self.reason = ""
+
+    def charge(self, layer: SharedLayer) -> None:
+        """Count a layer from now on."""
+        self._shared.append(layer)
 
     def check_free_space(self) -> float:
         """Check the free space, set `measurement_due`, and return the seconds to the next check."""
@@ -163,6 +168,7 @@ class DiskQuota:
             count_files = _lacks_inodes(self._root)
             usage = await asyncio.to_thread(measure_disk_usage, self._root, own, count_files=count_files)
             self._used, self._files, self._hides_files = usage
+            self._used += sum(layer.size for layer in self._shared)
         finally:
             os.close(own)
         self._reserved_since, self._measured, self._free_at_measurement = 0, time.monotonic(), free
@@ -200,8 +206,9 @@ def measure_disk_usage(root: str, proc: int, *, count_files: bool = False) -> Di
             # a program whose file is unreadable; file operations of process 1 cannot be inspected either
             hides_files = hides_files or not _is_file_operation(proc, pid)
         mapped |= deleted_mappings(proc, pid, device)
-    size = _run_du(root, "-k") << 10
-    files = _run_du(root, "--inodes") if count_files else 0
+    counted = [f"{root}/{name}" for name in _COUNTED]
+    size = _run_du(counted, "-k") << 10
+    files = _run_du(counted, "--inodes") if count_files else 0
     # Merged by inode, so that a deleted file that is both open and mapped counts once.
     return DiskUsage(size + sum((mapped | deleted).values()), files, hides_files)
 
@@ -211,7 +218,12 @@ def _is_file_operation(proc: int, pid: int) -> bool:
     return command == proc_fs.read_proc_file(proc, f"{proc_fs.INIT_PID}/cmdline")
 
 
-def _run_du(root: str, unit: str) -> int:
+def measure_files(directory: str) -> tuple[int, int]:
+    """Return the bytes that the files below a directory take, and how many they are."""
+    return _run_du([directory], "-k") << 10, _run_du([directory], "--inodes")
+
+
+def _run_du(paths: Sequence[str], unit: str) -> int:
     """Return what du counts.
 
     A walk in Python would block every other thread (GIL).
@@ -219,7 +231,7 @@ def _run_du(root: str, unit: str) -> int:
     if _DU is None:
         return 0
     done = subprocess.run(
-        [*_SEE_ALL, _DU, "-sx", unit, "--", *(f"{root}/{name}" for name in _COUNTED)],
+        [*_SEE_ALL, _DU, "-sx", unit, "--", *paths],
         env={"LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,  # files that vanish meanwhile are no error

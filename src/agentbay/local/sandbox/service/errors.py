@@ -2,6 +2,7 @@
 
 SandboxError
 ├── IsolationUnavailable    this machine cannot isolate; `missing` names the obstacles and the ways out
+├── OverlayUnavailable      this machine cannot mount layers over each other
 ├── WritableUnavailable     this machine cannot make a directory of the system writable
 ├── SandboxGone             the sandbox is closed, or its process 1 died
 ├── ResourceCreationFailed  a terminal or a socket could not be created, or its program not be started
@@ -30,6 +31,10 @@ class IsolationUnavailable(SandboxError):
 
     def __str__(self) -> str:
         return " ".join(["This machine cannot isolate sandboxes.", *self.missing, "See also: agentbay local doctor."])
+
+
+class OverlayUnavailable(SandboxError):
+    """This machine cannot mount layers over each other."""
 
 
 class WritableUnavailable(SandboxError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -15,11 +16,13 @@ from agentbay.local.sandbox.service import capability_probe, config_builder, zyg
 from agentbay.local.sandbox.service.background_process import STREAMS, BackgroundProcess
 from agentbay.local.sandbox.service.cgroups import CgroupManager
 from agentbay.local.sandbox.service.channel import Channel
-from agentbay.local.sandbox.service.disk_quota import free_space
+from agentbay.local.sandbox.service.commits import order_commit
+from agentbay.local.sandbox.service.disk_quota import free_space, measure_files
 from agentbay.local.sandbox.service.errors import (
     DirectoryNotEntered,
     FileOperationFailed,
     IsolationUnavailable,
+    OverlayUnavailable,
     ResourceCreationFailed,
     SandboxError,
     SandboxGone,
@@ -38,12 +41,14 @@ from agentbay.local.sandbox.service.spec import (
     NetworkMode,
     ResourceUsage,
     SandboxSpec,
+    SharedLayer,
 )
 from agentbay.local.sandbox.service.terminal import Terminal
 from agentbay.local.sandbox.service.warm_pool import WarmPool
 from agentbay.local.sandbox.service.watchdog import ResourceWatchdog, TotalMemoryWatchdog
 from agentbay.local.sandbox.service.zygote_process import ZygoteProcess
 from agentbay.local.sandbox.shared.ipc import Message
+from agentbay.local.sandbox.shared.sandbox_config import CommitOrder
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed
 
 __all__ = [
@@ -59,6 +64,7 @@ __all__ = [
     "IsolationUnavailable",
     "Limits",
     "NetworkMode",
+    "OverlayUnavailable",
     "ResourceCreationFailed",
     "ResourceUsage",
     "RunningProcess",
@@ -67,12 +73,15 @@ __all__ = [
     "SandboxGone",
     "SandboxManager",
     "SandboxSpec",
+    "SharedLayer",
     "Terminal",
     "WritableUnavailable",
     "free_space",
+    "measure_files",
 ]
 
 _logger = logging.getLogger(__name__)
+_NO_OVERLAYS = (errno.EPERM, errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP)  # the kernel's or the file system's answers
 
 
 class SandboxManager:
@@ -84,6 +93,7 @@ class SandboxManager:
     def __init__(self, zygote: ZygoteProcess, isolation: IsolationMode = "namespaces") -> None:
         loop = asyncio.get_running_loop()
         self.isolation: IsolationMode = isolation
+        self.has_overlays = isolation == "namespaces"  # until one cannot be mounted
         self._template_owner = config_builder.sandbox_owner() if isolation == "namespaces" else None
         self.owner = self._template_owner or (os.geteuid(), os.getegid())
         self._zygote = zygote
@@ -147,6 +157,7 @@ class SandboxManager:
 
         Raises:
             WritableUnavailable: A directory of the system cannot be made writable here.
+            OverlayUnavailable: The spec has layers, which cannot be mounted here.
             SandboxError: It could not be created.
         """
         try:
@@ -158,7 +169,34 @@ class SandboxManager:
                     "runtime of root, Linux 6.3, and a state directory that is on no overlay file system itself. New "
                     "directories, such as /app, need none of that"
                 ) from failure
+            if self._lacks_overlays(failure) and spec.layers:
+                raise OverlayUnavailable(f"layers cannot be mounted: {failure}") from failure
             raise SandboxError(f"the sandbox could not be made: {failure}") from failure
+
+    async def commit(self, sandbox: Sandbox, layers: Sequence[str], own: Path, namespaces: Sequence[int]) -> None:
+        """Let a frozen sandbox go on above what it has written.
+
+        Args:
+            layers: What it sees from then on, the lowest first; the last one is what it has written.
+            own: A new directory, below its root, for what it writes from then on.
+            namespaces: Of the sandbox, from `get_join_info`; they are closed.
+
+        Raises:
+            SetupFailed: In the step "switch", the sandbox must end; otherwise it is as before.
+        """
+        config_builder.make_own_directory(own, self._template_owner)
+        order: CommitOrder = {
+            "owner": self._template_owner,
+            "host_ids": sandbox.host_ids,
+            "layers": list(layers),
+            "own": os.fspath(own),
+            "parts": sandbox.overlay_parts,
+        }
+        try:
+            await order_commit(self._channel.send, order, namespaces)
+        except SetupFailed as failure:
+            self._lacks_overlays(failure)
+            raise
 
     async def close(self) -> None:
         """Kill all sandboxes and the zygote."""
@@ -203,6 +241,12 @@ class SandboxManager:
                     self._warm_pool.share_host_ids()
                 else:
                     raise
+
+    def _lacks_overlays(self, failure: SetupFailed) -> bool:
+        """Return whether overlays of layers are impossible here, and remember that."""
+        lacks = failure.step == "overlay" and failure.code in _NO_OVERLAYS
+        self.has_overlays = self.has_overlays and not lacks
+        return lacks
 
     def _on_sandbox_end(self, sandbox: Sandbox) -> None:
         self._sandboxes.discard(sandbox)

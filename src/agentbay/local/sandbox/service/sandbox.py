@@ -16,6 +16,7 @@ from agentbay.local.sandbox.service.background_process import BackgroundProcess,
 from agentbay.local.sandbox.service.errors import FileOperationFailed, ResourceCreationFailed, SandboxError
 from agentbay.local.sandbox.service.init_client import parse_file_reply
 from agentbay.local.sandbox.service.input_pipe import InputPipe
+from agentbay.local.sandbox.service.obstacles import find_obstacle
 from agentbay.local.sandbox.service.output_store import OutputStore
 from agentbay.local.sandbox.service.pipe_reader import OutputTail, PipeReader, drain_after_exit
 from agentbay.local.sandbox.service.process_list import RunningProcess, list_running, measure_usage
@@ -26,7 +27,7 @@ from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_str
 from agentbay.local.sandbox.shared import ipc, proc_fs
 from agentbay.local.sandbox.shared.file_protocol import FileRequest, ReadFile, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.sandbox_config import JoinInfo
+from agentbay.local.sandbox.shared.sandbox_config import JoinInfo, overlay_parts
 from agentbay.local.worker_thread import run_by_size
 
 _KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
@@ -206,6 +207,19 @@ class Sandbox(SandboxLifecycle):
             "uid": config["uid"],
             "gid": config["gid"],
         }, fds
+
+    @property
+    def overlay_parts(self) -> dict[str, str]:
+        """The directories that it has from its overlay, if there is one: their places there, and its paths."""
+        assert self._config is not None
+        return overlay_parts(self._config)
+
+    def find_obstacle(self) -> str:
+        """Return what keeps it from going on above what it has written, or "".
+
+        It must be frozen. This may take long for many processes.
+        """
+        return find_obstacle(self._proc, self.overlay_parts.values())
 
     def signal(self, leader: int, number: int) -> None:
         """Send a signal to the session that `leader`, a pid inside, leads."""

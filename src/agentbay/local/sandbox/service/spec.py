@@ -88,6 +88,18 @@ class ImageRoot:
     has_shell: bool = True
 
 
+@dataclass(slots=True)
+class SharedLayer:
+    """What a sandbox has written, since it was made read-only and shared.
+
+    Attributes:
+        size: Bytes that it takes on disk; 0 until that is measured.
+    """
+
+    path: str
+    size: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """A sandbox to be created.
@@ -98,6 +110,9 @@ class SandboxSpec:
         image: Its root; None means the programs of the host.
         network: "none" is a loopback of its own and nothing else; "proxy" adds a listener for a proxy, which the
             service serves (`Sandbox.take_proxy_listener`); "host" is the host's network with all its listeners.
+        layers: What the sandbox's own directories start from, likewise directories with `home`, `tmp` and so on, the
+            lowest first. Without any, they lie in `root` itself.
+        shared: Those layers that count to the disk limit.
         directory: Where commands and relative paths start, relative to home; it need not exist yet.
         writable: Further directories that may be written, from `writable_directories.choose_writable`.
         env: Environment of every command, over the default one.
@@ -113,6 +128,8 @@ class SandboxSpec:
     network: NetworkMode = "none"
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     binds: Sequence[BindMount] = ()
+    layers: Sequence[str] = ()
+    shared: Sequence[SharedLayer] = ()
     directory: str = ""
     writable: Sequence[WritableDirectory] = ()
     limits: Limits = Limits()

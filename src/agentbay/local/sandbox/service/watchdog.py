@@ -20,7 +20,7 @@ from agentbay.local.sandbox.service import memory_usage
 from agentbay.local.sandbox.service.cgroups import Cgroup
 from agentbay.local.sandbox.service.disk_quota import DiskQuota
 from agentbay.local.sandbox.service.errors import FileOperationFailed
-from agentbay.local.sandbox.service.spec import MIB, SandboxSpec
+from agentbay.local.sandbox.service.spec import MIB, SandboxSpec, SharedLayer
 from agentbay.local.sandbox.service.unmapped_memory import UnmappedMemory
 from agentbay.local.sandbox.shared import proc_fs
 from agentbay.local.sandbox.shared.file_protocol import FileRequest, WriteFile
@@ -46,7 +46,7 @@ class ResourceWatchdog:
         self.cgroup, self._total_memory = group, total_memory
         self.limits = spec.limits
         self._memory_limit = None if group and group.limits_memory else spec.limits.total_memory_bytes
-        self._disk = DiskQuota(os.fspath(spec.root), spec.limits.disk_bytes)
+        self._disk = DiskQuota(os.fspath(spec.root), spec.limits.disk_bytes, spec.shared)
         self._loop = asyncio.get_running_loop()
         self._proc = -1
         self._pending_requests: Sized = ()
@@ -106,6 +106,10 @@ class ResourceWatchdog:
         if for_disk:
             text += f"agentbay: killed: {self._disk.reason}\n"
         return text.encode()
+
+    def charge(self, layer: SharedLayer) -> None:
+        """Count a layer to the disk limit."""
+        self._disk.charge(layer)
 
     async def check_write(self, request: FileRequest[Any], size: int) -> None:
         """Reserve disk space for a file operation with `size` bytes of input.

@@ -73,6 +73,15 @@ def list_pids(proc: int) -> list[int]:
     return [int(name) for name in os.listdir(proc) if name.isdigit()]
 
 
+def list_tasks(proc: int, pid: int) -> list[str]:
+    """Return the numbers of a process's threads."""
+    directory = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        return os.listdir(directory)
+    finally:
+        os.close(directory)
+
+
 def _descendants(proc: int, root_pid: int) -> list[int]:
     found = [root_pid]
     for pid in found:  # which grows meanwhile

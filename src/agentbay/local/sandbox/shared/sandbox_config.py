@@ -80,7 +80,7 @@ class SandboxConfig(SandboxTemplate):
     """The config of one sandbox."""
 
     root: str
-    layers: list[str]  # of its image, directories of the host, the lowest first
+    layers: list[str]  # of its image or of its own directories, directories of the host, the lowest first
     made_directories: list[str]  # in the root of its image, where they are missing
     home: str
     directory: str  # where commands and relative paths start
@@ -94,6 +94,16 @@ class SandboxConfig(SandboxTemplate):
     binds: list[BindMountConfig]
     writable: list[WritableConfig]
     limits: RlimitsConfig
+
+
+class CommitOrder(TypedDict):
+    """How a running sandbox goes on above what it has written."""
+
+    owner: tuple[int, int] | None
+    host_ids: tuple[int, int] | None
+    layers: list[str]  # what it sees from now on, the lowest first
+    own: str  # the directory with its new upper and work directories
+    parts: dict[str, str]  # directories of the overlay: where the sandbox sees them
 
 
 # what a process from outside joins; the user namespace is last, since root then has no capability over the others
@@ -112,6 +122,19 @@ OPERATIONS_UID = (
 SANDBOX_GID = 1000
 IMAGE_DIRECTORY = "image"  # holds what a sandbox changes in its image, below the root of the sandbox on disk
 UPPER_DIRECTORY, WORK_DIRECTORY = "upper", "work"  # in it, as overlayfs calls them
+
+
+def overlay_parts(config: SandboxConfig) -> dict[str, str]:
+    """Return the directories that a sandbox with layers has from its overlay, by their places in it."""
+    if config["has_image"]:
+        return {"": "/"}
+    own = enumerate(config["writable"])
+    return {
+        "home": config["home"],
+        "tmp": "/tmp",
+        PYTHON_DIRECTORY: PYTHON_PREFIX,
+        **{f"{WRITABLE_DIRECTORY}/{number}": one["target"] for number, one in own if not one["is_overlay"]},
+    }
 
 
 def operations_uid(uid: int) -> int:

@@ -33,7 +33,7 @@ _SECCOMP_MODE_FILTER = 2
 _MNT_DETACH = 2
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _OPEN_TREE_CLONE = 1
-_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 _SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 _CAPABILITY_VERSION_3 = 0x20080522
 CAP_KILL, CAP_SETUID = 5, 7
@@ -127,6 +127,13 @@ def attach_tree(tree: int, target: str) -> None:
         os.close(tree)
 
 
+def move_mount(mount: int, directory: int, path: str) -> None:
+    """Move the mount of a descriptor to a path below a directory, "" for the directory itself."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | (0 if path else _MOVE_MOUNT_T_EMPTY_PATH)
+    result = _libc.syscall(_MOVE_MOUNT, mount, b"", directory, os.fsencode(path), ctypes.c_uint(flags))
+    _checked(result, f"move_mount to {path or 'a directory'}")
+
+
 def bind_mount(source: str, target: str, attributes: int) -> None:
     """Show `source` at `target`, with `attributes`."""
     attach_tree(clone_tree(source, attributes), target)
@@ -155,6 +162,11 @@ def _set_attributes(
 def pivot_root(new_root: str) -> None:
     """Make the mount `new_root` the root directory, and unmount the old one."""
     os.chdir(new_root)
+    pivot_root_here()
+
+
+def pivot_root_here() -> None:
+    """Make the mount that is the working directory the root directory, and unmount the old one."""
     _checked(_libc.syscall(_NUMBERS["pivot_root"], b".", b"."), "pivot_root")
     # the old root now lies over the new one, at "."
     _checked(_libc.umount2(b".", _MNT_DETACH), "umount the old root")

@@ -23,6 +23,15 @@ def open_idmap(owner: Ids, user: Ids) -> int:
         return _open_namespace(uid_map, gid_map, "/proc")
 
 
+def clone_idmapped(source: str, attributes: int, idmap: int) -> int:
+    """Return a detached clone with its owner mapped, as a descriptor."""
+    tree = syscalls.clone_tree(source, attributes)
+    if idmap >= 0:
+        with setup_step("idmap"):  # not every file system can
+            syscalls.idmap_tree(tree, idmap)
+    return tree
+
+
 def open_root_idmap(user: Ids, proc: str) -> int:
     """Return a user namespace that maps root to `user`.
 

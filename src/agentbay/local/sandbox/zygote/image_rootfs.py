@@ -14,8 +14,6 @@ from agentbay.local.sandbox.shared import syscalls
 from agentbay.local.sandbox.shared.sandbox_config import (
     CLIENT_HOME,
     IMAGE_DIRECTORY,
-    UPPER_DIRECTORY,
-    WORK_DIRECTORY,
     SandboxConfig,
 )
 from agentbay.local.sandbox.shared.setup_errors import setup_step
@@ -23,19 +21,16 @@ from agentbay.local.sandbox.shared.syscalls import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
-    MOUNT_ATTR_RDONLY,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
     MS_PRIVATE,
 )
-from agentbay.local.sandbox.zygote import rootfs
+from agentbay.local.sandbox.zygote import overlay, rootfs
 
-_STAGING_DIRECTORIES = ("dev/pts", "dev/shm", "layers/own", "proc", "root")
+_STAGING_DIRECTORIES = ("dev/pts", "dev/shm", "proc", *overlay.STAGING_DIRECTORIES)
 _DIRECTORIES = (CLIENT_HOME, "/tmp", "/proc", "/dev")
 _DEVICE_LINKS = {name: target for name, target in rootfs.LINKS.items() if name.startswith("dev/")}
-_LAYER = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-_WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _PROC = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 
 
@@ -70,7 +65,8 @@ def complete(config: SandboxConfig, idmap: int) -> None:
         SetupFailed: A step failed.
     """
     with setup_step("overlay"):
-        _mount_overlay(config, idmap)
+        own = os.path.join(config["root"], IMAGE_DIRECTORY)
+        overlay.mount_overlay(config["layers"], own, idmap)
     with setup_step("bind"):
         clones = _Clones(
             syscalls.clone_tree("dev", 0),
@@ -87,21 +83,6 @@ def complete(config: SandboxConfig, idmap: int) -> None:
     with setup_step("mount"):
         syscalls.set_mount_propagation(MS_PRIVATE)
         syscalls.make_read_only("/dev")
-
-
-def _mount_overlay(config: SandboxConfig, idmap: int) -> None:
-    # Short names relative to the working directory: the options of a mount fit into one page.
-    own = os.path.join(config["root"], IMAGE_DIRECTORY)
-    syscalls.attach_tree(rootfs.clone_idmapped(own, _WRITABLE, idmap), "layers/own")
-    for number, layer in enumerate(config["layers"]):
-        os.mkdir(f"layers/{number}")
-        syscalls.attach_tree(rootfs.clone_idmapped(layer, _LAYER, idmap), f"layers/{number}")
-    os.chdir("layers")
-    lower = ":".join(str(number) for number in reversed(range(len(config["layers"]))))
-    # userxattr: the only marks of directories that an ordinary user can set, so all layers have these
-    options = f"userxattr,lowerdir={lower},upperdir=own/{UPPER_DIRECTORY},workdir=own/{WORK_DIRECTORY}"
-    syscalls.mount("overlay", "../root", MS_NOSUID | MS_NODEV, options)
-    os.chdir("..")
 
 
 def _attach(clones: _Clones, kinds: list[bool], config: SandboxConfig) -> None:

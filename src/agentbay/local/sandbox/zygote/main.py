@@ -16,9 +16,9 @@ from typing import NoReturn
 
 from agentbay.local.sandbox.inside.init_process import OPERATIONS_CAPABILITIES, InitProcess
 from agentbay.local.sandbox.shared import ipc, seccomp, syscalls
-from agentbay.local.sandbox.shared.sandbox_config import SandboxConfig, SandboxTemplate, operations_uid
+from agentbay.local.sandbox.shared.sandbox_config import CommitOrder, SandboxConfig, SandboxTemplate, operations_uid
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed
-from agentbay.local.sandbox.zygote import namespaces, no_namespaces, process_title
+from agentbay.local.sandbox.zygote import commit, namespaces, no_namespaces, process_title
 
 
 def main(fd: int) -> NoReturn:
@@ -34,7 +34,11 @@ def main(fd: int) -> NoReturn:
             os._exit(0)
         # No copy of the channel stays open here: the service must see its end as soon as process 1 ends.
         with socket.socket(fileno=fds[0]) as channel:
-            _fork_sandbox(channel, fds[1:], message["template"], control, seccomp_filter)
+            if _fork(channel) == 0:
+                control.close()
+                if "commit" in message:
+                    _run_commit(channel, fds[1:], message["commit"])
+                _run_sandbox(channel, fds[1:], message["template"], seccomp_filter)
         for fd in fds[1:]:
             os.close(fd)
 
@@ -64,21 +68,26 @@ def _set_up_process() -> None:
     gc.disable()
 
 
-def _fork_sandbox(
-    channel: socket.socket,
-    cgroup_fds: Sequence[int],
-    template: SandboxTemplate,
-    control: socket.socket,
-    seccomp_filter: bytes,
-) -> None:
+def _fork(channel: socket.socket) -> int:
+    """Fork, and return 0 in the child."""
     try:
-        pid = os.fork()
+        return os.fork()
     except OSError as error:
-        _report(channel, {"event": "failed", "step": "fork", "code": error.errno or 0, "detail": str(error)})
-        return
-    if pid == 0:
-        control.close()
-        _run_sandbox(channel, cgroup_fds, template, seccomp_filter)
+        _report_failure(channel, SetupFailed("fork", error.errno or 0, str(error)))
+        return -1
+
+
+def _run_commit(channel: socket.socket, namespace_fds: Sequence[int], order: CommitOrder) -> NoReturn:
+    """Change the mounts of a running sandbox, in a child of the zygote."""
+    try:
+        commit.commit(order, namespace_fds)
+        _report(channel, {"event": "done"})
+    except SetupFailed as failure:
+        _report_failure(channel, failure)
+    except BaseException as error:  # noqa: BLE001 - as in `_run_sandbox`
+        _report_failure(channel, SetupFailed("switch", 0, repr(error)))
+    finally:
+        os._exit(0)
 
 
 def _run_sandbox(
@@ -113,9 +122,9 @@ def _run_sandbox(
             no_namespaces.drop_privileges(config, seccomp_filter)
         init.serve()
     except SetupFailed as failure:
-        _report(channel, {"event": "failed", "step": failure.step, "code": failure.code, "detail": failure.detail})
+        _report_failure(channel, failure)
     except BaseException as error:  # noqa: BLE001 - a forked child must end here, and the service must hear why
-        _report(channel, {"event": "failed", "step": "init", "code": 0, "detail": repr(error)})
+        _report_failure(channel, SetupFailed("init", 0, repr(error)))
     finally:
         os._exit(1)
 
@@ -141,6 +150,10 @@ def _receive_config(channel: socket.socket) -> SandboxConfig:
         os._exit(0)
     config: SandboxConfig = message["config"]
     return config
+
+
+def _report_failure(channel: socket.socket, failure: SetupFailed) -> None:
+    _report(channel, {"event": "failed", "step": failure.step, "code": failure.code, "detail": failure.detail})
 
 
 def _report(channel: socket.socket, message: ipc.Message) -> None:

@@ -12,12 +12,14 @@ import os
 from agentbay.local.sandbox.shared import dirfd, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import (
     CLIENT_HOME,
+    IMAGE_DIRECTORY,
     PYTHON_DIRECTORY,
     PYTHON_PREFIX,
     SANDBOX_GID,
     SANDBOX_UID,
     BindMountConfig,
     SandboxConfig,
+    overlay_parts,
 )
 from agentbay.local.sandbox.shared.setup_errors import setup_step
 from agentbay.local.sandbox.shared.syscalls import (
@@ -31,7 +33,7 @@ from agentbay.local.sandbox.shared.syscalls import (
     MS_PRIVATE,
     MS_SLAVE,
 )
-from agentbay.local.sandbox.zygote import credential_files, writable
+from agentbay.local.sandbox.zygote import credential_files, idmap, overlay, writable
 
 _EMPTY_DIRECTORIES = (
     "dev/pts", "dev/shm", "etc", "home", "media", "mnt", PYTHON_PREFIX[1:], "proc", "root", "run", "srv",
@@ -96,20 +98,20 @@ def mount_staging() -> None:
         os.chdir(_STAGING_MOUNT)
 
 
-def complete_rootfs(config: SandboxConfig, idmap: int) -> None:
+def complete_rootfs(config: SandboxConfig, mount_idmap: int) -> None:
     """Complete the root of `prepare_rootfs` with what is this sandbox's own.
 
     Then pivot to it.
     """
     _write_etc(config)
     with setup_step("writable"):
-        writable.mount_writable(config, _STAGING_MOUNT, idmap)
+        writable.mount_writable(config, _STAGING_MOUNT, mount_idmap)
     with setup_step("mount"):
-        _bind_own_directories(config, idmap)
+        _bind_own_directories(config, mount_idmap)
     # Targets of binds may lie below directories that sandboxed code wrote to in an earlier life of this home. They are
     # resolved after pivot_root, so that a planted link cannot lead out (path traversal).
     with setup_step("bind"):
-        trees = [clone_bind_source(bind, idmap) for bind in config["binds"]]
+        trees = [clone_bind_source(bind, mount_idmap) for bind in config["binds"]]
         kinds = [os.path.isdir(bind["source"]) for bind in config["binds"]]
     with setup_step("pivot_root"):
         syscalls.pivot_root(_STAGING_MOUNT)
@@ -159,15 +161,29 @@ def show_devices() -> None:
     syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
 
 
-def _bind_own_directories(config: SandboxConfig, idmap: int) -> None:
+def _bind_own_directories(config: SandboxConfig, mount_idmap: int) -> None:
     home = config["home"][1:]
     os.makedirs(home, exist_ok=True)
-    for name, target in (("home", home), ("tmp", "tmp"), (PYTHON_DIRECTORY, PYTHON_PREFIX[1:])):
-        os.makedirs(target, exist_ok=True)
-        syscalls.attach_tree(clone_idmapped(os.path.join(config["root"], name), _WRITABLE, idmap), target)
+    if config["layers"]:
+        _show_overlay(config, mount_idmap)
+    else:
+        for name, target in (("home", home), ("tmp", "tmp"), (PYTHON_DIRECTORY, PYTHON_PREFIX[1:])):
+            os.makedirs(target, exist_ok=True)
+            own = idmap.clone_idmapped(os.path.join(config["root"], name), _WRITABLE, mount_idmap)
+            syscalls.attach_tree(own, target)
     for name in _HOME_ALIASES:
         if not any(_is_covered_by(bind, f"/{name}") for bind in config["binds"]):
             os.symlink(CLIENT_HOME, name)
+
+
+def _show_overlay(config: SandboxConfig, mount_idmap: int) -> None:
+    """Show the sandbox's own directories over those that it started from."""
+    parts = overlay_parts(config)
+    own = os.path.join(config["root"], IMAGE_DIRECTORY)
+    trees = overlay.clone_parts(config["layers"], own, mount_idmap, parts, config["host_ids"], "mnt")
+    for tree, target in zip(trees, parts.values(), strict=True):
+        os.makedirs(target[1:], exist_ok=True)
+        syscalls.attach_tree(tree, target[1:])
 
 
 def _is_covered_by(bind: BindMountConfig, path: str) -> bool:
@@ -178,30 +194,21 @@ def _is_covered_by(bind: BindMountConfig, path: str) -> bool:
     return bind["target"] == path or (bind["read_only"] and bind["target"].startswith(f"{path}/"))
 
 
-def clone_bind_source(bind: BindMountConfig, idmap: int) -> int:
+def clone_bind_source(bind: BindMountConfig, mount_idmap: int) -> int:
     """Return a detached clone of the source of a bind, as a descriptor."""
     attributes = _READ_ONLY if bind["read_only"] else _WRITABLE
     if bind["is_program"]:
         return syscalls.clone_tree(bind["source"], attributes)
     if not bind["nofollow_root"]:
-        return clone_idmapped(bind["source"], attributes, idmap)
+        return idmap.clone_idmapped(bind["source"], attributes, mount_idmap)
     top = os.open(bind["nofollow_root"], dirfd.DIRECTORY_OPEN_FLAGS)
     try:
         below = bind["source"][len(bind["nofollow_root"]) :]
         with dirfd.open_directory(top, [part for part in below.split("/") if part]) as fd:
             # By descriptor: resolving the path again could follow a link that was put there since (TOCTOU).
-            return clone_idmapped(f"/proc/self/fd/{fd}", attributes, idmap)
+            return idmap.clone_idmapped(f"/proc/self/fd/{fd}", attributes, mount_idmap)
     finally:
         os.close(top)
-
-
-def clone_idmapped(source: str, attributes: int, idmap: int) -> int:
-    """Return a detached clone with its owner mapped, as a descriptor."""
-    tree = syscalls.clone_tree(source, attributes)
-    if idmap >= 0:
-        with setup_step("idmap"):  # not every file system can
-            syscalls.idmap_tree(tree, idmap)
-    return tree
 
 
 def make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | None) -> None:

@@ -53,7 +53,7 @@ def mount_writable(config: SandboxConfig, staging: str, owner_idmap: int) -> Non
         os.chdir(staging)  # an overlay of the whole root lies over the one before
         credential_files.hide_credential_files()
     for writable in config["writable"]:
-        if not writable["is_overlay"]:
+        if not writable["is_overlay"] and not config["layers"]:  # else its layers have it
             place = staging + writable["target"]
             os.makedirs(place, exist_ok=True)
             syscalls.attach_tree(_clone_own(writable["source"], owner_idmap), place)

@@ -28,6 +28,7 @@ class InotifyWatcher:
         self._inotify = -1
         self._waiter: asyncio.Future[None] | None = None
         self._is_watching = self._closed = False
+        session.on_new_mounts.add(self.reset)
 
     async def wait_for_change(self) -> None:
         """Return when something may have changed since the last snapshot began."""
@@ -62,7 +63,7 @@ class InotifyWatcher:
         return reply
 
     def reset(self) -> None:
-        """Drop all watches: inotify goes on watching what was moved out of the tree."""
+        """Drop all watches: inotify goes on watching what was moved out of the tree, or is hidden by a mount."""
         self._wake()
         if self._inotify >= 0:
             os.close(self._inotify)
@@ -71,6 +72,7 @@ class InotifyWatcher:
     def close(self) -> None:
         """Stop watching for good."""
         self._closed = True
+        self._session.on_new_mounts.discard(self.reset)
         self.reset()
 
     async def _open_inotify(self, sandbox: Sandbox) -> None:
