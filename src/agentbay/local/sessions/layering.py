@@ -165,8 +165,16 @@ class SessionLayers:
         self._store.acquire([chain])
         self._session.kept_layers.append(chain)
 
+    async def _let_go(self) -> None:
+        """Let layers go that are merged, and no longer mounted since the session has another overlay."""
+        session = self._session
+        stale = [chain for chain in session.kept_layers if chain not in session.layers]
+        session.kept_layers = list(session.layers)
+        await asyncio.to_thread(self._store.release, stale)
+
     async def _finish(self, shared: SharedLayer) -> None:
         """Measure the new layer and, if there are many, merge all that were written in sessions."""
+        await self._let_go()
         shared.size, _ = await asyncio.to_thread(measure_files, shared.path)
         session, written = self._session, self._session.shared
         if len(written) % _MERGED_AT or not session.lifecycle.is_usable:
