@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -228,11 +228,12 @@ class ImageStore:
             self._in_use.update(chains)
 
     def release(self, chains: Sequence[str]) -> None:
-        """Let layers go that no image has any more."""
+        """Let layers go, in the background, that no image has any more."""
         with self._lock:
             self._in_use.subtract(chains)
             self._in_use += Counter()
-            self._remove_unused()
+            if not set(chains) <= set(self._in_use):
+                self._remover.submit(self._remove_unused)
 
     @contextmanager
     def new_directory(self) -> Iterator[Path]:
@@ -298,8 +299,9 @@ class ImageStore:
             os.close(fd)
 
     def _remove_unused(self) -> None:
-        for trash in self._trash_unused():
-            self._remover.submit(remove_tree, trash)
+        with self._lock, suppress(RuntimeError):  # after `close`, the next start of the runtime removes the trash
+            for trash in self._trash_unused():
+                self._remover.submit(remove_tree, trash)
 
     def _trash_unused(self) -> list[Path]:
         """Move layers that nothing uses to the trash, and return their places."""

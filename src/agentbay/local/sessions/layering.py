@@ -73,27 +73,29 @@ class SessionLayers:
             except OSError as error:
                 raise internal_error(f"The session could not be copied: {error}") from error
             finally:
-                await asyncio.to_thread(self._store.release, [chain])
+                self._store.release([chain])
         try:
             yield taken
         finally:
-            await asyncio.to_thread(self._store.release, taken.chains)
+            self._store.release(taken.chains)
 
     async def _take(self, chain: str) -> Taken:
-        sessions, session = self._sessions, self._session
+        session = self._session
         was_running = session.lifecycle.state is SessionState.RUNNING
         if not was_running:  # process 1 cannot tell its namespaces
             return await asyncio.to_thread(self._copy, chain)
         namespaces = await self._namespaces()
         try:
-            await sessions.pause(session)
+            session.lifecycle.transition_to(SessionState.PAUSING)
+            await session.pause()
             try:
                 if namespaces and (taken := await self._commit(chain, namespaces)):
                     return taken
                 return await asyncio.to_thread(self._copy, chain)
             finally:
                 if was_running and session.lifecycle.state is SessionState.PAUSED:
-                    await sessions.resume(session)
+                    session.lifecycle.transition_to(SessionState.RESUMING)
+                    await session.resume()
         finally:
             for fd in namespaces:
                 os.close(fd)
@@ -110,7 +112,7 @@ class SessionLayers:
         own = session.directory / IMAGE_DIRECTORY
         if session.is_layered and not os.listdir(own / UPPER_DIRECTORY):
             return Taken(session.layers, session.shared)
-        if obstacle := await asyncio.to_thread(session.sandbox.find_obstacle):
+        if obstacle := await session.sandbox.find_obstacle():
             _logger.info("%s is copied: %s", session.session_id, obstacle)
             return None
         new = session.directory / _NEW_DIRECTORY
@@ -154,6 +156,7 @@ class SessionLayers:
         session.layers = (*session.layers, chain) if session.is_layered else (chain,)
         session.is_layered = True
         self._keep(chain)
+        self._let_go()
         shared = SharedLayer(self._store.layer_path(chain))
         session.shared = (*session.shared, shared)
         session.sandbox.watchdog.charge(shared)
@@ -165,16 +168,15 @@ class SessionLayers:
         self._store.acquire([chain])
         self._session.kept_layers.append(chain)
 
-    async def _let_go(self) -> None:
+    def _let_go(self) -> None:
         """Let layers go that are merged, and no longer mounted since the session has another overlay."""
         session = self._session
         stale = [chain for chain in session.kept_layers if chain not in session.layers]
         session.kept_layers = list(session.layers)
-        await asyncio.to_thread(self._store.release, stale)
+        self._store.release(stale)
 
     async def _finish(self, shared: SharedLayer) -> None:
         """Measure the new layer and, if there are many, merge all that were written in sessions."""
-        await self._let_go()
         shared.size, _ = await asyncio.to_thread(measure_files, shared.path)
         session, written = self._session, self._session.shared
         if len(written) % _MERGED_AT or not session.lifecycle.is_usable:

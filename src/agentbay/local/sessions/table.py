@@ -348,8 +348,7 @@ class SessionTable:
                 await session.save_browser_profile()
             await session.contexts.finish(partial(self._remake_sandbox, session))
         await session.dispose()
-        if session.kept_layers:
-            await asyncio.to_thread(self._images.release, session.kept_layers)
+        self._images.release(session.kept_layers)
         self.discard(session.directory)
 
     async def _remake_sandbox(self, session: Session, spec: SandboxSpec) -> Sandbox:

@@ -33,6 +33,7 @@ from agentbay.local.worker_thread import run_by_size
 _KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
 _SIGKILL_EXIT_CODE = 128 + signal.SIGKILL
 _MAX_REPLY_BYTES = 128 << 20  # of a list of files, which is held in memory several times over
+_OBSTACLE_BYTES = 1 << 15  # stand for the work of looking at a process
 _MAX_OPERATION_SECONDS = 600.0  # of a file operation without a time limit of its own
 
 
@@ -214,12 +215,13 @@ class Sandbox(SandboxLifecycle):
         assert self._config is not None
         return overlay_parts(self._config)
 
-    def find_obstacle(self) -> str:
+    async def find_obstacle(self) -> str:
         """Return what keeps it from going on above what it has written, or "".
 
-        It must be frozen. This may take long for many processes.
+        It must be frozen.
         """
-        return find_obstacle(self._proc, self.overlay_parts.values())
+        size = len(proc_fs.list_pids(self._proc)) * _OBSTACLE_BYTES
+        return await run_by_size(size, find_obstacle, self._proc, self.overlay_parts.values())
 
     def signal(self, leader: int, number: int) -> None:
         """Send a signal to the session that `leader`, a pid inside, leads."""

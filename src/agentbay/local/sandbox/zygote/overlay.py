@@ -50,7 +50,7 @@ def clone_parts(
     Args:
         parts: The directories, which are made if they are missing.
         owner: Who gets those.
-        place: Where nothing is needed meanwhile.
+        place: Where the overlay stays mounted.
     """
     before = os.getcwd()
     with setup_step("overlay"):
@@ -67,5 +67,4 @@ def clone_parts(
                     os.chown(path, *owner)
             trees.append(syscalls.clone_mount(path))
         os.chdir(before)
-        syscalls.unmount(place)
     return trees

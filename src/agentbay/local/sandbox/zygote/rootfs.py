@@ -181,6 +181,7 @@ def _show_overlay(config: SandboxConfig, mount_idmap: int) -> None:
     parts = overlay_parts(config)
     own = os.path.join(config["root"], IMAGE_DIRECTORY)
     trees = overlay.clone_parts(config["layers"], own, mount_idmap, parts, config["host_ids"], "mnt")
+    syscalls.unmount("mnt")
     for tree, target in zip(trees, parts.values(), strict=True):
         os.makedirs(target[1:], exist_ok=True)
         syscalls.attach_tree(tree, target[1:])
