@@ -55,6 +55,7 @@ class SessionLayers:
 
     def __init__(self, sessions: SessionTable, store: ImageStore, session: Session) -> None:
         self._sessions, self._store, self._session = sessions, store, session
+        self._new: SharedLayer | None = None
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[Taken]:
@@ -64,20 +65,28 @@ class SessionLayers:
             ImageError: They can be neither shared nor copied.
             ConflictError: The session is in no state for that.
         """
-        async with self._session.copy_lock:
-            chain = _new_chain()
-            self._store.acquire([chain])
-            try:
-                taken = await _run_to_its_end(self._take(chain))
-                self._store.acquire(taken.chains)
-            except OSError as error:
-                raise internal_error(f"The session could not be copied: {error}") from error
-            finally:
-                self._store.release([chain])
         try:
-            yield taken
+            async with self._session.copy_lock:
+                taken = await self._take_once()
+            try:
+                yield taken
+            finally:
+                self._store.release(taken.chains)
         finally:
-            self._store.release(taken.chains)
+            if self._new:  # not before: it would take processors from those who wait
+                self._sessions.start_task(self._finish(self._new))
+
+    async def _take_once(self) -> Taken:
+        chain = _new_chain()
+        self._store.acquire([chain])
+        try:
+            taken = await _run_to_its_end(self._take(chain))
+            self._store.acquire(taken.chains)
+        except OSError as error:
+            raise internal_error(f"The session could not be copied: {error}") from error
+        finally:
+            self._store.release([chain])
+        return taken
 
     async def _take(self, chain: str) -> Taken:
         session = self._session
@@ -160,7 +169,7 @@ class SessionLayers:
         shared = SharedLayer(self._store.layer_path(chain))
         session.shared = (*session.shared, shared)
         session.sandbox.watchdog.charge(shared)
-        self._sessions.start_task(self._finish(shared))
+        self._new = shared
         for notice in tuple(session.on_new_mounts):
             notice()
 
