@@ -175,6 +175,8 @@ async def test_forks(bay: AsyncAgentBay, inside: AsyncSession) -> None:
             (await fork.delete()).unwrap()
     with pytest.raises(InvalidArgumentError, match="at least 1"):
         await inside.fork(0)
+    with pytest.raises(NotSupportedError, match="memory"):
+        await inside.fork(contexts=True)
 
 
 async def test_copies_of_a_session_without_an_image(bay: AsyncAgentBay) -> None:
@@ -192,6 +194,27 @@ async def test_copies_of_a_session_without_an_image(bay: AsyncAgentBay) -> None:
             await session.command.run("cat /app/f; python3 -c 'print(6 * 7)'; pwd")
         ).output == "app\n42\n/home/wuying/work\n"
         assert (await session.code.run_code("open('a').read()", "python")).result == "'a\\n'"
+
+
+async def test_a_forked_session_goes_on(bay: AsyncAgentBay) -> None:
+    """Variables, the directory of a kernel, watchers and terminals of a session live on after a fork."""
+    async with bay.session() as session:
+        (await session.code.run_code("x = 41; open('made', 'w').write('first')", "python")).unwrap()
+        terminal = await session.pty.create(argv=["sh"], echo=False)
+        async with session.file_system.watch(".", interval=3600.0) as changes, terminal:
+            (fork,) = await session.fork()
+            assert (await session.code.run_code("open('made', 'a').write('second'); x + 1", "python")).result == "42"
+            assert (await session.file_system.read_file("made")).content == "firstsecond"
+            (await session.command.run("echo seen > seen")).check()
+            async for change in changes:
+                if change.path.endswith("/seen"):
+                    break
+            await terminal.send_input("echo typed >> made; cat made; echo done\n")
+            assert b"firstsecondtyped" in await terminal.read_until("done")
+        found = await fork.code.run_code("open('made').read()", "python")
+        assert found.result == "'first'"
+        assert (await fork.code.run_code("x", "python")).success is False
+        (await fork.delete()).unwrap()
 
 
 async def test_services_without_images() -> None:

@@ -174,6 +174,8 @@ def test_forks(bay: AgentBay, inside: Session) -> None:
             (fork.delete()).unwrap()
     with pytest.raises(InvalidArgumentError, match="at least 1"):
         inside.fork(0)
+    with pytest.raises(NotSupportedError, match="memory"):
+        inside.fork(contexts=True)
 
 
 def test_copies_of_a_session_without_an_image(bay: AgentBay) -> None:
@@ -191,6 +193,27 @@ def test_copies_of_a_session_without_an_image(bay: AgentBay) -> None:
             session.command.run("cat /app/f; python3 -c 'print(6 * 7)'; pwd")
         ).output == "app\n42\n/home/wuying/work\n"
         assert (session.code.run_code("open('a').read()", "python")).result == "'a\\n'"
+
+
+def test_a_forked_session_goes_on(bay: AgentBay) -> None:
+    """Variables, the directory of a kernel, watchers and terminals of a session live on after a fork."""
+    with bay.session() as session:
+        (session.code.run_code("x = 41; open('made', 'w').write('first')", "python")).unwrap()
+        terminal = session.pty.create(argv=["sh"], echo=False)
+        with session.file_system.watch(".", interval=3600.0) as changes, terminal:
+            (fork,) = session.fork()
+            assert (session.code.run_code("open('made', 'a').write('second'); x + 1", "python")).result == "42"
+            assert (session.file_system.read_file("made")).content == "firstsecond"
+            (session.command.run("echo seen > seen")).check()
+            for change in changes:
+                if change.path.endswith("/seen"):
+                    break
+            terminal.send_input("echo typed >> made; cat made; echo done\n")
+            assert b"firstsecondtyped" in terminal.read_until("done")
+        found = fork.code.run_code("open('made').read()", "python")
+        assert found.result == "'first'"
+        assert (fork.code.run_code("x", "python")).success is False
+        (fork.delete()).unwrap()
 
 
 def test_services_without_images() -> None:
