@@ -1,4 +1,7 @@
-"""Merging layers into one that means the same, without copying: its files are further names of theirs."""
+"""Merging layers into one that means the same, without copying.
+
+Its files are further names (hard links) of theirs.
+"""
 
 from __future__ import annotations
 

@@ -267,9 +267,9 @@ class ImageStore:
                 )
 
     def adopt(self, chain: str) -> Path:
-        """Return the empty directory of a layer for sessions, which no later start of the runtime knows.
+        """Return the empty directory of a new layer for sessions.
 
-        It must be in use, or it goes at once.
+        No later start of the runtime knows it. It must be in use, or it goes at once.
         """
         with self._lock:
             self._adopted.add(chain)

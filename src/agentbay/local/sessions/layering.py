@@ -116,7 +116,10 @@ class SessionLayers:
             return (await sandbox.get_join_info())[1]
 
     async def _commit(self, chain: str, namespaces: list[int]) -> Taken | None:
-        """Make a layer of what the session has written without copying it, or return None."""
+        """Make what the session has written a layer, or return None.
+
+        Nothing is copied.
+        """
         session = self._session
         own = session.directory / IMAGE_DIRECTORY
         if session.is_layered and not os.listdir(own / UPPER_DIRECTORY):
@@ -145,7 +148,10 @@ class SessionLayers:
 
     @contextmanager
     def _moved(self, layer: Path) -> Iterator[None]:
-        """Move what the session has written to a layer, and back if the block fails."""
+        """Move what the session has written to a layer.
+
+        It is moved back if the block fails.
+        """
         session = self._session
         if session.is_layered:
             moves = {session.directory / IMAGE_DIRECTORY / UPPER_DIRECTORY: layer}
@@ -178,14 +184,17 @@ class SessionLayers:
         self._session.kept_layers.append(chain)
 
     def _let_go(self) -> None:
-        """Let layers go that are merged, and no longer mounted since the session has another overlay."""
+        """Let merged layers go, which the new overlay of the session does not need."""
         session = self._session
         stale = [chain for chain in session.kept_layers if chain not in session.layers]
         session.kept_layers = list(session.layers)
         self._store.release(stale)
 
     async def _finish(self, shared: SharedLayer) -> None:
-        """Measure the new layer and, if there are many, merge all that were written in sessions."""
+        """Measure the new layer, and merge layers if there are many.
+
+        Only those that were written in sessions are merged.
+        """
         shared.size, _ = await asyncio.to_thread(measure_files, shared.path)
         session, written = self._session, self._session.shared
         if len(written) % _MERGED_AT or not session.lifecycle.is_usable:
@@ -226,7 +235,10 @@ class SessionLayers:
 
 
 async def _run_to_its_end(work: Coroutine[Any, Any, Taken]) -> Taken:
-    """Run it whole, even if the client does not wait for it: half of it would break the session."""
+    """Run it whole, even if the client does not wait for it.
+
+    Half of it would break the session.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -219,7 +219,7 @@ def _is_file_operation(proc: int, pid: int) -> bool:
 
 
 def measure_files(directory: str) -> tuple[int, int]:
-    """Return the bytes that the files below a directory take, and how many they are."""
+    """Return the bytes and the number of the files below a directory."""
     return _run_du([directory], "-k") << 10, _run_du([directory], "--inodes")
 
 

@@ -211,7 +211,10 @@ class Sandbox(SandboxLifecycle):
 
     @property
     def overlay_parts(self) -> dict[str, str]:
-        """The directories that it has from its overlay, if there is one: their places there, and its paths."""
+        """The directories that it has, or can have, from an overlay.
+
+        Keys are their places there, values the paths that the sandbox sees.
+        """
         assert self._config is not None
         return overlay_parts(self._config)
 

@@ -125,7 +125,10 @@ UPPER_DIRECTORY, WORK_DIRECTORY = "upper", "work"  # in it, as overlayfs calls t
 
 
 def overlay_parts(config: SandboxConfig) -> dict[str, str]:
-    """Return the directories that a sandbox with layers has from its overlay, by their places in it."""
+    """Return the directories that a sandbox has from its overlay.
+
+    Keys are their places there, values the paths that the sandbox sees.
+    """
     if config["has_image"]:
         return {"": "/"}
     own = enumerate(config["writable"])

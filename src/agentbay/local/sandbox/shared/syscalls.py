@@ -128,7 +128,10 @@ def attach_tree(tree: int, target: str) -> None:
 
 
 def move_mount(mount: int, directory: int, path: str) -> None:
-    """Move the mount of a descriptor to a path below a directory, "" for the directory itself."""
+    """Move the mount of a descriptor to a path below a directory.
+
+    The path "" means the directory itself.
+    """
     flags = _MOVE_MOUNT_F_EMPTY_PATH | (0 if path else _MOVE_MOUNT_T_EMPTY_PATH)
     result = _libc.syscall(_MOVE_MOUNT, mount, b"", directory, os.fsencode(path), ctypes.c_uint(flags))
     _checked(result, f"move_mount to {path or 'a directory'}")
@@ -166,7 +169,7 @@ def pivot_root(new_root: str) -> None:
 
 
 def pivot_root_here() -> None:
-    """Make the mount that is the working directory the root directory, and unmount the old one."""
+    """Make the mount at the working directory the root, and unmount the old one."""
     _checked(_libc.syscall(_NUMBERS["pivot_root"], b".", b"."), "pivot_root")
     # the old root now lies over the new one, at "."
     _checked(_libc.umount2(b".", _MNT_DETACH), "umount the old root")

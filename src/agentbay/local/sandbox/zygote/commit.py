@@ -1,4 +1,4 @@
-"""Turning what a running sandbox has written into a layer that nobody changes any more.
+"""Turning what a running sandbox has written into a read-only layer.
 
 Its processes stand still meanwhile. The sandbox gets a new overlay, with that layer below and an empty directory above.
 The old mounts become read-only first, which the kernel refuses while a file there is open for writing. Then the
@@ -72,7 +72,7 @@ def commit(order: CommitOrder, namespaces: Sequence[int]) -> None:
 
 @contextmanager
 def _read_only(targets: Sequence[str]) -> Iterator[None]:
-    """Make mounts read-only; if one cannot be, all are as before."""
+    """Make mounts read-only, or leave all as they are if one cannot be."""
     with ExitStack() as undo:
         for target in targets:
             with setup_step("busy"):

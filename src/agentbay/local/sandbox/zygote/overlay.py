@@ -1,4 +1,7 @@
-"""Overlays of layers, which sandboxes share, and a directory of one sandbox's own, which gets all changes."""
+"""Overlays of shared layers and a directory of one sandbox's own.
+
+The latter gets all changes.
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,10 @@ class InotifyWatcher:
         return reply
 
     def reset(self) -> None:
-        """Drop all watches: inotify goes on watching what was moved out of the tree, or is hidden by a mount."""
+        """Drop all watches.
+
+        inotify goes on watching what was moved out of the tree, or is hidden by a mount.
+        """
         self._wake()
         if self._inotify >= 0:
             os.close(self._inotify)
