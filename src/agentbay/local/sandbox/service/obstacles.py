@@ -1,7 +1,8 @@
 """What keeps a running sandbox from going on above what it has written.
 
-Its processes must not notice. A process goes on with the files that it has open. So none may be open for writing, which the kernel checks as well; no
-directory, lock, watch or bound socket may be in use, since these would be of the files as they were.
+Its processes must not notice. A process goes on with the files that it has open, so none may be open for writing, which
+the kernel checks as well; and no directory, lock, watch or bound socket may be in use, since these would be of the
+files as they were.
 """
 
 from __future__ import annotations
