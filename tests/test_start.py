@@ -1,4 +1,4 @@
-"""What the start of a program costs, as counts that are the same on every machine.
+"""What the start of a program and a call cost, as counts that are the same on every machine.
 
 A budget is what is needed now and a little room. Raise one only for something that a program uses at its start.
 """
@@ -79,6 +79,92 @@ asyncio.run(main())
     assert len(found["made"]) <= 12, found["made"]
     unused = {"agentbay._sync", "agentbay._concurrency.synchronous", "anyio", "httpcore", "httpx", "websockets"}
     assert not unused & set(found["modules"])
+
+
+# Counts functions, and operations of sockets and selectors, in a client that has made some calls.
+_COUNT = """
+import asyncio
+import collections
+import json
+import sys
+import agentbay
+
+counts = collections.Counter()
+WAITS = {"connect", "modify", "poll", "recv", "recv_into", "setsockopt"}
+SENDS = {"send", "sendall", "sendmsg"}
+
+def count(frame, event, function):
+    counts["functions"] += event in ("call", "c_call")
+    if event == "c_call":
+        counts["sends"] += function.__name__ in SENDS
+        counts["waits"] += function.__name__ in WAITS
+
+def measure():
+    with agentbay.AgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
+        for _ in range(3):
+            bay.get("session-x").unwrap()
+        sys.setprofile(count)
+        bay.get("session-x")
+        sys.setprofile(None)
+
+async def measure_async(calls):
+    async with agentbay.AsyncAgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
+        for _ in range(2):
+            await asyncio.gather(*(bay.get("session-x") for _ in range(max(calls, 3))))
+        sys.setprofile(count)
+        await asyncio.gather(*(bay.get("session-x") for _ in range(calls)))
+        sys.setprofile(None)
+
+if sys.argv[2] == "sync":
+    measure()
+else:
+    asyncio.run(measure_async(int(sys.argv[3])))
+print(json.dumps(counts))
+"""
+
+
+def count_call(service: Service, flavour: str, calls: int = 1) -> dict[str, int]:
+    """Count what calls of a client do, all at once."""
+    command = [sys.executable, "-c", _COUNT, service.url, flavour, str(calls)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    counts: dict[str, int] = json.loads(done.stdout)
+    return counts
+
+
+@pytest.mark.parametrize(("flavour", "functions"), [("sync", 800), ("async", 1000)])
+def test_a_call(flavour: str, functions: int) -> None:
+    """A call is sent by one operation in few bytes, and runs no more functions than it needs."""
+    with Service(FOUND) as service:
+        counts = count_call(service, flavour)
+        sent = service.requests[-1]
+    assert counts["sends"] == 1
+    assert counts["waits"] <= 10, counts
+    assert counts["functions"] <= functions, counts
+    head = sum(len(name) + len(value) + len(": \r\n") for name, value in sent.headers.items())
+    assert len(sent.target) + head + len(sent.body) <= 450
+
+
+def test_many_calls_at_once() -> None:
+    """A call costs the same however many are under way, also beyond the bound of the pool."""
+    with Service(FOUND) as service:
+        few, many = (count_call(service, "async", calls)["functions"] / calls for calls in (10, 300))
+    assert many <= 1.2 * few, (few, many)
+
+
+def test_files_opened_at_the_start() -> None:
+    """A client opens no file at its start but the modules that it imports."""
+    program = """
+opened = []
+sys.addaudithook(lambda event, given: event == "open" and opened.append(str(given[0])))
+import agentbay
+with agentbay.AgentBay("key", agentbay.Config(endpoint=sys.argv[1])) as bay:
+    bay.get("session-x").unwrap()
+print(json.dumps([name for name in opened if not name.endswith((".py", ".pyc", ".so"))]), file=sys.stderr)
+"""
+    with Service(FOUND) as service:
+        command = [sys.executable, "-c", _REPORT + program, service.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stderr) == []
 
 
 @pytest.mark.parametrize("program", ["from agentbay import *", "import agentbay.local.service"])
