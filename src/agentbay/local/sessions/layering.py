@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentbay.local.api_errors import internal_error
-from agentbay.local.images.merging import merge_layers
 from agentbay.local.images.store import ImageStore, Layer
 from agentbay.local.images.tree_copy import TreeCopy
 from agentbay.local.sandbox.service.manager import SharedLayer, measure_files
@@ -203,6 +202,8 @@ class SessionLayers:
         merged = session.layers[count:]
         if self._store.layer_paths(merged) != [layer.path for layer in written]:
             return
+        from agentbay.local.images.merging import merge_layers  # here, since few sessions need it
+
         chain = _new_chain()
         self._keep(chain)
         try:

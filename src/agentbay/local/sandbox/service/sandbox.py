@@ -16,7 +16,6 @@ from agentbay.local.sandbox.service.background_process import BackgroundProcess,
 from agentbay.local.sandbox.service.errors import FileOperationFailed, ResourceCreationFailed, SandboxError
 from agentbay.local.sandbox.service.init_client import parse_file_reply
 from agentbay.local.sandbox.service.input_pipe import InputPipe
-from agentbay.local.sandbox.service.obstacles import find_obstacle
 from agentbay.local.sandbox.service.output_store import OutputStore
 from agentbay.local.sandbox.service.pipe_reader import OutputTail, PipeReader, drain_after_exit
 from agentbay.local.sandbox.service.process_list import RunningProcess, list_running, measure_usage
@@ -223,6 +222,8 @@ class Sandbox(SandboxLifecycle):
 
         It must be frozen.
         """
+        from agentbay.local.sandbox.service.obstacles import find_obstacle  # here, since only forks need it
+
         size = len(proc_fs.list_pids(self._proc)) * _OBSTACLE_BYTES
         return await run_by_size(size, find_obstacle, self._proc, self.overlay_parts.values())
 
