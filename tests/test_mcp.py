@@ -272,6 +272,31 @@ async def test_schemas_are_fit_for_a_model() -> None:
             assert parameter["type"] != "array" or parameter["items"], (tool.name, parameter)
 
 
+async def test_schemas_pass_through_a_framework() -> None:
+    """LangChain takes each tool as a function of a model, and loses no parameter, type or choice."""
+    convert = pytest.importorskip("langchain_core.utils.function_calling").convert_to_openai_tool
+    structured = pytest.importorskip("langchain_core.tools").StructuredTool
+    async with connected() as client:
+        tools = (await client.list_tools()).tools
+    for tool in tools:
+        made = structured.from_function(
+            print, name=tool.name, description=tool.description, args_schema=tool.input_schema
+        )
+        function = convert(made)["function"]
+        assert function["description"] == tool.description
+        for name, parameter in tool.input_schema["properties"].items():
+            passed = function["parameters"]["properties"][name]
+            kept = ("type", "enum", "description")
+            assert {key: passed.get(key) for key in kept} == {key: parameter.get(key) for key in kept}
+
+
+async def test_arguments_of_a_program() -> None:
+    """Arguments reach the program as they are."""
+    async with connected("--tools", "commands") as client:
+        said = await called(client, "run_command", command="printf", arguments=["%s|", "a b", "$HOME", "*"])
+        assert said == "a b|$HOME|*|\n[exit code 0]"
+
+
 async def test_read_only_and_chosen_tools() -> None:
     """`--read-only` and `--tools` leave out what they should."""
     async with connected("--read-only", "--tools", "files,commands") as client:

@@ -20,7 +20,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult
+from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, Tool
 
 from ._lazy_attrs import define
 from ._wire.tools import ToolReply
@@ -221,15 +221,18 @@ def _to_reply(result: CallToolResult) -> ToolReply:
     return ToolReply(content=content, is_error=result.is_error, structured_content=result.structured_content)
 
 
+def _to_tool(tool: Tool, label: str) -> McpTool:
+    # A tool without parameters may say so by an empty schema, which frameworks refuse.
+    schema = {"type": "object", "properties": {}, **tool.input_schema}
+    return McpTool(tool.name, label, description=tool.description or tool.title or tool.name, input_schema=schema)
+
+
 async def _list_tools(client: Client, label: str) -> list[McpTool]:
     tools: list[McpTool] = []
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
         page = await client.list_tools(cursor=cursor)
-        tools += [
-            McpTool(tool.name, label, description=tool.description or "", input_schema=tool.input_schema)
-            for tool in page.tools
-        ]
+        tools += [_to_tool(tool, label) for tool in page.tools]
         cursor = page.next_cursor
         if not cursor:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import io
 import os
 import sys
@@ -14,7 +15,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from agents import RunConfig, Runner, function_tool
+from agents import Agent, RunConfig, Runner, function_tool
+from agents.mcp import MCPServerStdio
 from agents.run_state import RunState
 from agents.sandbox import LocalSnapshotSpec, Manifest, SandboxAgent, SandboxRunConfig
 from agents.sandbox.capabilities import Filesystem, Shell
@@ -28,6 +30,7 @@ from agents.sandbox.errors import (
 )
 from agents.sandbox.manifest import Environment
 from agents.sandbox.types import User
+from agents.strict_schema import ensure_strict_json_schema
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from agentbay import AgentBay, CreateSessionParams, Session
@@ -309,3 +312,17 @@ async def test_programs(bay: AgentBay) -> None:
         assert bay.delete(session.state.sandbox_id).success
         lost = await session.pty_write_stdin(session_id=started.process_id, chars="", yield_time_s=5)
         assert lost.exit_code is not None
+
+
+async def test_tools_over_mcp() -> None:
+    """Every tool of `agentbay mcp` has a schema that strict function calls take, and an agent uses them."""
+    command = {"command": sys.executable, "args": ["-m", "agentbay", "mcp", "--local"]}
+    async with MCPServerStdio(params=command, client_session_timeout_seconds=60) as server:
+        for tool in await server.list_tools():
+            schema = ensure_strict_json_schema(copy.deepcopy(tool.input_schema))
+            assert set(schema["required"]) == set(tool.input_schema["properties"])
+        call = function_call("run_command", {"command": "printf", "arguments": ["%s", "6 * 7"]}, call_id="1")
+        model = ScriptedModel([[call], [assistant_message("done")]])
+        agent = Agent(name="runner", model=model, mcp_servers=[server], mcp_config={"convert_schemas_to_strict": True})
+        result = await Runner.run(agent, "Go.")
+        assert "6 * 7" in str([item for item in result.new_items if item.type == "tool_call_output_item"])

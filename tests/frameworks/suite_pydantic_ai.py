@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ModelMessage, ModelResponse, RetryPromptPart, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models.test import TestModel
 
 from agentbay import AsyncSession, Session
 from agentbay.integrations.pydantic_ai import agentbay_toolset
@@ -59,3 +61,24 @@ async def test_asynchronous_agent(async_session: AsyncSession) -> None:
     script = Script()
     agent = Agent(FunctionModel(script), toolsets=[agentbay_toolset(async_session, max_retries=2)])
     script.check((await agent.run("What is 6 * 7?")).output)
+
+
+async def test_tools_of_the_session_as_they_are_listed(async_session: AsyncSession) -> None:
+    """An agent takes the session's own tools by their schemas, and calls one."""
+
+    async def call_tool(name: str, **arguments: Any) -> str:
+        called = await async_session.call_mcp_tool(name, arguments)
+        return called.data or called.error_message
+
+    listed = list(await async_session.list_mcp_tools())
+    tools = [
+        Tool.from_schema(partial(call_tool, tool.name), tool.name, tool.description, tool.input_schema)
+        for tool in listed
+    ]
+    model = TestModel(call_tools=["shell"])
+    result = await Agent(model, tools=tools).run("Go.")
+    shown = {tool.name: tool for tool in model.last_model_request_parameters.function_tools}
+    assert {name: tool.parameters_json_schema for name, tool in shown.items()} == {
+        tool.name: tool.input_schema for tool in listed
+    }
+    assert "not found" in result.output  # what the shell says of the command that the model made up

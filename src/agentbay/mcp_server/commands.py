@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-import anyio
 from mcp.server.mcpserver import Context, Image
 from pydantic import Field
 
@@ -33,6 +30,10 @@ class CommandTools(Toolbox):
         self,
         ctx: Context,
         command: Annotated[str, Field(description="Line for the shell, such as: ls -la | head")],
+        arguments: Annotated[
+            list[str],
+            Field(description="If given, the command is the name of a program, and no shell expands anything."),
+        ] = [],  # noqa: B006  # pydantic copies it
         cwd: Annotated[str, Field(description="Directory to run it in; empty is the home directory.")] = "",
         stdin: Annotated[str, Field(description="Text for its standard input.")] = "",
         timeout_seconds: _Seconds = 120,
@@ -42,17 +43,22 @@ class CommandTools(Toolbox):
         Returns standard output, standard error and the exit code. For servers and other programs that run on, use
         start_process.
         """
-        session = await self.current.get()
-        process = await session.command.start(command, cwd=cwd or None)
-        try:
-            texts = await _follow(process, stdin, timeout_seconds, Progress(ctx))
-        finally:
-            # Also when the client has cancelled the call, which would cancel every further await.
-            with anyio.CancelScope(shield=True):
-                await process.kill()
-                await process.wait()
-                await process.remove()
-        return _describe(texts["stdout"], texts["stderr"], process.exit_code)
+        run = (await self.current.get()).command.run
+        progress = Progress(ctx)
+        result = await run(
+            [command, *arguments] if arguments else command,
+            1000 * timeout_seconds,
+            cwd or None,
+            stdin=stdin,
+            on_stdout=progress.tell,
+            on_stderr=progress.tell,
+        )
+        if isinstance(late := result.exception, CommandTimeoutError):
+            shown = _describe(late.stdout, late.stderr, None)
+            raise CommandTimeoutError(f"The command was killed after {timeout_seconds:g} s.\n{shown}")
+        if result.exit_code == -1:  # it could not run at all
+            result.unwrap()
+        return _describe(result.stdout, result.stderr, result.exit_code)
 
     @tool(destroys=True)
     async def start_process(
@@ -141,36 +147,6 @@ class Progress:
         """Send a piece of output, counted in characters."""
         self._sent += len(text)
         await self._ctx.report_progress(self._sent, message=text)
-
-
-async def _follow(process: AsyncProcess, stdin: str, seconds: float, progress: Progress) -> dict[str, str]:
-    """Wait for the end of a process and return its output.
-
-    Raises:
-        CommandTimeoutError: It ran out of time; the message has the output so far.
-    """
-    texts = {"stdout": "", "stderr": ""}
-
-    async def collect(name: str, stream: AsyncIterator[str]) -> None:
-        async for text in stream:
-            texts[name] += text
-            await progress.tell(text)
-
-    async def feed() -> None:
-        if stdin:
-            await process.send_stdin(stdin, timeout=seconds)
-        await process.close_stdin()
-
-    try:
-        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            group.create_task(feed())
-            group.create_task(collect("stdout", aiter(process.stdout)))
-            group.create_task(collect("stderr", aiter(process.stderr)))
-    except TimeoutError:
-        shown = _describe(texts["stdout"], texts["stderr"], None)
-        raise CommandTimeoutError(f"The command was killed after {seconds:g} s.\n{shown}") from None
-    await process.wait()
-    return texts
 
 
 async def _read_so_far(process: AsyncProcess, stream: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import inspect
 import os
 import signal
 import socket
@@ -115,7 +116,8 @@ async def make_server(current: CurrentSession, options: ServerOptions) -> MCPSer
             known.add(name)
             if _is_chosen(kind.group, name, mark, options) and mark.needs in offered:
                 annotations = mark.annotations(name.replace("_", " ").capitalize())
-                server.add_tool(method, name, annotations=annotations, structured_output=False)
+                description = inspect.getdoc(method)  # without the indentation of the source
+                server.add_tool(method, name, None, description, annotations, structured_output=False)
     if unknown := sorted(set(options.tools) - known):
         groups = ", ".join(kind.group for kind in TOOLBOXES)
         raise InvalidArgumentError(f"There is no tool {', '.join(unknown)}. Groups of tools are {groups}.")
