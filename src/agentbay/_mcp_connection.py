@@ -100,6 +100,7 @@ class McpConnection:
         self._client: Client | None = None
         self._ending = asyncio.Event()
         self._living: asyncio.Task[None] | None = None
+        self._lock, self._is_closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._work, name=f"agentbay-mcp-{label}", daemon=True)
 
     def open(self, seconds: float) -> None:
@@ -136,10 +137,12 @@ class McpConnection:
             self._thread.join(_CLOSE_SECONDS)
 
     def _submit(self, work: Coroutine[Any, Any, ToolReply]) -> Future[ToolReply]:
-        if self._pid != os.getpid() or not self._thread.is_alive():
-            work.close()
-            raise self._lost()
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        if self._pid == os.getpid():  # the lock may be held by a thread that a forked child does not have
+            with self._lock:
+                if not self._is_closed:
+                    return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise self._lost()
 
     async def _call(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolReply:
         assert self._client is not None
@@ -148,6 +151,10 @@ class McpConnection:
                 return _to_reply(await self._client.call_tool(name, arguments))
         except TimeoutError:
             raise self._late(name, seconds) from None
+        except asyncio.CancelledError:
+            if self._is_closed:
+                raise self._lost() from None
+            raise
         except MCPError as error:
             if error.code == CONNECTION_CLOSED:
                 raise self._lost() from error
@@ -168,6 +175,9 @@ class McpConnection:
         with contextlib.closing(self._loop):
             self._living = self._loop.create_task(self._live())
             self._loop.run_until_complete(self._living)
+            with self._lock:
+                self._is_closed = True
+            self._loop.run_until_complete(_end_calls())
 
     def _end(self) -> None:
         self._ending.set()
@@ -206,6 +216,14 @@ class McpConnection:
         with _open_standard_error() as errors:
             async with Client(stdio_client(parameters, errors)) as client:
                 yield client
+
+
+async def _end_calls() -> None:
+    await asyncio.sleep(0)  # those that were started just now become tasks
+    calls = asyncio.all_tasks() - {asyncio.current_task()}
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
 
 
 def _open_standard_error() -> TextIO:

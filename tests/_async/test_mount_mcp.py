@@ -21,6 +21,7 @@ from agentbay import (
     InvalidArgumentError,
     ToolError,
 )
+from agentbay._concurrency import async_sleep
 from agentbay.errors import ConnectionLost
 from tests.at_once import async_at_once
 
@@ -181,3 +182,20 @@ async def test_end_of_the_session(session: AsyncSession) -> None:
     assert servers_of("ends-with-its-session")
     await other.delete()
     assert not servers_of("ends-with-its-session")
+
+
+async def test_end_of_the_session_during_a_call(session: AsyncSession, tmp_path: Path) -> None:
+    """A call under way fails with a typed error."""
+    other = (await session.agent_bay.create()).unwrap().session
+    await other.mount_mcp(SERVER)
+
+    async def call() -> object:
+        return (await other.call_mcp_tool("wait", {"marks": str(tmp_path)})).exception
+
+    async def end() -> None:
+        while not (tmp_path / "begun").exists():
+            await async_sleep(0.02)
+        await other.delete()
+
+    lost, _ = await async_at_once([call, end])
+    assert isinstance(lost, ConnectionLost)

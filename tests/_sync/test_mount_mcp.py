@@ -22,6 +22,7 @@ from agentbay import (
     InvalidArgumentError,
     ToolError,
 )
+from agentbay._concurrency import sync_sleep
 from agentbay.errors import ConnectionLost
 from tests.at_once import sync_at_once
 
@@ -182,3 +183,20 @@ def test_end_of_the_session(session: Session) -> None:
     assert servers_of("ends-with-its-session")
     other.delete()
     assert not servers_of("ends-with-its-session")
+
+
+def test_end_of_the_session_during_a_call(session: Session, tmp_path: Path) -> None:
+    """A call under way fails with a typed error."""
+    other = (session.agent_bay.create()).unwrap().session
+    other.mount_mcp(SERVER)
+
+    def call() -> object:
+        return (other.call_mcp_tool("wait", {"marks": str(tmp_path)})).exception
+
+    def end() -> None:
+        while not (tmp_path / "begun").exists():
+            sync_sleep(0.02)
+        other.delete()
+
+    lost, _ = sync_at_once([call, end])
+    assert isinstance(lost, ConnectionLost)
