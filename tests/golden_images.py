@@ -35,7 +35,16 @@ IMAGE_REQUESTS: dict[str, dict[str, Action[Any]]] = {
         "named": images.PullImage(reference="registry.example/team/app@sha256:2c3d", name="app:1"),
     },
     "ImportImage": {"documented": images.ImportImage(name="debian:12", source="debian.tar")},
-    "DescribeImageJob": {"documented": images.DescribeImageJob(job_id="img-1")},
+    "BuildImage": {
+        "documented": images.BuildImage(dockerfile="FROM debian:12\nRUN true\n", name="task:1"),
+        "confined": images.BuildImage(
+            dockerfile="FROM debian:12\n", arguments={"A": "b"}, policy_id="proxy", network=["pypi.org"]
+        ),
+    },
+    "DescribeImageJob": {
+        "documented": images.DescribeImageJob(job_id="img-1"),
+        "build": images.DescribeImageJob(job_id="img-1", output_from=4),
+    },
     "ListImages": {"documented": images.ListImages()},
     "GetImage": {"documented": images.GetImage(image="debian:12")},
     "RemoveImage": {"documented": images.RemoveImage(image="debian:12")},
@@ -48,7 +57,12 @@ IMAGE_DATA: dict[str, Any] = {
     "ImportImage": images.ImageJobData(
         job_id="img-1", state="running", upload_url="http://127.0.0.1:8080/image-uploads/TOKEN"
     ),
-    "DescribeImageJob": images.ImageJobData(job_id="img-1", state="done", done=5, total=5, image=_IMAGE),
+    "BuildImage": images.ImageJobData(
+        job_id="img-1", state="running", upload_url="http://127.0.0.1:8080/image-uploads/TOKEN"
+    ),
+    "DescribeImageJob": images.ImageJobData(
+        job_id="img-1", state="done", done=5, total=5, image=_IMAGE, output="text", output_end=8
+    ),
     "ListImages": [_IMAGE],
     "GetImage": _IMAGE,
     "RemoveImage": _IMAGE,

@@ -68,7 +68,7 @@ _EXPORTS_BY_MODULE = {
         "AgentBayError AgentError APIError AuthenticationError BlockingCallWarning BrowserError ClearanceTimeoutError "
         "ClientClosedError CodeError CodeTimeoutError CommandError CommandTimeoutError ConfigurationError "
         "ConflictError ConnectionFailed ConnectionLost ConnectionPoolFull DeadlineExceeded FileError GitAuthError "
-        "GitConflictError GitError GitNotARepoError GitNotFoundError GitRejectedError GitTimeoutError "
+        "GitConflictError GitError GitNotARepoError GitNotFoundError GitRejectedError GitTimeoutError ImageBuildError "
         "InvalidArgumentError InvalidRequestError NotFoundError NotSupportedError OssError PathExistsError "
         "PathIsDirectoryError PathNotDirectoryError PathNotFoundError PathPermissionError PermissionDeniedError "
         "PtyError PtyNotConnectedError PtySessionNotFoundError QuotaExceededError RateLimitError ReplyError "
@@ -114,6 +114,7 @@ _EXPORTS_BY_MODULE = {
         "GitFileStatus GitInitResult GitLogEntry GitLogResult GitPushResult GitRefUpdate GitStatusResult"
     ),
     "models.image": "ImageInfo",
+    "models.image_recipe": "Image",
     "models.key_codes": "KeyCode",
     "models.mobile": (
         "AdbUrlResult AppManagerRule ExtraConfigs MobileExtraConfig MobileSimulateConfig MobileSimulateMode "

@@ -83,6 +83,7 @@ from .errors import (
     GitNotFoundError as GitNotFoundError,
     GitRejectedError as GitRejectedError,
     GitTimeoutError as GitTimeoutError,
+    ImageBuildError as ImageBuildError,
     InvalidArgumentError as InvalidArgumentError,
     InvalidRequestError as InvalidRequestError,
     NotFoundError as NotFoundError,
@@ -244,6 +245,7 @@ from .models.git import (
     GitStatusResult as GitStatusResult,
 )
 from .models.image import ImageInfo as ImageInfo
+from .models.image_recipe import Image as Image
 from .models.key_codes import KeyCode as KeyCode
 from .models.local_options import LocalOptions as LocalOptions
 from .models.mobile import (

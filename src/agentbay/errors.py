@@ -14,6 +14,7 @@ AgentBayError
 │   ├── AuthenticationError       the key is not accepted
 │   ├── PermissionDeniedError     the key may not do this
 │   ├── InvalidRequestError       the request itself is at fault
+│   │   └── ImageBuildError       has the output of the build
 │   ├── NotFoundError             the named thing does not exist
 │   │   └── SessionNotFoundError  (also SessionError)
 │   ├── ConflictError             the thing is in a state that forbids it
@@ -150,6 +151,22 @@ class PermissionDeniedError(APIError):
 
 class InvalidRequestError(APIError):
     """A field of the request is missing, malformed or out of range."""
+
+
+class ImageBuildError(InvalidRequestError):
+    """An image cannot be built: a step failed, or its Dockerfile has something that cannot be built.
+
+    The message names the line.
+
+    Attributes:
+        output: What the steps have printed.
+    """
+
+    def __init__(
+        self, message: str | None = None, status_code: int | None = None, *args: object, output: str = "", **kwargs: Any
+    ) -> None:
+        super().__init__(message, status_code, *args, **kwargs)
+        self.output = output
 
 
 class NotFoundError(APIError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from .._arguments import checked_arguments
 from .._concurrency import async_run_blocking, async_sleep
 from .._handles import Handle
 from .._local_files import LocalSource
-from .._local_images import archive_name, pack_folder
+from .._local_images import BuildSource, archive_name, pack_folder
 from .._transport.deadline import Deadline
-from .._transport.images import explain_missing_action, job_error, to_image
+from .._transport.images import explain_build, explain_missing_action, job_error, to_image
 from .._transport.poll import poll_delays
 from .._transport.presigned import IDLE_TIMEOUT_SECONDS
 from .._wire.images import (
+    BuildImage,
     DescribeImageJob,
     GetImage,
     ImageJobData,
@@ -29,6 +31,8 @@ from .._wire.images import (
 )
 from ..errors import AgentBayError, WaitTimeoutError
 from ..models.image import ImageInfo, ImageProgressCallback
+from ..models.image_recipe import Image
+from .callbacks import invoke_callback
 from .presigned import TransferSettings, send_file
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from .transport import AsyncTransport
 
 _FIRST_POLL_SECONDS, _POLL_FACTOR, _MAX_POLL_SECONDS = 0.05, 1.5, 1.0
+_MAX_OUTPUT_POLL_SECONDS = 0.25  # while somebody reads along
 _INSTEAD = "On the cloud, make an image in its console, and give the id of that as image_id of a session."
 
 
@@ -44,7 +49,7 @@ ImageList = list[ImageInfo]  # the class has a method `list`
 
 @checked_arguments()
 class AsyncImages(Handle):
-    """Pull, import, list and remove the images of a local runtime.
+    """Pull, import, build, list and remove the images of a local runtime.
 
     `CreateSessionParams(image_id=NAME)` starts a session on one. All methods raise what goes wrong, and
     `NotSupportedError` on a service without such images.
@@ -125,6 +130,62 @@ class AsyncImages(Handle):
             await self._send(job, local, progress, deadline)
         return await self._wait(job, str(local), None, deadline)
 
+    async def build(
+        self,
+        dockerfile: str | os.PathLike[str] | Image,
+        context: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
+        build_args: Mapping[str, str] | None = None,
+        policy_id: str | None = None,
+        network: Sequence[str] | None = None,
+        on_output: Callable[[str], object] | None = None,
+        timeout: float | None = 3600.0,
+    ) -> ImageInfo:
+        """Build an image from a Dockerfile, or from an `Image` described in Python.
+
+        Each RUN runs in a sandbox of its own. A step that was done before, on the same layers and with the same files,
+        is not done again.
+
+        Args:
+            dockerfile: Path of a Dockerfile, its text if it has several lines, or an `Image`.
+            context: Folder on this machine that COPY and ADD take files from; `.dockerignore` in it leaves some out.
+                None is the folder of the Dockerfile, and none for a text or an `Image`.
+            name: Its name in the store; without one it can be used by its id, until `prune`.
+            build_args: Values for ARG.
+            policy_id: The network of the commands: "none", "proxy" or "host"; None is that of sessions.
+            network: Hosts that the commands may reach, as for a session.
+            on_output: Called with what the steps print, piece by piece.
+            timeout: Seconds to wait; None waits without limit. The runtime ends a build that nobody waits for.
+
+        Raises:
+            ImageBuildError: If a step fails, or the Dockerfile has something that cannot be built; names the line.
+            InvalidRequestError: If the image it begins with cannot be used here.
+            ServiceUnavailableError: If that is to be pulled, and its registry refuses or cannot be reached.
+            NotSupportedError: If the service has no such images.
+            FileError: If a file cannot be read.
+            WaitTimeoutError: If it takes longer.
+
+        Wire: BuildImage, DescribeImageJob
+        """
+        deadline = _deadline(timeout)
+        source = await async_run_blocking(BuildSource, dockerfile, context)
+        arguments = dict(build_args) if build_args else None
+        action = BuildImage(
+            dockerfile=source.text,
+            name=name,
+            arguments=arguments,
+            policy_id=policy_id,
+            network=None if network is None else [*network],
+        )
+        with explain_missing_action("images to build", _INSTEAD), explain_build():
+            job = (await self._client.call(action)).data_or_raise()
+        with tempfile.TemporaryDirectory(prefix="agentbay-build-") as directory:
+            archive = Path(directory) / "context.tar"
+            await async_run_blocking(source.pack, archive)
+            await self._send(job, archive, None, deadline)
+        return await self._follow(job, on_output, deadline)
+
     async def list(self) -> ImageList:
         """List the images of the runtime, the newest first.
 
@@ -201,8 +262,30 @@ class AsyncImages(Handle):
         finally:
             source.close()
 
-    async def _describe(self, job: ImageJobData) -> ImageJobData:
-        return (await self._client.call(DescribeImageJob(job_id=job.job_id))).data_or_raise()
+    async def _describe(self, job: ImageJobData, output_from: int | None = None) -> ImageJobData:
+        action = DescribeImageJob(job_id=job.job_id, output_from=output_from)
+        return (await self._client.call(action)).data_or_raise()
+
+    async def _follow(
+        self, job: ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline
+    ) -> ImageInfo:
+        """Pass on the output of a build until it has ended, and return its image."""
+        output: list[str] = []
+        delays = poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_OUTPUT_POLL_SECONDS)
+        for delay in delays:
+            await async_sleep(delay)
+            job = await self._describe(job, job.output_end)
+            while job.output:
+                output.append(job.output)
+                if on_output is not None:
+                    await invoke_callback(on_output, job.output)
+                job = await self._describe(job, job.output_end)
+            if job.image is not None:
+                return to_image(job.image)
+            if job.state == "failed":
+                with explain_build("".join(output)):
+                    raise job_error(job)
+        raise WaitTimeoutError(f"The image is not there after {deadline.seconds:g} s; the build is ended.")
 
     async def _wait(
         self, job: ImageJobData, what: str, progress: ImageProgressCallback | None, deadline: Deadline

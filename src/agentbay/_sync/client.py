@@ -20,6 +20,7 @@ from .._wire.params import awaited_contexts, make_create_session
 from .._wire.sessions import GetSession, SessionConnection, SessionData
 from ..config import Config, Settings, check_proxy, requested_log_level, resolve_settings
 from ..errors import AgentBayError, InvalidArgumentError, NotFoundError, SessionError, SessionNotFoundError
+from ..models.image_recipe import Image
 from ..models.params import CreateSessionParams
 from ..models.session import (
     DeleteResult,
@@ -265,9 +266,12 @@ class AgentBay(SyncSessionList, Handle):
         recheck(params)
         if refused := blank_label_error(params.labels):
             raise InvalidArgumentError(refused)
+        image_id = params.image_id or ""
+        if isinstance(image_id, Image):
+            image_id = (self.images.build(image_id)).image_id
         deadline = Deadline(_CREATE_TIMEOUT_SECONDS)
         try:
-            action = make_create_session(params, self.region_id)
+            action = make_create_session(params, self.region_id, image_id)
         except ValueError as error:
             raise InvalidArgumentError(f"The session cannot be created: {error}") from error
         reply = self.client.call(action)
@@ -277,7 +281,7 @@ class AgentBay(SyncSessionList, Handle):
             why = "SessionId not found in response" if created.success is not False else "Session creation failed"
             raise SessionError(created.err_msg or why, action=reply.action, request_id=reply.request_id)
         session = self._make_session(created)
-        session.image_id = session.image_id or params.image_id or ""
+        session.image_id = session.image_id or image_id
         session.enableBrowserReplay = params.enable_browser_replay
         if session.created_at is None:
             session.created_at, session.expires_at = estimate_times(params)

@@ -1,4 +1,4 @@
-"""The rules of a `.gitignore`, read as git reads them.
+"""The rules of a `.gitignore`, read as git reads them, and those of a `.dockerignore`.
 
 `pathspec` translates them to regular expressions, but for bracket expressions such as `[[:digit:]_-]` and for spaces at
 the end of a line, which it reads in other ways than git does.
@@ -6,6 +6,7 @@ the end of a line, which it reads in other ways than git does.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +54,28 @@ def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
         return next((ignores for regex, ignores in rules if regex.fullmatch(name)), False)
 
     return ignored
+
+
+def dockerignore_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return a function that tells whether a path is left out of the context of a build.
+
+    The rules begin at the context, a folder's rule is one for all in it, and the last rule that matches decides.
+
+    Args:
+        patterns: Lines of a `.dockerignore` file.
+    """
+    from pathspec import PathSpec
+
+    rules = [line.strip() for line in patterns]
+    anchored = [_anchor(rule) for rule in rules if rule and not rule.startswith("#")]
+    return PathSpec.from_lines("gitignore", filter(None, anchored)).match_file
+
+
+def _anchor(rule: str) -> str:
+    """Return the rule of a `.gitignore` for one of a `.dockerignore`."""
+    taken_back = "!" if rule.startswith("!") else ""
+    path = posixpath.normpath(f"/{rule.removeprefix('!').strip()}").lstrip("/")
+    return f"{taken_back}/{path}" if path else ""
 
 
 def _as_bytes(text: str) -> str:

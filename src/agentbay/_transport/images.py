@@ -9,7 +9,14 @@ from contextlib import contextmanager
 import attrs
 
 from .._wire.images import ImageData, ImageJobData
-from ..errors import AgentBayError, APIError, InvalidRequestError, NotSupportedError, ServiceUnavailableError
+from ..errors import (
+    AgentBayError,
+    APIError,
+    ImageBuildError,
+    InvalidRequestError,
+    NotSupportedError,
+    ServiceUnavailableError,
+)
 from ..models.image import ImageInfo
 
 _UNKNOWN_ACTION = re.compile(r"InvalidAction\b|UnknownAction|InvalidApi|UnsupportedOperation", re.I)
@@ -42,3 +49,20 @@ def explain_missing_action(what: str, instead: str) -> Iterator[None]:
         raise NotSupportedError(
             f"This service has no {what}.", hint=instead, request_id=error.request_id, action=error.action
         ) from error
+
+
+@contextmanager
+def explain_build(output: str = "") -> Iterator[None]:
+    """Raise `ImageBuildError` if the block says that a build has failed, or that its Dockerfile is refused.
+
+    Args:
+        output: What the steps have printed.
+    """
+    try:
+        yield
+    except InvalidRequestError as error:
+        if not error.code.startswith("ImageBuildFailed"):
+            raise
+        raise ImageBuildError(
+            error.message, error.status_code, output=output, code=error.code, request_id=error.request_id
+        ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .schema import Action, action, pascal_payload, wire_field
+from .schema import JSON, Action, action, pascal_payload, wire_field
 from .sessions import SessionConnection
 
 
@@ -44,6 +44,8 @@ class ImageJobData:
         done: Bytes so far, of `total`, 0 if it is not known.
         upload_url: Where the archive is to be sent, for an import.
         code: Of the error, if it failed.
+        output: What a build has printed since the byte that was asked for.
+        output_end: The byte after it.
     """
 
     job_id: str = ""
@@ -54,6 +56,8 @@ class ImageJobData:
     code: str = ""
     message: str = ""
     image: ImageData | None = None
+    output: str = ""
+    output_end: int = 0
 
 
 @action("PullImage", idempotent=True)
@@ -77,6 +81,25 @@ class DescribeImageJob(Action[ImageJobData]):
     """Return how far a job is."""
 
     job_id: str
+    output_from: int | None = None
+
+
+@action("BuildImage")
+class BuildImage(Action[ImageJobData]):
+    """Ask for the URL to send the files of a build to, which then begins.
+
+    Attributes:
+        dockerfile: Its text.
+        arguments: Values for ARG.
+        policy_id: The network of its commands.
+        network: The hosts that they may reach.
+    """
+
+    dockerfile: str
+    name: str | None = None
+    arguments: dict[str, str] | None = wire_field(codec=JSON, default=None, repr=False)
+    policy_id: str | None = None
+    network: list[str] | None = wire_field(codec=JSON, default=None)
 
 
 @action("ListImages", idempotent=True)

@@ -16,8 +16,11 @@ _SDK_STATS = {"source": "sdk", "sdk_language": "python", "sdk_version": "0.22.3"
 _SIMULATED_DEVICE_PATH = "/data/agentbay_mobile_info"
 
 
-def make_create_session(params: CreateSessionParams, region_id: str) -> CreateMcpSession:
+def make_create_session(params: CreateSessionParams, region_id: str, built_image: str = "") -> CreateMcpSession:
     """Return the request that creates a session.
+
+    Args:
+        built_image: The id that an `Image` of the parameters was built as.
 
     Raises:
         ValueError: If a nested setting is malformed.
@@ -27,7 +30,7 @@ def make_create_session(params: CreateSessionParams, region_id: str) -> CreateMc
     return CreateMcpSession(
         login_region_id=region_id,
         sdk_stats={**_SDK_STATS, "framework": params.framework},
-        image_id=params.image_id or None,
+        image_id=(params.image_id if isinstance(params.image_id, str) else built_image) or None,
         labels=params.labels or None,
         persistence_data_list=_persistence_items(params) or None,
         policy_id=params.policy_id or None,

@@ -1,4 +1,4 @@
-"""`agentbay image`: pulls, imports, lists and removes images of a local runtime."""
+"""`agentbay image`: pulls, imports, builds, lists and removes images of a local runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from agentbay.cli.groups import format_examples, make_group
 from agentbay.cli.output import output
-from agentbay.cli.shared import EndpointOption, JsonOption, complete_image, open_client
+from agentbay.cli.shared import EndpointOption, JsonOption, complete_image, open_client, parse_pairs
 from agentbay.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 _EXAMPLES = format_examples(
     "agentbay image pull registry.example/team/app:1.2",
     "agentbay image import debian.tar --name debian:12",
+    "agentbay image build -t task:1 .",
     "agentbay session create --image debian:12",
     "agentbay image rm debian:12",
 )
 _ABOUT = """
 Images: root file systems that sessions of a local runtime run.
 
-They come from a registry, or from a file: what docker save wrote, an OCI archive or layout, or a root file system as an
-archive or a folder. IMAGE is a name, or at least 8 digits of an id.
+They come from a registry, from a Dockerfile, or from a file: what docker save wrote, an OCI archive or layout, or a
+root file system as an archive or a folder. IMAGE is a name, or at least 8 digits of an id.
 """
 _SHORT_ID = 12  # digits of an id that a table shows
 
@@ -70,6 +71,39 @@ def import_image(
         image = bay.images.import_file(path, name=name or None, progress=_report(progress))
     if image.left_out:
         output.note(f"{image.left_out} devices were left out: sessions have their own.")
+    output.show(_facts(image), image.name)
+
+
+@app.command()
+def build(
+    context: Annotated[Path, typer.Argument(metavar="CONTEXT", help="Folder that COPY takes files from.")] = Path(),
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="FILE", help="The Dockerfile.", show_default="CONTEXT/Dockerfile"),
+    ] = None,
+    name: Annotated[str, typer.Option("--tag", "-t", "--name", metavar="NAME", help="Name that it gets.")] = "",
+    build_arg: Annotated[list[str], typer.Option(metavar="NAME=VALUE", help="Value for ARG; may be repeated.")] = [],  # noqa: B006  # typer copies it
+    network: Annotated[
+        list[str], typer.Option(metavar="HOST", help="Host that its commands may reach; may be repeated.")
+    ] = [],  # noqa: B006
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show what the steps print.")] = False,
+    endpoint: EndpointOption = "",
+    json: JsonOption = False,
+) -> None:
+    """Build an image from a Dockerfile, and print its name.
+
+    Instructions: ADD, ARG, CMD, COPY, ENTRYPOINT, ENV, FROM, LABEL, RUN, SHELL, USER, WORKDIR. What was built before is
+    not built again.
+    """
+    with open_client(endpoint) as bay:
+        image = bay.images.build(
+            file or context / "Dockerfile",
+            context,
+            name=name or None,
+            build_args=parse_pairs(build_arg, "build-arg"),
+            network=network or None,
+            on_output=None if quiet else output.note_part,
+        )
     output.show(_facts(image), image.name)
 
 

@@ -76,6 +76,12 @@ class CommandOutput:
         if not self.json:
             print(_escape_in_lines(text), file=sys.stderr)
 
+    def note_part(self, text: str) -> None:
+        """Write a part of a longer note, as it comes."""
+        if not self.json:
+            lines = text.replace("\r\n", "\n").replace("\r", "\n")
+            print(_escape_in_lines(lines), end="", flush=True, file=sys.stderr)
+
     def error(self, error: Exception) -> None:
         """Write an error with its hint to standard error."""
         if self.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentbay._lazy_attrs import define
+from agentbay.local.builds.service import BuildService
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.images.service import ImageService
 from agentbay.local.listening import ServerAddress
@@ -24,6 +25,7 @@ class Runtime:
     sessions: SessionTable
     context_service: ContextService
     images: ImageService
+    builds: BuildService
     networks: NetworkProvider
     address: ServerAddress
     direct_calls_enabled: bool = True

@@ -19,6 +19,7 @@ from agentbay.errors import ConfigurationError
 from agentbay.local.agent.model import Model, missing_package_message
 from agentbay.local.agent.session_agent import ModelSettings
 from agentbay.local.agent.task import TaskLimits
+from agentbay.local.builds.service import BuildService
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.handlers.catalogue import encoded_catalogue
 from agentbay.local.handlers.registry import build_registry
@@ -67,17 +68,19 @@ async def running_service(
     images = ImageService(
         state_dir, sandboxes.owner, default_registry=options.image_registry or "", mirror=options.image_mirror or ""
     )
+    limits = _session_limits(options)
     sessions = SessionTable(
         sandboxes,
         state_dir,
-        _session_limits(options),
+        limits,
         max_sessions,
         networks=networks,
         model=model,
         images=images.store,
     )
     contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
-    runtime = Runtime(sessions, contexts, images, networks, address, options.link_url == "on", skill_folder)
+    builds = BuildService(images, sandboxes, networks, state_dir, limits)
+    runtime = Runtime(sessions, contexts, images, builds, networks, address, options.link_url == "on", skill_folder)
     origin_check = OriginCheck(key, address)
 
     @cache
@@ -100,6 +103,7 @@ async def running_service(
     finally:
         sessions.begin_close()
         await _drain(application, options.drain, skip_drain)
+        await builds.close()
         await _close_sessions(sessions, sandboxes, end_now)
         application.close_streams()
         # The server stops last: until then, new calls get the error of a shutdown instead of a refused connection.

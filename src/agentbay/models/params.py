@@ -6,6 +6,7 @@ from .._arguments import check_variable, checked_arguments
 from .._lazy_attrs import define, field
 from .browser import BrowserContext
 from .context import BetaContextMount, ContextSync
+from .image_recipe import Image
 from .mobile import ExtraConfigs
 
 
@@ -59,7 +60,8 @@ class CreateSessionParams:
 
     Args:
         labels: Names and values by which to find the session again.
-        image_id: Image to run, such as "linux_latest" (the default of the service), "browser_latest", "code_latest".
+        image_id: Image to run, such as "linux_latest" (the default of the service), "browser_latest", "code_latest". On
+            the local runtime also one of its images, or an `Image`, which is built then.
         idle_release_timeout: Seconds without activity until release. Deprecated by the service; use
             `lifecycle_policy`, which excludes it.
         lifecycle_policy: When the session ends by itself.
@@ -92,7 +94,7 @@ class CreateSessionParams:
     def __init__(
         self,
         labels: dict[str, str] | None = None,
-        image_id: str | None = None,
+        image_id: str | Image | None = None,
         idle_release_timeout: int | None = None,
         lifecycle_policy: LifecyclePolicy | None = None,
         context_syncs: list[ContextSync] | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentbay._wire.images import (
+    BuildImage,
     DescribeImageJob,
     GetImage,
     ImageData,
@@ -33,12 +34,22 @@ async def import_image(runtime: Runtime, action: ImportImage) -> ImageJobData:
     return job_data(runtime, runtime.images.new_import(action.name, action.source or "imported"))
 
 
+@action_handler(BuildImage)
+async def build(runtime: Runtime, action: BuildImage) -> ImageJobData:
+    network = runtime.networks.network_for_policy(action.policy_id)
+    allowed = None
+    if action.network is not None:
+        allowed = await runtime.networks.narrow(action.network, action.policy_id)
+    job = runtime.builds.start(action.dockerfile, action.name or "", action.arguments or {}, network, allowed)
+    return job_data(runtime, job)
+
+
 @action_handler(DescribeImageJob)
 async def describe_job(runtime: Runtime, action: DescribeImageJob) -> ImageJobData:
     job = runtime.images.find_job(action.job_id)
     if job is None:
         raise NotFoundError(f"There is no job {action.job_id!r:.80}.", 404, code="ImageJobNotFound.Local")
-    return job_data(runtime, job)
+    return job_data(runtime, job, action.output_from or 0)
 
 
 @action_handler(ListImages)
@@ -91,8 +102,9 @@ def image_data(store: ImageStore, image: Image) -> ImageData:
     )
 
 
-def job_data(runtime: Runtime, job: Job) -> ImageJobData:
-    """Describe a job for clients."""
+def job_data(runtime: Runtime, job: Job, output_from: int = 0) -> ImageJobData:
+    """Describe a job for clients, with its output from a byte on."""
+    output, end = job.output.read(output_from, is_done=job.state != "running")
     upload = f"{runtime.address.http_url}{IMAGE_UPLOADS}{job.upload_token}" if job.upload_token else ""
     return ImageJobData(
         job_id=job.id,
@@ -103,6 +115,8 @@ def job_data(runtime: Runtime, job: Job) -> ImageJobData:
         code=job.error.code or "" if job.error else "",
         message=job.error.message if job.error else "",
         image=image_data(runtime.images.store, job.image) if job.image else None,
+        output=output,
+        output_end=end,
     )
 
 

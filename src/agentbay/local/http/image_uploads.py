@@ -20,7 +20,7 @@ __all__ = ["PATH_PREFIX", "serve_image_upload"]
 
 
 async def serve_image_upload(images: ImageService, request: Request, receive: Receive) -> Response:
-    """Keep the archive of an image, and begin to import it.
+    """Keep the archive of a job, and let the job begin.
 
     Raises:
         AgentBayError: The URL serves no more, or the disk is full.
@@ -42,7 +42,7 @@ async def serve_image_upload(images: ImageService, request: Request, receive: Re
             raise refusal from error
         images.fail_upload(job, invalid_request("The archive did not arrive whole: import it again.", "UploadAborted"))
         raise
-    images.start_import(job, target)
+    job.take_archive(target)
     return Response(200, b"")
 
 

@@ -85,7 +85,7 @@ class _Archive:
 
     def open(self, name: str) -> IO[bytes]:
         start, size = self._place(name)
-        return _Part(self._path, start, size)  # type: ignore[return-value]
+        return FilePart(self._path, start, size)  # type: ignore[return-value]
 
     def _place(self, name: str) -> tuple[int, int]:
         try:
@@ -94,14 +94,14 @@ class _Archive:
             raise DamagedImage(f"The archive lacks {name!r:.200}, which its manifest names.") from None
 
 
-class _Part:
+class FilePart:
     """A part of a file, as a file of its own for reading."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - closed by `close`
         self._start, self._size, self._position = start, size, 0
 
-    def __enter__(self) -> _Part:
+    def __enter__(self) -> FilePart:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,6 +24,10 @@ class PullFailed(ImageError):
     """A registry refused, or could not be reached."""
 
 
+class BuildFailed(ImageError):
+    """A step of a build failed, or a Dockerfile has something that cannot be built."""
+
+
 class Cancelled(ImageError):
     """Whoever asked for the image wants it no longer."""
 
@@ -35,8 +39,8 @@ def unusable_image(error: ImageError) -> InvalidRequestError | ServiceUnavailabl
     """Return the error of the service for an image that was refused."""
     if isinstance(error, PullFailed):
         return ServiceUnavailableError(str(error), 502, code="ImagePullFailed.Local")
-    code = "ImageTooLarge.Local" if isinstance(error, LimitExceeded) else "ImageInvalid.Local"
-    return InvalidRequestError(str(error), 400, code=code)
+    codes = {LimitExceeded: "ImageTooLarge.Local", BuildFailed: "ImageBuildFailed.Local"}
+    return InvalidRequestError(str(error), 400, code=codes.get(type(error), "ImageInvalid.Local"))
 
 
 def image_not_found(name: str, present: str) -> NotFoundError:

@@ -11,8 +11,9 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from agentbay._lazy_attrs import define
 from agentbay.local.images import merged_view
@@ -23,7 +24,7 @@ from agentbay.local.images.tar_reader import TarEntry, TarReader
 from agentbay.local.sandbox.shared import dirfd
 from agentbay.local.sandbox.shared.fd_io import write_all
 
-_WHITEOUT_PREFIX, _OPAQUE_NAME = ".wh.", ".wh..wh..opq"
+WHITEOUT_PREFIX, _OPAQUE_NAME = ".wh.", ".wh..wh..opq"
 _MAX_OPEN_DIRECTORIES = 64
 _FREE_SPACE_CHECK_BYTES = 16 << 20
 _MAX_NAME_BYTES = 255
@@ -49,6 +50,15 @@ class LayerFacts:
     entries: int = 0
     size: int = 0
     devices: int = 0
+
+
+class EntrySource(Protocol):
+    """Entries of a layer, each with its content while it is the current one."""
+
+    def __iter__(self) -> Iterator[TarEntry]: ...
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read the content of the current entry."""
 
 
 class LayerWriter:
@@ -81,11 +91,14 @@ class LayerWriter:
             ImageError: It is damaged, too large, or tries to write elsewhere.
             OSError: The disk is full, or fails.
         """
+        self.write(TarReader(source.read))
+
+    def write(self, source: EntrySource) -> None:
+        """Write the entries of a source; raises as `unpack` does."""
         try:
-            reader = TarReader(source.read)
-            for entry in reader:
+            for entry in source:
                 self._count_entry()
-                self._add(entry, reader)
+                self._add(entry, source)
             self._set_directory_times()
         finally:
             self._close_directories()
@@ -96,11 +109,11 @@ class LayerWriter:
         if self.facts.entries > self._limits.entries:
             raise LimitExceeded(f"A layer has more than {self._limits.entries:,} entries.")
 
-    def _add(self, entry: TarEntry, reader: TarReader) -> None:
+    def _add(self, entry: TarEntry, reader: EntrySource) -> None:
         parts = split_name(entry.name)
         if not parts:
             return
-        if parts[-1].startswith(_WHITEOUT_PREFIX):
+        if parts[-1].startswith(WHITEOUT_PREFIX):
             self._add_whiteout(parts)
             return
         path = (*self._view.real_directory(parts[:-1]), parts[-1])
@@ -111,7 +124,7 @@ class LayerWriter:
         except (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError) as error:
             raise DamagedImage(f"{entry.name!r:.200} cannot be unpacked: {error.strerror}.") from error
 
-    def _make(self, entry: TarEntry, path: Parts, reader: TarReader) -> None:
+    def _make(self, entry: TarEntry, path: Parts, reader: EntrySource) -> None:
         name = path[-1]
         if entry.kind == "directory":
             self._make_directory(path, entry)
@@ -148,7 +161,7 @@ class LayerWriter:
         os.chmod(name, (entry.mode & 0o1777) | stat.S_IRWXU, dir_fd=above)
         self._times[path] = entry.mtime
 
-    def _write_file(self, entry: TarEntry, name: str, above: int, reader: TarReader) -> None:
+    def _write_file(self, entry: TarEntry, name: str, above: int, reader: EntrySource) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, 0o600, dir_fd=above)
         try:
@@ -218,7 +231,7 @@ class LayerWriter:
                 os.setxattr(above, OPAQUE_ATTRIBUTE, b"y")
                 self._view.forget()
             return
-        name = parts[-1].removeprefix(_WHITEOUT_PREFIX)
+        name = parts[-1].removeprefix(WHITEOUT_PREFIX)
         if not name or name in (".", ".."):
             raise DamagedImage(f"The archive removes {name!r}, which is no name.")
         if merged_view.kind_in(above, name) is None and self._view.find((*path, name)) is not None:

@@ -16,6 +16,7 @@ from agentbay._lazy_attrs import define, field
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error, invalid_request
 from agentbay.local.images.errors import Cancelled, ImageError, unusable_image
+from agentbay.local.images.job_output import JobOutput
 from agentbay.local.images.reference import Reference, name_of, parse_reference
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.state_dir import StateDirectory
@@ -38,6 +39,9 @@ class Job:
     Attributes:
         total: Bytes that it has to read, 0 if that is not known.
         upload_token: With which the archive may be sent, once.
+        take_archive: Gets the archive then.
+        output: What the steps of a build print.
+        asked: When a client has asked for it last, on the monotonic clock.
     """
 
     id: str
@@ -46,9 +50,10 @@ class Job:
     image: Image | None = None
     error: AgentBayError | None = None
     upload_token: str = ""
+    take_archive: Callable[[Path], None] = lambda _: None
+    output: JobOutput = field(factory=JobOutput)
     begun: float = field(factory=time.monotonic)
-    name: str = ""
-    source: str = ""
+    asked: float = field(factory=time.monotonic)
 
     @property
     def state(self) -> str:
@@ -103,14 +108,30 @@ class ImageService:
         self._start(job, work)
         return job
 
+    def pull(self, text: str, progress: Progress) -> Image:
+        """Pull an image in this thread.
+
+        Raises:
+            ImageError: It cannot be had.
+        """
+        from agentbay.local.images import registry  # late, as below
+
+        reference = parse_reference(text, self._default_registry, self._mirror)
+        return registry.pull(reference, name_of(text), self.store, progress, lambda _: None)
+
     def new_import(self, name: str, source: str) -> Job:
         """Make a job that waits for an archive.
 
         Raises:
             InvalidRequestError: The name is malformed.
         """
+        known_as = self.check_name(name)
+        return self.expect_archive(lambda job, archive: self._start_import(job, archive, known_as, source))
+
+    def expect_archive(self, take: Callable[[Job, Path], None]) -> Job:
+        """Make a job that waits for an archive, which `take` gets and removes."""
         job = self._new_job()
-        job.name, job.source = self.check_name(name), source
+        job.take_archive = partial(take, job)
         job.upload_token = secrets.token_urlsafe(32)
         return job
 
@@ -129,8 +150,7 @@ class ImageService:
         """End a job whose archive has not arrived."""
         job.error = error
 
-    def start_import(self, job: Job, archive: Path) -> None:
-        """Import an archive, which is removed at the end."""
+    def _start_import(self, job: Job, archive: Path, name: str, source: str) -> None:
         job.total = archive.stat().st_size
 
         def work(progress: Progress) -> Image:
@@ -139,7 +159,7 @@ class ImageService:
             from agentbay.local.images.importing import Importer
 
             try:
-                return archives.import_archive(archive, job.name, job.source, Importer(self.store, progress))
+                return archives.import_archive(archive, name, source, Importer(self.store, progress))
             finally:
                 archive.unlink(missing_ok=True)
 
@@ -163,7 +183,9 @@ class ImageService:
 
     def find_job(self, job_id: str) -> Job | None:
         """Return a job that was begun lately."""
-        return self._jobs.get(job_id)
+        if job := self._jobs.get(job_id):
+            job.asked = time.monotonic()
+        return job
 
     async def run_in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Run something that reads or changes files."""

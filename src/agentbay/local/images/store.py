@@ -150,7 +150,7 @@ class ImageStore:
             return self._load(*rows[0]) if len(rows) == 1 else None
 
     def add(self, image: Image, name: str, digest: str = "") -> Image:
-        """Record an image whose layers are there, and give it a name."""
+        """Record an image whose layers are there, and give it a name, unless that is ""."""
         facts = json.dumps(
             {
                 "config": attrs.asdict(image.config),
@@ -166,7 +166,8 @@ class ImageStore:
         with self._transaction():
             (number,) = self._db.execute("SELECT COALESCE(MAX(number), 0) + 1 FROM images").fetchone()
             self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?)", (image.id, number, facts, time.time()))
-            self._db.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (name, image.id, digest))
+            if name:
+                self._db.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (name, image.id, digest))
         found = self.find(image.id)
         assert found is not None
         return found

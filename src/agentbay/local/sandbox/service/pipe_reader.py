@@ -28,12 +28,15 @@ class PipeReader:
 
     `write_fd` is the end to pass on. Reading goes on after `stop_collecting`: a process that still writes, such as a
     server left in the background, must not be killed by a broken pipe.
+
+    Args:
+        sink: Gets what comes instead, which is then not collected.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, sink: Callable[[bytes], object] | None = None) -> None:
         self._fd, self.write_fd = make_output_pipe()
         _enlarge(self._fd)
-        self._limit = limit
+        self._limit, self._sink = limit, sink
         self._data = bytearray()
         self._collecting = True
         self.truncated = False
@@ -82,6 +85,8 @@ class PipeReader:
             return 0
         if not chunk:
             self.close()
+        elif self._sink is not None:
+            self._sink(chunk)
         elif self._collecting:
             room = self._limit - len(self._data)
             self._data += chunk[:room] if len(chunk) > room else chunk

@@ -1,0 +1,197 @@
+"""The files that a build may copy: those that the client sent, and what COPY and ADD choose among them."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import posixpath
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import attrs
+
+from agentbay.local.images.archives import FilePart
+from agentbay.local.images.errors import DamagedImage, LimitExceeded
+from agentbay.local.images.layer_source import LayerSource
+from agentbay.local.images.layer_writer import WHITEOUT_PREFIX, EntrySource, split_name
+from agentbay.local.images.tar_reader import TarEntry, TarReader
+
+_MAX_ENTRIES = 500_000
+_PIECE_BYTES = 1 << 18
+_TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
+
+
+@attrs.frozen
+class ContextFile:
+    """A file, directory or link of a context.
+
+    Attributes:
+        offset: Where its content begins in the archive.
+    """
+
+    entry: TarEntry
+    offset: int
+
+
+class BuildContext:
+    """The files that a client sent for a build.
+
+    Args:
+        archive: A tar archive, not compressed.
+
+    Raises:
+        ImageError: It is damaged, or holds too much.
+    """
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive
+        self._files: dict[str, ContextFile] = {}
+        with open(archive, "rb") as file:
+            reader = TarReader(file.read)
+            for entry in reader:
+                path = "/".join(split_name(entry.name))
+                self._add(path, ContextFile(entry, file.tell()))
+                file.seek(entry.size, 1)
+                reader.skip()
+
+    def _add(self, path: str, found: ContextFile) -> None:
+        if len(self._files) >= _MAX_ENTRIES:
+            raise LimitExceeded(f"The context has more than {_MAX_ENTRIES:,} files: leave some out by .dockerignore.")
+        if posixpath.basename(path).startswith(WHITEOUT_PREFIX):
+            raise DamagedImage(f"The context has {path!r:.200}, which is named like a note of layers: leave it out.")
+        if found.entry.kind == "hardlink":
+            target = self._files.get("/".join(split_name(found.entry.link)))
+            if target is None:
+                raise DamagedImage(f"The context has a link to {found.entry.link!r:.200}, which it does not hold.")
+            found = ContextFile(target.entry, target.offset)
+        if path and found.entry.kind in ("file", "directory", "symlink"):
+            self._files[path] = found
+
+    def find(self, pattern: str) -> list[str]:
+        """Return the paths that a source of COPY means, in order.
+
+        It may be "" for the whole context, or have the wildcards of shells.
+        """
+        path = posixpath.normpath(f"/{pattern}").strip("/")
+        if path in self._files or not path:
+            return [path]
+        parts = path.split("/")
+        return sorted(known for known in self._files if _matches(known.split("/"), parts))
+
+    def kind(self, path: str) -> str:
+        """Return "file", "directory" or "symlink"; "" is the whole context."""
+        found = self._files.get(path)
+        return found.entry.kind if found else "directory"
+
+    def below(self, path: str) -> Iterator[tuple[str, ContextFile]]:
+        """Yield what is in a directory, at any depth, by paths relative to it."""
+        start = f"{path}/" if path else ""
+        for known in sorted(self._files):
+            if known.startswith(start):
+                yield known.removeprefix(start), self._files[known]
+
+    def file(self, path: str) -> ContextFile:
+        """Return one file or link."""
+        return self._files[path]
+
+    def is_archive(self, path: str) -> bool:
+        """Return whether a file is a tar archive, compressed or not, which ADD unpacks."""
+        found = self._files.get(path)
+        if found is None or found.entry.kind != "file":
+            return False
+        with self.open(found.offset, found.entry.size) as file, suppress(DamagedImage):
+            start = LayerSource(file, lambda _: None).read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
+            return start[_TAR_MAGIC_AT:] == _TAR_MAGIC
+        return False
+
+    def open(self, offset: int, size: int) -> IO[bytes]:
+        """Open a part of the archive."""
+        return FilePart(self._archive, offset, size)  # type: ignore[return-value]
+
+
+@attrs.frozen
+class Copied:
+    """One thing that a step puts into an image.
+
+    Attributes:
+        entry: With its name in the image.
+        offset: Where its content begins in the archive of the context.
+        content: What it has instead, if it does not come from there.
+    """
+
+    entry: TarEntry
+    offset: int = 0
+    content: bytes | None = None
+
+
+class CopiedFiles:
+    """What a step puts into an image, as entries of a layer."""
+
+    def __init__(self, context: BuildContext, copied: Iterable[Copied]) -> None:
+        self._context, self._copied = context, list(copied)
+        self._current: Copied | None = None
+
+    def __iter__(self) -> Iterator[TarEntry]:
+        for copied in self._copied:
+            self._current = copied
+            yield copied.entry
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read the content of the current entry."""
+        current = self._current
+        if current is None or current.entry.kind != "file":
+            return
+        if current.content is not None:
+            yield current.content
+            return
+        with self._context.open(current.offset, current.entry.size) as file:
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
+
+    def digest(self) -> str:
+        """Return a digest of names, modes and contents, which is the same whenever they are."""
+        return _digest(self)
+
+
+class UnpackedArchive:
+    """The content of an archive of the context, as entries of a layer below a directory."""
+
+    def __init__(self, context: BuildContext, path: str, directory: str) -> None:
+        self._context, self._found, self._directory = context, context.file(path), directory
+        self._reader: TarReader | None = None
+
+    def __iter__(self) -> Iterator[TarEntry]:
+        with self._context.open(self._found.offset, self._found.entry.size) as file:
+            self._reader = TarReader(LayerSource(file, lambda _: None).read)
+            for entry in self._reader:
+                link = self._place(entry.link) if entry.kind == "hardlink" else entry.link
+                yield entry._replace(name=self._place(entry.name), link=link)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read the content of the current entry."""
+        assert self._reader is not None
+        return self._reader.pieces()
+
+    def digest(self) -> str:
+        """Return a digest of names, modes and contents, which is the same whenever they are."""
+        return _digest(self)
+
+    def _place(self, name: str) -> str:
+        return "/".join((self._directory, *split_name(name)))
+
+
+def _digest(entries: EntrySource) -> str:
+    total = hashlib.sha256()
+    for entry in entries:
+        content = hashlib.sha256()
+        for piece in entries.pieces():
+            content.update(piece)
+        facts = (entry.name, entry.kind, entry.mode & 0o777, entry.link, content.hexdigest())
+        total.update(repr(facts).encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def _matches(path: list[str], pattern: list[str]) -> bool:
+    return len(path) == len(pattern) and all(map(fnmatch.fnmatchcase, path, pattern))

@@ -1,0 +1,127 @@
+"""The builds of a runtime: jobs that wait for files, build, and end when nobody asks for them any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentbay.local.api_errors import internal_error
+from agentbay.local.images.errors import BuildFailed, Cancelled, ImageError, unusable_image
+from agentbay.local.images.service import ImageService, Job
+from agentbay.local.images.store import Image
+from agentbay.local.network.egress_policy import EgressRule
+from agentbay.local.network.provider import NetworkProvider
+from agentbay.local.sandbox.service.manager import Limits, NetworkMode, SandboxManager
+from agentbay.local.state_dir import StateDirectory
+
+if TYPE_CHECKING:
+    from agentbay.local.builds.build import Build
+
+_logger = logging.getLogger(__name__)
+
+_MAX_BUILDS = 4  # at a time; the others wait
+_ABANDONED_SECONDS = 120.0  # since a client has asked for a build last
+_CHECK_SECONDS = 5.0
+
+
+class BuildService:
+    """Builds images.
+
+    Args:
+        limits: Of the sandboxes in which commands run.
+    """
+
+    def __init__(
+        self,
+        images: ImageService,
+        sandboxes: SandboxManager,
+        networks: NetworkProvider,
+        state_dir: StateDirectory,
+        limits: Limits,
+    ) -> None:
+        self._images, self._sandboxes, self._networks = images, sandboxes, networks
+        self._state_dir, self._limits = state_dir, limits
+        self._slots = asyncio.Semaphore(_MAX_BUILDS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(
+        self,
+        text: str,
+        name: str,
+        arguments: Mapping[str, str],
+        network: NetworkMode,
+        allowed: Sequence[EgressRule] | None,
+    ) -> Job:
+        """Make a job that builds when the files have come.
+
+        Args:
+            text: The Dockerfile.
+            name: That the image gets, "" if it gets none.
+            arguments: Values for ARG.
+            network: That its commands have.
+            allowed: The hosts that they may reach; None is all that the runtime allows.
+
+        Raises:
+            InvalidRequestError: The Dockerfile or the name is malformed.
+        """
+        # Here, since few runtimes build.
+        from agentbay.local.builds.build import Build, BuildRequest
+        from agentbay.local.builds.dockerfile import parse_dockerfile
+        from agentbay.local.builds.run_step import CommandRunner
+
+        try:
+            dockerfile = parse_dockerfile(text)
+        except ImageError as error:
+            raise unusable_image(error) from error
+        request = BuildRequest(
+            dockerfile=dockerfile, name=self._images.check_name(name) if name else "", arguments=arguments
+        )
+        runner = CommandRunner(
+            self._sandboxes, self._networks, self._state_dir, self._images.store, self._limits, network, allowed
+        )
+
+        def begin(job: Job, archive: Path) -> None:
+            build = Build(self._images, runner, request, archive, job.output)
+            task = asyncio.get_running_loop().create_task(self._run(job, build, archive))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        return self._images.expect_archive(begin)
+
+    async def close(self) -> None:
+        """End all builds; what they have done is kept."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _run(self, job: Job, build: Build, archive: Path) -> None:
+        try:
+            async with self._slots:
+                job.image = await self._watch(job, asyncio.create_task(build.run()))
+        except asyncio.CancelledError:
+            job.error = unusable_image(Cancelled())
+        except ImageError as error:
+            job.error = unusable_image(error)
+        except Exception:
+            _logger.exception("a build failed")
+            job.error = internal_error("The image could not be built; the log of the runtime says why.")
+        finally:
+            await asyncio.to_thread(archive.unlink, True)
+
+    async def _watch(self, job: Job, building: asyncio.Task[Image]) -> Image:
+        """Wait for a build, and end it if its client does."""
+        try:
+            while not building.done():
+                await asyncio.wait({building}, timeout=_CHECK_SECONDS)
+                if time.monotonic() - job.asked > _ABANDONED_SECONDS:
+                    raise BuildFailed("The build was ended: nobody has asked for it any more.")
+            return building.result()
+        finally:
+            if not building.done():
+                building.cancel()
+                await asyncio.wait({building})

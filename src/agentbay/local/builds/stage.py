@@ -1,0 +1,114 @@
+"""What the stage of a build has come to, and the instructions that change settings alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from agentbay.local.builds.dockerfile import Instruction
+from agentbay.local.builds.words import expand
+from agentbay.local.images.image_config import ImageConfig
+
+_DEFAULT_SHELL = ["/bin/sh", "-c"]
+
+
+@attrs.define
+class StageState:
+    """What a stage has come to.
+
+    Attributes:
+        chains: Its layers, the lowest first.
+        arguments: Values of ARG that are in force.
+        base_layers: How many of the layers were there before.
+    """
+
+    config: ImageConfig
+    chains: list[str]
+    arguments: dict[str, str] = attrs.field(factory=dict)
+    shell: list[str] = attrs.field(factory=lambda: list(_DEFAULT_SHELL))
+    base_layers: int = 0
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What words of the Dockerfile may use: ENV comes before ARG."""
+        return {**self.arguments, **self.config.env}
+
+    def set_config(self, **changes: Any) -> None:
+        """Change settings of the image."""
+        self.config = attrs.evolve(self.config, **changes)
+
+    def expand(self, instruction: Instruction, word: str) -> str:
+        """Return a word with the values of its variables.
+
+        Raises:
+            BuildFailed: A variable is malformed.
+        """
+        return expand_word(instruction, word, self.variables)
+
+
+def expand_word(instruction: Instruction, word: str, variables: Mapping[str, str]) -> str:
+    """Return a word of an instruction with the values of its variables.
+
+    Raises:
+        BuildFailed: A variable is malformed.
+    """
+    try:
+        return expand(word, variables)
+    except ValueError as error:
+        raise instruction.error(str(error)) from error
+
+
+def _pairs(instruction: Instruction, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the names and values of ENV or LABEL."""
+    words = instruction.words()
+    if "=" not in words[0]:  # the old form, of one name and all the rest
+        name, _, value = instruction.text.partition(" ")
+        if not value.strip():
+            raise instruction.error("it must have the form NAME=VALUE")
+        return {name: expand_word(instruction, value.strip(), variables)}
+    pairs: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise instruction.error(f"{word:.80} must have the form NAME=VALUE")
+        pairs[expand_word(instruction, name, variables)] = expand_word(instruction, value, variables)
+    return pairs
+
+
+def _set_env(instruction: Instruction, state: StageState) -> None:
+    state.set_config(env={**state.config.env, **_pairs(instruction, state.variables)})
+
+
+def _set_labels(instruction: Instruction, state: StageState) -> None:
+    state.set_config(labels={**state.config.labels, **_pairs(instruction, state.variables)})
+
+
+def _set_user(instruction: Instruction, state: StageState) -> None:
+    state.set_config(user=state.expand(instruction, instruction.text))
+
+
+def _set_shell(instruction: Instruction, state: StageState) -> None:
+    state.shell = instruction.exec_form() or []
+
+
+def _set_command(instruction: Instruction, state: StageState) -> None:
+    form = instruction.exec_form()
+    state.set_config(command=[*state.shell, instruction.text] if form is None else form)
+
+
+def _set_entrypoint(instruction: Instruction, state: StageState) -> None:
+    form = instruction.exec_form()
+    # As Docker does: the command of the image below was meant for its own entry point.
+    state.set_config(entrypoint=[*state.shell, instruction.text] if form is None else form, command=[])
+
+
+SETTINGS: dict[str, Callable[[Instruction, StageState], None]] = {
+    "CMD": _set_command,
+    "ENTRYPOINT": _set_entrypoint,
+    "ENV": _set_env,
+    "LABEL": _set_labels,
+    "SHELL": _set_shell,
+    "USER": _set_user,
+}

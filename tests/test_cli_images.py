@@ -1,0 +1,65 @@
+"""`agentbay image`, on a local runtime."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.local.images.builds import Built, busybox_layer, member, needs_busybox
+from tests.test_cli import Run, here, run
+
+__all__ = ["here", "run"]  # fixtures
+
+if sys.platform != "linux":
+    pytest.skip("the local runtime needs Linux", allow_module_level=True)
+pytestmark = needs_busybox
+
+
+@pytest.fixture
+def archive(here: Path) -> Path:
+    """An image in a file."""
+    place = here / "base.tar"
+    place.write_bytes(Built([busybox_layer(member("srv/file", b"lower"))], {"Env": ["PATH=/bin"]}).oci_archive())
+    return place
+
+
+def test_build(run: Run, archive: Path, here: Path) -> None:
+    """Steps are shown on standard error, the name on standard output; a second build does nothing again."""
+    run("image", "import", str(archive), "--name", "cli-base:1")
+    (here / "context").mkdir()
+    (here / "context/file").write_text("copied\n")
+    (here / "Other").write_text(
+        "FROM cli-base:1\nARG WHO\nCOPY file /f\nRUN echo hello $WHO; cat /f; printf 'a\\033[2Jb\\r\\n'\n"
+    )
+    arguments = ("image", "build", "context", "-f", "Other", "-t", "cli-built:1", "--build-arg", "WHO=you")
+    status, out, err = run(*arguments)
+    assert (status, out) == (0, "cli-built:1\n")
+    assert "[4/4] RUN echo hello" in err
+    assert "\nhello you\ncopied\na\\x1b[2Jb\n" in err
+    status, out, err = run(*arguments, "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["names"] == ["cli-built:1"]
+    assert run(*arguments, "-q") == (0, "cli-built:1\n", "")
+    for name in ("cli-built:1", "cli-base:1"):
+        assert run("image", "rm", name)[0] == 0
+
+
+def test_failed_builds(run: Run, archive: Path, here: Path) -> None:
+    """A failed build tells the line after its output, and what is no argument is refused as such."""
+    run("image", "import", str(archive), "--name", "cli-base:1")
+    (here / "Dockerfile").write_text("FROM cli-base:1\nRUN echo why; exit 7\n")
+    status, out, err = run("image", "build")
+    assert (status, out) == (1, "")
+    assert err.index("why") < err.index("Line 2: RUN: the command ended with exit code 7")
+    status, out, err = run("image", "build", "--json")
+    assert (status, out) == (1, "")
+    assert json.loads(err)["error"]["code"] == "ImageBuildFailed.Local"
+    status, _, err = run("image", "build", "--build-arg", "novalue")
+    assert (status, "build-arg must be NAME=VALUE" in err) == (2, True)
+    status, _, err = run("image", "build", "absent")
+    assert (status, "Dockerfile" in err) == (1, True)
+    assert run("image", "prune")[0] == 0
+    assert run("image", "rm", "cli-base:1")[0] == 0
