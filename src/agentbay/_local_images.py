@@ -97,7 +97,7 @@ def _context_names(context: Path, dockerfile: Path | None) -> Iterator[str]:
 
 
 def _read_rules(context: Path, dockerfile: Path | None) -> tuple[Callable[[str], bool], bool]:
-    """Return what is left out of a context, and whether something of that is taken back."""
+    """Return which paths are left out, and whether there are exceptions."""
     places = [context / ".dockerignore"]
     if dockerfile is not None:
         places.insert(0, dockerfile.with_name(f"{dockerfile.name}.dockerignore"))

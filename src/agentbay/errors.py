@@ -154,7 +154,7 @@ class InvalidRequestError(APIError):
 
 
 class ImageBuildError(InvalidRequestError):
-    """An image cannot be built: a step failed, or its Dockerfile has something that cannot be built.
+    """An image cannot be built, because of a step or its Dockerfile.
 
     The message names the line.
 

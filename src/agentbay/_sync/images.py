@@ -268,7 +268,7 @@ class Images(Handle):
         return (self._client.call(action)).data_or_raise()
 
     def _follow(self, job: ImageJobData, on_output: Callable[[str], object] | None, deadline: Deadline) -> ImageInfo:
-        """Pass on the output of a build until it has ended, and return its image."""
+        """Pass on the output of a build, and return its image."""
         output: list[str] = []
         delays = poll_delays(deadline, first=_FIRST_POLL_SECONDS, factor=_POLL_FACTOR, cap=_MAX_OUTPUT_POLL_SECONDS)
         for delay in delays:

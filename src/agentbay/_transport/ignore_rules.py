@@ -1,4 +1,4 @@
-"""The rules of a `.gitignore`, read as git reads them, and those of a `.dockerignore`.
+"""The rules of `.gitignore` and `.dockerignore` files, read as git and Docker do.
 
 `pathspec` translates them to regular expressions, but for bracket expressions such as `[[:digit:]_-]` and for spaces at
 the end of a line, which it reads in other ways than git does.
@@ -57,7 +57,7 @@ def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
 
 
 def dockerignore_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return a function that tells whether a path is left out of the context of a build.
+    """Return a function that tells whether a build leaves a path out.
 
     The rules begin at the context, a folder's rule is one for all in it, and the last rule that matches decides.
 

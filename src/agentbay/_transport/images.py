@@ -53,7 +53,7 @@ def explain_missing_action(what: str, instead: str) -> Iterator[None]:
 
 @contextmanager
 def explain_build(output: str = "") -> Iterator[None]:
-    """Raise `ImageBuildError` if the block says that a build has failed, or that its Dockerfile is refused.
+    """Raise `ImageBuildError` if the block fails because of a build.
 
     Args:
         output: What the steps have printed.

@@ -86,7 +86,9 @@ class DescribeImageJob(Action[ImageJobData]):
 
 @action("BuildImage")
 class BuildImage(Action[ImageJobData]):
-    """Ask for the URL to send the files of a build to, which then begins.
+    """Ask for the URL to send the files of a build to.
+
+    The build begins when they have come.
 
     Attributes:
         dockerfile: Its text.

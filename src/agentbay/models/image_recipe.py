@@ -42,7 +42,7 @@ class Image:
 
     @property
     def copies(self) -> tuple[tuple[str, str], ...]:
-        """The files that it copies: the path that the Dockerfile names, and the path on this machine."""
+        """The files that it copies: their paths in the Dockerfile and on this machine."""
         return self._copies
 
     def run(self, *commands: str | Sequence[str]) -> Image:
@@ -71,7 +71,10 @@ class Image:
         return self._with(*(_env_line(name, value) for name, value in {**(envs or {}), **more}.items()))
 
     def workdir(self, path: str) -> Image:
-        """Set the directory where the following steps and sessions start, made if it is missing."""
+        """Set the directory where the following steps and sessions start.
+
+        It is made if it is missing.
+        """
         return self._with(f"WORKDIR {_quote(path)}")
 
     def user(self, name: str) -> Image:
@@ -87,7 +90,10 @@ class Image:
         return self._with(f"ENTRYPOINT {json.dumps(list(argv))}")
 
     def cmd(self, argv: Sequence[str]) -> Image:
-        """Record the command that a container would run; a session does not."""
+        """Record the command that a container would run.
+
+        A session does not run it.
+        """
         return self._with(f"CMD {json.dumps(list(argv))}")
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The files that a build may copy: those that the client sent, and what COPY and ADD choose among them."""
+"""The files that the client sent for a build."""
 
 from __future__ import annotations
 
@@ -81,7 +81,10 @@ class BuildContext:
         return sorted(known for known in self._files if _matches(known.split("/"), parts))
 
     def kind(self, path: str) -> str:
-        """Return "file", "directory" or "symlink"; "" is the whole context."""
+        """Return "file", "directory" or "symlink".
+
+        The path "" is the whole context.
+        """
         found = self._files.get(path)
         return found.entry.kind if found else "directory"
 
@@ -151,12 +154,12 @@ class CopiedFiles:
                 yield piece
 
     def digest(self) -> str:
-        """Return a digest of names, modes and contents, which is the same whenever they are."""
+        """Return a digest of names, modes and contents."""
         return _digest(self)
 
 
 class UnpackedArchive:
-    """The content of an archive of the context, as entries of a layer below a directory."""
+    """The content of an archive, as entries of a layer below a directory."""
 
     def __init__(self, context: BuildContext, path: str, directory: str) -> None:
         self._context, self._found, self._directory = context, context.file(path), directory
@@ -175,7 +178,7 @@ class UnpackedArchive:
         return self._reader.pieces()
 
     def digest(self) -> str:
-        """Return a digest of names, modes and contents, which is the same whenever they are."""
+        """Return a digest of names, modes and contents."""
         return _digest(self)
 
     def _place(self, name: str) -> str:

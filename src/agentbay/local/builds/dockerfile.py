@@ -1,4 +1,4 @@
-"""Reading a Dockerfile: the common subset, and the line of whatever is outside of it.
+"""Reading the common subset of Dockerfiles, and refusing the rest by line.
 
 The format: https://docs.docker.com/reference/dockerfile/. The parsers on PyPI know no here-documents and pass over
 lines that they do not understand.
@@ -178,7 +178,10 @@ def _pass_directives(lines: list[str]) -> int:
 
 
 def _join_lines(lines: list[str], position: int) -> tuple[str, int]:
-    """Join a line with those that continue it, without the comments and empty lines between them."""
+    """Join a line with those that continue it.
+
+    Comments and empty lines between them are left out.
+    """
     joined = ""
     while position < len(lines):
         line = lines[position]

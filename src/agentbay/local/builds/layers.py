@@ -25,7 +25,7 @@ _SESSION_FILES = ("hostname", "hosts", "resolv.conf")  # in /etc; each session h
 
 
 def step_chain(chains: Sequence[str], *facts: object) -> str:
-    """Return the chain id of the layer that a step makes on top of others."""
+    """Return the chain id of the layer that a step makes."""
     below = chains[-1] if chains else ""
     return sha256_digest(json.dumps(["build", below, *facts], sort_keys=True).encode())
 

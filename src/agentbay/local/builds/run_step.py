@@ -56,7 +56,8 @@ class CommandRunner:
         allowed: Sequence[EgressRule] | None,
     ) -> None:
         self._sandboxes, self._networks, self._state_dir = sandboxes, networks, state_dir
-        self._store, self._limits, self._network, self._allowed = store, limits, network, allowed
+        self._store, self._limits, self._allowed = store, limits, allowed
+        self._network: NetworkMode = network
 
     async def run(
         self,

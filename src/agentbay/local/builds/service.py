@@ -1,4 +1,4 @@
-"""The builds of a runtime: jobs that wait for files, build, and end when nobody asks for them any more."""
+"""The builds of a runtime, which run as jobs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class BuildService:
         return self._images.expect_archive(begin)
 
     async def close(self) -> None:
-        """End all builds; what they have done is kept."""
+        """End all builds, and keep the steps that are done."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:

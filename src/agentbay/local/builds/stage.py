@@ -1,4 +1,4 @@
-"""What the stage of a build has come to, and the instructions that change settings alone."""
+"""The state of a stage, and the instructions that change its settings."""
 
 from __future__ import annotations
 

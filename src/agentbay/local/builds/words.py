@@ -1,4 +1,4 @@
-"""Words of a Dockerfile: how a line is split, and what variables in it mean."""
+"""Splitting the lines of a Dockerfile into words, and replacing variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ _QUOTES = "'\""
 
 
 def split_words(text: str) -> list[str]:
-    """Split a line at spaces outside of quotes; quotes and escapes stay in the words.
+    """Split a line at spaces outside of quotes.
+
+    Quotes and escapes stay in the words.
 
     Raises:
         ValueError: A quote is not closed.
@@ -47,7 +49,9 @@ def expand(word: str, variables: Mapping[str, str]) -> str:
 
 
 def expand_text(text: str, variables: Mapping[str, str]) -> str:
-    """Return the content of a here-document with the values of its variables, in which quotes mean nothing.
+    """Return the content of a here-document with the values of its variables.
+
+    Quotes in it mean nothing.
 
     Raises:
         ValueError: A variable is malformed.

@@ -25,7 +25,7 @@ class PullFailed(ImageError):
 
 
 class BuildFailed(ImageError):
-    """A step of a build failed, or a Dockerfile has something that cannot be built."""
+    """A step of a build failed, or its Dockerfile is refused."""
 
 
 class Cancelled(ImageError):
@@ -39,7 +39,10 @@ def unusable_image(error: ImageError) -> InvalidRequestError | ServiceUnavailabl
     """Return the error of the service for an image that was refused."""
     if isinstance(error, PullFailed):
         return ServiceUnavailableError(str(error), 502, code="ImagePullFailed.Local")
-    codes = {LimitExceeded: "ImageTooLarge.Local", BuildFailed: "ImageBuildFailed.Local"}
+    codes: dict[type[ImageError], str] = {
+        LimitExceeded: "ImageTooLarge.Local",
+        BuildFailed: "ImageBuildFailed.Local",
+    }
     return InvalidRequestError(str(error), 400, code=codes.get(type(error), "ImageInvalid.Local"))
 
 

@@ -14,7 +14,7 @@ class JobOutput:
         self._data = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Add to it; what is too much is dropped."""
+        """Add to it, up to the limit."""
         room = _MAX_BYTES - len(self._data)
         if room <= 0:
             return
@@ -36,7 +36,7 @@ class JobOutput:
 
 
 def _incomplete_bytes(data: bytes) -> int:
-    """Return how many bytes at the end begin a character of UTF-8 that is not complete."""
+    """Return the number of bytes at the end that begin an incomplete character."""
     for count in range(1, min(4, len(data) + 1)):
         byte = data[-count]
         if byte & 0xC0 == 0x80:

@@ -59,6 +59,7 @@ class EntrySource(Protocol):
 
     def pieces(self) -> Iterator[bytes]:
         """Read the content of the current entry."""
+        ...
 
 
 class LayerWriter:
@@ -94,7 +95,10 @@ class LayerWriter:
         self.write(TarReader(source.read))
 
     def write(self, source: EntrySource) -> None:
-        """Write the entries of a source; raises as `unpack` does."""
+        """Write the entries of a source.
+
+        It raises what `unpack` raises.
+        """
         try:
             for entry in source:
                 self._count_entry()

@@ -150,7 +150,10 @@ class ImageStore:
             return self._load(*rows[0]) if len(rows) == 1 else None
 
     def add(self, image: Image, name: str, digest: str = "") -> Image:
-        """Record an image whose layers are there, and give it a name, unless that is ""."""
+        """Record an image whose layers are there, and give it a name.
+
+        The name "" gives it none.
+        """
         facts = json.dumps(
             {
                 "config": attrs.asdict(image.config),
