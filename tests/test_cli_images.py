@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.local.images.builds import Built, busybox_layer, member, needs_busybox
-from tests.test_cli import Run, here, run
+from tests.test_cli import COMMAND, Run, here, run
 
 __all__ = ["here", "run"]  # fixtures
 
@@ -63,3 +65,28 @@ def test_failed_builds(run: Run, archive: Path, here: Path) -> None:
     assert (status, "Dockerfile" in err) == (1, True)
     assert run("image", "prune")[0] == 0
     assert run("image", "rm", "cli-base:1")[0] == 0
+
+
+def test_management(run: Run, archive: Path) -> None:
+    """Images are listed, shown, completed and removed; what is not there is refused with the way to see what is."""
+    assert run("image", "import", str(archive), "--name", "cli-managed:1")[:2] == (0, "cli-managed:1\n")
+    status, out, err = run("image", "list")
+    assert (status, err) == (0, "")
+    assert "cli-managed:1" in [line.split("\t")[0] for line in out.splitlines()]
+    assert "cli-managed:1" in [image["name"] for image in json.loads(run("image", "list", "--json")[1])]
+    status, out, _ = run("image", "inspect", "cli-managed:1", "--json")
+    assert (status, json.loads(out)["env"]) == (0, {"PATH": "/bin"})
+    assert "shell: /bin/sh" in run("image", "inspect", "cli-managed:1")[1].splitlines()
+    for line in ("agentbay image rm cli-ma", "agentbay session create --image cli-ma"):
+        asked = {"_AGENTBAY_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        done = subprocess.run(COMMAND, env={**os.environ, **asked}, capture_output=True, text=True, timeout=120)
+        assert done.stdout.split() == ["cli-managed:1"]
+    assert run("image", "rm", "cli-managed:1") == (0, "cli-managed:1\n", "")
+    status, out, err = run("image", "rm", "cli-managed:1")
+    assert (status, out) == (1, "")
+    assert "There is no image 'cli-managed:1'" in err
+    assert "agentbay image list" in err
+    status, _, err = run("image", "import", str(archive.with_name("absent.tar")))
+    assert (status, "absent.tar" in err) == (1, True)
+    status, _, err = run("image", "pull", "127.0.0.1:1/app:1", "--json")
+    assert (status, json.loads(err)["error"]["code"]) == (1, "ImagePullFailed.Local")

@@ -54,6 +54,31 @@ async def test_settings_of_the_image(inside: AsyncSession) -> None:
     assert inside.image_id == "task:1"
 
 
+async def test_another_user(bay: AsyncAgentBay, image: ImageInfo) -> None:
+    """`user=` goes before the USER of the image, in forks and snapshots too, and is never root outside."""
+    async with bay.session(CreateSessionParams(image_id=image.name, user="root")) as session:
+        found = await session.command.run("id -u; id -g; echo $HOME; cat /proc/self/uid_map; touch /etc/of-root")
+        uid, gid, home, *mapped = found.stdout.splitlines()
+        assert (uid, gid, home) == ("0", "0", "/root")
+        assert "0" not in [line.split()[1] for line in mapped]
+        assert (await session.code.run_code("import os; os.getuid()", "python")).result == "0"
+        (fork,) = await session.fork()
+        assert (await fork.command.run("id -u; ls /etc/of-root")).output == "0\n/etc/of-root\n"
+        (await fork.delete()).unwrap()
+    async with bay.session(CreateSessionParams(image_id=image.name, user="1234:99")) as session:
+        assert (await session.command.run("id -u; id -g; pwd")).output == "1234\n99\n/app\n"
+    for user, words in (
+        ("stranger", "'stranger', whom its /etc/passwd does not have"),
+        ("-1", "passwd"),
+        ("5000000000", "id"),
+    ):
+        refused = await bay.create(CreateSessionParams(image_id=image.name, user=user))
+        assert isinstance(refused.exception, InvalidRequestError)
+        assert words in refused.error_message
+    refused = await bay.create(CreateSessionParams(user="root"))
+    assert "only sessions on an image have users" in refused.error_message
+
+
 async def test_the_whole_root_can_be_written(bay: AsyncAgentBay, image: ImageInfo, inside: AsyncSession) -> None:
     """What a session writes anywhere is its own; the image and other sessions stay as they were."""
     (await inside.file_system.write_file("/etc/new.conf", "x")).unwrap()

@@ -17,6 +17,7 @@ _INSTEAD = {
     "cwd": "pass cwd= to each command, and absolute paths to file operations",
     "network": "choose one of the policies of the service by policy_id=",
     "writable": "use an image that has the directory",
+    "user": "make the image with that USER",
 }
 
 

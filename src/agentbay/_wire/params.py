@@ -51,7 +51,7 @@ def missing_options(params: CreateSessionParams, given: Sequence[str] | None) ->
 
 def asked_options(params: CreateSessionParams) -> dict[str, Any]:
     """Return the fields of `SessionOptions` that are asked for."""
-    options = {"envs": params.envs or None, "cwd": params.cwd or None, "writable": params.writable or None}
+    options = {name: getattr(params, name) or None for name in ("envs", "cwd", "writable", "user")}
     # An empty network is a wish too: to reach nothing.
     return {name: value for name, value in {**options, "network": params.network}.items() if value is not None}
 

@@ -46,6 +46,7 @@ class SessionOptions:
     cwd: str | None = None
     network: list[str] | None = None
     writable: list[str] | None = None
+    user: str | None = None
 
 
 @pascal_payload

@@ -83,9 +83,11 @@ class CreateSessionParams:
             allows. An empty list allows no host.
         writable: Further directories that the session may write, such as "/app". Directories of the system keep
             their content; "/" makes the whole system writable.
+        user: User inside of a session on an image, as a name or a number, perhaps with a group: "root", "1000:1000".
+            None is the USER of the image. Outside it is always an ordinary user.
 
-    `cwd`, `network` and `writable` need the local runtime: any other service fails with `NotSupportedError`, and no
-    session is left.
+    `cwd`, `network`, `writable` and `user` need the local runtime: any other service fails with `NotSupportedError`,
+    and no session is left.
 
     Raises:
         ValueError: If `idle_release_timeout` is not a positive integer, or given together with `lifecycle_policy`.
@@ -111,6 +113,7 @@ class CreateSessionParams:
         cwd: str | None = None,
         network: list[str] | None = None,
         writable: list[str] | None = None,
+        user: str | None = None,
     ) -> None:
         _check_idle_release(idle_release_timeout, lifecycle_policy)
         self.labels = labels or {}
@@ -134,6 +137,7 @@ class CreateSessionParams:
         self.cwd = cwd
         self.network = None if network is None else list(network)
         self.writable = list(writable or ())
+        self.user = user
 
     def __repr__(self) -> str:
         # Values of variables may be secrets.

@@ -63,6 +63,25 @@ def test_sources_give_the_same_image(store: ImageStore, tmp_path: Path) -> None:
     assert (first.user.name, first.user.home, first.programs.shell) == ("root", "/root", "/bin/sh")
 
 
+def test_layers_packed_with_zstd(store: ImageStore, tmp_path: Path) -> None:
+    """Layers may be packed with zstd, in one frame or several; a damaged one is refused."""
+    zstandard = pytest.importorskip("zstandard")
+    content = tar(member("etc/a", b"a" * 300_000), member("b", os.urandom(1000)))
+    compress = zstandard.ZstdCompressor().compress
+    image, several = Built([content]), compress(content[:1000]) + compress(content[1000:])
+    for number, packed in enumerate((compress(content), several)):
+        image.layers = [packed]
+        (tmp_path / "image.tar").write_bytes(image.oci_archive())
+        added = import_archive(tmp_path / "image.tar", f"z:{number}", "test", Importer(store))
+        (layer,) = store.layer_paths(added.layers)
+        assert Path(layer, "etc/a").read_bytes() == b"a" * 300_000
+        store.remove(f"z:{number}")
+    image.layers = [several[:-20]]
+    (tmp_path / "image.tar").write_bytes(image.oci_archive())
+    with pytest.raises(DamagedImage):
+        import_archive(tmp_path / "image.tar", "z:3", "test", Importer(store))
+
+
 def test_layers_are_shared(store: ImageStore, tmp_path: Path) -> None:
     """Images with one base have its layer once; it goes with the last image."""
     add(store, "a:1", Built([BASE]).oci_archive(), tmp_path)

@@ -61,6 +61,8 @@ async def create(runtime: Runtime, action: CreateMcpSession) -> CreatedSessionDa
     chosen = images.published_image(action.image_id)
     if chosen is None:
         chosen = await runtime.images.run_in_thread(images.resolve_image, action.image_id, runtime.images.store)
+    if asked.user:
+        chosen = await runtime.images.run_in_thread(images.with_user, chosen, asked.user, runtime.images.store)
     if images.has_phone(chosen.name):
         await phone.require_phone()
     session = await runtime.sessions.create(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import NamedTuple
 
+import attrs
+
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
+from agentbay.local.images.errors import ImageError
+from agentbay.local.images.image_config import find_user
 from agentbay.local.images.store import Image, ImageStore
 
 DEFAULT_IMAGE = "linux_latest"
@@ -58,6 +62,27 @@ def resolve_image(image_id: str | None, store: ImageStore) -> ChosenImage:
     if image is None:
         raise _no_such_image(chosen, [name for known in store.images() for name in known.names])
     return ChosenImage(chosen, image)
+
+
+def with_user(chosen: ChosenImage, user: str, store: ImageStore) -> ChosenImage:
+    """Return an image with another user than its own.
+
+    Raises:
+        InvalidRequestError: It has no such user, or there is no image.
+    """
+    image = chosen.image
+    if image is None or image.base:
+        raise invalid_request(
+            f"user: only sessions on an image have users of their own; {chosen.name!r:.80} runs the programs of this "
+            "machine.",
+            "UserNotSupported.Local",
+        )
+    config = attrs.evolve(image.config, user=user)
+    try:
+        found = find_user(config, store.layer_paths(image.layers))
+    except ImageError as error:
+        raise invalid_request(f"user: {error}", "InvalidParameter.User") from error
+    return ChosenImage(chosen.name, attrs.evolve(image, config=config, user=found))
 
 
 def _no_such_image(image_id: str, stored: list[str]) -> InvalidRequestError:
