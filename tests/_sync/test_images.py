@@ -55,6 +55,31 @@ def test_settings_of_the_image(inside: Session) -> None:
     assert inside.image_id == "task:1"
 
 
+def test_another_user(bay: AgentBay, image: ImageInfo) -> None:
+    """`user=` goes before the USER of the image, in forks and snapshots too, and is never root outside."""
+    with bay.session(CreateSessionParams(image_id=image.name, user="root")) as session:
+        found = session.command.run("id -u; id -g; echo $HOME; cat /proc/self/uid_map; touch /etc/of-root")
+        uid, gid, home, *mapped = found.stdout.splitlines()
+        assert (uid, gid, home) == ("0", "0", "/root")
+        assert "0" not in [line.split()[1] for line in mapped]
+        assert (session.code.run_code("import os; os.getuid()", "python")).result == "0"
+        (fork,) = session.fork()
+        assert (fork.command.run("id -u; ls /etc/of-root")).output == "0\n/etc/of-root\n"
+        (fork.delete()).unwrap()
+    with bay.session(CreateSessionParams(image_id=image.name, user="1234:99")) as session:
+        assert (session.command.run("id -u; id -g; pwd")).output == "1234\n99\n/app\n"
+    for user, words in (
+        ("stranger", "'stranger', whom its /etc/passwd does not have"),
+        ("-1", "passwd"),
+        ("5000000000", "id"),
+    ):
+        refused = bay.create(CreateSessionParams(image_id=image.name, user=user))
+        assert isinstance(refused.exception, InvalidRequestError)
+        assert words in refused.error_message
+    refused = bay.create(CreateSessionParams(user="root"))
+    assert "only sessions on an image have users" in refused.error_message
+
+
 def test_the_whole_root_can_be_written(bay: AgentBay, image: ImageInfo, inside: Session) -> None:
     """What a session writes anywhere is its own; the image and other sessions stay as they were."""
     (inside.file_system.write_file("/etc/new.conf", "x")).unwrap()

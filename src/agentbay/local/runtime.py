@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from agentbay._lazy_attrs import define
-from agentbay.local.builds.service import BuildService
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.images.service import ImageService
 from agentbay.local.listening import ServerAddress
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sessions.table import SessionTable
 from agentbay.local.skills import SkillFolder
+
+if TYPE_CHECKING:
+    from agentbay.local.builds.service import BuildService
 
 
 @define(frozen=True, slots=False)
@@ -19,13 +24,14 @@ class Runtime:
     Attributes:
         address: Where clients reach it; its URLs begin with it.
         direct_calls_enabled: Whether sessions offer a URL for direct tool calls.
+        builds: Returns what builds images, made at the first call.
         skill_folder: Where the skills are that sessions can load, or None.
     """
 
     sessions: SessionTable
     context_service: ContextService
     images: ImageService
-    builds: BuildService
+    builds: Callable[[], BuildService]
     networks: NetworkProvider
     address: ServerAddress
     direct_calls_enabled: bool = True

@@ -19,7 +19,6 @@ from agentbay.errors import ConfigurationError
 from agentbay.local.agent.model import Model, missing_package_message
 from agentbay.local.agent.session_agent import ModelSettings
 from agentbay.local.agent.task import TaskLimits
-from agentbay.local.builds.service import BuildService
 from agentbay.local.contexts.service import ContextService
 from agentbay.local.handlers.catalogue import encoded_catalogue
 from agentbay.local.handlers.registry import build_registry
@@ -39,6 +38,7 @@ from agentbay.local.skills import SkillError, SkillFolder
 from agentbay.local.state_dir import StateDirectory
 
 if TYPE_CHECKING:
+    from agentbay.local.builds.service import BuildService
     from agentbay.local.dashboard.routes import Dashboard
 
 _LAST_UPLOADS_SECONDS = 5.0  # for the last uploads of sessions after a second signal
@@ -79,7 +79,13 @@ async def running_service(
         images=images.store,
     )
     contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
-    builds = BuildService(images, sandboxes, networks, state_dir, limits)
+
+    @cache
+    def builds() -> BuildService:
+        from agentbay.local.builds.service import BuildService  # with the first build, since few runtimes build
+
+        return BuildService(images, sandboxes, networks, state_dir, limits)
+
     runtime = Runtime(sessions, contexts, images, builds, networks, address, options.link_url == "on", skill_folder)
     origin_check = OriginCheck(key, address)
 
@@ -103,7 +109,8 @@ async def running_service(
     finally:
         sessions.begin_close()
         await _drain(application, options.drain, skip_drain)
-        await builds.close()
+        if builds.cache_info().currsize:
+            await builds().close()
         await _close_sessions(sessions, sandboxes, end_now)
         application.close_streams()
         # The server stops last: until then, new calls get the error of a shutdown instead of a refused connection.

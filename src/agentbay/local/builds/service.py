@@ -7,19 +7,19 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agentbay.local.api_errors import internal_error
+from agentbay.local.builds.build import Build, BuildRequest
+from agentbay.local.builds.dockerfile import parse_dockerfile
+from agentbay.local.builds.run_step import CommandRunner
 from agentbay.local.images.errors import BuildFailed, Cancelled, ImageError, unusable_image
+from agentbay.local.images.job_output import JobOutput
 from agentbay.local.images.service import ImageService, Job
 from agentbay.local.images.store import Image
 from agentbay.local.network.egress_policy import EgressRule
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sandbox.service.manager import Limits, NetworkMode, SandboxManager
 from agentbay.local.state_dir import StateDirectory
-
-if TYPE_CHECKING:
-    from agentbay.local.builds.build import Build
 
 _logger = logging.getLogger(__name__)
 
@@ -68,11 +68,6 @@ class BuildService:
         Raises:
             InvalidRequestError: The Dockerfile or the name is malformed.
         """
-        # Here, since few runtimes build.
-        from agentbay.local.builds.build import Build, BuildRequest
-        from agentbay.local.builds.dockerfile import parse_dockerfile
-        from agentbay.local.builds.run_step import CommandRunner
-
         try:
             dockerfile = parse_dockerfile(text)
         except ImageError as error:
@@ -84,13 +79,17 @@ class BuildService:
             self._sandboxes, self._networks, self._state_dir, self._images.store, self._limits, network, allowed
         )
 
+        output = JobOutput()
+
         def begin(job: Job, archive: Path) -> None:
-            build = Build(self._images, runner, request, archive, job.output)
+            build = Build(self._images, runner, request, archive, output)
             task = asyncio.get_running_loop().create_task(self._run(job, build, archive))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        return self._images.expect_archive(begin)
+        job = self._images.expect_archive(begin)
+        job.output = output
+        return job
 
     async def close(self) -> None:
         """End all builds, and keep the steps that are done."""

@@ -40,7 +40,7 @@ async def build(runtime: Runtime, action: BuildImage) -> ImageJobData:
     allowed = None
     if action.network is not None:
         allowed = await runtime.networks.narrow(action.network, action.policy_id)
-    job = runtime.builds.start(action.dockerfile, action.name or "", action.arguments or {}, network, allowed)
+    job = runtime.builds().start(action.dockerfile, action.name or "", action.arguments or {}, network, allowed)
     return job_data(runtime, job)
 
 
@@ -104,7 +104,7 @@ def image_data(store: ImageStore, image: Image) -> ImageData:
 
 def job_data(runtime: Runtime, job: Job, output_from: int = 0) -> ImageJobData:
     """Describe a job for clients, with its output from a byte on."""
-    output, end = job.output.read(output_from, is_done=job.state != "running")
+    output, end = job.output.read(output_from, is_done=job.state != "running") if job.output else ("", 0)
     upload = f"{runtime.address.http_url}{IMAGE_UPLOADS}{job.upload_token}" if job.upload_token else ""
     return ImageJobData(
         job_id=job.id,

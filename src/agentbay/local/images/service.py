@@ -16,13 +16,13 @@ from agentbay._lazy_attrs import define, field
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error, invalid_request
 from agentbay.local.images.errors import Cancelled, ImageError, unusable_image
-from agentbay.local.images.job_output import JobOutput
 from agentbay.local.images.reference import Reference, name_of, parse_reference
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.state_dir import StateDirectory
 
 if TYPE_CHECKING:
     from agentbay.local.images.importing import Progress
+    from agentbay.local.images.job_output import JobOutput
 
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Job:
         total: Bytes that it has to read, 0 if that is not known.
         upload_token: With which the archive may be sent, once.
         take_archive: Gets the archive then.
-        output: What the steps of a build print.
+        output: What the steps of a build print, None for other jobs.
         asked: When a client has asked for it last, on the monotonic clock.
     """
 
@@ -51,7 +51,7 @@ class Job:
     error: AgentBayError | None = None
     upload_token: str = ""
     take_archive: Callable[[Path], None] = lambda _: None
-    output: JobOutput = field(factory=JobOutput)
+    output: JobOutput | None = None
     begun: float = field(factory=time.monotonic)
     asked: float = field(factory=time.monotonic)
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import NamedTuple
 
-import attrs
-
 from agentbay.errors import InvalidRequestError
 from agentbay.local.api_errors import invalid_request
 from agentbay.local.images.errors import ImageError
-from agentbay.local.images.image_config import find_user
 from agentbay.local.images.store import Image, ImageStore
 
 DEFAULT_IMAGE = "linux_latest"
@@ -70,6 +67,10 @@ def with_user(chosen: ChosenImage, user: str, store: ImageStore) -> ChosenImage:
     Raises:
         InvalidRequestError: It has no such user, or there is no image.
     """
+    import attrs
+
+    from agentbay.local.images.image_config import find_user  # late, since few sessions ask for a user
+
     image = chosen.image
     if image is None or image.base:
         raise invalid_request(
