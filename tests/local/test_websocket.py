@@ -133,6 +133,20 @@ def test_cancels_among_many_requests(wire: Wire, session: str) -> None:
         assert "no method" in ask(made, "PTY_SERVER", method="x")["error"]
 
 
+def test_messages_that_nobody_reads(wire: Wire, session: str) -> None:
+    """Later messages of a request that reads none are bounded: they end it, and the others go on."""
+    head = {"invocationId": "flooded", "source": "SDK", "target": "wuying_codespace"}
+    params = {"code": "import time; time.sleep(3600)", "language": "python", "timeoutS": 3600}
+    with talking(wire, session) as made:
+        made.send(json.dumps({**head, "data": {"method": "run_code", "mode": "stream", "params": params}}))
+        for _ in range(11):
+            made.send(json.dumps({**head, "data": {"fill": "x" * 100_000}}))
+        while "error" not in (data := json.loads(made.recv(PATIENCE))["data"]):
+            pass
+        assert "1 MiB of later messages" in data["error"]
+        assert "no method" in ask(made, "PTY_SERVER", method="x")["error"]
+
+
 def test_terminal_limit(wire: Wire, session: str) -> None:
     """Running terminals are limited, and ended ones are forgotten, the oldest first."""
     with talking(wire, session) as made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -66,6 +67,34 @@ def test_holes_stay_holes(wire: Wire) -> None:
     url = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath=f"{TOP}/holes")["Url"]
     answer = wire.http.head(url)
     assert int(answer.headers["content-length"]) == (3 << 30) + 4
+
+
+def test_holes_take_no_time(wire: Wire) -> None:
+    """A file of holes nearly as large as the free disk keeps nobody waiting: its upload, and a client that leaves."""
+    size = int(shutil.disk_usage("/tmp").free * 0.8)
+    began = time.monotonic()
+    context, status, message = uploaded(
+        wire, f"truncate -s {size} holes; echo middle | dd of=holes bs=1M seek=1 conv=notrunc"
+    )
+    assert (status, message) == ("Success", "")
+    url = wire.data("GetContextFileDownloadUrl", ContextId=context, FilePath=f"{TOP}/holes")["Url"]
+    with wire.http.stream("GET", url) as answer:
+        assert int(answer.headers["content-length"]) == size
+        start = next(answer.iter_raw((1 << 20) + 10))
+    assert start == bytes(1 << 20) + b"middle\n" + bytes(3)
+    wire.data("DeleteContext", Id=context)
+    assert time.monotonic() - began < 15
+
+
+def test_holes_in_an_archive(wire: Wire) -> None:
+    """A packed file has the zeros of its holes."""
+    context, status, message = uploaded(
+        wire, "truncate -s 3M holes; echo end >> holes", uploadPolicy={"uploadMode": "Archive"}
+    )
+    assert (status, message) == ("Success", "")
+    with wire.session(PersistenceDataList=[sync_item(context, TOP)]) as session:
+        wait_for_transfers(wire, session)
+        assert wire.stdout(session, f"tail -c +3145729 {TOP}/holes; tr -d '\\0' < {TOP}/holes | wc -c") == "end\n4\n"
 
 
 def test_file_that_grows_without_end(wire: Wire) -> None:

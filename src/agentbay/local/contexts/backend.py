@@ -52,7 +52,7 @@ class StagingDirectory:
     def check_room(self, size: int) -> None:
         """Refuse what is larger than the free disk space.
 
-        Otherwise hours might be spent on reading its holes.
+        Otherwise hours might be spent on its holes by an archive or a bucket, which have none.
 
         Raises:
             OSError: It is.
@@ -78,6 +78,11 @@ class StagingDirectory:
             if free < reserve:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write_all(fd, data)
+
+    @staticmethod
+    def write_hole(fd: int, size: int) -> None:
+        """Append a hole, like `write`."""
+        os.lseek(fd, size, os.SEEK_CUR)
 
     @staticmethod
     def finish(fd: int) -> None:

@@ -259,8 +259,11 @@ class Upload:
 def _stage(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader) -> tuple[str, FileSignature | None]:
     name, fd = staging.create_file(record["mode"])
     try:
-        for chunk in _content(staging, record, reader):
-            staging.write(fd, chunk)
+        for piece in _content(staging, record, reader):
+            if isinstance(piece, int):
+                staging.write_hole(fd, piece)
+            else:
+                staging.write(fd, piece)
         staging.finish(fd)
         os.utime(fd, ns=(record["mtime"], record["mtime"]))
     finally:
@@ -277,19 +280,28 @@ def _pack(
     # The header comes before the content, and without ZIP64 it allows 2 GiB. A file may grow while it is read, so the
     # threshold leaves room.
     with archive.open(member, "w", force_zip64=record["facts"][0] > 1 << 30) as target:
-        for chunk in _content(staging, record, reader):
-            target.write(chunk)
+        for piece in _content(staging, record, reader):
+            for chunk in _zeros(piece) if isinstance(piece, int) else [piece]:
+                target.write(chunk)
     return record["facts"] if reader.read_unchanged_flag() else None
 
 
-def _content(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader) -> Iterator[bytes]:
+def _content(staging: StagingDirectory, record: TreeRecord, reader: TreeStreamReader) -> Iterator[bytes | int]:
+    """Yield the content of a file, and the bytes of each hole."""
     left = record["facts"][0]
     staging.check_room(left)
-    while chunk := reader.read_chunk():
-        left -= len(chunk)
+    while piece := reader.read_piece():
+        left -= piece if isinstance(piece, int) else len(piece)
         if left < 0:
             raise ValueError("a file is longer than announced")
-        yield chunk
+        yield piece
+
+
+def _zeros(size: int) -> Iterator[bytes]:
+    block = bytes(_CHUNK_BYTES)
+    while size > 0:
+        yield block[:size]
+        size -= _CHUNK_BYTES
 
 
 def _check_target(target: str) -> str:
@@ -299,7 +311,7 @@ def _check_target(target: str) -> str:
 
 
 def _skip(reader: TreeStreamReader) -> None:
-    while reader.read_chunk():
+    while reader.read_piece():
         pass
     reader.read_unchanged_flag()
 

@@ -101,7 +101,7 @@ async def _follow(session: Session, request: WebSocketRequest, kind: type[Browse
 
     async def ask_user(call_id: str, prompt: str) -> str:
         while True:
-            answer = await request.follow_ups.get()
+            answer = await request.next_follow_up()
             params = answer.get("params")
             if answer.get("method") == _RESUME and isinstance(params, dict) and params.get("toolCallId") == call_id:
                 return str(params.get("response") or "")

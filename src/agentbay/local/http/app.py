@@ -32,6 +32,7 @@ from agentbay.local.http.asgi import (
     read_body,
     reject_websocket,
     send_response,
+    send_while_connected,
 )
 from agentbay.local.http.body_budget import BodyBudget
 from agentbay.local.http.direct import call_tool_directly, has_session_token
@@ -116,7 +117,10 @@ class Application:
             await reject_websocket(receive, send, response)
         else:
             with suppress(ResponseAborted):
-                await send_response(send, response)
+                if response.stream is None:
+                    await send_response(send, response)
+                else:
+                    await send_while_connected(send, receive, response)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The scope of a WebSocket names no method, since the handshake is always a GET (RFC 6455).

@@ -243,6 +243,24 @@ async def send_response(send: Send, response: Response, kind: str = "http") -> N
     await send({"type": f"{kind}.response.body", "body": response.body})
 
 
+async def send_while_connected(send: Send, receive: Receive, response: Response) -> None:
+    """Send a response whose stream ends when the client disconnects.
+
+    The web server takes what is sent to nobody without a word, and a stream can be terabytes of holes.
+    """
+    sending = asyncio.ensure_future(send_response(send, response))
+    disconnect = asyncio.ensure_future(wait_for_disconnect(receive))
+    try:
+        await asyncio.wait({sending, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        disconnect.cancel()
+        if not sending.done():
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+    if not sending.cancelled():
+        sending.result()
+
+
 async def reject_websocket(receive: Receive, send: Send, response: Response) -> None:
     """Answer with a response instead of opening a WebSocket."""
     await send_response(send, response, "websocket.http")

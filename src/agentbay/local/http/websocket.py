@@ -24,6 +24,8 @@ _logger = logging.getLogger(__name__)
 
 _MAX_ACTIVE_REQUESTS = 256  # of one client; further ones wait
 _MAX_WAITING_REQUESTS, _MAX_WAITING_BYTES = 256, 16 << 20  # then nothing is read, which is back pressure for the client
+_MAX_UNREAD_CHARACTERS = 1 << 20  # of a client's later messages to requests that have not read them
+_TOO_MUCH_UNREAD = "The request was ended: more than 1 MiB of later messages had not been read."
 # These have no answer that could refuse; the kernel keeps them until the programs run again.
 _ALLOWED_WHILE_PAUSED = frozenset({"pty.input", "pty.resize"})
 _PING = {"type": "ping"}  # the heartbeat of clients in other languages
@@ -115,13 +117,16 @@ class _WebSocketConnection:
             task, request = self._active_requests[frame.id]
             if is_cancel:
                 task.cancel()
-            elif frame.data is not None:
-                request.follow_ups.put_nowait(frame.data)
+            elif not self._keep_follow_up(request, frame, len(text)):
+                task.cancel()
+                await request.send_answer(error=_TOO_MUCH_UNREAD)
         elif frame.id in self._waiting_requests:
+            request = self._waiting_requests[frame.id][1]
             if is_cancel:
                 self._take_waiting(frame.id)
-            elif frame.data is not None:
-                self._waiting_requests[frame.id][1].follow_ups.put_nowait(frame.data)
+            elif not self._keep_follow_up(request, frame, len(text)):
+                self._take_waiting(frame.id)
+                await request.send_answer(error=_TOO_MUCH_UNREAD)
         elif not is_cancel:  # the request that it cancels may be done already
             request = WebSocketRequest(self._client, frame)
             if self._waiting_requests or len(self._active_requests) >= _MAX_ACTIVE_REQUESTS:
@@ -129,6 +134,16 @@ class _WebSocketConnection:
                 self._waiting_bytes += len(text)
             else:
                 self._start(frame, request)
+
+    def _keep_follow_up(self, request: WebSocketRequest, frame: Frame, characters: int) -> bool:
+        """Keep a message for a request, unless too much waits that no request has read."""
+        requests = [other for _, other in self._active_requests.values()]
+        requests += [other for _, other, _ in self._waiting_requests.values()]
+        if sum(other.unread_characters for other in requests) + characters > _MAX_UNREAD_CHARACTERS:
+            return False
+        if frame.data is not None:
+            request.add_follow_up(frame.data, characters)
+        return True
 
     def _take_waiting(self, frame_id: str) -> tuple[Frame, WebSocketRequest]:
         frame, request, size = self._waiting_requests.pop(frame_id)

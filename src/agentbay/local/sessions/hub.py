@@ -83,12 +83,13 @@ class WebSocketRequest:
 
     Attributes:
         data: The request.
-        follow_ups: Later messages of the client within the same request.
+        unread_characters: Of the follow-ups that wait for `next_follow_up`.
     """
 
     def __init__(self, client: WebSocketClient, frame: Frame) -> None:
         self.client, self.data = client, frame.data or {}
-        self.follow_ups: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.unread_characters = 0
+        self._follow_ups: asyncio.Queue[tuple[dict[str, Any], int]] = asyncio.Queue()
         self._id, self._target = frame.id, frame.target
         self._sequence = itertools.count(1)
 
@@ -103,6 +104,17 @@ class WebSocketRequest:
         """The parameters of the method."""
         params = self.data.get("params")
         return params if isinstance(params, dict) else {}
+
+    def add_follow_up(self, data: dict[str, Any], characters: int) -> None:
+        """Keep a later message of the client within the same request."""
+        self.unread_characters += characters
+        self._follow_ups.put_nowait((data, characters))
+
+    async def next_follow_up(self) -> dict[str, Any]:
+        """Wait for the next message of the client within the same request."""
+        data, characters = await self._follow_ups.get()
+        self.unread_characters -= characters
+        return data
 
     async def send_answer(self, **data: Any) -> None:
         """Send the answer to a call."""

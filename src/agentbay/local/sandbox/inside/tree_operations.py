@@ -26,6 +26,8 @@ from agentbay.local.sandbox.shared.tree_stream import (
 )
 
 _MAX_REPORTED_ERRORS = 10
+_BLOCK_BYTES = 512  # the unit of st_blocks
+_ENDLESS_BYTES = 1 << 63
 _REPLACED_ERRNOS = (errno.EINVAL, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
@@ -136,8 +138,16 @@ class _TreeSender:
                 left -= len(data)
                 return data
 
+            def skip_hole() -> int:
+                nonlocal left
+                hole = min(_hole_at_offset(fd), left)
+                os.lseek(fd, hole, os.SEEK_CUR)
+                left -= hole
+                return hole
+
             content = FileContent(read)
-            self._writer.write_content(content.read)
+            is_sparse = status.st_blocks * _BLOCK_BYTES < status.st_size
+            self._writer.write_content(content.read, skip_hole if is_sparse else None)
             # A file that was written meanwhile may be torn, and the receiver discards it.
             self._writer.write_unchanged_flag(file_fingerprint(os.fstat(fd)) == now and not content.error)
             if content.error:
@@ -145,6 +155,17 @@ class _TreeSender:
                 raise OSError(errno.EIO, content.error)
         finally:
             os.close(fd)
+
+
+def _hole_at_offset(fd: int) -> int:
+    """Return how many bytes of a hole begin at the offset of a descriptor, which stays."""
+    offset = os.lseek(fd, 0, os.SEEK_CUR)
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA) - offset
+    except OSError as error:
+        return _ENDLESS_BYTES if error.errno == errno.ENXIO else 0  # no data follows
+    finally:
+        os.lseek(fd, offset, os.SEEK_SET)
 
 
 def stays_below(target: str, path: str, top: str) -> bool:

@@ -2,7 +2,8 @@
 
 A stream is a sequence of records: 4 bytes of length and a JSON object. The record of a file is followed by its content
 in chunks, each with 4 bytes of length, then an empty chunk and one byte that says whether the file stayed the same and
-could be read to its end. The last record holds "end".
+could be read to its end. Instead of a length, four bytes of 0xff and a length of 8 bytes stand for a hole. The last
+record holds "end".
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from agentbay.local.sandbox.shared.fd_io import write_all
 CHUNK_BYTES = 1 << 18
 _MAX_RECORD_BYTES = 1 << 20  # holds a path of 250 long names, and the target of a link
 _LENGTH_PREFIX = struct.Struct(">I")
+_HOLE_MARK = (1 << 32) - 1
+_HOLE_LENGTH = struct.Struct(">Q")
 
 TreeRecord = dict[str, Any]
 
@@ -68,17 +71,22 @@ class TreeStreamWriter:
         body = json.dumps(content).encode()
         self._put(_LENGTH_PREFIX.pack(len(body)) + body)
 
-    def write_content(self, read: Callable[[int], bytes]) -> int:
+    def write_content(self, read: Callable[[int], bytes], skip_hole: Callable[[], int] | None = None) -> int:
         """Write the content of a file and return its size.
 
+        `skip_hole` is asked before each read, and returns the bytes of a hole that it has skipped.
         `write_unchanged_flag` must follow.
         """
         size = 0
-        while chunk := read(CHUNK_BYTES):
+        while True:
+            if skip_hole is not None and (hole := skip_hole()):
+                self._put(_LENGTH_PREFIX.pack(_HOLE_MARK) + _HOLE_LENGTH.pack(hole))
+                size += hole
+            chunk = read(CHUNK_BYTES)
             self._put(_LENGTH_PREFIX.pack(len(chunk)) + chunk)
+            if not chunk:
+                return size
             size += len(chunk)
-        self._put(_LENGTH_PREFIX.pack(0))
-        return size
 
     def write_unchanged_flag(self, unchanged: bool) -> None:
         """Write whether the file stayed the same while it was read."""
@@ -116,12 +124,27 @@ class TreeStreamReader:
         """Read the next chunk of a file, b"" at its end."""
         return self._read_length_prefixed(CHUNK_BYTES)
 
+    def read_piece(self) -> bytes | int:
+        """Read the next chunk of a file, or the bytes of its next hole."""
+        length = self._read_length()
+        if length != _HOLE_MARK:
+            return self._read_limited(length, CHUNK_BYTES)
+        (hole,) = _HOLE_LENGTH.unpack(self._read_exactly(_HOLE_LENGTH.size))
+        if not hole:
+            raise MalformedStream("the stream is malformed: a hole is empty")
+        return int(hole)
+
     def read_unchanged_flag(self) -> bool:
         """Read whether the file stayed the same while it was read."""
         return self._read_exactly(1) == b"\1"
 
     def _read_length_prefixed(self, limit: int) -> bytes:
-        (length,) = _LENGTH_PREFIX.unpack(self._read_exactly(_LENGTH_PREFIX.size))
+        return self._read_limited(self._read_length(), limit)
+
+    def _read_length(self) -> int:
+        return int(_LENGTH_PREFIX.unpack(self._read_exactly(_LENGTH_PREFIX.size))[0])
+
+    def _read_limited(self, length: int, limit: int) -> bytes:
         if length > limit:  # a session must not fill the memory of the service
             raise MalformedStream("the stream is malformed: a record is too long")
         return self._read_exactly(length)
