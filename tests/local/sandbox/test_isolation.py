@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import struct
+from pathlib import Path
 
 import pytest
 
@@ -211,3 +214,50 @@ def test_filter_is_well_formed(machine):
         if step[0] in (0x15, 0x35, 0x45):
             assert position + 1 + max(step[2], step[3]) < len(steps)
     assert steps[-1][0] == 0x06
+
+
+def test_locks_of_system_files_end_with_the_session(experiment):
+    """Code can lock files of the system, which no filter can see; deleting the session ends its locks."""
+
+    async def body(lab):
+        sandbox = await lab.sandbox()
+        path = Path("/usr/bin/env").resolve()
+        await sandbox.run(
+            ["sh", "-c", f"flock {path} sh -c 'echo locked > out; sleep 99' & until [ -s out ]; do sleep 0.05; done"]
+        )
+        with path.open() as file:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            await sandbox.close()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    experiment(body)
+
+
+def verdict(program: bytes, audit: int, number: int) -> int:
+    """Run a filter for a system call whose arguments are 0, as the kernel does."""
+    data = struct.pack("=iIQ6Q", number, audit, 0, *[0] * 6)
+    steps, position, loaded = list(struct.iter_unpack("=HBBI", program)), 0, 0
+    while True:
+        code, if_true, if_false, value = steps[position]
+        position += 1
+        if code == 0x20:
+            (loaded,) = struct.unpack_from("=I", data, value)
+        elif code == 0x06:
+            return int(value)
+        else:
+            passes = {0x15: loaded == value, 0x35: loaded >= value, 0x45: bool(loaded & value)}[code]
+            position += if_true if passes else if_false
+
+
+@pytest.mark.parametrize(
+    ("machine", "audit", "read", "mount"), [("x86_64", 0xC000003E, 0, 165), ("aarch64", 0xC00000B7, 63, 40)]
+)
+def test_system_calls_of_later_kernels(machine, audit, read, mount):
+    """Calls that are newer than the filter do not exist for sessions, so programs do without them."""
+    program = seccomp.build_filter(machine)
+    allow, no_permission, missing = 0x7FFF0000, 0x00050001, 0x00050026
+    assert [verdict(program, audit, number) for number in (read, mount, 469, 470, 600, 0x40000000 + mount)] == [
+        allow, no_permission, allow, missing, missing, missing
+    ]  # fmt: skip
+    assert verdict(program, audit ^ 1, read) == 0x80000000
