@@ -136,7 +136,7 @@ class _WebSocketConnection:
                 self._start(frame, request)
 
     def _keep_follow_up(self, request: WebSocketRequest, frame: Frame, characters: int) -> bool:
-        """Keep a message for a request, unless too much waits that no request has read."""
+        """Keep a message for a request, unless too much waits."""
         requests = [other for _, other in self._active_requests.values()]
         requests += [other for _, other, _ in self._waiting_requests.values()]
         if sum(other.unread_characters for other in requests) + characters > _MAX_UNREAD_CHARACTERS:

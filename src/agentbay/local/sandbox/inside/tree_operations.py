@@ -158,7 +158,7 @@ class _TreeSender:
 
 
 def _hole_at_offset(fd: int) -> int:
-    """Return how many bytes of a hole begin at the offset of a descriptor, which stays."""
+    """Return the bytes of the hole at a descriptor's offset."""
     offset = os.lseek(fd, 0, os.SEEK_CUR)
     try:
         return os.lseek(fd, offset, os.SEEK_DATA) - offset

@@ -1,4 +1,4 @@
-"""The seccomp filter of a sandbox: a deny list of the system calls that are known.
+"""The seccomp filter of a sandbox, a deny list of known system calls.
 
 Ordinary programs must run, so it denies instead of allowing: calls that create or join namespaces and mounts, that
 look into other processes, or that reach parts of the kernel with a history of vulnerabilities (keyrings, bpf, perf,
