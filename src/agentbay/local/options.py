@@ -184,6 +184,11 @@ class Options:
         "none",
     )
     link_url: Literal["on", "off"] = _option("on", "Whether clients may call the tools of a session directly.")
+    start_ahead: Literal["on", "off"] = _option(
+        "on",
+        "Whether the browser or desktop of the next session is started ahead, once a session has used one; it takes up "
+        "to 250 MiB for ten minutes. Not done with --memory or --processes.",
+    )
     max_sessions: Count | None = _option(None, "Sessions at a time.", "N", "no limit")
     session_memory: ByteSize | None = _option(
         None, "Memory of a session, such as 2GiB.", "SIZE", "half of the machine's"

@@ -77,6 +77,7 @@ async def running_service(
         networks=networks,
         model=model,
         images=images.store,
+        start_ahead=_may_start_ahead(options),
     )
     contexts = ContextService(state_dir, sandboxes.owner, options.context_store)
 
@@ -189,6 +190,14 @@ def _open_model(options: Options) -> ModelSettings | None:
         raise ConfigurationError(f"--model-url: {message}")
     model = Model(options.model_url, options.model, os.environ.get(MODEL_KEY_VARIABLE, ""))
     return ModelSettings(model, TaskLimits(options.task_steps, options.task_time, options.task_tokens))
+
+
+def _may_start_ahead(options: Options) -> bool:
+    """Return whether browsers and desktops may be started before sessions ask for them.
+
+    Where all sessions together have a limit, what waits would take from those that work.
+    """
+    return options.start_ahead == "on" and (options.memory, options.processes) == (None, None)
 
 
 def _open_skills(options: Options) -> SkillFolder | None:

@@ -38,6 +38,7 @@ class LocalOptions(TypedDict, total=False):
         image_registry: Registry of images whose names have no host, as HOST or HOST/PATH.
         image_mirror: Mirror that is asked for all images; the name of an image with its host is appended.
         link_url: Whether clients may call the tools of a session directly.
+        start_ahead: Whether the browser or desktop of the next session is started ahead, once a session has used one.
         max_sessions: Sessions at a time.
         session_memory: Size of the memory of a session.
         session_processes: Processes and threads of a session.
@@ -65,6 +66,7 @@ class LocalOptions(TypedDict, total=False):
     image_registry: str | None
     image_mirror: str | None
     link_url: Literal["on", "off"]
+    start_ahead: Literal["on", "off"]
     max_sessions: int | None
     session_memory: int | str | None
     session_processes: int | None

@@ -8,6 +8,7 @@ from typing import Any
 from agentbay.local.browser.engines import BrowserEngine
 
 PROFILE_DIRECTORY = "/tmp/agentbay_browser"  # what clients keep in a context
+AHEAD_DIRECTORY = "/tmp/.agentbay_browser-ahead"  # the same of a browser that was started before it was asked for
 _DEFAULT_SIZE = (1920, 1080)  # pixels
 _FLAGS = (
     "--no-sandbox",  # it needs rights that sessions do not have; the session's sandbox confines it
@@ -21,14 +22,13 @@ _FLAGS = (
     "--disable-breakpad",
     "--password-store=basic",
     "--remote-debugging-port=0",  # any free port: with the host's network several sessions share the ports
-    f"--user-data-dir={PROFILE_DIRECTORY}",
 )
 
 
 def browser_arguments(
     engine: BrowserEngine, option: Mapping[str, Any], environment: Mapping[str, str], extensions: Sequence[str]
 ) -> list[str]:
-    """Return the command line.
+    """Return the command line, without the profile.
 
     Args:
         option: The client's `BrowserOption`, as it travels.
@@ -56,6 +56,11 @@ def browser_arguments(
     arguments += [str(argument) for argument in option.get("cmdArgs") or ()]
     arguments.append(str(option.get("defaultNavigateUrl") or "about:blank"))
     return arguments
+
+
+def profile_flag(directory: str) -> str:
+    """Return the argument that names the directory of the profile."""
+    return f"--user-data-dir={directory}"
 
 
 def _size(option: Mapping[str, Any]) -> tuple[int, int]:

@@ -7,11 +7,11 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from agentbay.local.browser.arguments import PROFILE_DIRECTORY, browser_arguments
+from agentbay.local.browser.arguments import AHEAD_DIRECTORY, PROFILE_DIRECTORY, browser_arguments, profile_flag
 from agentbay.local.browser.engines import INSTALL_HINT, MOUNT_POINT, BrowserEngine, find_engine
 from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.browser.recorder import BrowserRecorder
@@ -19,8 +19,7 @@ from agentbay.local.sandbox.service.futures import retrieve_exception
 from agentbay.local.sandbox.service.manager import BindMount, Completed, FileOperationFailed, Sandbox
 from agentbay.local.sandbox.service.mounting import MountFailed, mount_into_running
 
-_PORT_FILE = f"{PROFILE_DIRECTORY}/DevToolsActivePort"
-_PROFILE_FLAG = f"--user-data-dir={PROFILE_DIRECTORY}"
+_PORT_FILE = "DevToolsActivePort"  # in the directory of the profile
 _START_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 _STOP_TIMEOUT_SECONDS = 5.0
@@ -29,7 +28,10 @@ _OUTPUT_BYTES = 64 << 10
 _PORT_FILE_CONTENT = re.compile(rb"([1-9][0-9]{0,4})\n(/devtools/browser/[0-9A-Za-z-]{1,64})\n?")
 _LAST_PORT = 65535
 # A profile that was copied from another session still has that session's lock and port.
-_PREPARE = f"mkdir -p {PROFILE_DIRECTORY} && rm -f {PROFILE_DIRECTORY}/Singleton* {_PORT_FILE}"
+_PREPARE = f'mkdir -p "$1" && rm -f "$1"/Singleton* "$1"/{_PORT_FILE}'
+# The browser goes on to use the old name. The new one is a directory, since contexts follow no links.
+_ADOPT = f"""[ ! -e {PROFILE_DIRECTORY} ] && mv -T {AHEAD_DIRECTORY} {PROFILE_DIRECTORY} &&
+    ln -s {PROFILE_DIRECTORY} {AHEAD_DIRECTORY}"""
 _LIST_EXTENSIONS = 'cd "$1" 2>/dev/null && for d in */; do [ -f "$d/manifest.json" ] && echo "$1/${d%/}"; done; true'
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +47,11 @@ class BrowserFailed(Exception):
 class SessionBrowser:
     """Starts a session's browser on demand, and again after a crash.
 
+    It may have been started ahead, before a client asks for it: then it counts as not started until a client does.
+
+    Args:
+        on_used: Called when a client has started it.
+
     Attributes:
         port: Where it speaks the DevTools protocol, inside the session; 0 while it does not run.
         path: The path of that WebSocket, with the secret that Chromium makes for each start.
@@ -52,25 +59,40 @@ class SessionBrowser:
         current_page: The DevTools target that was used last by the service itself, or "".
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_used: Callable[[], None] = lambda: None) -> None:
         self.port, self.path = 0, ""
         self.current_page = ""
+        self._on_used = on_used
         self._option: Mapping[str, Any] = {}
+        self._is_ahead = False
+        self._arguments: list[str] = []
+        self._directory = PROFILE_DIRECTORY
         self._process: asyncio.Task[Completed] | None = None
         self._start_lock = asyncio.Lock()
         self._is_mounted = False
+        self._proxy: dict[str, str] | None = None
         self.was_recorded = False
         self._recorder: BrowserRecorder | None = None
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
-        return self._process is not None and not self._process.done()
+        """Whether a client has started it, and the process lives."""
+        return self._process is not None and not self._process.done() and not self._is_ahead
 
     @property
     def was_started(self) -> bool:
         """Whether a client has started it, and not stopped it since."""
-        return self._process is not None
+        return self._process is not None and not self._is_ahead
+
+    async def start_ahead(self, sandbox: Sandbox) -> None:
+        """Start the browser before a client asks for it, with the default options.
+
+        Raises:
+            BrowserFailed: There is no browser on this machine, or it did not come up.
+            SandboxGone: The sandbox ended first.
+        """
+        self._is_ahead = True
+        await self._launch(sandbox, _require_engine(None), {}, AHEAD_DIRECTORY)
 
     async def start(self, sandbox: Sandbox, option: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         """Start the browser, unless it runs.
@@ -82,15 +104,27 @@ class SessionBrowser:
         async with self._start_lock:
             if self.is_running:
                 return
-            engine = find_engine(option.get("browserType"))
-            if engine is None:
-                wanted = option.get("browserType") or "browser"
-                raise BrowserFailed(
-                    f"This machine has no {wanted} that sessions can see. Install one: {INSTALL_HINT}",
-                    "BrowserNotInstalled.Local",
-                )
+            engine = _require_engine(option.get("browserType"))
             self._option = option
-            await self._launch(sandbox, engine, environment)
+            if not self._is_ahead or not await self._adopt(sandbox, engine, environment):
+                await self._launch(sandbox, engine, environment, PROFILE_DIRECTORY)
+            self._on_used()
+
+    async def _adopt(self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]) -> bool:
+        """Take the browser that was started ahead, and return False if it is not what the client asks for."""
+        assert self._process is not None
+        wanted = await self._choose_arguments(sandbox, engine, environment)
+        fits = not self._process.done() and not environment and wanted == self._arguments
+        if fits and not (await _run(sandbox, ["sh", "-c", _ADOPT])).exit_code:
+            self._is_ahead = False
+            await self._record(sandbox)
+            return True
+        self._process.cancel()  # a cancelled command is killed with all that it has started
+        await asyncio.wait([self._process])
+        await self._kill_remaining(sandbox)
+        self._process, self._is_ahead = None, False
+        await _run(sandbox, ["rm", "-rf", AHEAD_DIRECTORY])
+        return False
 
     async def restart_if_crashed(self, sandbox: Sandbox, environment: Mapping[str, str]) -> None:
         """Restart the browser with the same options if it has ended.
@@ -125,7 +159,7 @@ class SessionBrowser:
         """Kill the browser processes that outlive the main one."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_TIMEOUT_SECONDS):
-                while left := [each.pid for each in sandbox.list_processes() if PROFILE_DIRECTORY in each.command]:
+                while left := [each.pid for each in sandbox.list_processes() if self._directory in each.command]:
                     for pid in left:
                         sandbox.signal(pid, signal.SIGKILL)
                     await asyncio.sleep(_POLL_SECONDS)
@@ -135,34 +169,53 @@ class SessionBrowser:
         return [
             running.pid
             for running in sandbox.list_processes()
-            if _PROFILE_FLAG in running.command and "--type=" not in running.command
+            if profile_flag(self._directory) in running.command and "--type=" not in running.command
         ]
 
-    async def _launch(self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]) -> None:
-        prepared = await _run(sandbox, ["sh", "-c", _PREPARE])
+    async def _launch(
+        self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str], directory: str
+    ) -> None:
+        self._directory = directory
+        prepared = await _run(sandbox, ["sh", "-c", _PREPARE, "sh", directory])
         if prepared.exit_code:
             raise BrowserFailed(f"The browser has no place for its profile: {_tail(prepared)}", "BrowserFailed.Local")
-        inside = {**await _sandbox_environment(sandbox), **environment}
-        extensions = await self._list_extensions(sandbox)
-        program = await self._show(sandbox, engine)
-        argv = browser_arguments(program, self._option, inside, extensions)
+        self._arguments = await self._choose_arguments(sandbox, engine, environment)
+        argv = [*self._arguments, profile_flag(directory)]
         self._process = asyncio.create_task(sandbox.run(argv, env=dict(environment), output_limit=_OUTPUT_BYTES))
         self._process.add_done_callback(retrieve_exception)
         try:
             async with asyncio.timeout(_START_TIMEOUT_SECONDS):
                 self.port, self.path = await self._wait_for_port(sandbox)
-            if self._option.get("enableRecord"):
-                self.was_recorded = True
-                self._recorder = await BrowserRecorder.start(sandbox, self.port, self.path)
         except TimeoutError as error:
             await self.stop(sandbox)
             raise BrowserFailed("The browser did not start in time.", "BrowserFailed.Local") from error
+        except BaseException:
+            await self.stop(sandbox)
+            raise
+        await self._record(sandbox)
+
+    async def _record(self, sandbox: Sandbox) -> None:
+        """Begin the record of the session, if the client wants one."""
+        if not self._option.get("enableRecord"):
+            return
+        self.was_recorded = True
+        try:
+            self._recorder = await BrowserRecorder.start(sandbox, self.port, self.path)
         except (DevToolsError, FileOperationFailed) as error:
             await self.stop(sandbox)
             raise BrowserFailed(f"The browser cannot be recorded: {error}", "BrowserFailed.Local") from error
         except BaseException:
             await self.stop(sandbox)
             raise
+
+    async def _choose_arguments(
+        self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]
+    ) -> list[str]:
+        if self._proxy is None:  # it stays as it is for the life of the sandbox
+            self._proxy = await _proxy_variable(sandbox)
+        inside = {**self._proxy, **environment}
+        extensions = await self._list_extensions(sandbox)
+        return browser_arguments(await self._show(sandbox, engine), self._option, inside, extensions)
 
     async def _show(self, sandbox: Sandbox, engine: BrowserEngine) -> BrowserEngine:
         """Return the browser as the session sees it, mounted if need be."""
@@ -182,7 +235,7 @@ class SessionBrowser:
             if self._process is None or self._process.done():
                 ended = self._process.result() if self._process is not None else None
                 raise BrowserFailed(f"The browser has ended at its start: {_tail(ended)}", "BrowserFailed.Local")
-            found = await _run(sandbox, ["cat", _PORT_FILE])
+            found = await _run(sandbox, ["cat", f"{self._directory}/{_PORT_FILE}"])
             # The file may be missing still, or only partly written.
             match = _PORT_FILE_CONTENT.fullmatch(found.stdout)
             if match and int(match[1]) <= _LAST_PORT:
@@ -197,6 +250,16 @@ class SessionBrowser:
         argv = ["sh", "-c", _LIST_EXTENSIONS, "sh", directory.rstrip("/")]
         listed = await _run(sandbox, argv)
         return listed.stdout.decode("utf-8", "surrogateescape").splitlines()
+
+
+def _require_engine(kind: str | None) -> BrowserEngine:
+    engine = find_engine(kind)
+    if engine is None:
+        raise BrowserFailed(
+            f"This machine has no {kind or 'browser'} that sessions can see. Install one: {INSTALL_HINT}",
+            "BrowserNotInstalled.Local",
+        )
+    return engine
 
 
 async def _close(sandbox: Sandbox, port: int, path: str) -> bool:
@@ -223,8 +286,8 @@ async def _run(sandbox: Sandbox, argv: list[str]) -> Completed:
     return await sandbox.run(argv, timeout=_START_TIMEOUT_SECONDS, output_limit=_OUTPUT_BYTES)
 
 
-async def _sandbox_environment(sandbox: Sandbox) -> dict[str, str]:
-    """Return the variables with which the sandbox tells its egress proxy."""
+async def _proxy_variable(sandbox: Sandbox) -> dict[str, str]:
+    """Return the variable with which the sandbox tells its egress proxy, if it has one."""
     shown = await _run(sandbox, ["printenv", "HTTPS_PROXY"])
     proxy = shown.stdout.decode("utf-8", "replace").strip()
     return {"HTTPS_PROXY": proxy} if proxy else {}

@@ -95,6 +95,11 @@ class SessionContexts:
         return cls(service, specs)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the session is to begin without any context."""
+        return not self._initial_specs
+
+    @property
     def bindings(self) -> list[Binding]:
         """Return the bindings in the order in which they were made."""
         return list(self._bindings.values())

@@ -8,7 +8,7 @@ import re
 import secrets
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -38,9 +38,13 @@ class SessionDesktop:
     """Starts a session's desktop on demand, and again after a crash.
 
     Requests are done one after the other.
+
+    Args:
+        on_used: Called when a client begins to use it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_used: Callable[[], None] = lambda: None) -> None:
+        self._on_used, self._was_used = on_used, False
         self._connection: DesktopConnection | None = None
         self._leader = 0  # the process that drives the desktop: its pid inside the sandbox
         self._lock = asyncio.Lock()
@@ -51,7 +55,7 @@ class SessionDesktop:
     @property
     def was_started(self) -> bool:
         """Whether this session has used its desktop."""
-        return bool(self.environment)
+        return self._was_used
 
     async def request(
         self, sandbox: Sandbox, environment: Mapping[str, str], do: str, arguments: Mapping[str, object]
@@ -65,13 +69,28 @@ class SessionDesktop:
             DesktopFailed: There is no desktop on this machine, or it has ended.
             SandboxGone: The sandbox ended first.
         """
-        exchange = asyncio.ensure_future(self._exchange(sandbox, environment, {**arguments, "do": do}))
+        exchange = asyncio.ensure_future(self._use(sandbox, environment, {**arguments, "do": do}))
         # A client that disconnects must not leave a reply unread, which the next request would take for its own.
         return await asyncio.shield(exchange)
+
+    async def start_ahead(self, sandbox: Sandbox) -> None:
+        """Start the desktop before a client uses it.
+
+        Raises:
+            DesktopFailed: There is no desktop on this machine, or it has ended.
+            SandboxGone: The sandbox ended first.
+        """
+        await self._exchange(sandbox, {}, {"do": "position"})
 
     async def start(self, sandbox: Sandbox, environment: Mapping[str, str]) -> None:
         """Start the desktop, unless it runs."""
         await self.request(sandbox, environment, "position", {})
+
+    def close(self) -> None:
+        """Close the connection to a desktop whose sandbox has ended."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
     async def open_view(self, sandbox: Sandbox, environment: Mapping[str, str]) -> tuple[int, str]:
         """Return port and path of a web page that shows the desktop.
@@ -86,6 +105,13 @@ class SessionDesktop:
         if reply.refused or not 0 < port <= _LAST_PORT:
             raise DesktopFailed(f"The desktop cannot be shown: {reply.text[:1000]}")
         return port, self._view_prefix
+
+    async def _use(self, sandbox: Sandbox, environment: Mapping[str, str], message: Mapping[str, object]) -> Reply:
+        reply = await self._exchange(sandbox, environment, message)
+        if not self._was_used:
+            self._was_used = True
+            self._on_used()
+        return reply
 
     async def _exchange(self, sandbox: Sandbox, environment: Mapping[str, str], message: Mapping[str, object]) -> Reply:
         async with self._lock:
@@ -148,9 +174,7 @@ class SessionDesktop:
 
     def _abandon(self, sandbox: Sandbox) -> None:
         """End what is left of a desktop that has failed."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        self.close()
         if self._leader:
             sandbox.signal(self._leader, signal.SIGKILL)
 

@@ -74,6 +74,8 @@ class Session:
         region_id: str = "",
         kernels: KernelManager | None = None,
         agent: SessionAgent | None = None,
+        browser: SessionBrowser | None = None,
+        desktop: SessionDesktop | None = None,
     ) -> None:
         self.lifecycle = Lifecycle(lifetime)
         self.creation_number = 0
@@ -99,8 +101,8 @@ class Session:
         self.background = BackgroundProcesses(directory, self.history)
         self.oss_client: OssClient | None = None
         self.hub = WebSocketHub()
-        self.browser = SessionBrowser()
-        self.desktop = SessionDesktop()
+        self.browser = browser or SessionBrowser()
+        self.desktop = desktop or SessionDesktop()
         self.agent = agent or SessionAgent()
         self.contexts: SessionContexts | None = None
         self.expiry_timer: asyncio.TimerHandle | None = None
@@ -199,6 +201,7 @@ class Session:
                 self._egress_proxy.close()
             if self._sandbox is not None:
                 await self._sandbox.close()
+            self.desktop.close()
             self.hub.close()
 
     async def run_code(self, context: str, code: str, *, timeout: float, output: ExecutionOutput) -> None:

@@ -43,6 +43,7 @@ from agentbay.local.sessions.lifetime import Lifetime
 from agentbay.local.sessions.records import SessionRecords
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.session_options import SandboxOptions, make_directory
+from agentbay.local.sessions.started_ahead import AheadPool, StartedAhead
 from agentbay.local.skills import Skill, SkillError, install_skills
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
@@ -65,6 +66,7 @@ class SessionTable:
         networks: The networks that sessions can have.
         images: Keeps the layers that sessions use.
         model: Does tasks in words; None if there is none.
+        start_ahead: Whether browsers and desktops are started before sessions ask for them.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class SessionTable:
         networks: NetworkProvider,
         images: ImageStore,
         model: ModelSettings | None = None,
+        start_ahead: bool = False,
     ) -> None:
         self._sandboxes, self._state_dir, self._networks, self._images = sandboxes, state_dir, networks, images
         self._model = model
@@ -87,6 +90,7 @@ class SessionTable:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._python_forker = PythonKernelForker(state_dir.path / "cache")
+        self._ahead = AheadPool(sandboxes, state_dir, networks, self._limits, enabled=start_ahead)
 
     @property
     def isolation(self) -> str:
@@ -226,29 +230,33 @@ class SessionTable:
     ) -> Session:
         if image_id.startswith("code"):
             self._python_forker.start_zygote()
-        session_id = make_id("session-", 21)
-        try:
-            directory = self._state_dir.new_session(session_id)
-        except OSError as error:
-            raise storage_full(error) from error
-        kernels = KernelManager(python=self._python_forker.start)
+        ahead = None
+        if image is None and contexts.is_empty and options == SandboxOptions():
+            ahead = await self._take_ahead(image_id, facts["policy_id"])
+        browser, desktop = (ahead.browser, ahead.desktop) if ahead else self._ahead.programs_for(image_id)
+        session_id = ahead.session_id if ahead else make_id("session-", 21)
         session = Session(
-            directory=directory,
+            directory=ahead.directory if ahead else self._make_directory(session_id),
             session_id=session_id,
             image_id=image_id,
             image=image,
-            kernels=kernels,
+            kernels=KernelManager(python=self._python_forker.start),
             agent=SessionAgent(self._model),
+            browser=browser,
+            desktop=desktop,
             **facts,
         )
         session.options, session.shared = options, tuple(shared)
         try:
+            if ahead:
+                session.spec = ahead.spec
+                session.start(ahead.sandbox, ahead.egress_proxy)
             self._images.acquire(session.kept_layers)
             session.contexts = contexts
-            binds = await contexts.prepare(session_id, directory)
-            sandbox = await self._create_sandbox(session, options, binds)
-            listener = sandbox.take_proxy_listener()
-            session.start(sandbox, self._networks.start_proxy(listener, options.allowed) if listener else None)
+            binds = await contexts.prepare(session_id, session.directory)
+            if not ahead:
+                await self._start_sandbox(session, binds)
+            sandbox = session.sandbox
             if options.directory:
                 await make_directory(sandbox, options.directory)
             await contexts.start(sandbox)
@@ -271,6 +279,25 @@ class SessionTable:
             raise
         self._sessions[session_id] = session
         return session
+
+    def _make_directory(self, session_id: str) -> Path:
+        try:
+            return self._state_dir.new_session(session_id)
+        except OSError as error:
+            raise storage_full(error) from error
+
+    async def _take_ahead(self, image_id: str, policy_id: str) -> StartedAhead | None:
+        """Return a sandbox that was made ahead, if one has what a session with this network needs."""
+        network = self._networks.network_for_policy(policy_id)
+        environment = await self._networks.package_client_environment(network)
+        return self._ahead.take(image_id, network, environment)
+
+    async def _start_sandbox(self, session: Session, binds: Sequence[BindMount]) -> None:
+        """Make the sandbox of a session, and let the session run in it."""
+        options = session.options
+        sandbox = await self._create_sandbox(session, options, binds)
+        listener = sandbox.take_proxy_listener()
+        session.start(sandbox, self._networks.start_proxy(listener, options.allowed) if listener else None)
 
     def set_labels(self, session: Session, labels: Mapping[str, str]) -> None:
         """Replace the labels of a session, in memory and on disk."""
@@ -318,6 +345,7 @@ class SessionTable:
         # In a loop, since tasks start further ones, such as the removal of files.
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self._ahead.close()
         self._python_forker.close()
         self._records.close()
 
