@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
 import pytest
 
-from agentbay import AsyncAgentBay, AsyncSession, BrowserError, BrowserNotifyMessage, Config
+from agentbay import (
+    AsyncAgentBay,
+    AsyncSession,
+    BrowserError,
+    BrowserNotifyMessage,
+    BrowserOption,
+    BrowserProxy,
+    BrowserScreen,
+    BrowserViewport,
+    Config,
+)
 from agentbay._websocket import AsyncQueue
 from tests.scripted_ws import Talk, WsServer
 
@@ -128,3 +139,25 @@ async def test_without_a_websocket() -> None:
         assert not await browser.send_takeover_done(1)
         with pytest.raises(BrowserError, match="initialize"):
             await browser.get_endpoint_url()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: BrowserViewport(-1, 600), "width must be a whole number of pixels, 1 to 16384, not -1 (int)"),
+        (
+            lambda: BrowserScreen(800, 10**9),
+            "height must be a whole number of pixels, 1 to 16384, not 1000000000 (int)",
+        ),
+        (lambda: BrowserOption(viewport=(800, 600)), "viewport must be a BrowserViewport or None, not of type tuple"),
+        (lambda: BrowserOption(user_agent=1), "user_agent must be a string or None, not 1 (int)"),
+        (lambda: BrowserOption(cmd_args=["--a", 1]), "cmd_args[1] must be a string, not 1 (int)"),
+        (lambda: BrowserOption(proxies=["x"]), "proxies[0] must be a BrowserProxy, not 'x' (str)"),
+        (lambda: BrowserOption(use_stealth="yes"), "use_stealth must be True or False, not 'yes' (str)"),
+        (lambda: BrowserProxy("custom", "http://x", password=1), "password must be a string or None, not of type int"),
+    ],
+)
+async def test_wrong_options_are_refused(wrong: Any, said: str) -> None:
+    """A wrong option is refused where it is written, by its name."""
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        wrong()

@@ -195,7 +195,9 @@ def test_what_is_refused(agent_bay: AgentBay) -> None:
         "InvalidBrowserOption": BrowserOption(user_agent="é"),
         "BrowserNotInstalled.Local": BrowserOption(browser_type="chrome", screen=BrowserScreen(800, 600)),
     }
+    changed = BrowserViewport()
+    changed.width = 10**9  # which the constructor would refuse
     with agent_bay.session() as session:
-        for code, option in refused.items():
+        for code, option in [*refused.items(), ("InvalidBrowserOption", BrowserOption(viewport=changed))]:
             assert not session.browser.initialize(option), code
         assert session.command.run("pgrep -c --runstates D,R,S,T chromium").output.strip() == "0"

@@ -92,9 +92,10 @@ def test_who_may_look(agent_bay: AgentBay) -> None:
         assert "/request_ai/" in session.get_link().unwrap().data
 
 
-def test_a_desktop_is_a_part_of_its_session(agent_bay: AgentBay) -> None:
+def test_a_desktop_is_a_part_of_its_session() -> None:
     """Its memory counts in the session, it is there after a pause, and `delete` leaves nothing of it."""
-    with agent_bay.session(CreateSessionParams(image_id="linux_latest")) as session:
+    params = CreateSessionParams(image_id="linux_latest")
+    with AgentBay.local(start_ahead="off") as bay, bay.session(params) as session:
         before = session.get_metrics().unwrap().metrics.mem_used
         title = unique_seconds()
         session.computer.start_app(f"xterm -T {title}").unwrap()

@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from .._arguments import checked_arguments, refusal
 from .._lazy_attrs import define, field
+from ..errors import InvalidArgumentError
 from .base import redacted_repr
 from .fingerprint import FingerprintFormat
 
@@ -16,7 +18,7 @@ _DEVICES = ("desktop", "mobile")
 _OPERATING_SYSTEMS = ("windows", "macos", "linux", "android", "ios")
 _WUYING_STRATEGIES = ("restricted", "polling")
 _MANAGED_STRATEGIES = ("polling", "sticky", "rotating", "matched")
-_BROWSER_TYPES = ("chrome", "chromium")
+_MAX_PIXELS = 16_384  # no browser draws a larger page
 
 ProxyType = Literal["custom", "wuying", "managed"]
 ProxyStrategy = Literal["restricted", "polling", "sticky", "rotating", "matched"]
@@ -30,6 +32,9 @@ class BrowserViewport:
     width: int = 1920
     height: int = 1080
 
+    def __attrs_post_init__(self) -> None:
+        _check_size(self.width, self.height)
+
 
 @define(slots=False)
 class BrowserScreen:
@@ -37,6 +42,9 @@ class BrowserScreen:
 
     width: int = 1920
     height: int = 1080
+
+    def __attrs_post_init__(self) -> None:
+        _check_size(self.width, self.height)
 
 
 @define(slots=False)
@@ -93,6 +101,9 @@ class BrowserProxy:
     city: str | None = None
 
     def __attrs_post_init__(self) -> None:
+        for name in ("server", "username", "password"):
+            if not isinstance(text := getattr(self, name), str | None):
+                raise InvalidArgumentError(f"{name} must be a string or None, not of type {type(text).__name__}")
         self._check()
 
     def _check(self) -> None:
@@ -127,6 +138,7 @@ class BrowserProxy:
             raise ValueError("At least one of isp, country, province, or city is required for matched strategy")
 
 
+@checked_arguments()
 @define(slots=False, init=False)
 class BrowserOption:
     """How the browser of a session starts.
@@ -193,16 +205,10 @@ class BrowserOption:
         self._check()
 
     def _check(self) -> None:
-        _check_list("proxies", self.proxies)
         if self.proxies and len(self.proxies) > 1:
             raise ValueError("proxies list length must be limited to 1")
-        if self.extension_path is not None and not isinstance(self.extension_path, str):
-            raise ValueError(f"extension_path must be a string, not {self.extension_path!r}")
         if self.extension_path is not None and not self.extension_path.strip():
             raise ValueError("extension_path cannot be empty")
-        _check_list("cmd_args", self.cmd_args)
-        if self.browser_type is not None and self.browser_type not in _BROWSER_TYPES:
-            raise ValueError(f"browser_type must be 'chrome' or 'chromium', not {self.browser_type!r}")
 
 
 @define(slots=False, init=False)
@@ -316,6 +322,12 @@ def _write_fingerprint(fingerprint: BrowserFingerprint) -> dict[str, list[str]]:
         "locales": fingerprint.locales,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _check_size(width: object, height: object) -> None:
+    for name, value in (("width", width), ("height", height)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_PIXELS:
+            raise refusal(name, f"a whole number of pixels, 1 to {_MAX_PIXELS}", value)
 
 
 def _check_list(name: str, value: object) -> None:

@@ -20,6 +20,7 @@ from agentbay.local.sandbox.service.manager import Sandbox
 from agentbay.local.sessions.port_tokens import make_port_token
 from agentbay.local.sessions.session import Session
 
+_MAX_PIXELS = 16_384  # a browser that is to draw more does not answer
 # What a browser on one machine cannot do: (key of BrowserOption, what it is, what serves instead, code of the refusal)
 _NOT_LOCAL = (
     ("solveCaptchas", "solving captchas", "Use the cloud.", "CaptchaNotSupported.Local"),
@@ -111,6 +112,11 @@ def _check_option(option: dict[str, Any]) -> None:
             raise invalid_request(f"The browser of the local runtime does not offer {what}. {instead}", code)
     if not str(option.get("userAgent") or "").isascii():
         raise invalid_request("userAgent must be ASCII text: it travels in an HTTP header.", "InvalidBrowserOption")
+    for name in ("viewport", "screen"):
+        size = option.get(name) or {}
+        values = size.values() if isinstance(size, dict) else (None,)
+        if not all(isinstance(value, int) and 1 <= value <= _MAX_PIXELS for value in values):
+            raise invalid_request(f"{name} must be 1 to {_MAX_PIXELS} pixels wide and high.", "InvalidBrowserOption")
     for proxy in option.get("proxies") or ():
         if isinstance(proxy, dict) and proxy.get("type") != "custom":
             raise invalid_request("The local runtime knows only proxies of type custom.", "ProxyNotSupported.Local")

@@ -12,14 +12,13 @@ import logging
 from collections.abc import Coroutine, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentbay.local.browser.browser import BrowserFailed, SessionBrowser
 from agentbay.local.desktop.connection import DesktopFailed
 from agentbay.local.desktop.desktop import SessionDesktop
 from agentbay.local.ids import make_id
 from agentbay.local.network.provider import NetworkProvider
-from agentbay.local.network.proxy import EgressProxy
 from agentbay.local.sandbox.service.manager import (
     Limits,
     NetworkMode,
@@ -29,6 +28,9 @@ from agentbay.local.sandbox.service.manager import (
     SandboxSpec,
 )
 from agentbay.local.state_dir import StateDirectory, remove_tree
+
+if TYPE_CHECKING:
+    from agentbay.local.network.proxy import EgressProxy
 
 _QUIET_SECONDS = 1.0  # after a use, so that starting ahead takes no processor from the session that has just begun
 _KEPT_SECONDS = 600.0  # a runtime whose users do something else by now gives the memory back
