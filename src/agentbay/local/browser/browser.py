@@ -111,7 +111,10 @@ class SessionBrowser:
             self._on_used()
 
     async def _adopt(self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]) -> bool:
-        """Take the browser that was started ahead, and return False if it is not what the client asks for."""
+        """Take the browser that was started ahead.
+
+        Return False if it is not what the client asks for.
+        """
         assert self._process is not None
         wanted = await self._choose_arguments(sandbox, engine, environment)
         fits = not self._process.done() and not environment and wanted == self._arguments
@@ -287,7 +290,7 @@ async def _run(sandbox: Sandbox, argv: list[str]) -> Completed:
 
 
 async def _proxy_variable(sandbox: Sandbox) -> dict[str, str]:
-    """Return the variable with which the sandbox tells its egress proxy, if it has one."""
+    """Return the variable that names the egress proxy, if there is one."""
     shown = await _run(sandbox, ["printenv", "HTTPS_PROXY"])
     proxy = shown.stdout.decode("utf-8", "replace").strip()
     return {"HTTPS_PROXY": proxy} if proxy else {}

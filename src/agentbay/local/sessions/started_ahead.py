@@ -55,7 +55,9 @@ class StartedAhead(NamedTuple):
 
 
 class AheadPool:
-    """Keeps one sandbox for each of the image names whose sessions have used a browser or a desktop lately.
+    """Keeps one sandbox for each image name that is in use.
+
+    Those are the names whose sessions have used a browser or a desktop lately.
 
     Args:
         enabled: False keeps none.
@@ -79,14 +81,17 @@ class AheadPool:
         self._tasks: set[asyncio.Task[None]] = set()  # those and the ends of others
 
     def programs_for(self, image_id: str) -> tuple[SessionBrowser, SessionDesktop]:
-        """Return the browser and the desktop of a new session of this image name, not started."""
+        """Return the browser and the desktop of a new session, not started."""
         return (
             SessionBrowser(on_used=partial(self._note, image_id, "browser")),
             SessionDesktop(on_used=partial(self._note, image_id, "desktop")),
         )
 
     def take(self, image_id: str, network: NetworkMode, environment: Mapping[str, str]) -> StartedAhead | None:
-        """Return a sandbox with this network and these variables, which becomes the caller's, or None."""
+        """Return a sandbox with this network and these variables, or None.
+
+        It becomes the caller's.
+        """
         kept = self._kept.pop(image_id, None)
         if kept is None:
             return None
@@ -145,7 +150,10 @@ class AheadPool:
         self._set_timer(image_id, _KEPT_SECONDS, self._give_up)
 
     async def _make(self, image_id: str, uses: set[Use]) -> StartedAhead | None:
-        """Make a sandbox and start what its sessions use, or return None if something fails."""
+        """Make a sandbox and start what its sessions use.
+
+        Return None if something fails.
+        """
         session_id, network = make_id("session-", 21), self._networks.default
         made: StartedAhead | None = None
         try:

@@ -287,7 +287,7 @@ class SessionTable:
             raise storage_full(error) from error
 
     async def _take_ahead(self, image_id: str, policy_id: str) -> StartedAhead | None:
-        """Return a sandbox that was made ahead, if one has what a session with this network needs."""
+        """Return a sandbox that was made ahead and fits, or None."""
         network = self._networks.network_for_policy(policy_id)
         environment = await self._networks.package_client_environment(network)
         return self._ahead.take(image_id, network, environment)

@@ -50,7 +50,9 @@ def _grab(display: Any, width: int, height: int) -> bytes:
 
 
 def _png_rows(image: Any) -> bytes:
-    """Return the rows of an image as they are in a PNG file, each behind a byte that says that it has no filter.
+    """Return the rows of an image as a PNG file has them.
+
+    Each is behind a byte that says that it has no filter.
 
     Args:
         image: Its bytes are blue, green, red and one of no meaning, taken for red, green, blue: so nothing is copied.
