@@ -2,8 +2,8 @@
 
     python benchmarks/screens.py [rounds [sessions]]
 
-Each round (10) makes a session with a browser and one with a desktop. Then so many sessions (20) hold a browser at
-once. Needs chromium and the programs of a desktop.
+Each round (10) makes a session with a browser and one with a desktop, of a runtime that starts them ahead and of one
+that does not. Then so many sessions (20) hold a browser at once. Needs chromium and the programs of a desktop.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ BROWSER, DESKTOP = CreateSessionParams(image_id="browser_latest"), CreateSession
 SCREENSHOTS, CLICKS = 10, 50  # in each round
 GET_VERSION = '{"id": 1, "method": "Browser.getVersion"}'
 POLL_SECONDS = 0.005
+AHEAD_SECONDS = 4.0  # after a round, for what is started ahead
 _T = TypeVar("_T")
 
 
@@ -50,7 +51,7 @@ class Figures:
         """Print medians and ranges."""
         for what, times in self._found.items():
             low, high = min(times), max(times)
-            print(f"{what:50} {statistics.median(times):8.1f}   {low:.1f} to {high:.1f}", flush=True)
+            print(f"{what:60} {statistics.median(times):8.1f}   {low:.1f} to {high:.1f}", flush=True)
 
 
 def ask_version(url: str) -> None:
@@ -83,9 +84,9 @@ def browser_outside(figures: Figures) -> None:
         process.wait()
 
 
-def browser_of_session(bay: AgentBay, figures: Figures) -> None:
+def browser_of_session(bay: AgentBay, figures: Figures, how: str) -> None:
     """Start a session with a browser."""
-    with figures.time("session with a browser, to its first answer"):
+    with figures.time(f"session with a browser{how}, to its first answer"):
         session = bay.create(BROWSER).unwrap().session
         start_browser(session)
     session.delete()
@@ -97,10 +98,10 @@ def start_browser(session: Session) -> None:
     ask_version(session.browser.get_endpoint_url())
 
 
-def desktop_of_session(bay: AgentBay, figures: Figures) -> None:
+def desktop_of_session(bay: AgentBay, figures: Figures, how: str) -> None:
     """Start a session with a desktop, and use it."""
     session = bay.create(DESKTOP).unwrap().session
-    with figures.time("desktop, to its first answer"):
+    with figures.time(f"desktop{how}, to its first answer"):
         session.computer.get_screen_size().unwrap()
     for _ in range(SCREENSHOTS):
         with figures.time("screenshot of a desktop"):
@@ -133,13 +134,18 @@ def main() -> None:
     rounds, count = (int(sys.argv[1]) if sys.argv[1:] else 10), (int(sys.argv[2]) if sys.argv[2:] else 20)
     load = os.getloadavg()[0]
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {load:.1f} before; {rounds} rounds")
-    print(f"{'':50} {'median':>8}   range, in ms")
+    print(f"{'':60} {'median':>8}   range, in ms")
     figures = Figures()
-    with AgentBay.local() as bay:
+    with AgentBay.local() as ahead, AgentBay.local(start_ahead="off") as bay:
+        browser_of_session(ahead, Figures(), "")  # the first one is never ahead
+        desktop_of_session(ahead, Figures(), "")
         for _ in range(rounds):
+            time.sleep(AHEAD_SECONDS)
             browser_outside(figures)
-            browser_of_session(bay, figures)
-            desktop_of_session(bay, figures)
+            browser_of_session(bay, figures, "")
+            browser_of_session(ahead, figures, " started ahead")
+            desktop_of_session(bay, figures, "")
+            desktop_of_session(ahead, figures, " started ahead")
         figures.print()
         browsers_at_once(bay, count)
 
