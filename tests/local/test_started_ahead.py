@@ -141,8 +141,8 @@ def test_other_options_start_another_browser(bay: AgentBay, option: str) -> None
         for page in show(session):
             zone = "Intl.DateTimeFormat().resolvedOptions().timeZone"
             seen = page.evaluate(f"[navigator.userAgent, outerWidth, devicePixelRatio, {zone}]")
-        expected = {"user agent": "agent-of-test", "viewport": 900, "argument": 3, "variable": "Asia/Tokyo"}
-        assert expected[option] in seen
+            expected = {"user agent": "agent-of-test", "viewport": 900, "argument": 3, "variable": "Asia/Tokyo"}
+            assert expected[option] in seen
 
 
 def test_crash_and_restart(bay: AgentBay) -> None:
@@ -160,7 +160,7 @@ def test_crash_and_restart(bay: AgentBay) -> None:
         assert session.command.run("pgrep -c chromium").output.strip() == "0"
         assert session.browser.initialize()
         for page in show(session):
-            assert [cookie["name"] for cookie in page.context.cookies()] == ["kept"]
+            assert [cookie.get("name") for cookie in page.context.cookies()] == ["kept"]
         session.browser.destroy()
         session.command.run("rm -rf /tmp/agentbay_browser")
         assert session.browser.initialize()
