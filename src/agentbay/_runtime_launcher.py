@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ._wire.converter import structure, unstructure
 from ._wire.sessions import CreatedSessionData, CreateMcpSession
@@ -20,20 +20,22 @@ from .config import DEFAULT_REGION, DEFAULT_TIMEOUT_SECONDS, Settings
 from .errors import ConfigurationError
 from .models.local_options import LocalOptions, command_line, names_by_option
 
+if TYPE_CHECKING:
+    from ._runtime_container import ContainerRuntime
+
 # The child gets this process's sys.path, since a program may have extended it. These paths come last, so
 # that a file beside that program shadows no module of the runtime.
 _PROGRAM = (
     "import runpy, sys; sys.path += [path for path in sys.argv.pop(1).split('\\n') if path not in sys.path]; "
     "runpy.run_module('agentbay.local', run_name='__main__', alter_sys=True)"
 )
-_START_TIMEOUT_SECONDS = 30.0
 _STOP_TIMEOUT_SECONDS = 10.0
 # An option, and the blank after it if a value follows.
 _OPTION = re.compile(r"(--[a-z]+(?:-[a-z]+)*)( (?!(?:and|belong|cannot|needs|or|takes|too)\b)(?=\w))?")
 
 
 class RuntimeLauncher:
-    """A private runtime in a child process, which ends with this process.
+    """A private runtime of this process.
 
     The child reads the key from its standard input, so the key is in no argument and no environment variable. The
     child exits when its standard input closes, so no runtime outlives this process, even if it is killed.
@@ -46,7 +48,13 @@ class RuntimeLauncher:
             InvalidArgumentError: An option has a wrong type.
             TypeError: There is no option of that name.
         """
-        self._arguments = ["--log-level=warning", *command_line(options)]
+        # Elsewhere than on Linux it runs in a container, for which nothing is loaded here.
+        if options.get("container") is None and sys.platform.startswith("linux"):
+            self._runtime: ProcessRuntime | ContainerRuntime = ProcessRuntime(options)
+        else:
+            from ._runtime_container import ContainerRuntime
+
+            self._runtime = ContainerRuntime(options)
         self._key = secrets.token_hex(32)
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
@@ -92,52 +100,25 @@ class RuntimeLauncher:
             try:
                 child.wait(_STOP_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
-                child.kill()
+                self._runtime.kill(child)
                 child.wait()
             assert child.stdout is not None
             child.stdout.close()
 
     def _launch(self) -> tuple[subprocess.Popen[str], str]:
-        if not sys.platform.startswith("linux"):
-            raise ConfigurationError(
-                f"The local runtime needs Linux; this is {sys.platform}.",
-                hint="Use it in a Linux container or virtual machine, or use the cloud with an API key.",
-            )
-        if not sys.executable:
-            raise ConfigurationError(
-                "The local runtime runs in a child process, and this Python does not know its own program: "
-                "sys.executable is empty, as in an embedded interpreter.",
-                hint="Set sys.executable, or start a runtime by itself (agentbay local) and give its endpoint and key.",
-            )
         # A file and not a pipe: nobody reads it while the runtime runs, and a full pipe would block the runtime.
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as stderr_file:
-            child = self._spawn(stderr_file)
-            assert child.stdin is not None
-            assert child.stdout is not None
-            # A timer that still runs must not keep an interrupted program alive.
-            kill_timer = threading.Timer(_START_TIMEOUT_SECONDS, child.kill)
-            kill_timer.daemon = True
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr_file:
             start_time = time.monotonic()
+            child = self._runtime.spawn(stderr_file)
             try:
-                kill_timer.start()
-                # A child that has died at once breaks the pipe, and its standard error says why.
-                with contextlib.suppress(BrokenPipeError):
-                    child.stdin.write(f"{self._key}\n")
-                    child.stdin.flush()
-                _prepare_first_call()
-                # readline has no timeout: the timer ends it by killing the child.
-                line = child.stdout.readline()
+                line = self._read_ready_line(child)
+                if " ready at " in line:
+                    return child, self._runtime.url(line)
             # KeyboardInterrupt too: no half-started child may stay behind.
             except BaseException:
-                child.kill()
-                child.communicate()
+                self._discard(child)
                 raise
-            finally:
-                kill_timer.cancel()
-            if " ready at " in line:
-                return child, line.rsplit(" ", 1)[1].strip()
-            child.kill()
-            child.communicate()  # waits for its end, and closes the pipes
+            self._discard(child)
             stderr_file.seek(0)
             why = (
                 _name_arguments(stderr_file.read().strip())
@@ -145,7 +126,53 @@ class RuntimeLauncher:
             )
         raise ConfigurationError(f"The local runtime cannot start: {why}")
 
-    def _spawn(self, stderr_file: IO[str]) -> subprocess.Popen[str]:
+    def _read_ready_line(self, child: subprocess.Popen[str]) -> str:
+        """Give the child its key, and return the line that it prints.
+
+        It is "" if the child ended or took too long.
+        """
+        assert child.stdin is not None
+        assert child.stdout is not None
+        # readline has no timeout: the timer ends it by killing the child.
+        kill_timer = threading.Timer(self._runtime.start_timeout_seconds, self._runtime.kill, [child])
+        kill_timer.daemon = True  # one that still runs must not keep an interrupted program alive
+        kill_timer.start()
+        try:
+            # A child that has died at once breaks the pipe, and its standard error says why.
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(f"{self._key}\n")
+                child.stdin.flush()
+            _prepare_first_call()
+            return child.stdout.readline()
+        finally:
+            kill_timer.cancel()
+
+    def _discard(self, child: subprocess.Popen[str]) -> None:
+        self._runtime.kill(child)
+        child.communicate()  # waits for its end, and closes the pipes
+
+
+class ProcessRuntime:
+    """A private runtime as a child process on Linux."""
+
+    start_timeout_seconds = 30.0
+
+    def __init__(self, options: LocalOptions) -> None:
+        """Take the options."""
+        self._arguments = ["--log-level=warning", *command_line(options)]
+
+    def spawn(self, stderr_file: IO[str]) -> subprocess.Popen[str]:
+        """Start the process.
+
+        Raises:
+            ConfigurationError: It cannot be started.
+        """
+        if not sys.executable:
+            raise ConfigurationError(
+                "The local runtime runs in a child process, and this Python does not know its own program: "
+                "sys.executable is empty, as in an embedded interpreter.",
+                hint="Set sys.executable, or start a runtime by itself (agentbay local) and give its endpoint and key.",
+            )
         paths = "\n".join(path for path in sys.path if Path(path).is_absolute())
         try:
             return subprocess.Popen(
@@ -161,6 +188,14 @@ class RuntimeLauncher:
             raise ConfigurationError(
                 f"The local runtime cannot start: {sys.executable!r} cannot be run: {error.strerror}."
             ) from error
+
+    def url(self, ready_line: str) -> str:
+        """Return the URL in the line that says it is ready."""
+        return ready_line.rsplit(" ", 1)[1].strip()
+
+    def kill(self, child: subprocess.Popen[str]) -> None:
+        """End it, whatever it does."""
+        child.kill()
 
 
 def _prepare_first_call() -> None:

@@ -168,7 +168,7 @@ class AsyncTransport:
         extend: AsyncCallable[float] | None,
     ) -> Reply[DataT]:
         spec, attempt = action.spec, 0
-        await self._ensure_ready()
+        await self._ensure_ready(deadline)
         while True:
             attempt += 1
             try:
@@ -332,7 +332,7 @@ class AsyncTransport:
         if self._launcher is not None:
             await async_run_blocking(self._launcher.stop)
 
-    async def _ensure_ready(self) -> None:
+    async def _ensure_ready(self, deadline: Deadline | None = None) -> None:
         async_check_event_loop()
         if self._origin._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
@@ -340,7 +340,10 @@ class AsyncTransport:
             raise ClientClosedError("The http_client that this client was given is closed.")
         if self._launcher is not None and not self.settings.url:
             # Only a running runtime knows its address. Its start takes a while, so it must not block an event loop.
+            began = time.monotonic()
             url = await async_run_blocking(self._launcher.start)
+            if deadline is not None:  # the start has a limit of its own: in a container, its image may be built first
+                deadline.postpone(time.monotonic() - began)
             self.settings = self.settings._replace(url=url, host=url.partition("://")[2])
 
     async def _wait_before_retry(

@@ -25,6 +25,10 @@ class Deadline:
         self.seconds = seconds
         self.at = time.monotonic() + seconds
 
+    def postpone(self, seconds: float) -> None:
+        """Make it later, by a wait that has a limit of its own."""
+        self.at += seconds
+
     def remaining(self) -> float:
         """Return the seconds left, negative after the deadline."""
         return self.at - time.monotonic()

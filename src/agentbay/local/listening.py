@@ -15,6 +15,8 @@ from agentbay.errors import ConfigurationError
 from agentbay.local.options import WILDCARD_HOSTS, Options
 
 _BACKLOG = 1024  # connections that wait to be accepted
+_CONTAINER_MARKS = ("/run/.containerenv", "/.dockerenv")  # files that podman and docker make in each container
+_NETWORK_DEVICES = "/sys/class/net"
 # The other address that browsers try for a name below "localhost", of which a link has one.
 _LOOPBACK_TWINS = {"127.0.0.1": ("::1", socket.AF_INET6), "::1": ("127.0.0.1", socket.AF_INET)}
 
@@ -78,8 +80,11 @@ def listen(options: Options) -> Iterator[ServerAddress]:
         return
     if options.tls_cert and options.tls_key:
         _check_certificate(options.tls_cert, options.tls_key)
+    if options.published:
+        _check_container()
+    bind_host = WILDCARD_HOSTS[0] if options.published else options.host
     try:
-        family, _, _, _, sockaddr = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, sockaddr = socket.getaddrinfo(bind_host, options.port, type=socket.SOCK_STREAM)[0]
         dual_stack = options.host == "::" and socket.has_dualstack_ipv6()
         listener = socket.create_server(sockaddr[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=dual_stack)
     except OSError as error:
@@ -100,6 +105,20 @@ def listen(options: Options) -> Iterator[ServerAddress]:
             host_names=frozenset(names),
             twin_listener=twin,
             owns_localhost=owns_localhost and not uses_tls,
+        )
+
+
+def _check_container() -> None:
+    """Refuse to listen in the clear where other machines could connect."""
+    hint = "Leave --published out; to serve other machines, give --host, --tls-cert and --tls-key."
+    if not any(map(os.path.exists, _CONTAINER_MARKS)):
+        raise ConfigurationError("--published is for containers of docker and podman, and this is none.", hint=hint)
+    # Those of a container are virtual and have no hardware.
+    devices = [path.parent.name for path in Path(_NETWORK_DEVICES).glob("*/device")]
+    if devices:
+        raise ConfigurationError(
+            f"--published takes a network of the container's own, and this one has that of its machine ({devices[0]}).",
+            hint="Start the container without --network host, or leave --published out.",
         )
 
 

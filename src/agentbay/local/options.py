@@ -123,6 +123,12 @@ class Options:
         (), "Further name or address at which clients may reach it; may be repeated.", "NAME"
     )
     port: Annotated[int, parse_port] = _option(0, "Port to listen on; 0 is any free one.", "N")
+    published: Literal["loopback"] | None = _option(
+        None,
+        "In a container whose port is published on the loopback of its machine alone: listen at every address of the "
+        "container, without TLS.",
+        shown_default="no",
+    )
     socket: str | None = _option(None, "Serve on a unix socket that only you can open, and on no port.", "PATH")
     tls_cert: str | None = _option(None, "Certificate with its chain, PEM.", "FILE")
     tls_key: str | None = _option(None, "Private key of the certificate, PEM.", "FILE")
@@ -221,6 +227,8 @@ class Options:
             self.port or self.host != LOOPBACK_HOSTS[0] or self.tls_cert or self.server_name
         ):
             raise ConfigurationError("--socket stands alone: without --host, --port, --server-name and TLS.")
+        if self.published and (self.socket is not None or self.host != LOOPBACK_HOSTS[0] or self.tls_cert):
+            raise ConfigurationError("--published stands alone: without --host, --socket and TLS.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigurationError("--tls-cert and --tls-key belong together; one of them is missing.")
         if not self.host:

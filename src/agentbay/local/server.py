@@ -75,7 +75,7 @@ def _check_key(options: Options, key: str) -> None:
     if not key or len(key) >= _MIN_KEY_CHARACTERS:
         return
     message = f"The key has {len(key)} characters, so it can be guessed: it should have {_MIN_KEY_CHARACTERS} or more."
-    if options.host not in LOOPBACK_HOSTS:
+    if options.host not in LOOPBACK_HOSTS or options.published:  # other containers can connect, too
         raise ConfigurationError(message, hint="Make one: openssl rand -hex 32")
     if options.socket is None:  # only this user can open the socket
         _print_error(f"WARNING: {message}")

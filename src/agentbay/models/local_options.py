@@ -9,6 +9,8 @@ from typing import Any, Literal, TypedDict, get_type_hints
 
 from .._arguments import ArgumentCheck
 
+# Say how it is started; the runtime itself has no such options.
+OF_THE_LAUNCHER = ("container", "container_image")
 _PLURALS = {"allow_hosts": "allow_host", "storage_hosts": "storage_host"}
 
 
@@ -19,7 +21,11 @@ class LocalOptions(TypedDict, total=False):
     text such as "2GiB".
 
     Attributes:
-        state_dir: Directory for its files; None is a temporary one that goes with it.
+        container: Engine that runs it in a container, "docker" or "podman". None is a process of this machine on Linux;
+            elsewhere it is the first of the two that is installed and answers.
+        container_image: Image of that container; None is one of this version, which the first start builds.
+        state_dir: Directory for its files; None is a temporary one that goes with it. In a container, the name of a
+            volume of the engine.
         isolation: "auto" isolates by namespaces, and refuses where a machine forbids them. "landlock" and "none"
             leave more or less open; `agentbay local doctor` says what.
         network: Of sessions that do not say by `policy_id`: "none"; "proxy", a proxy to what this machine's package
@@ -51,6 +57,8 @@ class LocalOptions(TypedDict, total=False):
         cpus: Processors of all sessions together; needs control groups.
     """
 
+    container: Literal["docker", "podman"] | None
+    container_image: str | None
     state_dir: str | None
     isolation: str
     network: str | None
@@ -89,6 +97,8 @@ def command_line(options: LocalOptions) -> list[str]:
     _checker()((), options)
     arguments = []
     for name, given in options.items():
+        if name in OF_THE_LAUNCHER:
+            continue
         values = given if isinstance(given, (list, tuple)) else [given]
         arguments += [f"{option_name(name)}={value}" for value in values if value not in (None, "")]
     return arguments

@@ -1,7 +1,7 @@
 """A local runtime for tests of programs that use AgentBay.
 
 The pytest fixtures of `agentbay.testing.plugin` are made of it and need no import. Use this module with other test
-frameworks. It needs Linux and the extra `local`.
+frameworks. It needs Linux and the extra `local`, elsewhere docker or podman.
 """
 
 from __future__ import annotations

@@ -131,12 +131,13 @@ def _setup_failure_message(step: str, code: int) -> str:
         return "The kernel is too old: Linux 5.14 or later is needed."
     if step == "unshare" and code == errno.ENOSPC:
         return "User namespaces are switched off: set the sysctl user.max_user_namespaces to 15000 or so."
-    if step == "unshare" and code in _PERMISSION_ERRNOS:
+    if code in _PERMISSION_ERRNOS and (step in ("unshare", "hostname") or (step == "loopback" and os.geteuid() == 0)):
         return _why_unshare_is_refused()
     if step in ("uid_map", "mount", "loopback", "bind") and code in _PERMISSION_ERRNOS:
         return (
             "AppArmor or another security module refuses rights inside user namespaces: set the sysctl "
-            "kernel.apparmor_restrict_unprivileged_userns to 0, or give this Python a profile that allows userns."
+            "kernel.apparmor_restrict_unprivileged_userns to 0, or give this Python a profile that allows userns. "
+            "Start a container with --security-opt apparmor=unconfined and --security-opt label=disable."
         )
     if step == "proc" and code in _PERMISSION_ERRNOS:
         return (
@@ -154,8 +155,9 @@ def _why_unshare_is_refused() -> str:
     if _sysctl("kernel/unprivileged_userns_clone") == "0":
         return "Ordinary users may not make user namespaces: set the sysctl kernel.unprivileged_userns_clone to 1."
     return (
-        "This container may not make namespaces: start it with --security-opt seccomp=unconfined, "
-        "and as root with --cap-add SYS_ADMIN too, or start the runtime outside of it."
+        "This container may not make namespaces: start it as an ordinary user (--user 1000:1000) with "
+        "--security-opt seccomp=unconfined and --security-opt systempaths=unconfined, as root with --cap-add SYS_ADMIN "
+        "and NET_ADMIN too, or start the runtime outside of it."
     )
 
 
