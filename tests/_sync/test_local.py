@@ -27,7 +27,7 @@ from agentbay import (
     SessionNotFoundError,
 )
 from agentbay.local.options import Options
-from agentbay.models.local_options import option_name
+from agentbay.models.local_options import OF_THE_LAUNCHER, option_name
 from tests.at_once import sync_at_once
 
 pytestmark = pytest.mark.anyio
@@ -280,6 +280,18 @@ def test_options_that_are_wrong() -> None:
 
 def test_options_are_those_of_the_command() -> None:
     """Every option of `agentbay local` is one of `local`, but for those of a service for others."""
-    serving = {"host", "server_name", "port", "socket", "tls_cert", "tls_key", "drain", "log_level", "log_format"}
+    serving = {
+        "host",
+        "server_name",
+        "port",
+        "published",
+        "socket",
+        "tls_cert",
+        "tls_key",
+        "drain",
+        "log_level",
+        "log_format",
+    }
     of_the_command = {f"--{option.name.replace('_', '-')}" for option in fields(Options) if option.name not in serving}
-    assert {option_name(name) for name in LocalOptions.__annotations__} == of_the_command
+    of_the_launcher = {option_name(name) for name in OF_THE_LAUNCHER}
+    assert {option_name(name) for name in LocalOptions.__annotations__} == of_the_command | of_the_launcher

@@ -13,6 +13,7 @@ from agentbay.errors import AgentBayError
 from agentbay.testing import local_runtime
 
 HERE = LocalOptions(container="podman", container_image="localhost/agentbay-test")
+SMALL = LocalOptions(max_sessions=1)
 SERVER = "python3 -m http.server 8000 --bind 127.0.0.1 --directory tree"
 IS_UP = "for i in $(seq 100); do (echo > /dev/tcp/127.0.0.1/8000) 2>&- && break; sleep 0.1; done"
 REFUSED = (
@@ -41,7 +42,7 @@ def use() -> None:
 
 
 async def use_async() -> None:
-    async with AsyncAgentBay.local(**HERE, max_sessions=1) as bay, bay.session() as session:
+    async with AsyncAgentBay.local(**{**HERE, **SMALL}) as bay, bay.session() as session:
         print((await session.command.run("pwd")).output)
         print(type((await bay.create()).exception).__name__)
 

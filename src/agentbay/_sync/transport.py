@@ -169,7 +169,7 @@ class SyncTransport:
         extend: SyncCallable[float] | None,
     ) -> Reply[DataT]:
         spec, attempt = action.spec, 0
-        self._ensure_ready()
+        self._ensure_ready(deadline)
         while True:
             attempt += 1
             try:
@@ -331,7 +331,7 @@ class SyncTransport:
         if self._launcher is not None:
             sync_run_blocking(self._launcher.stop)
 
-    def _ensure_ready(self) -> None:
+    def _ensure_ready(self, deadline: Deadline | None = None) -> None:
         sync_check_event_loop()
         if self._origin._closed:
             raise ClientClosedError(hint="Make a new one, or keep this one open.")
@@ -339,7 +339,10 @@ class SyncTransport:
             raise ClientClosedError("The http_client that this client was given is closed.")
         if self._launcher is not None and not self.settings.url:
             # Only a running runtime knows its address. Its start takes a while, so it must not block an event loop.
+            began = time.monotonic()
             url = sync_run_blocking(self._launcher.start)
+            if deadline is not None:  # the start has a limit of its own: in a container, its image may be built first
+                deadline.postpone(time.monotonic() - began)
             self.settings = self.settings._replace(url=url, host=url.partition("://")[2])
 
     def _wait_before_retry(self, error: AgentBayError, attempt: int, idempotent: bool, deadline: Deadline) -> None:
