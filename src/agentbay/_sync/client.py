@@ -153,7 +153,7 @@ class AgentBay(SyncSessionList, Handle):
         Its sessions are real, need no account, and nothing leaves the machine.
 
         The runtime starts with the first call, in a process of its own, and ends when the client is closed or this
-        process ends. Needs Linux and the extra `local`.
+        process ends. On Linux it needs the extra `local`; elsewhere docker or podman runs it in a container.
 
         Args:
             timeout: Seconds one operation may take; None means 60.
