@@ -177,7 +177,7 @@ async def _follow_redirects(
         if content is not None:
             # The host that redirects may have taken part of the body already, and the next one needs all of it.
             await content.rewind()
-        async with settings.client.send_presigned(
+        async with settings.client.send_streamed(
             outgoing, content, settings.deadline, settings.idle_timeout
         ) as response:
             if response.status_code in fine:
@@ -185,16 +185,18 @@ async def _follow_redirects(
                 return
             url = redirect_target(outgoing, response.status_code, response.headers)
             if not url:
-                raise storage_error(outgoing, response.status_code, response.headers, await _read_error_body(response))
+                body = await read_beginning(response, _ERROR_BODY_BYTES)
+                raise storage_error(outgoing, response.status_code, response.headers, body)
             outgoing = ask(url)
     raise ReplyError(f"The storage redirected the {outgoing.label} too often.", action=outgoing.label)
 
 
-async def _read_error_body(response: AsyncPoolResponse | httpx.Response) -> bytes:
+async def read_beginning(response: AsyncPoolResponse | httpx.Response, size: int) -> bytes:
+    """Read up to `size` bytes of an answer."""
     found = b""
     async for part in response.aiter_raw():
         found += part
-        # The storage is not trusted to send a short error: an endless one must not fill the memory.
-        if len(found) >= _ERROR_BODY_BYTES:
+        # The sender is not trusted to end it: an endless one must not fill the memory.
+        if len(found) >= size:
             break
-    return found[:_ERROR_BODY_BYTES]
+    return found[:size]

@@ -19,8 +19,10 @@ from .._transport.file_errors import read_file_error
 from .._transport.poll import poll_delays
 from .._transport.presigned import MAX_REDIRECTS
 from .._wire.contexts import GetAndLoadInternalContext, GetContextInfo, InternalContext, SyncContext
+from .._wire.tools import ReadFile, WriteFile
 from ..errors import AgentBayError, FileError, WaitTimeoutError
 from ..models.transfer import DownloadResult, UploadResult
+from .direct_transfer import fetch_file_directly, send_file_directly
 from .error_boundary import fold_error, folded
 from .presigned import ByteProgressCallback, TransferSettings, fetch_file, send_file, verify_stored_size
 from .waiting import poll_transfers
@@ -89,11 +91,15 @@ class FileTransfer:
         facts: dict[str, Any] = {"path": remote_path}
 
         def work() -> None:
-            source = sync_run_blocking(LocalSource, local_path)
+            is_direct = self._session._takes_raw_calls(WriteFile)
+            source = sync_run_blocking(LocalSource, local_path, has_checksum=not is_direct)
+            settings = self._make_transfer_settings(progress_cb)
             try:
-                self._upload_to_storage(
-                    source, remote_path, content_type, self._make_transfer_settings(progress_cb), facts
-                )
+                if is_direct:
+                    moved = send_file_directly(self._session, settings, source, remote_path)
+                    facts.update(http_status=moved.status, bytes_sent=moved.size)
+                    return
+                self._upload_to_storage(source, remote_path, content_type, settings, facts)
             finally:
                 source.close()
             # The wire names directions as the session sees them: what this machine uploads, the session downloads.
@@ -133,10 +139,18 @@ class FileTransfer:
             # Checked before the service is asked to copy, which can take minutes, and once more when the file is put in
             # place.
             sync_run_blocking(check_target, local_path, overwrite=overwrite)
-            self._sync_file(remote_path, "upload", Deadline(wait_timeout) if wait else None, poll_interval, facts)
+            is_direct = self._session._takes_raw_calls(ReadFile)
+            if not is_direct:
+                deadline = Deadline(wait_timeout) if wait else None
+                self._sync_file(remote_path, "upload", deadline, poll_interval, facts)
             target = sync_run_blocking(LocalTarget, local_path, overwrite=overwrite)
+            settings = self._make_transfer_settings(progress_cb)
             try:
-                self._download_from_storage(target, remote_path, self._make_transfer_settings(progress_cb), facts)
+                if is_direct:
+                    moved = fetch_file_directly(self._session, settings, target, remote_path)
+                    facts.update(http_status=moved.status, bytes_received=moved.size)
+                else:
+                    self._download_from_storage(target, remote_path, settings, facts)
                 sync_run_blocking(target.commit)
             finally:
                 target.discard()

@@ -104,7 +104,7 @@ def read_output_answer(reply: Reply[ToolReply]) -> ProcessState:
     """Read the answer to `read_process_output`, or to `wait_process`."""
     answer = _read_object(reply)
     try:
-        code, data = answer["exitCode"], base64.b64decode(answer.get("data", ""), validate=True)
+        code, data = answer["exitCode"], reply.content or base64.b64decode(answer.get("data", ""), validate=True)
         return ProcessState(None if code is None else int(code), size=int(answer.get("size", 0)), data=data)
     except (LookupError, TypeError, ValueError, binascii.Error) as error:
         raise _unreadable(reply) from error

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from attrs import frozen
 
 from .._wire.converter import MalformedError, structure
+from .._wire.raw_calls import CONTENT_TYPE, RESULT_HEADER
 from .._wire.schema import Action, caller_names, data_type
 from .._wire.tools import ToolReply
 from ..errors import (
@@ -58,6 +59,7 @@ class Reply(Generic[DataT]):
     max_results: int = 0
     total_count: int = 0
     count: int = 0
+    content: bytes = b""  # of a call with raw bytes
 
     def data_or_raise(self) -> DataT:
         """Return the data.
@@ -120,6 +122,9 @@ def read_direct_reply(answer: HttpAnswer, request_id: str) -> Reply[ToolReply]:
         APIError: If the HTTP status is an error.
         ReplyError: If the answer cannot be understood.
     """
+    if is_raw_answer(answer.status, answer.headers):
+        facts = ToolReply(content=[{"type": "text", "text": answer.headers.get(RESULT_HEADER, "")}])
+        return Reply(action=answer.label, data=facts, request_id=request_id, content=answer.body)
     body = _json_object(answer)
     if not 200 <= answer.status < 300:
         raise make_api_error(answer, _text_field(body, "Code"), _text_field(body, "Message"), request_id, _TOKEN_HINT)
@@ -131,6 +136,11 @@ def read_direct_reply(answer: HttpAnswer, request_id: str) -> Reply[ToolReply]:
         raise _unreadable_error(answer, "its `data` has no `result`", request_id)
     tool_reply: ToolReply = _structure_or_raise(answer, result, ToolReply, request_id)
     return Reply(action=answer.label, data=tool_reply, request_id=request_id)
+
+
+def is_raw_answer(status: int, headers: Mapping[str, str]) -> bool:
+    """Return whether the body of an answer is the raw bytes that a tool returns."""
+    return status == 200 and headers.get("content-type", "") == CONTENT_TYPE
 
 
 def _json_object(answer: HttpAnswer) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from .._version import __version__
 from .._wire.converter import unstructure
 from .._wire.form import write_fields
+from .._wire.raw_calls import CALL_HEADER, CONTENT_TYPE
 from .._wire.schema import Action
 from .._wire.tools import DirectToolCall
 from ..config import Settings
@@ -92,21 +93,39 @@ def _constant_parts(name: str, url: str, host: str) -> tuple[str, str, HeaderLis
 
 def make_direct_request(link_url: str, call: DirectToolCall) -> HttpRequest:
     """Return the request for a tool call to the session's own link."""
-    url = link_url.rstrip("/")
-    host, _, path = url.partition("://")[2].partition("/")
     text = json.dumps(unstructure(call), ensure_ascii=False, separators=(",", ":"))
     # Paths that are not UTF-8 have lone surrogates, which are written as JSON's own escapes.
     body = text.encode("utf-8", "backslashreplace")
-    headers = [
+    headers = [(b"content-type", b"application/json"), (b"accept", b"application/json"), _content_length(body)]
+    return _link_request(link_url, call, headers, body)
+
+
+def make_raw_request(link_url: str, call: DirectToolCall, body: bytes, size: int | None = None) -> HttpRequest:
+    """Return the request for a tool call with raw bytes.
+
+    Args:
+        link_url: The session's own link.
+        call: The call, without the bytes.
+        body: The bytes.
+        size: How many there are, if they are streamed instead.
+    """
+    # JSON in ASCII, which escapes every character that a header cannot have.
+    text = json.dumps({"tool": call.tool, "args": call.args}, separators=(",", ":"))
+    length = _content_length(body) if size is None else (b"content-length", str(size).encode())
+    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"accept", b"*/*"), length]
+    return _link_request(link_url, call, [*headers, (CALL_HEADER.encode(), text.encode())], body)
+
+
+def _link_request(link_url: str, call: DirectToolCall, headers: HeaderList, body: bytes) -> HttpRequest:
+    url = link_url.rstrip("/")
+    host, _, path = url.partition("://")[2].partition("/")
+    common = [
         (b"host", host.encode()),
-        (b"content-type", b"application/json"),
         (b"x-access-token", call.token.encode()),
-        (b"accept", b"application/json"),
         (b"user-agent", USER_AGENT),
-        _content_length(body),
     ]
     target = f"/{path}/callTool" if path else "/callTool"
-    return HttpRequest(url.removesuffix(path), target.encode(), headers, body, f"callTool/{call.tool}")
+    return HttpRequest(url.removesuffix(path), target.encode(), [*common, *headers], body, f"callTool/{call.tool}")
 
 
 def _content_length(body: bytes) -> tuple[bytes, bytes]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._wire.converter import unstructure
+from .._wire.raw_calls import RAW_BODY
 from .._wire.schema import Tool
 from .._wire.tools import DirectToolCall, ToolEntry
 from ..errors import ReplyError
@@ -26,6 +27,11 @@ def make_direct_call(name: str, args: dict[str, Any], server: str, token: str) -
     """Return a call for the session's own link, with a fresh request id."""
     request_id = f"link-{time.time_ns() // 1_000_000}-{random.randrange(10**9):09d}"
     return DirectToolCall(args=args, server=server, request_id=request_id, tool=name, token=token)
+
+
+def takes_raw_calls(tools: Iterable[McpTool], tool: type[Tool]) -> bool:
+    """Return whether a session's own link takes or sends a tool's bytes as they are."""
+    return any(entry.name == tool.tool and entry.server and entry.input_schema.get(RAW_BODY) is True for entry in tools)
 
 
 def to_mcp_tools(entries: Iterable[ToolEntry]) -> list[McpTool]:

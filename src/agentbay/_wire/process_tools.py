@@ -49,7 +49,7 @@ class ListProcesses(Tool):
     """
 
 
-@tool("read_process_output", _SERVER)
+@tool("read_process_output", _SERVER, raw_body=True)
 class ReadProcessOutput(Tool):
     """Return output of a background process from an offset on.
 
@@ -77,7 +77,7 @@ class WaitProcess(Tool):
     timeout_ms: int = wire_field(default=0, description="Milliseconds to wait.")
 
 
-@tool("write_process_input", _SERVER)
+@tool("write_process_input", _SERVER, raw_body=True)
 class WriteProcessInput(Tool):
     """Write to the input of a background process.
 

@@ -133,6 +133,7 @@ class Tool:
     __slots__ = ()
     tool: str
     server: str
+    raw_body: bool  # whether the local runtime takes or sends its bytes as the body of a direct call
 
 
 ACTIONS: dict[str, type[Action[Any]]] = {}
@@ -173,12 +174,14 @@ def action(name: str, *, query: tuple[str, ...] = (), **options: bool) -> Callab
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field, wire_field))
-def tool(name: str, server: str, rule: Callable[[str], str] = camel) -> Callable[[type[_T]], type[_T]]:
+def tool(
+    name: str, server: str, rule: Callable[[str], str] = camel, *, raw_body: bool = False
+) -> Callable[[type[_T]], type[_T]]:
     """Register an attrs class as the arguments of a tool, named by a rule."""
 
     def register(cls: type[_T]) -> type[_T]:
         made = _make_wire_class(cls, rule)
-        made.tool, made.server = name, server
+        made.tool, made.server, made.raw_body = name, server, raw_body
         TOOLS[name] = made
         return made  # type: ignore[no-any-return]
 

@@ -6,6 +6,7 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
+from .raw_calls import RAW_BODY
 from .schema import Tool, wire_names
 
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -13,7 +14,8 @@ _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 def tool_schema(cls: type[Tool]) -> dict[str, Any]:
     """Return the JSON Schema of a tool's arguments, as MCP advertises it."""
-    return _object_schema(cls)
+    schema = _object_schema(cls)
+    return {**schema, RAW_BODY: True} if cls.raw_body else schema
 
 
 def _object_schema(cls: Any) -> dict[str, Any]:

@@ -188,7 +188,7 @@ class RemoveCodeContext(Tool):
     name: str = wire_field(description="Name of the context.")
 
 
-@tool("read_file", "wuying_filesystem")
+@tool("read_file", "wuying_filesystem", raw_body=True)
 class ReadFile(Tool):
     """Read a file, or a part of it."""
 
@@ -200,7 +200,7 @@ class ReadFile(Tool):
     )
 
 
-@tool("write_file", "wuying_filesystem")
+@tool("write_file", "wuying_filesystem", raw_body=True)
 class WriteFile(Tool):
     """Write text to a file, and create the directories above it."""
 

@@ -23,9 +23,10 @@ from agentbay.local.handlers import (
     oss,
     phone,
     processes,
+    raw_files,
     shell,
 )
-from agentbay.local.handlers.dispatch import ToolHandler, collect_handlers
+from agentbay.local.handlers.dispatch import RawBody, RawReply, RawToolHandler, ToolHandler, collect_handlers
 from agentbay.local.handlers.results import METHOD_NOT_FOUND, error_result
 from agentbay.local.sessions.images import PHONE_IMAGE, has_phone
 from agentbay.local.sessions.session import Session
@@ -33,6 +34,7 @@ from agentbay.local.sessions.session import Session
 # a new module of tools is listed here
 _TOOL_MODULES = (agents, browser, code, desktop, env, files, metrics, operator, oss, processes, shell)
 _TOOL_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, _TOOL_MODULES)}
+_RAW_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(RawToolHandler, (processes, raw_files))}
 _PHONE_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, (phone,))}
 
 
@@ -51,6 +53,19 @@ async def call_tool(session: Session, name: str, args: Mapping[str, Any]) -> Too
     except MalformedError as error:
         return error_result(f"Invalid arguments: {error}")
     return await handler.run(session, arguments)
+
+
+async def call_raw_tool(session: Session, name: str, args: Mapping[str, Any], body: RawBody) -> ToolReply | RawReply:
+    """Call a tool that takes or sends its bytes as they are."""
+    session.lifecycle.require_running()
+    handler = _RAW_HANDLERS.get(name)
+    if handler is None:
+        return error_result(f"No tool that takes raw bytes: {name:.80}", METHOD_NOT_FOUND)
+    try:
+        arguments: Tool = structure(args, handler.tool, path="args")
+    except MalformedError as error:
+        return error_result(f"Invalid arguments: {error}")
+    return await handler.run(session, arguments, body)
 
 
 @cache

@@ -6,7 +6,7 @@ of the modules that they list.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from agentbay.local.sessions.session import Session
 
 _A = TypeVar("_A", bound=Action[Any])
 _T = TypeVar("_T", bound=Tool)
-_H = TypeVar("_H", "ActionHandler", "ToolHandler", "TargetHandler")
+_H = TypeVar("_H", "ActionHandler", "ToolHandler", "RawToolHandler", "TargetHandler")
 
 TargetFunction = Callable[[Session, WebSocketRequest], Awaitable[None]]
 
@@ -38,6 +38,31 @@ class ToolHandler:
 
     tool: type[Tool]
     run: Callable[[Session, Any], Awaitable[ToolReply]]
+
+
+@define(frozen=True, slots=False)
+class RawBody:
+    """The bytes that come with a raw call: how many, and their pieces."""
+
+    size: int
+    pieces: AsyncIterator[bytes]
+
+
+@define(frozen=True, slots=False)
+class RawReply:
+    """The bytes that answer a raw call, and the facts beside them."""
+
+    size: int
+    pieces: AsyncGenerator[bytes, None]
+    facts: dict[str, Any]
+
+
+@define(frozen=True, slots=False)
+class RawToolHandler:
+    """The function that does a tool's work with bytes as they are, instead of text in JSON."""
+
+    tool: type[Tool]
+    run: Callable[[Session, Any, RawBody], Awaitable[ToolReply | RawReply]]
 
 
 @define(frozen=True, slots=False)
@@ -60,6 +85,13 @@ def action_handler(cls: type[_A]) -> Callable[[Callable[[Runtime, _A], Awaitable
 def tool_handler(cls: type[_T]) -> Callable[[Callable[[Session, _T], Awaitable[ToolReply]]], ToolHandler]:
     """Mark the function that does a tool's work."""
     return lambda function: ToolHandler(cls, function)
+
+
+def raw_tool_handler(
+    cls: type[_T],
+) -> Callable[[Callable[[Session, _T, RawBody], Awaitable[ToolReply | RawReply]]], RawToolHandler]:
+    """Mark the function that does a tool's work with raw bytes."""
+    return lambda function: RawToolHandler(cls, function)
 
 
 def target_handler(target: str) -> Callable[[TargetFunction], TargetHandler]:

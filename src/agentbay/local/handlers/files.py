@@ -32,7 +32,7 @@ from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.watching.file_changes import take_snapshot
 from agentbay.local.worker_thread import run_by_size
 
-_MAX_READ_BYTES = 256 << 20  # of one answer, which is held in memory several times over
+MAX_READ_BYTES = 256 << 20  # of one answer, which is held in memory several times over
 _MAX_CHARACTER_BYTES = 4  # bytes of UTF-8
 _ENTRY_BYTES = 200  # about what an entry of a directory takes in its listing
 _SUCCESS_TEXT = "True"
@@ -45,7 +45,7 @@ _FileHandler = Callable[[Sandbox, _T], Awaitable[ToolReply]]
 
 
 def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_T]]:
-    """Turn file errors into results: `Failed to WHAT: PATH, error: REASON`."""
+    """Turn file errors into results."""
 
     def decorate(handler: _FileHandler[_T]) -> _ToolHandler[_T]:
         @functools.wraps(handler)
@@ -55,7 +55,7 @@ def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_
                 with session.using() as sandbox:
                     return await handler(sandbox, tool)
             except FileOperationFailed as error:
-                return _failure_result(what, error)
+                return failure_result(what, error)
             except ValueError as error:  # a path with NUL, or text that is no Unicode
                 return error_result(f"Failed to {what}, error: {error}")
 
@@ -64,7 +64,8 @@ def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_
     return decorate
 
 
-def _failure_result(what: str, error: FileOperationFailed) -> ToolReply:
+def failure_result(what: str, error: FileOperationFailed) -> ToolReply:
+    """Make the result of a file operation that failed: `Failed to WHAT: PATH, error: REASON`."""
     # Clients find the class of the error by its name: in the text, the path could hold the words of another one.
     facts = {"code": errno.errorcode.get(error.errno or 0, ""), "path": error.path}
     text = f"Failed to {what}: {error.path}, error: {error.strerror}"
@@ -76,17 +77,22 @@ def _failure_result(what: str, error: FileOperationFailed) -> ToolReply:
 async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
     if tool.offset < 0 or tool.length < 0:
         return error_result("offset and length must not be negative")
-    length = min(tool.length or _MAX_READ_BYTES, _MAX_READ_BYTES)
+    length = min(tool.length or MAX_READ_BYTES, MAX_READ_BYTES)
     more = _MAX_CHARACTER_BYTES - 1
     _, data = await sandbox.run_file_operation(operations.ReadFile(tool.path, tool.offset, length + more))
     if not tool.length and len(data) > length:
-        return error_result(
-            f"The rest of {tool.path} is more than {_MAX_READ_BYTES >> 20} MiB, which one answer cannot hold. Give the "
-            "tool offset and length, or copy the file: with pull, download_file or a command"
-        )
+        return too_much_result(tool.path)
     if tool.format == "binary":
         return text_result(base64_text(memoryview(data)[:length]))
     return text_result(decoded_text(_whole_characters(data, length, inside=tool.offset > 0)))
+
+
+def too_much_result(path: str) -> ToolReply:
+    """Make the result of a call that would read more than one answer shall hold."""
+    return error_result(
+        f"The rest of {path} is more than {MAX_READ_BYTES >> 20} MiB, which one answer cannot hold. Give the "
+        "tool offset and length, or copy the file: with pull, download_file or a command"
+    )
 
 
 def decode_whole_characters(data: bytes | bytearray, length: int, *, inside: bool) -> str:
@@ -227,7 +233,7 @@ def _edit_payload(edits: list[tuple[str, str]]) -> bytes:
 async def read_multiple_files(sandbox: Sandbox, tool: ReadMultipleFiles) -> ToolReply:
     """Read files, with contents whole only in the structured part."""
     check_no_nul(*tool.paths)
-    left, texts, files = _MAX_READ_BYTES, list[str](), list[dict[str, str]]()
+    left, texts, files = MAX_READ_BYTES, list[str](), list[dict[str, str]]()
     for path in tool.paths:
         try:
             _, data = await sandbox.run_file_operation(operations.ReadFile(path, length=left + 1))
@@ -238,11 +244,11 @@ async def read_multiple_files(sandbox: Sandbox, tool: ReadMultipleFiles) -> Tool
             continue
         left -= len(data)
         if left < 0:
-            return error_result(f"The files are more than {_MAX_READ_BYTES >> 20} MiB together; read them one by one")
+            return error_result(f"The files are more than {MAX_READ_BYTES >> 20} MiB together; read them one by one")
         text, content = await run_by_size(len(data), _decode_file, data)
         texts.append(f"{path}:\n{text}\n")
         files.append({"path": path, **content})
-    text = await run_by_size(_MAX_READ_BYTES - left, "\n---\n".join, texts)
+    text = await run_by_size(MAX_READ_BYTES - left, "\n---\n".join, texts)
     return text_result(text, {"files": files})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from agentbay._wire.process_tools import (
 from agentbay._wire.schema import Tool
 from agentbay._wire.tools import ENCODINGS, ToolReply
 from agentbay.local.handlers.command_input import check_command, decode_data, directory_failure, read_input
-from agentbay.local.handlers.dispatch import ToolHandler, tool_handler
+from agentbay.local.handlers.dispatch import RawBody, RawReply, ToolHandler, raw_tool_handler, tool_handler
 from agentbay.local.handlers.results import text_result
 from agentbay.local.json_stream import JsonText, base64_text, decoded_text, is_large
 from agentbay.local.sandbox.service.manager import STREAMS, DirectoryNotEntered, InputClosed, ResourceCreationFailed
@@ -32,6 +32,8 @@ from agentbay.local.sessions.session import Session
 from agentbay.local.worker_thread import run_by_size
 
 _T = TypeVar("_T", bound=Tool)
+_REFUSALS = (ProcessRefused, ResourceCreationFailed, ValueError)
+_MAX_RAW_INPUT_BYTES = 64 << 20  # in one call, which holds it in memory
 _Function = Callable[[Session, _T], Awaitable[dict[str, Any]]]
 
 
@@ -44,18 +46,22 @@ def _process_tool(cls: type[_T]) -> Callable[[_Function[_T]], ToolHandler]:
     def wrap(function: _Function[_T]) -> ToolHandler:
         @wraps(function)
         async def run(session: Session, tool: _T) -> ToolReply:
-            try:
-                answer = await function(session, tool)
-            except DirectoryNotEntered as error:
-                words, structured = directory_failure(error)
-                return text_result(words, structured, is_error=True)
-            except (ProcessRefused, ResourceCreationFailed, ValueError) as refused:
-                return text_result(str(refused), is_error=True)
-            return text_result(JsonText(answer) if is_large(answer) else json.dumps(answer, ensure_ascii=False))
+            return await _answer(function(session, tool))
 
         return tool_handler(cls)(run)
 
     return wrap
+
+
+async def _answer(work: Awaitable[dict[str, Any]]) -> ToolReply:
+    try:
+        answer = await work
+    except DirectoryNotEntered as error:
+        words, structured = directory_failure(error)
+        return text_result(words, structured, is_error=True)
+    except _REFUSALS as refused:
+        return text_result(str(refused), is_error=True)
+    return text_result(JsonText(answer) if is_large(answer) else json.dumps(answer, ensure_ascii=False))
 
 
 @_process_tool(StartProcess)
@@ -97,6 +103,26 @@ async def list_processes(session: Session, tool: ListProcesses) -> dict[str, Any
 
 @_process_tool(ReadProcessOutput)
 async def read_output(session: Session, tool: ReadProcessOutput) -> dict[str, Any]:
+    facts, data = await _read_output(session, tool)
+    text = base64_text(data) if _is_base64(tool.encoding) else decoded_text(data)
+    return {**facts, "data": text}
+
+
+@raw_tool_handler(ReadProcessOutput)
+async def read_raw_output(session: Session, tool: ReadProcessOutput, body: RawBody) -> ToolReply | RawReply:
+    try:
+        facts, data = await _read_output(session, tool)
+    except _REFUSALS as refused:
+        return text_result(str(refused), is_error=True)
+    return RawReply(len(data), _once(data), facts)
+
+
+async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
+    yield data
+
+
+async def _read_output(session: Session, tool: ReadProcessOutput) -> tuple[dict[str, Any], bytes]:
+    """Return output of a process, and where it stands."""
     _check_range("offset", tool.offset, 0, 1 << 62)
     _check_range("maxBytes", tool.max_bytes, 1, MAX_OUTPUT_BYTES)
     _check_range("waitMs", tool.wait_ms, 0, MAX_WAIT_MS)
@@ -112,8 +138,7 @@ async def read_output(session: Session, tool: ReadProcessOutput) -> dict[str, An
         data = await store.read(tool.offset, tool.max_bytes)
     if tool.offset >= size and store.loss:
         raise ProcessRefused(f"Output of process {tool.process_id} from byte {size} on is lost: {store.loss}.")
-    text = base64_text(data) if _is_base64(tool.encoding) else decoded_text(data)
-    return {"exitCode": code, "size": size, "nextOffset": tool.offset + len(data), "data": text}
+    return {"exitCode": code, "size": size, "nextOffset": tool.offset + len(data)}, data
 
 
 @_process_tool(WaitProcess)
@@ -126,9 +151,21 @@ async def wait(session: Session, tool: WaitProcess) -> dict[str, Any]:
 
 @_process_tool(WriteProcessInput)
 async def write_input(session: Session, tool: WriteProcessInput) -> dict[str, Any]:
+    return await _write_input(session, tool, decode_data(tool.data, tool.encoding))
+
+
+@raw_tool_handler(WriteProcessInput)
+async def write_raw_input(session: Session, tool: WriteProcessInput, body: RawBody) -> ToolReply:
+    if body.size > _MAX_RAW_INPUT_BYTES:
+        return text_result(f"One call takes up to {_MAX_RAW_INPUT_BYTES >> 20} MiB of input", is_error=True)
+    # Whole before any of it is written: the answer to a call tells how much the process took.
+    data = b"".join([piece async for piece in body.pieces])
+    return await _answer(_write_input(session, tool, data))
+
+
+async def _write_input(session: Session, tool: WriteProcessInput, data: bytes) -> dict[str, Any]:
     _check_range("timeoutMs", tool.timeout_ms, 0, MAX_WAIT_MS)
     process = session.background.find(tool.process_id)
-    data = decode_data(tool.data, tool.encoding)
     with session.using():
         try:
             sent = await process.stdin.write(data, tool.timeout_ms / 1000) if data else 0

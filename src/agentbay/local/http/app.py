@@ -16,7 +16,7 @@ from attrs import evolve
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
 from agentbay.local.api_errors import shutting_down
 from agentbay.local.handlers.registry import HandlerRegistry
-from agentbay.local.http import envelope, image_uploads, presigned_files
+from agentbay.local.http import envelope, image_uploads, presigned_files, raw_calls
 from agentbay.local.http.asgi import (
     BodyTooLarge,
     ClientDisconnected,
@@ -193,6 +193,9 @@ class Application:
         if request.method != "POST":
             return envelope.error_response(405, "UnsupportedHTTPMethod", "Actions are sent with POST.", request_id)
         with self._counting_call():
+            match = _DIRECT_CALL_PATH.fullmatch(request.path)
+            if match and request.content_type == raw_calls.CONTENT_TYPE:
+                return await raw_calls.serve_raw_call(self._runtime, match[1], request, receive)
             return await self._call_api(request, receive, request_id)
 
     async def _call_api(self, request: Request, receive: Receive, request_id: str) -> Response:

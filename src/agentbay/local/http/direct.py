@@ -11,6 +11,7 @@ from agentbay.local.http.asgi import Request, Response, json_response
 from agentbay.local.ids import is_same_secret
 from agentbay.local.large_json import load_json
 from agentbay.local.runtime import Runtime
+from agentbay.local.sessions.session import Session
 from agentbay.local.worker_thread import run_by_size
 
 
@@ -20,15 +21,25 @@ async def call_tool_directly(runtime: Runtime, session_id: str, request: Request
     Raises:
         AgentBayError: The call is refused.
     """
+    session = find_authorized_session(runtime, session_id, request)
+    call = await run_by_size(len(body), _parse_tool_call, request, body)
+    reply = await call_tool(session, call.tool, call.args)
+    return json_response({"data": {"result": unstructure(reply)}})
+
+
+def find_authorized_session(runtime: Runtime, session_id: str, request: Request) -> Session:
+    """Return the session that a direct call is for.
+
+    Raises:
+        AgentBayError: The request does not show its token, or there is no such session.
+    """
     if not runtime.direct_calls_enabled:
         raise session_not_found()
     session = runtime.sessions.find(session_id)
     if not has_session_token(runtime, session_id, request):
         raise AuthenticationError("The X-Access-Token is not this session's.", 401, code="InvalidAccessToken")
     request.mark_authenticated()
-    call = await run_by_size(len(body), _parse_tool_call, request, body)
-    reply = await call_tool(session, call.tool, call.args)
-    return json_response({"data": {"result": unstructure(reply)}})
+    return session
 
 
 def has_session_token(runtime: Runtime, session_id: str, request: Request) -> bool:

@@ -22,6 +22,8 @@ from agentbay.local.sandbox.inside.operation_context import CHUNK_BYTES, Operati
 from agentbay.local.sandbox.shared.dirfd import TEMPORARY_PREFIX
 from agentbay.local.sandbox.shared.fd_io import write_all
 from agentbay.local.sandbox.shared.file_protocol import (
+    CONTENT_HEAD,
+    CONTENT_MARK,
     REPLY_LENGTH,
     EditFile,
     EntryStatus,
@@ -42,6 +44,7 @@ from agentbay.local.sandbox.shared.file_protocol import (
     RemovePath,
     SearchReply,
     SearchTree,
+    SendFile,
     SendTree,
     SendTreeReply,
     SnapshotReply,
@@ -53,6 +56,7 @@ from agentbay.local.sandbox.shared.file_protocol import (
 
 # A walk over a tree has four frames for each of up to `dirfd.MAX_DEPTH` levels.
 _RECURSION_LIMIT = 5000
+_SEND_BYTES = 1 << 30  # in one system call
 
 
 def run_operation(operation: str, fields: dict[str, Any], context: OperationContext) -> NoReturn:
@@ -99,6 +103,20 @@ def _read_file(request: ReadFile, context: OperationContext) -> ReadReply:
         write_all(context.output_fd, chunk)
         sent += len(chunk)
     return ReadReply(size=os.fstat(fd).st_size, read=sent)
+
+
+def _send_file(request: SendFile, context: OperationContext) -> ReadReply:
+    fd = open_regular(context.resolve(request.path))
+    size = os.fstat(fd).st_size
+    left, offset = max(min(request.length, size - request.offset), 0), request.offset
+    reply = ReadReply(size=size, read=left)
+    write_all(context.output_fd, CONTENT_HEAD.pack(CONTENT_MARK, left))
+    while left:
+        sent = os.sendfile(context.output_fd, fd, offset, min(left, _SEND_BYTES))
+        if not sent:
+            os._exit(1)  # a reply would be taken for the bytes that are missing
+        left, offset = left - sent, offset + sent
+    return reply
 
 
 def _snapshot_tree(request: SnapshotTree, context: OperationContext) -> SnapshotReply:
@@ -208,6 +226,7 @@ def _remove_incomplete(request: RemoveIncomplete, context: OperationContext) -> 
 _Handler = Callable[[Any, OperationContext], FileReply]
 _HANDLERS_BY_CLASS: dict[type[FileRequest[Any]], _Handler] = {
     ReadFile: _read_file,
+    SendFile: _send_file,
     WriteFile: file_writing.write_file,
     EditFile: file_writing.edit_file,
     ListDirectory: _list_directory,

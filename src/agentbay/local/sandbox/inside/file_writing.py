@@ -49,12 +49,15 @@ def write_file(request: WriteFile, context: OperationContext) -> WriteReply:
     if status is not None:
         require_regular(status.st_mode, path)
         _require_writable(path)
-    if request.append:
-        with lock_for_change(path):
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
-            size = _copy(context.input_fd, fd, sync=request.sync)
+    if not request.append:
+        size = _replace(path, context.input_fd, status, sync=request.sync, size=request.size)
+    elif request.size is None:
+        size = _append(path, context.input_fd, sync=request.sync)
     else:
-        size = _replace(path, context.input_fd, status, sync=request.sync)
+        # Input that may come slowly, or break off, is kept beside the file until it is whole.
+        with _temporary_copy(path, context.input_fd, None, sync=False, size=request.size) as (temporary, _):
+            size = _append(path, os.open(temporary, os.O_RDONLY | os.O_CLOEXEC), sync=request.sync)
+            os.unlink(temporary)
     return WriteReply(path=path, written=size, created=status is None)
 
 
@@ -68,13 +71,19 @@ def _require_writable(path: str) -> None:
         os.close(os.open(path, os.O_WRONLY | OPEN_FLAGS))
 
 
-def _replace(path: str, source: int, status: os.stat_result | None, *, sync: bool) -> int:
+def _append(path: str, source: int, *, sync: bool) -> int:
+    with lock_for_change(path):
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
+        return _copy(source, target, sync=sync)
+
+
+def _replace(path: str, source: int, status: os.stat_result | None, *, sync: bool, size: int | None) -> int:
     """Write a temporary file, put it in place, and return its size."""
     # The lock is taken for the replacement only: input may come slowly, and other changes would wait for it.
     mode = None if status is None else stat.S_IMODE(status.st_mode)
-    with _temporary_copy(path, source, mode, sync=sync) as (temporary, size), lock_for_change(path):
+    with _temporary_copy(path, source, mode, sync=sync, size=size) as (temporary, written), lock_for_change(path):
         _put_in_place(temporary, path, status)
-    return size
+    return written
 
 
 def _put_in_place(temporary: str, path: str, status: os.stat_result | None) -> None:
@@ -96,7 +105,9 @@ def _put_in_place(temporary: str, path: str, status: os.stat_result | None) -> N
 
 
 @contextmanager
-def _temporary_copy(path: str, source: int, mode: int | None, *, sync: bool) -> Iterator[tuple[str, int]]:
+def _temporary_copy(
+    path: str, source: int, mode: int | None, *, sync: bool, size: int | None = None
+) -> Iterator[tuple[str, int]]:
     """Yield name and size of a temporary file beside `path`."""
     # In the same directory, because rename is atomic only within a file system.
     temporary = os.path.join(os.path.dirname(path), TEMPORARY_PREFIX + os.urandom(8).hex())
@@ -106,10 +117,12 @@ def _temporary_copy(path: str, source: int, mode: int | None, *, sync: bool) -> 
         # the caller knows nothing of the temporary name
         raise_os_error(error.errno or errno.EIO, path, error.strerror or "")
     try:
-        size = _copy(source, fd, sync=sync)
+        written = _copy(source, fd, sync=sync)
+        if size is not None and written != size:
+            raise_os_error(errno.EPIPE, path, "The content broke off")
         if mode is not None:
             os.fchmod(fd, mode)
-        yield temporary, size
+        yield temporary, written
     except OSError as error:
         os.unlink(temporary)
         raise_os_error(error.errno or errno.EIO, path, error.strerror or "")

@@ -6,7 +6,10 @@ import asyncio
 import os
 
 from agentbay.local.sandbox.service.frozen_clock import FrozenClock
+from agentbay.local.sandbox.service.pipe_reader import enlarge_pipe
 from agentbay.local.sandbox.shared import ipc
+
+_LARGE_BYTES = 1 << 16  # more than a pipe takes at first
 
 
 class InputClosed(Exception):
@@ -56,6 +59,8 @@ class InputPipe:
 
     async def _write(self, data: memoryview, end: float) -> int:
         done = 0
+        if len(data) > _LARGE_BYTES:
+            enlarge_pipe(self._fd)
         while done < len(data):
             if self._closed.done():
                 raise InputClosed

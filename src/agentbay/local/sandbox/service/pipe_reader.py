@@ -10,7 +10,7 @@ import termios
 from collections.abc import Callable
 from contextlib import suppress
 
-_CHUNK_BYTES = 1 << 18
+PIECE_BYTES = 1 << 18  # read at once
 _PIPE_CAPACITY_BYTES = 1 << 20  # the default of 64 KiB costs a context switch for each
 _QUIET_SECONDS = 0.05  # seconds without output after which a command that has ended has no more to say
 _MAX_DRAIN_SECONDS = 1.0  # seconds; a background process may write for ever
@@ -35,7 +35,7 @@ class PipeReader:
 
     def __init__(self, limit: int, sink: Callable[[bytes], object] | None = None) -> None:
         self._fd, self.write_fd = make_output_pipe()
-        _enlarge(self._fd)
+        enlarge_pipe(self._fd)
         self._limit, self._sink = limit, sink
         self._data = bytearray()
         self._collecting = True
@@ -80,7 +80,7 @@ class PipeReader:
 
     def _read(self) -> int:
         try:
-            chunk = os.read(self._fd, _CHUNK_BYTES)
+            chunk = os.read(self._fd, PIECE_BYTES)
         except BlockingIOError:
             return 0
         if not chunk:
@@ -159,7 +159,8 @@ def readable_bytes(fd: int) -> int:
     return count[0]
 
 
-def _enlarge(fd: int) -> None:
+def enlarge_pipe(fd: int) -> None:
+    """Give a pipe room for much data, if this user may."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_CAPACITY_BYTES)
     except PermissionError:  # this user has reached /proc/sys/fs/pipe-user-pages-soft

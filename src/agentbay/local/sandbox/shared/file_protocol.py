@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, dataclass_transform, get_args
 
 REPLY_LENGTH = struct.Struct(">Q")
+CONTENT_HEAD, CONTENT_MARK = struct.Struct(">cQ"), b"\1"  # a reply without content begins with a brace instead
 
 
 @dataclass_transform()
@@ -175,15 +176,30 @@ class ReadFile(FileRequest[ReadReply]):
     length: int = 0
 
 
+class SendFile(FileRequest[ReadReply]):
+    """Send `length` bytes of a file of any size, from `offset` on.
+
+    Before the bytes comes `CONTENT_HEAD`, a mark and their number. If the file becomes shorter meanwhile, the operation
+    ends without a reply.
+    """
+
+    path: str
+    offset: int
+    length: int
+
+
 class WriteFile(FileRequest[WriteReply]):
     """Replace a file atomically by the input, or append to it.
 
-    `sync` waits for the disk.
+    Attributes:
+        sync: Whether to wait for the disk.
+        size: The bytes that the input shall have; a shorter one changes nothing. None takes what comes.
     """
 
     path: str
     append: bool = False
     sync: bool = False
+    size: int | None = None
 
 
 class EditFile(FileRequest[EditReply]):

@@ -1,0 +1,85 @@
+"""Transfers of single files by raw calls to a session's own link, where it takes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._concurrency import AsyncCallable, async_run_blocking
+from .._local_files import BLOCK_BYTES, LocalSource, LocalTarget
+from .._transport.file_errors import file_text_or_raise
+from .._transport.reply import HttpAnswer, is_raw_answer, read_direct_reply
+from .._wire.tools import ReadFile, WriteFile
+from ..errors import ConflictError, ReplyError, SessionNotFoundError
+from .presigned import AsyncFileChunks, TransferOutcome, TransferSettings, read_beginning
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .connection_pool import AsyncPoolResponse
+    from .session_tools import AsyncSessionTools
+
+_MAX_ANSWER_BYTES = 1 << 20  # of an answer that is no file; the session's link is not trusted to end it
+_WHOLE_FILE = 1 << 62  # bytes, more than any file has
+
+
+async def send_file_directly(
+    session: AsyncSessionTools, settings: TransferSettings, source: LocalSource, path: str
+) -> TransferOutcome:
+    """Send a file into a session, which then has all of it, or the old one.
+
+    Raises:
+        AgentBayError: If the session did not take it; typed by what happened.
+    """
+    outgoing = session._raw_request(WriteFile(path=path, content=""), source.size)
+    blocks = AsyncFileChunks(source, settings.progress)
+
+    async def attempt() -> TransferOutcome:
+        await blocks.rewind()
+        async with settings.client.send_streamed(
+            outgoing, blocks, settings.deadline, settings.idle_timeout
+        ) as response:
+            await _raise_refusal(response, outgoing.label, path)
+            return TransferOutcome(response.status_code, source.sent)
+
+    return await _retry(session, settings, attempt)
+
+
+async def fetch_file_directly(
+    session: AsyncSessionTools, settings: TransferSettings, target: LocalTarget, path: str
+) -> TransferOutcome:
+    """Fetch a file of a session into a local file, without committing it.
+
+    Raises:
+        AgentBayError: If it did not arrive whole; typed by what happened.
+    """
+    outgoing = session._raw_request(ReadFile(path=path, length=_WHOLE_FILE))
+
+    async def attempt() -> TransferOutcome:
+        await async_run_blocking(target.rewind)
+        async with settings.client.send_streamed(outgoing, None, settings.deadline, settings.idle_timeout) as response:
+            if not is_raw_answer(response.status_code, response.headers):
+                await _raise_refusal(response, outgoing.label, path)
+                raise ReplyError("The session answered a download without the file.", action=outgoing.label)
+            async for block in response.aiter_raw(BLOCK_BYTES):
+                await async_run_blocking(target.write, block)
+                if settings.progress is not None:
+                    settings.progress(target.received)
+            return TransferOutcome(response.status_code, target.received)
+
+    return await _retry(session, settings, attempt)
+
+
+async def _retry(
+    session: AsyncSessionTools, settings: TransferSettings, attempt: AsyncCallable[TransferOutcome]
+) -> TransferOutcome:
+    try:
+        return await settings.client.retry(attempt, settings.deadline)
+    except (ConflictError, SessionNotFoundError) as error:
+        error.hint = await settings.client.ask_for_hint(session.session_id) or error.hint
+        raise
+
+
+async def _raise_refusal(response: AsyncPoolResponse | httpx.Response, label: str, path: str) -> None:
+    """Raise the error of an answer, if it is one."""
+    body = await read_beginning(response, _MAX_ANSWER_BYTES)
+    file_text_or_raise(read_direct_reply(HttpAnswer(response.status_code, response.headers, body, label), ""), path)
