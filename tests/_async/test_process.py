@@ -30,6 +30,7 @@ from agentbay._transport.command_line import CommandLine
 from agentbay._wire.process_tools import StartProcess
 from tests import cutting
 from tests.at_once import async_at_once
+from tests.raw_calls import without_raw_calls
 
 from .ways import WAYS, client_by
 
@@ -47,11 +48,13 @@ async def bay() -> AsyncIterator[AsyncAgentBay]:
         yield bay
 
 
-@pytest.fixture(scope="module", params=["by tools", "by scripts"])
+@pytest.fixture(scope="module", params=["by raw calls", "by tools", "by scripts"])
 async def session(bay: AsyncAgentBay, request: pytest.FixtureRequest) -> AsyncIterator[AsyncSession]:
     async with bay.session() as session:
         if request.param == "by scripts":
             without_process_tools(session)
+        elif request.param == "by tools":
+            without_raw_calls(session)
         yield session
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, overload
 
 from .._arguments import checked_arguments
+from .._concurrency import async_shield
 from .._transport.command import read_command_result
 from .._transport.deadline import Deadline, to_timeout_ms
 from .._transport.file_errors import file_text_or_raise, make_file_error, read_file_error
@@ -84,12 +85,14 @@ class AsyncFileContents(AsyncBaseService):
             content: Text, which is written as UTF-8, or bytes.
             mode: "overwrite" replaces what is there, "append" adds to it.
 
-        Wire: CallMcpTool/write_file; for bytes that are no UTF-8, or many, also shell
+        Wire: CallMcpTool/write_file; where that takes no raw bytes, also shell for bytes that are no UTF-8, or many
         """
         if mode not in ("overwrite", "append"):
             raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
         deadline = Deadline(self.session.timeout)
         data = to_bytes(content, "content")
+        if self.session._takes_raw_calls(WriteFile) and (isinstance(content, bytes) or len(data) > _DIRECT_WRITE_BYTES):
+            return await self._write_raw(path, data, mode, deadline)
         in_one_call = len(data) <= (_DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES)
         if isinstance(content, str) and (in_one_call or not self._has_direct_link):
             return await self._write_text(path, content, mode, deadline)
@@ -140,6 +143,13 @@ class AsyncFileContents(AsyncBaseService):
             request_id, mode = reply.request_id, "append"
         return BoolResult(request_id=request_id, success=True, data=True)
 
+    async def _write_raw(self, path: str, content: bytes, mode: str, deadline: Deadline) -> BoolResult:
+        reply = await self.session._run_tool(
+            WriteFile(path=path, content="", mode=mode), deadline=deadline, body=content
+        )
+        file_text_or_raise(reply, path)
+        return BoolResult(request_id=reply.request_id, success=True, data=True)
+
     async def _write_bytes(self, path: str, content: bytes, mode: str, deadline: Deadline) -> BoolResult:
         """Write bytes: send them as base64 and decode them in the session.
 
@@ -155,8 +165,8 @@ class AsyncFileContents(AsyncBaseService):
             limit = to_timeout_ms(deadline.remaining())
             reply = await self.session._run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
             placed = read_command_result(reply)
-        except AgentBayError:
-            await self._discard(path, staged, token)
+        except BaseException:  # also a cancellation, after which nobody else knows what is staged
+            await async_shield(lambda: self._discard(path, staged, token))
             raise
         if not placed:
             await self._discard(path, staged, token)  # a killed script could not do it itself
@@ -183,6 +193,13 @@ class AsyncFileContents(AsyncBaseService):
 
     @folded(BinaryFileContentResult)
     async def _read_bytes(self, path: str) -> BinaryFileContentResult:
+        if self.session._takes_raw_calls(ReadFile):
+            reply = await self.session._run_tool(ReadFile(path=path), body=b"")
+            file_text_or_raise(reply, path)
+            content = reply.content
+            return BinaryFileContentResult(
+                request_id=reply.request_id, success=True, content=content, size=len(content)
+            )
         request_id, parts = await self._read_parts(path, "binary")
         content = b"".join(decode_base64(part) for part in parts)
         return BinaryFileContentResult(request_id=request_id, success=True, content=content, size=len(content))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, overload
 
 from .._arguments import checked_arguments
+from .._concurrency import sync_shield
 from .._transport.command import read_command_result
 from .._transport.deadline import Deadline, to_timeout_ms
 from .._transport.file_errors import file_text_or_raise, make_file_error, read_file_error
@@ -85,12 +86,14 @@ class SyncFileContents(SyncBaseService):
             content: Text, which is written as UTF-8, or bytes.
             mode: "overwrite" replaces what is there, "append" adds to it.
 
-        Wire: CallMcpTool/write_file; for bytes that are no UTF-8, or many, also shell
+        Wire: CallMcpTool/write_file; where that takes no raw bytes, also shell for bytes that are no UTF-8, or many
         """
         if mode not in ("overwrite", "append"):
             raise InvalidArgumentError(f"Invalid write mode: {mode}. Must be 'overwrite' or 'append'.")
         deadline = Deadline(self.session.timeout)
         data = to_bytes(content, "content")
+        if self.session._takes_raw_calls(WriteFile) and (isinstance(content, bytes) or len(data) > _DIRECT_WRITE_BYTES):
+            return self._write_raw(path, data, mode, deadline)
         in_one_call = len(data) <= (_DIRECT_WRITE_BYTES if self._has_direct_link else WRITE_CHUNK_BYTES)
         if isinstance(content, str) and (in_one_call or not self._has_direct_link):
             return self._write_text(path, content, mode, deadline)
@@ -141,6 +144,11 @@ class SyncFileContents(SyncBaseService):
             request_id, mode = reply.request_id, "append"
         return BoolResult(request_id=request_id, success=True, data=True)
 
+    def _write_raw(self, path: str, content: bytes, mode: str, deadline: Deadline) -> BoolResult:
+        reply = self.session._run_tool(WriteFile(path=path, content="", mode=mode), deadline=deadline, body=content)
+        file_text_or_raise(reply, path)
+        return BoolResult(request_id=reply.request_id, success=True, data=True)
+
     def _write_bytes(self, path: str, content: bytes, mode: str, deadline: Deadline) -> BoolResult:
         """Write bytes: send them as base64 and decode them in the session.
 
@@ -156,8 +164,8 @@ class SyncFileContents(SyncBaseService):
             limit = to_timeout_ms(deadline.remaining())
             reply = self.session._run_tool(Shell(command=command, timeout_ms=limit), deadline=deadline)
             placed = read_command_result(reply)
-        except AgentBayError:
-            self._discard(path, staged, token)
+        except BaseException:  # also a cancellation, after which nobody else knows what is staged
+            sync_shield(lambda: self._discard(path, staged, token))
             raise
         if not placed:
             self._discard(path, staged, token)  # a killed script could not do it itself
@@ -184,6 +192,13 @@ class SyncFileContents(SyncBaseService):
 
     @folded(BinaryFileContentResult)
     def _read_bytes(self, path: str) -> BinaryFileContentResult:
+        if self.session._takes_raw_calls(ReadFile):
+            reply = self.session._run_tool(ReadFile(path=path), body=b"")
+            file_text_or_raise(reply, path)
+            content = reply.content
+            return BinaryFileContentResult(
+                request_id=reply.request_id, success=True, content=content, size=len(content)
+            )
         request_id, parts = self._read_parts(path, "binary")
         content = b"".join(decode_base64(part) for part in parts)
         return BinaryFileContentResult(request_id=request_id, success=True, content=content, size=len(content))

@@ -178,22 +178,24 @@ def _follow_redirects(
         if content is not None:
             # The host that redirects may have taken part of the body already, and the next one needs all of it.
             content.rewind()
-        with settings.client.send_presigned(outgoing, content, settings.deadline, settings.idle_timeout) as response:
+        with settings.client.send_streamed(outgoing, content, settings.deadline, settings.idle_timeout) as response:
             if response.status_code in fine:
                 yield response
                 return
             url = redirect_target(outgoing, response.status_code, response.headers)
             if not url:
-                raise storage_error(outgoing, response.status_code, response.headers, _read_error_body(response))
+                body = read_beginning(response, _ERROR_BODY_BYTES)
+                raise storage_error(outgoing, response.status_code, response.headers, body)
             outgoing = ask(url)
     raise ReplyError(f"The storage redirected the {outgoing.label} too often.", action=outgoing.label)
 
 
-def _read_error_body(response: SyncPoolResponse | httpx.Response) -> bytes:
+def read_beginning(response: SyncPoolResponse | httpx.Response, size: int) -> bytes:
+    """Read up to `size` bytes of an answer."""
     found = b""
     for part in response.iter_raw():
         found += part
-        # The storage is not trusted to send a short error: an endless one must not fill the memory.
-        if len(found) >= _ERROR_BODY_BYTES:
+        # The sender is not trusted to end it: an endless one must not fill the memory.
+        if len(found) >= size:
             break
-    return found[:_ERROR_BODY_BYTES]
+    return found[:size]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .._transport.command_line import CommandLine
@@ -19,6 +20,7 @@ from .._transport.processes import (
     read_sent_bytes,
 )
 from .._wire.process_tools import (
+    MAX_OUTPUT_BYTES,
     ListProcesses,
     ReadProcessOutput,
     RemoveProcess,
@@ -37,16 +39,19 @@ if TYPE_CHECKING:
 _REPLY_MARGIN_SECONDS = 15.0  # that an answer may take beyond what the call waits for
 _START_SECONDS = 25.0
 _CANCEL_SECONDS = 15.0
+_INPUT_BYTES, _RAW_INPUT_BYTES = 1 << 20, 8 << 20
 
 
 class SyncProcessTools:
     """Starts and drives background processes by tools of the session."""
 
     long_poll_seconds = 20.0  # that one call waits for something to happen
-    input_bytes = 1 << 20  # in one call
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._has_raw_output = session._takes_raw_calls(ReadProcessOutput)
+        self._has_raw_input = session._takes_raw_calls(WriteProcessInput)
+        self.input_bytes = _RAW_INPUT_BYTES if self._has_raw_input else _INPUT_BYTES  # in one call
 
     def start(
         self, process_id: str, line: CommandLine, cwd: str | None, envs: dict[str, str] | None, label: str
@@ -70,21 +75,21 @@ class SyncProcessTools:
         With `stream` "" it waits for the end only.
         """
         wait_ms = math.ceil(seconds * 1000)
-        if stream:
-            call: Tool = ReadProcessOutput(
-                process_id=process_id, stream=stream, offset=offset, wait_ms=wait_ms, encoding="base64"
-            )
-        else:
-            call = WaitProcess(process_id=process_id, timeout_ms=wait_ms)
-        return read_output_answer(self._call_and_wait(call, seconds))
+        if not stream:
+            call: Tool = WaitProcess(process_id=process_id, timeout_ms=wait_ms)
+            return read_output_answer(self._call_and_wait(call, seconds))
+        ask = partial(ReadProcessOutput, process_id=process_id, stream=stream, offset=offset, wait_ms=wait_ms)
+        if self._has_raw_output:
+            return read_output_answer(self._call_and_wait(ask(max_bytes=MAX_OUTPUT_BYTES), seconds, b""))
+        return read_output_answer(self._call_and_wait(ask(encoding="base64"), seconds))
 
     def write_input(self, process_id: str, piece: bytes, deadline: Deadline) -> int:
         """Write to the input, and return how many bytes were taken in time."""
         seconds = min(max(deadline.remaining(), 0.0), self.long_poll_seconds)
-        data = base64.b64encode(piece).decode()
-        call = WriteProcessInput(
-            process_id=process_id, data=data, encoding="base64", timeout_ms=math.ceil(seconds * 1000)
-        )
+        ask = partial(WriteProcessInput, process_id=process_id, timeout_ms=math.ceil(seconds * 1000))
+        if self._has_raw_input:
+            return read_sent_bytes(self._call_and_wait(ask(), seconds, piece))
+        call = ask(data=base64.b64encode(piece).decode(), encoding="base64")
         return read_sent_bytes(self._call_and_wait(call, seconds))
 
     def close_input(self, process_id: str) -> None:
@@ -104,5 +109,6 @@ class SyncProcessTools:
         call = RemoveProcess(process_id=process_id, kill=True)
         check_answer(self._session._run_tool(call, timeout=_CANCEL_SECONDS))
 
-    def _call_and_wait(self, call: Tool, seconds: float) -> Reply[ToolReply]:
-        return self._session._run_tool(call, timeout=seconds + _REPLY_MARGIN_SECONDS, extend_while_paused=True)
+    def _call_and_wait(self, call: Tool, seconds: float, body: bytes | None = None) -> Reply[ToolReply]:
+        limit = seconds + _REPLY_MARGIN_SECONDS
+        return self._session._run_tool(call, timeout=limit, extend_while_paused=True, body=body)

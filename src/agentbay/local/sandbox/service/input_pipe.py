@@ -46,6 +46,9 @@ class InputPipe:
             InputClosed: The process has closed its input, or it was closed here.
         """
         end = self._clock.time() + timeout
+        if not self._lock.locked():
+            async with self._lock:
+                return await self._write(memoryview(data), end)
         turn = asyncio.ensure_future(self._lock.acquire())
         try:
             if not await self._clock.ends_within(turn, timeout):
