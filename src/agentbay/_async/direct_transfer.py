@@ -1,4 +1,4 @@
-"""Transfers of single files by raw calls to a session's own link, where it takes them."""
+"""Transfers of single files by raw calls to a session's link."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _WHOLE_FILE = 1 << 62  # bytes, more than any file has
 async def send_file_directly(
     session: AsyncSessionTools, settings: TransferSettings, source: LocalSource, path: str
 ) -> TransferOutcome:
-    """Send a file into a session, which then has all of it, or the old one.
+    """Send a file into a session.
+
+    It then has all of it, or the old one.
 
     Raises:
         AgentBayError: If the session did not take it; typed by what happened.

@@ -150,7 +150,7 @@ class AsyncSessionTools(AsyncSessionMounts):
         return bool(self.link_url and self.token) and takes_raw_calls(self.mcpTools, tool)
 
     def _raw_request(self, tool: Tool, size: int = 0) -> HttpRequest:
-        """Return the request of a raw call whose `size` bytes, or whose answer, are streamed."""
+        """Return the request of a raw call with streamed bytes or answer."""
         call = make_direct_call(tool.tool, tool_arguments(tool), tool.server, self.token)
         return make_raw_request(self.link_url, call, b"", size)
 

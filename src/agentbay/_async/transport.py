@@ -192,7 +192,9 @@ class AsyncTransport:
         extend: AsyncCallable[float] | None = None,
         body: bytes | None = None,
     ) -> Reply[ToolReply]:
-        """Call a tool directly at a session's own link, with raw bytes if `body` is not None.
+        """Call a tool directly at a session's own link.
+
+        With a `body` that is not None, the call has raw bytes.
 
         Raises:
             AgentBayError: Typed by what happened; a tool call that may have been executed is not repeated.

@@ -139,7 +139,7 @@ def read_direct_reply(answer: HttpAnswer, request_id: str) -> Reply[ToolReply]:
 
 
 def is_raw_answer(status: int, headers: Mapping[str, str]) -> bool:
-    """Return whether the body of an answer is the raw bytes that a tool returns."""
+    """Return whether the body of an answer is a tool's raw bytes."""
     return status == 200 and headers.get("content-type", "") == CONTENT_TYPE
 
 

@@ -30,7 +30,7 @@ def make_direct_call(name: str, args: dict[str, Any], server: str, token: str) -
 
 
 def takes_raw_calls(tools: Iterable[McpTool], tool: type[Tool]) -> bool:
-    """Return whether a session's own link takes or sends a tool's bytes as they are."""
+    """Return whether a session's link takes or sends a tool's raw bytes."""
     return any(entry.name == tool.tool and entry.server and entry.input_schema.get(RAW_BODY) is True for entry in tools)
 
 

@@ -59,7 +59,7 @@ class RawReply:
 
 @define(frozen=True, slots=False)
 class RawToolHandler:
-    """The function that does a tool's work with bytes as they are, instead of text in JSON."""
+    """The function that does a tool's work with raw bytes."""
 
     tool: type[Tool]
     run: Callable[[Session, Any, RawBody], Awaitable[ToolReply | RawReply]]

@@ -65,7 +65,7 @@ def _errors_as_results(what: str) -> Callable[[_FileHandler[_T]], _ToolHandler[_
 
 
 def failure_result(what: str, error: FileOperationFailed) -> ToolReply:
-    """Make the result of a file operation that failed: `Failed to WHAT: PATH, error: REASON`."""
+    """Make the result of a file operation that failed."""
     # Clients find the class of the error by its name: in the text, the path could hold the words of another one.
     facts = {"code": errno.errorcode.get(error.errno or 0, ""), "path": error.path}
     text = f"Failed to {what}: {error.path}, error: {error.strerror}"
@@ -88,7 +88,7 @@ async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
 
 
 def too_much_result(path: str) -> ToolReply:
-    """Make the result of a call that would read more than one answer shall hold."""
+    """Make the result of a call that would read too much at once."""
     return error_result(
         f"The rest of {path} is more than {MAX_READ_BYTES >> 20} MiB, which one answer cannot hold. Give the "
         "tool offset and length, or copy the file: with pull, download_file or a command"

@@ -1,4 +1,4 @@
-"""Files in and out of a session as raw bytes, of any size, in pieces as they come."""
+"""Files of any size in and out of a session, as raw bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Direct tool calls whose bytes are the body of the request or of the answer, instead of text in JSON.
+"""Direct tool calls with raw bytes as the body of the request or answer.
 
 The call itself is JSON in the header `X-Tool-Call`. An answer of bytes has its facts in `X-Tool-Result`; every other
 answer is that of a usual direct call.
@@ -87,7 +87,10 @@ async def _receive_pieces(receive: Receive) -> AsyncGenerator[bytes, None]:
 
 
 async def _until_disconnect(pieces: AsyncGenerator[bytes, None], receive: Receive) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of an answer while its client is there: a file may be endless, as its holes take no room."""
+    """Yield the pieces of an answer while its client is there.
+
+    A file may be endless, since its holes take no room.
+    """
     gone = asyncio.ensure_future(wait_for_disconnect(receive))
     try:
         async with aclosing(pieces):

@@ -1,4 +1,4 @@
-"""Files of any size in and out of a sandbox, in pieces as they come."""
+"""Files of any size in and out of a sandbox, in pieces."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from agentbay.local.sandbox.service.frozen_clock import FrozenClock
 from agentbay.local.sandbox.service.pipe_reader import enlarge_pipe
 from agentbay.local.sandbox.shared import ipc
 
-_LARGE_BYTES = 1 << 16  # more than a pipe takes at first
+_LARGE_BYTES = 1 << 20  # a write of more gives the pipe more room
 
 
 class InputClosed(Exception):
