@@ -115,7 +115,7 @@ def mark_internal(script: str, starts: str | None = None, directory: str = "") -
     return f"{INTERNAL_MARK}{facts}\n{script}"
 
 
-@tool("shell", "wuying_shell")
+@tool("shell", "wuying_shell", raw_body=True)
 class Shell(Tool):
     """Run a command with the session's shell, and return its exit code and output."""
 

@@ -24,6 +24,7 @@ from agentbay.local.handlers import (
     phone,
     processes,
     raw_files,
+    raw_shell,
     shell,
 )
 from agentbay.local.handlers.dispatch import RawBody, RawReply, RawToolHandler, ToolHandler, collect_handlers
@@ -34,7 +35,8 @@ from agentbay.local.sessions.session import Session
 # a new module of tools is listed here
 _TOOL_MODULES = (agents, browser, code, desktop, env, files, metrics, operator, oss, processes, shell)
 _TOOL_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, _TOOL_MODULES)}
-_RAW_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(RawToolHandler, (processes, raw_files))}
+_RAW_MODULES = (processes, raw_files, raw_shell)
+_RAW_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(RawToolHandler, _RAW_MODULES)}
 _PHONE_HANDLERS = {handler.tool.tool: handler for handler in collect_handlers(ToolHandler, (phone,))}
 
 

@@ -50,9 +50,12 @@ class RawBody:
 
 @define(frozen=True, slots=False)
 class RawReply:
-    """The bytes that answer a raw call, and the facts beside them."""
+    """The bytes that answer a raw call, and the facts beside them.
 
-    size: int
+    `size` is None if their number is not known before.
+    """
+
+    size: int | None
     pieces: AsyncGenerator[bytes, None]
     facts: dict[str, Any]
 

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from agentbay.local.sandbox.inside.change_lock import lock_for_change
 from agentbay.local.sandbox.inside.operation_context import (
@@ -23,7 +23,14 @@ from agentbay.local.sandbox.inside.tree_operations import file_fingerprint
 from agentbay.local.sandbox.shared import dirfd, ipc
 from agentbay.local.sandbox.shared.dirfd import TEMPORARY_PREFIX
 from agentbay.local.sandbox.shared.fd_io import write_all
-from agentbay.local.sandbox.shared.file_protocol import EditFile, EditReply, WriteFile, WriteReply
+from agentbay.local.sandbox.shared.file_protocol import (
+    EditFile,
+    EditReply,
+    PathReply,
+    RemoveUnfinished,
+    WriteFile,
+    WriteReply,
+)
 
 _MAX_DIFF_BYTES = 2 << 20  # bytes of a file whose change is shown: comparing lines takes more than linear time
 
@@ -49,13 +56,13 @@ def write_file(request: WriteFile, context: OperationContext) -> WriteReply:
     if status is not None:
         require_regular(status.st_mode, path)
         _require_writable(path)
-    if not request.append:
-        size = _replace(path, context.input_fd, status, sync=request.sync, size=request.size)
+    if not request.append or (status is None and request.size is not None):
+        size = _replace(path, context.input_fd, status, request)
     elif request.size is None:
         size = _append(path, context.input_fd, sync=request.sync)
     else:
         # Input that may come slowly, or break off, is kept beside the file until it is whole.
-        with _temporary_copy(path, context.input_fd, None, sync=False, size=request.size) as (temporary, _):
+        with _temporary_copy(path, context.input_fd, None, request) as (temporary, _):
             size = _append(path, os.open(temporary, os.O_RDONLY | os.O_CLOEXEC), sync=request.sync)
             os.unlink(temporary)
     return WriteReply(path=path, written=size, created=status is None)
@@ -71,17 +78,25 @@ def _require_writable(path: str) -> None:
         os.close(os.open(path, os.O_WRONLY | OPEN_FLAGS))
 
 
+def remove_unfinished(request: RemoveUnfinished, context: OperationContext) -> PathReply:
+    """Remove the file that `write_file` was writing when it was killed."""
+    path = os.path.realpath(context.resolve(request.path))
+    with suppress(FileNotFoundError):
+        os.unlink(_temporary_path(path, request.token))
+    return PathReply(path)
+
+
 def _append(path: str, source: int, *, sync: bool) -> int:
     with lock_for_change(path):
         target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
         return _copy(source, target, sync=sync)
 
 
-def _replace(path: str, source: int, status: os.stat_result | None, *, sync: bool, size: int | None) -> int:
+def _replace(path: str, source: int, status: os.stat_result | None, request: WriteFile) -> int:
     """Write a temporary file, put it in place, and return its size."""
     # The lock is taken for the replacement only: input may come slowly, and other changes would wait for it.
     mode = None if status is None else stat.S_IMODE(status.st_mode)
-    with _temporary_copy(path, source, mode, sync=sync, size=size) as (temporary, written), lock_for_change(path):
+    with _temporary_copy(path, source, mode, request) as (temporary, written), lock_for_change(path):
         _put_in_place(temporary, path, status)
     return written
 
@@ -104,21 +119,23 @@ def _put_in_place(temporary: str, path: str, status: os.stat_result | None) -> N
     os.unlink(temporary)
 
 
-@contextmanager
-def _temporary_copy(
-    path: str, source: int, mode: int | None, *, sync: bool, size: int | None = None
-) -> Iterator[tuple[str, int]]:
-    """Yield name and size of a temporary file beside `path`."""
+def _temporary_path(path: str, token: str) -> str:
     # In the same directory, because rename is atomic only within a file system.
-    temporary = os.path.join(os.path.dirname(path), TEMPORARY_PREFIX + os.urandom(8).hex())
+    return os.path.join(os.path.dirname(path), TEMPORARY_PREFIX + token)
+
+
+@contextmanager
+def _temporary_copy(path: str, source: int, mode: int | None, request: WriteFile) -> Iterator[tuple[str, int]]:
+    """Yield name and size of a temporary file beside `path`."""
+    temporary = _temporary_path(path, request.token or os.urandom(8).hex())
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
         # the caller knows nothing of the temporary name
         raise_os_error(error.errno or errno.EIO, path, error.strerror or "")
     try:
-        written = _copy(source, fd, sync=sync)
-        if size is not None and written != size:
+        written = _copy(source, fd, sync=request.sync)
+        if request.size is not None and written != request.size:
             raise_os_error(errno.EPIPE, path, "The content broke off")
         if mode is not None:
             os.fchmod(fd, mode)
@@ -164,7 +181,7 @@ def _apply_edits(path: str, edits: list[list[str]], *, dry_run: bool, room: floa
         if len(after) > room:
             raise_os_error(errno.ENOSPC, path)
         source = ipc.make_memfd(after)
-        with _temporary_copy(path, source, stat.S_IMODE(status.st_mode), sync=False) as (temporary, _):
+        with _temporary_copy(path, source, stat.S_IMODE(status.st_mode), WriteFile(path)) as (temporary, _):
             # programs of the session do not know the lock: an edit must not undo what they have written
             if file_fingerprint(os.stat(path)) != file_fingerprint(status):
                 raise_os_error(errno.EBUSY, path, "The file was changed while it was edited; edit it again")

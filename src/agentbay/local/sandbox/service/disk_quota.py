@@ -125,7 +125,8 @@ class DiskQuota:
         if _lacks_inodes(self._root):
             self.reason = "the machine's disk has hardly any inodes left"
             return False
-        if self._limit is not None and self._estimate() + size > self._limit:
+        # What programs of the session have written since the last measurement is not in the estimate.
+        if self._limit is not None and (size > _measured_growth(self._limit) or self._estimate() + size > self._limit):
             await self._measure(proc)
             if self._used + size > self._limit:
                 self.reason = f"the session may use {self._limit // MIB} MiB of disk and uses {self._used // MIB}"
@@ -154,7 +155,7 @@ class DiskQuota:
         if self._used > limit:
             return True
         return (
-            written > max((limit - self._used) // 2, min(_MIN_MEASURED_GROWTH_BYTES, limit // 8))
+            written > max((limit - self._used) // 2, _measured_growth(limit))
             or self._age() > _MAX_MEASUREMENT_AGE_SECONDS
         )
 
@@ -173,6 +174,11 @@ class DiskQuota:
             os.close(own)
         self._reserved_since, self._measured, self._free_at_measurement = 0, time.monotonic(), free
         self.measurement_due = False
+
+
+def _measured_growth(limit: int) -> int:
+    """Return how many bytes more are worth a measurement."""
+    return min(_MIN_MEASURED_GROWTH_BYTES, limit // 8)
 
 
 class DiskUsage(NamedTuple):

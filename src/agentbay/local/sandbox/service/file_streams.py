@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import os
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 
-from agentbay.local.sandbox.service.errors import SandboxGone
+from agentbay.local.sandbox.service.errors import FileOperationFailed, SandboxError, SandboxGone
 from agentbay.local.sandbox.service.init_client import parse_file_reply
 from agentbay.local.sandbox.service.input_pipe import InputClosed, InputPipe
-from agentbay.local.sandbox.service.pipe_reader import PIECE_BYTES, enlarge_pipe, make_output_pipe
+from agentbay.local.sandbox.service.read_pipe import ReadPipe
 from agentbay.local.sandbox.service.sandbox import Sandbox
-from agentbay.local.sandbox.shared.file_protocol import CONTENT_HEAD, CONTENT_MARK, SendFile, WriteFile
+from agentbay.local.sandbox.shared.file_protocol import (
+    CONTENT_HEAD,
+    CONTENT_MARK,
+    RemoveUnfinished,
+    SendFile,
+    WriteFile,
+    WriteReply,
+)
 
 _MAX_FAILURE_BYTES = 1 << 20  # of the reply of an operation that failed
 _END_SECONDS = 5.0  # that an operation may take to end after its input has broken off
@@ -33,26 +43,39 @@ async def write_stream(
         FileOperationFailed: The file cannot be written, or there is no room for it.
         SandboxGone: The sandbox ended first.
     """
-    request = WriteFile(path, append=append, size=size)
-    await sandbox.watchdog.check_write(request, size)
+    request = WriteFile(path, append=append, size=size, token=secrets.token_hex(8))
+    # What is appended is kept beside the file until it is whole.
+    await sandbox.watchdog.reserve(2 * size if append else size, path)
     pipe = InputPipe(sandbox.clock)
     writing = asyncio.ensure_future(sandbox.run_file_operation_with_input(request, pipe.read_fd))
     try:
-        try:
-            async for piece in pieces:
-                await pipe.write(piece, math.inf)
-        except InputClosed:
-            pass  # the operation has ended, and says why
-        finally:
-            pipe.close()
+        await _write_pieces(pipe, pieces)
         await writing
+    except BaseException:
+        await _clean_up(sandbox, request, writing)
+        raise
+
+
+async def _write_pieces(pipe: InputPipe, pieces: AsyncIterator[bytes]) -> None:
+    try:
+        async for piece in pieces:
+            await pipe.write(piece, math.inf)
+    except InputClosed:
+        pass  # the operation has ended, and says why
     finally:
-        if not writing.done():
-            # Without its input it removes what it has written; a kill would leave that.
-            await asyncio.wait({writing}, timeout=_END_SECONDS)
-            writing.cancel()
-        elif not writing.cancelled():
-            writing.exception()  # the cancellation or the error on the way here is the one to report
+        pipe.close()
+
+
+async def _clean_up(sandbox: Sandbox, request: WriteFile, writing: asyncio.Future[WriteReply]) -> None:
+    """Remove what an operation has left that was killed, or does not end."""
+    # Without its input it ends and removes what it has written.
+    await asyncio.wait({writing}, timeout=_END_SECONDS)
+    if not writing.cancel() and not writing.cancelled():
+        error = writing.exception()
+        if not isinstance(error, FileOperationFailed) or error.errno != errno.EINTR:
+            return
+    with suppress(SandboxError):
+        await sandbox.run_file_operation(RemoveUnfinished(request.path, request.token))
 
 
 class FileStream:
@@ -60,15 +83,12 @@ class FileStream:
 
     def __init__(self, sandbox: Sandbox, path: str, offset: int, length: int) -> None:
         self._request = SendFile(path, offset=offset, length=length)
-        self._sandbox = sandbox
-        self._fd, write_fd = make_output_pipe()
-        enlarge_pipe(self._fd)
-        self._loop = asyncio.get_running_loop()
+        self._pipe = ReadPipe()
         try:
             input_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            self._ended = sandbox.start_file_operation(self._request, input_fd, write_fd)
+            self._ended = sandbox.start_file_operation(self._request, input_fd, self._pipe.write_fd)
         except BaseException:
-            os.close(self._fd)
+            self._pipe.close()
             raise
         self.size = 0  # known when it is open
 
@@ -79,11 +99,11 @@ class FileStream:
             FileOperationFailed: The file cannot be read.
             SandboxGone: The sandbox ended first.
         """
-        head = await self._read_fully(CONTENT_HEAD.size)
+        head = await self._pipe.read_fully(CONTENT_HEAD.size)
         if len(head) == CONTENT_HEAD.size and head.startswith(CONTENT_MARK):
             _, self.size = CONTENT_HEAD.unpack(head)
             return
-        reply = head + await self._read_fully(_MAX_FAILURE_BYTES)
+        reply = head + await self._pipe.read_fully(_MAX_FAILURE_BYTES)
         await asyncio.wait({self._ended})
         if isinstance(gone := self._ended.exception(), SandboxGone):
             raise gone
@@ -98,7 +118,7 @@ class FileStream:
         """
         left = self.size
         while left:
-            piece = await self._read(min(left, PIECE_BYTES))
+            piece = await self._pipe.read(left)
             if not piece:
                 raise ContentLost
             left -= len(piece)
@@ -106,32 +126,5 @@ class FileStream:
 
     def close(self) -> None:
         """Stop reading."""
-        self._loop.remove_reader(self._fd)
-        os.close(self._fd)
+        self._pipe.close()
         self._ended.cancel()
-
-    async def _read_fully(self, size: int) -> bytearray:
-        found = bytearray()
-        while piece := await self._read(size - len(found)):
-            found += piece
-        return found
-
-    async def _read(self, size: int) -> bytes:
-        while True:
-            try:
-                return os.read(self._fd, size)
-            except BlockingIOError:
-                await self._wait_readable()
-
-    async def _wait_readable(self) -> None:
-        readable: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(self._fd, _resolve, readable)
-        try:
-            await readable
-        finally:
-            self._loop.remove_reader(self._fd)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -10,7 +10,7 @@ import termios
 from collections.abc import Callable
 from contextlib import suppress
 
-PIECE_BYTES = 1 << 18  # read at once
+_CHUNK_BYTES = 1 << 18
 _PIPE_CAPACITY_BYTES = 1 << 20  # the default of 64 KiB costs a context switch for each
 _QUIET_SECONDS = 0.05  # seconds without output after which a command that has ended has no more to say
 _MAX_DRAIN_SECONDS = 1.0  # seconds; a background process may write for ever
@@ -80,7 +80,7 @@ class PipeReader:
 
     def _read(self) -> int:
         try:
-            chunk = os.read(self._fd, PIECE_BYTES)
+            chunk = os.read(self._fd, _CHUNK_BYTES)
         except BlockingIOError:
             return 0
         if not chunk:

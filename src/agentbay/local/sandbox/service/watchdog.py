@@ -117,8 +117,17 @@ class ResourceWatchdog:
         Raises:
             FileOperationFailed: With ENOSPC: it would exceed the session's disk limit or the machine's reserve.
         """
-        if isinstance(request, WriteFile) and not await self._disk.try_reserve(size, self._proc):
-            raise FileOperationFailed(errno.ENOSPC, f"No space left on device: {self._disk.reason}", request.path)
+        if isinstance(request, WriteFile):
+            await self.reserve(size, request.path)
+
+    async def reserve(self, size: int, path: str) -> None:
+        """Reserve disk space for what is written to a path.
+
+        Raises:
+            FileOperationFailed: With ENOSPC: it would exceed the session's disk limit or the machine's reserve.
+        """
+        if not await self._disk.try_reserve(size, self._proc):
+            raise FileOperationFailed(errno.ENOSPC, f"No space left on device: {self._disk.reason}", path)
 
     async def measure_room(self) -> int:
         """Measure how many bytes the session may still write to its disk."""

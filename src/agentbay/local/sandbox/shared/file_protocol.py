@@ -194,12 +194,21 @@ class WriteFile(FileRequest[WriteReply]):
     Attributes:
         sync: Whether to wait for the disk.
         size: The bytes that the input shall have; a shorter one changes nothing. None takes what comes.
+        token: In the name of the file that is incomplete; "" chooses one.
     """
 
     path: str
     append: bool = False
     sync: bool = False
     size: int | None = None
+    token: str = ""
+
+
+class RemoveUnfinished(FileRequest[PathReply]):
+    """Remove what a killed WriteFile with that token has left beside its path."""
+
+    path: str
+    token: str
 
 
 class EditFile(FileRequest[EditReply]):

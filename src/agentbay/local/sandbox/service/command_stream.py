@@ -1,0 +1,96 @@
+"""A command whose input comes in pieces, and whose output leaves in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
+
+from agentbay.local.sandbox.service.input_pipe import InputClosed, InputPipe
+from agentbay.local.sandbox.service.pipe_reader import PipeReader
+from agentbay.local.sandbox.service.read_pipe import ReadPipe
+from agentbay.local.sandbox.service.sandbox import Sandbox
+from agentbay.local.sandbox.shared import ipc
+
+_MAX_ERROR_BYTES = 1 << 16  # kept of what it writes to standard error
+
+
+class CommandStream:
+    """A running shell script.
+
+    Attributes:
+        exit_code: Known when `pieces` has ended.
+    """
+
+    exit_code: int
+
+    def __init__(
+        self, sandbox: Sandbox, script: str, timeout: float, *, cwd: str | None, env: Mapping[str, str]
+    ) -> None:
+        """Start it, to be killed after `timeout` seconds in which the sandbox is not frozen."""
+        self._clock = sandbox.clock
+        self._until = self._clock.time() + timeout
+        argv, content = sandbox.shell_arguments(script)
+        self._input, self._output, self._errors = InputPipe(sandbox.clock), ReadPipe(), PipeReader(_MAX_ERROR_BYTES)
+        fds = [self._input.read_fd, self._output.write_fd, self._errors.write_fd]
+        if content is not None:
+            fds.append(ipc.make_memfd(content))
+        try:
+            self._ended = sandbox.start_command(argv, fds, cwd=cwd, env=env)
+        except BaseException:
+            self._close_pipes()
+            raise
+
+    async def write(self, pieces: AsyncIterator[bytes]) -> None:
+        """Give it all of its input, or what it takes of that."""
+        try:
+            async for piece in pieces:
+                if await self._input.write(piece, self._until - self._clock.time()) < len(piece):
+                    break
+        except InputClosed:
+            pass
+        except BaseException:
+            # Before its input ends, or it would take a part for the whole.
+            self._ended.cancel()
+            raise
+        self._input.close()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield its output.
+
+        Raises:
+            TimeoutError: It was killed, since it took too long.
+            DirectoryNotEntered: Its working directory cannot be entered.
+            SandboxGone: The sandbox ended first.
+        """
+        while True:
+            reading = asyncio.ensure_future(self._output.read())
+            try:
+                await self._wait_for(reading)
+            finally:
+                reading.cancel()
+            if not (piece := reading.result()):
+                break
+            yield piece
+        await self._wait_for(self._ended)
+        self.exit_code = self._ended.result()
+
+    async def _wait_for(self, future: asyncio.Future[Any]) -> None:
+        if not await self._clock.ends_within(future, self._until - self._clock.time()):
+            self._ended.cancel()
+            raise TimeoutError
+
+    def error_text(self) -> str:
+        """Return what it has written to standard error."""
+        self._errors.drain()
+        return self._errors.tail(_MAX_ERROR_BYTES).decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Kill it, if it still runs."""
+        self._ended.cancel()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        self._input.close()
+        self._output.close()
+        self._errors.close()
