@@ -13,9 +13,11 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
+from ._local_sparse import as_member
 from ._regular_files import open_regular
 from ._transport.file_errors import make_file_error, raise_os_error
 from ._transport.tree_plan import KIND_DIRECTORY, KIND_FILE, KIND_LINK, TreeEntry, TreeScan, iter_parents
@@ -95,14 +97,14 @@ class Archive:
         digest: Its SHA-256, in hexadecimal.
     """
 
-    def __init__(self, root: Path, paths: Iterable[str]) -> None:
+    def __init__(self, root: Path, paths: Iterable[str], *, is_zipped: bool = True) -> None:
         self.missing: set[str] = set()
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with this
         try:
             with (
                 # Neither a name nor a time in the header, so that the same files make the same bytes.
-                gzip.GzipFile("", "wb", 1, self._file, mtime=0) as zipped,
-                tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+                gzip.GzipFile("", "wb", 1, self._file, mtime=0) if is_zipped else nullcontext(self._file) as output,
+                tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as archive,
             ):
                 added: set[str] = set()
                 for path in paths:
@@ -148,7 +150,7 @@ def _add_member(archive: tarfile.TarFile, root: Path, path: str) -> bool:
         else:
             with open_regular(local) as file:
                 member.size = os.fstat(file.fileno()).st_size
-                archive.addfile(member, file)
+                archive.addfile(member, as_member(member, file))
     except FileNotFoundError:
         return False
     except OSError as error:  # tarfile raises one without a number for a file that ends early

@@ -10,14 +10,13 @@ import errno
 import gzip
 import os
 import secrets
-import shutil
 import stat
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 from ._transport.file_errors import raise_os_error
 from ._transport.tree_plan import KIND_LINK, TEMPORARY_PREFIX, TreeEntry, leads_outside
@@ -43,7 +42,12 @@ def archive_limit(wanted: Mapping[str, TreeEntry]) -> int:
 
 
 def unpack_archive(
-    root: Path, file: IO[bytes], wanted: Mapping[str, TreeEntry], listed: Mapping[str, TreeEntry]
+    root: Path,
+    file: IO[bytes],
+    wanted: Mapping[str, TreeEntry],
+    listed: Mapping[str, TreeEntry],
+    *,
+    is_zipped: bool = True,
 ) -> UnpackedPaths:
     """Unpack an archive, replacing each file atomically by renaming.
 
@@ -52,6 +56,7 @@ def unpack_archive(
         file: The archive.
         wanted: The entries that it shall hold.
         listed: All entries of the session's directory, by which links are resolved.
+        is_zipped: Whether it is compressed.
 
     Raises:
         FileError: It cannot be written, or holds something else.
@@ -61,7 +66,8 @@ def unpack_archive(
     growth = MAX_GROWTH_BYTES
     arrived, skipped = set[str](), set[str]()
     try:
-        content = _LimitedReader(gzip.GzipFile(fileobj=file), archive_limit(wanted))
+        source = gzip.GzipFile(fileobj=file) if is_zipped else file
+        content = _LimitedReader(source, archive_limit(wanted))
         with tarfile.open(fileobj=cast(IO[bytes], content), mode="r|") as archive:
             for member in archive:
                 # The session packs names as `encode_paths` writes them, which begin with ./.
@@ -86,7 +92,7 @@ def unpack_archive(
 class _LimitedReader:
     """A reader that fails when more arrives than was announced (a zip bomb)."""
 
-    def __init__(self, source: gzip.GzipFile, limit: int) -> None:
+    def __init__(self, source: gzip.GzipFile | IO[bytes], limit: int) -> None:
         self._source, self._left = source, limit
 
     def read(self, size: int) -> bytes:
@@ -125,7 +131,7 @@ def _extract_member(root: Path, path: str, member: tarfile.TarInfo, archive: tar
         if member.isdir():
             _make_directory(name, member.mode, dir_fd)
             return
-        content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
+        content = archive.extractfile(member) if member.isreg() else None
         if content is None and not member.issym():
             raise FileError(f"The session sends something that is no file: {path!r}")
         scratch = os.path.join(os.path.dirname(name), f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")  # noqa: PTH118, PTH120
@@ -152,10 +158,26 @@ def _make_directory(name: str, mode: int, dir_fd: int | None) -> None:
 def _write_file(name: str, content: IO[bytes], member: tarfile.TarInfo, dir_fd: int | None) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(name, flags, 0o600, dir_fd=dir_fd), "wb") as writer:
-        shutil.copyfileobj(content, writer, _COPY_BUFFER_BYTES)
+        _copy_data(content, writer, member)
     os.chmod(name, member.mode & 0o777, dir_fd=dir_fd)
     time = round(float(member.mtime) * 1e9)
     os.utime(name, ns=(time, time), dir_fd=dir_fd)
+
+
+def _copy_data(content: IO[bytes], writer: IO[bytes], member: tarfile.TarInfo) -> None:
+    """Copy the content of a file, and leave its holes out."""
+    segments: list[tuple[int, int]] = cast(Any, member.sparse) or [(0, member.size)]
+    reader = cast(Any, content).raw  # which can skip a hole also where the archive itself cannot be rewound
+    end = 0
+    for offset, size in segments:
+        if offset < end or size < 0 or offset + size > member.size:
+            raise FileError(f"What the session sends is no archive: the parts of {member.name!r} are not in order")
+        reader.seek(offset)
+        writer.seek(offset)
+        end, left = offset + size, size
+        while left > 0 and (piece := reader.read(min(left, _COPY_BUFFER_BYTES))):
+            left -= writer.write(piece)
+    writer.truncate(member.size)
 
 
 @contextmanager

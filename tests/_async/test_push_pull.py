@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import hashlib
 import os
 import shutil
 import threading
@@ -94,6 +96,31 @@ async def test_there_and_back(files: AsyncFileSystem, tmp_path: Path) -> None:
         assert (again.copied, again.unchanged) == ([], len(pushed.copied))
     left = await files.session.command.run("find / -name '.agentbay-*' 2>/dev/null")
     assert left.output == ""
+
+
+async def test_holes_stay(files: AsyncFileSystem, tmp_path: Path) -> None:
+    """A file of holes is one on the other side too, by either way, and takes no time to send."""
+    (tmp_path / "a").mkdir()
+    shapes = {"inside": [(0, b"begin"), (200 << 20, b"end")], "at its end": [(1 << 20, b"x")], "nothing else": []}
+    for name, parts in shapes.items():
+        with (tmp_path / "a" / name).open("wb") as file:
+            for offset, data in parts:
+                file.seek(offset)
+                file.write(data)
+            file.truncate(300 << 20)
+    await files.push(tmp_path / "a", "tree")
+    used = await files.session.command.run("du -sk tree | cut -f1; cat tree/* | sha256sum")
+    await files.pull("tree", tmp_path / "b")
+    for name in shapes:
+        assert filecmp.cmp(tmp_path / "a" / name, tmp_path / "b" / name, shallow=False)
+        assert (tmp_path / "b" / name).stat().st_blocks < 1000
+    digest = hashlib.sha256()
+    for name in sorted(shapes):
+        digest.update((tmp_path / "a" / name).read_bytes())
+    kilobytes, found = used.output.split()[:2]
+    assert int(kilobytes) < 1000
+    assert found == digest.hexdigest()
+    assert (await files.push(tmp_path / "b", "tree")).copied == []
 
 
 async def test_only_what_differs(files: AsyncFileSystem, tmp_path: Path) -> None:

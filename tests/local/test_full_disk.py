@@ -68,7 +68,7 @@ def test_edit(session: Session):
 
 
 def test_push_and_pull(session: Session, tmp_path: Path):
-    """The archive of a push is removed, whether its unpacking is killed or what it packs."""
+    """The archive of a push is removed if its unpacking is killed, and a pull needs no room for one."""
     (tmp_path / "model").write_bytes(CONTENT)
     for _ in range(2):
         try:
@@ -76,13 +76,9 @@ def test_push_and_pull(session: Session, tmp_path: Path):
         except AgentBayError:
             session.command.run("rm -rf pushed")
         else:
-            error = ""
-            try:
-                session.file_system.pull("pushed", tmp_path / "back")
-            except AgentBayError as killed:
-                error = str(killed)
-            # The watchdog looks now and then: what is quick enough ends before it.
-            assert "disk" in error or (tmp_path / "back/model").read_bytes() == CONTENT
+            # A pull needs no room in the session: what it packs goes straight to this machine.
+            session.file_system.pull("pushed", tmp_path / "back")
+            assert (tmp_path / "back/model").read_bytes() == CONTENT
             session.command.run("rm -rf pushed")
         check_usable(session)
 

@@ -12,14 +12,15 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
+from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from .. import _local_tree as disk, _local_unpack as unpacking
-from .._concurrency import sync_run_blocking, sync_sleep
+from .._concurrency import SyncCallable, sync_run_blocking, sync_sleep
 from .._display import progress as show_progress
 from .._transport import tree_scripts as scripts
-from .._transport.command import read_command_result
+from .._transport.command import read_command_result, read_raw_command
 from .._transport.deadline import Deadline
 from .._transport.file_errors import file_text_or_raise, make_file_error, read_file_error
 from .._transport.files import READ_CHUNK_BYTES, WRITE_CHUNK_BYTES, decode_base64
@@ -41,9 +42,13 @@ from ..models.tree import TreeProgress, TreeReport
 from .callbacks import invoke_callback
 
 if TYPE_CHECKING:
+    from .._transport.reply import Reply
     from .._wire.schema import Tool
+    from .._wire.tools import ToolReply
     from .filesystem import FileSystem
 
+ResultT = TypeVar("ResultT")
+_DIRECT_BATCH_BYTES = 32 << 20  # of files that travel in one raw call, in memory
 _ARCHIVE_CHUNK_BYTES, _DIRECT_ARCHIVE_CHUNK_BYTES = (
     WRITE_CHUNK_BYTES // 4 * 3,
     3 << 20,
@@ -70,6 +75,7 @@ class SyncTreeTransfer:
     ) -> None:
         self._session = files.session
         self._has_direct_link = bool(files.session.link_url and files.session.token)
+        self._takes_raw_calls = files.session._takes_raw_calls(Shell)
         self._local, self._remote = local, remote
         self._ignored, self._checksum, self._progress = ignored, checksum, progress
         self._last_progress = TreeProgress(0, 0, 0, 0)
@@ -93,9 +99,13 @@ class SyncTreeTransfer:
         copied: set[str] = set()
         for batch in plan.batches:
             size = sum(here.entries[path].size for path in batch)
-            archive = sync_run_blocking(disk.Archive, self._local, batch)
+            is_direct = self._takes_raw_calls and size <= _DIRECT_BATCH_BYTES
+            archive = sync_run_blocking(disk.Archive, self._local, batch, is_zipped=not is_direct)
             try:
-                self._send_archive(archive, plan, size)
+                if is_direct:
+                    self._unpack_directly(archive)
+                else:
+                    self._send_archive(archive, plan, size)
             finally:
                 archive.close()
             copied.update(path for path in batch if path not in archive.missing)
@@ -142,11 +152,7 @@ class SyncTreeTransfer:
         here = TreeScan()
         if sync_run_blocking(self._local.exists):
             here = sync_run_blocking(disk.scan_tree, self._local, self._ignored, digests=self._checksum)
-        out = self._temporary_path()
-        with tempfile.TemporaryFile() as file:
-            script = scripts.list_script(self._remote, out, digests=self._checksum)
-            self._fetch_output(script, out, file, _MAX_LISTING_BYTES)
-            data = sync_run_blocking(_read_all, file)
+        data = self._fetch_listing()
         if not data:
             return here, None
         there = TreeScan(self._ignored)
@@ -156,6 +162,43 @@ class SyncTreeTransfer:
             if any(above in hidden for above in iter_parents(path)) or not there.add(path, entry):
                 hidden.add(path)
         return here, there
+
+    def _fetch_listing(self) -> bytes:
+        """Return what `scripts.list_script` writes."""
+        out = self._temporary_path()
+        script = scripts.list_script(self._remote, out, digests=self._checksum)
+        if self._takes_raw_calls:
+            return (self._run_raw_command(lambda: scripts.print_script(script, out)))[0]
+        with tempfile.TemporaryFile() as file:
+            self._fetch_output(script, out, file, _MAX_LISTING_BYTES)
+            return sync_run_blocking(_read_all, file)
+
+    def _unpack_directly(self, archive: disk.Archive) -> None:
+        """Send an archive to the script that unpacks it.
+
+        It is sent again if the connection is lost.
+        """
+        content, tokens = sync_run_blocking(archive.read, 0, archive.size), list[str]()
+
+        def make_script() -> str:
+            tokens.append(self._new_token())
+            return scripts.unpack_stream_script(self._remote, tokens[-1], tokens[:-1])
+
+        self._run_raw_command(make_script, content)
+
+    def _pack_directly(self, wanted: dict[str, TreeEntry], there: TreeScan) -> unpacking.UnpackedPaths | None:
+        """Copy entries here, or return None if they were changed meanwhile."""
+        names = scripts.encode_names(wanted)
+        content, exit_code = self._run_raw_command(
+            lambda: scripts.pack_stream_script(self._remote, self._new_token()), names
+        )
+        if exit_code == scripts.CHANGED_EXIT_CODE:
+            return None
+        if len(content) > unpacking.archive_limit(wanted):
+            raise FileError(f"{self._remote}: the session sends much more than it listed.")
+        return sync_run_blocking(
+            unpacking.unpack_archive, self._local, BytesIO(content), wanted, there.entries, is_zipped=False
+        )
 
     def _send_archive(self, archive: disk.Archive, plan: TransferPlan, size: int) -> None:
         """Upload and unpack an archive, again if another transfer removed its pieces."""
@@ -191,18 +234,24 @@ class SyncTreeTransfer:
 
     def _pull_batch(self, wanted: dict[str, TreeEntry], there: TreeScan) -> tuple[unpacking.UnpackedPaths, set[str]]:
         """Copy entries here, and return what arrived and what the session could not read."""
-        staged = self._stage_paths(wanted)
-        out = self._temporary_path()
-        # `TemporaryFile` leaves nothing behind, however this process ends.
-        with tempfile.TemporaryFile() as file:
-            limit = unpacking.archive_limit(wanted)
-            self._fetch_output(scripts.pack_script(self._remote, staged, out), out, file, limit)
-            unpacked = sync_run_blocking(unpacking.unpack_archive, self._local, file, wanted, there.entries)
+        is_direct = self._takes_raw_calls and sum(entry.size for entry in wanted.values()) <= _DIRECT_BATCH_BYTES
+        unpacked = self._pack_directly(wanted, there) if is_direct else None
+        if unpacked is None:
+            unpacked = self._pack_and_fetch(wanted, there)
         missing = wanted.keys() - unpacked.arrived - unpacked.skipped
         if missing:  # what does not exist any more need not be copied
             script = scripts.existing_script(self._remote, self._stage_paths(missing))
             missing &= set(scripts.decode_paths(self._run_command(script)))
         return unpacked, missing
+
+    def _pack_and_fetch(self, wanted: dict[str, TreeEntry], there: TreeScan) -> unpacking.UnpackedPaths:
+        """Copy entries here, by an archive that is fetched in pieces."""
+        staged, out = self._stage_paths(wanted), self._temporary_path()
+        # `TemporaryFile` leaves nothing behind, however this process ends.
+        with tempfile.TemporaryFile() as file:
+            limit = unpacking.archive_limit(wanted)
+            self._fetch_output(scripts.pack_script(self._remote, staged, out), out, file, limit)
+            return sync_run_blocking(unpacking.unpack_archive, self._local, file, wanted, there.entries)
 
     def _delete_remote(self, paths: list[str], target: TreeScan) -> list[str]:
         """Remove entries of the session, children first, and return those that were removed."""
@@ -260,25 +309,46 @@ class SyncTreeTransfer:
             self._session._run_tool(call, timeout=_DISCARD_TIMEOUT_SECONDS)
 
     def _run_tool_with_retry(self, tool: Tool) -> str:
-        """Call an idempotent tool, and again if the answer was lost."""
+        return self._retry(lambda: self._run_tool(tool), tool.tool)
+
+    def _retry(self, attempt: SyncCallable[ResultT], label: str) -> ResultT:
+        """Make an idempotent call, and again if the answer was lost."""
         retry_until = Deadline(_TREE_RETRY_SECONDS)
         for pause in poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0):
             try:
-                return self._run_tool(tool)
+                return attempt()
             except AgentBayError as error:
                 if not error.retryable or retry_until.remaining() <= pause:
                     raise
                 sync_sleep(pause)
-        raise retry_until.exceeded_error(tool.tool)
+        raise retry_until.exceeded_error(label)
 
     def _run_tool(self, tool: Tool) -> str:
         limit = max(_CHUNK_TIMEOUT_SECONDS, self._session.timeout)
         return file_text_or_raise(self._session._run_tool(tool, timeout=limit))
 
-    def _run_command(self, command: str) -> str:
+    def _run_raw_command(self, make_script: Callable[[], str], content: bytes = b"") -> tuple[bytes, int]:
+        """Run a script with input, and return its output and exit code.
+
+        The code is 0 or `CHANGED_EXIT_CODE`. Each attempt makes the script anew.
+        """
+
+        def attempt() -> Reply[ToolReply]:
+            return self._call_shell(make_script(), content)
+
+        output, exit_code, errors = read_raw_command(self._retry(attempt, Shell.tool))
+        if exit_code not in (0, scripts.CHANGED_EXIT_CODE):
+            raise read_file_error(f"{self._remote}: {errors.strip()}", self._remote)
+        return output, exit_code
+
+    def _call_shell(self, command: str, body: bytes | None = None) -> Reply[ToolReply]:
         # The mark keeps these commands out of the list of commands that the service shows to the user.
         call = Shell(command=mark_internal(command), timeout_ms=int(_COMMAND_TIMEOUT_SECONDS * 1000))
-        reply = self._session._run_tool(call, timeout=_COMMAND_TIMEOUT_SECONDS + 10, extend_while_paused=True)
+        limit = _COMMAND_TIMEOUT_SECONDS + 10
+        return self._session._run_tool(call, timeout=limit, extend_while_paused=True, body=body)
+
+    def _run_command(self, command: str) -> str:
+        reply = self._call_shell(command)
         result = read_command_result(reply)
         if not result.success:
             if result.exception is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 from .._arguments import check_variable, refusal
+from .._wire.raw_calls import RESULT_LENGTH
 from .._wire.tools import ToolReply
-from ..errors import CommandError, CommandTimeoutError, FileError
+from ..errors import CommandError, CommandTimeoutError, FileError, ReplyError
 from ..models.command import CommandResult, network_hint
-from .file_errors import is_system_error, tool_file_error
+from .file_errors import file_text_or_raise, is_system_error, tool_file_error
 from .reply import Reply
 
 NOT_STARTED_EXIT_CODE = 126  # as shells report it
@@ -205,3 +207,21 @@ def _timeout_result(
         exception=error,
         truncated=truncated,
     )
+
+
+def read_raw_command(reply: Reply[ToolReply]) -> tuple[bytes, int, str]:
+    """Return output, exit code and standard error of a raw command.
+
+    Raises:
+        FileError: If it was refused, as for lack of room.
+        ReplyError: If the answer cannot be read.
+    """
+    file_text_or_raise(reply)
+    content, size = reply.content, RESULT_LENGTH.size
+    try:
+        (length,) = RESULT_LENGTH.unpack(content[-size:])
+        end = len(content) - size - length
+        facts = json.loads(content[max(end, 0) : -size])
+        return content[:end], int(facts["exitCode"]), str(facts["stderr"])
+    except (struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ReplyError("The answer of a command cannot be read.", request_id=reply.request_id) from error

@@ -11,6 +11,7 @@ from ..errors import FileError
 from .shell_scripts import quote_path as quote_path
 from .tree_plan import KIND_FILE, TEMPORARY_PREFIX, Tree, TreeEntry
 
+CHANGED_EXIT_CODE = 99  # of `pack_stream_script`, if a file was changed while it was packed
 RESTAGE = "restage"  # printed by `unpack_script` when pieces are missing or damaged
 
 
@@ -71,10 +72,23 @@ def _read_digests(data: bytes) -> Iterator[tuple[str, str]]:
             yield name.decode("utf-8", "surrogateescape"), digest.decode()
 
 
+def print_script(script: str, out: str) -> str:
+    """Return a script that prints the file that another one writes."""
+    return f"""\
+O={shlex.quote(out)}; trap 'rm -f -- "$O"' EXIT
+({script}) && cat -- "$O"
+"""
+
+
+def encode_names(paths: Iterable[str]) -> bytes:
+    """Return paths as NUL-terminated names."""
+    # With ./ before it, no name can be taken for an option.
+    return b"".join(f"./{path}\0".encode("utf-8", "surrogateescape") for path in paths)
+
+
 def encode_paths(paths: Iterable[str]) -> str:
     """Return paths for the scripts below, as base64 of NUL-terminated names."""
-    # With ./ before it, no name can be taken for an option.
-    return base64.b64encode(b"".join(f"./{path}\0".encode("utf-8", "surrogateescape") for path in paths)).decode()
+    return base64.b64encode(encode_names(paths)).decode()
 
 
 def decode_paths(text: str) -> list[str]:
@@ -106,32 +120,86 @@ def read_pieces(text: str) -> dict[int, int]:
     return {int(line[0][1:]): int(line[1]) for line in found if len(line) == 2 and line[0][1:].isdigit()}
 
 
-def unpack_script(root: str, staged: str, token: str, digest: str) -> str:
-    """Return the script that unpacks a staged archive, each file atomically by renaming.
-
-    Other transfers of the same archive share its pieces, so this one works on hard links to them and checks the digest
-    first. Every directory in the archive has its mode.
-    """
-    # The shell cuts newlines off the end of $(...), but the name of a directory may end with one: `echo .` protects it.
-    # The archive is unpacked below the target itself, since mv is an atomic rename only within one file system.
-    return f"""\
-P={quote_path(root)}; S={shlex.quote(staged)}; A=/tmp/{TEMPORARY_PREFIX}{token}
-mkdir -p -- "$P" && cd -- "$P" || exit
-T=$(pwd -P; echo .); T=${{T%??}}; export T
-N=$T/{TEMPORARY_PREFIX}{token}; trap 'rm -rf -- "$N" "$A"' EXIT; rm -rf -- "$N"
-archive() {{ (cd -- "$A" && find . -type f -name 'p*' -print0 | sort -z | xargs -0 -r cat --) | base64 -d; }}
-cp -al -- "$S" "$A" 2>/dev/null && [ "$(archive 2>/dev/null | sha256sum)" = "{digest}  -" ] || \
-{{ echo {RESTAGE}; rm -rf -- "$S"; exit 0; }}
-mkdir -- "$N" && cd -- "$N" || exit
-archive | tar -xzpf - --no-same-owner || exit
+# Unpacks below the target itself, since mv is an atomic rename only within one file system.
+_PLACE_SCRIPT = """\
 find . -mindepth 1 -type d -print0 | (cd -- "$T" && xargs -0 -r mkdir -p --) || exit
 for m in $(find . -mindepth 1 -type d -printf '%m\\n' | sort -u); do
   find . -mindepth 1 -type d -perm "$m" -print0 | (cd -- "$T" && xargs -0 -r chmod "$m" --) || exit
 done
 find . -type d -exec sh -c 'for d; do
   find "$d" -mindepth 1 -maxdepth 1 ! -type d -print0 | xargs -0 -r mv -f -t "$T/$d" -- || exit 255
-done' sh {{}} + || exit
-rm -rf -- "$S"
+done' sh {} + || exit
+"""
+
+
+def unpack_script(root: str, staged: str, token: str, digest: str) -> str:
+    """Return the script that unpacks a staged archive, each file atomically by renaming.
+
+    Other transfers of the same archive share its pieces, so this one works on hard links to them and checks the digest
+    first. Every directory in the archive has its mode.
+    """
+    return f"""\
+S={shlex.quote(staged)}; A=/tmp/{TEMPORARY_PREFIX}{token}
+{_enter_script(root, token, '"$A"')}
+archive() {{ (cd -- "$A" && find . -type f -name 'p*' -print0 | sort -z | xargs -0 -r cat --) | base64 -d; }}
+cp -al -- "$S" "$A" 2>/dev/null && [ "$(archive 2>/dev/null | sha256sum)" = "{digest}  -" ] || \
+{{ echo {RESTAGE}; rm -rf -- "$S"; exit 0; }}
+mkdir -- "$N" && cd -- "$N" || exit
+archive | tar -xzpf - --no-same-owner || exit
+{_PLACE_SCRIPT}rm -rf -- "$S"
+"""
+
+
+def unpack_stream_script(root: str, token: str, earlier: Iterable[str]) -> str:
+    """Return the script that unpacks the archive on its input.
+
+    Each file is replaced atomically by renaming.
+
+    Args:
+        root: The directory.
+        token: In the name of the directory in which it is unpacked.
+        earlier: The tokens of attempts that were killed, which may have left theirs.
+    """
+    left = " ".join(f'"$T/{TEMPORARY_PREFIX}{other}"' for other in earlier)
+    return f"""\
+{_enter_script(root, token, left)}
+mkdir -- "$N" && cd -- "$N" || exit
+tar -xpf - --no-same-owner || exit
+{_PLACE_SCRIPT}"""
+
+
+def _enter_script(root: str, token: str, further: str) -> str:
+    """Return the beginning of a script that works in `$N` below `$T`.
+
+    At its end it removes `$N`, and what `further` names.
+    """
+    # The shell cuts newlines off the end of $(...), but the name of a directory may end with one: `echo .` protects it.
+    return f"""\
+P={quote_path(root)}
+mkdir -p -- "$P" && cd -- "$P" || exit
+T=$(pwd -P; echo .); T=${{T%??}}; export T
+N=$T/{TEMPORARY_PREFIX}{token}; trap 'rm -rf -- "$N" {further}' EXIT; rm -rf -- "$N"\
+"""
+
+
+_TAR = "tar -cSf - --format=posix --no-recursion --hard-dereference --null"
+_CHANGED_FUNCTION = """\
+changed() { xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -cnewer "$0" 2>/dev/null' "$O.start" < "$O.names"; }
+"""
+
+
+def pack_stream_script(root: str, token: str) -> str:
+    """Return the script that packs the files whose names it reads, to its output.
+
+    It ends with `CHANGED_EXIT_CODE` if one was changed meanwhile: what is packed may then be what no file ever held.
+    """
+    return f"""\
+cd -- {quote_path(root)} || exit
+O=/tmp/{TEMPORARY_PREFIX}{token}; trap 'rm -f -- "$O".*' EXIT
+cat > "$O.names" && : > "$O.start" || exit
+sleep 0.02  # longer than a tick of the clock that gives files their times
+{_CHANGED_FUNCTION}{_TAR} -T "$O.names" 2>/dev/null
+[ -z "$(changed | head -c 1)" ] || exit {CHANGED_EXIT_CODE}
 """
 
 
@@ -151,10 +219,9 @@ W={shlex.quote(wanted)}; O={shlex.quote(out)}; N=$O.copy; export N
 trap 'rm -rf -- "$W" "$O".*' EXIT
 base64 -d < "$W" > "$O.names" && : > "$O.start" || exit
 sleep 0.02  # longer than a tick of the clock that gives files their times
-T='tar -cf - --format=posix --no-recursion --hard-dereference --null'
+T='{_TAR}'
 $T -T "$O.names" 2>/dev/null | gzip -1 > "$O" || exit
-changed() {{ xargs -0 -r sh -c 'find "$@" -maxdepth 0 -type f -cnewer "$0" 2>/dev/null' "$O.start" < "$O.names"; }}
-[ -n "$(changed | head -c 1)" ] || exit 0
+{_CHANGED_FUNCTION}[ -n "$(changed | head -c 1)" ] || exit 0
 select_files() {{ xargs -0 -r sh -c 'find "$@" -maxdepth 0 '"$1"' -print0 2>/dev/null' sh < "$O.names"; }}
 select_files '-type f' > "$O.files"; select_files '! -type f' > "$O.others"
 mkdir -- "$N" && xargs -0 -r sh -c 'for f; do

@@ -23,7 +23,10 @@ _NOT_STARTED_EXIT_CODE, _KILLED_EXIT_CODE = 126, 137  # as shells report it
 
 @raw_tool_handler(Shell)
 async def run_raw_command(session: Session, tool: Shell, body: RawBody) -> ToolReply | RawReply:
-    """Run a script with the body as its input, for which the session's disk must have room."""
+    """Run a script with the body as its input.
+
+    The session's disk must have room for that much.
+    """
     if tool.timeout_ms <= 0 or tool.argv is not None or tool.stdin is not None or tool.merge_stderr:
         return error_result("A raw call has a command and a time limit, and its input as the body.")
     envs = tool.envs or {}

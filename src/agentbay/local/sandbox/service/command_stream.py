@@ -27,8 +27,12 @@ class CommandStream:
     def __init__(
         self, sandbox: Sandbox, script: str, timeout: float, *, cwd: str | None, env: Mapping[str, str]
     ) -> None:
-        """Start it, to be killed after `timeout` seconds in which the sandbox is not frozen."""
-        self._clock = sandbox.clock
+        """Start it.
+
+        It is killed after `timeout` seconds in which the sandbox is not frozen.
+        """
+        self._clock, self._watchdog = sandbox.clock, sandbox.watchdog
+        self._kills = sandbox.watchdog.kill_counts()
         self._until = self._clock.time() + timeout
         argv, content = sandbox.shell_arguments(script)
         self._input, self._output, self._errors = InputPipe(sandbox.clock), ReadPipe(), PipeReader(_MAX_ERROR_BYTES)
@@ -81,9 +85,10 @@ class CommandStream:
             raise TimeoutError
 
     def error_text(self) -> str:
-        """Return what it has written to standard error."""
+        """Return what it has written to standard error, and why it was killed."""
         self._errors.drain()
-        return self._errors.tail(_MAX_ERROR_BYTES).decode("utf-8", "replace")
+        written = self._errors.tail(_MAX_ERROR_BYTES) + self._watchdog.kill_message(self._kills)
+        return written.decode("utf-8", "replace")
 
     def close(self) -> None:
         """Kill it, if it still runs."""

@@ -1,4 +1,4 @@
-"""A pipe from a sandbox that is read piece by piece, only as fast as the pieces are wanted."""
+"""A pipe from a sandbox that is read only as fast as wanted."""
 
 from __future__ import annotations
 
