@@ -30,12 +30,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from websockets.asyncio import client as asynchronous
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import CloseCode
+from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.sync import client as synchronous
 
 from ._transport.ws_protocol import handshake_error
 from ._version import __version__
-from ._wire.frames import MAX_FRAME_BYTES
+from ._wire.frames import LIMIT_HEADER, MAX_FRAME_BYTES
 from .errors import ConnectionFailed, ConnectionLost, DeadlineExceeded
 
 T = TypeVar("T")
@@ -148,6 +149,12 @@ def _close_reason(error: ConnectionClosed) -> str:
     return "it broke off"
 
 
+def _frame_limit(answer: Response | None) -> int:
+    """Return how many bytes a frame to the service may have."""
+    told = "" if answer is None else answer.headers.get(LIMIT_HEADER, "")
+    return min(int(told), MAX_FRAME_BYTES) if told.isdecimal() else MAX_FRAME_BYTES
+
+
 class _AsyncClientConnection(asynchronous.ClientConnection):
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -162,6 +169,7 @@ class AsyncWebSocket:
 
     def __init__(self, connection: asynchronous.ClientConnection) -> None:
         self._connection = connection
+        self.max_frame_bytes = _frame_limit(connection.response)
 
     @classmethod
     async def open(cls, endpoint: WebSocketEndpoint, timeout: float) -> AsyncWebSocket:
@@ -308,6 +316,7 @@ class SyncWebSocket:
 
     def __init__(self, stack: ExitStack, connection: synchronous.ClientConnection) -> None:
         self._stack, self._connection = stack, connection
+        self.max_frame_bytes = _frame_limit(connection.response)
 
     @classmethod
     def open(cls, endpoint: WebSocketEndpoint, timeout: float) -> SyncWebSocket:

@@ -218,6 +218,17 @@ async def test_large_frames() -> None:
                 await made.ws.call("T", ASK, timeout=60)
 
 
+async def test_limit_of_the_service() -> None:
+    """A frame that the local runtime would not take is refused by the limit's name, and the connection stays."""
+    async with AsyncAgentBay.local() as bay, bay.session() as made:
+        await made.ws.call("PTY_SERVER", {"method": "pty.list"})
+        connection = await (await made.ws.websocket()).ensure_connected(Deadline(60))
+        with pytest.raises(InvalidArgumentError, match="8 MiB"):
+            await made.ws.call("PTY_SERVER", {"method": "pty.list", "params": {"text": "x" * (9 << 20)}})
+        await made.ws.call("PTY_SERVER", {"method": "pty.list"})
+        assert await (await made.ws.websocket()).ensure_connected(Deadline(60)) is connection
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [(401, AuthenticationError), (404, NotFoundError), (302, AgentBayError), (503, ServiceUnavailableError)],

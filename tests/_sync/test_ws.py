@@ -219,6 +219,17 @@ def test_large_frames() -> None:
                 made.ws.call("T", ASK, timeout=60)
 
 
+def test_limit_of_the_service() -> None:
+    """A frame that the local runtime would not take is refused by the limit's name, and the connection stays."""
+    with AgentBay.local() as bay, bay.session() as made:
+        made.ws.call("PTY_SERVER", {"method": "pty.list"})
+        connection = (made.ws.websocket()).ensure_connected(Deadline(60))
+        with pytest.raises(InvalidArgumentError, match="8 MiB"):
+            made.ws.call("PTY_SERVER", {"method": "pty.list", "params": {"text": "x" * (9 << 20)}})
+        made.ws.call("PTY_SERVER", {"method": "pty.list"})
+        assert (made.ws.websocket()).ensure_connected(Deadline(60)) is connection
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [(401, AuthenticationError), (404, NotFoundError), (302, AgentBayError), (503, ServiceUnavailableError)],

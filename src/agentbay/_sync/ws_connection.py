@@ -21,7 +21,6 @@ from .._transport.ws_protocol import (
     make_cancel_data,
 )
 from .._websocket import SyncEvent, SyncQueue, SyncWebSocket, SyncWorker
-from .._wire.frames import MAX_FRAME_BYTES
 from ..errors import AgentBayError, ClientClosedError, InvalidArgumentError, TransportError, WsCancelledError
 
 if TYPE_CHECKING:
@@ -99,8 +98,10 @@ class SyncWsConnection:
         text = frame.encode()
         # A character takes at most 4 bytes in UTF-8, so short texts need not be encoded to be measured. Too long a
         # frame would make the service close the connection, which fails every other exchange too.
-        if len(text) > MAX_FRAME_BYTES // 4 and len(text.encode()) > MAX_FRAME_BYTES:
-            raise InvalidArgumentError(f"{frame.target}: more than {MAX_FRAME_BYTES >> 20} MiB cannot be sent at once.")
+        limit = self._socket.max_frame_bytes
+        if len(text) > limit // 4 and len(text.encode()) > limit:
+            sizes = f"{len(text) >> 20} MiB, and the service takes {limit >> 20} MiB"
+            raise InvalidArgumentError(f"{frame.target}: the frame has {sizes} at once.")
         self._socket.send(text, deadline.remaining_or_raise(frame.target))
 
     def _read_loop(self) -> None:

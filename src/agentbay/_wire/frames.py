@@ -12,6 +12,7 @@ from .converter import MalformedError
 
 MAX_FRAME_BYTES = 64 << 20  # of one WebSocket message, in either direction
 MAX_REQUEST_FRAME_BYTES = 8 << 20  # that the local runtime accepts, since it decodes a frame in one go
+LIMIT_HEADER = "x-max-frame-bytes"  # in the answer to the handshake, of a service that takes less than the client sends
 CLIENT_SOURCE = "SDK"  # the client's own frames
 CONTROL_SOURCE = "WEBSOCKET_SERVER"  # frames of the WebSocket server itself, such as "there is no such target"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentbay._wire.converter import MalformedError
-from agentbay._wire.frames import Frame, decode_frame
+from agentbay._wire.frames import LIMIT_HEADER, MAX_REQUEST_FRAME_BYTES, Frame, decode_frame
 from agentbay.errors import AgentBayError, AuthenticationError
 from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http.asgi import Receive, Send
@@ -54,7 +54,8 @@ async def serve_websocket_client(session: Session, registry: HandlerRegistry, re
 
     client = WebSocketClient(deliver)
     connection = _WebSocketConnection(session, registry, client)
-    await send({"type": "websocket.accept"})
+    limit = (LIMIT_HEADER.encode(), str(MAX_REQUEST_FRAME_BYTES).encode())
+    await send({"type": "websocket.accept", "headers": [limit]})
     # Events go to the clients in this table, and none may be sent before the handshake is answered.
     session.hub.clients[client] = None
     reading = asyncio.ensure_future(connection.read(receive))
