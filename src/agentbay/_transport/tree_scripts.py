@@ -178,7 +178,7 @@ def _enter_script(root: str, token: str, further: str) -> str:
 P={quote_path(root)}
 mkdir -p -- "$P" && cd -- "$P" || exit
 T=$(pwd -P; echo .); T=${{T%??}}; export T
-N=$T/{TEMPORARY_PREFIX}{token}; trap 'rm -rf -- "$N" {further}' EXIT; rm -rf -- "$N"\
+N=$T/{TEMPORARY_PREFIX}{token}; trap 'rm -rf -- "$N" {further}' EXIT; trap 'exit 143' TERM; rm -rf -- "$N"\
 """
 
 
@@ -195,7 +195,7 @@ def pack_stream_script(root: str, token: str) -> str:
     """
     return f"""\
 cd -- {quote_path(root)} || exit
-O=/tmp/{TEMPORARY_PREFIX}{token}; trap 'rm -f -- "$O".*' EXIT
+O=/tmp/{TEMPORARY_PREFIX}{token}; trap 'rm -f -- "$O".*' EXIT; trap 'exit 143' TERM
 cat > "$O.names" && : > "$O.start" || exit
 sleep 0.02  # longer than a tick of the clock that gives files their times
 {_CHANGED_FUNCTION}{_TAR} -T "$O.names" 2>/dev/null

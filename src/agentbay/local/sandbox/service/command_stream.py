@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from agentbay.local.sandbox.service.read_pipe import ReadPipe
 from agentbay.local.sandbox.service.sandbox import Sandbox
 from agentbay.local.sandbox.shared import ipc
 
+_CLEAN_UP_SECONDS = 5.0  # after SIGTERM
 _MAX_ERROR_BYTES = 1 << 16  # kept of what it writes to standard error
 
 
@@ -40,7 +42,7 @@ class CommandStream:
         if content is not None:
             fds.append(ipc.make_memfd(content))
         try:
-            self._ended = sandbox.start_command(argv, fds, cwd=cwd, env=env)
+            self._ended, self._control = sandbox.start_controlled(argv, fds, cwd=cwd, env=env)
         except BaseException:
             self._close_pipes()
             raise
@@ -54,10 +56,17 @@ class CommandStream:
         except InputClosed:
             pass
         except BaseException:
-            # Before its input ends, or it would take a part for the whole.
-            self._ended.cancel()
+            await self._stop()
             raise
         self._input.close()
+
+    async def _stop(self) -> None:
+        """End it, with a moment to clean up.
+
+        Before its input ends, or it would take a part for the whole.
+        """
+        self._control.signal(signal.SIGTERM)
+        await asyncio.wait({self._ended}, timeout=_CLEAN_UP_SECONDS)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Yield its output.
@@ -81,7 +90,7 @@ class CommandStream:
 
     async def _wait_for(self, future: asyncio.Future[Any]) -> None:
         if not await self._clock.ends_within(future, self._until - self._clock.time()):
-            self._ended.cancel()
+            self._control.kill()
             raise TimeoutError
 
     def error_text(self) -> str:
@@ -92,7 +101,8 @@ class CommandStream:
 
     def close(self) -> None:
         """Kill it, if it still runs."""
-        self._ended.cancel()
+        if not self._ended.done():
+            self._control.kill()
         self._close_pipes()
 
     def _close_pipes(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentbay.local.sandbox.service.background_process import BackgroundProcess, ProcessControl
 from agentbay.local.sandbox.service.errors import FileOperationFailed, ResourceCreationFailed, SandboxError
+from agentbay.local.sandbox.service.futures import retrieve_exception
 from agentbay.local.sandbox.service.init_client import parse_file_reply
 from agentbay.local.sandbox.service.input_pipe import InputPipe
 from agentbay.local.sandbox.service.output_store import OutputStore
@@ -99,6 +100,10 @@ class Sandbox(SandboxLifecycle):
         The descriptors are closed here. The command leads a session of its own. The future fails with SandboxGone if
         the sandbox ends first.
         """
+        self._check_start(argv, fds, env)
+        return self._init_client.start_detached(_command_message(argv, cwd, env), fds)
+
+    def _check_start(self, argv: Sequence[str], fds: Sequence[int], env: Mapping[str, str] | None) -> None:
         try:
             _check_strings(argv, env or {})
             self._check_usable()
@@ -106,7 +111,6 @@ class Sandbox(SandboxLifecycle):
             for fd in fds:
                 os.close(fd)
             raise
-        return self._init_client.start_detached(_command_message(argv, cwd, env), fds)
 
     async def start_background(
         self,
@@ -154,10 +158,23 @@ class Sandbox(SandboxLifecycle):
             self._init_client.dispose(request)
             raise
         self._init_client.dispose_on_exit(request)
-        control = ProcessControl(
+        control = self._control(request)
+        return BackgroundProcess(pid, pipe, stdout, stderr, exited, self.clock, control)
+
+    def start_controlled(
+        self, argv: Sequence[str], fds: Sequence[int], *, cwd: str | None, env: Mapping[str, str]
+    ) -> tuple[asyncio.Future[int], ProcessControl]:
+        """Start a command as `start_command` does, and return what controls it too."""
+        self._check_start(argv, fds, env)
+        request, ended = self._init_client.start_request(_command_message(argv, cwd, env), fds)
+        self._init_client.dispose_on_exit(request)
+        ended.add_done_callback(retrieve_exception)
+        return ended, self._control(request)
+
+    def _control(self, request: int) -> ProcessControl:
+        return ProcessControl(
             lambda number: self._init_client.signal(request, number), lambda: self._init_client.kill(request)
         )
-        return BackgroundProcess(pid, pipe, stdout, stderr, exited, self.clock, control)
 
     @property
     def has_shell(self) -> bool:
