@@ -34,6 +34,7 @@ class StagingDirectory:
 
     def __init__(self, parent: Path, owner: Owner) -> None:
         self.directory, self._owner, self._count = parent / secrets.token_hex(8), owner, 0
+        self._prefix = f"{self.directory}/"  # a path is joined for each file, which pathlib does slowly
         self._unchecked_bytes = _CHECK_BYTES
         self.directory.mkdir()
 
@@ -44,7 +45,7 @@ class StagingDirectory:
         """
         self._count += 1
         name = str(self._count)
-        fd = os.open(self.directory / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.fchown(fd, *self._owner)
         os.fchmod(fd, (mode & 0o777) | 0o600)  # no later download could read it without its owner's permission
         return name, fd
@@ -57,7 +58,8 @@ class StagingDirectory:
         Raises:
             OSError: It is.
         """
-        if size > free_space(self.directory)[0]:
+        # `write` looks often enough at what is smaller.
+        if size > _CHECK_BYTES and size > free_space(self.directory)[0]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def write(self, fd: int, data: bytes) -> None:
@@ -90,7 +92,7 @@ class StagingDirectory:
         os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
 
     def path(self, name: str) -> str:
-        return str(self.directory / name)
+        return f"{self._prefix}{name}"
 
 
 class Snapshot(Protocol):

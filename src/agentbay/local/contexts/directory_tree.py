@@ -36,12 +36,20 @@ class ContextTree:
         self.top.mkdir(mode=0o755)
         os.chown(self.top, *self._owner)
 
-    def put(self, key: str, source: str) -> None:
-        """Move the file `source` to a key. Idempotent: a file that was moved stays."""
-        with self._open_parent(key, make=True) as (above, name):
-            if not os.path.lexists(source):
-                return
-            dirfd.replace(source, name, above)
+    def put(self, moves: Iterable[tuple[str, str]]) -> None:
+        """Move files to keys, given as pairs of a key and a file.
+
+        Idempotent: a file that was moved stays.
+        """
+        # Those of one directory follow each other, and each directory is opened once.
+        for above, group in groupby(moves, lambda move: os.path.dirname(move[0])):
+            with self._open_directory(keys.split(above), make=True) as fd:
+                for key, source in group:
+                    name = os.path.basename(key)
+                    if not name:
+                        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key)
+                    if os.path.lexists(source):
+                        dirfd.replace(source, name, fd)
 
     def link(self, key: str, target: str) -> None:
         """Make a symbolic link."""

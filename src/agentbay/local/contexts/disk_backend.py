@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import IO
 
@@ -145,8 +146,12 @@ class DiskBackend:
         for number, staging, text in self._db.select(decided, context_id):
             steps: list[CommitStep] = json.loads(text)
             tree = self.tree(context_id)
-            for step in steps:
-                _apply_step(tree, self._staging / staging, step)
+            for is_put, group in groupby(steps, lambda step: step[0] == "put"):
+                if is_put:
+                    tree.put((step[1], f"{self._staging}/{staging}/{step[2]}") for step in group)
+                else:
+                    for step in group:
+                        _apply_step(tree, step)
             # The renames must be on the disk before the log forgets them, or a power failure would lose the commit.
             self._flush(tree.flush_directory, sorted({os.path.dirname(step[1]) for step in steps}))
             with self._db.transaction():
@@ -206,7 +211,7 @@ class _DiskSnapshot:
         self._hold, self.entries, self.unreadable = hold, found.entries, found.unreadable
 
     def open(self, entry: Entry) -> IO[bytes]:
-        return open(os.open(self._hold / entry.content_id, dirfd.FILE_OPEN_FLAGS), "rb")
+        return open(os.open(f"{self._hold}/{entry.content_id}", dirfd.FILE_OPEN_FLAGS), "rb")
 
     def iterate_files(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, IO[bytes]]]:
         for entry in entries:
@@ -219,10 +224,8 @@ class _DiskSnapshot:
                 yield entry, file
 
 
-def _apply_step(tree: ContextTree, staging: Path, step: CommitStep) -> None:
+def _apply_step(tree: ContextTree, step: CommitStep) -> None:
     match step:
-        case ["put", key, name, *_]:
-            tree.put(key, str(staging / name))
         case ["dir", key, mode]:
             tree.make_directory(key, mode)
         case ["link", key, target]:

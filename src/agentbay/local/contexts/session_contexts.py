@@ -32,6 +32,7 @@ from agentbay.local.sandbox.service.manager import (
     SandboxSpec,
 )
 from agentbay.local.sandbox.service.mounting import MountFailed, mount_into_running
+from agentbay.local.sandbox.service.pipe_reader import enlarge_pipe
 from agentbay.local.sandbox.shared import ipc
 from agentbay.local.sandbox.shared.file_protocol import ReceiveTree, RemoveIncomplete, SendTree
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME
@@ -322,6 +323,7 @@ class SessionContexts:
         request = SendTree(spec.path, only, spec.white_lists)
         known = ipc.make_memfd(json.dumps(upload.known_files()).encode())
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
+        enlarge_pipe(incoming)
         try:
             sending = self._sandbox.start_file_operation(request, known, outgoing)
         except BaseException:
@@ -342,6 +344,7 @@ class SessionContexts:
         # Measured beforehand, as for moves: what exceeds the session's disk is refused rather than killed.
         room = await self._sandbox.watchdog.measure_room()
         incoming, outgoing = os.pipe2(os.O_CLOEXEC)
+        enlarge_pipe(incoming)
         # a single file that a client sends must not replace a directory with all it holds
         request = ReceiveTree(spec.path, secrets.token_hex(8), replace_anything=not only, room=room)
         kills = self._sandbox.watchdog.kill_counts()

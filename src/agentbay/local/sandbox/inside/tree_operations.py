@@ -207,6 +207,7 @@ class _TreeReceiver:
     def __init__(self, top: int, request: ReceiveTree, room: float) -> None:
         self._top, self._token, self._replace_anything = top, request.token, request.replace_anything
         self._room = room
+        self._parent, self._parent_parts = os.dup(top), list[str]()
         self._modes: list[tuple[list[str], int]] = []
         self.fingerprints: dict[str, list[int]] = {}
         self.errors: list[dict[str, str]] = []
@@ -215,18 +216,18 @@ class _TreeReceiver:
         *above, name = check_relative_path(record["path"]).split("/")
         chunks = _FileChunks(reader) if record["kind"] == "file" else None
         try:
-            with dirfd.open_directory(self._top, above, _make_directory) as fd:
-                if record["kind"] == "dir":
-                    self._modes.append(([*above, name], record["mode"]))
-                    with dirfd.open_directory(fd, [name], _make_directory):
-                        pass
-                elif chunks:
-                    self._check_replaceable(name, fd)
-                    self._write_file(name, fd, record, chunks)
-                else:
-                    self._check_replaceable(name, fd)
-                    dirfd.remove(name, fd)
-                    os.symlink(record["target"], name, dir_fd=fd)
+            fd = self._open_parent(above)
+            if record["kind"] == "dir":
+                self._modes.append(([*above, name], record["mode"]))
+                with dirfd.open_directory(fd, [name], _make_directory):
+                    pass
+            elif chunks:
+                self._check_replaceable(name, fd)
+                self._write_file(name, fd, record, chunks)
+            else:
+                self._check_replaceable(name, fd)
+                dirfd.remove(name, fd)
+                os.symlink(record["target"], name, dir_fd=fd)
         except OSError as error:
             if isinstance(error, TruncatedStream):
                 raise
@@ -234,6 +235,14 @@ class _TreeReceiver:
         # The content of a refused file must be read too, or it would be taken for the next record.
         if chunks:
             chunks.drain()
+
+    def _open_parent(self, parts: list[str]) -> int:
+        """Return the descriptor of a directory, which stays open for the next entries there."""
+        if self._parent_parts != parts:
+            with dirfd.open_directory(self._top, parts, _make_directory) as fd:
+                os.dup2(fd, self._parent, inheritable=False)
+            self._parent_parts = parts
+        return self._parent
 
     def _check_replaceable(self, name: str, above: int) -> None:
         try:
