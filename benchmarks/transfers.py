@@ -5,7 +5,8 @@
 A file of 1 kB to 1 GiB goes into a session of the local runtime and back, beside `cp`. Directories of 1 to 10,000 small
 files are pushed and pulled, beside `tar | tar`. Up to 256 MB go into the input of a process and come out of its output,
 beside `cat | cat`. What stands in one line was measured one right after the other; each figure is the median of several
-rounds, of one for the largest. The result is `results/transfers.txt`.
+rounds, of one for the largest. "CPU" is the processor time of client, service and sandbox together: on a machine that
+is busy with other work it says more than the duration. The result is `results/transfers.txt`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from agentbay import AgentBay, AsyncAgentBay, AsyncSession, Session
@@ -40,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, AgentBay.local() as bay, bay.session() as session:
         here = Path(folder)
         if "bytes" in wanted:
-            show("bytes", "load", "cp", "up", "down", "async up", "async down", "peak MiB")
+            show("bytes", "load", "cp", "up", "down", "async up", "async down", "CPU up", "CPU down", "peak MiB")
             for size in SIZES:
                 measure_file(session, here, size)
         if "files" in wanted:
@@ -81,12 +83,15 @@ def measure_file(session: Session, here: Path, size: int) -> None:
     make_file(source, size)
     at_start = load()
     copied = timed(lambda: shutil.copyfile(source, here / "copy"), rounds)
+    before = processor_time()
     up = timed(lambda: files.upload_file(source, PLACE).unwrap(), rounds)
+    between = processor_time()
     down = timed(lambda: files.download_file(PLACE, back).unwrap(), rounds)
+    processor = (between - before) / rounds, (processor_time() - between) / rounds
     assert back.stat().st_size == size
     async_up, async_down = asyncio.run(measure_async(source, back, rounds))
     assert back.stat().st_size == size
-    show(size, at_start, copied, up, down, async_up, async_down, peak_memory())
+    show(size, at_start, copied, up, down, async_up, async_down, *processor, peak_memory())
     for path in (source, back, here / "copy"):
         path.unlink()
 
@@ -113,6 +118,21 @@ async def measure_async(source: Path, back: Path, rounds: int) -> tuple[float, f
         up = await median(lambda session: session.file_system.upload_file(source, PLACE))
         down = await median(lambda session: session.file_system.download_file(PLACE, back))
         return up, down
+
+
+def processor_time() -> float:
+    """Return the processor time of this process and the runtime below it in seconds."""
+    parents, ticks = {}, {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = place.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            parents[int(place.parent.name)] = int(fields[1])
+            ticks[int(place.parent.name)] = sum(map(int, fields[11:15]))  # with that of children that have ended
+
+    def is_below(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_below(parents[pid]))
+
+    return sum(used for pid, used in ticks.items() if is_below(pid)) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_memory() -> int:
