@@ -31,6 +31,7 @@ from agentbay._transport.command_line import CommandLine
 from agentbay._wire.process_tools import StartProcess
 from tests import cutting
 from tests.at_once import sync_at_once
+from tests.raw_calls import without_raw_calls
 
 from .ways import WAYS, client_by
 
@@ -48,11 +49,13 @@ def bay() -> Iterator[AgentBay]:
         yield bay
 
 
-@pytest.fixture(scope="module", params=["by tools", "by scripts"])
+@pytest.fixture(scope="module", params=["by raw calls", "by tools", "by scripts"])
 def session(bay: AgentBay, request: pytest.FixtureRequest) -> Iterator[Session]:
     with bay.session() as session:
         if request.param == "by scripts":
             without_process_tools(session)
+        elif request.param == "by tools":
+            without_raw_calls(session)
         yield session
 
 

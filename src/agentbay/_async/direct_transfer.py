@@ -77,7 +77,7 @@ async def _retry(
     try:
         return await settings.client.retry(attempt, settings.deadline)
     except (ConflictError, SessionNotFoundError) as error:
-        error.hint = await settings.client.ask_for_hint(session.session_id) or error.hint
+        error.hint = (await settings.client.ask_for_hint(session.session_id)).text or error.hint
         raise
 
 

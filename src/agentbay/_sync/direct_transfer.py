@@ -76,7 +76,7 @@ def _retry(
     try:
         return settings.client.retry(attempt, settings.deadline)
     except (ConflictError, SessionNotFoundError) as error:
-        error.hint = settings.client.ask_for_hint(session.session_id) or error.hint
+        error.hint = (settings.client.ask_for_hint(session.session_id)).text or error.hint
         raise
 
 

@@ -17,6 +17,8 @@ from .._transport.request import HttpRequest
 _KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections
 _MAX_HEAD_BYTES = 100 << 10
 _READ_BYTES = 64 << 10
+_FRAMING_HEADERS = (b"connection", b"content-length", b"transfer-encoding")
+_LARGE_READ_BYTES = 256 << 10  # of a large body
 
 
 class SyncHttpConnection:
@@ -33,7 +35,9 @@ class SyncHttpConnection:
         self.network = network
         self._host, self._port, self._tls = host, port, tls
         self._stream: SyncStream | None = None
-        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._protocol = _make_protocol()
+        self._body_bytes_left = 0  # of the answer; 0 or less if it is not known
+        self._is_between_requests = False  # without h11's knowledge
         self._expires_at = 0.0
 
     def send(
@@ -61,6 +65,7 @@ class SyncHttpConnection:
         while True:
             event = self._receive(timeouts["read"])
             if isinstance(event, h11.Response):
+                self._body_bytes_left = _known_length(event)
                 return event
             if not isinstance(event, h11.InformationalResponse):
                 raise Disconnected("The service speaks another protocol than HTTP/1.1.")
@@ -108,6 +113,24 @@ class SyncHttpConnection:
         """Yield the body of the answer as it comes."""
         while isinstance(event := self._receive(timeout), h11.Data):
             yield bytes(event.data)
+            # h11 had no more than this. The rest of a large body needs no parser, which would copy it three times.
+            self._body_bytes_left -= len(event.data)
+            if self._body_bytes_left > _READ_BYTES:
+                for data in self._read_rest(timeout):
+                    yield data
+                return
+
+    def _read_rest(self, timeout: float | None) -> Iterator[bytes]:
+        assert self._stream is not None
+        while self._body_bytes_left:
+            data = self._stream.read(min(self._body_bytes_left, _LARGE_READ_BYTES), timeout)
+            if not data:
+                raise Disconnected("The server closed the connection before the end of its answer.")
+            self._body_bytes_left -= len(data)
+            yield data
+        if self._protocol.our_state is h11.DONE:  # the whole request was sent, and now the whole answer was read
+            self._protocol = _make_protocol()
+            self._is_between_requests = True
 
     def prepare_for_reuse(self) -> bool:
         """Make the connection ready for another request, or return False.
@@ -115,9 +138,12 @@ class SyncHttpConnection:
         It cannot be reused if an answer was not read to its end: the rest would be taken for the next one.
         """
         protocol = self._protocol
-        if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:
+        if self._is_between_requests:
+            self._is_between_requests = False
+        elif protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:
             return False
-        protocol.start_next_cycle()
+        else:
+            protocol.start_next_cycle()
         self._expires_at = time.monotonic() + _KEEPALIVE_SECONDS
         return True
 
@@ -130,3 +156,15 @@ class SyncHttpConnection:
         """Close the socket, whatever is under way."""
         if self._stream is not None:
             self._stream.close()
+
+
+def _make_protocol() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+
+
+def _known_length(head: h11.Response) -> int:
+    """Return the length of a body whose end h11 need not find, or 0."""
+    headers = {name: value for name, value in head.headers if name in _FRAMING_HEADERS}
+    if head.http_version != b"1.1" or head.status_code != 200 or headers.keys() != {b"content-length"}:
+        return 0
+    return int(headers[b"content-length"])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import checked_arguments
 from .._concurrency import SyncCallable
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
-from .._transport.tools import make_direct_call, read_metrics, to_mcp_tools, tool_arguments
+from .._transport.request import HttpRequest, make_raw_request
+from .._transport.tools import make_direct_call, read_metrics, takes_raw_calls, to_mcp_tools, tool_arguments
 from .._wire.key_names import normalize_arguments
 from .._wire.schema import Tool
 from .._wire.tools import CallMcpTool, GetMetrics, ListMcpTools, ToolReply
@@ -127,6 +128,7 @@ class SyncSessionTools(SyncSessionMounts):
         timeout: float | None = None,
         deadline: Deadline | None = None,
         extend_while_paused: bool = False,
+        body: bytes | None = None,
     ) -> Reply[ToolReply]:
         """Call a tool of this package's own, for the session's services.
 
@@ -135,10 +137,21 @@ class SyncSessionTools(SyncSessionMounts):
             timeout: Seconds it may take; None is the client's time limit.
             deadline: When it must have ended, instead of `timeout`.
             extend_while_paused: Whether the time for which the session is paused does not count.
+            body: The tool's bytes, or b"" if it returns some, where `_takes_raw_calls` for it; None is a usual call.
         """
         deadline = deadline or Deadline(timeout or self.timeout)
         extend = PauseExtension(self._client, self.session_id, deadline).extend if extend_while_paused else None
-        return self._send_tool(tool.tool, tool_arguments(tool), deadline, NO_TIMEOUTS, extend=extend)
+        args = tool_arguments(tool)
+        return self._send_tool(tool.tool, args, deadline, NO_TIMEOUTS, extend=extend, body=body)
+
+    def _takes_raw_calls(self, tool: type[Tool]) -> bool:
+        """Whether the session's own link takes or sends a tool's bytes as they are."""
+        return bool(self.link_url and self.token) and takes_raw_calls(self.mcpTools, tool)
+
+    def _raw_request(self, tool: Tool, size: int = 0) -> HttpRequest:
+        """Return the request of a raw call with streamed bytes or answer."""
+        call = make_direct_call(tool.tool, tool_arguments(tool), tool.server, self.token)
+        return make_raw_request(self.link_url, call, b"", size)
 
     def _send_tool(
         self,
@@ -148,6 +161,7 @@ class SyncSessionTools(SyncSessionMounts):
         timeouts: Timeouts,
         auto_gen_session: bool = False,
         extend: SyncCallable[float] | None = None,
+        body: bytes | None = None,
     ) -> Reply[ToolReply]:
         args = normalize_arguments(name, args)
         # The session's own link needs the name of the server that has the tool, so a tool whose server is not known
@@ -156,7 +170,7 @@ class SyncSessionTools(SyncSessionMounts):
         if self.link_url and self.token and server:
             call = make_direct_call(name, args, server, self.token)
             try:
-                return self._client.call_direct(self.link_url, call, deadline, timeouts, extend)
+                return self._client.call_direct(self.link_url, call, deadline, timeouts, extend, body)
             except (ConflictError, SessionNotFoundError) as error:
                 error.hint = (self._client.ask_for_hint(self.session_id)).text or error.hint
                 raise
