@@ -16,6 +16,14 @@ from agentbay.local.sandbox.service.background_process import BackgroundProcess,
 from agentbay.local.sandbox.service.errors import FileOperationFailed, ResourceCreationFailed, SandboxError
 from agentbay.local.sandbox.service.futures import retrieve_exception
 from agentbay.local.sandbox.service.init_client import parse_file_reply
+from agentbay.local.sandbox.service.init_requests import (
+    check_strings,
+    command_message,
+    content_bytes,
+    file_operation_message,
+    make_error_fd,
+    make_input_fd,
+)
 from agentbay.local.sandbox.service.input_pipe import InputPipe
 from agentbay.local.sandbox.service.output_store import OutputStore
 from agentbay.local.sandbox.service.pipe_reader import OutputTail, PipeReader, drain_after_exit
@@ -25,7 +33,7 @@ from agentbay.local.sandbox.service.shell_script import is_simple_command, shell
 from agentbay.local.sandbox.service.spec import Completed, ResourceUsage
 from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_stream_socket, is_terminal
 from agentbay.local.sandbox.shared import ipc, proc_fs
-from agentbay.local.sandbox.shared.file_protocol import FileRequest, ReadFile, ReplyT
+from agentbay.local.sandbox.shared.file_protocol import FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import JoinInfo, overlay_parts
 from agentbay.local.worker_thread import run_by_size
@@ -72,16 +80,16 @@ class Sandbox(SandboxLifecycle):
             DirectoryNotEntered: Its working directory cannot be entered.
             SandboxGone: The sandbox ended first.
         """
-        _check_strings(argv, env or {})
+        check_strings(argv, env or {})
         self._check_usable()
         limit = self.watchdog.limits.output_bytes if output_limit is None else output_limit
         out, err, kills = PipeReader(limit), PipeReader(limit), self.watchdog.kill_counts()
         if follow is not None:
             follow(lambda size: (out.tail(size), err.tail(size)))
-        fds = [_input_fd(stdin), out.write_fd, _error_fd(out.write_fd, err.write_fd, merge=merge_stderr)]
+        fds = [make_input_fd(stdin), out.write_fd, make_error_fd(out.write_fd, err.write_fd, merge=merge_stderr)]
         if script is not None:
             fds.append(ipc.make_memfd(script))
-        request, ended = self._init_client.start_request(_command_message(argv, cwd, env), fds)
+        request, ended = self._init_client.start_request(command_message(argv, cwd, env), fds)
         try:
             code, timed_out = await self._wait_or_kill(request, ended, timeout)
             await drain_after_exit(out, err)
@@ -101,11 +109,11 @@ class Sandbox(SandboxLifecycle):
         the sandbox ends first.
         """
         self._check_start(argv, fds, env)
-        return self._init_client.start_detached(_command_message(argv, cwd, env), fds)
+        return self._init_client.start_detached(command_message(argv, cwd, env), fds)
 
     def _check_start(self, argv: Sequence[str], fds: Sequence[int], env: Mapping[str, str] | None) -> None:
         try:
-            _check_strings(argv, env or {})
+            check_strings(argv, env or {})
             self._check_usable()
         except BaseException:
             for fd in fds:
@@ -138,17 +146,17 @@ class Sandbox(SandboxLifecycle):
             SandboxGone: The sandbox ended first.
         """
         argv, content, is_simple = self._background_arguments(command)
-        _check_strings(argv, env or {})
+        check_strings(argv, env or {})
         self._check_usable()
         # The shell would start and then fail to do anything, and the caller would take that for the command's own end.
         limit = self.watchdog.limits.processes
         if limit is not None and len(proc_fs.list_pids(self._proc)) + (1 if is_simple else 2) > limit:
             raise ResourceCreationFailed(f"cannot fork: the session has reached its limit of processes ({limit})")
         pipe, stdout, stderr = InputPipe(self.clock, stdin), OutputStore(stores[0]), OutputStore(stores[1])
-        fds = [pipe.read_fd, stdout.write_fd, _error_fd(stdout.write_fd, stderr.write_fd, merge=merge_stderr)]
+        fds = [pipe.read_fd, stdout.write_fd, make_error_fd(stdout.write_fd, stderr.write_fd, merge=merge_stderr)]
         if content is not None:
             fds.append(ipc.make_memfd(content))
-        request, exited = self._init_client.start_request(_command_message(argv, cwd, env, reports_start=True), fds)
+        request, exited = self._init_client.start_request(command_message(argv, cwd, env, reports_start=True), fds)
         try:
             pid = await self._init_client.receive_pid(request)
         except BaseException:
@@ -166,7 +174,7 @@ class Sandbox(SandboxLifecycle):
     ) -> tuple[asyncio.Future[int], ProcessControl]:
         """Start a command as `start_command` does, and return what controls it too."""
         self._check_start(argv, fds, env)
-        request, ended = self._init_client.start_request(_command_message(argv, cwd, env), fds)
+        request, ended = self._init_client.start_request(command_message(argv, cwd, env), fds)
         self._init_client.dispose_on_exit(request)
         ended.add_done_callback(retrieve_exception)
         return ended, self._control(request)
@@ -269,7 +277,7 @@ class Sandbox(SandboxLifecycle):
             ResourceCreationFailed: The terminal could not be opened, or the command not be started.
             SandboxGone: The sandbox ended first.
         """
-        _check_strings(argv, env or {})
+        check_strings(argv, env or {})
         self._check_usable()
         message = {
             "do": "open_terminal",
@@ -344,14 +352,14 @@ class Sandbox(SandboxLifecycle):
         self._check_usable()
         # The check may measure the disk, and meanwhile the sandbox may end or be frozen: hence two checks.
         await self.watchdog.check_write(request, len(input or b""))
-        input_fd = await run_by_size(len(input or b""), _input_fd, input)
+        input_fd = await run_by_size(len(input or b""), make_input_fd, input)
         try:
             self._check_usable()
         except BaseException:
             os.close(input_fd)
             raise
-        reply = PipeReader(_MAX_REPLY_BYTES + _content_bytes(request))
-        number, ended = self._init_client.start_request(_file_operation_message(request), [input_fd, reply.write_fd])
+        reply = PipeReader(_MAX_REPLY_BYTES + content_bytes(request))
+        number, ended = self._init_client.start_request(file_operation_message(request), [input_fd, reply.write_fd])
         try:
             _, timed_out = await self._wait_or_kill(number, ended, timeout or _MAX_OPERATION_SECONDS)
             if timed_out and timeout is None:
@@ -385,7 +393,7 @@ class Sandbox(SandboxLifecycle):
             for fd in (input_fd, output_fd):
                 os.close(fd)
             raise
-        return self._init_client.start_detached(_file_operation_message(request), [input_fd, output_fd])
+        return self._init_client.start_detached(file_operation_message(request), [input_fd, output_fd])
 
     async def run_file_operation_with_input(self, request: FileRequest[ReplyT], input_fd: int) -> ReplyT:
         """Do a file operation with input from a descriptor, which is closed here.
@@ -421,50 +429,3 @@ class Sandbox(SandboxLifecycle):
         self._init_client.kill(request)
         await asyncio.wait({ended}, timeout=_KILL_WAIT_SECONDS)
         return ended.result() if ended.done() else _SIGKILL_EXIT_CODE, True
-
-
-def _command_message(
-    argv: Sequence[str], cwd: str | None, env: Mapping[str, str] | None, *, reports_start: bool = False
-) -> Message:
-    return {
-        "do": "run_command",
-        "argv": list(argv),
-        "cwd": cwd,
-        "env": dict(env or {}),
-        "reports_start": reports_start,
-    }
-
-
-def _content_bytes(request: FileRequest[Any]) -> int:
-    return request.length if isinstance(request, ReadFile) else 0
-
-
-def _file_operation_message(request: FileRequest[Any]) -> Message:
-    return {"do": "run_file_operation", "operation": type(request).__name__, "fields": request.to_json()}
-
-
-def _error_fd(output: int, error: int, *, merge: bool) -> int:
-    """Return a descriptor for standard error.
-
-    If it shall go to standard output, that is a second one for the same pipe.
-    """
-    if not merge:
-        return error
-    os.close(error)  # nothing else writes to that pipe, so its reader is at its end
-    return os.dup(output)
-
-
-def _input_fd(content: bytes | bytearray | None) -> int:
-    if content is None:
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    return ipc.make_memfd(content)
-
-
-def _check_strings(argv: Sequence[str], env: Mapping[str, str]) -> None:
-    if not argv or not argv[0]:
-        raise ValueError("a command needs a name")
-    if any("\0" in text for text in (*argv, *env, *env.values())):
-        raise ValueError("arguments and environment cannot hold NUL")
-    for name in env:
-        if not name or "=" in name:
-            raise ValueError(f"not a name for an environment variable: {name!r}")
