@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
-from typing import Any
 
 from agentbay._wire.raw_calls import RESULT_LENGTH
 from agentbay._wire.tools import Shell, ToolReply
@@ -52,20 +51,20 @@ async def run_raw_command(session: Session, tool: Shell, body: RawBody) -> ToolR
 async def _send(stream: CommandStream, entry: HistoryEntry, until_sent: ExitStack) -> AsyncGenerator[bytes, None]:
     with until_sent:
         yield b""
-        left, facts = MAX_READ_BYTES, dict[str, Any]()
+        left = MAX_READ_BYTES
         try:
             async for piece in stream.pieces():
                 yield piece[:left]
                 left -= len(piece)
                 if left < 0:
                     raise ValueError(f"It writes more than the {MAX_READ_BYTES >> 20} MiB that one answer can hold")
-            facts = {"exitCode": stream.exit_code, "stderr": stream.error_text()}
+            code, errors = stream.exit_code, stream.error_text()
         except TimeoutError:
-            facts = {"exitCode": _KILLED_EXIT_CODE, "stderr": "The command took longer than its time limit"}
+            code, errors = _KILLED_EXIT_CODE, "The command took longer than its time limit"
         except ValueError as error:
-            facts = {"exitCode": _KILLED_EXIT_CODE, "stderr": str(error)}
+            code, errors = _KILLED_EXIT_CODE, str(error)
         except DirectoryNotEntered as error:
-            facts = {"exitCode": _NOT_STARTED_EXIT_CODE, "stderr": directory_failure(error)[0]}
-        entry.set_result(exit_code=facts["exitCode"], note="")
-        text = json.dumps(facts).encode()
+            code, errors = _NOT_STARTED_EXIT_CODE, directory_failure(error)[0]
+        entry.set_result(exit_code=code, note="")
+        text = json.dumps({"exitCode": code, "stderr": errors}).encode()
         yield text + RESULT_LENGTH.pack(len(text))
