@@ -28,7 +28,7 @@ from .._transport.addresses import read_address
 from .._transport.connection_errors import CONNECTION_ERRORS, NothingSent, PoolExhausted, Unreadable, WaitTimedOut
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
 from .._transport.reply import HttpAnswer, Reply, read_direct_reply, read_reply
-from .._transport.request import HttpRequest, make_direct_request, make_rpc_request
+from .._transport.request import HttpRequest, make_direct_request, make_raw_request, make_rpc_request
 from .._transport.retry import retry_backoff
 from .._transport.sessions import SessionHint, session_hint
 from .._wire.schema import Action
@@ -191,13 +191,17 @@ class SyncTransport:
         deadline: Deadline,
         timeouts: Timeouts = NO_TIMEOUTS,
         extend: SyncCallable[float] | None = None,
+        body: bytes | None = None,
     ) -> Reply[ToolReply]:
         """Call a tool directly at a session's own link.
+
+        With a `body` that is not None, the call has raw bytes.
 
         Raises:
             AgentBayError: Typed by what happened; a tool call that may have been executed is not repeated.
         """
-        outgoing, attempt = make_direct_request(link_url, call), 0
+        outgoing = make_direct_request(link_url, call) if body is None else make_raw_request(link_url, call, body)
+        attempt = 0
         self._ensure_ready()
         while True:
             attempt += 1
@@ -209,7 +213,7 @@ class SyncTransport:
                 self._wait_before_retry(error, attempt, False, deadline)
 
     @contextmanager
-    def send_presigned(
+    def send_streamed(
         self, outgoing: HttpRequest, content: Iterable[bytes] | None, deadline: Deadline, idle: float
     ) -> Iterator[SyncPoolResponse | httpx.Response]:
         """Send a streamed request and yield the unread response.
