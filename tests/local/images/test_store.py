@@ -20,6 +20,7 @@ from agentbay.local.images.importing import Importer
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.state_dir import StateDirectory
 from tests.local.images.builds import Built, digest, directory, member, names, symlink, tar
+from tests.local.traces import eventually
 
 BASE = tar(
     directory("etc"), member("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"), member("bin/sh", b"", mode=0o755)
@@ -118,7 +119,7 @@ def test_layers_in_use_stay(store: ImageStore, tmp_path: Path) -> None:
     with store.keep(image.layers), store.keep(image.layers):
         store.remove("a:1")
         assert len(layer_directories(store)) == 1
-    assert layer_directories(store) == []
+    assert eventually(lambda: layer_directories(store) == [])
 
 
 def test_lies_are_found(store: ImageStore, tmp_path: Path) -> None:
