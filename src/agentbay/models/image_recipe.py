@@ -86,7 +86,10 @@ class Image:
         return self._with(*(f"LABEL {_quote(name)}={_quote(value)}" for name, value in labels.items()))
 
     def entrypoint(self, argv: Sequence[str]) -> Image:
-        """Set the program that commands are started through, with its arguments."""
+        """Record the program that a container would start.
+
+        A session does not start it.
+        """
         return self._with(f"ENTRYPOINT {json.dumps(list(argv))}")
 
     def cmd(self, argv: Sequence[str]) -> Image:
