@@ -25,7 +25,7 @@ for module, names in (
 import agentbay
 
 # The runtime is for Linux. What the others import of other packages asks for the platform by its name, which is Linux.
-elsewhere = ("agentbay.local.", "agentbay.mcp_server.", "agentbay.integrations.")
+elsewhere = ("agentbay.local.", "agentbay.mcp_server.", "agentbay.integrations.", "agentbay._mcp_connection")
 for found in pkgutil.walk_packages(agentbay.__path__, "agentbay."):
     if not found.name.startswith(elsewhere) and not found.name.endswith("__main__"):
         __import__(found.name)
