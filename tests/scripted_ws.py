@@ -18,30 +18,30 @@ from websockets.sync.server import Server, ServerConnection, serve
 from websockets.utils import accept_key
 
 
-class Talk:
-    """One connection, seen from the server."""
+class Peer:
+    """A client of the server, and the connection to it."""
 
     def __init__(self, connection: ServerConnection, number: int) -> None:
         self.connection, self.number = connection, number
         assert connection.request is not None
         self.headers = dict(connection.request.headers.raw_items())
 
-    def hear(self, timeout: float = 60.0) -> dict[str, Any]:
+    def receive(self, timeout: float = 60.0) -> dict[str, Any]:
         """Return the next frame."""
         frame: dict[str, Any] = json.loads(self.connection.recv(timeout))
         return frame
 
-    def say(self, frame: Mapping[str, Any] | str | bytes) -> None:
+    def send(self, frame: Mapping[str, Any] | str | bytes) -> None:
         """Send a frame, or a text that is none."""
         self.connection.send(frame if isinstance(frame, (str, bytes)) else json.dumps(frame))
 
     def reply(self, asked: Mapping[str, Any], **data: Any) -> None:
         """Answer a frame."""
-        self.say({"invocationId": asked["invocationId"], "source": asked["target"], "target": "SDK", "data": data})
+        self.send({"invocationId": asked["invocationId"], "source": asked["target"], "target": "SDK", "data": data})
 
     def push(self, source: str, **data: Any) -> None:
         """Send a push."""
-        self.say({"invocationId": f"push-{id(data)}", "source": source, "target": "SDK", "data": data})
+        self.send({"invocationId": f"push-{id(data)}", "source": source, "target": "SDK", "data": data})
 
     def drop(self) -> None:
         """Break the connection with a TCP reset."""
@@ -50,7 +50,7 @@ class Talk:
         raw.shutdown(socket.SHUT_RDWR)
 
 
-Script = Callable[[Talk], None]
+Script = Callable[[Peer], None]
 
 
 class WsServer:
@@ -107,7 +107,7 @@ class WsServer:
 
     def _run(self, connection: ServerConnection) -> None:
         try:
-            self._script(Talk(connection, self.opened))
+            self._script(Peer(connection, self.opened))
         except (ConnectionClosed, TimeoutError, OSError):
             pass
         except BaseException as error:  # noqa: BLE001 - raised in the test, at the end

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.both_clients import KEPT_VARIABLES, run_both
-from tests.scripted_ws import Talk, WsServer
+from tests.scripted_ws import Peer, WsServer
 
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("official_stream.py")
@@ -27,19 +27,19 @@ class Service:
     def __init__(self) -> None:
         self.frames: dict[str, list[Any]] = {}
 
-    def talk(self, talk: Talk) -> None:
+    def peer(self, peer: Peer) -> None:
         while True:
-            asked = talk.hear()
+            asked = peer.receive()
             name = f"{asked['target']}: {asked['data']['params']['task']}"
             self.frames[name] = [_without_accidents(asked)]
-            self._follow(talk, asked, self.frames[name])
+            self._follow(peer, asked, self.frames[name])
 
-    def _follow(self, talk: Talk, asked: dict[str, Any], frames: list[Any]) -> None:
+    def _follow(self, peer: Peer, asked: dict[str, Any], frames: list[Any]) -> None:
         def tell(kind: str, number: int = 1, **data: Any) -> None:
-            talk.reply(asked, phase="event", eventType=kind, seq=number, round=number + 1, **data)
+            peer.reply(asked, phase="event", eventType=kind, seq=number, round=number + 1, **data)
 
         def end(**data: Any) -> None:
-            talk.reply(asked, phase="end", **data)
+            peer.reply(asked, phase="end", **data)
 
         match asked["data"]["params"]["task"]:
             case "events":
@@ -50,7 +50,7 @@ class Service:
                 end(status="finished", taskResult="It is done.")
             case task if task in ASKING:
                 tell("tool_call", **CALL)
-                frames.append(_without_accidents(talk.hear()))
+                frames.append(_without_accidents(peer.receive()))
                 end(status="finished", taskResult="unlocked")
             case "an error":
                 tell("content", content="half")
@@ -67,7 +67,7 @@ class Service:
                 end(status="finished", taskResult="ok")
             case "late":
                 tell("content", content="so far")
-                frames.append(_without_accidents(talk.hear()))
+                frames.append(_without_accidents(peer.receive()))
 
 
 def _without_accidents(frame: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def run(python: str, flavour: str, cwd: Path) -> tuple[dict[str, Any], dict[str,
     cwd.mkdir()
     service = Service()
     environ = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES}
-    with WsServer(service.talk) as server:
+    with WsServer(service.peer) as server:
         command = [python, str(PROGRAM), flavour, server.url]
         done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -8,7 +8,7 @@ import pytest
 
 from agentbay import AgentEvent, AsyncAgentBay, AsyncSession, Config, McpTool, WsCancelledError
 from agentbay.errors import AgentError
-from tests.scripted_ws import Talk, WsServer
+from tests.scripted_ws import Peer, WsServer
 
 pytestmark = pytest.mark.anyio
 
@@ -34,14 +34,14 @@ async def test_events_and_end() -> None:
     """Each event reaches the callback of its kind, and the end gives the result."""
     asked: list[Any] = []
 
-    def script(talk: Talk) -> None:
-        asked.append(talk.hear())
-        talk.reply(asked[0], **event("reasoning", content="hm"))
-        talk.reply(asked[0], **event("content", content="Tapping. "))
-        talk.reply(asked[0], **event("tool_call", toolCallId="c-1", toolName="tap", args={"x": 1}))
-        talk.reply(asked[0], **event("tool_result", toolCallId="c-1", toolName="tap", result={"isError": False}))
-        talk.reply(asked[0], phase="end", status="finished", taskResult="It is done.")
-        talk.hear()
+    def script(peer: Peer) -> None:
+        asked.append(peer.receive())
+        peer.reply(asked[0], **event("reasoning", content="hm"))
+        peer.reply(asked[0], **event("content", content="Tapping. "))
+        peer.reply(asked[0], **event("tool_call", toolCallId="c-1", toolName="tap", args={"x": 1}))
+        peer.reply(asked[0], **event("tool_result", toolCallId="c-1", toolName="tap", result={"isError": False}))
+        peer.reply(asked[0], phase="end", status="finished", taskResult="It is done.")
+        peer.receive()
 
     seen: list[tuple[str, AgentEvent]] = []
     with WsServer(script) as server:
@@ -71,12 +71,12 @@ async def test_a_person_is_asked(answer: Any, sent: str) -> None:
     """The answer of `on_call_for_user` goes back in the same exchange."""
     heard: list[Any] = []
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
-        talk.reply(asked, **event("tool_call", toolCallId="c-9", toolName="call_for_user", args={"prompt": "PIN?"}))
-        heard.append((asked, talk.hear()))
-        talk.reply(asked, phase="end", status="finished", taskResult="unlocked")
-        talk.hear()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
+        peer.reply(asked, **event("tool_call", toolCallId="c-9", toolName="call_for_user", args={"prompt": "PIN?"}))
+        heard.append((asked, peer.receive()))
+        peer.reply(asked, phase="end", status="finished", taskResult="unlocked")
+        peer.receive()
 
     def ask(event: AgentEvent) -> Any:
         assert event.prompt == "PIN?"
@@ -97,19 +97,19 @@ async def test_a_person_is_asked(answer: Any, sent: str) -> None:
 async def test_failures_are_results() -> None:
     """Each way to fail gives a failed result with the reason."""
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
         match asked["data"]["params"]["task"]:
             case "error":
-                talk.reply(asked, **event("error", error={"message": "no model"}))
-                talk.reply(asked, phase="end", status="finished")
+                peer.reply(asked, **event("error", error={"message": "no model"}))
+                peer.reply(asked, phase="end", status="finished")
             case "bad end":
-                talk.reply(asked, **event("content", content="half"))
-                talk.reply(asked, phase="end", status="failed")
+                peer.reply(asked, **event("content", content="half"))
+                peer.reply(asked, phase="end", status="failed")
             case "lost":
-                talk.drop()
+                peer.drop()
                 return
-        talk.hear()
+        peer.receive()
 
     found = {}
     with WsServer(script) as server:
@@ -128,12 +128,12 @@ async def test_browsers_and_desktops() -> None:
     """Agents of browsers and desktops are followed in the same way, each at its own server."""
     asked: list[Any] = []
 
-    def script(talk: Talk) -> None:
+    def script(peer: Peer) -> None:
         for _ in range(2):
-            asked.append(talk.hear())
-            talk.reply(asked[-1], **event("content", content="looking"))
-            talk.reply(asked[-1], phase="end", status="finished", taskResult="found")
-        talk.hear()
+            asked.append(peer.receive())
+            peer.reply(asked[-1], **event("content", content="looking"))
+            peer.reply(asked[-1], phase="end", status="finished", taskResult="found")
+        peer.receive()
 
     seen: list[str] = []
     with WsServer(script) as server:
@@ -162,10 +162,10 @@ async def test_cancelling(strict: bool) -> None:
     """`cancel` ends the task, tells the service, and is the outcome of `wait`."""
     heard: list[Any] = []
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
-        heard.append((asked, talk.hear()))
-        talk.hear()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
+        heard.append((asked, peer.receive()))
+        peer.receive()
 
     with WsServer(script) as server:
         async with client(strict=strict) as bay:
@@ -187,11 +187,11 @@ async def test_cancelling(strict: bool) -> None:
 async def test_a_callback_cancels() -> None:
     """A callback can end the task that it is told about."""
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
-        talk.reply(asked, **event("tool_call", toolCallId="c-1", toolName="pay", args={}))
-        talk.hear()
-        talk.hear()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
+        peer.reply(asked, **event("tool_call", toolCallId="c-1", toolName="pay", args={}))
+        peer.receive()
+        peer.receive()
 
     with WsServer(script) as server:
         async with client() as bay:
@@ -207,9 +207,9 @@ async def test_a_callback_cancels() -> None:
 async def test_strict_tasks_raise() -> None:
     """With `strict=True` a failed task is an exception, followed or not."""
 
-    def script(talk: Talk) -> None:
-        talk.reply(talk.hear(), phase="end", status="failed")
-        talk.hear()
+    def script(peer: Peer) -> None:
+        peer.reply(peer.receive(), phase="end", status="failed")
+        peer.receive()
 
     with WsServer(script) as server:
         async with client(strict=True) as bay:

@@ -262,7 +262,7 @@ async def test_nothing_else_is_reachable(bay: AsyncAgentBay, session: AsyncSessi
     assert (await web.get(theirs)).status_code in (400, 404)
 
 
-async def talk(url: str, *said: str) -> list[Any]:
+async def peer(url: str, *said: str) -> list[Any]:
     """Send a text over a WebSocket, and return what came and how it ended."""
     socket = await AsyncWebSocket.open(WebSocketEndpoint(url, "", None, None), 60)
     heard: list[Any] = []
@@ -281,15 +281,15 @@ async def talk(url: str, *said: str) -> list[Any]:
 async def test_websocket(session: AsyncSession, web: httpx.AsyncClient) -> None:
     """A WebSocket link forwards frames, path, query and close codes."""
     url = await link(session, protocol="wss")
-    assert await talk(url, "hällo", "again") == ["/", "hällo", "again"]
-    assert await talk(f"{url}/sub/path?q=1", "x") == ["/sub/path?q=1", "x"]
+    assert await peer(url, "hällo", "again") == ["/", "hällo", "again"]
+    assert await peer(f"{url}/sub/path?q=1", "x") == ["/sub/path?q=1", "x"]
     plain = (await link(session)).replace("http://", "ws://")
-    assert await talk(plain + "dev") == ["/dev"]
-    ended = (await talk(url, "bye"))[-1]
+    assert await peer(plain + "dev") == ["/dev"]
+    ended = (await peer(url, "bye"))[-1]
     assert isinstance(ended.__cause__, ConnectionClosed)
     assert ended.__cause__.rcvd is not None
     assert (ended.__cause__.rcvd.code, ended.__cause__.rcvd.reason) == (4001, "end")
     for wrong in (await link(session, 30111, "wss"), url + "x"):
         with pytest.raises(AgentBayError) as caught:
-            await talk(wrong)
+            await peer(wrong)
         assert caught.value.status_code in (400, 404, 502)

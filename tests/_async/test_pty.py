@@ -28,7 +28,7 @@ from agentbay import (
     SessionNotFoundError,
 )
 from agentbay._concurrency import async_sleep
-from tests.scripted_ws import Talk, WsServer
+from tests.scripted_ws import Peer, WsServer
 
 pytestmark = [
     pytest.mark.anyio,
@@ -364,14 +364,14 @@ async def scripted(server: WsServer) -> AsyncIterator[AsyncSession]:
 async def test_connection_lost() -> None:
     """A lost connection ends waiting and reading, without an exit code."""
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
-        talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", data="early ")
-        talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p2", data="another's")
-        talk.reply(asked, result={"ptySessionId": "p1"})
-        talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", encoding="base64", data="!")
-        talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", encoding="base64", data="bGF0ZQ==")
-        talk.drop()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
+        peer.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", data="early ")
+        peer.push("PTY_SERVER", eventType="pty.output", ptySessionId="p2", data="another's")
+        peer.reply(asked, result={"ptySessionId": "p1"})
+        peer.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", encoding="base64", data="!")
+        peer.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", encoding="base64", data="bGF0ZQ==")
+        peer.drop()
 
     with WsServer(script) as server:
         async with scripted(server) as session:
@@ -390,23 +390,23 @@ async def test_connection_lost() -> None:
 async def test_published_answers() -> None:
     """Answers as short as the published service's are understood."""
 
-    def script(talk: Talk) -> None:
-        created = talk.hear()
+    def script(peer: Peer) -> None:
+        created = peer.receive()
         assert created["data"]["params"]["envs"] == {"TERM": "vt100", "LANG": "en_US.UTF-8"}
-        talk.reply(created, result={"ptySessionId": "p1"})
-        talk.reply(talk.hear(), result={"ptySessionIds": ["p1"]})
-        assert talk.hear()["data"] == {
+        peer.reply(created, result={"ptySessionId": "p1"})
+        peer.reply(peer.receive(), result={"ptySessionIds": ["p1"]})
+        assert peer.receive()["data"] == {
             "method": "pty.input",
             "params": {"ptySessionId": "p1", "encoding": "base64", "data": "/w=="},
         }
-        killed = talk.hear()
-        talk.push("PTY_SERVER", eventType="pty.exit", ptySessionId="p1", exitCode=9)
-        talk.reply(killed)
-        talk.reply(talk.hear(), result={})
-        talk.push("PTY_SERVER", eventType="pty.error", ptySessionId="p1", error="it broke")
-        talk.reply(talk.hear(), result={})
-        talk.reply(talk.hear(), result={"ptySessionId": []})
-        talk.hear()
+        killed = peer.receive()
+        peer.push("PTY_SERVER", eventType="pty.exit", ptySessionId="p1", exitCode=9)
+        peer.reply(killed)
+        peer.reply(peer.receive(), result={})
+        peer.push("PTY_SERVER", eventType="pty.error", ptySessionId="p1", error="it broke")
+        peer.reply(peer.receive(), result={})
+        peer.reply(peer.receive(), result={"ptySessionId": []})
+        peer.receive()
 
     with WsServer(script) as server:
         async with scripted(server) as session:
@@ -428,12 +428,12 @@ async def test_unread_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     """Unread output is kept up to a limit, and the loss is counted."""
     monkeypatch.setattr(sys.modules[AsyncPtyHandle.__module__], "_MAX_UNREAD_BYTES", 100)
 
-    def script(talk: Talk) -> None:
-        talk.reply(talk.hear(), result={"ptySessionId": "p1"})
+    def script(peer: Peer) -> None:
+        peer.reply(peer.receive(), result={"ptySessionId": "p1"})
         for number in range(30):
-            talk.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", data=f"{number:010}")
-        talk.push("PTY_SERVER", eventType="pty.exit", ptySessionId="p1", exitCode=0)
-        talk.hear()
+            peer.push("PTY_SERVER", eventType="pty.output", ptySessionId="p1", data=f"{number:010}")
+        peer.push("PTY_SERVER", eventType="pty.exit", ptySessionId="p1", exitCode=0)
+        peer.receive()
 
     with WsServer(script) as server:
         async with scripted(server) as session:

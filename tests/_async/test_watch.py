@@ -16,7 +16,7 @@ from agentbay._transport.subscription import drop_redundant_modifies
 from agentbay._websocket import AsyncQueue
 from tests import cutting
 from tests.scripted import Service, tool_says
-from tests.scripted_ws import Talk, WsServer
+from tests.scripted_ws import Peer, WsServer
 
 pytestmark = pytest.mark.anyio
 HOME = "/home/wuying"
@@ -181,15 +181,15 @@ async def test_watch_over_a_connection_that_is_cut() -> None:
 async def test_service_that_numbers_nothing() -> None:
     """Without numbers, missed changes are polled once after a reconnection."""
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
         assert asked["data"]["method"] == "subscribe_file_change"
         assert asked["data"]["params"]["path"] == "w"
-        talk.reply(asked, method="subscribe_file_change", phase="end", status="finished")
-        talk.push("wuying_filesystem", eventType="file_change", path="w", events=[{"path": f"pushed {talk.number}"}])
-        if talk.number == 1:
-            talk.drop()
-        assert talk.hear()["data"]["method"] == "unsubscribe_file_change"
+        peer.reply(asked, method="subscribe_file_change", phase="end", status="finished")
+        peer.push("wuying_filesystem", eventType="file_change", path="w", events=[{"path": f"pushed {peer.number}"}])
+        if peer.number == 1:
+            peer.drop()
+        assert peer.receive()["data"]["method"] == "unsubscribe_file_change"
 
     with WsServer(script) as server, Service(tool_says('[{"path": "asked for"}]')) as service:
         async with AsyncAgentBay("akm-test", Config(endpoint=service.url)) as bay:

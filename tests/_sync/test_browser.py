@@ -21,7 +21,7 @@ from agentbay import (
     Config,
 )
 from agentbay._websocket import SyncQueue
-from tests.scripted_ws import Talk, WsServer
+from tests.scripted_ws import Peer, WsServer
 
 pytestmark = pytest.mark.anyio
 
@@ -44,11 +44,11 @@ def client() -> AgentBay:
 def test_messages_are_delivered_in_order() -> None:
     """Each message reaches the callback once, and what the callback raises ends nothing."""
 
-    def script(talk: Talk) -> None:
-        talk.hear()
+    def script(peer: Peer) -> None:
+        peer.receive()
         for number in range(3):
-            talk.push(TARGET, **{**CAPTCHA, "id": number, "extraParams": {"max_wait_time": 180}})
-        talk.hear()
+            peer.push(TARGET, **{**CAPTCHA, "id": number, "extraParams": {"max_wait_time": 180}})
+        peer.receive()
 
     received: SyncQueue[BrowserNotifyMessage] = SyncQueue()
 
@@ -72,8 +72,8 @@ def test_what_is_sent() -> None:
     heard: list[dict[str, Any]] = []
     both = threading.Event()
 
-    def script(talk: Talk) -> None:
-        heard.extend(talk.hear() for _ in range(2))
+    def script(peer: Peer) -> None:
+        heard.extend(peer.receive() for _ in range(2))
         both.set()
 
     with WsServer(script) as server:
@@ -92,11 +92,11 @@ def test_a_callback_can_be_registered_again() -> None:
     """After `unregister_callback` nothing is delivered, and another callback takes over."""
     go_on = threading.Event()
 
-    def script(talk: Talk) -> None:
-        talk.push(TARGET, **{**CAPTCHA, "id": 1})
+    def script(peer: Peer) -> None:
+        peer.push(TARGET, **{**CAPTCHA, "id": 1})
         assert go_on.wait(10)
-        talk.push(TARGET, **{**CAPTCHA, "id": 2})
-        talk.hear()
+        peer.push(TARGET, **{**CAPTCHA, "id": 2})
+        peer.receive()
 
     first: SyncQueue[int | None] = SyncQueue()
     second: SyncQueue[int | None] = SyncQueue()
@@ -116,12 +116,12 @@ def test_a_callback_can_be_registered_again() -> None:
 def test_messages_go_on_after_a_lost_connection() -> None:
     """A connection that is lost is made again by itself."""
 
-    def script(talk: Talk) -> None:
-        if talk.number == 1:
-            talk.drop()
+    def script(peer: Peer) -> None:
+        if peer.number == 1:
+            peer.drop()
             return
-        talk.push(TARGET, **{**CAPTCHA, "id": talk.number})
-        talk.hear()
+        peer.push(TARGET, **{**CAPTCHA, "id": peer.number})
+        peer.receive()
 
     received: SyncQueue[int | None] = SyncQueue()
     with WsServer(script) as server:

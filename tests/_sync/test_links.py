@@ -263,7 +263,7 @@ def test_nothing_else_is_reachable(bay: AgentBay, session: Session, web: httpx.C
     assert (web.get(theirs)).status_code in (400, 404)
 
 
-def talk(url: str, *said: str) -> list[Any]:
+def peer(url: str, *said: str) -> list[Any]:
     """Send a text over a WebSocket, and return what came and how it ended."""
     socket = SyncWebSocket.open(WebSocketEndpoint(url, "", None, None), 60)
     heard: list[Any] = []
@@ -282,15 +282,15 @@ def talk(url: str, *said: str) -> list[Any]:
 def test_websocket(session: Session, web: httpx.Client) -> None:
     """A WebSocket link forwards frames, path, query and close codes."""
     url = link(session, protocol="wss")
-    assert talk(url, "hällo", "again") == ["/", "hällo", "again"]
-    assert talk(f"{url}/sub/path?q=1", "x") == ["/sub/path?q=1", "x"]
+    assert peer(url, "hällo", "again") == ["/", "hällo", "again"]
+    assert peer(f"{url}/sub/path?q=1", "x") == ["/sub/path?q=1", "x"]
     plain = (link(session)).replace("http://", "ws://")
-    assert talk(plain + "dev") == ["/dev"]
-    ended = (talk(url, "bye"))[-1]
+    assert peer(plain + "dev") == ["/dev"]
+    ended = (peer(url, "bye"))[-1]
     assert isinstance(ended.__cause__, ConnectionClosed)
     assert ended.__cause__.rcvd is not None
     assert (ended.__cause__.rcvd.code, ended.__cause__.rcvd.reason) == (4001, "end")
     for wrong in (link(session, 30111, "wss"), url + "x"):
         with pytest.raises(AgentBayError) as caught:
-            talk(wrong)
+            peer(wrong)
         assert caught.value.status_code in (400, 404, 502)

@@ -36,7 +36,7 @@ from agentbay._sync.ws_client import SyncReconnectingWebSocket, Listener
 from agentbay._concurrency import sync_sleep
 from agentbay._transport.deadline import Deadline
 from agentbay._websocket import SyncEvent, SyncQueue, SyncWorker
-from tests.scripted_ws import MuteServer, Talk, WsServer
+from tests.scripted_ws import MuteServer, Peer, WsServer
 
 pytestmark = pytest.mark.anyio
 
@@ -56,11 +56,11 @@ def session(bay: AgentBay, url: str) -> Session:
     return made
 
 
-def echo(talk: Talk) -> None:
+def echo(peer: Peer) -> None:
     """Answer every call with its own request."""
     while True:
-        asked = talk.hear()
-        talk.reply(asked, result=asked["data"])
+        asked = peer.receive()
+        peer.reply(asked, result=asked["data"])
 
 
 def pending(made: Session) -> int:
@@ -73,12 +73,12 @@ def test_call() -> None:
     """A call is one frame with four keys, and the connection is kept."""
     seen: list[Any] = []
 
-    def script(talk: Talk) -> None:
-        seen.append(talk.headers)
+    def script(peer: Peer) -> None:
+        seen.append(peer.headers)
         while True:
-            asked = talk.hear()
+            asked = peer.receive()
             seen.append(asked)
-            talk.reply(asked, result={"n": len(seen)})
+            peer.reply(asked, result={"n": len(seen)})
 
     with WsServer(script) as server:
         with client() as bay:
@@ -99,14 +99,14 @@ def test_call() -> None:
 def test_garbage_is_ignored() -> None:
     """Garbage and unrelated frames end nothing."""
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
         for junk in ("", "nonsense", "[]", "7", "null", b"\xff\xfe", "{}", '{"invocationId": 7}', "[" * 100_000):
-            talk.say(junk)
-        talk.say({"invocationId": "nobody's", "target": "SDK", "data": {}})
-        talk.say({"type": "pong"})
-        talk.say({"requestId": asked["invocationId"], "target": "SDK", "data": json.dumps({"result": 1})})
-        talk.hear()
+            peer.send(junk)
+        peer.send({"invocationId": "nobody's", "target": "SDK", "data": {}})
+        peer.send({"type": "pong"})
+        peer.send({"requestId": asked["invocationId"], "target": "SDK", "data": json.dumps({"result": 1})})
+        peer.receive()
 
     with WsServer(script) as server:
         with client() as bay:
@@ -129,10 +129,10 @@ def test_garbage_is_ignored() -> None:
 def test_refusals(answer: dict[str, Any], error: type[AgentBayError]) -> None:
     """Refusals and unreadable answers end the call with the right error."""
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
-        talk.say({"invocationId": asked["invocationId"], "target": "SDK", **answer})
-        echo(talk)
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
+        peer.send({"invocationId": asked["invocationId"], "target": "SDK", **answer})
+        echo(peer)
 
     with WsServer(script) as server:
         with client() as bay:
@@ -146,8 +146,8 @@ def test_refusals(answer: dict[str, Any], error: type[AgentBayError]) -> None:
 def test_refusal_shows_no_password() -> None:
     """An error shows no password of a quoted URL."""
 
-    def script(talk: Talk) -> None:
-        talk.reply(talk.hear(), error="cannot clone https://user:hunter2hunter2@host/x" + "y" * 5000)
+    def script(peer: Peer) -> None:
+        peer.reply(peer.receive(), error="cannot clone https://user:hunter2hunter2@host/x" + "y" * 5000)
 
     with WsServer(script) as server:
         with client() as bay:
@@ -160,13 +160,13 @@ def test_refusal_shows_no_password() -> None:
 def test_lost_while_waiting() -> None:
     """A lost connection fails pending calls, and the next call reconnects."""
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
-        if talk.number == 1:
-            talk.drop()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
+        if peer.number == 1:
+            peer.drop()
             return
-        talk.reply(asked, result=talk.number)
-        talk.hear()
+        peer.reply(asked, result=peer.number)
+        peer.receive()
 
     with WsServer(script) as server:
         with client() as bay:
@@ -180,12 +180,12 @@ def test_lost_while_waiting() -> None:
 def test_never_answers() -> None:
     """A call times out, and its late answer is ignored."""
 
-    def script(talk: Talk) -> None:
-        talk.reply(talk.hear())
-        late, asked = talk.hear(), talk.hear()
-        talk.reply(late, result="late")
-        talk.reply(asked, result="in time")
-        talk.hear()
+    def script(peer: Peer) -> None:
+        peer.reply(peer.receive())
+        late, asked = peer.receive(), peer.receive()
+        peer.reply(late, result="late")
+        peer.reply(asked, result="in time")
+        peer.receive()
 
     with WsServer(script) as server:
         with client() as bay:
@@ -201,12 +201,12 @@ def test_large_frames() -> None:
     """Frames up to 64 MiB pass, larger ones are refused."""
     text = "x" * (63 << 20)
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear(60)
-        talk.reply(asked, result=len(asked["data"]["text"]))
-        talk.reply(talk.hear(), result=text)
-        talk.reply(talk.hear(), result="x" * (65 << 20))
-        talk.hear()
+    def script(peer: Peer) -> None:
+        asked = peer.receive(60)
+        peer.reply(asked, result=len(asked["data"]["text"]))
+        peer.reply(peer.receive(), result=text)
+        peer.reply(peer.receive(), result="x" * (65 << 20))
+        peer.receive()
 
     with WsServer(script) as server:
         with client() as bay:
@@ -334,14 +334,14 @@ def test_no_pong(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stream() -> None:
     """A stream yields its events in order, then its end."""
 
-    def script(talk: Talk) -> None:
-        asked = talk.hear()
+    def script(peer: Peer) -> None:
+        asked = peer.receive()
         for number in range(3):
-            talk.reply(asked, phase="event", seq=number, eventType="stdout", chunk=str(number))
-        more = talk.hear()
+            peer.reply(asked, phase="event", seq=number, eventType="stdout", chunk=str(number))
+        more = peer.receive()
         assert more["invocationId"] == asked["invocationId"]
-        talk.reply(asked, phase="end", status="finished", heard=more["data"])
-        talk.hear()
+        peer.reply(asked, phase="end", status="finished", heard=more["data"])
+        peer.receive()
 
     with WsServer(script) as server:
         with client() as bay:
@@ -369,9 +369,9 @@ def test_stream() -> None:
 def test_stream_fails(answer: dict[str, Any], error: type[AgentBayError]) -> None:
     """A failed stream raises the right error for every reader."""
 
-    def script(talk: Talk) -> None:
-        talk.reply(talk.hear(), **answer)
-        talk.hear()
+    def script(peer: Peer) -> None:
+        peer.reply(peer.receive(), **answer)
+        peer.receive()
 
     with WsServer(script) as server:
         with client() as bay:
@@ -386,12 +386,12 @@ def test_stream_fails(answer: dict[str, Any], error: type[AgentBayError]) -> Non
 def test_stream_cancelled() -> None:
     """Cancelling notifies the service and hurts no other stream."""
 
-    def script(talk: Talk) -> None:
-        first, second = talk.hear(), talk.hear()
-        server.heard.put(talk.hear())
-        talk.reply(first, phase="event", chunk="too late")
-        talk.reply(second, phase="end")
-        talk.hear()
+    def script(peer: Peer) -> None:
+        first, second = peer.receive(), peer.receive()
+        server.heard.put(peer.receive())
+        peer.reply(first, phase="event", chunk="too late")
+        peer.reply(second, phase="end")
+        peer.receive()
 
     with WsServer(script) as server:
         with client() as bay:
@@ -422,10 +422,10 @@ def test_stream_cancelled() -> None:
 def test_stream_takes_too_long() -> None:
     """A stream times out, notifies the service, and leaves nothing behind."""
 
-    def script(talk: Talk) -> None:
-        talk.reply(talk.hear())
-        talk.reply(talk.hear(), phase="event", chunk="x")
-        server.heard.put(talk.hear())
+    def script(peer: Peer) -> None:
+        peer.reply(peer.receive())
+        peer.reply(peer.receive(), phase="event", chunk="x")
+        server.heard.put(peer.receive())
 
     with WsServer(script) as server:
         with client() as bay:
@@ -451,17 +451,17 @@ def listening(link: SyncReconnectingWebSocket, pushes: SyncQueue[Any], ups: Sync
 def test_subscriptions_come_back() -> None:
     """After a loss listeners are reconnected and subscribe again."""
 
-    def script(talk: Talk) -> None:
-        if talk.number == 1:
-            talk.reply(talk.hear(), result=1)
-            talk.push("W", n=1)
-            talk.push("another", n=0)
-            talk.say({"requestId": "push-9", "target": "W", "data": {"n": 2}})
-            talk.drop()
+    def script(peer: Peer) -> None:
+        if peer.number == 1:
+            peer.reply(peer.receive(), result=1)
+            peer.push("W", n=1)
+            peer.push("another", n=0)
+            peer.send({"requestId": "push-9", "target": "W", "data": {"n": 2}})
+            peer.drop()
             return
-        talk.reply(talk.hear(), result=talk.number)
-        talk.push("W", n=3)
-        talk.hear()
+        peer.reply(peer.receive(), result=peer.number)
+        peer.push("W", n=3)
+        peer.receive()
 
     with WsServer(script, refuse=lambda number: 503 if number == 2 else None) as server:
         with client() as bay:
@@ -479,9 +479,9 @@ def test_subscriptions_come_back() -> None:
 def test_gives_up_when_the_session_is_gone() -> None:
     """Reconnecting ends when the session does not exist any more."""
 
-    def script(talk: Talk) -> None:
-        talk.reply(talk.hear(), result=1)
-        talk.drop()
+    def script(peer: Peer) -> None:
+        peer.reply(peer.receive(), result=1)
+        peer.drop()
 
     with WsServer(script, refuse=lambda number: 404 if number > 1 else None) as server:
         with client() as bay:
@@ -498,10 +498,10 @@ def test_gives_up_when_the_session_is_gone() -> None:
 def test_use_after_close() -> None:
     """Closing fails pending calls, and later use says so."""
 
-    def script(talk: Talk) -> None:
-        talk.hear()
+    def script(peer: Peer) -> None:
+        peer.receive()
         server.heard.put("asked")
-        talk.hear()
+        peer.receive()
 
     with WsServer(script) as server:
         bay = client()
@@ -533,7 +533,7 @@ def test_nothing_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "agentbay.websocket")
     errors: list[AgentBayError] = []
-    with WsServer(lambda talk: talk.drop()) as server, WsServer(echo, refuse=lambda _: 401) as refusing:
+    with WsServer(lambda peer: peer.drop()) as server, WsServer(echo, refuse=lambda _: 401) as refusing:
         urls = [server.url, refusing.url, "ws://user:secret-path@127.0.0.1:9/secret-path", "ws://[/secret-path"]
         for url in [*urls, "http://127.0.0.1:9/secret-path"]:
             with client() as bay:

@@ -36,7 +36,7 @@ from .._transport.tree_plan import (
     topmost,
 )
 from .._wire.tools import DeleteFile, ReadFile, Shell, WriteFile, mark_internal
-from ..errors import AgentBayError, FileError
+from ..errors import AgentBayError, FileError, PathNotFoundError
 from ..models.tree import TreeProgress, TreeReport
 from .callbacks import invoke_callback
 
@@ -202,7 +202,10 @@ class AsyncTreeTransfer:
     async def _send_archive(self, archive: disk.Archive, plan: TransferPlan, size: int) -> None:
         """Upload and unpack an archive, again if another transfer removed its pieces."""
         for _ in range(_STAGE_ATTEMPTS):
-            staged = await self._stage_archive(archive, plan, size)
+            try:
+                staged = await self._stage_archive(archive, plan, size)
+            except PathNotFoundError:  # another transfer removed the directory of the pieces while one was written
+                continue
             script = scripts.unpack_script(self._remote, staged, self._new_token(), archive.digest)
             if scripts.RESTAGE not in await self._run_command(script):
                 return

@@ -37,7 +37,7 @@ from .._transport.tree_plan import (
     topmost,
 )
 from .._wire.tools import DeleteFile, ReadFile, Shell, WriteFile, mark_internal
-from ..errors import AgentBayError, FileError
+from ..errors import AgentBayError, FileError, PathNotFoundError
 from ..models.tree import TreeProgress, TreeReport
 from .callbacks import invoke_callback
 
@@ -203,7 +203,10 @@ class SyncTreeTransfer:
     def _send_archive(self, archive: disk.Archive, plan: TransferPlan, size: int) -> None:
         """Upload and unpack an archive, again if another transfer removed its pieces."""
         for _ in range(_STAGE_ATTEMPTS):
-            staged = self._stage_archive(archive, plan, size)
+            try:
+                staged = self._stage_archive(archive, plan, size)
+            except PathNotFoundError:  # another transfer removed the directory of the pieces while one was written
+                continue
             script = scripts.unpack_script(self._remote, staged, self._new_token(), archive.digest)
             if scripts.RESTAGE not in self._run_command(script):
                 return

@@ -24,7 +24,7 @@ PROGRAMS = {"javascript": "node", "r": "R", "java": "jshell"}
 
 
 @dataclass
-class Bench:
+class KernelRunner:
     """The kernels of one language in a sandbox of their own."""
 
     language: str
@@ -85,16 +85,16 @@ async def warm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Python
 @pytest.fixture(
     scope="module", params=["warm", "cold", "javascript", "r", pytest.param("java", marks=pytest.mark.slow)]
 )
-async def bench(
+async def runner(
     request: pytest.FixtureRequest,
     host: SandboxManager,
     warm: PythonKernelForker,
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Bench]:
-    """A bench of each kind, which the tests of a module share."""
+) -> AsyncIterator[KernelRunner]:
+    """A runner of each kind, which the tests of a module share."""
     if (program := PROGRAMS.get(request.param)) and shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-    sandbox = await host.create(SandboxSpec(root=Path(tmp_path_factory.mktemp("bench")), limits=LIMITS))
+    sandbox = await host.create(SandboxSpec(root=Path(tmp_path_factory.mktemp("runner")), limits=LIMITS))
     kernels = KernelManager(python=warm.start) if request.param == "warm" else KernelManager()
-    yield Bench("python" if request.param in ("warm", "cold") else request.param, sandbox, kernels)
+    yield KernelRunner("python" if request.param in ("warm", "cold") else request.param, sandbox, kernels)
     await sandbox.close()

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from agentbay.local.kernels import kernel
-from tests.local.kernels.conftest import LIMITS, Bench, written
+from tests.local.kernels.conftest import LIMITS, KernelRunner, written
 from tests.local.traces import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -65,111 +65,111 @@ ENVIRONMENT = {
 }
 
 
-async def check_usable(bench: Bench) -> None:
-    assert "42" in await bench.value("40 + 2")
+async def check_usable(runner: KernelRunner) -> None:
+    assert "42" in await runner.value("40 + 2")
 
 
-async def test_endless_code(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_code(runner: KernelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Endless code is interrupted, and its variables are kept."""
     monkeypatch.setattr(kernel, "_INTERRUPT_GRACE_SECONDS", PATIENCE)  # a busy machine takes its time
-    await bench.run(KEEP[bench.language])
-    for code in ENDLESS[bench.language]:
-        transcript = await bench.run(code, timeout=0.5)
+    await runner.run(KEEP[runner.language])
+    for code in ENDLESS[runner.language]:
+        transcript = await runner.run(code, timeout=0.5)
         assert transcript.timed_out
         assert "was interrupted; what was defined is kept" in transcript.error_line, code
         assert written(transcript) == "", "an interrupt ends the code, and is no output"
-    assert "1" in await bench.value("kept")
+    assert "1" in await runner.value("kept")
 
 
-@pytest.mark.parametrize("bench", ["warm", "cold", "r"], indirect=True)  # of the others, none has found a way
-async def test_code_that_cannot_be_interrupted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("runner", ["warm", "cold", "r"], indirect=True)  # of the others, none has found a way
+async def test_code_that_cannot_be_interrupted(runner: KernelRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an interrupt does not help, the kernel is killed."""
     monkeypatch.setattr(kernel, "_INTERRUPT_GRACE_SECONDS", 0.5)
-    transcript = await bench.run(STUBBORN[bench.language], timeout=0.5)
+    transcript = await runner.run(STUBBORN[runner.language], timeout=0.5)
     assert transcript.timed_out
     assert "could not be interrupted; its kernel was killed" in transcript.error_line
-    await check_usable(bench)
+    await check_usable(runner)
 
 
-async def test_want_of_memory(bench: Bench) -> None:
+async def test_want_of_memory(runner: KernelRunner) -> None:
     """Code beyond the memory limit gets an error, or its kernel is killed."""
-    transcript = await bench.run(HOARD[bench.language])
+    transcript = await runner.run(HOARD[runner.language])
     assert transcript.failed
     assert not transcript.timed_out
     said = f"the session may use {(LIMITS.total_memory_bytes or 0) // MIB} MiB of memory"
     assert said in transcript.error_line or "memory" in transcript.error_line.lower()
-    await check_usable(bench)
+    await check_usable(runner)
 
 
-async def test_exit(bench: Bench) -> None:
+async def test_exit(runner: KernelRunner) -> None:
     """An exit is reported, and a Python or JavaScript kernel survives it."""
-    transcript = await bench.run(EXIT[bench.language])
+    transcript = await runner.run(EXIT[runner.language])
     died = "KernelDied: the kernel exited with 3; what was defined is lost, the next call gets a new kernel"
     kept = {
         "python": "SystemExit: 3",
         "javascript": "ProcessExit: the code called process.exit(3); what was defined is kept",
     }
-    assert transcript.error_line == kept.get(bench.language, died)
-    await check_usable(bench)
+    assert transcript.error_line == kept.get(runner.language, died)
+    await check_usable(runner)
 
 
-@pytest.mark.parametrize("bench", ["warm", "cold", "javascript", "r"], indirect=True)
-async def test_killed_kernel(bench: Bench) -> None:
+@pytest.mark.parametrize("runner", ["warm", "cold", "javascript", "r"], indirect=True)
+async def test_killed_kernel(runner: KernelRunner) -> None:
     """A kernel that is killed says by what."""
-    transcript = await bench.run(SUICIDE[bench.language])
+    transcript = await runner.run(SUICIDE[runner.language])
     assert transcript.error_line.startswith("KernelDied: the kernel was killed by SIGKILL")
-    await check_usable(bench)
+    await check_usable(runner)
 
 
-async def test_flood(bench: Bench) -> None:
+async def test_flood(runner: KernelRunner) -> None:
     """Of 100 MiB of output 8 are kept, and the result says so."""
-    transcript = await bench.run(FLOOD[bench.language])
+    transcript = await runner.run(FLOOD[runner.language])
     assert not transcript.failed, transcript.error_line
     assert transcript.truncated
     text = written(transcript)
     assert len(text) < 9 * MIB
     assert f"[cut: {1600 * 65536 - 8 * MIB} bytes more than the 8 MiB that are kept]" in text
-    await check_usable(bench)
+    await check_usable(runner)
 
 
-async def test_bytes_that_are_no_text(bench: Bench) -> None:
+async def test_bytes_that_are_no_text(runner: KernelRunner) -> None:
     """Output that is no UTF-8 comes as text all the same, with a mark for each byte that is none."""
-    transcript = await bench.run(BYTES[bench.language])
+    transcript = await runner.run(BYTES[runner.language])
     assert not transcript.failed, transcript.error_line
     text = written(transcript)
     assert "\ufffd" in text
-    assert "\0" in text or bench.language == "r"  # no text of R's, such as its commands, has one
-    await check_usable(bench)
+    assert "\0" in text or runner.language == "r"  # no text of R's, such as its commands, has one
+    await check_usable(runner)
 
 
-async def test_environment(bench: Bench) -> None:
+async def test_environment(runner: KernelRunner) -> None:
     """A kernel that runs already sees the session's variables as they are now."""
-    await check_usable(bench)
+    await check_usable(runner)
     for word in ("one", "zwö"):
-        bench.environment["WORD"] = word
-        assert await bench.output(ENVIRONMENT[bench.language]) == f"{word}\n"
+        runner.environment["WORD"] = word
+        assert await runner.output(ENVIRONMENT[runner.language]) == f"{word}\n"
 
 
-async def test_interrupt(bench: Bench) -> None:
+async def test_interrupt(runner: KernelRunner) -> None:
     """Only code that runs is interrupted, and only its context's."""
-    assert not bench.kernels.interrupt(bench.language)
+    assert not runner.kernels.interrupt(runner.language)
     ended: list[str] = []
 
     async def endless() -> None:
-        ended.append((await bench.run(ENDLESS[bench.language][0], timeout=2 * PATIENCE)).error_line)
+        ended.append((await runner.run(ENDLESS[runner.language][0], timeout=2 * PATIENCE)).error_line)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(endless)
         with anyio.fail_after(PATIENCE):
             while not ended:
-                bench.kernels.interrupt(bench.language)
+                runner.kernels.interrupt(runner.language)
                 await anyio.sleep(0.1)
     assert "nterrupt" in ended[0]
     assert "Timeout" not in ended[0]
-    await check_usable(bench)
+    await check_usable(runner)
 
 
-async def test_limits_hold_for_kernels(bench: Bench) -> None:
+async def test_limits_hold_for_kernels(runner: KernelRunner) -> None:
     """A kernel is in its sandbox's control groups, has its limits and no way out."""
     code = {
         "python": "print(open('/proc/self/cgroup').read(), open('/proc/self/limits').read(), sep='')",
@@ -178,9 +178,9 @@ async def test_limits_hold_for_kernels(bench: Bench) -> None:
         "r": "for (name in c('cgroup', 'limits')) writeLines(readLines(file.path('/proc/self', name)))",
         "java": 'for (var name : List.of("cgroup", "limits")) '
         'System.out.print(Files.readString(Path.of("/proc/self", name)));',
-    }[bench.language]
-    command = await bench.sandbox.run(["cat", "/proc/self/cgroup", "/proc/self/limits"])
-    told = await bench.output(code)
+    }[runner.language]
+    command = await runner.sandbox.run(["cat", "/proc/self/cgroup", "/proc/self/limits"])
+    told = await runner.output(code)
     groups = [line for line in told.splitlines() if line[:1].isdigit()]
     assert groups == [line for line in command.stdout.decode().splitlines() if line[:1].isdigit()]
     assert all(line.endswith(":/") for line in groups)  # the group that its namespace shows as the top

@@ -11,7 +11,7 @@ import pytest
 from agentbay.local.kernels.byte_budget import ByteBudget
 from agentbay.local.kernels.connection import MAX_FRAME_BYTES, BadFrame, FrameProtocol
 from agentbay.local.kernels.execution_output import MIB, ExecutionOutput
-from tests.local.kernels.conftest import Bench, written
+from tests.local.kernels.conftest import KernelRunner, written
 
 pytestmark = pytest.mark.anyio
 
@@ -43,29 +43,29 @@ def answer(output: ExecutionOutput) -> str:
     return text if isinstance(text, str) else "".join(text.text_pieces())
 
 
-@pytest.mark.parametrize("bench", ["warm"], indirect=True)
+@pytest.mark.parametrize("runner", ["warm"], indirect=True)
 @pytest.mark.parametrize("flood", FLOODS)
-async def test_floods_take_no_memory(bench: Bench, flood: str) -> None:
+async def test_floods_take_no_memory(runner: KernelRunner, flood: str) -> None:
     """A kernel that floods the service with large frames takes a bounded part of its memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    output = await bench.run(ATTACK + FLOODS[flood])
+    output = await runner.run(ATTACK + FLOODS[flood])
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * 1024 < PEAK_BYTES
     assert len(answer(output)) < 80 * MIB
     # a long id is only ignored, and an update takes the place of the one before
     assert output.truncated or output.failed or flood in ("display ids", "updates")
-    assert "42" in await bench.value("40 + 2")  # the kernel survives
+    assert "42" in await runner.value("40 + 2")  # the kernel survives
 
 
-@pytest.mark.parametrize("bench", ["warm"], indirect=True)
-async def test_deep_frame(bench: Bench) -> None:
+@pytest.mark.parametrize("runner", ["warm"], indirect=True)
+async def test_deep_frame(runner: KernelRunner) -> None:
     """A deeply nested value is left out, and the answer says so."""
     for depth in 90, 150, 900, 100_000:
         nested = f"b'[' * {depth} + b']' * {depth}"
-        output = await bench.run(ATTACK + 'send(b\'{"event": "result", "data": {"a/b": \' + ' + nested + " + b'}}')")
+        output = await runner.run(ATTACK + 'send(b\'{"event": "result", "data": {"a/b": \' + ' + nested + " + b'}}')")
         assert output.truncated == (depth > 100), depth
         json.loads(answer(output))
-    assert "42" in await bench.value("40 + 2")
+    assert "42" in await runner.value("40 + 2")
 
 
 LARGE_ERROR = {
@@ -82,73 +82,73 @@ LARGE_VALUE = {
 }
 
 
-async def test_large_error(bench: Bench) -> None:
+async def test_large_error(runner: KernelRunner) -> None:
     """A very long error is told in short, and the kernel keeps its state."""
-    output = await bench.run(LARGE_ERROR[bench.language])
+    output = await runner.run(LARGE_ERROR[runner.language])
     assert output.error is not None
     assert output.error["name"] not in ("KernelDied", "TimeoutError")
-    assert "[cut: " in output.error["value"] or bench.language == "r"  # R shortens messages itself
+    assert "[cut: " in output.error["value"] or runner.language == "r"  # R shortens messages itself
     assert len(output.error_line) < MIB
-    assert "42" in await bench.value("40 + 2")
+    assert "42" in await runner.value("40 + 2")
 
 
-async def test_large_value(bench: Bench) -> None:
+async def test_large_value(runner: KernelRunner) -> None:
     """A value that is too large on the wire is left out, and said so."""
-    output = await bench.run(LARGE_VALUE[bench.language])
+    output = await runner.run(LARGE_VALUE[runner.language])
     assert not output.failed, output.error_line
     assert "left out" in output.to_json("")
-    assert "42" in await bench.value("40 + 2")
+    assert "42" in await runner.value("40 + 2")
 
 
-@pytest.mark.parametrize("bench", ["warm", "cold"], indirect=True)
-async def test_displays_in_bounds(bench: Bench) -> None:
+@pytest.mark.parametrize("runner", ["warm", "cold"], indirect=True)
+async def test_displays_in_bounds(runner: KernelRunner) -> None:
     """What was cleared takes no room, clear_output(wait=True) waits, and the value has a place."""
-    await bench.run("from IPython.display import clear_output, display, HTML")
+    await runner.run("from IPython.display import clear_output, display, HTML")
     loop = "for i in range(900):\n    clear_output(wait=True); display(HTML(f'step {i} ' + 'x' * 50000))"
-    output = await bench.run(loop)
+    output = await runner.run(loop)
     shown = json.loads(output.to_json(""))["result"]
     assert [json.loads(item)["text/html"][:9] for item in shown] == ["step 899 "]
-    output = await bench.run("for i in range(3):\n    display(i); clear_output(wait=True)")
+    output = await runner.run("for i in range(3):\n    display(i); clear_output(wait=True)")
     assert [json.loads(item)["text/plain"] for item in json.loads(output.to_json(""))["result"]] == ["2"]
-    output = await bench.run("for i in range(1500): display(i)\n'the answer'")
+    output = await runner.run("for i in range(1500): display(i)\n'the answer'")
     assert output.truncated
     last = json.loads(json.loads(output.to_json(""))["result"][-1])
     assert (last["text/plain"], last["isMainResult"]) == ("'the answer'", True)
 
 
-@pytest.mark.parametrize("bench", ["warm", "cold"], indirect=True)
-async def test_end_of_a_cell(bench: Bench) -> None:
+@pytest.mark.parametrize("runner", ["warm", "cold"], indirect=True)
+async def test_end_of_a_cell(runner: KernelRunner) -> None:
     """An interrupt ends the tasks of its cell, and a forked child ends with its cell."""
-    await bench.run("import asyncio, os; n = 0")
-    output = await bench.run("while True:\n    await asyncio.sleep(0.01); n += 1; print('old')", timeout=1)
+    await runner.run("import asyncio, os; n = 0")
+    output = await runner.run("while True:\n    await asyncio.sleep(0.01); n += 1; print('old')", timeout=1)
     assert output.timed_out
-    before = await bench.value("n")
-    output = await bench.run("await asyncio.sleep(0.2)")
+    before = await runner.value("n")
+    output = await runner.run("await asyncio.sleep(0.2)")
     assert "old" not in written(output)
-    assert await bench.value("n") == before
-    output = await bench.run("if os.fork() == 0: print('child')\nelse: os.wait(); print('parent')")
+    assert await runner.value("n") == before
+    output = await runner.run("if os.fork() == 0: print('child')\nelse: os.wait(); print('parent')")
     assert sorted(written(output).split()) == ["child", "parent"]
     for _ in range(3):
-        assert await bench.value("n") == before
+        assert await runner.value("n") == before
 
 
-@pytest.mark.parametrize("bench", ["warm", "cold"], indirect=True)
-async def test_between_cells(bench: Bench) -> None:
+@pytest.mark.parametrize("runner", ["warm", "cold"], indirect=True)
+async def test_between_cells(runner: KernelRunner) -> None:
     """Variables that code has changed stay, and late displays come with the next cell."""
-    bench.environment["WORD"] = "one"
-    await bench.run("import os, threading; os.environ['WORD'] = 'two'")
-    assert await bench.value("os.environ['WORD']") == "'two'"
-    bench.environment["WORD"] = "three"
-    assert await bench.value("os.environ['WORD']") == "'three'"
-    await bench.run("shown = threading.Event()\ndef late(): display('late'); shown.set()")
-    started = await bench.run("threading.Timer(0.1, late).start()")
-    output = await bench.run("shown.wait(60)")
+    runner.environment["WORD"] = "one"
+    await runner.run("import os, threading; os.environ['WORD'] = 'two'")
+    assert await runner.value("os.environ['WORD']") == "'two'"
+    runner.environment["WORD"] = "three"
+    assert await runner.value("os.environ['WORD']") == "'three'"
+    await runner.run("shown = threading.Event()\ndef late(): display('late'); shown.set()")
+    started = await runner.run("threading.Timer(0.1, late).start()")
+    output = await runner.run("shown.wait(60)")
     # on a busy machine the first of both cells takes longer than the timer, and has the display
     assert f"{started.to_json('')}{output.to_json('')}".count("'late'") == 1
 
 
-@pytest.mark.parametrize("bench", ["warm"], indirect=True)
-async def test_paths_of_the_host(bench: Bench) -> None:
+@pytest.mark.parametrize("runner", ["warm"], indirect=True)
+async def test_paths_of_the_host(runner: KernelRunner) -> None:
     """A warm kernel tells nothing of where its zygote keeps files on the host."""
     code = (
         "import sys, matplotlib\n"
@@ -156,7 +156,7 @@ async def test_paths_of_the_host(bench: Bench) -> None:
         "      matplotlib.get_configdir(), matplotlib.get_cachedir(), get_ipython().ipython_dir,\n"
         "      get_ipython().profile_dir.location)"
     )
-    text = await bench.output(code)
+    text = await runner.output(code)
     assert "agentbay/matplotlib" not in text
     assert "agentbay/ipython" not in text
     assert "sys.path.insert" not in text

@@ -10,7 +10,7 @@ import pytest
 from agentbay.local.kernels import languages
 from agentbay.local.kernels.kernel_manager import CodeRequestRejected, KernelManager
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
-from tests.local.kernels.conftest import Bench
+from tests.local.kernels.conftest import KernelRunner
 
 pytestmark = pytest.mark.anyio
 
@@ -33,13 +33,13 @@ async def test_what_is_not_installed(
     monkeypatch.setattr(
         languages, "find_spec", lambda name: None if name in ("IPython", "jupyter_client") else find_spec(name)
     )
-    bench = Bench(language, await host.create(SandboxSpec(root=tmp_path)), KernelManager())
-    transcript = await bench.run("1")
+    runner = KernelRunner(language, await host.create(SandboxSpec(root=tmp_path)), KernelManager())
+    transcript = await runner.run("1")
     assert transcript.error is not None
     assert transcript.error["name"] == "LanguageNotInstalled.Local"
     assert advice in transcript.error["value"]
     with pytest.raises(CodeRequestRejected) as refused:
-        await bench.kernels.create(bench.sandbox, language, "mine", {})
+        await runner.kernels.create(runner.sandbox, language, "mine", {})
     assert advice in str(refused.value)
-    assert [facts.name for facts in bench.kernels.list()] == [language]
-    await bench.sandbox.close()
+    assert [facts.name for facts in runner.kernels.list()] == [language]
+    await runner.sandbox.close()

@@ -7,16 +7,16 @@ import json
 import pytest
 
 from agentbay.local.kernels.execution_output import MIB
-from tests.local.kernels.conftest import Bench, written
+from tests.local.kernels.conftest import KernelRunner, written
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("bench", ["warm", "cold"], indirect=True)]
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("runner", ["warm", "cold"], indirect=True)]
 
 RESIDENT_MIB = "int(open('/proc/self/statm').read().split()[1]) * 4 // 1024"
 
 
-async def test_event_loop_in_every_cell(bench: Bench) -> None:
+async def test_event_loop_in_every_cell(runner: KernelRunner) -> None:
     """Tasks begin in cells that await nothing, and go on between cells."""
-    await bench.run("import asyncio, os")
+    await runner.run("import asyncio, os")
     code = (
         "async def work():\n"
         "    print('begun')\n"
@@ -24,11 +24,11 @@ async def test_event_loop_in_every_cell(bench: Bench) -> None:
         "    open('gone', 'x').close(); return 42\n"
         "task = asyncio.create_task(work())"
     )
-    assert written(await bench.run(code)) == "begun\n"
-    await bench.sandbox.run(["sh", "-c", "cd; touch go; until [ -e gone ]; do sleep 0.05; done; rm go gone"])
-    assert await bench.value("task.done() or await task") == "True"
-    assert await bench.value("await asyncio.gather(task, asyncio.sleep(0, 'x'))") == "[42, 'x']"
-    assert await bench.value("asyncio.get_running_loop() is asyncio.get_event_loop() is task.get_loop()") == "True"
+    assert written(await runner.run(code)) == "begun\n"
+    await runner.sandbox.run(["sh", "-c", "cd; touch go; until [ -e gone ]; do sleep 0.05; done; rm go gone"])
+    assert await runner.value("task.done() or await task") == "True"
+    assert await runner.value("await asyncio.gather(task, asyncio.sleep(0, 'x'))") == "[42, 'x']"
+    assert await runner.value("asyncio.get_running_loop() is asyncio.get_event_loop() is task.get_loop()") == "True"
 
 
 @pytest.mark.parametrize(
@@ -45,44 +45,44 @@ async def test_event_loop_in_every_cell(bench: Bench) -> None:
         "asyncio.get_event_loop().stop()\nasyncio.run(answer())",
     ],
 )
-async def test_loops_of_the_code(bench: Bench, code: str) -> None:
+async def test_loops_of_the_code(runner: KernelRunner, code: str) -> None:
     """Programs that run a loop themselves work in a cell, and leave a loop to the next one."""
-    await bench.run("import asyncio\nasync def answer(): await asyncio.sleep(0.01); return 42")
-    assert await bench.value(code) == "42"
-    assert await bench.value("await asyncio.create_task(answer())") == "42"
+    await runner.run("import asyncio\nasync def answer(): await asyncio.sleep(0.01); return 42")
+    assert await runner.value(code) == "42"
+    assert await runner.value("await asyncio.create_task(answer())") == "42"
 
 
-async def test_interrupt_spares_tasks_of_earlier_cells(bench: Bench) -> None:
+async def test_interrupt_spares_tasks_of_earlier_cells(runner: KernelRunner) -> None:
     """An interrupt ends the tasks of its own cell, and those of earlier ones go on."""
-    await bench.run("import asyncio\nasync def endless():\n    while True: await asyncio.sleep(0.01)")
-    await bench.run("earlier = asyncio.create_task(endless())")
-    interrupted = await bench.run("own = asyncio.create_task(endless()); await own", timeout=1)
+    await runner.run("import asyncio\nasync def endless():\n    while True: await asyncio.sleep(0.01)")
+    await runner.run("earlier = asyncio.create_task(endless())")
+    interrupted = await runner.run("own = asyncio.create_task(endless()); await own", timeout=1)
     assert interrupted.timed_out
-    assert await bench.value("own.cancelled(), earlier.done(), earlier.cancel()") == "(True, False, True)"
+    assert await runner.value("own.cancelled(), earlier.done(), earlier.cancel()") == "(True, False, True)"
 
 
-async def test_tasks_that_exit(bench: Bench) -> None:
+async def test_tasks_that_exit(runner: KernelRunner) -> None:
     """A task that raises SystemExit between cells does not end the kernel, and is told of."""
-    await bench.run(
+    await runner.run(
         "import asyncio, os, sys\nasync def leave():\n"
         "    while not os.path.exists('go'): await asyncio.sleep(0.01)\n"
         "    open('left', 'x'); sys.exit(3)"
     )
-    await bench.run("task = asyncio.create_task(leave())")
-    await bench.sandbox.run(["sh", "-c", "cd; touch go; until [ -e left ]; do sleep 0.05; done; rm go left"])
-    output = await bench.run("task.done()")
+    await runner.run("task = asyncio.create_task(leave())")
+    await runner.sandbox.run(["sh", "-c", "cd; touch go; until [ -e left ]; do sleep 0.05; done; rm go left"])
+    output = await runner.run("task.done()")
     assert "SystemExit" in "".join(json.loads(output.to_json(""))["stderr"])
-    assert await bench.value("task.done()") == "True"
+    assert await runner.value("task.done()") == "True"
 
 
-async def test_tasks_that_fork(bench: Bench) -> None:
+async def test_tasks_that_fork(runner: KernelRunner) -> None:
     """A child that a task forks between cells takes no request of the kernel."""
     fork = "    while not os.path.exists('go'): await asyncio.sleep(0.01)\n    os.fork(); open('forked', 'a').close()"
-    await bench.run(f"import asyncio, os\nasync def fork():\n{fork}")
-    await bench.run("parent = os.getpid(); task = asyncio.create_task(fork())")
-    await bench.sandbox.run(["sh", "-c", "cd; touch go; until [ -e forked ]; do sleep 0.05; done; rm go forked"])
+    await runner.run(f"import asyncio, os\nasync def fork():\n{fork}")
+    await runner.run("parent = os.getpid(); task = asyncio.create_task(fork())")
+    await runner.sandbox.run(["sh", "-c", "cd; touch go; until [ -e forked ]; do sleep 0.05; done; rm go forked"])
     for _ in range(4):
-        assert await bench.value("os.getpid() == parent") == "True"
+        assert await runner.value("os.getpid() == parent") == "True"
 
 
 RECURSIONS = {
@@ -96,21 +96,21 @@ RECURSIONS = {
 
 @pytest.mark.parametrize("kind", RECURSIONS)
 @pytest.mark.parametrize("limit", [3000, 100_000])
-async def test_endless_recursion(bench: Bench, kind: str, limit: int) -> None:
+async def test_endless_recursion(runner: KernelRunner, kind: str, limit: int) -> None:
     """Endless recursion is a RecursionError that keeps the state, whatever limit the code has set."""
     code = RECURSIONS[kind]
     limit = 3000 if kind == "errors in errors" else limit  # Python itself takes minutes for 100,000 handlers
-    output = await bench.run(f"import sys; kept = 7; sys.setrecursionlimit({limit})\n{code}")
+    output = await runner.run(f"import sys; kept = 7; sys.setrecursionlimit({limit})\n{code}")
     told = "\n".join(json.loads(output.to_json(""))["stderr"])
     assert "RecursionError" in told
     assert len(told) < 20_000
-    assert await bench.value("sys.setrecursionlimit(3000); kept") == "7"
+    assert await runner.value("sys.setrecursionlimit(3000); kept") == "7"
 
 
-async def test_long_tracebacks(bench: Bench) -> None:
+async def test_long_tracebacks(runner: KernelRunner) -> None:
     """A long traceback keeps its two ends, and says how much was cut."""
     code = "def odd(n): return even(n - 1)\ndef even(n): return odd(n - 1) if n else 1 / 0\nodd(501)"
-    output = await bench.run(code)
+    output = await runner.run(code)
     assert output.error is not None
     assert output.error["name"] == "ZeroDivisionError"
     assert "odd(501)" in output.error["traceback"]
@@ -121,38 +121,38 @@ async def test_long_tracebacks(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "harm", ["sys.stdout = None", "sys.stdout = sys.stderr = None", "sys.stdout.close()", "sys.stderr.close()"]
 )
-async def test_streams_of_the_code(bench: Bench, harm: str) -> None:
+async def test_streams_of_the_code(runner: KernelRunner, harm: str) -> None:
     """Code that takes its streams away can go on and put them back."""
-    await bench.run(f"import sys\n{harm}")
-    failed = await bench.run("1 / 0")
+    await runner.run(f"import sys\n{harm}")
+    failed = await runner.run("1 / 0")
     assert failed.error is not None
     assert "1 / 0" in failed.error["traceback"]
-    assert await bench.value("x = !echo 6\nint(x[0]) * 7") == "42"
-    assert await bench.output("sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__; print('hi')") == "hi\n"
+    assert await runner.value("x = !echo 6\nint(x[0]) * 7") == "42"
+    assert await runner.output("sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__; print('hi')") == "hi\n"
 
 
-async def test_printed_text_leaves_the_memory(bench: Bench) -> None:
+async def test_printed_text_leaves_the_memory(runner: KernelRunner) -> None:
     """What cells print takes no memory of the kernel afterwards."""
-    await bench.run("print('x' * (20 << 20))")
-    before = int(await bench.value(RESIDENT_MIB))
+    await runner.run("print('x' * (20 << 20))")
+    before = int(await runner.value(RESIDENT_MIB))
     for _ in range(3):
-        await bench.run("print('x' * (60 << 20))")
-    assert int(await bench.value(RESIDENT_MIB)) - before < 90
+        await runner.run("print('x' * (60 << 20))")
+    assert int(await runner.value(RESIDENT_MIB)) - before < 90
 
 
-async def test_too_much_memory(bench: Bench) -> None:
+async def test_too_much_memory(runner: KernelRunner) -> None:
     """Code that wants more memory than the session has meets a MemoryError and keeps the state."""
-    await bench.run("kept = 7")
-    output = await bench.run("x = b'x' * (1200 << 20)")
+    await runner.run("kept = 7")
+    output = await runner.run("x = b'x' * (1200 << 20)")
     assert output.error is not None
     assert output.error["name"] == "MemoryError"
-    assert await bench.value("kept") == "7"
-    assert await bench.value("import os; [n for n in os.environ if 'KERNEL' in n]") == "[]"
+    assert await runner.value("kept") == "7"
+    assert await runner.value("import os; [n for n in os.environ if 'KERNEL' in n]") == "[]"
 
 
-async def test_input(bench: Bench) -> None:
+async def test_input(runner: KernelRunner) -> None:
     """The traceback of input() has the code's own line, and none of the kernel."""
-    output = await bench.run("name = input('who? ')")
+    output = await runner.run("name = input('who? ')")
     assert output.error is not None
     assert "----> 1 name = input('who? ')" in output.error["traceback"]
     assert "_reject_input" not in output.error["traceback"]
@@ -175,9 +175,9 @@ VALUES = {
 
 
 @pytest.mark.parametrize("code", VALUES)
-async def test_values_as_json(bench: Bench, code: str) -> None:
+async def test_values_as_json(runner: KernelRunner, code: str) -> None:
     """A dict or list as the value of a cell comes as JSON too, if JSON can hold it."""
-    output = await bench.run(code)
+    output = await runner.run(code)
     assert not output.failed, output.error_line
     (shown,) = json.loads(output.to_json(""))["result"]
     assert json.loads(shown).get("application/json") == VALUES[code]

@@ -9,7 +9,7 @@ import pytest
 from agentbay.local.kernels.kernel_manager import KernelManager
 from agentbay.local.kernels.python_forker import PythonKernelForker
 from agentbay.local.sandbox.service.manager import SandboxManager, SandboxSpec
-from tests.local.kernels.conftest import LIMITS, Bench
+from tests.local.kernels.conftest import LIMITS, KernelRunner
 
 pytestmark = pytest.mark.anyio
 
@@ -24,11 +24,11 @@ IS_WARM = "'agentbay-kernel' in open('/proc/self/cmdline').read()"
 @pytest.fixture
 async def warm_bench(host: SandboxManager, warm: PythonKernelForker, tmp_path: Path):
     sandbox = await host.create(SandboxSpec(root=tmp_path, limits=LIMITS))
-    yield Bench("python", sandbox, KernelManager(python=warm.start))
+    yield KernelRunner("python", sandbox, KernelManager(python=warm.start))
     await sandbox.close()
 
 
-async def test_nothing_is_imported_yet(warm_bench: Bench) -> None:
+async def test_nothing_is_imported_yet(warm_bench: KernelRunner) -> None:
     """Packages are preloaded, and yet appear when they are imported, with all that they use."""
     assert await warm_bench.value(f"import sys; {IS_WARM}, 'numpy' in sys.modules, 'pandas' in sys.modules") == (
         "(True, False, False)"
@@ -48,7 +48,7 @@ async def test_nothing_is_imported_yet(warm_bench: Bench) -> None:
     assert await warm_bench.value("import importlib; importlib.reload(pandas.compat) is pandas.compat") == "True"
 
 
-async def test_a_plot_is_drawn_for_its_picture_alone(warm_bench: Bench) -> None:
+async def test_a_plot_is_drawn_for_its_picture_alone(warm_bench: KernelRunner) -> None:
     """A figure is drawn twice, to find its bounds and to make its picture, and not once more for nobody."""
     code = (
         "import matplotlib.pyplot as plot; from matplotlib.figure import Figure\n"
@@ -62,7 +62,7 @@ async def test_a_plot_is_drawn_for_its_picture_alone(warm_bench: Bench) -> None:
     assert await warm_bench.value("len(drawn)") == "2"
 
 
-async def test_what_is_installed_comes_first(warm_bench: Bench) -> None:
+async def test_what_is_installed_comes_first(warm_bench: KernelRunner) -> None:
     """An installed module replaces a preloaded one that was not imported yet, in the same cell."""
     assert await warm_bench.value(f"{INSTALL % 'six'}import six; six.VERSION, {IS_WARM}") == "(99, True)"
     # what uses the replaced one goes on with its own
@@ -70,7 +70,7 @@ async def test_what_is_installed_comes_first(warm_bench: Bench) -> None:
     assert await warm_bench.value(f"{INSTALL % 'pytz'}import numpy; numpy.__name__") == "'numpy'"
 
 
-async def test_what_cannot_be_loaded_twice(warm_bench: Bench) -> None:
+async def test_what_cannot_be_loaded_twice(warm_bench: KernelRunner) -> None:
     """A compiled package is not mixed with another version of what it was loaded with; a new kernel has them."""
     assert await warm_bench.output(f"{INSTALL % 'numpy'}import numpy; print(numpy.VERSION)") == "99\n"
     refused = await warm_bench.run("import pandas")

@@ -18,7 +18,7 @@ from agentbay.local.network.egress_policy import EgressRule, parse_rule
 from agentbay.local.network.proxy import EgressProxy
 from agentbay.local.sandbox.service.manager import Completed, Sandbox
 from tests.local.network.servers import WHEEL, serving
-from tests.local.sandbox.conftest import laboratory
+from tests.local.sandbox.conftest import sandbox_factory
 from tests.local.traces import PATIENCE, eventually
 
 CURL = "curl -sS -m 30 --noproxy '' "
@@ -56,8 +56,8 @@ def run_with_proxy(tmp_path: Path) -> RunWithProxy:
         more: Iterable[EgressRule] = (),
     ):
         async def whole() -> None:
-            async with laboratory(tmp_path) as lab:
-                sandbox = await lab.sandbox(network="proxy")
+            async with sandbox_factory(tmp_path) as factory:
+                sandbox = await factory.make(network="proxy")
                 listener = sandbox.take_proxy_listener()
                 assert listener is not None
                 assert sandbox.take_proxy_listener() is None

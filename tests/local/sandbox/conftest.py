@@ -16,14 +16,14 @@ from agentbay.local.sandbox.service.manager import Sandbox, SandboxManager, Sand
 from tests.local.traces import PATIENCE
 
 
-class Lab:
+class SandboxFactory:
     """A manager and sandboxes in directories of their own, for one test."""
 
     def __init__(self, manager: SandboxManager, directory: Path) -> None:
         self.manager, self.directory = manager, directory
         self.made = 0
 
-    async def sandbox(self, **options: Any) -> Sandbox:
+    async def make(self, **options: Any) -> Sandbox:
         self.made += 1
         root = self.directory / f"sandbox-{self.made}"
         root.mkdir(exist_ok=True)
@@ -31,10 +31,10 @@ class Lab:
 
 
 @asynccontextmanager
-async def laboratory(directory: Path) -> AsyncIterator[Lab]:
+async def sandbox_factory(directory: Path) -> AsyncIterator[SandboxFactory]:
     manager = await SandboxManager.start()
     try:
-        yield Lab(manager, directory)
+        yield SandboxFactory(manager, directory)
     finally:
         await manager.close()
 
@@ -42,7 +42,7 @@ async def laboratory(directory: Path) -> AsyncIterator[Lab]:
 async def becomes(condition: Callable[[], Awaitable[object]]) -> None:
     """Wait until something in a sandbox is true.
 
-    The time limit is that of the whole experiment.
+    The time limit is that of the whole test.
     """
     while not await condition():
         await asyncio.sleep(0.02)
@@ -55,18 +55,18 @@ async def grows(file: Path, size: int = 0) -> int:
     return found
 
 
-Experiment = Callable[[Lab], Awaitable[None]]
+AsyncTest = Callable[[SandboxFactory], Awaitable[None]]
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Callable[[Experiment], None]:
-    """Run an async function with a fresh lab."""
+def run_async(tmp_path: Path) -> Callable[[AsyncTest], None]:
+    """Return a function that runs an asynchronous test with a sandbox factory."""
 
-    def conduct(body: Experiment) -> None:
+    def run(body: AsyncTest) -> None:
         async def whole() -> None:
-            async with laboratory(tmp_path) as lab:
-                await asyncio.wait_for(body(lab), 2 * PATIENCE)
+            async with sandbox_factory(tmp_path) as factory:
+                await asyncio.wait_for(body(factory), 2 * PATIENCE)
 
         asyncio.run(whole())
 
-    return conduct
+    return run

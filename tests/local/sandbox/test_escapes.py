@@ -117,13 +117,13 @@ def outside(tmp_path: Path) -> Path:
     return directory
 
 
-def test_file_api_and_planted_links(experiment, outside):
+def test_file_api_and_planted_links(run_async, outside):
     """Reading, writing, listing, moving and removing through planted links reaches nothing of the host."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await sandbox.run(["bash", "-c", f"ln -s {outside}/secret file; ln -s {outside} directory; ln -s / root"])
-        home = lab.directory / "sandbox-1" / "home"
+        home = factory.directory / "sandbox-1" / "home"
         # without the layer: whoever opens the same path from the host side is led out
         assert (home / "file").read_text() == "host-secret"
         assert list((home / "directory").iterdir()) == [outside / "secret"] or (home / "directory/secret").exists()
@@ -145,7 +145,7 @@ def test_file_api_and_planted_links(experiment, outside):
         assert (outside / "secret").read_text() == "host-secret"
         assert sorted(path.name for path in outside.iterdir()) == ["secret"]
 
-    experiment(body)
+    run_async(body)
 
 
 SWAP = """
@@ -157,13 +157,13 @@ while True:
 """
 
 
-def test_file_api_and_links_swapped_in_a_race(experiment, outside):
+def test_file_api_and_links_swapped_in_a_race(run_async, outside):
     """A directory that becomes a link between check and open (TOCTOU) leads nowhere."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         swapping = asyncio.create_task(sandbox.run(["python3", "-c", SWAP.format(outside=str(outside))]))
-        home = lab.directory / "sandbox-1" / "home"
+        home = factory.directory / "sandbox-1" / "home"
         while not os.path.lexists(home / "b"):
             await asyncio.sleep(0.02)
         for number in range(100):
@@ -182,14 +182,14 @@ def test_file_api_and_links_swapped_in_a_race(experiment, outside):
         assert (outside / "escaped").exists()
         swapping.cancel()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_file_api_and_links_to_proc(experiment):
+def test_file_api_and_links_to_proc(run_async):
     """Links into /proc reveal no secret, and do no harm."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         names = ["self/environ", "1/environ", "self/mem", "1/mem", "kmsg", *(f"self/fd/{fd}" for fd in range(20))]
         await sandbox.run(
             ["bash", "-c", "for name; do ln -s /proc/$name ${name//\\//-}; done; mkfifo pipe", "-", *names]
@@ -203,4 +203,4 @@ def test_file_api_and_links_to_proc(experiment):
                 assert b"secret" not in read
         assert (await sandbox.run(["echo", "alive"])).stdout == b"alive\n"
 
-    experiment(body)
+    run_async(body)

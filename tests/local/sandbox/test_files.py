@@ -40,11 +40,11 @@ async def refused(sandbox: Sandbox, request: FileRequest[Any]) -> str:
     return errno.errorcode[caught.value.errno]
 
 
-def test_write_and_read(experiment):
+def test_write_and_read(run_async):
     """What is written comes back, whole or in part, and parents are made."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         content = os.urandom(3_000_000)
         reply, payload = await sandbox.run_file_operation(WriteFile("a/b/c"), input=content)
         assert (reply.written, reply.created, payload) == (len(content), True, b"")
@@ -57,14 +57,14 @@ def test_write_and_read(experiment):
         await sandbox.run_file_operation(WriteFile("empty"))
         assert (await sandbox.run_file_operation(ReadFile("empty")))[1] == b""
 
-    experiment(body)
+    run_async(body)
 
 
-def test_parallel_changes(experiment):
+def test_parallel_changes(run_async):
     """No successful edit or append is lost to another of the same file."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         content = "".join(f"L{number:02d}=0\n" for number in range(20))
         await sandbox.run_file_operation(WriteFile("dir/f"), input=content.encode())
         await sandbox.run(["ln", "-s", "dir/f", "/home/wuying/alias"])
@@ -87,17 +87,17 @@ def test_parallel_changes(experiment):
             start = lines.index(f"A{number:02d}")
             assert lines[start : start + 100] == [f"A{number:02d}"] * 100
 
-    experiment(body)
+    run_async(body)
 
 
-def test_edit_of_a_file_that_changes(experiment):
+def test_edit_of_a_file_that_changes(run_async):
     """An edit does not undo what a program writes.
 
     A held lock does not block for ever.
     """
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         writer = "import time\nwhile True:\n    open('f', 'a').write('x\\n'); time.sleep(0.0001)"
         await sandbox.run_file_operation(WriteFile("f"), input=b"start 0\n")
         running = asyncio.ensure_future(sandbox.run(["python3", "-c", writer], timeout=60))
@@ -119,14 +119,14 @@ def test_edit_of_a_file_that_changes(experiment):
         assert await refused(sandbox, WriteFile("f", append=True)) == "EBUSY"
         held.cancel()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_overwriting(experiment):
+def test_overwriting(run_async):
     """An overwritten file keeps its mode and its links, and leaves no temporary file."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await sandbox.run(
             ["bash", "-c", "echo old > tool; chmod 750 tool; mkdir d; ln -s ../tool d/link; ln -s gone dangling"]
         )
@@ -137,14 +137,14 @@ def test_overwriting(experiment):
         ).stdout
         assert listing == b".:\nd\ndangling\ngone\ntool\n\nd:\nlink\n750\nnewmade../tool\n"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_what_is_no_file_is_refused(experiment):
+def test_what_is_no_file_is_refused(run_async):
     """Directories, FIFOs, devices and sockets are refused at once instead of blocking or misleading."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await sandbox.run(
             ["bash", "-c", "mkdir dir; mkfifo fifo; python3 -c 'import socket; socket.socket(1).bind(\"sock\")'"]
         )
@@ -159,16 +159,16 @@ def test_what_is_no_file_is_refused(experiment):
         with pytest.raises(SandboxError, match="KeyError"):
             await sandbox.run_file_operation(Unknown())
 
-    experiment(body)
+    run_async(body)
 
 
-def test_links_end_in_the_view(experiment, tmp_path):
+def test_links_end_in_the_view(run_async, tmp_path):
     """A planted link leads to the sandbox's own files, never to the host's."""
     secret = tmp_path / "secret"
     secret.write_text("host")
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await sandbox.run(
             ["bash", "-c", f"ln -s {secret} a; ln -s /etc/shadow b; ln -s /proc/1/root/etc/passwd c; ln -s / d"]
         )
@@ -178,36 +178,36 @@ def test_links_end_in_the_view(experiment, tmp_path):
         assert b"wuying" in (await sandbox.run_file_operation(ReadFile("d/etc/passwd")))[1]
         assert await refused(sandbox, ReadFile("d/../.." + str(secret))) == "ENOENT"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_a_home_with_planted_links_is_used_again(experiment, tmp_path):
+def test_a_home_with_planted_links_is_used_again(run_async, tmp_path):
     """Links planted in a home do not lead its mount points outside."""
     (tmp_path / "context").mkdir()
     victim = tmp_path / "victim"
     victim.mkdir()
 
-    async def body(lab):
-        first = await lab.sandbox()
+    async def body(factory):
+        first = await factory.make()
         await first.run(["bash", "-c", f"ln -s {victim} link; ln -s {victim} /tmp/link"])
         await first.close()
-        lab.made = 0
+        factory.made = 0
         binds = [
             BindMount(str(tmp_path / "context"), "/home/wuying/link/deep/er"),
             BindMount(str(tmp_path), "/tmp/link/x"),
         ]
         with pytest.raises(SandboxError, match="bind"):
-            await lab.sandbox(binds=binds)
+            await factory.make(binds=binds)
         assert list(victim.iterdir()) == []
 
-    experiment(body)
+    run_async(body)
 
 
-def test_listing(experiment):
+def test_listing(run_async):
     """A listing is sorted, follows links for their status, and keeps odd names."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         odd = b"\xff\xe9".decode(errors="surrogateescape")
         for name in "b", " lead", "new\nline", "[DIR] x", "é", odd:
             await sandbox.run_file_operation(WriteFile(name), input=b"123")
@@ -221,14 +221,14 @@ def test_listing(experiment):
         assert kinds["broken"] == (False, True)
         assert (await sandbox.run_file_operation(ReadFile(odd)))[1] == b"123"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_stat(experiment):
+def test_stat(run_async):
     """A description has size, kind, permissions and times."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await sandbox.run(["bash", "-c", "echo 12345 > f; chmod 640 f; touch -d @1000000000.5 f"])
         found = (await sandbox.run_file_operation(StatPath("f")))[0]
         assert {key: getattr(found, key) for key in ("size", "is_file", "is_directory", "permissions", "mtime")} == {
@@ -236,14 +236,14 @@ def test_stat(experiment):
         }  # fmt: skip
         assert (await sandbox.run_file_operation(StatPath("/tmp")))[0].permissions == "1777"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_directories(experiment):
+def test_directories(run_async):
     """Directories are made with their parents, and removed recursively only on request."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await sandbox.run_file_operation(MakeDirectory("a/b/c"))
         await sandbox.run_file_operation(MakeDirectory("a/b/c"))
         await sandbox.run(
@@ -257,14 +257,14 @@ def test_directories(experiment):
         await sandbox.run_file_operation(RemovePath("keep"))
         assert await refused(sandbox, RemovePath("keep")) == "ENOENT"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_searching(experiment):
+def test_searching(run_async):
     """A search matches names by * and ? at any depth, without exclusions."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await sandbox.run(
             [
                 "bash",
@@ -285,14 +285,14 @@ def test_searching(experiment):
         assert await refused(sandbox, SearchTree("missing", pattern="*")) == "ENOENT"
         assert await refused(sandbox, SearchTree("a.py", pattern="*")) == "ENOTDIR"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_limits_and_time_hold_for_file_operations(experiment):
+def test_limits_and_time_hold_for_file_operations(run_async):
     """A write over the limit keeps the old content, and a timeout kills."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox(limits=Limits(file_size=1000))
+    async def body(factory):
+        sandbox = await factory.make(limits=Limits(file_size=1000))
         await sandbox.run_file_operation(WriteFile("f"), input=b"old")
         with pytest.raises(FileOperationFailed) as caught:
             await sandbox.run_file_operation(WriteFile("f"), input=bytes(2000))
@@ -305,27 +305,27 @@ def test_limits_and_time_hold_for_file_operations(experiment):
         while (await sandbox.usage()).processes:
             await asyncio.sleep(0.02)
 
-    experiment(body)
+    run_async(body)
 
 
-def test_many_operations_at_once(experiment):
+def test_many_operations_at_once(run_async):
     """Operations run side by side."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await asyncio.gather(*(sandbox.run_file_operation(WriteFile(f"f{i}"), input=b"%d" % i) for i in range(40)))
         found = await asyncio.gather(*(sandbox.run_file_operation(ReadFile(f"f{i}")) for i in range(40)))
         assert [int(payload) for _, payload in found] == list(range(40))
 
-    experiment(body)
+    run_async(body)
 
 
-def test_answer_that_is_too_large(experiment, monkeypatch):
+def test_answer_that_is_too_large(run_async, monkeypatch):
     """A list that would fill the service's memory is refused, and says so."""
     monkeypatch.setattr(sandbox_module, "_MAX_REPLY_BYTES", 2000)
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await sandbox.run(["bash", "-c", "touch file{1..100}"])
         with pytest.raises(FileOperationFailed, match="too much for one answer"):
             await sandbox.run_file_operation(ListDirectory("."))
@@ -333,7 +333,7 @@ def test_answer_that_is_too_large(experiment, monkeypatch):
         _, content = await sandbox.run_file_operation(ReadFile("large", 0, 5000))
         assert len(content) == 5000
 
-    experiment(body)
+    run_async(body)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from agentbay.local.sandbox.service.manager import Limits, SandboxError
 from tests.local.sandbox.conftest import becomes, grows
 
 
-def test_a_counting_process(experiment):
+def test_a_counting_process(run_async):
     """A frozen process does nothing at all, and goes on where it was."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> count; done"]))
-        count = lab.directory / "sandbox-1" / "home" / "count"
+        count = factory.directory / "sandbox-1" / "home" / "count"
         await grows(count)
         await sandbox.freeze()
         first = count.stat().st_size
@@ -24,17 +24,17 @@ def test_a_counting_process(experiment):
         await grows(count, first)
         task.cancel()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_a_loop_of_forks(experiment):
+def test_a_loop_of_forks(run_async):
     """Processes that are being forked are caught too, again and again."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox(limits=Limits(processes=100))
+    async def body(factory):
+        sandbox = await factory.make(limits=Limits(processes=100))
         script = "f() { while :; do (sleep 0.01 & wait; echo x >> log); done; }; f & f & f & f"
         task = asyncio.create_task(sandbox.run(["bash", "-c", script]))
-        log = lab.directory / "sandbox-1" / "home" / "log"
+        log = factory.directory / "sandbox-1" / "home" / "log"
         await grows(log)
         for _ in range(5):
             await sandbox.freeze()
@@ -46,14 +46,14 @@ def test_a_loop_of_forks(experiment):
         assert not task.done()
         task.cancel()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_an_interactive_shell_notices_nothing(experiment):
+def test_an_interactive_shell_notices_nothing(run_async):
     """A shell with job control does not take its foreground job for stopped."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         job = "python3 -c 'import time; [time.sleep(.02) for _ in range(30)]'; echo code $?"
         terminal = f"import pty; pty.spawn(['bash', '-ic', {job!r}])"
         task = asyncio.create_task(sandbox.run(["python3", "-c", terminal]))
@@ -66,14 +66,14 @@ def test_an_interactive_shell_notices_nothing(experiment):
         assert b"code 0" in done.stdout
         assert b"Stopped" not in done.stdout
 
-    experiment(body)
+    run_async(body)
 
 
-def test_who_was_stopped_stays_so(experiment):
+def test_who_was_stopped_stays_so(run_async):
     """Thawing continues only what freezing has stopped."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         begun = "pkill -STOP -x -f 'sleep 600' && pgrep -x -f 'sleep 601'"
         script = f"setsid sleep 600 >&/dev/null & setsid sleep 601 >&/dev/null & until {begun}; do sleep 0.05; done"
         await sandbox.run(["bash", "-c", script])
@@ -87,17 +87,17 @@ def test_who_was_stopped_stays_so(experiment):
 
         await becomes(as_before)
 
-    experiment(body)
+    run_async(body)
 
 
-def test_time_stands_still_for_timeouts(experiment):
+def test_time_stands_still_for_timeouts(run_async):
     """A command's time does not run while it is frozen."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         script = "touch begun; until [ -e over ]; do sleep 0.05; done"
         task = asyncio.create_task(sandbox.run(["bash", "-c", script], timeout=5))
-        home = lab.directory / "sandbox-1" / "home"
+        home = factory.directory / "sandbox-1" / "home"
         while not (home / "begun").exists():
             await asyncio.sleep(0.02)
         await sandbox.freeze()
@@ -107,14 +107,14 @@ def test_time_stands_still_for_timeouts(experiment):
         done = await task
         assert (done.exit_code, done.timed_out) == (0, False)
 
-    experiment(body)
+    run_async(body)
 
 
-def test_use_while_frozen(experiment):
+def test_use_while_frozen(run_async):
     """A frozen sandbox refuses commands, and freezing and thawing are idempotent."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await asyncio.gather(sandbox.freeze(), sandbox.freeze())
         with pytest.raises(SandboxError, match="frozen"):
             await sandbox.run(["true"])
@@ -125,14 +125,14 @@ def test_use_while_frozen(experiment):
         await sandbox.close()
         assert not sandbox.alive
 
-    experiment(body)
+    run_async(body)
 
 
-def test_close_with_frozen_command(experiment):
+def test_close_with_frozen_command(run_async):
     """Closing a frozen sandbox ends the call that waits in it."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         task = asyncio.create_task(sandbox.run(["sleep", "60"], timeout=30))
         await asyncio.sleep(0.1)
         await sandbox.freeze()
@@ -140,4 +140,4 @@ def test_close_with_frozen_command(experiment):
         with pytest.raises(SandboxError):
             await task
 
-    experiment(body)
+    run_async(body)

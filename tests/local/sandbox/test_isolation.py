@@ -44,13 +44,13 @@ attempt("device", lambda: os.mknod("/tmp/disk", 0o60600, os.makedev(8, 0)) or op
 """
 
 
-def test_doors_are_closed(experiment):
+def test_doors_are_closed(run_async):
     """The usual ways out and into the kernel's attics are refused."""
     numbers = seccomp._X86_64 if syscalls.ARCHITECTURE == "x86_64" else seccomp._AARCH64
     clone = seccomp._ARCHITECTURES[syscalls.ARCHITECTURE][2]
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         program = PROBE.replace("CLONE", str(clone)).replace("KEYCTL", str(numbers["keyctl"]))
         done = await sandbox.run(["python3", "-c", program])
         found = dict(line.rsplit(" ", 1) for line in done.stdout.decode().splitlines())
@@ -64,38 +64,38 @@ def test_doors_are_closed(experiment):
         }  # fmt: skip
         assert sandbox.alive
 
-    experiment(body)
+    run_async(body)
 
 
-def test_no_privilege(experiment):
+def test_no_privilege(run_async):
     """The user has no capabilities, and is neither root nor in its groups."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         status = (await sandbox.run(["cat", "/proc/self/status"])).stdout.decode()
         fields = dict(line.split(":", 1) for line in status.splitlines())
         assert {fields[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
         assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
-        owner = (lab.directory / "sandbox-1" / "home").stat().st_uid
-        assert lab.manager.owner[0] == owner != 0
-        uid, gid = sandbox.host_ids or lab.manager.owner
+        owner = (factory.directory / "sandbox-1" / "home").stat().st_uid
+        assert factory.manager.owner[0] == owner != 0
+        uid, gid = sandbox.host_ids or factory.manager.owner
         inside = (await sandbox.run(["cat", "/proc/self/uid_map", "/proc/self/gid_map"])).stdout.split()
         # Where each sandbox has host ids of its own, file operations have the second uid.
         operations = [b"1001", b"%d" % (uid + 1), b"1"] if sandbox.host_ids else []
         assert inside == [b"1000", b"%d" % uid, b"1", *operations, b"1000", b"%d" % gid, b"1"]
         if sandbox.host_ids:  # of root's sandboxes, each has a user of its own
-            assert sandbox.host_ids not in ((0, 0), lab.manager.owner, (await lab.sandbox()).host_ids)
+            assert sandbox.host_ids not in ((0, 0), factory.manager.owner, (await factory.make()).host_ids)
 
-    experiment(body)
+    run_async(body)
 
 
-def test_the_host_is_invisible(experiment, tmp_path, monkeypatch):
+def test_the_host_is_invisible(run_async, tmp_path, monkeypatch):
     """Neither files nor processes nor variables of the host can be seen."""
     monkeypatch.setenv("AGENTBAY_API_KEY", "host-secret-1")
     (tmp_path / "host-secret-2").write_text("x")
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         done = await sandbox.run(
             ["bash", "-c", f"ls {tmp_path}; ls -A /home /root /tmp /var /run /srv /opt /mnt; ls /proc"]
         )
@@ -112,10 +112,10 @@ def test_the_host_is_invisible(experiment, tmp_path, monkeypatch):
             await sandbox.run(["bash", "-c", "wc -l < /etc/passwd; id -un; hostname"])
         ).stdout == b"3\nwuying\nagentbay\n"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_the_network_is_its_own(experiment):
+def test_the_network_is_its_own(run_async):
     """Network "none" has a loopback of its own, "host" that of the host.
 
     Of these, Landlock closes the abstract sockets where the kernel has it.
@@ -134,21 +134,21 @@ def test_the_network_is_its_own(experiment):
             "own = socket.create_server(('127.0.0.1', 0)); socket.create_connection(own.getsockname()); print('own')\n"
         ).replace("PORT", str(port))
 
-        async def body(lab):
-            alone, shared = await lab.sandbox(), await lab.sandbox(network="host")
+        async def body(factory):
+            alone, shared = await factory.make(), await factory.make(network="host")
             assert (await alone.run(["python3", "-c", program])).stdout == b"111\n111\nown\n"
             assert (await shared.run(["python3", "-c", program])).stdout == b"0\n%b\nown\n" % abstract_socket
             assert len((await alone.run(["cat", "/proc/net/dev"])).stdout.splitlines()) == 3
 
-        experiment(body)
+        run_async(body)
         abstract.close()
 
 
-def test_two_sandboxes_are_strangers(experiment):
+def test_two_sandboxes_are_strangers(run_async):
     """Files, processes, shared memory, sockets and names of one are not there in another."""
 
-    async def body(lab):
-        first, second = await lab.sandbox(), await lab.sandbox(hostname="other")
+    async def body(factory):
+        first, second = await factory.make(), await factory.make(hostname="other")
         await first.run(
             ["bash", "-c", "touch ~/mark /tmp/mark /dev/shm/mark; setsid sleep 4242 >&/dev/null & ipcmk -Q -p 666"]
         )
@@ -156,24 +156,24 @@ def test_two_sandboxes_are_strangers(experiment):
         assert (await second.run(["bash", "-c", look])).stdout == b"0\nother\n"
         assert b"mark" in (await first.run(["bash", "-c", look])).stdout
 
-    experiment(body)
+    run_async(body)
 
 
-def test_binds(experiment, tmp_path):
+def test_binds(run_async, tmp_path):
     """A bind is live, at any target, writable only if asked for."""
     shared, single = tmp_path / "shared", tmp_path / "single"
     shared.mkdir()
     single.write_text("one\n")
 
-    async def body(lab):
-        os.chown(shared, *lab.manager.owner)
+    async def body(factory):
+        os.chown(shared, *factory.manager.owner)
         binds = [
             BindMount(str(shared), "/home/wuying/deep/er/data"),
             BindMount(str(shared), "/mnt/view", read_only=True),
             BindMount(str(shared), "/tmp/data"),
             BindMount(str(single), "/opt/some/file", read_only=True),
         ]
-        sandbox = await lab.sandbox(binds=binds)
+        sandbox = await factory.make(binds=binds)
         await sandbox.run(["bash", "-c", "echo x > deep/er/data/f; touch deep/mine"])
         assert (shared / "f").read_text() == "x\n"
         (shared / "g").write_text("y\n")
@@ -181,16 +181,16 @@ def test_binds(experiment, tmp_path):
         assert done.stdout == b"x\ny\none\n"
         assert b"Read-only file system" in done.stderr
         with pytest.raises(SandboxError, match="No such file"):
-            await lab.sandbox(binds=[BindMount(str(tmp_path / "missing"), "/mnt/x")])
+            await factory.make(binds=[BindMount(str(tmp_path / "missing"), "/mnt/x")])
 
-    experiment(body)
+    run_async(body)
 
 
-def test_tools_work(experiment):
+def test_tools_work(run_async):
     """Shell, Python with its library, git and temporary files work out of the box."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         script = (
             "set -e; python3 -c 'import ssl, sqlite3, tempfile, multiprocessing as m; tempfile.mkdtemp(); m.Lock();"
             "print(m.Pool(2).map(abs, [-1]))'; if command -v git >/dev/null; then git init -q r; cd r; fi; "
@@ -200,7 +200,7 @@ def test_tools_work(experiment):
         assert (done.exit_code, done.stdout, done.stderr) == (0, b"[1]\nx\n", b"")
         assert (await sandbox.run(["python3", "-c", "import pty; pty.spawn(['tty'])"])).stdout == b"/dev/pts/0\r\n"
 
-    experiment(body)
+    run_async(body)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -216,11 +216,11 @@ def test_filter_is_well_formed(machine):
     assert steps[-1][0] == 0x06
 
 
-def test_locks_of_system_files_end_with_the_session(experiment):
+def test_locks_of_system_files_end_with_the_session(run_async):
     """Code can lock files of the system, which no filter can see; deleting the session ends its locks."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         path = Path("/usr/bin/env").resolve()
         await sandbox.run(
             ["sh", "-c", f"flock {path} sh -c 'echo locked > out; sleep 99' & until [ -s out ]; do sleep 0.05; done"]
@@ -231,7 +231,7 @@ def test_locks_of_system_files_end_with_the_session(experiment):
             await sandbox.close()
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    experiment(body)
+    run_async(body)
 
 
 def verdict(program: bytes, audit: int, number: int) -> int:

@@ -29,17 +29,17 @@ def open_descriptors() -> int:
 SOURCE = str(Path(capability_probe.__file__).resolve().parents[4])
 
 
-def test_close_leaves_nothing(experiment, tmp_path):
+def test_close_leaves_nothing(run_async, tmp_path):
     """After close, no process or mount is left, and the directory can go."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         seconds = unique_seconds()
         await sandbox.run(["bash", "-c", f"for i in 1 2 3; do setsid nohup sleep {seconds} >&/dev/null & done"])
         assert eventually(lambda: len(processes_with(seconds)) == 3)
         assert mounts_with(str(tmp_path))
-        lab.manager._warm_pool.clear()  # it comes when it likes
-        lab.manager._warm_pool.clear()
+        factory.manager._warm_pool.clear()  # it comes when it likes
+        factory.manager._warm_pool.clear()
         descriptors = open_descriptors()
         await sandbox.close()
         assert processes_with(seconds) == []
@@ -50,58 +50,58 @@ def test_close_leaves_nothing(experiment, tmp_path):
         shutil.rmtree(tmp_path / "sandbox-1")
         await sandbox.close()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_closing_the_host_closes_all(experiment):
+def test_closing_the_host_closes_all(run_async):
     """A closed manager has closed its sandboxes and makes no more."""
 
-    async def body(lab):
-        seconds, sandboxes = unique_seconds(), [await lab.sandbox() for _ in range(3)]
+    async def body(factory):
+        seconds, sandboxes = unique_seconds(), [await factory.make() for _ in range(3)]
         calls = [asyncio.create_task(sandbox.run(["sleep", seconds])) for sandbox in sandboxes]
         while len(processes_with(seconds)) < 3:
             await asyncio.sleep(0.02)
-        await lab.manager.close()
+        await factory.manager.close()
         assert processes_with(seconds) == []
         for result in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(result, SandboxGone)
         with pytest.raises(SandboxGone):
-            await lab.sandbox()
+            await factory.make()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_fifty_at_once(experiment):
+def test_fifty_at_once(run_async):
     """Fifty sandboxes created at once all work, and leave no descriptor behind."""
 
-    async def body(lab):
-        lab.manager._warm_pool.clear()  # it comes when it likes
+    async def body(factory):
+        factory.manager._warm_pool.clear()  # it comes when it likes
         before = open_descriptors()
-        sandboxes = await asyncio.gather(*(lab.sandbox() for _ in range(50)))
+        sandboxes = await asyncio.gather(*(factory.make() for _ in range(50)))
         done = await asyncio.gather(
             *(sandbox.run(["bash", "-c", f"echo {i} > f; cat f"]) for i, sandbox in enumerate(sandboxes))
         )
         assert [int(one.stdout) for one in done] == list(range(50))
         await asyncio.gather(*(sandbox.close() for sandbox in sandboxes))
-        lab.manager._warm_pool.clear()
+        factory.manager._warm_pool.clear()
         assert open_descriptors() == before
 
-    experiment(body)
+    run_async(body)
 
 
-def test_cancelled_creation_leaves_nothing(experiment, tmp_path):
+def test_cancelled_creation_leaves_nothing(run_async, tmp_path):
     """A creation that is cancelled at any moment leaves no process."""
 
-    async def body(lab):
+    async def body(factory):
         for delay in 0, 0.001, 0.003, 0.006, 0.01:
-            task = asyncio.create_task(lab.sandbox())
+            task = asyncio.create_task(factory.make())
             await asyncio.sleep(delay)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await asyncio.gather(*(sandbox.close() for sandbox in list(lab.manager._sandboxes)))
+        await asyncio.gather(*(sandbox.close() for sandbox in list(factory.manager._sandboxes)))
         assert eventually(lambda: mounts_with(str(tmp_path)) == [])
 
-    experiment(body)
+    run_async(body)
 
 
 SCENARIO = """
@@ -154,17 +154,17 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def test_death_of_the_zygote(experiment):
+def test_death_of_the_zygote(run_async):
     """When the zygote dies its sandboxes die, and their manager reports it."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
-        os.kill(lab.manager._zygote._process.pid, signal.SIGKILL)
+    async def body(factory):
+        sandbox = await factory.make()
+        os.kill(factory.manager._zygote._process.pid, signal.SIGKILL)
         await sandbox.wait_closed()
         with pytest.raises(SandboxGone):
-            await lab.sandbox()
+            await factory.make()
 
-    experiment(body)
+    run_async(body)
 
 
 def test_examine():

@@ -16,7 +16,7 @@ from agentbay.local.sandbox.service.cgroups import CgroupManager, Hierarchy
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Limits
 from agentbay.local.sandbox.service.spec import MIB
 from agentbay.local.sandbox.shared.file_protocol import WriteFile
-from tests.local.sandbox.conftest import Lab, becomes, grows, laboratory
+from tests.local.sandbox.conftest import SandboxFactory, becomes, grows, sandbox_factory
 from tests.local.sandbox.test_lifecycle import SOURCE
 from tests.local.traces import eventually
 
@@ -29,30 +29,30 @@ SHARED = "import mmap\nb = mmap.mmap(-1, {size} << 20)" + HOLD
 
 
 @pytest.fixture(params=["groups", "no groups"])
-def tried(request, experiment):
-    """Run an experiment on this machine, with and without control groups."""
+def tried(request, run_async):
+    """Run an run_async on this machine, with and without control groups."""
 
-    def conduct(body):
-        async def without(lab: Lab) -> None:
-            lab.manager.disable_cgroups()
-            await body(lab)
+    def run(body):
+        async def without(factory: SandboxFactory) -> None:
+            factory.manager.disable_cgroups()
+            await body(factory)
 
-        async def with_groups(lab: Lab) -> None:
-            if lab.manager.cgroups is None:
+        async def with_groups(factory: SandboxFactory) -> None:
+            if factory.manager.cgroups is None:
                 pytest.skip("no control groups can be made here")
-            await body(lab)
+            await body(factory)
 
-        experiment(with_groups if request.param == "groups" else without)
+        run_async(with_groups if request.param == "groups" else without)
 
-    return conduct
+    return run
 
 
 @pytest.mark.parametrize("program", [ALLOCATE, SHARED])
 def test_memory_of_the_whole(tried, program):
     """Beyond the memory limit a process is killed and the command says why."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox(limits=Limits(total_memory_bytes=256 * MIB))
+    async def body(factory):
+        sandbox = await factory.make(limits=Limits(total_memory_bytes=256 * MIB))
         bystander = asyncio.create_task(sandbox.run(["bash", "-c", "until [ -e over ]; do sleep 0.05; done"]))
         done = await sandbox.run(["python3", "-c", program.format(size=800)])
         assert done.exit_code == 137
@@ -68,8 +68,8 @@ def test_memory_of_the_whole(tried, program):
 def test_memory_of_many(tried):
     """Small processes that are too much together are killed too, the largest first."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox(limits=Limits(total_memory_bytes=200 * MIB))
+    async def body(factory):
+        sandbox = await factory.make(limits=Limits(total_memory_bytes=200 * MIB))
         calls = [asyncio.create_task(sandbox.run(["python3", "-c", ALLOCATE.format(size=60)])) for _ in range(5)]
         killed, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         assert {call.result().exit_code for call in killed} == {137}
@@ -82,8 +82,8 @@ def test_memory_of_many(tried):
 def test_disk_of_the_whole(tried):
     """Beyond the disk limit processes are killed, until files are removed."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox(limits=Limits(disk_bytes=40 * MIB))
+    async def body(factory):
+        sandbox = await factory.make(limits=Limits(disk_bytes=40 * MIB))
         fill = "i=0; while :; do head -c 4000000 /dev/zero > f$i; i=$((i+1)); sleep 0.02; done"
         done = await sandbox.run(["bash", "-c", fill], timeout=60)
         assert (done.exit_code, done.timed_out) == (137, False)
@@ -103,11 +103,11 @@ def test_disk_of_the_whole(tried):
     tried(body)
 
 
-def test_deleted_files_count(experiment):
+def test_deleted_files_count(run_async):
     """A file that is deleted but open takes space, and counts."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox(limits=Limits(disk_bytes=20 * MIB))
+    async def body(factory):
+        sandbox = await factory.make(limits=Limits(disk_bytes=20 * MIB))
         program = (
             "import os, time\nf = open('x', 'wb')\nos.unlink('x')\n"
             "while True: f.write(bytes(1 << 20)); time.sleep(0.02)"
@@ -115,14 +115,14 @@ def test_deleted_files_count(experiment):
         done = await sandbox.run(["python3", "-c", program], timeout=60)
         assert b"of disk" in done.stderr
 
-    experiment(body)
+    run_async(body)
 
 
-def test_min_free_disk_of_the_machine(experiment, monkeypatch):
+def test_min_free_disk_of_the_machine(run_async, monkeypatch):
     """At the machine's reserve only sandboxes that go on writing are killed, slow writers too."""
 
-    async def body(lab):
-        filler, quiet = await lab.sandbox(), await lab.sandbox()
+    async def body(factory):
+        filler, quiet = await factory.make(), await factory.make()
         waiting = asyncio.create_task(quiet.run(["bash", "-c", "until [ -e over ]; do sleep 0.05; done; echo fine"]))
         monkeypatch.setattr(disk_quota, "MIN_FREE_BYTES", 1 << 60)
         monkeypatch.setattr(disk_quota, "MIN_FREE_FRACTION", 1.0)
@@ -135,7 +135,7 @@ def test_min_free_disk_of_the_machine(experiment, monkeypatch):
         await quiet.run_file_operation(WriteFile("over"))
         assert (await waiting).stdout == b"fine\n"
 
-    experiment(body)
+    run_async(body)
 
 
 IN_FLIGHT = """
@@ -149,11 +149,11 @@ time.sleep(60)
 MANY_FILES = "i=0; while :; do : > $((i++)); sleep 0.01; done"
 
 
-def test_min_free_disk_and_files_in_flight(experiment, monkeypatch):
+def test_min_free_disk_and_files_in_flight(run_async, monkeypatch):
     """At the machine's reserve a sandbox that may hide files is killed."""
 
-    async def body(lab):
-        hiding, quiet = await lab.sandbox(), await lab.sandbox()
+    async def body(factory):
+        hiding, quiet = await factory.make(), await factory.make()
         waiting = asyncio.create_task(quiet.run(["sleep", "60"]))
         monkeypatch.setattr(disk_quota, "MIN_FREE_BYTES", 1 << 60)
         monkeypatch.setattr(disk_quota, "MIN_FREE_FRACTION", 1.0)
@@ -162,14 +162,14 @@ def test_min_free_disk_and_files_in_flight(experiment, monkeypatch):
         assert not waiting.done()
         waiting.cancel()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_min_free_inodes_of_the_machine(experiment, monkeypatch):
+def test_min_free_inodes_of_the_machine(run_async, monkeypatch):
     """When the machine lacks inodes, only sandboxes that go on creating files are killed."""
 
-    async def body(lab):
-        filler, quiet = await lab.sandbox(), await lab.sandbox()
+    async def body(factory):
+        filler, quiet = await factory.make(), await factory.make()
         waiting = asyncio.create_task(quiet.run(["sleep", "60"]))
         monkeypatch.setattr(disk_quota, "MIN_FREE_BYTES", 0)
         monkeypatch.setattr(disk_quota, "MIN_FREE_FRACTION", 1.0)
@@ -180,14 +180,14 @@ def test_min_free_inodes_of_the_machine(experiment, monkeypatch):
         assert not waiting.done()
         waiting.cancel()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_the_watchdog_sleeps(experiment):
+def test_the_watchdog_sleeps(run_async):
     """A sandbox in which nothing runs is not looked at."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox(limits=Limits(disk_bytes=MIB))
+    async def body(factory):
+        sandbox = await factory.make(limits=Limits(disk_bytes=MIB))
         await sandbox.run(["true"])
         sandbox.watchdog._awake_until = 0
         while sandbox.watchdog._timer is not None:
@@ -197,26 +197,26 @@ def test_the_watchdog_sleeps(experiment):
             await asyncio.sleep(0.02)
         task.cancel()
 
-    experiment(body)
+    run_async(body)
 
 
-def need_groups(lab: Lab) -> CgroupManager:
-    if lab.manager.cgroups is None:
+def need_groups(factory: SandboxFactory) -> CgroupManager:
+    if factory.manager.cgroups is None:
         pytest.skip("no control groups can be made here")
-    return lab.manager.cgroups
+    return factory.manager.cgroups
 
 
-def places(lab: Lab) -> list[Path]:
-    found = need_groups(lab)
+def places(factory: SandboxFactory) -> list[Path]:
+    found = need_groups(factory)
     return [Path(tree.base) / found._name for tree in found._hierarchies]
 
 
-def test_groups_hold_everything_from_the_start(experiment):
+def test_groups_hold_everything_from_the_start(run_async):
     """All processes are in the sandbox's groups, which close removes."""
 
-    async def body(lab):
-        need_groups(lab)
-        sandbox = await lab.sandbox(
+    async def body(factory):
+        need_groups(factory)
+        sandbox = await factory.make(
             limits=Limits(processes=50, total_memory_bytes=64 * MIB, cpu_share=50, cpu_quota=0.5)
         )
         group = sandbox.watchdog.cgroup
@@ -234,18 +234,18 @@ def test_groups_hold_everything_from_the_start(experiment):
         paths = list(group._hierarchies_by_directory)
         task.cancel()
         await sandbox.close()
-        tops = places(lab)
-        lab.manager._warm_pool.clear()
-        while lab.manager.cgroups._awaiting_removal:  # who has just died may be in its group for a moment
-            lab.manager.cgroups._awaiting_removal = [
-                group for group in lab.manager.cgroups._awaiting_removal if not group.remove()
+        tops = places(factory)
+        factory.manager._warm_pool.clear()
+        while factory.manager.cgroups._awaiting_removal:  # who has just died may be in its group for a moment
+            factory.manager.cgroups._awaiting_removal = [
+                group for group in factory.manager.cgroups._awaiting_removal if not group.remove()
             ]
             await asyncio.sleep(0.02)
         assert not any(map(os.path.exists, paths))
-        await lab.manager.close()
+        await factory.manager.close()
         assert not any(top.exists() for top in tops)
 
-    experiment(body)
+    run_async(body)
 
 
 def test_two_hosts_in_one_process(tmp_path):
@@ -253,10 +253,10 @@ def test_two_hosts_in_one_process(tmp_path):
 
     async def whole():
         (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-        async with laboratory(tmp_path / "a") as first:
+        async with sandbox_factory(tmp_path / "a") as first:
             need_groups(first)
-            async with laboratory(tmp_path / "b") as second:
-                sandboxes = [await lab.sandbox() for lab in (first, second, first, second)]
+            async with sandbox_factory(tmp_path / "b") as second:
+                sandboxes = [await factory.make() for factory in (first, second, first, second)]
                 assert all(sandbox.watchdog.cgroup for sandbox in sandboxes)
                 assert len(
                     {path for sandbox in sandboxes for path in sandbox.watchdog.cgroup._hierarchies_by_directory}
@@ -266,19 +266,19 @@ def test_two_hosts_in_one_process(tmp_path):
     asyncio.run(whole())
 
 
-def test_cpu_quota(experiment):
+def test_cpu_quota(run_async):
     """A quota is what a sandbox gets of the processors."""
 
-    async def body(lab):
-        if "cpu" not in need_groups(lab).controllers:
+    async def body(factory):
+        if "cpu" not in need_groups(factory).controllers:
             pytest.skip("no processor groups")
-        sandbox = await lab.sandbox(limits=Limits(cpu_quota=0.2))
+        sandbox = await factory.make(limits=Limits(cpu_quota=0.2))
         before, began = (await sandbox.usage()).cpu_seconds, time.monotonic()
         await sandbox.run(["timeout", "1", "bash", "-c", "while :; do :; done"])
         used, took = (await sandbox.usage()).cpu_seconds - before, time.monotonic() - began
         assert used < 0.2 * took + 0.15  # it may have saved up the quota of a period, on each processor
 
-    experiment(body)
+    run_async(body)
 
 
 def test_leftovers_are_swept(tmp_path):
@@ -309,9 +309,9 @@ def test_where_groups_cannot_be_entered(tmp_path, monkeypatch):
     """Groups that can be created but not joined are not used."""
 
     async def whole():
-        async with laboratory(tmp_path) as lab:
-            assert lab.manager.cgroups is None
-            assert (await (await lab.sandbox()).run(["echo", "fine"])).stdout == b"fine\n"
+        async with sandbox_factory(tmp_path) as factory:
+            assert factory.manager.cgroups is None
+            assert (await (await factory.make()).run(["echo", "fine"])).stdout == b"fine\n"
 
     if CgroupManager.discover() is None:
         pytest.skip("no control groups can be made here")
@@ -373,16 +373,16 @@ def test_niceness():
         Limits(cpu_share=0)
 
 
-def test_freeze_by_group_and_with_a_stranger(experiment):
+def test_freeze_by_group_and_with_a_stranger(run_async):
     """The group freezes, or signals do if a process is outside of it."""
 
-    async def body(lab):
-        if "freezer" not in need_groups(lab).controllers:
+    async def body(factory):
+        if "freezer" not in need_groups(factory).controllers:
             pytest.skip("no freezer")
-        sandbox = await lab.sandbox()
+        sandbox = await factory.make()
         group = sandbox.watchdog.cgroup
         task = asyncio.create_task(sandbox.run(["bash", "-c", "while :; do echo -n x >> count; done"]))
-        count = lab.directory / "sandbox-1" / "home" / "count"
+        count = factory.directory / "sandbox-1" / "home" / "count"
         await grows(count)
         for outside in False, True:
             if outside:
@@ -399,4 +399,4 @@ def test_freeze_by_group_and_with_a_stranger(experiment):
             await grows(count, size)
         task.cancel()
 
-    experiment(body)
+    run_async(body)

@@ -26,11 +26,11 @@ async def output(sandbox: Sandbox, script: str) -> str:
     return (await sandbox.run(["bash", "-c", script])).stdout.decode()
 
 
-def test_renaming(experiment):
+def test_renaming(run_async):
     """Within a file system a move is a rename, which a file may replace."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await output(sandbox, "mkdir t full; touch full/x; echo one > one; echo two > two; ln -s gone link")
         await sandbox.run_file_operation(MovePath("t", "u"))
         await sandbox.run_file_operation(MovePath("two", "one"))
@@ -40,14 +40,14 @@ def test_renaming(experiment):
         assert (await refused(sandbox, MovePath("missing", "full")))[0] == "ENOENT"
         assert (await refused(sandbox, MovePath("u", "/tmp/u")))[0] == "EXDEV"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_moving_across_file_systems(experiment):
+def test_moving_across_file_systems(run_async):
     """Everything in a tree moves, with modes, times, links, FIFOs, sockets, holes and names of one file."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await output(sandbox, f"mkdir {THERE}")
         made = await output(
             sandbox,
@@ -78,14 +78,14 @@ def test_moving_across_file_systems(experiment):
             made.strip(),
         ]
 
-    experiment(body)
+    run_async(body)
 
 
-def test_what_a_move_replaces(experiment):
+def test_what_a_move_replaces(run_async):
     """A move across file systems replaces what a rename would."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await output(
             sandbox,
             "ln -s gone l; echo new > f; mkdir d; touch d/x; cd /tmp; echo old > l; ln -s gone f;"
@@ -102,16 +102,16 @@ def test_what_a_move_replaces(experiment):
         assert await refused(sandbox, MoveAcross("d/..", "/tmp/x")) == ("EINVAL", "/home/wuying/d/..")
         assert await output(sandbox, "ls -A . /tmp/full") == ".:\nd\nf\n\n/tmp/full:\nx\n"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_a_failed_move_changes_nothing(experiment, tmp_path):
+def test_a_failed_move_changes_nothing(run_async, tmp_path):
     """Of a tree that cannot be moved as a whole nothing is moved, and no part of a copy is left."""
 
-    async def body(lab):
+    async def body(factory):
         (tmp_path / "shared").mkdir()
-        os.chown(tmp_path / "shared", *lab.manager.owner)
-        sandbox = await lab.sandbox(binds=[BindMount(str(tmp_path / "shared"), "/home/wuying/t/mounted")])
+        os.chown(tmp_path / "shared", *factory.manager.owner)
+        sandbox = await factory.make(binds=[BindMount(str(tmp_path / "shared"), "/home/wuying/t/mounted")])
         await output(sandbox, f"mkdir {THERE}")
         await output(sandbox, "for i in $(seq 50); do echo $i > t/f$i; done; echo precious > t/mounted/x")
         assert await refused(sandbox, MoveAcross("t", f"{THERE}/t")) == ("EBUSY", "/home/wuying/t/mounted")
@@ -126,27 +126,27 @@ def test_a_failed_move_changes_nothing(experiment, tmp_path):
         await sandbox.run_file_operation(MoveAcross("u", "t/mounted/u", 1 << 20))
         assert (await output(sandbox, "ls t/mounted/u | wc -l")).strip() == "51"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_a_directory_does_not_move_into_itself(experiment):
+def test_a_directory_does_not_move_into_itself(run_async):
     """A move into the moved directory is refused at once, though the kernel takes both for different file systems."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await output(sandbox, f"mkdir -p {THERE}/below; echo x > {THERE}/x; ln -s {THERE}/below link")
         for target in (f"{THERE}/t", f"{THERE}/below/t", "link/t"):
             assert (await refused(sandbox, MoveAcross(THERE, target)))[0] == "EINVAL"
         assert await output(sandbox, f"ls -A {THERE}") == "below\nx\n"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_a_tree_that_changes_is_not_moved(experiment):
+def test_a_tree_that_changes_is_not_moved(run_async):
     """What a program writes during a move is in the moved tree, or the move fails."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await output(sandbox, f"mkdir {THERE}")
         writer = (
             "import os, time\nn = 0\n"
@@ -161,14 +161,14 @@ def test_a_tree_that_changes_is_not_moved(experiment):
         running.cancel()
         assert await output(sandbox, f"ls -A {THERE}; ls t | wc -l") == "301\n"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_a_deep_tree_is_removed(experiment):
+def test_a_deep_tree_is_removed(run_async):
     """Depth is no obstacle to removal."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await output(sandbox, f"mkdir {THERE}")
         await sandbox.run(["python3", "-c", "import os\nfor i in range(1500): os.mkdir('t'); os.chdir('t')"])
         await sandbox.run_file_operation(RemovePath("t", recursive=True))
@@ -180,14 +180,14 @@ def test_a_deep_tree_is_removed(experiment):
         assert (await refused(sandbox, MoveAcross("t", f"{THERE}/u")))[0] == "ENAMETOOLONG"
         assert (await output(sandbox, f"ls {THERE}")).strip() == "t"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_removing_what_others_remove(experiment):
+def test_removing_what_others_remove(run_async):
     """A removal does not mind that something else removes and adds in the same tree."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         other = (
             "import os, shutil\nwhile True:\n  for i in range(20):\n"
             "    shutil.rmtree(f't/{i}', ignore_errors=True)\n"
@@ -200,14 +200,14 @@ def test_removing_what_others_remove(experiment):
             assert await output(sandbox, "ls") == ""
         running.cancel()
 
-    experiment(body)
+    run_async(body)
 
 
-def test_a_removal_follows_no_link(experiment):
+def test_a_removal_follows_no_link(run_async):
     """A link that takes a directory's place leads no removal elsewhere."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         swapper = (
             "import os\nwhile True:\n"
             "  for names in ('t/d', 't/aside'), ('link', 't/d'), ('t/d', 'link'), ('t/aside', 't/d'):\n"
@@ -223,14 +223,14 @@ def test_a_removal_follows_no_link(experiment):
         running.cancel()
         assert (await output(sandbox, "ls keep | wc -l")).strip() == "200"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_what_cannot_be_removed(experiment):
+def test_what_cannot_be_removed(run_async):
     """A removal that fails names the directory, and paths without a name are refused before anything is removed."""
 
-    async def body(lab):
-        sandbox = await lab.sandbox()
+    async def body(factory):
+        sandbox = await factory.make()
         await output(sandbox, "mkdir -p t/a/closed; touch t/a/closed/f t/z; chmod 555 t/a/closed; ln -s t link")
         wanted = ("EACCES", "/home/wuying/t/a/closed")
         assert await refused(sandbox, RemovePath("t", recursive=True)) == wanted
@@ -243,4 +243,4 @@ def test_what_cannot_be_removed(experiment):
         assert (await refused(sandbox, RemovePath("/home/wuying", recursive=True)))[0] in ("EROFS", "EBUSY", "EACCES")
         assert await output(sandbox, "ls") == "t\n"
 
-    experiment(body)
+    run_async(body)

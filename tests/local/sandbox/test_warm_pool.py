@@ -15,7 +15,7 @@ import pytest
 
 from agentbay.local.sandbox.service import capability_probe, warm_pool
 from agentbay.local.sandbox.service.manager import SandboxError
-from tests.local.sandbox.conftest import Lab, becomes
+from tests.local.sandbox.conftest import SandboxFactory, becomes
 from tests.local.traces import eventually
 
 SOURCE = str(Path(capability_probe.__file__).resolve().parents[4])
@@ -54,77 +54,77 @@ def test_mounts_of_the_host(tmp_path: Path, propagation: str):
     assert done.stdout == "mounted since\n", done.stderr
 
 
-def test_one_that_has_died(experiment):
+def test_one_that_has_died(run_async):
     """What was killed in reserve is replaced."""
 
-    async def body(lab: Lab) -> None:
+    async def body(factory: SandboxFactory) -> None:
         async def waits() -> bool:
-            return bool(lab.manager._warm_pool._spares)
+            return bool(factory.manager._warm_pool._spares)
 
         await becomes(waits)
-        (embryo,) = lab.manager._warm_pool._spares.values()
+        (embryo,) = factory.manager._warm_pool._spares.values()
         assert embryo
-        kill_below(lab.manager._zygote._process.pid)
+        kill_below(factory.manager._zygote._process.pid)
         assert eventually(lambda: not embryo.is_usable)
-        assert (await (await lab.sandbox()).run(["echo", "well"])).stdout == b"well\n"
+        assert (await (await factory.make()).run(["echo", "well"])).stdout == b"well\n"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_many_at_once(experiment, monkeypatch):
+def test_many_at_once(run_async, monkeypatch):
     """Where several sandboxes are asked for at a time, several wait; later one is enough again."""
     monkeypatch.setattr(warm_pool, "_QUIET_SECONDS", 0.5)
 
-    async def body(lab: Lab) -> None:
+    async def body(factory: SandboxFactory) -> None:
         counts: set[int] = set()
 
         async def has_calmed_down() -> bool:
-            counts.add(len(lab.manager._warm_pool._spares))
-            return max(counts) > 1 and len(lab.manager._warm_pool._spares) == 1
+            counts.add(len(factory.manager._warm_pool._spares))
+            return max(counts) > 1 and len(factory.manager._warm_pool._spares) == 1
 
         watching = asyncio.create_task(becomes(has_calmed_down))
-        first = await asyncio.gather(*(lab.sandbox() for _ in range(6)))
+        first = await asyncio.gather(*(factory.make() for _ in range(6)))
         await watching
         assert max(counts) <= 8
-        for sandbox in (*first, await lab.sandbox()):
+        for sandbox in (*first, await factory.make()):
             assert (await sandbox.run(["echo", "well"])).stdout == b"well\n"
 
-    experiment(body)
+    run_async(body)
 
 
-def test_one_for_another_network(experiment):
+def test_one_for_another_network(run_async):
     """A sandbox preforked for one network does not get another."""
 
-    async def body(lab: Lab) -> None:
+    async def body(factory: SandboxFactory) -> None:
         networks = [
-            (await (await lab.sandbox(network=network)).run(["readlink", "/proc/self/ns/net"])).stdout.decode().strip()
+            (await (await factory.make(network=network)).run(["readlink", "/proc/self/ns/net"])).stdout.decode().strip()
             for network in ("none", "host", "none", "host")
         ]
         own = str(Path("/proc/self/ns/net").readlink())
         assert [network == own for network in networks] == [False, True, False, True]
 
-    experiment(body)
+    run_async(body)
 
 
 @pytest.mark.parametrize("spare", range(3))
-def test_no_descriptors(experiment, spare):
+def test_no_descriptors(run_async, spare):
     """Without free descriptors a sandbox is refused with the reason, and leaks none."""
 
-    async def body(lab: Lab) -> None:
-        lab.manager._warm_pool.clear()
+    async def body(factory: SandboxFactory) -> None:
+        factory.manager._warm_pool.clear()
         before, limits = open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
         lowest = os.dup(0)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
         try:
             with pytest.raises(SandboxError, match="Too many open files"):
-                await lab.sandbox()
+                await factory.make()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert open_descriptors() == before
-        assert (await (await lab.sandbox()).run(["echo", "well"])).stdout == b"well\n"
+        assert (await (await factory.make()).run(["echo", "well"])).stdout == b"well\n"
 
-    experiment(body)
+    run_async(body)
 
 
 def open_descriptors() -> set[str]:

@@ -133,14 +133,14 @@ class Echo(asyncio.DatagramProtocol):
         self.transport.sendto(data, address)
 
 
-class Laboratory:
+class TrialSandboxes:
     """Sandboxes, whole ones and some that lack a layer."""
 
     def __init__(self, directory: Path, stack: AsyncExitStack, facts: dict[str, Any]) -> None:
         self.directory, self.stack, self.facts = directory, stack, facts
         self.sandboxes: dict[str, Sandbox] = {}
 
-    async def sandbox(self, lacking: str, **options: Any) -> Sandbox:
+    async def make(self, lacking: str, **options: Any) -> Sandbox:
         if lacking not in self.sandboxes:
             manager = await self._manager(lacking)
             root = self.directory / f"sandbox-{lacking}"
@@ -210,30 +210,30 @@ async def whole(directory: Path) -> list[dict[str, str]]:
     async with AsyncExitStack() as stack:
         stack.callback(target.close)
         facts = await target.facts(stack)
-        laboratory = Laboratory(directory, stack, facts)
-        stranger = await laboratory.sandbox("nothing")
+        factory = TrialSandboxes(directory, stack, facts)
+        stranger = await factory.make("nothing")
         await stranger.run_file_operation(WriteFile("secret"), input=b"host-secret")
         facts |= {"other_pid": stranger.pid, "other_file": str(directory / "sandbox-nothing/home/secret")}
-        subject = await laboratory.sandbox("", binds=[BindMount(str(target.shown), str(target.shown), read_only=True)])
+        subject = await factory.make("", binds=[BindMount(str(target.shown), str(target.shown), read_only=True)])
         for attempt in ATTEMPTS:
             if attempt.name == "signal everyone":
                 async with AsyncExitStack() as meanwhile:
                     canary = await _canary(meanwhile)
                     verdict = await watched(canary, await inside(subject, attempt, facts), 0.5)
-                    control = await watched(canary, await _control(laboratory, attempt, facts, target), PATIENCE)
+                    control = await watched(canary, await _control(factory, attempt, facts, target), PATIENCE)
             else:
                 verdict = await inside(subject, attempt, facts)
-                control = await _control(laboratory, attempt, facts, target)
+                control = await _control(factory, attempt, facts, target)
             results.append({"name": attempt.name, "inside": verdict, "without": attempt.control, "control": control})
     return results
 
 
-async def _control(laboratory: Laboratory, attempt: Attempt, facts: dict[str, Any], target: Target) -> str:
+async def _control(factory: TrialSandboxes, attempt: Attempt, facts: dict[str, Any], target: Target) -> str:
     if attempt.control in ("root", "owner") and not ROOT:
         return "skipped: takes root"
     if attempt.control in ("user", "root", "nobody"):
         return await outside(NOBODY if attempt.control == "nobody" else [], attempt, facts, target)
-    return await inside(await laboratory.sandbox(attempt.control), attempt, facts)
+    return await inside(await factory.make(attempt.control), attempt, facts)
 
 
 async def _canary(stack: AsyncExitStack) -> asyncio.subprocess.Process:
