@@ -198,6 +198,9 @@ async def test_screenshots_and_pages_that_cannot_be_opened(page: AsyncSession) -
     said = await page.browser.operator.navigate("http://127.0.0.1:1/")
     assert said.startswith("Navigation failed: ")
     assert "http://127.0.0.1:1/ cannot be opened: net::ERR_" in said
+    said = await page.browser.operator.navigate("http://nowhere.invalid/")
+    assert said.startswith("Navigation failed: ")
+    assert "http://nowhere.invalid/ cannot be opened: " in said
 
 
 async def ended(session: AsyncSession, started: ExecutionResult) -> QueryResult:

@@ -13,6 +13,8 @@ from agentbay.errors import (
     SessionNotFoundError,
 )
 
+PROXY_ERROR_PREFIX = "agentbay: "  # of the text with which the egress proxy answers what it cannot carry out
+
 
 def not_logged_in() -> AuthenticationError:
     """Return the error for a missing or wrong key."""

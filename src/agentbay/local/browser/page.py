@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from agentbay._lazy_attrs import define, field
+from agentbay.local.api_errors import PROXY_ERROR_PREFIX
 from agentbay.local.browser.errors import DevToolsError
 from agentbay.local.sandbox.service.manager import Sandbox
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _WORLD = "agentbay"  # its variables are not those of the page, which so cannot change what the script does
 _LOAD_SECONDS = 30.0
+_PROXY_ERROR_CHARACTERS = 500
 _SETTLE_SECONDS = 3.0  # for a page that a click has opened
 _POLL_SECONDS = 0.05
 _MAX_ELEMENTS = 200
@@ -179,6 +181,10 @@ class BrowserPages:
         if reason := opened.get("errorText"):
             raise DevToolsError(f"{url:.200} cannot be opened: {reason!s:.100}")
         await self._wait_until_loaded(_LOAD_SECONDS)
+        # To the browser, the answer of the egress proxy to plain HTTP is a page like any other.
+        shown = await self.read(characters=_PROXY_ERROR_CHARACTERS)
+        if not shown.title and shown.text.startswith(PROXY_ERROR_PREFIX):
+            raise DevToolsError(f"{url:.200} cannot be opened: {shown.text.removeprefix(PROXY_ERROR_PREFIX).strip()}")
 
     async def go_back(self) -> None:
         """Go back to the page before."""

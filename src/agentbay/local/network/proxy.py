@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from agentbay.local.api_errors import PROXY_ERROR_PREFIX
 from agentbay.local.fair_share import FairShare, SessionTurns
 from agentbay.local.headers import Headers, drop_hop_by_hop
 from agentbay.local.network.dialer import EgressDialer, ProxyError, UpstreamConnection
@@ -171,7 +172,7 @@ class _ProxyRequest:
 
     async def _send_error(self, error: ProxyError) -> None:
         # In the status line too: many programs show nothing else of an answer to CONNECT.
-        text = f"agentbay: {error}"
+        text = f"{PROXY_ERROR_PREFIX}{error}"
         body = f"{text}.\n".encode()
         head = f"HTTP/1.1 {error.status} {text}\r\nContent-Type: text/plain; charset=utf-8\r\n"
         head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
