@@ -30,7 +30,7 @@ from agentbay import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from official_ui import finished, simple
+from official_ui import resolve, simple
 
 
 class Product:
@@ -138,7 +138,7 @@ class Program:
     async def step(self, name, call, *answers):
         self.tell(name, *answers)
         try:
-            self.found[name] = simple(await finished(call()))
+            self.found[name] = simple(await resolve(call()))
         except Exception as error:  # noqa: BLE001 - which one it is, is what is compared
             kinds = [kind.__name__ for kind in type(error).__mro__]
             known = ("ValueError", "TypeError", "FileNotFoundError", "AgentBayError")
@@ -146,7 +146,7 @@ class Program:
 
     async def session(self, **params):
         self.tell("create")
-        return (await finished(self.client.create(CreateSessionParams(**params)))).session
+        return (await resolve(self.client.create(CreateSessionParams(**params)))).session
 
     async def run(self):
         await self.browser()
@@ -188,7 +188,7 @@ class Program:
         operator = session.browser.operator
         await self.step("navigate: before", lambda: operator.navigate("https://example.invalid"))
         self.tell("start", {"Port": 9333})
-        await finished(session.browser.initialize(BrowserOption()))
+        await resolve(session.browser.initialize(BrowserOption()))
         started, name = {"text": '{"task_id": "t-1"}'}, "https://example.invalid/é"
         await self.step("navigate", lambda: operator.navigate(name), {"text": "opened"})
         await self.step("navigate: refused", lambda: operator.navigate(name), {"text": "no such host", "isError": True})

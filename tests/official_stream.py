@@ -14,7 +14,7 @@ import agentbay
 from agentbay import Config
 
 sys.path.insert(0, str(Path(__file__).parent))
-from official_ui import finished
+from official_ui import resolve
 
 KINDS = ("reasoning", "content", "tool_call", "tool_result", "error")
 STEPS = {
@@ -35,17 +35,17 @@ OURS = hasattr(agentbay.AsyncAgent.Computer, "stream_task")
 
 async def follow(agent, name, task, timeout, callbacks):
     if name == "mobile":
-        return await finished(agent.execute_task_and_wait(task, timeout, max_steps=7, **callbacks))
+        return await resolve(agent.execute_task_and_wait(task, timeout, max_steps=7, **callbacks))
     if OURS:
         agent.initialized = True
-        return await finished(agent.execute_task_and_wait(task, timeout, **callbacks))
+        return await resolve(agent.execute_task_and_wait(task, timeout, **callbacks))
     params = {"task": task}
     if name == "browser":
         from agentbay._async.agent import DefaultSchema
 
         schema = json.dumps(DefaultSchema.model_json_schema())
         params.update(use_vision=False, full_page_screenshot=False, output_schema=schema)
-    return await finished(agent._execute_task_stream_ws(params, timeout, **callbacks))
+    return await resolve(agent._execute_task_stream_ws(params, timeout, **callbacks))
 
 
 async def main(flavour, url):

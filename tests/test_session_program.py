@@ -27,7 +27,7 @@ EXPECTED = {
     "listing": [["long.txt", False]],
     "missing": [False, True],
     "labelled": True,
-    "labels": {"story": "main job", "part": "two"},
+    "labels": {"task": "main job", "part": "two"},
     "info": [True, True, "AIAgent"],
     "link": True,
     "bad link": True,

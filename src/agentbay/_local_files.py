@@ -45,8 +45,8 @@ class LocalSource:
         FileError: If it does not exist, or is not a regular file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, has_checksum: bool = True) -> None:
-        self.path, self._has_checksum = Path(path), has_checksum
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
         with _map_os_errors(self.path):
             found = self.path.stat()
         if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for its other end
@@ -84,14 +84,13 @@ class LocalSource:
             block = b"" if self._file is None else self._file.read(min(BLOCK_BYTES, self.size - self.sent))
         if not block and self.sent < self.size:
             raise FileError(f"{self.path} became shorter while it was sent.")
-        if self._has_checksum:
-            self._hash.update(block)
+        self._hash.update(block)
         self.sent += len(block)
         return block
 
     @property
     def md5(self) -> str:
-        """The MD5 checksum of what was read, if it is computed."""
+        """The MD5 checksum of what was read."""
         return self._hash.hexdigest()
 
     def close(self) -> None:

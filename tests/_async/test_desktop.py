@@ -313,5 +313,5 @@ async def test_display_is_the_sessions_own(bay: AsyncAgentBay, desktop: AsyncSes
     assert (await desktop.command.run("wish end.tcl", 30_000)).exit_code == 0
     refused = await desktop.command.run("XAUTHORITY=/dev/null wish end.tcl", 30_000)
     assert "couldn't connect to display" in refused.stderr
-    async with bay.session() as neighbour:
+    async with bay.session(CreateSessionParams(image_id="code_latest")) as neighbour:
         assert (await neighbour.command.run("ls /tmp/.X11-unix; echo $DISPLAY")).output.strip() == ""

@@ -27,6 +27,7 @@ from agentbay import (
     InvalidRequestError,
     PtyError,
     SessionNotFoundError,
+    ToolError,
 )
 
 pytestmark = pytest.mark.anyio
@@ -111,8 +112,8 @@ async def test_paused_sessions_say_how_to_go_on(bay: AsyncAgentBay) -> None:
             for name, call in CALLS.items():
                 error = await refusal(call, session)
                 assert f"Session {session.session_id} is paused: call resume() first." in str(error), name
-                own = PtyError if "terminal" in name else AgentError if "agent" in name else ConflictError
-                assert isinstance(error, (ConflictError, own)), name
+                kinds = (ConflictError, AgentError)
+                assert isinstance(error, (*kinds, PtyError, ToolError) if opened else kinds), name
             (await session.resume()).unwrap()
 
 

@@ -438,7 +438,7 @@ def test_all_connections_in_use() -> None:
         config = Config(endpoint=service.url)
         with AgentBay("akm-test", config, max_connections=1, max_retries=0, timeout=60) as bay:
             occupying = HttpRequest(service.url, b"/", [(b"Host", b"there")], b"", "occupying")
-            with bay.client.send_presigned(occupying, None, Deadline(60), 60):
+            with bay.client.send_streamed(occupying, None, Deadline(60), 60):
                 refused = (bay.with_options(timeout=0.2).get("session-x")).exception
                 assert isinstance(refused, ConnectionPoolFull)
                 assert isinstance(refused, TimeoutError)

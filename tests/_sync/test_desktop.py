@@ -314,5 +314,5 @@ def test_display_is_the_sessions_own(bay: AgentBay, desktop: Session) -> None:
     assert (desktop.command.run("wish end.tcl", 30_000)).exit_code == 0
     refused = desktop.command.run("XAUTHORITY=/dev/null wish end.tcl", 30_000)
     assert "couldn't connect to display" in refused.stderr
-    with bay.session() as neighbour:
+    with bay.session(CreateSessionParams(image_id="code_latest")) as neighbour:
         assert (neighbour.command.run("ls /tmp/.X11-unix; echo $DISPLAY")).output.strip() == ""

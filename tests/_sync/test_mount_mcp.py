@@ -161,7 +161,7 @@ def test_servers_that_cannot_be_mounted(session: Session) -> None:
     assert "secret" not in str(failed.value)
     with pytest.raises(DeadlineExceeded, match="python"):
         session.mount_mcp([*SERVER, "slow"], timeout=0.5)
-    wait_for(lambda: not servers_of("slow"))
+    wait_for(lambda: not servers_of(f"{SERVER[-1]}\0slow"))
     with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:9/mcp") as failed:
         session.mount_mcp("http://user:secret@127.0.0.1:9/mcp?key=secret")
     assert "secret" not in str(failed.value)

@@ -28,6 +28,7 @@ from agentbay import (
     InvalidRequestError,
     PtyError,
     SessionNotFoundError,
+    ToolError,
 )
 
 pytestmark = pytest.mark.anyio
@@ -112,8 +113,8 @@ def test_paused_sessions_say_how_to_go_on(bay: AgentBay) -> None:
             for name, call in CALLS.items():
                 error = refusal(call, session)
                 assert f"Session {session.session_id} is paused: call resume() first." in str(error), name
-                own = PtyError if "terminal" in name else AgentError if "agent" in name else ConflictError
-                assert isinstance(error, (ConflictError, own)), name
+                kinds = (ConflictError, AgentError)
+                assert isinstance(error, (*kinds, PtyError, ToolError) if opened else kinds), name
             (session.resume()).unwrap()
 
 

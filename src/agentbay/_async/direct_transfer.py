@@ -41,7 +41,8 @@ async def send_file_directly(
             outgoing, blocks, settings.deadline, settings.idle_timeout
         ) as response:
             await _raise_refusal(response, outgoing.label, path)
-            return TransferOutcome(response.status_code, source.sent)
+            # The ETag that a storage would give.
+            return TransferOutcome(response.status_code, source.sent, f'"{source.md5}"')
 
     return await _retry(session, settings, attempt)
 

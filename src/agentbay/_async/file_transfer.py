@@ -91,7 +91,7 @@ class AsyncFileTransfer:
 
         async def work() -> None:
             is_direct = self._session._takes_raw_calls(WriteFile)
-            source = await async_run_blocking(LocalSource, local_path, has_checksum=not is_direct)
+            source = await async_run_blocking(LocalSource, local_path)
             settings = self._make_transfer_settings(progress_cb)
             try:
                 if is_direct:

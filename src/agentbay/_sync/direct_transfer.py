@@ -40,7 +40,8 @@ def send_file_directly(
         blocks.rewind()
         with settings.client.send_streamed(outgoing, blocks, settings.deadline, settings.idle_timeout) as response:
             _raise_refusal(response, outgoing.label, path)
-            return TransferOutcome(response.status_code, source.sent)
+            # The ETag that a storage would give.
+            return TransferOutcome(response.status_code, source.sent, f'"{source.md5}"')
 
     return _retry(session, settings, attempt)
 

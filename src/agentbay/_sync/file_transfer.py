@@ -92,7 +92,7 @@ class FileTransfer:
 
         def work() -> None:
             is_direct = self._session._takes_raw_calls(WriteFile)
-            source = sync_run_blocking(LocalSource, local_path, has_checksum=not is_direct)
+            source = sync_run_blocking(LocalSource, local_path)
             settings = self._make_transfer_settings(progress_cb)
             try:
                 if is_direct:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from .._arguments import checked_arguments
 from .._concurrency import SyncCallable
 from .._transport.deadline import NO_TIMEOUTS, Deadline, Timeouts
-from .._transport.request import HttpRequest, make_raw_request
 from .._transport.tools import make_direct_call, read_metrics, takes_raw_calls, to_mcp_tools, tool_arguments
 from .._wire.key_names import normalize_arguments
 from .._wire.schema import Tool
@@ -22,6 +21,7 @@ from .waiting import PauseExtension
 
 if TYPE_CHECKING:
     from .._transport.reply import Reply
+    from .._transport.request import HttpRequest
     from .client import AgentBay
     from .transport import SyncTransport
 
@@ -150,6 +150,8 @@ class SyncSessionTools(SyncSessionMounts):
 
     def _raw_request(self, tool: Tool, size: int = 0) -> HttpRequest:
         """Return the request of a raw call with streamed bytes or answer."""
+        from .._transport.request import make_raw_request  # with the first call, so that the import stays light
+
         call = make_direct_call(tool.tool, tool_arguments(tool), tool.server, self.token)
         return make_raw_request(self.link_url, call, b"", size)
 

@@ -304,9 +304,12 @@ class SyncTreeTransfer:
     def _temporary_path(self) -> str:
         return f"/tmp/{TEMPORARY_PREFIX}{self._new_token()}"
 
-    def discard(self) -> None:
+    def discard(self, keeps_pieces: bool = False) -> None:
         """Remove what the killed scripts of a failed transfer have left."""
-        script = scripts.discard_script(self._remote, self._tokens)
+        tokens = [token for token in self._tokens if not (keeps_pieces and "-" in token)]
+        if not tokens:
+            return
+        script = scripts.discard_script(self._remote, tokens)
         call = Shell(command=mark_internal(script), timeout_ms=int(_DISCARD_TIMEOUT_SECONDS * 1000))
         with suppress(AgentBayError):  # the failure before it is the one to report
             self._session._run_tool(call, timeout=_DISCARD_TIMEOUT_SECONDS)
@@ -391,6 +394,6 @@ def transfer_tree(
         try:
             return work.push(delete) if way == "push" else work.pull(delete)
         except AgentBayError as error:
-            if not error.retryable:  # after a lost connection, the next transfer continues with what is there
-                work.discard()
+            # After a lost connection, the next transfer continues with the pieces that are there.
+            work.discard(keeps_pieces=error.retryable)
             raise

@@ -114,7 +114,7 @@ class SyncWsClient:
         if not is_about_state and not isinstance(error, (APIError, ClientClosedError, ConnectionLost, PtyError)):
             return error
         hint = self._session.agent_bay.client.ask_for_hint(self._session.session_id)
-        if hint.text and (type(error) is ToolError or isinstance(error, (APIError, ClientClosedError))):
+        if hint.text and isinstance(error, (APIError, ClientClosedError)):
             if hint.has_ended:
                 error = SessionNotFoundError(f"Session {self._session.session_id} not found", **error.context())
             else:

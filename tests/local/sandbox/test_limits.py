@@ -261,7 +261,7 @@ def test_two_hosts_in_one_process(tmp_path):
                 assert len(
                     {path for sandbox in sandboxes for path in sandbox.watchdog.cgroup._hierarchies_by_directory}
                 ) == 4 * len(first.manager.cgroups._hierarchies)
-            assert (await (await first.sandbox()).run(["true"])).exit_code == 0
+            assert (await (await first.make()).run(["true"])).exit_code == 0
 
     asyncio.run(whole())
 

@@ -100,10 +100,18 @@ class CommandStream:
         return written.decode("utf-8", "replace")
 
     def close(self) -> None:
-        """Kill it, if it still runs."""
+        """End it if it still runs, with a moment to clean up."""
+        if self._ended.done():
+            self._close_pipes()
+            return
+        self._control.signal(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(_CLEAN_UP_SECONDS, self._kill)
+        # Not before: a shell that reports a killed program to a closed pipe would die of SIGPIPE, before it cleans up.
+        self._ended.add_done_callback(lambda _: self._close_pipes())
+
+    def _kill(self) -> None:
         if not self._ended.done():
             self._control.kill()
-        self._close_pipes()
 
     def _close_pipes(self) -> None:
         self._input.close()
