@@ -97,7 +97,7 @@ class FileTransfer:
             try:
                 if is_direct:
                     moved = send_file_directly(self._session, settings, source, remote_path)
-                    facts.update(http_status=moved.status, bytes_sent=moved.size)
+                    facts.update(http_status=moved.status, etag=moved.etag, bytes_sent=moved.size)
                     return
                 self._upload_to_storage(source, remote_path, content_type, settings, facts)
             finally:
