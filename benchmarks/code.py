@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
@@ -112,8 +113,12 @@ def descendants() -> set[int]:
 
 def memory(pids: Iterable[int]) -> float:
     """Return the proportional memory in MiB."""
-    lines = (line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    kib = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            kib += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return kib / 1024
 
 
 async def many(bay: AsyncAgentBay, count: int) -> None:

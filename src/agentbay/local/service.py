@@ -102,10 +102,7 @@ async def running_service(
     sweeping = asyncio.create_task(asyncio.to_thread(state_dir.remove_leftovers, state_dir.trash_leftovers()))
     serving = asyncio.create_task(server.serve(address.listeners))
     try:
-        await asyncio.wait(
-            [serving, started := asyncio.create_task(server.ready.wait())], return_when="FIRST_COMPLETED"
-        )
-        started.cancel()
+        await _wait_until_ready(server, serving)
         yield dashboard, serving
     finally:
         sessions.begin_close()
@@ -121,6 +118,13 @@ async def running_service(
         await images.close()
         if model is not None:
             await model.model.close()
+
+
+async def _wait_until_ready(server: WebServer, serving: asyncio.Task[None]) -> None:
+    """Wait until the server listens, or has failed to."""
+    listening = asyncio.create_task(server.ready.wait())
+    await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+    listening.cancel()
 
 
 async def _drain(application: Application, seconds: float, skip_drain: asyncio.Event) -> None:
