@@ -10,6 +10,7 @@ costs on this machine. The last column divides a 99th percentile by that of "pro
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import statistics
@@ -28,7 +29,7 @@ from urllib.parse import urlencode
 
 import httpx
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 KEY = "the-key-of-the-benchmark"
 MIB = 1 << 20
@@ -186,11 +187,18 @@ def _frame(data: str, lists: int) -> str:
     return json.dumps({"invocationId": "1", "source": "SDK", "target": "nobody", "data": body})
 
 
+def _read_all(websocket: ClientConnection) -> None:
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # it prints a traceback for each refused frame
+    with suppress(ConnectionClosed):
+        for _ in websocket:
+            pass
+
+
 def _websocket(session: dict[str, str], frames: Iterable[str]) -> None:
     headers = {"X-Access-Token": session["Token"]}
     # The service closes the connection after a frame that it refuses.
     with suppress(ConnectionClosed), connect(session["WsUrl"], additional_headers=headers, max_size=None) as websocket:
-        threading.Thread(target=lambda: [None for _ in websocket], daemon=True).start()
+        threading.Thread(target=_read_all, args=[websocket], daemon=True).start()
         for frame in frames:
             websocket.send(frame)
         websocket.ping().wait(60)

@@ -44,14 +44,14 @@ class Visitor(threading.Thread):
         super().__init__(daemon=True)
         self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self.http.post("/view", data={"key": key})
-        found = re.search('name="agentbay-pass" content="([^"]+)"', self.http.get("/view").text)
+        found = re.search('name="agentbay-csrf-token" content="([^"]+)"', self.http.get("/view").text)
         assert found is not None
-        self._pass, self._path, self._leaves = found[1], path, threading.Event()
+        self._csrf_token, self._path, self._leaves = found[1], path, threading.Event()
         self.first, self.later = threading.Event(), 0
         self.first_bytes = 0
 
     def run(self) -> None:
-        headers = {"authorization": f"Bearer {self._pass}"}
+        headers = {"authorization": f"Bearer {self._csrf_token}"}
         with self.http.stream("POST", f"/view/data{self._path}", headers=headers) as answer:
             for line in answer.iter_lines():
                 if not self.first.is_set():
