@@ -15,16 +15,22 @@ if TYPE_CHECKING:
     from ._mcp_connection import McpConnection
 
 
+_adding = threading.Lock()  # one for all sessions: it is held for a moment, and rarely
+
+
 class McpMounts:
     """The mounted servers of a session, each with a connection of its own.
 
     All are disconnected when nobody holds this any more, and at the end of the program.
     """
 
+    __slots__ = ("__weakref__", "_by_label")  # each session has this, and few have a server
+
     def __init__(self) -> None:
         self._by_label: dict[str, McpConnection] = {}
-        self._lock = threading.Lock()
-        weakref.finalize(self, _close_all, self._by_label)
+
+    def __len__(self) -> int:
+        return len(self._by_label)
 
     def tools(self) -> list[McpTool]:
         """List the tools of all servers, in the order of mounting."""
@@ -43,13 +49,15 @@ class McpMounts:
         Raises:
             InvalidArgumentError: A name of its tools is taken by the session or by another server.
         """
-        with self._lock:
+        with _adding:
             taken = {tool.name for tool in (*own_tools, *self.tools())}
             if clashes := sorted(taken.intersection(tool.name for tool in connection.tools)):
                 raise InvalidArgumentError(
                     f"The MCP server {connection.label} has tools whose names are taken here: {', '.join(clashes)}.",
                     hint="Unmount the other server, or let this one offer them by other names.",
                 )
+            if not self._by_label:
+                weakref.finalize(self, _close_all, self._by_label)
             self._by_label[connection.label] = connection
 
     def make_label(self, wanted: str) -> str:

@@ -75,7 +75,8 @@ class AsyncSessionMounts(AsyncSessionServices):
         await async_run_blocking(self._mcp_mounts.remove(server).close)
 
     async def _close_mcp_mounts(self) -> None:
-        await async_run_blocking(self._mcp_mounts.close)
+        if self._mcp_mounts:
+            await async_run_blocking(self._mcp_mounts.close)
 
     async def _call_mounted_tool(
         self, connection: McpConnection, name: str, args: dict[str, Any], seconds: float

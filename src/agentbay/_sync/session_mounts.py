@@ -76,7 +76,8 @@ class SyncSessionMounts(SyncSessionServices):
         sync_run_blocking(self._mcp_mounts.remove(server).close)
 
     def _close_mcp_mounts(self) -> None:
-        sync_run_blocking(self._mcp_mounts.close)
+        if self._mcp_mounts:
+            sync_run_blocking(self._mcp_mounts.close)
 
     def _call_mounted_tool(
         self, connection: McpConnection, name: str, args: dict[str, Any], seconds: float
