@@ -315,7 +315,7 @@ def test_where_groups_cannot_be_entered(tmp_path, monkeypatch):
 
     if CgroupManager.discover() is None:
         pytest.skip("no control groups can be made here")
-    monkeypatch.setattr(cgroups.Cgroup, "open_procs_files", lambda group: [os.open("/dev/null", os.O_RDONLY)])
+    monkeypatch.setattr(cgroups.Cgroup, "open_entrances", lambda group: [os.open("/dev/null", os.O_RDONLY)])
     asyncio.run(whole())
 
 

@@ -109,15 +109,15 @@ class PythonKernelForker:
         await kernel.connection.open()
         streams, kernel.connection.kernel_fds[:] = list(kernel.connection.kernel_fds), []
         join_info["environment"] |= languages.python_environment(sandbox)
-        group = sandbox.watchdog.cgroup
         link, zygote_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = [*namespaces, *streams, *(group.open_procs_files() if group else [])]
+        fds, group = [*namespaces, *streams], sandbox.watchdog.cgroup
         try:
             ipc.send(link, {"join_info": join_info}, fds)
+            entrances = group.open_entrances() if group else []
         finally:
             _close_all(fds)
         assert self._channel is not None
-        self._channel.send({}, [zygote_link.detach()])
+        self._channel.send({}, [zygote_link.detach(), *entrances])
         watched = _KernelLink(link, kernel)
         try:
             await kernel.wait_until_ready(watched.ended)

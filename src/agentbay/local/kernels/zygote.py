@@ -1,8 +1,8 @@
 """The zygote: the process that warm Python kernels are forked from.
 
 It has imported IPython, numpy, pandas and matplotlib. It runs no code of users, and it reads nothing about sessions: a
-request is only a socket, the link of one kernel. A child reads from the link which sandbox to join, so nothing of one
-session is ever in the memory of another session's kernel.
+request is only a socket, the link of one kernel, and the control groups to fork it into. A child reads from the link
+which sandbox to join, so nothing of one session is ever in the memory of another session's kernel.
 
 A kernel is born by a double fork. The first child closes all descriptors but its link, joins the namespaces and drops
 all privileges; it is invisible to the sandbox. The second child, the kernel, is visible there from its first moment. It
@@ -30,7 +30,7 @@ from agentbay.local.kernels.programs import python_kernel
 from agentbay.local.kernels.python_program import python_program
 from agentbay.local.sandbox.shared import ipc, proc_fs, seccomp, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, JoinInfo
-from agentbay.local.sandbox.zygote import namespaces, process_title
+from agentbay.local.sandbox.zygote import joining, namespaces, process_title
 
 _FIRST_FREE_FD, _KERNEL_SOCKET_FD = 4, 3
 _OOM_SCORE_ADJUSTMENT = "500"  # of 1000: short of memory, kernels are killed before the service
@@ -110,42 +110,43 @@ class KernelZygote:
         message, fds = ipc.receive(self._control)
         if message is None:
             os._exit(0)
-        self._fork(socket.socket(fileno=fds[0]))
+        self._fork(socket.socket(fileno=fds[0]), fds[1:])
 
-    def _fork(self, link: socket.socket) -> None:
+    def _fork(self, link: socket.socket, entrances: list[int]) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            pid = os.fork()
+            pid = joining.fork_into(entrances)
         except OSError as error:
             os.close(reader)
             _report_and_close(link, {"failure": str(error)})
         else:
             if pid == 0:
-                self._join_sandbox(link, writer)
+                self._join_sandbox(link, writer, entrances)
             self._joining[pid] = _Joining(reader, link)
-        os.close(writer)
+        for fd in (writer, *entrances):
+            os.close(fd)
 
-    def _join_sandbox(self, link: socket.socket, pid_pipe: int) -> NoReturn:
+    def _join_sandbox(self, link: socket.socket, pid_pipe: int, entrances: Sequence[int]) -> NoReturn:
         """Join the sandbox that the link names, and fork the kernel there."""
         try:
             # The pipe is shared with the zygote, which signals of this child must not wake.
             signal.set_wakeup_fd(-1)
+            joining.join_cgroups(entrances)
             _close_all_but({link.fileno(), pid_pipe})  # nothing here may reach a sandbox, other sessions' least of all
             message, fds = ipc.receive(link)
             if message is None:
                 os._exit(0)
             join_info: JoinInfo = message["join_info"]
-            first, last = len(NAMESPACES), len(NAMESPACES) + 3
+            count = len(NAMESPACES)
             resource.setrlimit(resource.RLIMIT_NOFILE, self._open_files_limit)
-            namespaces.join_cgroups(fds[last:])
-            namespaces.join_namespaces(fds[:first], join_info, self._seccomp_filter)
-            for fd in fds[:first]:
+            namespaces.join_namespaces(fds[:count], join_info, self._seccomp_filter)
+            for fd in fds[:count]:
                 os.close(fd)
             pid = os.fork()
             if pid == 0:
                 os.close(pid_pipe)
                 link.close()
-                self._run_kernel(join_info, fds[first:last])
+                self._run_kernel(join_info, fds[count:])
             os.write(pid_pipe, b"%d" % pid)
         except BaseException as error:  # noqa: BLE001 - the end of a forked child: whatever it is, the host must hear of it
             _report_and_close(link, {"failure": str(error) or repr(error)})

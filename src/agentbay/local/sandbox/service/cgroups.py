@@ -63,12 +63,14 @@ class Cgroup:
             for name, value in _limit_files(limits, tree):
                 _write(f"{path}/{name}", value)
 
-    def open_procs_files(self) -> list[int]:
-        """Return descriptors, the caller's: a process that writes "0" to each joins the group."""
+    def open_entrances(self) -> list[int]:
+        """Return descriptors, the caller's, by which `fork_into` puts a new process into the groups."""
         fds: list[int] = []
         with contextlib.ExitStack() as undo:
-            for path in self._hierarchies_by_directory:
-                fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            for path, tree in self._hierarchies_by_directory.items():
+                # not `cgroup.procs`, which waits long, as `zygote/joining.py` explains
+                entrance = path if tree.unified else f"{path}/tasks"
+                fd = os.open(entrance, (os.O_RDONLY if tree.unified else os.O_WRONLY) | os.O_CLOEXEC)
                 undo.callback(os.close, fd)
                 fds.append(fd)
             undo.pop_all()

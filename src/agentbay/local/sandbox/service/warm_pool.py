@@ -154,9 +154,9 @@ class WarmPool:
                 group = self.cgroups.create() if self.cgroups else None
                 host_ids = self._host_ids.acquire()
                 undo.callback(self.dispose, group, host_ids)
-                cgroup_fds = group.open_procs_files() if group else []
+                entrances = group.open_entrances() if group else []
             undo.pop_all()
-        self._send({"template": {**template, "host_ids": host_ids}}, [theirs.detach(), *cgroup_fds])
+        self._send({"template": {**template, "host_ids": host_ids}}, [theirs.detach(), *entrances])
         return PreforkedSandbox(ours, group, template, host_ids, mounts)
 
     def _schedule_refill(self, key: str, template: SandboxTemplate) -> None:

@@ -18,7 +18,7 @@ from agentbay.local.sandbox.inside.init_process import OPERATIONS_CAPABILITIES, 
 from agentbay.local.sandbox.shared import ipc, seccomp, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import CommitOrder, SandboxConfig, SandboxTemplate, operations_uid
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed
-from agentbay.local.sandbox.zygote import commit, namespaces, no_namespaces, process_title
+from agentbay.local.sandbox.zygote import commit, joining, namespaces, no_namespaces, process_title
 
 
 def main(fd: int) -> NoReturn:
@@ -34,11 +34,12 @@ def main(fd: int) -> NoReturn:
             os._exit(0)
         # No copy of the channel stays open here: the service must see its end as soon as process 1 ends.
         with socket.socket(fileno=fds[0]) as channel:
-            if _fork(channel) == 0:
+            entrances = [] if "commit" in message else fds[1:]
+            if _fork(channel, entrances) == 0:
                 control.close()
                 if "commit" in message:
                     _run_commit(channel, fds[1:], message["commit"])
-                _run_sandbox(channel, fds[1:], message["template"], seccomp_filter)
+                _run_sandbox(channel, entrances, message["template"], seccomp_filter)
         for fd in fds[1:]:
             os.close(fd)
 
@@ -68,10 +69,10 @@ def _set_up_process() -> None:
     gc.disable()
 
 
-def _fork(channel: socket.socket) -> int:
+def _fork(channel: socket.socket, entrances: list[int]) -> int:
     """Fork, and return 0 in the child."""
     try:
-        return os.fork()
+        return joining.fork_into(entrances)
     except OSError as error:
         _report_failure(channel, SetupFailed("fork", error.errno or 0, str(error)))
         return -1
@@ -91,7 +92,7 @@ def _run_commit(channel: socket.socket, namespace_fds: Sequence[int], order: Com
 
 
 def _run_sandbox(
-    channel: socket.socket, cgroup_fds: Sequence[int], template: SandboxTemplate, seccomp_filter: bytes
+    channel: socket.socket, entrances: Sequence[int], template: SandboxTemplate, seccomp_filter: bytes
 ) -> NoReturn:
     """Become process 1 of a sandbox, or report the step that failed.
 
@@ -99,7 +100,7 @@ def _run_sandbox(
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        prepared = _prepare_sandbox(template, cgroup_fds, channel)
+        prepared = _prepare_sandbox(template, entrances, channel)
         # also after a failure: an unread config would reset the socket and lose the report
         config = _receive_config(channel)
         if isinstance(prepared, SetupFailed):
@@ -130,14 +131,14 @@ def _run_sandbox(
 
 
 def _prepare_sandbox(
-    template: SandboxTemplate, cgroup_fds: Sequence[int], channel: socket.socket
+    template: SandboxTemplate, entrances: Sequence[int], channel: socket.socket
 ) -> namespaces.PreparedNamespaces | SetupFailed | None:
     """Do the setup that needs only the template.
 
     Without namespaces that is joining the control groups.
     """
     try:
-        namespaces.join_cgroups(cgroup_fds)
+        joining.join_cgroups(entrances)
         return namespaces.unshare_namespaces(template, channel) if template["isolation"] == "namespaces" else None
     except SetupFailed as failure:
         return failure

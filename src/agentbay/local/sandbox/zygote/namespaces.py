@@ -148,20 +148,6 @@ def join_namespaces(fds: Sequence[int], join_info: JoinInfo, seccomp_filter: byt
     drop_privileges(join_info["limits"], seccomp_filter, join_info["network"])
 
 
-def join_cgroups(cgroup_fds: Sequence[int]) -> None:
-    """Join the control groups whose `cgroup.procs` files these are.
-
-    This comes first, so that all that follows counts.
-
-    Raises:
-        SetupFailed: In the step "cgroup".
-    """
-    with setup_step("cgroup"):
-        for fd in cgroup_fds:
-            os.write(fd, b"0")
-            os.close(fd)
-
-
 def _fork_init(channel: socket.socket, template: SandboxTemplate, mount_idmap: int) -> PreparedNamespaces:
     """Fork process 1, send its pid to the service, and return in it.
 
