@@ -177,7 +177,7 @@ def test_no_class_is_made_by_importing(program: str) -> None:
 def test_start_of_the_runtime() -> None:
     """The runtime loads no library before it is ready that only some sessions need."""
     found = run("import agentbay.local.server, agentbay.local.service")
-    assert len(found["ours"]) <= 243
+    assert len(found["ours"]) <= 245
     assert len(found["made"]) <= 14, found["made"]
     later = {"IPython", "agentbay.local.dashboard.routes", "email.parser", "http.client", "httpx", "numpy", "openai"}
     later |= {
@@ -219,3 +219,21 @@ sys.stdout = sys.__stdout__
     found = run(quiet, "--help")
     assert len([name for name in found["ours"] if name.startswith("agentbay.cli")]) <= 6, found["ours"]
     assert not {"agentbay.config", "markdown_it", "pydantic", "pygments"} & set(found["modules"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the end of a process is polled for")
+def test_end_of_the_runtime_is_awaited() -> None:
+    """A client notices the end of its private runtime without looking at intervals."""
+    program = """
+import time
+sleeps, sleep = [], time.sleep
+import agentbay
+with agentbay.AgentBay.local() as bay:
+    bay.list().unwrap()
+    time.sleep = lambda seconds: (sleeps.append(seconds), sleep(seconds))
+print(json.dumps(sleeps), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", _REPORT + program], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert json.loads(done.stderr) == []
