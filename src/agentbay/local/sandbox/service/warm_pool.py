@@ -19,11 +19,13 @@ from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import SandboxTemplate
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed, setup_step
 
-# after a sandbox was taken: joining a control group takes up to 20 ms in which no process can fork
-_REFILL_DELAY_SECONDS = 0.03
+# Preforking takes some milliseconds of a processor, which the sandbox that was just taken needs itself.
+_REFILL_DELAY_SECONDS = 0.25  # after the last one was taken
+_SHORT_REFILL_DELAY_SECONDS = 0.03  # where few are left
+_MIN_SPARES_OF_A_KIND = 2
 _MAX_KINDS = 4  # of sandboxes that are kept: with and without an image, for some users
 _MAX_SPARES_OF_A_KIND = 8
-_QUIET_SECONDS = 10.0  # without a sandbox of a kind, after which one spare of it is enough again
+_QUIET_SECONDS = 10.0  # without a sandbox of a kind, after which two spares of it are enough again
 
 
 class PreforkedSandbox(NamedTuple):
@@ -52,7 +54,7 @@ class PreforkedSandbox(NamedTuple):
 
 
 class WarmPool:
-    """Keeps a preforked sandbox of each template that was used lately.
+    """Keeps two preforked sandboxes of each template that was used lately.
 
     Where sandboxes are asked for faster than that, it keeps twice as many, up to a limit.
 
@@ -80,7 +82,7 @@ class WarmPool:
         key = _key(template)
         spare = self._take_spare(key)
         wanted = self._wanted.pop(key, 0)
-        self._wanted[key] = wanted if spare else min(2 * wanted, _MAX_SPARES_OF_A_KIND) or 1
+        self._wanted[key] = wanted if spare else min(2 * wanted, _MAX_SPARES_OF_A_KIND) or _MIN_SPARES_OF_A_KIND
         spare = spare or self._prefork(template)
         if spare.cgroup:
             try:
@@ -160,9 +162,12 @@ class WarmPool:
         return PreforkedSandbox(ours, group, template, host_ids, mounts)
 
     def _schedule_refill(self, key: str, template: SandboxTemplate) -> None:
-        if key not in self._refills:
-            later = asyncio.get_running_loop().call_later
-            self._refills[key] = later(_REFILL_DELAY_SECONDS, self._refill, key, template)
+        few, loop = 2 * self._count(key) < self._wanted[key], asyncio.get_running_loop()
+        moment = loop.time() + (_SHORT_REFILL_DELAY_SECONDS if few else _REFILL_DELAY_SECONDS)
+        if timer := self._refills.get(key):
+            moment = min(moment, timer.when()) if few else moment
+            timer.cancel()
+        self._refills[key] = loop.call_at(moment, self._refill, key, template)
 
     def _refill(self, key: str, template: SandboxTemplate) -> None:
         del self._refills[key]
@@ -173,13 +178,13 @@ class WarmPool:
             self._forget(next(iter(self._wanted)))
         if timer := self._reductions.pop(key, None):
             timer.cancel()
-        if self._wanted.get(key, 0) > 1:
+        if self._wanted.get(key, 0) > _MIN_SPARES_OF_A_KIND:
             self._reductions[key] = asyncio.get_running_loop().call_later(_QUIET_SECONDS, self._calm_down, key)
 
     def _calm_down(self, key: str) -> None:
         del self._reductions[key]
-        self._wanted[key] = 1
-        self._reduce(key, 1)
+        self._wanted[key] = _MIN_SPARES_OF_A_KIND
+        self._reduce(key, _MIN_SPARES_OF_A_KIND)
 
     def _reduce(self, key: str, count: int) -> None:
         """End the oldest spares of a template but some."""
