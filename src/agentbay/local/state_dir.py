@@ -92,6 +92,14 @@ class StateDirectory:
         directory.mkdir(mode=0o700)
         return directory
 
+    def rename_session(self, directory: Path, session_id: str) -> Path:
+        """Give the directory of a session to another one."""
+        return directory.rename(self._sessions / session_id)
+
+    def unused_name(self) -> str:
+        """Return a name that no session has."""
+        return f"unused-{next(self._numbers)}"
+
     def trash_leftovers(self) -> list[Path]:
         """Move what a killed runtime has left to the trash, and list the trash."""
         for directory in self._sessions.iterdir():

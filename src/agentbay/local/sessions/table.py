@@ -40,6 +40,7 @@ from agentbay.local.sandbox.service.manager import (
 from agentbay.local.sessions import image_spec
 from agentbay.local.sessions.lifecycle import SessionState
 from agentbay.local.sessions.lifetime import Lifetime
+from agentbay.local.sessions.prepared_directories import PreparedDirectories
 from agentbay.local.sessions.records import SessionRecords
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.session_options import SandboxOptions, make_directory
@@ -90,6 +91,8 @@ class SessionTable:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._python_forker = PythonKernelForker(state_dir.path / "cache")
+        prepare = sandboxes.prepare_root if sandboxes.isolation == "namespaces" else None
+        self._directories = PreparedDirectories(state_dir, prepare, self.start_task)
         self._ahead = AheadPool(sandboxes, state_dir, networks, self._limits, enabled=start_ahead)
 
     @property
@@ -282,7 +285,7 @@ class SessionTable:
 
     def _make_directory(self, session_id: str) -> Path:
         try:
-            return self._state_dir.new_session(session_id)
+            return self._directories.take(session_id)
         except OSError as error:
             raise storage_full(error) from error
 
@@ -340,6 +343,7 @@ class SessionTable:
     async def close(self) -> None:
         """Create no more sessions, and delete all there are."""
         self.begin_close()
+        self._directories.close()
         for session in self.matching(lambda _: True):
             self._start_deleting(session, "The runtime was stopped.")
         # In a loop, since tasks start further ones, such as the removal of files.

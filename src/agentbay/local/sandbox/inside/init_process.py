@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
-from agentbay.local.sandbox.inside import file_operations, process_tree, python_files
+from agentbay.local.sandbox.inside import file_operations, process_tree
 from agentbay.local.sandbox.inside.operation_context import OperationContext
 from agentbay.local.sandbox.inside.spawning import (
     NOT_EXECUTABLE_EXIT_CODE,
@@ -31,7 +31,7 @@ from agentbay.local.sandbox.inside.spawning import (
     spawn,
     stream_actions,
 )
-from agentbay.local.sandbox.shared import ipc, proc_fs, syscalls
+from agentbay.local.sandbox.shared import ipc, proc_fs, python_files, syscalls
 from agentbay.local.sandbox.shared.ipc import Message
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES, SandboxConfig, resolve_path
 
@@ -93,7 +93,7 @@ class InitProcess:
         ipc.send(self._control, {"event": "ready"})
         # now, since the service need not wait for it; what is asked for next does
         with suppress(OSError):  # a full disk, which all that is run here will meet too
-            python_files.write(self._python_prefix, self._python_layout)
+            python_files.write(self._python_prefix, self._python_layout)  # what was not made ahead
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wakeup_fd, select.POLLIN)

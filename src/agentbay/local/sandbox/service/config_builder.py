@@ -9,6 +9,7 @@ from pathlib import Path
 from agentbay.local.sandbox.service import python_environment
 from agentbay.local.sandbox.service.errors import IsolationUnavailable
 from agentbay.local.sandbox.service.spec import BindMount, IsolationMode, SandboxSpec
+from agentbay.local.sandbox.shared import python_files
 from agentbay.local.sandbox.shared.sandbox_config import (
     IMAGE_DIRECTORY,
     PYTHON_DIRECTORY,
@@ -112,11 +113,25 @@ def create_directories(config: SandboxConfig) -> None:
                 if writable["is_overlay"]:
                     _make_writable_directory(root, writable["source"], owner)
             return
-        for name, mode in (("home", 0o755), ("tmp", 0o1777), (PYTHON_DIRECTORY, 0o755)):
-            _make_directory(root / name, mode, owner)
-        _make_socket_directory(root)
+        _make_plain_directories(root, owner)
         for writable in config["writable"]:
             _make_writable_directory(root, writable["source"], owner)
+
+
+def prepare_root(root: Path, owner: tuple[int, int] | None) -> None:
+    """Make all that a sandbox with namespaces, and without an image, begins with.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    _make_plain_directories(root, owner)
+    python_files.write(f"{root}/{PYTHON_DIRECTORY}", python_environment.layout(PYTHON_PREFIX), owner)
+
+
+def _make_plain_directories(root: Path, owner: tuple[int, int] | None) -> None:
+    for name, mode in (("home", 0o755), ("tmp", 0o1777), (PYTHON_DIRECTORY, 0o755)):
+        _make_directory(root / name, mode, owner)
+    _make_socket_directory(root)
 
 
 def make_own_directory(directory: Path, owner: tuple[int, int] | None) -> None:

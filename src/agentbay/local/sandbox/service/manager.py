@@ -152,6 +152,16 @@ class SandboxManager:
         if limits.total_memory_bytes is not None and "memory" not in self.controllers:
             self._total_memory = TotalMemoryWatchdog(limits.total_memory_bytes)
 
+    def prepare_root(self, root: Path) -> None:
+        """Make what a sandbox on the programs of this machine begins with, where there are namespaces.
+
+        `create` makes what is missing. This may be called in a thread.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        config_builder.prepare_root(root, self._template_owner)
+
     async def create(self, spec: SandboxSpec) -> Sandbox:
         """Create a sandbox.
 
