@@ -1,4 +1,4 @@
-"""Directories of sessions that are made ahead, with all that a new sandbox finds in its own.
+"""Directories of sessions that are made ahead, with all that a sandbox begins with.
 
 A sandbox begins with some twenty files and directories. A busy disk takes up to half a millisecond for each: ext4
 passes over all inodes that were freed lately.
@@ -20,7 +20,9 @@ _logger = logging.getLogger(__name__)
 
 
 class PreparedDirectories:
-    """Makes the directories of sessions, a few of them ahead: twice as many as were taken lately.
+    """Makes the directories of sessions, a few of them ahead.
+
+    Those are twice as many as were taken lately.
 
     Args:
         fill: Makes in a directory what a sandbox finds there; called in a thread. None prepares nothing.

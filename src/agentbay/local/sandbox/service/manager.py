@@ -153,9 +153,9 @@ class SandboxManager:
             self._total_memory = TotalMemoryWatchdog(limits.total_memory_bytes)
 
     def prepare_root(self, root: Path) -> None:
-        """Make what a sandbox on the programs of this machine begins with, where there are namespaces.
+        """Make what a sandbox on the programs of this machine begins with.
 
-        `create` makes what is missing. This may be called in a thread.
+        This is for sandboxes with namespaces. `create` makes what is missing. This may be called in a thread.
 
         Raises:
             OSError: It cannot be made.

@@ -75,7 +75,7 @@ def fork_paused(flags: int) -> int:
 
 
 def fork_into_cgroup(directory: int) -> int:
-    """Fork a child that is in a control group of version 2 from its first moment.
+    """Fork a child that begins in a control group of version 2.
 
     Return 0 in the child. This process must have one thread: the C library does not hear of the fork.
     """

@@ -1,4 +1,4 @@
-"""Joining the control groups of a sandbox, without waiting for every processor of the machine.
+"""Joining the control groups of a sandbox, without a lock of the whole machine.
 
 To move a process with all its threads, the kernel takes a lock of the whole machine for which it waits up to 20 ms, and
 meanwhile no group can be made, changed or removed. Moving one thread (version 1) or forking into a group (version 2)
@@ -16,7 +16,7 @@ from agentbay.local.sandbox.shared.setup_errors import setup_step
 
 
 def fork_into(entrances: list[int]) -> int:
-    """Fork, into the group of version 2 if there is one, and return 0 in the child.
+    """Fork, and return 0 in the child, which begins in the group of version 2.
 
     Args:
         entrances: What `Cgroup.open_entrances` has returned. Afterwards, those that the child still has to join.
