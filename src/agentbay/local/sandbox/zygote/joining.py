@@ -16,7 +16,9 @@ from agentbay.local.sandbox.shared.setup_errors import setup_step
 
 
 def fork_into(entrances: list[int]) -> int:
-    """Fork, and return 0 in the child, which begins in the group of version 2.
+    """Fork a child that begins in the group of version 2.
+
+    Return 0 in the child.
 
     Args:
         entrances: What `Cgroup.open_entrances` has returned. Afterwards, those that the child still has to join.
