@@ -10,12 +10,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 
-import h11
-
 from .._concurrency import AsyncCallable, AsyncSemaphore
 from .._socket_backend import AsyncNetwork
 from .._transport.addresses import Address, read_address
 from .._transport.connection_errors import NothingSent, PoolExhausted
+from .._transport.http_head import ResponseHead
 from .._transport.request import HttpRequest
 from .http_connection import AsyncHttpConnection
 
@@ -144,11 +143,10 @@ class AsyncPoolResponse:
         origin: Address,
         kept: AsyncHttpConnection,
         slots: AsyncSemaphore,
-        head: h11.Response,
+        head: ResponseHead,
         timeout: float | None,
     ) -> None:
-        self.status_code = head.status_code
-        self.headers = _join_headers(head)
+        self.status_code, self.headers = head
         self._pool, self._origin, self._slots, self._timeout = pool, origin, slots, timeout
         self._connection: AsyncHttpConnection | None = kept
 
@@ -177,18 +175,6 @@ class AsyncPoolResponse:
         kept, self._connection = self._connection, None
         if kept is not None:
             await self._pool.checkin(self._origin, kept, self._slots, reuse=True)
-
-
-def _join_headers(head: h11.Response) -> dict[str, str]:
-    """Return the headers by name in lower case.
-
-    Values of a repeated name are joined by commas.
-    """
-    found: dict[str, str] = {}
-    for raw_name, raw_value in head.headers:
-        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
 
 
 def _read_origin(url: str) -> Address:

@@ -1,23 +1,26 @@
-"""One HTTP/1.1 connection: a socket, and h11, which writes requests and reads answers."""
+"""One HTTP/1.1 connection: a socket, and the exchange that is under way on it."""
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from typing import Any
-
-import h11
+from typing import TYPE_CHECKING
 
 from .._socket_backend import AsyncNetwork, AsyncStream
-from .._transport.connection_errors import Disconnected, Unreadable, WriteInterrupted
+from .._transport.connection_errors import Disconnected, WriteInterrupted
+from .._transport.http_head import ResponseHead, read_plain_head, write_plain_request
 from .._transport.request import HttpRequest
 
+if TYPE_CHECKING:
+    from .h11_exchange import AsyncH11Exchange
+
 _KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections
-_MAX_HEAD_BYTES = 100 << 10
+_MAX_HEAD_BYTES = 64 << 10  # of a plain head; h11 reads a larger one, up to its own limit
 _READ_BYTES = 64 << 10
-_FRAMING_HEADERS = (b"connection", b"content-length", b"transfer-encoding")
 _LARGE_READ_BYTES = 256 << 10  # of a large body
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 
 class AsyncHttpConnection:
@@ -34,14 +37,12 @@ class AsyncHttpConnection:
         self.network = network
         self._host, self._port, self._tls = host, port, tls
         self._stream: AsyncStream | None = None
-        self._protocol = _make_protocol()
-        self._body_bytes_left = 0  # of the answer; 0 or less if it is not known
-        self._is_between_requests = False  # without h11's knowledge
+        self._exchange: AsyncPlainExchange | AsyncH11Exchange | None = None
         self._expires_at = 0.0
 
     async def send(
         self, outgoing: HttpRequest, content: AsyncIterable[bytes] | None, timeouts: Mapping[str, float | None]
-    ) -> h11.Response:
+    ) -> ResponseHead:
         """Send a request and return the head of its answer.
 
         Args:
@@ -57,17 +58,24 @@ class AsyncHttpConnection:
         """
         if self._stream is None:
             self._stream = await self._connect(timeouts["connect"])
-        try:
-            await self._write(self._stream, outgoing, content, timeouts["write"])
-        except WriteInterrupted:
-            pass  # a service may refuse a large request while it is being sent, and says why before it hangs up
-        while True:
-            event = await self._receive(timeouts["read"])
-            if isinstance(event, h11.Response):
-                self._body_bytes_left = _known_length(event)
-                return event
-            if not isinstance(event, h11.InformationalResponse):
-                raise Disconnected("The service speaks another protocol than HTTP/1.1.")
+        request = write_plain_request(outgoing) if content is None else None
+        if request is None:
+            exchange = self._use_h11(self._stream)
+            await exchange.write(outgoing, content, timeouts["write"])
+            return await exchange.read_head(timeouts["read"])
+        plain = self._exchange = AsyncPlainExchange(self._stream)
+        await plain.write(request, timeouts["write"])
+        if (head := await plain.read_head(timeouts["read"])) is not None:
+            return head
+        exchange = self._use_h11(self._stream)
+        exchange.take_over(outgoing, plain.received)
+        return await exchange.read_head(timeouts["read"])
+
+    def _use_h11(self, stream: AsyncStream) -> AsyncH11Exchange:
+        from .h11_exchange import AsyncH11Exchange  # imported when it is needed, which it is for few services
+
+        self._exchange = exchange = AsyncH11Exchange(stream)
+        return exchange
 
     async def _connect(self, timeout: float | None) -> AsyncStream:
         stream = await self.network.connect(self._host, self._port, timeout)
@@ -75,76 +83,19 @@ class AsyncHttpConnection:
             return stream
         return await stream.start_tls(self._tls, self._host, timeout)
 
-    async def _write(
-        self, stream: AsyncStream, outgoing: HttpRequest, content: AsyncIterable[bytes] | None, timeout: float | None
-    ) -> None:
-        try:
-            data = self._encode(h11.Request(method=outgoing.method, target=outgoing.target, headers=outgoing.headers))
-            if content is None:
-                # Written together with the head, in one system call.
-                data += self._encode(h11.Data(data=outgoing.body))
-            else:
-                await stream.write(data, timeout)
-                data = b""
-                async for part in content:
-                    await stream.write(self._encode(h11.Data(data=part)), timeout)
-            await stream.write(data + self._encode(h11.EndOfMessage()), timeout)
-        except h11.LocalProtocolError as error:
-            raise Unreadable(str(error)) from error
-
-    def _encode(self, event: Any) -> bytes:
-        return self._protocol.send(event) or b""
-
-    async def _receive(self, timeout: float | None) -> Any:
-        """Return the next event of the answer."""
-        assert self._stream is not None
-        try:
-            while (event := self._protocol.next_event()) is h11.NEED_DATA:
-                data = await self._stream.read(_READ_BYTES, timeout)
-                if not data and self._protocol.their_state is h11.SEND_RESPONSE:
-                    raise Disconnected("Server disconnected without sending a response.")
-                self._protocol.receive_data(data)
-        except h11.RemoteProtocolError as error:
-            raise Disconnected(str(error)) from error
-        return event
-
-    async def read_body(self, timeout: float | None) -> AsyncIterator[bytes]:
+    def read_body(self, timeout: float | None) -> AsyncIterator[bytes]:
         """Yield the body of the answer as it comes."""
-        while isinstance(event := await self._receive(timeout), h11.Data):
-            yield bytes(event.data)
-            # h11 had no more than this. The rest of a large body needs no parser, which would copy it three times.
-            self._body_bytes_left -= len(event.data)
-            if self._body_bytes_left > _READ_BYTES:
-                async for data in self._read_rest(timeout):
-                    yield data
-                return
-
-    async def _read_rest(self, timeout: float | None) -> AsyncIterator[bytes]:
-        assert self._stream is not None
-        while self._body_bytes_left:
-            data = await self._stream.read(min(self._body_bytes_left, _LARGE_READ_BYTES), timeout)
-            if not data:
-                raise Disconnected("The server closed the connection before the end of its answer.")
-            self._body_bytes_left -= len(data)
-            yield data
-        if self._protocol.our_state is h11.DONE:  # the whole request was sent, and now the whole answer was read
-            self._protocol = _make_protocol()
-            self._is_between_requests = True
+        assert self._exchange is not None
+        return self._exchange.read_body(timeout)
 
     def prepare_for_reuse(self) -> bool:
         """Make the connection ready for another request, or return False.
 
         It cannot be reused if an answer was not read to its end: the rest would be taken for the next one.
         """
-        protocol = self._protocol
-        if self._is_between_requests:
-            self._is_between_requests = False
-        elif protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE or protocol.trailing_data[0]:
-            return False
-        else:
-            protocol.start_next_cycle()
+        exchange, self._exchange = self._exchange, None
         self._expires_at = time.monotonic() + _KEEPALIVE_SECONDS
-        return True
+        return exchange is not None and exchange.is_complete()
 
     def is_usable(self) -> bool:
         """Return whether an idle connection is still open and has not expired."""
@@ -157,13 +108,56 @@ class AsyncHttpConnection:
             await self._stream.aclose()
 
 
-def _make_protocol() -> h11.Connection:
-    return h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+class AsyncPlainExchange:
+    """Write one request and read its answer, if their heads are plain.
 
+    Attributes:
+        received: What was read of the answer's head, or what came with it of the body.
+    """
 
-def _known_length(head: h11.Response) -> int:
-    """Return the length of a body whose end h11 need not find, or 0."""
-    headers = {name: value for name, value in head.headers if name in _FRAMING_HEADERS}
-    if head.http_version != b"1.1" or head.status_code != 200 or headers.keys() != {b"content-length"}:
-        return 0
-    return int(headers[b"content-length"])
+    def __init__(self, stream: AsyncStream) -> None:
+        self._stream = stream
+        self._is_written = False
+        self._body_bytes_left = 0
+        self.received = b""
+
+    async def write(self, request: bytes, timeout: float | None) -> None:
+        """Write a request, head and body in one system call."""
+        try:
+            await self._stream.write(request, timeout)
+            self._is_written = True
+        except WriteInterrupted:
+            pass  # a service may refuse a large request while it is being sent, and says why before it hangs up
+
+    async def read_head(self, timeout: float | None) -> ResponseHead | None:
+        """Return the head of the answer, or None if h11 has to read what was received."""
+        while (end := _END_OF_HEAD.search(self.received)) is None:
+            data = await self._stream.read(_READ_BYTES, timeout)
+            if not data and not self.received:
+                raise Disconnected("Server disconnected without sending a response.")
+            self.received += data
+            if not data or len(self.received) > _MAX_HEAD_BYTES:
+                return None
+        found = read_plain_head(self.received[: end.end()])
+        if found is None:
+            return None
+        head, self._body_bytes_left = found
+        self.received = self.received[end.end() :]
+        return head
+
+    async def read_body(self, timeout: float | None) -> AsyncIterator[bytes]:
+        """Yield the body of the answer as it comes."""
+        data, self.received = self.received[: self._body_bytes_left], self.received[self._body_bytes_left :]
+        while True:
+            self._body_bytes_left -= len(data)
+            if data:
+                yield data
+            if not self._body_bytes_left:
+                return
+            data = await self._stream.read(min(self._body_bytes_left, _LARGE_READ_BYTES), timeout)
+            if not data:
+                raise Disconnected("The server closed the connection before the end of its answer.")
+
+    def is_complete(self) -> bool:
+        """Return whether both sides have sent all, and nothing came after it."""
+        return self._is_written and not self._body_bytes_left and not self.received

@@ -11,12 +11,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterable, Iterator, Callable, Mapping
 
-import h11
-
 from .._concurrency import SyncCallable, SyncSemaphore
 from .._socket_backend import SyncNetwork
 from .._transport.addresses import Address, read_address
 from .._transport.connection_errors import NothingSent, PoolExhausted
+from .._transport.http_head import ResponseHead
 from .._transport.request import HttpRequest
 from .http_connection import SyncHttpConnection
 
@@ -143,11 +142,10 @@ class SyncPoolResponse:
         origin: Address,
         kept: SyncHttpConnection,
         slots: SyncSemaphore,
-        head: h11.Response,
+        head: ResponseHead,
         timeout: float | None,
     ) -> None:
-        self.status_code = head.status_code
-        self.headers = _join_headers(head)
+        self.status_code, self.headers = head
         self._pool, self._origin, self._slots, self._timeout = pool, origin, slots, timeout
         self._connection: SyncHttpConnection | None = kept
 
@@ -176,18 +174,6 @@ class SyncPoolResponse:
         kept, self._connection = self._connection, None
         if kept is not None:
             self._pool.checkin(self._origin, kept, self._slots, reuse=True)
-
-
-def _join_headers(head: h11.Response) -> dict[str, str]:
-    """Return the headers by name in lower case.
-
-    Values of a repeated name are joined by commas.
-    """
-    found: dict[str, str] = {}
-    for raw_name, raw_value in head.headers:
-        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
 
 
 def _read_origin(url: str) -> Address:
