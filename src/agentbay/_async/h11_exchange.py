@@ -39,7 +39,12 @@ class AsyncH11Exchange:
             raise Unreadable(str(error)) from error
 
     def take_over(self, outgoing: HttpRequest, received: bytes) -> None:
-        """Go on after a request that was written without h11, and the beginning of its answer."""
+        """Continue an exchange whose request was written without h11.
+
+        Args:
+            outgoing: The request.
+            received: What came of its answer so far.
+        """
         self._encode_whole(outgoing)
         self._receive_data(received)
 
@@ -83,7 +88,7 @@ class AsyncH11Exchange:
             raise Disconnected(str(error)) from error
 
     def is_complete(self) -> bool:
-        """Return whether both sides have sent all, nothing came after it, and the connection stays open."""
+        """Return whether the exchange has ended and the connection stays open."""
         protocol = self._protocol
         return protocol.our_state is h11.DONE and protocol.their_state is h11.DONE and not protocol.trailing_data[0]
 

@@ -130,7 +130,7 @@ class AsyncPlainExchange:
             pass  # a service may refuse a large request while it is being sent, and says why before it hangs up
 
     async def read_head(self, timeout: float | None) -> ResponseHead | None:
-        """Return the head of the answer, or None if h11 has to read what was received."""
+        """Return the head of the answer, or None if it is not plain."""
         while (end := _END_OF_HEAD.search(self.received)) is None:
             data = await self._stream.read(_READ_BYTES, timeout)
             if not data and not self.received:
