@@ -48,7 +48,7 @@ def write_plain_request(outgoing: HttpRequest) -> bytes | None:
 
 
 def read_plain_head(data: bytes) -> tuple[ResponseHead, int] | None:
-    """Return a head and the length of its body, or None if h11 has to read it.
+    """Return a plain head and the length of its body, or None.
 
     Args:
         data: The head, up to and with its empty line.
@@ -70,7 +70,7 @@ def read_plain_head(data: bytes) -> tuple[ResponseHead, int] | None:
 
 
 def join_headers(fields: list[tuple[str, str]]) -> dict[str, str]:
-    """Return header fields by name in lower case, joining the values of a repeated name."""
+    """Join header fields by name, in lower case."""
     found: dict[str, str] = {}
     for raw_name, value in fields:
         name = raw_name.lower()
