@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -40,3 +41,36 @@ def test_control_characters(style: str):
         first, second = (json.loads(line) for line in lines)
         assert first["message"].startswith(r"file x\nINFO")
         assert "ValueError" in second["exception"]
+
+
+UNREAD_PROGRAM = r"""
+import logging, sys
+from agentbay.local.logs import configure_logging
+
+configure_logging("info", "text")
+for number in range(30_000):
+    logging.info("line %d", number)
+print("logged", flush=True)
+sys.stdin.readline()
+for _ in range(60):
+    logging.getLogger().handlers[0].flush()
+"""
+
+
+def test_nobody_reads():
+    """A full pipe holds up nobody; what was dropped is counted."""
+    with subprocess.Popen(
+        [sys.executable, "-c", UNREAD_PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "logged\n"
+        _, errors = run.communicate("\n", timeout=60)
+    written = [int(number) for number in re.findall(r"INFO root: line (\d+)\n", errors)]
+    dropped = [int(count) for count in re.findall(r"(\d+) lines were dropped", errors)]
+    assert written == sorted(written)
+    assert len(written) + len(dropped) == len(errors.splitlines())
+    assert (len(written) + sum(dropped), dropped != []) == (30_000, True)

@@ -5,6 +5,7 @@ The first line of standard input is the key. The end of standard input ends the 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -29,6 +30,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     status = main()
+    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # all is closed by now: to take the interpreter apart as well would take as long as closing it

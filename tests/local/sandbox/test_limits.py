@@ -305,6 +305,22 @@ def test_leftovers_are_swept(tmp_path):
     assert eventually(lambda: bool(CgroupManager.discover()) and not any(path.exists() for path in left))
 
 
+def test_leftovers_in_use(caplog):
+    """A group of a dead runtime that a process is still in stays, and is named once."""
+    groups = CgroupManager.discover()
+    if groups is None:
+        pytest.skip("no control groups can be made here")
+    left = Path(groups._hierarchies[0].base, f"agentbay-{os.getpid()}-1")  # this pid, but of another process
+    left.mkdir()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        (left / "cgroup.procs").write_text(str(process.pid))
+        caplog.set_level("DEBUG", cgroups.__name__)
+        assert CgroupManager.discover()
+        assert [str(left) in message for message in caplog.messages] == [True]
+        process.kill()
+    assert eventually(lambda: bool(CgroupManager.discover()) and not left.exists())
+
+
 def test_where_groups_cannot_be_entered(tmp_path, monkeypatch):
     """Groups that can be created but not joined are not used."""
 

@@ -163,7 +163,9 @@ class CgroupManager:
         while any(not group.remove() for group in self._awaiting_removal) and time.monotonic() < deadline:
             time.sleep(0.001)
         for tree in self._hierarchies:
-            _remove(f"{tree.base}/{self._name}")
+            path = f"{tree.base}/{self._name}"
+            if not _remove(path):
+                _log_left(path)
 
 
 async def freeze(group: Cgroup, *, timeout: float = 2.0) -> bool:
@@ -299,13 +301,18 @@ def _limit_files(limits: Limits, tree: Hierarchy) -> Iterator[tuple[str, str]]:
 
 def _remove_stale(base: str) -> None:
     """Remove the groups of dead runtimes."""
-    for name in os.listdir(base):
-        pid, _, started = name.removeprefix(_PREFIX).partition("-")
-        if not name.startswith(_PREFIX) or not pid.isdigit() or _process_start_time(int(pid)) == started:
-            continue
-        deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS  # killed processes may still be dying
-        while not _remove_all(f"{base}/{name}") and time.monotonic() < deadline:
-            time.sleep(0.005)
+    left = [f"{base}/{name}" for name in os.listdir(base) if _is_stale(name)]
+    # One limit for all groups: a start must not take the longer, the more of them hold a process that does not die.
+    deadline = time.monotonic() + _REMOVE_TIMEOUT_SECONDS
+    while (left := [path for path in left if not _remove_all(path)]) and time.monotonic() < deadline:
+        time.sleep(0.005)  # killed processes may still be dying
+    for path in left:
+        _log_left(path)
+
+
+def _is_stale(name: str) -> bool:
+    pid, _, started = name.removeprefix(_PREFIX).partition("-")
+    return name.startswith(_PREFIX) and pid.isdigit() and _process_start_time(int(pid)) != started
 
 
 def _remove_all(runtime: str) -> bool:
@@ -334,10 +341,13 @@ def _remove(path: str) -> bool:
         os.rmdir(path)
     except FileNotFoundError:
         return True
-    except OSError as error:
-        _logger.debug("%s stays for now: %s", path, error.strerror)
+    except OSError:  # a process is still in it, or it belongs to another user
         return False
     return True
+
+
+def _log_left(path: str) -> None:
+    _logger.debug("%s stays: a process is still in it, or it belongs to another user", path)
 
 
 def _read(path: str) -> str:
