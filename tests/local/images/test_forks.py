@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import pytest
@@ -191,6 +194,19 @@ def test_many_layers_mean_the_same_merged(running: Wire, room: tuple[str, str]) 
         running.data("DeleteSessionAsync", SessionId=fork)
     assert 16 <= deepest <= 19, seed
     assert eventually(lambda: _fork_layers(running, session, directory) < 12)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.2])
+def test_forks_that_nobody_gets(running: Wire, room: tuple[str, str], pause: float) -> None:
+    """A client that goes away before it has its forks leaves none."""
+    form = {"Authorization": f"Bearer {running.key}", "SessionId": room[0], "Count": "20"}
+    body, url = urlencode(form).encode(), urlsplit(running.url)
+    with socket.create_connection((url.hostname, url.port)) as peer:
+        head = f"POST /?Action=ForkSession HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(body)}\r\n"
+        peer.sendall(f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n".encode() + body)
+        time.sleep(pause)  # at any moment
+    running.status(room[0])
+    assert eventually(lambda: [found["SessionId"] for found in running.data("ListSession")] == [room[0]])
 
 
 def _fails(wire: Wire, session: str, script: str) -> bool:

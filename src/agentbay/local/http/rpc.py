@@ -12,8 +12,9 @@ from attrs import evolve
 
 from agentbay._wire.converter import MalformedError
 from agentbay._wire.form import read_fields
+from agentbay._wire.images import ForkSession
 from agentbay._wire.schema import Action
-from agentbay._wire.sessions import CreatedSessionData
+from agentbay._wire.sessions import CreateMcpSession
 from agentbay.local.api_errors import invalid_request, not_logged_in, unknown_action
 from agentbay.local.handlers.links import invalid_port
 from agentbay.local.handlers.registry import HandlerRegistry
@@ -56,10 +57,16 @@ async def call_action(
     action = await run_by_size(len(body), _parse_action, handler.action, fields)
     result = await handler.run(runtime, action)
     response = envelope.success_response(handler.action.spec, result, request_id)
-    # A client that has disconnected never learns the id, so nobody would delete the session.
-    if isinstance(result, CreatedSessionData):
-        return evolve(response, on_undelivered=partial(runtime.sessions.delete_undelivered, result.session_id))
+    # A client that has disconnected never learns the ids, so nobody would delete the sessions.
+    if created := _created_sessions(action, result):
+        return evolve(response, on_undelivered=partial(runtime.sessions.delete_undelivered, created))
     return response
+
+
+def _created_sessions(action: Action[Any], result: Any) -> list[str]:
+    """Return the ids of the sessions that an action has created."""
+    made = result if isinstance(action, ForkSession) else [result] if isinstance(action, CreateMcpSession) else []
+    return [session.session_id for session in made]
 
 
 def find_authorization(request: Request, beginning_of_body: bytes) -> list[str]:

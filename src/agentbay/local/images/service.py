@@ -233,6 +233,9 @@ async def _finish(job: Job, work: Coroutine[Any, Any, Image]) -> None:
         job.image = await work
     except AgentBayError as error:
         job.error = error
+    except Exception:  # a job that never ends would be waited for
+        _logger.exception("a job on images failed")
+        job.error = internal_error("The image could not be made; the log of the runtime says why.")
 
 
 def _checked(parse: Callable[[str], _T], text: str) -> _T:

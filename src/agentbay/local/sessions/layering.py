@@ -16,10 +16,11 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agentbay.local.api_errors import internal_error
+from agentbay.local.api_errors import internal_error, session_not_found
 from agentbay.local.images.store import ImageStore, Layer
 from agentbay.local.images.tree_copy import TreeCopy
-from agentbay.local.sandbox.service.manager import SharedLayer, measure_files
+from agentbay.local.sandbox.service.futures import retrieve_exception
+from agentbay.local.sandbox.service.manager import SandboxError, SharedLayer, measure_files
 from agentbay.local.sandbox.shared.sandbox_config import (
     IMAGE_DIRECTORY,
     PYTHON_DIRECTORY,
@@ -81,7 +82,9 @@ class SessionLayers:
         try:
             taken = await _run_to_its_end(self._take(chain))
             self._store.acquire(taken.chains)
-        except OSError as error:
+        except (OSError, SandboxError) as error:
+            if not self._session.lifecycle.is_usable:  # it was deleted meanwhile
+                raise session_not_found() from error
             raise internal_error(f"The session could not be copied: {error}") from error
         finally:
             self._store.release([chain])
@@ -241,6 +244,7 @@ async def _run_to_its_end(work: Coroutine[Any, Any, Taken]) -> Taken:
     Half of it would break the session.
     """
     task = asyncio.ensure_future(work)
+    task.add_done_callback(retrieve_exception)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -48,17 +48,20 @@ async def fork(
         InvalidRequestError: Its files cannot be copied.
         QuotaExceededError: There may not be so many sessions.
     """
-    async with _taken(sessions, store, session) as taken:
-        image = _make_image(session, taken.chains, "fork")
-        made = await asyncio.gather(
-            *(_create_fork(sessions, contexts, session, image, taken.shared) for _ in range(count)),
-            return_exceptions=True,
-        )
-    forks = [result for result in made if isinstance(result, Session)]
-    for result in made:
-        if isinstance(result, BaseException):
-            await asyncio.gather(*(sessions.delete(done) for done in forks))
-            raise result
+    forks: list[Session] = []
+
+    async def create() -> None:
+        forks.append(await _create_fork(sessions, contexts, session, image, taken.shared))
+
+    try:
+        async with _taken(sessions, store, session) as taken:
+            image = _make_image(session, taken.chains, "fork")
+            results = await asyncio.gather(*(create() for _ in range(count)), return_exceptions=True)
+        for failure in filter(None, results):
+            raise failure
+    except BaseException:  # also a cancellation: a client that has disconnected would never learn their ids
+        await asyncio.shield(asyncio.gather(*(sessions.delete(made) for made in forks), return_exceptions=True))
+        raise
     return forks
 
 

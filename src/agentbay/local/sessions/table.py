@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -332,9 +332,10 @@ class SessionTable:
         """
         await asyncio.wait({self._start_deleting(session, "")}, timeout=_DELETE_WAIT_SECONDS)
 
-    def delete_undelivered(self, session_id: str) -> None:
-        """Begin to delete a session whose client disconnected before it was ready."""
-        self._start_deleting(self.find(session_id), "Its client went away before it was ready.")
+    def delete_undelivered(self, session_ids: Iterable[str]) -> None:
+        """Begin to delete sessions whose client disconnected before they were ready."""
+        for session_id in session_ids:
+            self._start_deleting(self.find(session_id), "Its client went away before it was ready.")
 
     def begin_close(self) -> None:
         """Accept no more calls, and let those under way continue."""
