@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import httpx
@@ -437,14 +439,23 @@ async def test_all_connections_in_use() -> None:
         config = Config(endpoint=service.url)
         async with AsyncAgentBay("akm-test", config, max_connections=1, max_retries=0, timeout=60) as bay:
             occupying = HttpRequest(service.url, b"/", [(b"Host", b"there")], b"", "occupying")
-            async with bay.client.send_streamed(occupying, None, Deadline(60), 60):
+            pool = (await bay.client._routers.get()).pool
+            async with aclosing(
+                await pool.send(occupying, dict.fromkeys(("pool", "connect", "read", "write"), 60.0), math.inf)
+            ):
                 refused = (await bay.with_options(timeout=0.2).get("session-x")).exception
                 assert isinstance(refused, ConnectionPoolFull)
                 assert isinstance(refused, TimeoutError)
                 assert "all 1 connections of this client were in use" in refused.message
                 assert "max_connections" in refused.hint
+            transfers = [bay.client.send_streamed(occupying, None, Deadline(60), 60) for _ in range(4)]
+            async with transfers[0], transfers[1], transfers[2], transfers[3]:
+                assert (await bay.get("session-x")).success
+                with pytest.raises(ConnectionPoolFull, match="all 4 connections for commands and transfers"):
+                    async with bay.client.send_streamed(occupying, None, Deadline(0.2), 60):
+                        pass
             assert (await bay.get("session-x")).success
-        assert service.count("GetSession") == 1
+        assert service.count("GetSession") == 2
         for wrong in (0, -1, True, "many"):
             with pytest.raises(InvalidArgumentError, match="max_connections"):
                 AsyncAgentBay("akm-test", config, max_connections=wrong)  # type: ignore[arg-type]

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from agentbay import (
+    AsyncAgentBay,
     AsyncSession,
+    Config,
     ConflictError,
     PathIsDirectoryError,
     PathNotFoundError,
@@ -35,6 +37,26 @@ async def test_files_of_any_size(session: AsyncSession, tmp_path: Path, way: str
         got = await session.file_system.download_file(PLACE, back)
         assert (got.success, got.bytes_received, got.local_path) == (True, size, str(back)), got
         assert back.read_bytes() == here.read_bytes()
+
+
+@pytest.mark.parametrize("way", ["direct", "by the store"])
+async def test_progress_that_makes_calls(bay: AsyncAgentBay, tmp_path: Path, way: str) -> None:
+    """What is told of the progress is waited for, and a transfer takes the connection of no other call."""
+    (tmp_path / "here").write_bytes(bytes(3 << 20))
+    config = Config(endpoint=bay.client.settings.url)
+    async with AsyncAgentBay(bay.api_key, config, max_connections=1) as narrow, narrow.session() as session:
+        if way == "by the store":
+            without_raw_calls(session)
+        seen = list[bool]()
+
+        async def report(_: int) -> None:
+            seen.append((await session.file_system.list_directory("/tmp")).success)
+
+        (await session.file_system.upload_file(tmp_path / "here", PLACE, progress_cb=report)).unwrap()
+        uploaded = len(seen)
+        (await session.file_system.download_file(PLACE, tmp_path / "back", progress_cb=report)).unwrap()
+        assert 0 < uploaded < len(seen)
+        assert all(seen)
 
 
 async def test_any_place(session: AsyncSession, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -438,14 +440,21 @@ def test_all_connections_in_use() -> None:
         config = Config(endpoint=service.url)
         with AgentBay("akm-test", config, max_connections=1, max_retries=0, timeout=60) as bay:
             occupying = HttpRequest(service.url, b"/", [(b"Host", b"there")], b"", "occupying")
-            with bay.client.send_streamed(occupying, None, Deadline(60), 60):
+            pool = (bay.client._routers.get()).pool
+            with closing(pool.send(occupying, dict.fromkeys(("pool", "connect", "read", "write"), 60.0), math.inf)):
                 refused = (bay.with_options(timeout=0.2).get("session-x")).exception
                 assert isinstance(refused, ConnectionPoolFull)
                 assert isinstance(refused, TimeoutError)
                 assert "all 1 connections of this client were in use" in refused.message
                 assert "max_connections" in refused.hint
+            transfers = [bay.client.send_streamed(occupying, None, Deadline(60), 60) for _ in range(4)]
+            with transfers[0], transfers[1], transfers[2], transfers[3]:
+                assert (bay.get("session-x")).success
+                with pytest.raises(ConnectionPoolFull, match="all 4 connections for commands and transfers"):
+                    with bay.client.send_streamed(occupying, None, Deadline(0.2), 60):
+                        pass
             assert (bay.get("session-x")).success
-        assert service.count("GetSession") == 1
+        assert service.count("GetSession") == 2
         for wrong in (0, -1, True, "many"):
             with pytest.raises(InvalidArgumentError, match="max_connections"):
                 AgentBay("akm-test", config, max_connections=wrong)  # type: ignore[arg-type]

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from agentbay import (
+    AgentBay,
     Session,
+    Config,
     ConflictError,
     PathIsDirectoryError,
     PathNotFoundError,
@@ -36,6 +38,26 @@ def test_files_of_any_size(session: Session, tmp_path: Path, way: str) -> None:
         got = session.file_system.download_file(PLACE, back)
         assert (got.success, got.bytes_received, got.local_path) == (True, size, str(back)), got
         assert back.read_bytes() == here.read_bytes()
+
+
+@pytest.mark.parametrize("way", ["direct", "by the store"])
+def test_progress_that_makes_calls(bay: AgentBay, tmp_path: Path, way: str) -> None:
+    """What is told of the progress is waited for, and a transfer takes the connection of no other call."""
+    (tmp_path / "here").write_bytes(bytes(3 << 20))
+    config = Config(endpoint=bay.client.settings.url)
+    with AgentBay(bay.api_key, config, max_connections=1) as narrow, narrow.session() as session:
+        if way == "by the store":
+            without_raw_calls(session)
+        seen = list[bool]()
+
+        def report(_: int) -> None:
+            seen.append((session.file_system.list_directory("/tmp")).success)
+
+        (session.file_system.upload_file(tmp_path / "here", PLACE, progress_cb=report)).unwrap()
+        uploaded = len(seen)
+        (session.file_system.download_file(PLACE, tmp_path / "back", progress_cb=report)).unwrap()
+        assert 0 < uploaded < len(seen)
+        assert all(seen)
 
 
 def test_any_place(session: Session, tmp_path: Path) -> None:

@@ -38,9 +38,8 @@ class _CombinedProgress:
     def __init__(self, progress: ByteProgressCallback | None) -> None:
         self._progress, self.bytes_done = progress, 0
 
-    def report(self, current: int) -> None:
-        if self._progress is not None:
-            self._progress(self.bytes_done + current)
+    def report(self, current: int) -> object:
+        return None if self._progress is None else self._progress(self.bytes_done + current)
 
 
 async def upload_to_context(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._concurrency import AsyncCallable, async_run_blocking
+from .._concurrency import AsyncCallable, async_invoke, async_run_blocking
 from .._local_files import BLOCK_BYTES, LocalSource, LocalTarget
 from .._transport.file_errors import file_text_or_raise
 from .._transport.reply import HttpAnswer, is_raw_answer, read_direct_reply
@@ -66,7 +66,7 @@ async def fetch_file_directly(
             async for block in response.aiter_raw(BLOCK_BYTES):
                 await async_run_blocking(target.write, block)
                 if settings.progress is not None:
-                    settings.progress(target.received)
+                    await async_invoke(settings.progress, target.received)
             return TransferOutcome(response.status_code, target.received)
 
     return await _retry(session, settings, attempt)

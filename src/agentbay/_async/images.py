@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
-from .._concurrency import async_run_blocking, async_sleep
+from .._concurrency import async_invoke, async_run_blocking, async_sleep
 from .._handles import Handle
 from .._local_files import LocalSource
 from .._local_images import BuildSource, archive_name, pack_folder
@@ -295,7 +295,7 @@ class AsyncImages(Handle):
             await async_sleep(delay)
             job = await self._describe(job)
             if progress is not None:
-                progress(job.done, job.total)
+                await async_invoke(progress, job.done, job.total)
             if job.image is not None:
                 return to_image(job.image)
             if job.state == "failed":

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._concurrency import async_run_blocking
+from .._concurrency import async_invoke, async_run_blocking
 from .._local_files import BLOCK_BYTES, LocalSource, LocalTarget
 from .._transport.deadline import Deadline
 from .._transport.presigned import (
@@ -74,7 +74,7 @@ class AsyncFileChunks:
     async def __anext__(self) -> bytes:
         # The next block is asked for when the one before was sent, so only then the progress is true.
         if self._progress is not None and self._source.sent:
-            self._progress(self._source.sent)
+            await async_invoke(self._progress, self._source.sent)
         block = await async_run_blocking(self._source.read)
         if not block:
             raise StopAsyncIteration
@@ -124,7 +124,7 @@ async def fetch_file(
                 # A storage that sends steadily never meets the idle timeout, so each block checks the whole time.
                 settings.deadline.remaining_or_raise(label)
                 if settings.progress is not None:
-                    settings.progress(target.received)
+                    await async_invoke(settings.progress, target.received)
             return TransferOutcome(response.status_code, target.received, response.headers.get("etag", ""))
 
     moved = await settings.client.retry(attempt, settings.deadline)

@@ -231,7 +231,7 @@ class AsyncTransport:
             sender = await self._httpx_sender(outgoing.url)
             if sender is None:
                 pool = (await self._routers.get()).pool
-                response = await pool.send(outgoing, limits, deadline.at, content)
+                response = await pool.send(outgoing, limits, deadline.at, content, is_long=True)
                 async with aclosing(response):
                     yield response
             else:
@@ -400,7 +400,8 @@ class AsyncTransport:
         extend: AsyncCallable[float] | None,
     ) -> HttpAnswer:
         pool = (await self._routers.get()).pool
-        response = await pool.send(outgoing, limits, deadline.at, extend_deadline=extend)
+        is_long = extend is not None
+        response = await pool.send(outgoing, limits, deadline.at, extend_deadline=extend, is_long=is_long)
         async with aclosing(response):
             body = b"".join([part async for part in response.aiter_raw()])
         answer = HttpAnswer(response.status_code, response.headers, body, outgoing.label)

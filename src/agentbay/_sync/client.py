@@ -72,7 +72,7 @@ class AgentBay(SyncSessionList, Handle):
             an `ssl.SSLContext`. False checks nothing.
         strict: Raise where a failed result would be returned.
         max_connections: How many calls may be under way at once in an event loop; None means 100. Further ones wait.
-            Commands and code have four times as many connections of their own.
+            Commands, code and transfers of files have four times as many connections of their own.
 
     Raises:
         ConfigurationError: If there is no key, or a value cannot be used.

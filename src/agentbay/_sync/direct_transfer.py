@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._concurrency import SyncCallable, sync_run_blocking
+from .._concurrency import SyncCallable, sync_invoke, sync_run_blocking
 from .._local_files import BLOCK_BYTES, LocalSource, LocalTarget
 from .._transport.file_errors import file_text_or_raise
 from .._transport.reply import HttpAnswer, is_raw_answer, read_direct_reply
@@ -65,7 +65,7 @@ def fetch_file_directly(
             for block in response.iter_raw(BLOCK_BYTES):
                 sync_run_blocking(target.write, block)
                 if settings.progress is not None:
-                    settings.progress(target.received)
+                    sync_invoke(settings.progress, target.received)
             return TransferOutcome(response.status_code, target.received)
 
     return _retry(session, settings, attempt)

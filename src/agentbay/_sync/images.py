@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._arguments import checked_arguments
-from .._concurrency import sync_run_blocking, sync_sleep
+from .._concurrency import sync_invoke, sync_run_blocking, sync_sleep
 from .._handles import Handle
 from .._local_files import LocalSource
 from .._local_images import BuildSource, archive_name, pack_folder
@@ -294,7 +294,7 @@ class Images(Handle):
             sync_sleep(delay)
             job = self._describe(job)
             if progress is not None:
-                progress(job.done, job.total)
+                sync_invoke(progress, job.done, job.total)
             if job.image is not None:
                 return to_image(job.image)
             if job.state == "failed":

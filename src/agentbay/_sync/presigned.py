@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._concurrency import sync_run_blocking
+from .._concurrency import sync_invoke, sync_run_blocking
 from .._local_files import BLOCK_BYTES, LocalSource, LocalTarget
 from .._transport.deadline import Deadline
 from .._transport.presigned import (
@@ -75,7 +75,7 @@ class SyncFileChunks:
     def __next__(self) -> bytes:
         # The next block is asked for when the one before was sent, so only then the progress is true.
         if self._progress is not None and self._source.sent:
-            self._progress(self._source.sent)
+            sync_invoke(self._progress, self._source.sent)
         block = sync_run_blocking(self._source.read)
         if not block:
             raise StopIteration
@@ -125,7 +125,7 @@ def fetch_file(
                 # A storage that sends steadily never meets the idle timeout, so each block checks the whole time.
                 settings.deadline.remaining_or_raise(label)
                 if settings.progress is not None:
-                    settings.progress(target.received)
+                    sync_invoke(settings.progress, target.received)
             return TransferOutcome(response.status_code, target.received, response.headers.get("etag", ""))
 
     moved = settings.client.retry(attempt, settings.deadline)

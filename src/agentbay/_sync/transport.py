@@ -230,7 +230,7 @@ class SyncTransport:
             sender = self._httpx_sender(outgoing.url)
             if sender is None:
                 pool = (self._routers.get()).pool
-                response = pool.send(outgoing, limits, deadline.at, content)
+                response = pool.send(outgoing, limits, deadline.at, content, is_long=True)
                 with closing(response):
                     yield response
             else:
@@ -397,7 +397,8 @@ class SyncTransport:
         extend: SyncCallable[float] | None,
     ) -> HttpAnswer:
         pool = (self._routers.get()).pool
-        response = pool.send(outgoing, limits, deadline.at, extend_deadline=extend)
+        is_long = extend is not None
+        response = pool.send(outgoing, limits, deadline.at, extend_deadline=extend, is_long=is_long)
         with closing(response):
             body = b"".join([part for part in response.iter_raw()])
         answer = HttpAnswer(response.status_code, response.headers, body, outgoing.label)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 # Called with the bytes so far and the bytes in all, 0 if that is not known.
-ImageProgressCallback = Callable[[int, int], None]
+ImageProgressCallback = Callable[[int, int], object]
 
 
 @define(slots=False)

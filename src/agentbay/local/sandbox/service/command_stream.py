@@ -52,7 +52,7 @@ class CommandStream:
         try:
             async for piece in pieces:
                 if await self._input.write(piece, self._until - self._clock.time()) < len(piece):
-                    break
+                    return  # its time is over: it is killed before it could take a part for the whole
         except InputClosed:
             pass
         except BaseException:
