@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -519,3 +520,13 @@ def test_attach_needs_a_terminal(session: Session, here: Path, run: Run) -> None
     )
     assert done.returncode == 2
     assert "agentbay session exec" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["login <&-", "profile list >&-", "session list 2>&-", "shell <&- >&- 2>&-"])
+def test_closed_streams(line: str, tmp_path: Path) -> None:
+    """A command whose standard streams are closed says what is wrong, without a traceback."""
+    environment = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": str(tmp_path)}
+    script = f"{shlex.join(COMMAND)} {line}"
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1, 2)
+    assert "Traceback" not in done.stdout + done.stderr

@@ -58,6 +58,7 @@ def test_failed_builds(run: Run, archive: Path, here: Path) -> None:
     assert err.index("why") < err.index("Line 2: RUN: the command ended with exit code 7")
     status, out, err = run("image", "build", "--json")
     assert (status, out) == (1, "")
+    assert json.loads(err)["output"].endswith("\nwhy\n")
     assert json.loads(err)["error"]["code"] == "ImageBuildFailed.Local"
     status, _, err = run("image", "build", "--build-arg", "novalue")
     assert (status, "build-arg must be NAME=VALUE" in err) == (2, True)

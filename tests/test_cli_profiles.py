@@ -8,11 +8,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from agentbay import AgentBay, ConfigurationError
+from agentbay import AgentBay, Config, ConfigurationError
 from agentbay._profiles import Profile, ProfileFile
 from agentbay.testing import LocalRuntime
 
@@ -147,3 +148,59 @@ def test_completion_of_profiles(cli: Cli) -> None:
     assert cli(**asked).stdout.split() == ["work"]
     asked = {"_AGENTBAY_COMPLETE": "complete_bash", "COMP_WORDS": "agentbay logout ", "COMP_CWORD": "2"}
     assert cli(**asked).stdout.split() == ["work"]
+
+
+def test_completion_uses_the_profile(agentbay_local: LocalRuntime, cli: Cli) -> None:
+    """A shell completes sessions and images of the service that the current profile names."""
+    assert cli("login", "--endpoint", agentbay_local.endpoint, stdin=agentbay_local.api_key).returncode == 0
+    with AgentBay(agentbay_local.api_key, Config(endpoint=agentbay_local.endpoint)) as bay, bay.session() as session:
+        image = session.snapshot("of-the-profile:1")
+        for words, completed in (("session get ", session.session_id), ("image inspect ", image.name)):
+            asked = {"COMP_WORDS": f"agentbay {words}", "COMP_CWORD": "3"}
+            assert completed in cli(_AGENTBAY_COMPLETE="complete_bash", **asked).stdout.split()
+        bay.images.remove(image.name)
+
+
+def test_logins_at_once(cli: Cli, tmp_path: Path) -> None:
+    """No login loses the profile of another one."""
+    with ThreadPoolExecutor(6) as threads:
+        done = list(threads.map(lambda number: cli("login", f"p{number}", "--no-check", stdin="akm-x"), range(6)))
+    assert [each.returncode for each in done] == [0] * 6
+    assert sorted(ProfileFile(profiles(tmp_path)).load()) == [f"p{number}" for number in range(6)]
+
+
+def test_a_linked_file_stays_linked(cli: Cli, tmp_path: Path) -> None:
+    """Who keeps the file elsewhere, behind a link, finds the profile there."""
+    kept, link = tmp_path / "kept.json", profiles(tmp_path)
+    kept.write_text("{}")
+    kept.chmod(0o600)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(kept)
+    assert cli("login", "mine", "--no-check", stdin="akm-x").returncode == 0
+    assert (link.is_symlink(), "akm-x" in kept.read_text()) == (True, True)
+
+
+def test_what_cannot_be_kept_or_read(cli: Cli, tmp_path: Path) -> None:
+    """No login without a key that can be one, and no traceback for a file or a user that cannot be read."""
+    for key in ("two words", "kö"):
+        refused = cli("login", "--no-check", stdin=key)
+        assert (refused.returncode, "API key" in refused.stderr, key in refused.stderr) == (2, True, False)
+    assert not profiles(tmp_path).exists()
+    profiles(tmp_path).parent.mkdir(parents=True)
+    profiles(tmp_path).write_bytes(b"\xff\xfe{}")
+    profiles(tmp_path).chmod(0o600)
+    assert "no JSON" in cli("profile", "list").stderr
+    homeless = (
+        "import os, sys; os.environ.clear(); os.path.expanduser = str; from agentbay.cli import main; sys.exit(main())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", homeless, "profile", "list"], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, "Set HOME" in found.stderr) == (2, True), found.stderr
+
+
+def test_variables_that_go_first(cli: Cli) -> None:
+    """A login says it if the shell has a variable that goes before the profile."""
+    assert "AGENTBAY_API_KEY is set" in cli("login", "--no-check", stdin="akm-x", AGENTBAY_API_KEY="akm-y").stderr
+    assert "AGENTBAY_PROFILE is set" in cli("profile", "use", "default", AGENTBAY_PROFILE="work").stderr
+    assert "is set" not in cli("profile", "use", "default", AGENTBAY_PROFILE="default").stderr

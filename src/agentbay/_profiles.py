@@ -7,6 +7,8 @@ import json
 import os
 import re
 import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,8 +85,9 @@ class ProfileFile:
             raise ConfigurationError(
                 f"{name!r:.80} is no name of a profile: letters, digits, '.', '_' and '-', at most 64."
             )
-        kept = {known: found._asdict() for known, found in self.load().items()}
-        self._write({"current": name, "profiles": {**kept, name: profile._asdict()}})
+        with self._changing():
+            kept = {known: found._asdict() for known, found in self.load().items()}
+            self._write({"current": name, "profiles": {**kept, name: profile._asdict()}})
 
     def use(self, name: str) -> None:
         """Make a profile the current one.
@@ -92,8 +95,9 @@ class ProfileFile:
         Raises:
             ConfigurationError: There is no such profile, or the file cannot be used.
         """
-        self.get(name)
-        self._write({**self._read(), "current": name})
+        with self._changing():
+            self.get(name)
+            self._write({**self._read(), "current": name})
 
     def remove(self, name: str) -> None:
         """Remove a profile with its key.
@@ -101,16 +105,41 @@ class ProfileFile:
         Raises:
             ConfigurationError: There is no such profile, or the file cannot be used.
         """
-        self.get(name)
-        content = self._read()
-        del content["profiles"][name]
-        self._write(content)
+        with self._changing():
+            self.get(name)
+            content = self._read()
+            del content["profiles"][name]
+            self._write(content)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Let one program at a time read and write, or a change of another one would be lost."""
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        with self._explain_write():
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    @contextlib.contextmanager
+    def _explain_write(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigurationError(f"The profiles cannot be written to {self.path}: {error.strerror}.") from error
 
     def _read(self) -> dict[str, Any]:
         try:
-            with self.path.open(encoding="utf-8") as file:
+            with self.path.open("rb") as file:
                 is_open_to_others = os.name == "posix" and os.fstat(file.fileno()).st_mode & _OTHERS
-                text = file.read()
+                data = file.read()
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -120,8 +149,8 @@ class ProfileFile:
                 f"Other users can read the keys in {self.path}.", hint=f"Forbid it: chmod 600 {self.path}"
             )
         try:
-            content = json.loads(text)
-        except ValueError:
+            content = json.loads(data)
+        except (ValueError, RecursionError):
             # Without its cause, whose text may show what the file holds.
             raise ConfigurationError(f"The profiles in {self.path} are no JSON: repair or remove the file.") from None
         return content if isinstance(content, dict) else {}
@@ -131,25 +160,34 @@ class ProfileFile:
 
         A crash leaves the old or the new one.
         """
-        beside = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}")
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._explain_write():
+            path = Path(os.path.realpath(self.path))  # a link, such as into a folder of settings, stays one
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            beside = path.with_name(f"{path.name}.{os.urandom(4).hex()}")
             fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(fd, "w", encoding="utf-8") as file:
                     json.dump(content, file, indent=2)
-                beside.replace(self.path)
+                beside.replace(path)
             except BaseException:
                 with contextlib.suppress(OSError):
                     beside.unlink()
                 raise
-        except OSError as error:
-            raise ConfigurationError(f"The profiles cannot be written to {self.path}: {error.strerror}.") from error
 
 
 def _user_path() -> Path:
-    named = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
-    return (Path(named) if named else Path.home() / ".config") / "agentbay" / "profiles.json"
+    """Return the path of the user's file.
+
+    Raises:
+        ConfigurationError: Nothing says where the user's home is.
+    """
+    named = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME", "")
+    try:
+        # The XDG specification has relative paths ignored: keys would lie wherever a program happens to run.
+        folder = Path(named) if Path(named).is_absolute() else Path.home() / ".config"
+    except RuntimeError:
+        raise ConfigurationError("Nothing tells where the profiles of this user are.", hint="Set HOME.") from None
+    return folder / "agentbay" / "profiles.json"
 
 
 def _to_profile(fields: object) -> Profile:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from agentbay._installation import find_damage, find_mixture
 from agentbay._version import __version__
@@ -49,10 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Help pages and usage errors may raise `SystemExit`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_missing_streams()
     try:
         return _run(given)
     except KeyboardInterrupt:  # while modules are imported
         return _EXIT_INTERRUPTED
+
+
+def _open_missing_streams() -> None:
+    """Stand in for standard streams that whoever started the command has closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
 
 
 def _run(given: list[str]) -> int:

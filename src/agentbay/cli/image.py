@@ -12,7 +12,7 @@ import typer
 from agentbay.cli.groups import format_examples, make_group
 from agentbay.cli.output import output
 from agentbay.cli.shared import EndpointOption, JsonOption, complete_image, open_client, parse_pairs
-from agentbay.errors import NotFoundError
+from agentbay.errors import ImageBuildError, NotFoundError
 
 if TYPE_CHECKING:
     from agentbay import ImageInfo
@@ -96,14 +96,18 @@ def build(
     not built again.
     """
     with open_client(endpoint) as bay:
-        image = bay.images.build(
-            file or context / "Dockerfile",
-            context,
-            name=name or None,
-            build_args=parse_pairs(build_arg, "build-arg"),
-            network=network or None,
-            on_output=None if quiet else output.note_part,
-        )
+        try:
+            image = bay.images.build(
+                file or context / "Dockerfile",
+                context,
+                name=name or None,
+                build_args=parse_pairs(build_arg, "build-arg"),
+                network=network or None,
+                on_output=None if quiet else output.note_part,
+            )
+        except ImageBuildError as error:
+            output.partial_result["output"] = error.output
+            raise
     output.show(_facts(image), image.name)
 
 

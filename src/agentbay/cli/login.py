@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from agentbay._profiles import DEFAULT_PROFILE, Profile, ProfileFile
 from agentbay.cli.groups import format_examples, make_group
 from agentbay.cli.output import output
 from agentbay.cli.shared import EndpointOption, JsonOption
+from agentbay.config import PROFILE_VARIABLE, Config, resolve_settings
 from agentbay.errors import InvalidArgumentError
 
 _EXAMPLES = format_examples(
@@ -57,12 +59,22 @@ def login(
     if region and endpoint:
         raise InvalidArgumentError("--region and --endpoint exclude each other: a region has its own endpoint.")
     key = _read_key()
+    address = Config(region_id=region or None, endpoint=endpoint or None)
+    resolve_settings(key, address)  # raises for what no client could use
     if check:
-        _try_key(key, region, endpoint)
+        _try_key(key, address)
     file = ProfileFile()
     file.save(profile, Profile(key, endpoint, region))
     facts = {"profile": profile, "endpoint": endpoint, "region": region, "file": str(file.path)}
     output.show(facts, f"The key is kept in {file.path} as the profile {profile}, which commands use from now on.")
+    _note_overrides(profile)
+
+
+def _note_overrides(profile: str) -> None:
+    """Say it if a variable goes before the current profile."""
+    for variable in ("AGENTBAY_API_KEY", PROFILE_VARIABLE):
+        if os.environ.get(variable, profile) not in ("", profile):
+            output.note(f"In this shell {variable} is set, which goes before it.")
 
 
 def _read_key() -> str:
@@ -75,10 +87,9 @@ def _read_key() -> str:
     return key.strip()
 
 
-def _try_key(key: str, region: str, endpoint: str) -> None:
-    from agentbay import AgentBay, Config
+def _try_key(key: str, address: Config) -> None:
+    from agentbay import AgentBay
 
-    address = Config(region_id=region or None, endpoint=endpoint or None)
     with AgentBay(key, address) as bay, output.show_busy("trying the key"):
         bay.list(limit=1).unwrap()
 
@@ -118,3 +129,4 @@ def use(profile: ProfileArgument, json: JsonOption = False) -> None:
     """Let commands use this profile from now on."""
     ProfileFile().use(profile)
     output.show({"profile": profile}, f"Commands use the profile {profile} from now on.")
+    _note_overrides(profile)

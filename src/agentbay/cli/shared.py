@@ -176,12 +176,8 @@ def complete_session(incomplete: str) -> list[str]:
 
     Errors return no ids, since a shell cannot show them.
     """
-    from agentbay import AgentBay
-
     try:
-        if not os.environ.get("AGENTBAY_API_KEY"):
-            choose_profile(os.environ.get("AGENTBAY_ENDPOINT", ""))
-        with AgentBay(timeout=_COMPLETION_TIMEOUT_SECONDS, max_retries=0) as bay:
+        with _completion_client() as bay:
             listed = bay.list(limit=100).session_ids
     except AgentBayError:
         return []
@@ -193,14 +189,23 @@ def complete_image(incomplete: str) -> list[str]:
 
     Errors return no names, since a shell cannot show them.
     """
-    from agentbay import AgentBay
-
     try:
-        with AgentBay(timeout=_COMPLETION_TIMEOUT_SECONDS, max_retries=0) as bay:
+        with _completion_client() as bay:
             names = [name for image in bay.images.list() for name in image.names]
     except AgentBayError:
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+@contextmanager
+def _completion_client() -> Iterator[AgentBay]:
+    """Create a client of the service that the environment or a profile chooses."""
+    from agentbay import AgentBay
+
+    if not os.environ.get("AGENTBAY_API_KEY"):
+        choose_profile(os.environ.get("AGENTBAY_ENDPOINT", ""))
+    with AgentBay(timeout=_COMPLETION_TIMEOUT_SECONDS, max_retries=0) as bay:
+        yield bay
 
 
 def _option(*names: str, about: str, **more: Any) -> Any:
