@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ._transport.ignore_rules import dockerignore_matcher
-from .errors import FileError
+from .errors import FileError, InvalidArgumentError
 from .models.image_recipe import Image
 
 _SUFFIXES = re.compile(r"(\.(tar|tgz|gz|xz|bz2|zst|oci))+$")
@@ -37,6 +37,7 @@ class BuildSource:
 
     Raises:
         FileError: The Dockerfile cannot be read, or the context is no folder.
+        InvalidArgumentError: The text cannot be sent.
     """
 
     def __init__(self, dockerfile: str | os.PathLike[str] | Image, context: str | os.PathLike[str] | None) -> None:
@@ -48,7 +49,8 @@ class BuildSource:
             self.text = dockerfile
         else:
             self._path = Path(dockerfile)
-            self.text = _read_text(self._path)
+            self.text = _read_dockerfile(self._path)
+        _check_dockerfile(self.text)
         self._context = Path(context) if context is not None else self._path.parent if self._path else None
         if self._context is not None and not self._context.is_dir():
             raise FileError(f"{self._context} is no folder, as the context of a build must be")
@@ -68,6 +70,25 @@ class BuildSource:
                     writer.add(path, name)
         except OSError as error:
             raise FileError(f"{error.filename or self._context}: {error.strerror or error}") from error
+
+
+def _read_dockerfile(path: Path) -> str:
+    try:
+        return _read_text(path)
+    except FileError as error:
+        if not path.exists():
+            error.hint = "What has no line end is taken for a path: end the text of a Dockerfile with one."
+        raise
+
+
+def _check_dockerfile(text: str) -> None:
+    if "\0" in text:
+        raise InvalidArgumentError("dockerfile must be a text without NUL characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, such as half an emoji
+        place = f"{text[error.start]!a} at position {error.start}"
+        raise InvalidArgumentError(f"dockerfile must be a text of whole characters, not one with {place}") from None
 
 
 def _read_text(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import threading
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -22,6 +23,7 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, Tool
 
+from ._arguments import check_variable
 from ._lazy_attrs import define
 from ._wire.tools import ToolReply
 from .errors import (
@@ -36,6 +38,7 @@ from .models.tools import McpTool
 
 _CLOSE_SECONDS = 10.0  # for a server to end, which is killed before that
 _MAX_PAGES = 1000  # of a list of tools
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, token
 
 
 @define
@@ -71,17 +74,41 @@ class Server:
         if not is_url and headers is not None:
             raise InvalidArgumentError("headers is for servers at an address, not for a command")
         if isinstance(server, str) and is_url:
-            parts = urlsplit(server)
-            if not parts.hostname:
-                raise InvalidArgumentError("server is an address without a host")
-            return cls(parts.netloc.rpartition("@")[2] + parts.path, server, [], {}, dict(headers or {}))
+            return cls(_address_label(server), server, [], {}, _checked_headers(headers or {}))
         try:
             argv = shlex.split(server) if isinstance(server, str) else list(server)
         except ValueError as error:
             raise InvalidArgumentError(f"server is no command line: {error}") from error
         if not argv:
             raise InvalidArgumentError("server must be an address or a command, and is empty")
+        for name, value in (envs or {}).items():
+            check_variable("envs", name, value)
         return cls(PurePath(argv[0]).name, "", argv, dict(envs or {}), {})
+
+
+def _address_label(address: str) -> str:
+    """Return an address without what may be secret.
+
+    Raises:
+        InvalidArgumentError: It is none, which is not shown.
+    """
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidArgumentError(f"server is no address: {error}") from None
+    if not parts.hostname:
+        raise InvalidArgumentError("server is an address without a host")
+    return parts.netloc.rpartition("@")[2] + parts.path
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise InvalidArgumentError(f"headers must not have {name!r:.40} as a name")
+        if not (value.isascii() and value.isprintable()):
+            raise InvalidArgumentError(f"headers[{name!r:.40}] must be printable ASCII")
+    return dict(headers)
 
 
 class McpConnection:

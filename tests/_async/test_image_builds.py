@@ -261,6 +261,16 @@ async def test_refusals(bay: AsyncAgentBay, tmp_path: Path) -> None:
         await bay.images.build(f"FROM {BASE}\n", tmp_path / "absent")
     with pytest.raises(FileError):
         await bay.images.build(Image(BASE).copy(tmp_path / "absent", "/x"))
+    with pytest.raises(ImageBuildError, match="Line 2: RUN: a command needs a name"):
+        await bay.images.build(f'FROM {BASE}\nRUN [""]\n')
+    with pytest.raises(FileError) as no_text:
+        await bay.images.build(f"FROM {BASE}")
+    assert "line end" in no_text.value.hint
+    for text in (f"FROM {BASE}\nRUN \ud83d\n", Image(BASE).run("\ud83d"), Image(BASE).run("\0")):
+        with pytest.raises(InvalidArgumentError, match="dockerfile"):
+            await bay.images.build(text)
+    with pytest.raises(InvalidRequestError, match="policy_id: the policies"):
+        await bay.images.build(f"FROM {BASE}\n", policy_id="internet")
     for wrong in (lambda: Image(""), lambda: Image("a b"), lambda: Image("a").env(A="x\ny"), lambda: Image("a").run(1)):  # type: ignore[arg-type]
         with pytest.raises(InvalidArgumentError):
             wrong()

@@ -258,6 +258,16 @@ def test_refusals(bay: AgentBay, tmp_path: Path) -> None:
         bay.images.build(f"FROM {BASE}\n", tmp_path / "absent")
     with pytest.raises(FileError):
         bay.images.build(Image(BASE).copy(tmp_path / "absent", "/x"))
+    with pytest.raises(ImageBuildError, match="Line 2: RUN: a command needs a name"):
+        bay.images.build(f'FROM {BASE}\nRUN [""]\n')
+    with pytest.raises(FileError) as no_text:
+        bay.images.build(f"FROM {BASE}")
+    assert "line end" in no_text.value.hint
+    for text in (f"FROM {BASE}\nRUN \ud83d\n", Image(BASE).run("\ud83d"), Image(BASE).run("\0")):
+        with pytest.raises(InvalidArgumentError, match="dockerfile"):
+            bay.images.build(text)
+    with pytest.raises(InvalidRequestError, match="policy_id: the policies"):
+        bay.images.build(f"FROM {BASE}\n", policy_id="internet")
     for wrong in (lambda: Image(""), lambda: Image("a b"), lambda: Image("a").env(A="x\ny"), lambda: Image("a").run(1)):  # type: ignore[arg-type]
         with pytest.raises(InvalidArgumentError):
             wrong()

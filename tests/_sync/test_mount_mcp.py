@@ -165,9 +165,17 @@ def test_servers_that_cannot_be_mounted(session: Session) -> None:
     with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:9/mcp") as failed:
         session.mount_mcp("http://user:secret@127.0.0.1:9/mcp?key=secret")
     assert "secret" not in str(failed.value)
-    for wrong in ("", [], "http://", "'"):
-        with pytest.raises(InvalidArgumentError):
+    for wrong in ("", [], "http://", "'", "http://[", "http://host:99999999"):
+        with pytest.raises(InvalidArgumentError, match="server"):
             session.mount_mcp(wrong)
+    for variable in ({"A=": "secret"}, {"": "secret"}):
+        with pytest.raises(InvalidArgumentError, match="envs") as refused:
+            session.mount_mcp(SERVER, envs=variable)
+        assert "secret" not in str(refused.value)
+    for header in ({"A\n": "secret"}, {"A": "secret\nB: c"}, {"A": "secret ü"}):
+        with pytest.raises(InvalidArgumentError, match="headers") as refused:
+            session.mount_mcp("http://127.0.0.1:9/mcp", headers=header)
+        assert "secret" not in str(refused.value)
     with pytest.raises(InvalidArgumentError, match="headers"):
         session.mount_mcp(SERVER, headers={})
     with pytest.raises(InvalidArgumentError, match="envs"):

@@ -100,7 +100,7 @@ class BuildImage(Action[ImageJobData]):
     dockerfile: str
     name: str | None = None
     arguments: dict[str, str] | None = wire_field(codec=JSON, default=None, repr=False)
-    policy_id: str | None = None
+    policy_id: str | None = wire_field("McpPolicyId", default=None)
     network: list[str] | None = wire_field(codec=JSON, default=None)
 
 

@@ -84,6 +84,8 @@ class CommandRunner:
                 code = await self._execute(sandbox, argv, state, output, refused)
             except SandboxError as error:
                 raise instruction.error(f"its sandbox ended: {error}") from error
+            except ValueError as error:  # such as a program without a name, or a NUL
+                raise instruction.error(str(error)) from error
             finally:
                 await sandbox.close()
             if code:
@@ -99,7 +101,7 @@ class CommandRunner:
             raise instruction.error("the image has no files yet, so no program could run")
         if self._sandboxes.isolation != "namespaces":
             raise instruction.error("this runtime has no namespaces, in which alone an image can be run")
-        if any("\0" in word or len(word.encode("utf-8", "surrogateescape")) >= _MAX_SCRIPT_BYTES for word in argv):
+        if any(len(word.encode("utf-8", "surrogateescape")) >= _MAX_SCRIPT_BYTES for word in argv):
             raise instruction.error("the command is longer than Linux allows: copy it as a script, and run that")
 
     async def _create(self, directory: Path, config: ImageConfig, chains: Sequence[str]) -> Sandbox:
