@@ -6,6 +6,7 @@ The file is then the old one or the new one, never a mixture.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from agentbay import AgentBayError, AsyncAgentBay, AsyncFileSystem, AsyncSession, Config
 from agentbay._async import tree_transfer as tree_module
+from agentbay._concurrency import async_sleep
 from tests import cutting
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -75,10 +77,20 @@ async def test_old_or_new(
             for number in range(PLACES):
                 done, _ = await replace(session, write_file, local, of_requests, 1 + whole * number // PLACES)
                 assert await content(session) in ((NEW,) if done else (OLD, NEW))
-                listed = (await session.file_system.list_directory(FOLDER)).entries
-                assert [entry.name for entry in listed] == ["file"]
+                await wait_until_tidy(session)
                 outcomes.add(done)
             assert False in outcomes
+
+
+async def wait_until_tidy(session: AsyncSession) -> None:
+    """Wait until only the file is left.
+
+    The service learns of a cut by itself, and removes what it has begun then.
+    """
+    until = time.monotonic() + 60
+    while [entry.name for entry in (await session.file_system.list_directory(FOLDER)).entries] != ["file"]:
+        assert time.monotonic() < until
+        await async_sleep(0.02)
 
 
 async def content(session: AsyncSession) -> bytes:

@@ -7,6 +7,7 @@ The file is then the old one or the new one, never a mixture.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from agentbay import AgentBayError, AgentBay, FileSystem, Session, Config
 from agentbay._sync import tree_transfer as tree_module
+from agentbay._concurrency import sync_sleep
 from tests import cutting
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -74,10 +76,20 @@ def test_old_or_new(port: int, write_file: Callable[..., Any], tmp_path: Path, m
             for number in range(PLACES):
                 done, _ = replace(session, write_file, local, of_requests, 1 + whole * number // PLACES)
                 assert content(session) in ((NEW,) if done else (OLD, NEW))
-                listed = (session.file_system.list_directory(FOLDER)).entries
-                assert [entry.name for entry in listed] == ["file"]
+                wait_until_tidy(session)
                 outcomes.add(done)
             assert False in outcomes
+
+
+def wait_until_tidy(session: Session) -> None:
+    """Wait until only the file is left.
+
+    The service learns of a cut by itself, and removes what it has begun then.
+    """
+    until = time.monotonic() + 60
+    while [entry.name for entry in (session.file_system.list_directory(FOLDER)).entries] != ["file"]:
+        assert time.monotonic() < until
+        sync_sleep(0.02)
 
 
 def content(session: Session) -> bytes:
