@@ -113,7 +113,7 @@ class ProfileFile:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Let one program at a time read and write, or a change of another one would be lost."""
+        """Let one program at a time change the file, so that none loses a change."""
         if sys.platform == "win32":
             yield
             return

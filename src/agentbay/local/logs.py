@@ -59,7 +59,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class StandardErrorHandler(logging.Handler):
-    """Writes to standard error in a thread, so that no request waits for its reader.
+    """Writes to standard error in a thread, so that nothing waits for its reader.
 
     A pipe that nobody reads is full after some hundred lines. Beyond `_MAX_WAITING_LINES` more, lines are dropped, and
     their number is logged when there is room again.
