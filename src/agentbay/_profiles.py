@@ -113,7 +113,7 @@ class ProfileFile:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        """Let one program at a time change the file, so that none loses a change."""
+        """Let one program at a time change the file."""
         if sys.platform == "win32":
             yield
             return

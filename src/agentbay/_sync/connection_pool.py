@@ -28,18 +28,18 @@ class SyncConnectionPool:
     Args:
         ssl_context: Makes the TLS context.
         limit: How many calls may be under way at once.
-        command_limit: How many more, of those that may take as long as a command does. They have slots of their own, so
-            that a short call never waits for the end of a command.
+        long_limit: How many more, of those that may take as long as a command or a file does. They have slots of their
+            own, so that a short call never waits for the end of a long one.
         socket: A unix socket, by which the address `http://localhost` is reached; "" for none.
     """
 
     def __init__(
-        self, ssl_context: Callable[[], ssl.SSLContext], limit: int, command_limit: int, socket: str = ""
+        self, ssl_context: Callable[[], ssl.SSLContext], limit: int, long_limit: int, socket: str = ""
     ) -> None:
         self._ssl_context = ssl_context
         self._socket = socket
-        self._limits = {False: limit, True: command_limit}
-        self._slots = {is_command: SyncSemaphore(count) for is_command, count in self._limits.items()}
+        self._limits = {False: limit, True: long_limit}
+        self._slots = {is_long: SyncSemaphore(count) for is_long, count in self._limits.items()}
         self._idle: dict[Address, list[SyncHttpConnection]] = {}
         self._closed = False
 
@@ -50,6 +50,7 @@ class SyncConnectionPool:
         deadline_at: float,
         content: Iterable[bytes] | None = None,
         extend_deadline: SyncCallable[float] | None = None,
+        is_long: bool = False,
     ) -> SyncPoolResponse:
         """Send a request, and return its unread answer.
 
@@ -58,8 +59,8 @@ class SyncConnectionPool:
             timeouts: Seconds that a wait may take, for `pool`, `connect`, `read` and `write`.
             deadline_at: The moment on the monotonic clock at which every wait ends.
             content: The request's body, if that is streamed.
-            extend_deadline: Asked for a later deadline when a wait for the answer has reached it. A call that has
-                this function uses the slots for commands.
+            extend_deadline: Asked for a later deadline when a wait for the answer has reached it.
+            is_long: Use the slots for long calls.
 
         Raises:
             NothingSent: It may be sent again. As `PoolExhausted`, all connections were in use.
@@ -70,11 +71,10 @@ class SyncConnectionPool:
         origin, kept = _read_origin(outgoing.url), None
         # The semaphore bounds the connections in use. Every path below must give the slot back by `checkin`, exactly
         # once.
-        is_command = extend_deadline is not None
-        slots = self._slots[is_command]
+        slots = self._slots[is_long]
         if not slots.acquire(timeouts["pool"]):
-            kind = "connections for commands" if is_command else "connections"
-            raise PoolExhausted(f"all {self._limits[is_command]} {kind} of this client were in use")
+            kind = "connections for commands and transfers" if is_long else "connections"
+            raise PoolExhausted(f"all {self._limits[is_long]} {kind} of this client were in use")
         try:
             kept = self._checkout(origin)
             # A pooled connection still has the limits of its last request.
