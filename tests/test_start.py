@@ -192,6 +192,22 @@ def test_start_of_the_runtime() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the runtime needs Linux")
+def test_warming_up_the_runtime() -> None:
+    """Before its first session, the runtime makes the classes of hardly any tool."""
+    found = run("from agentbay.local import service\nservice.warm_up()")
+    assert len(found["made"]) <= 30, found["made"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the runtime needs Linux")
+@pytest.mark.parametrize("image_id", ["linux_latest", "mobile_latest"])
+def test_catalogue_is_as_its_classes_make_it(image_id: str) -> None:
+    """The tools that a new session tells of are those of today; `python build_catalogue.py` writes them."""
+    from agentbay.local.handlers import catalogue
+
+    assert catalogue.encoded_catalogue(image_id) == catalogue.encode_catalogue(image_id)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the runtime needs Linux")
 def test_uvicorn_stays_whole() -> None:
     """After the runtime has imported the server alone, the rest of uvicorn is there on demand."""
     program = """

@@ -60,7 +60,7 @@ def test_the_same_as_made_by_the_sandbox(tmp_path: Path, umask: int) -> None:
 
 
 def test_how_many() -> None:
-    """Some are made ahead when the first was taken, more where more are taken, and none after the end."""
+    """Some are made ahead when the second was taken, more where more are taken, and none after the end."""
 
     async def body() -> None:
         state_dir, filled, tasks = StateDirectory.open(None), list[Path](), set[asyncio.Task[None]]()
@@ -75,9 +75,11 @@ def test_how_many() -> None:
         directories = PreparedDirectories(state_dir, filled.append, start_task)
         try:
             assert directories.take("first").name == "first"
+            assert directories._refill_timer is None
+            assert directories.take("second").name == "second"
             assert not filled  # nobody waits for it
             await settled()
-            assert len(filled) == 2
+            assert len(filled) == 4
             taken = [directories.take(f"one of {number}") for number in range(6)]
             assert [path.name for path in taken] == [f"one of {number}" for number in range(6)]
             assert all(path.is_dir() for path in taken)

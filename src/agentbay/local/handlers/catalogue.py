@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from agentbay._wire.converter import MalformedError, structure, unstructure
@@ -79,7 +80,20 @@ def tool_catalogue(image_id: str) -> list[ToolEntry]:
 @cache
 def encoded_catalogue(image_id: str) -> EncodedJson:
     """Return that list as JSON, which every new session's answer has."""
-    return EncodedJson(JSON.encode(unstructure(tool_catalogue(image_id))))
+    return EncodedJson(catalogue_file(image_id).read_text(encoding="ascii").rstrip())
+
+
+def encode_catalogue(image_id: str) -> str:
+    """Make that JSON, one tool a line, for `build_catalogue.py`.
+
+    It needs the class of every tool, which takes long to make.
+    """
+    return "[" + ",\n".join(JSON.encode(unstructure(entry)) for entry in tool_catalogue(image_id)) + "]"
+
+
+def catalogue_file(image_id: str) -> Path:
+    """Return the file in which `build_catalogue.py` keeps it."""
+    return Path(__file__).with_name("phone_catalogue.json" if has_phone(image_id) else "catalogue.json")
 
 
 def _handlers(image_id: str) -> Mapping[str, ToolHandler]:

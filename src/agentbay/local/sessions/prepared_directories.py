@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 class PreparedDirectories:
     """Makes the directories of sessions, a few of them ahead.
 
-    Those are twice as many as were taken lately.
+    Those are twice as many as were taken lately, and none after the first: many programs create one session.
 
     Args:
         fill: Makes in a directory what a sandbox finds there; called in a thread. None prepares nothing.
@@ -38,6 +38,7 @@ class PreparedDirectories:
         self._state_dir, self._fill, self._start_task = state_dir, fill, start_task
         self._prepared: list[Path] = []
         self._taken = 0  # since the last refill began
+        self._is_first = True
         self._refill_timer: asyncio.TimerHandle | None = None
 
     def take(self, session_id: str) -> Path:
@@ -47,8 +48,9 @@ class PreparedDirectories:
             OSError: It cannot be made.
         """
         self._taken += 1
-        if self._fill is not None and self._refill_timer is None:
+        if self._fill is not None and self._refill_timer is None and not self._is_first:
             self._refill_timer = asyncio.get_running_loop().call_later(_REFILL_DELAY_SECONDS, self._begin_refill)
+        self._is_first = False
         if self._prepared:
             return self._state_dir.rename_session(self._prepared.pop(), session_id)
         return self._state_dir.new_session(session_id)
