@@ -34,6 +34,8 @@ class SandboxFactory:
 async def sandbox_factory(directory: Path) -> AsyncIterator[SandboxFactory]:
     manager = await SandboxManager.start()
     try:
+        assert manager._end_of_trial is not None
+        await manager._end_of_trial  # its descriptors are not to be closed between two counts
         yield SandboxFactory(manager, directory)
     finally:
         await manager.close()

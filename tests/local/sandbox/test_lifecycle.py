@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -51,6 +52,25 @@ def test_close_leaves_nothing(run_async, tmp_path):
         await sandbox.close()
 
     run_async(body)
+
+
+def test_start_does_not_wait_for_the_end_of_its_trial(tmp_path, monkeypatch):
+    """The sandbox that is made to try the machine ends later, and leaves nothing when the manager is closed."""
+
+    async def body():
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        manager = await SandboxManager.start()
+        try:
+            ending = manager._end_of_trial
+            assert ending is not None
+            assert not ending.done()
+            (directory,) = tmp_path.iterdir()
+        finally:
+            await manager.close()
+        assert ending.done()
+        assert not directory.exists()
+
+    asyncio.run(body())
 
 
 def test_closing_the_host_closes_all(run_async):

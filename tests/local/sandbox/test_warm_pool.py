@@ -91,7 +91,7 @@ def test_many_at_once(run_async, monkeypatch):
     run_async(body)
 
 
-def test_first_command_is_not_disturbed(run_async):
+def test_first_command_is_not_disturbed(run_async, monkeypatch):
     """While a spare is left, none is made soon after one was taken."""
 
     async def body(factory: SandboxFactory) -> None:
@@ -100,12 +100,14 @@ def test_first_command_is_not_disturbed(run_async):
 
         await becomes(wait)
         pool, loop = factory.manager._warm_pool, asyncio.get_running_loop()
-        for most, left in (warm_pool._REFILL_DELAY_SECONDS, 1), (warm_pool._SHORT_REFILL_DELAY_SECONDS, 0):
+        monkeypatch.setattr(warm_pool, "_REFILL_DELAY_SECONDS", 2000.0)
+        monkeypatch.setattr(warm_pool, "_SHORT_REFILL_DELAY_SECONDS", 1000.0)
+        for delay, left in (2000, 1), (1000, 0):
             before = loop.time()
             await factory.make()
             (refill,) = pool._refills.values()
             assert len(pool._spares) == left
-            assert before + most <= refill.when() <= loop.time() + most
+            assert before + delay <= refill.when() <= loop.time() + delay
 
     run_async(body)
 

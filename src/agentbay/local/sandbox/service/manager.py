@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -100,6 +101,7 @@ class SandboxManager:
         self._sandboxes: set[Sandbox] = set()
         self._closed = False
         self._total_memory: TotalMemoryWatchdog | None = None
+        self._end_of_trial: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[bool] = loop.create_future()
         self._channel = Channel(zygote.socket, self._on_message, self._on_hang_up, _log_send_error)
         self._warm_pool = WarmPool(self._channel.send, HostIdPool(self._template_owner))
@@ -212,6 +214,8 @@ class SandboxManager:
         """Kill all sandboxes and the zygote."""
         self._closed = True
         await asyncio.gather(*(sandbox.close() for sandbox in self._sandboxes))
+        if self._end_of_trial is not None:
+            await self._end_of_trial
         self._channel.close()
         self._zygote.stop()
         self._warm_pool.close()
@@ -267,13 +271,16 @@ class SandboxManager:
         self._warm_pool.disable_cgroups()
 
     async def _run_trial(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="agentbay-trial-") as directory:
-            spec = SandboxSpec(root=Path(directory))
+        directory = tempfile.TemporaryDirectory(prefix="agentbay-trial-", ignore_cleanup_errors=True)
+        with contextlib.ExitStack() as undo:
+            undo.callback(directory.cleanup)
             try:
-                sandbox = await self._create_with_fallbacks(spec)
+                sandbox = await self._create_with_fallbacks(SandboxSpec(root=Path(directory.name)))
             except SetupFailed as failure:
                 raise IsolationUnavailable([capability_probe.explain_failure(failure)]) from failure
-            await sandbox.close()
+            undo.pop_all()
+        # Later, since nobody waits for its end, and some disks take milliseconds to remove a directory.
+        self._end_of_trial = asyncio.create_task(_end_trial(sandbox, directory))
 
     def _on_message(self, message: Message, fds: Iterable[int]) -> None:
         self._ready.set_result(message["event"] == "ready")
@@ -282,6 +289,11 @@ class SandboxManager:
         self._closed = True
         if not self._ready.done():
             self._ready.set_result(False)
+
+
+async def _end_trial(sandbox: Sandbox, directory: tempfile.TemporaryDirectory[str]) -> None:
+    await sandbox.close()
+    await asyncio.to_thread(directory.cleanup)
 
 
 def _log_send_error(message: Message, error: OSError) -> None:
