@@ -17,7 +17,7 @@ import pytest
 
 BUSYBOX = shutil.which("busybox")
 needs_busybox = pytest.mark.skipif(BUSYBOX is None, reason="no busybox; scripts/test says how to get it")
-APPLETS = ("cat", "chmod", "env", "id", "ls", "mkdir", "mv", "pwd", "rm", "sh", "sleep", "touch", "true", "wc")
+APPLETS = ("cat", "chmod", "dd", "env", "id", "ls", "mkdir", "mv", "pwd", "rm", "sh", "sleep", "touch", "true", "wc")
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 Member = tuple[str, Mapping[str, Any], bytes]

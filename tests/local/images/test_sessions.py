@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox
-from tests.local.raw import Wire, embedded
+from tests.local.images.builds import Built, busybox_layer, directory, member, needs_busybox, symlink, tar
+from tests.local.raw import Refused, Wire, embedded
 from tests.local.traces import PATIENCE, eventually
 from tests.local.users import User
 
@@ -94,6 +94,35 @@ def test_the_store_is_out_of_reach(running: Wire, somebody: User) -> None:
         assert running.sh(session, "cat /srv/data/file; pwd; id -u; id -g")["stdout"] == "lower/srv\n4711\n4712\n"
         assert running.sh(session, "echo y > /srv/data/file && cat data/file")["stdout"] == "y\n"
     assert tree_digest(state) == before
+
+
+PASSWD = {
+    "a FIFO": member("etc/passwd", type=b"6"),
+    "the addresses of the kernel": symlink("etc/passwd", "/proc/kallsyms"),
+    "the map of process 1": symlink("etc/passwd", "/proc/1/maps"),
+    "the memory of the kernel": symlink("etc/passwd", "/proc/kcore"),
+}
+
+
+@pytest.mark.parametrize("name", PASSWD)
+def test_the_setup_reads_only_files_of_the_image(running: Wire, name: str) -> None:
+    """While root sets up a session, links of its image show it nothing of /proc, and a FIFO does not stop it."""
+    programs = busybox_layer()
+    hiding = tar(member("etc/.wh.passwd"), PASSWD[name])
+    import_image(running, Built([programs, hiding], {"User": "77:78"}).oci_archive(), "odd:1")
+    with running.session(ImageId="odd:1") as session:
+        assert running.stdout(session, "cat /etc/passwd; id -u") == "user77:x:77:78:user77:/home/wuying:/bin/sh\n77\n"
+    running.data("RemoveImage", Image="odd:1")
+
+
+@pytest.mark.parametrize("target", ["/proc/1/fd/5", "/proc/1/cwd", "/proc/self/fd/8", "/proc/1/root"])
+def test_the_setup_follows_no_link_of_processes(running: Wire, target: str) -> None:
+    """Directories of an image that are links to those of processes lead nowhere during the setup."""
+    places = [symlink(name, target) for name in ("home", "opt")]
+    import_image(running, Built([busybox_layer(*places)]).oci_archive(), "odd:1")
+    with pytest.raises(Refused, match="could not be made"), running.session(ImageId="odd:1"):
+        pass
+    running.data("RemoveImage", Image="odd:1")
 
 
 def test_nothing_of_the_host_is_shown(running: Wire, somebody: User) -> None:

@@ -2,15 +2,17 @@
 
 It is an overlay of the image's layers, which all sandboxes share, and a writable directory of the sandbox's own. /proc
 and /dev are the sandbox's own too. What lies in an image is not trusted: its paths are resolved only when the overlay
-is the root, so that its links lead nowhere else.
+is the root, so that its links lead nowhere else, and before /proc is there, whose links and files would show this
+process what only root may see.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from typing import NamedTuple
 
-from agentbay.local.sandbox.shared import syscalls
+from agentbay.local.sandbox.shared import dirfd, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import (
     CLIENT_HOME,
     IMAGE_DIRECTORY,
@@ -31,6 +33,7 @@ from agentbay.local.sandbox.zygote import overlay, rootfs
 _STAGING_DIRECTORIES = ("dev/pts", "dev/shm", "proc", *overlay.STAGING_DIRECTORIES)
 _DIRECTORIES = (CLIENT_HOME, "/tmp", "/proc", "/dev")
 _DEVICE_LINKS = {name: target for name, target in rootfs.LINKS.items() if name.startswith("dev/")}
+_MAX_TEXT_CHARACTERS = 1 << 20  # of passwd and group
 _PROC = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 
 
@@ -80,6 +83,8 @@ def complete(config: SandboxConfig, idmap: int) -> None:
         _attach(clones, kinds, config)
     with setup_step("etc"):
         _write_etc(config)
+    with setup_step("proc"):
+        syscalls.attach_tree(clones.proc, "/proc")
     with setup_step("mount"):
         syscalls.set_mount_propagation(MS_PRIVATE)
         syscalls.make_read_only("/dev")
@@ -90,7 +95,6 @@ def _attach(clones: _Clones, kinds: list[bool], config: SandboxConfig) -> None:
     for path in (*_DIRECTORIES, config["directory"], config["python_prefix"], *config["made_directories"]):
         rootfs.make_mount_point(path, True, owner)
     os.chmod("/tmp", 0o1777)
-    syscalls.attach_tree(clones.proc, "/proc")
     syscalls.attach_tree(clones.dev, "/dev")
     for bind, tree, is_directory in zip(config["binds"], clones.binds, kinds, strict=True):
         rootfs.make_mount_point(bind["target"], is_directory, owner)
@@ -119,11 +123,20 @@ def _missing_entry(name: str, number: int, entry: str) -> str | None:
     """Return passwd or group with an entry for an id.
 
     It is None if the file has one."""
-    try:
-        with open(f"/etc/{name}", encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read(1 << 20)
-    except FileNotFoundError:
-        text = ""
+    text = _read_text(f"/etc/{name}")
     if any(line.split(":")[2:3] == [str(number)] for line in text.splitlines()):
         return None
     return f"{text.rstrip()}\n{entry}\n".lstrip()
+
+
+def _read_text(path: str) -> str:
+    """Return the beginning of a file, "" if there is none.
+
+    A link or a FIFO of the image counts as none.
+    """
+    try:
+        fd = os.open(path, dirfd.FILE_OPEN_FLAGS)
+    except OSError:
+        return ""
+    with open(fd, encoding="utf-8", errors="replace") as file:
+        return file.read(_MAX_TEXT_CHARACTERS) if stat.S_ISREG(os.fstat(fd).st_mode) else ""
