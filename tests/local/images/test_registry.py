@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import httpcore
 import pytest
 
 from agentbay.local.images import registry as registry_client
@@ -197,6 +201,114 @@ def test_lying_registries(liar: tuple[str, dict[str, bytes]], store: ImageStore)
     attempt("does not list its layers")
     assert store.images() == []
     assert names(store.blobs.parent / "layers") == []
+
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answer], str]]:
+    """Start servers that answer as a function says, and return their hosts."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(answer: Answer) -> str:
+        handler = type("Handler", (Liar,), {"do_GET": answer})
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def _refer(status: int, header: str, value: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        request.send_header(header, value)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
+
+
+def _resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: dict[str, str]) -> None:
+    """Give names other addresses, and let connections to these arrive on the loopback, as on another network."""
+    resolve, connect = socket.getaddrinfo, httpcore.SyncBackend.connect_tcp
+
+    def getaddrinfo(host: str, *args: Any, **kwargs: Any) -> Any:
+        return resolve(addresses.get(host, host), *args, **kwargs)
+
+    def connect_tcp(self: httpcore.SyncBackend, host: str, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        return connect(self, "127.0.0.1" if host in addresses.values() else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect_tcp)
+
+
+@pytest.mark.parametrize("way", ["redirect", "login"])
+@pytest.mark.parametrize("address", ["93.184.216.34", "10.0.0.9"])
+def test_registries_lead_to_nothing_nearer(
+    serve: Callable[[Answer], str], store: ImageStore, monkeypatch: pytest.MonkeyPatch, way: str, address: str
+) -> None:
+    """A registry of the internet, or of another machine, leads the service to no server of its machine (SSRF)."""
+    reached: list[str] = []
+
+    def victim(request: BaseHTTPRequestHandler) -> None:
+        reached.append(request.path)
+        _refer(404, "X", "x")(request)
+
+    target = serve(victim)
+    header = ("Location", f"http://{target}/admin"), ("WWW-Authenticate", f'Bearer realm="http://{target}/admin"')
+    host = serve(_refer(307, *header[0]) if way == "redirect" else _refer(401, *header[1]))
+    with pytest.raises(PullFailed):  # the same registry on the loopback may lead there
+        pull(store, f"{host}/a:1")
+    assert reached.pop().startswith("/admin")
+    _resolve_to(monkeypatch, {"localhost": address})
+    with pytest.raises(PullFailed, match=r"it leads to 127\.0\.0\.1, a server of this machine"):
+        pull(store, f"{host.replace('127.0.0.1', 'localhost')}/a:1")
+    assert not reached
+
+
+def test_a_registry_that_changes_its_address(
+    serve: Callable[[Answer], str], store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that means the internet first, and this machine next, leads nowhere (DNS rebinding)."""
+    reached: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        reached.append(request.path)
+        addresses["localhost"] = "127.0.0.1"
+        _refer(307, "Location", "http://localhost:1/admin")(request)
+
+    addresses = {"localhost": "93.184.216.34"}
+    host = serve(answer)
+    _resolve_to(monkeypatch, addresses)
+    with pytest.raises(PullFailed, match="it leads to localhost, a server of this machine"):
+        pull(store, f"{host.replace('127.0.0.1', 'localhost')}/a:1")
+    assert reached == ["/v2/a/manifests/1"]
+
+
+def test_endless_logins_take_no_memory(serve: Callable[[Answer], str], store: ImageStore) -> None:
+    """The answer of a login is read up to its bound, and not unpacked."""
+    sent = [0]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if not request.path.startswith("/token"):
+            _refer(401, "WWW-Authenticate", f'Bearer realm="http://{request.headers["Host"]}/token"')(request)
+            return
+        request.send_response(200)
+        request.send_header("Content-Encoding", "gzip")
+        request.end_headers()
+        with suppress(OSError):
+            while sent[0] < 200 << 20:
+                request.wfile.write(bytes(1 << 20))
+                sent[0] += 1 << 20
+
+    with pytest.raises(DamagedImage, match="document of more than"):
+        pull(store, f"{serve(answer)}/a:1")
+    assert sent[0] < 50 << 20
 
 
 def test_login(tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:

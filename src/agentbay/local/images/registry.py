@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from agentbay.local.images.blob_files import locked_download
 from agentbay.local.images.credentials import Credentials, find_credentials
 from agentbay.local.images.digests import digest_digits, sha256_digest
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded, PullFailed
+from agentbay.local.images.image_config import diff_ids
 from agentbay.local.images.importing import (
     MAX_DOCUMENT_BYTES,
     Importer,
@@ -32,6 +34,7 @@ from agentbay.local.images.importing import (
 )
 from agentbay.local.images.layer_writer import LayerLimits, check_free_space
 from agentbay.local.images.reference import Reference
+from agentbay.local.images.registry_transport import RegistryTransport
 from agentbay.local.images.store import Image, ImageStore, chain_id
 
 _MANIFEST_TYPES = (
@@ -41,6 +44,7 @@ _MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_IDENTITY = {"Accept-Encoding": "identity"}  # what is unpacked while it arrives has no bound
 _TIMEOUT = httpx.Timeout(60.0, connect=20.0)
 _MAX_ATTEMPTS, _RETRY_SECONDS = 6, 0.5
 _MAX_LAYER_BYTES = 100 << 30
@@ -59,7 +63,7 @@ class Registry:
         self._base = f"{scheme}://{reference.host}/v2/{reference.path}"
         self._credentials = find_credentials(reference.host)
         self._authorization = ""
-        self._client = httpx.Client(timeout=_TIMEOUT, follow_redirects=True)
+        self._client = httpx.Client(timeout=_TIMEOUT, follow_redirects=True, transport=RegistryTransport())
 
     def close(self) -> None:
         """Close the connections."""
@@ -142,7 +146,7 @@ class Registry:
         """Send a request, and log in if the registry asks for it."""
         for last in (False, True):
             authorization = {"Authorization": self._authorization} if self._authorization else {}
-            sent = {"Accept-Encoding": "identity", **headers, **authorization}
+            sent = {**_IDENTITY, **headers, **authorization}
             with self._client.stream("GET", url, headers=sent) as reply:
                 if reply.status_code != 401 or last:
                     self._check(reply)
@@ -187,18 +191,21 @@ class Registry:
                 "refresh_token": known.identity_token,
                 "client_id": "agentbay",
             }
-            reply = self._client.post(realm, data=form)
+            request = self._client.build_request("POST", realm, data=form, headers=_IDENTITY)
         else:
-            headers = {"Authorization": _basic(known)} if known else {}
-            reply = self._client.get(realm, params={**dict(realm.params), **asked}, headers=headers)
+            headers = {"Authorization": _basic(known), **_IDENTITY} if known else _IDENTITY
+            request = self._client.build_request("GET", realm, params={**dict(realm.params), **asked}, headers=headers)
+        reply = self._client.send(request, stream=True)
         try:
-            found = reply.json() if reply.status_code == 200 else {}
+            found = json.loads(_read_bounded(reply)) if reply.status_code == 200 else {}
             return str(found.get("token") or found["access_token"])
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, RecursionError) as error:
             raise PullFailed(
                 f"The login of the registry {self._reference.host} refuses {self._reference} "
                 f"(status {reply.status_code})."
             ) from error
+        finally:
+            reply.close()
 
 
 def pull(reference: Reference, name: str, store: ImageStore, progress: Progress, on_size: Progress) -> Image:
@@ -255,8 +262,8 @@ def _pull(
 def _count_present(document: dict[str, Any], layers: Any, store: ImageStore, progress: Progress) -> None:
     """Report the layers that need no transfer."""
     chain = ""
-    for descriptor, diff_id in zip(layers, (document.get("rootfs") or {}).get("diff_ids") or (), strict=False):
-        chain = chain_id(chain, str(diff_id))
+    for descriptor, diff_id in zip(layers, diff_ids(document), strict=False):
+        chain = chain_id(chain, diff_id)
         if store.find_layer(chain):
             progress(_size(descriptor))
 
@@ -283,7 +290,7 @@ def _read_bounded(reply: httpx.Response) -> bytes:
     for piece in reply.iter_raw():
         content += piece
         if len(content) > MAX_DOCUMENT_BYTES:
-            raise DamagedImage(f"The registry sends a manifest of more than {MAX_DOCUMENT_BYTES} bytes.")
+            raise DamagedImage(f"The registry sends a document of more than {MAX_DOCUMENT_BYTES} bytes.")
     return bytes(content)
 
 
