@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from hypothesis import given, strategies as st
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded
 from agentbay.local.images.layer_source import LayerSource
 from agentbay.local.images.layer_writer import LayerFacts, LayerLimits, LayerWriter
+from agentbay.local.images.tar_reader import TarReader
+from agentbay.local.images.tree_copy import TreeCopy
 from agentbay.local.sandbox.shared import dirfd
 from tests.local.images.builds import Member, directory, hardlink, member, names, symlink, tar
 
@@ -195,6 +198,83 @@ def test_large_headers_take_no_memory(tmp_path: Path, kind: bytes) -> None:
     """A header that claims gigabytes is refused before it is read."""
     with pytest.raises(DamagedImage, match="header of 68719476736 bytes"):
         unpack(tmp_path / "a", _header("x", 64 << 30, kind) + bytes(512))
+
+
+def _records(*records: bytes) -> bytes:
+    """An extended header with these records, each `NAME=VALUE`."""
+    content = b""
+    for record in records:
+        length = len(record) + 2
+        length += len(str(length + len(str(length))))
+        content += b"%d %s\n" % (length, record)
+    return _header("x", len(content), tarfile.XHDTYPE) + content + bytes(-len(content) % 512)
+
+
+def test_names_in_headers_take_no_memory() -> None:
+    """Of the records of headers only those are kept that matter, however many headers come before an entry."""
+    headers = (_records(*(b"n%d.%d=" % (number, each) for each in range(20_000))) for number in range(20))
+    archive = io.BytesIO(b"".join(headers) + tar(member("f")))
+    tracemalloc.start()
+    try:
+        (entry,) = TarReader(archive.read)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+    assert entry.name == "f"
+
+
+@pytest.mark.parametrize("size", [str(1 << 63), "9" * 4000, "9" * 5000, "-1", "x"], ids=len)
+def test_impossible_sizes(size: str) -> None:
+    """A size that no file has is refused, in an archive that is read in order or by places."""
+    archive = _records(f"size={size}".encode()) + _header("f", 0, tarfile.REGTYPE)
+    with pytest.raises(DamagedImage, match=r"size|malformed"):
+        list(TarReader(io.BytesIO(archive).read))
+    with pytest.raises(DamagedImage, match="size"):
+        list(TarReader(io.BytesIO(_header("f", 1 << 80, tarfile.REGTYPE)).read))
+
+
+DEEP = {
+    "one": [symlink("l", "d/" * 2000)],
+    "nearly too many": [symlink("l", "d/" * 480)],
+    "in each other": [symlink("l", "l0"), *(symlink(f"l{n}", f"l{n + 1}/{'d/' * 200}") for n in range(38))],
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_links_of_many_parts(tmp_path: Path, name: str) -> None:
+    """Links that name very many directories are an error of the layer."""
+    with pytest.raises(ImageError, match=r"too deep|nested deeper"):
+        unpack(tmp_path / "a", tar(*DEEP[name], member("l/x")))
+
+
+def test_links_are_followed_as_the_kernel_does(tmp_path: Path) -> None:
+    """The parent of a link is that of the directory to which it leads."""
+    links = [directory("x/y"), symlink("a", "x/y"), symlink("l", "a/../z"), symlink("m", "../../../l/./w")]
+    unpack(tmp_path / "a", tar(*links, member("m/f", b"f")))
+    assert (tmp_path / "a/x/z/w/f").read_bytes() == b"f"
+
+
+def test_copies_keep_holes(tmp_path: Path) -> None:
+    """Copied files keep their holes, which may be larger than the disk."""
+    size = 1 << 43
+    below, above = tmp_path / "below", tmp_path / "above"
+    unpack(below, tar(member("d/f")))
+    with (below / "d/f").open("r+b") as file:
+        for place in (5 << 20, size - (5 << 20)):
+            file.seek(place)
+            file.write(b"data")
+        file.truncate(size)
+    facts = unpack(above, tar(hardlink("g", "d/f")), below)
+    assert facts.size < 1 << 20
+    copying = TreeCopy(None, LayerLimits(min_free_bytes=0))
+    (tmp_path / "copy").mkdir()
+    copying.copy(str(below), str(tmp_path / "copy"))
+    for copied in (above / "g", tmp_path / "copy/d/f"):
+        assert copied.stat().st_size == size
+        assert copied.stat().st_blocks * 512 < 1 << 20
+        with copied.open("rb") as file:
+            file.seek(size - (5 << 20))
+            assert file.read(5) == b"data\0"
 
 
 def test_sparse_files_are_refused(tmp_path: Path) -> None:

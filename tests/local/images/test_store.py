@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
+import io
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +128,81 @@ def test_layers_in_use_stay(store: ImageStore, tmp_path: Path) -> None:
         store.remove("a:1")
         assert len(layer_directories(store)) == 1
     assert eventually(lambda: layer_directories(store) == [])
+
+
+def _without_magic(archive: bytes) -> bytes:
+    """Return an archive as `tar` wrote it before POSIX."""
+    blocks = bytearray(archive)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        starts = [info.offset for info in members]
+    for start in starts:
+        blocks[start + 257 : start + 265] = bytes(8)
+        blocks[start + 148 : start + 156] = b" " * 8
+        blocks[start + 148 : start + 156] = b"%06o\0 " % sum(blocks[start : start + 512])
+    return bytes(blocks)
+
+
+def test_old_archives(store: ImageStore, tmp_path: Path) -> None:
+    """An archive of an image without the mark of POSIX is one all the same, packed too."""
+    old = _without_magic(Built([BASE]).docker_archive())
+    assert add(store, "a:1", old, tmp_path).names == ["a:1"]
+    assert add(store, "b:1", gzip.compress(old), tmp_path).names == ["a:1", "b:1"]
+
+
+def _packed(*pieces: bytes) -> bytes:
+    out = io.BytesIO()
+    with gzip.open(out, "wb", 1) as packer:
+        for piece in pieces:
+            packer.write(piece)
+    return out.getvalue()
+
+
+def _header(kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_first_header_takes_no_memory(store: ImageStore, tmp_path: Path, kind: bytes) -> None:
+    """What an archive begins with is bounded before anybody knows what it is."""
+    packed = _packed(_header(kind, 300 << 20), *[bytes(1 << 20)] * 300)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedImage, match="header of 314572800 bytes"):
+            add(store, "a:1", packed, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"manifests": [{"platform": "linux"}]}, "for which machines"),
+        ({"manifests": [{"platform": [1]}]}, "for which machines"),
+        ({"manifests": {"a": 1}}, "does not list its manifests"),
+    ],
+)
+def test_malformed_indexes(store: ImageStore, tmp_path: Path, document: object, reason: str) -> None:
+    with pytest.raises(DamagedImage, match=reason):
+        add(store, "a:1", tar(member("index.json", json.dumps(document).encode())), tmp_path)
+
+
+@pytest.mark.parametrize("rootfs", ["layers", ["x"], {"diff_ids": [1]}, {"diff_ids": {}}, 5])
+def test_malformed_configurations(store: ImageStore, tmp_path: Path, rootfs: object) -> None:
+    with pytest.raises(DamagedImage, match="does not list its layers"):
+        add(store, "a:1", Built([BASE], rootfs=rootfs).oci_archive(), tmp_path)
+
+
+def test_ids_of_very_many_digits(store: ImageStore, tmp_path: Path) -> None:
+    """Ids that no user has are passed over in passwd, and refused as the user of an image."""
+    digits = "9" * 5000
+    root = tar(member("etc/passwd", f"a:x:{digits}:0:a:/:/bin/sh\nb:x:7:{digits}:b:/:/bin/sh\n".encode()))
+    assert add(store, "a:1", Built([root]).oci_archive(), tmp_path).user.uid == 0
+    for user in ("a", "b", digits, f"0:{digits}", "٣"):
+        with pytest.raises(ImageError, match="does not have"):
+            add(store, "b:1", Built([root], {"User": user}).oci_archive(), tmp_path)
 
 
 def test_lies_are_found(store: ImageStore, tmp_path: Path) -> None:

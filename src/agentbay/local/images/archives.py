@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,12 +22,13 @@ from agentbay.local.images.importing import (
     find_manifest,
     parse_document,
 )
-from agentbay.local.images.layer_source import LayerSource
+from agentbay.local.images.layer_source import LayerSource, compression_of
 from agentbay.local.images.layer_writer import LayerLimits, check_free_space
 from agentbay.local.images.store import Image
 from agentbay.local.images.tar_reader import TarReader
 
 _MAX_PROBED_ENTRIES = 100_000  # of an archive of an image, whose files are few
+_MAX_NAME_CHARACTERS = 300  # of one
 _OCI_INDEX, _DOCKER_MANIFEST = "index.json", "manifest.json"
 _MAX_LEADING_ENTRIES = 3  # among which an archive of an image has something of its own
 _IMAGE_PART = re.compile(r"blobs|index\.json|manifest\.json|oci-layout|repositories|[0-9a-f]{64}(\.json)?")
@@ -45,16 +45,23 @@ def import_archive(path: Path, name: str, source: str, importer: Importer) -> Im
     Raises:
         ImageError: It cannot be used.
     """
-    if not tarfile.is_tarfile(path):
-        raise ImageError("The file is no tar archive, of an image or of a root file system.")
-    if _is_packed_image(path):
+    if not path.stat().st_size:
+        raise ImageError("The file is empty, and no tar archive.")
+    try:
+        if not _is_packed_image(path):
+            return _import(path, name, source, importer)
         # Its parts are read out of order, which a compressed file does not allow.
         unpacked = path.with_suffix(".unpacked")
         try:
             _decompress(path, unpacked)
-            return import_archive(unpacked, name, source, importer)
+            return _import(unpacked, name, source, importer)
         finally:
             unpacked.unlink(missing_ok=True)
+    except OSError as error:
+        raise ImageError(f"The image cannot be kept: {error.strerror or error}.") from error
+
+
+def _import(path: Path, name: str, source: str, importer: Importer) -> Image:
     members = _find_members(path)
     if members is None:
         with open(path, "rb") as file:
@@ -121,12 +128,13 @@ class FilePart:
 def _find_members(path: Path) -> dict[str, tuple[int, int]] | None:
     """Return the places of the files of an image in an archive."""
     with open(path, "rb") as file:
-        if not _is_plain(file):
+        if compression_of(file):
             return None
         members: dict[str, tuple[int, int]] = {}
         reader = TarReader(file.read)
         for entry in reader:
-            members[entry.name.removeprefix("./")] = (file.tell(), entry.size)
+            if len(entry.name) <= _MAX_NAME_CHARACTERS:
+                members[entry.name.removeprefix("./")] = (file.tell(), entry.size)
             if len(members) > _MAX_PROBED_ENTRIES or entry.name.removeprefix("./").startswith(("etc/", "usr/")):
                 return None
             file.seek(entry.size, os.SEEK_CUR)
@@ -134,17 +142,10 @@ def _find_members(path: Path) -> dict[str, tuple[int, int]] | None:
     return members if _OCI_INDEX in members or _DOCKER_MANIFEST in members else None
 
 
-def _is_plain(file: IO[bytes]) -> bool:
-    file.seek(257)
-    is_tar = file.read(5) == b"ustar"
-    file.seek(0)
-    return is_tar
-
-
 def _is_packed_image(path: Path) -> bool:
     """Return whether a file is a compressed archive of an image."""
     with open(path, "rb") as file:
-        if _is_plain(file):
+        if not compression_of(file):
             return False
         reader = TarReader(LayerSource(file, lambda _: None).read)
         names = (entry.name.removeprefix("./").rstrip("/") for entry in islice(reader, _MAX_LEADING_ENTRIES))

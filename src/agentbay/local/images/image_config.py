@@ -21,6 +21,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # of the kernel: as images name it
 _MAX_TEXT_BYTES = 1 << 20
 _MAX_ID = (1 << 32) - 2
+_MAX_ID_DIGITS = 10
 
 
 def machine_architecture() -> str:
@@ -113,7 +114,8 @@ def diff_ids(document: Mapping[str, Any]) -> list[str]:
     Raises:
         DamagedImage: The configuration does not say.
     """
-    found = (document.get("rootfs") or {}).get("diff_ids") if isinstance(document, Mapping) else None
+    rootfs = document.get("rootfs")
+    found = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else None
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise DamagedImage("The image's configuration does not list its layers.")
     return found
@@ -155,13 +157,13 @@ def find_user(config: ImageConfig, layers: Sequence[str]) -> ImageUser:
         view.close()
     name, _, group = (config.user or "0").partition(":")
     entry = next((line for line in passwd if name in (line[0], line[2])), None)
-    if entry is None and not name.isdecimal():
+    if entry is None and not _is_id(name):
         raise ImageError(f"The image's user is {name!r:.80}, whom its /etc/passwd does not have.")
     uid = int(entry[2]) if entry else int(name)
     gid = int(entry[3]) if entry else 0
     if group:
         found = next((line[2] for line in groups if group in (line[0], line[2])), group)
-        if not found.isdecimal():
+        if not _is_id(found):
             raise ImageError(f"The image's group is {group!r:.80}, which its /etc/group does not have.")
         gid = int(found)
     if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
@@ -210,12 +212,14 @@ def _read_text(view: MergedView, path: str) -> str:
         return ""
 
 
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MAX_ID_DIGITS
+
+
 def _is_file(fd: int) -> bool:
     return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 def _entries(text: str, fields: int) -> list[list[str]]:
     lines = [line.split(":") for line in text.splitlines()]
-    return [
-        line for line in lines if len(line) >= fields and line[2].isdecimal() and (fields < 7 or line[3].isdecimal())
-    ]
+    return [line for line in lines if len(line) >= fields and _is_id(line[2]) and (fields < 7 or _is_id(line[3]))]

@@ -168,6 +168,8 @@ def _choose_platform(index: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(manifests, list) or not all(isinstance(item, dict) for item in manifests):
         raise DamagedImage("The image's index does not list its manifests.")
     platforms = [(item.get("platform") or {}, item) for item in manifests]
+    if not all(isinstance(platform, dict) for platform, _ in platforms):
+        raise DamagedImage("The image's index does not say for which machines its manifests are.")
     architecture = image_config.machine_architecture()
     for platform, item in platforms:
         if (platform.get("os", "linux"), platform.get("architecture", architecture)) == ("linux", architecture):

@@ -88,10 +88,15 @@ class LayerSource:
         return bool(content)
 
 
-def _open_stream(file: IO[bytes], counted: CountedFile) -> Any:
+def compression_of(file: IO[bytes]) -> str:
+    """Return how what follows in a file is compressed, "" if it is not."""
     start = file.read(8)
     file.seek(-len(start), 1)
-    found = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+
+
+def _open_stream(file: IO[bytes], counted: CountedFile) -> Any:
+    found = compression_of(file)
     packed: Any = counted
     if found == "zstd":
         return _open_zstd(packed)

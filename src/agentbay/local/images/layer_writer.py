@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from agentbay.local.sandbox.shared.fd_io import write_all
 WHITEOUT_PREFIX, _OPAQUE_NAME = ".wh.", ".wh..wh..opq"
 _MAX_OPEN_DIRECTORIES = 64
 _FREE_SPACE_CHECK_BYTES = 16 << 20
+_COPIED_BYTES = 16 << 20  # at once
 _MAX_NAME_BYTES = 255
 
 
@@ -218,8 +218,7 @@ class LayerWriter:
             if stat.S_ISLNK(status.st_mode):
                 os.symlink(os.readlink(path[-1], dir_fd=lower), path[-1], dir_fd=above)
             elif stat.S_ISREG(status.st_mode):
-                self._count_bytes(status.st_size)
-                _copy_file(path[-1], lower, above, status.st_mode)
+                _copy_file(path[-1], lower, above, status.st_mode, self._count_bytes)
             else:
                 raise DamagedImage(f"The archive has a hard link to {'/'.join(path)!r:.200}, which is no file.")
         self._own(path[-1], above)
@@ -332,24 +331,50 @@ def check_free_space(path: str, min_free_bytes: int) -> None:
         raise LimitExceeded(f"The disk of the runtime has only {free >> 20} MiB left, too few for this image.")
 
 
-def copy_content(source: int, target: int, progress: Callable[[int], None] = lambda _: None) -> None:
-    """Copy a file's content between descriptors, inside the kernel where it can."""
-    try:
-        while copied := os.copy_file_range(source, target, 1 << 24):
-            progress(copied)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-        with open(source, "rb", closefd=False) as reader, open(target, "wb", closefd=False) as writer:
-            shutil.copyfileobj(reader, writer, 1 << 20)
+def copy_content(source: int, target: int, progress: Callable[[int], None]) -> None:
+    """Copy a file's content between descriptors, inside the kernel where it can.
+
+    Holes stay holes: anybody can make one that is larger than the disk.
+
+    Args:
+        progress: Called with the number of bytes of each piece.
+    """
+    size, end = os.fstat(source).st_size, 0
+    while end < size:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # only a hole follows
+        end = os.lseek(source, start, os.SEEK_HOLE)
+        _copy_range(source, target, start, end, progress)
+    os.ftruncate(target, size)
 
 
-def _copy_file(name: str, source: int, target: int, mode: int) -> None:
+def _copy_range(source: int, target: int, start: int, end: int, progress: Callable[[int], None]) -> None:
+    while start < end:
+        try:
+            copied = os.copy_file_range(source, target, min(end - start, _COPIED_BYTES), start, start)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            os.lseek(target, start, os.SEEK_SET)
+            piece = os.pread(source, min(end - start, _COPIED_BYTES), start)
+            write_all(target, piece)
+            copied = len(piece)
+        if not copied:  # it became shorter
+            return
+        start += copied
+        progress(copied)
+
+
+def _copy_file(name: str, source: int, target: int, mode: int, progress: Callable[[int], None]) -> None:
     reader = os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=source)
     try:
         writer = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=target)
         try:
-            copy_content(reader, writer)
+            copy_content(reader, writer, progress)
             os.fchmod(writer, stat.S_IMODE(mode))
         finally:
             os.close(writer)

@@ -18,6 +18,7 @@ from agentbay.local.sandbox.shared import dirfd
 Parts = tuple[str, ...]
 OPAQUE_ATTRIBUTE = "user.overlay.opaque"  # overlayfs: hides the entries that lower layers have in a directory
 _MAX_LINKS = 40  # as the kernel follows in one path
+_MAX_STEPS = 500  # in one path, and so parts of what it leads to
 
 
 class Found(NamedTuple):
@@ -33,6 +34,13 @@ class Found(NamedTuple):
     mtime: float
     depth: int
     target: str
+
+
+class _Left:
+    """What may still be followed in one path."""
+
+    def __init__(self) -> None:
+        self.links, self.steps = _MAX_LINKS, _MAX_STEPS
 
 
 class MergedView:
@@ -61,23 +69,34 @@ class MergedView:
         """Return a directory's path with all links resolved inside the image.
 
         Raises:
-            DamagedImage: It is a loop of links.
+            DamagedImage: It is a loop of links, or they lead too deep.
         """
-        return self._resolve(parts, [_MAX_LINKS])
+        known = len(parts)
+        while known and parts[:known] not in self._real:
+            known -= 1
+        path, left = self._real[parts[:known]] if known else (), _Left()
+        for number in range(known, len(parts)):
+            path = self._enter(path, parts[number], left)
+            self._real[parts[: number + 1]] = path
+        return path
 
-    def _resolve(self, parts: Parts, links_left: list[int]) -> Parts:
-        if not parts:
-            return ()
-        if parts in self._real:
-            return self._real[parts]
-        path = (*self._resolve(parts[:-1], links_left), parts[-1])
-        found = self.find(path)
-        if found is not None and found.kind == "symlink":
-            links_left[0] -= 1
-            if links_left[0] < 0:
-                raise DamagedImage(f"The links of {'/'.join(parts)!r:.200} lead in a circle.")
-            path = self._resolve(_join(path[:-1], found.target), links_left)
-        self._real[parts] = path
+    def _enter(self, path: Parts, name: str, left: _Left) -> Parts:
+        """Return the real path of a name in a real directory."""
+        pending = [name]
+        while pending:
+            part = pending.pop()
+            if part == "..":  # at the root it stays there, as in a running system
+                path = path[:-1]
+                continue
+            left.steps -= 1
+            path = (*path, part)
+            found = self.find(path)
+            if found is not None and found.kind == "symlink":
+                left.links -= 1
+                path = () if found.target.startswith("/") else path[:-1]
+                pending += [below for below in reversed(found.target.split("/")) if below not in ("", ".")]
+            if left.links < 0 or left.steps < 0:
+                raise DamagedImage(f"The links of {'/'.join(path)!r:.200} lead in a circle, or too deep.")
         return path
 
     def find(self, path: Parts) -> Found | None:
@@ -141,17 +160,3 @@ def _kind(status: os.stat_result) -> str:
     if stat.S_ISDIR(status.st_mode):
         return "directory"
     return "symlink" if stat.S_ISLNK(status.st_mode) else "other"
-
-
-def _join(directory: Parts, target: str) -> Parts:
-    """Return the path that a link in a directory leads to.
-
-    `..` at the root stays there, as in a running system.
-    """
-    parts = [] if target.startswith("/") else list(directory)
-    for part in target.split("/"):
-        if part == "..":
-            parts = parts[:-1]
-        elif part not in ("", "."):
-            parts.append(part)
-    return tuple(parts)

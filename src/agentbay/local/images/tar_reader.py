@@ -14,6 +14,9 @@ from agentbay.local.images.errors import DamagedImage
 
 _BLOCK = 512
 _MAX_HEADER_BYTES = 1 << 20  # of a long name or of extended attributes
+_MAX_SIZE = 1 << 62  # bytes of a file, more than any has
+_SPARSE = "GNU.sparse."
+_RECORDS = ("path", "linkpath", "size", "mtime")  # those that matter; the others may be many
 _ENCODING = "utf-8"
 _KINDS = {
     tarfile.REGTYPE: "file",
@@ -94,7 +97,7 @@ class TarReader:
         if not block or block.count(0) == _BLOCK:
             return None
         if len(block) < _BLOCK:
-            raise DamagedImage("The archive ends in the middle of a header.")
+            raise DamagedImage("The archive is no tar archive, or ends in the middle of a header.")
         return block
 
     def _parse(self, block: bytes) -> tarfile.TarInfo:
@@ -102,12 +105,11 @@ class TarReader:
             info = tarfile.TarInfo.frombuf(block, _ENCODING, "surrogateescape")
         except (tarfile.HeaderError, ValueError, OverflowError) as error:
             raise DamagedImage(f"The archive is no tar archive, or damaged: {error}.") from error
-        if info.size < 0:
-            raise DamagedImage(f"The archive claims a negative size of {info.name!r:.200}.")
+        _check_size(info.size, info.name)
         return info
 
     def _make_entry(self, info: tarfile.TarInfo, headers: dict[str, str]) -> TarEntry:
-        if info.type == tarfile.GNUTYPE_SPARSE or any(name.startswith("GNU.sparse.") for name in headers):
+        if info.type == tarfile.GNUTYPE_SPARSE or any(name.startswith(_SPARSE) for name in headers):
             raise DamagedImage(f"The archive has a sparse file, {info.name!r:.200}: make it without --sparse.")
         kind = _KINDS.get(info.type)
         if kind is None:
@@ -119,8 +121,7 @@ class TarReader:
             mtime = float(headers.get("mtime", mtime))
         except ValueError as error:
             raise DamagedImage(f"The archive has a malformed header: {error}.") from error
-        if size < 0:
-            raise DamagedImage(f"The archive claims a negative size of {info.name!r:.200}.")
+        _check_size(size, info.name)
         name = headers.get("path", info.name)
         if kind == "file" and name.endswith("/"):  # as very old archives write directories
             kind = "directory"
@@ -152,7 +153,11 @@ class TarReader:
                 raise DamagedImage("The archive has a malformed extended header.")
             record = content[position + len(length) + 1 : position + int(length) - 1]
             name, _, value = record.partition(b"=")
-            records[os.fsdecode(name)] = os.fsdecode(value)
+            key = os.fsdecode(name)
+            if key.startswith(_SPARSE):
+                records[_SPARSE] = ""
+            elif key in _RECORDS:
+                records[key] = os.fsdecode(value)
             position += int(length)
         return records
 
@@ -161,3 +166,8 @@ class TarReader:
         if len(content) != size:
             raise DamagedImage("The archive ends too early: it is incomplete.")
         return content
+
+
+def _check_size(size: int, name: str) -> None:
+    if not 0 <= size <= _MAX_SIZE:
+        raise DamagedImage(f"The archive claims a size of {name!r:.200} that no file has.")
