@@ -140,6 +140,33 @@ def test_contexts_stay_inside(running: Wire, somebody: User) -> None:
         assert found["stdout"] == "/all:\nd\nesc\nfile\n\n/srv:\nx\nx"
 
 
+DOUBLING = [f"A{n}=$A{n - 1}$A{n - 1}" for n in range(1, 40)]
+GROWING = {
+    "ENV": "ENV A0=xxxxxxxxxx\n" + "".join(f"ENV {pair}\n" for pair in DOUBLING),
+    "ENV in one": "ENV A=" + "x" * 100_000 + "\nENV " + " ".join(f"B{n}=$A" for n in range(1000)),
+    "ARG": "ARG A0=xxxxxxxxxx " + " ".join(DOUBLING),
+    "LABEL": "ENV A=" + "x" * 100_000 + "\nLABEL " + " ".join(f"B{n}=$A" for n in range(1000)),
+    "here-document": "ENV A=" + "x" * 100_000 + "\nCOPY <<EOF /x\n" + "$A" * 20 + "\nEOF\n",
+    "many": "ENV " + " ".join(f"B{n}=" for n in range(20_000)),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_variables_that_grow_are_refused(running: Wire, name: str) -> None:
+    """Variables that grow by each other fill no memory, and the message names the line."""
+    job = build(running, GROWING[name])
+    assert job["State"] == "failed"
+    assert "Line " in job["Message"]
+    assert "characters" in job["Message"]
+
+
+def test_holes_of_commands_stay_holes(running: Wire, state: Path) -> None:
+    """A file of holes that a command leaves takes no room in the image."""
+    job = build(running, "RUN (exec 3>/big; dd if=/dev/zero of=/big bs=1 count=1 seek=8000000000000)\n", Name="holes:1")
+    assert job["State"] == "done", job
+    assert job["Image"]["Size"] < 50 << 20
+
+
 def test_limits_hold(running: Wire) -> None:
     """A command that fills the disk is stopped, and one that leaves a process behind leaves none."""
     job = build(running, "RUN cat /dev/zero > /big\n")
@@ -197,7 +224,7 @@ async def test_abandoned_builds_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     try:
         (tmp_path / "base.tar").write_bytes(Built([busybox_layer()]).oci_archive())
         await asyncio.to_thread(import_archive, tmp_path / "base.tar", "base:1", "test", Importer(images.store))
-        job = builds.start("FROM base:1\nRUN sleep 1000\n", "", {}, "none", None)
+        job = await builds.start("FROM base:1\nRUN sleep 1000\n", "", {}, "none", None)
         (tmp_path / "context.tar").write_bytes(tar())
         job.take_archive(tmp_path / "context.tar")
         deadline = time.monotonic() + PATIENCE

@@ -29,6 +29,34 @@ def test_directives_and_a_byte_order_mark() -> None:
     assert [(stage.image, stage.name) for stage in found.stages] == [("a", "base"), ("base", "")]
 
 
+LIMITS = {
+    "instructions": ["USER u"] * 2001,
+    "sources": ["COPY " + "a " * 1001 + "/"],
+    "here-documents": ["COPY " + "<<A " * 51 + "/", *["A"] * 51],
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits(name: str) -> None:
+    """A Dockerfile may have so many of a kind, and no more."""
+    with pytest.raises(BuildFailed, match=name):
+        instructions(*LIMITS[name])
+
+
+def test_variables_that_grow() -> None:
+    """Words and texts that their variables make too long are refused before they are."""
+    variables = {"a": "x" * 1000}
+    assert len(expand("$a" * 100, variables)) == 100_000
+    for word in ("$a" * 140, "${a}" * 140, "${b:-$a}" * 140):
+        with pytest.raises(ValueError, match="longer than"):
+            expand(word, variables)
+    assert len(expand_text("$a" * 1000, variables)) == 1_000_000
+    with pytest.raises(ValueError, match="longer than"):
+        expand_text("$a" * 2000, variables)
+    with pytest.raises(ValueError, match="nested"):
+        expand("${b:-" * 1000 + "}" * 1000, variables)
+
+
 def test_exec_and_shell_form() -> None:
     """What is a JSON list of words is the exec form; a test of the shell is not."""
     listed, tested = instructions('CMD ["a b", "c"]', "RUN [ -e /x ] && y")

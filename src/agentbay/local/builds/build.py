@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from agentbay.local.builds.context_files import BuildContext
 from agentbay.local.builds.copying import CopyStep
 from agentbay.local.builds.dockerfile import Dockerfile, Instruction, Stage
 from agentbay.local.builds.run_step import CommandRunner
-from agentbay.local.builds.stage import SETTINGS, StageState, expand_word
-from agentbay.local.builds.words import expand_text
+from agentbay.local.builds.stage import SETTINGS, StageState, collect_settings, expand_heredoc, expand_word
 from agentbay.local.images import image_config
 from agentbay.local.images.errors import BuildFailed, ImageError
 from agentbay.local.images.image_config import ImageConfig
@@ -72,7 +71,7 @@ class Build:
         state: StageState | None = None
         try:
             self._context = await asyncio.to_thread(BuildContext, self._archive)
-            given = self._global_arguments()
+            given = await asyncio.to_thread(self._global_arguments)
             stages = self._request.dockerfile.stages
             for number, stage in enumerate(stages):
                 state = await self._start_stage(stage, given)
@@ -97,21 +96,29 @@ class Build:
         values: dict[str, str] = {}
         for instruction in self._request.dockerfile.arguments:
             values |= self._read_arguments(instruction, values, {})
+            collect_settings(instruction, values.items())  # all of them together
         return values
 
     def _read_arguments(
         self, instruction: Instruction, variables: Mapping[str, str], inherited: Mapping[str, str]
     ) -> dict[str, str]:
-        values: dict[str, str] = {}
+        return collect_settings(instruction, self._arguments(instruction, dict(variables), inherited))
+
+    def _arguments(
+        self, instruction: Instruction, known: dict[str, str], inherited: Mapping[str, str]
+    ) -> Iterator[tuple[str, str]]:
+        given = self._request.arguments
         for word in instruction.words():
             name, equals, default = word.partition("=")
-            if name in self._request.arguments:
-                values[name] = self._request.arguments[name]
+            if name in given:
+                known[name] = given[name]
             elif equals:
-                values[name] = expand_word(instruction, default, {**variables, **values})
+                known[name] = expand_word(instruction, default, known)
             elif name in inherited:
-                values[name] = inherited[name]
-        return values
+                known[name] = inherited[name]
+            else:
+                continue
+            yield name, known[name]
 
     async def _start_stage(self, stage: Stage, given: Mapping[str, str]) -> StageState:
         start = stage.start
@@ -148,10 +155,8 @@ class Build:
     async def _build_stage(self, stage: Stage, state: StageState, given: Mapping[str, str]) -> None:
         for instruction in stage.instructions:
             self._say_step(instruction)
-            if instruction.name == "ARG":
-                state.arguments |= self._read_arguments(instruction, state.variables, given)
-            elif instruction.name in SETTINGS:
-                SETTINGS[instruction.name](instruction, state)
+            if instruction.name == "ARG" or instruction.name in SETTINGS:
+                await asyncio.to_thread(self._change_settings, instruction, state, given)
             elif instruction.name == "WORKDIR":
                 await self._set_directory(instruction, state)
             elif instruction.name in ("ADD", "COPY"):
@@ -160,6 +165,13 @@ class Build:
                 await self._run(instruction, state)
             else:
                 self._say(f"{instruction.name} means nothing for a session")
+
+    def _change_settings(self, instruction: Instruction, state: StageState, given: Mapping[str, str]) -> None:
+        if instruction.name == "ARG":
+            state.arguments |= self._read_arguments(instruction, state.variables, given)
+        else:
+            SETTINGS[instruction.name](instruction, state)
+        state.check_size(instruction)
 
     async def _set_directory(self, instruction: Instruction, state: StageState) -> None:
         path = state.expand(instruction, instruction.text)
@@ -192,8 +204,7 @@ class Build:
     def _plan_copy(self, instruction: Instruction, state: StageState) -> tuple[CopyStep, str]:
         assert self._context is not None
         contents = {
-            heredoc.word: heredoc.content if heredoc.is_literal else expand_text(heredoc.content, state.variables)
-            for heredoc in instruction.heredocs
+            heredoc.word: expand_heredoc(instruction, heredoc, state.variables) for heredoc in instruction.heredocs
         }
         given = instruction.exec_form()
         words = given or [word if word in contents else state.expand(instruction, word) for word in instruction.words()]

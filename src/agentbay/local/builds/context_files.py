@@ -7,6 +7,7 @@ import hashlib
 import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,7 @@ from agentbay.local.images.layer_source import LayerSource
 from agentbay.local.images.layer_writer import WHITEOUT_PREFIX, EntrySource, split_name
 from agentbay.local.images.tar_reader import TarEntry, TarReader
 
-_MAX_ENTRIES = 500_000
+_MAX_ENTRIES, _MAX_NAME_CHARACTERS = 500_000, 256 << 20  # of a context
 _PIECE_BYTES = 1 << 18
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 
@@ -48,6 +49,7 @@ class BuildContext:
     def __init__(self, archive: Path) -> None:
         self._archive = archive
         self._files: dict[str, ContextFile] = {}
+        self._name_characters = 0
         with open(archive, "rb") as file:
             reader = TarReader(file.read)
             for entry in reader:
@@ -59,6 +61,9 @@ class BuildContext:
     def _add(self, path: str, found: ContextFile) -> None:
         if len(self._files) >= _MAX_ENTRIES:
             raise LimitExceeded(f"The context has more than {_MAX_ENTRIES:,} files: leave some out by .dockerignore.")
+        self._name_characters += len(path) + len(found.entry.link)
+        if self._name_characters > _MAX_NAME_CHARACTERS:
+            raise LimitExceeded("The context's names are too long, all together: leave some out by .dockerignore.")
         if posixpath.basename(path).startswith(WHITEOUT_PREFIX):
             raise DamagedImage(f"The context has {path!r:.200}, which is named like a note of layers: leave it out.")
         if found.entry.kind == "hardlink":
@@ -133,7 +138,9 @@ class CopiedFiles:
     """What a step puts into an image, as entries of a layer."""
 
     def __init__(self, context: BuildContext, copied: Iterable[Copied]) -> None:
-        self._context, self._copied = context, list(copied)
+        self._context, self._copied = context, list(islice(copied, _MAX_ENTRIES + 1))
+        if len(self._copied) > _MAX_ENTRIES:  # its sources may name the same files again and again
+            raise LimitExceeded(f"It copies more than {_MAX_ENTRIES:,} files.")
         self._current: Copied | None = None
 
     def __iter__(self) -> Iterator[TarEntry]:

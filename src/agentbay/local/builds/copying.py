@@ -29,6 +29,7 @@ class CopyStep:
 
     Raises:
         BuildFailed: A source is not there, or several are to become one file.
+        LimitExceeded: It copies too many files.
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class CopyStep:
             raise instruction.error(f"several files go to {destination:.200}, which must be a directory: end it with /")
         packed = [path for source, path in found if self._is_unpacked(source, path)]
         self.archives = [UnpackedArchive(context, path, self._destination) for path in packed]
-        copied = [
+        copied = (
             item
             for source, path in found
             if not self._is_unpacked(source, path)
             for item in self._copied(source, path, view)
-        ]
+        )
         self.files = CopiedFiles(context, copied)
 
     def digest(self) -> str:

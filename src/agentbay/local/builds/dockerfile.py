@@ -32,6 +32,7 @@ _FLAGS = {  # of each instruction: what can be said of it
 WITHOUT_MEANING = ("EXPOSE", "HEALTHCHECK", "MAINTAINER", "STOPSIGNAL")  # for sessions, which start no service
 _WITH_HEREDOCS = ("ADD", "COPY", "RUN")
 _MAX_BYTES = 1 << 20
+_MAX_INSTRUCTIONS, _MAX_SOURCES, _MAX_HEREDOCS = 2000, 1000, 50
 _ESCAPE = "\\"
 _DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(\S*)\s*")
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?(?:\s+|$)")
@@ -135,7 +136,9 @@ def parse_dockerfile(text: str) -> Dockerfile:
         raise BuildFailed(f"The Dockerfile has {len(text)} characters; {_MAX_BYTES} are allowed.")
     arguments: list[Instruction] = []
     stages: list[Stage] = []
-    for instruction in _read_instructions(text):
+    for number, instruction in enumerate(_read_instructions(text)):
+        if number >= _MAX_INSTRUCTIONS:
+            raise instruction.error(f"a Dockerfile may have {_MAX_INSTRUCTIONS} instructions")
         _check(instruction)
         if instruction.name == "FROM":
             stages.append(_read_from(instruction))
@@ -206,7 +209,7 @@ def _read_flags(text: str) -> tuple[dict[str, str], str]:
 
 
 def _read_heredocs(instruction: Instruction, lines: list[str], position: int) -> tuple[list[Heredoc], int]:
-    heredocs = []
+    heredocs = list[Heredoc]()
     for word in instruction.words():
         found = _HEREDOC.fullmatch(word)
         if found is None:
@@ -220,6 +223,8 @@ def _read_heredocs(instruction: Instruction, lines: list[str], position: int) ->
             if line == found[3]:
                 break
             content += f"{line}\n"
+        if len(heredocs) >= _MAX_HEREDOCS:
+            raise instruction.error(f"it may have {_MAX_HEREDOCS} here-documents")
         heredocs.append(Heredoc(word, found[3], content, bool(found[2])))
     return heredocs, position
 
@@ -248,6 +253,8 @@ def _check_copy(instruction: Instruction) -> None:
     words = instruction.exec_form() or instruction.words()
     if len(words) < 2:
         raise instruction.error("it needs a source and a destination")
+    if len(words) > _MAX_SOURCES + 1:
+        raise instruction.error(f"it may have {_MAX_SOURCES} sources: copy their directory")
     if instruction.name == "ADD":
         for source in words[:-1]:
             if re.match(r"(https?|ftp|git|ssh)://|git@", source):

@@ -48,7 +48,7 @@ class BuildService:
         self._slots = asyncio.Semaphore(_MAX_BUILDS)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(
+    async def start(
         self,
         text: str,
         name: str,
@@ -69,7 +69,7 @@ class BuildService:
             InvalidRequestError: The Dockerfile or the name is malformed.
         """
         try:
-            dockerfile = parse_dockerfile(text)
+            dockerfile = await asyncio.to_thread(parse_dockerfile, text)
         except ImageError as error:
             raise unusable_image(error) from error
         request = BuildRequest(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
-from agentbay.local.builds.dockerfile import Instruction
-from agentbay.local.builds.words import expand
+from agentbay.local.builds.dockerfile import Heredoc, Instruction
+from agentbay.local.builds.words import expand, expand_text
 from agentbay.local.images.image_config import ImageConfig
 
 _DEFAULT_SHELL = ["/bin/sh", "-c"]
+_MAX_SETTINGS, _MAX_SETTINGS_CHARACTERS = 10_000, 2 << 20  # variables and labels; a command can be given no more
 
 
 @attrs.define
@@ -39,6 +40,11 @@ class StageState:
         """Change settings of the image."""
         self.config = attrs.evolve(self.config, **changes)
 
+    def check_size(self, instruction: Instruction) -> None:
+        """Raise BuildFailed if there are too many or too large settings."""
+        settings = (self.config.env, self.config.labels, self.arguments)
+        collect_settings(instruction, (pair for values in settings for pair in values.items()))
+
     def expand(self, instruction: Instruction, word: str) -> str:
         """Return a word with the values of its variables.
 
@@ -52,7 +58,7 @@ def expand_word(instruction: Instruction, word: str, variables: Mapping[str, str
     """Return a word of an instruction with the values of its variables.
 
     Raises:
-        BuildFailed: A variable is malformed.
+        BuildFailed: A variable is malformed, or they make it too long.
     """
     try:
         return expand(word, variables)
@@ -60,29 +66,61 @@ def expand_word(instruction: Instruction, word: str, variables: Mapping[str, str
         raise instruction.error(str(error)) from error
 
 
-def _pairs(instruction: Instruction, variables: Mapping[str, str]) -> dict[str, str]:
+def expand_heredoc(instruction: Instruction, heredoc: Heredoc, variables: Mapping[str, str]) -> str:
+    """Return the content of a here-document, with the values of its variables.
+
+    Raises:
+        BuildFailed: A variable is malformed, or they make it too long.
+    """
+    try:
+        return heredoc.content if heredoc.is_literal else expand_text(heredoc.content, variables)
+    except ValueError as error:
+        raise instruction.error(f"the here-document {heredoc.delimiter}: {error}") from error
+
+
+def collect_settings(instruction: Instruction, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return names and values, of which a name that comes again has the last.
+
+    Raises:
+        BuildFailed: They are too many, or too large.
+    """
+    settings, size = dict[str, str](), 0
+    for number, (name, value) in enumerate(pairs, 1):
+        size += len(name) + len(value)
+        if number > _MAX_SETTINGS or size > _MAX_SETTINGS_CHARACTERS:
+            raise instruction.error(
+                f"there may be {_MAX_SETTINGS:,} variables and labels, with {_MAX_SETTINGS_CHARACTERS:,} characters"
+            )
+        settings[name] = value
+    return settings
+
+
+def _read_settings(instruction: Instruction, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the names and values of ENV or LABEL."""
+    return collect_settings(instruction, _pairs(instruction, variables))
+
+
+def _pairs(instruction: Instruction, variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     words = instruction.words()
     if "=" not in words[0]:  # the old form, of one name and all the rest
         name, _, value = instruction.text.partition(" ")
         if not value.strip():
             raise instruction.error("it must have the form NAME=VALUE")
-        return {name: expand_word(instruction, value.strip(), variables)}
-    pairs: dict[str, str] = {}
+        yield name, expand_word(instruction, value.strip(), variables)
+        return
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise instruction.error(f"{word:.80} must have the form NAME=VALUE")
-        pairs[expand_word(instruction, name, variables)] = expand_word(instruction, value, variables)
-    return pairs
+        yield expand_word(instruction, name, variables), expand_word(instruction, value, variables)
 
 
 def _set_env(instruction: Instruction, state: StageState) -> None:
-    state.set_config(env={**state.config.env, **_pairs(instruction, state.variables)})
+    state.set_config(env={**state.config.env, **_read_settings(instruction, state.variables)})
 
 
 def _set_labels(instruction: Instruction, state: StageState) -> None:
-    state.set_config(labels={**state.config.labels, **_pairs(instruction, state.variables)})
+    state.set_config(labels={**state.config.labels, **_read_settings(instruction, state.variables)})
 
 
 def _set_user(instruction: Instruction, state: StageState) -> None:

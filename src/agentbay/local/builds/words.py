@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTES = "'\""
+MAX_WORD_CHARACTERS = 128 << 10  # Linux, MAX_ARG_STRLEN
+_MAX_TEXT_CHARACTERS = 1 << 20  # of a here-document
+_MAX_DEPTH = 50  # of variables in each other
 
 
 def split_words(text: str) -> list[str]:
@@ -43,9 +46,9 @@ def expand(word: str, variables: Mapping[str, str]) -> str:
     """Return a word without its quotes, with the values of its variables.
 
     Raises:
-        ValueError: A variable is malformed.
+        ValueError: A variable is malformed, or the result is too long.
     """
-    return _Expansion(word, variables).run()
+    return _Expansion(word, variables, MAX_WORD_CHARACTERS).run()
 
 
 def expand_text(text: str, variables: Mapping[str, str]) -> str:
@@ -54,17 +57,23 @@ def expand_text(text: str, variables: Mapping[str, str]) -> str:
     Quotes in it mean nothing.
 
     Raises:
-        ValueError: A variable is malformed.
+        ValueError: A variable is malformed, or the result is too long.
     """
-    return _Expansion(text, variables, has_quotes=False).run()
+    return _Expansion(text, variables, _MAX_TEXT_CHARACTERS, has_quotes=False).run()
 
 
 class _Expansion:
-    """One pass over a word."""
+    """One pass over a word.
 
-    def __init__(self, text: str, variables: Mapping[str, str], *, has_quotes: bool = True) -> None:
+    Variables of variables grow without bound, so what they add is counted.
+    """
+
+    def __init__(
+        self, text: str, variables: Mapping[str, str], max_characters: int, *, has_quotes: bool = True
+    ) -> None:
         self._text, self._variables, self._has_quotes = text, variables, has_quotes
-        self._position = 0
+        self._max_characters = max_characters
+        self._position = self._depth = self._added = 0
 
     def run(self) -> str:
         return self._read(lambda: False)
@@ -100,7 +109,13 @@ class _Expansion:
         if found is None:
             return "$"
         self._position = found.end()
-        return self._variables.get(found[0], "")
+        return self._counted(self._variables.get(found[0], ""))
+
+    def _counted(self, value: str) -> str:
+        self._added += len(value)
+        if self._added > self._max_characters:
+            raise ValueError(f"its variables make it longer than {self._max_characters:,} characters")
+        return value
 
     def _braced(self) -> str:
         found = _NAME.match(self._text, self._position + 1)
@@ -111,11 +126,15 @@ class _Expansion:
         operator = re.compile(r":?[-+]|").match(self._text, self._position)
         assert operator is not None
         self._position = operator.end()
+        if self._depth >= _MAX_DEPTH:
+            raise ValueError(f"more than {_MAX_DEPTH} variables are nested in each other")
+        self._depth += 1
         other = self._read(lambda: self._text[self._position] == "}") if operator[0] else ""
+        self._depth -= 1
         if self._text[self._position : self._position + 1] != "}":
             raise ValueError(f"${{{found[0]}... may only have :-word or :+word, and must be closed by }}")
         self._position += 1
         is_set = bool(value) if operator[0].startswith(":") else value is not None
         if operator[0].endswith("+"):
             return other if is_set else ""
-        return (value or "") if is_set or not operator[0] else other
+        return self._counted(value or "") if is_set or not operator[0] else other

@@ -40,7 +40,7 @@ async def build(runtime: Runtime, action: BuildImage) -> ImageJobData:
     allowed = None
     if action.network is not None:
         allowed = await runtime.networks.narrow(action.network, action.policy_id)
-    job = runtime.builds().start(action.dockerfile, action.name or "", action.arguments or {}, network, allowed)
+    job = await runtime.builds().start(action.dockerfile, action.name or "", action.arguments or {}, network, allowed)
     return job_data(runtime, job)
 
 
