@@ -129,6 +129,9 @@ def test_credentials_do_not_pass(wire: Wire, served: tuple[str, str]):
         assert label not in answer.text
         assert headers["referer"] == "http://127.0.0.1:30100/page"
         assert headers.get("cookie") == (None if answer is by_path else "mine=1")
+    encoded = wire.http.get(url.replace("/request_ai/", "/request%5Fai/"))
+    assert (encoded.status_code, encoded.json()["Code"]) == (404, "InvalidLink.NotFound")
+    assert wire.http.get(url + "a%0Ab").json()[0] == "/a%0Ab"
     elsewhere = wire.http.get(url, headers={"referer": f"{wire.url}/view?authcode=secret"})
     assert "secret" not in elsewhere.text
     own_key = wire.http.get(url, headers={"authorization": "Bearer of-the-program"}).json()[1]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import evolve
 
 from agentbay.errors import AgentBayError, NotFoundError, PermissionDeniedError
-from agentbay.local.api_errors import shutting_down
+from agentbay.local.api_errors import not_logged_in, shutting_down
 from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http import envelope, image_uploads, presigned_files, raw_calls
 from agentbay.local.http.asgi import (
@@ -36,6 +36,7 @@ from agentbay.local.http.asgi import (
 )
 from agentbay.local.http.body_budget import BodyBudget
 from agentbay.local.http.direct import call_tool_directly, has_session_token
+from agentbay.local.http.mcp_key import has_mcp_key
 from agentbay.local.http.origin_check import OriginCheck, parse_host_header
 from agentbay.local.http.port_links import PortLinks
 from agentbay.local.http.rpc import call_action, find_authorization
@@ -103,8 +104,8 @@ class Application:
             response = await self._route(request, receive, request_id)
         except ClientDisconnected:
             return
-        except BodyTooLarge:
-            message = f"The body is larger than {_MAX_BODY_BYTES >> 20} MiB."
+        except BodyTooLarge as error:
+            message = f"The body is larger than {error.limit:,} bytes."
             response = envelope.error_response(413, "RequestTooLarge", message, request_id)
         except AgentBayError as error:
             response = envelope.response_for_error(error, request_id)
@@ -154,6 +155,8 @@ class Application:
         self._check(request)
         if self._runtime.sessions.closing:
             raise shutting_down()
+        if self._mcp is None and not has_mcp_key(request, self._origin_check):
+            raise not_logged_in()
         endpoint = self._mcp or await self._open_mcp_endpoint()
         await endpoint.serve(self._runtime_with_client_address(request), request, receive, send)
 

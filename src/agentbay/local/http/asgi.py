@@ -29,7 +29,11 @@ def _do_nothing(*_: object) -> None:
 
 
 class BodyTooLarge(Exception):
-    """The request body is longer than the service accepts."""
+    """The request body is longer than the service accepts, which is `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
 
 class ClientDisconnected(Exception):
@@ -149,7 +153,7 @@ async def read_body(receive: Receive, limit: int, on_chunk: Callable[[bytearray]
             body.clear()
         more = message.get("more_body", False)
     if size > limit:
-        raise BodyTooLarge
+        raise BodyTooLarge(limit)
     return body
 
 

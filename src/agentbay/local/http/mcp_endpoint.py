@@ -9,25 +9,27 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator
-from urllib.parse import parse_qs
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
 
 from agentbay.errors import NotFoundError
 from agentbay.local.api_errors import invalid_request, not_logged_in
 from agentbay.local.http.asgi import Receive, Request, Response, Send, read_body, send_response, wait_for_disconnect
+from agentbay.local.http.mcp_key import has_mcp_key, read_mcp_query
 from agentbay.local.http.mcp_tools import make_mcp_server
 from agentbay.local.http.origin_check import OriginCheck
+from agentbay.local.large_json import load_json
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.images import DEFAULT_IMAGE
+from agentbay.local.worker_thread import run_by_size
 
 _STREAM_PATH = "/v2/sse"
 _MESSAGES_PATH = "/v2/messages/"
-_MAX_MESSAGE_BYTES = 8 << 20
+_MAX_MESSAGE_BYTES, _MAX_MESSAGE_VALUES = 8 << 20, 50_000
 _PING_SECONDS = 15.0  # so that a stream whose client is gone ends
 
 _Incoming = SessionMessage | Exception
@@ -53,12 +55,10 @@ class McpEndpoint:
             await send_response(send, await self._take_message(request, receive))
 
     async def _serve_stream(self, runtime: Runtime, request: Request, receive: Receive, send: Send) -> None:
-        query = {name.upper(): values[-1] for name, values in parse_qs(request.query).items()}
-        key = f"Bearer {query['APIKEY']}" if "APIKEY" in query else request.headers.get("authorization", "")
-        if not self._origin_check.has_valid_key(key):
+        if not has_mcp_key(request, self._origin_check):
             raise not_logged_in()
         request.mark_authenticated()
-        server = make_mcp_server(runtime, query.get("IMAGEID") or DEFAULT_IMAGE)
+        server = make_mcp_server(runtime, read_mcp_query(request).get("IMAGEID") or DEFAULT_IMAGE)
         task = asyncio.ensure_future(self._run(server, receive, send))
         self._streams.add(task)
         try:
@@ -97,10 +97,7 @@ class McpEndpoint:
         if request.content_type != "application/json":
             raise invalid_request("The body must be JSON (application/json).", "InvalidContentType")
         body = await read_body(receive, _MAX_MESSAGE_BYTES)
-        try:
-            message = jsonrpc_message_adapter.validate_json(bytes(body), by_name=False)
-        except ValueError as error:
-            raise invalid_request(f"The message cannot be read: {error}.") from error
+        message = await run_by_size(len(body), _parse_message, body)
         try:
             await inbox.send(SessionMessage(message))
         except anyio.BrokenResourceError:
@@ -111,6 +108,15 @@ class McpEndpoint:
         """End all streams."""
         for task in self._streams:
             task.cancel()
+
+
+def _parse_message(body: bytearray) -> JSONRPCMessage:
+    try:
+        found = load_json(body, _MAX_MESSAGE_VALUES)
+        message: JSONRPCMessage = jsonrpc_message_adapter.validate_python(found, by_name=False)
+    except (ValueError, RecursionError) as error:
+        raise invalid_request(f"The message cannot be read: {error!s:.300}.") from error
+    return message
 
 
 async def _write_events(path: str, answers: MemoryObjectReceiveStream[SessionMessage]) -> AsyncGenerator[bytes, None]:

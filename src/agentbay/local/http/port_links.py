@@ -26,7 +26,7 @@ from agentbay.local.sessions.port_tokens import (
 from agentbay.local.sessions.session import Session
 
 _OPAQUE_ORIGIN = "null"  # of sandboxed documents
-_LINK_PATH = re.compile(r"(/(?:request_ai/([^/]+)/path|websocket_ai/([^/]+)))(/.*)?")
+_LINK_PATH = re.compile(r"(/(?:request_ai/([^/]+)/path|websocket_ai/([^/]+)))(/.*)?", re.DOTALL)
 _HOST_SUFFIX = ".localhost"
 # These browsers take any name below "localhost" for the loopback. Others ask the system, which may not know it.
 _BROWSERS_THAT_RESOLVE_LOCALHOST = ("Chrome/", "Firefox/")
@@ -90,6 +90,8 @@ class PortLinks:
                 prefix = match[1]
             else:
                 raise ValueError("not a link")
+            if not path.startswith(prefix):
+                raise ValueError("its prefix is encoded, and would be passed on with the token")
         except ValueError as error:
             raise _no_such_link() from error
         path = path.removeprefix(prefix) or "/"

@@ -40,7 +40,7 @@ async def serve_presigned_file(contexts: ContextService, request: Request, recei
 
 async def _put(contexts: ContextService, context_id: str, key: str, request: Request, receive: Receive) -> Response:
     if int(request.headers.get("content-length") or 0) > MAX_FILE_BYTES:
-        raise BodyTooLarge
+        raise BodyTooLarge(MAX_FILE_BYTES)
     # Asked before the body, so that no client sends gigabytes for a context that does not exist.
     await contexts.run_in_thread(contexts.store.find, context_id)
     with contexts.store.staging() as staging:
@@ -57,7 +57,7 @@ async def _receive_body(contexts: ContextService, staging: StagingDirectory, rec
         async for block in iter_body_blocks(receive):
             size += len(block)
             if size > MAX_FILE_BYTES:
-                raise BodyTooLarge
+                raise BodyTooLarge(MAX_FILE_BYTES)
             await contexts.run_in_thread(_write, staging, fd, digest, block)
         staging.finish(fd)
     except OSError as error:
