@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -52,12 +53,20 @@ for _ in range(wild.randrange(1, 60)):
 """
 
 
+def call_raw(wire: Wire, made: dict[str, Any], tool: str, args: dict[str, Any], body: bytes = b"") -> None:
+    """Call a tool with raw bytes, and read the answer."""
+    call = json.dumps({"tool": tool, "args": args})
+    headers = {"content-type": "application/octet-stream", "x-access-token": made["Token"], "x-tool-call": call}
+    _ = wire.http.post(f"{made['LinkUrl']}/callTool", headers=headers, content=body).content
+
+
 def attack(url: str, seed: str) -> None:
     """Make a session, have it send nonsense, use it in every way, and delete it."""
     wild, wire = random.Random(seed), Wire(url)
     with wire.http:
         context = wire.data("GetContext", Name=f"context-{wild.randrange(3)}", AllowCreate="true")["Id"]
-        session = wire.create(PersistenceDataList=[sync_item(context, "/tmp/data")])
+        made = wire.data("CreateMcpSession", PersistenceDataList=[sync_item(context, "/tmp/data")])
+        session, forks = str(made["SessionId"]), list[str]()
         wire.http.timeout = httpx.Timeout(WAIT_SECONDS)
         make = "mkdir -p /tmp/data/d; seq 999 > /tmp/data/d/f; ln -sf / /tmp/data/l"
         wire.stdout(session, make)
@@ -72,18 +81,28 @@ def attack(url: str, seed: str) -> None:
             lambda: wire.tool(session, "get_file_change", path="/tmp"),
             lambda: wire.tool(session, "get_metrics"),
             lambda: wire.tool(session, "run_code", code=FRAMES.format(seed=seed), language="python", timeout_s=5),
+            lambda: wire.tool(session, "start_process", command="cat; ls /", processId="p"),
+            lambda: wire.tool(session, "read_process_output", processId="p", offset=0, waitMs=300),
+            lambda: wire.tool(session, "write_process_input", processId="p", data="x", close=True),
+            lambda: call_raw(wire, made, "write_file", {"path": "/tmp/w", "content": ""}, wild.randbytes(300_000)),
+            lambda: call_raw(wire, made, "read_file", {"path": wild.choice(["/tmp/w", "/tmp/data/d/f"])}),
+            lambda: call_raw(wire, made, "shell", {"command": "head -c 9; ls -R /", "timeout_ms": 3000}, b"x" * 99999),
+            lambda: call_raw(wire, made, "read_process_output", {"processId": "p", "offset": 0, "waitMs": 300}),
+            lambda: forks.extend(fork["SessionId"] for fork in wire.data("ForkSession", SessionId=session, Count=1)),
+            lambda: wire.data("SnapshotSession", SessionId=session, Name=f"fuzz:{wild.randrange(3)}"),
             lambda: wire.data("SyncContext", SessionId=session),
             lambda: wire.data("GetContextInfo", SessionId=session),
             lambda: wire.data("PauseSessionAsync", SessionId=session),
             lambda: wire.data("ResumeSessionAsync", SessionId=session),
             lambda: wire.data("GetLink", SessionId=session, Port=30100, ProtocolType="https"),
         ]
-        for way in [lambda: wire.stdout(session, mark), *wild.choices(ways, k=12)]:
+        for way in [lambda: wire.stdout(session, mark), *wild.choices(ways, k=15)]:
             # Whatever it answers, or that it dies, is its own affair.
             with suppress(Refused, httpx.HTTPError, AssertionError, ValueError, LookupError, TypeError):
                 way()
-        with suppress(Refused, httpx.HTTPError):
-            wire.data("DeleteSessionAsync", SessionId=session)
+        for each in (session, *forks):
+            with suppress(Refused, httpx.HTTPError):
+                wire.data("DeleteSessionAsync", SessionId=each)
 
 
 def resident_bytes(pid: int) -> int:

@@ -1,7 +1,8 @@
 """How the service connects to registries.
 
-They lead it on to their logins and storages. A registry is trusted no further than its own address: one of the internet must not lead the service to a server of this
-machine or its network, which may trust whoever reaches it (server-side request forgery, SSRF).
+They lead it on to their logins and storages. A registry is trusted no further than its own address: one of the internet
+must not lead the service to a server of this machine or its network, which may trust whoever reaches it (server-side
+request forgery, SSRF).
 """
 
 from __future__ import annotations
