@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from urllib.request import urlopen
 import pytest
 
 from agentbay import AgentBay, ConfigurationError
+from agentbay._runtime_launcher import RuntimeLauncher
 from agentbay._runtime_wheel import write_wheel
+from agentbay.models.local_options import LocalOptions
 from tests.local.engine import Podman
 from tests.local.raw import KEY, Child
 from tests.local.traces import eventually
@@ -67,6 +70,35 @@ def test_options_that_a_container_cannot_have(podman: Podman) -> None:
     ):
         assert line.startswith("ConfigurationError: ")
         assert words in line
+
+
+ENGINE = """#!/bin/sh
+case $1 in
+run) printf '%s\\n' "$@" > $0.arguments; read -r key; echo "$key" > $0.input
+     echo agentbay local ready at http://127.0.0.1:8080; cat > /dev/null;;
+port) echo 127.0.0.1:9;;
+esac
+"""
+
+
+def test_secrets_and_rights_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container has no capability, its port is the loopback's, and no command line shows a key."""
+    engine = tmp_path / "docker"
+    engine.write_text(ENGINE)
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("AGENTBAY_MODEL_API_KEY", "key-of-the-model")
+    options = LocalOptions(container="docker", container_image="an-image", model_url="http://models.example/v1")
+    launcher = RuntimeLauncher(options)
+    assert launcher.start() == "http://127.0.0.1:9"
+    launcher.stop()
+    arguments, key = Path(f"{engine}.arguments").read_text(), Path(f"{engine}.input").read_text().strip()
+    assert {"--cap-drop=all", "--security-opt=no-new-privileges", "--publish=127.0.0.1::8080"} < {*arguments.split()}
+    assert "--env=AGENTBAY_MODEL_API_KEY" in arguments.split()
+    assert "key-of-the-model" not in arguments
+    assert len(key) == 64
+    assert key not in arguments
+    assert not {"--privileged", "--network=host", "--pid=host"} & {*arguments.split()}
 
 
 def test_wheel_for_the_image(tmp_path: Path) -> None:

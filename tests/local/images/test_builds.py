@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from agentbay.local.api_errors import internal_error
 from agentbay.local.builds import service
 from agentbay.local.builds.service import BuildService
 from agentbay.local.images.archives import import_archive
 from agentbay.local.images.importing import Importer
+from agentbay.local.images.job_output import JobOutput
 from agentbay.local.images.service import ImageService
 from agentbay.local.network.provider import NetworkProvider
 from agentbay.local.sandbox.service.manager import Limits, SandboxManager
@@ -158,6 +160,25 @@ def test_variables_that_grow_are_refused(running: Wire, name: str) -> None:
     assert job["State"] == "failed"
     assert "Line " in job["Message"]
     assert "characters" in job["Message"]
+
+
+@pytest.mark.anyio
+async def test_outputs_are_forgotten(tmp_path: Path) -> None:
+    """What builds print takes a bounded part of the memory, however many there were."""
+    state = StateDirectory.open(str(tmp_path / "state"))
+    images = ImageService(state, None)
+    try:
+        jobs = []
+        for _ in range(20):
+            job = images.expect_archive(lambda job, archive: None)
+            job.output = JobOutput()
+            job.output.write(bytes(10 << 20))
+            job.error = internal_error("it failed")
+            jobs.append(job)
+        assert [bool(job.output and job.output.size) for job in jobs] == [False] * 13 + [True] * 7
+    finally:
+        await images.close()
+        state.close()
 
 
 def test_holes_of_commands_stay_holes(running: Wire, state: Path) -> None:

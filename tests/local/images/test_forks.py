@@ -150,6 +150,27 @@ def test_files_in_use_are_copied(running: Wire, room: tuple[str, str], obstacle:
     running.data("DeleteSessionAsync", SessionId=fork)
 
 
+PROBE = """python3 -c "
+import socket
+s = socket.create_connection(('127.0.0.1', 3128), 9)
+s.sendall(b'CONNECT pypi.org:443 HTTP/1.1\\r\\nHost: pypi.org\\r\\n\\r\\n')
+print(s.recv(300))
+" """
+
+
+def test_forks_reach_no_more_than_their_session(running: Wire) -> None:
+    """The hosts that a session may reach are those of its forks, and no secret of it opens them."""
+    with running.session(SessionOptions={"Network": []}) as session:
+        (fork,) = forked(running, session)
+        for one in (session, fork):
+            assert "not among the hosts" in running.stdout(one, PROBE)
+        facts = [running.data("GetMcpResource", SessionId=one) for one in (session, fork)]
+        assert not {str(value) for value in facts[0].values() if value} & {
+            str(value) for name, value in facts[1].items() if value and name != "PolicyId"
+        }
+        running.data("DeleteSessionAsync", SessionId=fork)
+
+
 def test_mounts_of_contexts_stay(running: Wire, room: tuple[str, str]) -> None:
     """A context that is mounted into a session stays mounted there, and is not forked."""
     _, directory = room

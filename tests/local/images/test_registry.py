@@ -19,7 +19,7 @@ import pytest
 from agentbay.local.images import registry as registry_client
 from agentbay.local.images.credentials import find_credentials
 from agentbay.local.images.errors import DamagedImage, ImageError, PullFailed
-from agentbay.local.images.reference import name_of, parse_reference
+from agentbay.local.images.reference import chosen_name, name_of, parse_reference
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.state_dir import StateDirectory
 from tests.local.images.builds import Built, digest, member, names, tar
@@ -369,3 +369,10 @@ def test_mirror_and_default() -> None:
     assert [name_of(text) for text in ("a", "a:1", "h:5/a")] == ["a:latest", "a:1", "h:5/a:latest"]
     with pytest.raises(ImageError, match="is no name for an image"):
         name_of("-x")
+
+
+def test_digests_are_not_chosen() -> None:
+    """A name with a digest is that of what a registry has sent; nobody can give it to something else."""
+    assert chosen_name("a") == "a:latest"
+    with pytest.raises(ImageError, match="names a digest"):
+        chosen_name(f"a@sha256:{'0' * 64}")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -230,6 +231,31 @@ def test_locks_of_system_files_end_with_the_session(run_async):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             await sandbox.close()
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    run_async(body)
+
+
+MAPPINGS = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+# of other rights than the one before, or the kernel would join them
+for number in range(LIMIT + 1):
+    if libc.mmap(None, ctypes.c_size_t(4096), number % 2 + 1, 0x22, -1, ctypes.c_long(0)) == ctypes.c_void_p(-1).value:
+        break
+print(number, ctypes.get_errno())
+"""
+
+
+def test_mappings_are_bounded(run_async):
+    """A process has as many mappings as the machine allows, and no more."""
+    limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+
+    async def body(factory):
+        sandbox = await factory.make()
+        done = await sandbox.run(["python3", "-c", MAPPINGS.replace("LIMIT", str(limit))])
+        count, code = map(int, done.stdout.split())
+        assert (limit - 1000 < count < limit, code) == (True, errno.ENOMEM)
 
     run_async(body)
 

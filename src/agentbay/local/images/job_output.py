@@ -13,6 +13,15 @@ class JobOutput:
     def __init__(self) -> None:
         self._data = bytearray()
 
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self._data)
+
+    def clear(self) -> None:
+        """Forget it."""
+        self._data.clear()
+
     def write(self, data: bytes) -> None:
         """Add to it, up to the limit."""
         room = _MAX_BYTES - len(self._data)

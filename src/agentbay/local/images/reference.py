@@ -83,6 +83,17 @@ def name_of(text: str) -> str:
     return f"{text}:{_DEFAULT_TAG}"
 
 
+def chosen_name(text: str) -> str:
+    """Return the name of an image that somebody chooses.
+
+    Raises:
+        ImageError: It is no name, or has a digest, which only a registry can give.
+    """
+    if "@" in text:
+        raise ImageError(f"{text!r:.200} names a digest, which an image from elsewhere than a registry does not have.")
+    return name_of(text)
+
+
 def _looks_like_host(text: str) -> bool:
     return "." in text or ":" in text or text == "localhost"
 

@@ -16,7 +16,7 @@ from agentbay._lazy_attrs import define, field
 from agentbay.errors import AgentBayError
 from agentbay.local.api_errors import internal_error, invalid_request
 from agentbay.local.images.errors import Cancelled, ImageError, unusable_image
-from agentbay.local.images.reference import Reference, name_of, parse_reference
+from agentbay.local.images.reference import Reference, chosen_name, name_of, parse_reference
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.state_dir import StateDirectory
 
@@ -29,6 +29,7 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _MAX_THREADS = 4  # jobs at a time; the others wait
 _MAX_JOBS = 1000  # that are remembered
+_MAX_OUTPUT_BYTES = 64 << 20  # of builds, in all
 _UPLOAD_LIFETIME_SECONDS = 3600.0
 
 
@@ -166,12 +167,12 @@ class ImageService:
         self._start(job, work)
 
     def check_name(self, name: str) -> str:
-        """Return the full form of a name for an image.
+        """Return the full form of a name that somebody chooses for an image.
 
         Raises:
             InvalidRequestError: It is malformed.
         """
-        return _checked(name_of, name)
+        return _checked(chosen_name, name)
 
     def start_task(self, work: Coroutine[Any, Any, Image]) -> Job:
         """Make a job of something that runs in the event loop."""
@@ -201,14 +202,23 @@ class ImageService:
 
     def _parse(self, text: str, name: str) -> tuple[Reference, str]:
         reference = _checked(lambda given: parse_reference(given, self._default_registry, self._mirror), text)
-        return reference, _checked(name_of, name or text)
+        return reference, _checked(chosen_name, name) if name else _checked(name_of, text)
 
     def _new_job(self) -> Job:
         while len(self._jobs) >= _MAX_JOBS:
             del self._jobs[next(iter(self._jobs))]
+        self._forget_outputs()
         job = Job(f"img-{secrets.token_hex(8)}")
         self._jobs[job.id] = job
         return job
+
+    def _forget_outputs(self) -> None:
+        """Forget what builds have printed that ended long ago."""
+        kept = 0
+        for job in reversed(self._jobs.values()):
+            kept += job.output.size if job.output else 0
+            if job.output and kept > _MAX_OUTPUT_BYTES and job.state != "running":
+                job.output.clear()
 
     def _start(self, job: Job, work: Callable[[Progress], Image]) -> None:
         def progress(count: int) -> None:
