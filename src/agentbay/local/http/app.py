@@ -36,7 +36,6 @@ from agentbay.local.http.asgi import (
 )
 from agentbay.local.http.body_budget import BodyBudget
 from agentbay.local.http.direct import call_tool_directly, has_session_token
-from agentbay.local.http.mcp_key import has_mcp_key
 from agentbay.local.http.origin_check import OriginCheck, parse_host_header
 from agentbay.local.http.port_links import PortLinks
 from agentbay.local.http.rpc import call_action, find_authorization
@@ -155,7 +154,7 @@ class Application:
         self._check(request)
         if self._runtime.sessions.closing:
             raise shutting_down()
-        if self._mcp is None and not has_mcp_key(request, self._origin_check):
+        if self._mcp is None and not self._origin_check.has_mcp_key(request.query, request.headers):
             raise not_logged_in()
         endpoint = self._mcp or await self._open_mcp_endpoint()
         await endpoint.serve(self._runtime_with_client_address(request), request, receive, send)

@@ -19,9 +19,8 @@ from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
 from agentbay.errors import NotFoundError
 from agentbay.local.api_errors import invalid_request, not_logged_in
 from agentbay.local.http.asgi import Receive, Request, Response, Send, read_body, send_response, wait_for_disconnect
-from agentbay.local.http.mcp_key import has_mcp_key, read_mcp_query
 from agentbay.local.http.mcp_tools import make_mcp_server
-from agentbay.local.http.origin_check import OriginCheck
+from agentbay.local.http.origin_check import OriginCheck, read_mcp_query
 from agentbay.local.large_json import load_json
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.images import DEFAULT_IMAGE
@@ -55,10 +54,10 @@ class McpEndpoint:
             await send_response(send, await self._take_message(request, receive))
 
     async def _serve_stream(self, runtime: Runtime, request: Request, receive: Receive, send: Send) -> None:
-        if not has_mcp_key(request, self._origin_check):
+        if not self._origin_check.has_mcp_key(request.query, request.headers):
             raise not_logged_in()
         request.mark_authenticated()
-        server = make_mcp_server(runtime, read_mcp_query(request).get("IMAGEID") or DEFAULT_IMAGE)
+        server = make_mcp_server(runtime, read_mcp_query(request.query).get("IMAGEID") or DEFAULT_IMAGE)
         task = asyncio.ensure_future(self._run(server, receive, send))
         self._streams.add(task)
         try:

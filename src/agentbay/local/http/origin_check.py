@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Container, Mapping
 from contextlib import suppress
+from urllib.parse import parse_qs
 
 from agentbay.local.ids import is_same_secret
 from agentbay.local.listening import ServerAddress
@@ -55,6 +56,16 @@ class OriginCheck:
     def has_valid_key(self, authorization: str) -> bool:
         """Return whether the value of an `Authorization` header carries the key."""
         return is_same_secret(authorization, self._authorization)
+
+    def has_mcp_key(self, query: str, headers: Mapping[str, str]) -> bool:
+        """Return whether a client of the cloud's MCP endpoint shows the key, in its query or a header."""
+        key = read_mcp_query(query).get("APIKEY")
+        return self.has_valid_key(headers.get("authorization", "") if key is None else f"Bearer {key}")
+
+
+def read_mcp_query(query: str) -> dict[str, str]:
+    """Return the fields that a client of the cloud's MCP endpoint sends, with names in upper case."""
+    return {name.upper(): values[-1] for name, values in parse_qs(query).items()}
 
 
 def parse_host_header(host: str) -> tuple[str, int]:
