@@ -58,13 +58,16 @@ class OriginCheck:
         return is_same_secret(authorization, self._authorization)
 
     def has_mcp_key(self, query: str, headers: Mapping[str, str]) -> bool:
-        """Return whether a client of the cloud's MCP endpoint shows the key, in its query or a header."""
+        """Return whether a client of the cloud's MCP endpoint shows the key.
+
+        It may be in its query or a header.
+        """
         key = read_mcp_query(query).get("APIKEY")
         return self.has_valid_key(headers.get("authorization", "") if key is None else f"Bearer {key}")
 
 
 def read_mcp_query(query: str) -> dict[str, str]:
-    """Return the fields that a client of the cloud's MCP endpoint sends, with names in upper case."""
+    """Return what a client of the cloud's MCP endpoint asks, with names in upper case."""
     return {name.upper(): values[-1] for name, values in parse_qs(query).items()}
 
 
