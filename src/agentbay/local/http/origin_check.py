@@ -67,7 +67,7 @@ class OriginCheck:
 
 
 def read_mcp_query(query: str) -> dict[str, str]:
-    """Return what a client of the cloud's MCP endpoint asks, with names in upper case."""
+    """Return the fields of a query of the MCP endpoint, by names in upper case."""
     return {name.upper(): values[-1] for name, values in parse_qs(query).items()}
 
 
