@@ -67,7 +67,7 @@ class OriginCheck:
 
 
 def read_mcp_query(query: str) -> dict[str, str]:
-    """Return the fields of a query of the MCP endpoint, by names in upper case."""
+    """Return the query of the MCP endpoint by upper-case names."""
     return {name.upper(): values[-1] for name, values in parse_qs(query).items()}
 
 
