@@ -38,6 +38,7 @@ class CommandStream:
         self._until = self._clock.time() + timeout
         argv, content = sandbox.shell_arguments(script)
         self._input, self._output, self._errors = InputPipe(sandbox.clock), ReadPipe(), PipeReader(_MAX_ERROR_BYTES)
+        self._input.enlarge()
         fds = [self._input.read_fd, self._output.write_fd, self._errors.write_fd]
         if content is not None:
             fds.append(ipc.make_memfd(content))

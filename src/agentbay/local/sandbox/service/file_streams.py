@@ -47,6 +47,7 @@ async def write_stream(
     # What is appended is kept beside the file until it is whole.
     await sandbox.watchdog.reserve(2 * size if append else size, path)
     pipe = InputPipe(sandbox.clock)
+    pipe.enlarge()
     writing = asyncio.ensure_future(sandbox.run_file_operation_with_input(request, pipe.read_fd))
     try:
         await _write_pieces(pipe, pieces)

@@ -37,6 +37,13 @@ class InputPipe:
         self.read_fd, self._fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._fd, False)
 
+    def enlarge(self) -> None:
+        """Give the pipe more room, since much is to come.
+
+        Each time it is full or empty, one process waits for the other.
+        """
+        enlarge_pipe(self._fd)
+
     async def write(self, data: bytes, timeout: float) -> int:
         """Write data, or what the process takes in `timeout` seconds.
 
@@ -63,7 +70,7 @@ class InputPipe:
     async def _write(self, data: memoryview, end: float) -> int:
         done = 0
         if len(data) > _LARGE_BYTES:
-            enlarge_pipe(self._fd)
+            self.enlarge()
         while done < len(data):
             if self._closed.done():
                 raise InputClosed

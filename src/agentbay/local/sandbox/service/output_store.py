@@ -7,7 +7,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from agentbay.local.sandbox.service.pipe_reader import make_output_pipe, readable_bytes
+from agentbay.local.sandbox.service.pipe_reader import (
+    DEFAULT_PIPE_BYTES,
+    enlarge_pipe,
+    make_output_pipe,
+    readable_bytes,
+)
 from agentbay.local.sandbox.shared.fd_io import write_all
 
 _CHUNK_BYTES = 1 << 20
@@ -35,7 +40,7 @@ class OutputStore:
         self._loop = asyncio.get_running_loop()
         self._changed: asyncio.Future[None] = self._loop.create_future()
         self._move: asyncio.Task[int] | None = None
-        self._is_draining = self._is_closed = self._is_removed = False
+        self._is_draining = self._is_closed = self._is_removed = self._is_enlarged = False
         self._loop.add_reader(self._pipe, self._begin_move)
 
     def next_change(self) -> asyncio.Future[None]:
@@ -101,6 +106,9 @@ class OutputStore:
             )
         except BlockingIOError:  # it was drained since it was readable
             return 0
+        if moved >= DEFAULT_PIPE_BYTES and not self._is_enlarged:  # it was full, and a full pipe stops its writer
+            self._is_enlarged = True
+            enlarge_pipe(self._pipe)
         self.loss = self.loss or loss
         if keep and not loss:
             self.size += moved

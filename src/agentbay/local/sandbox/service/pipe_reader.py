@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 _CHUNK_BYTES = 1 << 18
-_PIPE_CAPACITY_BYTES = 1 << 20  # the default of 64 KiB costs a context switch for each
+DEFAULT_PIPE_BYTES = 64 << 10  # each of them costs a context switch
+_PIPE_CAPACITY_BYTES = 1 << 20
 _QUIET_SECONDS = 0.05  # seconds without output after which a command that has ended has no more to say
 _MAX_DRAIN_SECONDS = 1.0  # seconds; a background process may write for ever
-_IDLE_CAPACITY_BYTES = 1 << 16  # of a pipe whose content nobody waits for any more
 _MAX_BACKGROUND_PIPES = 4096  # for each sandbox whose processes are not limited
 _STREAMS_PER_PROCESS = 2
 
@@ -69,7 +69,7 @@ class PipeReader:
         """Give back the memory of a pipe that nobody waits for."""
         if not self.ended.done():
             with suppress(OSError):  # EBUSY: it holds more just now
-                fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _IDLE_CAPACITY_BYTES)
+                fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, DEFAULT_PIPE_BYTES)
 
     def close(self) -> None:
         """Stop reading."""
