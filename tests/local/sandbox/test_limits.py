@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from agentbay.local.sandbox.service import cgroups, config_builder, disk_quota
 from agentbay.local.sandbox.service.cgroups import CgroupManager, Hierarchy
 from agentbay.local.sandbox.service.manager import FileOperationFailed, Limits
 from agentbay.local.sandbox.service.spec import MIB
+from agentbay.local.sandbox.shared import proc_fs
 from agentbay.local.sandbox.shared.file_protocol import WriteFile
 from tests.local.sandbox.conftest import SandboxFactory, becomes, grows, sandbox_factory
 from tests.local.sandbox.test_lifecycle import SOURCE
@@ -303,6 +305,18 @@ def test_leftovers_are_swept(tmp_path):
     if not left:
         pytest.skip("no control groups can be made here")
     assert eventually(lambda: bool(CgroupManager.discover()) and not any(path.exists() for path in left))
+
+
+def test_lists_of_processes_at_once():
+    """Threads that list the processes of a sandbox at once miss none."""
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+
+    def count_complete(_):
+        return sum(os.getpid() in proc_fs.list_pids(proc) for _ in range(700))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(count_complete, range(4))) == [700] * 4
+    os.close(proc)
 
 
 def test_leftovers_in_use(caplog):

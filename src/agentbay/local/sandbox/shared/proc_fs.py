@@ -70,7 +70,12 @@ def list_pids(proc: int) -> list[int]:
     """
     if isinstance(proc, SubtreeProcFd):
         return _descendants(proc, proc.root_pid)
-    return [int(name) for name in os.listdir(proc) if name.isdigit()]
+    # Opened anew, since threads that list by the same open directory share its offset, and miss entries.
+    directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        return [int(name) for name in os.listdir(directory) if name.isdigit()]
+    finally:
+        os.close(directory)
 
 
 def list_tasks(proc: int, pid: int) -> list[str]:
