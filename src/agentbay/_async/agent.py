@@ -1,4 +1,4 @@
-"""Agents of a session, which do tasks that are given in words."""
+"""Agents of a session, which carry out tasks given in natural language."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._transport.agent import (
     DESKTOP_TASKS,
     PHONE_TASKS,
     POLL_SECONDS,
-    TaskReading,
+    TaskStatuses,
     count_polls,
     read_status,
     read_task_id,
@@ -48,14 +48,14 @@ UserCallback = Callable[[AgentEvent], Any]  # returns the person's answer
 
 @checked_arguments()
 class AsyncTaskAgent(AsyncBaseService):
-    """Base of the agents, whose tasks can be queried and ended."""
+    """Base class of the agents: it queries and ends tasks."""
 
-    _reading: TaskReading = DESKTOP_TASKS
+    _statuses: TaskStatuses = DESKTOP_TASKS
     _status_tool: Callable[..., Tool]
     _end_tool: Callable[..., Tool]
 
     async def get_task_status(self, task_id: str) -> QueryResult:
-        """Ask how a task stands.
+        """Return the status of a task.
 
         Wire: CallMcpTool, the status tool of the agent
         """
@@ -75,12 +75,12 @@ class AsyncTaskAgent(AsyncBaseService):
     @folded(QueryResult, task_status="failed")
     async def _query(self, task_id: str) -> QueryResult:
         reply = await self.session._run_tool(type(self)._status_tool(task_id=task_id))
-        return read_status(text_or_raise(reply, AgentError), self._reading, reply.request_id)
+        return read_status(text_or_raise(reply, AgentError), self._statuses, reply.request_id)
 
     @folded(ExecutionResult, task_status="failed")
     async def _terminate(self, task_id: str) -> ExecutionResult:
         reply = await self.session._run_tool(type(self)._end_tool(task_id=task_id))
-        return read_termination(text_or_raise(reply, AgentError), self._reading, reply.request_id)
+        return read_termination(text_or_raise(reply, AgentError), self._statuses, reply.request_id)
 
     async def _start(self, call: Tool) -> ExecutionResult:
         reply = await self.session._run_tool(call)
@@ -101,9 +101,9 @@ class AsyncTaskAgent(AsyncBaseService):
             if number:
                 await async_sleep(POLL_SECONDS)
             status = await self.get_task_status(started.task_id)
-            if not status.success or status.task_status in self._reading.failed:
+            if not status.success or status.task_status in self._statuses.failed:
                 return _failed(started, status)
-            if status.task_status == self._reading.finished:
+            if status.task_status == self._statuses.finished:
                 return ExecutionResult(
                     request_id=status.request_id,
                     success=True,
@@ -150,7 +150,7 @@ class AsyncComputerAgent(AsyncTaskAgent):
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
     ) -> AsyncTaskExecution:
-        """Start a task whose events are told as they happen.
+        """Start a task, and report its events as they happen.
 
         Args:
             on_reasoning, on_content, on_tool_call, on_tool_result, on_error: Called with each event of that kind, while
@@ -229,7 +229,7 @@ class AsyncBrowserAgent(AsyncTaskAgent):
 
         Args:
             use_vision: Let the model look at screenshots.
-            output_schema: A pydantic model that the result shall fit; None asks for a text.
+            output_schema: A pydantic model that the result must match; None asks for a text.
             full_page_screenshot: Take screenshots of whole pages.
 
         Wire: CallMcpTool/browser_use_execute_task
@@ -249,7 +249,7 @@ class AsyncBrowserAgent(AsyncTaskAgent):
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
     ) -> AsyncTaskExecution:
-        """Start a task whose events are told as they happen.
+        """Start a task, and report its events as they happen.
 
         Further arguments are those of `execute_task`.
 
@@ -330,7 +330,7 @@ class AsyncBrowserAgent(AsyncTaskAgent):
 class AsyncMobileAgent(AsyncTaskAgent):
     """The agent of a phone, whose work can be followed as it happens."""
 
-    _reading = PHONE_TASKS
+    _statuses = PHONE_TASKS
     _status_tool, _end_tool = MobileTaskStatus, MobileTaskEnd
 
     async def execute_task(
@@ -344,7 +344,7 @@ class AsyncMobileAgent(AsyncTaskAgent):
         on_error: EventCallback | None = None,
         on_call_for_user: UserCallback | None = None,
     ) -> AsyncTaskExecution:
-        """Start a task, whose end `wait()` of the returned object waits for.
+        """Start a task, and return an object whose `wait()` waits for its end.
 
         Args:
             max_steps: How many steps the agent may take.
@@ -403,7 +403,7 @@ class AsyncMobileAgent(AsyncTaskAgent):
 
 
 class AsyncAgent(AsyncBaseService):
-    """Agents of a session, which do tasks that are given in words."""
+    """Agents of a session, which carry out tasks given in natural language."""
 
     Browser, Computer, Mobile = AsyncBrowserAgent, AsyncComputerAgent, AsyncMobileAgent
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from .ws_connection import AsyncWsStream
 
 _DEFAULT_TIMEOUT_SECONDS = 300
-_MAX_TASK_SECONDS = 24 * 3600.0  # until `wait` says how long
+_MAX_TASK_SECONDS = 24 * 3600.0  # time limit until `wait` sets another one
 
 
 class AsyncTaskCallbacks(NamedTuple):
-    """Functions to call with the events of a task, false if there are none."""
+    """Callbacks for the events of a task. It is false if none is set."""
 
     on_reasoning: Callable[[AgentEvent], object] | None = None
     on_content: Callable[[AgentEvent], object] | None = None
@@ -45,7 +45,7 @@ class AsyncTaskCallbacks(NamedTuple):
     def __bool__(self) -> bool:
         return any(callback is not None for callback in self)
 
-    async def tell(self, event: AgentEvent) -> None:
+    async def report(self, event: AgentEvent) -> None:
         """Call the function for this kind of event."""
         callback = getattr(self, f"on_{event.type}", None) if event.type != CALL_FOR_USER else None
         if callback is not None:
@@ -167,7 +167,7 @@ class AsyncTaskExecution:
             await async_sleep(TERMINATION_POLL_SECONDS)
 
     async def _follow_events(self, timeout: int) -> ExecutionResult:
-        finished, stream, callbacks = self._require_agent()._reading.finished, self._stream, self._callbacks
+        finished, stream, callbacks = self._require_agent()._statuses.finished, self._stream, self._callbacks
         assert stream is not None
         assert callbacks is not None
         contents: list[str] = []
@@ -182,7 +182,7 @@ class AsyncTaskExecution:
                         contents.append(event.content)
                     elif event.type == "error":
                         fault = event
-                    await callbacks.tell(event)
+                    await callbacks.report(event)
                     if event.type == "tool_call" and event.tool_name == CALL_FOR_USER:
                         await self._resume(stream, event, callbacks)
         except DeadlineExceeded as error:
@@ -202,7 +202,7 @@ class AsyncTaskExecution:
         return self._failed(f"Task ended with status: {status}", status, None, found)
 
     async def _resume(self, stream: AsyncWsStream, event: AgentEvent, callbacks: AsyncTaskCallbacks) -> None:
-        """Answer for the person, so that the agent goes on."""
+        """Send the person's answer, for which the agent waits."""
         # An answer is sent even if there is none, because the agent waits for it.
         answer = await callbacks.ask_user(event)
         params = {"toolCallId": event.tool_call_id, "response": answer}

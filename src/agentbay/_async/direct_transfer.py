@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .connection_pool import AsyncPoolResponse
     from .session_tools import AsyncSessionTools
 
-_MAX_ANSWER_BYTES = 1 << 20  # of an answer that is no file; the session's link is not trusted to end it
+_MAX_ANSWER_BYTES = (
+    1 << 20
+)  # of an answer that is no file; the server behind a session's link might send bytes without end
 _WHOLE_FILE = 1 << 62  # bytes, more than any file has
 
 
@@ -27,7 +29,7 @@ async def send_file_directly(
 ) -> TransferOutcome:
     """Send a file into a session.
 
-    It then has all of it, or the old one.
+    Afterwards the session has the whole file, or still the old one.
 
     Raises:
         AgentBayError: If the session did not take it; typed by what happened.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _KEEPALIVE_SECONDS = 55.0  # below the 60 s after which usual servers close idle connections
 _MAX_HEAD_BYTES = 64 << 10  # of a plain head; h11 reads a larger one, up to its own limit
-_READ_BYTES = 64 << 10
-_LARGE_READ_BYTES = 256 << 10  # of a large body
+_READ_BYTES = 64 << 10  # in one call
+_LARGE_READ_BYTES = 256 << 10  # in one call, of a large body
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 

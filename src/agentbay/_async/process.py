@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from .session import AsyncSession
 
 _STREAMS = ("stdout", "stderr")
-_FOLLOW_POLL_SECONDS = 0.5  # that one call waits while both streams are followed: standard error may be late by so much
+_FOLLOW_POLL_SECONDS = 0.5  # wait of one call while both streams are followed; standard error may be that late
 _OUTPUT_RETRY_SECONDS = 120.0  # seconds for which a lost connection is tried again
-_PAUSE_POLL_SECONDS = 0.5  # between two looks at a process whose session is paused
+_PAUSE_POLL_SECONDS = 0.5  # between two polls of a process whose session is paused
 _SIGKILL, _MAX_SIGNAL = 9, 64  # on Linux, where the session runs; other systems need not know them
 
 
 def process_control(session: AsyncSession) -> AsyncProcessTools | AsyncProcessScripts:
-    """Return what drives the background processes of a session."""
+    """Return the object that starts and controls the background processes of a session."""
     if any(tool.name == StartProcess.tool for tool in session.mcpTools):
         return AsyncProcessTools(session)
     return AsyncProcessScripts(session)
@@ -72,8 +72,8 @@ class AsyncProcess(Handle):
         """Wait for its end and return the exit code.
 
         Args:
-            timeout: Seconds to wait, without those for which the session is paused; None is without limit. It runs on
-                if they are over.
+            timeout: Seconds to wait, without those for which the session is paused; None is without limit. After
+                that the process still runs.
 
         Raises:
             DeadlineExceeded: Time ran out.
@@ -198,7 +198,7 @@ class AsyncProcess(Handle):
         """
         offsets = dict.fromkeys(_STREAMS, 0)
         while offsets:
-            for number, name in enumerate(list(offsets)):  # only for the first one is waited
+            for number, name in enumerate(list(offsets)):  # only the call for the first stream waits
                 seconds = 0.0 if number else min(_FOLLOW_POLL_SECONDS, max(deadline.remaining(), 0.0))
                 state = await self._poll_output(name, offsets[name], seconds, is_waiting=True)
                 offsets[name] += len(state.data)
@@ -210,8 +210,9 @@ class AsyncProcess(Handle):
     async def _poll_output(self, stream: str, offset: int, seconds: float, *, is_waiting: bool = False) -> ProcessState:
         """Wait for output beyond an offset, or for the end.
 
-        Asking takes nothing away, so it is asked again when the answer was lost. A pause that has begun since the first
-        question, or while the caller `is_waiting`, is waited for: another task or program can end it.
+        Reading consumes nothing, so the call is repeated if its answer was lost. If the session is paused after the
+        first call, or while the caller `is_waiting`, this waits for the end of the pause: another task or program can
+        end it.
         """
         retry_until = Deadline(_OUTPUT_RETRY_SECONDS)
         for delay in poll_delays(retry_until, first=0.1, factor=2.0, cap=5.0):

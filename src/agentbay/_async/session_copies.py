@@ -43,7 +43,7 @@ class AsyncSessionCopies:
 
         Args:
             name: Name of the image, such as `solved:1`.
-            timeout: Seconds to wait. The runtime goes on all the same.
+            timeout: Seconds to wait. After a timeout the runtime still completes the snapshot.
 
         Raises:
             NotSupportedError: If the service has no snapshots.

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from .ws_connection import SyncWsStream
 
 _DEFAULT_TIMEOUT_SECONDS = 300
-_MAX_TASK_SECONDS = 24 * 3600.0  # until `wait` says how long
+_MAX_TASK_SECONDS = 24 * 3600.0  # time limit until `wait` sets another one
 
 
 class SyncTaskCallbacks(NamedTuple):
-    """Functions to call with the events of a task, false if there are none."""
+    """Callbacks for the events of a task. It is false if none is set."""
 
     on_reasoning: Callable[[AgentEvent], object] | None = None
     on_content: Callable[[AgentEvent], object] | None = None
@@ -46,7 +46,7 @@ class SyncTaskCallbacks(NamedTuple):
     def __bool__(self) -> bool:
         return any(callback is not None for callback in self)
 
-    def tell(self, event: AgentEvent) -> None:
+    def report(self, event: AgentEvent) -> None:
         """Call the function for this kind of event."""
         callback = getattr(self, f"on_{event.type}", None) if event.type != CALL_FOR_USER else None
         if callback is not None:
@@ -168,7 +168,7 @@ class TaskExecution:
             sync_sleep(TERMINATION_POLL_SECONDS)
 
     def _follow_events(self, timeout: int) -> ExecutionResult:
-        finished, stream, callbacks = self._require_agent()._reading.finished, self._stream, self._callbacks
+        finished, stream, callbacks = self._require_agent()._statuses.finished, self._stream, self._callbacks
         assert stream is not None
         assert callbacks is not None
         contents: list[str] = []
@@ -183,7 +183,7 @@ class TaskExecution:
                         contents.append(event.content)
                     elif event.type == "error":
                         fault = event
-                    callbacks.tell(event)
+                    callbacks.report(event)
                     if event.type == "tool_call" and event.tool_name == CALL_FOR_USER:
                         self._resume(stream, event, callbacks)
         except DeadlineExceeded as error:
@@ -203,7 +203,7 @@ class TaskExecution:
         return self._failed(f"Task ended with status: {status}", status, None, found)
 
     def _resume(self, stream: SyncWsStream, event: AgentEvent, callbacks: SyncTaskCallbacks) -> None:
-        """Answer for the person, so that the agent goes on."""
+        """Send the person's answer, for which the agent waits."""
         # An answer is sent even if there is none, because the agent waits for it.
         answer = callbacks.ask_user(event)
         params = {"toolCallId": event.tool_call_id, "response": answer}

@@ -59,8 +59,8 @@ class SyncConnectionPool:
             timeouts: Seconds that a wait may take, for `pool`, `connect`, `read` and `write`.
             deadline_at: The moment on the monotonic clock at which every wait ends.
             content: The request's body, if that is streamed.
-            extend_deadline: Asked for a later deadline when a wait for the answer has reached it.
-            is_long: Use the slots for long calls.
+            extend_deadline: Called when a wait for the answer reaches the deadline, and returns a later one.
+            is_long: Whether it uses the slots for long calls.
 
         Raises:
             NothingSent: It may be sent again. As `PoolExhausted`, all connections were in use.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .transport import SyncTransport
 
 _FIRST_POLL_SECONDS, _POLL_FACTOR, _MAX_POLL_SECONDS = 0.05, 1.5, 1.0
-_MAX_OUTPUT_POLL_SECONDS = 0.25  # while somebody reads along
+_MAX_OUTPUT_POLL_SECONDS = 0.25  # while the output is followed
 _INSTEAD = "On the cloud, make an image in its console, and give the id of that as image_id of a session."
 
 
@@ -77,8 +77,8 @@ class Images(Handle):
         Args:
             reference: Such as `registry.example/team/app:1.2`, or with `@sha256:...` for one exact version.
             name: Its name in the store; None is the reference.
-            progress: Called with bytes so far and in all.
-            timeout: Seconds to wait; None waits without limit. The runtime goes on all the same.
+            progress: Called with the bytes transferred so far, and the total.
+            timeout: Seconds to wait; None waits without limit. After a timeout the runtime still completes the pull.
 
         Raises:
             NotSupportedError: If the service has no such images.
@@ -107,7 +107,7 @@ class Images(Handle):
             path: What `docker save` or `podman save` wrote, an OCI archive or an OCI layout, or a root file system, as
                 an archive (tar, perhaps compressed) or a folder.
             name: Its name in the store; None is made of the file's name.
-            progress: Called with bytes so far and in all.
+            progress: Called with the bytes transferred so far, and the total.
             timeout: Seconds to wait; None waits without limit.
 
         Raises:
@@ -161,8 +161,8 @@ class Images(Handle):
 
         Raises:
             ImageBuildError: If a step fails, or the Dockerfile has something that cannot be built; names the line.
-            InvalidRequestError: If the image it begins with cannot be used here.
-            ServiceUnavailableError: If that is to be pulled, and its registry refuses or cannot be reached.
+            InvalidRequestError: If its base image cannot be used here.
+            ServiceUnavailableError: If the base image must be pulled, and its registry refuses or cannot be reached.
             NotSupportedError: If the service has no such images.
             FileError: If a file cannot be read.
             WaitTimeoutError: If it takes longer.
@@ -256,7 +256,7 @@ class Images(Handle):
         try:
             send_file(settings, job.upload_url, source, f"upload of {archive.name}")
         except AgentBayError:
-            # Its answer may have been lost: the runtime then works on it already, and takes it no second time.
+            # The answer to the upload may have been lost. Then the runtime has the archive, and takes no second one.
             found = self._describe(job)
             if found.upload_url or found.state == "failed":
                 raise

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .session import Session
 
-_REPLY_MARGIN_SECONDS = 15.0  # that an answer may take beyond what the call waits for
+_REPLY_MARGIN_SECONDS = 15.0  # added to the wait of a call, for its answer to arrive
 _START_SECONDS = 15.0
 _CLEANUP_SECONDS = 5.0  # for the removal of input that was not taken
 _STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of input
@@ -30,7 +30,7 @@ _STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of inpu
 class SyncProcessScripts:
     """Starts and drives background processes by scripts for the session's shell."""
 
-    long_poll_seconds = 5.0  # that one call waits, for which the session needs processes of its own
+    long_poll_seconds = 5.0  # wait of one call, during which the script itself takes processes of the session
     input_bytes = 36 * 1024  # in one call; as base64 they fit one write_file
 
     def __init__(self, session: Session) -> None:
@@ -64,7 +64,7 @@ class SyncProcessScripts:
         except CommandError as error:
             if not scripts.is_out_of_processes(error):
                 raise
-        # That says nothing about the process, which itself may have used up what the session can start.
+        # This says nothing about the process: it may itself have used up the processes that the session can start.
         sync_sleep(seconds)
         return ProcessState(None, size=offset)
 

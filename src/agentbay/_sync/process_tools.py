@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .._wire.tools import ToolReply
     from .session import Session
 
-_REPLY_MARGIN_SECONDS = 15.0  # that an answer may take beyond what the call waits for
+_REPLY_MARGIN_SECONDS = 15.0  # added to the wait of a call, for its answer to arrive
 _START_SECONDS = 25.0
 _CANCEL_SECONDS = 15.0
 _INPUT_BYTES, _RAW_INPUT_BYTES = 1 << 20, 8 << 20
@@ -45,7 +45,7 @@ _INPUT_BYTES, _RAW_INPUT_BYTES = 1 << 20, 8 << 20
 class SyncProcessTools:
     """Starts and drives background processes by tools of the session."""
 
-    long_poll_seconds = 20.0  # that one call waits for something to happen
+    long_poll_seconds = 20.0  # wait of one call for output or the end
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 class Address(NamedTuple):
     """Where a URL leads.
 
-    All is empty for a text that is no URL.
+    All parts are empty for a text that is not a URL.
     """
 
     scheme: str
@@ -18,7 +18,7 @@ class Address(NamedTuple):
 
     @property
     def is_local_socket(self) -> bool:
-        """Whether it is that of a runtime behind a unix socket."""
+        """Whether this is the address of a runtime that listens on a unix socket."""
         return self.scheme in ("http", "ws") and self.host == "localhost" and self.port is None
 
 

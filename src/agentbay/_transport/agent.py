@@ -27,13 +27,13 @@ def count_polls(timeout: float) -> int:
     return max(int(timeout // POLL_SECONDS), 1)
 
 
-class TaskReading(NamedTuple):
-    """The words in which the service reports tasks of one kind.
+class TaskStatuses(NamedTuple):
+    """The status names that the service uses for tasks of one kind.
 
     Attributes:
-        finished: The status of a task that did what it was asked.
-        failed: The statuses of a task that did not.
-        ending: The status of a task that was told to end, if the service does not say.
+        finished: The status of a task that succeeded.
+        failed: The statuses of a task that did not succeed.
+        ending: The status of a terminated task, if the answer names none.
     """
 
     finished: str
@@ -41,8 +41,8 @@ class TaskReading(NamedTuple):
     ending: str
 
 
-DESKTOP_TASKS = TaskReading("finished", frozenset({"failed", "unsupported"}), "finished")
-PHONE_TASKS = TaskReading("completed", frozenset({"failed", "cancelled", "unsupported"}), "cancelling")
+DESKTOP_TASKS = TaskStatuses("finished", frozenset({"failed", "unsupported"}), "finished")
+PHONE_TASKS = TaskStatuses("completed", frozenset({"failed", "cancelled", "unsupported"}), "cancelling")
 
 
 def read_task_id(text: str) -> str:
@@ -58,8 +58,8 @@ def read_task_id(text: str) -> str:
     return task_id
 
 
-def read_status(text: str, reading: TaskReading, request_id: str) -> QueryResult:
-    """Read how a task stands.
+def read_status(text: str, statuses: TaskStatuses, request_id: str) -> QueryResult:
+    """Read the status of a task.
 
     Raises:
         ReplyError: The text is no JSON object.
@@ -70,7 +70,7 @@ def read_status(text: str, reading: TaskReading, request_id: str) -> QueryResult
         request_id=request_id,
         success=True,
         task_id=_text(facts, "taskId") or _text(facts, "task_id"),
-        task_status=_text(facts, "status") or reading.finished,
+        task_status=_text(facts, "status") or statuses.finished,
         task_action=_text(facts, "action"),
         task_product=_text(facts, "result") or _text(facts, "product"),
         stream=[item for item in stream if isinstance(item, dict)] if isinstance(stream, list) else [],
@@ -78,15 +78,15 @@ def read_status(text: str, reading: TaskReading, request_id: str) -> QueryResult
     )
 
 
-def read_termination(text: str, reading: TaskReading, request_id: str) -> ExecutionResult:
-    """Read what became of a task that was told to end.
+def read_termination(text: str, statuses: TaskStatuses, request_id: str) -> ExecutionResult:
+    """Read the answer to the termination of a task.
 
     Raises:
         ReplyError: The text is no JSON object.
     """
     facts = _read_object(text)
     task_id = _text(facts, "taskId") or _text(facts, "task_id")
-    status = _text(facts, "status") or reading.ending
+    status = _text(facts, "status") or statuses.ending
     return ExecutionResult(request_id=request_id, success=True, task_id=task_id, task_status=status)
 
 
@@ -110,7 +110,7 @@ def read_event(data: Mapping[str, Any]) -> AgentEvent:
 
 
 def describe_timeout(task_id: str, timeout: int, last: QueryResult | None) -> str:
-    """Say how a task stood when its time was up."""
+    """Return the error message for a task that timed out."""
     parts = [f"Task execution timed out after {timeout} seconds."]
     if last is not None:
         output = "".join(str(item.get("content") or "") for item in last.stream)

@@ -167,7 +167,7 @@ def format_error(error: ExecutionError) -> str:
 def read_error(reported: object, stderr: list[str], failed: bool, structured: object) -> ExecutionError | None:
     """Return the error of a run, or None if the run succeeded.
 
-    It stands in the structured answer, in the text, or on the standard error, and is looked for in that order.
+    It is looked for in the structured answer, then in the text, then on standard error.
     """
     if not reported and not failed:
         return None

@@ -28,7 +28,7 @@ def make_run_request(call: RunCode, largest: int) -> dict[str, Any]:
 
     Args:
         call: The call.
-        largest: Bytes of the largest frame that this client reads.
+        largest: Size in bytes of the largest frame that this client reads.
     """
     params = {**_target_params(call), "timeoutS": call.timeout_s, "code": call.code, "largestFrame": largest}
     params["displayUpdates"] = True  # events may replace or clear what earlier ones displayed

@@ -80,7 +80,7 @@ def command_timeout_result(stdout: bytes, stderr: bytes) -> CommandResult:
 
 
 def may_be_directory_failure(result: CommandResult, cwd: str) -> bool:
-    """Return whether a command perhaps has not run, since its directory cannot be entered."""
+    """Return whether a command may have failed because its directory cannot be entered."""
     is_told = isinstance(result.exception, FileError)
     unsaid = isinstance(result.exception, CommandError) and not isinstance(result.exception, CommandTimeoutError)
     code_of_shells = result.exit_code == NOT_STARTED_EXIT_CODE and not result.stdout
@@ -144,7 +144,7 @@ def read_refused_hosts(facts: Mapping[str, Any]) -> list[str]:
 
 
 def with_network_hint(message: str, refused_hosts: list[str]) -> str:
-    """Return a message with how to allow these hosts, if there are any."""
+    """Append to a message how to allow the hosts that were refused."""
     hint = network_hint(refused_hosts)
     return f"{message.rstrip()}\n{hint}" if hint else message
 
@@ -165,9 +165,9 @@ def _text(value: object) -> str:
 
 
 def _exact_output(facts: Mapping[str, Any], name: str) -> bytes | None:
-    """Return the bytes of a stream that is no text.
+    """Return the exact bytes of an output stream that is not UTF-8.
 
-    The local runtime sends them beside it.
+    The local runtime sends them as base64 in the structured answer. None means that it sent none.
     """
     try:
         return base64.b64decode(facts[name], validate=True) if name in facts else None
@@ -213,7 +213,7 @@ def read_raw_command(reply: Reply[ToolReply]) -> tuple[bytes, int, str]:
     """Return output, exit code and standard error of a raw command.
 
     Raises:
-        FileError: If it was refused, as for lack of room.
+        FileError: If it was refused, for example because the disk is full.
         ReplyError: If the answer cannot be read.
     """
     file_text_or_raise(reply)

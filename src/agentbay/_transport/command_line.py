@@ -1,6 +1,6 @@
 """A command with its arguments and input.
 
-Some services take these, others only a command line.
+Some services have a tool that takes all of these. Others take only a command line.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MAX_INPUT_BYTES = 8 << 20  # of one call; more goes through a file
 
 @frozen
 class CommandLine:
-    """A command as it was asked for.
+    """A command as the caller gave it.
 
     Attributes:
-        text: What a shell shall run.
+        text: The command line for a shell.
         argv: The program and its arguments, if they were given one by one.
         stdin: All of its input, or None.
         merge_stderr: Whether standard error goes where standard output goes.
@@ -37,12 +37,12 @@ class CommandLine:
     merge_stderr: bool = False
 
     def tool_fields(self) -> dict[str, Any]:
-        """Return the fields for a tool that takes all of it."""
+        """Return the fields for a tool that takes arguments, input and merged streams."""
         encoded = {} if self.stdin is None else _encode_input(self.stdin)
         return {"argv": self.argv, "merge_stderr": self.merge_stderr or None, **encoded}
 
     def shell_text(self, staged: str | None) -> str:
-        """Return the command line for a service that takes nothing else.
+        """Return the command line for a service whose tool takes only a command line.
 
         Args:
             staged: The path of a file in the session with the input as base64, if there is input.
@@ -53,12 +53,13 @@ class CommandLine:
             before += [f"base64 -d < {staged} > {plain} && exec < {plain} && rm -f -- {staged} {plain} || exit 69"]
         elif self.stdin is not None:
             before += ["exec < /dev/null"]
-        # By `eval`, so that a syntax error is told after all this. With a blank no command is taken for an option.
+        # `eval` parses the command only after the redirections, so they apply to its syntax errors too. The leading
+        # space keeps a command that begins with "-" from being read as an option.
         return "; ".join([*before, f"eval {shlex.quote(f' {self.text}')}"]) if before else self.text
 
 
 def make_command_line(command: str | Sequence[str], stdin: str | bytes | None, *, merge_stderr: bool) -> CommandLine:
-    """Return a command as it was asked for.
+    """Return a command line from a text or a list of arguments.
 
     Raises:
         InvalidArgumentError: If a list of arguments is empty, or names no program.

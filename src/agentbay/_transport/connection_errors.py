@@ -1,22 +1,22 @@
-"""What can happen to a connection, whichever library or socket it is of."""
+"""Errors of a connection, independent of the library or socket behind it."""
 
 from __future__ import annotations
 
 
 class NothingSent(Exception):
-    """There is no connection, so a call may be sent again."""
+    """No connection was made, so the call may be sent again."""
 
 
 class PoolExhausted(NothingSent):
-    """All connections of the pool were in use until the limit."""
+    """All connections of the pool were in use until the time limit."""
 
 
 class WaitTimedOut(Exception):
-    """A wait for the connection took as long as it may."""
+    """A wait for the connection reached its time limit."""
 
 
 class Disconnected(Exception):
-    """The connection broke, or what came is no HTTP."""
+    """The connection broke, or the peer sent something that is not HTTP."""
 
 
 class WriteInterrupted(Disconnected):
@@ -24,7 +24,7 @@ class WriteInterrupted(Disconnected):
 
 
 class Unreadable(Exception):
-    """The request or the answer cannot be put into HTTP or read from it."""
+    """The request cannot be written, or the answer read, as HTTP."""
 
 
 CONNECTION_ERRORS = (NothingSent, WaitTimedOut, Disconnected, Unreadable)

@@ -1,4 +1,4 @@
-"""Turn the service's data about contexts into models, and judge their transfers."""
+"""Turn the service's data about contexts and their transfers into models."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..models.context import ContextStatusData
 from ..models.context_results import Context, ContextBinding, ContextFileEntry
 
 _DONE_STATUSES = frozenset({"success", "successful", "ok", "finished", "done", "completed", "complete"})
-_EMPTY_ANSWERS = 3  # answers without any transfer after which there is taken to be none
+_EMPTY_ANSWERS = 3  # after so many answers that list no transfer, there is none
 
 
 def to_context(found: ContextData, name: str = "") -> Context:
-    """Return a context as users hold it.
+    """Return the `Context` for the service's data.
 
     Args:
         name: The name that was asked for, for a service that does not repeat it.

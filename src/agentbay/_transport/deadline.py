@@ -1,4 +1,4 @@
-"""Time limits of operations."""
+"""Deadlines and timeouts of operations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Deadline:
         self.at = time.monotonic() + seconds
 
     def postpone(self, seconds: float) -> None:
-        """Make it later, by a wait that has a limit of its own."""
+        """Move it later, for a wait that has its own time limit."""
         self.at += seconds
 
     def remaining(self) -> float:

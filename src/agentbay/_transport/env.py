@@ -15,7 +15,7 @@ def make_variables(envs: Mapping[str, str]) -> list[EnvironmentVariable]:
 
     Raises:
         ValueError: If there are none, or a name or value is not a string.
-        InvalidArgumentError: If it is no dict, or no program could be started with a variable.
+        InvalidArgumentError: If `envs` is not a dict, or the kernel accepts no such name or value.
     """
     if not envs:
         raise ValueError("envs must not be empty")

@@ -1,6 +1,6 @@
-"""Which error of the system a failed file operation tells of.
+"""Find the errno that a failed file operation reports.
 
-A local runtime sends its name beside the text, other services send a text only.
+The local runtime sends its name beside the text. Other services send only a text, whose wording is matched.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ _FAILURE = re.compile(r"Failed to [^:,]*: (?P<path>.*), error: (?P<reason>.*)\Z"
 
 
 def make_file_error(message: str, *, number: int | None = None, path: str | None = None, **context: Any) -> FileError:
-    """Return the error of the class for one of the system's error numbers.
+    """Return the subclass of FileError that belongs to an errno.
 
     Args:
         message: What happened.
-        number: The number, or None if not known.
+        number: The errno, or None if it is not known.
         path: The path at fault.
         **context: Further facts, as for every error.
     """
@@ -74,13 +74,13 @@ def make_file_error(message: str, *, number: int | None = None, path: str | None
 
 
 def raise_os_error(error: OSError, path: object, message: str = "") -> NoReturn:
-    """Raise the error for one that the system of this machine reports."""
+    """Raise the FileError for an OSError of this machine."""
     what = message or f"{path}: {error.strerror or error}"
     raise make_file_error(what, number=error.errno, path=str(path)) from error
 
 
 def read_file_error(text: str, path: str | None = None, **context: Any) -> FileError:
-    """Return the error that a text tells of.
+    """Return the FileError that a text describes.
 
     Args:
         text: What the service says, which is the message.
@@ -110,18 +110,18 @@ def file_text_or_raise(reply: Reply[ToolReply], path: str | None = None) -> str:
 
 
 def is_system_error(tool: ToolReply) -> bool:
-    """Return whether a local runtime names an error of the system beside a failure."""
+    """Return whether a failed answer names an errno, as the local runtime sends it."""
     return _number_of(tool.error_code) is not None
 
 
 def tool_file_error(tool: ToolReply, text: str, request_id: str, path: str | None = None) -> FileError:
-    """Return the error that a local runtime names beside a failure."""
+    """Return the FileError for the errno that a failed answer names."""
     facts = {"path": tool.error_path or path, "code": tool.error_code, "request_id": request_id}
     return make_file_error(text, number=_number_of(tool.error_code), **facts)
 
 
 def _without_path(text: str, path: str) -> str:
-    """Return a text without a path, which may be called like an error."""
+    """Remove a path from a text: files can be named like errors."""
     if "/" in path:
         return text.replace(path, "")
     # A bare name may also be a word of the text, so it counts only where a path is named.

@@ -63,7 +63,7 @@ def decode_base64(text: str) -> bytes:
 
 
 def read_info(text: str) -> dict[str, Any]:
-    """Read `key: value` lines, with numbers and truth values as such."""
+    """Read `key: value` lines, and convert numbers and booleans."""
     pairs = (line.partition(":") for line in text.split("\n") if ":" in line)
     return {key.strip(): _parse_value(value.strip()) for key, _, value in pairs}
 
@@ -99,7 +99,7 @@ def decode_text(data: bytes, path: str) -> str:
 def read_directory_listing(reply: ToolReply) -> list[DirectoryEntry]:
     """Return the entries of a directory.
 
-    The structured answer goes before the text, in whose lines a name with a line break cannot be told.
+    The structured answer is preferred, since a name with a line break cannot be recognised in the lines of the text.
     """
     structured = (reply.structured_content or {}).get("entries")
     if isinstance(structured, list):

@@ -1,6 +1,6 @@
 """The rules of `.gitignore` and `.dockerignore` files, read as git and Docker do.
 
-`pathspec` translates them to regular expressions, but for bracket expressions such as `[[:digit:]_-]` and for spaces at
+`pathspec` translates them to regular expressions, except bracket expressions such as `[[:digit:]_-]` and for spaces at
 the end of a line, which it reads in other ways than git does.
 """
 
@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-# Characters outside of the range that `_as_bytes` makes, each in the place of one thing that pathspec must not see.
+# Each part that pathspec must not see is replaced by one character, from here on. `_as_bytes` makes none of them.
 _FIRST_PLACEHOLDER = 0xF0000
 _CLASSES = {
     "alnum": string.ascii_letters + string.digits,
@@ -30,14 +30,15 @@ _CLASSES = {
 }
 _TRAILING_SPACES = re.compile(r"((?:\\.|[^\\])*?) *", re.DOTALL)
 _CLASS = re.compile(r"\[:([^]]*):\]")
-# pathspec gives these ends a regular expression for what is below; this spelling has one for the whole path.
+# For a rule that ends with stars, pathspec's expression matches only a beginning of the path. Spelled out, the rule has
+# one that matches the whole path.
 _LAST_STARS = re.compile(r"(?<![^/!])\*{1,2}(?=/?$)")
 
 
 def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
     """Return a function that tells whether git would ignore a path.
 
-    It judges the path alone: the caller leaves out everything below an ignored directory. A rule that git cannot read
+    It looks at the one path only: the caller skips everything below an ignored directory. A rule that git cannot read
     matches nothing.
 
     Args:
@@ -59,7 +60,8 @@ def gitignore_matcher(patterns: Iterable[str]) -> Callable[[str, bool], bool]:
 def dockerignore_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     """Return a function that tells whether a build leaves a path out.
 
-    The rules begin at the context, a folder's rule is one for all in it, and the last rule that matches decides.
+    Rules are relative to the build context, a rule for a folder covers everything in it, and the last matching rule
+    decides.
 
     Args:
         patterns: Lines of a `.dockerignore` file.
@@ -72,7 +74,7 @@ def dockerignore_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
 
 
 def _anchor(rule: str) -> str:
-    """Return the rule of a `.gitignore` for one of a `.dockerignore`."""
+    """Translate a rule of a `.dockerignore` into one of a `.gitignore`."""
     taken_back = "!" if rule.startswith("!") else ""
     path = posixpath.normpath(f"/{rule.removeprefix('!').strip()}").lstrip("/")
     return f"{taken_back}/{path}" if path else ""
@@ -84,7 +86,7 @@ def _as_bytes(text: str) -> str:
 
 
 def _read_rule(line: str) -> Iterator[tuple[re.Pattern[str], bool]]:
-    """Yield what a line says: nothing if it is empty or a comment."""
+    """Yield the rule in a line, if there is one."""
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # here, so that importing agentbay stays quick
 
     pattern, hidden = _hide_brackets(_cut_trailing_spaces(line))

@@ -39,7 +39,7 @@ def explain_missing_action(what: str, instead: str) -> Iterator[None]:
 
     Args:
         what: What the service lacks.
-        instead: What serves instead.
+        instead: What to use instead.
     """
     try:
         yield

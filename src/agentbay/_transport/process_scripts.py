@@ -12,7 +12,7 @@ its own in the session, named by its id:
 | `pid`    | pid of the process, which leads a process group, and of its supervisor           |
 | `born`   | the supervisor's start time in clock ticks, which guards against reuse of its pid|
 | `exit`   | the exit code, written by the supervisor in one step                             |
-| `cancelled` | there is nothing else then: nothing may start under this id any more          |
+| `cancelled` | there is nothing else then: no process may start under this id any more          |
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _CANNOT_FORK = re.compile(r"\b(?:cannot fork|fork: )", re.IGNORECASE)  # as dash
 # The session's PATH may lack what the scripts themselves need.
 _FIND_TOOLS = "PATH=$PATH:/usr/local/bin:/usr/bin:/bin\n"
 
-# What is started gets the variables of the session, and a shell that assigns to one of them changes it there too. So
-# the scripts that start it use no names that a user could have.
+# The process inherits the session's variables. A script that assigns to one of them would change it for the process
+# too, so the scripts that start it use only names that begin with `_agentbay`.
 #
 # The supervisor runs the process in the foreground, since a shell lets whatever it starts in the background ignore
 # SIGINT. Opening one end of a FIFO blocks until the other end is opened, so it opens both at once (<>) first. The

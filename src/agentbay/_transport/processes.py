@@ -1,4 +1,4 @@
-"""What is known of background processes, and how the tools for them answer."""
+"""Read the answers of the tools for background processes."""
 
 from __future__ import annotations
 

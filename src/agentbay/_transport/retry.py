@@ -6,8 +6,9 @@
 | refused unprocessed: 429, 503 with Retry-After       | retry, honour Retry-After|                    |
 | perhaps processed: answer lost or late, other 5xx    |                          | retry              |
 
-The pauses follow exponential backoff with full jitter and a cap: a random time between 0 and
-`min(8, 0.2 * 2 ** (attempt - 1))` seconds, so that many clients do not come back at the same moment.
+The pauses follow exponential backoff with full jitter: each is a random time between 0 and a bound, so that many
+clients do not come back at the same moment. The bound doubles with each attempt, from `_FIRST_BACKOFF_SECONDS` up to
+`_MAX_BACKOFF_SECONDS`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from ..errors import (
     ServiceUnavailableError,
 )
 
-_FIRST_BACKOFF_SECONDS = 0.2  # upper bound of the first pause
-_MAX_BACKOFF_SECONDS = 8.0  # cap of the upper bound
+_FIRST_BACKOFF_SECONDS = 0.2  # bound of the first pause
+_MAX_BACKOFF_SECONDS = 8.0  # the bound grows no further
 
 
 def retry_backoff(

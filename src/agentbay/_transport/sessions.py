@@ -60,7 +60,7 @@ def to_session_dict(item: SessionItem) -> dict[str, str]:
 
 
 def to_session_data(found: SessionData) -> GetSessionData:
-    """Return a session's data as users hold it."""
+    """Return the `GetSessionData` for the service's data."""
     known: dict[str, Any] = {
         name: getattr(found, name) for name in attrs.fields_dict(GetSessionData) if hasattr(found, name)
     }
@@ -74,7 +74,7 @@ def to_session_data(found: SessionData) -> GetSessionData:
 
 
 def to_session_info(found: ResourceData, session_id: str) -> SessionInfo:
-    """Return how to view a session from outside."""
+    """Return the `SessionInfo` for the answer to `GetMcpResource`."""
     info = SessionInfo()
     for name in attrs.fields_dict(SessionInfo):
         setattr(info, name, getattr(found if hasattr(found, name) else found.desktop_info, name))

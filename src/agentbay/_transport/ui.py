@@ -146,7 +146,7 @@ def read_screenshot(text: str, image_format: str) -> ScreenshotData:
     """Read the JSON text of a screenshot, and check its format.
 
     Raises:
-        AgentBayError: It is no such image.
+        AgentBayError: The text holds no image of this format.
     """
     if not text.strip():
         raise AgentBayError("Screenshot tool returned empty data")
