@@ -1,1 +1,1 @@
-"""Agents of sessions: tasks in words, done with a model of the user's own."""
+"""Agents of sessions, which carry out tasks with a model that the user provides."""

@@ -1,4 +1,4 @@
-"""The tools of a desktop, which are those that clients have."""
+"""The tools that a model has for a desktop: the same that clients call."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class DesktopTools:
     def __init__(self, call_tool: CallTool) -> None:
         self._call_tool = call_tool
 
-    async def look(self) -> list[Schema]:
-        """Show a screenshot."""
+    async def observe(self) -> list[Schema]:
+        """Return a screenshot."""
         try:
             taken = json.loads(await self._text("screenshot", _SCREENSHOT))
             return [text_part("The desktop:"), image_part(str(taken["data"]), str(taken["mime_type"]))]

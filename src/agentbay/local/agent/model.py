@@ -1,4 +1,4 @@
-"""The model that does tasks in words, at an OpenAI-compatible endpoint."""
+"""A client of the model that carries out tasks, at an OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _REQUEST_TIMEOUT_SECONDS = 120.0
-_CHARACTERS_PER_TOKEN = 4  # about, for an endpoint that does not count them
-# These log requests with their contents at DEBUG, and the log of a runtime never has any.
+_CHARACTERS_PER_TOKEN = 4  # a rough estimate, for an endpoint that does not count them
+# At DEBUG these log the contents of requests, which must never be in the log of a runtime.
 _CHATTY_LOGGERS = ("openai", "httpcore", "httpcore2", "httpx", "httpx2")
 
 Message = dict[str, Any]
 
 
 class ModelError(Exception):
-    """The model does not answer as it should, for this reason."""
+    """The model gave no usable answer, for this reason."""
 
 
 @define(frozen=True, slots=False)
 class ToolCall:
-    """A tool that the model wants to have called.
+    """A call of a tool that the model asks for.
 
     Attributes:
         arguments: None if the model wrote no JSON object.
@@ -46,9 +46,9 @@ class ModelAnswer:
     """What the model answers.
 
     Attributes:
-        reasoning: What it thought, if the endpoint tells that.
-        tokens: Of the request and the answer.
-        message: The answer, as it goes back to the model in the next request.
+        reasoning: Its reasoning, if the endpoint returns it.
+        tokens: How many the request and the answer have together.
+        message: The answer, in the form that the next request repeats it.
     """
 
     text: str
@@ -61,7 +61,7 @@ class ModelAnswer:
 class Model:
     """A model by its name, at an OpenAI-compatible endpoint (chat completions with tools).
 
-    The endpoint is the one destination of its requests, and redirects are not followed: they would take the key along.
+    Requests go to this endpoint only. Redirects are not followed, since they would send the key to another host.
     """
 
     def __init__(self, url: str, name: str, key: str) -> None:
@@ -76,7 +76,7 @@ class Model:
         """Ask the model what to say or to call next.
 
         Raises:
-            ModelError: It does not answer, or not as it should.
+            ModelError: It gave no usable answer.
         """
         client = await self._connected()
         from openai import OpenAIError
@@ -124,7 +124,7 @@ class Model:
         """Send a request to the resolved address, without a made-up key."""
         parts = urlsplit(self._url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        # The user has named the host, so it may be private, as one of --storage-host may.
+        # The user has named the host, so it may have a private address, like a --storage-host.
         addresses = await resolve(parts.hostname or "", port, public_only=False)
         request.extensions = {**request.extensions, "sni_hostname": parts.hostname}
         request.url = request.url.copy_with(host=addresses[0])

@@ -86,8 +86,8 @@ class PageTools:
         self._tabs: list[Tab] = []
         self.content = PageContent()
 
-    async def look(self) -> list[Schema]:
-        """Show the current page."""
+    async def observe(self) -> list[Schema]:
+        """Return what the current page shows."""
         try:
             self._tabs = await self._pages.tabs()
             if self._tabs and self._pages.target not in {tab.target for tab in self._tabs}:
@@ -121,13 +121,13 @@ class PageTools:
         await self.call(name, {"element": 0, "text": text, "option": text, "key": text})
 
     def element(self, number: int) -> dict[str, Any]:
-        """Return an element that was shown by its number."""
+        """Return an element by the number under which it was shown."""
         if not 0 <= number < len(self.content.elements):
             raise StepFailed(f"there is no element {number}")
         return self.content.elements[number]
 
     def substitute_variables(self, text: str) -> str:
-        """Return a text with the values of variables in the place of their names."""
+        """Replace the names of variables in a text by their values."""
         return _VARIABLE.sub(lambda found: self._variables.get(found[1], found[0]), text)
 
     async def _act(self, name: str, arguments: Mapping[str, Any]) -> None:
@@ -163,7 +163,7 @@ class PageTools:
         return str(self.element(whole_number(arguments, "element")).get("selector"))
 
     def _mask_variables(self, text: str) -> str:
-        """Put the names of variables in the place of their values."""
+        """Replace the values of variables in a text by their names."""
         for name, value in self._variables.items():
             if len(value) >= _MIN_HIDDEN_CHARACTERS:
                 text = text.replace(value, f"%{name}%")

@@ -15,7 +15,7 @@ from agentbay.local.agent.task import Task, TaskFailed, TaskLimits
 from agentbay.local.sandbox.service.manager import SandboxError
 
 _logger = logging.getLogger(__name__)
-_MAX_RUNNING = 8
+_MAX_RUNNING = 8  # tasks of a session at a time
 _MAX_KEPT = 100  # tasks that have ended, whose outcome can still be asked for
 
 
@@ -35,10 +35,10 @@ class RunningTask:
     """A task that was started, with its outcome once it has ended.
 
     Attributes:
-        kind: Of the operator's or agent's tasks, so that one cannot be asked for as another.
-        task: What it has done so far; None while it gets ready.
-        result: What came out of it.
-        failure: Why nothing did.
+        kind: Which operator or agent started it, so that no other can query it.
+        task: The task of the model; None while the tools are being prepared.
+        result: Its result, if it succeeded.
+        failure: Why it failed, if it did.
     """
 
     def __init__(self, kind: str) -> None:
@@ -50,14 +50,14 @@ class RunningTask:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it does no more."""
+        """Whether it has ended, with a result or without."""
         return self.runner is not None and self.runner.done()
 
     async def wait(self) -> Any:
         """Wait for the end, and return the result.
 
         Raises:
-            TaskFailed: Nothing came out of it.
+            TaskFailed: It has no result.
         """
         assert self.runner is not None
         await asyncio.wait([self.runner])
@@ -67,7 +67,7 @@ class RunningTask:
 
 
 class SessionAgent:
-    """Does tasks in a session.
+    """Runs the tasks of a session.
 
     Attributes:
         settings: The model and its limits; None on a runtime without a model.
@@ -78,12 +78,12 @@ class SessionAgent:
         self._tasks: dict[str, RunningTask] = {}
 
     def find(self, task_id: str, kind: str) -> RunningTask | None:
-        """Return a task that was started, unless it was forgotten since."""
+        """Return a task of a kind by its id, or None."""
         found = self._tasks.get(task_id)
         return found if found is not None and found.kind == kind else None
 
     def start(self, running: RunningTask, work: Coroutine[Any, Any, Any]) -> None:
-        """Do a piece of work in the background, as a task.
+        """Run the work of a task in the background.
 
         Raises:
             TooManyTasks: Too many are under way.

@@ -1,4 +1,4 @@
-"""What a model may call in a task."""
+"""The tools that a model may call, and helpers to describe them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Toolbox(Protocol):
 
     @property
     def tools(self) -> Sequence[Schema]:
-        """The tools, as the model is told of them."""
+        """The tools, as they are described to the model."""
         ...
 
-    async def look(self) -> list[Schema]:
-        """Return what is there now, as parts of a message of the user.
+    async def observe(self) -> list[Schema]:
+        """Return what the model sees before a step, as parts of a user message.
 
         Raises:
             StepFailed: It cannot be seen.
@@ -45,10 +45,10 @@ class Toolbox(Protocol):
 
 
 def tool(name: str, about: str, required: Sequence[str] = (), **properties: Schema | str) -> Schema:
-    """Return a tool as the model is told of it.
+    """Return the description of a tool for the model.
 
     Args:
-        properties: The schema of each argument, or the description of a text.
+        properties: The schema of each argument; a string describes an argument that is text.
     """
     schemas = {
         key: {"type": "string", "description": value} if isinstance(value, str) else value
@@ -59,17 +59,17 @@ def tool(name: str, about: str, required: Sequence[str] = (), **properties: Sche
 
 
 def function_tool(name: str, about: str, parameters: Schema) -> Schema:
-    """Return a tool with a schema of its arguments."""
+    """Return the description of a tool with a schema of its arguments."""
     return {"type": "function", "function": {"name": name, "description": about, "parameters": parameters}}
 
 
 def wait_tool(about: str) -> Schema:
-    """Return the tool that waits, as the model is told of it."""
+    """Return the description of the tool that waits."""
     return tool("wait", about, ["seconds"], seconds={"type": "integer", "maximum": _MAX_WAIT_SECONDS})
 
 
 async def wait(arguments: Mapping[str, Any]) -> None:
-    """Do what the model asks of the tool that waits."""
+    """Wait as long as the arguments of the model say."""
     await asyncio.sleep(min(max(whole_number(arguments, "seconds"), 0), _MAX_WAIT_SECONDS))
 
 

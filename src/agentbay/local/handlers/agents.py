@@ -107,7 +107,7 @@ async def _follow(session: Session, request: WebSocketRequest, kind: type[Browse
                 return str(params.get("response") or "")
 
     steps = max_steps if isinstance(max_steps, int) else None
-    followed = {"max_steps": steps, "tell": request.send_event, "ask_user": ask_user}
+    followed = {"max_steps": steps, "on_event": request.send_event, "ask_user": ask_user}
     running = RunningTask(kind.tool)
     try:
         start_work(session, running, lambda task: _do(session, call, task, **followed))

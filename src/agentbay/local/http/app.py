@@ -50,7 +50,7 @@ _logger = logging.getLogger(__name__)
 _MAX_BODY_BYTES = 64 << 20  # of an action or a direct tool call
 _DIRECT_CALL_PATH = re.compile(r"/link/([^/]+)/callTool")
 
-_MCP_PREFIX = "/v2/"  # of the cloud's MCP endpoint
+_MCP_PREFIX = "/v2/"  # of the MCP endpoint, as on the cloud
 _WEBSOCKET_PATH = re.compile(r"/ws/([^/]+)")
 
 
@@ -166,11 +166,11 @@ class Application:
         # In a thread, as the package takes long to import.
         module = await asyncio.to_thread(import_module, "agentbay.local.http.mcp_endpoint")
         made: McpEndpoint = module.McpEndpoint(self._origin_check)
-        self._mcp = self._mcp or made  # another request may have been quicker
+        self._mcp = self._mcp or made  # a concurrent request may have made one first
         return self._mcp
 
     def _for_session(self, scope: Scope) -> Scope:
-        """Return a scope without the key, which code in a session must not see."""
+        """Return the scope without the API key, which sessions must not see."""
         headers = [
             (name, value)
             for name, value in scope["headers"]
@@ -229,7 +229,7 @@ class Application:
         return evolve(runtime, address=evolve(runtime.address, host=host, port=port))
 
     def close_streams(self) -> None:
-        """End the streams, which otherwise go on while their clients wish."""
+        """End the streams, which otherwise last as long as their clients stay."""
         if self._mcp is not None:
             self._mcp.close()
 

@@ -14,7 +14,7 @@ from agentbay.local.api_errors import invalid_request, request_timeout
 from agentbay.local.worker_thread import run_in_worker
 
 MARK_AUTHENTICATED = "agentbay.mark_authenticated"  # in the state of the scope
-# A body may take this long at least, and more if it comes at this rate: slow bodies would hold connections for ever.
+# A body may take this long, and longer only at this rate: a slower one could hold its connection for ever.
 _BODY_GRACE_SECONDS = 30.0
 _MIN_BODY_BYTES_PER_SECOND = 64 << 10
 _REJECT_TIMEOUT_SECONDS = 5.0  # for a client to take the refusal of a WebSocket
@@ -41,9 +41,9 @@ class ClientDisconnected(Exception):
 
 
 class ResponseAborted(Exception):
-    """The rest of a response that has begun cannot be had.
+    """A response that has begun cannot be completed.
 
-    The web server then closes the connection, so that the client does not take what it has for the whole.
+    The web server then closes the connection, so that the client does not mistake a part for the whole.
     """
 
 
@@ -108,7 +108,7 @@ def parse_request(scope: Scope) -> Request:
     """Read the head of a request from its ASGI scope.
 
     Raises:
-        InvalidRequestError: It has two Host headers, of which programs read different ones.
+        InvalidRequestError: It has two Host headers; programs differ in which one they read.
     """
     if sum(name == b"host" for name, _ in scope["headers"]) > 1:
         raise invalid_request("A request must not have more than one Host header.", "InvalidHeader.Host")
@@ -176,7 +176,7 @@ async def iter_body(receive: Receive) -> AsyncGenerator[bytes]:
 async def iter_body_blocks(receive: Receive, block_bytes: int = 1 << 20) -> AsyncGenerator[bytes]:
     """Yield the body in blocks of a size.
 
-    They suit writers to which each block costs a trip to a thread.
+    Larger blocks suit a writer that hands each one to a thread.
 
     Raises:
         ClientDisconnected: The client disconnected before the end of the body.
@@ -250,7 +250,7 @@ async def send_response(send: Send, response: Response, kind: str = "http") -> N
 async def send_while_connected(send: Send, receive: Receive, response: Response) -> None:
     """Send a response whose stream ends when the client disconnects.
 
-    The web server takes what is sent to nobody without a word, and a stream can be terabytes of holes.
+    The web server silently accepts data for a client that is gone, and a sparse file can be a stream of terabytes.
     """
     sending = asyncio.ensure_future(send_response(send, response))
     disconnect = asyncio.ensure_future(wait_for_disconnect(receive))

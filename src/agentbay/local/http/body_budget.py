@@ -1,4 +1,4 @@
-"""A memory budget for request bodies without a valid key so far."""
+"""A memory budget for request bodies that have not shown a valid key yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agentbay.local.api_errors import too_many_bodies
 from agentbay.local.http.asgi import Request
 
 _FREE_BYTES = 1 << 16  # of each body, beside the budget
-_BUDGET_BYTES = 64 << 20  # of all bodies together: as much as one may have
+_BUDGET_BYTES = 64 << 20  # of all such bodies together; as much as one body may have
 _BEGINNING_BYTES = 1 << 16  # of a body, in which the key is looked for
 
 

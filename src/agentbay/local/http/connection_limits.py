@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol, with limits for connections without a key so far.
+"""Uvicorn's HTTP protocol, with limits for connections that have not shown a key yet.
 
 Any user of the machine can connect to the loopback. Such connections must not hold descriptors for long, so there is a
 time limit for the head of a request, and a limit of their number.
@@ -16,15 +16,15 @@ from agentbay.local.http.uvicorn_parts import HttpProtocol as UvicornProtocol
 if TYPE_CHECKING:
     from agentbay.local.http.uvicorn_parts import RequestResponseCycle
 
-# h11 limits heads itself, and what surrounds a body, and does not call `on_body`.
+# uvicorn's other protocol, on h11, limits heads and chunk headers itself, and does not call `on_body`.
 _NEEDS_LIMITS = UvicornProtocol.__name__ == "HttpToolsProtocol"
-_MAX_HEAD_BYTES = 1 << 16  # and of what surrounds a body, such as the lengths of its chunks
+_MAX_HEAD_BYTES = 1 << 16  # also of what frames a body, such as the lengths of its chunks
 _MAX_HEADERS = 256
 _MAX_PIPELINED = 8  # requests that wait for the answer to an earlier one on their connection
 _HEAD_SECONDS = 10.0  # for a connection to send the head of a request, from its first byte or from its opening
 _MAX_ANONYMOUS = 512  # beyond these, the oldest ones are closed
 _HARD_LIMIT = 4096  # beyond these, new ones are closed at once
-_GRACE_SECONDS = 5.0  # for which a connection stays even so: honest clients may open many at once
+_GRACE_SECONDS = 5.0  # in which a connection is not closed for being the oldest: honest clients may open many at once
 
 
 class AnonymousConnections:
@@ -60,10 +60,7 @@ class AnonymousConnections:
 
 
 class HttpProtocol(UvicornProtocol):
-    """uvicorn's protocol with limits for heads.
-
-    It counts anonymous connections.
-    """
+    """uvicorn's protocol with limits for the heads of requests and for anonymous connections."""
 
     def __init__(self, *args: Any, connections: AnonymousConnections, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -114,7 +111,7 @@ class HttpProtocol(UvicornProtocol):
         self._head_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        # As much again for what surrounds it: chunks of a few bytes are only good for wasting time.
+        # The body itself, and as much again for its framing: smaller chunks would only waste processor time.
         self._head_bytes = max(self._head_bytes - 2 * len(body), 0)
         super().on_body(body)
 

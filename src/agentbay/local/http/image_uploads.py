@@ -1,4 +1,4 @@
-"""The route that takes archives of images, at URLs that serve once."""
+"""The route that takes archives of images, at URLs that can be used once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def serve_image_upload(images: ImageService, request: Request, receive: Re
     """Keep the archive of a job, and let the job begin.
 
     Raises:
-        AgentBayError: The URL serves no more, or the disk is full.
+        AgentBayError: The URL was used or has expired, or the disk is full.
     """
     job = images.take_upload(request.path.removeprefix(PATH_PREFIX)) if request.method == "PUT" else None
     if job is None:

@@ -1,4 +1,4 @@
-"""The MCP endpoint of the cloud, where events answer messages.
+"""The MCP endpoint, as on the cloud: messages by POST, answers as server-sent events.
 
 A program opens the stream of events at `/v2/sse?APIKEY=...&IMAGEID=...`. Its first event names the path that takes
 messages. This module is imported with the first stream, since the protocol's package takes long to import.

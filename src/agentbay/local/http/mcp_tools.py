@@ -1,4 +1,4 @@
-"""The tools of the cloud's MCP endpoint: those of sessions, and three for sandboxes."""
+"""The tools of the MCP endpoint: those of sessions, and three that manage sandboxes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def request_headers(target: ProxyTarget, scope: Scope) -> Headers:
     received: Headers = scope["headers"]
     headers = drop_hop_by_hop(received, dropped=_REWRITTEN_REQUEST_HEADERS)
     headers += [(b"host", target.host_header), (b"x-forwarded-proto", scope["scheme"].encode())]
-    if not target.has_own_origin:  # else the host is the token
+    if not target.has_own_origin:  # otherwise the host name holds the token
         headers += [(b"x-forwarded-host", value) for name, value in received if name == b"host"]
     if any(name == b"origin" for name, _ in received):
         # Programs compare it with their Host header, to refuse cross-site requests.

@@ -32,7 +32,7 @@ from agentbay.local.sessions.session import Session
 _MAX_REQUESTS_PER_SESSION = 256  # under way at a time
 UPSTREAM_TIMEOUT_SECONDS = 10.0  # for a connection, and for a program to read what is sent to it
 CHUNK_BYTES = 1 << 16
-_SMALL_PIECE_BYTES, _PIECE_SECONDS = 1 << 12, 0.00005  # of an answer, and about what it takes to pass one on
+_SMALL_PIECE_BYTES, _PIECE_SECONDS = 1 << 12, 0.00005  # of an answer; seconds of processor time to pass one on
 # What may precede an answer's head: answers such as 103 come in any number. It is read in small pieces, since all that
 # are in one piece are parsed at once.
 _MAX_HEAD_BYTES, _HEAD_CHUNK_BYTES = 1 << 17, 1 << 12

@@ -102,6 +102,6 @@ async def _copy_both_ways(session: Session, client: Streams, upstream: Streams) 
 
 async def _copy(session: Session, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
     while chunk := await source.read(CHUNK_BYTES):
-        session.lifecycle.touch()  # bytes are activity; an open connection alone is not
+        session.lifecycle.touch()  # traffic counts as activity; an open connection alone does not
         target.write(chunk)
         await target.drain()

@@ -1,4 +1,4 @@
-"""The route of presigned URLs, which carry files of contexts in and out."""
+"""The route of presigned URLs, by which files of contexts are uploaded and downloaded."""
 
 from __future__ import annotations
 

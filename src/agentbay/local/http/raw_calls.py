@@ -1,7 +1,7 @@
 """Direct tool calls with raw bytes as the body of the request or answer.
 
-The call itself is JSON in the header `X-Tool-Call`. An answer of bytes has its facts in `X-Tool-Result`; every other
-answer is that of a usual direct call.
+The call itself is JSON in the header `X-Tool-Call`. An answer of raw bytes has its JSON part in the header
+`X-Tool-Result`; every other answer is that of an ordinary direct call.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from agentbay.local.http.direct import find_authorized_session
 from agentbay.local.runtime import Runtime
 from agentbay.local.sandbox.service.file_streams import ContentLost
 
-_IDLE_SECONDS = 120.0  # for which a body may stand still
+_IDLE_SECONDS = 120.0  # a body may pause for so long
 
 
 async def serve_raw_call(runtime: Runtime, session_id: str, request: Request, receive: Receive) -> Response:
@@ -87,9 +87,9 @@ async def _receive_pieces(receive: Receive) -> AsyncGenerator[bytes, None]:
 
 
 async def _until_disconnect(pieces: AsyncGenerator[bytes, None], receive: Receive) -> AsyncGenerator[bytes, None]:
-    """Yield the pieces of an answer while its client is there.
+    """Yield the pieces of an answer until its client disconnects.
 
-    A file may be endless, since its holes take no room.
+    A sparse file can be practically endless.
     """
     gone = asyncio.ensure_future(wait_for_disconnect(receive))
     try:

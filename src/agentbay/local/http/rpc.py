@@ -1,4 +1,4 @@
-"""Remote procedure calls: an action as a form, its answer in an envelope."""
+"""Remote procedure calls: actions in forms, answers in envelopes."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class WebServer(Server):
         await self._stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn's own one looks ten times a second whether all has closed, and first waits for a tenth.
+        # uvicorn's own shutdown polls ten times a second, and first waits for a tenth of a second.
         for listener in (*self.servers, *(sockets or ())):
             listener.close()
         for connection in list(self.server_state.connections):

@@ -51,7 +51,7 @@ class BackgroundProcesses:
     ) -> BackgroundProcess:
         """Start a command and return its process.
 
-        One that was started under this id before is returned instead.
+        If a process was started under this id before, that one is returned.
 
         Raises:
             ProcessRefused: The id is invalid, or its start was cancelled.
@@ -87,7 +87,7 @@ class BackgroundProcesses:
         return self._processes[process_id]
 
     def list(self) -> list[tuple[str, str, BackgroundProcess]]:
-        """Return id, label and process of all, the newest last."""
+        """Return the id, label and process of each, the newest last."""
         return [(process_id, self._labels[process_id], process) for process_id, process in self._processes.items()]
 
     def remove(self, process_id: str) -> None:
@@ -107,7 +107,7 @@ class BackgroundProcesses:
     async def cancel(self, process_id: str) -> None:
         """Kill a process and remove its output.
 
-        None starts under its id any more.
+        No process starts under its id any more.
 
         Raises:
             ProcessRefused: It did not end.

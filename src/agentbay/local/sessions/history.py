@@ -39,10 +39,10 @@ class HistoryEntry:
         began: Seconds since the epoch.
         seconds: How long it took; None while it runs.
         exit_code: None where there is none, such as for code.
-        note: How it ended, unless by itself.
+        note: How it ended, if not by itself.
         stdout, stderr: The end of the output, as of the last refresh.
         changed: The number of the last change, which grows over all entries.
-        read_recent: Returns the last bytes of both streams, about as many as asked; None when it has ended.
+        read_recent: Returns the last bytes of both streams, about as many as asked; None after it has ended.
         output_directory: Where a background command keeps its output, relative to home; "" for other kinds.
     """
 
@@ -86,7 +86,7 @@ class HistoryEntry:
 
 
 class CommandHistory:
-    """The last entries of one session, where running ones are kept longest."""
+    """The last entries of one session, where those that still run are removed last."""
 
     def __init__(self) -> None:
         self._entries: dict[int, HistoryEntry] = {}

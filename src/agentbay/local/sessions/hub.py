@@ -55,7 +55,7 @@ async def _encode(frame: Frame) -> str:
 class WebSocketHub:
     """The connected clients and the lasting resources of a session.
 
-    A client that reconnects uses its terminals again without saying so. So events go to all clients.
+    A client that reconnects goes on using its terminals without announcing it, so events go to all clients.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class WebSocketRequest:
 
     Attributes:
         data: The request.
-        unread_characters: Of the follow-ups that wait for `next_follow_up`.
+        unread_characters: Length of the follow-ups that wait for `next_follow_up`.
     """
 
     def __init__(self, client: WebSocketClient, frame: Frame) -> None:

@@ -52,9 +52,9 @@ def apply_image(spec: SandboxSpec, image: Image, store: ImageStore, given_ipytho
 
 
 def apply_snapshot(spec: SandboxSpec, image: Image, store: ImageStore) -> SandboxSpec:
-    """Return a specification whose own directories are those of a snapshot.
+    """Return a specification whose own directories start from those of a snapshot.
 
-    They are shown, not copied.
+    They are mounted as layers, not copied.
     """
     return replace(
         spec,
@@ -93,6 +93,6 @@ def _certificates(env: Mapping[str, str]) -> tuple[dict[str, str], list[BindMoun
         if os.path.isfile(value):
             changed[name] = f"{_CERTIFICATES}/{os.path.basename(value)}"
             binds[value] = BindMount(os.path.realpath(value), changed[name], read_only=True)
-        else:  # a directory, which the image may not have
+        else:  # a directory, which may be missing in the image
             del changed[name]
     return changed, list(binds.values())

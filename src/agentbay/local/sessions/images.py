@@ -12,7 +12,7 @@ from agentbay.local.images.store import Image, ImageStore
 
 DEFAULT_IMAGE = "linux_latest"
 PHONE_IMAGE = "mobile_latest"
-# The names of the service for what this Linux can do: names that float, and the versions they mean.
+# The cloud's names of the images that this machine can stand for: floating names, and the versions they stand for.
 IMAGES = (
     DEFAULT_IMAGE,
     "code_latest",
@@ -32,8 +32,8 @@ class ChosenImage(NamedTuple):
     """The image for a new session.
 
     Attributes:
-        name: As the session shows it.
-        image: None for the programs of this machine.
+        name: The name that the session reports.
+        image: The stored image; None for the programs of this machine.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ChosenImage(NamedTuple):
 
 
 def published_image(image_id: str | None) -> ChosenImage | None:
-    """Return the image of a published name, or None."""
+    """Return the image that a published name stands for, or None."""
     chosen = image_id or DEFAULT_IMAGE
     return ChosenImage(chosen, None) if chosen in IMAGES else None
 

@@ -1,8 +1,8 @@
 """The files of a session as layers that others can share.
 
-What the session has written becomes a layer without being copied: the session goes on with an empty directory above
-it. Where that cannot be, it is copied: if processes of the session use files in a way that they would notice, or the
-machine cannot mount layers over each other.
+The directory that the session has written to becomes a read-only layer without being copied, and the session goes on
+with an empty directory above it (copy-on-write). It is copied if processes of the session use files in a way that
+would let them notice, or if this machine cannot mount layers over each other.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from agentbay.local.sessions.table import SessionTable
 
 _logger = logging.getLogger(__name__)
 _OWN_DIRECTORIES = ("home", "tmp", PYTHON_DIRECTORY, WRITABLE_DIRECTORY)  # of a session without layers
-_MERGED_AT = 16  # layers that were written in sessions: more of them slow down every look-up of a path
+_MERGED_AT = 16  # layers written by sessions; each further one slows down every look-up of a path
 _NEW_DIRECTORY = "image-new"  # becomes IMAGE_DIRECTORY
 
 
-class Taken(NamedTuple):
-    """The layers that hold all files of a session.
+class FrozenLayers(NamedTuple):
+    """The read-only layers that hold all files of a session at one moment.
 
     Attributes:
         chains: Their chain ids, the lowest first.
-        shared: Those that count to the disk limits of sessions.
+        shared: Those among them that count to the disk limits of sessions.
     """
 
     chains: Sequence[str]
@@ -58,8 +58,8 @@ class SessionLayers:
         self._new: SharedLayer | None = None
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[Taken]:
-        """Keep layers that hold all files of the session, and yield them.
+    async def freeze(self) -> AsyncIterator[FrozenLayers]:
+        """Make layers of all files, and keep them during the block.
 
         Raises:
             ImageError: They can be neither shared nor copied.
@@ -67,41 +67,41 @@ class SessionLayers:
         """
         try:
             async with self._session.copy_lock:
-                taken = await self._take_once()
+                frozen = await self._make_and_acquire()
             try:
-                yield taken
+                yield frozen
             finally:
-                self._store.release(taken.chains)
+                self._store.release(frozen.chains)
         finally:
-            if self._new:  # not before: it would take processors from those who wait
+            if self._new:  # only now: measuring would take processor time from whoever waits for the layers
                 self._sessions.start_task(self._finish(self._new))
 
-    async def _take_once(self) -> Taken:
+    async def _make_and_acquire(self) -> FrozenLayers:
         chain = _new_chain()
         self._store.acquire([chain])
         try:
-            taken = await _run_to_its_end(self._take(chain))
-            self._store.acquire(taken.chains)
+            frozen = await _run_to_its_end(self._make_layers(chain))
+            self._store.acquire(frozen.chains)
         except (OSError, SandboxError) as error:
             if not self._session.lifecycle.is_usable:  # it was deleted meanwhile
                 raise session_not_found() from error
             raise internal_error(f"The session could not be copied: {error}") from error
         finally:
             self._store.release([chain])
-        return taken
+        return frozen
 
-    async def _take(self, chain: str) -> Taken:
+    async def _make_layers(self, chain: str) -> FrozenLayers:
         session = self._session
         was_running = session.lifecycle.state is SessionState.RUNNING
-        if not was_running:  # process 1 cannot tell its namespaces
+        if not was_running:  # process 1 is frozen, and cannot send the namespaces that `_commit` needs
             return await asyncio.to_thread(self._copy, chain)
         namespaces = await self._namespaces()
         try:
             session.lifecycle.transition_to(SessionState.PAUSING)
             await session.pause()
             try:
-                if namespaces and (taken := await self._commit(chain, namespaces)):
-                    return taken
+                if namespaces and (frozen := await self._commit(chain, namespaces)):
+                    return frozen
                 return await asyncio.to_thread(self._copy, chain)
             finally:
                 if was_running and session.lifecycle.state is SessionState.PAUSED:
@@ -117,15 +117,15 @@ class SessionLayers:
         with self._session.using() as sandbox:
             return (await sandbox.get_join_info())[1]
 
-    async def _commit(self, chain: str, namespaces: list[int]) -> Taken | None:
-        """Make what the session has written a layer, or return None.
+    async def _commit(self, chain: str, namespaces: list[int]) -> FrozenLayers | None:
+        """Turn what the session has written into a layer without copying it.
 
-        Nothing is copied.
+        Return None if that is impossible; then the session is as before.
         """
         session = self._session
         own = session.directory / IMAGE_DIRECTORY
         if session.is_layered and not os.listdir(own / UPPER_DIRECTORY):
-            return Taken(session.layers, session.shared)
+            return FrozenLayers(session.layers, session.shared)
         if obstacle := await session.sandbox.find_obstacle():
             _logger.info("%s is copied: %s", session.session_id, obstacle)
             return None
@@ -145,14 +145,14 @@ class SessionLayers:
         if own.is_dir():  # what is left in it is the old work directory
             self._sessions.discard(own)
         new.rename(own)
-        self._note(chain)
-        return Taken(session.layers, session.shared)
+        self._record(chain)
+        return FrozenLayers(session.layers, session.shared)
 
     @contextmanager
     def _moved(self, layer: Path) -> Iterator[None]:
-        """Move what the session has written to a layer.
+        """Move what the session has written into the directory of a layer.
 
-        It is moved back if the block fails.
+        If the block fails, it is moved back.
         """
         session = self._session
         if session.is_layered:
@@ -167,13 +167,13 @@ class SessionLayers:
             yield
             undo.pop_all()
 
-    def _note(self, chain: str) -> None:
-        """Count the new layer to the session, which keeps it from now on."""
+    def _record(self, chain: str) -> None:
+        """Add the new layer to the session and to its disk limit."""
         session = self._session
         session.layers = (*session.layers, chain) if session.is_layered else (chain,)
         session.is_layered = True
         self._keep(chain)
-        self._let_go()
+        self._release_merged()
         shared = SharedLayer(self._store.layer_path(chain))
         session.shared = (*session.shared, shared)
         session.sandbox.watchdog.charge(shared)
@@ -185,8 +185,8 @@ class SessionLayers:
         self._store.acquire([chain])
         self._session.kept_layers.append(chain)
 
-    def _let_go(self) -> None:
-        """Let merged layers go, which the new overlay of the session does not need."""
+    def _release_merged(self) -> None:
+        """Release merged layers, which the new overlay does not need."""
         session = self._session
         stale = [chain for chain in session.kept_layers if chain not in session.layers]
         session.kept_layers = list(session.layers)
@@ -219,7 +219,7 @@ class SessionLayers:
         session.layers = (*session.layers[:count], chain, *session.layers[count + len(merged) :])
         session.shared = (together, *session.shared[len(written) :])
 
-    def _copy(self, chain: str) -> Taken:
+    def _copy(self, chain: str) -> FrozenLayers:
         session, copying = self._session, TreeCopy(self._store.owner)
         with self._store.new_directory() as directory:
             if session.is_layered:
@@ -235,13 +235,13 @@ class SessionLayers:
             self._store.add_layer(layer, directory)
         below = session.layers if session.is_layered else ()
         shared = SharedLayer(self._store.layer_path(chain), layer.size)
-        return Taken((*below, chain), (*session.shared, shared))
+        return FrozenLayers((*below, chain), (*session.shared, shared))
 
 
-async def _run_to_its_end(work: Coroutine[Any, Any, Taken]) -> Taken:
-    """Run it whole, even if the client does not wait for it.
+async def _run_to_its_end(work: Coroutine[Any, Any, FrozenLayers]) -> FrozenLayers:
+    """Await a coroutine that a cancellation must not interrupt.
 
-    Half of it would break the session.
+    The cancellation is raised when it has ended: half done, it would break the session.
     """
     task = asyncio.ensure_future(work)
     task.add_done_callback(retrieve_exception)

@@ -24,7 +24,7 @@ class SessionState(str, Enum):
 
 
 _ALLOWED_PREDECESSORS: dict[SessionState, frozenset[SessionState]] = {
-    # PAUSING goes back to RUNNING when the pause failed, RESUMING to PAUSED when the resumption did
+    # PAUSING goes back to RUNNING when the pause failed, RESUMING to PAUSED when the resume failed
     SessionState.RUNNING: frozenset({SessionState.CREATING, SessionState.RESUMING, SessionState.PAUSING}),
     SessionState.PAUSING: frozenset({SessionState.RUNNING}),
     SessionState.PAUSED: frozenset({SessionState.PAUSING, SessionState.RESUMING}),
@@ -37,7 +37,7 @@ _ALLOWED_PREDECESSORS: dict[SessionState, frozenset[SessionState]] = {
 class Lifecycle:
     """State, age and idle time of one session.
 
-    A transition happens without an await in between. So of two that race the first one wins, and the other is refused.
+    A transition has no await in it, so of two requests that race the first one wins, and the other is refused.
 
     Attributes:
         lifetime: When the session expires.
@@ -84,14 +84,14 @@ class Lifecycle:
         self._last_activity = time.monotonic()
 
     def change_lifetime(self, lifetime: Lifetime) -> None:
-        """Let other limits hold, as if the session began now."""
+        """Replace the time limits, which then count from now."""
         self.lifetime = lifetime
         self._created_at = self._paused_at or time.monotonic()
         self.touch()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Keep the session from being idle until the end of the block."""
+        """Count the session as active until the end of the block."""
         self._active_operations += 1
         try:
             yield
@@ -110,7 +110,7 @@ class Lifecycle:
 
     def _stop_clock_while_paused(self) -> None:
         if self.state is SessionState.PAUSED:
-            # After a resumption that failed, the pause goes on from its first moment.
+            # After a resume that failed, the pause still counts from its first moment.
             self._paused_at = self._paused_at or time.monotonic()
         elif self.state is SessionState.RUNNING and self._paused_at is not None:
             self._created_at += time.monotonic() - self._paused_at

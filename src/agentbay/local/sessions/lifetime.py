@@ -11,8 +11,8 @@ class Lifetime:
     """When a session expires.
 
     Attributes:
-        idle_seconds: Without activity; None is no limit.
-        max_age_seconds: In all; None is no limit.
+        idle_seconds: Seconds without activity; None is no limit.
+        max_age_seconds: Seconds since its creation; None is no limit.
     """
 
     idle_seconds: float | None = None

@@ -1,6 +1,6 @@
 """The database of sessions.
 
-By it, a session that ended with its runtime is known to have ended.
+A later runtime reads in it which sessions have ended, those too that ended with an earlier runtime.
 
 A row is written before the client gets its answer, which takes about 30 microseconds. Only the end of a session is ever
 read from its row: after a kill, or on a full disk, the rest may be out of date.

@@ -49,12 +49,12 @@ class Session:
 
     Attributes:
         image: The image that it runs; None for the programs of this machine.
-        layers: The chain ids of the layers that hold its files, for new sessions too.
-        kept_layers: Those that must stay until it ends: merged ones may still be mounted.
-        is_layered: Whether it sees them in place; otherwise what it needs of them was copied.
+        layers: The chain ids of the layers that hold its files; a fork starts from them.
+        kept_layers: The layers that must stay until it ends: those that were merged may still be mounted.
+        is_layered: Whether the layers are mounted; otherwise what it needs of them was copied.
         shared: The layers that were written in a session and count to its disk limit.
-        spec: Of its sandbox; None until that is made.
-        options: Of its sandbox.
+        spec: The specification of its sandbox; None until that is made.
+        options: The options of its sandbox.
         creation_number: The position in the order of creation; 0 until the session is ready.
         link_secret: Signs the tokens of the session's ports and of its dashboard.
         environment: Variables that the user has set for everything that starts from now on.
@@ -86,7 +86,7 @@ class Session:
         self.is_layered, self.shared = False, tuple[SharedLayer, ...]()
         self.spec: SandboxSpec | None = None
         self.on_new_mounts: set[Callable[[], None]] = set()  # called when its files have got other mounts
-        self.copy_lock = asyncio.Lock()  # of snapshots and forks
+        self.copy_lock = asyncio.Lock()  # one snapshot or fork at a time
         self.labels = dict(labels)
         self.policy_id, self.region_id, self.end_reason = policy_id, region_id, ""
         self.app_instance_id, self.resource_id = make_id("ai-", 17), make_id("p-", 17)
@@ -108,7 +108,7 @@ class Session:
         self.expiry_timer: asyncio.TimerHandle | None = None
         self._sandbox: Sandbox | None = None
         self._egress_proxy: EgressProxy | None = None
-        self._transition_lock = asyncio.Lock()  # freezing, thawing and killing take time: one after the other
+        self._transition_lock = asyncio.Lock()  # freezing, thawing and killing take time, and must not overlap
 
     @property
     def sandbox(self) -> Sandbox:
@@ -171,7 +171,7 @@ class Session:
         async with self._transition_lock:
             if self.lifecycle.state is not meanwhile:  # it was deleted while this waited
                 return
-            end = failed  # whatever breaks it off, cancellation too
+            end = failed  # if it is interrupted, by a cancellation too
             try:
                 await (self.sandbox.freeze() if done is SessionState.PAUSED else self.sandbox.thaw())
                 end = done
@@ -219,7 +219,7 @@ class Session:
             entry.set_result(failed=output.failed, note=output.error_line)
 
     def times(self) -> dict[str, str]:
-        """Return when it was created, and when it ends if nothing happens before."""
+        """Return when it was created, and when it expires if it stays idle."""
         left = self.lifecycle.seconds_until_expiry()
         return {
             "create_time": _iso_time(self.created_at),

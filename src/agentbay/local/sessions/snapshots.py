@@ -19,7 +19,7 @@ from agentbay.local.images.errors import ImageError, unusable_image
 from agentbay.local.images.image_config import ImageConfig, ImagePrograms, ImageUser
 from agentbay.local.images.store import Image, ImageStore
 from agentbay.local.sandbox.service.manager import SharedLayer, measure_files
-from agentbay.local.sessions.layering import SessionLayers, Taken
+from agentbay.local.sessions.layering import FrozenLayers, SessionLayers
 from agentbay.local.sessions.session import Session
 from agentbay.local.sessions.table import SessionTable
 
@@ -31,8 +31,8 @@ async def take_snapshot(sessions: SessionTable, store: ImageStore, session: Sess
         InvalidRequestError: They cannot be saved.
         ConflictError: The session is in no state for that.
     """
-    async with _taken(sessions, store, session) as taken:
-        image = _make_image(session, taken.chains, f"snapshot of {session.session_id}")
+    async with _freeze_files(sessions, store, session) as frozen:
+        image = _make_image(session, frozen.chains, f"snapshot of {session.session_id}")
         await asyncio.to_thread(store.keep_adopted, image.layers, measure_files)
         return await asyncio.to_thread(store.add, image, name)
 
@@ -51,11 +51,11 @@ async def fork(
     forks: list[Session] = []
 
     async def create() -> None:
-        forks.append(await _create_fork(sessions, contexts, session, image, taken.shared))
+        forks.append(await _create_fork(sessions, contexts, session, image, frozen.shared))
 
     try:
-        async with _taken(sessions, store, session) as taken:
-            image = _make_image(session, taken.chains, "fork")
+        async with _freeze_files(sessions, store, session) as frozen:
+            image = _make_image(session, frozen.chains, "fork")
             results = await asyncio.gather(*(create() for _ in range(count)), return_exceptions=True)
         for failure in filter(None, results):
             raise failure
@@ -84,8 +84,8 @@ async def _create_fork(
 
 
 @asynccontextmanager
-async def _taken(sessions: SessionTable, store: ImageStore, session: Session) -> AsyncIterator[Taken]:
-    """Yield layers with the files of a session, which are kept meanwhile."""
+async def _freeze_files(sessions: SessionTable, store: ImageStore, session: Session) -> AsyncIterator[FrozenLayers]:
+    """Yield layers with the files of a session, kept during the block."""
     from agentbay.local.images.importing import MAX_LAYERS  # here, since it imports what reads archives
 
     if any(is_overlay for _, is_overlay in session.options.writable) and session.is_machine_based:
@@ -99,8 +99,8 @@ async def _taken(sessions: SessionTable, store: ImageStore, session: Session) ->
             f"The image of the session has {MAX_LAYERS} layers, as many as there may be.", "ImageTooLarge.Local"
         )
     try:
-        async with SessionLayers(sessions, store, session).taken() as taken:
-            yield taken
+        async with SessionLayers(sessions, store, session).freeze() as frozen:
+            yield frozen
     except ImageError as error:
         raise unusable_image(error) from error
 

@@ -1,8 +1,8 @@
 """Sandboxes whose browser or desktop was started before a session asks for them.
 
-A browser takes a third of a second to start, a desktop a quarter. So a session that has used one leaves behind that the
-next session of its image name finds it running. Nothing is used again: each of these sandboxes is made as any other,
-serves one session, and goes with it.
+A browser takes a third of a second to start, and a desktop a quarter. So once a session has used one, the next session
+of the same image name finds one running. Nothing is reused: each of these sandboxes is made like any other, serves one
+session, and ends with it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from agentbay.local.network.proxy import EgressProxy
 
 _QUIET_SECONDS = 1.0  # after a use, so that starting ahead takes no processor from the session that has just begun
-_KEPT_SECONDS = 600.0  # a runtime whose users do something else by now gives the memory back
-_MAX_KEPT = 2  # image names, with up to 250 MiB each
-_MIN_AVAILABLE_BYTES = 1 << 30  # of the machine's memory, or nothing is started ahead
+_KEPT_SECONDS = 600.0  # unused for so long, a sandbox is ended and its memory freed
+_MAX_KEPT = 2  # image names; a sandbox takes up to 250 MiB
+_MIN_AVAILABLE_BYTES = 1 << 30  # with less memory available on the machine, nothing is started ahead
 _logger = logging.getLogger(__name__)
 
 Use = Literal["browser", "desktop"]
 
 
 class StartedAhead(NamedTuple):
-    """A sandbox that no session has yet, with what runs in it."""
+    """A sandbox that belongs to no session yet, with what runs in it."""
 
     session_id: str
     directory: Path
@@ -76,9 +76,9 @@ class AheadPool:
         self._enabled = enabled
         self._uses: dict[str, set[Use]] = {}  # by image name, the one used last at the end
         self._kept: dict[str, StartedAhead] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}  # to start one, or to give one up
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # to start a sandbox, or to end an unused one
         self._starting: set[asyncio.Task[None]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()  # those and the ends of others
+        self._tasks: set[asyncio.Task[None]] = set()  # the starting ones, and those that end sandboxes
 
     def programs_for(self, image_id: str) -> tuple[SessionBrowser, SessionDesktop]:
         """Return the browser and the desktop of a new session, not started."""
@@ -90,13 +90,13 @@ class AheadPool:
     def take(self, image_id: str, network: NetworkMode, environment: Mapping[str, str]) -> StartedAhead | None:
         """Return a sandbox with this network and these variables, or None.
 
-        It becomes the caller's.
+        The caller owns it from then on.
         """
         kept = self._kept.pop(image_id, None)
         if kept is None:
             return None
         self._schedule(image_id)
-        # A session must see what the host has mounted before.
+        # A session must see what the host has mounted since the sandbox was started.
         wanted = network, environment, _host_mounts()
         if kept.sandbox.alive and (kept.spec.network, kept.spec.env, kept.host_mounts) == wanted:
             return kept

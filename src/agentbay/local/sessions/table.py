@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_DELETE_WAIT_SECONDS = 0.25  # a deletion may delay its answer this long, which spares the client a second request
+_DELETE_WAIT_SECONDS = (
+    0.25  # a deletion that ends within this time is answered as done, so the client need not ask again
+)
 _MIN_EXPIRY_CHECK_SECONDS = 0.05  # between two checks of a session that is about to expire
 
 
@@ -62,11 +64,11 @@ class SessionTable:
 
     Args:
         sandboxes: Makes the sandbox of each session.
-        limits: Of each session.
-        max_sessions: Sessions at a time; None is no limit.
+        limits: The limits of each session.
+        max_sessions: How many sessions there may be at a time; None is no limit.
         networks: The networks that sessions can have.
         images: Keeps the layers that sessions use.
-        model: Does tasks in words; None if there is none.
+        model: The model that carries out tasks; None if there is none.
         start_ahead: Whether browsers and desktops are started before sessions ask for them.
     """
 
@@ -102,7 +104,7 @@ class SessionTable:
 
     @property
     def sandboxes(self) -> SandboxManager:
-        """What makes the sandboxes."""
+        """The manager that makes the sandboxes."""
         return self._sandboxes
 
     @property
@@ -214,7 +216,7 @@ class SessionTable:
         session.spec = await self._sandbox_spec(session, options, binds)
         try:
             sandbox = await self._sandboxes.create(session.spec)
-        except OverlayUnavailable:  # a snapshot is copied instead
+        except OverlayUnavailable:  # the files of the snapshot are copied instead
             session.spec = await self._sandbox_spec(session, options, binds)
             sandbox = await self._sandboxes.create(session.spec)
         session.is_layered = bool(session.spec.image or session.spec.layers)
@@ -436,7 +438,7 @@ class SessionTable:
             self._schedule_expiry(session)
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begin what the end of the runtime waits for."""
+        """Start a background task, for which the end of the runtime waits."""
         task = asyncio.create_task(work)
         # The event loop itself holds tasks by weak references only.
         self._tasks.add(task)
