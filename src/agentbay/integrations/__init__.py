@@ -29,6 +29,6 @@ def make_async_client() -> AsyncAgentBay:
 
 
 def missing(extra: str, error: ImportError) -> ImportError:
-    """Return the error of an adapter that cannot import its framework."""
+    """Return the error for a framework that cannot be imported, with what to install."""
     text = f'agentbay.integrations.{extra} cannot import its framework ({error}): pip install "agentbay-sdk[{extra}]"'
     return ImportError(text, name=error.name)

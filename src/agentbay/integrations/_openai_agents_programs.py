@@ -1,4 +1,4 @@
-"""Programs of OpenAI Agents that go on between two calls."""
+"""Programs of OpenAI Agents that keep running between two calls."""
 
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
@@ -23,12 +23,12 @@ from agents.sandbox.session.pty_types import (
 from agentbay import AsyncProcess, AsyncPtyHandle, AsyncSession
 from agentbay.errors import AgentBayError, PtyNotConnectedError
 
-_START_YIELD_SECONDS, _WRITE_YIELD_SECONDS = 10.0, 0.25
+_START_YIELD_SECONDS, _WRITE_YIELD_SECONDS = 10.0, 0.25  # to wait for output if the model does not say
 
 
 @dataclass
 class Program:
-    """A program, with the output that was not collected yet."""
+    """A program, with its output that was not yet collected."""
 
     handle: AsyncPtyHandle | AsyncProcess
     chunks: deque[bytes] = field(default_factory=deque)
@@ -92,7 +92,7 @@ class Programs:
     ) -> int:
         """Start a program and return its number.
 
-        One more than the framework allows ends the one that was unused for longest.
+        If there are more than the framework allows, the one that was unused for longest is killed.
         """
         if tty:
             program = Program(await self._session.pty.create(cwd=cwd, envs=envs, argv=argv))
@@ -121,9 +121,9 @@ class Programs:
         """Wait for output, and forget a program that has ended.
 
         Args:
-            number: That of the program.
+            number: The number of the program.
             seconds: Seconds to wait for more; None is the framework's usual.
-            max_tokens: Of output.
+            max_tokens: Most tokens of output to return.
             typed: What was typed before; None after its start.
         """
         program = self.by_number[number]

@@ -46,7 +46,7 @@ _WRITE_NEW_FILE = f'if [ -e "$0" ] || [ -L "$0" ]; then exit {_EXISTS_STATUS}; f
 
 
 class AgentBaySandboxClientOptions(BaseSandboxClientOptions):
-    """What a session is made with.
+    """Options of a new session.
 
     `network` and `writable` need the local runtime. With `pause_on_exit` the session is paused and not deleted at the
     end, so that it can be resumed with its processes.
@@ -72,7 +72,7 @@ class AgentBaySandboxSession(BaseSandboxSession):
     """A sandbox whose workspace is a directory of a session.
 
     Attributes:
-        session: The session, with all that it can do beside.
+        session: The session itself, for what the framework does not offer.
     """
 
     def __init__(self, state: Any, session: AsyncSession) -> None:
@@ -86,7 +86,7 @@ class AgentBaySandboxSession(BaseSandboxSession):
             deleted.unwrap()
 
     async def running(self) -> bool:
-        """Tell whether the session can run commands."""
+        """Return whether the session can run commands."""
         try:
             return (await self.session.get_status()).unwrap().status == "RUNNING"
         except AgentBayError:
@@ -147,7 +147,7 @@ class AgentBaySandboxSession(BaseSandboxSession):
         return done
 
     def supports_pty(self) -> bool:
-        """Say that programs can go on between two calls."""
+        """Return True: programs can keep running between two calls."""
         return True
 
     async def pty_exec_start(
@@ -185,7 +185,7 @@ class AgentBaySandboxSession(BaseSandboxSession):
         return await self._programs.collect(session_id, yield_time_s, max_output_tokens, typed=chars)
 
     async def pty_terminate_all(self) -> None:
-        """Kill all programs that were started so."""
+        """Kill all programs that `pty_exec_start` started."""
         await self._programs.kill_all()
 
     async def _resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:

@@ -21,7 +21,7 @@ _NO_LIMIT_MS = 24 * 3600 * 1000
 class AgentBayRuntime(rex.AbstractRuntime):
     """Runs shells and commands in a session.
 
-    It uses threads, as SWE-agent makes each call in an event loop of its own.
+    It runs the synchronous client in threads, since SWE-agent makes each call in a new event loop.
     """
 
     def __init__(self, session: Session, logger: logging.Logger | None = None) -> None:
@@ -29,7 +29,7 @@ class AgentBayRuntime(rex.AbstractRuntime):
         self._shells: dict[str, Shell] = {}
 
     async def is_alive(self, *, timeout: float | None = None) -> rex.IsAliveResponse:
-        """Tell whether the session answers."""
+        """Return whether the session answers."""
         limit = 1000 * timeout if timeout else _NO_LIMIT_MS
         try:
             (await asyncio.to_thread(self.session.command.run, ["true"], limit)).unwrap()

@@ -27,7 +27,7 @@ _TIMEOUT_STATUS = 124  # that of the program `timeout`
 
 
 class AgentBayExecutorConfig(BaseModel):
-    """What a saved component keeps."""
+    """The configuration that a saved component keeps."""
 
     timeout: int = 60
     image: str = ""

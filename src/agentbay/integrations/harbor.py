@@ -25,7 +25,7 @@ _NO_LIMIT_SECONDS = 24 * 3600
 
 
 class AgentBayOptions(EnvironmentOptions):
-    """What `--environment-kwarg` can set."""
+    """The options that `--environment-kwarg` can set."""
 
     image: str = ""
 
@@ -60,7 +60,7 @@ class AgentBayEnvironment(BaseEnvironment):
 
     @classmethod
     def resource_capabilities(cls) -> EnvironmentResourceCapabilities:
-        """Tell that a task cannot set resource limits, since the runtime does."""
+        """Return that a task cannot set resource limits, since the runtime does."""
         return EnvironmentResourceCapabilities(fractional_cpus=True)
 
     def _validate_definition(self) -> None:

@@ -31,7 +31,7 @@ class AgentBayToolkit(BaseToolkit):
     session: Any  # a Session or an AsyncSession, which pydantic cannot check
 
     def get_tools(self) -> list[BaseTool]:
-        """Return the tools, whose errors go to the model."""
+        """Return the tools, which report errors to the model."""
         return [_make_tool(function) for function in tools_of(self.session)]
 
 

@@ -49,7 +49,7 @@ class Shell:
         return checked.stderr if checked.exit_code else ""
 
     def run(self, timeout: float | None, expected: Sequence[str] = ()) -> ShellOutput:
-        """Run the stored command, after one that has not ended yet."""
+        """Run the stored command, when an earlier one has ended."""
         if not self._is_at_prompt:
             self._read(timeout, ())
         # The subshell sets $? to the exit code of the command before, and has bash report the jobs that have ended.

@@ -34,11 +34,11 @@ class AgentBayDeployment(AbstractDeployment):
         self._runtime: AgentBayRuntime | None = None
 
     def add_hook(self, hook: DeploymentHook) -> None:
-        """Tell a hook of each step."""
+        """Add a hook, which is called at each step."""
         self._hooks.add_hook(hook)
 
     async def is_alive(self, *, timeout: float | None = None) -> IsAliveResponse:
-        """Tell whether the session is there and answers."""
+        """Return whether the session exists and answers."""
         if self._runtime is None:
             return IsAliveResponse(is_alive=False, message="The deployment is not started.")
         return await self._runtime.is_alive(timeout=timeout)
@@ -67,7 +67,7 @@ class AgentBayDeployment(AbstractDeployment):
 
     @property
     def runtime(self) -> AgentBayRuntime:
-        """What runs in the session, between `start` and `stop`."""
+        """The runtime in the session, between `start` and `stop`."""
         if self._runtime is None:
             raise DeploymentNotStartedError
         return self._runtime

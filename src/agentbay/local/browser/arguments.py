@@ -8,12 +8,12 @@ from typing import Any
 from agentbay.local.browser.engines import BrowserEngine
 
 PROFILE_DIRECTORY = "/tmp/agentbay_browser"  # what clients keep in a context
-AHEAD_DIRECTORY = "/tmp/.agentbay_browser-ahead"  # the same of a browser that was started before it was asked for
+AHEAD_DIRECTORY = "/tmp/.agentbay_browser-ahead"  # the profile of a browser that was started ahead
 _DEFAULT_SIZE = (1920, 1080)  # pixels
 _FLAGS = (
     "--no-sandbox",  # it needs rights that sessions do not have; the session's sandbox confines it
     "--disable-gpu",
-    "--disable-back-forward-cache",  # a page from it loads without the events that clients wait for, for ever
+    "--disable-back-forward-cache",  # a page from this cache loads without the events that clients wait for
     "--no-first-run",
     "--no-default-browser-check",
     "--disable-background-networking",

@@ -24,12 +24,13 @@ _START_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 _STOP_TIMEOUT_SECONDS = 5.0
 _OUTPUT_BYTES = 64 << 10
-# The file is the session's, so its code may write into it what it likes.
+# The file lies in the session, whose code can write anything into it.
 _PORT_FILE_CONTENT = re.compile(rb"([1-9][0-9]{0,4})\n(/devtools/browser/[0-9A-Za-z-]{1,64})\n?")
 _LAST_PORT = 65535
 # A profile that was copied from another session still has that session's lock and port.
 _PREPARE = f'mkdir -p "$1" && rm -f "$1"/Singleton* "$1"/{_PORT_FILE}'
-# The browser goes on to use the old name. The new one is a directory, since contexts follow no links.
+# The browser still uses the old name, which becomes a link. The directory gets the new name, since contexts follow no
+# links.
 _ADOPT = f"""[ ! -e {PROFILE_DIRECTORY} ] && mv -T {AHEAD_DIRECTORY} {PROFILE_DIRECTORY} &&
     ln -s {PROFILE_DIRECTORY} {AHEAD_DIRECTORY}"""
 _LIST_EXTENSIONS = 'cd "$1" 2>/dev/null && for d in */; do [ -f "$d/manifest.json" ] && echo "$1/${d%/}"; done; true'
@@ -53,9 +54,9 @@ class SessionBrowser:
         on_used: Called when a client has started it.
 
     Attributes:
-        port: Where it speaks the DevTools protocol, inside the session; 0 while it does not run.
+        port: The port of its DevTools protocol, inside the session; 0 while it does not run.
         path: The path of that WebSocket, with the secret that Chromium makes for each start.
-        was_recorded: Whether there is a record of what its pages showed.
+        was_recorded: Whether there is a recording of its pages.
         current_page: The DevTools target that was used last by the service itself, or "".
     """
 
@@ -111,9 +112,9 @@ class SessionBrowser:
             self._on_used()
 
     async def _adopt(self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]) -> bool:
-        """Take the browser that was started ahead.
+        """Use the browser that was started ahead, if its options fit.
 
-        Return False if it is not what the client asks for.
+        Return False, and end it, if they do not.
         """
         assert self._process is not None
         wanted = await self._choose_arguments(sandbox, engine, environment)
@@ -198,7 +199,7 @@ class SessionBrowser:
         await self._record(sandbox)
 
     async def _record(self, sandbox: Sandbox) -> None:
-        """Begin the record of the session, if the client wants one."""
+        """Start to record the pages, if the client asked for that."""
         if not self._option.get("enableRecord"):
             return
         self.was_recorded = True
@@ -214,7 +215,7 @@ class SessionBrowser:
     async def _choose_arguments(
         self, sandbox: Sandbox, engine: BrowserEngine, environment: Mapping[str, str]
     ) -> list[str]:
-        if self._proxy is None:  # it stays as it is for the life of the sandbox
+        if self._proxy is None:  # it does not change while the sandbox lives
             self._proxy = await _proxy_variable(sandbox)
         inside = {**self._proxy, **environment}
         extensions = await self._list_extensions(sandbox)
@@ -266,9 +267,9 @@ def _require_engine(kind: str | None) -> BrowserEngine:
 
 
 async def _close(sandbox: Sandbox, port: int, path: str) -> bool:
-    """Ask the browser to end, and return whether it agrees.
+    """Ask the browser to end, and return whether it accepted.
 
-    It saves its cookies only if it is asked, and not when a signal ends it.
+    It saves its cookies only then, and not when a signal ends it.
     """
     from agentbay.local.browser.devtools import DevTools  # its library takes as long to import as a start
 

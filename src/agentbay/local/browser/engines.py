@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 INSTALL_HINT = "apt-get install chromium"
-MOUNT_POINT = "/opt/browser"  # in the session, of a browser that lies where sessions do not see it
+MOUNT_POINT = "/opt/browser"  # where sessions see a browser that is installed outside of /usr
 
 
 class BrowserEngine(NamedTuple):

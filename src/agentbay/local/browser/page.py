@@ -18,13 +18,13 @@ from agentbay.local.sandbox.service.manager import Sandbox
 if TYPE_CHECKING:
     from agentbay.local.browser.devtools import DevTools
 
-_WORLD = "agentbay"  # its variables are not those of the page, which so cannot change what the script does
+_WORLD = "agentbay"  # an isolated world, where the page cannot change what the script does
 _LOAD_SECONDS = 30.0
 _PROXY_ERROR_CHARACTERS = 500
 _SETTLE_SECONDS = 3.0  # for a page that a click has opened
 _POLL_SECONDS = 0.05
 _MAX_ELEMENTS = 200
-_MAX_DIALOGS = 100  # told of, and under way
+_MAX_DIALOGS = 100  # reported, and being closed, at most
 _DIALOG_EVENT = "Page.javascriptDialogOpening"
 # name: (key, code, Windows virtual key code, text)
 _KEYS = {
@@ -130,7 +130,9 @@ class BrowserPages:
             self._sessions[target] = str(attached.get("sessionId"))
             await self._connection.call("Page.enable", self._sessions[target])
         self._target = target
-        await self._call("Page.bringToFront")  # a page in the background is not drawn, so that a screenshot never ends
+        await self._call(
+            "Page.bringToFront"
+        )  # a page in the background is not drawn, so a screenshot of it would wait for ever
 
     @property
     def target(self) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RECORD_DIRECTORY = "/home/wuying/record"  # where the cloud keeps it, too
 _MAX_BYTES = 1 << 29
 _FRAME_SECONDS = 0.2  # between two frames of a page
-# Code of the session can take the browser's place, and tell of pages and frames without end.
+# Code of the session can take the browser's place, and report pages and frames without end.
 _MAX_PAGES, _MAX_FRAME_BYTES, _MAX_WAITING_BYTES = 1000, 4 << 20, 32 << 20
 _SCREENCAST: dict[str, Any] = {"format": "jpeg", "quality": 50, "maxWidth": 1280, "maxHeight": 1280}
 _logger = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ _logger = logging.getLogger(__name__)
 class BrowserRecorder:
     """Writes each change of a page as a line of a script.
 
-    The player beside it loads the script. Data it would have to fetch, which a page in a folder may not.
+    The player, a page beside it, loads the script. A page that is opened from a folder may load scripts, but fetch no
+    data.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -58,7 +59,7 @@ class BrowserRecorder:
         return recorder
 
     async def close(self) -> None:
-        """End the record."""
+        """Stop recording."""
         for task in self._tasks:
             task.cancel()
         if self._devtools is not None:
@@ -70,7 +71,7 @@ class BrowserRecorder:
             if isinstance(info, dict) and info.get("type") == "page" and len(self._tasks) < _MAX_PAGES:
                 self._spawn(self._follow(str(info.get("targetId"))))
         elif method == "Page.screencastFrame" and session in self._pages and len(self._tasks) < _MAX_PAGES:
-            # One of a page at a time: the browser sends the next frame only after the answer to this one.
+            # The browser sends the next frame of a page only after this one was acknowledged.
             self._spawn(self._keep(session, params))
 
     async def _follow(self, target: str) -> None:

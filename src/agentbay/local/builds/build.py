@@ -35,7 +35,7 @@ class BuildRequest:
     """What is to be built.
 
     Attributes:
-        name: That the image gets, "" if it gets none.
+        name: The name of the image, "" for none.
         arguments: Values for ARG.
     """
 
@@ -86,7 +86,7 @@ class Build:
         except BaseException:
             self._cancelled = True
             if state is not None and len(state.chains) > state.base_layers:
-                # It has no name: the next build goes on from its layers, and `prune` removes it.
+                # Recorded without a name: the next build reuses its layers, and `prune` removes it.
                 await asyncio.shield(self._record(state, "", "a build that failed"))
             raise
         finally:
@@ -184,7 +184,7 @@ class Build:
             await self._add_layer(instruction, state, chain, partial(layers.write_layer, sources=sources))
 
     def _missing_directory(self, state: StageState, directory: str) -> str:
-        """Return where a directory has to be made, "" if it is there."""
+        """Return the path of a directory if it has to be made, else ""."""
         view = MergedView(self._store.layer_paths(state.chains)[::-1])
         try:
             place = view.real_directory(tuple(filter(None, directory.split("/"))))

@@ -75,9 +75,9 @@ class BuildContext:
             self._files[path] = found
 
     def find(self, pattern: str) -> list[str]:
-        """Return the paths that a source of COPY means, in order.
+        """Return the paths that a source of COPY stands for, sorted.
 
-        It may be "" for the whole context, or have the wildcards of shells.
+        The source "" is the whole context. It may have shell wildcards.
         """
         path = posixpath.normpath(f"/{pattern}").strip("/")
         if path in self._files or not path:
@@ -126,7 +126,7 @@ class Copied:
     Attributes:
         entry: With its name in the image.
         offset: Where its content begins in the archive of the context.
-        content: What it has instead, if it does not come from there.
+        content: The content itself, if it does not come from that archive.
     """
 
     entry: TarEntry

@@ -1,7 +1,7 @@
 """Reading the common subset of Dockerfiles, and refusing the rest by line.
 
-The format: https://docs.docker.com/reference/dockerfile/. The parsers on PyPI know no here-documents and pass over
-lines that they do not understand.
+The format: https://docs.docker.com/reference/dockerfile/. The parsers on PyPI do not support here-documents, and
+silently skip lines that they do not understand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import attrs
 from agentbay.local.builds.words import split_words
 from agentbay.local.images.errors import BuildFailed
 
-_FLAGS = {  # of each instruction: what can be said of it
+_FLAGS = {  # by instruction: the flags that it may have
     "ADD": {"chmod", "chown"},
     "ARG": set[str](),
     "CMD": set[str](),
@@ -95,7 +95,7 @@ class Instruction:
             raise self.error(str(error)) from error
 
     def error(self, reason: str) -> BuildFailed:
-        """Return the error that this instruction cannot be done."""
+        """Return an error about this instruction, with its line."""
         return BuildFailed(f"Line {self.line}: {self.name}: {reason}.")
 
 

@@ -41,7 +41,7 @@ class CommandRunner:
     """Runs commands in sandboxes on an image, and keeps what they change as layers.
 
     Args:
-        network: That the sandboxes have.
+        network: The network mode of the sandboxes.
         allowed: The hosts that they may reach; None is all that the runtime allows.
     """
 
@@ -70,7 +70,7 @@ class CommandRunner:
         """Run a command to its end.
 
         Args:
-            chain: Of the layer that is made.
+            chain: The chain id of the layer that it makes.
 
         Raises:
             ImageError: It failed, or what it changed cannot be kept.

@@ -24,7 +24,7 @@ from agentbay.local.state_dir import StateDirectory
 _logger = logging.getLogger(__name__)
 
 _MAX_BUILDS = 4  # at a time; the others wait
-_ABANDONED_SECONDS = 120.0  # since a client has asked for a build last
+_ABANDONED_SECONDS = 120.0  # since the last query of a client; then a build is cancelled
 _CHECK_SECONDS = 5.0
 
 
@@ -32,7 +32,7 @@ class BuildService:
     """Builds images.
 
     Args:
-        limits: Of the sandboxes in which commands run.
+        limits: The limits of the sandboxes in which commands run.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class BuildService:
         network: NetworkMode,
         allowed: Sequence[EgressRule] | None,
     ) -> Job:
-        """Make a job that builds when the files have come.
+        """Make a job that starts to build when the files have arrived.
 
         Args:
             text: The Dockerfile.
-            name: That the image gets, "" if it gets none.
+            name: The name of the image, "" for none.
             arguments: Values for ARG.
-            network: That its commands have.
+            network: The network mode of its commands.
             allowed: The hosts that they may reach; None is all that the runtime allows.
 
         Raises:
@@ -113,7 +113,7 @@ class BuildService:
             await asyncio.to_thread(archive.unlink, True)
 
     async def _watch(self, job: Job, building: asyncio.Task[Image]) -> Image:
-        """Wait for a build, and end it if its client does."""
+        """Wait for a build, and cancel it when no client asks for it."""
         try:
             while not building.done():
                 await asyncio.wait({building}, timeout=_CHECK_SECONDS)

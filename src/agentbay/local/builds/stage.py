@@ -17,12 +17,12 @@ _MAX_SETTINGS, _MAX_SETTINGS_CHARACTERS = 10_000, 2 << 20  # variables and label
 
 @attrs.define
 class StageState:
-    """What a stage has come to.
+    """The state of a stage between two instructions.
 
     Attributes:
         chains: Its layers, the lowest first.
-        arguments: Values of ARG that are in force.
-        base_layers: How many of the layers were there before.
+        arguments: The values of ARG that apply.
+        base_layers: How many of the layers are those of its base image.
     """
 
     config: ImageConfig

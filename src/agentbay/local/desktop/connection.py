@@ -1,7 +1,7 @@
 """The connection to the process that drives a session's desktop.
 
-Nothing that the process says is trusted, since code of the session can take its place: a reply is bounded, and handed
-on to the client of the same session as it is.
+Nothing that the process says is trusted, since code of the session can take its place: a reply is bounded, and passed
+unchanged to the client of the same session only.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Reply(NamedTuple):
     """What the process answered.
 
     Attributes:
-        refused: Whether the request could not be done; then the body is the reason.
+        refused: Whether the process refused the request; then the body is the reason.
         body: A text in UTF-8, or an image behind its width and height.
     """
 
@@ -121,7 +121,7 @@ class DesktopConnection:
 
 
 def open_connection(sandbox: Sandbox, argv: list[str], env: Mapping[str, str]) -> DesktopConnection:
-    """Start the process, and return the connection, from which it reads the modules first."""
+    """Start the process, send it its modules, and return the connection."""
     ours, theirs = socket.socketpair()
     fds = [theirs.detach(), os.open(os.devnull, os.O_WRONLY), os.open(os.devnull, os.O_WRONLY)]
     sandbox.start_command(argv, fds, env=env).add_done_callback(retrieve_exception)

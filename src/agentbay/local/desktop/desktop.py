@@ -37,7 +37,7 @@ _logger = logging.getLogger(__name__)
 class SessionDesktop:
     """Starts a session's desktop on demand, and again after a crash.
 
-    Requests are done one after the other.
+    Requests are carried out one at a time.
 
     Args:
         on_used: Called when a client begins to use it.
@@ -60,7 +60,7 @@ class SessionDesktop:
     async def request(
         self, sandbox: Sandbox, environment: Mapping[str, str], do: str, arguments: Mapping[str, object]
     ) -> Reply:
-        """Do a request, and start the desktop if it does not run.
+        """Carry out a request, and start the desktop if it is not running.
 
         Args:
             environment: Variables of the session.
@@ -121,7 +121,7 @@ class SessionDesktop:
             except (OSError, EOFError) as error:
                 _logger.warning("the desktop of a session has ended by itself")
                 self._abandon(sandbox)
-                # Not done once more: half of the request may have been done already.
+                # Not repeated: half of the request may have been carried out.
                 raise DesktopFailed(
                     "The desktop has ended, and its windows with it. The next call starts a new one."
                 ) from error

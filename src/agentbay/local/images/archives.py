@@ -30,7 +30,7 @@ from agentbay.local.images.tar_reader import TarReader
 _MAX_PROBED_ENTRIES = 100_000  # of an archive of an image, whose files are few
 _MAX_NAME_CHARACTERS = 300  # of one
 _OCI_INDEX, _DOCKER_MANIFEST = "index.json", "manifest.json"
-_MAX_LEADING_ENTRIES = 3  # among which an archive of an image has something of its own
+_MAX_LEADING_ENTRIES = 3  # one of the first entries of an image's archive must be a part of an image
 _IMAGE_PART = re.compile(r"blobs|index\.json|manifest\.json|oci-layout|repositories|[0-9a-f]{64}(\.json)?")
 _T = TypeVar("_T")
 

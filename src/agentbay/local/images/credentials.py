@@ -21,7 +21,7 @@ _HELPER_TIMEOUT_SECONDS = 20.0
 
 @attrs.frozen
 class Credentials:
-    """What a registry is told about who asks."""
+    """A login or a token for a registry."""
 
     user: str
     password: str = attrs.field(repr=False)

@@ -13,7 +13,7 @@ class ImageError(Exception):
 
 
 class DamagedImage(ImageError):
-    """What came is not what it says, or tries to do harm."""
+    """Data of an image is corrupt, inconsistent or malicious."""
 
 
 class LimitExceeded(ImageError):
@@ -29,7 +29,7 @@ class BuildFailed(ImageError):
 
 
 class Cancelled(ImageError):
-    """Whoever asked for the image wants it no longer."""
+    """The job was cancelled, since the runtime is shutting down."""
 
     def __init__(self) -> None:
         super().__init__("The runtime is shutting down.")

@@ -28,7 +28,7 @@ class PackedImage:
     """An image before it is unpacked.
 
     Attributes:
-        document: Its configuration, as its bytes are.
+        document: Its configuration, as the original bytes.
         open_layer: Opens a layer by its number, the lowest is 0.
     """
 

@@ -1,4 +1,4 @@
-"""What the steps of a build print, for whoever asks."""
+"""The output of the steps of a build, which clients poll."""
 
 from __future__ import annotations
 

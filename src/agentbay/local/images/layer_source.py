@@ -14,7 +14,7 @@ from typing import IO, Any
 from agentbay.local.images.errors import DamagedImage, ImageError, LimitExceeded
 
 _CHUNK = 1 << 20
-_MAX_RATIO, _RATIO_FROM = 200, 256 << 20  # of unpacked to packed bytes, beyond so many of them
+_MAX_RATIO, _RATIO_FROM = 200, 256 << 20  # of unpacked to packed bytes, checked once so many are unpacked
 _ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _DAMAGES = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError, OSError)

@@ -32,7 +32,7 @@ _MAX_NAME_BYTES = 255
 
 @define(frozen=True, slots=False)
 class LayerLimits:
-    """What one layer may take.
+    """The limits of one layer.
 
     Attributes:
         min_free_bytes: What must stay free on the disk.
@@ -159,7 +159,7 @@ class LayerWriter:
             os.mkdir(name, 0o700, dir_fd=above)
             self._view.forget(path)
             self._own(name, above)
-            if kind == "whiteout":  # what lower layers have there was removed before
+            if kind == "whiteout":  # an earlier entry has removed what lower layers have there
                 os.setxattr(self._open_directory(path), OPAQUE_ATTRIBUTE, b"y")
         # Its owner has no capability that overrides modes, unlike root elsewhere.
         os.chmod(name, (entry.mode & 0o1777) | stat.S_IRWXU, dir_fd=above)
@@ -226,7 +226,7 @@ class LayerWriter:
 
     def _add_whiteout(self, parts: Parts) -> None:
         if parts[-1].startswith(".wh..wh.") and parts[-1] != _OPAQUE_NAME:
-            return  # notes of aufs
+            return  # metadata of aufs
         path = self._view.real_directory(parts[:-1])
         above = self._open_directory(path)
         if parts[-1] == _OPAQUE_NAME:

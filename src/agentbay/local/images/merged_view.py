@@ -22,7 +22,7 @@ _MAX_STEPS = 500  # in one path, and so parts of what it leads to
 
 
 class Found(NamedTuple):
-    """What a path means.
+    """What a path leads to.
 
     Attributes:
         kind: "directory", "symlink" or "other".
@@ -57,7 +57,7 @@ class MergedView:
         self._tops.clear()
 
     def forget(self, made: Parts | None = None) -> None:
-        """Note that the highest layer has changed.
+        """Drop cached paths, since the highest layer has changed.
 
         Args:
             made: The real path of a directory that is new; None means any change.

@@ -1,6 +1,6 @@
-"""Merging layers into one that means the same, without copying.
+"""Merging layers into one equivalent layer, without copying.
 
-Its files are further names (hard links) of theirs.
+The files of the new layer are hard links to theirs.
 """
 
 from __future__ import annotations

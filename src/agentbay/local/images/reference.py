@@ -22,9 +22,9 @@ class Reference:
     """An image in a registry.
 
     Attributes:
-        host: Of the registry, perhaps with a port.
-        path: Of the repository.
-        digest: Of the manifest, "" if a tag says which.
+        host: The host of the registry, perhaps with a port.
+        path: The path of the repository.
+        digest: The digest of the manifest, "" if a tag names it.
     """
 
     host: str

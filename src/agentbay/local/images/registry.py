@@ -124,7 +124,7 @@ class Registry:
                 return
             self._progress(0)
             with self._get(f"{self._base}/blobs/{digest}", {"Range": f"bytes={start}-"} if start else {}) as reply:
-                if start and reply.status_code != 206:  # a registry that cannot go on in the middle
+                if start and reply.status_code != 206:  # this registry does not support ranges
                     file.truncate(0)
                     start = 0
                 self._receive(reply, file, start, size)

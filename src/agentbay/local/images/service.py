@@ -35,14 +35,14 @@ _UPLOAD_LIFETIME_SECONDS = 3600.0
 
 @define(slots=False)
 class Job:
-    """A transfer that goes on by itself.
+    """A transfer or build that runs in the background.
 
     Attributes:
         total: Bytes that it has to read, 0 if that is not known.
-        upload_token: With which the archive may be sent, once.
-        take_archive: Gets the archive then.
-        output: What the steps of a build print, None for other jobs.
-        asked: When a client has asked for it last, on the monotonic clock.
+        upload_token: The secret with which a client may send the archive, once.
+        take_archive: Called with the archive when it has arrived.
+        output: The output of the steps of a build; None for other jobs.
+        asked: When a client last asked for it, on the monotonic clock.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Job:
 
     @property
     def state(self) -> str:
-        """How it goes: running, done or failed."""
+        """The state: running, done or failed."""
         if self.error is not None:
             return "failed"
         return "done" if self.image is not None else "running"
@@ -113,9 +113,9 @@ class ImageService:
         """Pull an image in this thread.
 
         Raises:
-            ImageError: It cannot be had.
+            ImageError: It cannot be pulled.
         """
-        from agentbay.local.images import registry  # late, as below
+        from agentbay.local.images import registry  # here, as in `start_pull`
 
         reference = parse_reference(text, self._default_registry, self._mirror)
         return registry.pull(reference, name_of(text), self.store, progress, lambda _: None)
@@ -137,7 +137,7 @@ class ImageService:
         return job
 
     def take_upload(self, token: str) -> Job | None:
-        """Return the job that waits with this token, once."""
+        """Return the job that waits for an archive with this token, once."""
         given = token.encode("utf-8", "surrogatepass")  # `compare_digest` takes text of ASCII only
         oldest = time.monotonic() - _UPLOAD_LIFETIME_SECONDS
         for job in self._jobs.values():

@@ -232,7 +232,7 @@ class ImageStore:
             self._in_use.update(chains)
 
     def release(self, chains: Sequence[str]) -> None:
-        """Let layers go, in the background, that no image has any more."""
+        """Release layers, and remove in the background those that nothing uses."""
         with self._lock:
             self._in_use.subtract(chains)
             self._in_use += Counter()
@@ -273,7 +273,7 @@ class ImageStore:
     def adopt(self, chain: str) -> Path:
         """Return the empty directory of a new layer for sessions.
 
-        No later start of the runtime knows it. It must be in use, or it goes at once.
+        It has no row, so the next start of the runtime removes it. It must be in use, or it is removed at once.
         """
         with self._lock:
             self._adopted.add(chain)
@@ -322,7 +322,7 @@ class ImageStore:
         return trash
 
     def _remove_strays(self) -> None:
-        """Remove what a killed runtime has left half done."""
+        """Remove what a killed runtime has left incomplete."""
         remove_uploads(self.blobs)
         known = {chain.removeprefix("sha256:") for (chain,) in self._db.execute("SELECT chain FROM layers")}
         for directory in [*self._work.iterdir(), *self._layers.iterdir()]:

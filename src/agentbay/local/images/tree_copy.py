@@ -1,6 +1,6 @@
 """Copying what a session has written, as a layer that nobody changes any more.
 
-The files come from code that is not trusted, whose processes stand still meanwhile. No link is followed.
+The files were written by untrusted code, whose processes are frozen meanwhile. No link is followed.
 """
 
 from __future__ import annotations

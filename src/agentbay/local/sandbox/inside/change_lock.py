@@ -16,7 +16,7 @@ _WAIT_SECONDS, _RETRY_SECONDS = 10.0, 0.005
 def lock_for_change(path: str) -> Iterator[None]:
     """Keep other file operations from changing files in the directory of `path`.
 
-    The lock is on the directory, because a file that is replaced is another file afterwards.
+    The lock is on the directory, because an atomic replacement makes a new file.
 
     Raises:
         OSError: Another change does not end.

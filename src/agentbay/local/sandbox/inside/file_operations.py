@@ -81,7 +81,7 @@ def run_operation(operation: str, fields: dict[str, Any], context: OperationCont
 def error_reply(error: OSError, path: str) -> dict[str, Any]:
     """Return the reply for an error.
 
-    `path` stands in where the error names none.
+    `path` is used if the error names none.
     """
     name = error.filename if isinstance(error.filename, str) else path
     return {"failure": {"errno": error.errno or 0, "strerror": error.strerror or str(error), "path": name}}
@@ -134,7 +134,7 @@ def _snapshot_tree(request: SnapshotTree, context: OperationContext) -> Snapshot
             except (FileNotFoundError, NotADirectoryError):  # removed or replaced meanwhile, or a directory above it
                 continue
             is_directory = stat.S_ISDIR(status.st_mode)
-            # a directory changes with each entry, which is told by the entry itself
+            # an entry that is added or removed changes its directory too, but is reported itself
             version = [0, 0, 0] if is_directory else [status.st_mtime_ns, status.st_size, status.st_ino]
             found[path] = [is_directory, *version]
             if is_directory:

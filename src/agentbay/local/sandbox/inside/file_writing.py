@@ -38,7 +38,7 @@ _MAX_DIFF_BYTES = 2 << 20  # bytes of a file whose change is shown: comparing li
 def _make_parents(path: str) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-    except FileExistsError as error:  # a file stands where a directory should, which "File exists" would not tell
+    except FileExistsError as error:  # a file has the place of a directory, which "File exists" would not say
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
 
 
@@ -104,7 +104,7 @@ def _replace(path: str, source: int, status: os.stat_result | None, request: Wri
 def _put_in_place(temporary: str, path: str, status: os.stat_result | None) -> None:
     """Rename a file to a path.
 
-    One that has further names is written instead, so that they stay names of it.
+    A file with further hard links is overwritten instead, so that they still lead to it.
     """
     if status is None or status.st_nlink == 1:
         os.rename(temporary, path)

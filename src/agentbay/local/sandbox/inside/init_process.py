@@ -146,8 +146,8 @@ class InitProcess:
     def _run_command(self, message: Message, fds: list[int]) -> None:
         """Start a command on descriptors that become its own from 0 on.
 
-        A failure is told on its standard error, or to the caller if the message says so. That the directory of its own
-        cannot be entered is always told to the caller.
+        A failure is written to its standard error, or reported to the caller if the message says so. A working
+        directory that cannot be entered is always reported to the caller.
         """
         try:
             pid = self._spawn(message, stream_actions(fds))
@@ -268,7 +268,7 @@ class InitProcess:
         finally:
             if os.getpid() == init:
                 os.setresuid(self._uid, self._uid, self._uid)
-                syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # the kernel forgets it with each change
+                syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of the uid resets it
 
     def _kill(self, request: int) -> None:
         for root in [pid for pid, running in self._request_ids_by_pid.items() if running == request]:
@@ -302,7 +302,7 @@ class InitProcess:
     def _send_join_info(self, request: int) -> None:
         """Send what a process from outside needs to join this sandbox.
 
-        No other process may open its namespaces.
+        Process 1 does it, since no other process may open its namespaces.
         """
         fds = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in NAMESPACES]
         self._send({"event": "join_info", "id": request, "environment": self._environment}, fds)

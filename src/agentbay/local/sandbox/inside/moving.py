@@ -104,7 +104,7 @@ class _SourceTree:
     """
 
     def __init__(self, name: str, above: int, path: str) -> None:
-        """Look at everything in the tree.
+        """Record the status of everything in the tree.
 
         Raises:
             OSError: Something cannot be read, or another directory is mounted in it.

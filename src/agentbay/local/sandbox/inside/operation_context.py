@@ -1,4 +1,4 @@
-"""What every file operation needs: paths, input and output, and opening without surprises."""
+"""What every file operation needs: paths, input and output, and safe opening."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OperationContext:
     """Where relative paths start, where the input comes from and the payload goes.
 
     Args:
-        own_directories: Tops of what counts to the session's disk.
+        own_directories: The directories that count to the session's disk limit.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class OperationContext:
         if not stat.S_ISDIR(os.stat(whole).st_mode):
             raise_os_error(errno.ENOTDIR, absolute)
         parts = [part for part in absolute.split("/") if part not in ("", ".")]
-        # ".." after a link cannot be taken out of the text alone.
+        # ".." after a link cannot be resolved by the text alone.
         return whole if ".." in parts else "/" + "/".join(parts)
 
     def read_input(self) -> bytes:

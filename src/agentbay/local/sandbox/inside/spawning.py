@@ -20,7 +20,7 @@ _PROXY_URL = f"http://{PROXY_ADDRESS[0]}:{PROXY_ADDRESS[1]}"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 # The soft limit of file locks tells which request a process belongs to. Linux inherits it whatever a program does to
-# its environment, parent, group or session, and has enforced it since 2.4.25 no more.
+# its environment, parent, group or session, and has not enforced it since 2.4.25.
 _RLIMIT_LOCKS = 10
 _TAG_BASE = 1 << 40  # above all limits that anybody sets, so that no other value is taken for a tag
 
@@ -90,7 +90,7 @@ def spawn(
 
 
 def _set_tag(value: int) -> None:
-    # On a host with a limit of locks there are no tags: parents and sessions then have to tell what belongs together.
+    # On a host with a limit of locks there are no tags. Then only parents and sessions show what belongs to a command.
     with suppress(ValueError):
         resource.setrlimit(_RLIMIT_LOCKS, (value, resource.getrlimit(_RLIMIT_LOCKS)[1]))
 

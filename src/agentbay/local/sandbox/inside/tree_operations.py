@@ -88,7 +88,9 @@ class _TreeSender:
         except FileNotFoundError:  # removed meanwhile
             return
         except OSError as error:
-            if error.errno not in _REPLACED_ERRNOS:  # by another kind of thing since the look (a race): it is gone too
+            if (
+                error.errno not in _REPLACED_ERRNOS
+            ):  # an entry of another kind has replaced it meanwhile (a race), so it counts as removed
                 self._writer.write_record(path=path, kind="unreadable", why=error.strerror or str(error))
 
     def _send(self, name: str, above: int, path: str, depth: int) -> None:
@@ -121,7 +123,7 @@ class _TreeSender:
         fd = os.open(name, dirfd.FILE_OPEN_FLAGS, dir_fd=above)
         try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):  # replaced since the look
+            if not stat.S_ISREG(status.st_mode):  # replaced since it was listed
                 return
             now = file_fingerprint(status)
             if self._known.get(path) == now:
@@ -130,7 +132,7 @@ class _TreeSender:
             self._writer.write_record(
                 path=path, kind="file", mode=stat.S_IMODE(status.st_mode), mtime=status.st_mtime_ns, facts=now
             )
-            left = status.st_size  # one that grows comes again with the next upload; it might grow without end
+            left = status.st_size  # a file that grows is sent again by the next upload; it might grow without end
 
             def read(size: int) -> bytes:
                 nonlocal left

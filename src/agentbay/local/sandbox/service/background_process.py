@@ -1,4 +1,4 @@
-"""A process that runs on while nobody waits for it."""
+"""A process that keeps running while nobody waits for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BackgroundProcess:
     Attributes:
         pid: Its pid in the sandbox, and that of its process group.
         started_at: Seconds since the epoch.
-        stores: What is kept of standard output and standard error, by their names.
+        stores: The stored standard output and standard error, by the stream's name.
         ended: Its exit code, as a shell reports it, once all that it has written is kept; or SandboxGone.
     """
 

@@ -49,7 +49,7 @@ class CommandStream:
             raise
 
     async def write(self, pieces: AsyncIterator[bytes]) -> None:
-        """Give it all of its input, or what it takes of that."""
+        """Write its whole input, or as much as it reads."""
         try:
             async for piece in pieces:
                 if await self._input.write(piece, self._until - self._clock.time()) < len(piece):
@@ -62,9 +62,9 @@ class CommandStream:
         self._input.close()
 
     async def _stop(self) -> None:
-        """End it, with a moment to clean up.
+        """End it, with a few seconds to clean up.
 
-        Before its input ends, or it would take a part for the whole.
+        This comes before its input is closed, or it would take a part of the input for the whole.
         """
         self._control.signal(signal.SIGTERM)
         await asyncio.wait({self._ended}, timeout=_CLEAN_UP_SECONDS)
@@ -107,7 +107,7 @@ class CommandStream:
             return
         self._control.signal(signal.SIGTERM)
         asyncio.get_running_loop().call_later(_CLEAN_UP_SECONDS, self._kill)
-        # Not before: a shell that reports a killed program to a closed pipe would die of SIGPIPE, before it cleans up.
+        # Only at its end: a shell that reports a killed program to a closed pipe dies of SIGPIPE without cleaning up.
         self._ended.add_done_callback(lambda _: self._close_pipes())
 
     def _kill(self) -> None:

@@ -22,8 +22,8 @@ from agentbay.local.sandbox.shared.sandbox_config import IMAGE_DIRECTORY, PYTHON
 
 MIN_FREE_BYTES, MIN_FREE_FRACTION = 1 << 30, 0.05  # the machine's reserve: the smaller of both stays free
 _CHECK_INTERVAL_SECONDS, _URGENT_CHECK_INTERVAL_SECONDS = 0.25, 0.05
-_MAX_MEASUREMENT_AGE_SECONDS = 10.0  # after that, others may have freed what this sandbox took
-_MIN_MEASURED_GROWTH_BYTES = 16 * MIB  # less growth is not worth a measurement
+_MAX_MEASUREMENT_AGE_SECONDS = 10.0  # after that, what this sandbox took may be hidden by what others have freed
+_MIN_MEASURED_GROWTH_BYTES = 16 * MIB  # no measurement for less growth
 _TOLERATED_GROWTH_BYTES = MIB  # beyond a limit, or near the reserve; more growth is a reason to kill
 _MIN_FILE_GROWTH = 100  # files that count as growth while the machine lacks inodes
 OUTPUT_DIRECTORY = "output"  # of background processes, which the sandbox does not see
@@ -86,7 +86,7 @@ class DiskQuota:
         if self._limit is not None and self._used > self._limit:
             self.reason = f"the session may use {self._limit // MIB} MiB of disk and uses {self._used // MIB}"
             grown = self._used > max(self._limit, self._tolerated_use)
-            # what is written until the kill takes effect is tolerated too; the next measurement tells how much that is
+            # what is written until the kill takes effect is tolerated too; the next measurement shows how much that is
             self._tolerated_use = math.inf if grown else min(self._tolerated_use, self._used + _TOLERATED_GROWTH_BYTES)
             return grown
         self._tolerated_use = 0.0
@@ -177,7 +177,7 @@ class DiskQuota:
 
 
 def _measured_growth(limit: int) -> int:
-    """Return how many bytes more are worth a measurement."""
+    """Return the growth in bytes that causes a measurement."""
     return min(_MIN_MEASURED_GROWTH_BYTES, limit // 8)
 
 

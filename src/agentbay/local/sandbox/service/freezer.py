@@ -31,7 +31,7 @@ def choose_freezer(proc: int, group: Cgroup | None) -> SignalFreezer | CgroupFre
 
 
 class CgroupFreezer:
-    """Freezes by control group, which no process notices.
+    """Freezes by control group, which processes cannot notice.
 
     It falls back to signals if some process is not in the group.
     """

@@ -57,7 +57,7 @@ class HostIdPool:
             heapq.heappush(self._free, ids[0])
 
     def close(self) -> None:
-        """Give the block of ids back, and share one set from now on."""
+        """Return the block of ids, and let later sandboxes share one set."""
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._lock_fd, self._free = -1, []

@@ -36,9 +36,9 @@ def next_check_delay(headroom: int) -> float:
 
 
 def _resident(proc: int, pid: int) -> int:
-    """Return everything resident, pages of program files too.
+    """Return all resident memory, including pages of program files.
 
-    This upper bound costs a fifth of the time.
+    This upper bound takes a fifth of the time of the exact value.
     """
     fields = proc_fs.read_proc_file(proc, f"{pid}/statm").split()
     return int(fields[1]) * _PAGE_BYTES if fields else 0
@@ -47,7 +47,7 @@ def _resident(proc: int, pid: int) -> int:
 def _proportional_bytes(proc: int, pid: int, size: int) -> int:
     """Return anonymous memory and this process's share of shared memory.
 
-    `size` stands in where that may not be read.
+    `size` is returned if that may not be read.
     """
     lines = (line.split() for line in proc_fs.read_proc_file(proc, f"{pid}/smaps_rollup").splitlines())
     found = [int(line[1]) for line in lines if line[0] in (b"Pss_Anon:", b"Pss_Shmem:")]

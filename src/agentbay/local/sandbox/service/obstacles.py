@@ -1,8 +1,8 @@
-"""What keeps a running sandbox from going on above what it has written.
+"""Find what keeps a running sandbox from getting a new overlay.
 
 Its processes must not notice. A process goes on with the files that it has open, so none may be open for writing, which
-the kernel checks as well; and no directory, lock, watch or bound socket may be in use, since these would be of the
-files as they were.
+the kernel checks as well; and no directory, lock, watch or bound socket may be in use, since these would still
+refer to the old files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_SOCKETS_BYTES = 4 << 20
 
 
 def find_obstacle(proc: int, targets: Collection[str]) -> str:
-    """Return what stands in the way, for the log, or "".
+    """Return the first obstacle, as a text for the log, or "".
 
     Args:
         proc: A descriptor of the sandbox's /proc. Its processes are frozen.

@@ -1,6 +1,6 @@
 """The check that a reply of a file operation has its fields.
 
-Code of a session may have had a hand in it.
+Code of a session may have forged it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from agentbay.local.worker_thread import run_by_size
 _KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
 _SIGKILL_EXIT_CODE = 128 + signal.SIGKILL
 _MAX_REPLY_BYTES = 128 << 20  # of a list of files, which is held in memory several times over
-_OBSTACLE_BYTES = 1 << 15  # stand for the work of looking at a process
+_OBSTACLE_BYTES = 1 << 15  # the work of inspecting one process, as a size for `run_by_size`
 _MAX_OPERATION_SECONDS = 600.0  # of a file operation without a time limit of its own
 
 
@@ -243,7 +243,7 @@ class Sandbox(SandboxLifecycle):
         return overlay_parts(self._config)
 
     async def find_obstacle(self) -> str:
-        """Return what keeps it from going on above what it has written, or "".
+        """Return what keeps it from getting a new overlay, or "".
 
         It must be frozen.
         """
@@ -368,7 +368,7 @@ class Sandbox(SandboxLifecycle):
                 raise FileOperationFailed(errno.ETIMEDOUT, reason, vars(request).get("path", ""))
             if timed_out:
                 raise TimeoutError(f"{type(request).__name__} took longer than {timeout} seconds")
-            # The news of the exit and the last bytes of the pipe arrive in any order.
+            # The report of the exit and the last bytes of the pipe arrive in any order.
             await reply.ended
         finally:
             self._init_client.dispose(number)

@@ -187,7 +187,7 @@ class WarmPool:
         self._reduce(key, _MIN_SPARES_OF_A_KIND)
 
     def _reduce(self, key: str, count: int) -> None:
-        """End the oldest spares of a template but some."""
+        """End the oldest spares of a template until `count` are left."""
         for number in [number for template, number in self._spares if template == key][: self._count(key) - count]:
             self._end(self._spares.pop((key, number)))
 

@@ -2,8 +2,8 @@
 
 These are disk, and memory where no control group counts it.
 
-It cannot refuse a write or an allocation: it kills what exceeded a limit soon after, and the caller is told. Ordinary
-users have no disk quota, and a looser bound that holds is better than a strict one that needs root.
+It cannot refuse a write or an allocation: it kills what exceeded a limit soon after, and reports that to the caller.
+Ordinary users have no disk quota, and a looser bound that holds is better than a strict one that needs root.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ _MAX_DIRECTORIES = 32
 _WRITABLE_ANYWAY = (CLIENT_HOME, "/tmp", "/var/tmp", PYTHON_PREFIX, "/workspace", "/home/user", "/home/guest")
 _KERNEL = ("/dev", "/proc", "/sys", "/run", "/var/run")
 _LINKS = ("/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32")
-# What holds files of the machine or mount points of the sandbox: a new directory would hide these.
+# Directories with files of the machine or mount points of the sandbox, which a new directory would hide.
 _SYSTEM_TREES = ("/usr", "/etc", "/nix", "/var/cache/fontconfig")
 _SYSTEM_DIRECTORIES = ("/", "/home", "/opt", "/var", "/var/cache")
 

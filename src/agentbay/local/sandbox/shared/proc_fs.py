@@ -19,7 +19,7 @@ _STOPPED_STATES = "Tt" + _DEAD_STATES
 class Process(NamedTuple):
     """One process.
 
-    Numbers are those of its pid namespace.
+    Pids are those of its pid namespace.
     """
 
     state: str

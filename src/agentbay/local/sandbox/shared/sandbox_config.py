@@ -97,7 +97,7 @@ class SandboxConfig(SandboxTemplate):
 
 
 class CommitOrder(TypedDict):
-    """How a running sandbox goes on above what it has written."""
+    """The new overlay of a running sandbox, above what it has written."""
 
     owner: tuple[int, int] | None
     host_ids: tuple[int, int] | None

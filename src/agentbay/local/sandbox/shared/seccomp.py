@@ -144,8 +144,8 @@ def build_filter(machine: str) -> bytes:
         _bpf_statement(_RETURN, _KILL),
         _bpf_statement(_LOAD, _NR),
     ]
-    # So that a new kernel offers nothing that nobody has looked at. Programs do without, as on an older kernel. The
-    # numbers of x32, another ABI of x86_64, are higher too.
+    # System calls that a newer kernel adds were not reviewed here, so they are missing, as on an older kernel. This
+    # covers x32 too, another ABI of x86_64, whose numbers are higher.
     program += _bpf_jump_if(_AT_LEAST, _FIRST_UNKNOWN, [_bpf_statement(_RETURN, _ENOSYS)])
     for number in (*arch.denied.values(), *_DENIED_EVERYWHERE.values()):
         program += _bpf_jump_if(_EQUAL, number, [_bpf_statement(_RETURN, _EPERM)])

@@ -1,6 +1,6 @@
 """Turning what a running sandbox has written into a read-only layer.
 
-Its processes stand still meanwhile. The sandbox gets a new overlay, with that layer below and an empty directory above.
+Its processes are frozen meanwhile. The sandbox gets a new overlay, with that layer below and an empty directory above.
 The old mounts become read-only first, which the kernel refuses while a file there is open for writing. Then the
 overlay takes their places: pivot_root(2) also moves every process whose root or working directory is exactly there.
 """
@@ -19,7 +19,7 @@ from agentbay.local.sandbox.shared.setup_errors import setup_step
 from agentbay.local.sandbox.zygote import idmap, overlay
 
 _PLACE = "/sys"  # where the overlay is mounted aside, in a mount namespace of this process
-_MOUNTINFO = "/proc/1/mountinfo"  # this process has no number in the sandbox, so there is no /proc/self
+_MOUNTINFO = "/proc/1/mountinfo"  # this process has no pid in the sandbox's pid namespace, so there is no /proc/self
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -43,7 +43,7 @@ class _Replacement(NamedTuple):
 
 
 def commit(order: CommitOrder, namespaces: Sequence[int]) -> None:
-    """Let the sandbox of these namespaces go on above what it has written.
+    """Give a running sandbox an overlay above what it has written.
 
     Raises:
         SetupFailed: In the step "busy", a file is open for writing. In the step "switch", the sandbox is half changed,

@@ -133,9 +133,9 @@ def _run_sandbox(
 def _prepare_sandbox(
     template: SandboxTemplate, entrances: Sequence[int], channel: socket.socket
 ) -> namespaces.PreparedNamespaces | SetupFailed | None:
-    """Do the setup that needs only the template.
+    """Do the part of the setup that needs only the template.
 
-    Without namespaces that is joining the control groups.
+    Without namespaces it only joins the control groups.
     """
     try:
         joining.join_cgroups(entrances)

@@ -45,7 +45,7 @@ def main(text: str) -> None:
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
-        # the mount point is to lie below the root, which is read-only
+        # the mount point is made below the root, which is read-only
         syscalls.make_writable("/")
         try:
             rootfs.make_mount_point(target, True, host_ids)
@@ -59,7 +59,7 @@ def main(text: str) -> None:
 def _clone_in_new_user_namespace(order: dict[str, Any]) -> int:
     """Clone the mount in new namespaces.
 
-    An ordinary user may do so in no others.
+    An ordinary user may clone mounts only there.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # In a child, since this process must stay outside: it still has to join the sandbox's user namespace.

@@ -64,7 +64,7 @@ class PreparedNamespaces(NamedTuple):
 
 
 def unshare_namespaces(template: SandboxTemplate, channel: socket.socket) -> PreparedNamespaces:
-    """Return as process 1 of new namespaces, set up as far as possible.
+    """Become process 1 of new namespaces, as far as the template allows.
 
     What depends on the config is left to `enter_sandbox`.
 

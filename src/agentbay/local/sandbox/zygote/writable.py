@@ -17,7 +17,9 @@ from agentbay.local.sandbox.shared.syscalls import MOUNT_ATTR_NODEV, MOUNT_ATTR_
 from agentbay.local.sandbox.zygote import credential_files, idmap
 
 _ATTRIBUTES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-_DELETED = "//deleted"  # ends the source of what hides credentials in the list of mounts; it cannot be moved
+_DELETED = (
+    "//deleted"  # suffix, in the list of mounts, of the source of a mount that hides credentials; it cannot be moved
+)
 _KERNEL_DIRECTORIES = ("/dev", "/proc")
 # Without these features an upper layer holds whole files only, and refers to nothing below.
 _OPTIONS = "metacopy=off,redirect_dir=off,index=off"
