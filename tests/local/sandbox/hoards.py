@@ -101,7 +101,7 @@ WAYS = {
 }
 ALLOW_ALL = (
     "from agentbay.local.sandbox.shared import seccomp; "
-    "seccomp.build_filter = lambda machine: bytes.fromhex('060000000000ff7f'); "
+    "seccomp.build_filter = lambda *_: bytes.fromhex('060000000000ff7f'); "
 )
 
 

@@ -32,7 +32,7 @@ LEFT_OUT = {
     "rlimits": "from agentbay.local.sandbox.zygote import rlimits as r; r._MAX_PENDING_SIGNALS = 10000; "
     "r._MAX_MESSAGE_QUEUE_BYTES = 800_000; ",
     "seccomp": "from agentbay.local.sandbox.shared import seccomp; "
-    "seccomp.build_filter = lambda machine: bytes.fromhex('060000000000ff7f'); ",  # allow all
+    "seccomp.build_filter = lambda *_: bytes.fromhex('060000000000ff7f'); ",  # allow all
 }
 FLOOD = """
 import array, os, socket, time

@@ -5,13 +5,17 @@ import fcntl
 import os
 import socket
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from agentbay.local.sandbox.service.manager import BindMount, SandboxError
 from agentbay.local.sandbox.shared import landlock, seccomp, syscalls
+from agentbay.local.sandbox.zygote import idmap
 from tests.local.traces import names_in_home
+from tests.local.users import ROOT
 
 PROBE = """
 import ctypes, errno, os, socket
@@ -60,7 +64,7 @@ def test_doors_are_closed(run_async):
             "user namespace": "EPERM", "mount": "EPERM", "clone3": "ENOSYS", "clone": "EPERM", "ptrace": "EPERM",
             "io_uring": "EPERM", "keyctl": "EPERM", "chroot": "EPERM", "vsock": "EAFNOSUPPORT",
             "core_pattern": "EACCES", "environ of 1": "EACCES", "descriptors of 1": "EACCES", "root of 1": "EACCES",
-            "kill 1": "None", "setuid": "EINVAL", "write /usr": "EROFS", "write /": "EROFS",
+            "kill 1": "None", "setuid": "EPERM" if ROOT else "EINVAL", "write /usr": "EROFS", "write /": "EROFS",
             "device": "EPERM",
         }  # fmt: skip
         assert sandbox.alive
@@ -81,13 +85,86 @@ def test_no_privilege(run_async):
         assert factory.manager.owner[0] == owner != 0
         uid, gid = sandbox.host_ids or factory.manager.owner
         inside = (await sandbox.run(["cat", "/proc/self/uid_map", "/proc/self/gid_map"])).stdout.split()
-        # Where each sandbox has host ids of its own, file operations have the second uid.
-        operations = [b"1001", b"%d" % (uid + 1), b"1"] if sandbox.host_ids else []
-        assert inside == [b"1000", b"%d" % uid, b"1", *operations, b"1000", b"%d" % gid, b"1"]
+        user, group = [b"1000", b"%d" % uid, b"1"], [b"1000", b"%d" % gid, b"1"]
+        if sandbox.host_ids:  # file operations have the second uid, and nobody has that of root
+            root = [b"0", b"%d" % (owner - 1), b"1"]
+            assert inside == [*user, b"1001", b"%d" % (uid + 1), b"1", *root, *group, *root]
+        else:
+            assert inside == [*user, *group]
         if sandbox.host_ids:  # of root's sandboxes, each has a user of its own
             assert sandbox.host_ids not in ((0, 0), factory.manager.owner, (await factory.make()).host_ids)
 
     run_async(body)
+
+
+def can_map_ids(path: str) -> bool:
+    """Return whether the file system of a path can show its files as another user's."""
+    tree = syscalls.clone_tree(path, syscalls.MOUNT_ATTR_RDONLY)
+    namespace = idmap.open_idmap_from((0, 0), (100, 100), "/proc")
+    try:
+        syscalls.idmap_tree(tree, namespace)
+    except OSError:  # an overlay, the root of many containers
+        return False
+    finally:
+        os.close(tree)
+        os.close(namespace)
+    return True
+
+
+# what belongs to neither root nor the session's user, but for the file systems of the kernel
+FOREIGN = (
+    "find / -maxdepth 2 ( -path /proc -o -path /dev/* -o -path /tmp -o -path /home/wuying -o -path "
+    "/opt/session-python ) -prune -o ( ! -user root -o ! -group root ) -print"
+)
+
+
+@pytest.mark.skipif(not ROOT, reason="an ordinary user cannot map the id of root")
+def test_files_outside_the_home_are_roots(run_async):
+    """Programs that ask whom a file belongs to find root, and the session's user can still change none of them."""
+
+    async def body(factory):
+        sandbox = await factory.make(binds=[BindMount(str(factory.directory), "/data/deep/context")])
+        places = ["/", "/etc", "/etc/passwd", "/home", "/dev", "/dev/shm", "/workspace", "/data", "/data/deep"]
+        places.append("/tmp/.X11-unix")
+        done = await sandbox.run(["stat", "-c", "%u:%g %n", *places])
+        assert done.stdout.decode().split("\n")[:-1] == [f"0:0 {place}" for place in places]
+        if can_map_ids("/usr") and can_map_ids("/etc"):
+            foreign = (await sandbox.run(FOREIGN.split())).stdout.decode().split()
+            assert [path for path in foreign if not path.startswith("/var")] == []
+        tried = await sandbox.run(["sh", "-c", "for f in / /etc/passwd /usr/bin/env /dev /data; do chmod 777 $f; done"])
+        assert tried.stderr.decode().count("\n") == 5
+        assert (await sandbox.run(["sh", "-c", "touch ~/a /tmp/b; stat -c %U ~/a /tmp/b ~"])).stdout == b"wuying\n" * 3
+
+    run_async(body)
+
+
+BECOME = """
+import os, sys
+from agentbay.local.sandbox.shared import seccomp, syscalls
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+syscalls.install_seccomp_filter(seccomp.build_filter(syscalls.ARCHITECTURE, sys.argv[1] == "refuses"))
+for call in (lambda: os.setuid(0), lambda: os.setreuid(0, -1), lambda: os.setreuid(-1, 0),
+             lambda: os.setresuid(-1, -1, 0), lambda: syscalls._libc.setfsuid(0) and None, lambda: os.setuid(1)):
+    try:
+        call()
+        print("did", syscalls._libc.setfsuid(-1))
+    except OSError as error:
+        print(error.errno)
+"""
+
+
+@pytest.mark.skipif(not ROOT, reason="takes the right to change one's uid")
+def test_process_1_cannot_become_the_root_that_is_seen():
+    """Process 1 may change its uid, so a filter keeps it from that of root, whose files it could read."""
+    said = {
+        answer: subprocess.run(
+            [sys.executable, "-c", BECOME, answer], capture_output=True, text=True, check=True
+        ).stdout.split("\n")
+        for answer in ("refuses", "allows")
+    }
+    assert said["refuses"][:4] == ["1"] * 4
+    assert said["refuses"][5] == said["allows"][5] == "did 1"
+    assert said["allows"][:5] == ["did 0"] * 5
 
 
 def test_the_host_is_invisible(run_async, tmp_path, monkeypatch):

@@ -266,6 +266,8 @@ async def main():
     assert done.stdout == b"1000\\nx\\nguest\\nuser\\nwuying\\n", done
     assert b"Read-only" in done.stderr
     assert (context / "f").stat().st_uid == 12345
+    # the kernel lets an ordinary user show no other one's files as root's
+    assert (await sandbox.run(["stat", "-c", "%U", "/", "/etc/passwd", "/usr"])).stdout == b"wuying\\nwuying\\nnobody\\n"
     bomb = await sandbox.run(["python3", "-c", sys.argv[3]])
     assert b"temporarily unavailable" in bomb.stderr, bomb
     await sandbox.run_file_operation(WriteFile("a/b"), input=b"payload")

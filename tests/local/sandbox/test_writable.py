@@ -57,7 +57,7 @@ def test_an_overlay_keeps_what_is_there_and_leaves_the_machine_alone(run_async):
             0, "new\ny\nwuying\nwuying\n", "",
         )  # fmt: skip
         assert (await shell(sandbox, "python3 -c 'import json; print(json.dumps(1))'"))[:2] == (0, "1\n")
-        assert (await shell(sandbox, "touch /etc/x"))[0] != 0
+        assert (await shell(sandbox, "touch /etc/x; stat -c %U /etc /etc/passwd"))[:2] == (0, "root\nroot\n")
 
     run_async(body)
     assert not Path("/usr/local/bin/tool").exists()
@@ -75,6 +75,8 @@ def test_the_whole_root_can_be_writable(run_async):
             "tail -1 /etc/passwd"
         )
         assert await shell(sandbox, script) == (0, "a\nb\nc\nh\nd\n", "")
+        owned = "stat -c %U / /etc /etc/passwd /usr/bin /home /var /etc/ssl; find / -xdev -nouser"
+        assert await shell(sandbox, owned) == (0, "wuying\n" * 7, "")
         assert (await shell(sandbox, "echo x >/proc/sys/kernel/hostname"))[0] != 0
         python = "import os; os.mknod('/null', 0o20666, os.makedev(1, 3)); open('/null')"
         assert (await shell(sandbox, f'python3 -c "{python}"'))[0] != 0

@@ -40,7 +40,7 @@ PATIENCE = 60.0
 # what a zygote does without one of its layers
 LEFT_OUT = {
     "seccomp": "from agentbay.local.sandbox.shared import seccomp; "
-    "seccomp.build_filter = lambda machine: bytes.fromhex('060000000000ff7f'); ",  # allow all
+    "seccomp.build_filter = lambda *_: bytes.fromhex('060000000000ff7f'); ",  # allow all
     # not just left alone: the change of uid has made root's sandboxes undumpable before
     "network": "from agentbay.local.sandbox.shared import landlock; landlock.block_abstract_sockets = bool; ",
     "dumpable": "from agentbay.local.sandbox.shared import syscalls as s; real = s.prctl; "

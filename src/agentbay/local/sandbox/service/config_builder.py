@@ -24,7 +24,8 @@ from agentbay.local.sandbox.shared.sandbox_config import (
 )
 from agentbay.local.sandbox.shared.setup_errors import setup_step
 
-_FIRST_HOST_ID = 1_000_000  # host uid and gid behind the users of root's sandboxes; they own nothing else
+# host uid and gid behind the users of root's sandboxes; they own nothing else. Those below are behind their root.
+_FIRST_HOST_ID = 1_000_000
 
 
 def make_template(spec: SandboxSpec, isolation: IsolationMode, owner: tuple[int, int] | None) -> SandboxTemplate:
@@ -34,6 +35,7 @@ def make_template(spec: SandboxSpec, isolation: IsolationMode, owner: tuple[int,
         "host_network": spec.network == "host",
         "owner": owner,
         "host_ids": owner,
+        "root_ids": _root_ids(owner) if spec.uid != 0 else None,
         "uid": spec.uid,
         "gid": spec.gid,
         "has_image": spec.image is not None,
@@ -131,7 +133,7 @@ def prepare_root(root: Path, owner: tuple[int, int] | None) -> None:
 def _make_plain_directories(root: Path, owner: tuple[int, int] | None) -> None:
     for name, mode in (("home", 0o755), ("tmp", 0o1777), (PYTHON_DIRECTORY, 0o755)):
         _make_directory(root / name, mode, owner)
-    _make_socket_directory(root)
+    _make_socket_directory(root, _root_ids(owner))
 
 
 def make_own_directory(directory: Path, owner: tuple[int, int] | None) -> None:
@@ -145,12 +147,14 @@ def _make_writable_directory(root: Path, source: str, owner: tuple[int, int] | N
     _make_directory(Path(source), 0o755, owner)
 
 
-def _make_socket_directory(root: Path) -> None:
+def _make_socket_directory(root: Path, owner: tuple[int, int] | None) -> None:
     # where X servers put their sockets; also, /tmp is then not empty
     sockets = root / "tmp" / ".X11-unix"
     if not os.path.lexists(sockets):  # code in an earlier life of this sandbox may have put something there
         sockets.mkdir()
         sockets.chmod(0o1777)
+        if owner:
+            os.chown(sockets, *owner)
 
 
 def _make_directory(directory: Path, mode: int, owner: tuple[int, int] | None) -> None:
@@ -159,6 +163,11 @@ def _make_directory(directory: Path, mode: int, owner: tuple[int, int] | None) -
     directory.chmod(mode)
     if owner:
         os.chown(directory, *owner)
+
+
+def _root_ids(owner: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the host uid and gid behind root in a sandbox."""
+    return (owner[0] - 1, owner[1] - 1) if owner else None
 
 
 def sandbox_owner() -> tuple[int, int] | None:
@@ -180,12 +189,12 @@ def sandbox_owner() -> tuple[int, int] | None:
 
 
 def _find_unused_id(id_map: str) -> int | None:
-    """Return an id that nobody has.
+    """Return an id that nobody has, like the one below it.
 
     In a container with a user namespace of its own, not every number exists.
     """
     ranges = [(int(line.split()[0]), int(line.split()[2])) for line in id_map.splitlines()]
-    if any(first <= _FIRST_HOST_ID < first + count for first, count in ranges):
+    if any(first < _FIRST_HOST_ID < first + count for first, count in ranges):
         return _FIRST_HOST_ID
     first, count = max(ranges)
     return first + count - 3 if count > 1000 else None  # leaves out 65534, nobody, of the usual 65536

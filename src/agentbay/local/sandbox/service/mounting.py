@@ -32,6 +32,7 @@ async def mount_into_running(sandbox: Sandbox, bind: BindMount) -> None:
         "bind": config_builder.make_bind_config(bind),
         "owner": config_builder.sandbox_owner(),
         "host_ids": sandbox.host_ids,
+        "mount_point_owner": sandbox.mount_point_owner(bind.target),
         "namespaces": fds,
     }
     command = zygote_process.module_command(_PROGRAM, json.dumps(order))

@@ -35,7 +35,7 @@ from agentbay.local.sandbox.service.terminal import Terminal, is_inotify, is_str
 from agentbay.local.sandbox.shared import ipc, proc_fs
 from agentbay.local.sandbox.shared.file_protocol import FileRequest, ReplyT
 from agentbay.local.sandbox.shared.ipc import Message
-from agentbay.local.sandbox.shared.sandbox_config import JoinInfo, overlay_parts
+from agentbay.local.sandbox.shared.sandbox_config import JoinInfo, mount_point_owner, overlay_parts
 from agentbay.local.worker_thread import run_by_size
 
 _KILL_WAIT_SECONDS = 10.0  # until a killed command counts as dead although process 1 has not reported its end
@@ -241,6 +241,11 @@ class Sandbox(SandboxLifecycle):
         """
         assert self._config is not None
         return overlay_parts(self._config)
+
+    def mount_point_owner(self, path: str) -> tuple[int, int] | None:
+        """Return the host uid and gid of the directories that are made for a mount point."""
+        assert self._config is not None
+        return mount_point_owner(path, self._config)
 
     async def find_obstacle(self) -> str:
         """Return what keeps it from getting a new overlay, or "".

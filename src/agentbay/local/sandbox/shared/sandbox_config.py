@@ -71,6 +71,7 @@ class SandboxTemplate(TypedDict):
     host_network: bool
     owner: tuple[int, int] | None  # host uid and gid of the sandbox's files; None means those of the zygote
     host_ids: tuple[int, int] | None  # host uid and gid of the sandbox's user, shown as owner of the files
+    root_ids: tuple[int, int] | None  # host uid and gid behind root in the sandbox; None means it sees no root
     uid: int  # of the sandbox's user, as it sees it
     gid: int
     has_image: bool  # its root is that of an image, not the programs of the host
@@ -138,6 +139,13 @@ def overlay_parts(config: SandboxConfig) -> dict[str, str]:
         PYTHON_DIRECTORY: PYTHON_PREFIX,
         **{f"{WRITABLE_DIRECTORY}/{number}": one["target"] for number, one in own if not one["is_overlay"]},
     }
+
+
+def mount_point_owner(path: str, config: SandboxConfig) -> tuple[int, int] | None:
+    """Return who gets the directories that are made for a mount point: the sandbox's user, or its root."""
+    own = (config["home"], "/tmp", *(writable["target"] for writable in config["writable"]))
+    is_own = config["has_image"] or any(path.startswith(f"{top.rstrip('/')}/") for top in own)
+    return config["host_ids"] if is_own else config["root_ids"]
 
 
 def operations_uid(uid: int) -> int:

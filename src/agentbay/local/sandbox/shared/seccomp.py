@@ -53,11 +53,14 @@ class _Architecture(NamedTuple):
     personality: int
     prctl: int
     shmget: int
+    set_uids: dict[int, int]  # numbers of arguments that are uids, by call
 
 
 _ARCHITECTURES = {
-    "x86_64": _Architecture(0xC000003E, _X86_64, 56, 41, 53, 16, 206, 135, 157, 29),
-    "aarch64": _Architecture(0xC00000B7, _AARCH64, 220, 198, 199, 29, 0, 92, 167, 194),
+    "x86_64": _Architecture(0xC000003E, _X86_64, 56, 41, 53, 16, 206, 135, 157, 29, {105: 1, 113: 2, 117: 3, 122: 1}),
+    "aarch64": _Architecture(
+        0xC00000B7, _AARCH64, 220, 198, 199, 29, 0, 92, 167, 194, {145: 2, 146: 1, 147: 3, 151: 1}
+    ),
 }
 _FIRST_UNKNOWN = 470  # Linux 6.18 ends with file_setattr, 469, on every architecture
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag that clone takes
@@ -75,6 +78,7 @@ _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
 _PRETEND = _ERRNO  # return 0 and do nothing
 _EPERM, _ENOSPC, _ENOSYS, _EAFNOSUPPORT = _ERRNO | 1, _ERRNO | 28, _ERRNO | 38, _ERRNO | 97
 _NR, _ARCH, _ARG0, _ARG1, _ARG1_HIGH = 0, 4, 16, 24, 28  # offsets in struct seccomp_data; arguments have two halves
+_ARGUMENT_BYTES = 8
 
 
 def _bpf_statement(code: int, value: int) -> bytes:
@@ -125,13 +129,29 @@ def _limit_shm_segment() -> list[bytes]:
     ]
 
 
+def _refuse_root(number: int, uids: int) -> list[bytes]:
+    """Return instructions that refuse a call that sets one of its first arguments as a uid, to 0."""
+    checks = [
+        instruction
+        for argument in range(uids)
+        for instruction in (
+            _bpf_statement(_LOAD, _ARG0 + argument * _ARGUMENT_BYTES),
+            *_bpf_jump_if(_EQUAL, 0, [_bpf_statement(_RETURN, _EPERM)]),
+        )
+    ]
+    return _bpf_jump_if(_EQUAL, number, [*checks, _bpf_statement(_RETURN, _ALLOW)])
+
+
 def is_supported(machine: str) -> bool:
     """Return whether there is a filter for `machine` (as uname has it)."""
     return machine in _ARCHITECTURES
 
 
-def build_filter(machine: str) -> bytes:
+def build_filter(machine: str, refuses_root: bool = False) -> bytes:
     """Return the filter for `machine` (as uname has it), 8 bytes an instruction.
+
+    Args:
+        refuses_root: Let no process become uid 0, not even process 1, which may set its uid.
 
     Raises:
         KeyError: There is no table for this architecture.
@@ -160,4 +180,7 @@ def build_filter(machine: str) -> bytes:
     program += _check_argument(arch.personality, _ARG0, _EQUAL, _HARMLESS_PERSONALITIES, _ALLOW, otherwise=_EPERM)
     program += _bpf_jump_if(_EQUAL, arch.prctl, _keep_dumpable())
     program += _bpf_jump_if(_EQUAL, arch.shmget, _limit_shm_segment())
+    if refuses_root:
+        for number, uids in arch.set_uids.items():
+            program += _refuse_root(number, uids)
     return b"".join([*program, _bpf_statement(_RETURN, _ALLOW)])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+from contextlib import suppress
 
 from agentbay.local.sandbox.shared import syscalls
 from agentbay.local.sandbox.shared.setup_errors import setup_step
-
-Ids = tuple[int, int]
+from agentbay.local.sandbox.zygote.owned_files import Ids
 
 
 def open_idmap(owner: Ids, user: Ids) -> int:
@@ -32,15 +33,48 @@ def clone_idmapped(source: str, attributes: int, idmap: int) -> int:
     return tree
 
 
-def open_root_idmap(user: Ids, proc: str) -> int:
-    """Return a user namespace that maps root to `user`.
+@functools.cache
+def open_programs_idmap(root_uid: int, root_gid: int) -> int:
+    """Return a user namespace that shows the machine's root as a sandbox's, or -1.
 
-    Ids below the user's are mapped to themselves.
+    The zygote opens it once, and its children have it too.
+    """
+    try:
+        return open_idmap_from((0, 0), (root_uid, root_gid), "/proc")
+    except OSError:  # programs then belong to nobody
+        return -1
+
+
+def close_programs_idmap(root_ids: Ids) -> None:
+    """Close what `open_programs_idmap` has returned, in a child of the zygote that is about to run other code."""
+    if (fd := open_programs_idmap(*root_ids)) >= 0:
+        os.close(fd)
+
+
+def clone_programs(source: str, attributes: int, root_ids: Ids | None) -> int:
+    """Return a detached clone, as a descriptor, whose files of root are those of the sandbox's root.
+
+    Where the file system cannot map ids, they stay nobody's.
+    """
+    tree = syscalls.clone_tree(source, attributes)
+    if root_ids and (programs := open_programs_idmap(*root_ids)) >= 0:
+        with suppress(OSError):
+            syscalls.idmap_tree(tree, programs)
+    return tree
+
+
+def open_idmap_from(owner: Ids, user: Ids, proc: str) -> int:
+    """Return a user namespace that maps `owner` to `user`, whose ids are higher.
+
+    Other ids below the user's are mapped to themselves.
 
     Args:
         proc: Where the proc file system of this pid namespace is.
     """
-    uid_map, gid_map = (f"0 {shown} 1\n1 1 {shown - 1}" for shown in user)
+    uid_map, gid_map = (
+        "\n".join([f"0 0 {mine}"] * (mine > 0) + [f"{mine} {shown} 1", f"{mine + 1} {mine + 1} {shown - mine - 1}"])
+        for mine, shown in zip(owner, user, strict=True)
+    )
     return _open_namespace(uid_map, gid_map, proc)
 
 

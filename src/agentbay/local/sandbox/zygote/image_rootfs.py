@@ -28,7 +28,7 @@ from agentbay.local.sandbox.shared.syscalls import (
     MS_NOSUID,
     MS_PRIVATE,
 )
-from agentbay.local.sandbox.zygote import overlay, rootfs
+from agentbay.local.sandbox.zygote import overlay, owned_files, rootfs
 
 _STAGING_DIRECTORIES = ("dev/pts", "dev/shm", "proc", *overlay.STAGING_DIRECTORIES)
 _DIRECTORIES = (CLIENT_HOME, "/tmp", "/proc", "/dev")
@@ -45,23 +45,23 @@ class _Clones(NamedTuple):
     binds: list[int]
 
 
-def prepare() -> None:
+def prepare(root_ids: owned_files.Ids | None) -> None:
     """Make what all sandboxes with images have in common.
 
     Needs new mount and pid namespaces.
     """
-    rootfs.mount_staging()
+    rootfs.mount_staging(root_ids)
     with setup_step("mount"):
         for directory in _STAGING_DIRECTORIES:
             os.makedirs(directory)
         for link, target in _DEVICE_LINKS.items():
-            os.symlink(target, link)
-        rootfs.show_devices()
+            owned_files.make_link(link, target, root_ids)
+        rootfs.show_devices(root_ids)
     with setup_step("proc"):
         syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
-def complete(config: SandboxConfig, idmap: int) -> None:
+def complete(config: SandboxConfig, mount_idmap: int) -> None:
     """Mount the layers of an image, and make them the root.
 
     Raises:
@@ -69,12 +69,12 @@ def complete(config: SandboxConfig, idmap: int) -> None:
     """
     with setup_step("overlay"):
         own = os.path.join(config["root"], IMAGE_DIRECTORY)
-        overlay.mount_overlay(config["layers"], own, idmap)
+        overlay.mount_overlay(config["layers"], own, mount_idmap)
     with setup_step("bind"):
         clones = _Clones(
             syscalls.clone_tree("dev", 0),
             syscalls.clone_tree("proc", _PROC),
-            [rootfs.clone_bind_source(bind, idmap) for bind in config["binds"]],
+            [rootfs.clone_bind_source(bind, mount_idmap, config["root_ids"]) for bind in config["binds"]],
         )
         kinds = [os.path.isdir(bind["source"]) for bind in config["binds"]]
     with setup_step("pivot_root"):
@@ -93,17 +93,17 @@ def complete(config: SandboxConfig, idmap: int) -> None:
 def _attach(clones: _Clones, kinds: list[bool], config: SandboxConfig) -> None:
     owner = config["host_ids"]
     for path in (*_DIRECTORIES, config["directory"], config["python_prefix"], *config["made_directories"]):
-        rootfs.make_mount_point(path, True, owner)
+        owned_files.make_mount_point(path, True, owner)
     os.chmod("/tmp", 0o1777)
     syscalls.attach_tree(clones.dev, "/dev")
     for bind, tree, is_directory in zip(config["binds"], clones.binds, kinds, strict=True):
-        rootfs.make_mount_point(bind["target"], is_directory, owner)
+        owned_files.make_mount_point(bind["target"], is_directory, owner)
         syscalls.attach_tree(tree, bind["target"])
 
 
 def _write_etc(config: SandboxConfig) -> None:
     """Write what depends on the sandbox, and name its user."""
-    rootfs.make_mount_point("/etc", True, config["host_ids"])
+    owned_files.make_mount_point("/etc", True, config["host_ids"])
     contents = rootfs.network_files(config)
     uid, gid, user = config["uid"], config["gid"], config["user"]
     if (text := _missing_entry("passwd", uid, f"{user}:x:{uid}:{gid}:{user}:{config['home']}:/bin/sh")) is not None:
@@ -114,9 +114,7 @@ def _write_etc(config: SandboxConfig) -> None:
         path = f"/etc/{name}"
         if os.path.lexists(path):
             os.unlink(path)
-        rootfs.create_file(path, content)
-        if config["host_ids"]:
-            os.chown(path, *config["host_ids"], follow_symlinks=False)
+        owned_files.create_file(path, content, config["host_ids"])
 
 
 def _missing_entry(name: str, number: int, entry: str) -> str | None:

@@ -18,7 +18,7 @@ from agentbay.local.sandbox.inside.init_process import OPERATIONS_CAPABILITIES, 
 from agentbay.local.sandbox.shared import ipc, seccomp, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import CommitOrder, SandboxConfig, SandboxTemplate, operations_uid
 from agentbay.local.sandbox.shared.setup_errors import SetupFailed
-from agentbay.local.sandbox.zygote import commit, joining, namespaces, no_namespaces, process_title
+from agentbay.local.sandbox.zygote import commit, idmap, joining, namespaces, no_namespaces, process_title
 
 
 def main(fd: int) -> NoReturn:
@@ -26,20 +26,23 @@ def main(fd: int) -> NoReturn:
     control = socket.socket(fileno=fd)
     _set_up_process()
     process_title.set_process_title("agentbay-sandbox")
-    seccomp_filter = seccomp.build_filter(syscalls.ARCHITECTURE)
+    seccomp_filters = {has_root: seccomp.build_filter(syscalls.ARCHITECTURE, has_root) for has_root in (False, True)}
     ipc.send(control, {"event": "ready"})
     while True:
         message, fds = ipc.receive(control)
         if message is None:
             os._exit(0)
+        template: SandboxTemplate | None = message.get("template")
+        if template and template["root_ids"]:
+            idmap.open_programs_idmap(*template["root_ids"])
         # No copy of the channel stays open here: the service must see its end as soon as process 1 ends.
         with socket.socket(fileno=fds[0]) as channel:
-            entrances = [] if "commit" in message else fds[1:]
+            entrances = fds[1:] if template else []
             if _fork(channel, entrances) == 0:
                 control.close()
-                if "commit" in message:
+                if template is None:
                     _run_commit(channel, fds[1:], message["commit"])
-                _run_sandbox(channel, entrances, message["template"], seccomp_filter)
+                _run_sandbox(channel, entrances, template, seccomp_filters[template["root_ids"] is not None])
         for fd in fds[1:]:
             os.close(fd)
 

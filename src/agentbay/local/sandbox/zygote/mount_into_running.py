@@ -17,14 +17,15 @@ from typing import Any
 
 from agentbay.local.sandbox.shared import ipc, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import NAMESPACES
-from agentbay.local.sandbox.zygote import idmap, rootfs
+from agentbay.local.sandbox.zygote import idmap, owned_files, rootfs
 
 
 def main(text: str) -> None:
     """Mount what the JSON object `text` says.
 
     Args:
-        text: An object with `bind`, `owner`, `host_ids`, and `namespaces`, descriptors in the order of `NAMESPACES`.
+        text: An object with `bind`, `owner`, `host_ids`, `mount_point_owner`, and `namespaces`, descriptors in the
+            order of `NAMESPACES`.
     """
     order = json.loads(text)
     fds = dict(zip(NAMESPACES, order["namespaces"], strict=True))
@@ -34,21 +35,21 @@ def main(text: str) -> None:
         tree = _clone_in_new_user_namespace(order)
     else:
         mount_idmap = idmap.open_idmap(owner, host_ids) if owner and host_ids and owner != host_ids else -1
-        tree = rootfs.clone_bind_source(order["bind"], mount_idmap)
+        tree = rootfs.clone_bind_source(order["bind"], mount_idmap, None)
     if os.geteuid() != 0:
         # An ordinary user has the capability to join the mount namespace only inside its user namespace.
         syscalls.setns(fds["user"], syscalls.CLONE_NEWUSER)
     syscalls.setns(fds["mnt"], syscalls.CLONE_NEWNS)  # from here on, paths are those of the sandbox
     target = order["bind"]["target"]
     try:
-        rootfs.make_mount_point(target, True, host_ids)
+        owned_files.make_mount_point(target, True, order["mount_point_owner"])
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
         # the mount point is made below the root, which is read-only
         syscalls.make_writable("/")
         try:
-            rootfs.make_mount_point(target, True, host_ids)
+            owned_files.make_mount_point(target, True, order["mount_point_owner"])
         finally:
             syscalls.make_read_only("/")
     syscalls.attach_tree(tree, target)
@@ -69,7 +70,7 @@ def _clone_in_new_user_namespace(order: dict[str, Any]) -> int:
         for name, content in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(content)
-        ipc.send(theirs, {}, [rootfs.clone_bind_source(order["bind"], -1)])
+        ipc.send(theirs, {}, [rootfs.clone_bind_source(order["bind"], -1, None)])
         os._exit(0)
     theirs.close()
     _, received = ipc.receive(ours)

@@ -90,9 +90,9 @@ def unshare_namespaces(template: SandboxTemplate, channel: socket.socket) -> Pre
         with setup_step("loopback"):
             syscalls.bring_up_loopback()
     if template["has_image"]:
-        image_rootfs.prepare()
+        image_rootfs.prepare(template["root_ids"])
     else:
-        rootfs.prepare_rootfs()
+        rootfs.prepare_rootfs(template["root_ids"])
     return prepared
 
 
@@ -112,6 +112,8 @@ def enter_sandbox(prepared: PreparedNamespaces, config: SandboxConfig) -> None:
         rootfs.complete_rootfs(config, prepared.mount_idmap)
     if prepared.mount_idmap >= 0:
         os.close(prepared.mount_idmap)
+    if config["root_ids"]:
+        idmap.close_programs_idmap(config["root_ids"])
     if prepared.id_map_socket:
         _enter_user_namespace(prepared.id_map_socket, config)
     with setup_step("sysctl"):
@@ -221,15 +223,23 @@ def _serve_id_map_request(requests: socket.socket, template: SandboxTemplate) ->
         # pivot_root moves every process of a mount namespace, so this /proc is already the sandbox's.
         assert template["host_ids"] is not None
         uid, gid = template["host_ids"]
-        _write_id_maps("/proc/1", template, uid, gid, f"{operations_uid(template['uid'])} {uid + 1} 1")
+        _write_id_maps("/proc/1", template, uid, gid, has_operations_user=True)
     except OSError as error:
         code = error.errno or errno.EIO
     requests.send(code.to_bytes(4))
 
 
-def _write_id_maps(process: str, template: SandboxTemplate, uid: int, gid: int, *more_uids: str) -> None:
-    _write(f"{process}/gid_map", f"{template['gid']} {gid} 1")
-    _write(f"{process}/uid_map", "\n".join([f"{template['uid']} {uid} 1", *more_uids]))
+def _write_id_maps(
+    process: str, template: SandboxTemplate, uid: int, gid: int, *, has_operations_user: bool = False
+) -> None:
+    uids, gids = {template["uid"]: uid}, {template["gid"]: gid}
+    if has_operations_user:
+        uids[operations_uid(template["uid"])] = uid + 1
+    if root_ids := template["root_ids"]:  # only to be seen as the owner of files: no process has these
+        uids[0] = root_ids[0]
+        gids.setdefault(0, root_ids[1])
+    for name, ids in (("gid_map", gids), ("uid_map", uids)):
+        _write(f"{process}/{name}", "\n".join(f"{inside} {outside} 1" for inside, outside in ids.items()))
 
 
 def has_operations_user(uid: int) -> bool:

@@ -12,10 +12,10 @@ import socket
 from agentbay.local.sandbox.shared import ipc, landlock, syscalls
 from agentbay.local.sandbox.shared.sandbox_config import CLIENT_HOME, SandboxConfig
 from agentbay.local.sandbox.shared.setup_errors import setup_step
-from agentbay.local.sandbox.zygote import rlimits, rootfs
+from agentbay.local.sandbox.zygote import program_paths, rlimits, rootfs
 
 _READABLE = (
-    *rootfs.HOST_PROGRAM_PATHS,
+    *program_paths.PROGRAM_PATHS,
     "/etc/debian_version", "/etc/group", "/etc/hosts", "/etc/nsswitch.conf", "/etc/passwd", "/etc/resolv.conf",
     "/proc",
 )  # fmt: skip

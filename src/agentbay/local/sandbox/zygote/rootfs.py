@@ -19,6 +19,7 @@ from agentbay.local.sandbox.shared.sandbox_config import (
     SANDBOX_UID,
     BindMountConfig,
     SandboxConfig,
+    mount_point_owner,
     overlay_parts,
 )
 from agentbay.local.sandbox.shared.setup_errors import setup_step
@@ -34,21 +35,13 @@ from agentbay.local.sandbox.shared.syscalls import (
     MS_SLAVE,
 )
 from agentbay.local.sandbox.zygote import credential_files, idmap, overlay, writable
+from agentbay.local.sandbox.zygote.owned_files import Ids, create_file, make_link, make_mount_point
+from agentbay.local.sandbox.zygote.program_paths import PROGRAM_DIRECTORIES, PROGRAM_PATHS
 
 _EMPTY_DIRECTORIES = (
     "dev/pts", "dev/shm", "etc", "home", "media", "mnt", PYTHON_PREFIX[1:], "proc", "root", "run", "srv",
     "sys", "tmp", "usr", "var",
 )  # fmt: skip
-# links to /usr where it is merged, directories elsewhere
-_PROGRAM_DIRECTORIES = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
-_HOST_PATHS = (
-    "/usr", "/nix/store", "/etc/alternatives", "/etc/bash.bashrc", "/etc/ca-certificates", "/etc/chromium",
-    "/etc/chromium.d", "/etc/crypto-policies", "/etc/fonts", "/etc/inputrc", "/etc/java-17-openjdk",
-    "/etc/java-21-openjdk", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/magic",
-    "/etc/mime.types", "/etc/os-release", "/etc/perl", "/etc/pki", "/etc/profile.d", "/etc/protocols",
-    "/etc/python3", "/etc/R", "/etc/services", "/etc/ssl", "/etc/X11", "/etc/xdg", "/var/cache/fontconfig",
-)  # fmt: skip
-HOST_PROGRAM_PATHS = (*(f"/{name}" for name in _PROGRAM_DIRECTORIES), *_HOST_PATHS)
 DEVICE_NAMES = ("null", "zero", "full", "random", "urandom", "tty")
 LINKS = {
     "dev/fd": "/proc/self/fd",
@@ -73,28 +66,31 @@ _WRITABLE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _STAGING_MOUNT = "/sys"  # the new root until pivot_root; nothing is bound from there
 
 
-def prepare_rootfs() -> None:
+def prepare_rootfs(root_ids: Ids | None) -> None:
     """Make the part of the root that all sandboxes share.
 
     Needs new mount and pid namespaces.
+
+    Args:
+        root_ids: The owner of what is made here.
     """
-    mount_staging()
+    mount_staging(root_ids)
     with setup_step("mount"):
-        _make_skeleton()
-        _bind_programs()
+        _make_skeleton(root_ids)
+        _bind_programs(root_ids)
         credential_files.hide_credential_files()
-        show_devices()
+        show_devices(root_ids)
     with setup_step("proc"):
         syscalls.mount("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
-def mount_staging() -> None:
+def mount_staging(owner: Ids | None) -> None:
     """Mount an empty file system as the working directory."""
     # With a umask of the service such as 0o077, the sandbox's user could not enter the mount points.
     os.umask(0o022)
     with setup_step("mount"):
         syscalls.set_mount_propagation(MS_SLAVE)  # mounts that the host makes until the setup completes still appear
-        syscalls.mount("tmpfs", _STAGING_MOUNT, MS_NOSUID | MS_NODEV, "size=16m,mode=755")
+        syscalls.mount("tmpfs", _STAGING_MOUNT, MS_NOSUID | MS_NODEV, f"size=16m,mode=755{_owner_options(owner)}")
         os.chdir(_STAGING_MOUNT)
 
 
@@ -111,13 +107,13 @@ def complete_rootfs(config: SandboxConfig, mount_idmap: int) -> None:
     # Targets of binds may lie below directories that sandboxed code wrote to in an earlier life of this home. They are
     # resolved after pivot_root, so that a planted link cannot lead out (path traversal).
     with setup_step("bind"):
-        trees = [clone_bind_source(bind, mount_idmap) for bind in config["binds"]]
+        trees = [clone_bind_source(bind, mount_idmap, config["root_ids"]) for bind in config["binds"]]
         kinds = [os.path.isdir(bind["source"]) for bind in config["binds"]]
     with setup_step("pivot_root"):
         syscalls.pivot_root(_STAGING_MOUNT)
     with setup_step("bind"):
         for bind, tree, is_directory in zip(config["binds"], trees, kinds, strict=True):
-            make_mount_point(bind["target"], is_directory, config["host_ids"])
+            make_mount_point(bind["target"], is_directory, mount_point_owner(bind["target"], config))
             syscalls.attach_tree(tree, bind["target"])
     with setup_step("mount"):
         # What the host mounts later must not appear in running sandboxes.
@@ -127,53 +123,53 @@ def complete_rootfs(config: SandboxConfig, mount_idmap: int) -> None:
             syscalls.make_read_only("/")
 
 
-def _make_skeleton() -> None:
+def _make_skeleton(owner: Ids | None) -> None:
     for directory in _EMPTY_DIRECTORIES:
-        os.makedirs(directory)
+        make_mount_point(directory, True, owner)
     for link, target in LINKS.items():
-        os.symlink(target, link)
-    create_file("etc/profile", _PROFILE)
+        make_link(link, target, owner)
+    create_file("etc/profile", _PROFILE, owner)
 
 
-def _bind_programs() -> None:
-    for name in _PROGRAM_DIRECTORIES:
-        source = "/" + name
-        if os.path.islink(source):
-            os.symlink(os.readlink(source), name)
-        elif os.path.isdir(source):
-            os.mkdir(name)
-            syscalls.bind_mount(source, name, _READ_ONLY)
-    for source in _HOST_PATHS:
-        if os.path.exists(source):
-            make_mount_point(source[1:], os.path.isdir(source), None)
-            syscalls.bind_mount(source, source[1:], _READ_ONLY)
+def _bind_programs(root_ids: Ids | None) -> None:
+    for source in PROGRAM_PATHS:
+        if os.path.islink(source) and source[1:] in PROGRAM_DIRECTORIES:
+            make_link(source[1:], os.readlink(source), root_ids)
+        elif os.path.exists(source):
+            make_mount_point(source[1:], os.path.isdir(source), root_ids)
+            syscalls.attach_tree(idmap.clone_programs(source, _READ_ONLY, root_ids), source[1:])
 
 
-def show_devices() -> None:
+def show_devices(owner: Ids | None) -> None:
     """Mount the devices of a sandbox below `dev`."""
     for name in DEVICE_NAMES:
-        create_file("dev/" + name)
+        create_file("dev/" + name, "", owner)
         syscalls.bind_mount("/dev/" + name, "dev/" + name, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     # A new instance: the terminals of the host and of other sandboxes must not be there to open.
     syscalls.mount(
         "devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, f"newinstance,ptmxmode=0666,mode=620,max={_MAX_TERMINALS}"
     )
-    syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, "size=256m,mode=1777")
+    syscalls.mount("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, f"size=256m,mode=1777{_owner_options(owner)}")
+
+
+def _owner_options(owner: Ids | None) -> str:
+    """Return the mount options that give the root of a tmpfs an owner."""
+    return f",uid={owner[0]},gid={owner[1]}" if owner else ""
 
 
 def _bind_own_directories(config: SandboxConfig, mount_idmap: int) -> None:
-    home = config["home"][1:]
-    os.makedirs(home, exist_ok=True)
+    home, root_ids = config["home"][1:], config["root_ids"]
+    make_mount_point(home, True, root_ids)
     if config["layers"]:
         _show_overlay(config, mount_idmap)
     else:
         for name, target in (("home", home), ("tmp", "tmp"), (PYTHON_DIRECTORY, PYTHON_PREFIX[1:])):
-            os.makedirs(target, exist_ok=True)
+            make_mount_point(target, True, root_ids)
             own = idmap.clone_idmapped(os.path.join(config["root"], name), _WRITABLE, mount_idmap)
             syscalls.attach_tree(own, target)
     for name in _HOME_ALIASES:
         if not any(_is_covered_by(bind, f"/{name}") for bind in config["binds"]):
-            os.symlink(CLIENT_HOME, name)
+            make_link(name, CLIENT_HOME, root_ids)
 
 
 def _show_overlay(config: SandboxConfig, mount_idmap: int) -> None:
@@ -183,7 +179,7 @@ def _show_overlay(config: SandboxConfig, mount_idmap: int) -> None:
     trees = overlay.clone_parts(config["layers"], own, mount_idmap, parts, config["host_ids"], "mnt")
     syscalls.unmount("mnt")
     for tree, target in zip(trees, parts.values(), strict=True):
-        os.makedirs(target[1:], exist_ok=True)
+        make_mount_point(target[1:], True, config["root_ids"])
         syscalls.attach_tree(tree, target[1:])
 
 
@@ -195,11 +191,11 @@ def _is_covered_by(bind: BindMountConfig, path: str) -> bool:
     return bind["target"] == path or (bind["read_only"] and bind["target"].startswith(f"{path}/"))
 
 
-def clone_bind_source(bind: BindMountConfig, mount_idmap: int) -> int:
+def clone_bind_source(bind: BindMountConfig, mount_idmap: int, root_ids: Ids | None) -> int:
     """Return a detached clone of the source of a bind, as a descriptor."""
     attributes = _READ_ONLY if bind["read_only"] else _WRITABLE
     if bind["is_program"]:
-        return syscalls.clone_tree(bind["source"], attributes)
+        return idmap.clone_programs(bind["source"], attributes, root_ids)
     if not bind["nofollow_root"]:
         return idmap.clone_idmapped(bind["source"], attributes, mount_idmap)
     top = os.open(bind["nofollow_root"], dirfd.DIRECTORY_OPEN_FLAGS)
@@ -210,32 +206,6 @@ def clone_bind_source(bind: BindMountConfig, mount_idmap: int) -> int:
             return idmap.clone_idmapped(f"/proc/self/fd/{fd}", attributes, mount_idmap)
     finally:
         os.close(top)
-
-
-def make_mount_point(target: str, is_directory: bool, owner: tuple[int, int] | None) -> None:
-    """Make `target` and its missing parents, which then belong to `owner`."""
-    parent = os.path.dirname(target)
-    if parent and not os.path.isdir(parent):
-        make_mount_point(parent, True, owner)
-    if os.path.exists(target):
-        return
-    if is_directory:
-        os.mkdir(target)
-    else:
-        create_file(target)
-    if owner:
-        # Code of a running sandbox may have put a link in its place since it was made (TOCTOU).
-        os.chown(target, *owner, follow_symlinks=False)
-
-
-def create_file(path: str, content: str = "") -> None:
-    """Create a file that does not exist."""
-    # O_EXCL also refuses a dangling link, through which this process would create a file elsewhere.
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, content.encode())
-    finally:
-        os.close(fd)
 
 
 def _write_etc(config: SandboxConfig) -> None:
@@ -249,7 +219,7 @@ def _write_etc(config: SandboxConfig) -> None:
         **network_files(config),
     }
     for name, content in files.items():
-        create_file("etc/" + name, content)
+        create_file("etc/" + name, content, config["root_ids"])
 
 
 def network_files(config: SandboxConfig) -> dict[str, str]:

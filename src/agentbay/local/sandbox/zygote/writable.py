@@ -15,6 +15,8 @@ from agentbay.local.sandbox.shared import syscalls
 from agentbay.local.sandbox.shared.sandbox_config import SandboxConfig
 from agentbay.local.sandbox.shared.syscalls import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MS_NODEV, MS_NOSUID
 from agentbay.local.sandbox.zygote import credential_files, idmap
+from agentbay.local.sandbox.zygote.owned_files import Ids, make_mount_point
+from agentbay.local.sandbox.zygote.program_paths import is_of_machine
 
 _ATTRIBUTES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _DELETED = (
@@ -30,18 +32,27 @@ class _Ids(NamedTuple):
     """User namespaces for idmapped layers.
 
     Attributes:
-        root: Shows files of root as those of the sandbox's user.
+        machine: Shows files of the machine's root as those of the sandbox's user.
+        root: Shows files of the sandbox's root so.
         owner: Shows files of the sandboxes' owner so; -1 if that is the user.
     """
 
+    machine: int
     root: int
     owner: int
 
 
-class _Submount(NamedTuple):
-    path: str
+class _Layer(NamedTuple):
+    """What an overlay shows below, as a detached mount, and the user namespace to map its files with."""
+
     tree: int
-    is_directory: bool
+    idmap: int
+
+
+class _Mount(NamedTuple):
+    path: str
+    layer: _Layer
+    is_overlaid: bool
 
 
 def mount_writable(config: SandboxConfig, staging: str, owner_idmap: int) -> None:
@@ -57,15 +68,16 @@ def mount_writable(config: SandboxConfig, staging: str, owner_idmap: int) -> Non
     for writable in config["writable"]:
         if not writable["is_overlay"] and not config["layers"]:  # else its layers have it
             place = staging + writable["target"]
-            os.makedirs(place, exist_ok=True)
+            make_mount_point(place, True, config["root_ids"])
             syscalls.attach_tree(_clone_own(writable["source"], owner_idmap), place)
 
 
 def _mount_overlays(config: SandboxConfig, staging: str, owner_idmap: int) -> None:
-    owner, user = config["owner"], config["host_ids"]
-    if owner is None or user is None:
+    owner, user, root = config["owner"], config["host_ids"], config["root_ids"]
+    if owner is None or user is None or root is None:
         raise OSError(1, "system directories can be made writable only if the runtime runs as root")
-    ids = _Ids(idmap.open_root_idmap(user, f"{staging}/proc"), owner_idmap)
+    proc = f"{staging}/proc"
+    ids = _Ids(idmap.open_idmap_from((0, 0), user, proc), idmap.open_idmap_from(root, user, proc), owner_idmap)
     for directory in (_UPPER, _LOWER):
         os.mkdir(directory)
     for writable in config["writable"]:
@@ -73,35 +85,44 @@ def _mount_overlays(config: SandboxConfig, staging: str, owner_idmap: int) -> No
             _overlay_tree(writable["source"], staging, writable["target"].rstrip("/"), owner, ids)
     for directory in (_UPPER, _LOWER):
         os.rmdir(directory)
-    os.close(ids.root)
+    for fd in (ids.machine, ids.root):
+        os.close(fd)
 
 
-def _overlay_tree(source: str, staging: str, target: str, owner: tuple[int, int], ids: _Ids) -> None:
+def _overlay_tree(source: str, staging: str, target: str, owner: Ids, ids: _Ids) -> None:
     """Mount an overlay at a target, and one at each directory mount below it.
 
     Single files stay as they are, except those that hide credentials: they have to be mounted anew.
     """
-    os.makedirs(staging + target, exist_ok=True)
-    lower = syscalls.clone_mount(staging + target)
-    submounts = [
-        _Submount(path, syscalls.clone_mount(staging + path), os.path.isdir(staging + path))
-        for path in _mounts_below(staging, target)
-    ]
-    _mount_overlay(f"{source}/0", lower, staging + target, owner, ids)
-    for number, mount in enumerate(submounts, 1):
-        if mount.is_directory and not mount.path.startswith(_KERNEL_DIRECTORIES):
-            _mount_overlay(f"{source}/{number}", mount.tree, staging + mount.path, owner, ids)
+    top = os.stat(staging)
+    make_mount_point(staging + target, True, (top.st_uid, top.st_gid))
+    mounts = [_Mount(target, _clone_lower(staging, target, ids), True)]
+    for path in _mounts_below(staging, target):
+        if os.path.isdir(staging + path) and not path.startswith(_KERNEL_DIRECTORIES):
+            mounts.append(_Mount(path, _clone_lower(staging, path, ids), True))
         else:
-            syscalls.attach_tree(mount.tree, staging + mount.path)
+            mounts.append(_Mount(path, _Layer(syscalls.clone_mount(staging + path), -1), False))
+    for number, mount in enumerate(mounts):
+        if mount.is_overlaid:
+            _mount_overlay(f"{source}/{number}", mount.layer, staging + mount.path, owner, ids)
+        else:
+            syscalls.attach_tree(mount.layer.tree, staging + mount.path)
 
 
-def _mount_overlay(source: str, lower: int, place: str, owner: tuple[int, int], ids: _Ids) -> None:
+def _clone_lower(staging: str, path: str, ids: _Ids) -> _Layer:
+    # What is mapped to the sandbox's root cannot be mapped to its user too, so that of the machine is cloned.
+    if is_of_machine(path):
+        return _Layer(syscalls.clone_mount(path), ids.machine)
+    return _Layer(syscalls.clone_mount(staging + path), ids.root)
+
+
+def _mount_overlay(source: str, lower: _Layer, place: str, owner: Ids, ids: _Ids) -> None:
     os.mkdir(source)
     for name in ("upper", "work"):
         os.mkdir(f"{source}/{name}")
         os.chown(f"{source}/{name}", *owner)
-    syscalls.idmap_tree(lower, ids.root)
-    syscalls.attach_tree(lower, _LOWER)
+    syscalls.idmap_tree(lower.tree, lower.idmap)
+    syscalls.attach_tree(lower.tree, _LOWER)
     syscalls.attach_tree(_clone_own(source, ids.owner), _UPPER)
     layers = f"lowerdir={_LOWER},upperdir={_UPPER}/upper,workdir={_UPPER}/work"
     syscalls.mount("overlay", place, MS_NOSUID | MS_NODEV, f"{layers},{_OPTIONS}")
