@@ -36,6 +36,9 @@ SAYS = {
         r"^\[exit code 4\]$",
         r"^image/png, \d{4,}",
     ],
+    "notebook_kernel": [
+        r"^/home/wuying 42\ninterrupted: KeyboardInterrupt\nafter the restart: still here False",
+    ],
     "parallel_sessions": [r"600851475143: 71 839 1471 6857", r"8 sessions in", r"^0 sessions left"],
     "pipeline": [
         r"^stage clean: 2 of 502 rows dropped\nstage add up: 3 cities",

@@ -25,6 +25,7 @@ FRAMEWORKS = {
     "deepagents": "deepagents",
     "harbor": "harbor",
     "inspect": "inspect_ai",
+    "jupyter": "jupyter_client",
     "langchain": "langchain_core",
     "llamaindex": "llama_index",
     "openai_agents": "agents",
@@ -32,7 +33,10 @@ FRAMEWORKS = {
     "smolagents": "smolagents",
     "swerex": "swerex",
 }
-SHARED = {"__init__", "_openai_agents_programs", "_openai_agents_session", "_swerex_runtime", "shell", "tools"}
+SHARED = {
+    "__init__", "_jupyter_relay", "_jupyter_session", "_openai_agents_programs", "_openai_agents_session",
+    "_swerex_runtime", "shell", "tools",
+}  # fmt: skip
 
 
 def test_every_adapter_is_complete() -> None:
@@ -58,9 +62,11 @@ def test_missing_framework(name: str) -> None:
 
 
 def test_entry_point() -> None:
-    """Inspect finds its sandbox by name."""
+    """Inspect finds its sandbox by name, and Jupyter what runs its kernels."""
     [found] = entry_points(group="inspect_ai", name="agentbay")
     assert found.value == "agentbay.integrations.inspect"
+    [found] = entry_points(group="jupyter_client.kernel_provisioners", name="agentbay")
+    assert found.value == "agentbay.integrations.jupyter:AgentBayProvisioner"
 
 
 @pytest.mark.skipif(find_spec("langchain_core") is None, reason="LangChain is not installed")

@@ -267,7 +267,8 @@ async def main():
     assert b"Read-only" in done.stderr
     assert (context / "f").stat().st_uid == 12345
     # the kernel lets an ordinary user show no other one's files as root's
-    assert (await sandbox.run(["stat", "-c", "%U", "/", "/etc/passwd", "/usr"])).stdout == b"wuying\\nwuying\\nnobody\\n"
+    owners = (await sandbox.run(["stat", "-c", "%U", "/", "/etc/passwd", "/usr"])).stdout
+    assert owners == b"wuying\\nwuying\\nnobody\\n", owners
     bomb = await sandbox.run(["python3", "-c", sys.argv[3]])
     assert b"temporarily unavailable" in bomb.stderr, bomb
     await sandbox.run_file_operation(WriteFile("a/b"), input=b"payload")

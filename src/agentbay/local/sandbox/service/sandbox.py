@@ -243,7 +243,7 @@ class Sandbox(SandboxLifecycle):
         return overlay_parts(self._config)
 
     def mount_point_owner(self, path: str) -> tuple[int, int] | None:
-        """Return the host uid and gid of the directories that are made for a mount point."""
+        """Return the host ids of directories that are made for a mount point."""
         assert self._config is not None
         return mount_point_owner(path, self._config)
 

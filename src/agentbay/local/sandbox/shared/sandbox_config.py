@@ -142,7 +142,7 @@ def overlay_parts(config: SandboxConfig) -> dict[str, str]:
 
 
 def mount_point_owner(path: str, config: SandboxConfig) -> tuple[int, int] | None:
-    """Return who gets the directories that are made for a mount point: the sandbox's user, or its root."""
+    """Return the host ids of directories that are made for a mount point."""
     own = (config["home"], "/tmp", *(writable["target"] for writable in config["writable"]))
     is_own = config["has_image"] or any(path.startswith(f"{top.rstrip('/')}/") for top in own)
     return config["host_ids"] if is_own else config["root_ids"]

@@ -130,7 +130,7 @@ def _limit_shm_segment() -> list[bytes]:
 
 
 def _refuse_root(number: int, uids: int) -> list[bytes]:
-    """Return instructions that refuse a call that sets one of its first arguments as a uid, to 0."""
+    """Return instructions that refuse a call which sets a uid to 0."""
     checks = [
         instruction
         for argument in range(uids)

@@ -46,13 +46,13 @@ def open_programs_idmap(root_uid: int, root_gid: int) -> int:
 
 
 def close_programs_idmap(root_ids: Ids) -> None:
-    """Close what `open_programs_idmap` has returned, in a child of the zygote that is about to run other code."""
+    """Close what `open_programs_idmap` has returned, in a child of the zygote."""
     if (fd := open_programs_idmap(*root_ids)) >= 0:
         os.close(fd)
 
 
 def clone_programs(source: str, attributes: int, root_ids: Ids | None) -> int:
-    """Return a detached clone, as a descriptor, whose files of root are those of the sandbox's root.
+    """Return a detached clone whose files of root are the sandbox's root's.
 
     Where the file system cannot map ids, they stay nobody's.
     """

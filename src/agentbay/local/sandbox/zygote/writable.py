@@ -43,7 +43,7 @@ class _Ids(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """What an overlay shows below, as a detached mount, and the user namespace to map its files with."""
+    """A lower layer, as a detached mount, and the user namespace to map it with."""
 
     tree: int
     idmap: int
