@@ -43,7 +43,7 @@ class _Ids(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """A lower layer, as a detached mount, and the user namespace to map it with."""
+    """A lower layer, detached, and the user namespace to map it with."""
 
     tree: int
     idmap: int
