@@ -1,9 +1,11 @@
-"""Measure the client beside the official one and plain httpx, as ratios.
+"""Measure the client beside the official one, httpx, aiohttp and bare sockets, as ratios to httpx.
 
-    scripts/bench [--rounds N]
+    scripts/bench client [--rounds N]
 
 Each figure is the median over the rounds; in each round the clients take turns, each in a process of its own, and
-ratios are taken within the round. The result is `results/client.json`; `report.py` makes tables of it.
+ratios are taken within the round. Where processor time of calls is counted, client and service share one processor: to
+wake another one up costs more than a call of the leanest. The result is `results/client.json`; `report.py` makes
+tables of it.
 """
 
 from __future__ import annotations
@@ -18,26 +20,52 @@ import sys
 import tempfile
 import urllib.request
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trustme
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "client.json"
 OFFICIAL = os.environ.get("AGENTBAY_OFFICIAL_PYTHON", "")
-CLIENTS = ("ours", "official", "httpx")
+SDKS = ("ours", "official", "httpx")
+SYNC = (*SDKS, "bare")
+ASYNC = (*SDKS, "aiohttp", "bare")
+MANY = ("ours", "httpx", "aiohttp", "bare")  # the official one takes 16 ms of processor time for each call
 IMPORTS = {
     "ours": "from agentbay import AsyncAgentBay, CreateSessionParams",
     "official": "from agentbay import AsyncAgentBay, CreateSessionParams",
     "httpx": "import httpx",
 }
-# scenario, scheme, milliseconds that an answer takes
+
+
+class Run(NamedTuple):
+    """A scenario of `worker.py`, and how the service answers in it."""
+
+    scenario: str
+    clients: tuple[str, ...]
+    latency: int = 0  # milliseconds
+    size: int = 100  # bytes that a command printed
+    schemes: tuple[str, ...] = ("https",)
+    rounds: int = 1000  # at most: the slow ones are steady
+    is_pinned: bool = True
+
+
+BOTH = ("http", "https")
 RUNS = [
-    *((f"{flavour} one by one", scheme, 0) for flavour in ("sync", "async") for scheme in ("http", "https")),
-    *(("async 50 at once", scheme, 20) for scheme in ("http", "https")),
-    *((f"fan-out, {how}", "https", 50) for how in ("one after the other", "32 threads", "async")),
-    ("1,000 sessions", "http", 0),
+    Run("sync one by one", SYNC, schemes=BOTH),
+    Run("async one by one", ASYNC, schemes=BOTH),
+    Run("async 50 at once", ASYNC, latency=20, schemes=BOTH),
+    Run("async 200 at once", MANY, latency=20),
+    Run("async 1,000 at once", MANY, latency=20, rounds=3),
+    Run("sync 1 MiB result", SYNC, size=1 << 20),
+    Run("async 1 MiB result", MANY, size=1 << 20),
+    Run("fan-out, one after the other", SYNC, latency=50, rounds=1, is_pinned=False),
+    Run("fan-out, 32 threads", SYNC, latency=50, is_pinned=False),
+    Run("fan-out, async", ASYNC, latency=50, is_pinned=False),
+    Run("1,000 sessions", SDKS, schemes=("http",), rounds=2),
 ]
 SIZES = """
 import importlib.metadata as metadata, json, re, sys
@@ -61,13 +89,13 @@ def applies(need):
 
 
 def make_environment(folder: str) -> str:
-    """Install this package alone, as its users have it, and return the Python of that environment.
+    """Install this package as its users have it, and aiohttp, and return the Python of that environment.
 
     Beside the packages of a development environment httpx loads more: its command line, if that can be imported.
     """
     venv.create(f"{folder}/venv", with_pip=True)
     python = f"{folder}/venv/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", str(HERE.parent)], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", str(HERE.parent), "aiohttp"], check=True)
     return python
 
 
@@ -104,41 +132,75 @@ def sizes(environment: dict[str, str], folder: str) -> dict[str, Any]:
     return found
 
 
-def rounds(count: int, urls: dict[str, str], environment: dict[str, str], folder: str) -> list[dict[str, Any]]:
-    """Run all measurements this many times."""
-    control = urls["http"]
-    found = []
-    for number in range(count):
-        row: dict[str, Any] = {"import": {c: {"ms": import_ms(c, environment, folder)} for c in CLIENTS}}
-        urllib.request.urlopen(f"{control}/latency/0").read()
-        for flavour in ("sync", "async"):
-            row[f"first call, {flavour}"] = {
-                c: first_call(c, flavour, urls["https"], environment, folder) for c in CLIENTS
-            }
-        for scenario, scheme, latency in RUNS:
-            if number > 1 and scenario.startswith(("fan-out, one", "1,000")):
-                continue  # ten seconds each, and steady
-            urllib.request.urlopen(f"{control}/latency/{latency}").read()
-            cell = row.setdefault(f"{scenario}, {scheme}", {})
-            for client in CLIENTS:
-                line = (str(HERE / "worker.py"), client, scenario, urls[scheme])
-                cell[client] = json.loads(run(client, *line, environment=environment, folder=folder))
-                cell[client]["connections"] = json.load(urllib.request.urlopen(f"{control}/latency/{latency}"))
-            print(f"{number + 1}/{count} {scenario}, {scheme}", file=sys.stderr)
-        found.append(row)
-    return found
+class Bench:
+    """Runs the measurements against the service's addresses."""
+
+    def __init__(self, stub: int, urls: dict[str, str], environment: dict[str, str], folder: str) -> None:
+        self.stub, self.urls, self.environment, self.folder = stub, urls, environment, folder
+
+    def answers(self, latency: int = 0, size: int = 100) -> int:
+        """Set how the service answers, and return how many connections it had meanwhile."""
+        with urllib.request.urlopen(f"{self.urls['http']}/answers/{latency}/{size}") as answer:
+            return int(json.load(answer))
+
+    def starts(self) -> dict[str, Any]:
+        """Measure the starts of processes."""
+        self.answers()
+        where = {"environment": self.environment, "folder": self.folder}
+        row: dict[str, Any] = {"import": {client: {"ms": import_ms(client, **where)} for client in SDKS}}
+        for flavour, clients in (("sync", SDKS), ("async", (*SDKS, "aiohttp"))):
+            taken = {client: first_call(client, flavour, self.urls["https"], **where) for client in clients}
+            row[f"first call, {flavour}"] = taken
+        return row
+
+    def measure(self, wanted: Run, scheme: str) -> dict[str, Any]:
+        """Let each client run a scenario."""
+        cell: dict[str, Any] = {}
+        self.answers(wanted.latency, wanted.size)
+        with pinned(self.stub) if wanted.is_pinned else nullcontext():
+            for client in wanted.clients:
+                line = (str(HERE / "worker.py"), client, wanted.scenario, self.urls[scheme])
+                cell[client] = json.loads(run(client, *line, environment=self.environment, folder=self.folder))
+                cell[client]["connections"] = self.answers(wanted.latency, wanted.size)
+        return cell
+
+    def rounds(self, count: int) -> list[dict[str, Any]]:
+        """Run all measurements this many times."""
+        found = []
+        for number in range(count):
+            found.append(self.starts())
+            for wanted in RUNS:
+                for scheme in wanted.schemes if number < wanted.rounds else ():
+                    found[-1][f"{wanted.scenario}, {scheme}"] = self.measure(wanted, scheme)
+                    print(f"{number + 1}/{count} {wanted.scenario}, {scheme}", file=sys.stderr)
+        return found
+
+
+@contextmanager
+def pinned(stub: int) -> Iterator[None]:
+    """Keep the service, and processes that are started here, on one processor."""
+    everywhere = os.sched_getaffinity(0)
+    one = {min(everywhere)}
+    for pid in (0, stub):
+        os.sched_setaffinity(pid, one)
+    try:
+        yield
+    finally:
+        for pid in (0, stub):
+            os.sched_setaffinity(pid, everywhere)
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the median of each figure, and of its ratio to httpx."""
+    """Return the median of each figure, and of its ratio to httpx, with its range."""
     table: dict[str, Any] = {}
     for name in rows[0]:
         cells = [row[name] for row in rows if name in row]
         table[name] = {}
-        for client in CLIENTS:
+        for client in cells[0]:
             figures = {key: statistics.median(cell[client][key] for cell in cells) for key in cells[0][client]}
             main = next(iter(figures))
-            figures["ratio"] = statistics.median(cell[client][main] / cell["httpx"][main] for cell in cells)
+            ratios = sorted(cell[client][main] / cell["httpx"][main] for cell in cells)
+            figures |= {"ratio": statistics.median(ratios), "least": ratios[0], "most": ratios[-1]}
             table[name][client] = {key: round(value, 3) for key, value in figures.items()}
     return table
 
@@ -165,7 +227,7 @@ def main() -> None:
             plain, tls = stub.stdout.readline().split()
             urls = {"http": f"http://127.0.0.1:{plain}", "https": f"https://127.0.0.1:{tls}"}
             try:
-                rows = rounds(count, urls, environment, folder)
+                rows = Bench(stub.pid, urls, environment, folder).rounds(count)
             finally:
                 stub.terminate()
         table = {**medians(rows), "installed": sizes(environment, folder)}

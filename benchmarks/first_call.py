@@ -37,6 +37,11 @@ def sync_call():
 
 async def async_call():
     """Make an asynchronous call."""
+    if CLIENT == "aiohttp":
+        import aiohttp
+
+        async with aiohttp.ClientSession(URL) as http, http.post("/", params=QUERY, data=FORM) as reply:
+            return (await reply.json())["Success"]
     if CLIENT == "httpx":
         import httpx
 

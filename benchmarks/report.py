@@ -16,22 +16,28 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 FOUND = json.loads((ROOT / "benchmarks" / "results" / "client.json").read_text(encoding="utf-8"))
 FIGURES: dict[str, Any] = FOUND["figures"]
+GROWTH = json.loads((ROOT / "benchmarks" / "results" / "growth.json").read_text(encoding="utf-8"))
 CLIENTS = ("ours", "official", "httpx")
+NAMES = {"ours": "agentbay", "official": "official", "httpx": "httpx", "aiohttp": "aiohttp", "bare": "bare"}
 PAGE = """\
 # Benchmarks
 
-What the client costs, beside the official package (`wuying-agentbay-sdk` 0.22.3) and plain httpx used as its
-documentation shows. `scripts/bench` makes these tables anew; the figures are those of
-`benchmarks/results/client.json`: {machine}, {rounds} rounds, medians, at a load of {load}.
+What the client costs, beside the official package (`wuying-agentbay-sdk` 0.22.3), plain httpx and aiohttp used as
+their documentation shows, and the least that Python can do ("bare": an asyncio protocol, or a socket, which writes
+prepared bytes and looks for the end of the answer). `scripts/bench` makes tables and pictures anew; the figures are
+those of `benchmarks/results/client.json`: {machine}, {rounds} rounds, medians, at a load of {load}.
 
-Absolute times are those of that machine under whatever else it did; ratios are taken within a round, where all three
-had the same, and are what to compare.
+![Ratios to httpx of processor time, duration and size](plots/ratios.svg)
+
+Absolute times are those of that machine under whatever else it did; ratios are taken within a round, where all had the
+same, and are what to compare. The lines in the picture go from the least to the most of the rounds.
 
 ## Calls
 
-Processor time of the client for one command's call, with a service that answers at once; with 50 tasks, one that takes
-20 ms. The official package trusts one authority here: with a system's whole list, each of its asynchronous calls costs
-more, since it reads the list for each.
+Processor time of the client for one command's call over HTTP and HTTPS, with a service that answers at once; of many at
+once, one that takes 20 ms. Client and service share one processor. Each client may open as many connections as there
+are calls at once. The official package trusts one authority here: with a system's whole list, each of its asynchronous
+calls costs more, since it reads the list for each.
 
 {calls}
 
@@ -54,6 +60,23 @@ TLS context and one call. Each client has an environment of its own with nothing
 {rest}
 
 The memory that plain httpx takes is that of the sessions' ids alone.
+
+## How costs grow
+
+Through the client, on the local runtime, with one session where nothing else is said; the figures are those of
+`benchmarks/results/growth.json`: {growth_machine}, on {growth_date}, at a load of {growth_load}. All axes are
+logarithmic. Dotted lines grow in proportion, so a line that is flatter than its dotted one grows less than that.
+
+![Durations by sessions, calls at once, bytes, files, labels and events](plots/growth.svg)
+
+"client" is the processor time that the client takes for all calls at once; "until the last answer" is the duration. The
+events are those of files that a command makes, from its start until the last is reported.
+
+Other results, each with its date and load, are in `benchmarks/results`: those of the
+[runtime](../benchmarks/results/runtime.txt), of [code](../benchmarks/results/code.txt),
+[browsers and desktops](../benchmarks/results/screens.txt), [transfers](../benchmarks/results/transfers.txt),
+[contexts](../benchmarks/results/contexts.txt), [images](../benchmarks/results/images.txt) and
+[neighbours](../benchmarks/results/neighbours.txt).
 """
 
 
@@ -64,32 +87,39 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def table(head: str, rows: list[tuple[str, dict[str, Any], str]]) -> str:
-    """Return a table with one row a measurement, and ratios to httpx."""
-    lines = [f"| {head} | agentbay | official | httpx | agentbay / httpx | official / httpx |", "|---|" + "---:|" * 5]
+def cells(cell: dict[str, Any], key: str, clients: tuple[str, ...]) -> list[str]:
+    """Return the figures of clients."""
+    return [number(cell[client][key]) if client in cell else "–" for client in clients]
+
+
+def table(head: str, rows: list[tuple[str, dict[str, Any], str]], clients: tuple[str, ...] = CLIENTS) -> str:
+    """Return a table with one row a measurement, and our ratio to httpx."""
+    names = " | ".join(NAMES[client] for client in clients)
+    lines = [f"| {head} | {names} | agentbay / httpx |", "|---|" + "---:|" * (len(clients) + 1)]
     for name, cell, key in rows:
-        figures = [number(cell[client][key]) for client in CLIENTS]
-        ratios = [number(cell[client].get("ratio", cell[client][key] / cell["httpx"][key])) for client in CLIENTS[:2]]
-        lines.append(f"| {name} | {' | '.join([*figures, *ratios])} |")
+        ratio = number(cell["ours"].get("ratio", cell["ours"][key] / cell["httpx"][key]))
+        lines.append(f"| {name} | {' | '.join([*cells(cell, key, clients), ratio])} |")
     return "\n".join(lines)
 
 
 def fan_out() -> str:
     """Return seconds and connections of the lifecycles."""
-    lines = ["| 32 lifecycles | agentbay | official | httpx |", "|---|---:|---:|---:|"]
-    cells = {name: FIGURES[f"fan-out, {name}, https"] for name in ("one after the other", "32 threads", "async")}
-    for name, cell in cells.items():
-        lines.append(f"| {name}, s | {' | '.join(number(cell[client]['s']) for client in CLIENTS)} |")
-    base, many = cells["one after the other"], cells["async"]
-    gain = " | ".join(f"**{number(base[client]['s'] / many[client]['s'])}×**" for client in CLIENTS)
-    lines.append(f"| gain of async | {gain} |")
-    counts = " | ".join(f"{many[client]['connections']:.0f}" for client in CLIENTS)
-    return "\n".join([*lines, f"| connections opened by async | {counts} |"])
+    lines = [f"| 32 lifecycles | {' | '.join(NAMES.values())} |", "|---|" + "---:|" * len(NAMES)]
+    found = {name: FIGURES[f"fan-out, {name}, https"] for name in ("one after the other", "32 threads", "async")}
+    for name, cell in found.items():
+        lines.append(f"| {name}, s | {' | '.join(cells(cell, 's', tuple(NAMES)))} |")
+    base, many = found["one after the other"], found["async"]
+    gains = [f"**{number(base[name]['s'] / many[name]['s'])}×**" if name in base else "–" for name in NAMES]
+    lines.append(f"| gain of async | {' | '.join(gains)} |")
+    return "\n".join(
+        [*lines, f"| connections opened by async | {' | '.join(cells(many, 'connections', tuple(NAMES)))} |"]
+    )
 
 
 def parts() -> dict[str, str]:
     """Return all tables."""
-    calls = [name for name in FIGURES if " one by one" in name or " at once" in name]
+    calls = [name for name in FIGURES if any(part in name for part in (" one by one", " at once", " 1 MiB"))]
+    starts = [(flavour, FIGURES[f"first call, {flavour}"], "ms") for flavour in ("sync", "async")]
     installed, memory = FIGURES["installed"], FIGURES["1,000 sessions, http"]
     rest = [
         ("import, ms of processor time", FIGURES["import"], "ms"),
@@ -98,9 +128,9 @@ def parts() -> dict[str, str]:
         ("size installed, MB", installed, "mb"),
     ]
     return {
-        "calls": table("µs of processor time", [(name, FIGURES[name], "cpu_us") for name in calls]),
+        "calls": table("µs of processor time", [(name, FIGURES[name], "cpu_us") for name in calls], tuple(NAMES)),
         "fan-out": fan_out(),
-        "start": table("ms of processor time", [(f, FIGURES[f"first call, {f}"], "ms") for f in ("sync", "async")]),
+        "start": table("ms of processor time", starts, (*CLIENTS, "aiohttp")),
         "rest": table("", rest),
         "peers": peers(),
     }
@@ -136,6 +166,9 @@ def main() -> int:
         machine=FOUND["machine"],
         rounds=FOUND["rounds"],
         load=" to ".join(map(str, FOUND["load"])),
+        growth_machine=GROWTH["machine"],
+        growth_date=GROWTH["date"],
+        growth_load=" to ".join(str(pick(one["load"] for one in GROWTH["figures"].values())) for pick in (min, max)),
         **{k.replace("-", "_"): v for k, v in tables.items()},
     )
     made = {ROOT / "docs" / "benchmarks.md": page}

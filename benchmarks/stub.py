@@ -2,8 +2,8 @@
 
     stub.py CERTIFICATE      prints the two ports, then serves until it is ended
 
-A request for `/latency/N` sets how many milliseconds every later answer takes, and tells how many connections there
-were since the last such request.
+A request for `/answers/MILLISECONDS/BYTES` sets how long every later answer takes and how much a command printed, and
+tells how many connections there were since the last such request.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import sys
 _ACTION = re.compile(rb"[?&]Action=(\w+)")
 _SESSION = re.compile(rb"SessionId=([\w-]+)")
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-_OUTPUT = json.dumps({"stdout": "total 24\n" + "-rw-r--r-- 1 wuying wuying 713 main.py\n" * 3, "exit_code": 0})
-_TEXT = {"content": [{"type": "text", "text": _OUTPUT}], "isError": False}
+_LINE = "-rw-r--r-- 1 wuying wuying 713 main.py\n"
 _LABELS = {"Labels": json.dumps({"team": "sdk"}), "TotalCount": 1}
 
 
@@ -28,6 +27,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.latency = 0.0
+        self.text = tool_result(3 * len(_LINE))
         self.connections = 0
         self.numbers = itertools.count()
         self.gone: set[bytes] = set()
@@ -42,16 +42,17 @@ class Stub:
                 body = await reader.readexactly(int(length[1])) if length else b""
                 status, reply = await self.answer(head, body)
                 text = json.dumps(reply).encode()
-                writer.write(b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n" % status)
-                writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(text), text))
+                head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                writer.write(head % (status, len(text)) + text)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
     async def answer(self, head: bytes, body: bytes) -> tuple[int, object]:
         """Answer one request."""
-        if b" /latency/" in head:
+        if b" /answers/" in head:
             seen, self.connections = self.connections - 1, 0
-            self.latency = int(head.split(b"/latency/")[1].split()[0]) / 1000
+            milliseconds, size = map(int, head.split()[1].split(b"/")[2:])
+            self.latency, self.text = milliseconds / 1000, tool_result(size)
             return 200, seen
         await asyncio.sleep(self.latency)
         action = _ACTION.search(head) or _ACTION.search(b"&" + body)
@@ -68,8 +69,14 @@ class Stub:
         if action == b"DeleteSessionAsync":
             self.gone.add(session)
         data: object = {"SessionId": session.decode() or f"session-{number}", "Status": "RUNNING", "Success": True}
-        data = {b"CallMcpTool": _TEXT, b"GetLabel": _LABELS, b"DeleteSessionAsync": None}.get(action, data)
+        data = {b"CallMcpTool": self.text, b"GetLabel": _LABELS, b"DeleteSessionAsync": None}.get(action, data)
         return 200, {"RequestId": f"R-{number}", "Success": True, "Code": "ok", "HttpStatusCode": 200, "Data": data}
+
+
+def tool_result(size: int) -> dict[str, object]:
+    """Return the result of a command that printed about this many bytes."""
+    output = json.dumps({"stdout": "total 24\n" + _LINE * (size // len(_LINE)), "exit_code": 0})
+    return {"content": [{"type": "text", "text": output}], "isError": False}
 
 
 async def main(certificate: str) -> None:
