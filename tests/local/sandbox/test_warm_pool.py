@@ -8,14 +8,16 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from agentbay.local import server
 from agentbay.local.sandbox.service import capability_probe, warm_pool
 from agentbay.local.sandbox.service.manager import SandboxError
-from tests.local.sandbox.conftest import SandboxFactory, becomes
+from tests.local.sandbox.conftest import SandboxFactory, becomes, sandbox_factory
 from tests.local.traces import eventually
 
 SOURCE = str(Path(capability_probe.__file__).resolve().parents[4])
@@ -105,11 +107,28 @@ def test_first_command_is_not_disturbed(run_async, monkeypatch):
         for delay, left in (2000, 1), (1000, 0):
             before = loop.time()
             await factory.make()
-            (refill,) = pool._refills.values()
+            ((moment, _),) = pool._refills.values()
             assert len(pool._spares) == left
-            assert before + delay <= refill.when() <= loop.time() + delay
+            assert before + delay <= moment <= loop.time() + delay
 
     run_async(body)
+
+
+def test_a_late_event_loop(tmp_path):
+    """Sandboxes are taken while a refill is overdue, on the event loop of the service."""
+
+    async def body() -> None:
+        async with sandbox_factory(tmp_path) as factory:
+            for _ in range(3):
+                made = [asyncio.create_task(factory.make()) for _ in range(3)]
+                await asyncio.sleep(0)
+                time.sleep(2 * warm_pool._REFILL_DELAY_SECONDS)
+                made += [asyncio.create_task(factory.make()) for _ in range(3)]
+                for sandbox in await asyncio.gather(*made):
+                    assert (await sandbox.run(["echo", "well"])).stdout == b"well\n"
+
+    with asyncio.Runner(loop_factory=server._loop_factory()) as runner:
+        runner.run(body())
 
 
 def test_one_for_another_network(run_async):

@@ -68,7 +68,7 @@ class WarmPool:
         self._spares: dict[tuple[str, int], PreforkedSandbox] = {}  # by template and number, the oldest first
         self._numbers = itertools.count()
         self._wanted: dict[str, int] = {}  # spares of each template, the one used last at the end
-        self._refills: dict[str, asyncio.TimerHandle] = {}
+        self._refills: dict[str, tuple[float, asyncio.Handle]] = {}  # when on the loop's clock, and its timer
         self._reductions: dict[str, asyncio.TimerHandle] = {}
 
     def acquire(self, template: SandboxTemplate, limits: Limits) -> PreforkedSandbox:
@@ -111,9 +111,10 @@ class WarmPool:
     def _forget(self, key: str) -> None:
         """End the spares of a template."""
         del self._wanted[key]
-        for timers in (self._refills, self._reductions):
-            if timer := timers.pop(key, None):
-                timer.cancel()
+        if key in self._refills:
+            self._refills.pop(key)[1].cancel()
+        if timer := self._reductions.pop(key, None):
+            timer.cancel()
         self._reduce(key, 0)
 
     def _end(self, spare: PreforkedSandbox) -> None:
@@ -164,10 +165,12 @@ class WarmPool:
     def _schedule_refill(self, key: str, template: SandboxTemplate) -> None:
         few, loop = 2 * self._count(key) < self._wanted[key], asyncio.get_running_loop()
         moment = loop.time() + (_SHORT_REFILL_DELAY_SECONDS if few else _REFILL_DELAY_SECONDS)
-        if timer := self._refills.get(key):
-            moment = min(moment, timer.when()) if few else moment
+        if key in self._refills:
+            due, timer = self._refills[key]
+            if few and due <= moment:
+                return
             timer.cancel()
-        self._refills[key] = loop.call_at(moment, self._refill, key, template)
+        self._refills[key] = moment, loop.call_at(moment, self._refill, key, template)
 
     def _refill(self, key: str, template: SandboxTemplate) -> None:
         del self._refills[key]
