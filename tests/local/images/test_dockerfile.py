@@ -59,9 +59,10 @@ def test_variables_that_grow() -> None:
 
 def test_exec_and_shell_form() -> None:
     """What is a JSON list of words is the exec form; a test of the shell is not."""
-    listed, tested = instructions('CMD ["a b", "c"]', "RUN [ -e /x ] && y")
+    listed, tested, nested = instructions('CMD ["a b", "c"]', "RUN [ -e /x ] && y", "RUN " + "[" * 100_000)
     assert listed.exec_form() == ["a b", "c"]
     assert tested.exec_form() is None
+    assert nested.exec_form() is None
 
 
 def test_heredocs() -> None:

@@ -79,7 +79,7 @@ class Instruction:
             return None
         try:
             words = json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None  # as Docker does: it may be a test of the shell
         return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 

@@ -63,7 +63,9 @@ class Registry:
         self._base = f"{scheme}://{reference.host}/v2/{reference.path}"
         self._credentials = find_credentials(reference.host)
         self._authorization = ""
-        self._client = httpx.Client(timeout=_TIMEOUT, follow_redirects=True, transport=RegistryTransport())
+        self._client = httpx.Client(
+            timeout=_TIMEOUT, follow_redirects=True, transport=RegistryTransport(), trust_env=False
+        )
 
     def close(self) -> None:
         """Close the connections."""
