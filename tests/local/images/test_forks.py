@@ -150,6 +150,42 @@ def test_files_in_use_are_copied(running: Wire, room: tuple[str, str], obstacle:
     running.data("DeleteSessionAsync", SessionId=fork)
 
 
+HELD = {
+    "a mapping": "f = open('held', 'r+'); m = mmap.mmap(f.fileno(), 4); f.close(); "
+    "write = lambda d: m.__setitem__(slice(4), d)",
+    "a descriptor on its way": "a, b = socket.socketpair(); fd = os.open('held', os.O_RDWR); "
+    "socket.send_fds(a, [b'x'], [fd]); os.close(fd); "
+    "write = lambda d: os.pwrite(got[0] if got else got.extend(socket.recv_fds(b, 1, 1)[1]) or got[0], d, 0)",
+    "a path descriptor": "fd = os.open('held', os.O_PATH); "
+    "write = lambda d: open(f'/proc/self/fd/{fd}', 'r+b').write(d)",
+    "a read-only descriptor": "fd = os.open('held', os.O_RDONLY); "
+    "write = lambda d: open(f'/proc/self/fd/{fd}', 'r+b').write(d)",
+}
+HOLDER = """import mmap, os, socket, time
+got = []
+{}
+open('ready', 'w').close()
+while not os.path.exists('/tmp/write'): time.sleep(0.02)
+try: write(b'EVIL')
+except OSError: pass
+open('/tmp/written', 'w').close()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("way", HELD)
+def test_forks_share_nothing_that_can_be_written(running: Wire, way: str) -> None:
+    """What a session holds of a file from before a fork leads to no file of the fork."""
+    with running.session() as session:
+        running.text(session, "write_file", path="/tmp/holder.py", content=HOLDER.format(HELD[way]), mode="overwrite")
+        start = "cd /home/wuying; echo GOOD > held; python3 /tmp/holder.py > /dev/null 2>&1 &"
+        running.stdout(session, f"{start} until [ -e /home/wuying/ready ]; do sleep 0.02; done")
+        (fork,) = forked(running, session)
+        running.stdout(session, "touch /tmp/write; until [ -e /tmp/written ]; do sleep 0.02; done")
+        assert running.stdout(fork, "cat /home/wuying/held") == "GOOD\n"
+        running.data("DeleteSessionAsync", SessionId=fork)
+
+
 PROBE = """python3 -c "
 import socket
 s = socket.create_connection(('127.0.0.1', 3128), 9)
