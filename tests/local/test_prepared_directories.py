@@ -69,7 +69,7 @@ def test_how_many() -> None:
             tasks.add(asyncio.create_task(work))
 
         async def settled() -> None:
-            while directories._refill_timer is not None:
+            while directories._refill_timer is not None or directories._is_refilling:
                 await asyncio.sleep(0.01)
 
         directories = PreparedDirectories(state_dir, filled.append, start_task)

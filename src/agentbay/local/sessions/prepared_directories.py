@@ -14,7 +14,7 @@ from typing import Any
 
 from agentbay.local.state_dir import StateDirectory
 
-_REFILL_DELAY_SECONDS = 0.05  # after one was taken, whose session has the disk first
+_REFILL_DELAY_SECONDS = 0.02  # after the last one was taken: where many sessions are made at once, it would slow them
 _MIN_COUNT, _MAX_COUNT = 2, 8
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class PreparedDirectories:
         self._state_dir, self._fill, self._start_task = state_dir, fill, start_task
         self._prepared: list[Path] = []
         self._taken = 0  # since the last refill began
-        self._is_first = True
+        self._is_first, self._is_refilling = True, False
         self._refill_timer: asyncio.TimerHandle | None = None
 
     def take(self, session_id: str) -> Path:
@@ -48,7 +48,9 @@ class PreparedDirectories:
             OSError: It cannot be made.
         """
         self._taken += 1
-        if self._fill is not None and self._refill_timer is None and not self._is_first:
+        if self._refill_timer is not None:
+            self._refill_timer.cancel()
+        if self._fill is not None and not self._is_first and not self._is_refilling:
             self._refill_timer = asyncio.get_running_loop().call_later(_REFILL_DELAY_SECONDS, self._begin_refill)
         self._is_first = False
         if self._prepared:
@@ -63,6 +65,7 @@ class PreparedDirectories:
 
     def _begin_refill(self) -> None:
         wanted, self._taken = min(max(2 * self._taken, _MIN_COUNT), _MAX_COUNT), 0
+        self._refill_timer, self._is_refilling = None, True
         self._start_task(self._refill(wanted))
 
     async def _refill(self, wanted: int) -> None:
@@ -72,7 +75,7 @@ class PreparedDirectories:
         except OSError as error:  # a session that has to make it itself meets the same, and reports it
             _logger.info("no directory is prepared: %s", error)
         finally:
-            self._refill_timer = None
+            self._is_refilling = False
 
     def _prepare(self, fill: Callable[[Path], None]) -> Path:
         directory = self._state_dir.new_session(self._state_dir.unused_name())
