@@ -80,7 +80,7 @@ def tool_catalogue(image_id: str) -> list[ToolEntry]:
 @cache
 def encoded_catalogue(image_id: str) -> EncodedJson:
     """Return that list as JSON, which every new session's answer has."""
-    return EncodedJson(catalogue_file(image_id).read_text(encoding="ascii").rstrip())
+    return EncodedJson(" ".join(catalogue_file(image_id).read_text(encoding="ascii").splitlines()))
 
 
 def encode_catalogue(image_id: str) -> str:
