@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,6 +40,18 @@ def run_program(python: str, program: Path, flavour: str, cwd: Path, service: Se
         )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout.splitlines()[-1] if done.stdout else ""
+
+
+def run_on_runtime(python: str, program: Path, flavour: str, url: str, key: str, cwd: Path) -> Any:
+    """Run a program against a runtime, and return the JSON of its line `RESULT ...`."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
+    command = [python, str(program), flavour, url, key]
+    done = subprocess.run(
+        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=_MAX_SECONDS, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads(lines[0].removeprefix("RESULT "))
 
 
 def run_both(

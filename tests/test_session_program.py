@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.both_clients import run_on_runtime
 
 PROGRAM = Path(__file__).with_name("session_program.py")
 KEY = "akm-story"
@@ -62,31 +62,14 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[str]:
         assert child.wait(20) == 0
 
 
-def run_program(python: str, flavour: str, url: str, folder: Path) -> dict[str, Any]:
-    """Run the program with an interpreter, and return what it printed."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
-    ran = subprocess.run(
-        [python, str(PROGRAM), flavour, url, KEY],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("RESULT ")]
-    assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
-    seen: dict[str, Any] = json.loads(lines[0].removeprefix("RESULT "))
-    return seen
-
-
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_ours(runtime: str, flavour: str, tmp_path: Path) -> None:
     """Our client works by both routes of a tool call."""
-    assert run_program(sys.executable, flavour, runtime, tmp_path) == EXPECTED
+    assert run_on_runtime(sys.executable, PROGRAM, flavour, runtime, KEY, tmp_path) == EXPECTED
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_official_client(official: str, runtime: str, flavour: str, tmp_path: Path) -> None:
     """The official client gets the same outcome."""
-    assert run_program(official, flavour, runtime, tmp_path) == EXPECTED
+    assert run_on_runtime(official, PROGRAM, flavour, runtime, KEY, tmp_path) == EXPECTED

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests import cutting
+from tests.both_clients import run_on_runtime
 
 PROGRAM = Path(__file__).with_name("work_program.py")
 EXPECTED: dict[str, Any] = {
@@ -77,29 +75,14 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def run_program(python: str, flavour: str, url: str, folder: Path) -> Any:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTBAY_")}
-    ran = subprocess.run(
-        [python, str(PROGRAM), flavour, url, cutting.KEY],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("RESULT ")]
-    assert lines, ran.stdout[-2000:] + ran.stderr[-4000:]
-    return json.loads(lines[0].removeprefix("RESULT "))
-
-
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_ours(url: str, flavour: str, tmp_path: Path) -> None:
     """Our client works by both routes of a tool call."""
-    assert run_program(sys.executable, flavour, url, tmp_path) == EXPECTED
+    assert run_on_runtime(sys.executable, PROGRAM, flavour, url, cutting.KEY, tmp_path) == EXPECTED
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["async", "sync"])
 def test_official_client(official: str, url: str, flavour: str, tmp_path: Path) -> None:
     """The official client gets the same outcome."""
-    assert run_program(official, flavour, url, tmp_path) == EXPECTED
+    assert run_on_runtime(official, PROGRAM, flavour, url, cutting.KEY, tmp_path) == EXPECTED

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from agentbay.local.handlers.files import decode_whole_characters
+from agentbay.local.handlers.files import whole_characters
 from tests.local.raw import Wire
 
 
@@ -143,7 +143,7 @@ def test_pieces_add_up(text: str):
     data = text.encode()
     for size in range(1, len(data) + 2):
         pieces = [
-            decode_whole_characters(data[at : at + size + 3], size, inside=at > 0)
+            bytes(whole_characters(data[at : at + size + 3], size, inside=at > 0)).decode()
             for at in range(0, max(len(data), 1), size)
         ]
         assert "".join(pieces) == text

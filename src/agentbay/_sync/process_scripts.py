@@ -12,7 +12,7 @@ from .._concurrency import sync_sleep
 from .._transport import process_scripts as scripts
 from .._transport.command_line import CommandLine
 from .._transport.deadline import Deadline, to_timeout_ms
-from .._transport.processes import ProcessEntry, ProcessState
+from .._transport.processes import REPLY_MARGIN_SECONDS, ProcessEntry, ProcessState
 from .._wire.tools import DeleteFile, Shell, ToolReply, WriteFile, mark_internal
 from ..errors import AgentBayError, CommandError, FileError
 from .service import text_or_raise
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .._transport.reply import Reply
     from .session import Session
 
-_REPLY_MARGIN_SECONDS = 15.0  # added to the wait of a call, for its answer to arrive
 _START_SECONDS = 15.0
 _CLEANUP_SECONDS = 5.0  # for the removal of input that was not taken
 _STDIN_STALL_SECONDS = 2.0  # seconds that a process has to take a block of input
@@ -46,7 +45,7 @@ class SyncProcessScripts:
         script = scripts.start_script(process_id, line.text, cwd, envs or {}, label)
         text = mark_internal(script, starts=label, directory=scripts.process_directory(process_id))
         call = Shell(command=text, timeout_ms=to_timeout_ms(_START_SECONDS))
-        reply = self._session._run_tool(call, timeout=_START_SECONDS + _REPLY_MARGIN_SECONDS)
+        reply = self._session._run_tool(call, timeout=_START_SECONDS + REPLY_MARGIN_SECONDS)
         return scripts.read_pid(reply, process_id, cwd)
 
     def list(self) -> list[ProcessEntry]:
@@ -60,7 +59,7 @@ class SyncProcessScripts:
         """
         script = scripts.follow_script(process_id, stream, offset, seconds)
         try:
-            return scripts.read_state(self._run(script, seconds + _REPLY_MARGIN_SECONDS), process_id)
+            return scripts.read_state(self._run(script, seconds + REPLY_MARGIN_SECONDS), process_id)
         except CommandError as error:
             if not scripts.is_out_of_processes(error):
                 raise
@@ -114,4 +113,4 @@ class SyncProcessScripts:
 
     def _run(self, script: str, seconds: float) -> Reply[ToolReply]:
         call = Shell(command=mark_internal(script), timeout_ms=to_timeout_ms(seconds))
-        return self._session._run_tool(call, timeout=seconds + _REPLY_MARGIN_SECONDS, extend_while_paused=True)
+        return self._session._run_tool(call, timeout=seconds + REPLY_MARGIN_SECONDS, extend_while_paused=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .._transport.command_line import CommandLine
 from .._transport.deadline import Deadline
 from .._transport.processes import (
+    REPLY_MARGIN_SECONDS,
     ProcessEntry,
     ProcessState,
     check_answer,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from .._wire.tools import ToolReply
     from .session import Session
 
-_REPLY_MARGIN_SECONDS = 15.0  # added to the wait of a call, for its answer to arrive
 _START_SECONDS = 25.0
 _CANCEL_SECONDS = 15.0
 _INPUT_BYTES, _RAW_INPUT_BYTES = 1 << 20, 8 << 20
@@ -110,5 +110,5 @@ class SyncProcessTools:
         check_answer(self._session._run_tool(call, timeout=_CANCEL_SECONDS))
 
     def _call_and_wait(self, call: Tool, seconds: float, body: bytes | None = None) -> Reply[ToolReply]:
-        limit = seconds + _REPLY_MARGIN_SECONDS
+        limit = seconds + REPLY_MARGIN_SECONDS
         return self._session._run_tool(call, timeout=limit, extend_while_paused=True, body=body)

@@ -14,6 +14,7 @@ from ..errors import CommandError, ReplyError
 from .file_errors import is_system_error, tool_file_error
 from .reply import Reply
 
+REPLY_MARGIN_SECONDS = 15.0  # added to the wait of a call, for its answer to arrive
 _PROCESS_ID = re.compile(r"[0-9a-f]{16}")
 
 

@@ -305,10 +305,6 @@ class BrowserPages:
             pass
 
 
-def _objects(values: list[Any]) -> list[dict[str, Any]]:
-    return [value for value in values[:_MAX_ELEMENTS] if isinstance(value, dict)]
-
-
 def _pixels(values: list[Any]) -> list[int]:
     # Infinity is JSON for Python
     return [int(value) for value in values[:3] if isinstance(value, (int, float)) and math.isfinite(value)]

@@ -84,7 +84,7 @@ async def read_file(sandbox: Sandbox, tool: ReadFile) -> ToolReply:
         return too_much_result(tool.path)
     if tool.format == "binary":
         return text_result(base64_text(memoryview(data)[:length]))
-    return text_result(decoded_text(_whole_characters(data, length, inside=tool.offset > 0)))
+    return text_result(decoded_text(whole_characters(data, length, inside=tool.offset > 0)))
 
 
 def too_much_result(path: str) -> ToolReply:
@@ -95,17 +95,13 @@ def too_much_result(path: str) -> ToolReply:
     )
 
 
-def decode_whole_characters(data: bytes | bytearray, length: int, *, inside: bool) -> str:
-    """Decode the characters that begin in the first `length` bytes of data.
+def whole_characters(data: bytes | bytearray, length: int, *, inside: bool) -> memoryview:
+    """Return the characters that begin in the first `length` bytes of data, as UTF-8.
 
     Args:
         data: Up to 3 bytes longer than `length`, for the rest of the last character.
         inside: The data may begin within a character.
     """
-    return bytes(_whole_characters(data, length, inside=inside)).decode("utf-8", "replace")
-
-
-def _whole_characters(data: bytes | bytearray, length: int, *, inside: bool) -> memoryview:
     start, end = 0, min(length, len(data))
     while inside and start < min(len(data), _MAX_CHARACTER_BYTES - 1) and _is_continuation_byte(data[start]):
         start += 1

@@ -120,6 +120,15 @@ def parse_request(scope: Scope) -> Request:
     return Request(scope["method"], scope["path"], query, headers, local_address, mark_authenticated)
 
 
+def require_json(request: Request) -> None:
+    """Raise InvalidRequestError unless the body is declared as JSON, against CSRF.
+
+    A page of another site can post a form or plain text, but JSON only after a CORS preflight request.
+    """
+    if request.content_type != "application/json":
+        raise invalid_request("The body must be JSON (application/json).", "InvalidContentType")
+
+
 async def read_body(receive: Receive, limit: int, on_chunk: Callable[[bytearray], object] = _do_nothing) -> bytearray:
     """Read the whole body.
 

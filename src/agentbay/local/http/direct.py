@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agentbay._wire.converter import MalformedError, structure, unstructure
 from agentbay._wire.tools import DirectToolCall
 from agentbay.errors import AuthenticationError, SessionNotFoundError
 from agentbay.local.api_errors import invalid_request, session_not_found
 from agentbay.local.handlers.catalogue import call_tool
-from agentbay.local.http.asgi import Request, Response, json_response
+from agentbay.local.http.asgi import Request, Response, json_response, require_json
 from agentbay.local.ids import is_same_secret
 from agentbay.local.large_json import load_json
 from agentbay.local.runtime import Runtime
@@ -36,8 +38,7 @@ def find_authorized_session(runtime: Runtime, session_id: str, request: Request)
     if not runtime.direct_calls_enabled:
         raise session_not_found()
     session = runtime.sessions.find(session_id)
-    if not has_session_token(runtime, session_id, request):
-        raise AuthenticationError("The X-Access-Token is not this session's.", 401, code="InvalidAccessToken")
+    require_session_token(session, request.headers)
     request.mark_authenticated()
     return session
 
@@ -49,13 +50,21 @@ def has_session_token(runtime: Runtime, session_id: str, request: Request) -> bo
     except SessionNotFoundError:
         # No error, since the body budget asks this before the body is read, and the call itself refuses later.
         return False
-    return is_same_secret(request.headers.get("x-access-token", ""), session.token.encode())
+    return _is_token_of(session, request.headers)
+
+
+def require_session_token(session: Session, headers: Mapping[str, str]) -> None:
+    """Raise AuthenticationError unless headers carry the token of a session."""
+    if not _is_token_of(session, headers):
+        raise AuthenticationError("The X-Access-Token is not this session's.", 401, code="InvalidAccessToken")
+
+
+def _is_token_of(session: Session, headers: Mapping[str, str]) -> bool:
+    return is_same_secret(headers.get("x-access-token", ""), session.token.encode())
 
 
 def _parse_tool_call(request: Request, body: bytearray) -> DirectToolCall:
-    # Against CSRF: a page of another site can post a form or plain text, but JSON only after a CORS preflight request.
-    if request.content_type != "application/json":
-        raise invalid_request("The body must be JSON (application/json).", "InvalidContentType")
+    require_json(request)
     try:
         call: DirectToolCall = structure(load_json(body), DirectToolCall, path="body")
     except (MalformedError, ValueError, RecursionError) as error:

@@ -18,7 +18,16 @@ from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
 
 from agentbay.errors import NotFoundError
 from agentbay.local.api_errors import invalid_request, not_logged_in
-from agentbay.local.http.asgi import Receive, Request, Response, Send, read_body, send_response, wait_for_disconnect
+from agentbay.local.http.asgi import (
+    Receive,
+    Request,
+    Response,
+    Send,
+    read_body,
+    require_json,
+    send_response,
+    wait_for_disconnect,
+)
 from agentbay.local.http.mcp_tools import make_mcp_server
 from agentbay.local.http.origin_check import OriginCheck, read_mcp_query
 from agentbay.local.large_json import load_json
@@ -92,9 +101,7 @@ class McpEndpoint:
         if inbox is None or request.method != "POST":
             raise NotFoundError("There is no such stream of messages.", 404, code="InvalidPath.NotFound")
         request.mark_authenticated()
-        # Against CSRF, as for direct calls; and a page cannot know the path.
-        if request.content_type != "application/json":
-            raise invalid_request("The body must be JSON (application/json).", "InvalidContentType")
+        require_json(request)
         body = await read_body(receive, _MAX_MESSAGE_BYTES)
         message = await run_by_size(len(body), _parse_message, body)
         try:

@@ -10,10 +10,10 @@ from typing import Any
 
 from agentbay._wire.converter import MalformedError
 from agentbay._wire.frames import LIMIT_HEADER, MAX_REQUEST_FRAME_BYTES, Frame, decode_frame
-from agentbay.errors import AgentBayError, AuthenticationError
+from agentbay.errors import AgentBayError
 from agentbay.local.handlers.registry import HandlerRegistry
 from agentbay.local.http.asgi import Receive, Send
-from agentbay.local.ids import is_same_secret
+from agentbay.local.http.direct import require_session_token
 from agentbay.local.large_json import load_json
 from agentbay.local.runtime import Runtime
 from agentbay.local.sessions.hub import WebSocketClient, WebSocketRequest
@@ -39,8 +39,7 @@ def authorize_websocket(runtime: Runtime, session_id: str, headers: Mapping[str,
         AgentBayError: The token is wrong, or the session is not running.
     """
     session = runtime.sessions.find(session_id)
-    if not is_same_secret(headers.get("x-access-token", ""), session.token.encode()):
-        raise AuthenticationError("The X-Access-Token is not this session's.", 401, code="InvalidAccessToken")
+    require_session_token(session, headers)
     session.lifecycle.require_running()
     session.lifecycle.touch()
     return session

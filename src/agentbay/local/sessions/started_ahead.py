@@ -27,6 +27,7 @@ from agentbay.local.sandbox.service.manager import (
     SandboxManager,
     SandboxSpec,
 )
+from agentbay.local.sandbox.service.unmapped_memory import available_memory
 from agentbay.local.state_dir import StateDirectory, remove_tree
 
 if TYPE_CHECKING:
@@ -211,9 +212,3 @@ class AheadPool:
 
 def _host_mounts() -> str:
     return Path("/proc/self/mounts").read_text("utf-8", "surrogateescape")
-
-
-def available_memory() -> int:
-    """Return how many bytes the machine can give without swapping."""
-    with open("/proc/meminfo", "rb") as file:
-        return next((int(line.split()[1]) << 10 for line in file if line.startswith(b"MemAvailable:")), 0)

@@ -43,7 +43,7 @@ class UnmappedMemory:
     def measure(self, proc: int, pids: Collection[int]) -> dict[int, int]:
         """Return the bytes by pid of the first process that holds them."""
         now = time.monotonic()
-        available = _available_memory()
+        available = available_memory()
         self._available = max(self._available, available)
         suspicious = self._available - available > _SUSPICIOUS_DROP_BYTES or sum(self._found.values()) > 0
         if now >= self._due_at and (suspicious or now - self._measured_at > _MAX_AGE_SECONDS):
@@ -112,7 +112,8 @@ def _memory_of(attributes: bytes) -> int:
     return 0
 
 
-def _available_memory() -> int:
+def available_memory() -> int:
+    """Return how many bytes the machine can give without swapping."""
     with open("/proc/meminfo", "rb", buffering=0) as file:
         fields = file.read().split()
     return int(fields[fields.index(b"MemAvailable:") + 1]) << 10
