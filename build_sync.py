@@ -70,6 +70,7 @@ NAMES = {
     # functions of _concurrency
     "async_start_background": "sync_start_background",
     "async_invoke": "sync_invoke",
+    "async_paged": "sync_paged",
     "async_run_blocking": "sync_run_blocking",
     "async_shield": "sync_shield",
     "async_with_timeout": "sync_with_timeout",

@@ -5,13 +5,14 @@ Each scenario runs in a fresh interpreter.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from agentbay import AsyncAgentBay, Config
+from agentbay import AsyncAgentBay, Config, ConnectionFailed
 from tests.scripted import Service, eventually, late, ok
 
 FOUND = ok({"SessionId": "session-x", "Status": "RUNNING"})
@@ -220,3 +221,18 @@ def test_without_asyncio() -> None:
     for call in (bay.list(), bay.session().__aenter__()):
         with pytest.raises(RuntimeError, match=r"event loop of asyncio.*trio\.to_thread\.run_sync"):
             call.send(None)
+
+
+def test_a_call_for_a_page_is_a_coroutine_and_iterable() -> None:
+    """`list` can be awaited, become a task, be gathered, or be iterated over, which raises what its result holds."""
+
+    async def body() -> None:
+        async with AsyncAgentBay("akm-test", Config(endpoint="http://127.0.0.1:9"), max_retries=0) as bay:
+            results = [await bay.list(), await asyncio.create_task(bay.list()), *await asyncio.gather(bay.list())]
+            assert [result.session_ids for result in results] == [[], [], []]
+            assert not any(results)
+            with pytest.raises(ConnectionFailed):
+                assert [item async for item in bay.list()] == []
+            bay.list().close()
+
+    asyncio.run(body())

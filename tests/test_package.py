@@ -288,7 +288,8 @@ def test_results_are_made_by_position(name: str, expected: dict[str, Any]) -> No
 
 
 def awaitable(value: object) -> bool:
-    return inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value)
+    made = inspect.unwrap(value) if callable(value) else value
+    return inspect.iscoroutinefunction(made) or inspect.isasyncgenfunction(made)
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name.startswith("Async")])

@@ -169,4 +169,4 @@ async def test_results_as_json(session: AsyncSession) -> None:
 
 async def test_a_listing_is_iterable(bay: AsyncAgentBay, session: AsyncSession) -> None:
     """What `list` returns can be iterated over."""
-    assert session.session_id in [item["sessionId"] for item in await bay.list()]
+    assert session.session_id in [item["sessionId"] async for item in bay.list()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -213,6 +214,11 @@ async def test_pages_and_iteration(bay: AsyncAgentBay) -> None:
     assert [item["sessionId"] for page in pages for item in page.session_ids] == ids
     assert [page.total_count for page in pages] == [5, 5, 5]
     assert [item["sessionId"] async for item in bay.iter_sessions({"n": "x"}, limit=2)] == ids
+    assert [item["sessionId"] async for item in bay.list({"n": "x"}, limit=2)] == ids
+    assert [item["sessionId"] async for item in bay.list({"n": "x"}, 2, 2)] == ids[2:]
+    assert pickle.loads(pickle.dumps(pages[0])).session_ids == pages[0].session_ids
+    with pytest.raises(InvalidArgumentError, match="No more pages"):
+        assert [item async for item in bay.list({"n": "x"}, page=4, limit=2)] == []
     assert "No more pages" in (await bay.list({"n": "x"}, page=4, limit=2)).error_message
     for session in made:
         assert session

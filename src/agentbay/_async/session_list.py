@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from .._arguments import checked_arguments
+from .._concurrency import AsyncMethod, async_paged
 from .._transport.deadline import Deadline
 from .._transport.sessions import make_list_session, to_session_dict
 from ..errors import InvalidArgumentError
@@ -14,6 +18,30 @@ from .error_boundary import fold_error, folded
 
 if TYPE_CHECKING:
     from .transport import AsyncTransport
+
+
+class AsyncSessionPage(SessionListResult):
+    """One page of sessions, whose iteration goes on with the pages after it."""
+
+    _read_page: AsyncMethod[str, [], SessionListResult]
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, str]]:
+        """Iterate over the sessions of this page and all that follow, one call per page.
+
+        Raises:
+            AgentBayError: If a page could not be read.
+        """
+        page: SessionListResult = self.unwrap()
+        while True:
+            for item in page.session_ids:
+                yield item
+            if not page.next_token:
+                return
+            page = await self._read_page(page.next_token)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy elsewhere has no client, and is this page alone.
+        return partial(SessionListResult, **attrs.asdict(self, recurse=False)), ()
 
 
 @checked_arguments()
@@ -28,7 +56,8 @@ class AsyncSessionList:
         """Seconds that an operation without a time limit of its own may take."""
         return self.client.settings.timeout
 
-    @folded(SessionListResult)
+    @async_paged(dict[str, str])
+    @folded(AsyncSessionPage)
     async def list(
         self,
         labels: Mapping[str, str] | None = None,
@@ -39,9 +68,12 @@ class AsyncSessionList:
     ) -> SessionListResult:
         """List sessions that have not ended, one page at a time.
 
+        Iterate over the call for the sessions of that page and all pages after it, one call per page, as dicts. Its
+        length is that of the page.
+
         Args:
             labels: Only sessions that carry all of these.
-            page: Which page, from 1; every page before it costs a call as well. To read all, use `iter_sessions`.
+            page: Which page, from 1; every page before it costs a call as well.
             limit: How many per page; None means 10.
             status: Only sessions in this state.
             image_id: Only sessions of this image.
@@ -59,7 +91,7 @@ class AsyncSessionList:
                     f"Cannot reach page {page}: No more pages available", request_id=result.request_id
                 )
                 counts = {"max_results": result.max_results, "total_count": result.total_count}
-                return fold_error(self, SessionListResult, error, **counts)
+                return fold_error(self, AsyncSessionPage, error, **counts)
             result = await self._list_page(labels, limit, status, image_id, result.next_token, deadline)
         return result
 
@@ -86,14 +118,8 @@ class AsyncSessionList:
 
         Wire: ListSession
         """
-        token = ""
-        while True:
-            result = await self._list_page(labels, limit, status, image_id, token)
-            for item in result.session_ids:
-                yield item
-            token = result.next_token
-            if not token:
-                return
+        async for item in await self._list_page(labels, limit, status, image_id, ""):
+            yield item
 
     async def _list_page(
         self,
@@ -103,9 +129,9 @@ class AsyncSessionList:
         image_id: str | None,
         token: str,
         deadline: Deadline | None = None,
-    ) -> SessionListResult:
+    ) -> AsyncSessionPage:
         reply = await self.client.call(make_list_session(labels, limit, status, image_id, token), deadline)
-        return SessionListResult(
+        page = AsyncSessionPage(
             request_id=reply.request_id,
             success=True,
             session_ids=[to_session_dict(item) for item in reply.data or ()],
@@ -113,3 +139,5 @@ class AsyncSessionList:
             max_results=reply.max_results or limit or 10,
             total_count=reply.total_count,
         )
+        page._read_page = partial(self._list_page, labels, limit, status, image_id)
+        return page

@@ -10,6 +10,7 @@
 | `async_run_blocking`         | `sync_run_blocking`         | run a function that blocks                        |
 | `async_start_background`     | `sync_start_background`     | start what nobody waits for                       |
 | `async_invoke`               | `sync_invoke`               | call a user's function, perhaps a coroutine one   |
+| `async_paged`                | `sync_paged`                | let a call for a page be iterated over, too       |
 | `async_check_event_loop`     | `sync_check_event_loop`     | tell of an event loop that does not fit           |
 | `AsyncMethod`                | `SyncMethod`                | the type of a method                              |
 | `AsyncCallable`              | `SyncCallable`              | the type of a callable without arguments          |
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         AsyncSemaphore as AsyncSemaphore,
         async_check_event_loop as async_check_event_loop,
         async_invoke as async_invoke,
+        async_paged as async_paged,
         async_run_blocking as async_run_blocking,
         async_shield as async_shield,
         async_sleep as async_sleep,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         SyncSemaphore as SyncSemaphore,
         sync_check_event_loop as sync_check_event_loop,
         sync_invoke as sync_invoke,
+        sync_paged as sync_paged,
         sync_run_blocking as sync_run_blocking,
         sync_shield as sync_shield,
         sync_sleep as sync_sleep,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from functools import wraps
 from inspect import isawaitable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar
 
@@ -166,6 +167,52 @@ def async_start_background(make: Callable[[], Coroutine[Any, Any, object]]) -> N
     task = asyncio.get_running_loop().create_task(make())
     _background_tasks.add(task)
     task.add_done_callback(_background_tasks.discard)
+
+
+class PagesCall(Coroutine[Any, Any, R], Generic[R, T]):
+    """A call for one page, which can be iterated over instead, for the items of all pages."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, R]]) -> None:
+        self._make = make
+        self._coroutine: Coroutine[Any, Any, R] | None = None
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return self._make().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        page: Any = await self
+        async for item in page:
+            yield item
+
+    # What a task does with a coroutine.
+    def send(self, value: Any) -> Any:
+        if self._coroutine is None:
+            self._coroutine = self._make()
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._coroutine is None:
+            self._coroutine = self._make()
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+
+def async_paged(
+    items: type[T],
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, PagesCall[R, T]]]:
+    """Decorate a method that reads a page of `items`, so that its call can be iterated over."""
+
+    def decorate(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, PagesCall[R, T]]:
+        @wraps(method)
+        def paged(*args: P.args, **kwargs: P.kwargs) -> PagesCall[R, T]:
+            return PagesCall(lambda: method(*args, **kwargs))
+
+        return paged
+
+    return decorate
 
 
 async def async_invoke(function: Callable[..., object], *args: object) -> None:

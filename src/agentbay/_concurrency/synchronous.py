@@ -118,6 +118,11 @@ def sync_start_background(make: Callable[[], object]) -> None:
     threading.Thread(target=make, name="agentbay-background", daemon=True).start()
 
 
+def sync_paged(items: type[T]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a method that reads a page of `items`, which can be iterated over by itself."""
+    return lambda method: method
+
+
 def sync_invoke(function: Callable[..., object], *args: object) -> None:
     """Call a function."""
     function(*args)
