@@ -26,7 +26,7 @@ class AsyncSessionPage(SessionListResult):
     _read_page: AsyncMethod[str, [], SessionListResult]
 
     async def __aiter__(self) -> AsyncIterator[dict[str, str]]:
-        """Iterate over the sessions of this page and all that follow, one call per page.
+        """Iterate over the sessions of this page and of all that follow.
 
         Raises:
             AgentBayError: If a page could not be read.

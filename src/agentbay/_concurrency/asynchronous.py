@@ -170,7 +170,7 @@ def async_start_background(make: Callable[[], Coroutine[Any, Any, object]]) -> N
 
 
 class PagesCall(Coroutine[Any, Any, R], Generic[R, T]):
-    """A call for one page, which can be iterated over instead, for the items of all pages."""
+    """A call for a page, or an iteration over the items of all."""
 
     def __init__(self, make: Callable[[], Coroutine[Any, Any, R]]) -> None:
         self._make = make
@@ -203,7 +203,7 @@ class PagesCall(Coroutine[Any, Any, R], Generic[R, T]):
 def async_paged(
     items: type[T],
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, PagesCall[R, T]]]:
-    """Decorate a method that reads a page of `items`, so that its call can be iterated over."""
+    """Decorate a method so that its call can be iterated over."""
 
     def decorate(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, PagesCall[R, T]]:
         @wraps(method)

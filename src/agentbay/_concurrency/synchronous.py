@@ -119,7 +119,7 @@ def sync_start_background(make: Callable[[], object]) -> None:
 
 
 def sync_paged(items: type[T]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a method that reads a page of `items`, which can be iterated over by itself."""
+    """Leave a method as it is, since its page can be iterated over."""
     return lambda method: method
 
 

@@ -27,7 +27,7 @@ class SyncSessionPage(SessionListResult):
     _read_page: SyncMethod[str, [], SessionListResult]
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        """Iterate over the sessions of this page and all that follow, one call per page.
+        """Iterate over the sessions of this page and of all that follow.
 
         Raises:
             AgentBayError: If a page could not be read.
